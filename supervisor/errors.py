@@ -1,0 +1,32 @@
+"""What can go wrong, by who has to act on it: each error knows the exit code of the command it ends."""
+
+from __future__ import annotations
+
+EX_USAGE = 64
+EX_SOFTWARE = 70
+EX_CONFIG = 78
+
+
+class SupervisorError(Exception):
+    """A failure told to a person: one text that says what failed, why, and what to do next."""
+
+    exit_code = EX_SOFTWARE
+
+
+class UsageError(SupervisorError):
+    """The command line cannot be understood."""
+
+    exit_code = EX_USAGE
+
+
+class ConfigError(SupervisorError):
+    """Something outside the program has to be changed before it can start.
+
+    ``problems`` holds every one of them, so that they can be mended in one go.
+    """
+
+    exit_code = EX_CONFIG
+
+    def __init__(self, problems: list[str] | tuple[str, ...] | str) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))

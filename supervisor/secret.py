@@ -1,0 +1,47 @@
+"""A value that must not be seen."""
+
+from __future__ import annotations
+
+import hmac
+from typing import NoReturn
+
+REDACTED = "[redacted]"
+
+
+class Secret:
+    """Text that no repr, str, format, JSON encoder, pickle or comparison gives away.
+
+    ``reveal`` is the one way to the value; tests/conventions lists the places that may call it.
+    """
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """Return the value itself."""
+        return self.__value
+
+    def matches(self, candidate: str) -> bool:
+        """Tell whether ``candidate`` is the value, in a time that does not depend on where they differ."""
+        return hmac.compare_digest(self.__value.encode(), candidate.encode())
+
+    def __repr__(self) -> str:
+        return REDACTED
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(REDACTED, spec)
+
+    def __bool__(self) -> bool:
+        return bool(self.__value)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("cannot pickle or copy a secret")
