@@ -1,0 +1,50 @@
+"""What this kernel can do, asked rather than assumed: gVisor and small containers lack parts of Linux."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_PR_SET_PDEATHSIG = 1
+_PR_GET_PDEATHSIG = 2
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_NO_NEW_PRIVS = 39
+_SETPRIV_PATHS = ("/usr/bin/setpriv", "/bin/setpriv")
+
+
+def _prctl(option: int, value: int = 0) -> int:
+    libc = ctypes.CDLL(None)
+    return int(libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)))
+
+
+def adopt_orphans() -> bool:
+    """Make this process the one that orphans below it are handed to; tell whether it is now.
+
+    Process 1 of a container has that role already.
+    """
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0 or os.getpid() == 1
+
+
+def close_memory() -> bool:
+    """Keep processes of the same user out of this one's memory and environment; tell whether that worked."""
+    return _prctl(_PR_SET_DUMPABLE, 0) == 0
+
+
+def launcher() -> tuple[str, ...]:
+    """Return the words that go before a child's own, so that it dies with its parent and gains no privileges.
+
+    They are util-linux's setpriv, where it and the kernel can do both: no Python code then runs between fork and
+    exec, and the parent-death signal is set after a change of user, which would clear it (prctl(2)). Empty where
+    they cannot: busybox's setpriv does not know the parent-death signal.
+    """
+    setpriv = next((path for path in _SETPRIV_PATHS if os.access(path, os.X_OK)), None)
+    if setpriv is None or os.path.basename(os.path.realpath(setpriv)) != "setpriv":
+        return ()
+    signal_now = ctypes.c_int(0)
+    libc = ctypes.CDLL(None)
+    if libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(signal_now), 0, 0, 0) != 0:
+        return ()
+    if _prctl(_PR_SET_PDEATHSIG, signal_now.value) != 0 or _prctl(_PR_GET_NO_NEW_PRIVS) < 0:
+        return ()
+    return (setpriv, "--pdeathsig", "KILL", "--no-new-privs")

@@ -1,0 +1,63 @@
+"""The only place that waits for children: managed ones and adopted orphans alike."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.core.lifecycle import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Exit(NamedTuple):
+    """A child's end as the kernel tells it; ``rss_bytes`` is the most memory it (or one of its own) ever held."""
+
+    pid: int
+    ending: Ending
+    rss_bytes: int
+    cpu_s: float
+
+
+def decode(status: int) -> Ending:
+    """Turn the kernel's wait status into an ending."""
+    code = os.waitstatus_to_exitcode(status)
+    return Ending(code=code) if code >= 0 else Ending(signal=-code)
+
+
+class Reaper:
+    """Collects the dead and tells the owner of each; one without an owner was an orphan.
+
+    Spawning and ``own`` have to happen without a ``reap`` between them. A pid stays valid for signals until its
+    owner was told, since nobody else waits.
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[int, Callable[[Exit], None]] = {}
+        self.orphans = 0
+
+    def own(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
+        """Have ``on_exit`` called once with the end of ``pid``."""
+        self._owners[pid] = on_exit
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """Return the managed children that have not been reaped."""
+        return frozenset(self._owners)
+
+    def reap(self, most: int = 1000) -> bool:
+        """Collect at most ``most`` children without waiting; tell whether there may be more."""
+        for _ in range(most):
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return False
+            owner = self._owners.pop(pid, None)
+            if owner is None:
+                self.orphans += 1
+                continue
+            owner(Exit(pid, decode(status), usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime))
+        return True

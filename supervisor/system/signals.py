@@ -1,0 +1,68 @@
+"""Signals, taken from the first moment on and read whenever the loop gets to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+FOR_THE_APP = (
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGURG,
+    signal.SIGIO,
+    signal.SIGPWR,
+    signal.SIGCONT,
+    signal.SIGQUIT,
+)
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP)
+
+
+class Inbox:
+    """Every signal this process gets, in order; ``fd`` becomes readable when there is one.
+
+    The pipe only wakes: it may overflow without a signal being lost, since the handlers keep the list.
+    """
+
+    def __init__(self) -> None:
+        self._signals: deque[int] = deque()
+        self.fd, self._wake_fd = os.pipe()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._wake_fd, False)
+
+    def open(self) -> None:
+        """Begin to take signals; only on the main thread."""
+        signal.set_wakeup_fd(self._wake_fd, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGHUP, *STOP, *FOR_THE_APP):
+            signal.signal(number, self._take)
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _take(self, number: int, _frame: object) -> None:
+        if number not in self._signals or number in STOP:
+            self._signals.append(number)
+
+    def read(self) -> list[int]:
+        """Return the signals since the last call."""
+        try:
+            while os.read(self.fd, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        taken = []
+        while self._signals:
+            taken.append(self._signals.popleft())
+        return taken
+
+
+def has_terminal() -> bool:
+    """Tell whether a person's terminal controls this process, so that HUP means it was closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
