@@ -1,0 +1,1 @@
+"""What is to be run, made from the settings and the machine."""

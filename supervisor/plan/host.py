@@ -1,0 +1,82 @@
+"""What the plan has to ask the machine: who we are, who exists, which port is free."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+from supervisor.core.model import User
+
+CAP_KILL = 5
+CAP_SETGID = 6
+CAP_SETUID = 7
+NEEDED_BY_ROOT = {"KILL": CAP_KILL, "SETGID": CAP_SETGID, "SETUID": CAP_SETUID}
+
+
+class Host:
+    """The machine as this process sees it; tests give one of their own."""
+
+    def __init__(self) -> None:
+        self.uid = os.geteuid()
+        self.cwd = _working_directory()
+
+    @property
+    def home(self) -> str:
+        """Return this process's own home folder."""
+        known = os.environ.get("HOME")
+        if known:
+            return known
+        try:
+            return pwd.getpwuid(self.uid).pw_dir
+        except KeyError:
+            return "/"
+
+    def find_user(self, name: str) -> User | None:
+        """Return the user of that name, or number."""
+        try:
+            entry = pwd.getpwuid(int(name)) if name.isascii() and name.isdecimal() else pwd.getpwnam(name)
+        except (KeyError, OverflowError, ValueError):
+            return None
+        return User(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+
+    def groups_of(self, user: User) -> frozenset[int]:
+        """Return the ids of every group a user is in."""
+        return frozenset(os.getgrouplist(user.name, user.gid))
+
+    def missing_capabilities(self) -> tuple[str, ...]:
+        """Return the capabilities that changing users and stopping them takes, and that this process lacks."""
+        mask = _effective_capabilities()
+        return tuple(name for name, bit in NEEDED_BY_ROOT.items() if not mask >> bit & 1)
+
+    def folder_exists(self, path: str) -> bool:
+        """Tell whether a folder is there."""
+        return os.path.isdir(path)
+
+    def free_port(self, address: str) -> int:
+        """Return a port of an address that no one listens on just now; 0 where none can be had."""
+        import socket
+
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.bind((address, 0))
+                return int(probe.getsockname()[1])
+        except OSError:
+            return 0
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"
+
+
+def _effective_capabilities() -> int:
+    """Return the mask of the capabilities in force; all of them where the kernel does not tell."""
+    try:
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            status = file.read()
+        return int(status.partition(b"\nCapEff:")[2].split(maxsplit=1)[0], 16)
+    except (OSError, ValueError, IndexError):
+        return -1

@@ -1,0 +1,53 @@
+"""The plan: all that `run` has to know before it starts anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from supervisor.core.model import ProcessSpec, User
+    from supervisor.settings.model import Settings
+
+TAILSCALED = "tailscaled"
+SUPERVISOR = "supervisor"
+
+
+class Address(NamedTuple):
+    """Where something listens. An IPv6 host stands without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Plan(NamedTuple):
+    """The settings, resolved against this machine.
+
+    ``processes`` are in the order they are to be started. ``listen`` is the supervisor's own HTTP; port 0 means a
+    free one is taken. ``app_address`` is where the app is found from inside (None: there is none to be found),
+    ``serve_target`` the URL that the tailnet is to be led to (None: nothing is published by us). The users are None
+    where a process runs as the supervisor itself. ``warnings`` and ``notices`` are to be said in the log once.
+    """
+
+    settings: Settings
+    processes: tuple[ProcessSpec, ...]
+    listen: Address
+    app_name: str | None
+    app_address: Address | None
+    serve_target: str | None
+    tailscale_user: User | None
+    app_user: User | None
+    warnings: tuple[str, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def tailscaled(self) -> ProcessSpec | None:
+        """Return tailscaled's own process, if this plan has one."""
+        return next((spec for spec in self.processes if spec.name == TAILSCALED), None)
+
+    @property
+    def app(self) -> ProcessSpec | None:
+        """Return the app's process, if this plan has one."""
+        return next((spec for spec in self.processes if spec.name == self.app_name), None)

@@ -1,0 +1,141 @@
+"""What `check` and the log say about a plan that could start: doors left open, and settings without effect."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from supervisor.errors import ConfigError
+from supervisor.plan import audit, environment
+from supervisor.settings.table import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from supervisor.plan.host import Host
+    from supervisor.plan.model import Plan
+    from supervisor.settings.model import Settings, TailnetSettings
+    from supervisor.settings.report import Report
+
+LEAST_TOKEN_CHARACTERS = 16
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "0.0.0.0", "::", "")
+SERVE_PORTS = {"auto": (80, 443), "https": (443,), "http": (80,), "off": ()}
+
+
+def check(plan: Plan, environ: Mapping[str, str], command: Sequence[str], host: Host, report: Report) -> None:
+    """Add every warning, and the problems with who may change the files that are read."""
+    settings = plan.settings
+    report.warnings += _without_effect(settings, command)
+    report.warnings += _proxies(settings.tailnet)
+    report.warnings += _reach(plan)
+    if settings.app.enabled:
+        environment.warn_of_open_guards(environ, report)
+    _check_token(settings, report)
+    _check_files(plan, host, report)
+
+
+def _without_effect(settings: Settings, command: Sequence[str]) -> Iterator[str]:
+    modes = {
+        "SUPERVISOR_TAILSCALE": settings.tailnet.mode,
+        "SUPERVISOR_APP": "on" if settings.app.enabled else "off",
+        "SUPERVISOR_EXPOSE": settings.expose,
+    }
+    for row in SETTINGS:
+        for name, words in row.when:
+            if row.name in settings.given and modes[name] not in words:
+                yield f"{row.name} has no effect with {name}={modes[name]}"
+                break
+    if settings.tailnet.mode == "off":
+        return
+    if settings.tailnet.serve_config is not None and "SUPERVISOR_SERVE" in settings.given:
+        yield "SUPERVISOR_SERVE has no effect: TS_SERVE_CONFIG replaces it"
+    if "SUPERVISOR_APP_COMMAND" in settings.given and command and not command[0].startswith("-"):
+        yield "SUPERVISOR_APP_COMMAND has no effect: a command is given to `run`"
+
+
+def _proxies(tailnet: TailnetSettings) -> Iterator[str]:
+    if tailnet.mode != "embedded":
+        return
+    found: list[tuple[str, str]] = []
+    if tailnet.socks5 is not None:
+        found.append(("TS_SOCKS5_SERVER", tailnet.socks5[0]))
+    if tailnet.http_proxy is not None:
+        found.append(("TS_OUTBOUND_HTTP_PROXY_LISTEN", tailnet.http_proxy[0]))
+    for name, host in found:
+        if host in LOOPBACK_NAMES:
+            yield (
+                f"{name} listens on {host or 'every address'}: an open door for every tailnet peer, through which it "
+                "reaches everything in here; use 127.0.0.2 or [::1]"
+            )
+
+
+def _reach(plan: Plan) -> Iterator[str]:
+    """Yield what keeps people from the app, or from the panel."""
+    settings, tailnet = plan.settings, plan.settings.tailnet
+    serves = tailnet.mode != "off" and (plan.serve_target is not None or tailnet.serve_config is not None)
+    if serves and tailnet.prefs.shields_up:
+        yield "--shields-up in TS_EXTRA_ARGS closes the tailnet's way in: no peer reaches the app or the panel"
+    if settings.app.enabled and settings.expose == "tailnet":
+        yield from _private_app(plan, serves=serves)
+    if plan.serve_target is not None and plan.listen.port in SERVE_PORTS[tailnet.serve]:
+        name = "PORT" if settings.expose == "tailnet" else "SUPERVISOR_PORT"
+        yield (
+            f"{name} is {plan.listen.port}, which serve takes in the tailnet: the panel is not reached there; "
+            "use another port, or SUPERVISOR_SERVE=off"
+        )
+
+
+def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:
+    bind, embedded = plan.settings.app.bind, plan.settings.tailnet.mode == "embedded"
+    if embedded and bind in LOOPBACK_NAMES:
+        yield (
+            f"SUPERVISOR_APP_BIND is {bind}: every tailnet peer reaches the app there, past serve and with headers of "
+            "its choice; use 127.0.0.2"
+        )
+    elif bind.startswith(("127.", "::1")) and not serves:
+        off = plan.settings.tailnet.mode == "off"
+        why, remedy = (
+            ("there is no tailnet", "TAILSCALE=embedded") if off else ("SUPERVISOR_SERVE is off", "SERVE=auto")
+        )
+        yield (
+            f"no one can reach the app: it listens on {plan.app_address} and {why}; "
+            f"use SUPERVISOR_{remedy}, or SUPERVISOR_EXPOSE=public"
+        )
+
+
+def _check_token(settings: Settings, report: Report) -> None:
+    if settings.token is None:
+        return
+    try:
+        length = len(settings.token.read().reveal())
+    except ConfigError:
+        return
+    if length < LEAST_TOKEN_CHARACTERS:
+        report.warnings.append(
+            f"{settings.token.name} has {length} characters: it can be guessed; use {LEAST_TOKEN_CHARACTERS} or more"
+        )
+
+
+def _check_files(plan: Plan, host: Host, report: Report) -> None:
+    """Check that what is read is there, and that the app's user cannot change it where root reads it."""
+    tailnet = plan.settings.tailnet
+    serve_config = tailnet.serve_config if tailnet.mode != "off" else None
+    if serve_config is not None and not os.access(serve_config, os.R_OK):
+        why = "it is not there, or may not be read" if not os.path.isdir(serve_config) else "it is a folder"
+        report.problem(f"read TS_SERVE_CONFIG {serve_config}", why, "check the path and its rights")
+    if host.uid != 0 or plan.app_user is None:
+        return
+    auditor = audit.Auditor(plan.app_user, host.groups_of(plan.app_user))
+    secrets = [source.path for source in plan.settings.secrets if source.path is not None]
+    named = [path for path in (plan.settings.config_path, serve_config, *secrets) if path is not None]
+    found = {step: path for path in (*named, *audit.own_code()) if (step := auditor.writable(path)) is not None}
+    for step, path in found.items():
+        whose = f"it is on the way to {path}, which root reads, and" if step != path else "root reads it, and"
+        report.problem(
+            f"trust {step}",
+            f"{whose} the app's user {plan.app_user.name} can change it",
+            "give it to root, with write access for no one else",
+        )
+    for path in secrets:
+        if auditor.readable(path):
+            report.warnings.append(f"{path} can be read by the app's user {plan.app_user.name}; give it mode 0400")

@@ -1,0 +1,292 @@
+"""Reads every setting, from the command line, the environment and the TOML file, in this order of weight."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from supervisor.core.model import Backoff, Restart
+from supervisor.errors import ConfigError
+from supervisor.secret import Secret
+from supervisor.settings import flags, kinds
+from supervisor.settings.model import AppSettings, LogSettings, Prefs, Settings, TailnetSettings
+from supervisor.settings.names import sort_out
+from supervisor.settings.report import Report, shown
+from supervisor.settings.secrets import SecretSource
+from supervisor.settings.table import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.settings.model import ExtraProcess
+    from supervisor.settings.setting import Setting
+
+# What may hold a secret by mistake is not repeated in a message.
+_UNSHOWN = frozenset({kinds.SECRET, kinds.WORDS, kinds.COMMAND, kinds.URL, kinds.HEALTH_URL})
+# Set and empty, it says something; every other setting is then as if it were not there.
+_EMPTY_COUNTS = "SUPERVISOR_APP_HEALTH_URL"
+OAUTH_PREFIX = "tskey-client-"
+
+
+class Account(NamedTuple):
+    """Who the supervisor is: some defaults depend on it."""
+
+    uid: int
+    home: str
+
+    @classmethod
+    def current(cls) -> Account:
+        """Return this process's own."""
+        return cls(os.geteuid(), os.environ.get("HOME") or "/")
+
+
+class _Found(NamedTuple):
+    values: dict[str, Any]
+    knobs: Mapping[str, str]
+    processes: tuple[ExtraProcess, ...]
+    given: frozenset[str]
+    config_path: str | None
+
+
+def load(
+    environ: Mapping[str, str],
+    report: Report,
+    *,
+    config: str | None = None,
+    restart: str | None = None,
+    account: Account | None = None,
+) -> Settings:
+    """Return the settings; what is wrong with them is in the report, and stands at its default here.
+
+    ``config`` and ``restart`` are the command line's words, which weigh more than the environment.
+    """
+    account = account or Account.current()
+    texts, knobs = sort_out(environ, "", report)
+    for name, word in (("SUPERVISOR_CONFIG", config), ("SUPERVISOR_RESTART", restart)):
+        if word is not None:
+            texts[name] = word
+    processes: tuple[ExtraProcess, ...] = ()
+    path = _config_path(texts, report)
+    if path is not None:
+        # Loaded where there is a file to read: most have none.
+        from supervisor.settings import config_file
+
+        file = config_file.read(path, report)
+        processes = file.processes
+        knobs = file.knobs | knobs
+        texts = file.settings | _present(texts)
+    texts = _present(texts)
+    found = _Found(
+        values={row.name: _value(row, texts, report) for row in SETTINGS},
+        knobs=knobs,
+        processes=processes,
+        given=frozenset(row.name for row in SETTINGS if any(name in texts for name in row.spellings)),
+        config_path=path,
+    )
+    settings = _assemble(found, _run_dir(account, environ), _state_dir(account, environ), report)
+    _check_together(settings, found.values, report)
+    return settings
+
+
+def _present(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in texts.items() if text.strip() or name == _EMPTY_COUNTS}
+
+
+def _config_path(texts: Mapping[str, str], report: Report) -> str | None:
+    text = texts.get("SUPERVISOR_CONFIG", "")
+    if "\0" in text:
+        report.problem("use SUPERVISOR_CONFIG", "it has a NUL character", "write a path")
+        return None
+    return os.path.abspath(text) if text else None
+
+
+def _value(row: Setting, texts: Mapping[str, str], report: Report) -> object:
+    if row.kind is kinds.SECRET:
+        return _secret(row, texts, report)
+    default = None if row.default is None else row.kind.parse(row.default)
+    text = texts.get(row.name)
+    if text is None:
+        return default
+    text = text.strip()
+    try:
+        return row.kind.parse(text)
+    except ValueError as error:
+        value = "" if row.kind in _UNSHOWN else f"={shown(text)}"
+        report.problem(
+            f"use {row.name}{value}",
+            str(error),
+            f"write {row.kind.form}, or leave it out for the default ({row.default_text})",
+        )
+        return default
+
+
+def _secret(row: Setting, texts: Mapping[str, str], report: Report) -> SecretSource | None:
+    present = [name for name in row.spellings if name in texts]
+    if not present:
+        return None
+    name = present[0]
+    if len(present) > 1 and len({texts[other] for other in present}) > 1:
+        report.problem(f"choose a value of {row.name}", f"{' and '.join(present)} are both set", "leave one of them")
+        return None
+    text = texts[name].strip()
+    path = text if name.endswith("_FILE") else text.removeprefix("file:") if text.startswith("file:") else None
+    if path is None:
+        if not text.isprintable():
+            report.problem(f"use {name}", "it has more than one line, or control characters", "write the secret alone")
+            return None
+        return SecretSource(name, value=Secret(text))
+    source = SecretSource(name, path=os.path.abspath(path))
+    try:
+        source.read()
+    except ConfigError as error:
+        report.problems += error.problems
+    return source
+
+
+def _assemble(found: _Found, default_run_dir: str, default_state_dir: str, report: Report) -> Settings:
+    values = found.values
+    has_app = values["SUPERVISOR_APP"] == "on"
+    run_dir = values["SUPERVISOR_RUN_DIR"] or default_run_dir
+    return Settings(
+        run_dir=run_dir,
+        expose=values["SUPERVISOR_EXPOSE"] if has_app else "tailnet",
+        port=values["PORT"],
+        supervisor_port=values["SUPERVISOR_PORT"],
+        stop_timeout_s=values["SUPERVISOR_STOP_TIMEOUT"],
+        backoff=Backoff(
+            values["SUPERVISOR_BACKOFF_INITIAL"], values["SUPERVISOR_BACKOFF_MAX"], values["SUPERVISOR_BACKOFF_RESET"]
+        ),
+        give_up=values["SUPERVISOR_GIVE_UP"],
+        token=values["SUPERVISOR_TOKEN"],
+        log=LogSettings(
+            values["SUPERVISOR_LOG_FORMAT"], values["SUPERVISOR_LOG_OVERFLOW"], values["SUPERVISOR_LOG_HISTORY"]
+        ),
+        app=AppSettings(
+            enabled=has_app,
+            name=values["SUPERVISOR_APP_NAME"],
+            command=values["SUPERVISOR_APP_COMMAND"],
+            bind=values["SUPERVISOR_APP_BIND"],
+            port=values["SUPERVISOR_APP_PORT"],
+            user=values["SUPERVISOR_APP_USER"],
+            health_url=values["SUPERVISOR_APP_HEALTH_URL"],
+            hung_after_s=values["SUPERVISOR_APP_HUNG"],
+            restart=Restart(values["SUPERVISOR_RESTART"]),
+        ),
+        tailnet=_tailnet(found, run_dir, default_state_dir, report),
+        processes=found.processes,
+        given=found.given,
+        config_path=found.config_path,
+    )
+
+
+def _tailnet(found: _Found, run_dir: str, default_state_dir: str, report: Report) -> TailnetSettings:
+    values = found.values
+    state_dir = values["TS_STATE_DIR"] or default_state_dir
+    in_memory = state_dir == kinds.MEMORY
+    daemon_args = values["TS_TAILSCALED_EXTRA_ARGS"] or ()
+    flags.parse_daemon(daemon_args, report)
+    attached = values["SUPERVISOR_TAILSCALE"] == "attach"
+    return TailnetSettings(
+        mode=values["SUPERVISOR_TAILSCALE"],
+        user=values["SUPERVISOR_TAILSCALE_USER"],
+        socket=values["TS_SOCKET"] or f"{run_dir}/tailscale/tailscaled.sock",
+        state_dir=f"{run_dir}/tailscale" if in_memory else state_dir,
+        in_memory=in_memory,
+        ephemeral=values["TS_EPHEMERAL"],
+        auth_key=values["TS_AUTHKEY"],
+        client_id=values["TS_CLIENT_ID"],
+        client_secret=values["TS_CLIENT_SECRET"],
+        api_url=values["SUPERVISOR_TAILSCALE_API_URL"].rstrip("/"),
+        prefs=_prefs(values, report),
+        serve=values["SUPERVISOR_SERVE"] or ("off" if attached else "auto"),
+        serve_config=values["TS_SERVE_CONFIG"],
+        grace_s=values["SUPERVISOR_TAILNET_GRACE"],
+        socks5=values["TS_SOCKS5_SERVER"],
+        http_proxy=values["TS_OUTBOUND_HTTP_PROXY_LISTEN"],
+        extra_args=daemon_args,
+        knobs=found.knobs,
+    )
+
+
+def _prefs(values: dict[str, Any], report: Report) -> Prefs:
+    """Put the settings and the flags together; a flag beats a setting, as behind the official image."""
+    up = flags.parse_up(values["TS_EXTRA_ARGS"] or (), report)
+    chosen: dict[str, Any] = {}
+    for flag, setting in (
+        ("hostname", "TS_HOSTNAME"),
+        ("advertise-tags", "TS_TAGS"),
+        ("advertise-routes", "TS_ROUTES"),
+        ("accept-dns", "TS_ACCEPT_DNS"),
+    ):
+        chosen[flag] = up.get(flag, values[setting])
+        if flag in up and values[setting] is not None and setting != "TS_ACCEPT_DNS" and up[flag] != values[setting]:
+            report.warnings.append(f"{setting} has no effect: --{flag} in {flags.UP} beats it")
+    return Prefs(
+        hostname=chosen["hostname"] or values["SUPERVISOR_APP_NAME"].strip("-") or "moltis",
+        tags=chosen["advertise-tags"] or (),
+        routes=chosen["advertise-routes"] or (),
+        accept_dns=bool(chosen["accept-dns"]),
+        accept_routes=bool(up.get("accept-routes")),
+        advertise_exit_node=bool(up.get("advertise-exit-node")),
+        advertise_connector=bool(up.get("advertise-connector")),
+        exit_node=str(up.get("exit-node") or ""),
+        exit_node_allow_lan_access=bool(up.get("exit-node-allow-lan-access")),
+        shields_up=bool(up.get("shields-up")),
+        report_posture=bool(up.get("report-posture")),
+        login_server=str(up.get("login-server") or ""),
+    )
+
+
+def _run_dir(account: Account, environ: Mapping[str, str]) -> str:
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime):
+        return os.path.join(runtime, "moltis-supervisor")
+    return "/run/moltis-supervisor" if account.uid == 0 else f"/tmp/moltis-supervisor-{account.uid}"
+
+
+def _state_dir(account: Account, environ: Mapping[str, str]) -> str:
+    if account.uid == 0:
+        return "/var/lib/tailscale"
+    state = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):
+        state = os.path.join(account.home, ".local/state")
+    return os.path.join(state, "moltis-supervisor/tailscale")
+
+
+def _check_together(settings: Settings, values: dict[str, Any], report: Report) -> None:
+    """Find what is wrong between settings that are each right."""
+    tailnet = settings.tailnet
+    if not values["TS_USERSPACE"]:
+        why = "kernel networking is not supported: tailscaled always runs in user space"
+        report.problem("honour TS_USERSPACE=false", why, "remove it")
+    if settings.backoff.max_s < settings.backoff.initial_s:
+        report.problem(
+            "use SUPERVISOR_BACKOFF_MAX",
+            "it is less than SUPERVISOR_BACKOFF_INITIAL",
+            "raise the one or lower the other",
+        )
+    if tailnet.mode == "off":
+        return
+    if tailnet.mode == "attach" and "TS_SOCKET" not in settings.given:
+        why = "TS_SOCKET does not say where the sidecar's tailscaled is"
+        report.problem("attach", why, "set it, such as TS_SOCKET=/var/run/tailscale/tailscaled.sock")
+    if tailnet.auth_key is not None and (tailnet.client_id is not None or tailnet.client_secret is not None):
+        why = "TS_CLIENT_ID or TS_CLIENT_SECRET says otherwise how to log in"
+        report.problem("use TS_AUTHKEY", why, "leave one way of them")
+    if tailnet.client_id is not None and tailnet.client_secret is None:
+        why = "TS_CLIENT_SECRET is not set, and workload identity is not supported"
+        report.problem("use TS_CLIENT_ID", why, "set TS_CLIENT_SECRET, or use TS_AUTHKEY")
+    if not tailnet.prefs.tags and _is_oauth(tailnet):
+        why = "its keys are for tagged devices only, and no tag is set"
+        report.problem(
+            "use the OAuth client secret", why, "set TS_TAGS to tags of that client, such as TS_TAGS=tag:moltis"
+        )
+
+
+def _is_oauth(tailnet: TailnetSettings) -> bool:
+    if tailnet.client_secret is not None or tailnet.auth_key is None:
+        return tailnet.client_secret is not None
+    try:
+        return tailnet.auth_key.read().reveal().startswith(OAUTH_PREFIX)
+    except ConfigError:
+        return False

@@ -1,0 +1,126 @@
+"""The settings after reading: one immutable object, grouped by who uses them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.core.model import Backoff, GiveUp, HttpProbe, Restart, TcpProbe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.settings.secrets import SecretSource
+
+
+class AppSettings(NamedTuple):
+    """The app as asked for. ``health_url`` is None where nothing was said and empty where no probe is wanted."""
+
+    enabled: bool
+    name: str
+    command: tuple[str, ...]
+    bind: str
+    port: int
+    user: str | None
+    health_url: str | None
+    hung_after_s: float | None
+    restart: Restart
+
+
+class LogSettings(NamedTuple):
+    """How lines are shown, and how many are remembered."""
+
+    format: str
+    overflow: str
+    history_lines: int
+
+
+class Prefs(NamedTuple):
+    """What the node is to be in its tailnet. An empty ``login_server`` means Tailscale's own."""
+
+    hostname: str
+    tags: tuple[str, ...]
+    routes: tuple[str, ...]
+    accept_dns: bool
+    accept_routes: bool
+    advertise_exit_node: bool
+    advertise_connector: bool
+    exit_node: str
+    exit_node_allow_lan_access: bool
+    shields_up: bool
+    report_posture: bool
+    login_server: str
+
+
+class TailnetSettings(NamedTuple):
+    """The tailnet as asked for.
+
+    ``mode`` is embedded, attach or off; ``serve`` is auto, https, http or off. ``grace_s`` is None for never.
+    ``knobs`` are environment variables for tailscaled alone. ``socks5`` and ``http_proxy`` are host and port.
+    """
+
+    mode: str
+    user: str | None
+    socket: str
+    state_dir: str
+    in_memory: bool
+    ephemeral: bool
+    auth_key: SecretSource | None
+    client_id: str | None
+    client_secret: SecretSource | None
+    api_url: str
+    prefs: Prefs
+    serve: str
+    serve_config: str | None
+    grace_s: float | None
+    socks5: tuple[str, int] | None
+    http_proxy: tuple[str, int] | None
+    extra_args: tuple[str, ...]
+    knobs: Mapping[str, str]
+
+    @property
+    def logs_out_at_stop(self) -> bool:
+        """Whether the device is to disappear from the tailnet at an orderly end."""
+        return self.mode != "off" and (self.ephemeral or self.in_memory)
+
+
+class ExtraProcess(NamedTuple):
+    """One `[process.NAME]` table. ``stop_timeout_s`` is None where it said nothing."""
+
+    name: str
+    command: tuple[str, ...]
+    user: str | None = None
+    env: Mapping[str, str] = {}
+    critical: bool = False
+    after: tuple[str, ...] = ()
+    restart: Restart = Restart.ALWAYS
+    stop_signal: int = 15
+    stop_timeout_s: float | None = None
+    health: HttpProbe | TcpProbe | None = None
+
+
+class Settings(NamedTuple):
+    """Everything that was set, or left at its default.
+
+    ``expose`` is tailnet or public. ``given`` are the names that were set on purpose, ``config_path`` the TOML file.
+    """
+
+    run_dir: str
+    expose: str
+    port: int
+    supervisor_port: int
+    stop_timeout_s: float
+    backoff: Backoff
+    give_up: GiveUp | None
+    token: SecretSource | None
+    log: LogSettings
+    app: AppSettings
+    tailnet: TailnetSettings
+    processes: tuple[ExtraProcess, ...]
+    given: frozenset[str]
+    config_path: str | None
+
+    @property
+    def secrets(self) -> tuple[SecretSource, ...]:
+        """Return every secret setting that has a value."""
+        found = (self.token, self.tailnet.auth_key, self.tailnet.client_secret)
+        return tuple(source for source in found if source is not None)

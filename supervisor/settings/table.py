@@ -1,0 +1,307 @@
+"""Every setting there is, declared once: the loader, ``check`` and the reference page are made from this table."""
+
+from __future__ import annotations
+
+from supervisor.settings import kinds
+from supervisor.settings.kinds import Kind, choice
+from supervisor.settings.setting import (
+    APP,
+    EMBEDDED,
+    EXPOSURE,
+    GENERAL,
+    LOGS,
+    PANEL,
+    PRIVATE,
+    PUBLIC,
+    RESTARTS,
+    TAILNET,
+    TAILSCALE,
+    THE_APP,
+    Setting,
+)
+
+
+def _tailscale(name: str, kind: Kind, meaning: str, default: str | None = None, said: str = "") -> Setting:
+    return Setting(name, kind, default, TAILSCALE, meaning, (TAILNET,), said)
+
+
+def _tailscaled(name: str, kind: Kind, meaning: str, default: str | None = None, said: str = "") -> Setting:
+    return Setting(name, kind, default, TAILSCALE, meaning, (EMBEDDED,), said)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "SUPERVISOR_CONFIG",
+        kinds.PATH,
+        None,
+        GENERAL,
+        "A TOML file: `[settings]` holds the names of this page as they stand, `[process.NAME]` tables add processes. "
+        "The environment beats the file.",
+    ),
+    Setting(
+        "SUPERVISOR_RUN_DIR",
+        kinds.PATH,
+        None,
+        GENERAL,
+        "The folder for the control socket, the port file and tailscaled's socket. It is made with mode 0700 and "
+        "refused where it is a link or another user's; a second supervisor on it does not start.",
+        default_said="`$XDG_RUNTIME_DIR/moltis-supervisor` where that is set, else `/run/moltis-supervisor` as root, "
+        "else `/tmp/moltis-supervisor-UID`",
+    ),
+    Setting(
+        "SUPERVISOR_TAILSCALE_USER",
+        kinds.USER,
+        None,
+        GENERAL,
+        "Started as root, the user that tailscaled runs as. One named here must exist.",
+        (EMBEDDED,),
+        "`tailscale` where that user exists, else the supervisor's own",
+    ),
+    Setting(
+        "SUPERVISOR_APP_USER",
+        kinds.USER,
+        None,
+        GENERAL,
+        "Started as root, the user that the app runs as, and further processes that name none. One named here must "
+        "exist.",
+        default_said="`moltis` where that user exists, else the supervisor's own",
+    ),
+    Setting(
+        "SUPERVISOR_EXPOSE",
+        choice("tailnet", "public"),
+        "tailnet",
+        EXPOSURE,
+        "Who gets `PORT`. `tailnet`: the supervisor; the app is reached through the tailnet. `public`: the app; the "
+        "supervisor listens on `SUPERVISOR_PORT`.",
+        (APP,),
+    ),
+    Setting("PORT", kinds.PORT, "8080", EXPOSURE, "The platform's port. 0 picks a free one and logs it."),
+    Setting(
+        "SUPERVISOR_PORT",
+        kinds.PORT,
+        "9090",
+        EXPOSURE,
+        "The port of health and panel where the app has `PORT`. 0 picks a free one.",
+        (PUBLIC, APP),
+    ),
+    Setting(
+        "SUPERVISOR_TAILSCALE",
+        choice("embedded", "attach", "off"),
+        "embedded",
+        EXPOSURE,
+        "`embedded`: a tailscaled of its own. `attach`: a sidecar's, at `TS_SOCKET`. `off`: none.",
+    ),
+    Setting(
+        "SUPERVISOR_SERVE",
+        choice("auto", "https", "http", "off"),
+        None,
+        EXPOSURE,
+        "How the tailnet reaches the app. `auto`: HTTP on 80, and HTTPS on 443 beside it where the tailnet issues "
+        "certificates and the state folder is a mount of its own. `TS_SERVE_CONFIG` replaces it.",
+        (TAILNET,),
+        "`auto`, in attach mode `off`",
+    ),
+    Setting(
+        "SUPERVISOR_APP", choice("on", "off"), "on", THE_APP, "`off`: no app process (the panel beside a sidecar)."
+    ),
+    Setting("SUPERVISOR_APP_NAME", kinds.NAME, "moltis", THE_APP, "The app's name in logs, health and API.", (APP,)),
+    Setting(
+        "SUPERVISOR_APP_COMMAND",
+        kinds.COMMAND,
+        "moltis",
+        THE_APP,
+        "The app's program when `run` is given no command. `--bind`, `--port` and `--no-tls` are added, and "
+        "`--json-logs` in JSON format.",
+        (APP,),
+    ),
+    Setting(
+        "SUPERVISOR_APP_BIND",
+        kinds.HOST,
+        "127.0.0.2",
+        THE_APP,
+        "The address where the app listens in `tailnet` mode. Not 127.0.0.1: every port of that address is open to "
+        "every tailnet peer.",
+        (PRIVATE,),
+    ),
+    Setting(
+        "SUPERVISOR_APP_PORT",
+        kinds.PORT,
+        "13131",
+        THE_APP,
+        "The port where the app listens in `tailnet` mode. 0 picks a free one.",
+        (PRIVATE,),
+    ),
+    Setting(
+        "SUPERVISOR_APP_HEALTH_URL",
+        kinds.HEALTH_URL,
+        None,
+        THE_APP,
+        "Probed every 5 s (every 500 ms until its first answer) with a deadline of 2 s; only 2xx counts. A path means "
+        "the app's own port. Set and empty: alive means healthy.",
+        (APP,),
+        "`/health` on the app's port for the built-in command, a TCP connect for any other",
+    ),
+    Setting(
+        "SUPERVISOR_APP_HUNG",
+        kinds.DURATION_OR_NEVER,
+        "2m",
+        THE_APP,
+        "An app that has answered once and then does not for this long is restarted.",
+        (APP,),
+    ),
+    Setting(
+        "SUPERVISOR_RESTART",
+        choice("always", "on-failure", "never"),
+        "always",
+        RESTARTS,
+        "When an app that ended is started again (`run --restart`). Ended for good, the others are stopped and `run` "
+        "ends with its status.",
+        (APP,),
+    ),
+    Setting(
+        "SUPERVISOR_STOP_TIMEOUT",
+        kinds.DURATION,
+        "8s",
+        RESTARTS,
+        "The whole ordered stop, from the signal until nothing is left. The default fits Docker's 10 s; Moltis may "
+        "need 25 s: set it and the platform's grace period higher together.",
+    ),
+    Setting(
+        "SUPERVISOR_BACKOFF_INITIAL", kinds.DURATION, "500ms", RESTARTS, "The first wait before a restart; it doubles."
+    ),
+    Setting("SUPERVISOR_BACKOFF_MAX", kinds.DURATION, "30s", RESTARTS, "The longest wait before a restart."),
+    Setting(
+        "SUPERVISOR_BACKOFF_RESET",
+        kinds.DURATION,
+        "60s",
+        RESTARTS,
+        "How long a process must stay up until its failures are forgiven.",
+    ),
+    Setting(
+        "SUPERVISOR_GIVE_UP",
+        kinds.GIVE_UP,
+        "10/5m",
+        RESTARTS,
+        "So many failures in such a window make a critical process fatal (exit 70).",
+    ),
+    Setting(
+        "SUPERVISOR_LOG_FORMAT",
+        choice("pretty", "json"),
+        "pretty",
+        LOGS,
+        "`pretty`: prefixed lines for people. `json`: one object a line.",
+    ),
+    Setting(
+        "SUPERVISOR_LOG_OVERFLOW",
+        choice("block", "drop"),
+        "block",
+        LOGS,
+        "When the log's reader stalls and the buffer (8 MiB) is full. `block`: the children wait, for at most 60 s. "
+        "`drop`: the oldest lines are dropped at once. Dropped lines are counted in the log.",
+    ),
+    Setting(
+        "SUPERVISOR_LOG_HISTORY",
+        kinds.LINES,
+        "2000",
+        LOGS,
+        "Lines kept in memory (4 MiB at most) for the panel and `logs`. Nothing is written to disk.",
+    ),
+    Setting(
+        "SUPERVISOR_TOKEN",
+        kinds.SECRET,
+        None,
+        PANEL,
+        "The secret that signs in to panel and API, of 16 characters or more.",
+        default_said="none: a one-time sign-in code is printed in the log",
+    ),
+    Setting(
+        "SUPERVISOR_TAILNET_GRACE",
+        kinds.DURATION_OR_NEVER,
+        "never",
+        TAILSCALE,
+        "How long the tailnet may be away until health and readiness fail: a duration, `0s` for at once, `never` to "
+        "warn only (a restart of the container seldom brings a tailnet back, and would take the app down with it).",
+        (TAILNET,),
+    ),
+    _tailscale(
+        "SUPERVISOR_TAILSCALE_API_URL",
+        kinds.URL,
+        "Where an OAuth client secret is exchanged for an auth key.",
+        "https://api.tailscale.com",
+    ),
+    Setting(
+        "TS_AUTHKEY",
+        kinds.SECRET,
+        None,
+        TAILSCALE,
+        "An auth key, or an OAuth client secret (`tskey-client-…`, which needs `TS_TAGS`). It is used when the node "
+        "needs a login and never otherwise.",
+        (TAILNET,),
+        aliases=("TS_AUTH_KEY",),
+    ),
+    _tailscale("TS_CLIENT_ID", kinds.TEXT, "The id of an OAuth client; needs `TS_CLIENT_SECRET`."),
+    _tailscale(
+        "TS_CLIENT_SECRET", kinds.SECRET, "The secret of an OAuth client that makes auth keys; needs `TS_TAGS`."
+    ),
+    _tailscale("TS_HOSTNAME", kinds.HOST_NAME, "The device's name in the tailnet.", said="the app's name"),
+    _tailscale(
+        "TS_TAGS",
+        kinds.TAGS,
+        "The tags the device asks for, separated by commas. The tailnet's policy must say who owns them.",
+    ),
+    _tailscale("TS_ROUTES", kinds.ROUTES, "Subnet routes the device offers, separated by commas."),
+    _tailscale("TS_ACCEPT_DNS", kinds.BOOLEAN, "Whether the tailnet's DNS settings are taken over.", "false"),
+    _tailscale(
+        "TS_AUTH_ONCE",
+        kinds.BOOLEAN,
+        "Accepted for the sake of existing files. Whatever it says, a key is used only when a login is needed.",
+        "true",
+    ),
+    _tailscale(
+        "TS_EPHEMERAL",
+        kinds.BOOLEAN,
+        "Whether the node logs out at a clean stop, so that its name is free at once.",
+        "false",
+    ),
+    _tailscale(
+        "TS_STATE_DIR",
+        kinds.STATE_FOLDER,
+        "The folder with the device's identity. `mem:` keeps nothing: each start is a new, ephemeral device.",
+        said="`/var/lib/tailscale` as root, else `$XDG_STATE_HOME/moltis-supervisor/tailscale` "
+        "(`~/.local/state/…` where that is not set)",
+    ),
+    _tailscale(
+        "TS_SOCKET",
+        kinds.PATH,
+        "tailscaled's socket. In attach mode it must be set, to the sidecar's.",
+        said="`tailscale/tailscaled.sock` in the run folder",
+    ),
+    _tailscale(
+        "TS_SERVE_CONFIG",
+        kinds.PATH,
+        "A JSON file with a serve configuration, as the official image takes it; watched for changes.",
+    ),
+    _tailscale(
+        "TS_EXTRA_ARGS",
+        kinds.WORDS,
+        "Flags of `tailscale up`, understood by the supervisor itself; see below.",
+    ),
+    _tailscaled(
+        "TS_SOCKS5_SERVER", kinds.ADDRESS, "Where tailscaled offers a SOCKS5 proxy into the tailnet.", said="off"
+    ),
+    _tailscaled(
+        "TS_OUTBOUND_HTTP_PROXY_LISTEN",
+        kinds.ADDRESS,
+        "Where tailscaled offers an HTTP proxy into the tailnet.",
+        said="off",
+    ),
+    _tailscaled("TS_TAILSCALED_EXTRA_ARGS", kinds.WORDS, "Further flags of tailscaled, split as a shell would."),
+    _tailscaled(
+        "TS_USERSPACE",
+        kinds.BOOLEAN,
+        "Accepted for the sake of existing files where it says `true`: networking is always in user space.",
+        "true",
+    ),
+)
+
+BY_SPELLING: dict[str, Setting] = {spelling: row for row in SETTINGS for spelling in row.spellings}
