@@ -82,6 +82,10 @@ class Clean(NamedTuple):
     """End what the process left behind; the answer is CLEANED."""
 
 
+class Hasten(NamedTuple):
+    """End what the process left behind with KILL, at once."""
+
+
 class SetTimer(NamedTuple):
     """Feed ``kind`` once ``after_s`` have passed, unless the state was left."""
 
@@ -95,7 +99,7 @@ class GiveUpOn(NamedTuple):
     failures: int
 
 
-Action = Spawn | AskToEnd | AskForStacks | Kill | Clean | SetTimer | GiveUpOn
+Action = Spawn | AskToEnd | AskForStacks | Kill | Clean | Hasten | SetTimer | GiveUpOn
 
 
 class Policy(NamedTuple):
@@ -191,6 +195,10 @@ def _unwant(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -
     return machine._replace(wanted=False), ()
 
 
+def _hasten(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
+    return machine._replace(wanted=False), (Hasten(),)
+
+
 def _end(policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
     limit_s = policy.stop_timeout_s if event.limit_s is None else event.limit_s
     hung = event.kind is Kind.HUNG
@@ -275,7 +283,7 @@ TABLE: dict[State, dict[Kind, Handler]] = {
     State.STOPPING: _row(HURRY=_kill, LIMIT_REACHED=_lose_patience, **_ENDING),
     State.QUITTING: _row(HURRY=_kill, LIMIT_REACHED=_kill, **_ENDING),
     State.KILLING: _row(HURRY=_unwant, **_ENDING | {"STOP": _unwant}),
-    State.CLEANING: _row(START=_want, RESTART=_want, STOP=_unwant, HURRY=_unwant, CLEANED=_decide),
+    State.CLEANING: _row(START=_want, RESTART=_want, STOP=_unwant, HURRY=_hasten, CLEANED=_decide),
     State.BACKOFF: _row(START=_spawn, RESTART=_spawn, STOP=_rest, HURRY=_rest, RETRY_DUE=_spawn),
     State.ENDED: _AT_REST,
     State.FAILED: _AT_REST | {Kind.STOP: _rest},

@@ -19,7 +19,6 @@ FOR_THE_APP = (
     signal.SIGCONT,
     signal.SIGQUIT,
 )
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP)
 
 
 class Inbox:
@@ -39,8 +38,6 @@ class Inbox:
         signal.set_wakeup_fd(self._wake_fd, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGHUP, *STOP, *FOR_THE_APP):
             signal.signal(number, self._take)
-        for number in _IGNORED:
-            signal.signal(number, signal.SIG_IGN)
 
     def _take(self, number: int, _frame: object) -> None:
         if number not in self._signals or number in STOP:

@@ -1,0 +1,273 @@
+"""One process at run time: its machine, its pid, and the hands that carry its machine's actions out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from supervisor.core.lifecycle import (
+    AskForStacks,
+    AskToEnd,
+    Clean,
+    Ending,
+    Event,
+    GiveUpOn,
+    Hasten,
+    Kill,
+    Kind,
+    Machine,
+    Moment,
+    Policy,
+    SetTimer,
+    Spawn,
+    step,
+)
+from supervisor.core.model import State
+from supervisor.core.snapshot import ExitView, ProcessView
+from supervisor.system import processes
+from supervisor.system.cleaner import Cleaner
+from supervisor.system.oom import OomCounter
+from supervisor.system.spawn import SpawnError, spawn
+
+if TYPE_CHECKING:
+    from supervisor.core.model import ProcessSpec
+    from supervisor.runtime.engine import Engine
+    from supervisor.system.reaper import Exit
+
+EXITS_KEPT = 10
+LAST_LINES = 10
+
+
+class Child:
+    """Carries out what the state table orders for one process, and shows it on the board."""
+
+    def __init__(self, spec: ProcessSpec, engine: Engine, launcher: tuple[str, ...]) -> None:
+        self.spec = spec
+        self.machine = Machine()
+        self.era = 0
+        self.cleaner: Cleaner | None = None
+        self._policy = Policy(
+            restart=spec.restart,
+            critical=spec.critical,
+            ordered=bool(spec.after),
+            stop_timeout_s=spec.stop_timeout_s,
+            quit_before_kill=spec.quit_before_kill,
+            backoff=spec.backoff,
+            give_up=spec.give_up,
+        )
+        self._engine = engine
+        self._launcher = launcher
+        self._oom = OomCounter()
+        self._killed_by_us = False
+        self._death_write_fd: int | None = None
+        self.view = ProcessView(spec.name, critical=spec.critical, command=" ".join(spec.argv), since_s=time.monotonic())
+        engine.board.put_process(self.view)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is alive and, where it has a probe, has passed it."""
+        return self.machine.state is State.RUNNING and self.view.ready
+
+    @property
+    def last_reason(self) -> str:
+        """How its last life ended, in words."""
+        return self.view.exits[-1].reason if self.view.exits else "it never ran"
+
+    def step(self, event: Event, now_s: float, chance: float) -> None:
+        """Let one event happen, and do all it asks for."""
+        before = self.machine.state
+        self.machine, actions = step(self._policy, self.machine, event, Moment(now_s, chance))
+        state = self.machine.state
+        if state is not before:
+            self.era += 1
+        shown = {"failures": self.machine.failures, "next_try_s": self.machine.next_try_s, "state": state}
+        self._show(**shown, since_s=self.view.since_s if state is before else now_s)
+        for action in actions:
+            self._carry_out(action)
+        self._report(before, event)
+
+    def _carry_out(self, action: object) -> None:
+        if isinstance(action, SetTimer):
+            self._engine.set_timer(self.spec.name, action, self.era)
+        elif isinstance(action, Spawn):
+            self._spawn()
+        elif isinstance(action, AskToEnd):
+            self._signal_group(self.spec.stop_signal)
+        elif isinstance(action, AskForStacks):
+            self._engine.hub.record("warning", "does not end, asked for its stacks", child=self.spec.name)
+            self.signal(signal.SIGQUIT)
+        elif isinstance(action, Kill):
+            self._killed_by_us = True
+            self._engine.hub.record("warning", "killed", child=self.spec.name, why="it did not end in time")
+            self._signal_group(signal.SIGKILL)
+        elif isinstance(action, Clean):
+            self.cleaner = Cleaner(lambda: processes.remains_of(self.spec, self._engine.reaper.owned))
+            self.clean_on()
+        elif isinstance(action, Hasten):
+            self._hasten()
+        elif isinstance(action, GiveUpOn):
+            self._give_up(action)
+
+    def _spawn(self) -> None:
+        engine = self._engine
+        death_fd = self._open_death_pipe() if self.spec.parent_death_fd else None
+        try:
+            spawned = spawn(self.spec, self._launcher, death_fd)
+        except SpawnError as error:
+            engine.hub.record("error", "cannot start", child=self.spec.name, why=error.why)
+            self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why))
+            engine.feed(self.spec.name, Event(Kind.SPAWN_FAILED, Ending(code=error.code)))
+            return
+        finally:
+            if death_fd is not None:
+                os.close(death_fd)
+        engine.reaper.own(spawned.pid, self._exited)
+        engine.hub.attach(self.spec.name, "stdout", spawned.stdout_fd)
+        engine.hub.attach(self.spec.name, "stderr", spawned.stderr_fd)
+        self._killed_by_us = False
+        now_s = time.monotonic()
+        probed = self.spec.probe is not None
+        self._show(
+            pid=spawned.pid,
+            started_s=now_s,
+            ready=not probed,
+            ever_ready=not probed,
+            ready_why="it has not answered yet" if probed else "",
+            ready_since_s=None if probed else now_s,
+            restarts=self.view.restarts + (self.view.started_s is not None),
+        )
+        engine.hub.record("info", "started", child=self.spec.name, pid=spawned.pid)
+        engine.feed(self.spec.name, Event(Kind.SPAWNED))
+
+    def _open_death_pipe(self) -> int:
+        if self._death_write_fd is not None:
+            os.close(self._death_write_fd)
+        read_fd, self._death_write_fd = os.pipe()
+        return read_fd
+
+    def _exited(self, exit_: Exit) -> None:
+        """Take the reaper's word: the last lines come first, then the event that tells of the end."""
+        engine = self._engine
+        now_s = time.monotonic()
+        engine.hub.drain(self.spec.name)
+        lines = engine.hub.tail(self.spec.name, LAST_LINES)
+        why = self._why(exit_.ending, lines)
+        uptime_s = now_s - (self.view.started_s or now_s)
+        expected = self.machine.state is not State.RUNNING
+        engine.hub.record(
+            "info" if expected else "error",
+            "exited",
+            child=self.spec.name,
+            pid=exit_.pid,
+            why=why,
+            code=exit_.ending.code,
+            signal=_signal_name(exit_.ending.signal),
+            uptime_s=round(uptime_s, 3),
+            memory_bytes=exit_.rss_bytes,
+            last_lines=None if expected else lines,
+        )
+        self._remember(ExitView(now_s, exit_.ending.code, exit_.ending.signal, uptime_s, why, lines))
+        self._show(pid=None, ready=False, ready_why=why, ready_since_s=None)
+        engine.feed(self.spec.name, Event(Kind.EXITED, exit_.ending))
+
+    def _why(self, ending: Ending, lines: tuple[str, ...]) -> str:
+        if ending.signal is None:
+            refused = lines[-1] if lines and lines[-1].startswith("setpriv: ") else ""
+            if refused and ending.code in {1, 126, 127}:
+                return f"cannot start: {refused.removeprefix('setpriv: ')}"
+            return f"exit code {ending.code}"
+        name = _signal_name(ending.signal)
+        if ending.signal != signal.SIGKILL or self._killed_by_us:
+            return f"ended by {name}"
+        out_of_memory = self._oom.rose()
+        if out_of_memory:
+            return "killed by the kernel: out of memory"
+        return f"ended by {name} from outside" + ("" if out_of_memory is False else ", perhaps out of memory")
+
+    def clean_on(self) -> None:
+        """Go on ending the remains of the life that is over."""
+        if self.cleaner is None or not self.cleaner.work():
+            return
+        cleaner, self.cleaner = self.cleaner, None
+        if cleaner.seen:
+            self._engine.hub.record(
+                "warning",
+                "ended what it left behind",
+                child=self.spec.name,
+                count=len(cleaner.seen),
+                killed=len(cleaner.killed),
+                still_alive=len(cleaner.left),
+                names=sorted(set(cleaner.seen.values())),
+            )
+        self._engine.feed(self.spec.name, Event(Kind.CLEANED))
+
+    def _hasten(self) -> None:
+        if self.cleaner is not None:
+            self.cleaner.hasten()
+            self.clean_on()
+
+    def _give_up(self, action: GiveUpOn) -> None:
+        window = self.spec.give_up.window_s if self.spec.give_up else 0.0
+        self._engine.hub.record(
+            "error", "given up", child=self.spec.name, failures=action.failures, within_s=window, last_failure=self.last_reason
+        )
+
+    def _report(self, before: State, event: Event) -> None:
+        """Say what a person at the log would ask: when it is tried again, and that it has ended for good."""
+        state = self.machine.state
+        if state is before:
+            return
+        name = self.spec.name
+        if state is State.BACKOFF and self.machine.next_try_s is not None:
+            wait_s = max(0.0, self.machine.next_try_s - time.monotonic())
+            self._engine.hub.record(
+                "warning", "will be restarted", child=name, in_s=round(wait_s, 3), failures=self.machine.failures
+            )
+        elif state is State.STOPPING:
+            self._engine.hub.record("info", "asked to end", child=name, order=event.kind.value)
+        elif state is State.WAITING:
+            self._engine.hub.record("info", "waits until others are ready", child=name, after=self.spec.after)
+        elif state in {State.ENDED, State.FAILED}:
+            self._engine.on_final(name)
+
+    def put_readiness(self, *, ready: bool, why: str) -> bool:
+        """Take a probe's finding; tell whether it changed anything."""
+        if self.view.pid is None or (self.view.ready, self.view.ready_why) == (ready, why):
+            return False
+        since_s = self.view.ready_since_s if self.view.ready == ready else time.monotonic()
+        self._show(ready=ready, ready_why=why, ready_since_s=since_s, ever_ready=self.view.ever_ready or ready)
+        return True
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process alone; nothing where it is gone."""
+        if self.view.pid is not None:
+            os.kill(self.view.pid, number)
+
+    def _signal_group(self, number: int) -> None:
+        # Reaped only by us, so the pid is still this process's; its group may not exist yet right after fork.
+        if self.view.pid is None:
+            return
+        try:
+            os.killpg(self.view.pid, number)
+        except ProcessLookupError:
+            os.kill(self.view.pid, number)
+        except PermissionError:
+            self._engine.hub.record("error", "cannot signal", child=self.spec.name, why="no permission (CAP_KILL)")
+
+    def _remember(self, exit_view: ExitView) -> None:
+        self._show(exits=(*self.view.exits, exit_view)[-EXITS_KEPT:])
+
+    def _show(self, **changes: object) -> None:
+        self.view = self.view._replace(**changes)  # type: ignore[arg-type]
+        self._engine.board.put_process(self.view)
+
+
+def _signal_name(number: int | None) -> str | None:
+    if number is None:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

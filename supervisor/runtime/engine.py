@@ -1,0 +1,165 @@
+"""Drives every process through its state table: carries out actions, feeds back what came of them.
+
+Nothing here waits and nothing needs an event loop, so that the first child starts before one is loaded. Whoever
+drives it calls ``fire_due`` when ``next_due_s`` has come and ``reaper.reap`` on SIGCHLD.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.core.lifecycle import Event, Kind, SetTimer, possible
+from supervisor.core.model import State
+from supervisor.runtime.child import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from supervisor.core.model import ProcessSpec
+    from supervisor.logs.hub import LogHub
+    from supervisor.runtime.board import Board
+    from supervisor.system.reaper import Reaper
+
+FINAL = frozenset({State.ENDED, State.FAILED})
+AT_REST = FINAL | {State.INACTIVE}
+
+
+class _Timer(NamedTuple):
+    due_s: float
+    number: int
+    name: str
+    kind: Kind
+    era: int
+
+
+class Engine:
+    """All processes of one plan.
+
+    ``on_final`` is called with the name of a process that ended for good, by its restart policy or given up;
+    ``on_change`` after anything has changed, so that timers can be set anew.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[ProcessSpec],
+        board: Board,
+        hub: LogHub,
+        reaper: Reaper,
+        launcher: tuple[str, ...],
+    ) -> None:
+        self.board = board
+        self.hub = hub
+        self.reaper = reaper
+        self.on_final: Callable[[str], None] = lambda _name: None
+        self.on_change: Callable[[], None] = lambda: None
+        self._events: deque[tuple[str, Event]] = deque()
+        self._timers: list[_Timer] = []
+        self._numbers = itertools.count()
+        self._stepping = False
+        self.children = {spec.name: Child(spec, self, launcher) for spec in specs}
+
+    def start_all(self) -> None:
+        """Give every process the order to start."""
+        for name in self.children:
+            self.feed(name, Event(Kind.START))
+
+    def feed(self, name: str, event: Event) -> None:
+        """Have something happen to a process. What an event causes comes before whatever else is waiting."""
+        if self._stepping:
+            self._events.appendleft((name, event))
+            return
+        self._events.append((name, event))
+        self.settle()
+
+    def settle(self) -> None:
+        """Work off all events, and let those go on that waited for others."""
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            self._release_waiting()
+            while self._events:
+                self._step(*self._events.popleft())
+                if not self._events:
+                    self._release_waiting()
+        finally:
+            self._stepping = False
+        self.on_change()
+
+    def _step(self, name: str, event: Event) -> None:
+        child = self.children[name]
+        if not possible(child.machine.state, event.kind):
+            self.hub.record(
+                "error", "impossible event ignored", child=name, state=child.machine.state.value, event_kind=event.kind.value
+            )
+            return
+        child.step(event, time.monotonic(), int.from_bytes(os.urandom(6), "big") / 2.0**48)
+
+    def _release_waiting(self) -> None:
+        for name, child in self.children.items():
+            if child.machine.state is State.WAITING and all(self.is_ready(other) for other in child.spec.after):
+                self._events.append((name, Event(Kind.RELEASED)))
+
+    def is_ready(self, name: str) -> bool:
+        """Tell whether a process is alive and its probe, if it has one, says ready."""
+        return self.children[name].ready
+
+    def put_readiness(self, name: str, *, ready: bool, why: str = "") -> None:
+        """Take a probe's finding; one about a process that has ended since is ignored."""
+        if self.children[name].put_readiness(ready=ready, why=why):
+            self.settle()
+
+    def set_timer(self, name: str, timer: SetTimer, era: int) -> None:
+        """Feed an event later, unless the process has left the state it is in now."""
+        if timer.after_s <= 0:
+            self.feed(name, Event(timer.kind))
+            return
+        due_s = time.monotonic() + timer.after_s
+        heapq.heappush(self._timers, _Timer(due_s, next(self._numbers), name, timer.kind, era))
+
+    def next_due_s(self) -> float | None:
+        """Return when the next timer is due, on the monotonic clock."""
+        while self._timers and not self._is_current(self._timers[0]):
+            heapq.heappop(self._timers)
+        dues = [self._timers[0].due_s] if self._timers else []
+        dues += [child.cleaner.due_s for child in self.children.values() if child.cleaner is not None]
+        return min(dues, default=None)
+
+    def fire_due(self) -> None:
+        """Feed every timer that is due."""
+        now_s = time.monotonic()
+        for child in self.children.values():
+            if child.cleaner is not None and child.cleaner.due_s <= now_s:
+                child.clean_on()
+        while self._timers and self._timers[0].due_s <= now_s:
+            timer = heapq.heappop(self._timers)
+            if self._is_current(timer):
+                self.feed(timer.name, Event(timer.kind))
+        self.on_change()
+
+    def _is_current(self, timer: _Timer) -> bool:
+        return self.children[timer.name].era == timer.era
+
+    def reap(self) -> bool:
+        """Collect the dead; tell whether there may be more."""
+        before = self.reaper.orphans
+        more = self.reaper.reap()
+        if self.reaper.orphans != before:
+            self.board.put_orphans_reaped(self.reaper.orphans)
+            for child in self.children.values():
+                if child.cleaner is not None:
+                    child.clean_on()
+        return more
+
+    def final_names(self) -> list[str]:
+        """Return the processes that have ended for good."""
+        return [name for name, child in self.children.items() if child.machine.state in FINAL]
+
+    def all_at_rest(self, names: Iterable[str]) -> bool:
+        """Tell whether none of these processes lives or is about to."""
+        return all(self.children[name].machine.state in AT_REST for name in names)

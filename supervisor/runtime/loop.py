@@ -1,0 +1,169 @@
+"""The event loop around the engine: signals in, timers, services beside it, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from supervisor.core.backoff import delay_s
+from supervisor.core.model import Backoff, Restart, State
+from supervisor.errors import EX_SOFTWARE
+from supervisor.runtime.stop import Stop, StopPlan
+from supervisor.system.signals import STOP, has_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from supervisor.runtime.engine import Engine
+    from supervisor.system.signals import Inbox
+
+    Service = Callable[[], Awaitable[None]]
+
+SERVICE_BACKOFF = Backoff(initial_s=1.0, max_s=60.0)
+
+
+class Loop:
+    """Runs an engine whose processes were started already, until there is a reason to stop; then stops in order.
+
+    ``services`` run beside it under their names: one that fails is told in the log and started again, and no
+    process notices. ``app`` names the process whose end ends everything.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        inbox: Inbox,
+        app: str | None,
+        stop_plan: Callable[[], StopPlan],
+        services: Mapping[str, Service],
+    ) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._app = app
+        self._stop_plan = stop_plan
+        self._services = services
+        self._stop: Stop | None = None
+        self._stop_asked = asyncio.Event()
+        self._status = 0
+        self._timer: asyncio.TimerHandle | None = None
+        engine.on_final = self._take_final
+        engine.on_change = self._changed
+
+    async def run(self, finish: Callable[[int], None]) -> None:
+        """Run until everything has stopped, then call ``finish`` with the exit code of the whole."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._take_exception)
+        self._engine.hub.start(loop)
+        loop.add_reader(self._inbox.fd, self._wake)
+        async with anyio.create_task_group() as group:
+            for name, service in self._services.items():
+                group.start_soon(self._keep, name, service)
+            self._wake()
+            self._reap()
+            self._engine.settle()
+            for name in self._engine.final_names():
+                self._take_final(name)
+            await self._stop_asked.wait()
+            self._engine.board.put_stopping()
+            self._stop = Stop(self._engine, self._stop_plan())
+            await self._stop.run()
+            finish(self._final_status())
+            group.cancel_scope.cancel()
+
+    def _final_status(self) -> int:
+        """Return the exit code; an app that runs only once speaks for itself, also after a signal, as under tini."""
+        if self._status == 0 and self._app is not None:
+            app = self._engine.children[self._app]
+            if app.spec.restart is Restart.NEVER and app.machine.ending is not None:
+                return app.machine.ending.shell_status
+        return self._status
+
+    def _wake(self) -> None:
+        for number in self._inbox.read():
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number in STOP:
+                self._take_stop(number)
+            elif number == signal.SIGHUP:
+                self._take_hangup()
+            elif self._app is not None:
+                self._engine.children[self._app].signal(number)
+
+    def _reap(self) -> None:
+        if self._engine.reap():
+            asyncio.get_running_loop().call_soon(self._reap)
+        self._changed()
+
+    def _take_stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._stop is None:
+            self._engine.hub.record("info", "stopping", why=f"{name} received")
+            self._stop_asked.set()
+        else:
+            self._engine.hub.record("warning", "hurrying", why=f"{name} received again")
+            self._stop.hurry()
+
+    def _take_hangup(self) -> None:
+        if has_terminal():
+            self._take_stop(signal.SIGHUP)
+        else:
+            self._engine.hub.record("info", "SIGHUP ignored", why="settings take a restart")
+
+    def _take_final(self, name: str) -> None:
+        """Stop everything where the app ended for good, or a critical process failed for good."""
+        child = self._engine.children[name]
+        ending = child.machine.ending
+        failed = child.machine.state is State.FAILED
+        if name == self._app and not failed and ending is not None:
+            self._status = ending.shell_status
+            self._engine.hub.record("info", "stopping", why=f"{name} has ended for good", status=self._status)
+            self._stop_asked.set()
+        elif child.spec.critical and (failed or ending is None or not ending.success):
+            self._status = EX_SOFTWARE
+            why = f"{name} is critical and failed for good: {child.last_reason}"
+            self._engine.hub.record("critical", "stopping", why=why, status=self._status)
+            self._stop_asked.set()
+
+    def _changed(self) -> None:
+        """Set the one timer to what is due next, and wake a stop that waits."""
+        due_s = self._engine.next_due_s()
+        if self._timer is None or self._timer.cancelled() or due_s != self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None if due_s is None else asyncio.get_running_loop().call_at(due_s, self._fire)
+        if self._stop is not None:
+            self._stop.look()
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._engine.fire_due()
+
+    async def _keep(self, name: str, service: Service) -> None:
+        failures = 0
+        while True:
+            try:
+                await service()
+            except Exception as error:  # noqa: BLE001 - the border of a failure domain
+                failures += 1
+                wait_s = delay_s(SERVICE_BACKOFF, failures, 1.0)
+                self._engine.hub.record(
+                    "error",
+                    "part of the supervisor failed",
+                    part=name,
+                    why=repr(error),
+                    again_in_s=wait_s,
+                    traceback=traceback.format_exc(),
+                )
+                await anyio.sleep(wait_s)
+            else:
+                return
+
+    def _take_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        trace = "".join(traceback.format_exception(error)) if error is not None else None
+        self._engine.hub.record("error", "internal error", why=context.get("message"), traceback=trace)
+

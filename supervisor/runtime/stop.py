@@ -1,0 +1,134 @@
+"""The ordered stop: the app and what stands on it, then the tailnet, then whatever is left, within one budget."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.core.lifecycle import QUIT_GRACE_S, Event, Kind
+from supervisor.system import processes
+from supervisor.system.cleaner import TERM_GRACE_S, Cleaner
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from supervisor.runtime.engine import Engine
+
+RESERVE_LOGOUT_S = 3.0
+RESERVE_TAILSCALED_S = 1.0
+
+
+class StopPlan(NamedTuple):
+    """How long the whole stop may take, which process goes last, and what is to be done before it goes.
+
+    ``farewell`` gets the moment by which it has to be done, on the monotonic clock; None where nothing is due.
+    """
+
+    timeout_s: float = 8.0
+    last: str | None = None
+    farewell: Callable[[float], Awaitable[None]] | None = None
+
+    @property
+    def reserve_s(self) -> float:
+        """Return the part of the budget that the app does not get."""
+        if self.farewell is not None:
+            wished_s = RESERVE_LOGOUT_S
+        else:
+            wished_s = RESERVE_TAILSCALED_S if self.last is not None else 0.0
+        return min(wished_s, self.timeout_s / 2)
+
+
+class Stop:
+    """One ordered stop under way. ``look`` is to be called whenever a process has changed or an orphan was reaped."""
+
+    def __init__(self, engine: Engine, plan: StopPlan) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._changed = asyncio.Event()
+        self._deadline_s = time.monotonic() + plan.timeout_s
+        self._current: tuple[str, ...] = ()
+        self._sweep: Cleaner | None = None
+        self._hurried = False
+
+    def look(self) -> None:
+        """Wake whoever waits for a process to end."""
+        self._changed.set()
+
+    def hurry(self) -> None:
+        """Kill at once what is being stopped just now; the order stays."""
+        self._hurried = True
+        for name in self._current:
+            if not self._engine.all_at_rest((name,)):
+                self._engine.feed(name, Event(Kind.HURRY))
+        if self._sweep is not None:
+            self._sweep.hasten()
+        self.look()
+
+    async def run(self) -> None:
+        """Stop everything; returns when nothing is left, or nothing more can be done about it."""
+        last = self._plan.last
+        first_deadline_s = self._deadline_s - self._plan.reserve_s
+        others = [name for name in self._engine.children if name != last]
+        while not self._engine.all_at_rest(others):
+            await self._stop(self._top(others), first_deadline_s)
+        if last is not None:
+            if self._plan.farewell is not None:
+                await self._plan.farewell(self._deadline_s - RESERVE_TAILSCALED_S / 2)
+            await self._stop((last,), self._deadline_s)
+        await self._sweep_all()
+
+    def _top(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the processes that no other one still alive was started after."""
+        alive = [name for name in names if not self._engine.all_at_rest((name,))]
+        needed = {other for name in alive for other in self._engine.children[name].spec.after}
+        return tuple(name for name in alive if name not in needed) or tuple(alive)
+
+    async def _stop(self, names: tuple[str, ...], deadline_s: float) -> None:
+        self._current = names
+        for name in names:
+            left_s = deadline_s - time.monotonic()
+            if self._engine.children[name].spec.quit_before_kill:
+                left_s -= QUIT_GRACE_S
+            self._engine.feed(name, Event(Kind.STOP, limit_s=max(left_s, 0.0)))
+        while not self._engine.all_at_rest(names):
+            if not await self._wait_change(deadline_s):
+                break
+        for name in names:
+            if not self._engine.all_at_rest((name,)):
+                self._engine.feed(name, Event(Kind.HURRY))
+        while not self._engine.all_at_rest(names):
+            if not await self._wait_change(time.monotonic() + 1.0):
+                self._engine.hub.record("error", "cannot be ended", names=names)
+                break
+        self._current = ()
+
+    async def _sweep_all(self) -> None:
+        """End what no one manages: orphans, other sessions, whatever a console started."""
+        left_s = 0.0 if self._hurried else self._deadline_s - time.monotonic()
+        sweep = self._sweep = Cleaner(processes.everything_else, min(TERM_GRACE_S, max(left_s, 0.0)))
+        while not sweep.work():
+            await self._wait_change(sweep.due_s)
+        if sweep.seen:
+            self._engine.hub.record(
+                "warning" if sweep.killed else "info",
+                "ended everything else",
+                count=len(sweep.seen),
+                killed=len(sweep.killed),
+                still_alive=len(sweep.left),
+                names=sorted(set(sweep.seen.values())),
+                pid_1=os.getpid() == 1,
+            )
+
+    async def _wait_change(self, deadline_s: float) -> bool:
+        """Wait until something changed; False when the deadline comes first."""
+        self._changed.clear()
+        timeout_s = deadline_s - time.monotonic()
+        if timeout_s <= 0:
+            return False
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,125 @@
+"""Makes the folders that must be ours alone, and locks them; root follows no link on the way."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from supervisor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from supervisor.core.model import User
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+PRIVATE = 0o700
+# Its owner, and those of its group that know a name inside it.
+PASSABLE = 0o710
+
+
+def run_folder(path: str, visitor: User | None) -> int:
+    """Make the supervisor's own folder and return it open.
+
+    ``visitor`` is another user who has to reach a folder inside it: passing through is then granted to that user's
+    group, and nothing else. Raises ConfigError where the folder is a link, another user's, or cannot be made.
+    """
+    fd = _make(path, "SUPERVISOR_RUN_DIR")
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid():
+        os.close(fd)
+        raise ConfigError(
+            f"cannot use {path}: it belongs to user {status.st_uid}, not to {os.geteuid()}; "
+            "remove it or choose another folder with SUPERVISOR_RUN_DIR"
+        )
+    if visitor is not None:
+        os.fchown(fd, -1, visitor.gid)
+    os.fchmod(fd, PRIVATE if visitor is None else PASSABLE)
+    return fd
+
+
+def owned_folder(path: str, owner: User | None, setting: str) -> int:
+    """Make a folder that only ``owner`` (None: this user) can enter, hand over what is in it, and return it open.
+
+    Raises ConfigError where it is a link, cannot be made, or cannot be written to.
+    """
+    fd = _make(path, setting)
+    try:
+        if owner is not None and os.fstat(fd).st_uid != owner.uid:
+            _hand_over(fd, owner)
+        if os.fstat(fd).st_uid in {os.geteuid(), owner.uid if owner else -1}:
+            os.fchmod(fd, PRIVATE)
+        if not os.access(".", os.W_OK, dir_fd=fd):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        os.close(fd)
+        raise _refused(path, setting, error) from error
+    return fd
+
+
+def lock(folder_fd: int, name: str, taken: str) -> int:
+    """Take the lock file ``name`` in a folder, for as long as the descriptor returned stays open.
+
+    Raises ConfigError with the text ``taken`` where another process has it, or where the disk refuses the file.
+    """
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
+    except OSError as error:
+        raise ConfigError(f"cannot create {name}: {error.strerror}; {_remedy(error)}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        os.close(fd)
+        if isinstance(error, BlockingIOError):
+            raise ConfigError(taken) from error
+        raise ConfigError(f"cannot write {name}: {error.strerror}; {_remedy(error)}") from error
+    return fd
+
+
+def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600) -> None:
+    """Write a small file into a folder, whole or not at all."""
+    new = f".{name}.new"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder_fd)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+    os.rename(new, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+
+
+def _make(path: str, setting: str) -> int:
+    try:
+        os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
+        try:
+            os.mkdir(path, PRIVATE)
+        except FileExistsError:
+            if stat.S_ISLNK(os.lstat(path).st_mode):
+                raise ConfigError(
+                    f"cannot use {path}: it is a link; remove it or choose another folder with {setting}"
+                ) from None
+        return os.open(path, _DIRECTORY)
+    except OSError as error:
+        raise _refused(path, setting, error) from error
+
+
+def _hand_over(folder_fd: int, owner: User) -> None:
+    """Give a folder and what is in it to ``owner``: a volume arrives as root's, or from an older image."""
+    for _, folders, files, fd in os.fwalk(".", dir_fd=folder_fd, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
+    os.fchown(folder_fd, owner.uid, owner.gid)
+
+
+def _refused(path: str, setting: str, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot use {path} as a folder: {error.strerror}; {_remedy(error, setting)}")
+
+
+def _remedy(error: OSError, setting: str = "") -> str:
+    if error.errno == errno.ENOSPC:
+        return "the disk is full: free some of it, or mount a larger volume"
+    if error.errno == errno.EROFS:
+        return "the file system is read-only: mount a volume or a tmpfs there" + (f", or set {setting}" if setting else "")
+    return "make it writable for the supervisor" + (f", or choose another folder with {setting}" if setting else "")
