@@ -40,7 +40,7 @@ def resolve(
     """
     host = host or Host()
     report = Report()
-    settings = load(environ, report, config=config, restart=restart, account=Account(host.uid, host.home))
+    settings = load(environ, report, config=config, restart=restart, account=Account(host.uid, _home(environ, host)))
     plan = build(settings, environ, command, host, report)
     report.raise_problems()
     return plan
@@ -50,7 +50,7 @@ def build(settings: Settings, environ: Mapping[str, str], command: Sequence[str]
     """Return the plan of these settings; what is wrong with it goes into the report."""
     chosen = users.choose(settings, host, report)
     listen, app_address = _addresses(settings, host, report)
-    maker = _Maker(settings, environ, host, chosen)
+    maker = _Maker(settings, environ, host, _home(environ, host), chosen)
     specs: list[ProcessSpec] = []
     if settings.tailnet.mode == "embedded":
         specs.append(maker.tailscaled())
@@ -81,6 +81,7 @@ class _Maker(NamedTuple):
     settings: Settings
     environ: Mapping[str, str]
     host: Host
+    home: str
     users: Users
 
     def tailscaled(self) -> ProcessSpec:
@@ -97,7 +98,7 @@ class _Maker(NamedTuple):
         return ProcessSpec(
             name=TAILSCALED,
             argv=(*argv, *tailnet.extra_args),
-            env=environment.for_tailscaled(self.settings, self.environ, self.host.home, user),
+            env=environment.for_tailscaled(self.settings, self.environ, self.home, user),
             cwd="/",
             user=user,
             stop_timeout_s=self.settings.stop_timeout_s,
@@ -115,7 +116,7 @@ class _Maker(NamedTuple):
         return ProcessSpec(
             name=app.name,
             argv=_built_in_command(self.settings, command, address, report) if built_in else tuple(command),
-            env=environment.for_app(self.environ, self.host.home, user, address),
+            env=environment.for_app(self.environ, self.home, user, address),
             cwd=self._working_directory(user),
             user=user,
             critical=True,
@@ -133,7 +134,7 @@ class _Maker(NamedTuple):
         return ProcessSpec(
             name=process.name,
             argv=process.command,
-            env={**environment.common(self.environ, self.host.home, user), **process.env},
+            env={**environment.common(self.environ, self.home, user), **process.env},
             cwd=self._working_directory(user),
             user=user,
             critical=process.critical,
@@ -151,6 +152,10 @@ class _Maker(NamedTuple):
         if user is None:
             return self.host.cwd
         return user.home if self.host.folder_exists(user.home) else "/"
+
+
+def _home(environ: Mapping[str, str], host: Host) -> str:
+    return environ.get("HOME") or host.home
 
 
 def _addresses(settings: Settings, host: Host, report: Report) -> tuple[Address, Address | None]:

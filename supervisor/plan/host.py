@@ -23,9 +23,6 @@ class Host:
     @property
     def home(self) -> str:
         """Return this process's own home folder."""
-        known = os.environ.get("HOME")
-        if known:
-            return known
         try:
             return pwd.getpwuid(self.uid).pw_dir
         except KeyError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.errors import ConfigError
 from supervisor.plan import audit, environment
+from supervisor.settings.flags import LOOPBACK, warn_of_open_door
 from supervisor.settings.table import SETTINGS
 
 if TYPE_CHECKING:
@@ -18,23 +19,23 @@ if TYPE_CHECKING:
     from supervisor.settings.report import Report
 
 LEAST_TOKEN_CHARACTERS = 16
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "0.0.0.0", "::", "")
 SERVE_PORTS = {"auto": (80, 443), "https": (443,), "http": (80,), "off": ()}
 
 
 def check(plan: Plan, environ: Mapping[str, str], command: Sequence[str], host: Host, report: Report) -> None:
     """Add every warning, and the problems with who may change the files that are read."""
     settings = plan.settings
-    report.warnings += _without_effect(settings, command)
-    report.warnings += _proxies(settings.tailnet)
+    report.warnings += _without_effect(plan, command)
+    _warn_of_proxies(settings.tailnet, report)
     report.warnings += _reach(plan)
     if settings.app.enabled:
         environment.warn_of_open_guards(environ, report)
     _check_token(settings, report)
-    _check_files(plan, host, report)
+    _check_files(plan, environ, host, report)
 
 
-def _without_effect(settings: Settings, command: Sequence[str]) -> Iterator[str]:
+def _without_effect(plan: Plan, command: Sequence[str]) -> Iterator[str]:
+    settings = plan.settings
     modes = {
         "SUPERVISOR_TAILSCALE": settings.tailnet.mode,
         "SUPERVISOR_APP": "on" if settings.app.enabled else "off",
@@ -45,28 +46,23 @@ def _without_effect(settings: Settings, command: Sequence[str]) -> Iterator[str]
             if row.name in settings.given and modes[name] not in words:
                 yield f"{row.name} has no effect with {name}={modes[name]}"
                 break
+    if "SUPERVISOR_APP_COMMAND" in settings.given and command and not command[0].startswith("-"):
+        yield "SUPERVISOR_APP_COMMAND has no effect: a command is given to `run`"
     if settings.tailnet.mode == "off":
         return
     if settings.tailnet.serve_config is not None and "SUPERVISOR_SERVE" in settings.given:
         yield "SUPERVISOR_SERVE has no effect: TS_SERVE_CONFIG replaces it"
-    if "SUPERVISOR_APP_COMMAND" in settings.given and command and not command[0].startswith("-"):
-        yield "SUPERVISOR_APP_COMMAND has no effect: a command is given to `run`"
+    elif settings.tailnet.serve != "off" and plan.serve_target is None and "SUPERVISOR_SERVE" in settings.given:
+        yield "SUPERVISOR_SERVE has no effect: there is no app, and SUPERVISOR_APP_BIND does not say where one is"
 
 
-def _proxies(tailnet: TailnetSettings) -> Iterator[str]:
+def _warn_of_proxies(tailnet: TailnetSettings, report: Report) -> None:
     if tailnet.mode != "embedded":
         return
-    found: list[tuple[str, str]] = []
-    if tailnet.socks5 is not None:
-        found.append(("TS_SOCKS5_SERVER", tailnet.socks5[0]))
-    if tailnet.http_proxy is not None:
-        found.append(("TS_OUTBOUND_HTTP_PROXY_LISTEN", tailnet.http_proxy[0]))
-    for name, host in found:
-        if host in LOOPBACK_NAMES:
-            yield (
-                f"{name} listens on {host or 'every address'}: an open door for every tailnet peer, through which it "
-                "reaches everything in here; use 127.0.0.2 or [::1]"
-            )
+    proxies = (("TS_SOCKS5_SERVER", tailnet.socks5), ("TS_OUTBOUND_HTTP_PROXY_LISTEN", tailnet.http_proxy))
+    for name, address in proxies:
+        if address is not None:
+            warn_of_open_door(name, address[0], report)
 
 
 def _reach(plan: Plan) -> Iterator[str]:
@@ -87,7 +83,7 @@ def _reach(plan: Plan) -> Iterator[str]:
 
 def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:
     bind, embedded = plan.settings.app.bind, plan.settings.tailnet.mode == "embedded"
-    if embedded and bind in LOOPBACK_NAMES:
+    if embedded and bind in LOOPBACK:
         yield (
             f"SUPERVISOR_APP_BIND is {bind}: every tailnet peer reaches the app there, past serve and with headers of "
             "its choice; use 127.0.0.2"
@@ -116,7 +112,7 @@ def _check_token(settings: Settings, report: Report) -> None:
         )
 
 
-def _check_files(plan: Plan, host: Host, report: Report) -> None:
+def _check_files(plan: Plan, environ: Mapping[str, str], host: Host, report: Report) -> None:
     """Check that what is read is there, and that the app's user cannot change it where root reads it."""
     tailnet = plan.settings.tailnet
     serve_config = tailnet.serve_config if tailnet.mode != "off" else None
@@ -136,6 +132,8 @@ def _check_files(plan: Plan, host: Host, report: Report) -> None:
             f"{whose} the app's user {plan.app_user.name} can change it",
             "give it to root, with write access for no one else",
         )
+    if any(source.path is None and source.name not in environ for source in plan.settings.secrets):
+        secrets += [path for path in (plan.settings.config_path,) if path is not None]
     for path in secrets:
         if auditor.readable(path):
             report.warnings.append(f"{path} can be read by the app's user {plan.app_user.name}; give it mode 0400")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.settings import kinds
+from supervisor.settings.kinds import Unfit
 from supervisor.settings.report import Report, nearest, shown
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ DAEMON_FLAGS = DAEMON_SWITCHES | {
     "syspolicy-file",
     "verbose",
 }
+_PROXIES = frozenset({"outbound-http-proxy-listen", "socks5-server"})
+# Networking in user space leads every peer to the same port of 127.0.0.1.
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "0.0.0.0", "::", ""})
 _PLAN = "the plan sets it"
 DAEMON_REFUSED: dict[str, tuple[str, str]] = {
     "tun": (_PLAN + ": networking is always in user space", "remove it"),
@@ -127,10 +131,9 @@ def parse_up(words: Sequence[str], report: Report) -> dict[str, object]:
     return values
 
 
-def parse_daemon(words: Sequence[str], report: Report) -> tuple[Flag, ...]:
-    """Check the flags for tailscaled, and return them."""
-    flags = _flags(words, set(DAEMON_SWITCHES), DAEMON, report)
-    for flag in flags:
+def check_daemon(words: Sequence[str], report: Report) -> None:
+    """Check the flags for tailscaled."""
+    for flag in _flags(words, set(DAEMON_SWITCHES), DAEMON, report):
         if flag.name in DAEMON_REFUSED:
             report.problem(f"honour --{flag.name} in {DAEMON}", *DAEMON_REFUSED[flag.name])
         elif flag.name not in DAEMON_FLAGS:
@@ -140,7 +143,17 @@ def parse_daemon(words: Sequence[str], report: Report) -> tuple[Flag, ...]:
             )
         elif flag.text is None and flag.name not in DAEMON_SWITCHES:
             report.problem(f"use --{flag.name} in {DAEMON}", "it has no value", f"write --{flag.name}=VALUE")
-    return flags
+        elif flag.name in _PROXIES and flag.text:
+            warn_of_open_door(f"--{flag.name} in {DAEMON}", flag.text.rpartition(":")[0].strip("[]"), report)
+
+
+def warn_of_open_door(setting: str, host: str, report: Report) -> None:
+    """Tell when a proxy listens where every tailnet peer reaches it."""
+    if host in LOOPBACK:
+        report.warnings.append(
+            f"{setting} listens on {host or 'every address'}: an open door for every tailnet peer, through which it "
+            "reaches everything in here; use 127.0.0.2 or [::1]"
+        )
 
 
 def _flags(words: Sequence[str], switches: set[str], setting: str, report: Report) -> tuple[Flag, ...]:
@@ -170,7 +183,7 @@ def _read(flag: Flag, kind: Kind, values: dict[str, object], report: Report) -> 
         return
     try:
         values[flag.name] = kind.parse(text) if text else None
-    except ValueError as error:
+    except Unfit as error:
         report.problem(f"use --{flag.name}={shown(text)} in {UP}", str(error), f"write {kind.form}")
 
 
@@ -180,7 +193,7 @@ def _switches_among(flags: Mapping[str, object]) -> set[str]:
 
 def _ip(text: str) -> str:
     if not kinds.is_ip(text):
-        raise ValueError("it is not an IP address")
+        raise Unfit("it is not an IP address")
     return text
 
 

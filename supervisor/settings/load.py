@@ -9,11 +9,12 @@ from supervisor.core.model import Backoff, Restart
 from supervisor.errors import ConfigError
 from supervisor.secret import Secret
 from supervisor.settings import flags, kinds
+from supervisor.settings.kinds import Unfit
 from supervisor.settings.model import AppSettings, LogSettings, Prefs, Settings, TailnetSettings
 from supervisor.settings.names import sort_out
 from supervisor.settings.report import Report, shown
 from supervisor.settings.secrets import SecretSource
-from supervisor.settings.table import SETTINGS
+from supervisor.settings.table import BY_SPELLING, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +35,6 @@ class Account(NamedTuple):
     uid: int
     home: str
 
-    @classmethod
-    def current(cls) -> Account:
-        """Return this process's own."""
-        return cls(os.geteuid(), os.environ.get("HOME") or "/")
-
 
 class _Found(NamedTuple):
     values: dict[str, Any]
@@ -54,13 +50,12 @@ def load(
     *,
     config: str | None = None,
     restart: str | None = None,
-    account: Account | None = None,
+    account: Account,
 ) -> Settings:
     """Return the settings; what is wrong with them is in the report, and stands at its default here.
 
     ``config`` and ``restart`` are the command line's words, which weigh more than the environment.
     """
-    account = account or Account.current()
     texts, knobs = sort_out(environ, "", report)
     for name, word in (("SUPERVISOR_CONFIG", config), ("SUPERVISOR_RESTART", restart)):
         if word is not None:
@@ -74,7 +69,7 @@ def load(
         file = config_file.read(path, report)
         processes = file.processes
         knobs = file.knobs | knobs
-        texts = file.settings | _present(texts)
+        texts = _without_others(file.settings, texts) | _present(texts)
     texts = _present(texts)
     found = _Found(
         values={row.name: _value(row, texts, report) for row in SETTINGS},
@@ -90,6 +85,12 @@ def load(
 
 def _present(texts: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text.strip() or name == _EMPTY_COUNTS}
+
+
+def _without_others(below: Mapping[str, str], above: Mapping[str, str]) -> dict[str, str]:
+    """Return what the file says, without what the environment says under another name of the same setting."""
+    said = {BY_SPELLING[name].name for name in _present(above)}
+    return {name: text for name, text in below.items() if BY_SPELLING[name].name not in said}
 
 
 def _config_path(texts: Mapping[str, str], report: Report) -> str | None:
@@ -110,7 +111,7 @@ def _value(row: Setting, texts: Mapping[str, str], report: Report) -> object:
     text = text.strip()
     try:
         return row.kind.parse(text)
-    except ValueError as error:
+    except Unfit as error:
         value = "" if row.kind in _UNSHOWN else f"={shown(text)}"
         report.problem(
             f"use {row.name}{value}",
@@ -125,9 +126,11 @@ def _secret(row: Setting, texts: Mapping[str, str], report: Report) -> SecretSou
     if not present:
         return None
     name = present[0]
-    if len(present) > 1 and len({texts[other] for other in present}) > 1:
+    if any(other.endswith("_FILE") for other in present[1:]):
         report.problem(f"choose a value of {row.name}", f"{' and '.join(present)} are both set", "leave one of them")
         return None
+    if len(present) > 1:
+        report.warnings.append(f"{present[1]} has no effect: {name} is set as well, and beats it")
     text = texts[name].strip()
     path = text if name.endswith("_FILE") else text.removeprefix("file:") if text.startswith("file:") else None
     if path is None:
@@ -184,7 +187,7 @@ def _tailnet(found: _Found, run_dir: str, default_state_dir: str, report: Report
     state_dir = values["TS_STATE_DIR"] or default_state_dir
     in_memory = state_dir == kinds.MEMORY
     daemon_args = values["TS_TAILSCALED_EXTRA_ARGS"] or ()
-    flags.parse_daemon(daemon_args, report)
+    flags.check_daemon(daemon_args, report)
     attached = values["SUPERVISOR_TAILSCALE"] == "attach"
     return TailnetSettings(
         mode=values["SUPERVISOR_TAILSCALE"],
@@ -267,6 +270,8 @@ def _check_together(settings: Settings, values: dict[str, Any], report: Report) 
         )
     if tailnet.mode == "off":
         return
+    if not values["TS_AUTH_ONCE"]:
+        report.warnings.append("TS_AUTH_ONCE=false has no effect: a key is used only when the node needs a login")
     if tailnet.mode == "attach" and "TS_SOCKET" not in settings.given:
         why = "TS_SOCKET does not say where the sidecar's tailscaled is"
         report.problem("attach", why, "set it, such as TS_SOCKET=/var/run/tailscale/tailscaled.sock")
