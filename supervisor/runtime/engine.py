@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from supervisor.system.reaper import Reaper
 
 FINAL = frozenset({State.ENDED, State.FAILED})
+_BEGINNINGS = frozenset({Kind.START, Kind.RESTART, Kind.RELEASED})
 AT_REST = FINAL | {State.INACTIVE}
 
 
@@ -61,12 +62,17 @@ class Engine:
         self._timers: list[_Timer] = []
         self._numbers = itertools.count()
         self._stepping = False
+        self._closing = False
         self.children = {spec.name: Child(spec, self, launcher) for spec in specs}
 
     def start_all(self) -> None:
         """Give every process the order to start."""
         for name in self.children:
             self.feed(name, Event(Kind.START))
+
+    def close(self) -> None:
+        """Take no more orders to start anything: the ordered stop has begun."""
+        self._closing = True
 
     def feed(self, name: str, event: Event) -> None:
         """Have something happen to a process. What an event causes comes before whatever else is waiting."""
@@ -93,6 +99,8 @@ class Engine:
 
     def _step(self, name: str, event: Event) -> None:
         child = self.children[name]
+        if self._closing and event.kind in _BEGINNINGS:
+            return
         if not possible(child.machine.state, event.kind):
             self.hub.record(
                 "error", "impossible event ignored", child=name, state=child.machine.state.value, event_kind=event.kind.value

@@ -51,6 +51,7 @@ class Stop:
         self._current: tuple[str, ...] = ()
         self._sweep: Cleaner | None = None
         self._hurried = False
+        engine.close()
 
     def look(self) -> None:
         """Wake whoever waits for a process to end."""

@@ -80,14 +80,26 @@ def lock(folder_fd: int, name: str, taken: str) -> int:
 
 
 def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600) -> None:
-    """Write a small file into a folder, whole or not at all."""
+    """Write a small file into a folder, whole or not at all. Raises ConfigError where the disk refuses it."""
     new = f".{name}.new"
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder_fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
-    os.rename(new, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        fd = os.open(new, flags, mode, dir_fd=folder_fd)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+        os.rename(new, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    except OSError as error:
+        raise ConfigError(f"cannot write {name}: {error.strerror}; {_remedy(error)}") from error
+
+
+def remove_file(folder_fd: int, name: str) -> None:
+    """Remove a file from a folder; nothing where it is gone already."""
+    try:
+        os.unlink(name, dir_fd=folder_fd)
+    except OSError:
+        return
 
 
 def _make(path: str, setting: str) -> int:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 MARK = "SUPERVISED_PROCESS"
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
+# elf(5): the magic, and where e_machine stands; x86-64 runs i386, and aarch64 may run arm.
+_ELF = b"\x7fELF"
+_ELF_MACHINE = slice(18, 20)
+_ELF_COMPATIBLE = {(b"\x3e\0", b"\x03\0"), (b"\xb7\0", b"\x28\0")}
 
 
 class SpawnError(Exception):
@@ -48,11 +52,42 @@ def find_program(name: str, env_path: str) -> str:
     found = [path for path in candidates if os.path.isfile(path)]
     for path in found:
         if os.access(path, os.X_OK):
+            _check_format(path)
             return path
     if found:
         raise SpawnError(NOT_EXECUTABLE, f"cannot run {found[0]}: it is not executable; `chmod +x` it in the image")
     where = "no such file" if "/" in name else f"no such program in PATH ({env_path})"
     raise SpawnError(NOT_FOUND, f"cannot run {name}: {where}; check the command's first word")
+
+
+def _check_format(path: str) -> None:
+    """Refuse what the kernel cannot run: the launcher's execvp(3) would hand it to a shell as a script."""
+    head = _head(path)
+    if head.startswith(_ELF):
+        if not _runs_here(head[_ELF_MACHINE]):
+            raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is for another processor; use an image for this one")
+    elif head and not head.startswith(b"#!"):
+        raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is neither a program nor a script with #! at its head")
+
+
+def _runs_here(machine: bytes) -> bool:
+    own = _head("/proc/self/exe")[_ELF_MACHINE]
+    if machine == own or (own, machine) in _ELF_COMPATIBLE:
+        return True
+    try:
+        # An emulator may be registered for it: binfmt_misc's own two files are always there.
+        return len(os.listdir("/proc/sys/fs/binfmt_misc")) > 2
+    except OSError:
+        return False
+
+
+def _head(path: str) -> bytes:
+    """Return a file's first bytes; none where it may be executed but not read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(_ELF_MACHINE.stop)
+    except OSError:
+        return b""
 
 
 def spawn(spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = None) -> Spawned:

@@ -1,0 +1,97 @@
+"""Makes the place a run happens in: its folders, its locks, its port. Whatever fails here fails before any start."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from supervisor.errors import ConfigError
+from supervisor.plan.model import Address
+from supervisor.system import folders
+
+if TYPE_CHECKING:
+    from supervisor.plan.model import Plan
+
+HTTP_FILE = "http"
+_LOCK = "supervisor.lock"
+_BACKLOG = 256
+_FIRST_FREE_PORT = 1024
+
+
+class Place:
+    """What this run holds as long as it lives; ``address`` is where the supervisor listens, its port known."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Take hold of everything. Raises ConfigError with every problem, and then holds nothing that matters."""
+        self._run_fd = -1
+        self._fds: list[int] = []
+        self.sockets: list[socket.socket] = []
+        self.address = plan.listen
+        problems: list[str] = []
+        for step in (self._take_run_folder, self._take_state_folder, self._listen):
+            try:
+                step(plan)
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            self.leave()
+            raise ConfigError(problems)
+
+    def leave(self) -> None:
+        """Take back what says that a supervisor is here; the locks go with the process."""
+        if self._run_fd >= 0 and self.sockets:
+            folders.remove_file(self._run_fd, HTTP_FILE)
+        for listener in self.sockets:
+            listener.close()
+        self.sockets.clear()
+
+    def announce(self) -> None:
+        """Write down where the supervisor listens, for the container's health check."""
+        folders.put_file(self._run_fd, HTTP_FILE, f"{self.address.host} {self.address.port}\n")
+
+    def _take_run_folder(self, plan: Plan) -> None:
+        path = plan.settings.run_dir
+        self._run_fd = folders.run_folder(path, plan.tailscale_user)
+        taken = f"cannot use {path}: another supervisor runs there; stop it, or set SUPERVISOR_RUN_DIR to another folder"
+        self._fds += [self._run_fd, folders.lock(self._run_fd, _LOCK, taken)]
+
+    def _take_state_folder(self, plan: Plan) -> None:
+        if plan.tailscaled is None or self._run_fd < 0:
+            return
+        tailnet, user = plan.settings.tailnet, plan.tailscale_user
+        folder = os.path.dirname(tailnet.socket)
+        if folder == os.path.join(plan.settings.run_dir, "tailscale") or not os.path.exists(folder):
+            self._fds.append(folders.owned_folder(folder, user, "TS_SOCKET"))
+        fd = folders.owned_folder(tailnet.state_dir, user, "TS_STATE_DIR")
+        taken = (
+            f"cannot use {tailnet.state_dir}: another supervisor runs a tailscaled on it, and two on one state ruin it; "
+            "stop that one, or set TS_STATE_DIR to another folder"
+        )
+        self._fds += [fd, folders.lock(fd, _LOCK, taken)]
+
+    def _listen(self, plan: Plan) -> None:
+        host, port = plan.listen
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(_cannot_listen(plan, error)) from error
+        listener.setblocking(False)
+        self.address = Address(host, listener.getsockname()[1])
+        self.sockets.append(listener)
+
+
+def _cannot_listen(plan: Plan, error: OSError) -> str:
+    setting = "SUPERVISOR_PORT" if plan.settings.expose == "public" else "PORT"
+    if error.errno == errno.EADDRINUSE:
+        remedy = f"another program listens there; end it, or set {setting} to another port"
+    elif error.errno == errno.EACCES and plan.listen.port < _FIRST_FREE_PORT:
+        remedy = f"ports below {_FIRST_FREE_PORT} are for root; set {setting} to a higher one"
+    else:
+        remedy = f"set {setting} to a port that this machine can give"
+    return f"cannot listen on {plan.listen}: {error.strerror}; {remedy}"

@@ -1,0 +1,162 @@
+"""The main job, put together: what is needed to start the first child, then the loop, then everything else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from supervisor import __version__
+from supervisor.commands.place import Place
+from supervisor.core.snapshot import Snapshot, TailnetView
+from supervisor.logs.hub import LogHub
+from supervisor.logs.redact import Redactor
+from supervisor.plan.build import resolve
+from supervisor.plan.model import SUPERVISOR, TAILSCALED
+from supervisor.runtime.board import Board
+from supervisor.runtime.engine import Engine
+from supervisor.system import kernel
+from supervisor.system.reaper import Reaper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn
+
+    from supervisor.plan.model import Plan
+    from supervisor.runtime.loop import Service
+    from supervisor.system.signals import Inbox
+
+
+def run(config: str | None, restart: str | None, command: Sequence[str], inbox: Inbox) -> NoReturn:
+    """Start everything, stay, and end the process with the exit code of the contract.
+
+    Raises ConfigError before anything was started.
+    """
+    plan = resolve(os.environ, config=config, restart=restart, command=command)
+    place = Place(plan)
+    place.announce()
+    adopts, closed = kernel.adopt_orphans(), kernel.close_memory()
+    launcher = kernel.launcher()
+    hub = _hub(plan)
+    board = Board(_first_snapshot(plan))
+    engine = Engine(plan.processes, board, hub, Reaper(), launcher)
+    hub.record("info", "starting", version=__version__, pid=os.getpid(), listen=str(place.address))
+    engine.start_all()
+    for warning in plan.warnings:
+        hub.record("warning", warning)
+    for notice in (*plan.notices, *_missing(adopts=adopts, closed=closed, launcher=launcher)):
+        hub.record("info", notice)
+    _stay(plan, place, board, engine, inbox)
+
+
+def _hub(plan: Plan) -> LogHub:
+    log = plan.settings.log
+    return LogHub(
+        format=log.format,
+        color=log.format == "pretty" and os.isatty(1),
+        redactor=Redactor([source.read().reveal() for source in plan.settings.secrets]),
+        history_lines=log.history_lines,
+        overflow=log.overflow,
+        names=[SUPERVISOR, *(spec.name for spec in plan.processes)],
+    )
+
+
+def _first_snapshot(plan: Plan) -> Snapshot:
+    now_s = time.monotonic()
+    mode = plan.settings.tailnet.mode
+    tailnet = TailnetView()
+    if mode != "off":
+        tailnet = TailnetView(mode, "starting", now_s, why="nothing is known of it yet", away_since_s=now_s)
+    return Snapshot(
+        wall_offset_s=time.time() - now_s,  # noqa: TID251 - the one place where the two clocks meet
+        started_s=now_s,
+        tailnet=tailnet,
+        tailnet_grace_s=plan.settings.tailnet.grace_s,
+    )
+
+
+def _missing(*, adopts: bool, closed: bool, launcher: tuple[str, ...]) -> list[str]:
+    """Say what this kernel or image does not give."""
+    said = []
+    if not adopts:
+        said.append("orphans are not handed to the supervisor here: it cannot end what a process left behind")
+    if not closed:
+        said.append("the kernel does not close the supervisor's memory to processes of its user")
+    if not launcher:
+        said.append(
+            "there is no setpriv of util-linux that works here: processes do not end with a killed supervisor, and may "
+            "gain privileges; install util-linux in the image"
+        )
+    return said
+
+
+def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) -> NoReturn:
+    # Loaded now, while the children start: an event loop costs more than all that came before.
+    import anyio
+
+    from supervisor.runtime.loop import Loop
+    from supervisor.runtime.stop import StopPlan
+
+    hub = engine.hub
+    parts: dict[str, Any] = {}
+
+    def stop_plan() -> StopPlan:
+        link = parts.get("tailnet")
+        due = link is not None and plan.settings.tailnet.logs_out_at_stop
+        return StopPlan(
+            timeout_s=plan.settings.stop_timeout_s,
+            last=TAILSCALED if plan.tailscaled is not None else None,
+            farewell=link.farewell if due else None,
+        )
+
+    def finish(status: int) -> NoReturn:
+        hub.record("info", "stopped", status=status)
+        place.leave()
+        hub.close()
+        sys.stdout.flush()
+        os._exit(status)
+
+    async def main() -> None:
+        app = plan.app.name if plan.app is not None else None
+        await Loop(engine, inbox, app, stop_plan, _services(plan, place, board, engine, parts)).run(finish)
+
+    anyio.run(main)
+    raise AssertionError("the loop ended without an exit code")
+
+
+def _services(
+    plan: Plan, place: Place, board: Board, engine: Engine, parts: dict[str, Any]
+) -> Mapping[str, Service]:
+    """Return what runs beside the processes. Each is loaded in a thread, so that its weight does not hold up the loop.
+
+    ``parts`` gets each one as long as it runs, under its name.
+    """
+    hub = engine.hub
+    services = {
+        "probes": _late(parts, "probes", "supervisor.runtime.probes", lambda found: found.Probes(plan, board, hub, engine)),
+        "judge": _late(parts, "judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub)),
+        "web": _late(
+            parts, "web", "supervisor.web.server", lambda found: found.Server(plan, board, hub, engine, place.sockets)
+        ),
+    }
+    if plan.settings.tailnet.mode != "off":
+        services["tailnet"] = _late(
+            parts, "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine)
+        )
+    return services
+
+
+def _late(parts: dict[str, Any], name: str, module: str, make: Callable[[Any], Any]) -> Service:
+    async def service() -> None:
+        from importlib import import_module
+
+        from anyio import to_thread
+
+        parts[name] = make(await to_thread.run_sync(import_module, module))
+        try:
+            await parts[name].run()
+        finally:
+            del parts[name]
+
+    return service
