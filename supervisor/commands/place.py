@@ -54,7 +54,9 @@ class Place:
     def _take_run_folder(self, plan: Plan) -> None:
         path = plan.settings.run_dir
         self._run_fd = folders.run_folder(path, plan.tailscale_user)
-        taken = f"cannot use {path}: another supervisor runs there; stop it, or set SUPERVISOR_RUN_DIR to another folder"
+        taken = (
+            f"cannot use {path}: another supervisor runs there; stop it, or set SUPERVISOR_RUN_DIR to another folder"
+        )
         self._fds += [self._run_fd, folders.lock(self._run_fd, _LOCK, taken)]
 
     def _take_state_folder(self, plan: Plan) -> None:

@@ -125,16 +125,16 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
     raise AssertionError("the loop ended without an exit code")
 
 
-def _services(
-    plan: Plan, place: Place, board: Board, engine: Engine, parts: dict[str, Any]
-) -> Mapping[str, Service]:
+def _services(plan: Plan, place: Place, board: Board, engine: Engine, parts: dict[str, Any]) -> Mapping[str, Service]:
     """Return what runs beside the processes. Each is loaded in a thread, so that its weight does not hold up the loop.
 
     ``parts`` gets each one as long as it runs, under its name.
     """
     hub = engine.hub
     services = {
-        "probes": _late(parts, "probes", "supervisor.runtime.probes", lambda found: found.Probes(plan, board, hub, engine)),
+        "probes": _late(
+            parts, "probes", "supervisor.runtime.probes", lambda found: found.Probes(plan, board, hub, engine)
+        ),
         "judge": _late(parts, "judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub)),
         "web": _late(
             parts, "web", "supervisor.web.server", lambda found: found.Server(plan, board, hub, engine, place.sockets)

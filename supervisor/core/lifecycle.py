@@ -202,9 +202,7 @@ def _hasten(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -
 def _end(policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
     limit_s = policy.stop_timeout_s if event.limit_s is None else event.limit_s
     hung = event.kind is Kind.HUNG
-    machine = machine._replace(
-        state=State.STOPPING, wanted=event.kind is not Kind.STOP, asked=not hung, hung=hung
-    )
+    machine = machine._replace(state=State.STOPPING, wanted=event.kind is not Kind.STOP, asked=not hung, hung=hung)
     return machine, (AskToEnd(), SetTimer(Kind.LIMIT_REACHED, limit_s))
 
 

@@ -62,7 +62,9 @@ class Child:
         self._oom = OomCounter()
         self._killed_by_us = False
         self._death_write_fd: int | None = None
-        self.view = ProcessView(spec.name, critical=spec.critical, command=" ".join(spec.argv), since_s=time.monotonic())
+        self.view = ProcessView(
+            spec.name, critical=spec.critical, command=" ".join(spec.argv), since_s=time.monotonic()
+        )
         engine.board.put_process(self.view)
 
     @property
@@ -211,7 +213,12 @@ class Child:
     def _give_up(self, action: GiveUpOn) -> None:
         window = self.spec.give_up.window_s if self.spec.give_up else 0.0
         self._engine.hub.record(
-            "error", "given up", child=self.spec.name, failures=action.failures, within_s=window, last_failure=self.last_reason
+            "error",
+            "given up",
+            child=self.spec.name,
+            failures=action.failures,
+            within_s=window,
+            last_failure=self.last_reason,
         )
 
     def _report(self, before: State, event: Event) -> None:

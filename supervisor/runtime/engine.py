@@ -103,7 +103,11 @@ class Engine:
             return
         if not possible(child.machine.state, event.kind):
             self.hub.record(
-                "error", "impossible event ignored", child=name, state=child.machine.state.value, event_kind=event.kind.value
+                "error",
+                "impossible event ignored",
+                child=name,
+                state=child.machine.state.value,
+                event_kind=event.kind.value,
             )
             return
         child.step(event, time.monotonic(), int.from_bytes(os.urandom(6), "big") / 2.0**48)

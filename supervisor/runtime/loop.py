@@ -166,4 +166,3 @@ class Loop:
         error = context.get("exception")
         trace = "".join(traceback.format_exception(error)) if error is not None else None
         self._engine.hub.record("error", "internal error", why=context.get("message"), traceback=trace)
-

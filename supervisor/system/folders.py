@@ -133,5 +133,7 @@ def _remedy(error: OSError, setting: str = "") -> str:
     if error.errno == errno.ENOSPC:
         return "the disk is full: free some of it, or mount a larger volume"
     if error.errno == errno.EROFS:
-        return "the file system is read-only: mount a volume or a tmpfs there" + (f", or set {setting}" if setting else "")
+        return "the file system is read-only: mount a volume or a tmpfs there" + (
+            f", or set {setting}" if setting else ""
+        )
     return "make it writable for the supervisor" + (f", or choose another folder with {setting}" if setting else "")

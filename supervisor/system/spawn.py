@@ -65,7 +65,9 @@ def _check_format(path: str) -> None:
     head = _head(path)
     if head.startswith(_ELF):
         if not _runs_here(head[_ELF_MACHINE]):
-            raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is for another processor; use an image for this one")
+            raise SpawnError(
+                NOT_EXECUTABLE, f"cannot run {path}: it is for another processor; use an image for this one"
+            )
     elif head and not head.startswith(b"#!"):
         raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is neither a program nor a script with #! at its head")
 
@@ -75,8 +77,8 @@ def _runs_here(machine: bytes) -> bool:
     if machine == own or (own, machine) in _ELF_COMPATIBLE:
         return True
     try:
-        # An emulator may be registered for it: binfmt_misc's own two files are always there.
-        return len(os.listdir("/proc/sys/fs/binfmt_misc")) > 2
+        # An emulator may be registered for it, beside the two files that are always there.
+        return not {"register", "status"}.issuperset(os.listdir("/proc/sys/fs/binfmt_misc"))
     except OSError:
         return False
 

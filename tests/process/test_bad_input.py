@@ -1,0 +1,119 @@
+"""Whatever keeps it from starting is told at once, with what to do, and nothing is started."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.running import Run, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOR_EVER = ("sh", "-c", "echo ready; exec sleep 300")
+
+
+def refused(run: Run) -> str:
+    """Return what a run said that ended with 78 before it started anything."""
+    assert run.wait() == 78
+    assert run.records == []
+    assert "Traceback" not in run.stderr
+    return run.stderr
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """Three bad settings are three lines."""
+    env = {"SUPERVISOR_STOP_TIMEOUT": "soon", "SUPERVISOR_GIVE_UP": "x", "SUPERVISOR_LOG_FORMAT": "xml"}
+    with running(*FOR_EVER, env=env) as run:
+        said = refused(run)
+        assert "there are 3 problems" in said
+        assert all(name in said for name in env)
+
+
+def test_a_port_in_use() -> None:
+    """The message names the port and the setting."""
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with running(*FOR_EVER, env={"PORT": port}) as run:
+            said = refused(run)
+            assert port in said
+            assert "set PORT to another port" in said
+
+
+def test_a_second_supervisor_on_one_run_folder() -> None:
+    """The first one goes on; the second ends with 78."""
+    with running(*FOR_EVER) as first:
+        first.wait_for("ready")
+        with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(first.run_dir)}) as second:
+            assert "another supervisor runs there" in refused(second)
+        assert first.stop() == 0
+
+
+def test_a_run_folder_that_is_a_link(tmp_path: Path) -> None:
+    """Root follows no link that someone put there."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(tmp_path / "link")}) as run:
+        assert "it is a link" in refused(run)
+
+
+@pytest.mark.parametrize("setting", ["SUPERVISOR_RUN_DIR", "TS_STATE_DIR"])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, setting: str) -> None:
+    """A file where a folder should be."""
+    (tmp_path / "file").write_text("")
+    env = {setting: str(tmp_path / "file" / "folder"), "SUPERVISOR_TAILSCALE": "embedded"}
+    with running(*FOR_EVER, env=env) as run:
+        said = refused(run)
+        assert str(tmp_path) in said
+        assert setting in said
+
+
+def test_a_toml_file_with_an_error() -> None:
+    """The line is named."""
+    with running(*FOR_EVER, toml="[settings]\nPORT = \n") as run:
+        said = refused(run)
+        assert "line 2" in said
+
+
+def test_a_secret_file_that_cannot_be_read() -> None:
+    """The path is named, and what to check."""
+    with running(*FOR_EVER, env={"SUPERVISOR_TOKEN_FILE": "/no/such/file"}) as run:
+        assert "/no/such/file" in refused(run)
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """A run folder without room for a line is told as such."""
+    if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=4k,nr_inodes=3 none {tmp_path}") != 0:  # noqa: S605
+        pytest.skip("this machine does not let us mount a small file system")
+    try:
+        (tmp_path / "full").write_bytes(bytes(4096))
+        with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(tmp_path / "run")}) as run:
+            assert "disk is full" in refused(run)
+    finally:
+        os.system(f"umount {tmp_path}")  # noqa: S605
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["run", "--no-such-option"], 64),
+        (["run", "--restart"], 64),
+        (["rum"], 64),
+        ([], 64),
+        (["check", "surplus"], 64),
+        (["--help"], 0),
+        (["run", "--help"], 0),
+        (["--version"], 0),
+    ],
+)
+def test_arguments(words: list[str], status: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """A command line that cannot be understood is 64, with one line that helps."""
+    from supervisor.cli import main
+
+    assert main(words) == status
+    out, err = capfd.readouterr()
+    assert (out == "") is bool(status)
+    assert (err == "") is not bool(status)

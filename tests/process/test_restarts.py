@@ -1,0 +1,166 @@
+"""What follows an end: another start, a wait, a status, or the end of everything."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.running import Run, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOR_EVER = "exec sleep 300"
+
+
+def test_a_crash_is_told_and_followed_by_another_start() -> None:
+    """One structured record each: start, exit with its last lines, wait, start."""
+    script = "echo one; echo two >&2; exit 3"
+    with running("sh", "-c", script, env={"SUPERVISOR_GIVE_UP": "never"}) as run:
+        first = run.wait_for("started", child="moltis")
+        exited = run.wait_for("exited", child="moltis")
+        run.wait_for("will be restarted", child="moltis", failures=1)
+        run.wait_count(3, "started", child="moltis")
+        assert (exited["code"], exited["pid"], exited["level"]) == (3, first["pid"], "error")
+        assert exited["uptime_s"] >= 0
+        assert sorted(exited["last_lines"]) == ["one", "two"]
+        assert run.stop() == 0
+
+
+def test_all_exit_codes_are_told_as_they_are(tmp_path: Path) -> None:
+    """A process may end with any of the 256 codes; each arrives."""
+    script = 'n=$(cat "$0" 2>/dev/null || echo 0); [ "$n" -ge 256 ] && exec sleep 300; echo $((n+1)) >"$0"; exit "$n"'
+    env = {"SUPERVISOR_GIVE_UP": "never", "SUPERVISOR_BACKOFF_INITIAL": "1ms", "SUPERVISOR_BACKOFF_MAX": "1ms"}
+    with running("sh", "-c", script, str(tmp_path / "count"), env=env) as run:
+        run.wait_count(256, "exited", deadline_s=60)
+        assert [record["code"] for record in run.all("exited")] == list(range(256))
+        assert run.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
+def test_a_signal_from_outside_is_a_failure_with_its_name(number: signal.Signals) -> None:
+    """The log names the signal that ended a process, and the process is started again."""
+    with running("sh", "-c", FOR_EVER) as run:
+        started = run.wait_for("started", child="moltis")
+        import os
+
+        os.kill(started["pid"], number)
+        assert run.wait_for("exited", child="moltis")["signal"] == number.name
+        run.wait_count(2, "started", child="moltis")
+
+
+@pytest.mark.parametrize(
+    ("script", "restart", "status"),
+    [
+        ("exit 0", "never", 0),
+        ("exit 7", "never", 7),
+        ("exit 255", "never", 255),
+        ("kill -9 $$", "never", 137),
+        ("kill -15 $$", "never", 143),
+        ("exit 0", "on-failure", 0),
+    ],
+)
+def test_an_app_that_runs_once_speaks_for_itself(script: str, restart: str, status: int) -> None:
+    """The supervisor ends with the app's own status, as tini would."""
+    with running("sh", "-c", script, options=("--restart", restart)) as run:
+        assert run.wait() == status
+        assert run.stderr == ""
+
+
+def test_an_app_that_runs_once_also_speaks_for_itself_after_term() -> None:
+    """A stop by signal hands the app's own status on where it is not to be restarted."""
+    with running(
+        "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done", options=("--restart=never",)
+    ) as run:
+        run.wait_for("ready")
+        assert run.stop() == 5
+
+
+def test_exit_0_is_a_failure_for_one_that_should_stay() -> None:
+    """A server that ends without complaint is started again all the same."""
+    with running("true") as run:
+        run.wait_for("will be restarted", child="moltis")
+        run.wait_count(2, "started", child="moltis")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [
+        ("missing", 127, "no such file"),
+        ("mode", 126, "not executable"),
+        ("processor", 126, "another processor"),
+        ("garbage", 126, "neither a program nor a script"),
+        ("interpreter", 127, "No such file or directory"),
+    ],
+)
+def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: str, status: int, words: str) -> None:
+    """A program that is missing or cannot run is told with what to do, and counted; the loop goes on."""
+    program = tmp_path / "program"
+    if kind != "missing":
+        program.write_bytes(
+            {
+                "mode": b"#!/bin/sh\n",
+                "processor": b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\x15\0" + bytes(44),
+                "garbage": b"hello\n",
+                "interpreter": b"#!/no/such/interpreter\n",
+            }[kind]
+        )
+        program.chmod(0o644 if kind == "mode" else 0o755)
+    with running(str(program), options=("--restart", "never")) as run:
+        assert run.wait() == status
+        said = [record.get("why", "") for record in run.records if record.get("child") == "moltis"]
+        assert any(words in why for why in said), said
+        assert "Traceback" not in run.stderr
+
+
+def test_a_program_that_appears_later_is_found() -> None:
+    """A spawn that failed is tried again like anything else."""
+    with Run("sh", "-c", FOR_EVER, toml='[process.late]\ncommand = ["./appears"]\n') as run:
+        run.wait_for("cannot start", child="late")
+        run.wait_for("will be restarted", child="late")
+
+
+def test_a_critical_process_that_fails_for_good_ends_everything() -> None:
+    """After so many failures the last message tells why, and the exit code is 70."""
+    with running("sh", "-c", "echo broken; exit 9", env={"SUPERVISOR_GIVE_UP": "3/1m"}) as run:
+        assert run.wait() == 70
+        assert len(run.all("exited", child="moltis", code=9)) == 3
+        given_up = run.wait_for("given up", child="moltis")
+        assert (given_up["failures"], given_up["last_failure"]) == (3, "exit code 9")
+        stopping = run.wait_for("stopping")
+        assert "moltis" in stopping["why"]
+        assert "exit code 9" in stopping["why"]
+
+
+def test_one_that_loops_does_not_disturb_another() -> None:
+    """Children are independent, and one that is not critical is tried for ever."""
+    toml = '[process.broken]\ncommand = ["false"]\n'
+    env = {"SUPERVISOR_GIVE_UP": "3/1m", "SUPERVISOR_BACKOFF_MAX": "5ms"}
+    with running("sh", "-c", FOR_EVER, toml=toml, env=env) as run:
+        run.wait_count(20, "exited", child="broken")
+        assert run.all("exited", child="moltis") == []
+        assert len(run.all("started", child="moltis")) == 1
+        assert run.stop() == 0
+
+
+def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> None:
+    """`after` holds a process back until the other is ready, by its probe where it has one."""
+    server = (
+        "import http.server,sys,os,time\n"
+        f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
+        "http.server.HTTPServer((os.environ['HOST'],int(os.environ['PORT'])),http.server.SimpleHTTPRequestHandler).serve_forever()"
+    )
+    toml = '[process.second]\ncommand = ["sh", "-c", "echo second runs; exec sleep 300"]\nafter = ["moltis"]\n'
+    env = {"SUPERVISOR_APP_HEALTH_URL": "/", "SUPERVISOR_APP_PORT": "0"}
+    with running(sys.executable, "-c", server, toml=toml, env=env) as run:
+        run.wait_for("started", child="moltis")
+        run.wait_for("waits until others are ready", child="second")
+        assert run.find("started", child="second") is None
+        (tmp_path / "go").touch()
+        run.wait_for("second runs", process="second")
+        assert run.stop() == 0
+        ended = [record["child"] for record in run.all("exited")]
+        assert ended == ["second", "moltis"]

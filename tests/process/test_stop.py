@@ -1,0 +1,182 @@
+"""The ordered stop: in order, within its time, and nothing alive afterwards."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.process.running import running
+from tests.support.waiting import wait_until
+
+STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+GRANDCHILD = (
+    "import os,subprocess,sys,time\n"
+    "child=subprocess.Popen(['sh','-c',\"trap '' TERM HUP; echo up; while :; do sleep 0.05; done\"],"
+    "start_new_session=True,stdout=subprocess.PIPE)\n"
+    "child.stdout.readline()\n"
+    "print('grandchild',child.pid,flush=True)\n"
+    "time.sleep(300)"
+)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process is there and not a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_by_signal_ends_with_0(number: signal.Signals) -> None:
+    """TERM and INT stop in order; the exit code says that this was asked for."""
+    with running("sh", "-c", "echo ready; exec sleep 300") as run:
+        run.wait_for("ready")
+        run.send(number)
+        assert run.wait() == 0
+        assert number.name in run.wait_for("stopping")["why"]
+        assert run.records[-1]["message"] == "stopped"
+        assert not (run.run_dir / "http").exists()
+
+
+def test_one_that_ignores_term_is_killed_in_time() -> None:
+    """SIGKILL comes at the end of the budget, and the exit code is still 0."""
+    with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "700ms"}) as run:
+        run.wait_for("ready")
+        begin_s = time.monotonic()
+        assert run.stop() == 0
+        assert 0.6 <= time.monotonic() - begin_s < 3
+        run.wait_for("killed", child="moltis")
+        assert run.wait_for("exited", child="moltis")["signal"] == "SIGKILL"
+
+
+def test_a_second_term_hurries() -> None:
+    """The app is killed at once when the platform, or a person, asks again."""
+    with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
+        run.wait_for("ready")
+        run.send(signal.SIGTERM)
+        run.wait_for("asked to end", child="moltis")
+        run.send(signal.SIGTERM)
+        assert run.wait(10) == 0
+        run.wait_for("hurrying")
+
+
+def test_nothing_is_left_of_another_session() -> None:
+    """A grandchild that leads a session of its own and ignores TERM does not outlive the stop."""
+    with running(sys.executable, "-c", GRANDCHILD, env={"SUPERVISOR_STOP_TIMEOUT": "1500ms"}) as run:
+        wait_until(lambda: any(record["message"].startswith("grandchild") for record in run.records), what="grandchild")
+        line = next(record["message"] for record in run.records if record["message"].startswith("grandchild"))
+        pid = int(line.split()[1])
+        assert alive(pid)
+        assert run.stop() == 0
+        assert not alive(pid)
+        ended = run.find("ended what it left behind") or run.wait_for("ended everything else")
+        assert ended["count"] >= 1
+
+
+def test_a_stop_in_the_first_moment() -> None:
+    """TERM as soon as the handlers stand: whatever was begun is ended, with 0."""
+    with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "1s"}) as run:
+        wait_until(lambda: _catches_term(run.pid), what="handlers")
+        assert run.stop() == 0
+
+
+def _catches_term(pid: int) -> bool:
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        caught = next(line for line in file if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_a_stop_during_the_wait_for_a_restart() -> None:
+    """A process in backoff is not started again by a stop, nor does it hold the stop up."""
+    env = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
+    with running("false", env=env) as run:
+        run.wait_for("will be restarted")
+        begin_s = time.monotonic()
+        assert run.stop() == 0
+        assert time.monotonic() - begin_s < 5
+        assert len(run.all("started")) == 1
+
+
+def test_a_restart_half_done_is_stopped_too() -> None:
+    """TERM while a hung process is being ended: it is not started again."""
+    env = {
+        "SUPERVISOR_APP_HEALTH_URL": "/",
+        "SUPERVISOR_APP_PORT": "0",
+        "SUPERVISOR_APP_HUNG": "500ms",
+        "SUPERVISOR_STOP_TIMEOUT": "4s",
+    }
+    program = (
+        "import http.server,os,signal,time\n"
+        "signal.signal(signal.SIGTERM,signal.SIG_IGN)\n"
+        "class Once(http.server.BaseHTTPRequestHandler):\n"
+        "    served=0\n"
+        "    def do_GET(self):\n"
+        "        Once.served+=1\n"
+        "        if Once.served>1: time.sleep(300)\n"
+        "        self.send_response(200); self.end_headers()\n"
+        "http.server.HTTPServer((os.environ['HOST'],int(os.environ['PORT'])),Once).serve_forever()"
+    )
+    with running(sys.executable, "-c", program, env=env) as run:
+        run.wait_for("asked to end", deadline_s=30, order="hung")
+        assert run.stop() == 0
+        assert len(run.all("started", child="moltis")) == 1
+
+
+def test_hup_without_a_terminal_is_ignored() -> None:
+    """Nothing is read anew; the log says so."""
+    with running("sh", "-c", "echo ready; exec sleep 300", start_new_session=True) as run:
+        run.wait_for("ready")
+        run.send(signal.SIGHUP)
+        run.wait_for("SIGHUP ignored")
+        assert run.popen.poll() is None
+        assert run.stop() == 0
+
+
+def test_hup_with_a_terminal_stops() -> None:
+    """When a person closes the terminal, everything stops in order."""
+    master, slave = pty.openpty()
+
+    def take_terminal() -> None:
+        import fcntl
+        import termios
+
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    try:
+        with running(
+            "sh",
+            "-c",
+            "echo ready; exec sleep 300",
+            start_new_session=True,
+            preexec_fn=take_terminal,
+            pass_fds=(slave,),
+        ) as run:
+            run.wait_for("ready")
+            run.send(signal.SIGHUP)
+            assert run.wait() == 0
+            assert "SIGHUP" in run.wait_for("stopping")["why"]
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT])
+def test_other_signals_go_to_the_app(number: signal.Signals) -> None:
+    """What means nothing to the supervisor may mean something to the app."""
+    program = (
+        "import signal,time\n"
+        f"signal.signal({int(number)},lambda *_: print('got it',flush=True))\n"
+        "print('ready',flush=True)\n"
+        "while True: time.sleep(300)"
+    )
+    with running(sys.executable, "-c", program) as run:
+        run.wait_for("ready")
+        run.send(number)
+        run.wait_for("got it", process="moltis")
