@@ -68,7 +68,7 @@ class Place:
             self._fds.append(folders.owned_folder(folder, user, "TS_SOCKET"))
         fd = folders.owned_folder(tailnet.state_dir, user, "TS_STATE_DIR")
         taken = (
-            f"cannot use {tailnet.state_dir}: another supervisor runs a tailscaled on it, and two on one state ruin it; "
+            f"cannot use {tailnet.state_dir}: another supervisor runs a tailscaled on it, and two would ruin it; "
             "stop that one, or set TS_STATE_DIR to another folder"
         )
         self._fds += [fd, folders.lock(fd, _LOCK, taken)]

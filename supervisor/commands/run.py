@@ -103,11 +103,11 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
 
     def stop_plan() -> StopPlan:
         link = parts.get("tailnet")
-        due = link is not None and plan.settings.tailnet.logs_out_at_stop
+        farewell = link.farewell if link is not None and plan.settings.tailnet.logs_out_at_stop else None
         return StopPlan(
             timeout_s=plan.settings.stop_timeout_s,
             last=TAILSCALED if plan.tailscaled is not None else None,
-            farewell=link.farewell if due else None,
+            farewell=farewell,
         )
 
     def finish(status: int) -> NoReturn:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 UP = "TS_EXTRA_ARGS"
 DAEMON = "TS_TAILSCALED_EXTRA_ARGS"
 
-_IP = kinds.Kind("IP address", lambda text: _ip(text), "the IP address of the exit node")
+_IP = kinds.Kind("IP address", lambda text: _ip(text), "the IP address of the exit node")  # noqa: PLW0108 - below
 
 UP_FLAGS: dict[str, Kind] = {
     "accept-dns": kinds.BOOLEAN,

@@ -1,0 +1,72 @@
+"""Understands how bad a line says it is: Moltis' tracing text, tailscaled's heads, and what crashes look like."""
+
+from __future__ import annotations
+
+import re
+
+# tracing-subscriber's line: time, level in capitals, then the rest; others put brackets around the level.
+_TRACING = re.compile(
+    r"^(?:\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?\s+)?\[?(TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[\s:]"
+)
+_CRASH = re.compile(r"^(?:Error:|error:|Caused by:|panic:|fatal error:|thread '.*' panicked|Traceback \(most recent)")
+# Local time to the second, then perhaps a verbosity (facts of tailscaled 1.102).
+_TAILSCALED_TIME = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? ")
+_VERBOSE = re.compile(r"^\[v\d+\] ?")
+_HEALTH = re.compile(r"^health\(warnable=[^)]*\): error")
+_TALKATIVE = (
+    "Accept:",
+    "netcheck:",
+    "magicsock:",
+    "wgengine:",
+    "[RATELIMIT]",
+    "netstack:",
+    "monitor:",
+    "dns:",
+    "peerapi:",
+)
+_TROUBLE = ("Received error:", "logtail: dial", "control: bootstrapDNS", "failed ", "error ")
+_FATAL = (
+    "panic:",
+    "fatal error:",
+    "getLocalBackend error",
+    "safesocket.Listen:",
+    "createEngine:",
+    "error reading config",
+)
+
+NAMES = {
+    "trace": "debug",
+    "debug": "debug",
+    "info": "info",
+    "notice": "info",
+    "warn": "warning",
+    "warning": "warning",
+    "err": "error",
+    "error": "error",
+    "fatal": "critical",
+    "critical": "critical",
+    "panic": "critical",
+}
+# A chunk without any of these has only lines of level info, unless they are tailscaled's.
+MARKERS = (b"TRACE", b"DEBUG", b"WARN", b"ERROR", b"FATAL", b"CRITICAL", b"rror:", b"panic", b"Caused by", b"Traceback")
+
+
+def of_line(process: str, text: str) -> str:
+    """Return debug, info, warning, error or critical."""
+    if process == "tailscaled":
+        return _of_tailscaled(text)
+    found = _TRACING.match(text)
+    if found:
+        return NAMES[found[1].lower()]
+    return "error" if _CRASH.match(text) else "info"
+
+
+def _of_tailscaled(text: str) -> str:
+    text = _TAILSCALED_TIME.sub("", text)
+    if _VERBOSE.match(text):
+        return "debug"
+    if text.startswith(_FATAL):
+        return "error"
+    if _HEALTH.match(text) or text.startswith(_TROUBLE):
+        return "warning"
+    return "debug" if text.startswith(_TALKATIVE) else "info"

@@ -1,0 +1,132 @@
+"""Writes the merged log from a thread of its own: a consumer that does not read holds up nothing but the log."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUFFER_BYTES = 8 * 1024 * 1024
+_PIECE_BYTES = 256 * 1024
+_WAIT_FOR_ROOM_S = 0.5
+_RETRY_S = 1.0
+_GONE = frozenset({errno.EPIPE, errno.EBADF, errno.EINVAL, errno.ENXIO})
+
+
+class Writer:
+    """Takes whole lines and writes them in order; never blocks whoever hands them over.
+
+    ``notice`` renders the line that says how many were dropped. ``on_room`` is called from the thread when a full
+    buffer has emptied to half.
+    """
+
+    def __init__(self, fd: int, notice: Callable[[int], bytes], on_room: Callable[[], None]) -> None:
+        self._fd = fd
+        self._notice = notice
+        self._on_room = on_room
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        self._dropped_lines = 0
+        self._full = False
+        self._gone = False
+        self._closing = False
+        self._condition = threading.Condition()
+        self.progressed_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, lines: bytes) -> bool:
+        """Take lines; tell whether the buffer is full now."""
+        with self._condition:
+            if self._gone:
+                return False
+            self._queue.append(lines)
+            self._bytes += len(lines)
+            full = self._bytes >= BUFFER_BYTES
+            self._full = self._full or full
+            self._condition.notify()
+            return full
+
+    @property
+    def overfull(self) -> bool:
+        """Whether what may not wait, such as a dead child's last lines, has filled the buffer twice over."""
+        return self._bytes >= 2 * BUFFER_BYTES
+
+    def drop_oldest(self) -> None:
+        """Forget the oldest lines until the buffer has room; they are counted."""
+        with self._condition:
+            while self._queue and self._bytes >= BUFFER_BYTES:
+                gone = self._queue.popleft()
+                self._bytes -= len(gone)
+                self._dropped_lines += gone.count(b"\n")
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is there, for at most so long."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            piece = self._next()
+            if piece is None:
+                return
+            self._write(piece)
+
+    def _next(self) -> bytes | None:
+        with self._condition:
+            while not self._queue and not self._dropped_lines:
+                if self._closing:
+                    return None
+                self._condition.wait()
+            if self._dropped_lines:
+                dropped, self._dropped_lines = self._dropped_lines, 0
+                return self._notice(dropped)
+            taken = [self._queue.popleft()]
+            size = len(taken[0])
+            while self._queue and size + len(self._queue[0]) <= _PIECE_BYTES:
+                taken.append(self._queue.popleft())
+                size += len(taken[-1])
+            self._bytes -= size
+            room = self._full and self._bytes <= BUFFER_BYTES // 2
+            self._full = self._full and not room
+        if room:
+            self._on_room()
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    def _write(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+                self.progressed_s = time.monotonic()
+            except BlockingIOError:
+                # Someone made the shared descriptor non-blocking.
+                select.select([], [self._fd], [], _WAIT_FOR_ROOM_S)
+            except OSError as error:
+                if error.errno in _GONE:
+                    self._give_up()
+                    return
+                if self._closing:
+                    return
+                # A full disk, perhaps: it may have room again.
+                time.sleep(_RETRY_S)
+
+    def _give_up(self) -> None:
+        """Nobody will ever read it: take everything and keep nothing."""
+        with self._condition:
+            self._gone = True
+            self._queue.clear()
+            self._bytes = 0
+            self._dropped_lines = 0
+            was_full, self._full = self._full, False
+        if was_full:
+            self._on_room()
