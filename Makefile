@@ -1,0 +1,64 @@
+# The project's tasks; `make` alone lists them. Docs: README.md and CONTRIBUTING.md.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+COMPILE := uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--python-version 3.11 --custom-compile-command "make lock"
+# More words for pytest: make test TESTS="tests/core -x"
+TESTS ?=
+
+.PHONY: help install dev run test check format bench lock clean
+
+help: ## Lists the tasks
+	@sed -nE 's/^([a-z]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+install: $(VENV)/.installed ## Installs the project into .venv from the lock with hashes
+
+run: install ## Runs tailscaled and the app under the supervisor in this terminal; Ctrl-C stops them
+	@exec scripts/run-main-job
+
+test: dev ## Runs all tests, with a real tailscaled
+	@scripts/fetch-tailscaled >/dev/null
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: dev ## Lints, checks types and the project's conventions
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/conventions
+
+format: dev ## Formats the code and mends what can be mended without thought
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: dev ## Measures ours and its peers side by side
+	@$(BIN)/python -m benchmarks
+
+lock: ## Writes the locks anew with the newest versions (needs uv)
+	@$(COMPILE) --output-file requirements/run.txt pyproject.toml
+	@$(COMPILE) --output-file requirements/build.txt requirements/build.in
+	@$(COMPILE) --output-file requirements/dev.txt --constraint requirements/run.txt --constraint requirements/build.txt requirements/dev.in
+
+clean: ## Removes what the tasks made here
+	@rm -rf $(VENV) .run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+dev: $(VENV)/.dev
+
+# Stamps say what is installed, so a second run costs nothing.
+$(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml
+	@PYTHON="$(PYTHON)" scripts/make-venv $(VENV)
+	@echo "installing the project into $(VENV)"
+	@$(PIP) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
+	@echo "installing the tools for tests and checks into $(VENV)"
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
