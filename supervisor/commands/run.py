@@ -132,9 +132,7 @@ def _services(plan: Plan, place: Place, board: Board, engine: Engine, parts: dic
     """
     hub = engine.hub
     services = {
-        "probes": _late(
-            parts, "probes", "supervisor.runtime.probes", lambda found: found.Probes(plan, board, hub, engine)
-        ),
+        "probes": _late(parts, "probes", "supervisor.runtime.probes", lambda found: found.Probes(engine)),
         "judge": _late(parts, "judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub)),
         "web": _late(
             parts, "web", "supervisor.web.server", lambda found: found.Server(plan, board, hub, engine, place.sockets)

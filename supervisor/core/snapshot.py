@@ -11,7 +11,7 @@ from supervisor.core.model import State
 
 
 class ExitView(NamedTuple):
-    """How one life of a process ended."""
+    """How one life of a process ended; ``expected`` where it had been asked to."""
 
     at_s: float
     code: int | None
@@ -19,6 +19,7 @@ class ExitView(NamedTuple):
     uptime_s: float
     reason: str
     last_lines: tuple[str, ...] = ()
+    expected: bool = False
 
 
 class ProcessView(NamedTuple):

@@ -37,7 +37,7 @@ class Page(NamedTuple):
 
 class _Block(NamedTuple):
     first: int
-    count: int
+    lines: int
     at_s: float
     source: Source
     level: str | None
@@ -60,21 +60,21 @@ class History:
     def add(self, source: Source, text: bytes, at_s: float, level: str | None = None) -> None:
         """Add whole, masked, clean lines; ``level`` None means that each says for itself."""
         block = _Block(self.next, text.count(b"\n"), at_s, source, level, text)
-        self.next += block.count
+        self.next += block.lines
         self._blocks.append(block)
-        self._lines += block.count
+        self._lines += block.lines
         self._bytes += len(text)
         last = self._last.setdefault(source.process, deque())
         last.append(block)
         while len(last) > 1 and (
-            len(last) > LAST_LINES or sum(old.count for old in last) - last[0].count >= LAST_LINES
+            len(last) > LAST_LINES or sum(old.lines for old in last) - last[0].lines >= LAST_LINES
         ):
             last.popleft()
         while self._blocks and (
-            self._lines - self._blocks[0].count >= self._most_lines or self._bytes > self._most_bytes
+            self._lines - self._blocks[0].lines >= self._most_lines or self._bytes > self._most_bytes
         ):
             gone = self._blocks.popleft()
-            self._lines -= gone.count
+            self._lines -= gone.lines
             self._bytes -= len(gone.text)
 
     def read(self, after: int = 0, limit: int = 1000, process: str | None = None) -> Page:
@@ -86,7 +86,7 @@ class History:
         lost = max(0, oldest - after - 1)
         lines: list[Line] = []
         for block in self._blocks:
-            if block.first + block.count <= after + 1 or (process is not None and block.source.process != process):
+            if block.first + block.lines <= after + 1 or (process is not None and block.source.process != process):
                 continue
             lines += (line for line in self._unfold(block) if line.number > after and line.number >= oldest)
             if len(lines) >= limit:
@@ -94,11 +94,11 @@ class History:
                 return Page(tuple(lines), lost, lines[-1].number)
         return Page(tuple(lines), lost, self.next - 1)
 
-    def tail(self, process: str, count: int) -> tuple[str, ...]:
-        """Return the last lines of one process, however much the others wrote since."""
+    def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
+        """Return the last lines of one process, however much the others wrote; none numbered below ``since``."""
         texts: list[str] = []
         for block in reversed(self._last.get(process, ())):
-            texts[:0] = [line.message for line in self._unfold(block, most=count)]
+            texts[:0] = [line.message for line in self._unfold(block, most=count) if line.number >= since]
             if len(texts) >= count:
                 break
         return tuple(texts[-count:]) if count > 0 else ()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from supervisor.logs.history import HISTORY_BYTES, SUPERVISOR, History
@@ -54,10 +54,8 @@ class LogHub:
 
     def attach(self, process: str, stream: str, fd: int) -> None:
         """Read a child's pipe from now on; ``fd`` is the hub's to close."""
-        try:
+        with suppress(OSError):
             fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
-        except OSError:
-            pass
         if self._output is None:
             self._waiting_pipes.append((process, stream, fd))
             return
@@ -80,7 +78,7 @@ class LogHub:
             self.attach(process, stream, fd)
 
     def record(self, level: str, event: str, **fields: Any) -> None:
-        """Log something of the supervisor's own; fields that are None are left out, ``child`` names whom it is about."""
+        """Log something of our own; fields that are None are left out, ``child`` names whom it is about."""
         known = {name: value for name, value in fields.items() if value is not None}
         # The log tells the wall clock's time.
         now_s = time.time()  # noqa: TID251
@@ -94,9 +92,9 @@ class LogHub:
         for pipe in self._pipes.get(process, ()):
             pipe.drain()
 
-    def tail(self, process: str, count: int) -> tuple[str, ...]:
-        """Return the last lines of a process."""
-        return self.history.tail(process, count)
+    def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
+        """Return the last lines of a process, of those numbered ``since`` or later."""
+        return self.history.tail(process, count, since)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback``, at most once a turn of the loop, when the history has grown; return what ends that."""

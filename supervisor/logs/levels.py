@@ -6,7 +6,8 @@ import re
 
 # tracing-subscriber's line: time, level in capitals, then the rest; others put brackets around the level.
 _TRACING = re.compile(
-    r"^(?:\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?\s+)?\[?(TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[\s:]"
+    r"^(?:\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?\s+)?"
+    r"\[?(TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[\s:]"
 )
 _CRASH = re.compile(r"^(?:Error:|error:|Caused by:|panic:|fatal error:|thread '.*' panicked|Traceback \(most recent)")
 # Local time to the second, then perhaps a verbosity (facts of tailscaled 1.102).

@@ -39,7 +39,7 @@ class Output:
         self._redactor = redactor
         self._history = history
         self._blocks = overflow == "block"
-        self._writer = Writer(out_fd, self._lost, lambda: loop.call_soon_threadsafe(self._resume))
+        self._writer = Writer(out_fd, self._lost, self._resume_soon)
         self._pipes: set[Pipe] = set()
         self._held_since_s: float | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -114,6 +114,10 @@ class Output:
         self._impatient_since_s = time.monotonic()
         self._writer.drop_oldest()
         self._resume()
+
+    def _resume_soon(self) -> None:
+        """Resume, from the writer's thread."""
+        self._loop.call_soon_threadsafe(self._resume)
 
     def _resume(self) -> None:
         self._held_since_s = None

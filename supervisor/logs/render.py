@@ -174,7 +174,7 @@ class Json:
         if not isinstance(theirs, dict):
             return None
         message, rest = _message(theirs)
-        app = {key: rest.pop(key) for key in ("process", "stream") if key in rest}
+        app: dict[str, Any] = {key: rest.pop(key) for key in ("process", "stream") if key in rest}
         level = rest.pop("level", None)
         known = levels.NAMES.get(level.lower()) if isinstance(level, str) else None
         if level is not None and known is None:

@@ -62,6 +62,7 @@ class Child:
         self._oom = OomCounter()
         self._killed_by_us = False
         self._death_write_fd: int | None = None
+        self._first_line = 0
         self.view = ProcessView(
             spec.name, critical=spec.critical, command=" ".join(spec.argv), since_s=time.monotonic()
         )
@@ -129,6 +130,7 @@ class Child:
         engine.hub.attach(self.spec.name, "stdout", spawned.stdout_fd)
         engine.hub.attach(self.spec.name, "stderr", spawned.stderr_fd)
         self._killed_by_us = False
+        self._first_line = engine.hub.history.next
         now_s = time.monotonic()
         probed = self.spec.probe is not None
         self._show(
@@ -154,10 +156,10 @@ class Child:
         engine = self._engine
         now_s = time.monotonic()
         engine.hub.drain(self.spec.name)
-        lines = engine.hub.tail(self.spec.name, LAST_LINES)
+        lines = engine.hub.tail(self.spec.name, LAST_LINES, self._first_line)
         why = self._why(exit_.ending, lines)
         uptime_s = now_s - (self.view.started_s or now_s)
-        expected = self.machine.state is not State.RUNNING
+        expected = self.machine.asked
         engine.hub.record(
             "info" if expected else "error",
             "exited",
@@ -167,10 +169,9 @@ class Child:
             code=exit_.ending.code,
             signal=_signal_name(exit_.ending.signal),
             uptime_s=round(uptime_s, 3),
-            memory_bytes=exit_.rss_bytes,
             last_lines=None if expected else lines,
         )
-        self._remember(ExitView(now_s, exit_.ending.code, exit_.ending.signal, uptime_s, why, lines))
+        self._remember(ExitView(now_s, exit_.ending.code, exit_.ending.signal, uptime_s, why, lines, expected))
         self._show(pid=None, ready=False, ready_why=why, ready_since_s=None)
         engine.feed(self.spec.name, Event(Kind.EXITED, exit_.ending))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.settings import kinds
-from supervisor.settings.kinds import Unfit
+from supervisor.settings.kinds import UnfitError
 from supervisor.settings.report import Report, nearest, shown
 
 if TYPE_CHECKING:
@@ -69,8 +69,22 @@ UP_REFUSED: dict[str, tuple[str, str]] = {
 }
 
 _VALUED = frozenset(
-    "auth-key authkey client-id client-secret id-token audience operator accept-risk qr-format timeout "
-    "linux-bypass-mark linux-fwmark-mask linux-subnet-route-mark netfilter-mode".split()
+    [
+        "auth-key",
+        "authkey",
+        "client-id",
+        "client-secret",
+        "id-token",
+        "audience",
+        "operator",
+        "accept-risk",
+        "qr-format",
+        "timeout",
+        "linux-bypass-mark",
+        "linux-fwmark-mask",
+        "linux-subnet-route-mark",
+        "netfilter-mode",
+    ]
 )
 
 DAEMON_SWITCHES = frozenset({"cleanup", "encrypt-state", "hardware-attestation", "no-logs-no-support", "version"})
@@ -183,7 +197,7 @@ def _read(flag: Flag, kind: Kind, values: dict[str, object], report: Report) -> 
         return
     try:
         values[flag.name] = kind.parse(text) if text else None
-    except Unfit as error:
+    except UnfitError as error:
         report.problem(f"use --{flag.name}={shown(text)} in {UP}", str(error), f"write {kind.form}")
 
 
@@ -193,7 +207,7 @@ def _switches_among(flags: Mapping[str, object]) -> set[str]:
 
 def _ip(text: str) -> str:
     if not kinds.is_ip(text):
-        raise Unfit("it is not an IP address")
+        raise UnfitError("it is not an IP address")
     return text
 
 

@@ -24,12 +24,12 @@ _FALSE = frozenset({"0", "f", "false", "no", "off"})
 MEMORY = "mem:"
 
 
-class Unfit(ValueError):
+class UnfitError(ValueError):
     """A text is not of the kind it should be; the message is the reason."""
 
 
 class Kind(NamedTuple):
-    """A kind of value. ``parse`` raises Unfit with the reason; ``form`` says what to write instead."""
+    """A kind of value. ``parse`` raises UnfitError with the reason; ``form`` says what to write instead."""
 
     name: str
     parse: Callable[[str], object]
@@ -41,10 +41,10 @@ def duration_s(text: str) -> float:
     if text == "0":
         return 0.0
     if not _DURATION.fullmatch(text):
-        raise Unfit("it has no unit" if text.isdecimal() else "it is not a duration")
+        raise UnfitError("it has no unit" if text.isdecimal() else "it is not a duration")
     total_s = sum(float(number) * _UNITS_S[unit] for number, unit in _DURATION_PART.findall(text))
     if total_s > LONGEST_S:
-        raise Unfit("it is longer than a year")
+        raise UnfitError("it is longer than a year")
     return total_s
 
 
@@ -57,7 +57,7 @@ def boolean(text: str) -> bool:
     """Return what a switch says."""
     word = text.lower()
     if word not in _TRUE and word not in _FALSE:
-        raise Unfit("it is neither true nor false")
+        raise UnfitError("it is neither true nor false")
     return word in _TRUE
 
 
@@ -66,10 +66,10 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdecimal() and len(text) <= 12):
-            raise Unfit("it is not a whole number")
+            raise UnfitError("it is not a whole number")
         number = int(text)
         if not least <= number <= most:
-            raise Unfit(f"it is not between {least} and {most}")
+            raise UnfitError(f"it is not between {least} and {most}")
         return number
 
     return parse
@@ -83,7 +83,7 @@ def choice(*words: str) -> Kind:
 
     def parse(text: str) -> str:
         if text not in words:
-            raise Unfit("there is no such choice")
+            raise UnfitError("there is no such choice")
         return text
 
     return Kind("choice", parse, "one of " + ", ".join(words))
@@ -95,24 +95,24 @@ def give_up(text: str) -> GiveUp | None:
         return None
     failures, slash, window = text.partition("/")
     if not slash:
-        raise Unfit("it has no window")
+        raise UnfitError("it has no window")
     window_s = duration_s(window)
     if window_s <= 0:
-        raise Unfit("its window is empty")
+        raise UnfitError("its window is empty")
     return GiveUp(whole(1, 10_000)(failures), window_s)
 
 
 def plain(text: str) -> str:
     """Return a text as it is, as long as it is one printable line."""
     if not text.isprintable():
-        raise Unfit("it has control characters or bytes that are not UTF-8")
+        raise UnfitError("it has control characters or bytes that are not UTF-8")
     return text
 
 
 def path(text: str) -> str:
     """Return an absolute path: children have working directories of their own."""
     if "\0" in text:
-        raise Unfit("it has a NUL character")
+        raise UnfitError("it has a NUL character")
     return os.path.abspath(text)
 
 
@@ -124,7 +124,7 @@ def state_folder(text: str) -> str:
 def process_name(text: str) -> str:
     """Return a process's name."""
     if not _NAME.fullmatch(text):
-        raise Unfit("only a-z, 0-9 and - may be in it, 32 of them at most")
+        raise UnfitError("only a-z, 0-9 and - may be in it, 32 of them at most")
     return text
 
 
@@ -134,18 +134,18 @@ def words(text: str) -> tuple[str, ...]:
     from shlex import split
 
     if "\0" in text:
-        raise Unfit("it has a NUL character")
+        raise UnfitError("it has a NUL character")
     try:
         return tuple(split(text))
     except ValueError as error:
-        raise Unfit(f"a shell could not read it ({str(error).lower()})") from error
+        raise UnfitError(f"a shell could not read it ({str(error).lower()})") from error
 
 
 def command(text: str) -> tuple[str, ...]:
     """Return the words of a command line, at least one."""
     found = words(text)
     if not found or not found[0]:
-        raise Unfit("it names no program")
+        raise UnfitError("it names no program")
     return found
 
 
@@ -159,7 +159,7 @@ def tags(text: str) -> tuple[str, ...]:
     found = items(text)
     for tag in found:
         if not _TAG.fullmatch(tag):
-            raise Unfit(f"{tag!r} is not a tag")
+            raise UnfitError(f"{tag!r} is not a tag")
     return found
 
 
@@ -171,22 +171,22 @@ def routes(text: str) -> tuple[str, ...]:
     found = items(text)
     for route in found:
         if "/" not in route:
-            raise Unfit(f"{route!r} has no prefix length (a single address is /32 or /128)")
+            raise UnfitError(f"{route!r} has no prefix length (a single address is /32 or /128)")
         try:
             network = ip_network(route, strict=False)
         except ValueError as error:
-            raise Unfit(f"{route!r} is not an address range") from error
+            raise UnfitError(f"{route!r} is not an address range") from error
         if network.network_address != ip_address(route.partition("/")[0]):
-            raise Unfit(f"{route} has bits set behind its prefix, {network} is meant")
+            raise UnfitError(f"{route} has bits set behind its prefix, {network} is meant")
         if network.is_loopback:
-            raise Unfit(f"{route} is the loopback of each machine")
+            raise UnfitError(f"{route} is the loopback of each machine")
     return tuple(str(ip_network(route)) for route in found)
 
 
 def host_name(text: str) -> str:
     """Return a DNS host name: tailscaled would take anything."""
     if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in text.split(".")):
-        raise Unfit("it is not a DNS name")
+        raise UnfitError("it is not a DNS name")
     return text
 
 
@@ -210,7 +210,7 @@ def host(text: str) -> str:
     if not is_ip(text):
         host_name(text)
         if text.replace(".", "").isdecimal():
-            raise Unfit("it is not an IP address")
+            raise UnfitError("it is not an IP address")
     return text
 
 
@@ -218,11 +218,11 @@ def address(text: str) -> tuple[str, int]:
     """Return host and port; the host is empty where every address is meant."""
     name, colon, number = text.rpartition(":")
     if not colon:
-        raise Unfit("it has no port")
+        raise UnfitError("it has no port")
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     elif ":" in name:
-        raise Unfit("an IPv6 address stands in brackets")
+        raise UnfitError("an IPv6 address stands in brackets")
     if name:
         host(name)
     return name, whole(1, 65535)(number)
@@ -232,12 +232,12 @@ def url(text: str) -> str:
     """Return a URL of http or https."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.lower() not in {"http", "https"} or not text.isascii() or not text.isprintable():
-        raise Unfit("it is not a URL of http or https")
+        raise UnfitError("it is not a URL of http or https")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
-        raise Unfit("it has a user name or password in it, which would be shown")
+        raise UnfitError("it has a user name or password in it, which would be shown")
     if " " in text:
-        raise Unfit("it has a space in it")
+        raise UnfitError("it has a space in it")
     name, number = _split_authority(authority)
     host(name)
     if number:
@@ -249,7 +249,7 @@ def _split_authority(authority: str) -> tuple[str, str]:
     if authority.startswith("["):
         name, _, rest = authority[1:].partition("]")
         if rest and not rest.startswith(":"):
-            raise Unfit("it is not a URL of http or https")
+            raise UnfitError("it is not a URL of http or https")
         return name, rest[1:]
     name, _, number = authority.partition(":")
     return name, number
@@ -261,7 +261,7 @@ def health_url(text: str) -> str:
         return text
     if text.startswith("/"):
         if not text.isascii() or not text.isprintable() or " " in text:
-            raise Unfit("a space or another character that a path cannot hold is in it")
+            raise UnfitError("a space or another character that a path cannot hold is in it")
         return text
     return url(text)
 

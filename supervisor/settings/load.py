@@ -9,7 +9,7 @@ from supervisor.core.model import Backoff, Restart
 from supervisor.errors import ConfigError
 from supervisor.secret import Secret
 from supervisor.settings import flags, kinds
-from supervisor.settings.kinds import Unfit
+from supervisor.settings.kinds import UnfitError
 from supervisor.settings.model import AppSettings, LogSettings, Prefs, Settings, TailnetSettings
 from supervisor.settings.names import sort_out
 from supervisor.settings.report import Report, shown
@@ -111,7 +111,7 @@ def _value(row: Setting, texts: Mapping[str, str], report: Report) -> object:
     text = text.strip()
     try:
         return row.kind.parse(text)
-    except Unfit as error:
+    except UnfitError as error:
         value = "" if row.kind in _UNSHOWN else f"={shown(text)}"
         report.problem(
             f"use {row.name}{value}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.model import HttpProbe, Restart, TcpProbe
 from supervisor.settings import kinds
-from supervisor.settings.kinds import Unfit
+from supervisor.settings.kinds import UnfitError
 from supervisor.settings.model import ExtraProcess
 from supervisor.settings.report import Report, nearest, shown
 
@@ -23,7 +23,7 @@ def read_process(path: str, name: str, table: object, report: Report) -> ExtraPr
     where = f"[process.{name}] of {path}"
     try:
         kinds.process_name(name)
-    except Unfit as error:
+    except UnfitError as error:
         report.problem(f"use {where}", str(error), f"write {kinds.NAME.form}")
         return None
     if not isinstance(table, dict):
@@ -40,7 +40,7 @@ def read_process(path: str, name: str, table: object, report: Report) -> ExtraPr
         field, parse, form = _FIELDS[key]
         try:
             values[field] = parse(value)
-        except Unfit as error:
+        except UnfitError as error:
             report.problem(f"use {key} in {where}", str(error), f"write {form}")
     if "command" not in table:
         report.problem(f"use {where}", "it has no command", 'write command = ["program", "argument"]')
@@ -51,39 +51,39 @@ def read_process(path: str, name: str, table: object, report: Report) -> ExtraPr
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise Unfit("it is not text")
+        raise UnfitError("it is not text")
     return kinds.plain(value)
 
 
 def _command(value: object) -> tuple[str, ...]:
     words = _texts(value)
     if not words or not words[0]:
-        raise Unfit("it names no program")
+        raise UnfitError("it names no program")
     return words
 
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise Unfit("it is not a list of words")
+        raise UnfitError("it is not a list of words")
     if any("\0" in item for item in value):
-        raise Unfit("it has a NUL character")
+        raise UnfitError("it has a NUL character")
     return tuple(value)
 
 
 def _environment(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise Unfit("it is not a table")
+        raise UnfitError("it is not a table")
     for name, text in value.items():
         if not name or "=" in name or "\0" in name:
-            raise Unfit(f"{shown(name)} cannot be the name of a variable")
+            raise UnfitError(f"{shown(name)} cannot be the name of a variable")
         if not isinstance(text, str) or "\0" in text:
-            raise Unfit(f"the value of {name} is not text")
+            raise UnfitError(f"the value of {name} is not text")
     return dict(value)
 
 
 def _switch(value: object) -> bool:
     if not isinstance(value, bool):
-        raise Unfit("it is neither true nor false")
+        raise UnfitError("it is neither true nor false")
     return value
 
 
@@ -91,7 +91,7 @@ def _restart(value: object) -> Restart:
     try:
         return Restart(value)
     except ValueError as error:
-        raise Unfit("there is no such choice") from error
+        raise UnfitError("there is no such choice") from error
 
 
 def _signal(value: object) -> int:
@@ -99,19 +99,19 @@ def _signal(value: object) -> int:
         try:
             number = int(signal.Signals["SIG" + value.upper().removeprefix("SIG")])
         except KeyError as error:
-            raise Unfit("there is no such signal") from error
+            raise UnfitError("there is no such signal") from error
     elif isinstance(value, int) and not isinstance(value, bool):
         number = value
     else:
-        raise Unfit("it is not a signal")
+        raise UnfitError("it is not a signal")
     if number in {signal.SIGKILL, signal.SIGSTOP} or not 1 <= number <= LAST_SIGNAL:
-        raise Unfit("a process cannot be asked to end with it")
+        raise UnfitError("a process cannot be asked to end with it")
     return number
 
 
 def _duration(value: object) -> float:
     if not isinstance(value, str):
-        raise Unfit("it is not a duration")
+        raise UnfitError("it is not a duration")
     return kinds.duration_s(value)
 
 

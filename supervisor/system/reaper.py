@@ -12,12 +12,10 @@ if TYPE_CHECKING:
 
 
 class Exit(NamedTuple):
-    """A child's end as the kernel tells it; ``rss_bytes`` is the most memory it (or one of its own) ever held."""
+    """A child's end as the kernel tells it."""
 
     pid: int
     ending: Ending
-    rss_bytes: int
-    cpu_s: float
 
 
 def decode(status: int) -> Ending:
@@ -50,7 +48,7 @@ class Reaper:
         """Collect at most ``most`` children without waiting; tell whether there may be more."""
         for _ in range(most):
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return False
             if pid == 0:
@@ -59,5 +57,5 @@ class Reaper:
             if owner is None:
                 self.orphans += 1
                 continue
-            owner(Exit(pid, decode(status), usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime))
+            owner(Exit(pid, decode(status)))
         return True

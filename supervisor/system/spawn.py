@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ def _as_user(spec: ProcessSpec, launcher: Sequence[str]) -> tuple[str, ...]:
     return (*identity, "--init-groups", "--inh-caps=-all", "--")
 
 
-def _as_user_without_launcher(spec: ProcessSpec, launcher: Sequence[str]) -> dict[str, object]:
+def _as_user_without_launcher(spec: ProcessSpec, launcher: Sequence[str]) -> dict[str, Any]:
     if spec.user is None or launcher:
         return {}
     groups = os.getgrouplist(spec.user.name, spec.user.gid)

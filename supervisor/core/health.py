@@ -1,0 +1,126 @@
+"""The verdicts: each a pure function of one picture of the world and the time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from supervisor.core.model import State
+
+if TYPE_CHECKING:
+    from supervisor.core.snapshot import ProcessView, Snapshot, TailnetView
+
+PASS, WARN, FAIL = "pass", "warn", "fail"
+_WORSE = {PASS: 0, WARN: 1, FAIL: 2}
+# So many failures in so long are flapping; then only a stay of so long counts as up.
+FLAPPING_FAILURES = 3
+FLAPPING_WINDOW_S = 300.0
+SETTLED_S = 10.0
+# A tailnet that is away for less than this changes nothing but the state shown.
+TAILNET_BLINK_S = 10.0
+STARTUP_S = 60.0
+TAILNET = "tailnet"
+
+
+class Component(NamedTuple):
+    """One part: the state that anyone may see, what it means for the whole, and why.
+
+    ``until_s`` is when time alone may change this; None for never.
+    """
+
+    name: str
+    state: str
+    status: str
+    why: str = ""
+    until_s: float | None = None
+
+
+class Verdict(NamedTuple):
+    """The whole: ``reasons`` are the texts of what is not as it should be, ``until_s`` when to look again."""
+
+    status: str
+    components: tuple[Component, ...]
+    until_s: float | None
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return why it is not pass, the worst first."""
+        bad = sorted((part for part in self.components if part.status != PASS), key=lambda part: -_WORSE[part.status])
+        return tuple(f"{part.name}: {part.why or part.state}" for part in bad)
+
+
+def judge(snapshot: Snapshot, now_s: float) -> Verdict:
+    """Return the combined verdict and each component's."""
+    parts = [_process(view, now_s) for view in snapshot.processes]
+    if snapshot.tailnet.mode != "off":
+        parts.append(_tailnet(snapshot.tailnet, snapshot.tailnet_grace_s, now_s))
+    status = max((part.status for part in parts), key=_WORSE.__getitem__, default=PASS)
+    dues = [part.until_s for part in parts if part.until_s is not None]
+    return Verdict(status, tuple(parts), min(dues, default=None))
+
+
+def alive(snapshot: Snapshot) -> bool:
+    """Tell whether the supervisor itself works; that its loop turns is proven by whoever can ask."""
+    return snapshot.reaper_alive
+
+
+def ready(snapshot: Snapshot, now_s: float) -> tuple[bool, tuple[str, ...]]:
+    """Tell whether traffic is welcome, and if not why: every critical process, and the tailnet within its grace."""
+    if snapshot.stopping:
+        return False, ("stopping",)
+    verdict = judge(snapshot, now_s)
+    return verdict.status != FAIL, verdict.reasons if verdict.status == FAIL else ()
+
+
+def document(snapshot: Snapshot, now_s: float) -> dict[str, Any]:
+    """Return the body of ``GET /health`` for anyone: each component's name and state, nothing else."""
+    verdict = judge(snapshot, now_s)
+    checks = {part.name: [{"status": part.status, "observedValue": part.state}] for part in verdict.components}
+    return {"status": verdict.status, "checks": checks}
+
+
+def _process(view: ProcessView, now_s: float) -> Component:
+    bad = FAIL if view.critical else WARN
+    failures = [end for end in view.exits if not end.expected and now_s - end.at_s < FLAPPING_WINDOW_S]
+    flapping = len(failures) >= FLAPPING_FAILURES
+    if view.state is State.ENDED:
+        well = bool(view.exits) and view.exits[-1].code == 0
+        return Component(view.name, "ended", PASS if well else bad, "" if well else _last_exit(view))
+    if view.state is not State.RUNNING:
+        return Component(view.name, view.state.value, bad, _why_not_running(view))
+    if not view.ready:
+        state = "not ready" if view.ever_ready else "starting"
+        return Component(view.name, state, bad, view.ready_why or state)
+    if not flapping:
+        return Component(view.name, "running", PASS)
+    settled_s = (view.ready_since_s or now_s) + SETTLED_S
+    minutes = f"{FLAPPING_WINDOW_S / 60:.0f} minutes"
+    why = f"it has failed {len(failures)} times in {minutes}; the last time: {_last_exit(view)}"
+    if now_s < settled_s:
+        return Component(view.name, "flapping", bad, why, settled_s)
+    return Component(view.name, "flapping", WARN, why, failures[-FLAPPING_FAILURES].at_s + FLAPPING_WINDOW_S)
+
+
+def _last_exit(view: ProcessView) -> str:
+    return view.exits[-1].reason if view.exits else "it never ran"
+
+
+def _why_not_running(view: ProcessView) -> str:
+    if view.state is State.INACTIVE:
+        return "it is stopped"
+    if view.state in {State.BACKOFF, State.FAILED, State.CLEANING} and view.exits:
+        return f"{_last_exit(view)}; {'given up' if view.state is State.FAILED else 'it will be restarted'}"
+    return str(view.state.value)
+
+
+def _tailnet(tailnet: TailnetView, grace_s: float | None, now_s: float) -> Component:
+    if tailnet.up:
+        return Component(TAILNET, tailnet.state, PASS)
+    if tailnet.by_owner:
+        return Component(TAILNET, tailnet.state, WARN, tailnet.why)
+    away_since_s = now_s if tailnet.away_since_s is None else tailnet.away_since_s
+    dues = [away_since_s + TAILNET_BLINK_S, *([] if grace_s is None else [away_since_s + grace_s])]
+    until_s = min((due_s for due_s in dues if due_s > now_s), default=None)
+    if grace_s is not None and now_s - away_since_s >= grace_s:
+        return Component(TAILNET, tailnet.state, FAIL, tailnet.why, until_s)
+    blinks = now_s - away_since_s < TAILNET_BLINK_S
+    return Component(TAILNET, tailnet.state, PASS if blinks else WARN, tailnet.why, until_s)

@@ -1,0 +1,69 @@
+"""Keeps the verdict on the board up to date, and says in the log when it changes and why."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from supervisor.core.health import FAIL, PASS, STARTUP_S, judge
+from supervisor.core.snapshot import HealthView
+
+if TYPE_CHECKING:
+    from supervisor.core.health import Verdict
+    from supervisor.core.snapshot import Snapshot
+    from supervisor.logs.hub import LogHub
+    from supervisor.runtime.board import Board
+
+_LEVELS = {"pass": "info", "warn": "warning", "fail": "error"}
+
+
+class Judge:
+    """Looks whenever the world has changed, or when time alone may have changed the verdict; never just so."""
+
+    def __init__(self, board: Board, hub: LogHub) -> None:
+        self._board = board
+        self._hub = hub
+        self._changed = anyio.Event()
+        self._said: tuple[tuple[str, str], ...] | None = None
+
+    async def run(self) -> None:
+        """Judge until cancelled."""
+        unwatch = self._board.watch(self._wake)
+        try:
+            while True:
+                self._changed = anyio.Event()
+                due_s = self._look()
+                with anyio.move_on_after(None if due_s is None else max(0.0, due_s - time.monotonic())):
+                    await self._changed.wait()
+        finally:
+            unwatch()
+
+    def _wake(self, _snapshot: Snapshot) -> None:
+        self._changed.set()
+
+    def _look(self) -> float | None:
+        """Judge once; return when to look again though nothing changes."""
+        now_s = time.monotonic()
+        snapshot = self._board.snapshot
+        verdict = judge(snapshot, now_s)
+        before = snapshot.health
+        since_s = before.since_s if before.status == verdict.status else now_s
+        self._board.put_health(HealthView(verdict.status, since_s, verdict.reasons))
+        if snapshot.stopping:
+            return None
+        starting_until_s = snapshot.started_s + STARTUP_S
+        if self._said is None and verdict.status == FAIL and now_s < starting_until_s:
+            # Nothing is wrong yet: it takes its time to start.
+            return min(due for due in (verdict.until_s, starting_until_s) if due is not None)
+        self._say(verdict)
+        return verdict.until_s
+
+    def _say(self, verdict: Verdict) -> None:
+        """Log a verdict that is another one than the last: by what is wrong, not by the words for it."""
+        wrong = tuple((part.name, part.status) for part in verdict.components if part.status != PASS)
+        if wrong == self._said:
+            return
+        self._said = wrong
+        self._hub.record(_LEVELS[verdict.status], f"health is {verdict.status}", why="; ".join(verdict.reasons) or None)

@@ -1,0 +1,139 @@
+"""Asks each process that has a probe whether it is ready, and has a hung one restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import anyio
+
+from supervisor.core.lifecycle import Event, Kind
+from supervisor.core.model import HttpProbe, State
+from supervisor.core.probing import DEADLINE_S, Probing, interval_s, step
+
+if TYPE_CHECKING:
+    from supervisor.core.model import ProcessSpec, TcpProbe
+    from supervisor.core.snapshot import Snapshot
+    from supervisor.runtime.engine import Engine
+
+_HEAD_BYTES = 4096
+_BODY_BYTES = 256 * 1024
+
+
+class Probes:
+    """One row of probes for each process that is alive; nothing at all for those that are not, or have no probe."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rows = [_Row(engine, child.spec) for child in engine.children.values() if child.spec.probe is not None]
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        unwatch = self._engine.board.watch(self._notice)
+        try:
+            async with anyio.create_task_group() as group:
+                for row in self._rows:
+                    group.start_soon(row.run)
+        finally:
+            unwatch()
+
+    def _notice(self, snapshot: Snapshot) -> None:
+        for row in self._rows:
+            row.notice(snapshot)
+
+
+class _Row:
+    """The probes of one process, life after life."""
+
+    def __init__(self, engine: Engine, spec: ProcessSpec) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._life = self._now(engine.board.snapshot)
+        self._changed = anyio.Event()
+
+    def notice(self, snapshot: Snapshot) -> None:
+        """Wake where another life has begun, or this one ended."""
+        life = self._now(snapshot)
+        if life != self._life:
+            self._life = life
+            self._changed.set()
+
+    def _now(self, snapshot: Snapshot) -> float | None:
+        """Return what tells one life from another: when it began; None where there is none."""
+        view = snapshot.process(self._spec.name)
+        return view.started_s if view is not None and view.state is State.RUNNING else None
+
+    async def run(self) -> None:
+        """Follow every life."""
+        while True:
+            self._changed = anyio.Event()
+            if self._life is None:
+                await self._changed.wait()
+            else:
+                await self._follow(self._life)
+
+    async def _follow(self, life: float) -> None:
+        probing = Probing()
+        while self._life == life:
+            begin_s = time.monotonic()
+            miss = await ask(self._spec.probe)
+            now_s = time.monotonic()
+            if self._life != life:
+                return
+            probing, finding = step(probing, miss, now_s, self._spec.hung_after_s)
+            if finding.ready is not None:
+                self._engine.put_readiness(self._spec.name, ready=finding.ready, why=finding.why)
+            if finding.hung:
+                self._engine.hub.record("error", "hung", child=self._spec.name, why=finding.why)
+                self._engine.feed(self._spec.name, Event(Kind.HUNG))
+                return
+            with anyio.move_on_after(max(0.0, begin_s + interval_s(probing) - now_s)):
+                await self._changed.wait()
+
+
+async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S) -> str | None:
+    """Probe once; return why it failed, None where it did not."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            if isinstance(probe, HttpProbe):
+                return await _ask_http(probe.url)
+            if probe is not None:
+                _reader, writer = await asyncio.open_connection(probe.host, probe.port)
+                writer.close()
+            return None
+    except TimeoutError:
+        return f"no answer within {deadline_s:g} s"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+
+
+async def _ask_http(url: str) -> str | None:
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    reader, writer = await asyncio.open_connection(host, port, ssl=secure or None, limit=_HEAD_BYTES)
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        fields = f"Host: {parts.netloc}\r\nUser-Agent: moltis-supervisor\r\nConnection: close\r\n"
+        writer.write(f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode())
+        status = _status(await reader.readline())
+        # Read to the end, so that the app sees an orderly client.
+        left = _BODY_BYTES
+        while left > 0 and (data := await reader.read(_HEAD_BYTES)):
+            left -= len(data)
+    except ValueError:
+        return "the answer is no HTTP"
+    else:
+        return status
+    finally:
+        writer.close()
+
+
+def _status(line: bytes) -> str | None:
+    version, _, rest = line.partition(b" ")
+    code = rest[:3]
+    if not version.startswith(b"HTTP/1.") or not code.isdigit():
+        return "the answer is no HTTP" if line else "it closed the connection without an answer"
+    return None if code.startswith(b"2") else f"it answered {code.decode()}"
