@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import NoReturn
 
 REDACTED = "[redacted]"
@@ -25,6 +24,9 @@ class Secret:
 
     def matches(self, candidate: str) -> bool:
         """Tell whether ``candidate`` is the value, in a time that does not depend on where they differ."""
+        # Loaded here: it brings OpenSSL with it, which no start has to wait for.
+        import hmac
+
         return hmac.compare_digest(self.__value.encode(), candidate.encode())
 
     def __repr__(self) -> str:

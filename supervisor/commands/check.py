@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.model import HttpProbe
 from supervisor.errors import EX_CONFIG, ConfigError
+from supervisor.logs.redact import Redactor
 from supervisor.plan.build import resolve
 from supervisor.secret import REDACTED
 from supervisor.settings.table import SETTINGS
@@ -28,7 +29,8 @@ def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: Text
         count = len(error.problems)
         err.write(f"\n{count} {'problem' if count == 1 else 'problems'}: nothing would be started\n")
         return EX_CONFIG
-    out.writelines(f"{line}\n" for line in describe(plan))
+    redactor = Redactor(source.read().reveal() for source in plan.settings.secrets)
+    out.writelines(f"{redactor.mask_text(line)}\n" for line in describe(plan))
     return 0
 
 

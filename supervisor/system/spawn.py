@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -97,8 +98,10 @@ def spawn(spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = N
 
     ``launcher`` is put before its command (see kernel.launcher). ``death_fd`` is a read end that tells the child
     when this process is gone; it is passed on as ``TS_PARENT_DEATH_FD``. To be called on the main thread only: the
-    kernel sends the parent-death signal when the creating thread ends. Raises SpawnError.
+    kernel sends the parent-death signal when the creating thread ends. Raises SpawnError, or RuntimeError elsewhere.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("cannot spawn outside the main thread: the child would die with this thread")
     program = find_program(spec.argv[0], spec.env.get("PATH", os.defpath))
     env = {**spec.env, MARK: mark(spec.name)}
     if death_fd is not None:

@@ -174,6 +174,9 @@ class Run:
         self.popen.wait(DEADLINE_S)
         for thread in self._threads:
             thread.join(DEADLINE_S)
+        for stream in (self.popen.stdout, self.popen.stderr):
+            if stream is not None:
+                stream.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import threading
 
 import pytest
 
+from supervisor.core.model import ProcessSpec
+from supervisor.system import kernel
+from supervisor.system.spawn import spawn
 from tests.process.running import Run, running
 from tests.process.test_stop import alive
 from tests.support.waiting import wait_until
@@ -46,24 +50,21 @@ def test_a_child_of_another_user_ends_too() -> None:
         kill_supervisor(run)
 
 
-def test_a_child_outlives_the_threads_of_the_supervisor() -> None:
-    """The kernel sends the signal when the creating *thread* ends: successors are made on the main thread too.
+def test_the_trap_is_real_and_spawn_does_not_step_into_it() -> None:
+    """The kernel sends the signal when the creating *thread* ends, so only the main thread may make children."""
+    pids: list[int] = []
+    refused: list[BaseException] = []
 
-    The first child is started before there is a thread; the later ones while the worker threads, which load the
-    rest, come and go.
-    """
-    with running("sh", "-c", "echo ready; exec sleep 300") as run:
-        wait_until((run.run_dir / "http").exists, what="the port file")
-        for count in (1, 2, 3):
-            run.wait_count(count, "started")
-            os.kill(run.all("started")[-1]["pid"], signal.SIGKILL)
-        run.wait_count(4, "started")
-        last = run.all("started")[-1]["pid"]
-        wait_until(lambda: threads_of(run.pid, at_most=3), what="the worker threads' end", deadline_s=20)
-        assert alive(last)
-        assert len(run.all("started")) == 4
+    def make() -> None:
+        words = [*kernel.launcher(), "--", "sleep", "300"]
+        pids.append(os.posix_spawn(words[0], words, {"PATH": os.environ["PATH"]}))
+        try:
+            spawn(ProcessSpec("any", ("true",), {}), kernel.launcher())
+        except RuntimeError as error:
+            refused.append(error)
 
-
-def threads_of(pid: int, at_most: int) -> bool:
-    """Tell whether a process has so few threads."""
-    return len(os.listdir(f"/proc/{pid}/task")) <= at_most
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == -signal.SIGKILL
+    assert len(refused) == 1

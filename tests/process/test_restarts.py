@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.running import Run, running
+from tests.process.running import running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +118,7 @@ def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: s
 
 def test_a_program_that_appears_later_is_found() -> None:
     """A spawn that failed is tried again like anything else."""
-    with Run("sh", "-c", FOR_EVER, toml='[process.late]\ncommand = ["./appears"]\n') as run:
+    with running("sh", "-c", FOR_EVER, toml='[process.late]\ncommand = ["./appears"]\n') as run:
         run.wait_for("cannot start", child="late")
         run.wait_for("will be restarted", child="late")
 
@@ -138,7 +138,7 @@ def test_a_critical_process_that_fails_for_good_ends_everything() -> None:
 def test_one_that_loops_does_not_disturb_another() -> None:
     """Children are independent, and one that is not critical is tried for ever."""
     toml = '[process.broken]\ncommand = ["false"]\n'
-    env = {"SUPERVISOR_GIVE_UP": "3/1m", "SUPERVISOR_BACKOFF_MAX": "5ms"}
+    env = {"SUPERVISOR_GIVE_UP": "3/1m", "SUPERVISOR_BACKOFF_MAX": "10ms"}
     with running("sh", "-c", FOR_EVER, toml=toml, env=env) as run:
         run.wait_count(20, "exited", child="broken")
         assert run.all("exited", child="moltis") == []
