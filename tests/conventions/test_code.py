@@ -1,0 +1,77 @@
+"""The house rules for code that the linter does not know."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.conventions.tree import Module, modules
+
+MOST_LINES = 300
+MOST_FUNCTION_LINES = 40
+# Tables may be longer: one entry follows the other, and there is nothing to follow across them.
+TABLES = frozenset({"supervisor/settings/table.py", "tests/core/test_lifecycle.py"})
+# Where a secret's value is taken out, by module and function. Each is a place to look at when one has leaked.
+REVEALED_IN = frozenset(
+    {
+        "supervisor.commands.check:check",  # what its output is to mask
+        "supervisor.commands.run:_hub",  # what the log is to mask
+        "supervisor.plan.remarks:_check_token",  # how long it is
+        "supervisor.settings.load:_is_oauth",  # what it begins with
+    }
+)
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(module: Module) -> list[Function]:
+    """Return every function of a module, methods and inner ones too."""
+    return [node for node in ast.walk(module.tree) if isinstance(node, Function)]
+
+
+def body_lines(function: Function) -> int:
+    """Return how many lines a function's body has, its docstring left out."""
+    body = function.body[1:] if ast.get_docstring(function, clean=False) is not None else function.body
+    return (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def uses(module: Module, name: str) -> set[str]:
+    """Return the functions, by their dotted names, in which something of this name is used."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST, where: str) -> None:
+        if isinstance(node, Function | ast.ClassDef):
+            where = f"{where}.{node.name}" if where else node.name
+        if name in {getattr(node, "id", None), getattr(node, "attr", None)}:
+            found.add(f"{module.name}:{where}")
+        for child in ast.iter_child_nodes(node):
+            visit(child, where)
+
+    visit(module.tree, "")
+    return found
+
+
+def used_in_package(name: str) -> set[str]:
+    """Return the functions of the whole package in which something of this name is used."""
+    return set[str]().union(*(uses(module, name) for module in modules("supervisor")))
+
+
+def test_a_file_can_be_read_in_one_go() -> None:
+    """No file is longer than what a person reads at once."""
+    lines = {module.path: len(module.text.splitlines()) for module in modules()}
+    assert not {path: count for path, count in lines.items() if count > MOST_LINES and path not in TABLES}
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    """No function's body is longer than a screen."""
+    found = [(module.path, node.name, body_lines(node)) for module in modules() for node in functions(module)]
+    assert not [each for each in found if each[2] > MOST_FUNCTION_LINES]
+
+
+def test_nothing_is_printed() -> None:
+    """What the supervisor says goes through its log or a command's own stream, which know about pipes and masks."""
+    assert not used_in_package("print")
+
+
+def test_secrets_are_revealed_in_listed_places_only() -> None:
+    """A new place where a secret's value is taken out has to be put on the list above, one that is gone off it."""
+    assert used_in_package("reveal") == REVEALED_IN

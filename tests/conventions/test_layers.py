@@ -1,0 +1,96 @@
+"""Dependencies point down only; web and tailnet do not know each other; the core is pure."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.conventions.tree import imports, modules
+
+LEAVES = frozenset({"errors", "secret"})
+CORE = LEAVES | {"core"}
+SETTINGS = CORE | {"settings"}
+PLAN = SETTINGS | {"plan"}
+RUNTIME = CORE | {"logs", "system", "runtime"}
+# What each part of the package may import beside itself; a part that is not here has no place yet.
+MAY_IMPORT = {
+    "errors": frozenset[str](),
+    "secret": frozenset[str](),
+    "core": LEAVES,
+    "settings": CORE,
+    "plan": SETTINGS,
+    "logs": CORE,
+    "system": CORE,
+    "runtime": CORE | {"logs", "system"},
+    "tailnet": RUNTIME | PLAN,
+    "web": RUNTIME | PLAN,
+    "commands": RUNTIME | PLAN | {"tailnet", "web"},
+    "cli": RUNTIME | PLAN | {"commands"},
+    "__main__": frozenset({"cli"}),
+}
+# What waits, looks at a clock, does I/O or logs.
+IMPURE = frozenset(
+    [
+        "aiohttp",
+        "anyio",
+        "asyncio",
+        "fcntl",
+        "http",
+        "io",
+        "json",
+        "logging",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "random",
+        "select",
+        "selectors",
+        "shutil",
+        "signal",
+        "socket",
+        "ssl",
+        "structlog",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "tenacity",
+        "threading",
+        "time",
+        "urllib",
+    ]
+)
+
+
+def part(name: str) -> str:
+    """Return the part of the package that a module's name belongs to."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def test_imports_point_down() -> None:
+    """A module imports from its own part of the package and from those below it."""
+    wrong = []
+    for module in modules("supervisor"):
+        own = part(module.name)
+        # `from supervisor import __version__` is not an import of a part.
+        used = {part(name) for name in imports(module) if name.startswith("supervisor.")} - {"__version__", own}
+        wrong += [f"{module.path} must not import {name}" for name in sorted(used - MAY_IMPORT.get(own, frozenset()))]
+    assert not wrong
+
+
+def test_every_part_has_its_place() -> None:
+    """A part of the package is put among the layers as soon as there is something in it."""
+    assert {part(module.name) for module in modules("supervisor")} - {""} == set(MAY_IMPORT)
+
+
+def test_the_package_does_not_know_its_tests() -> None:
+    """Nothing that is shipped imports what is not."""
+    outside = {"tests", "benchmarks", "examples", "scripts"}
+    assert not [m.path for m in modules("supervisor") if outside & {name.split(".")[0] for name in imports(m)}]
+
+
+def test_the_core_is_pure() -> None:
+    """The core awaits nothing and imports nothing that waits, looks at a clock, does I/O or logs."""
+    waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    for module in modules("supervisor"):
+        if part(module.name) == "core":
+            assert not IMPURE & {name.split(".")[0] for name in imports(module)}
+            assert not [node for node in ast.walk(module.tree) if isinstance(node, waits)]

@@ -1,0 +1,54 @@
+"""Pages keep up with the code: settings, commands, links and the changelog's shape."""
+
+from __future__ import annotations
+
+import re
+
+from supervisor.settings.table import SETTINGS
+from tests.conventions.tree import ROOT, read, tracked
+
+PAGES = tuple(path for path in tracked() if path.endswith(".md"))
+KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def test_every_setting_is_documented() -> None:
+    """A setting, and every other name it has, is found on the settings' page."""
+    page = read("docs/reference/settings.md")
+    names = [name for setting in SETTINGS for name in (setting.name, *setting.aliases)]
+    assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_links_lead_somewhere() -> None:
+    """A link to a file of the repository leads to one that is there."""
+    links = [(page, target) for page in PAGES for target in LINK.findall(FENCE.sub("", read(page)))]
+    inside = [(page, target) for page, target in links if "://" not in target]
+    assert not [(page, target) for page, target in inside if not (ROOT / page).parent.joinpath(target).exists()]
+
+
+def test_tasks_that_are_named_exist() -> None:
+    """A make command on the front pages is one the Makefile knows."""
+    tasks = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    for page in ("README.md", "CONTRIBUTING.md"):
+        named = set(re.findall(r"(?:`|^)make ([a-z]+)", read(page), re.MULTILINE))
+        assert named
+        assert named <= tasks
+
+
+def test_help_lists_every_task() -> None:
+    """Every task that people are to call says in the Makefile what it does."""
+    public = set(re.findall(r"^([a-z]+):.*## ", read("Makefile"), re.MULTILINE))
+    assert {"install", "run", "test", "check", "format", "bench", "help"} <= public
+
+
+def test_the_changelog_keeps_its_shape() -> None:
+    """The changelog begins with what is unreleased; releases follow, newest first, with known kinds of changes."""
+    text = read("CHANGELOG.md")
+    releases = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert releases[0] == "[Unreleased]"
+    dated = [re.fullmatch(r"\[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d\d-\d\d", release) for release in releases[1:]]
+    assert None not in dated
+    numbers = [tuple(map(int, found.groups())) for found in dated if found is not None]
+    assert numbers == sorted(numbers, reverse=True)
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= KINDS

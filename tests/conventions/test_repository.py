@@ -1,0 +1,51 @@
+"""What is committed says nothing about the machine it was written on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.conventions.tree import ROOT, read, tracked
+
+# Put together here, so that this file is not found by itself.
+REGISTRIES = tuple(
+    name.replace("|", ".")
+    for name in (
+        "pypi|org",
+        "pythonhosted|org",
+        "proxy|golang|org",
+        "sum|golang|org",
+        "registry|npmjs|org",
+        "crates|io/",
+        "repo1|maven|org",
+        "deb|debian|org",
+        "index|docker|io",
+    )
+)
+HOMES = re.compile(r"(?<![\w.}$])/(?:home|Users)/[a-z][\w-]*/\w")
+TEXT = tuple(path for path in tracked() if not path.endswith((".png", ".ico", ".woff2")))
+# A checkout near the root, such as /src, has a name that also stands for other things.
+FEWEST_PARTS = 3
+
+
+def test_no_registry_is_named() -> None:
+    """Which registry packages come from is the business of whoever installs them."""
+    assert not {path for path in TEXT if any(host in read(path) for host in REGISTRIES)}
+
+
+def test_no_path_of_a_machine_is_named() -> None:
+    """No file holds the folder of a checkout or of somebody's home."""
+    own = [str(folder) for folder in (ROOT, Path.home()) if len(folder.parts) >= FEWEST_PARTS]
+    assert not {path for path in TEXT if HOMES.search(read(path)) or any(folder in read(path) for folder in own)}
+
+
+def test_locks_have_hashes() -> None:
+    """Every locked package is told by its hashes, and no lock names an index."""
+    for name in ("run", "build", "dev"):
+        text = read(f"requirements/{name}.txt")
+        packages = re.findall(r"^[A-Za-z0-9][\w.-]*==.*$", text, re.MULTILINE)
+        assert packages
+        assert all(line.endswith("\\") for line in packages)
+        assert "--hash=sha256:" in text
+        assert "index-url" not in text
+        assert "find-links" not in text

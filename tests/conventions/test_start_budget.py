@@ -1,0 +1,82 @@
+"""The first child starts before anything heavy is loaded: counted in modules, which do not flicker as times do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conventions.tree import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Each of these costs milliseconds that the app's start would wait for; they are loaded after it.
+LATE = frozenset(
+    [
+        "aiohttp",
+        "anyio",
+        "argparse",
+        "asyncio",
+        "concurrent",
+        "dataclasses",
+        "email",
+        "hashlib",
+        "hmac",
+        "http",
+        "importlib.metadata",
+        "inspect",
+        "json",
+        "logging",
+        "msgspec",
+        "multiprocessing",
+        "pathlib",
+        "prometheus_client",
+        "ssl",
+        "structlog",
+        "tempfile",
+        "tenacity",
+        "tomllib",
+        "traceback",
+        "urllib.request",
+    ]
+)
+MOST_MODULES = 105
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
+    """The modules that a plain run has loaded when it starts its first child."""
+    folder: Path = tmp_path_factory.mktemp("first-spawn")
+    report = folder / "modules"
+    driver = str(ROOT / "tests" / "conventions" / "first_spawn.py")
+    ended = subprocess.run(
+        [sys.executable, "-I", driver, str(report), "run", "--", "/bin/true"],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PORT": "0",
+            "SUPERVISOR_RUN_DIR": str(folder / "run"),
+            "SUPERVISOR_TAILSCALE": "off",
+        },
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert report.exists(), f"the supervisor started no child: {ended.stdout}{ended.stderr}"
+    return frozenset(report.read_text().split("\n"))
+
+
+def test_nothing_heavy_is_loaded_before_the_first_child(loaded: frozenset[str]) -> None:
+    """No event loop, no library and no costly part of the standard one delays the first child."""
+    assert not LATE & loaded
+
+
+def test_few_modules_are_loaded_before_the_first_child(loaded: frozenset[str]) -> None:
+    """All in all few modules are loaded; one more than this has to be worth it."""
+    assert len(loaded) <= MOST_MODULES, sorted(loaded)

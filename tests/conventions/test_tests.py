@@ -1,0 +1,40 @@
+"""Tests say what they are about, and every package has some."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.conventions.tree import modules, tracked
+
+# Where a package's tests are, if not in a folder of its own name: what it does is seen in whole runs only.
+ELSEWHERE = {"commands": "process"}
+PACKAGES = sorted({path.split("/")[1] for path in tracked() if path.startswith("supervisor/") and path.count("/") > 1})
+
+
+def test_every_package_has_tests() -> None:
+    """A package's tests are found in the folder of its name."""
+    folders = {package: f"tests/{ELSEWHERE.get(package, package)}/test_" for package in PACKAGES}
+    assert not {package for package in PACKAGES if not any(path.startswith(folders[package]) for path in tracked())}
+
+
+def test_every_test_says_what_it_is_about() -> None:
+    """A test has a docstring of one line."""
+    tests = [
+        (module.path, node.name, ast.get_docstring(node) or "")
+        for module in modules("tests")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    assert not [(path, name) for path, name, said in tests if len(said.splitlines()) != 1]
+
+
+def test_no_test_takes_a_nap() -> None:
+    """A test waits for what it needs, up to a deadline: a fixed pause is too long here and too short elsewhere."""
+    naps = [
+        (module.path, node.lineno)
+        for module in modules("tests")
+        if module.name.split(".")[-1].startswith("test_")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "asyncio.sleep", "anyio.sleep"}
+    ]
+    assert not naps

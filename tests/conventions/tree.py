@@ -1,0 +1,65 @@
+"""The repository as the conventions' tests look at it: its tracked files and its code, parsed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE_FOLDERS = ("supervisor", "tests", "benchmarks", "examples", "scripts")
+
+
+class Module(NamedTuple):
+    """One Python file: its path from the root, its name as an import, its text and its tree."""
+
+    path: str
+    name: str
+    text: str
+    tree: ast.Module
+
+
+@cache
+def tracked() -> tuple[str, ...]:
+    """Return every tracked file's path from the root."""
+    # Whoever owns the checkout: git must list it, not trust it.
+    words = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
+    listed = subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    return tuple(path for path in listed if path and (ROOT / path).is_file())
+
+
+def read(path: str) -> str:
+    """Return a tracked file's text, whatever its bytes."""
+    return (ROOT / path).read_text(errors="replace")
+
+
+def is_python(path: str) -> bool:
+    """Tell whether a file is Python, by its name or its first line."""
+    if path.endswith(".py"):
+        return True
+    return "." not in Path(path).name and read(path).split("\n", 1)[0].startswith("#!") and "python" in read(path)[:80]
+
+
+@cache
+def modules(*folders: str) -> tuple[Module, ...]:
+    """Return the Python files of these folders; of all code without one."""
+    found = []
+    for path in tracked():
+        if path.split("/", 1)[0] in (folders or CODE_FOLDERS) and is_python(path):
+            name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            text = read(path)
+            found.append(Module(path, name, text, ast.parse(text, path)))
+    return tuple(found)
+
+
+def imports(module: Module) -> list[str]:
+    """Return every module that a module imports, lazily or for its types only too."""
+    found = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
