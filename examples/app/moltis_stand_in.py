@@ -1,0 +1,187 @@
+"""Stands in for Moltis where there is none: behaves as Moltis does towards whoever supervises it.
+
+Its flags, lines, banner, exit codes, slow TERM and re-exec follow Moltis' own (see README.md beside this file).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import ipaddress
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NoReturn
+
+VERSION = "0.0.0-stand-in"
+PROTOCOL = 4
+SETUP_CODE = "STANDIN7"
+COLORS = {"TRACE": "35", "DEBUG": "34", "INFO": "32", "WARN": "33", "ERROR": "31"}
+RESTART_AFTER_S = 0.3
+
+options: argparse.Namespace
+hanging = threading.Event()
+writing = threading.Lock()
+
+
+def log(level: str, message: str, target: str = "moltis_gateway", **fields: object) -> None:
+    """Write one line as Moltis' tracing does: text with forced colours, or JSON."""
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if options.json_logs:
+        line = json.dumps(
+            {"timestamp": now, "level": level, "fields": {"message": message, **fields}, "target": target},
+            ensure_ascii=False,
+        )
+    else:
+        facts = "".join(f" \x1b[3m{key}\x1b[0m\x1b[2m=\x1b[0m{value}" for key, value in fields.items())
+        line = (
+            f"\x1b[2m{now}\x1b[0m \x1b[{COLORS[level]}m{level:>5}\x1b[0m "
+            f"\x1b[2m{target}\x1b[0m\x1b[2m:\x1b[0m {message}{facts}"
+        )
+    with writing:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def banner() -> None:
+    """Write the box that comes before the port is open."""
+    address = f"{options.bind}:{options.port}"
+    lines = [f"moltis {VERSION}", f"listening on http://{address}", f"protocol {PROTOCOL}", f"setup code: {SETUP_CODE}"]
+    log("INFO", "┌" + "─" * 50)
+    for line in lines:
+        log("INFO", f"│ {line}")
+    log("INFO", "└" + "─" * 50)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers /health and a page, and takes orders that play Moltis' bad days."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer a read."""
+        if hanging.is_set():
+            time.sleep(3600)
+        if self.path == "/health":
+            self._answer(200, {"status": "ok", "version": VERSION, "protocol": PROTOCOL, "connections": 0})
+        elif self.path == "/":
+            self._answer(200, {"page": "This is a stand-in for Moltis."})
+        else:
+            self._answer(404, {"code": "NOT_FOUND", "error": "there is nothing here"})
+
+    def do_POST(self) -> None:
+        """Take an order."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        order = json.loads(body) if body else {}
+        if self.path == "/api/restart":
+            self._answer(200, {"ok": True})
+            threading.Timer(RESTART_AFTER_S, reexec).start()
+        elif self.path == "/stand-in/crash":
+            self._answer(202, {"ok": True})
+            crash(order)
+        elif self.path == "/stand-in/hang":
+            hanging.set()
+            self._answer(202, {"ok": True})
+        elif self.path == "/stand-in/helper":
+            self._answer(202, {"pid": start_helper(stubborn=bool(order.get("stubborn")))})
+        elif self.path == "/stand-in/log":
+            for number in range(int(order.get("lines", 1))):
+                log(order.get("level", "INFO"), order.get("message", "a line"), number=number)
+            self._answer(202, {"ok": True})
+        else:
+            self._answer(404, {"code": "NOT_FOUND", "error": "there is nothing here"})
+
+    def _answer(self, status: int, body: dict[str, object]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing: Moltis does not log requests either."""
+
+
+def crash(order: dict[str, object]) -> NoReturn:
+    """End as a panic does (panic = abort), or with a code."""
+    if "code" in order:
+        os._exit(int(str(order["code"])))
+    sys.stderr.write("thread 'main' panicked at crates/gateway/src/lib.rs:1:1:\na panic on request\n")
+    sys.stderr.flush()
+    os.abort()
+
+
+def reexec() -> NoReturn:
+    """Become oneself anew, with the same pid; children are left behind."""
+    log("INFO", "restarting", target="moltis_httpd::tools_routes")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - that is what Moltis does
+
+
+def start_helper(*, stubborn: bool) -> int:
+    """Start a helper that leads a process group of its own, as Moltis' tools do."""
+    script = ("trap '' TERM; " if stubborn else "") + "while :; do sleep 0.2; done"
+    helper = subprocess.Popen(
+        ["/bin/sh", "-c", script], start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    return helper.pid
+
+
+def stop(number: int, _frame: object) -> None:
+    """End as Moltis does: INT at once, TERM and HUP after a while; the exit code is 0 either way."""
+    if number == signal.SIGINT:
+        os._exit(0)
+    # A second TERM does nothing.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    log("INFO", "shutting down", signal=signal.Signals(number).name)
+    threading.Timer(float(os.environ.get("STAND_IN_STOP_S", "0.2")), os._exit, (0,)).start()
+
+
+def fail(what: str, why: str) -> NoReturn:
+    """End as an error that main returns: the chain on standard error, exit code 1."""
+    sys.stderr.write(f"Error: {what}\n\nCaused by:\n    {why}\n")
+    sys.exit(1)
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Read the flags; a wrong one ends with 2, as clap does."""
+    parser = argparse.ArgumentParser(prog="moltis", description="A stand-in for Moltis.")
+    parser.add_argument("--bind", default=os.environ.get("MOLTIS_SERVER__BIND", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("MOLTIS_SERVER__PORT", "13131")))
+    parser.add_argument("--no-tls", action="store_true")
+    parser.add_argument("--json-logs", action="store_true")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--config-dir")
+    parser.add_argument("--data-dir")
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    global options  # noqa: PLW0603 - one process, one set of flags
+    options = parse(sys.argv[1:])
+    log("INFO", "this is a stand-in for Moltis: it answers /health and little else", target="stand_in")
+    try:
+        ipaddress.ip_address(options.bind)
+    except ValueError:
+        fail("cannot parse the bind address", f"invalid IP address syntax: {options.bind}")
+    banner()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    time.sleep(float(os.environ.get("STAND_IN_START_S", "0")))
+    try:
+        server = ThreadingHTTPServer((options.bind, options.port), Handler)
+    except OSError as error:
+        fail(f"cannot bind {options.bind}:{options.port}", f"{error.strerror} (os error {error.errno})")
+    server.daemon_threads = True
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
