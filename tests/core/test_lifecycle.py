@@ -101,7 +101,7 @@ EDGES: dict[tuple[State, Kind], tuple[dict[str, Any], State, tuple[object, ...]]
 }
 
 
-def walk(kind: Kind, before: Machine, policy: Policy = POLICY, **event: object) -> tuple[Machine, tuple[object, ...]]:
+def walk(kind: Kind, before: Machine, policy: Policy = POLICY, **event: Any) -> tuple[Machine, tuple[object, ...]]:
     """Let one thing happen."""
     ending = CRASH if kind in {Kind.EXITED, Kind.SPAWN_FAILED} else None
     return step(policy, before, Event(kind, **{"ending": ending, **event}), NOW)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEADLINE_S = 15.0
+SUPERVISOR = (sys.executable, "-I", "-m", "supervisor", "run")
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
@@ -55,18 +56,7 @@ class Run:
         self.records: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self.popen = subprocess.Popen(
-            [
-                *prefix,
-                sys.executable,
-                "-I",
-                "-m",
-                "supervisor",
-                "run",
-                *options,
-                *more.pop("options", ()),
-                "--",
-                *command,
-            ],
+            [*prefix, *SUPERVISOR, *options, *more.pop("options", ()), "--", *command],
             env={name: text for name, text in self.env.items() if text is not None},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
