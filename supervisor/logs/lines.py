@@ -13,17 +13,20 @@ LONGEST_BYTES = 15 * 1024
 MORE = b" [line continues]"
 # How far behind a cut a secret is looked for that begins before it.
 _MARGIN_BYTES = 4096
+# What a key or a login URL may go on with.
+_SECRET_CHARACTERS = bytes(code for code in range(0x21, 0x100) if code not in b"\"'<>\\\x7f")
 
 
 class Splitter:
     """One stream. What comes out of ``feed`` are lines with their newlines, what is left waits for the next chunk.
 
     A line longer than ``LONGEST_BYTES`` comes out in masked pieces, each but the last with ``MORE`` at its end.
+    ``daemon`` says that the stream is tailscaled's.
     """
 
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(self, redactor: Redactor, *, daemon: bool = False) -> None:
         self._redactor = redactor
-        self._rest = b""
+        self._daemon = daemon
         self._parts: list[bytes] = []
         self._size = 0
         self._inside_secret = False
@@ -37,7 +40,7 @@ class Splitter:
         begin = self._take()
         lines = begin + data[:end] if begin else data[:end] if end < len(data) else data
         self._keep(data[end:])
-        if len(lines) > LONGEST_BYTES or self._inside_secret:
+        if self._inside_secret or not all_within(lines, LONGEST_BYTES):
             lines = self._cut_long(lines)
         if self._size > self._room:
             lines += self._overlong()
@@ -67,7 +70,7 @@ class Splitter:
 
     def _overlong(self) -> bytes:
         """Give out pieces of a line whose end is not known yet, as many as can be cut safely."""
-        rest = self._take()
+        rest = self._past_secret(self._take())
         pieces = []
         while len(rest) > self._room:
             piece, rest = self._piece(rest)
@@ -78,23 +81,9 @@ class Splitter:
     def _cut_long(self, lines: bytes) -> bytes:
         """Cut the long ones among complete lines; the others stay as they are."""
         done = []
-        at = 0
-        while at < len(lines):
-            if len(lines) - at <= LONGEST_BYTES and not self._inside_secret:
-                done.append(lines[at:])
-                break
-            end = lines.rfind(b"\n", at, at + LONGEST_BYTES) + 1
-            if end and not self._inside_secret:
-                done.append(lines[at:end])
-                at = end
-                continue
-            end = lines.index(b"\n", at) + 1
-            rest = lines[at:end]
-            at = end
-            while len(rest) > LONGEST_BYTES or self._inside_secret:
-                if len(rest) <= LONGEST_BYTES:
-                    rest = self._past_secret(rest)
-                    break
+        for line in _lines(lines):
+            rest = self._past_secret(line)
+            while len(rest) > LONGEST_BYTES:
                 piece, rest = self._piece(rest)
                 done.append(piece)
             done.append(rest)
@@ -102,15 +91,17 @@ class Splitter:
 
     def _piece(self, rest: bytes) -> tuple[bytes, bytes]:
         """Return a masked piece with the marker, and what follows it. No secret is cut in two."""
-        rest = self._past_secret(rest)
-        cut = min(LONGEST_BYTES - len(MORE) - 1, len(rest))
-        for begin, end in self._redactor.spans(rest):
-            if begin < cut < end:
+        cut = LONGEST_BYTES - len(MORE) - 1
+        # Nothing that begins before the cut reaches further, unless it is swallowed as a whole.
+        near = rest[: self._room]
+        for span in self._redactor.spans(near, daemon=self._daemon):
+            if span.context < cut < span.end:
                 # Its shape may go on in what has not come yet: that is swallowed too.
-                self._inside_secret = end == len(rest)
-                return self._redactor.mask(rest[:begin]) + MASK + MORE + b"\n", rest[end:]
-        cut = _character_border(rest, cut)
-        return self._redactor.mask(rest[:cut]) + MORE + b"\n", rest[cut:]
+                self._inside_secret = span.end == len(near)
+                piece = self._redactor.mask(rest[: span.begin], daemon=self._daemon) + MASK + MORE + b"\n"
+                return piece, self._past_secret(rest[span.end :])
+        cut = character_border(rest, cut)
+        return self._redactor.mask(rest[:cut], daemon=self._daemon) + MORE + b"\n", rest[cut:]
 
     def _past_secret(self, rest: bytes) -> bytes:
         if not self._inside_secret:
@@ -120,13 +111,40 @@ class Splitter:
         return kept
 
 
-# What a key or a login URL may go on with.
-_SECRET_CHARACTERS = bytes(code for code in range(0x21, 0x7F) if code not in b"\"'<>\\")
+def all_within(lines: bytes, most_bytes: int) -> bool:
+    """Tell, at little cost, whether no line is longer than this, its newline included."""
+    at = 0
+    while len(lines) - at > most_bytes:
+        end = lines.rfind(b"\n", at, at + most_bytes) + 1
+        if not end:
+            return False
+        at = end
+    return True
 
 
-def _character_border(data: bytes, cut: int) -> int:
-    """Return the cut, moved to where a UTF-8 character begins."""
+def wrapped(lines: bytes) -> bytes:
+    """Cut what is too long in masked, whole lines: showing control characters makes a line longer."""
+    if all_within(lines, LONGEST_BYTES):
+        return lines
+    done = []
+    for line in _lines(lines):
+        rest = line
+        while len(rest) > LONGEST_BYTES:
+            cut = character_border(rest, LONGEST_BYTES - len(MORE) - 1)
+            done.append(rest[:cut] + MORE + b"\n")
+            rest = rest[cut:]
+        done.append(rest)
+    return b"".join(done)
+
+
+def character_border(data: bytes, cut: int) -> int:
+    """Return the cut, moved back to where a UTF-8 character begins."""
     for back in range(4):
         if cut - back > 0 and (cut >= len(data) or data[cut - back] & 0xC0 != 0x80):
             return cut - back
     return cut
+
+
+def _lines(lines: bytes) -> list[bytes]:
+    # Not splitlines, to which a carriage return is an end too.
+    return [line + b"\n" for line in lines[:-1].split(b"\n")]

@@ -2,69 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 LEAST_CHARACTERS = 8
 MASK = b"[redacted]"
-# What a line has to contain before it is worth a closer look.
-_KEY = b"tskey-"
-_LOGIN_HINTS = (b"AuthURL", b"authenticate, visit", b"login.tailscale.com/", b"BrowseToURL")
-_SETUP_HINT = b"etup code"
-# A key's own alphabet; a login URL ends at white space or a quote. The third is Moltis' banner.
-_KEY_SHAPE = rb"tskey-[A-Za-z0-9_-]+"
-_URL_SHAPE = (
-    rb"""(?:https?://login\.tailscale\.com/[^\s"'<>\\]+)"""
-    rb"""|(?:(?<=AuthURL is )|(?<=AuthURL: )|(?<=BrowseToURL=))[a-z]+://[^\s"'<>\\]+"""
+# What text has to contain before it is worth a closer look. An address is one only in tailscaled's lines, which are
+# few: a control server of one's own has login pages of its own.
+_HINTS = (b"tskey-", b"AuthURL", b"authenticate, visit", b"login.tailscale.com/a/")
+_DAEMON_HINT = b"://"
+_SETUP_HINTS = (b"code", b"Code", b"CODE")
+_ADDRESS = rb"""[^\s"'<>\\\x00-\x1f\x7f]+"""
+_SHAPES = (
+    rb"(tskey-[A-Za-z0-9_-]+)",
+    rb"(https?://login\.tailscale\.com/a/" + _ADDRESS + rb")",
+    rb"""(?:AuthURL["']?(?: is |: ?|=)["']?|authenticate, visit:?\s{1,16})([a-z]+://""" + _ADDRESS + rb")",
 )
-_VISIT_SHAPE = rb"""(authenticate, visit:?\s+)[a-z]+://[^\s"'<>\\]+"""
-_SETUP_SHAPE = rb"""([Ss]etup code:?[\s\x1b\[0-9;m"]*)([A-Za-z0-9]{6,16})"""
+_DAEMON_SHAPE = rb"""(https?://[^\s/"'<>\\]+/(?:a|auth|login|oidc|register)/""" + _ADDRESS + rb")"
+# Moltis' banner, and the same as a field.
+_SETUP_SHAPE = rb"""(?i)(\bset-?up[ _-]?code["']?\s*(?:[:=]|is\b)\s*["']?)([A-Za-z0-9][A-Za-z0-9-]{3,63})"""
+
+
+class Span(NamedTuple):
+    """A part to be masked; ``context`` is where begins what gives it away, such as the words before a URL."""
+
+    context: int
+    begin: int
+    end: int
 
 
 class Redactor:
-    """Knows every secret; new ones may be learned at any time. Works on bytes, before a line is split."""
+    """Knows every secret; new ones may be learned at any time. Works on bytes, before a line is split.
+
+    ``daemon`` says that the text is tailscaled's.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: list[bytes] = []
+        self._needles = _HINTS
         self._shapes: tuple[re.Pattern[bytes], ...] = ()
         self._setup: re.Pattern[bytes] | None = None
-        self.needles: tuple[bytes, ...] = (_KEY, *_LOGIN_HINTS)
+        self.longest_bytes = 0
         for secret in secrets:
             self.learn(secret)
 
-    @property
-    def longest_bytes(self) -> int:
-        """Return the length of the longest known secret."""
-        return max((len(secret) for secret in self._secrets), default=0)
-
     def learn(self, secret: str) -> None:
-        """Mask this value from now on, in every form that a JSON writer gives it; one too short is left alone."""
-        if len(secret) < LEAST_CHARACTERS:
-            return
-        plain = secret.encode(errors="surrogateescape")
-        in_json = plain.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-        for form in {plain, in_json, in_json.replace(b"/", b"\\/")}:
-            if form not in self._secrets:
-                self._secrets.append(form)
-        # The longest first: one may be a part of another.
-        self._secrets.sort(key=len, reverse=True)
-        self.needles = (_KEY, *_LOGIN_HINTS, *self._secrets)
+        """Mask this value from now on, in every form that writers of JSON and URLs give it.
 
-    def touches(self, data: bytes) -> bool:
+        Each line of a value with several lines is a secret of its own; one that is too short is left alone.
+        """
+        for line in secret.splitlines():
+            value = line.strip()
+            if len(value) >= LEAST_CHARACTERS and value not in MASK.decode():
+                self._secrets += [form for form in _forms(value) if form not in self._secrets]
+        self._needles = (*_HINTS, *self._secrets)
+        self.longest_bytes = max(map(len, self._secrets), default=0)
+
+    def touches(self, data: bytes, *, daemon: bool = False) -> bool:
         """Tell, at little cost, whether there may be something to mask."""
-        return any(needle in data for needle in self.needles)
+        return any(needle in data for needle in self._needles) or (daemon and _DAEMON_HINT in data)
 
-    def mask(self, data: bytes) -> bytes:
+    def mask(self, data: bytes, *, daemon: bool = False) -> bytes:
         """Return the text without what must not be read."""
-        for secret in self._secrets:
-            data = data.replace(secret, MASK)
-        if _KEY in data or any(hint in data for hint in _LOGIN_HINTS):
-            key, url, visit = self._compiled()
-            data = visit.sub(rb"\1" + MASK, url.sub(MASK, key.sub(MASK, data)))
-        return data
+        spans = self.spans(data, daemon=daemon)
+        if not spans:
+            return data
+        parts = []
+        at = 0
+        for span in spans:
+            parts += [data[at : span.begin], MASK]
+            at = span.end
+        return b"".join([*parts, data[at:]])
 
     def mask_text(self, text: str) -> str:
         """Do the same to text."""
@@ -72,7 +83,7 @@ class Redactor:
 
     def mask_setup_code(self, data: bytes) -> bytes:
         """Hide Moltis' setup code: it is for whoever reads the container's log, not for the API."""
-        if _SETUP_HINT not in data:
+        if not any(hint in data for hint in _SETUP_HINTS):
             return data
         if self._setup is None:
             import re
@@ -80,22 +91,51 @@ class Redactor:
             self._setup = re.compile(_SETUP_SHAPE)
         return self._setup.sub(rb"\1" + MASK, data)
 
-    def spans(self, data: bytes) -> list[tuple[int, int]]:
-        """Return where something is masked, as begin and end; for whoever must not cut inside."""
-        found = []
+    def spans(self, data: bytes, *, daemon: bool = False) -> list[Span]:
+        """Return what is to be masked, in order and apart from each other."""
+        apart: list[Span] = []
+        for span in sorted(self._found(data, daemon=daemon), key=lambda found: found.begin):
+            # Secrets may overlap: none may show because another was masked first.
+            if apart and span.begin <= apart[-1].end:
+                last = apart[-1]
+                apart[-1] = Span(min(last.context, span.context), last.begin, max(last.end, span.end))
+            else:
+                apart.append(span)
+        return apart
+
+    def _found(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
         for secret in self._secrets:
             at = data.find(secret)
             while at >= 0:
-                found.append((at, at + len(secret)))
+                yield Span(at, at, at + len(secret))
                 at = data.find(secret, at + 1)
-        if _KEY in data or any(hint in data for hint in _LOGIN_HINTS):
-            found += [match.span() for shape in self._compiled() for match in shape.finditer(data)]
-        return found
+        if any(hint in data for hint in _HINTS) or (daemon and _DAEMON_HINT in data):
+            for shape in self._compiled()[: None if daemon else len(_SHAPES)]:
+                for match in shape.finditer(data):
+                    yield Span(match.start(), *match.span(1))
 
     def _compiled(self) -> tuple[re.Pattern[bytes], ...]:
         if not self._shapes:
             # Loaded for the first line that needs it: it costs the start milliseconds.
             import re
 
-            self._shapes = (re.compile(_KEY_SHAPE), re.compile(_URL_SHAPE), re.compile(_VISIT_SHAPE))
+            self._shapes = tuple(re.compile(shape) for shape in (*_SHAPES, _DAEMON_SHAPE))
         return self._shapes
+
+
+def _forms(value: str) -> set[bytes]:
+    in_json = value.replace("\\", "\\\\").replace('"', '\\"')
+    in_html = "".join(f"\\u{ord(character):04x}" if character in "<>&" else character for character in in_json)
+    forms = {value, in_json, in_html, in_json.replace("/", "\\/"), _ascii(in_json), _ascii(in_html)}
+    as_bytes = {form.encode(errors="surrogateescape") for form in forms}
+    plain = value.encode(errors="surrogateescape")
+    kept = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+    in_url = "".join(chr(byte) if byte in kept else f"%{byte:02X}" for byte in plain).encode()
+    return as_bytes | {in_url}
+
+
+def _ascii(text: str) -> str:
+    """Return JSON's form for characters beyond ASCII: UTF-16, in hexadecimal."""
+    units = text.encode("utf-16-be", errors="surrogatepass")
+    pairs = zip(units[::2], units[1::2], strict=True)
+    return "".join(chr(low) if not high and low < 0x80 else f"\\u{high:02x}{low:02x}" for high, low in pairs)
