@@ -24,14 +24,35 @@ class Meaning(NamedTuple):
 
 
 _SIGN_IN = "set TS_AUTHKEY, or open the login URL that the panel shows"
+_CHECK_NETWORK = "check the container's way to the internet"
+# What tailscaled says of itself whenever it is not wanted to run: no news beside its state.
+_NO_NEWS = "Tailscale is stopped."
+_PLAIN = {
+    "NeedsMachineAuth": Meaning(
+        "waiting for approval",
+        why="an admin of the tailnet has to approve the device",
+        what_to_do="approve it on the Machines page of the admin console",
+    ),
+    "Stopped": Meaning("disconnected", why="the tailnet is switched off here", what_to_do="connect"),
+}
 
 
 def of_status(status: Status, *, has_network: bool) -> Meaning:
     """Return what tailscaled's own account of itself means."""
-    trouble = " ".join(status.health or ())
-    if status.backend_state == "Running":
+    trouble = " ".join(text for text in status.health or () if text != _NO_NEWS)
+    state = status.backend_state
+    if state == "Running":
         return _running(status, trouble)
-    if status.backend_state in {"NeedsLogin", "NoState"} and not has_network:
+    if state in {"NeedsLogin", "NoState"}:
+        return _offline(status, trouble, has_network=has_network)
+    if state == "Starting":
+        return Meaning("connecting", why=trouble or "it is connecting")
+    # A state of a later version is shown as it is.
+    return _PLAIN.get(state, Meaning(state or "unknown", why=trouble))
+
+
+def _offline(status: Status, trouble: str, *, has_network: bool) -> Meaning:
+    if not has_network:
         return Meaning(
             "no network interface",
             why="the container has no network interface but the loopback",
@@ -41,22 +62,9 @@ def of_status(status: Status, *, has_network: bool) -> Meaning:
         if status.node is not None and status.node.expired:
             return Meaning("key expired", why="the device's key has expired", what_to_do=_SIGN_IN)
         return Meaning("needs login", why=trouble or "the device is in no tailnet", what_to_do=_SIGN_IN)
-    if status.backend_state == "NoState":
-        if "control" in trouble or "fetch" in trouble:
-            return Meaning(UNREACHABLE, why=trouble, what_to_do="check the container's way to the internet")
-        return Meaning("starting", why=trouble or "tailscaled is starting")
-    if status.backend_state == "NeedsMachineAuth":
-        return Meaning(
-            "waiting for approval",
-            why="an admin of the tailnet has to approve the device",
-            what_to_do="approve it on the Machines page of the admin console",
-        )
-    if status.backend_state == "Stopped":
-        return Meaning("disconnected", why="the tailnet is switched off here", what_to_do="connect")
-    if status.backend_state == "Starting":
-        return Meaning("connecting", why=trouble or "it is connecting")
-    # A state of a later version: shown as it is.
-    return Meaning(status.backend_state or "unknown", why=trouble)
+    if "control" in trouble or "fetch" in trouble:
+        return Meaning(UNREACHABLE, why=trouble, what_to_do=_CHECK_NETWORK)
+    return Meaning("starting", why=trouble or "tailscaled is starting")
 
 
 def down(why: str, *, begun: bool) -> Meaning:
@@ -90,5 +98,5 @@ def _running(status: Status, trouble: str) -> Meaning:
     return Meaning(
         UNREACHABLE,
         why=trouble or "there is no connection to the control server; peers may still be reached",
-        what_to_do="check the container's way to the internet",
+        what_to_do=_CHECK_NETWORK,
     )
