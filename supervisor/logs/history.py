@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
     from supervisor.logs.render import Source
 
-HISTORY_BYTES = 4 * 1024 * 1024
-LAST_LINES = 20
 SUPERVISOR = "supervisor"
+HISTORY_BYTES = 4 * 1024 * 1024
+# Kept of each process in any case, to be told when it ends.
+LAST_LINES = 20
+_LAST_BYTES = 64 * 1024
 
 
 class Line(NamedTuple):
@@ -57,6 +59,11 @@ class History:
         self._bytes = 0
         self.next = 1
 
+    @property
+    def oldest(self) -> int:
+        """Return the number of the oldest line that can be read; that of the next one when there is none."""
+        return max(self._blocks[0].first if self._blocks else self.next, self.next - self._most_lines)
+
     def add(self, source: Source, text: bytes, at_s: float, level: str | None = None) -> None:
         """Add whole, masked, clean lines; ``level`` None means that each says for itself."""
         block = _Block(self.next, text.count(b"\n"), at_s, source, level, text)
@@ -64,69 +71,85 @@ class History:
         self._blocks.append(block)
         self._lines += block.lines
         self._bytes += len(text)
-        last = self._last.setdefault(source.process, deque())
-        last.append(block)
-        while len(last) > 1 and (
-            len(last) > LAST_LINES or sum(old.lines for old in last) - last[0].lines >= LAST_LINES
-        ):
-            last.popleft()
-        while self._blocks and (
-            self._lines - self._blocks[0].lines >= self._most_lines or self._bytes > self._most_bytes
-        ):
-            gone = self._blocks.popleft()
+        self._remember_last(block)
+        blocks = self._blocks
+        while len(blocks) > 1 and (self._lines - blocks[0].lines >= self._most_lines or self._bytes > self._most_bytes):
+            gone = blocks.popleft()
             self._lines -= gone.lines
             self._bytes -= len(gone.text)
+        if self._bytes > self._most_bytes:
+            self._bytes -= len(blocks[0].text)
+            blocks[0] = _end_of(blocks[0], self._most_bytes)
+            self._lines = blocks[0].lines
+            self._bytes += len(blocks[0].text)
+
+    def _remember_last(self, block: _Block) -> None:
+        last = self._last.setdefault(block.source.process, deque(maxlen=LAST_LINES))
+        last.append(block if len(block.text) <= _LAST_BYTES else _end_of(block, _LAST_BYTES))
+        while (
+            len(last) > 1
+            and last[-1].first - (last[0].first + last[0].lines) + last[-1].lines >= LAST_LINES
+            and (sum(block.lines for block in last) - last[0].lines >= LAST_LINES)
+        ):
+            last.popleft()
 
     def read(self, after: int = 0, limit: int = 1000, process: str | None = None) -> Page:
         """Return at most ``limit`` lines with numbers above ``after``; with ``after`` negative, that many last ones."""
-        oldest = max(self._blocks[0].first if self._blocks else self.next, self.next - self._most_lines)
+        oldest = self.oldest
         if after < 0:
-            wanted = list(self._backwards(oldest, process, -after))[::-1]
+            wanted = list(self._backwards(oldest, process, min(-after, limit)))[::-1]
             return Page(tuple(wanted), 0, self.next - 1)
-        lost = max(0, oldest - after - 1)
+        begin = max(oldest, after + 1)
         lines: list[Line] = []
         for block in self._blocks:
-            if block.first + block.lines <= after + 1 or (process is not None and block.source.process != process):
+            if block.first + block.lines <= begin or (process is not None and block.source.process != process):
                 continue
-            lines += (line for line in self._unfold(block) if line.number > after and line.number >= oldest)
+            lines += self._unfold(block, begin, limit - len(lines))
             if len(lines) >= limit:
-                del lines[limit:]
-                return Page(tuple(lines), lost, lines[-1].number)
-        return Page(tuple(lines), lost, self.next - 1)
+                return Page(tuple(lines), begin - after - 1, lines[-1].number if lines else after)
+        return Page(tuple(lines), begin - after - 1, max(after, self.next - 1))
 
     def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
         """Return the last lines of one process, however much the others wrote; none numbered below ``since``."""
         texts: list[str] = []
         for block in reversed(self._last.get(process, ())):
-            texts[:0] = [line.message for line in self._unfold(block, most=count) if line.number >= since]
-            if len(texts) >= count:
+            begin = max(since, block.first + block.lines - (count - len(texts)))
+            texts[:0] = [line.message for line in self._unfold(block, begin, count)]
+            if len(texts) >= count or block.first < since:
                 break
-        return tuple(texts[-count:]) if count > 0 else ()
+        return tuple(texts)
 
     def _backwards(self, oldest: int, process: str | None, count: int) -> Iterator[Line]:
         for block in reversed(self._blocks):
             if process is None or block.source.process == process:
-                for line in reversed(self._unfold(block)):
-                    if count <= 0 or line.number < oldest:
-                        return
-                    count -= 1
-                    yield line
+                begin = max(oldest, block.first + block.lines - count)
+                unfolded = self._unfold(block, begin, count)
+                count -= len(unfolded)
+                yield from reversed(unfolded)
+                if count <= 0 or begin == oldest:
+                    return
 
-    def _unfold(self, block: _Block, most: int | None = None) -> list[Line]:
-        from supervisor.logs import levels
+    def _unfold(self, block: _Block, begin: int, most: int) -> list[Line]:
+        """Return lines of a block, from number ``begin`` on."""
+        # Loaded for the first reader: it brings what reads JSON.
+        from supervisor.logs.telling import tell
 
-        text = self._redactor.mask_setup_code(block.text).decode(errors="backslashreplace")
-        messages = text[:-1].split("\n")
-        skipped = 0 if most is None else max(0, len(messages) - most)
+        skipped = max(0, begin - block.first)
+        texts = block.text[:-1].split(b"\n")[skipped : skipped + max(0, most)]
         process, stream = block.source
-        return [
-            Line(
-                block.first + skipped + number,
-                block.at_s,
-                process,
-                stream,
-                block.level or levels.of_line(process, text),
-                text,
-            )
-            for number, text in enumerate(messages[skipped:])
-        ]
+        lines = []
+        for number, text in enumerate(texts, block.first + skipped):
+            level, message = tell(process, text, self._redactor)
+            lines.append(Line(number, block.at_s, process, stream, block.level or level, message))
+        return lines
+
+
+def _end_of(block: _Block, most_bytes: int) -> _Block:
+    """Return a block's last lines, at most so many bytes of them but one line at least."""
+    text = block.text
+    begin = text.find(b"\n", len(text) - most_bytes - 1, len(text) - 1) + 1
+    if not begin:
+        begin = text.rfind(b"\n", 0, len(text) - 1) + 1
+    text = text[begin:]
+    lines = text.count(b"\n")
+    return block._replace(first=block.first + block.lines - lines, lines=lines, text=text)

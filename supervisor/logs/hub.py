@@ -5,21 +5,30 @@ from __future__ import annotations
 import fcntl
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.logs.history import HISTORY_BYTES, SUPERVISOR, History
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from supervisor.logs.output import Output
     from supervisor.logs.pipes import Pipe
     from supervisor.logs.redact import Redactor
+    from supervisor.logs.render import Renderer
 
 PIPE_BYTES = 1024 * 1024
 # fcntl(2); gVisor and old kernels may refuse it, and nothing rests on it.
 _F_SETPIPE_SZ = 1031
+
+
+class _Record(NamedTuple):
+    level: str
+    event: str
+    fields: Mapping[str, Any]
+    at_s: float
+    shown: Mapping[str, str] | None = None
 
 
 class LogHub:
@@ -48,12 +57,12 @@ class LogHub:
         self._out_fd = out_fd
         self._overflow = overflow
         self._waiting_pipes: list[tuple[str, str, int]] = []
-        self._waiting_records: list[tuple[float, str, str, dict[str, Any]]] = []
+        self._waiting_records: list[_Record] = []
         self._pipes: dict[str, list[Pipe]] = {}
         self._output: Output | None = None
 
     def attach(self, process: str, stream: str, fd: int) -> None:
-        """Read a child's pipe from now on; ``fd`` is the hub's to close."""
+        """Read a child's pipe from now on; ``fd`` does not block and is the hub's to close."""
         with suppress(OSError):
             fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
         if self._output is None:
@@ -66,26 +75,43 @@ class LogHub:
         """Begin to read and write; everything remembered comes first, in order."""
         # Loaded now: what renders lines is no business of the first child's start.
         from supervisor.logs.output import Output
-        from supervisor.logs.render import Json, Pretty
 
-        renderer = Json(self.redactor) if self._format == "json" else Pretty(self._names, color=self._color)
-        self._output = Output(loop, renderer, self.redactor, self.history, self._out_fd, self._overflow)
+        self._output = Output(loop, self._renderer(), self.redactor, self.history, self._out_fd, self._overflow)
         records, self._waiting_records = self._waiting_records, []
-        for at_s, level, event, fields in records:
-            self._output.own(level, event, fields, at_s)
+        for record in records:
+            self._output.own(*record)
         pipes, self._waiting_pipes = self._waiting_pipes, []
         for process, stream, fd in pipes:
             self.attach(process, stream, fd)
 
+    def _renderer(self) -> Renderer:
+        if self._format == "json":
+            from supervisor.logs.jsonlines import JsonLines
+
+            return JsonLines(self.redactor)
+        from supervisor.logs.pretty import Pretty
+
+        return Pretty(self._names, color=self._color)
+
     def record(self, level: str, event: str, **fields: Any) -> None:
-        """Log something of our own; fields that are None are left out, ``child`` names whom it is about."""
+        """Log something of our own; fields that are None are left out, ``child`` names whom it is about.
+
+        Secrets in it are masked. To be called on the loop's thread.
+        """
+        self._put(level, event, fields, None)
+
+    def reveal(self, level: str, event: str, shown: Mapping[str, str], **fields: Any) -> None:
+        """Log something that the container's log shows and no history does: a login URL, a sign-in code."""
+        self._put(level, event, fields, shown)
+
+    def _put(self, level: str, event: str, fields: Mapping[str, Any], shown: Mapping[str, str] | None) -> None:
         known = {name: value for name, value in fields.items() if value is not None}
         # The log tells the wall clock's time.
-        now_s = time.time()  # noqa: TID251
+        record = _Record(level, event, known, time.time(), shown)  # noqa: TID251
         if self._output is None:
-            self._waiting_records.append((now_s, level, event, known))
+            self._waiting_records.append(record)
         else:
-            self._output.own(level, event, known, now_s)
+            self._output.own(*record)
 
     def drain(self, process: str) -> None:
         """Take what a process that has ended left in its pipes; a pipe that others still hold stays open."""

@@ -35,6 +35,9 @@ _FATAL = (
     "error reading config",
 )
 
+TAILSCALED = "tailscaled"
+
+# What writers call them; the numbers are those of pino and bunyan.
 NAMES = {
     "trace": "debug",
     "debug": "debug",
@@ -47,6 +50,12 @@ NAMES = {
     "fatal": "critical",
     "critical": "critical",
     "panic": "critical",
+    "10": "debug",
+    "20": "debug",
+    "30": "info",
+    "40": "warning",
+    "50": "error",
+    "60": "critical",
 }
 # A chunk without any of these has only lines of level info, unless they are tailscaled's.
 MARKERS = (b"TRACE", b"DEBUG", b"WARN", b"ERROR", b"FATAL", b"CRITICAL", b"rror:", b"panic", b"Caused by", b"Traceback")
@@ -54,7 +63,7 @@ MARKERS = (b"TRACE", b"DEBUG", b"WARN", b"ERROR", b"FATAL", b"CRITICAL", b"rror:
 
 def of_line(process: str, text: str) -> str:
     """Return debug, info, warning, error or critical."""
-    if process == "tailscaled":
+    if process == TAILSCALED:
         return _of_tailscaled(text)
     found = _TRACING.match(text)
     if found:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from supervisor.logs.history import SUPERVISOR
+from supervisor.logs.clean import clean, is_clean
+from supervisor.logs.levels import TAILSCALED
+from supervisor.logs.lines import wrapped
 from supervisor.logs.pipes import Pipe
-from supervisor.logs.render import Renderer, Source
+from supervisor.logs.redact import MASK
+from supervisor.logs.render import SUPERVISOR, Renderer, Source, plain_line, shortened, words
 from supervisor.logs.writer import Writer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from supervisor.logs.history import History
     from supervisor.logs.redact import Redactor
@@ -55,27 +59,59 @@ class Output:
             pipe.pause()
         return pipe
 
-    def own(self, level: str, event: str, fields: dict[str, Any], at_s: float) -> None:
-        """Log a record of the supervisor's."""
-        out, plain = self._renderer.own(level, event, fields, at_s)
-        self._emit(_OWN, self._redactor.mask(out), self._redactor.mask(plain), at_s, level)
+    def own(
+        self, level: str, event: str, fields: Mapping[str, Any], at_s: float, shown: Mapping[str, str] | None = None
+    ) -> None:
+        """Log a record of the supervisor's; ``shown`` are secrets that the log shows and the history does not."""
+        event = self._redactor.mask_text(event)
+        fields = {key: self._masked(value) for key, value in fields.items()}
+        hidden = dict.fromkeys(shown or {}, MASK.decode())
+        plain = plain_line(words(event, {**shortened(fields), **hidden}))
+        out = self._renderer.own(level, event, {**fields, **(shown or {})}, at_s)
+        self._emit(_OWN, out, plain, at_s, level)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when there is something new."""
         self._subscribers.append(callback)
-        return lambda: self._subscribers.remove(callback)
+
+        def end() -> None:
+            with suppress(ValueError):
+                self._subscribers.remove(callback)
+
+        return end
 
     def close(self, timeout_s: float) -> None:
         """Write what is left."""
         self._writer.close(timeout_s)
 
+    def _masked(self, value: object) -> object:
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self._masked(part) for part in value]
+        if isinstance(value, dict):
+            return {str(key): self._masked(part) for key, part in value.items()}
+        text = str(value)
+        return self._redactor.mask(text.encode(errors="backslashreplace")).decode(errors="backslashreplace")
+
     def _take(self, source: Source, lines: bytes) -> None:
-        if self._redactor.touches(lines):
-            lines = self._redactor.mask(lines)
+        daemon = source.process == TAILSCALED
+        if self._redactor.touches(lines, daemon=daemon):
+            lines = self._redactor.mask(lines, daemon=daemon)
+        shown = plain = lines
+        if not is_clean(lines):
+            shown, plain = self._cleaned(lines, daemon=daemon)
         # The log tells the wall clock's time.
         now_s = time.time()  # noqa: TID251
-        out, plain = self._renderer.lines(source, lines, now_s)
-        self._emit(source, out, plain, now_s, None)
+        self._emit(source, self._renderer.lines(source, shown, now_s), plain, now_s, None)
+
+    def _cleaned(self, lines: bytes, *, daemon: bool) -> tuple[bytes, bytes]:
+        plain = clean(lines, colors=False)
+        masked = self._redactor.mask(plain, daemon=daemon)
+        colored = self._renderer.color and masked == plain
+        plain = wrapped(masked)
+        # What a colour code had hidden from masking is shown without colours.
+        return wrapped(clean(lines, colors=True)) if colored else plain, plain
 
     def _emit(self, source: Source, out: bytes, plain: bytes, at_s: float, level: str | None) -> None:
         self._history.add(source, plain, at_s, level)
@@ -117,7 +153,9 @@ class Output:
 
     def _resume_soon(self) -> None:
         """Resume, from the writer's thread."""
-        self._loop.call_soon_threadsafe(self._resume)
+        # The loop may have ended before the thread.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._resume)
 
     def _resume(self) -> None:
         self._held_since_s = None
@@ -130,6 +168,4 @@ class Output:
     def _lost(self, count: int) -> bytes:
         # The log tells the wall clock's time.
         now_s = time.time()  # noqa: TID251
-        return self._renderer.own(
-            "warning", "log lines lost", {"count": count, "why": "the log was not read"}, now_s
-        ).out
+        return self._renderer.own("warning", "log lines lost", {"count": count, "why": "the log was not read"}, now_s)

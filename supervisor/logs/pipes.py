@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from supervisor.logs.levels import TAILSCALED
 from supervisor.logs.lines import Splitter
 
 if TYPE_CHECKING:
@@ -14,12 +16,17 @@ if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
     from supervisor.logs.render import Source
 
-CHUNK_BYTES = 256 * 1024
+MOST_BYTES = 256 * 1024
+_LEAST_BYTES = 16 * 1024
+# What a turn of the loop may take of a stream: lines that cost much come in smaller chunks.
+_LONG_TURN_S = 0.002
 # A child that writes line by line costs one wake a line, unless a few lines are left to gather.
 _SMALL_BYTES = 16 * 1024
 _GATHER_S = 0.002
 _BUSY_S = 0.02
-_MOST_DRAINED_BYTES = 16 * 1024 * 1024
+# fcntl(2), and what a pipe may hold where the kernel does not tell.
+_F_GETPIPE_SZ = 1032
+_PIPE_BYTES = 1024 * 1024
 
 
 class Pipe:
@@ -40,7 +47,8 @@ class Pipe:
         self._fd = fd
         self._take = take
         self._on_closed = on_closed
-        self._splitter = Splitter(redactor)
+        self._splitter = Splitter(redactor, daemon=source.process == TAILSCALED)
+        self._chunk_bytes = MOST_BYTES
         self._paused = False
         self._gathering: asyncio.TimerHandle | None = None
         self._read_at_s = 0.0
@@ -60,13 +68,23 @@ class Pipe:
             self._loop.add_reader(self._fd, self._on_readable)
 
     def drain(self) -> None:
-        """Read what is there, in spite of a pause; what others still hold open stays open."""
-        taken = 0
-        while not self.closed and taken < _MOST_DRAINED_BYTES:
+        """Read what is there, in spite of a pause; what others still hold open stays open.
+
+        No more than the pipe can hold: others may go on writing.
+        """
+        if self.closed:
+            return
+        try:
+            left = fcntl.fcntl(self._fd, _F_GETPIPE_SZ)
+        except OSError:
+            left = _PIPE_BYTES
+        size = 1
+        while size and left > 0 and not self.closed:
             size = self._read()
-            if not size:
-                return
-            taken += size
+            left -= size
+        if size and not self.closed:
+            # To see the end, when there is nothing more.
+            self._read()
 
     def finish(self) -> None:
         """Take what is there, the unfinished last line too, and close."""
@@ -74,9 +92,11 @@ class Pipe:
         self._close()
 
     def _on_readable(self) -> None:
+        begun_s = self._loop.time()
         size = self._read()
         now_s = self._loop.time()
-        busy = now_s - self._read_at_s < _BUSY_S
+        self._adapt(size, now_s - begun_s)
+        busy = begun_s - self._read_at_s < _BUSY_S
         self._read_at_s = now_s
         if busy and 0 < size < _SMALL_BYTES and not self.closed and not self._paused:
             self._loop.remove_reader(self._fd)
@@ -84,14 +104,22 @@ class Pipe:
 
     def _on_gathered(self) -> None:
         self._gathering = None
+        begun_s = self._loop.time()
         size = self._read()
         self._read_at_s = self._loop.time()
+        self._adapt(size, self._read_at_s - begun_s)
         if self.closed or self._paused:
             return
         if 0 < size < _SMALL_BYTES:
             self._gathering = self._loop.call_later(_GATHER_S, self._on_gathered)
         else:
             self._loop.add_reader(self._fd, self._on_readable)
+
+    def _adapt(self, size: int, took_s: float) -> None:
+        if took_s > _LONG_TURN_S:
+            self._chunk_bytes = max(_LEAST_BYTES, self._chunk_bytes // 2)
+        elif size == self._chunk_bytes < MOST_BYTES and took_s < _LONG_TURN_S / 3:
+            self._chunk_bytes *= 2
 
     def _stop_gathering(self) -> None:
         if self._gathering is not None:
@@ -101,7 +129,7 @@ class Pipe:
     def _read(self) -> int:
         """Read once; return how much there was, and close at the end of the stream."""
         try:
-            data = os.read(self._fd, CHUNK_BYTES)
+            data = os.read(self._fd, self._chunk_bytes)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:

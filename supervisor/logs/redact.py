@@ -42,7 +42,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: list[bytes] = []
-        self._needles = _HINTS
+        self._needles: tuple[bytes, ...] = _HINTS
         self._shapes: tuple[re.Pattern[bytes], ...] = ()
         self._setup: re.Pattern[bytes] | None = None
         self.longest_bytes = 0

@@ -6,15 +6,18 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from supervisor.logs.clean import clean
+from supervisor.logs.history import SUPERVISOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SUPERVISOR = "supervisor"
 # A record is for people in a hurry, and for platforms that cut at 16 KiB: its texts are shortened to the first of
 # these lengths that lets it fit.
 _SHORTER_CHARACTERS = (4000, 1000, 250, 60)
 LONGEST_RECORD_BYTES = 15 * 1024
+
+
+__all__ = ["SUPERVISOR", "Renderer", "Source", "fact", "plain_line", "shortened", "stamp", "words"]
 
 
 class Source(NamedTuple):
