@@ -6,6 +6,7 @@ import os
 import pwd
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,8 @@ def test_the_trap_is_real_and_spawn_does_not_step_into_it() -> None:
     def make() -> None:
         words = [*kernel.launcher(), "--", "sleep", "300"]
         pids.append(os.posix_spawn(words[0], words, {"PATH": os.environ["PATH"]}))
+        # The signal is set by now, so the thread may end.
+        wait_until(lambda: Path(f"/proc/{pids[0]}/comm").read_text() == "sleep\n")
         try:
             spawn(ProcessSpec("any", ("true",), {}), kernel.launcher())
         except RuntimeError as error:
