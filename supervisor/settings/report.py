@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from supervisor.errors import ConfigError
+from supervisor.secret import REDACTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
 
 SHOWN_CHARACTERS = 80
+_KEY = "tskey-"
+_KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+class Texts(list[str]):
+    """Messages, fit to be shown: whatever was pasted into a setting, no key and no control character is in them."""
+
+    __slots__ = ()
+
+    def append(self, text: str) -> None:
+        """Add one."""
+        super().append(_showable(text))
+
+    def __iadd__(self, texts: Iterable[str]) -> Self:  # type: ignore[override, misc]
+        for text in texts:
+            self.append(text)
+        return self
+
+
+def _showable(text: str) -> str:
+    head, *keys = text.split(_KEY)
+    parts = [head, *(REDACTED + key.lstrip(_KEY_CHARACTERS) for key in keys)]
+    shown_text = "".join(parts)
+    if shown_text.isprintable():
+        return shown_text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in shown_text)
 
 
 class Report:
@@ -13,9 +46,9 @@ class Report:
     __slots__ = ("notices", "problems", "warnings")
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
-        self.warnings: list[str] = []
-        self.notices: list[str] = []
+        self.problems = Texts()
+        self.warnings = Texts()
+        self.notices = Texts()
 
     def problem(self, what: str, why: str, remedy: str) -> None:
         """Add something that has to be changed before the program can start."""
