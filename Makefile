@@ -33,9 +33,10 @@ check: dev ## Lints, checks types and the project's conventions
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/conventions
 
-format: dev ## Formats the code and mends what can be mended without thought
+format: dev ## Formats the code, and writes the page of settings anew
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIN)/python -m scripts.settings_page > docs/reference/settings.md
 
 bench: dev ## Measures ours and its peers side by side
 	@$(BIN)/python -m benchmarks
