@@ -132,6 +132,7 @@ def _services(plan: Plan, place: Place, board: Board, engine: Engine, parts: dic
     """
     hub = engine.hub
     services = {
+        "records": _late(parts, "records", "supervisor.logs.own", lambda found: found.Records(hub)),
         "probes": _late(parts, "probes", "supervisor.runtime.probes", lambda found: found.Probes(engine)),
         "judge": _late(parts, "judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub)),
         "web": _late(

@@ -93,14 +93,14 @@ class LogHub:
 
         return Pretty(self._names, color=self._color)
 
-    def record(self, level: str, event: str, **fields: Any) -> None:
+    def record(self, level: str, event: str, /, **fields: Any) -> None:
         """Log something of our own; fields that are None are left out, ``child`` names whom it is about.
 
         Secrets in it are masked. To be called on the loop's thread.
         """
         self._put(level, event, fields, None)
 
-    def reveal(self, level: str, event: str, shown: Mapping[str, str], **fields: Any) -> None:
+    def reveal(self, level: str, event: str, shown: Mapping[str, str], /, **fields: Any) -> None:
         """Log something that the container's log shows and no history does: a login URL, a sign-in code."""
         self._put(level, event, fields, shown)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LONGEST_JSON_BYTES = 16 * 1024 - 256
 # Escaping makes a line twice as long at most: a line no longer than this needs no look at what comes out.
 _SURELY_FITTING_BYTES = 7 * 1024
-_OURS = ("process", "stream")
+_OURS = frozenset({"level", "process", "stream", "timestamp"})
 
 
 class JsonLines:
@@ -87,8 +87,8 @@ class JsonLines:
         if lifted is None:
             return None
         rest = lifted.rest
-        app: dict[str, Any] = {key: rest.pop(key) for key in ("level", "timestamp", *_OURS) if key in rest}
-        if app:
+        if not _OURS.isdisjoint(rest):
+            app: dict[str, Any] = {key: rest.pop(key) for key in sorted(_OURS) if key in rest}
             theirs = rest.pop("app", None)
             rest["app"] = msgspec.Raw(self._encode(app if theirs is None else {**app, "app": theirs}))
         out: bytes = self._encode(
@@ -102,7 +102,7 @@ class JsonLines:
             }
         )
         # A secret may have stood there in an escaped form.
-        if self._redactor.touches(out):
+        if b"\\" in line and self._redactor.touches(out):
             out = self._redactor.mask(out)
             if not _is_json(out):
                 return None

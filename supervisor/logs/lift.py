@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +17,12 @@ _NOT_OURS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _EMPTY = msgspec.Raw(b'""')
 # Moltis and most of its kind; after them what other writers call it.
 _MESSAGE_NAMES = ("message", "msg", "event")
-_TIME_CHARACTERS = len('"2026-08-21T10:00:00Z"')
+_UTC = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"').fullmatch
+_LEVELS = {
+    form.encode(): level
+    for name, level in levels.NAMES.items()
+    for form in ((name,) if name.isdigit() else (f'"{name}"', f'"{name.upper()}"', f'"{name.capitalize()}"'))
+}
 
 
 class Lifted(NamedTuple):
@@ -41,12 +47,12 @@ def lift(line: bytes) -> Lifted | None:
     except _NOT_OURS:
         return None
     timestamp = rest.get("timestamp")
-    if timestamp is not None and _is_utc(bytes(timestamp)):
+    if timestamp is not None and _UTC(timestamp):
         del rest["timestamp"]
     else:
         timestamp = None
     level = rest.get("level")
-    known = None if level is None else levels.NAMES.get(bytes(level).strip(b'"').lower().decode(errors="replace"))
+    known = None if level is None else _LEVELS.get(bytes(level))
     if known is not None:
         del rest["level"]
     return Lifted(known, timestamp, message, rest)
@@ -69,36 +75,28 @@ def message_of(lifted: Lifted) -> str:
 
 def _lift_message(rest: dict[str, msgspec.Raw]) -> msgspec.Raw:
     fields = rest.get("fields")
-    if "message" not in rest and fields is not None and bytes(fields).startswith(b"{"):
+    if fields is not None and "message" not in rest and bytes(fields).startswith(b"{"):
         inner = _decode_fields(fields)
-        if _is_text(inner.get("message")):
-            message = inner.pop("message")
+        message = inner.get("message")
+        if message is not None and _is_text(message):
+            del inner["message"]
             if inner:
                 rest["fields"] = msgspec.Raw(_encode(inner))
             else:
                 del rest["fields"]
             return message
     for name in _MESSAGE_NAMES:
-        if _is_text(rest.get(name)):
+        value = rest.get(name)
+        if value is not None and _is_text(value):
             return rest.pop(name)
-        if name == "message" and name in rest:
+        if value is not None and name == "message":
             # Ours is text: theirs stays readable as such.
             return msgspec.Raw(_encode(bytes(rest.pop(name)).decode()))
     return _EMPTY
 
 
-def _is_text(value: msgspec.Raw | None) -> bool:
-    return value is not None and bytes(value).startswith(b'"')
-
-
-def _is_utc(value: bytes) -> bool:
-    return (
-        len(value) >= _TIME_CHARACTERS
-        and value.endswith(b'Z"')
-        and value[11:12] == b"T"
-        and value[1:20].translate(None, b"-:T").isdigit()
-        and not value[20:-2].strip(b".0123456789")
-    )
+def _is_text(value: msgspec.Raw) -> bool:
+    return bytes(value).startswith(b'"')
 
 
 def _plain(value: msgspec.Raw) -> str:

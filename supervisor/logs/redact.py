@@ -63,7 +63,11 @@ class Redactor:
 
     def touches(self, data: bytes, *, daemon: bool = False) -> bool:
         """Tell, at little cost, whether there may be something to mask."""
-        return any(needle in data for needle in self._needles) or (daemon and _DAEMON_HINT in data)
+        # A plain loop: a generator costs twice as much.
+        for needle in self._needles:
+            if needle in data:
+                return True
+        return daemon and _DAEMON_HINT in data
 
     def mask(self, data: bytes, *, daemon: bool = False) -> bytes:
         """Return the text without what must not be read."""

@@ -1,0 +1,82 @@
+"""Lets records of structlog and of the standard library's logging join the merged log.
+
+Loaded in a worker thread when the processes run already; who logs before that says it to the hub.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+
+from supervisor.logs import levels
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import MutableMapping
+
+    from supervisor.logs.hub import LogHub
+
+
+class Records:
+    """The one place that configures structlog: `structlog.get_logger()` anywhere ends in the hub."""
+
+    def __init__(self, hub: LogHub) -> None:
+        self._hub = hub
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+
+    async def run(self) -> None:
+        """Join the records from now on; return at once."""
+        import asyncio
+
+        self.join(asyncio.get_running_loop())
+
+    def join(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take every record, on the loop's thread or another."""
+        self._loop = loop
+        self._thread = threading.get_ident()
+        structlog.configure(
+            processors=[structlog.contextvars.merge_contextvars, self._take_structured],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            logger_factory=structlog.ReturnLoggerFactory(),
+            cache_logger_on_first_use=False,
+        )
+        logging.basicConfig(handlers=[_Handler(self)], level=logging.WARNING, force=True)
+        logging.captureWarnings(True)
+
+    def take(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        """Hand one record to the hub, which lives on the loop's thread."""
+        if self._loop is None or threading.get_ident() == self._thread:
+            self._hub.record(level, event, **fields)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: self._hub.record(level, event, **fields))
+
+    def _take_structured(self, _logger: Any, method: str, record: MutableMapping[str, Any]) -> NoReturn:
+        fields = dict(record)
+        error = fields.pop("exc_info", None)
+        if error is True or method == "exception":
+            fields["traceback"] = traceback.format_exc()
+        elif isinstance(error, BaseException):
+            fields["traceback"] = "".join(traceback.format_exception(error))
+        self.take(levels.NAMES.get(method, "error"), str(fields.pop("event", "")), fields)
+        raise structlog.DropEvent
+
+
+class _Handler(logging.Handler):
+    def __init__(self, records: Records) -> None:
+        super().__init__()
+        self._records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a library's record on."""
+        try:
+            fields: dict[str, Any] = {"part": record.name}
+            if record.exc_info and record.exc_info[0] is not None:
+                fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+            self._records.take(levels.NAMES.get(record.levelname.lower(), "info"), record.getMessage(), fields)
+        except Exception:  # noqa: BLE001 - logging never ends what logs
+            self.handleError(record)
