@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from supervisor.settings import kinds
 from supervisor.settings.names import KNOB_PREFIXES, REFUSED
-from supervisor.settings.setting import Setting
 from supervisor.settings.table import SETTINGS
+
+if TYPE_CHECKING:
+    from supervisor.settings.setting import Setting
 
 HEAD = """\
 # Settings
@@ -16,7 +19,8 @@ HEAD = """\
 <!-- This page is written by scripts/settings_page.py from supervisor/settings/table.py. -->
 
 Every setting is an environment variable.
-The same names may stand in the `[settings]` table of a TOML file, which `--config` or `SUPERVISOR_CONFIG` names; the environment beats the file.
+The same names may stand in the `[settings]` table of a TOML file, which `--config` or `SUPERVISOR_CONFIG` names.
+The environment beats the file.
 An empty value counts as none, except for `SUPERVISOR_APP_HEALTH_URL`.
 `moltis-supervisor check` shows what your settings lead to, without starting anything.
 
@@ -30,7 +34,8 @@ Secret files are read anew at each use, so a changed file needs no restart.
 TABLES = """\
 ## Further processes
 
-The TOML file may add processes, one `[process.NAME]` table each; a name has at most 32 characters of `a-z`, `0-9` and `-`.
+The TOML file may add processes, one `[process.NAME]` table each.
+A name has at most 32 characters of `a-z`, `0-9` and `-`.
 
 ```toml
 [settings]

@@ -1,0 +1,207 @@
+"""The plan: what would be started, as whom, and with what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.core.model import HttpProbe, Restart, TcpProbe
+from supervisor.errors import ConfigError
+from tests.plan.machine import IMAGE, MOLTIS, TAILSCALE, Machine, plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def problems(environ: dict[str, str], machine: Machine = IMAGE, **more: object) -> tuple[str, ...]:
+    """Return what keeps these settings from starting."""
+    with pytest.raises(ConfigError) as caught:
+        plan(environ, machine, **more)
+    return caught.value.problems
+
+
+def test_tailscaled_as_the_contract_wants_it() -> None:
+    """Userspace networking, its own folders, an explicit port, an environment of its own."""
+    spec = plan({"PORT": "8080", "TS_AUTHKEY": "tskey-auth-x-y", "SECRET": "s"}, IMAGE).tailscaled
+    assert spec is not None
+    assert spec.argv[:3] == (
+        "tailscaled",
+        "--tun=userspace-networking",
+        "--socket=/run/moltis-supervisor/tailscale/tailscaled.sock",
+    )
+    assert "--statedir=/var/lib/tailscale" in spec.argv
+    assert any(word.startswith("--port=") for word in spec.argv)
+    assert not any("socks5" in word or "http-proxy" in word for word in spec.argv)
+    assert set(spec.env) == {"PATH", "HOME", "GOMEMLIMIT", "TS_LOGS_DIR"}
+    assert (spec.env["GOMEMLIMIT"], spec.env["TS_LOGS_DIR"]) == ("96MiB", "/var/lib/tailscale")
+    assert (spec.user, spec.critical, spec.quit_before_kill, spec.parent_death_fd) == (TAILSCALE, False, True, True)
+
+
+def test_tailscaled_with_what_was_asked_for() -> None:
+    """Proxies, extra words split as a shell would, knobs, a memory limit of the user's."""
+    spec = plan(
+        {
+            "TS_SOCKS5_SERVER": "127.0.0.2:1055",
+            "TS_OUTBOUND_HTTP_PROXY_LISTEN": "[::1]:1056",
+            "TS_TAILSCALED_EXTRA_ARGS": "--verbose=1 --syspolicy-file='/a b'",
+            "TS_STATE_DIR": "mem:",
+            "GOMEMLIMIT": "64MiB",
+            "TS_DEBUG_MTU": "1280",
+        },
+        IMAGE,
+    ).tailscaled
+    assert spec is not None
+    assert {"--socks5-server=127.0.0.2:1055", "--outbound-http-proxy-listen=[::1]:1056", "--state=mem:"} <= set(
+        spec.argv
+    )
+    assert spec.argv[-2:] == ("--verbose=1", "--syspolicy-file=/a b")
+    assert (spec.env["GOMEMLIMIT"], spec.env["TS_DEBUG_MTU"]) == ("64MiB", "1280")
+
+
+def test_the_app_by_default() -> None:
+    """Moltis on the address that only serve reaches, with what keeps its doors shut."""
+    made = plan({"TS_AUTHKEY": "tskey-auth-x-y", "SUPERVISOR_LOG_HISTORY": "10", "KEPT": "1"}, IMAGE)
+    spec = made.app
+    assert spec is not None
+    assert spec.argv == ("moltis", "--bind", "127.0.0.2", "--port", "13131", "--no-tls")
+    assert (spec.user, spec.cwd, spec.critical, spec.restart) == (MOLTIS, "/home/moltis", True, Restart.ALWAYS)
+    assert spec.probe == HttpProbe("http://127.0.0.2:13131/health")
+    assert (spec.env["HOST"], spec.env["PORT"], spec.env["HOME"], spec.env["KEPT"]) == (
+        "127.0.0.2",
+        "13131",
+        "/home/moltis",
+        "1",
+    )
+    assert not [name for name in spec.env if name.startswith(("TS_", "SUPERVISOR_"))]
+    assert {name: text for name, text in spec.env.items() if name.startswith("MOLTIS_")} == {
+        "MOLTIS_BEHIND_PROXY": "true",
+        "MOLTIS_NO_TLS": "true",
+        "MOLTIS_TAILSCALE": "off",
+        "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": "bypass",
+        "MOLTIS_TERMINAL_DISABLED": "1",
+    }
+    assert made.serve_target == "http://127.0.0.2:13131"
+
+
+def test_the_users_word_on_moltis_counts_and_is_warned_about() -> None:
+    """What guards the loopback may be given up, not silently."""
+    made = plan({"MOLTIS_TERMINAL_DISABLED": "0", "MOLTIS_BEHIND_PROXY": "false"}, IMAGE)
+    assert made.app is not None
+    assert (made.app.env["MOLTIS_TERMINAL_DISABLED"], made.app.env["MOLTIS_BEHIND_PROXY"]) == ("0", "false")
+    assert sum("MOLTIS_" in text for text in made.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        (("server", "--x"), ("server", "--x")),
+        (
+            ("--log-level", "debug"),
+            ("moltis", "--bind", "127.0.0.2", "--port", "13131", "--no-tls", "--log-level", "debug"),
+        ),
+    ],
+)
+def test_a_command_replaces_the_apps_or_is_appended(command: tuple[str, ...], argv: tuple[str, ...]) -> None:
+    """Word for word; one that begins with a dash adds to what there is."""
+    made = plan({}, IMAGE, command=command)
+    assert made.app is not None
+    assert made.app.argv == argv
+    assert isinstance(made.app.probe, TcpProbe if command[0] == "server" else HttpProbe)
+
+
+def test_json_logs_are_asked_for_in_json_format_only() -> None:
+    """Moltis then writes JSON itself."""
+    made = plan({"SUPERVISOR_LOG_FORMAT": "json"}, IMAGE)
+    assert made.app is not None
+    assert made.app.argv[-1] == "--json-logs"
+
+
+def test_public_mode() -> None:
+    """The app gets the platform's port, and the supervisor one of its own."""
+    made = plan({"SUPERVISOR_EXPOSE": "public", "PORT": "5000"}, IMAGE)
+    assert (made.listen.port, made.app_address) == (9090, ("0.0.0.0", 5000))
+    assert made.app is not None
+    assert made.app.probe == HttpProbe("http://127.0.0.1:5000/health")
+
+
+def test_a_default_user_that_does_not_exist_is_said() -> None:
+    """It then runs as the supervisor itself."""
+    made = plan()
+    assert [spec.user for spec in made.processes] == [None, None]
+    assert sum("there is no user" in text for text in made.notices) == 2
+
+
+def test_a_named_user_has_to_exist() -> None:
+    """A wrong name must not mean root."""
+    assert "nobody-here" in problems({"SUPERVISOR_APP_USER": "nobody-here"})[0]
+
+
+def test_root_without_capabilities_is_told_both_ways_out() -> None:
+    """Add them, or start as another user."""
+    (problem,) = problems({}, Machine(missing=("SETUID", "KILL")))
+    assert "SETUID, KILL" in problem
+    assert "--user" in problem
+
+
+def test_another_user_than_root_runs_everything_as_itself() -> None:
+    """And it is said that the state is then open to the app."""
+    made = plan({"XDG_STATE_HOME": "/s"}, Machine(uid=1000))
+    assert {spec.user for spec in made.processes} == {None}
+    assert all(spec.shares_user for spec in made.processes)
+    assert any("open" in text for text in made.notices)
+
+
+def test_what_the_apps_user_may_change_is_not_read_by_root(tmp_path: Path) -> None:
+    """A secret file in a folder that anyone may write to is a way to root."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    key = folder / "key"
+    key.write_text("tskey-auth-x-y")
+    found = problems({"TS_AUTHKEY_FILE": str(key)})
+    assert any(str(folder) in problem and "moltis" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"SUPERVISOR_TAILSCALE": "off"}, "no one can reach the app"),
+        ({"PORT": "80"}, "which serve takes"),
+        ({"TS_SOCKS5_SERVER": "127.0.0.1:1055"}, "open door"),
+        ({"SUPERVISOR_APP_BIND": "127.0.0.1"}, "every tailnet peer"),
+        ({"SUPERVISOR_TOKEN": "short"}, "can be guessed"),
+        ({"SUPERVISOR_PORT": "1234"}, "no effect"),
+        ({"TS_EXTRA_ARGS": "--shields-up"}, "no peer reaches"),
+    ],
+)
+def test_what_is_warned_about(environ: dict[str, str], words: str) -> None:
+    """It starts, and says what will not be as hoped."""
+    assert any(words in text for text in plan(environ, IMAGE).warnings)
+
+
+def test_processes_in_a_circle() -> None:
+    """They would wait for ever."""
+    toml = '[process.a]\ncommand=["x"]\nafter=["b"]\n[process.b]\ncommand=["x"]\nafter=["a"]\n[process.c]\ncommand=["x"]\nafter=["d"]\n'
+    found = problems({}, config=_file(toml))
+    assert any("wait for each other" in problem for problem in found)
+    assert any("start c after d" in problem for problem in found)
+
+
+def test_names_that_are_taken() -> None:
+    """The built-in processes keep theirs."""
+    found = problems({}, config=_file('[process.tailscaled]\ncommand=["x"]\n[process.moltis]\ncommand=["x"]\n'))
+    assert len(found) == 2
+
+
+def test_a_socket_path_that_is_too_long() -> None:
+    """The kernel takes 107 bytes."""
+    assert "107" in problems({"SUPERVISOR_RUN_DIR": "/" + "x" * 120})[0]
+
+
+def _file(text: str) -> str:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", delete=False) as file:
+        file.write(text)
+    return file.name
