@@ -182,7 +182,7 @@ def test_what_is_warned_about(environ: dict[str, str], words: str) -> None:
 
 def test_processes_in_a_circle() -> None:
     """They would wait for ever."""
-    toml = '[process.a]\ncommand=["x"]\nafter=["b"]\n[process.b]\ncommand=["x"]\nafter=["a"]\n[process.c]\ncommand=["x"]\nafter=["d"]\n'
+    toml = "".join(f'[process.{name}]\ncommand=["x"]\nafter=["{other}"]\n' for name, other in ("ab", "ba", "cd"))
     found = problems({}, config=_file(toml))
     assert any("wait for each other" in problem for problem in found)
     assert any("start c after d" in problem for problem in found)

@@ -1,0 +1,167 @@
+"""The verdicts, as functions of one picture of the world."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.core import health
+from supervisor.core.health import document, judge, ready
+from supervisor.core.model import State
+from supervisor.core.probing import MISSES, Probing, interval_s, step
+from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
+
+NOW = 10_000.0
+UP = ProcessView("moltis", State.RUNNING, critical=True, pid=1, ready=True, ready_since_s=0.0, ever_ready=True)
+ON = TailnetView("embedded", "connected", 0.0, up=True)
+
+
+def crashes(*ago_s: float, expected: bool = False) -> tuple[ExitView, ...]:
+    """Return exits that were so long ago."""
+    return tuple(ExitView(NOW - ago, 1, None, 1.0, "exit code 1", expected=expected) for ago in ago_s)
+
+
+def world(*processes: ProcessView, tailnet: TailnetView = ON, **more: object) -> Snapshot:
+    """Return a snapshot."""
+    return Snapshot(processes=processes, tailnet=tailnet, **more)  # type: ignore[arg-type]
+
+
+def status(snapshot: Snapshot, now_s: float = NOW) -> str:
+    """Return the combined verdict."""
+    return judge(snapshot, now_s).status
+
+
+def test_all_well() -> None:
+    """Everything runs and is ready."""
+    assert status(world(UP)) == "pass"
+    assert ready(world(UP), NOW) == (True, ())
+
+
+def test_a_critical_process_that_is_not_ready_fails() -> None:
+    """Traffic must not be sent to an app that does not answer yet, or no more."""
+    for view in (
+        UP._replace(ready=False, ready_why="no answer"),
+        UP._replace(state=State.BACKOFF, pid=None, ready=False),
+        UP._replace(state=State.INACTIVE),
+        UP._replace(state=State.FAILED),
+        UP._replace(state=State.STOPPING),
+    ):
+        assert status(world(view)) == "fail"
+        assert not ready(world(view), NOW)[0]
+
+
+def test_another_process_that_is_not_ready_warns() -> None:
+    """It is told, and traffic goes on."""
+    other = UP._replace(name="worker", critical=False, ready=False)
+    assert status(world(UP, other)) == "warn"
+    assert ready(world(UP, other), NOW)[0]
+
+
+def test_one_that_did_its_work_is_well() -> None:
+    """A process that ended with 0 and is not to be started again."""
+    job = ProcessView("job", State.ENDED, exits=(ExitView(NOW, 0, None, 1.0, "exit code 0"),))
+    assert status(world(UP, job)) == "pass"
+    assert status(world(UP, job._replace(exits=crashes(5)))) == "warn"
+
+
+def test_flapping_is_held_until_it_has_settled() -> None:
+    """After three crashes the verdict does not jump back with each start."""
+    flapping = UP._replace(exits=crashes(30, 20, 10), ready_since_s=NOW - 1)
+    verdict = judge(world(flapping), NOW)
+    assert (verdict.status, verdict.until_s) == ("fail", NOW - 1 + health.SETTLED_S)
+    assert status(world(flapping), NOW + 9) == "warn"
+    assert status(world(flapping), NOW + health.FLAPPING_WINDOW_S) == "pass"
+
+
+def test_stops_that_were_asked_for_are_no_flapping() -> None:
+    """An operator may restart as often as he likes."""
+    assert status(world(UP._replace(exits=crashes(30, 20, 10, expected=True), ready_since_s=NOW))) == "pass"
+
+
+def test_the_tailnet_warns_and_fails_only_after_its_grace() -> None:
+    """By default it never fails, since a restart seldom mends it."""
+    away = TailnetView("embedded", "needs login", away_since_s=NOW - 100)
+    assert status(world(UP, tailnet=away)) == "warn"
+    assert status(world(UP, tailnet=away, tailnet_grace_s=101.0)) == "warn"
+    assert status(world(UP, tailnet=away, tailnet_grace_s=100.0)) == "fail"
+    assert status(world(UP, tailnet=away._replace(by_owner=True), tailnet_grace_s=0.0)) == "warn"
+    assert judge(world(UP, tailnet=away, tailnet_grace_s=150.0), NOW).until_s == NOW + 50
+
+
+def test_a_blink_of_the_tailnet_changes_the_state_and_not_the_verdict() -> None:
+    """The state shown is the truth at once; the verdict waits ten seconds, unless no grace was given."""
+    blink = TailnetView("embedded", "connecting", away_since_s=NOW - 3)
+    assert status(world(UP, tailnet=blink)) == "pass"
+    assert document(world(UP, tailnet=blink), NOW)["checks"]["tailnet"][0]["observedValue"] == "connecting"
+    assert status(world(UP, tailnet=blink, tailnet_grace_s=0.0)) == "fail"
+
+
+def test_no_tailnet_is_no_component() -> None:
+    """Where it is off there is nothing to say of it."""
+    assert set(document(world(UP, tailnet=TailnetView()), NOW)["checks"]) == {"moltis"}
+
+
+def test_stopping_is_not_ready() -> None:
+    """Though everything still runs."""
+    assert ready(world(UP, stopping=True), NOW) == (False, ("stopping",))
+
+
+def test_anyone_reads_names_and_states_and_nothing_else() -> None:
+    """Reasons may hold what is not for everyone."""
+    secret = UP._replace(ready=False, ready_why="WHY", exits=crashes(1))
+    body = document(world(secret, tailnet=TailnetView("embedded", "needs login", why="WHY")), NOW)
+    assert "WHY" not in str(body)
+    assert set(body) == {"status", "checks"}
+    assert all(set(check[0]) == {"status", "observedValue"} for check in body["checks"].values())
+
+
+@given(
+    st.sampled_from(State),
+    st.booleans(),
+    st.booleans(),
+    st.lists(st.floats(0, 1000), max_size=10).map(lambda ago: tuple(sorted(ago, reverse=True))),
+    st.floats(0, 1000),
+)
+def test_until_is_when_time_changes_it(
+    state: State,
+    critical: bool,
+    is_ready: bool,
+    ago: tuple[float, ...],
+    since: float,  # noqa: FBT001
+) -> None:
+    """Whoever looks again at that time, and not before, misses nothing."""
+    view = UP._replace(state=state, critical=critical, ready=is_ready, ready_since_s=NOW - since, exits=crashes(*ago))
+    verdict = judge(world(view), NOW)
+    until_s = verdict.until_s if verdict.until_s is not None else NOW + 10_000
+    assert until_s > NOW
+    assert judge(world(view), NOW + (until_s - NOW) * 0.99).status == verdict.status
+
+
+def test_probes_before_the_first_answer_are_frequent() -> None:
+    """And every miss says not ready."""
+    probing, finding = step(Probing(), "refused", 1.0, 120.0)
+    assert (finding.ready, finding.hung, interval_s(probing)) == (False, False, 0.5)
+    probing, finding = step(probing, None, 2.0, 120.0)
+    assert (finding.ready, interval_s(probing)) == (True, 5.0)
+
+
+def test_three_misses_make_it_not_ready_and_long_silence_hung() -> None:
+    """One answer mends it all."""
+    probing, _ = step(Probing(), None, 0.0, 60.0)
+    for miss in range(1, 12):
+        probing, finding = step(probing, "no answer", miss * 5.0, 60.0)
+        assert finding.ready is (None if miss < MISSES else False)
+        assert not finding.hung
+    assert step(probing, "no answer", 60.0, 60.0)[1].hung
+    assert not step(probing, "no answer", 6000.0, None)[1].hung
+    assert step(probing, None, 60.0, 60.0) == (Probing(60.0), step(Probing(), None, 60.0, None)[1])
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_one_that_never_answered_is_never_hung(answers: list[bool]) -> None:
+    """A slow start is not a hang: only what has answered once can fall silent."""
+    probing = Probing()
+    for number, answered in enumerate(answers):
+        had = probing.answered_s is not None
+        probing, finding = step(probing, None if answered else "miss", number * 5.0, 10.0)
+        assert not finding.hung or had

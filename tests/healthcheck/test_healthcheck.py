@@ -1,0 +1,137 @@
+"""The container's health check: one line and 0 or 1, whatever listens there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.running import running
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRIPT = Path(__file__).parents[2] / "healthcheck"
+
+
+def check(run_dir: Path) -> tuple[int, str]:
+    """Run it and return its exit code and what it said."""
+    done = subprocess.run(
+        [str(SCRIPT)], env={"SUPERVISOR_RUN_DIR": str(run_dir)}, capture_output=True, text=True, check=False, timeout=20
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1, done.stdout
+    return done.returncode, done.stdout
+
+
+@contextlib.contextmanager
+def saying(answer: bytes | None, run_dir: Path) -> Iterator[None]:
+    """Answer one connection with these bytes; None takes it and is silent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        (run_dir / "http").write_text(f"127.0.0.1 {listener.getsockname()[1]}\n")
+        over = threading.Event()
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.settimeout(5)
+                if answer is None:
+                    over.wait(10)
+                else:
+                    client.recv(4096)
+                    client.sendall(answer)
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(4096):
+                        pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def body(status: int, text: bytes) -> bytes:
+    """Return an answer as the supervisor gives it."""
+    return b"HTTP/1.1 %d X\r\nContent-Type: application/health+json\r\n\r\n%s\n" % (status, text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        (body(200, b'{"status":"pass","checks":{}}'), 0, "pass"),
+        (body(200, b'{"status":"warn","checks":{}}'), 0, "warn"),
+        (body(503, b'{"status":"fail","checks":{"moltis":[]}}'), 1, "moltis"),
+        (body(200, b'{"status":"fail","checks":{}}'), 1, "fail"),
+        (body(200, b"hello"), 1, "unknown"),
+        (b"SSH-2.0-OpenSSH\r\n", 1, "does not speak HTTP"),
+        (b"", 1, "unhealthy"),
+        (b"\0\xff\n" * 1000, 1, "unhealthy"),
+    ],
+)
+def test_answers(tmp_path: Path, answer: bytes, code: int, words: str) -> None:
+    """Pass and warn are 0; everything else is 1 with its reason."""
+    with saying(answer, tmp_path):
+        found, said = check(tmp_path)
+    assert found == code
+    assert words in said
+
+
+def test_silence_is_given_up_after_three_seconds(tmp_path: Path) -> None:
+    """Docker's own limit is longer, and says nothing."""
+    begin_s = time.monotonic()
+    with saying(None, tmp_path):
+        code, said = check(tmp_path)
+        assert time.monotonic() - begin_s < 6
+    assert code == 1
+    assert "no answer within 3 s" in said
+
+
+@pytest.mark.parametrize("content", [None, "", "127.0.0.1 1\n", "garbage\n", "$(touch x) 80\n", "127.0.0.1 99999999\n"])
+def test_no_supervisor(tmp_path: Path, content: str | None) -> None:
+    """No file, an empty one, a stale one, one that is none."""
+    if content is not None:
+        (tmp_path / "http").write_text(content)
+    assert check(tmp_path)[0] == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_real_supervisor() -> None:
+    """From its start to its end."""
+    with running("sh", "-c", "exec sleep 300") as run:
+        wait_until(lambda: check(run.run_dir) == (0, "pass\n"), what="health")
+        assert run.stop() == 0
+        assert check(run.run_dir)[0] == 1
+
+
+def test_a_supervisor_whose_app_is_down() -> None:
+    """It says which part fails."""
+    env = {"SUPERVISOR_APP_HEALTH_URL": "/", "SUPERVISOR_APP_PORT": "0"}
+    with running("sh", "-c", "exec sleep 300", env=env) as run:
+        wait_until(lambda: "starting" in check(run.run_dir)[1], what="an answer")
+        assert check(run.run_dir)[0] == 1
+
+
+def test_it_starts_no_other_program(tmp_path: Path) -> None:
+    """Its cost is that of one bash: nothing is to be found in an empty PATH, and nothing is missed."""
+    bash = next(path for path in ("/bin/bash", "/usr/bin/bash") if os.path.exists(path))
+    done = subprocess.run(
+        [bash, str(SCRIPT)],
+        env={"SUPERVISOR_RUN_DIR": str(tmp_path), "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert sys.executable not in done.stdout

@@ -1,0 +1,98 @@
+"""Folders that are ours alone, and their locks."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.core.model import User
+from supervisor.errors import ConfigError
+from supervisor.system import folders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOBODY = User("nobody", 65534, 65534, "/")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a folder over")
+
+
+def mode(path: Path) -> int:
+    """Return the permission bits."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_run_folder_is_closed(tmp_path: Path) -> None:
+    """0700, also where it was open before; another user may pass through by its group, and no more."""
+    path = tmp_path / "a" / "run"
+    os.close(folders.run_folder(str(path), None))
+    assert mode(path) == 0o700
+    path.chmod(0o777)
+    os.close(folders.run_folder(str(path), None))
+    assert mode(path) == 0o700
+
+
+@as_root
+def test_a_visitor_may_pass_through_the_run_folder(tmp_path: Path) -> None:
+    """Tailscaled of another user reaches its own folder inside, and lists nothing."""
+    path = tmp_path / "run"
+    os.close(folders.run_folder(str(path), NOBODY))
+    assert (mode(path), path.stat().st_gid, path.stat().st_uid) == (0o710, 65534, 0)
+
+
+@as_root
+def test_a_run_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Someone may have put it there."""
+    path = tmp_path / "run"
+    path.mkdir()
+    os.chown(path, 65534, 65534)
+    with pytest.raises(ConfigError, match="belongs to user 65534"):
+        folders.run_folder(str(path), None)
+
+
+@as_root
+def test_a_volume_is_handed_over_and_no_link_followed(tmp_path: Path) -> None:
+    """What is in it becomes the user's; what a link in it leads to does not."""
+    volume, outside = tmp_path / "volume", tmp_path / "outside"
+    (volume / "deep").mkdir(parents=True)
+    outside.write_text("root's")
+    (volume / "deep" / "file").write_text("x")
+    (volume / "link").symlink_to(outside)
+    os.close(folders.owned_folder(str(volume), NOBODY, "TS_STATE_DIR"))
+    assert (volume.stat().st_uid, mode(volume)) == (65534, 0o700)
+    assert (volume / "deep" / "file").stat().st_uid == 65534
+    assert outside.stat().st_uid == 0
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    """Whoever made it would choose what is written to."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    for make in (lambda path: folders.run_folder(path, None), lambda path: folders.owned_folder(path, None, "X")):
+        with pytest.raises(ConfigError, match="it is a link"):
+            make(str(tmp_path / "link"))
+
+
+def test_a_lock_is_taken_once(tmp_path: Path) -> None:
+    """And free again when its holder is gone."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    first = folders.lock(folder, "lock", "taken")
+    with pytest.raises(ConfigError, match="taken"):
+        folders.lock(folder, "lock", "taken")
+    os.close(first)
+    os.close(folders.lock(folder, "lock", "taken"))
+    os.close(folder)
+
+
+def test_a_file_is_put_whole(tmp_path: Path) -> None:
+    """Readers see the old text or the new one."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    folders.put_file(folder, "name", "one")
+    folders.put_file(folder, "name", "two")
+    assert os.listdir(tmp_path) == ["name"]
+    assert (tmp_path / "name").read_text() == "two"
+    folders.remove_file(folder, "name")
+    folders.remove_file(folder, "name")
+    assert os.listdir(tmp_path) == []
+    os.close(folder)

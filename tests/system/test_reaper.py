@@ -1,0 +1,60 @@
+"""The only waiter."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.lifecycle import Ending
+from supervisor.system import kernel
+from supervisor.system.reaper import Exit, Reaper, decode
+from tests.support.waiting import wait_until
+
+
+def child(code: int) -> int:
+    """Start a process that ends with a code."""
+    return os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {code}"], {})
+
+
+def reap_all(reaper: Reaper, pids: list[int]) -> None:
+    """Reap until none of these is left."""
+    wait_until(lambda: not reaper.reap() and not any(os.path.exists(f"/proc/{pid}") for pid in pids), what="the ends")
+
+
+def test_owners_are_told_and_others_counted() -> None:
+    """Each owner hears of its own child, once."""
+    reaper, exits = Reaper(), list[Exit]()
+    mine, other = child(7), child(3)
+    reaper.own(mine, exits.append)
+    assert reaper.owned == {mine}
+    reap_all(reaper, [mine, other])
+    assert exits == [Exit(mine, Ending(code=7))]
+    assert (reaper.orphans, reaper.owned) == (1, frozenset())
+
+
+def test_many_at_once_are_taken_in_turns() -> None:
+    """A crowd of the dead does not hold the loop up: it is told that there are more."""
+    reaper = Reaper()
+    pids = [child(0) for _ in range(5)]
+    for pid in pids:
+        wait_until(lambda pid=pid: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z", what="a zombie")
+    assert reaper.reap(most=3)
+    assert reaper.orphans == 3
+    assert not reaper.reap()
+    assert reaper.orphans == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN])
+def test_signals_are_told_apart_from_codes(number: int) -> None:
+    """A process that was killed did not end with a code."""
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "300"], {})
+    os.kill(pid, number)
+    assert decode(os.waitpid(pid, 0)[1]) == Ending(signal=number)
+
+
+def test_what_this_kernel_can_do() -> None:
+    """On Linux with util-linux all of it; asked, not assumed."""
+    assert kernel.launcher()[1:] == ("--pdeathsig", "KILL", "--no-new-privs")

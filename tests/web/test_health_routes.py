@@ -1,0 +1,88 @@
+"""The three endpoints for probes, over real sockets."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.core.model import State
+from supervisor.core.snapshot import TailnetView
+from supervisor.web.routes import ROUTES, Access
+from tests.web.serving import READY, serving
+
+DOWN = READY._replace(state=State.BACKOFF, ready=False)
+
+
+async def test_all_well() -> None:
+    """Each answers 200, with its own words."""
+    async with serving() as served:
+        for path in ("/healthz", "/readyz", "/health"):
+            answer = await served.ask("GET", path)
+            assert (answer.status, answer.json["status"]) == (200, "pass")
+            assert answer.headers["Content-Type"] == "application/health+json"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert "Server" not in answer.headers
+
+
+async def test_an_app_that_is_down() -> None:
+    """Health and readiness fail; liveness does not: a restart of the container would not mend the app."""
+    async with serving(DOWN) as served:
+        assert (await served.ask("GET", "/healthz")).status == 200
+        assert (await served.ask("GET", "/readyz")).status == 503
+        answer = await served.ask("GET", "/health")
+        assert (answer.status, answer.json["status"]) == (503, "fail")
+        assert answer.json["checks"]["moltis"] == [{"status": "fail", "observedValue": "backoff"}]
+
+
+async def test_a_reaper_that_died() -> None:
+    """Then nobody learns of a child's end: this is what liveness is about."""
+    async with serving(reaper_alive=False) as served:
+        assert (await served.ask("GET", "/healthz")).status == 503
+
+
+async def test_a_warning_is_200() -> None:
+    """The tailnet away is told in the body."""
+    async with serving(tailnet=TailnetView("embedded", "needs login", away_since_s=-1000.0)) as served:
+        answer = await served.ask("GET", "/health")
+        assert (answer.status, answer.json["status"]) == (200, "warn")
+        assert answer.json["checks"]["tailnet"] == [{"status": "warn", "observedValue": "needs login"}]
+
+
+async def test_a_change_is_seen_at_once() -> None:
+    """Every answer is made from the world as it is."""
+    async with serving() as served:
+        served.board.put_process(DOWN)
+        assert (await served.ask("GET", "/readyz")).status == 503
+        served.board.put_process(READY)
+        assert (await served.ask("GET", "/readyz")).status == 200
+        served.board.put_stopping()
+        assert (await served.ask("GET", "/readyz")).status == 503
+
+
+async def test_head_answers_without_a_body() -> None:
+    """For monitors that send HEAD."""
+    async with serving() as served:
+        answer = await served.ask("HEAD", "/health")
+        assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "NOT_FOUND"),
+        ("POST", "/health", 405, "METHOD_NOT_ALLOWED"),
+        ("DELETE", "/health", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "//health", 404, "NOT_FOUND"),
+    ],
+)
+async def test_errors_are_json(method: str, path: str, status: int, code: str) -> None:
+    """A code for programs and a text for people."""
+    async with serving() as served:
+        answer = await served.ask(method, path)
+        assert (answer.status, answer.json["code"]) == (status, code)
+        assert answer.json["error"]
+
+
+def test_every_route_says_who_may_call_it() -> None:
+    """And no path has two handlers for one verb."""
+    assert all(isinstance(route.access, Access) for route in ROUTES)
+    assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)

@@ -1,0 +1,99 @@
+"""Slow, large, many and broken clients: health is answered throughout."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from supervisor.web import connections
+from tests.web.serving import Answer, serving
+
+
+async def closed(reader: asyncio.StreamReader) -> bool:
+    """Tell whether the server closes a connection without a word."""
+    try:
+        return await asyncio.wait_for(reader.read(), 5) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def test_a_head_that_does_not_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that drips its head is closed after the limit, also on a kept connection."""
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    async with serving() as served:
+        for first in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            if first:
+                writer.write(first)
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(Answer.of(head).headers["Content-Length"]))
+            writer.write(b"GET /health HTTP/1.1\r\nX: ")
+            assert await closed(reader)
+            writer.close()
+        assert (await served.ask("GET", "/health")).status == 200
+
+
+async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 408, and the connection closed."""
+    monkeypatch.setattr("supervisor.web.server.BODY_S", 0.3)
+    async with serving() as served:
+        answer = await served.send(b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        assert (answer.status, answer.headers["Connection"]) == (408, "close")
+
+
+async def test_a_body_that_is_too_large_is_refused() -> None:
+    """64 KiB is the most."""
+    async with serving() as served:
+        answer = await served.ask("POST", "/health", body=bytes(64 * 1024 + 1))
+        assert (answer.status, answer.json["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /health HTTP/9.9\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        bytes(range(256)),
+    ],
+)
+async def test_what_is_no_request_is_refused(data: bytes) -> None:
+    """With 400, or by closing; the next client is answered."""
+    async with serving() as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(data)
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 15)
+        writer.close()
+        assert answer == b"" or Answer.of(answer).status == 400
+        assert b"Traceback" not in answer
+        assert (await served.ask("GET", "/health")).status == 200
+
+
+async def test_the_longest_idle_connection_makes_room() -> None:
+    """Beyond 256 the oldest one goes, and health is answered all the time."""
+    async with serving() as served:
+        idle = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(300)]
+        assert (await served.ask("GET", "/health")).status == 200
+        assert all([await closed(reader) for reader, _ in idle[:40]])
+        reader, writer = idle[-1]
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert Answer.of(await asyncio.wait_for(reader.read(), 5)).status == 200
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    """As HTTP wants it."""
+    async with serving() as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        last = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        writer.write(request * 20 + last)
+        data = await asyncio.wait_for(reader.read(), 5)
+        assert data.count(b"HTTP/1.1 200 OK") == 20
+        assert data.count(b"HTTP/1.1 404") == 1
+        writer.close()
