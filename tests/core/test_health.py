@@ -116,18 +116,14 @@ def test_anyone_reads_names_and_states_and_nothing_else() -> None:
 
 
 @given(
-    st.sampled_from(State),
-    st.booleans(),
-    st.booleans(),
-    st.lists(st.floats(0, 1000), max_size=10).map(lambda ago: tuple(sorted(ago, reverse=True))),
-    st.floats(0, 1000),
+    state=st.sampled_from(State),
+    critical=st.booleans(),
+    is_ready=st.booleans(),
+    ago=st.lists(st.floats(0, 1000), max_size=10).map(lambda ago: tuple(sorted(ago, reverse=True))),
+    since=st.floats(0, 1000),
 )
 def test_until_is_when_time_changes_it(
-    state: State,
-    critical: bool,
-    is_ready: bool,
-    ago: tuple[float, ...],
-    since: float,  # noqa: FBT001
+    *, state: State, critical: bool, is_ready: bool, ago: tuple[float, ...], since: float
 ) -> None:
     """Whoever looks again at that time, and not before, misses nothing."""
     view = UP._replace(state=state, critical=critical, ready=is_ready, ready_since_s=NOW - since, exits=crashes(*ago))
