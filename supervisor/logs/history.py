@@ -126,7 +126,7 @@ class History:
                 unfolded = self._unfold(block, begin, count)
                 count -= len(unfolded)
                 yield from reversed(unfolded)
-                if count <= 0 or begin == oldest:
+                if count <= 0 or block.first <= oldest:
                     return
 
     def _unfold(self, block: _Block, begin: int, most: int) -> list[Line]:

@@ -1,0 +1,95 @@
+"""A hub on a running loop, with its output in a file, and pipes to feed it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from supervisor.logs.hub import LogHub
+from supervisor.logs.redact import Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+DEADLINE_S = 15.0
+
+
+async def until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
+    """Let the loop run until the condition holds."""
+    end_s = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end_s, "waited in vain"
+        await asyncio.sleep(0.002)
+
+
+class Rig:
+    """Made inside a running loop. ``end`` closes the hub; what it wrote is in ``output`` then."""
+
+    def __init__(self, *, secrets: Iterable[str] = (), out_fd: int | None = None, **options: Any) -> None:
+        self._file = tempfile.TemporaryFile() if out_fd is None else None  # noqa: SIM115 - closed by ``end``
+        if self._file is not None:
+            out_fd = self._file.fileno()
+        assert out_fd is not None
+        choices: dict[str, Any] = {"format": "pretty", "color": False, "history_lines": 2000} | options
+        self.redactor = Redactor(secrets)
+        self.hub = LogHub(
+            redactor=self.redactor,
+            names=["supervisor", "moltis"],
+            out_fd=out_fd,
+            **choices,
+        )
+        self.hub.start(asyncio.get_running_loop())
+
+    def pipe(self, process: str = "moltis", stream: str = "stdout") -> int:
+        """Attach a new pipe and return its write end."""
+        read_fd, write_fd = os.pipe()
+        os.set_blocking(read_fd, False)
+        self.hub.attach(process, stream, read_fd)
+        return write_fd
+
+    async def closed(self, process: str = "moltis") -> None:
+        """Wait for the end of all its streams."""
+        await until(lambda: all(pipe.closed for pipe in self.hub._pipes[process]))
+
+    async def say(self, data: bytes, process: str = "moltis", stream: str = "stdout") -> None:
+        """Let a process say this and close its stream."""
+        fd = self.pipe(process, stream)
+        while data:
+            os.set_blocking(fd, False)
+            try:
+                data = data[os.write(fd, data) :]
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+        os.close(fd)
+        await self.closed(process)
+
+    def end(self) -> bytes:
+        """Close the hub and return all it wrote to its file."""
+        self.hub.close(DEADLINE_S)
+        if self._file is None:
+            return b""
+        self._file.seek(0)
+        with self._file:
+            return self._file.read()
+
+    def end_json(self) -> list[dict[str, Any]]:
+        """Do the same with JSON lines; every one must be valid."""
+        return [json.loads(line) for line in self.end().decode().splitlines()]
+
+
+async def said(data: bytes, process: str = "moltis", **options: Any) -> bytes:
+    """Return what a hub makes of one process' output."""
+    rig = Rig(**options)
+    await rig.say(data, process)
+    return rig.end()
+
+
+async def said_json(data: bytes, process: str = "moltis", **options: Any) -> list[dict[str, Any]]:
+    """Do the same with JSON lines."""
+    rig = Rig(format="json", **options)
+    await rig.say(data, process)
+    return rig.end_json()

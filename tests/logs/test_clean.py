@@ -1,0 +1,63 @@
+"""Control characters are shown, not sent; colour codes go to terminals only."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.logs.clean import clean
+from tests.logs.rig import said
+
+DANGEROUS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+LINES = st.lists(
+    st.one_of(
+        st.binary(max_size=60).map(lambda part: part.replace(b"\n", b"")),
+        st.sampled_from(
+            [b"\x1b[31mred\x1b[0m", b"\x1b[2J", b"\x1b]0;title\x07", b"a\r", "\x9b31m".encode(), b"\x9b1m"]
+        ),
+    ),
+    min_size=1,
+    max_size=12,
+).map(lambda parts: b"".join(part + b"\n" for part in parts))
+
+
+@given(LINES)
+def test_nothing_reaches_a_terminal_but_text(lines: bytes) -> None:
+    """Whatever comes in, valid UTF-8 without control characters comes out, line by line."""
+    out = clean(lines, colors=False).decode()
+    assert not DANGEROUS.search(out)
+    assert out.count("\n") == lines.count(b"\n")
+    assert clean(out.encode(), colors=False) == out.encode()
+
+
+@given(LINES)
+def test_colours_are_all_that_passes_to_a_terminal(lines: bytes) -> None:
+    """Taking the colour codes out of it gives what one without colours gets."""
+    out = clean(lines, colors=True)
+    assert re.sub(rb"\x1b\[[0-9;:]*m", b"", out) == clean(lines, colors=False)
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=100))
+def test_clean_text_is_unchanged(text: str) -> None:
+    """Text of any language is sent as it is."""
+    data = text.encode() + b"\n"
+    assert clean(data, colors=False) == data
+
+
+async def test_how_a_terminal_and_a_file_see_it() -> None:
+    """Colours stay, and end with their line, on a terminal; elsewhere only the words are left."""
+    data = b"\x1b[32m INFO\x1b[0m \x1b[1mbold\r\n\x1b[2Jgone\x00\xff caf\xc3\xa9\n"
+    assert await said(data) == "moltis     │  INFO bold\nmoltis     │ \\x1b[2Jgone\\x00\\xff café\n".encode()
+    colored = await said(data, color=True)
+    assert b"\x1b[32m INFO\x1b[0m \x1b[1mbold\x1b[0m\n" in colored
+    assert b"\\x1b[2Jgone" in colored
+
+
+async def test_a_line_that_grows_is_cut_again() -> None:
+    """15 KB of NUL are four times that when shown: no line out is too long."""
+    for options in ({}, {"color": True}, {"format": "json"}):
+        out = await said(b"\x00" * 15_000 + b"\n", **options)
+        assert all(len(line) <= 16 * 1024 for line in out.split(b"\n"))
+        assert options or out.count(b"0") == 30_000

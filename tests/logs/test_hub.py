@@ -1,0 +1,184 @@
+"""The hub with real pipes and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+
+from supervisor.logs.hub import LogHub
+from supervisor.logs.redact import Redactor
+from tests.logs.rig import Rig, until
+
+# Every line of each stream has its number; stream 2 is long-lined. Written in pieces that end anywhere.
+FLOOD = """
+import os, sys, threading
+def pour(fd, name, count, step):
+    data = b"".join(b"%s %07d %s\\n" % (name, number, b"x" * (number % 90)) for number in range(count))
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view[:step]):]
+threads = [threading.Thread(target=pour, args=(fd, name, int(sys.argv[1]), step))
+           for fd, name, step in ((1, b"out", 65521), (2, b"err", 4093))]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+HOLDER = """
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    sys.stdin.read()
+    print("from the grandchild", end="", flush=True)
+    os._exit(0)
+print("a line\\nthe last words", end="", flush=True)
+os._exit(3)
+"""
+
+
+def start(rig: Rig, *argv: str, **options: object) -> subprocess.Popen[bytes]:
+    """Run a program whose output the hub reads."""
+    out, err = rig.pipe("moltis", "stdout"), rig.pipe("moltis", "stderr")
+    try:
+        return subprocess.Popen(argv, stdout=out, stderr=err, **options)  # type: ignore[call-overload,no-any-return]
+    finally:
+        os.close(out)
+        os.close(err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["pretty", "json"])
+async def test_a_flood_arrives_whole(format_: str) -> None:
+    """Two streams of 1,000,000 lines: none lost, torn, doubled or out of its stream's order, and the loop goes on turning."""
+    count = 1_000_000
+    rig = Rig(format=format_, secrets=["never-in-it"])
+    child = start(rig, sys.executable, "-c", FLOOD, str(count))
+    await asyncio.wait_for(rig.closed(), 120)
+    assert child.wait() == 0
+    assert rig.hub.history.next - 1 == 2 * count
+    seen = {b"out": 0, b"err": 0}
+    begin, end = ("moltis     │ ".encode(), b"") if format_ == "pretty" else (b'"message":"', b'"}')
+    for line in rig.end().splitlines():
+        text = line[line.index(begin) + len(begin) : len(line) - len(end)]
+        name, number, filler = text.split(b" ")
+        assert int(number) == seen[name]
+        assert filler == b"x" * (seen[name] % 90)
+        seen[name] += 1
+    assert seen == {b"out": count, b"err": count}
+
+
+async def test_line_by_line_writers_are_read_in_gulps() -> None:
+    """Fewer blocks than lines: the reader waits a moment for more, and loses nothing."""
+    rig = Rig(history_lines=10_000)
+    program = "import os\nfor number in range(5000): os.write(1, b'%d\\n' % number)"
+    start(rig, sys.executable, "-c", program).wait()
+    await rig.closed()
+    assert [line.message for line in rig.hub.history.read(0, 10_000).lines] == [str(number) for number in range(5000)]
+    assert len(rig.hub.history._blocks) < 2500
+    rig.end()
+
+
+async def test_a_line_waits_for_its_end() -> None:
+    """No timer passes on half a line."""
+    rig = Rig()
+    fd = rig.pipe()
+    os.write(fd, b"first\nhal")
+    await until(lambda: rig.hub.history.next == 2)
+    os.write(fd, b"f\n")
+    await until(lambda: rig.hub.history.next == 3)
+    assert rig.hub.tail("moltis", 5) == ("first", "half")
+    os.close(fd)
+    rig.end()
+
+
+async def test_50_mb_without_a_newline() -> None:
+    """Comes out in marked pieces, all of it."""
+    rig = Rig()
+    program = "import os\nfor _ in range(800):\n  d = b'x' * 65536\n  while d: d = d[os.write(1, d):]"
+    child = start(rig, sys.executable, "-c", program)
+    await asyncio.wait_for(rig.closed(), 60)
+    assert child.wait() == 0
+    out = rig.end()
+    assert out.count(b"x") == 800 * 65536
+    assert all(len(line) < 16 * 1024 for line in out.splitlines())
+
+
+async def test_drain_takes_the_last_words_and_leaves_a_held_pipe_open() -> None:
+    """A grandchild that holds the pipe is read on; what the dead one wrote is there at once."""
+    rig = Rig()
+    child = start(rig, sys.executable, "-c", HOLDER, stdin=subprocess.PIPE)
+    assert child.wait() == 3
+    rig.hub.drain("moltis")
+    assert rig.hub.tail("moltis", 3) == ("a line",)
+    assert not any(pipe.closed for pipe in rig.hub._pipes["moltis"])
+    assert child.stdin is not None
+    child.stdin.close()
+    await rig.closed()
+    assert rig.hub.tail("moltis", 1) == ("the last wordsfrom the grandchild",)
+    rig.end()
+
+
+async def test_drain_closes_what_has_ended() -> None:
+    """A dead child's tail without a newline is a line, and its descriptors are closed."""
+    rig = Rig()
+    child = start(rig, sys.executable, "-c", "print('x' * 20_000); print('end', end='')")
+    assert child.wait() == 0
+    rig.hub.drain("nobody")
+    rig.hub.drain("moltis")
+    assert all(pipe.closed for pipe in rig.hub._pipes["moltis"])
+    assert rig.hub.tail("moltis", 1) == ("end",)
+    rig.end()
+
+
+async def test_what_comes_before_the_start_is_remembered() -> None:
+    """Records and pipes of the first moments, in order."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    out_read, out_write = os.pipe()
+    hub = LogHub(
+        format="pretty", color=False, redactor=Redactor(), history_lines=10, names=["moltis"], out_fd=out_write
+    )
+    hub.record("info", "starting", child=None)
+    hub.attach("moltis", "stdout", read_fd)
+    os.write(write_fd, b"hello\n")
+    hub.start(asyncio.get_running_loop())
+    await until(lambda: hub.history.next == 3)
+    os.close(write_fd)
+    hub.close()
+    assert [line.message for line in hub.history.read().lines] == ["starting", "hello"]
+    os.close(out_write)
+    assert os.read(out_read, 4096).endswith("INFO starting\nmoltis │ hello\n".encode())
+    os.close(out_read)
+
+
+async def test_subscribers_are_called_once_a_turn() -> None:
+    """However much there is, and no more when they have left."""
+    rig = Rig()
+    calls: list[int] = []
+    leave = rig.hub.subscribe(lambda: calls.append(rig.hub.history.next))
+    for number in range(50):
+        rig.hub.record("info", f"record {number}")
+    await until(lambda: calls)
+    assert calls == [51]
+    leave()
+    leave()
+    rig.hub.record("info", "more")
+    await asyncio.sleep(0)
+    assert calls == [51]
+    rig.end()
+
+
+async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
+    """Also when the write that brings it is split."""
+    rig = Rig()
+    fd = rig.pipe()
+    rig.redactor.learn("pasted-key-1")
+    os.write(fd, b"my pasted-")
+    await asyncio.sleep(0.01)
+    os.write(fd, b"key-1 here\n")
+    os.close(fd)
+    await rig.closed()
+    assert rig.hub.tail("moltis", 1) == ("my [redacted] here",)
+    assert b"pasted" not in rig.end()

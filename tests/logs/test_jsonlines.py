@@ -1,0 +1,142 @@
+"""JSON: one valid object a line, ours beside the app's own fields."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.logs.clean import clean
+from supervisor.logs.jsonlines import JsonLines
+from supervisor.logs.redact import Redactor
+from supervisor.logs.render import Source
+from tests.logs.rig import Rig, said_json
+
+SOURCE = Source("moltis", "stdout")
+OURS = ["timestamp", "level", "process", "stream", "message"]
+UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+# Raw control characters are shown, which makes an object plain text; escaped ones have a test of their own.
+TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
+NAMES = st.one_of(
+    st.sampled_from(["timestamp", "level", "process", "stream", "message", "app", "fields", "msg", "event"]),
+    TEXT,
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def one(line: bytes) -> list[dict[str, Any]]:
+    """Render what the hub would hand over for this one line."""
+    out = JsonLines(Redactor()).lines(SOURCE, clean(line.replace(b"\n", b"") + b"\n", colors=False), 0.0)
+    assert all(len(part) <= 16 * 1024 for part in out.splitlines())
+    return [json.loads(part) for part in out.decode().split("\n")[:-1]]
+
+
+def check(record: dict[str, Any]) -> None:
+    """Look at what is always ours."""
+    assert list(record)[:5] == OURS
+    assert UTC.fullmatch(record["timestamp"])
+    assert record["level"] in {"debug", "info", "warning", "error", "critical"}
+    assert (record["process"], record["stream"]) == SOURCE
+    assert isinstance(record["message"], str)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=6), st.booleans())
+def test_an_apps_own_fields_are_kept(theirs: dict[str, Any], ascii_only: bool) -> None:  # noqa: FBT001 - hypothesis'
+    """Every object comes out as one valid object; what is not lifted is as it was, big numbers too."""
+    (record,) = one(json.dumps(theirs, ensure_ascii=ascii_only).encode(errors="surrogatepass"))
+    check(record)
+    for key, value in theirs.items():
+        if key not in {*OURS, "app", "fields", "msg", "event"} and "message" not in theirs and not ascii_only:
+            assert record[key] == value
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", b"{", b'{"a":', b'{"message":"']))
+def test_anything_else_is_a_message(data: bytes, begin: bytes) -> None:
+    """Malformed JSON and any bytes give valid JSON."""
+    for record in one(begin + data):
+        check(record)
+
+
+@pytest.mark.parametrize("line", ['{"a":"\\ud800"}', '{"a":NaN}', '{"a":1}}', "{}x", "[1]", '{"a":' + "[" * 5000, "{"])
+def test_malformed_objects_are_plain_text(line: str) -> None:
+    """They are told word for word."""
+    (record,) = one(line.encode())
+    assert record["message"] == line
+    assert list(record) == OURS
+
+
+def test_moltis_lines_are_lifted() -> None:
+    """`fields.message` is the message, the rest stays; keys of ours move under app."""
+    line = {
+        "timestamp": "2026-08-21T10:00:00.000001Z",
+        "level": "WARN",
+        "fields": {"message": "slow", "ms": 12345678901234567890123},
+        "target": "moltis::httpd",
+        "process": "theirs",
+        "stream": 7,
+    }
+    (record,) = one(json.dumps(line).encode())
+    assert record == {
+        "timestamp": "2026-08-21T10:00:00.000001Z",
+        "level": "warning",
+        "process": "moltis",
+        "stream": "stdout",
+        "message": "slow",
+        "fields": {"ms": 12345678901234567890123},
+        "target": "moltis::httpd",
+        "app": {"process": "theirs", "stream": 7},
+    }
+
+
+def test_what_is_no_level_or_time_of_ours_moves_under_app() -> None:
+    """Nothing is thrown away, and app keeps what it held."""
+    (record,) = one(b'{"timestamp":"12:00","level":"loud","app":{"x":1},"message":{"a":1}}')
+    assert record["app"] == {"level": "loud", "timestamp": "12:00", "app": {"x": 1}}
+    assert record["message"] == '{"a":1}'
+
+
+async def test_long_lines_stay_below_16_kib() -> None:
+    """Escapes make a line longer: it is split once more, at no escape."""
+    data = b'"' * 15_000 + b"\n" + b"\\" * 40_000 + b"\n" + json.dumps({"message": '"' * 9000}).encode() + b"\n"
+    records = await said_json(data)
+    for record in records:
+        assert len(json.dumps(record, separators=(",", ":"))) <= 16 * 1024
+    text = "".join(record["message"].removesuffix(" [line continues]") for record in records)
+    assert text.count('"') >= 15_000
+    assert text.count("\\") >= 40_000
+
+
+async def test_secrets_in_escaped_forms_are_masked() -> None:
+    """Also where only a reader of JSON would see them."""
+    data = b'{"message":"\\u0067eheim\\/4711","x":"geheim\\/4711"}\n'
+    (record,) = await said_json(data, secrets=["geheim/4711"])
+    assert (record["message"], record["x"]) == ("[redacted]", "[redacted]")
+
+
+async def test_escaped_control_characters_are_shown() -> None:
+    """A colour code in a message is not sent on in disguise."""
+    (record,) = await said_json(b'{"message":"\\u001b[31mred\\u001b[0m \\u001b[2J\\u0000 a\\nb"}\n')
+    assert record["message"] == "red \\x1b[2J\\x00 a\nb"
+
+
+async def test_own_records() -> None:
+    """Facts are fields; none is lost to a name of ours, none is longer than platforms take."""
+    rig = Rig(format="json", secrets=["geheimnis"])
+    rig.hub.record("error", "exited", child="moltis", code=1, none=None, process="x", why="geheimnis", odd={1: {2}})
+    rig.hub.record("info", "long", last_lines=["x" * 15_000] * 10, not_a_number=float("nan"), lone="\ud800")
+    first, second = rig.end_json()
+    assert [first[key] for key in OURS[1:]] == ["error", "supervisor", "log", "exited"]
+    assert first["child"], first["code"] == ("moltis", 1)
+    assert first["process_"] == "x"
+    assert first["why"] == "[redacted]"
+    assert "none" not in first
+    assert len(second["last_lines"]) == 10
+    assert len(json.dumps(second)) < 16 * 1024

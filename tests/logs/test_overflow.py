@@ -1,0 +1,176 @@
+"""Consumers of the log that stall, leave, or have no room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+from supervisor.logs import output
+from supervisor.logs.writer import BUFFER_BYTES
+from tests.logs.rig import Rig, until
+
+if TYPE_CHECKING:
+    import pytest
+
+LINE = b"%08d " + b"y" * 90 + b"\n"
+MANY = 300_000
+
+
+async def pour(fd: int, count: int, progress: list[int]) -> None:
+    """Write numbered lines as fast as the pipe takes them; note how many are in it."""
+    os.set_blocking(fd, False)
+    step = 500
+    for begin in range(0, count, step):
+        data = b"".join(LINE % number for number in range(begin, min(count, begin + step)))
+        while data:
+            try:
+                data = data[os.write(fd, data) :]
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+        progress.append(begin + step)
+    os.close(fd)
+
+
+class Reader:
+    """The far end of the log: reads when told to."""
+
+    def __init__(self) -> None:
+        self.fd, self.write_fd = os.pipe()
+        self.data = bytearray()
+
+    async def read_until(self, what: bytes) -> None:
+        """Read until this has come."""
+        os.set_blocking(self.fd, False)
+        end_s = time.monotonic() + 20
+        while what not in self.data[-4096:]:
+            assert time.monotonic() < end_s, bytes(self.data[-300:])
+            try:
+                self.data += os.read(self.fd, 1 << 20)
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the lines read, each checked to be whole."""
+        lines = [line for line in bytes(self.data).splitlines() if line.startswith(b"moltis")]
+        assert all(re.fullmatch(rb"moltis     \xe2\x94\x82 \d{8} y{90}", line) for line in lines)
+        return [int(line.split(b" ")[-2]) for line in lines]
+
+
+async def stalled(overflow: str) -> tuple[Rig, Reader, asyncio.Task[None], list[int]]:
+    """Return a hub whose consumer does not read, with a child that writes more than the buffer takes."""
+    reader = Reader()
+    rig = Rig(out_fd=reader.write_fd, overflow=overflow)
+    progress: list[int] = []
+    pouring = asyncio.get_running_loop().create_task(pour(rig.pipe(), MANY, progress))
+    return rig, reader, pouring, progress
+
+
+async def test_block_lets_children_wait_and_loses_nothing() -> None:
+    """Memory stays bounded, the loop stays quick, and when the consumer reads again all of it is there."""
+    rig, reader, pouring, progress = await stalled("block")
+    await until(lambda: rig.hub._output is not None and rig.hub._output._held_since_s is not None)
+    assert rig.hub._output is not None
+    assert rig.hub._output._writer._bytes < BUFFER_BYTES + 1024 * 1024
+    taken = len(progress)
+    begun_s = time.monotonic()
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+    assert time.monotonic() - begun_s < 2
+    assert len(progress) <= taken + 40
+    await reader.read_until(b"%08d" % (MANY - 1))
+    await pouring
+    assert reader.numbers == list(range(MANY))
+    rig.end()
+
+
+async def test_drop_never_waits_and_says_how_much_is_gone() -> None:
+    """The oldest go; the notice's count and what is there make up everything."""
+    rig, reader, pouring, _ = await stalled("drop")
+    await pouring
+    await rig.closed()
+    assert rig.hub._output is not None
+    assert rig.hub._output._writer._bytes <= BUFFER_BYTES
+    await reader.read_until(b"%08d" % (MANY - 1))
+    rig.end()
+    check_lost(reader)
+
+
+async def test_block_drops_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so long without any reading the children go on, and the loss is counted."""
+    monkeypatch.setattr(output, "PATIENCE_S", 0.2)
+    rig, reader, pouring, _ = await stalled("block")
+    await asyncio.wait_for(pouring, 20)
+    await rig.closed()
+    await reader.read_until(b"%08d" % (MANY - 1))
+    rig.end()
+    check_lost(reader)
+
+
+def check_lost(reader: Reader) -> None:
+    """See that notices and lines add up, and that what is there is in order."""
+    lost = [int(count) for count in re.findall(rb"log lines lost count=(\d+)", bytes(reader.data))]
+    numbers = reader.numbers
+    assert numbers == sorted(set(numbers))
+    assert len(lost) == 1
+    assert sum(lost) + len(numbers) == MANY
+
+
+async def test_a_closed_consumer_does_no_harm() -> None:
+    """EPIPE: the history goes on, nothing is kept, nothing spins."""
+    reader = Reader()
+    os.close(reader.fd)
+    rig = Rig(out_fd=reader.write_fd)
+    await rig.say(b"".join(LINE % number for number in range(MANY // 2)))
+    assert rig.hub.history.next == MANY // 2 + 1
+    assert rig.hub._output is not None
+    await until(lambda: rig.hub._output is not None and rig.hub._output._writer._bytes == 0)
+    rig.end()
+
+
+async def test_a_bad_descriptor_does_no_harm() -> None:
+    """EBADF, as after `>&-`."""
+    rig = Rig(out_fd=10_000)
+    rig.hub.record("info", "hello")
+    await rig.say(b"x\n")
+    rig.end()
+
+
+async def test_a_full_disk_does_no_harm() -> None:
+    """ENOSPC: it is tried again, not in a hot loop, and does not hold up the end."""
+    fd = os.open("/dev/full", os.O_WRONLY)
+    rig = Rig(out_fd=fd)
+    await rig.say(b"x\n" * 1000)
+    before_s = time.process_time()
+    begun_s = time.monotonic()
+    rig.hub.close(0.5)
+    assert time.monotonic() - begun_s < 2
+    assert time.process_time() - before_s < 0.3
+    rig.hub.close(0.0)
+    os.close(fd)
+
+
+async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
+    """Half a second, not more."""
+    rig, reader, pouring, _ = await stalled("block")
+    await until(lambda: rig.hub._output is not None and rig.hub._output._held_since_s is not None)
+    begun_s = time.monotonic()
+    rig.hub.close()
+    assert time.monotonic() - begun_s < 1.5
+    pouring.cancel()
+    os.close(reader.fd)
+
+
+async def test_a_non_blocking_output_is_waited_for() -> None:
+    """Someone else made the shared terminal non-blocking: nothing is lost, nothing torn."""
+    reader = Reader()
+    os.set_blocking(reader.write_fd, False)
+    rig = Rig(out_fd=reader.write_fd)
+    saying = asyncio.get_running_loop().create_task(rig.say(b"".join(LINE % number for number in range(20_000))))
+    await reader.read_until(b"%08d" % 19_999)
+    await saying
+    assert reader.numbers == list(range(20_000))
+    rig.end()
