@@ -8,6 +8,7 @@ from tests.conventions.tree import modules, tracked
 
 # Where a package's tests are, if not in a folder of its own name: what it does is seen in whole runs only.
 ELSEWHERE = {"commands": "process"}
+LONGEST_TURN_S = 0.05
 PACKAGES = sorted({path.split("/")[1] for path in tracked() if path.startswith("supervisor/") and path.count("/") > 1})
 
 
@@ -28,13 +29,15 @@ def test_every_test_says_what_it_is_about() -> None:
     assert not [(path, name) for path, name, said in tests if len(said.splitlines()) != 1]
 
 
+def is_nap(node: ast.AST) -> bool:
+    """Tell whether this is a call of sleep for longer than it takes to let others have their turn."""
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) not in {"time.sleep", "asyncio.sleep", "anyio.sleep"}:
+        return False
+    length_s = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+    return not isinstance(length_s, int | float) or length_s > LONGEST_TURN_S
+
+
 def test_no_test_takes_a_nap() -> None:
     """A test waits for what it needs, up to a deadline: a fixed pause is too long here and too short elsewhere."""
-    naps = [
-        (module.path, node.lineno)
-        for module in modules("tests")
-        if module.name.split(".")[-1].startswith("test_")
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "asyncio.sleep", "anyio.sleep"}
-    ]
-    assert not naps
+    tests = [module for module in modules("tests") if module.name.split(".")[-1].startswith("test_")]
+    assert not [(module.path, ast.unparse(node)) for module in tests for node in ast.walk(module.tree) if is_nap(node)]
