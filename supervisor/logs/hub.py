@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,7 +63,8 @@ class LogHub:
         self._output: Output | None = None
 
     def attach(self, process: str, stream: str, fd: int) -> None:
-        """Read a child's pipe from now on; ``fd`` does not block and is the hub's to close."""
+        """Read a child's pipe from now on; ``fd`` is the hub's to close."""
+        os.set_blocking(fd, False)
         with suppress(OSError):
             fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
         if self._output is None:

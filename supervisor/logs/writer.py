@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
+# What a pipe takes at once: a write returns, and counts as progress, when so much was read.
+_WRITE_BYTES = 64 * 1024
 _WAIT_FOR_ROOM_S = 0.5
 _RETRY_S = 1.0
 _GONE = frozenset({errno.EPIPE, errno.EBADF, errno.EINVAL, errno.ENXIO})
@@ -106,7 +108,7 @@ class Writer:
         view = memoryview(piece)
         while view:
             try:
-                view = view[os.write(self._fd, view) :]
+                view = view[os.write(self._fd, view[:_WRITE_BYTES]) :]
                 self.progressed_s = time.monotonic()
             except BlockingIOError:
                 # Someone made the shared descriptor non-blocking.

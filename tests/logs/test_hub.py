@@ -51,7 +51,7 @@ def start(rig: Rig, *argv: str, **options: object) -> subprocess.Popen[bytes]:
 @pytest.mark.slow
 @pytest.mark.parametrize("format_", ["pretty", "json"])
 async def test_a_flood_arrives_whole(format_: str) -> None:
-    """Two streams of 1,000,000 lines: none lost, torn, doubled or out of its stream's order, and the loop goes on turning."""
+    """Two streams of 1,000,000 lines: none lost, torn, doubled or out of its stream's order."""
     count = 1_000_000
     rig = Rig(format=format_, secrets=["never-in-it"])
     child = start(rig, sys.executable, "-c", FLOOD, str(count))
