@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ from tests.support.waiting import wait_until
 def child(code: int) -> int:
     """Start a process that ends with a code."""
     return os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {code}"], {})
+
+
+def is_zombie(pid: int) -> bool:
+    """Tell whether a process has ended and waits to be reaped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
 
 
 def reap_all(reaper: Reaper, pids: list[int]) -> None:
@@ -40,7 +46,7 @@ def test_many_at_once_are_taken_in_turns() -> None:
     reaper = Reaper()
     pids = [child(0) for _ in range(5)]
     for pid in pids:
-        wait_until(lambda pid=pid: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z", what="a zombie")
+        wait_until(partial(is_zombie, pid), what="a zombie")
     assert reaper.reap(most=3)
     assert reaper.orphans == 3
     assert not reaper.reap()
