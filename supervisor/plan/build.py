@@ -23,6 +23,18 @@ EVERYWHERE = "0.0.0.0"
 # The port that firewalls are opened for in the field; a busy one makes tailscaled take another.
 WIREGUARD_PORT = 41641
 LONGEST_SOCKET_PATH = 107
+# What tailscaled 1.102 says before it ends for a reason that trying again cannot mend.
+TAILSCALED_FAILURES = (
+    ("flag provided but not defined", "it does not know a flag: mend TS_TAILSCALED_EXTRA_ARGS"),
+    ("invalid value", "it does not take the value of a flag: mend TS_TAILSCALED_EXTRA_ARGS"),
+    ("does not take non-flag arguments", "it was given a word that is no flag: mend TS_TAILSCALED_EXTRA_ARGS"),
+    ("safesocket.Listen:", "it cannot make its socket: end whatever uses it, or set TS_SOCKET to another path"),
+    ("SOCKS5 listener:", "it cannot listen on TS_SOCKS5_SERVER: choose another port"),
+    ("HTTP proxy listener:", "it cannot listen on TS_OUTBOUND_HTTP_PROXY_LISTEN: choose another port"),
+    ("getLocalBackend error", "its state is damaged: remove tailscaled.state in TS_STATE_DIR, and log in again"),
+    ("error reading config file", "it cannot read its configuration file: mend TS_TAILSCALED_EXTRA_ARGS"),
+    ("createEngine:", "it cannot make its network engine: see its last lines"),
+)
 _PLANNED_FLAGS = {"--bind": "SUPERVISOR_APP_BIND", "--port": "SUPERVISOR_APP_PORT"}
 
 
@@ -104,6 +116,7 @@ class _Maker(NamedTuple):
             stop_timeout_s=self.settings.stop_timeout_s,
             quit_before_kill=True,
             parent_death_fd=True,
+            known_failures=TAILSCALED_FAILURES,
             backoff=self.settings.backoff,
             give_up=self.settings.give_up,
             hung_after_s=None,

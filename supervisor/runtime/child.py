@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 EXITS_KEPT = 10
 LAST_LINES = 10
+# How far a short life's output is searched for the reason of its end.
+LIFE_LINES = 500
 
 
 class Child:
@@ -158,6 +160,9 @@ class Child:
         engine.hub.drain(self.spec.name)
         lines = engine.hub.tail(self.spec.name, LAST_LINES, self._first_line)
         why = self._why(exit_.ending, lines)
+        remedy = self._known_failure() if exit_.ending.code else None
+        if remedy is not None:
+            why = f"{why}: {remedy}; trying again does not mend this"
         uptime_s = now_s - (self.view.started_s or now_s)
         expected = self.machine.asked
         engine.hub.record(
@@ -188,6 +193,14 @@ class Child:
         if out_of_memory:
             return "killed by the kernel: out of memory"
         return f"ended by {name} from outside" + ("" if out_of_memory is False else ", perhaps out of memory")
+
+    def _known_failure(self) -> str | None:
+        """Return what a person should know of a failure that this program tells by its output."""
+        if not self.spec.known_failures:
+            return None
+        page = self._engine.hub.history.read(self._first_line - 1, LIFE_LINES, self.spec.name)
+        said = "\n".join(line.message for line in page.lines)
+        return next((text for sign, text in self.spec.known_failures if sign in said), None)
 
     def clean_on(self) -> None:
         """Go on ending the remains of the life that is over."""

@@ -27,6 +27,8 @@ _SIGN_IN = "set TS_AUTHKEY, or open the login URL that the panel shows"
 _CHECK_NETWORK = "check the container's way to the internet"
 # What tailscaled says of itself whenever it is not wanted to run: no news beside its state.
 _NO_NEWS = "Tailscale is stopped."
+_STORE_FAILED = "State store failed"
+_MEND_STATE = "make TS_STATE_DIR writable; where tailscaled.state in it is damaged, remove that file and log in again"
 _PLAIN = {
     "NeedsMachineAuth": Meaning(
         "waiting for approval",
@@ -41,6 +43,8 @@ def of_status(status: Status, *, has_network: bool) -> Meaning:
     """Return what tailscaled's own account of itself means."""
     trouble = " ".join(text for text in status.health or () if text != _NO_NEWS)
     state = status.backend_state
+    if _STORE_FAILED in trouble:
+        return Meaning("state not kept", why=trouble, what_to_do=_MEND_STATE)
     if state == "Running":
         return _running(status, trouble)
     if state in {"NeedsLogin", "NoState"}:
@@ -87,12 +91,6 @@ def view(meaning: Meaning, before: TailnetView, now_s: float) -> TailnetView:
 
 
 def _running(status: Status, trouble: str) -> Meaning:
-    if "state store" in trouble or "state-store" in trouble:
-        return Meaning(
-            "state not kept",
-            why=trouble,
-            what_to_do="make TS_STATE_DIR writable, and remove a damaged tailscaled.state",
-        )
     if status.node is not None and status.node.online:
         return Meaning(CONNECTED, up=True)
     return Meaning(

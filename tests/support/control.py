@@ -1,0 +1,75 @@
+"""The test control server, and the real tailscaled: built or fetched once for this user, and then used again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import urllib.parse
+import urllib.request
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "tests/control"
+
+
+@cache
+def tailscaled() -> str:
+    """Return the path of tailscaled, from the same step as `make run`."""
+    return subprocess.run(
+        [str(ROOT / "scripts/fetch-tailscaled")], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+
+
+@cache
+def control_server() -> str:
+    """Return the path of the control server; the first build takes minutes."""
+    sources = b"".join((SOURCES / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
+    folder = caches / f"test-control-{hashlib.sha256(sources).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "control"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            subprocess.run(
+                ["go", "build", "-ldflags", "-s -w", "-o", str(program) + ".new", "."], cwd=SOURCES, check=True
+            )
+            Path(str(program) + ".new").rename(program)
+    return str(program)
+
+
+class Control:
+    """A running control server; ``url`` is for tailscaled."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        self.process = process
+        self.url: str = told["control"]
+        self._admin: str = told["admin"]
+
+    def order(self, name: str, **arguments: str | int) -> Any:
+        """Give the server an order and return its answer (see tests/control/main.go)."""
+        query = urllib.parse.urlencode(arguments)
+        with urllib.request.urlopen(f"{self._admin}/{name}?{query}", timeout=10) as answer:  # noqa: S310 - loopback
+            return json.loads(answer.read())
+
+
+@contextlib.contextmanager
+def controlling(*flags: str) -> Iterator[Control]:
+    """Run a control server for the length of a block."""
+    process = subprocess.Popen([control_server(), *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield Control(process)
+    finally:
+        process.kill()
+        process.communicate()

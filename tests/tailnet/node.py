@@ -1,0 +1,90 @@
+"""A whole run with the real tailscaled, led to the test control server."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from tests.process.running import Run, running
+from tests.support.control import tailscaled
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+APP = ("sh", "-c", "echo ready; exec sleep 300")
+
+
+class Node:
+    """One run, its health, and a direct line to its tailscaled."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.socket = run.env.get("TS_SOCKET", str(run.run_dir / "tailscale/tailscaled.sock"))
+
+    def health(self) -> dict[str, Any]:
+        """Return what /health says."""
+        host, port = (self.run.run_dir / "http").read_text().split()
+        connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, int(port), timeout=5)
+        try:
+            connection.request("GET", "/health")
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+            return answer
+        finally:
+            connection.close()
+
+    def state(self) -> str:
+        """Return the tailnet's state in health."""
+        return str(self.health()["checks"]["tailnet"][0]["observedValue"])
+
+    def wait_state(self, state: str, deadline_s: float = 20.0) -> None:
+        """Wait until health says so."""
+        wait_until(lambda: self.state() == state, deadline_s, f"the tailnet to be {state}")
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Ask tailscaled itself."""
+        connection = http.client.HTTPConnection("local-tailscaled.sock", timeout=10)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(self.socket)
+        try:
+            connection.request(method, f"/localapi/v0/{path}", None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            data = answer.read()
+            assert answer.status < 300, data
+            return json.loads(data) if data else None
+        finally:
+            connection.close()
+
+    def log_in(self, url: str, key: str = "") -> None:
+        """Log in with a key, as the supervisor's owner would."""
+        prefs = self.ask("GET", "prefs")
+        prefs.pop("Config", None)
+        prefs |= {"ControlURL": url, "WantRunning": True, "Hostname": "moltis"}
+        self.ask("POST", "start", {"AuthKey": key, "UpdatePrefs": prefs})
+        self.ask("POST", "login-interactive")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return settings that keep a real tailscaled on loopback."""
+    return {
+        "PATH": f"{os.path.dirname(tailscaled())}:{os.environ['PATH']}",
+        "SUPERVISOR_TAILSCALE": "embedded",
+        "TS_TAILSCALED_EXTRA_ARGS": "--no-logs-no-support",
+        "TS_DISABLE_PORTMAPPER": "1",
+        "TS_PANIC_IF_HIT_MAIN_CONTROL": "1",
+        **more,
+    }
+
+
+@contextlib.contextmanager
+def node(tmp_path: Path, *command: str, **env: str) -> Iterator[Node]:
+    """Run it for the length of a block; its state is in ``tmp_path``."""
+    settings = environment(TS_STATE_DIR=str(tmp_path / "state"), **env)
+    with running(*(command or APP), env=settings) as run:
+        run.wait_for("started", child="tailscaled")
+        yield Node(run)
