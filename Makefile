@@ -25,6 +25,9 @@ run: install ## Runs tailscaled and the app under the supervisor in this termina
 
 test: dev ## Runs all tests, with a real tailscaled
 	@scripts/fetch-tailscaled >/dev/null
+	@command -v go >/dev/null || { echo "cannot build the tests' control server: there is no Go; install 1.26 or newer" >&2; exit 1; }
+	@echo "building the tests' control server, which takes minutes the first time"
+	@$(BIN)/python -c 'from tests.support.control import control_server; control_server()'
 	@$(BIN)/python -m pytest $(TESTS)
 
 check: dev ## Lints, checks types and the project's conventions
