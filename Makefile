@@ -48,6 +48,7 @@ lock: ## Writes the locks anew with the newest versions (needs uv)
 	@$(COMPILE) --output-file requirements/run.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/build.txt requirements/build.in
 	@$(COMPILE) --output-file requirements/dev.txt --constraint requirements/run.txt --constraint requirements/build.txt requirements/dev.in
+	@$(COMPILE) --output-file requirements/bench.txt requirements/bench.in
 
 clean: ## Removes what the tasks made here
 	@rm -rf $(VENV) .run .mypy_cache .pytest_cache .ruff_cache .hypothesis

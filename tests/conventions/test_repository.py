@@ -41,8 +41,9 @@ def test_no_path_of_a_machine_is_named() -> None:
 
 def test_locks_have_hashes() -> None:
     """Every locked package is told by its hashes, and no lock names an index."""
-    for name in ("run", "build", "dev"):
-        text = read(f"requirements/{name}.txt")
+    locks = [path for path in tracked() if path.startswith("requirements/") and path.endswith(".txt")]
+    assert {"requirements/run.txt", "requirements/build.txt", "requirements/dev.txt"} <= set(locks)
+    for text in map(read, locks):
         packages = re.findall(r"^[A-Za-z0-9][\w.-]*==.*$", text, re.MULTILINE)
         assert packages
         assert all(line.endswith("\\") for line in packages)
