@@ -33,7 +33,7 @@ test: dev ## Runs all tests, with a real tailscaled
 check: dev ## Lints, checks types and the project's conventions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy supervisor tests $(wildcard examples benchmarks scripts)
 	@$(BIN)/python -m pytest -q tests/conventions
 
 format: dev ## Formats the code, and writes the page of settings anew
