@@ -1,0 +1,122 @@
+"""What a supervisor costs while nothing happens: memory, processor time, and one health check."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measure import Bench, Measure, Result
+from benchmarks.peers import CACHE, PEERS, ROOT, Job, Peer
+from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for
+
+if TYPE_CHECKING:
+    from benchmarks.running import Run
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+IDLE_S = 60
+CHILDREN = {"one": ["sleep", "1000"], "two": ["sleep", "1000"]}
+_PRESENT = 1 << 63
+_FRAME = (1 << 55) - 1
+
+
+def memory(bench: Bench) -> dict[str, Result]:
+    """Distinct pages of all its processes, in MB, some seconds after the start."""
+    found = {}
+    for peer in bench.peers:
+        with _settled(bench, peer) as run:
+            found[peer.name] = Result(_distinct_bytes(run.own_pids(("sleep",))) / 1e6)
+    return found
+
+
+def idle(bench: Bench) -> dict[str, Result]:
+    """Processor time in a minute without anything to do."""
+    found = {}
+    seconds = 10 if bench.quick else IDLE_S
+    for peer in bench.peers:
+        with _settled(bench, peer) as run:
+            pids = run.own_pids(("sleep",))
+            before = sum(map(cpu_ns, pids))
+            time.sleep(seconds)
+            found[peer.name] = Result((sum(map(cpu_ns, pids)) - before) / 1e6 * 60 / seconds)
+    return found
+
+
+def check(bench: Bench) -> dict[str, Result]:
+    """One health check of a container, from the start of its program to its end."""
+    port = free_port()
+    ours = next(peer for peer in PEERS if peer.name == "ours")
+    with running(ours, Job(CHILDREN, http_port=port)) as run:
+        wait_for(lambda: http_ms(port, "/health"), 20)
+        ways = {
+            "ours": [str(ROOT / "healthcheck")],
+            "curl": ["curl", "-fsS", f"http://127.0.0.1:{port}/health"],
+            "bare python3 -I -c pass": [sys.executable, "-I", "-c", "pass"],
+            "supervisorctl --help": [str(CACHE / "bench-peers/bin/supervisorctl"), "--help"],
+        }
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        env = {"PATH": os.environ["PATH"], "SUPERVISOR_RUN_DIR": str(run.folder / "run")}
+        for _ in range(3 * bench.rounds):
+            for name, words in ways.items():
+                begin = time.monotonic_ns()
+                try:
+                    done = subprocess.run(
+                        words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+                    )
+                except OSError:
+                    continue
+                if done.returncode == 0:
+                    times[name].append((time.monotonic_ns() - begin) / 1e6)
+    return {name: Result(statistics.median(values) if values else None) for name, values in times.items()}
+
+
+class _settled:  # noqa: N801 - used as a function
+    """Run with two idle children until everything it loads late is loaded."""
+
+    def __init__(self, bench: Bench, peer: Peer) -> None:
+        self._quick = bench.quick
+        self._context = running(
+            peer, Job(CHILDREN if peer.many else {"one": CHILDREN["one"]}, http_port=free_port() if peer.http else 0)
+        )
+
+    def __enter__(self) -> Run:
+        run = self._context.__enter__()
+        time.sleep(2 if self._quick else 5)
+        return run
+
+    def __exit__(self, *error: object) -> None:
+        self._context.__exit__(*error)  # type: ignore[arg-type]
+
+
+def _distinct_bytes(pids: list[int]) -> int:
+    """Count the page frames that any of these processes has, each once (proc(5), pagemap)."""
+    frames: set[int] = set()
+    for pid in pids:
+        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                if "[vsyscall]" in line:
+                    continue
+                begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+                pagemap.seek(begin // PAGE_BYTES * 8)
+                data = pagemap.read((end - begin) // PAGE_BYTES * 8)
+                entries = struct.unpack(f"{len(data) // 8}Q", data)
+                frames.update(entry & _FRAME for entry in entries if entry & _PRESENT)
+    frames.discard(0)
+    return len(frames) * PAGE_BYTES
+
+
+def _ours(found: dict[str, Result], most: float) -> bool:
+    value = found["ours"].value
+    return value is not None and value <= most
+
+
+MEASURES = (
+    Measure("memory", "memory, two idle children, web on", "MB", "≤ 45 MB", lambda found: _ours(found, 45), memory),
+    Measure("idle", "idle CPU a minute", "ms", "≤ 12 ms", lambda found: _ours(found, 12), idle),
+    Measure("check", "one container health check", "ms", "≤ 6 ms", lambda found: _ours(found, 6), check),
+)
