@@ -5,9 +5,12 @@ Times are seconds of the monotonic clock; ``Snapshot.wall_offset_s`` added to on
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.model import State
+
+if TYPE_CHECKING:
+    from supervisor.secret import Secret
 
 
 class ExitView(NamedTuple):
@@ -46,8 +49,41 @@ class ProcessView(NamedTuple):
     command: str = ""
 
 
+class PeerView(NamedTuple):
+    """Another device of the tailnet: ``relay`` names the DERP region, ``direct`` the address where there is one.
+
+    ``last_seen`` is RFC 3339 as control told it, empty for one that is online.
+    """
+
+    name: str
+    address: str = ""
+    online: bool = False
+    direct: str = ""
+    relay: str = ""
+    last_seen: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class ServeView(NamedTuple):
+    """How the app is published in the tailnet: ``mode`` is serve or off, ``why`` what is not as it should be.
+
+    ``config`` is the serve configuration in force, as JSON.
+    """
+
+    mode: str = "off"
+    urls: tuple[str, ...] = ()
+    why: str = ""
+    config: str = ""
+
+
 class TailnetView(NamedTuple):
-    """What is known of the tailnet: ``state`` in tailscaled's or our words, ``why`` and ``what_to_do`` for people."""
+    """What is known of the tailnet: ``state`` in tailscaled's or our words, ``why`` and ``what_to_do`` for people.
+
+    ``last_error`` outlives the state it came up in. ``choice`` is what the owner chose: connected, disconnected or
+    forgotten; ``by_owner`` says that the state is as it is for that. ``warnings`` are reasons for health to warn
+    though the tailnet is up, ``notes`` are worth telling and no more. ``before_disconnect`` is what an owner has to
+    know before a disconnect. ``hostname`` is the DNS name without its last dot, ``key_expiry`` RFC 3339.
+    """
 
     mode: str = "off"
     state: str = "off"
@@ -57,6 +93,33 @@ class TailnetView(NamedTuple):
     what_to_do: str = ""
     away_since_s: float | None = None
     by_owner: bool = False
+    choice: str = "connected"
+    last_error: str = ""
+    auth_url: Secret | None = None
+    auth_url_since_s: float | None = None
+    hostname: str = ""
+    addresses: tuple[str, ...] = ()
+    tailnet: str = ""
+    version: str = ""
+    login_name: str = ""
+    tags: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    key_expiry: str = ""
+    health: tuple[str, ...] = ()
+    peers: tuple[PeerView, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    before_disconnect: str = ""
+    serve: ServeView = ServeView()
+
+
+class ListenerView(NamedTuple):
+    """A port that every tailnet peer reaches past serve, and the process that listens on it."""
+
+    host: str
+    port: int
+    process: str = ""
+    pid: int | None = None
 
 
 class HealthView(NamedTuple):
@@ -80,6 +143,7 @@ class Snapshot(NamedTuple):
     reaper_alive: bool = True
     health: HealthView = HealthView()
     orphans_reaped: int = 0
+    exposed: tuple[ListenerView, ...] = ()
 
     def process(self, name: str) -> ProcessView | None:
         """Return the process of that name."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.snapshot import HealthView, ProcessView, Snapshot, TailnetView
+    from supervisor.core.snapshot import HealthView, ListenerView, ProcessView, Snapshot, TailnetView
 
 
 class Board:
@@ -34,6 +34,10 @@ class Board:
     def put_tailnet(self, view: TailnetView) -> None:
         """Replace what is known of the tailnet."""
         self._put(self.snapshot._replace(tailnet=view))
+
+    def put_exposed(self, listeners: tuple[ListenerView, ...]) -> None:
+        """Replace the list of ports that tailnet peers reach past serve."""
+        self._put(self.snapshot._replace(exposed=listeners))
 
     def put_health(self, view: HealthView) -> None:
         """Replace the verdict."""
