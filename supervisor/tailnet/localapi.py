@@ -5,22 +5,29 @@ Paths and shapes are those of tailscaled 1.102 (tailscale.com/ipn/localapi).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import aiohttp
 import msgspec
 
-from supervisor.tailnet.wire import Status
+from supervisor.tailnet.wire import Json, Notify, Status
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
 # Any other host, and any Origin or Referer, is refused with 403.
 BASE = "http://local-tailscaled.sock/localapi/v0/"
 TIMEOUT_S = 5.0
+# What the bus tells at the beginning: state and login URL, preferences, health (ipn.NotifyWatchOpt).
+WATCH_MASK = 2 | 4 | 128
+MOST_FRAME_BYTES = 16 * 1024 * 1024
 _ERROR_CHARACTERS = 300
+_FORBIDDEN = (401, 403)
+_CHANGED_MEANWHILE = 412
 
 T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
 
 
 class LocalApiError(Exception):
@@ -35,19 +42,37 @@ class SilentError(LocalApiError):
     """It took the request and did not answer in time."""
 
 
+class ForbiddenError(LocalApiError):
+    """The supervisor's user may not command this tailscaled."""
+
+
+class ChangedMeanwhileError(LocalApiError):
+    """Somebody else has written what was to be written since it was read."""
+
+
+class ServeConfig(NamedTuple):
+    """A serve configuration (ipn.ServeConfig) and the tag to write a later one with."""
+
+    config: Json
+    etag: str
+
+
 class LocalApi:
-    """A client of one tailscaled; an async context manager."""
+    """A client of one tailscaled; an async context manager.
+
+    Its methods raise UnreachableError, SilentError, ForbiddenError, or LocalApiError for any other refusal and for
+    an answer that is none.
+    """
 
     def __init__(self, socket_path: str, timeout_s: float = TIMEOUT_S) -> None:
         self._socket_path = socket_path
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             BASE,
             connector=aiohttp.UnixConnector(self._socket_path),
-            timeout=self._timeout,
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -59,33 +84,136 @@ class LocalApi:
         if self._session is not None:
             await self._session.close()
 
-    async def status(self) -> Status:
-        """Return what tailscaled knows of itself, without its peers.
+    async def status(self, *, peers: bool = False) -> Status:
+        """Return what tailscaled knows of itself, and of its peers where they are asked for."""
+        return _decoded(await self._ask("GET", f"status?peers={'true' if peers else 'false'}"), Status)
 
-        Raises UnreachableError, SilentError, or LocalApiError for an answer that is none.
+    async def prefs(self) -> Json:
+        """Return the preferences (ipn.Prefs)."""
+        return _decoded(await self._ask("GET", "prefs"), Json)
+
+    async def change_prefs(self, changes: Mapping[str, Any]) -> None:
+        """Set some preferences. tailscaled checks none of them."""
+        masked = {**changes, **{f"{name}Set": True for name in changes}}
+        await self._ask("PATCH", "prefs", _encode(masked))
+
+    async def start(self, options: Mapping[str, Any]) -> None:
+        """Start the control client anew (ipn.Options); with nothing in it, a soft restart."""
+        await self._ask("POST", "start", _encode(options))
+
+    async def login(self) -> None:
+        """Begin a login: with the key of the last start, else by a URL, and a pending URL is told again."""
+        await self._ask("POST", "login-interactive")
+
+    async def logout(self, timeout_s: float | None = None) -> None:
+        """Leave the tailnet; this needs the control server."""
+        await self._ask("POST", "logout", timeout_s=timeout_s)
+
+    async def serve_config(self) -> ServeConfig:
+        """Return the serve configuration; an empty one where there is none."""
+        body, etag = await self._exchange("GET", "serve-config")
+        return ServeConfig(_decoded(body, Json | None) or {}, etag)  # type: ignore[arg-type]
+
+    async def put_serve_config(self, config: Json, etag: str) -> None:
+        """Replace the serve configuration. Raises ChangedMeanwhileError where ``etag`` is not that of the present one.
+
+        None of its targets may be a path or a unix socket: these take root.
         """
-        return self._decoded(await self._ask("GET", "status?peers=false"), Status)
+        await self._ask("POST", "serve-config", _encode(config), {"If-Match": etag})
 
-    def _decoded(self, body: bytes, kind: type[T]) -> T:
+    async def fetch_certificate(self, domain: str, timeout_s: float) -> None:
+        """Have tailscaled get a certificate, or look at the one it has; the answer is not kept."""
+        await self._ask("GET", f"cert/{domain}?type=crt", timeout_s=timeout_s)
+
+    async def watch(self) -> AsyncIterator[Notify]:
+        """Yield the frames of the IPN bus until it ends."""
         try:
-            return msgspec.json.decode(body, type=kind)
-        except msgspec.DecodeError as error:
-            raise LocalApiError(f"tailscaled's answer cannot be understood: {error}") from error
+            async with self._opened.get(
+                f"watch-ipn-bus?mask={WATCH_MASK}",
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s),
+            ) as answer:
+                if not answer.ok:
+                    raise _refused("GET", "watch-ipn-bus", answer.status, await answer.read())
+                async for line in _lines(answer.content):
+                    yield _decoded(line, Notify)
+        except aiohttp.ClientError as error:
+            raise self._unreachable(error) from error
 
-    async def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+    @property
+    def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             raise RuntimeError("cannot ask before the session was opened")
+        return self._session
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        return (await self._exchange(method, path, body, headers, timeout_s))[0]
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> tuple[bytes, str]:
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
         try:
-            async with self._session.request(method, path, data=body) as answer:
+            async with self._opened.request(
+                method, path, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=limit_s)
+            ) as answer:
                 data = await answer.read()
                 if answer.ok:
-                    return data
-                said = data.decode(errors="replace").strip()[:_ERROR_CHARACTERS]
-                raise LocalApiError(f"tailscaled refused {method} {path.partition('?')[0]} ({answer.status}): {said}")
+                    return data, answer.headers.get("Etag", "")
+                raise _refused(method, path, answer.status, data)
         except TimeoutError as error:
-            raise SilentError(f"tailscaled did not answer within {self._timeout.total:g} s") from error
-        except aiohttp.ClientConnectorError as error:
-            why = error.os_error.strerror or str(error.os_error)
-            raise UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {why.lower()}") from error
+            raise SilentError(f"tailscaled did not answer {method} {_bare(path)} within {limit_s:g} s") from error
         except aiohttp.ClientError as error:
-            raise UnreachableError(f"the connection to tailscaled broke: {error}") from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: aiohttp.ClientError) -> LocalApiError:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            why = (error.os_error.strerror or str(error.os_error)).lower()
+            return UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {why}")
+        return UnreachableError(f"the connection to tailscaled broke: {error}")
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise LocalApiError(f"tailscaled's answer cannot be understood: {error}") from error
+
+
+def _refused(method: str, path: str, status: int, body: bytes) -> LocalApiError:
+    said = body.decode(errors="replace").strip()[:_ERROR_CHARACTERS]
+    kind = LocalApiError
+    if status in _FORBIDDEN:
+        kind = ForbiddenError
+    elif status == _CHANGED_MEANWHILE:
+        kind = ChangedMeanwhileError
+    return kind(f"tailscaled refused {method} {_bare(path)} ({status}): {said}")
+
+
+def _bare(path: str) -> str:
+    return path.partition("?")[0]
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield whole lines, however long: aiohttp's own limit is far below a frame with a net map."""
+    rest = bytearray()
+    async for chunk in stream.iter_any():
+        rest += chunk
+        *whole, tail = rest.split(b"\n")
+        rest = tail
+        for line in whole:
+            if line.strip():
+                yield bytes(line)
+        if len(rest) > MOST_FRAME_BYTES:
+            raise LocalApiError(f"tailscaled sent a frame of more than {MOST_FRAME_BYTES} bytes")

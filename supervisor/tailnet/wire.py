@@ -1,27 +1,80 @@
-"""The parts of tailscaled's answers that are used here; whatever else is in them is ignored."""
+"""The parts of tailscaled's answers that are used here; whatever else is in them is ignored.
+
+Shapes are those of tailscaled 1.102: tailscale.com/ipn/ipnstate, tailscale.com/ipn.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+Json = dict[str, Any]
 
 
 class Node(msgspec.Struct):
-    """This device, as `status` tells it (tailscale.com/ipn/ipnstate.PeerStatus)."""
+    """A device, as `status` tells it of this one and of its peers (ipnstate.PeerStatus)."""
 
     dns_name: str = msgspec.field(default="", name="DNSName")
     host_name: str = msgspec.field(default="", name="HostName")
+    ips: tuple[str, ...] | None = msgspec.field(default=None, name="TailscaleIPs")
     online: bool = msgspec.field(default=False, name="Online")
     expired: bool = msgspec.field(default=False, name="Expired")
     key_expiry: str | None = msgspec.field(default=None, name="KeyExpiry")
     tags: tuple[str, ...] | None = msgspec.field(default=None, name="Tags")
+    user_id: int = msgspec.field(default=0, name="UserID")
+    direct: str = msgspec.field(default="", name="CurAddr")
+    relay: str = msgspec.field(default="", name="Relay")
+    last_seen: str = msgspec.field(default="", name="LastSeen")
+    routes: tuple[str, ...] | None = msgspec.field(default=None, name="PrimaryRoutes")
+
+
+class User(msgspec.Struct):
+    """Whose a device is (tailcfg.UserProfile)."""
+
+    login_name: str = msgspec.field(default="", name="LoginName")
+
+
+class Tailnet(msgspec.Struct):
+    """The tailnet that the device is in (ipnstate.TailnetStatus)."""
+
+    name: str = msgspec.field(default="", name="Name")
 
 
 class Status(msgspec.Struct):
-    """The answer to `GET status` (tailscale.com/ipn/ipnstate.Status)."""
+    """The answer to `GET status` (ipnstate.Status)."""
 
     version: str = msgspec.field(default="", name="Version")
     backend_state: str = msgspec.field(default="NoState", name="BackendState")
+    have_node_key: bool = msgspec.field(default=False, name="HaveNodeKey")
     auth_url: str = msgspec.field(default="", name="AuthURL")
     ips: tuple[str, ...] | None = msgspec.field(default=None, name="TailscaleIPs")
     node: Node | None = msgspec.field(default=None, name="Self")
     health: tuple[str, ...] | None = msgspec.field(default=None, name="Health")
+    tailnet: Tailnet | None = msgspec.field(default=None, name="CurrentTailnet")
+    cert_domains: tuple[str, ...] | None = msgspec.field(default=None, name="CertDomains")
+    peers: dict[str, Node] | None = msgspec.field(default=None, name="Peer")
+    users: dict[str, User] | None = msgspec.field(default=None, name="User")
+
+
+class Warned(msgspec.Struct):
+    """One of tailscaled's health warnings (health.UnhealthyState)."""
+
+    code: str = msgspec.field(default="", name="WarnableCode")
+    text: str = msgspec.field(default="", name="Text")
+
+
+class HealthState(msgspec.Struct):
+    """All of them by their codes, which stay the same where the texts change (health.State)."""
+
+    warnings: dict[str, Warned] | None = msgspec.field(default=None, name="Warnings")
+
+
+class Notify(msgspec.Struct):
+    """One frame of the IPN bus (ipn.Notify); most of its fields are absent most of the time."""
+
+    error: str | None = msgspec.field(default=None, name="ErrMessage")
+    state: int | None = msgspec.field(default=None, name="State")
+    browse_to_url: str | None = msgspec.field(default=None, name="BrowseToURL")
+    health: HealthState | None = msgspec.field(default=None, name="Health")
+    self_change: msgspec.Raw | None = msgspec.field(default=None, name="SelfChange")
