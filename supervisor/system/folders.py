@@ -82,7 +82,9 @@ def lock(folder_fd: int, name: str, taken: str) -> int:
 def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600) -> None:
     """Write a small file into a folder, whole or not at all. Raises ConfigError where the disk refuses it."""
     new = f".{name}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Made anew: in another user's folder, what has that name already may be a trap.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    remove_file(folder_fd, new)
     try:
         fd = os.open(new, flags, mode, dir_fd=folder_fd)
         try:
