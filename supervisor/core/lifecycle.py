@@ -115,12 +115,17 @@ class Policy(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """Where one process stands. ``failures`` counts those in a row, ``failed_at_s`` those in the give-up window."""
+    """Where one process stands.
+
+    ``failures`` counts those in a row, ``failed_at_s`` those in the give-up window; ``hurried`` says that this life
+    is to be over at once, with all it leaves behind.
+    """
 
     state: State = State.INACTIVE
     wanted: bool = False
     asked: bool = False
     hung: bool = False
+    hurried: bool = False
     ending: Ending | None = None
     failures: int = 0
     failed_at_s: tuple[float, ...] = ()
@@ -166,7 +171,8 @@ def _begin(policy: Policy, machine: Machine, event: Event, moment: Moment) -> St
 
 
 def _spawn(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    return machine._replace(state=State.SPAWNING, asked=False, hung=False, ending=None, next_try_s=None), (Spawn(),)
+    machine = machine._replace(asked=False, hung=False, hurried=False, ending=None, next_try_s=None)
+    return machine._replace(state=State.SPAWNING), (Spawn(),)
 
 
 def _live(policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
@@ -191,8 +197,8 @@ def _want_no_more(_policy: Policy, machine: Machine, event: Event, _moment: Mome
     return machine._replace(wanted=False, asked=True), timers
 
 
-def _unwant(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    return machine._replace(wanted=False), ()
+def _unwant(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
+    return machine._replace(wanted=False, hurried=machine.hurried or event.kind is Kind.HURRY), ()
 
 
 def _hasten(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
@@ -216,13 +222,18 @@ def _kill(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> S
     """End it at once; an order to hurry comes with an ordered stop, so it is not wanted afterwards."""
     hurried = event.kind is Kind.HURRY
     machine = machine._replace(
-        state=State.KILLING, wanted=machine.wanted and not hurried, asked=machine.asked or hurried
+        state=State.KILLING,
+        wanted=machine.wanted and not hurried,
+        asked=machine.asked or hurried,
+        hurried=machine.hurried or hurried,
     )
     return machine, (Kill(),)
 
 
 def _clean(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
-    return machine._replace(state=State.CLEANING, ending=event.ending), (Clean(),)
+    # Who was in a hurry with the process is so with what it left behind.
+    actions: tuple[Action, ...] = (Clean(), Hasten()) if machine.hurried else (Clean(),)
+    return machine._replace(state=State.CLEANING, ending=event.ending), actions
 
 
 def _decide(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:

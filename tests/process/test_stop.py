@@ -56,6 +56,19 @@ def test_one_that_ignores_term_is_killed_in_time() -> None:
         assert run.wait_for("exited", child="moltis")["signal"] == "SIGKILL"
 
 
+def test_what_a_stubborn_one_leaves_behind_gets_no_time_of_its_own() -> None:
+    """The budget is over with the process: what it started goes with it, though it ignores TERM in its own session."""
+    app = f"trap '' TERM; {sys.executable} -c \"$GRANDCHILD\"; while :; do sleep 0.05; done"
+    env = {"SUPERVISOR_STOP_TIMEOUT": "700ms", "GRANDCHILD": GRANDCHILD}
+    with running("sh", "-c", app, env=env) as run:
+        wait_until(lambda: any(record["message"].startswith("grandchild") for record in run.records))
+        pid = int(next(r["message"].split()[1] for r in run.records if r["message"].startswith("grandchild")))
+        begin_s = time.monotonic()
+        assert run.stop() == 0
+        assert time.monotonic() - begin_s < 0.7 + 1.2
+        assert not alive(pid)
+
+
 def test_a_second_term_hurries() -> None:
     """The app is killed at once when the platform, or a person, asks again."""
     with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
