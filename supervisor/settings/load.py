@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _UNSHOWN = frozenset({kinds.SECRET, kinds.WORDS, kinds.COMMAND, kinds.URL, kinds.HEALTH_URL})
 # Set and empty, it says something; every other setting is then as if it were not there.
 _EMPTY_COUNTS = "SUPERVISOR_APP_HEALTH_URL"
-OAUTH_PREFIX = "tskey-client-"
 
 
 class Account(NamedTuple):
@@ -195,7 +194,7 @@ def _tailnet(found: _Found, run_dir: str, default_state_dir: str, report: Report
         socket=values["TS_SOCKET"] or f"{run_dir}/tailscale/tailscaled.sock",
         state_dir=f"{run_dir}/tailscale" if in_memory else state_dir,
         in_memory=in_memory,
-        ephemeral=values["TS_EPHEMERAL"],
+        ephemeral=values["TS_EPHEMERAL"] if "TS_EPHEMERAL" in found.given else None,
         auth_key=values["TS_AUTHKEY"],
         client_id=values["TS_CLIENT_ID"],
         client_secret=values["TS_CLIENT_SECRET"],
@@ -275,23 +274,8 @@ def _check_together(settings: Settings, values: dict[str, Any], report: Report) 
     if tailnet.mode == "attach" and "TS_SOCKET" not in settings.given:
         why = "TS_SOCKET does not say where the sidecar's tailscaled is"
         report.problem("attach", why, "set it, such as TS_SOCKET=/var/run/tailscale/tailscaled.sock")
-    if tailnet.auth_key is not None and (tailnet.client_id is not None or tailnet.client_secret is not None):
-        why = "TS_CLIENT_ID or TS_CLIENT_SECRET says otherwise how to log in"
-        report.problem("use TS_AUTHKEY", why, "leave one way of them")
-    if tailnet.client_id is not None and tailnet.client_secret is None:
-        why = "TS_CLIENT_SECRET is not set, and workload identity is not supported"
-        report.problem("use TS_CLIENT_ID", why, "set TS_CLIENT_SECRET, or use TS_AUTHKEY")
-    if not tailnet.prefs.tags and _is_oauth(tailnet):
-        why = "its keys are for tagged devices only, and no tag is set"
-        report.problem(
-            "use the OAuth client secret", why, "set TS_TAGS to tags of that client, such as TS_TAGS=tag:moltis"
-        )
+    if tailnet.auth_key or tailnet.client_id or tailnet.client_secret:
+        # Loaded where there is something to check: most logins are done by a person.
+        from supervisor.settings import login
 
-
-def _is_oauth(tailnet: TailnetSettings) -> bool:
-    if tailnet.client_secret is not None or tailnet.auth_key is None:
-        return tailnet.client_secret is not None
-    try:
-        return tailnet.auth_key.read().reveal().startswith(OAUTH_PREFIX)
-    except ConfigError:
-        return False
+        login.check(tailnet, report)

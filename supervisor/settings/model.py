@@ -54,7 +54,8 @@ class Prefs(NamedTuple):
 class TailnetSettings(NamedTuple):
     """The tailnet as asked for.
 
-    ``mode`` is embedded, attach or off; ``serve`` is auto, https, http or off. ``grace_s`` is None for never.
+    ``mode`` is embedded, attach or off; ``serve`` is auto, https, http or off. ``grace_s`` is None for never,
+    ``ephemeral`` where nothing was said: then it is no, but for a key that an OAuth client makes.
     ``knobs`` are environment variables for tailscaled alone. ``socks5`` and ``http_proxy`` are host and port.
     """
 
@@ -63,7 +64,7 @@ class TailnetSettings(NamedTuple):
     socket: str
     state_dir: str
     in_memory: bool
-    ephemeral: bool
+    ephemeral: bool | None
     auth_key: SecretSource | None
     client_id: str | None
     client_secret: SecretSource | None
@@ -80,7 +81,7 @@ class TailnetSettings(NamedTuple):
     @property
     def logs_out_at_stop(self) -> bool:
         """Whether the device is to disappear from the tailnet at an orderly end."""
-        return self.mode != "off" and (self.ephemeral or self.in_memory)
+        return self.mode != "off" and bool(self.ephemeral or self.in_memory)
 
 
 class ExtraProcess(NamedTuple):

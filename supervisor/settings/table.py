@@ -234,14 +234,17 @@ SETTINGS: tuple[Setting, ...] = (
         kinds.SECRET,
         None,
         TAILSCALE,
-        "An auth key, or an OAuth client secret (`tskey-client-…`, which needs `TS_TAGS`). It is used when the node "
-        "needs a login and never otherwise.",
+        "An auth key, or an OAuth client secret: `tskey-client-…`, which needs `TS_TAGS`, and may have "
+        "`?ephemeral=true&preauthorized=false&baseURL=https://…` behind it. It is used when the node needs a login and "
+        "never otherwise.",
         (TAILNET,),
         aliases=("TS_AUTH_KEY",),
     ),
     _tailscale("TS_CLIENT_ID", kinds.TEXT, "The id of an OAuth client; needs `TS_CLIENT_SECRET`."),
     _tailscale(
-        "TS_CLIENT_SECRET", kinds.SECRET, "The secret of an OAuth client that makes auth keys; needs `TS_TAGS`."
+        "TS_CLIENT_SECRET",
+        kinds.SECRET,
+        "The secret of an OAuth client that makes auth keys, written as in `TS_AUTHKEY`; needs `TS_TAGS`.",
     ),
     _tailscale("TS_HOSTNAME", kinds.HOST_NAME, "The device's name in the tailnet.", said="the app's name"),
     _tailscale(
@@ -260,7 +263,8 @@ SETTINGS: tuple[Setting, ...] = (
     _tailscale(
         "TS_EPHEMERAL",
         kinds.BOOLEAN,
-        "Whether the node logs out at a clean stop, so that its name is free at once.",
+        "Whether the node logs out at a clean stop, so that its name is free at once. An OAuth client makes its keys "
+        "for ephemeral devices unless this, or the secret itself, says `false`.",
         "false",
     ),
     _tailscale(

@@ -15,8 +15,11 @@ REVEALED_IN = frozenset(
     {
         "supervisor.commands.check:check",  # what its output is to mask
         "supervisor.commands.run:_hub",  # what the log is to mask
+        "supervisor.commands.tailnet:connect",  # what the supervisor is to log in with
         "supervisor.plan.remarks:_check_token",  # how long it is
-        "supervisor.settings.load:_is_oauth",  # what it begins with
+        "supervisor.settings.login:_text",  # whether it is an OAuth client's, and well written
+        "supervisor.tailnet.oauth:OAuthClient._exchange",  # what Tailscale's API takes
+        "supervisor.tailnet.oauth:OAuthClient.mint",  # what it consists of, and what the log is to mask
     }
 )
 
