@@ -110,7 +110,9 @@ class _Maker(NamedTuple):
         return ProcessSpec(
             name=TAILSCALED,
             argv=(*argv, *tailnet.extra_args),
-            env=environment.for_tailscaled(self.settings, self.environ, self.home, user),
+            env=environment.for_tailscaled(
+                self.settings, self.environ, self.home, user, certificates=self._takes_certificates()
+            ),
             cwd="/",
             user=user,
             stop_timeout_s=self.settings.stop_timeout_s,
@@ -121,6 +123,13 @@ class _Maker(NamedTuple):
             give_up=self.settings.give_up,
             hung_after_s=None,
         )
+
+    def _takes_certificates(self) -> bool:
+        """Tell whether HTTPS may be served. A name gets few certificates; a new one for each container is too many."""
+        tailnet = self.settings.tailnet
+        if tailnet.serve_config is None and tailnet.serve == "auto":
+            return self.host.outlives_container(tailnet.state_dir)
+        return tailnet.serve_config is not None or tailnet.serve != "http"
 
     def app(self, command: Sequence[str], address: Address, report: Report) -> ProcessSpec:
         """Return the app's: its own command with what it needs to be told, or another one word for word."""

@@ -64,10 +64,17 @@ def common(environ: Mapping[str, str], home: str, user: User | None) -> dict[str
     return env
 
 
-def for_tailscaled(settings: Settings, environ: Mapping[str, str], home: str, user: User | None) -> dict[str, str]:
-    """Return tailscaled's: its knobs, and never PORT (it would become its UDP port) or a key."""
+def for_tailscaled(
+    settings: Settings, environ: Mapping[str, str], home: str, user: User | None, *, certificates: bool
+) -> dict[str, str]:
+    """Return tailscaled's: its knobs, and never PORT (it would become its UDP port) or a key.
+
+    ``certificates`` says whether it may fetch any: tailscaled 1.102 does so by itself for whatever is served, plain
+    HTTP too.
+    """
     knobs = {name: text for name, text in settings.tailnet.knobs.items() if is_knob(name)}
     return {
+        **({} if certificates else {"TS_CERT_SHARE_MODE": "ro"}),
         **common(environ, home, user),
         "GOMEMLIMIT": environ.get("GOMEMLIMIT") or TAILSCALED_MEMORY,
         "TS_LOGS_DIR": settings.tailnet.state_dir,

@@ -12,6 +12,8 @@ CAP_SETGID = 6
 CAP_SETUID = 7
 NEEDED_BY_ROOT = {"KILL": CAP_KILL, "SETGID": CAP_SETGID, "SETUID": CAP_SETUID}
 
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+
 
 class Host:
     """The machine as this process sees it; tests give one of their own."""
@@ -49,6 +51,10 @@ class Host:
         """Tell whether a folder is there."""
         return os.path.isdir(path)
 
+    def outlives_container(self, path: str) -> bool:
+        """Tell whether a folder is a mount of its own, and not one in memory."""
+        return os.path.ismount(path) and _mounted(path) not in IN_MEMORY
+
     def free_port(self, address: str) -> int:
         """Return a port of an address that no one listens on just now; 0 where none can be had."""
         import socket
@@ -67,6 +73,19 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:
         return "/"
+
+
+def _mounted(path: str) -> str:
+    """Return the type of the file system that is mounted on a folder; empty where the kernel does not tell."""
+    real = os.fsencode(os.path.realpath(path))
+    try:
+        with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+            lines = [line.split(b" ") for line in file.read().splitlines()]
+        # proc(5): the mount point is the fifth word, the type the first after a lone dash; the last mount counts.
+        found = [words[words.index(b"-") + 1] for words in lines if words[4] == real]
+    except (OSError, ValueError, IndexError):
+        return ""
+    return found[-1].decode(errors="replace") if found else ""
 
 
 def _effective_capabilities() -> int:

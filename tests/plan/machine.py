@@ -18,8 +18,11 @@ TAILSCALE = User("tailscale", 1002, 1002, "/home/tailscale")
 class Machine(Host):
     """What `Host` would say there."""
 
-    def __init__(self, uid: int = 0, users: tuple[User, ...] = (), missing: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, uid: int = 0, users: tuple[User, ...] = (), missing: tuple[str, ...] = (), *, volumes: bool = True
+    ) -> None:
         self.uid = uid
+        self._volumes = volumes
         self.cwd = "/srv"
         self._users = users
         self._missing = missing
@@ -44,6 +47,10 @@ class Machine(Host):
     def folder_exists(self, path: str) -> bool:
         """Tell whether a folder is there."""
         return path.startswith("/home/")
+
+    def outlives_container(self, path: str) -> bool:
+        """Tell whether a folder is a volume."""
+        return self._volumes and path.startswith("/var/")
 
     def free_port(self, address: str) -> int:
         """Return a port."""

@@ -38,6 +38,28 @@ def test_tailscaled_as_the_contract_wants_it() -> None:
     assert (spec.user, spec.critical, spec.quit_before_kill, spec.parent_death_fd) == (TAILSCALE, False, True, True)
 
 
+@pytest.mark.parametrize(
+    ("environ", "volumes", "mode"),
+    [
+        ({}, True, None),
+        ({}, False, "ro"),
+        ({"SUPERVISOR_SERVE": "http"}, True, "ro"),
+        ({"SUPERVISOR_SERVE": "https"}, False, None),
+        ({"SUPERVISOR_SERVE": "off"}, False, None),
+        ({"TS_SERVE_CONFIG": "/etc/passwd"}, False, None),
+    ],
+)
+def test_tailscaled_takes_no_certificate_that_is_lost(
+    environ: dict[str, str],
+    volumes: bool,  # noqa: FBT001
+    mode: str | None,
+) -> None:
+    """It would by itself, for plain HTTP too, and a name gets five in a week."""
+    spec = plan(environ, Machine(users=(MOLTIS, TAILSCALE), volumes=volumes)).tailscaled
+    assert spec is not None
+    assert spec.env.get("TS_CERT_SHARE_MODE") == mode
+
+
 def test_tailscaled_with_what_was_asked_for() -> None:
     """Proxies, extra words split as a shell would, knobs, a memory limit of the user's."""
     spec = plan(
