@@ -143,6 +143,13 @@ def _services(plan: Plan, place: Place, board: Board, engine: Engine, parts: dic
         services["tailnet"] = _late(
             parts, "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine)
         )
+    # In attach mode peers reach the sidecar's loopback, into which nobody here can look.
+    if plan.settings.tailnet.mode == "embedded" and not plan.settings.tailnet.prefs.shields_up:
+        own = [listener.getsockname()[:2] for listener in place.sockets]
+        public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
+        services["exposure"] = _late(
+            parts, "exposure", "supervisor.runtime.exposure", lambda found: found.Exposure(engine, own, public)
+        )
     return services
 
 

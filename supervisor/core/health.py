@@ -19,6 +19,9 @@ SETTLED_S = 10.0
 TAILNET_BLINK_S = 10.0
 STARTUP_S = 60.0
 TAILNET = "tailnet"
+EXPOSURE = "exposure"
+# Moltis' forward proxy: it takes everyone to everywhere, the loopback included.
+OPEN_PROXY_PORT = 18791
 
 
 class Component(NamedTuple):
@@ -32,6 +35,15 @@ class Component(NamedTuple):
     status: str
     why: str = ""
     until_s: float | None = None
+
+
+_OPEN_PROXY = Component(
+    EXPOSURE,
+    "open proxy",
+    WARN,
+    f"every tailnet peer reaches Moltis' forward proxy on port {OPEN_PROXY_PORT}, and through it everything in here; "
+    "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass, and restart the app",
+)
 
 
 class Verdict(NamedTuple):
@@ -53,6 +65,8 @@ def judge(snapshot: Snapshot, now_s: float) -> Verdict:
     parts = [_process(view, now_s) for view in snapshot.processes]
     if snapshot.tailnet.mode != "off":
         parts.append(_tailnet(snapshot.tailnet, snapshot.tailnet_grace_s, now_s))
+    if any(listener.port == OPEN_PROXY_PORT for listener in snapshot.exposed):
+        parts.append(_OPEN_PROXY)
     status = max((part.status for part in parts), key=_WORSE.__getitem__, default=PASS)
     dues = [part.until_s for part in parts if part.until_s is not None]
     return Verdict(status, tuple(parts), min(dues, default=None))

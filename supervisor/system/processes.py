@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from supervisor.system.spawn import MARK, mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from supervisor.core.model import ProcessSpec
 
@@ -90,6 +90,21 @@ def everything_else() -> list[int]:
     if os.getpid() == 1:
         return [pid for pid in every_pid() if pid != 1 and not is_dead(pid)]
     return [pid for pid in descendants(os.getpid()) if not is_dead(pid)]
+
+
+def owner_of(pid: int, managed: Mapping[int, str]) -> str:
+    """Return the name of the managed process that a process descends from, or is marked as; nothing for neither.
+
+    ``managed`` are the names by pid.
+    """
+    ancestor: int | None = pid
+    while ancestor:
+        if ancestor in managed:
+            return managed[ancestor]
+        ancestor = parent(ancestor)
+    # One that made itself a daemon has no parent to tell, but the environment it was born with.
+    environ = _read(f"/proc/{pid}/environ").split(b"\0")
+    return next((name for name in managed.values() if f"{MARK}={mark(name)}".encode() in environ), "")
 
 
 def _has_mark(name: str) -> Callable[[int], bool]:

@@ -1,0 +1,156 @@
+"""Looks for ports that every tailnet peer reaches past serve, and names them with the process behind each.
+
+Networking in user space leads what a peer sends to the node's address on to the same port of 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+from anyio import to_thread
+
+from supervisor.core.health import OPEN_PROXY_PORT
+from supervisor.core.snapshot import ListenerView
+from supervisor.system import listeners, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from supervisor.core.snapshot import Snapshot
+    from supervisor.runtime.engine import Engine
+    from supervisor.system.listeners import Holder, Listener
+
+_REMEDY = "have it listen on 127.0.0.2 or [::1], or close the port in the tailnet's policy"
+_PROXY_REMEDY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"
+
+
+class Timing(NamedTuple):
+    """How often to look, and how long after a process got ready: it opens its ports at about that time."""
+
+    every_s: float = 60.0
+    settle_s: float = 2.0
+
+
+class Exposure:
+    """Keeps the list on the board, and says in the log what is new on it and what is gone.
+
+    ``own`` are the addresses of the supervisor itself. ``public_port`` is the app's where it is meant for everyone.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        own: Collection[tuple[str, int]],
+        public_port: int | None = None,
+        timing: Timing = Timing(),  # noqa: B008 - immutable
+    ) -> None:
+        self._engine = engine
+        self._own = frozenset(own)
+        self._public_port = public_port
+        self._timing = timing
+        self._news = anyio.Event()
+        self._ready = self._ready_pids(engine.board.snapshot)
+        self._holders: dict[int, Holder | None] = {}
+        self._blind = False
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        unwatch = self._engine.board.watch(self._notice)
+        try:
+            while True:
+                await anyio.sleep(self._timing.settle_s)
+                self._news = anyio.Event()
+                await self._look()
+                with anyio.move_on_after(self._timing.every_s):
+                    await self._news.wait()
+        finally:
+            unwatch()
+
+    def _notice(self, snapshot: Snapshot) -> None:
+        """Wake up for a process that has just got ready; one that went away can wait for the next round."""
+        ready = self._ready_pids(snapshot)
+        if ready - self._ready:
+            self._news.set()
+        self._ready = ready
+
+    @staticmethod
+    def _ready_pids(snapshot: Snapshot) -> frozenset[int]:
+        return frozenset(view.pid for view in snapshot.processes if view.pid is not None and view.ready)
+
+    async def _look(self) -> None:
+        managed = {view.pid: view.name for view in self._engine.board.snapshot.processes if view.pid is not None}
+        # In a thread: the kernel takes its time over /proc where there is much in it.
+        found = await to_thread.run_sync(self._find, managed)
+        if found is None:
+            self._say_blind()
+            return
+        self._tell(self._engine.board.snapshot.exposed, found)
+        self._engine.board.put_exposed(found)
+
+    def _find(self, managed: Mapping[int, str]) -> tuple[ListenerView, ...] | None:
+        """Return what is reached; None where this kernel does not even list our own ports."""
+        every, own_inodes = listeners.listening(), listeners.own_inodes()
+        own = {each for each in every if each.inode in own_inodes or (each.host, each.port) in self._own}
+        if self._own and not own:
+            return None
+        reached = [each for each in every if each.by_loopback and each not in own and each.port != self._public_port]
+        before, self._holders = self._holders, listeners.holders({each.inode for each in reached}, self._holders)
+        nameless = {inode for inode, holder in self._holders.items() if holder is None}
+        if nameless - {inode for inode, holder in before.items() if holder is None}:
+            # A new one without a process may have been closed while that was looked for.
+            still = {each.inode for each in listeners.listening()}
+            reached = [each for each in reached if each.inode in still]
+        views = {self._view(each, self._holders[each.inode], managed) for each in reached}
+        return tuple(sorted(views, key=lambda view: (view.port, view.host, view.process, view.pid or 0)))
+
+    def _view(self, listener: Listener, holder: Holder | None, managed: Mapping[int, str]) -> ListenerView:
+        if holder is None:
+            return ListenerView(listener.host, listener.port, self._of_user(listener.uid))
+        owner = processes.owner_of(holder.pid, managed)
+        program = processes.name_of(holder.pid)
+        if managed.get(holder.pid):
+            program = ""
+        process = f"{owner} ({program})" if owner and program else owner or program
+        return ListenerView(listener.host, listener.port, process, holder.pid)
+
+    def _of_user(self, uid: int) -> str:
+        """Return whose a socket is that we may not look behind: root in a container may not see others' files."""
+        specs = [child.spec for child in self._engine.children.values()]
+        return " or ".join(spec.name for spec in specs if spec.user is not None and spec.user.uid == uid)
+
+    def _tell(self, before: tuple[ListenerView, ...], after: tuple[ListenerView, ...]) -> None:
+        """Log each change once; a process that was started again with the same ports is none."""
+        old, new = ({(view.host, view.port, view.process): view for view in views} for views in (before, after))
+        for key, view in new.items():
+            if key not in old:
+                self._engine.hub.record(
+                    "warning",
+                    "a port is open to every tailnet peer",
+                    listen=_address(view),
+                    whose=view.process or "unknown",
+                    pid=view.pid,
+                    what_to_do=_PROXY_REMEDY if view.port == OPEN_PROXY_PORT else _REMEDY,
+                )
+        for key, view in old.items():
+            if key not in new:
+                self._engine.hub.record(
+                    "info",
+                    "a port is no longer open to every tailnet peer",
+                    listen=_address(view),
+                    whose=view.process or "unknown",
+                )
+
+    def _say_blind(self) -> None:
+        if not self._blind:
+            self._blind = True
+            self._engine.hub.record(
+                "warning",
+                "cannot tell which ports are open to every tailnet peer",
+                why="this kernel does not list who listens in /proc/net/tcp",
+                what_to_do="keep everything off 127.0.0.1 and 0.0.0.0, or close ports in the tailnet's policy",
+            )
+
+
+def _address(view: ListenerView) -> str:
+    return f"[{view.host}]:{view.port}" if ":" in view.host else f"{view.host}:{view.port}"

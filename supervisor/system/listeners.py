@@ -1,0 +1,123 @@
+"""Reads /proc for the TCP ports that something listens on, and for whose they are."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.system.processes import every_pid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+# proc(5): number, local address, remote address, state (0A is listening), queues, timer, retransmits, uid, timeout,
+# inode.
+_LISTENING = re.compile(rb"^ *\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ 0A \S+ \S+ \S+ +(\d+) +\d+ (\d+)", re.MULTILINE)
+_WORD_BYTES = 4
+_IPV4_BYTES = 4
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+_REACHED_V4 = frozenset({socket.inet_aton("127.0.0.1"), socket.inet_aton("0.0.0.0")})  # noqa: S104 - looked for
+_REACHED_V6 = b"\0" * 16
+
+
+class Listener(NamedTuple):
+    """A port that is listened on; ``inode`` tells the socket, ``uid`` is whose it is."""
+
+    host: str
+    port: int
+    uid: int
+    inode: int
+    by_loopback: bool
+
+
+class Holder(NamedTuple):
+    """A process that has a socket, and as which descriptor."""
+
+    pid: int
+    fd: str
+
+
+def listening() -> tuple[Listener, ...]:
+    """Return every listener of this network namespace; nothing where the kernel does not tell."""
+    return tuple(found for path in _TABLES for found in parse(_read(path)))
+
+
+def parse(table: bytes) -> Iterable[Listener]:
+    """Yield the listeners of one table. ``by_loopback`` says that a connection to 127.0.0.1 gets there."""
+    for address, port, uid, inode in _LISTENING.findall(table):
+        raw = _address(address)
+        mapped = raw.startswith(_MAPPED)
+        family = socket.AF_INET if len(raw) == _IPV4_BYTES else socket.AF_INET6
+        reached = raw[-_IPV4_BYTES:] in _REACHED_V4 if mapped or family == socket.AF_INET else raw == _REACHED_V6
+        yield Listener(socket.inet_ntop(family, raw), int(port, 16), int(uid), int(inode), reached)
+
+
+def own_inodes() -> frozenset[int]:
+    """Return the sockets of this process."""
+    return frozenset(inode for inode in map(_inode_of, _descriptors("self")) if inode)
+
+
+def holders(inodes: Collection[int], known: Mapping[int, Holder | None]) -> dict[int, Holder | None]:
+    """Return who has each of these sockets; None for one whose holder this process may not see.
+
+    ``known`` is the last answer: what still holds is not looked for again, and neither is what was looked for in vain.
+    """
+    found = {inode: known[inode] for inode in inodes if inode in known and _holds(known[inode], inode)}
+    missing = set(inodes) - set(found)
+    if missing:
+        found |= dict.fromkeys(missing) | _search(missing)
+    return found
+
+
+def _search(missing: set[int]) -> dict[int, Holder | None]:
+    """Look through every process until each socket was found; the oldest that has one counts."""
+    found: dict[int, Holder | None] = {}
+    for pid in every_pid():
+        for path in _descriptors(str(pid)):
+            inode = _inode_of(path)
+            if inode in missing and inode not in found:
+                found[inode] = Holder(pid, path.rpartition("/")[2])
+        if len(found) == len(missing):
+            break
+    return found
+
+
+def _holds(holder: Holder | None, inode: int) -> bool:
+    return holder is None or _inode_of(f"/proc/{holder.pid}/fd/{holder.fd}") == inode
+
+
+def _descriptors(pid: str) -> list[str]:
+    folder = f"/proc/{pid}/fd"
+    try:
+        return [f"{folder}/{fd}" for fd in os.listdir(folder)]
+    except OSError:
+        return []
+
+
+def _inode_of(path: str) -> int:
+    """Return the number of the socket that a descriptor is; 0 for anything else."""
+    try:
+        target = os.readlink(path)
+    except OSError:
+        return 0
+    return int(target[8:-1]) if target.startswith("socket:[") else 0
+
+
+def _address(text: bytes) -> bytes:
+    """Return an address in network order; the kernel writes 32-bit words in the machine's."""
+    raw = bytes.fromhex(text.decode())
+    if sys.byteorder == "big":
+        return raw
+    return b"".join(raw[at : at + _WORD_BYTES][::-1] for at in range(0, len(raw), _WORD_BYTES))
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

@@ -1,0 +1,221 @@
+"""Ports that tailnet peers reach: found, named with their processes, told once, and told when they are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.health import OPEN_PROXY_PORT, document, judge
+from supervisor.core.model import State
+from supervisor.core.snapshot import ListenerView, ProcessView, Snapshot
+from supervisor.logs.hub import LogHub
+from supervisor.logs.redact import Redactor
+from supervisor.runtime.board import Board
+from supervisor.runtime.engine import Engine
+from supervisor.runtime.exposure import Exposure, Timing
+from supervisor.system import listeners
+from supervisor.system.reaper import Reaper
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    import pytest
+
+    from supervisor.system.listeners import Listener
+
+OPENED = "a port is open to every tailnet peer"
+CLOSED = "a port is no longer open to every tailnet peer"
+# Listens where it is told to, and closes when told so.
+LISTENS = (
+    "import socket, sys; s = socket.create_server((sys.argv[1], 0)); print(s.getsockname()[1], flush=True)\n"
+    "sys.stdin.readline(); s.close(); print('closed', flush=True); sys.stdin.read()"
+)
+READY = ProcessView("moltis", State.RUNNING, critical=True, ready=True, ready_since_s=0.0, ever_ready=True)
+
+
+class Audit:
+    """A running audit over a made-up board; the sockets are real."""
+
+    def __init__(self, *views: ProcessView, public_port: int | None = None, every_s: float = 0.02) -> None:
+        self.board = Board(Snapshot(processes=views))
+        self.hub = LogHub(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
+        self.own = socket.create_server(("127.0.0.1", 0))
+        engine = Engine([], self.board, self.hub, Reaper(), ())
+        timing = Timing(every_s=every_s, settle_s=0.01)
+        self.exposure = Exposure(engine, [self.own.getsockname()], public_port, timing)
+
+    def said(self, event: str, port: int | None = None) -> list[dict[str, Any]]:
+        """Return what the log was told of it."""
+        records = [dict(record.fields) for record in self.hub._waiting_records if record.event == event]
+        return [fields for fields in records if port is None or fields["listen"].endswith(f":{port}")]
+
+    def view(self, port: int) -> ListenerView | None:
+        """Return what the board says of a port."""
+        return next((view for view in self.board.snapshot.exposed if view.port == port), None)
+
+    async def wait(self, condition: Callable[[], object]) -> None:
+        """Wait until something holds."""
+        end_s = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < end_s
+            await asyncio.sleep(0.01)
+
+    async def wait_looks(self, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        """Wait until it has looked so many times more."""
+        looks = 0
+        listening = listeners.listening
+
+        def look() -> tuple[Listener, ...]:
+            nonlocal looks
+            looks += 1
+            return listening()
+
+        monkeypatch.setattr(listeners, "listening", look)
+        # One that has begun is not yet one that is over.
+        await self.wait(lambda: looks > count)
+
+
+@contextlib.asynccontextmanager
+async def auditing(*views: ProcessView, **options: Any) -> AsyncIterator[Audit]:
+    """Run an audit for the length of a block."""
+    audit = Audit(*views, **options)
+    task = asyncio.get_running_loop().create_task(audit.exposure.run())
+    try:
+        yield audit
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        audit.own.close()
+
+
+class Child:
+    """A process that listens."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.port = int(process.stdout.readline())
+        self.view = READY._replace(pid=process.pid)
+
+    def close_port(self) -> None:
+        """Have it close its port and live on."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+        self.process.stdout.readline()
+
+
+@contextlib.contextmanager
+def child(host: str = "127.0.0.1") -> Iterator[Child]:
+    """Run a listening process for the length of a block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENS, host], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            yield Child(process)
+        finally:
+            process.kill()
+
+
+async def test_a_port_is_named_once_and_told_when_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its process, its pid and what to do about it."""
+    with child() as app:
+        async with auditing(app.view) as audit:
+            await audit.wait(lambda: audit.view(app.port))
+            assert audit.view(app.port) == ListenerView("127.0.0.1", app.port, "moltis", app.process.pid)
+            await audit.wait_looks(monkeypatch, 3)
+            [told] = audit.said(OPENED, app.port)
+            assert (told["whose"], told["pid"]) == ("moltis", app.process.pid)
+            assert "127.0.0.2" in told["what_to_do"]
+            app.close_port()
+            await audit.wait(lambda: audit.view(app.port) is None)
+            assert len(audit.said(CLOSED, app.port)) == 1
+
+
+async def test_what_peers_do_not_reach_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor's own port, the other loopback addresses, and the app's port where it is public anyway."""
+    with child("127.0.0.2") as other, child("0.0.0.0") as app:
+        async with auditing(app.view, public_port=app.port) as audit:
+            await audit.wait_looks(monkeypatch, 2)
+            assert audit.view(audit.own.getsockname()[1]) is None
+            assert audit.view(other.port) is None
+            assert audit.view(app.port) is None
+        async with auditing(app.view) as audit:
+            await audit.wait(lambda: audit.view(app.port))
+
+
+async def test_a_program_that_is_nobodys_is_told_by_its_name() -> None:
+    """It belongs to no process of the supervisor."""
+    with child() as stranger:
+        async with auditing() as audit:
+            await audit.wait(lambda: audit.view(stranger.port))
+            view = audit.view(stranger.port)
+            assert view is not None
+            assert view.process.startswith("python")
+            assert view.pid == stranger.process.pid
+
+
+async def test_a_descendant_is_told_with_its_name() -> None:
+    """Moltis starts helpers: which of them it is has to be known."""
+    with child() as helper:
+        async with auditing(READY._replace(pid=os.getpid())) as audit:
+            await audit.wait(lambda: audit.view(helper.port))
+            view = audit.view(helper.port)
+            assert view is not None
+            assert view.process.startswith("moltis (python")
+
+
+async def test_one_that_got_ready_is_looked_at_soon() -> None:
+    """Not only with the next round."""
+    with child() as app:
+        async with auditing(every_s=600) as audit:
+            await audit.wait(lambda: audit.said(OPENED, app.port))
+            first = audit.view(app.port)
+            audit.board.put_process(app.view)
+            await audit.wait(lambda: audit.view(app.port) != first)
+            view = audit.view(app.port)
+            assert view is not None
+            assert view.process == "moltis"
+            # The same port after a restart is no news.
+            count = len(audit.said(OPENED))
+            audit.exposure._tell((view,), (view._replace(pid=1),))
+            assert len(audit.said(OPENED)) == count
+
+
+async def test_a_kernel_that_does_not_tell_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not even the supervisor's own port is listed, no list is better than a wrong one."""
+    monkeypatch.setattr(listeners, "_TABLES", ("/no/such/table",))
+    async with auditing(READY) as audit:
+        await audit.wait_looks(monkeypatch, 3)
+        assert len(audit.said("cannot tell which ports are open to every tailnet peer")) == 1
+        assert audit.board.snapshot.exposed == ()
+
+
+async def test_a_socket_that_cannot_be_traced_is_told_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port is what matters."""
+    with child() as app:
+        monkeypatch.setattr(listeners, "every_pid", list)
+        async with auditing(app.view) as audit:
+            await audit.wait(lambda: audit.said(OPENED, app.port))
+            assert audit.view(app.port) == ListenerView("127.0.0.1", app.port)
+            assert audit.said(OPENED, app.port)[0]["whose"] == "unknown"
+
+
+def test_health_warns_of_moltis_open_proxy_alone() -> None:
+    """Other ports are told in log and status; this one takes every peer everywhere."""
+    app = READY._replace(pid=1)
+    other = Snapshot(processes=(app,), exposed=(ListenerView("127.0.0.1", 5000, "moltis", 1),))
+    assert set(document(other, 0.0)["checks"]) == {"moltis"}
+    proxy = other._replace(exposed=(*other.exposed, ListenerView("0.0.0.0", OPEN_PROXY_PORT)))
+    verdict = judge(proxy, 0.0)
+    assert (verdict.status, [part.name for part in verdict.components]) == ("warn", ["moltis", "exposure"])
+    assert "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass" in verdict.reasons[0]
+    assert document(proxy, 0.0)["checks"]["exposure"] == [{"status": "warn", "observedValue": "open proxy"}]

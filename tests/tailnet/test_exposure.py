@@ -1,0 +1,95 @@
+"""The audit of open ports in whole runs: the app's, its helpers', tailscaled's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from supervisor.commands.run import _services
+from supervisor.core.snapshot import Snapshot
+from supervisor.logs.hub import LogHub
+from supervisor.logs.redact import Redactor
+from supervisor.runtime.board import Board
+from supervisor.runtime.engine import Engine
+from supervisor.system.reaper import Reaper
+from tests.plan.machine import plan
+from tests.process.running import running
+from tests.support.waiting import wait_until
+from tests.tailnet.node import environment, node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPENED = "a port is open to every tailnet peer"
+OPEN_PROXY = "127.0.0.1:18791"
+# Listens on every address it is given, as one process would.
+LISTENS = (
+    "import socket, sys, time\n"
+    "kept = [socket.create_server((host, int(port))) for host, port in (word.split(':') for word in sys.argv[1:])]\n"
+    "time.sleep(300)"
+)
+DEADLINE_S = 30
+
+
+def listener(*addresses: str) -> tuple[str, ...]:
+    """Return the command of an app that listens there."""
+    return (sys.executable, "-c", LISTENS, *addresses)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that is free."""
+    with socket.create_server((host, 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def test_every_open_port_is_named_with_its_process(tmp_path: Path) -> None:
+    """tailscaled's proxy is one of them; Moltis' forward proxy makes health warn; the way through serve is none."""
+    proxy, private = free_port(), free_port("127.0.0.2")
+    app = listener(OPEN_PROXY, f"127.0.0.2:{private}")
+    with node(tmp_path, *app, TS_SOCKS5_SERVER=f"127.0.0.1:{proxy}") as tailnet:
+        told = tailnet.run.wait_for(OPENED, DEADLINE_S, listen=OPEN_PROXY, whose="moltis")
+        assert told["pid"] == tailnet.run.find("started", child="moltis")["pid"]
+        assert "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass" in told["what_to_do"]
+        tailnet.run.wait_for(OPENED, DEADLINE_S, listen=f"127.0.0.1:{proxy}", whose="tailscaled")
+        wait_until(lambda: tailnet.health()["checks"].get("exposure"))
+        assert tailnet.health()["checks"]["exposure"] == [{"status": "warn", "observedValue": "open proxy"}]
+        own = int((tailnet.run.run_dir / "http").read_text().split()[1])
+        named = {int(record["listen"].rpartition(":")[2]) for record in tailnet.run.all(OPENED)}
+        assert not named & {own, private}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing users takes root")
+def test_a_root_that_may_not_look_into_others_files_still_tells_whose_it_is(tmp_path: Path) -> None:
+    """In a container root usually has no CAP_SYS_PTRACE: the user that the socket belongs to tells then."""
+    port = free_port()
+    tmp_path.chmod(0o755)
+    env = environment(TS_STATE_DIR=str(tmp_path / "state"), SUPERVISOR_APP_USER="nobody")
+    without = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+    with running(*listener(f"127.0.0.1:{port}"), env=env, prefix=without) as run:
+        told = run.wait_for(OPENED, DEADLINE_S, listen=f"127.0.0.1:{port}")
+        assert told["whose"] == "moltis"
+        assert "pid" not in told
+        assert run.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "looks"),
+    [
+        ({}, True),
+        ({"SUPERVISOR_TAILSCALE": "off"}, False),
+        ({"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/var/run/tailscale/tailscaled.sock"}, False),
+        ({"TS_EXTRA_ARGS": "--shields-up"}, False),
+    ],
+)
+def test_it_looks_where_peers_reach_this_loopback(environ: dict[str, str], *, looks: bool) -> None:
+    """A sidecar has a loopback of its own, and a node with its shields up lets no one in."""
+    board = Board(Snapshot())
+    hub = LogHub(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
+    place: Any = SimpleNamespace(sockets=[])
+    services = _services(plan(environ), place, board, Engine([], board, hub, Reaper(), ()), {})
+    assert ("exposure" in services) is looks
