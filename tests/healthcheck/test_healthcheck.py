@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -89,12 +90,47 @@ def test_answers(tmp_path: Path, answer: bytes, code: int, words: str) -> None:
     assert words in said
 
 
+def test_a_connection_that_breaks_is_told(tmp_path: Path) -> None:
+    """No signal ends the script before it has said why."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        (tmp_path / "http").write_text(f"127.0.0.1 {listener.getsockname()[1]}\n")
+
+        def break_off() -> None:
+            client, _ = listener.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+
+        thread = threading.Thread(target=break_off)
+        thread.start()
+        code, said = check(tmp_path)
+        thread.join()
+    assert code == 1
+    assert "closed the connection without an answer" in said
+
+
 def test_silence_is_given_up_after_three_seconds(tmp_path: Path) -> None:
     """Docker's own limit is longer, and says nothing."""
     begin_s = time.monotonic()
     with saying(None, tmp_path):
         code, said = check(tmp_path)
         assert time.monotonic() - begin_s < 6
+    assert code == 1
+    assert "no answer within 3 s" in said
+
+
+def test_one_that_takes_no_connection_is_given_up_after_three_seconds(tmp_path: Path) -> None:
+    """A supervisor that hangs for long has a full queue: connecting waits for minutes then."""
+    with socket.socket() as listener, contextlib.ExitStack() as clients:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        (tmp_path / "http").write_text(f"127.0.0.1 {listener.getsockname()[1]}\n")
+        for _ in range(4):
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        begin_s = time.monotonic()
+        code, said = check(tmp_path)
+        assert 2 < time.monotonic() - begin_s < 6
     assert code == 1
     assert "no answer within 3 s" in said
 
