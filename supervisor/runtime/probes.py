@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 4096
 _BODY_BYTES = 256 * 1024
+# How long an app may take to end an answer whose head has said enough.
+_BODY_S = 0.5
 
 
 class Probes:
@@ -96,39 +99,48 @@ class _Row:
 async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S) -> str | None:
     """Probe once; return why it failed, None where it did not."""
     try:
-        async with asyncio.timeout(deadline_s):
-            if isinstance(probe, HttpProbe):
-                return await _ask_http(probe.url)
-            if probe is not None:
+        if isinstance(probe, HttpProbe):
+            return await _ask_http(probe.url, deadline_s)
+        if probe is not None:
+            async with asyncio.timeout(deadline_s):
                 _reader, writer = await asyncio.open_connection(probe.host, probe.port)
-                writer.close()
-            return None
+            writer.close()
     except TimeoutError:
         return f"no answer within {deadline_s:g} s"
     except OSError as error:
         return (error.strerror or str(error)).lower()
+    return None
 
 
-async def _ask_http(url: str) -> str | None:
+async def _ask_http(url: str, deadline_s: float) -> str | None:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-    reader, writer = await asyncio.open_connection(host, port, ssl=secure or None, limit=_HEAD_BYTES)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    fields = f"Host: {parts.netloc}\r\nUser-Agent: moltis-supervisor\r\nConnection: close\r\n"
+    writer = None
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        fields = f"Host: {parts.netloc}\r\nUser-Agent: moltis-supervisor\r\nConnection: close\r\n"
-        writer.write(f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode())
-        status = _status(await reader.readline())
-        # Read to the end, so that the app sees an orderly client.
-        left = _BODY_BYTES
-        while left > 0 and (data := await reader.read(_HEAD_BYTES)):
-            left -= len(data)
+        async with asyncio.timeout(deadline_s):
+            reader, writer = await asyncio.open_connection(host, port, ssl=secure or None, limit=_HEAD_BYTES)
+            writer.write(f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode())
+            status = _status(await reader.readline())
+        await _hear_out(reader)
     except ValueError:
         return "the answer is no HTTP"
     else:
         return status
     finally:
-        writer.close()
+        if writer is not None:
+            writer.close()
+
+
+async def _hear_out(reader: asyncio.StreamReader) -> None:
+    """Read the rest, so that the app sees an orderly client; how it ends says nothing."""
+    left = _BODY_BYTES
+    with suppress(OSError):
+        async with asyncio.timeout(_BODY_S):
+            while left > 0 and (data := await reader.read(_HEAD_BYTES)):
+                left -= len(data)
 
 
 def _status(line: bytes) -> str | None:

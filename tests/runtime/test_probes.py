@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def answering(answer: bytes | None) -> AsyncIterator[int]:
-    """Serve one answer to everyone; None says nothing at all."""
+async def answering(answer: bytes | None, end: str = "close") -> AsyncIterator[int]:
+    """Serve one answer to everyone; None says nothing at all. ``end`` is close, reset, or never before the client."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.append(asyncio.current_task())
@@ -26,6 +26,12 @@ async def answering(answer: bytes | None) -> AsyncIterator[int]:
             await reader.read()
         else:
             writer.write(answer)
+        if end == "never":
+            await reader.read()
+        if end == "reset":
+            await writer.drain()
+            writer.transport.abort()
+            return
         writer.close()
         await writer.wait_closed()
 
@@ -55,6 +61,13 @@ async def test_answers(answer: bytes | None, miss: str | None) -> None:
     """Only 2xx counts; redirects are not followed; garbage and silence are misses with a reason."""
     async with answering(answer) as port:
         assert await ask(HttpProbe(f"http://127.0.0.1:{port}/health"), deadline_s=0.3) == miss
+
+
+@pytest.mark.parametrize("end", ["never", "reset"])
+async def test_a_good_head_is_an_answer_however_it_ends(end: str) -> None:
+    """Some apps keep the connection open, others break it off."""
+    async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", end) as port:
+        assert await ask(HttpProbe(f"http://127.0.0.1:{port}/health"), deadline_s=0.3) is None
 
 
 async def test_connections() -> None:
