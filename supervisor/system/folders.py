@@ -33,9 +33,13 @@ def run_folder(path: str, visitor: User | None) -> int:
             f"cannot use {path}: it belongs to user {status.st_uid}, not to {os.geteuid()}; "
             "remove it or choose another folder with SUPERVISOR_RUN_DIR"
         )
-    if visitor is not None:
-        os.fchown(fd, -1, visitor.gid)
-    os.fchmod(fd, PRIVATE if visitor is None else PASSABLE)
+    try:
+        if visitor is not None:
+            os.fchown(fd, -1, visitor.gid)
+        os.fchmod(fd, PRIVATE if visitor is None else PASSABLE)
+    except OSError as error:
+        os.close(fd)
+        raise _refused(path, "SUPERVISOR_RUN_DIR", error) from error
     return fd
 
 
@@ -66,7 +70,7 @@ def lock(folder_fd: int, name: str, taken: str) -> int:
     try:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
     except OSError as error:
-        raise ConfigError(f"cannot create {name}: {error.strerror}; {_remedy(error)}") from error
+        raise ConfigError(f"cannot create {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
@@ -75,7 +79,7 @@ def lock(folder_fd: int, name: str, taken: str) -> int:
         os.close(fd)
         if isinstance(error, BlockingIOError):
             raise ConfigError(taken) from error
-        raise ConfigError(f"cannot write {name}: {error.strerror}; {_remedy(error)}") from error
+        raise ConfigError(f"cannot write {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
     return fd
 
 
@@ -93,7 +97,7 @@ def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600) -> None:
             os.close(fd)
         os.rename(new, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     except OSError as error:
-        raise ConfigError(f"cannot write {name}: {error.strerror}; {_remedy(error)}") from error
+        raise ConfigError(f"cannot write {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
 
 
 def remove_file(folder_fd: int, name: str) -> None:
@@ -102,6 +106,10 @@ def remove_file(folder_fd: int, name: str) -> None:
         os.unlink(name, dir_fd=folder_fd)
     except OSError:
         return
+
+
+def _path(folder_fd: int, name: str) -> str:
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder_fd}"), name)
 
 
 def _make(path: str, setting: str) -> int:
@@ -137,5 +145,10 @@ def _remedy(error: OSError, setting: str = "") -> str:
     if error.errno == errno.EROFS:
         return "the file system is read-only: mount a volume or a tmpfs there" + (
             f", or set {setting}" if setting else ""
+        )
+    if os.geteuid() == 0 and error.errno in {errno.EPERM, errno.EACCES}:
+        return (
+            "root itself may not: add CHOWN, DAC_OVERRIDE and FOWNER to the container's capabilities, or start it as "
+            "another user (docker run --user 1000)"
         )
     return "make it writable for the supervisor" + (f", or choose another folder with {setting}" if setting else "")

@@ -96,6 +96,33 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
         os.system(f"umount {tmp_path}")  # noqa: S605
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to lose")
+def test_root_that_cannot_hand_folders_over(tmp_path: Path) -> None:
+    """Capabilities that were dropped are named."""
+    env = {
+        "SUPERVISOR_TAILSCALE": "embedded",
+        "SUPERVISOR_TAILSCALE_USER": "nobody",
+        "TS_STATE_DIR": str(tmp_path / "state"),
+    }
+    with running(*FOR_EVER, env=env, prefix=("setpriv", "--bounding-set", "-chown")) as run:
+        assert "CHOWN" in refused(run)
+
+
+def test_a_run_folder_that_became_read_only(tmp_path: Path) -> None:
+    """The folder is there, and nothing can be written to it."""
+    if os.geteuid() != 0 or os.system(f"mount -t tmpfs none {tmp_path}") != 0:  # noqa: S605
+        pytest.skip("this machine does not let us mount a file system")
+    try:
+        (tmp_path / "run").mkdir()
+        os.system(f"mount -o remount,ro {tmp_path}")  # noqa: S605
+        with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(tmp_path / "run")}) as run:
+            said = refused(run)
+            assert "read-only" in said
+            assert str(tmp_path / "run") in said
+    finally:
+        os.system(f"umount {tmp_path}")  # noqa: S605
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [

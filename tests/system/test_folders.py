@@ -97,3 +97,12 @@ def test_a_file_is_put_whole(tmp_path: Path) -> None:
     folders.remove_file(folder, "name")
     assert os.listdir(tmp_path) == []
     os.close(folder)
+
+
+def test_what_cannot_be_written_is_named_in_full(tmp_path: Path) -> None:
+    """There are two folders with a lock: a message says which."""
+    (tmp_path / "lock").mkdir()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(ConfigError, match=str(tmp_path / "lock")):
+        folders.lock(folder, "lock", "taken")
+    os.close(folder)
