@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor import __version__
 from supervisor.errors import EX_USAGE, ConfigError, SupervisorError, UsageError
+from supervisor.system import streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ class Command(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command named in ``argv`` and return the exit code."""
+    streams.mend()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
