@@ -35,7 +35,10 @@ TAILSCALED_FAILURES = (
     ("error reading config file", "it cannot read its configuration file: mend TS_TAILSCALED_EXTRA_ARGS"),
     ("createEngine:", "it cannot make its network engine: see its last lines"),
 )
-_PLANNED_FLAGS = {"--bind": "SUPERVISOR_APP_BIND", "--port": "SUPERVISOR_APP_PORT"}
+_PLANNED_FLAGS = {
+    "tailnet": {"--bind": "SUPERVISOR_APP_BIND", "--port": "SUPERVISOR_APP_PORT"},
+    "public": {"--bind": "SUPERVISOR_EXPOSE", "--port": "PORT"},
+}
 
 
 def resolve(
@@ -194,21 +197,24 @@ def _addresses(settings: Settings, host: Host, report: Report) -> tuple[Address,
         report.problem(
             f"listen on SUPERVISOR_APP_BIND={apps.host!r}", "it is not an IP address", "write one, such as 127.0.0.2"
         )
+    elif not host.free_port(apps.host):
+        why = f"{apps.host} is no address of this machine"
+        report.problem(f"have the app listen on {apps.host}", why, "set SUPERVISOR_APP_BIND to one, such as 127.0.0.2")
     if apps.port == own.port != 0:
         why = f"{names[1]} is {apps.port} as well"
         report.problem(f"listen on {names[0]}={own.port}", why, "give each a port of its own")
     if apps.port == 0:
         apps = apps._replace(port=host.free_port(apps.host))
-        if apps.port == 0:
-            report.problem(f"find a free port on {apps.host}", "it is no address of this machine", f"set {names[1]}")
     return own, apps
 
 
 def _built_in_command(settings: Settings, appended: Sequence[str], address: Address, report: Report) -> tuple[str, ...]:
-    flags = [word.partition("=")[0] for word in appended]
-    for flag, setting in _PLANNED_FLAGS.items():
+    # Moltis refuses a flag that it is given twice.
+    flags = [word.partition("=")[0] for word in (*settings.app.command[1:], *appended)]
+    for flag, setting in _PLANNED_FLAGS[settings.expose].items():
         if flag in flags:
-            report.problem(f"append {flag} to the app's command", "the plan adds it already", f"use {setting} instead")
+            why = "the plan adds it already"
+            report.problem(f"have {flag} in the app's command", why, f"remove it; {setting} says what it is to be")
     switches = ["--no-tls", *(["--json-logs"] if settings.log.format == "json" else [])]
     added = [switch for switch in switches if switch not in flags]
     return (*settings.app.command, "--bind", address.host, "--port", str(address.port), *added, *appended)

@@ -125,8 +125,11 @@ def _check_files(plan: Plan, environ: Mapping[str, str], host: Host, report: Rep
     secrets = [source.path for source in plan.settings.secrets if source.path is not None]
     named = [path for path in (plan.settings.config_path, serve_config, *secrets) if path is not None]
     found = {step: path for path in (*named, *audit.own_code()) if (step := auditor.writable(path)) is not None}
+    kept = _parents_of_ours(plan)
+    found |= {step: path for path, parent in kept.items() if (step := auditor.writable(parent)) is not None}
     for step, path in found.items():
-        whose = f"it is on the way to {path}, which root reads, and" if step != path else "root reads it, and"
+        does = "makes" if path in kept else "reads"
+        whose = f"it is on the way to {path}, which root {does}, and" if step != path else "root reads it, and"
         report.problem(
             f"trust {step}",
             f"{whose} the app's user {plan.app_user.name} can change it",
@@ -137,3 +140,14 @@ def _check_files(plan: Plan, environ: Mapping[str, str], host: Host, report: Rep
     for path in secrets:
         if auditor.readable(path):
             report.warnings.append(f"{path} can be read by the app's user {plan.app_user.name}; give it mode 0400")
+
+
+def _parents_of_ours(plan: Plan) -> dict[str, str]:
+    """Return what is made for this run, each with the folder that it lies in."""
+    tailnet = plan.settings.tailnet
+    made = [plan.settings.run_dir]
+    if tailnet.mode == "embedded":
+        made.append(tailnet.state_dir)
+        if plan.tailscale_user != plan.app_user:
+            made.append(tailnet.socket)
+    return {path: os.path.dirname(path) for path in made}

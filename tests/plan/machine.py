@@ -19,13 +19,20 @@ class Machine(Host):
     """What `Host` would say there."""
 
     def __init__(
-        self, uid: int = 0, users: tuple[User, ...] = (), missing: tuple[str, ...] = (), *, volumes: bool = True
+        self,
+        uid: int = 0,
+        users: tuple[User, ...] = (),
+        missing: tuple[str, ...] = (),
+        *,
+        volumes: bool = True,
+        addresses: tuple[str, ...] | None = None,
     ) -> None:
         self.uid = uid
         self._volumes = volumes
         self.cwd = "/srv"
         self._users = users
         self._missing = missing
+        self._addresses = addresses
 
     @property
     def home(self) -> str:
@@ -54,7 +61,7 @@ class Machine(Host):
 
     def free_port(self, address: str) -> int:
         """Return a port."""
-        return 40000 if address else 0
+        return 40000 if self._addresses is None or address in self._addresses else 0
 
 
 IMAGE = Machine(users=(MOLTIS, TAILSCALE))

@@ -132,6 +132,23 @@ def test_a_command_replaces_the_apps_or_is_appended(command: tuple[str, ...], ar
     assert isinstance(made.app.probe, TcpProbe if command[0] == "server" else HttpProbe)
 
 
+def test_a_flag_of_the_plan_is_not_given_twice() -> None:
+    """Moltis ends at once then: a switch counts once, a value that contradicts the plan is refused."""
+    made = plan({"SUPERVISOR_APP_COMMAND": "moltis --no-tls"}, IMAGE)
+    assert made.app is not None
+    assert made.app.argv.count("--no-tls") == 1
+    (problem,) = problems({"SUPERVISOR_APP_COMMAND": "moltis --port=99"})
+    assert "SUPERVISOR_APP_PORT" in problem
+    (problem,) = problems({"SUPERVISOR_EXPOSE": "public"}, command=("--port", "99"))
+    assert "; remove it; PORT " in problem or "PORT says" in problem
+
+
+def test_an_address_that_is_not_this_machines_is_refused() -> None:
+    """The app could never listen there."""
+    (problem,) = problems({"SUPERVISOR_APP_BIND": "192.0.2.1"}, Machine(users=(MOLTIS,), addresses=("127.0.0.2",)))
+    assert "192.0.2.1 is no address of this machine" in problem
+
+
 def test_json_logs_are_asked_for_in_json_format_only() -> None:
     """Moltis then writes JSON itself."""
     made = plan({"SUPERVISOR_LOG_FORMAT": "json"}, IMAGE)
@@ -183,6 +200,17 @@ def test_what_the_apps_user_may_change_is_not_read_by_root(tmp_path: Path) -> No
     key.write_text("tskey-auth-x-y")
     found = problems({"TS_AUTHKEY_FILE": str(key)})
     assert any(str(folder) in problem and "moltis" in problem for problem in found)
+
+
+@pytest.mark.parametrize("setting", ["SUPERVISOR_RUN_DIR", "TS_STATE_DIR", "TS_SOCKET"])
+def test_what_root_makes_is_not_within_the_apps_reach(tmp_path: Path, setting: str) -> None:
+    """Whoever may change the parent may put another folder, or a link, in its place."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (problem,) = problems({setting: str(folder / "ours")})
+    assert f"trust {folder}" in problem
+    assert "moltis can change it" in problem
 
 
 @pytest.mark.parametrize(
