@@ -130,6 +130,11 @@ class LogHub:
             raise RuntimeError("cannot subscribe before the log was started")
         return self._output.subscribe(callback)
 
+    def hurry(self) -> None:
+        """Say that everything is about to stop: no child is to wait for the log any more."""
+        if self._output is not None:
+            self._output.hurry()
+
     def close(self, timeout_s: float = 0.5) -> None:
         """Take what is still in the pipes, and write for at most so long."""
         if self._output is None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # How long children wait for a consumer that does not read (SUPERVISOR_LOG_OVERFLOW=block).
 PATIENCE_S = 60.0
+STOP_PATIENCE_S = 0.5
 _OWN = Source(SUPERVISOR, "log")
 
 
@@ -43,6 +44,7 @@ class Output:
         self._redactor = redactor
         self._history = history
         self._blocks = overflow == "block"
+        self._patience_s = PATIENCE_S
         self._writer = Writer(out_fd, self._lost, self._resume_soon)
         self._pipes: set[Pipe] = set()
         self._held_since_s: float | None = None
@@ -79,6 +81,13 @@ class Output:
                 self._subscribers.remove(callback)
 
         return end
+
+    def hurry(self) -> None:
+        """Have children that end wait no longer for a consumer that does not read."""
+        self._patience_s = STOP_PATIENCE_S
+        if self._patience is not None:
+            self._patience.cancel()
+            self._lose_patience()
 
     def close(self, timeout_s: float) -> None:
         """Write what is left."""
@@ -137,15 +146,15 @@ class Output:
             self._held_since_s = time.monotonic()
             for pipe in tuple(self._pipes):
                 pipe.pause()
-            self._patience = self._loop.call_later(PATIENCE_S, self._lose_patience)
+            self._patience = self._loop.call_later(self._patience_s, self._lose_patience)
 
     def _lose_patience(self) -> None:
         held_since_s = self._held_since_s
         if held_since_s is None:
             return
         quiet_s = time.monotonic() - max(held_since_s, self._writer.progressed_s)
-        if quiet_s < PATIENCE_S:
-            self._patience = self._loop.call_later(PATIENCE_S - quiet_s, self._lose_patience)
+        if quiet_s < self._patience_s:
+            self._patience = self._loop.call_later(self._patience_s - quiet_s, self._lose_patience)
             return
         self._impatient_since_s = time.monotonic()
         self._writer.drop_oldest()

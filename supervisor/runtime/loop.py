@@ -69,6 +69,7 @@ class Loop:
                 self._take_final(name)
             await self._stop_asked.wait()
             self._engine.board.put_stopping()
+            self._engine.hub.hurry()
             self._stop = Stop(self._engine, self._stop_plan())
             await self._stop.run()
             finish(self._final_status())

@@ -164,6 +164,18 @@ async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
     os.close(reader.fd)
 
 
+async def test_a_stop_lets_children_wait_no_longer() -> None:
+    """One that says goodbye could not end while its pipe is full."""
+    rig, reader, pouring, _ = await stalled("block")
+    await until(lambda: rig.hub._output is not None and rig.hub._output._held_since_s is not None)
+    rig.hub.hurry()
+    await asyncio.wait_for(pouring, 20)
+    await rig.closed()
+    await reader.read_until(b"%08d" % (MANY - 1))
+    rig.end()
+    check_lost(reader)
+
+
 async def test_a_non_blocking_output_is_waited_for() -> None:
     """Someone else made the shared terminal non-blocking: nothing is lost, nothing torn."""
     reader = Reader()
