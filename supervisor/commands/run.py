@@ -110,8 +110,8 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
             farewell=farewell,
         )
 
-    def finish(status: int) -> NoReturn:
-        hub.record("info", "stopped", status=status)
+    def finish(status: int, why: str | None) -> NoReturn:
+        hub.record("critical" if why else "info", "stopped", status=status, why=why)
         place.leave()
         hub.close()
         sys.stdout.flush()

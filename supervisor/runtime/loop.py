@@ -13,7 +13,7 @@ from supervisor.core.backoff import delay_s
 from supervisor.core.model import Backoff, Restart, State
 from supervisor.errors import EX_SOFTWARE
 from supervisor.runtime.stop import Stop, StopPlan
-from supervisor.system.signals import STOP, has_terminal
+from supervisor.system.signals import STOP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -48,13 +48,26 @@ class Loop:
         self._services = services
         self._stop: Stop | None = None
         self._stop_asked = asyncio.Event()
+        self._stop_signals = 0
         self._status = 0
+        self._why: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         engine.on_final = self._take_final
         engine.on_change = self._changed
 
-    async def run(self, finish: Callable[[int], None]) -> None:
-        """Run until everything has stopped, then call ``finish`` with the exit code of the whole."""
+    async def run(self, finish: Callable[[int, str | None], None]) -> None:
+        """Run until everything has stopped, then call ``finish`` with the exit code of the whole.
+
+        Where the end was nobody's wish, ``finish`` gets the reason too.
+        """
+        try:
+            await self._run(finish)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the children go with us, and the log says why
+            trace = traceback.format_exc()
+            self._engine.hub.record("critical", "internal error", why=repr(error), traceback=trace)
+            finish(EX_SOFTWARE, f"internal error: {error!r}")
+
+    async def _run(self, finish: Callable[[int, str | None], None]) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._take_exception)
         self._engine.hub.start(loop)
@@ -71,8 +84,10 @@ class Loop:
             self._engine.board.put_stopping()
             self._engine.hub.hurry()
             self._stop = Stop(self._engine, self._stop_plan())
+            if self._stop_signals > 1:
+                self._stop.hurry()
             await self._stop.run()
-            finish(self._final_status())
+            finish(self._final_status(), self._why)
             group.cancel_scope.cancel()
 
     def _final_status(self) -> int:
@@ -101,21 +116,27 @@ class Loop:
 
     def _take_stop(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self._stop is None:
+        self._stop_signals += 1
+        if self._stop_signals == 1:
             self._engine.hub.record("info", "stopping", why=f"{name} received")
             self._stop_asked.set()
         else:
             self._engine.hub.record("warning", "hurrying", why=f"{name} received again")
-            self._stop.hurry()
+            if self._stop is not None:
+                self._stop.hurry()
 
     def _take_hangup(self) -> None:
-        if has_terminal():
-            self._take_stop(signal.SIGHUP)
+        if self._inbox.hangup_stops:
+            # Both the kernel and a shell may send it: a second one is no hurry.
+            if not self._stop_signals:
+                self._take_stop(signal.SIGHUP)
         else:
             self._engine.hub.record("info", "SIGHUP ignored", why="settings take a restart")
 
     def _take_final(self, name: str) -> None:
         """Stop everything where the app ended for good, or a critical process failed for good."""
+        if self._stop_asked.is_set():
+            return
         child = self._engine.children[name]
         ending = child.machine.ending
         failed = child.machine.state is State.FAILED
@@ -125,8 +146,8 @@ class Loop:
             self._stop_asked.set()
         elif child.spec.critical and (failed or ending is None or not ending.success):
             self._status = EX_SOFTWARE
-            why = f"{name} is critical and failed for good: {child.last_reason}"
-            self._engine.hub.record("critical", "stopping", why=why, status=self._status)
+            self._why = f"{name} is critical and failed for good: {child.last_reason}"
+            self._engine.hub.record("critical", "stopping", why=self._why, status=self._status)
             self._stop_asked.set()
 
     def _changed(self) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
+# How far a farewell may overrun its time before it is broken off.
+FAREWELL_GRACE_S = 0.1
+# How long the kernel may take to end what was killed; what waits for a broken disk does not end at all.
+KILL_GRACE_S = 1.0
 
 
 class StopPlan(NamedTuple):
@@ -58,11 +62,9 @@ class Stop:
         self._changed.set()
 
     def hurry(self) -> None:
-        """Kill at once what is being stopped just now; the order stays."""
+        """Kill at once what is being stopped just now, and the app when its turn comes; the order stays."""
         self._hurried = True
-        for name in self._current:
-            if not self._engine.all_at_rest((name,)):
-                self._engine.feed(name, Event(Kind.HURRY))
+        self._kill(self._current)
         if self._sweep is not None:
             self._sweep.hasten()
         self.look()
@@ -73,12 +75,23 @@ class Stop:
         first_deadline_s = self._deadline_s - self._plan.reserve_s
         others = [name for name in self._engine.children if name != last]
         while not self._engine.all_at_rest(others):
-            await self._stop(self._top(others), first_deadline_s)
+            unending = await self._stop(self._top(others), first_deadline_s)
+            others = [name for name in others if name not in unending]
         if last is not None:
-            if self._plan.farewell is not None:
-                await self._plan.farewell(self._deadline_s - RESERVE_TAILSCALED_S / 2)
+            await self._say_farewell()
             await self._stop((last,), self._deadline_s)
         await self._sweep_all()
+
+    async def _say_farewell(self) -> None:
+        """Do what is due before the last one goes; whatever becomes of it, the stop goes on."""
+        if self._plan.farewell is None:
+            return
+        until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
+        try:
+            async with asyncio.timeout_at(until_s + FAREWELL_GRACE_S):
+                await self._plan.farewell(until_s)
+        except Exception as error:  # noqa: BLE001 - the border of a failure domain
+            self._engine.hub.record("error", "farewell failed", why=repr(error))
 
     def _top(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the processes that no other one still alive was started after."""
@@ -86,24 +99,34 @@ class Stop:
         needed = {other for name in alive for other in self._engine.children[name].spec.after}
         return tuple(name for name in alive if name not in needed) or tuple(alive)
 
-    async def _stop(self, names: tuple[str, ...], deadline_s: float) -> None:
+    def _kill(self, names: Iterable[str]) -> None:
+        for name in names:
+            if not self._engine.all_at_rest((name,)):
+                self._engine.feed(name, Event(Kind.HURRY))
+
+    async def _stop(self, names: tuple[str, ...], deadline_s: float) -> frozenset[str]:
+        """Stop these; return those that not even KILL has ended."""
         self._current = names
         for name in names:
             left_s = deadline_s - time.monotonic()
             if self._engine.children[name].spec.quit_before_kill:
                 left_s -= QUIT_GRACE_S
             self._engine.feed(name, Event(Kind.STOP, limit_s=max(left_s, 0.0)))
+        if self._hurried and self._plan.last not in names:
+            self._kill(names)
+        await self._wait_for_rest(names, deadline_s)
+        self._kill(names)
+        await self._wait_for_rest(names, time.monotonic() + KILL_GRACE_S)
+        self._current = ()
+        left = frozenset(name for name in names if not self._engine.all_at_rest((name,)))
+        if left:
+            self._engine.hub.record("error", "cannot be ended", names=sorted(left))
+        return left
+
+    async def _wait_for_rest(self, names: tuple[str, ...], deadline_s: float) -> None:
         while not self._engine.all_at_rest(names):
             if not await self._wait_change(deadline_s):
-                break
-        for name in names:
-            if not self._engine.all_at_rest((name,)):
-                self._engine.feed(name, Event(Kind.HURRY))
-        while not self._engine.all_at_rest(names):
-            if not await self._wait_change(time.monotonic() + 1.0):
-                self._engine.hub.record("error", "cannot be ended", names=names)
-                break
-        self._current = ()
+                return
 
     async def _sweep_all(self) -> None:
         """End what no one manages: orphans, other sessions, whatever a console started."""

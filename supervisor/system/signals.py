@@ -18,6 +18,7 @@ FOR_THE_APP = (
     signal.SIGPWR,
     signal.SIGCONT,
     signal.SIGQUIT,
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )
 
 
@@ -25,9 +26,11 @@ class Inbox:
     """Every signal this process gets, in order; ``fd`` becomes readable when there is one.
 
     The pipe only wakes: it may overflow without a signal being lost, since the handlers keep the list.
+    ``hangup_stops`` tells whether HUP means that a person's terminal was closed.
     """
 
     def __init__(self) -> None:
+        self.hangup_stops = False
         self._signals: deque[int] = deque()
         self.fd, self._wake_fd = os.pipe()
         os.set_blocking(self.fd, False)
@@ -35,6 +38,8 @@ class Inbox:
 
     def open(self) -> None:
         """Begin to take signals; only on the main thread."""
+        # Asked now: when HUP comes, the terminal that was closed is nobody's any more. One from nohup is ignored.
+        self.hangup_stops = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
         signal.set_wakeup_fd(self._wake_fd, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGHUP, *STOP, *FOR_THE_APP):
             signal.signal(number, self._take)
@@ -57,7 +62,7 @@ class Inbox:
 
 
 def has_terminal() -> bool:
-    """Tell whether a person's terminal controls this process, so that HUP means it was closed."""
+    """Tell whether a terminal controls this process."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

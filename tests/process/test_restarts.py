@@ -133,6 +133,7 @@ def test_a_critical_process_that_fails_for_good_ends_everything() -> None:
         stopping = run.wait_for("stopping")
         assert "moltis" in stopping["why"]
         assert "exit code 9" in stopping["why"]
+        assert (run.records[-1]["message"], run.records[-1]["why"]) == ("stopped", stopping["why"])
 
 
 def test_one_that_loops_does_not_disturb_another() -> None:

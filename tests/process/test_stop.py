@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -13,6 +14,7 @@ import pytest
 from tests.process.running import running
 from tests.support.waiting import wait_until
 
+FOR_EVER = "echo ready; exec sleep 300"
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 GRANDCHILD = (
     "import os,subprocess,sys,time\n"
@@ -78,6 +80,29 @@ def test_a_second_term_hurries() -> None:
         run.send(signal.SIGTERM)
         assert run.wait(10) == 0
         run.wait_for("hurrying")
+
+
+def test_two_signals_at_once_hurry_too() -> None:
+    """The second one may come before the first one was read."""
+    with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
+        run.wait_for("ready")
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            run.send(number)
+        assert run.wait(10) == 0
+        run.wait_for("hurrying")
+
+
+def test_a_second_term_also_kills_an_app_whose_turn_has_not_come() -> None:
+    """What was started after the app goes before it: hurrying the one is hurrying the other."""
+    toml = f'[process.second]\ncommand = ["sh", "-c", {json.dumps(STUBBORN)}]\nafter = ["moltis"]\n'
+    with running("sh", "-c", STUBBORN, toml=toml, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
+        run.wait_for("ready", process="moltis")
+        run.wait_for("ready", process="second")
+        run.send(signal.SIGTERM)
+        run.wait_for("asked to end", child="second")
+        run.send(signal.SIGTERM)
+        assert run.wait(10) == 0
+        assert [record["child"] for record in run.all("exited")] == ["second", "moltis"]
 
 
 def test_nothing_is_left_of_another_session() -> None:
@@ -180,7 +205,38 @@ def test_hup_with_a_terminal_stops() -> None:
         os.close(slave)
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT])
+@pytest.mark.parametrize("ignored", [False, True], ids=["plain", "nohup"])
+def test_a_terminal_that_is_closed_stops_it(ignored: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """By the time HUP comes, the terminal is gone already; whoever asked for nohup means to stay."""
+    master, slave = pty.openpty()
+
+    def take_terminal() -> None:
+        import fcntl
+        import termios
+
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        os.close(master)
+        os.close(slave)
+        if ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with running(
+        "sh", "-c", FOR_EVER, start_new_session=True, preexec_fn=take_terminal, pass_fds=(master, slave)
+    ) as run:
+        os.close(slave)
+        run.wait_for("ready")
+        os.close(master)
+        if ignored:
+            run.wait_for("SIGHUP ignored")
+            assert run.stop() == 0
+        else:
+            assert run.wait() == 0
+            assert "SIGHUP" in run.wait_for("stopping")["why"]
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT, signal.SIGRTMIN + 1]
+)
 def test_other_signals_go_to_the_app(number: signal.Signals) -> None:
     """What means nothing to the supervisor may mean something to the app."""
     program = (
@@ -193,3 +249,24 @@ def test_other_signals_go_to_the_app(number: signal.Signals) -> None:
         run.wait_for("ready")
         run.send(number)
         run.wait_for("got it", process="moltis")
+
+
+BROKEN = (
+    "import sys\n"
+    "from supervisor.cli import main\n"
+    "from supervisor.runtime.stop import Stop\n"
+    "def run(self): raise RuntimeError('a defect')\n"
+    "Stop.run = run\n"
+    "sys.exit(main(sys.argv[5:]))"
+)
+
+
+def test_a_defect_of_ours_ends_with_70_and_is_told() -> None:
+    """The log comes out whole, its last line tells why, and the children do not outlive it."""
+    with running("sh", "-c", FOR_EVER, prefix=(sys.executable, "-c", BROKEN)) as run:
+        pid = run.wait_for("started")["pid"]
+        run.wait_for("ready")
+        assert run.stop() == 70
+        assert "a defect" in run.find("internal error")["traceback"]  # type: ignore[index]
+        assert "a defect" in run.records[-1]["why"]
+        wait_until(lambda: not alive(pid), what="the child's end")

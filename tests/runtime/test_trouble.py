@@ -1,0 +1,75 @@
+"""The engine and the ordered stop where something goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.core.model import ProcessSpec
+from supervisor.core.snapshot import Snapshot
+from supervisor.logs.hub import LogHub
+from supervisor.logs.redact import Redactor
+from supervisor.runtime.board import Board
+from supervisor.runtime.engine import Engine
+from supervisor.runtime.stop import Stop, StopPlan
+from supervisor.system import processes
+from supervisor.system.reaper import Reaper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = ("first", "last")
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """Two processes that sleep, and no sweep through the tests' own children."""
+    monkeypatch.setattr(processes, "everything_else", list)
+    hub = LogHub(format="json", color=False, redactor=Redactor([]), history_lines=100, names=NAMES)
+    specs = [ProcessSpec(name, ("sleep", "300"), {"PATH": os.environ["PATH"]}) for name in NAMES]
+    made = Engine(specs, Board(Snapshot()), hub, Reaper(), ())
+    made.start_all()
+    pids = list(made.reaper.owned)
+    yield made
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    for _, _, fd in hub._waiting_pipes:
+        os.close(fd)
+
+
+def said(engine: Engine) -> list[str]:
+    """Return what was logged so far."""
+    return [record.event for record in engine.hub._waiting_records]
+
+
+async def test_what_cannot_be_ended_does_not_hold_the_stop_up(engine: Engine) -> None:
+    """A process that waits for a broken disk survives KILL. Here nobody reaps, so none of them ever ends."""
+    begin_s = time.monotonic()
+    await asyncio.wait_for(Stop(engine, StopPlan(timeout_s=0.2, last="last")).run(), 15)
+    assert time.monotonic() - begin_s < 5
+    assert said(engine).count("cannot be ended") == 2
+
+
+async def test_a_farewell_that_fails_does_not_keep_the_last_one_alive(engine: Engine) -> None:
+    """The log-out is the tailnet's affair; the stop goes on without it."""
+
+    async def fail(_until_s: float) -> None:
+        raise RuntimeError("no control server")
+
+    stop = Stop(engine, StopPlan(timeout_s=5, last="last", farewell=fail))
+    engine.on_change = stop.look
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
+    try:
+        await asyncio.wait_for(stop.run(), 15)
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+    assert "farewell failed" in said(engine)
+    assert engine.all_at_rest(NAMES)
