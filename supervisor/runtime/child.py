@@ -29,7 +29,7 @@ from supervisor.core.snapshot import ExitView, ProcessView
 from supervisor.system import processes
 from supervisor.system.cleaner import Cleaner
 from supervisor.system.oom import OomCounter
-from supervisor.system.spawn import SpawnError, spawn
+from supervisor.system.spawn import SpawnError, open_pipe, spawn
 
 if TYPE_CHECKING:
     from supervisor.core.model import ProcessSpec
@@ -117,8 +117,10 @@ class Child:
 
     def _spawn(self) -> None:
         engine = self._engine
-        death_fd = self._open_death_pipe() if self.spec.parent_death_fd else None
+        death_fd = None
         try:
+            if self.spec.parent_death_fd:
+                death_fd = self._open_death_pipe()
             spawned = spawn(self.spec, self._launcher, death_fd)
         except SpawnError as error:
             engine.hub.record("error", "cannot start", child=self.spec.name, why=error.why)
@@ -150,7 +152,8 @@ class Child:
     def _open_death_pipe(self) -> int:
         if self._death_write_fd is not None:
             os.close(self._death_write_fd)
-        read_fd, self._death_write_fd = os.pipe()
+            self._death_write_fd = None
+        read_fd, self._death_write_fd = open_pipe(self.spec)
         return read_fd
 
     def _exited(self, exit_: Exit) -> None:

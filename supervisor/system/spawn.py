@@ -106,8 +106,7 @@ def spawn(spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = N
     env = {**spec.env, MARK: mark(spec.name)}
     if death_fd is not None:
         env["TS_PARENT_DEATH_FD"] = str(death_fd)
-    out_read, out_write = os.pipe()
-    err_read, err_write = os.pipe()
+    (out_read, out_write), (err_read, err_write) = _output_pipes(spec)
     try:
         child = subprocess.Popen(
             [*launcher, *_as_user(spec, launcher), program, *spec.argv[1:]],
@@ -132,6 +131,24 @@ def spawn(spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = N
     for fd in (out_read, err_read):
         os.set_blocking(fd, False)
     return Spawned(child.pid, out_read, err_read)
+
+
+def open_pipe(spec: ProcessSpec) -> tuple[int, int]:
+    """Return both ends of a new pipe for a process. Raises SpawnError where there are no descriptors left."""
+    try:
+        return os.pipe()
+    except OSError as error:
+        raise _explained(spec, error) from error
+
+
+def _output_pipes(spec: ProcessSpec) -> tuple[tuple[int, int], tuple[int, int]]:
+    out = open_pipe(spec)
+    try:
+        return out, open_pipe(spec)
+    except SpawnError:
+        for fd in out:
+            os.close(fd)
+        raise
 
 
 def _as_user(spec: ProcessSpec, launcher: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.model import ProcessSpec
+from supervisor.core.lifecycle import Event, Kind
+from supervisor.core.model import ProcessSpec, State
 from supervisor.core.snapshot import Snapshot
 from supervisor.logs.hub import LogHub
 from supervisor.logs.redact import Redactor
@@ -73,3 +74,24 @@ async def test_a_farewell_that_fails_does_not_keep_the_last_one_alive(engine: En
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
     assert "farewell failed" in said(engine)
     assert engine.all_at_rest(NAMES)
+
+
+def test_a_spawn_without_descriptors_is_an_event_like_a_crash(engine: Engine) -> None:
+    """At the limit of open files a start fails, nothing is lost, and it is tried again later."""
+    import resource
+
+    engine.feed("first", Event(Kind.HURRY))
+    os.waitid(os.P_PID, int(engine.children["first"].view.pid or 0), os.WEXITED | os.WNOWAIT)
+    before = set(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The lowest free descriptor is the limit: none can be opened.
+    free = next(number for number in range(soft) if str(number) not in before)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        engine.feed("first", Event(Kind.START))
+        engine.reap()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert engine.children["first"].machine.state is State.BACKOFF
+    assert "at its limit of processes, memory or files" in engine.children["first"].last_reason
+    assert set(os.listdir("/proc/self/fd")) == before
