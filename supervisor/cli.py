@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor import __version__
+from supervisor.commands.table import COMMANDS, Words
 from supervisor.errors import EX_USAGE, ConfigError, SupervisorError, UsageError
 from supervisor.system import streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from supervisor.commands.table import Command
 
 PROGRAM = "moltis-supervisor"
-
-
-class Words(NamedTuple):
-    """A command's words, taken apart: what its options were given, and what follows them."""
-
-    options: dict[str, str]
-    rest: list[str]
-
-
-class Command(NamedTuple):
-    """One command: what it takes, what it does, and the function to call, which loads the rest."""
-
-    usage: str
-    summary: str
-    options: tuple[str, ...]
-    takes_rest: bool
-    call: Callable[[Words], int]
+_SIGNALLED = 128
+_SIGINT = 2
+_SIGPIPE = 13
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,10 +27,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams.mend()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        try:
+            code = _dispatch(words)
+        finally:
+            # Here, where a reader that has gone away is still told from a failure; there may be no output at all.
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except SupervisorError as error:
         sys.stderr.write(explain(error))
         return error.exit_code
+    except BrokenPipeError:
+        # Nobody reads any more: no news to anyone, and nothing that Python should try to write again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGNALLED + _SIGPIPE
+    except KeyboardInterrupt:
+        return _SIGNALLED + _SIGINT
+    return code
 
 
 def explain(error: SupervisorError) -> str:
@@ -66,39 +67,52 @@ def _dispatch(words: list[str]) -> int:
         return EX_USAGE
     command = COMMANDS.get(name)
     if command is None:
-        from supervisor.settings.report import nearest
+        from supervisor.settings.report import nearest, shown
 
-        raise UsageError(f"there is no command {name!r}{nearest(name, COMMANDS)}; see {PROGRAM} --help")
-    if words[1:2] in (["-h"], ["--help"]):
-        sys.stdout.write(f"usage: {PROGRAM} {name} {command.usage}\n\n{command.summary}\n")
+        raise UsageError(f"there is no command {shown(name)}{nearest(name, COMMANDS)}; see {PROGRAM} --help")
+    if {"-h", "--help"} & set(words[1:2] if command.word_for_word else words[1:]):
+        sys.stdout.write(help_text(name, command))
         return 0
     return command.call(take_apart(words[1:], name, command))
 
 
 def take_apart(words: Sequence[str], name: str, command: Command) -> Words:
-    """Return the options with their values, and the words after them.
+    """Return the options with their values, and the words beside them.
 
-    Raises UsageError for an option that is not known, lacks its value, or comes twice, and for words too many.
+    Raises UsageError for an option that is not known, lacks its value, has one too many or comes twice, and for words
+    too few or too many.
     """
     options: dict[str, str] = {}
-    rest = list(words)
-    while rest and rest[0].startswith("--"):
-        word = rest.pop(0)
-        if word == "--":
-            break
-        option, equals, value = word.partition("=")
-        if option not in command.options:
-            raise UsageError(f"{name} does not know {option}; usage: {PROGRAM} {name} {command.usage}")
+    rest: list[str] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if word == "--" or not _is_option(word, command):
+            rest += [word] if word != "--" else []
+            if word == "--" or command.word_for_word:
+                rest += left
+                break
+            continue
+        option, value = _take_option(word, left, name, command)
         if option in options:
             raise UsageError(f"{name} was given {option} twice; leave one of them")
-        if not equals:
-            if not rest:
-                raise UsageError(f"{option} needs a value; usage: {PROGRAM} {name} {command.usage}")
-            value = rest.pop(0)
         options[option] = value
-    if rest and not command.takes_rest:
-        raise UsageError(f"{name} does not take {rest[0]!r}; usage: {PROGRAM} {name} {command.usage}")
+    if not command.word_for_word:
+        _check_arguments(rest, name, command)
     return Words(options, rest)
+
+
+def help_text(name: str, command: Command) -> str:
+    """Return all there is to say of one command."""
+    options = [option for option in command.options if not option.refused]
+    width = max((len(option.usage) for option in options), default=0)
+    parts = [
+        f"usage: {PROGRAM} {name} {command.usage}\n",
+        f"{command.summary}\n",
+        "".join(f"  {option.usage:<{width}}  {option.text}\n" for option in options),
+        f"Example: {PROGRAM} {command.example}\n",
+    ]
+    return "\n".join(filter(None, parts))
 
 
 def usage() -> str:
@@ -106,41 +120,42 @@ def usage() -> str:
     commands = "".join(f"  {name} {command.usage}\n      {command.summary}\n" for name, command in COMMANDS.items())
     return (
         f"usage: {PROGRAM} COMMAND …\n\nRuns an app and Tailscale together in one container.\n\n{commands}\n"
-        "Settings are environment variables: see docs/reference/settings.md.\n"
+        f"{PROGRAM} COMMAND --help shows more, with an example.\n"
+        "Settings are environment variables: see docs/reference/settings.md; exit codes: docs/reference/commands.md.\n"
     )
 
 
-def _run(words: Words) -> int:
-    from supervisor.system.signals import Inbox
-
-    # Before anything that takes time: a process 1 without handlers does not notice that it is to stop.
-    inbox = Inbox()
-    inbox.open()
-    from supervisor.commands.run import run
-
-    return run(words.options.get("--config"), words.options.get("--restart"), words.rest, inbox)
+def _is_option(word: str, command: Command) -> bool:
+    """Tell whether a word is an option; one that begins with a single - is the app's where a command is for it."""
+    return word.startswith("--") if command.word_for_word else word.startswith("-") and word != "-"
 
 
-def _check(words: Words) -> int:
-    from supervisor.commands.check import check
+def _take_option(word: str, left: list[str], name: str, command: Command) -> tuple[str, str]:
+    """Return an option and its value, which may be the next of the words ``left``."""
+    short = not word.startswith("--")
+    option, equals, value = (word[:2], word[2:], word[2:]) if short else word.partition("=")
+    known = next((row for row in command.options if row.name == option), None)
+    if known is None:
+        raise UsageError(f"{name} does not know {option}; usage: {PROGRAM} {name} {command.usage}")
+    if known.refused:
+        raise UsageError(f"{name} does not take {option}: {known.refused}")
+    if known.value:
+        if not equals and not left:
+            raise UsageError(f"{option} needs a value; usage: {PROGRAM} {name} {command.usage}")
+        return option, value if equals else left.pop(0)
+    if equals and not short:
+        raise UsageError(f"{option} takes no value; usage: {PROGRAM} {name} {command.usage}")
+    if equals:
+        left.insert(0, f"-{value}")
+    return option, ""
 
-    return check(os.environ, words.options.get("--config"), sys.stdout, sys.stderr)
 
+def _check_arguments(rest: list[str], name: str, command: Command) -> None:
+    if len(rest) < len(command.arguments):
+        missing = command.arguments[len(rest)]
+        raise UsageError(f"{name} needs {missing}; usage: {PROGRAM} {name} {command.usage}")
+    if len(rest) > len(command.arguments):
+        from supervisor.settings.report import shown
 
-COMMANDS = {
-    "run": Command(
-        "[--config FILE] [--restart always|on-failure|never] [-- COMMAND …]",
-        "Runs tailscaled and the app until it is told to stop. COMMAND replaces the app's command; one that begins "
-        "with - is appended to it.",
-        ("--config", "--restart"),
-        True,
-        _run,
-    ),
-    "check": Command(
-        "[--config FILE]",
-        "Reads every setting and shows what `run` would do, or everything that keeps it from starting.",
-        ("--config",),
-        False,
-        _check,
-    ),
-}
+        extra = shown(rest[len(command.arguments)])
+        raise UsageError(f"{name} does not take {extra}; usage: {PROGRAM} {name} {command.usage}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor.core.model import HttpProbe
 from supervisor.errors import EX_CONFIG, ConfigError
 from supervisor.logs.redact import Redactor
 from supervisor.plan.build import resolve
+from supervisor.plan.model import Address
 from supervisor.secret import REDACTED
 from supervisor.settings.table import SETTINGS
 
@@ -16,22 +18,56 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.model import ProcessSpec, TcpProbe
     from supervisor.plan.model import Plan
 
 
-def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: TextIO) -> int:
-    """Write the plan to ``out`` and return 0, or every problem to ``err`` and return 78."""
+def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: TextIO, *, as_json: bool = False) -> int:
+    """Write the plan to ``out`` and return 0, or every problem to ``err`` and return 78.
+
+    ``as_json`` makes it one object on ``out`` in both cases.
+    """
     try:
         plan = resolve(environ, config=config)
     except ConfigError as error:
-        err.writelines(f"problem: {problem}\n" for problem in error.problems)
         count = len(error.problems)
-        err.write(f"\n{count} {'problem' if count == 1 else 'problems'}: nothing would be started\n")
+        if as_json:
+            out.write(_dump({"problems": error.problems}))
+        else:
+            err.writelines(f"problem: {problem}\n" for problem in error.problems)
+            err.write(f"\n{count} {'problem' if count == 1 else 'problems'}: nothing would be started\n")
         return EX_CONFIG
     redactor = Redactor(source.read().reveal() for source in plan.settings.secrets)
-    out.writelines(f"{redactor.mask_text(line)}\n" for line in describe(plan))
+    if as_json:
+        out.write(_dump(_masked(document(plan), redactor)))
+    else:
+        out.writelines(f"{redactor.mask_text(line)}\n" for line in describe(plan))
     return 0
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    """Return the plan as it is told to programs; no secret's value is read for it."""
+    settings, tailnet = plan.settings, plan.settings.tailnet
+    return {
+        "problems": [],
+        "warnings": plan.warnings,
+        "notices": plan.notices,
+        "run_dir": settings.run_dir,
+        "listen": str(plan.listen),
+        "app_address": _text_of(plan.app_address),
+        "serve_target": plan.serve_target,
+        "stop_timeout_s": settings.stop_timeout_s,
+        "log": {"format": settings.log.format, "history_lines": settings.log.history_lines},
+        "tailnet": {
+            "mode": tailnet.mode,
+            "hostname": tailnet.prefs.hostname,
+            "socket": tailnet.socket,
+            "state_dir": None if tailnet.in_memory else tailnet.state_dir,
+        },
+        "secrets": {source.name: source.path or REDACTED for source in settings.secrets},
+        "given": _given(plan),
+        "processes": [_process_document(spec) for spec in plan.processes],
+    }
 
 
 def describe(plan: Plan) -> Iterator[str]:
@@ -72,6 +108,20 @@ def _tailnet(plan: Plan) -> str:
     return f"embedded, {where}, {kept}, {leads}"
 
 
+def _process_document(spec: ProcessSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "command": spec.argv,
+        "user": None if spec.user is None else spec.user.name,
+        "cwd": spec.cwd,
+        "environment": sorted(spec.env),
+        "restart": spec.restart.value,
+        "critical": spec.critical,
+        "after": spec.after,
+        "ready_when": None if spec.probe is None else _asked(spec.probe),
+    }
+
+
 def _process(spec: ProcessSpec) -> Iterator[str]:
     yield f"process {spec.name}"
     yield f"  command       {shlex.join(spec.argv)}"
@@ -82,7 +132,25 @@ def _process(spec: ProcessSpec) -> Iterator[str]:
     if spec.after:
         yield f"  after         {', '.join(spec.after)}"
     if spec.probe is not None:
-        asked = (
-            spec.probe.url if isinstance(spec.probe, HttpProbe) else f"a connection to {':'.join(map(str, spec.probe))}"
-        )
-        yield f"  ready when    {asked} answers"
+        yield f"  ready when    {_asked(spec.probe)} answers"
+
+
+def _asked(probe: HttpProbe | TcpProbe) -> str:
+    return probe.url if isinstance(probe, HttpProbe) else f"a connection to {Address(*probe)}"
+
+
+def _text_of(address: Address | None) -> str | None:
+    return None if address is None else str(address)
+
+
+def _masked(value: Any, redactor: Redactor) -> Any:
+    """Mask each text before it is put into JSON, whose escapes would hide it."""
+    if isinstance(value, str):
+        return redactor.mask_text(value)
+    if isinstance(value, dict):
+        return {key: _masked(part, redactor) for key, part in value.items()}
+    return [_masked(part, redactor) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"

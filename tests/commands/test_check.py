@@ -1,0 +1,44 @@
+"""`check --json`: the plan for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import Any
+
+from supervisor.commands.check import check
+
+# A secret whose JSON form differs from itself: masking has to come before quoting.
+TOKEN = 'a-"long"-token-that-is-\\quoted'
+
+
+def document(environ: dict[str, str]) -> tuple[int, str, dict[str, Any]]:
+    """Return the exit code, the text, and what it means."""
+    out, err = io.StringIO(), io.StringIO()
+    code = check({"PATH": os.environ["PATH"], "HOME": "/root", **environ}, None, out, err, as_json=True)
+    assert err.getvalue() == ""
+    return code, out.getvalue(), json.loads(out.getvalue())
+
+
+def test_the_plan() -> None:
+    """Commands, users, the names of variables and ports; no secret, wherever it stands."""
+    code, text, plan = document(
+        {"SUPERVISOR_TOKEN": TOKEN, "SUPERVISOR_APP_COMMAND": f"moltis '{TOKEN}'", "PORT": "8111"}
+    )
+    app = next(process for process in plan["processes"] if process["name"] == "moltis")
+    assert (code, plan["problems"], plan["listen"]) == (0, [], "0.0.0.0:8111")
+    assert app["command"] == ["moltis", "[redacted]", "--bind", "127.0.0.2", "--port", "13131", "--no-tls"]
+    assert app["critical"]
+    assert "PORT" in app["environment"]
+    assert plan["secrets"] == {"SUPERVISOR_TOKEN": "[redacted]"}
+    assert TOKEN not in text
+    assert json.dumps(TOKEN)[1:-1] not in text
+
+
+def test_problems() -> None:
+    """All of them, and 78."""
+    code, _text, plan = document({"PORT": "x", "TS_TAGS": "y"})
+    assert code == 78
+    assert len(plan["problems"]) == 2
+    assert list(plan) == ["problems"]
