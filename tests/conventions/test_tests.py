@@ -6,16 +6,14 @@ import ast
 
 from tests.conventions.tree import modules, tracked
 
-# Where a package's tests are, if not in a folder of its own name: what it does is seen in whole runs only.
-ELSEWHERE = {"commands": "process"}
 LONGEST_TURN_S = 0.05
 PACKAGES = sorted({path.split("/")[1] for path in tracked() if path.startswith("supervisor/") and path.count("/") > 1})
 
 
 def test_every_package_has_tests() -> None:
     """A package's tests are found in the folder of its name."""
-    folders = {package: f"tests/{ELSEWHERE.get(package, package)}/test_" for package in PACKAGES}
-    assert not {package for package in PACKAGES if not any(path.startswith(folders[package]) for path in tracked())}
+    paths = tracked()
+    assert not {name for name in PACKAGES if not any(path.startswith(f"tests/{name}/test_") for path in paths)}
 
 
 def test_every_test_says_what_it_is_about() -> None:

@@ -1,0 +1,193 @@
+"""Asks the running supervisor over its control socket: plain HTTP, and errors for people."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from supervisor import __version__
+from supervisor.errors import SupervisorError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Iterator, Mapping
+
+SOCKET = "control.sock"
+EX_REFUSED = 1
+EX_UNAVAILABLE = 69
+EX_PROTOCOL = 76
+EX_NOPERM = 77
+ANSWER_S = 10.0
+EVENTS = "text/event-stream"
+_OK = 300
+
+
+class UnreachableError(SupervisorError):
+    """No supervisor answers at the control socket."""
+
+    exit_code = EX_UNAVAILABLE
+
+
+class NotPermittedError(SupervisorError):
+    """There may be a supervisor, but its control socket is not for this user."""
+
+    exit_code = EX_NOPERM
+
+
+class SkewError(SupervisorError):
+    """The answer is not one that this version understands."""
+
+    exit_code = EX_PROTOCOL
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(
+            f"cannot understand the supervisor's answer to {what}: {why}; "
+            f"this is version {__version__}: use the one that the supervisor itself was started from"
+        )
+
+
+class RefusedError(SupervisorError):
+    """The supervisor says no; ``code`` and ``body`` are as it said it."""
+
+    exit_code = EX_REFUSED
+
+    def __init__(self, status: int, code: str, text: str, body: Mapping[str, Any]) -> None:
+        self.status = status
+        self.code = code
+        self.body = body
+        super().__init__(text)
+
+
+class Control:
+    """The control socket in a run folder. One connection a request: they are few."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._path = os.path.join(folder, SOCKET)
+
+    def get(self, path: str, query: Mapping[str, object] | None = None, also: Collection[int] = ()) -> dict[str, Any]:
+        """Return the answer to a GET; ``also`` are statuses that are no refusal beside the good ones."""
+        target = f"{path}?{urlencode(query)}" if query else path
+        return self._ask("GET", target, None, also)
+
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """Return the answer to a POST."""
+        return self._ask("POST", path, json.dumps(body or {}).encode(), ())
+
+    def stream(self, path: str, headers: Mapping[str, str], silence_s: float) -> Generator[bytes]:
+        """Yield the lines of an event stream until it ends; it must not be silent for longer than ``silence_s``."""
+        connection = _Connection(self._path, silence_s)
+        what = f"GET {path.partition('?')[0]}"
+        try:
+            with self._errors_for_people(what):
+                answer = self._send(connection, "GET", path, None, headers)
+                refused = answer.read() if answer.status >= _OK else b""
+            if answer.status >= _OK:
+                raise _refusal(what, answer.status, refused)
+            if answer.headers.get_content_type() != EVENTS:
+                raise SkewError(what, "it is no stream of events")
+            while True:
+                with self._errors_for_people(what):
+                    line = answer.readline()
+                if not line:
+                    return
+                yield line
+        finally:
+            connection.close()
+
+    def _ask(self, method: str, path: str, body: bytes | None, also: Collection[int]) -> dict[str, Any]:
+        connection = _Connection(self._path, ANSWER_S)
+        what = f"{method} {path}"
+        try:
+            with self._errors_for_people(what):
+                answer = self._send(connection, method, path, body, {})
+                data = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= _OK and answer.status not in also:
+            raise _refusal(what, answer.status, data)
+        return _decoded(what, data)
+
+    @staticmethod
+    def _send(
+        connection: _Connection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method, path, body, {**kind, **headers})
+        return connection.getresponse()
+
+    @contextmanager
+    def _errors_for_people(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
+            raise UnreachableError(
+                f"cannot reach a supervisor: none runs at {self.folder}; start one with `run`, or give this command "
+                "the user and the SUPERVISOR_RUN_DIR (or SUPERVISOR_CONFIG) of the one you mean"
+            ) from error
+        except PermissionError as error:
+            raise NotPermittedError(
+                f"cannot reach the supervisor at {self.folder}: {error.strerror}; run this as {_owner(self.folder)}"
+            ) from error
+        except TimeoutError as error:
+            raise UnreachableError(
+                f"cannot reach the supervisor at {self.folder}: it gave no answer to {what} within {ANSWER_S:g} s; "
+                "its log says more"
+            ) from error
+        except (OSError, http.client.IncompleteRead) as error:
+            raise UnreachableError(
+                f"cannot reach the supervisor at {self.folder}: it closed the connection ({error}); "
+                "it may be about to end: try again"
+            ) from error
+        except http.client.HTTPException as error:
+            raise SkewError(what, f"it is no HTTP ({error!r})") from error
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def connect(self) -> None:
+        """Connect to the socket instead of a port."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._timeout_s)
+        self.sock.connect(self._path)
+
+
+def _decoded(what: str, data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SkewError(what, "it is not JSON") from error
+    if not isinstance(answer, dict):
+        raise SkewError(what, "it is not a JSON object")
+    return answer
+
+
+def _refusal(what: str, status: int, data: bytes) -> SupervisorError:
+    try:
+        body = _decoded(what, data)
+    except SkewError:
+        return SkewError(what, f"it has status {status} and no text")
+    text, code = body.get("error"), body.get("code")
+    if not isinstance(text, str) or not isinstance(code, str):
+        return SkewError(what, f"it has status {status} and no text")
+    if code == "NOT_FOUND":
+        return SkewError(what, text)
+    if code == "CONTROL_REFUSED":
+        return NotPermittedError(text)
+    return RefusedError(status, code, text, body)
+
+
+def _owner(folder: str) -> str:
+    """Return who may use the folder, as far as can be seen from here."""
+    try:
+        return f"user {os.stat(folder).st_uid}, whose supervisor it is"
+    except OSError:
+        return "the user that the supervisor runs as"

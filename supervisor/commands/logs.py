@@ -1,0 +1,151 @@
+"""`logs`: the last lines of the merged log, and with -f what comes after them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from contextlib import closing
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from supervisor.commands.answers import Answer
+from supervisor.commands.control import RefusedError, UnreachableError
+from supervisor.commands.events import events
+from supervisor.errors import UsageError
+
+if TYPE_CHECKING:
+    from supervisor.commands.operator import Operator
+    from supervisor.commands.table import Words
+
+LOGS = "/api/logs"
+EVENTS = "/api/events"
+_DEFAULT_LINES = "100"
+_MOST_LINES = 1_000_000
+_PAGE_LINES = 1000
+# The supervisor says something every 15 s, if only that there is nothing new.
+_SILENCE_S = 60.0
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 2.0
+_COLORS = ("36", "32", "35", "34", "33", "96", "92", "95")
+_LEVEL_COLORS = {"warning": "33", "error": "31", "critical": "1;31"}
+_MARGIN = len("supervisor")
+
+
+def logs(words: Words, operator: Operator) -> int:
+    """Show the last lines; with -f go on until interrupted."""
+    count = _count(words.options.get("-n", _DEFAULT_LINES))
+    name = words.options.get("--process")
+    chosen = {} if name is None else {"process": name}
+    printer = Printer(operator, as_json="--json" in words.options)
+    if "-f" in words.options:
+        _follow(operator, printer, chosen, count)
+    else:
+        printer.take(_last(operator, chosen, count))
+    return 0
+
+
+class Printer:
+    """Writes lines as `process │ time LEVEL message`, or as JSON. A line that tells its own time is left as it is."""
+
+    def __init__(self, operator: Operator, *, as_json: bool) -> None:
+        self._operator = operator
+        self._as_json = as_json
+        self._width = _MARGIN
+        self._colors: dict[str, str] = {}
+
+    def take(self, page: Answer) -> None:
+        """Write a page of lines, and how many before it were lost."""
+        lost = page.number("lost")
+        if lost:
+            self._tell_lost(int(lost))
+        lines = page.objects("lines")
+        if self._as_json:
+            self._operator.out.writelines(json.dumps(line.fields) + "\n" for line in lines)
+        else:
+            self._width = max([self._width, *(len(line.text("process")) for line in lines)])
+            self._operator.out.writelines(map(self._pretty, lines))
+        self._operator.out.flush()
+
+    def _tell_lost(self, count: int) -> None:
+        if self._as_json:
+            self._operator.give({"lost": count})
+        else:
+            self._operator.note(f"{count} {'line was' if count == 1 else 'lines were'} lost here")
+
+    def _pretty(self, line: Answer) -> str:
+        process, message = line.text("process"), line.text("message")
+        color = self._colors.setdefault(process, _COLORS[len(self._colors) % len(_COLORS)])
+        prefix = self._operator.paint(f"{process:<{self._width}} │", color)
+        if _is_dated(message):
+            return f"{prefix} {message}\n"
+        level = line.text("level")
+        painted = self._operator.paint(level.upper(), _LEVEL_COLORS.get(level, ""))
+        return f"{prefix} {line.text('at')} {painted} {message}\n"
+
+
+def _last(operator: Operator, chosen: dict[str, str], count: int) -> Answer:
+    """Return the last lines; more than the API gives at once are put together from its pages."""
+    if count <= _PAGE_LINES:
+        page = operator.control.get(LOGS, {**chosen, "last": max(count, 1)})
+        return Answer(LOGS, page if count else {**page, "lines": []})
+    lines: deque[object] = deque(maxlen=count)
+    after = 0
+    while True:
+        page = operator.control.get(LOGS, {**chosen, "after": after, "limit": _PAGE_LINES})
+        lines += page.get("lines") or ()
+        reached = int(Answer(LOGS, page).number("after") or 0)
+        if reached <= after or len(page.get("lines") or ()) < _PAGE_LINES:
+            return Answer(LOGS, {"lines": list(lines), "after": max(reached, after)})
+        after = reached
+
+
+def _follow(operator: Operator, printer: Printer, chosen: dict[str, str], count: int) -> None:
+    """Go on for ever: where the stream ends it is taken up again after the last line, in the next supervisor too."""
+    place = ""
+    if count > _PAGE_LINES:
+        boot = _boot(operator)
+        page = _last(operator, chosen, count)
+        printer.take(page)
+        place = f"{boot}-{page.number('after') or 0:.0f}"
+    wait_s = _FIRST_WAIT_S
+    reached = told = False
+    while True:
+        query = chosen if place else {**chosen, "last": str(count)}
+        resumed = {"Last-Event-ID": place} if place else {}
+        try:
+            with closing(operator.control.stream(f"{EVENTS}?{urlencode(query)}", resumed, _SILENCE_S)) as lines:
+                for event in events(f"GET {EVENTS}", lines):
+                    reached, told, wait_s = True, False, _FIRST_WAIT_S
+                    place = event.id or place
+                    if event.kind == "log":
+                        printer.take(Answer(EVENTS, event.data))
+        except UnreachableError:
+            if not reached:
+                raise
+        except RefusedError as refusal:
+            if not reached or refusal.code != "STOPPING":
+                raise
+        if not told:
+            operator.note("the supervisor has ended; waiting for the next one (Ctrl-C ends this)")
+            told = True
+        time.sleep(wait_s)
+        wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+def _boot(operator: Operator) -> str:
+    """Return what tells this run of the supervisor from others, by the id of the first event there is."""
+    with closing(operator.control.stream(f"{EVENTS}?logs=off", {}, _SILENCE_S)) as lines:
+        first = next(events(f"GET {EVENTS}", lines), None)
+    return "" if first is None else first.id.rpartition("-")[0]
+
+
+def _is_dated(message: str) -> bool:
+    """Tell whether a line begins with a date, as 2026-01-31 and 2026/01/31 do."""
+    return message[:4].isdecimal() and message[4:5] in {"-", "/"} and message[5:7].isdecimal()
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > _MOST_LINES:
+        raise UsageError(f"cannot use -n {text}: it is not a number from 0 to {_MOST_LINES}; write one, such as -n 20")
+    return int(text)

@@ -1,0 +1,187 @@
+"""What goes wrong between a command and its supervisor, each with an exit code and a text for people."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import pytest
+
+from supervisor.commands import control
+from tests.commands.answering import CONNECTED, Answer, Asked, Raw, answering
+from tests.commands.calling import DEADLINE_S, PROGRAM, call, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVERY_COMMAND = (
+    ("status",),
+    ("logs",),
+    ("logs", "-f"),
+    ("start", "moltis"),
+    ("stop", "moltis"),
+    ("restart", "moltis"),
+    ("connect",),
+    ("disconnect",),
+    ("auth-url",),
+    ("token",),
+)
+HTML = Raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND)
+def test_no_supervisor(words: tuple[str, ...], tmp_path: Path) -> None:
+    """69, and where it was looked for."""
+    called = call(tmp_path, *words)
+    assert (called.code, called.out) == (69, "")
+    assert f"none runs at {tmp_path}" in called.err
+    assert "SUPERVISOR_RUN_DIR" in called.err
+
+
+def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
+    """The same: nobody listens there."""
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "control.sock"))
+    called = call(tmp_path, "status")
+    assert called.code == 69
+    assert "none runs at" in called.err
+
+
+def test_the_run_folder_is_found_as_the_supervisor_finds_it(tmp_path: Path) -> None:
+    """By XDG_RUNTIME_DIR, and by the TOML file that SUPERVISOR_CONFIG names."""
+    config = tmp_path / "supervisor.toml"
+    config.write_text('[settings]\nSUPERVISOR_RUN_DIR = "/nonexistent/by-file"\nPORT = "no port"\n')
+    for env, folder in (
+        ({"XDG_RUNTIME_DIR": "/nonexistent"}, "/nonexistent/moltis-supervisor"),
+        ({"SUPERVISOR_CONFIG": str(config)}, "/nonexistent/by-file"),
+    ):
+        with patch(f"{call.__module__}.environment", return_value={"HOME": "/", **env}):
+            called = call(tmp_path, "status")
+        assert called.code == 69
+        assert f"none runs at {folder};" in called.err
+
+
+def test_another_users_supervisor() -> None:
+    """77, and who may."""
+    # Root is refused nothing as long as it has its capabilities.
+    prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+    with answering() as supervisor:
+        (supervisor.folder / "control.sock").chmod(0)
+        ended = subprocess.run(
+            [*prefix, *PROGRAM, "status"],
+            env=environment(supervisor.folder),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    assert ended.returncode == 77, ended.stderr
+    assert f"run this as user {os.geteuid()}" in ended.stderr
+    assert not supervisor.asked
+
+
+def test_a_process_of_the_supervisors_own() -> None:
+    """77, with the supervisor's own text."""
+    with answering() as supervisor:
+        refusal = {"code": "CONTROL_REFUSED", "error": "this process descends from the supervisor"}
+        supervisor.given["GET /health"] = (403, refusal)
+        called = call(supervisor.folder, "status")
+        assert called == (77, "", "moltis-supervisor: this process descends from the supervisor\n")
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND)
+def test_a_refusal_is_told_in_the_supervisors_words(words: tuple[str, ...]) -> None:
+    """1, and nothing added."""
+    with answering() as supervisor:
+        refusal = (409, {"code": "STOPPING", "error": "the supervisor is stopping"})
+        for path in (
+            "health",
+            "api/processes",
+            "api/tailscale/status",
+            "api/tailscale/auth-url",
+            "api/logs",
+            "api/events",
+        ):
+            supervisor.given[f"GET /{path}"] = refusal
+        for path in ("tailscale/disconnect", "session/code"):
+            supervisor.given[f"POST /api/{path}"] = refusal
+        assert call(supervisor.folder, *words) == (1, "", "moltis-supervisor: the supervisor is stopping\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
+        HTML,
+        (200, {"status": ["pass"]}),
+        (404, {"code": "NOT_FOUND", "error": "there is nothing at this path"}),
+        (500, {"error": 7}),
+    ],
+)
+def test_an_answer_of_another_version(answer: Answer) -> None:
+    """76 for what is no HTTP, no JSON, of another kind, or at a path that is not there."""
+    with answering() as supervisor:
+        supervisor.given["GET /health"] = answer
+        called = call(supervisor.folder, "status")
+        assert called.code == 76
+        assert "cannot understand the supervisor's answer to" in called.err
+        assert "/health" in called.err
+        assert "version" in called.err
+
+
+def test_what_a_later_version_adds_does_no_harm() -> None:
+    """Unknown fields are ignored, unknown states shown, missing fields empty."""
+    with answering() as supervisor:
+        supervisor.given["GET /api/processes"] = (200, {"processes": [{"name": "x", "state": "napping", "mood": 3}]})
+        supervisor.given["GET /api/tailscale/status"] = (200, {"state": "orbiting", "moons": [{}]})
+        called = call(supervisor.folder, "status")
+        assert (called.code, called.err) == (0, "")
+        assert "napping" in called.out
+        assert "orbiting" in called.out
+
+
+def test_a_supervisor_that_hangs_up() -> None:
+    """69, and that it may be about to end."""
+    with answering() as supervisor:
+        supervisor.given["GET /health"] = Raw(b"")
+        called = call(supervisor.folder, "status")
+        assert called.code == 69
+        assert "closed the connection" in called.err
+
+
+def test_a_supervisor_that_does_not_answer() -> None:
+    """69 after a while, not a wait for ever."""
+    done = threading.Event()
+
+    def hang(_asked: Asked) -> Answer:
+        done.wait(DEADLINE_S)
+        return Raw(b"")
+
+    with answering() as supervisor, patch.object(control, "ANSWER_S", 0.2):
+        supervisor.given["GET /health"] = hang
+        called = call(supervisor.folder, "status")
+        done.set()
+        assert called.code == 69
+        assert "no answer to GET /health within 0.2 s" in called.err
+
+
+def test_whoever_stops_reading_is_no_error() -> None:
+    """A reader that has gone away ends a command quietly, as SIGPIPE would."""
+    ours, its = os.pipe()
+    os.close(ours)
+    with answering() as supervisor:
+        supervisor.given["GET /api/tailscale/status"] = (200, CONNECTED)
+        ended = subprocess.run(
+            [*PROGRAM, "status"],
+            env=environment(supervisor.folder),
+            stdout=its,
+            stderr=subprocess.PIPE,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    os.close(its)
+    assert (ended.returncode, ended.stderr) == (141, b"")

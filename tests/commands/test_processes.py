@@ -1,0 +1,91 @@
+"""`start`, `stop` and `restart`: the order, the short wait, and where things stand then."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+
+from supervisor.commands import operator
+from tests.commands.answering import RUNNING, Answer, Asked, Supervisor, answering
+from tests.commands.calling import call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STOPPED = {"name": "moltis", "state": "inactive", "restarts": 2}
+STOPPING = {**RUNNING, "state": "stopping"}
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    """A supervisor that takes every order for moltis."""
+    with answering() as answers:
+        for verb in ("start", "stop", "restart"):
+            answers.given[f"POST /api/processes/moltis/{verb}"] = (202, {"ok": True})
+        yield answers
+
+
+def showing(supervisor: Supervisor, *documents: dict[str, Any]) -> None:
+    """Have it show these states, one after the other; the last one stays."""
+    left = list(documents)
+
+    def show(_asked: Asked) -> Answer:
+        return 200, {"processes": [left.pop(0) if len(left) > 1 else left[0]]}
+
+    supervisor.given["GET /api/processes"] = show
+
+
+@pytest.mark.parametrize(
+    ("verb", "states", "said"),
+    [
+        ("start", (STOPPED, {**STOPPED, "state": "spawning"}, {**RUNNING, "pid": 43}), "moltis is running, pid 43"),
+        ("stop", (RUNNING, STOPPING, STOPPED), "moltis is inactive"),
+        ("restart", (RUNNING, RUNNING, STOPPING, {**RUNNING, "pid": 42}), "moltis is running, pid 42"),
+        ("restart", (STOPPED, {**RUNNING, "pid": 42}), "moltis is running, pid 42"),
+    ],
+)
+def test_it_waits_until_it_is_done(
+    supervisor: Supervisor, verb: str, states: tuple[dict[str, Any], ...], said: str
+) -> None:
+    """The old process that still runs after a restart was asked for is not taken for the new one."""
+    showing(supervisor, *states)
+    assert call(supervisor.folder, verb, "moltis") == (0, f"{said}\n", "")
+    assert supervisor.bodies(f"/api/processes/moltis/{verb}") == [{}]
+
+
+def test_it_does_not_wait_for_ever(supervisor: Supervisor) -> None:
+    """75, and what is so until then."""
+    showing(supervisor, RUNNING, STOPPING)
+    with patch.object(operator, "SETTLE_S", 0.2):
+        called = call(supervisor.folder, "stop", "moltis")
+    assert called.code == 75
+    assert called.out.startswith("moltis is stopping, pid 41")
+    assert "stop was asked for" in called.err
+
+
+def test_why_it_does_not_run_is_said(supervisor: Supervisor) -> None:
+    """A start that fails tells how the process ended."""
+    ended = [{"reason": "cannot run moltis: No such file or directory"}]
+    showing(supervisor, STOPPED, {**STOPPED, "state": "failed", "exits": ended})
+    with patch.object(operator, "SETTLE_S", 0.2):
+        called = call(supervisor.folder, "start", "moltis")
+    assert called.code == 75
+    assert "moltis is failed (given up; cannot run moltis: No such file or directory)" in called.out
+
+
+def test_programs_get_the_process(supervisor: Supervisor) -> None:
+    """As GET /api/processes shows it."""
+    called = call(supervisor.folder, "start", "moltis", "--json")
+    assert json.loads(called.out) == RUNNING
+
+
+def test_a_name_is_no_path(supervisor: Supervisor) -> None:
+    """Whatever is written as a name stays one part of the path, and is refused in the supervisor's words."""
+    supervisor.given["POST /api/processes/..%2Fmoltis/stop"] = (
+        404,
+        {"code": "UNKNOWN_PROCESS", "error": "no such one"},
+    )
+    assert call(supervisor.folder, "stop", "../moltis") == (1, "", "moltis-supervisor: no such one\n")
