@@ -68,16 +68,23 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "tailscaled's configuration file would lock the settings that the supervisor makes",
         "remove it; use TS_HOSTNAME, TS_TAGS, TS_ROUTES and TS_EXTRA_ARGS",
     ),
+    (
+        "TS_EXPERIMENTAL_SERVICE_AUTO_ADVERTISEMENT",
+        "the services in TS_SERVE_CONFIG are always advertised",
+        "remove it, or take them out of that file",
+    ),
     ("TS_EXPERIMENTAL_*", "experiments of the official image are not supported", "remove it"),
 )
-# Said as "no", these ask for nothing that is not so already.
+# Said as "no", these ask for nothing that is not so already; and the last one, said as "yes".
 _SWITCHES = ("TS_ENABLE_", "TS_EXPERIMENTAL_")
 _NO = frozenset({"0", "f", "false", "no", "off"})
+_ON_ALREADY = "TS_EXPERIMENTAL_SERVICE_AUTO_ADVERTISEMENT"
 
 
 def refusal(name: str, text: str) -> tuple[str, str] | None:
     """Return why a name cannot be honoured and what to use instead; None where it can, or asks for nothing."""
-    if not text or (name.startswith(_SWITCHES) and text.strip().lower() in _NO):
+    asks = (text.strip().lower() in _NO) == (name == _ON_ALREADY)
+    if not text or (name.startswith(_SWITCHES) and not asks):
         return None
     for pattern, why, remedy in REFUSED:
         if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])):
