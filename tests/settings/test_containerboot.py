@@ -97,7 +97,7 @@ SCENARIOS: dict[str, dict[str, str]] = {
 def rows(heading: str) -> dict[str, tuple[str, str]]:
     """Return the verdict and the text for each name in the table under a heading."""
     section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for line in section.splitlines():
         if line.startswith("| `"):
             names, verdict, text = (cell.strip() for cell in line.strip("|").split("|"))
