@@ -8,11 +8,14 @@ import hashlib
 import json
 import os
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.support.processes import freeze, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +35,8 @@ def tailscaled() -> str:
 @cache
 def control_server() -> str:
     """Return the path of the control server; the first build takes minutes."""
-    sources = b"".join((SOURCES / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
+    names = sorted([*SOURCES.glob("*.go"), *SOURCES.glob("go.*")])
+    sources = b"".join(path.read_bytes() for path in names)
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
     folder = caches / f"test-control-{hashlib.sha256(sources).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,14 +58,37 @@ class Control:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         self.process = process
+        self.pid = process.pid
         self.url: str = told["control"]
         self._admin: str = told["admin"]
 
-    def order(self, name: str, **arguments: str | int) -> Any:
-        """Give the server an order and return its answer (see tests/control/main.go)."""
-        query = urllib.parse.urlencode(arguments)
-        with urllib.request.urlopen(f"{self._admin}/{name}?{query}", timeout=10) as answer:  # noqa: S310 - loopback
-            return json.loads(answer.read())
+    def order(self, name: str, /, **arguments: str | int) -> Any:
+        """Give the server an order and return its answer (see tests/control/admin.go)."""
+        query = urllib.parse.urlencode(
+            {key: int(value) if value is True else value for key, value in arguments.items()}
+        )
+        try:
+            with urllib.request.urlopen(f"{self._admin}/{name}?{query}", timeout=10) as answer:  # noqa: S310 - loopback
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                raise AssertionError(f"cannot {name}: {error.read().decode().strip()}") from error
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Return the devices by their names without the domain."""
+        return {node["name"].split(".")[0]: node for node in self.order("nodes")}
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Return every login and its answer so far."""
+        return list(self.order("attempts"))
+
+    def freeze(self) -> None:
+        """Hold the server still: connections stay open, and nothing answers."""
+        freeze(self.pid)
+
+    def thaw(self) -> None:
+        """Let the frozen server go on."""
+        thaw(self.pid)
 
 
 @contextlib.contextmanager

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from tests.process.running import Run, running
 from tests.support.control import tailscaled
+from tests.support.localapi import LocalApi
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.control import Control
 
 APP = ("sh", "-c", "echo ready; exec sleep 300")
 
@@ -26,6 +29,7 @@ class Node:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.socket = run.env.get("TS_SOCKET", str(run.run_dir / "tailscale/tailscaled.sock"))
+        self.api = LocalApi(self.socket)
 
     def health(self) -> dict[str, Any]:
         """Return what /health says."""
@@ -38,6 +42,29 @@ class Node:
         finally:
             connection.close()
 
+    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Call the API over the control socket; return the status and the JSON."""
+        connection = http.client.HTTPConnection("localhost", timeout=10)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        with contextlib.closing(connection):
+            connection.sock.connect(str(self.run.run_dir / "control.sock"))
+            headers = {"Content-Type": "application/json"} if method == "POST" else {}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    def connect(self, key: str | None = None) -> None:
+        """Want it connected."""
+        assert self.call("POST", "/api/tailscale/connect", {"auth_key": key} if key else {})[0] == 202
+
+    def disconnect(self, *, forget: bool = False) -> None:
+        """Want it disconnected."""
+        assert self.call("POST", "/api/tailscale/disconnect", {"forget": forget})[0] == 202
+
+    def view(self) -> Any:
+        """Return all that the API says of the tailnet."""
+        return self.call("GET", "/api/tailscale/status")[1]
+
     def state(self) -> str:
         """Return the tailnet's state in health."""
         return str(self.health()["checks"]["tailnet"][0]["observedValue"])
@@ -48,25 +75,11 @@ class Node:
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Ask tailscaled itself."""
-        connection = http.client.HTTPConnection("local-tailscaled.sock", timeout=10)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.connect(self.socket)
-        try:
-            connection.request(method, f"/localapi/v0/{path}", None if body is None else json.dumps(body))
-            answer = connection.getresponse()
-            data = answer.read()
-            assert answer.status < 300, data
-            return json.loads(data) if data else None
-        finally:
-            connection.close()
+        return self.api.ask(method, path, body)
 
     def log_in(self, url: str, key: str = "") -> None:
         """Log in with a key, as the supervisor's owner would."""
-        prefs = self.ask("GET", "prefs")
-        prefs.pop("Config", None)
-        prefs |= {"ControlURL": url, "WantRunning": True, "Hostname": "moltis"}
-        self.ask("POST", "start", {"AuthKey": key, "UpdatePrefs": prefs})
-        self.ask("POST", "login-interactive")
+        self.api.log_in(url, key)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -81,10 +94,15 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
+def at(control: Control, *flags: str) -> dict[str, str]:
+    """Return the settings for a control server."""
+    return {"TS_EXTRA_ARGS": " ".join([f"--login-server={control.url}", *flags])}
+
+
 @contextlib.contextmanager
 def node(tmp_path: Path, *command: str, **env: str) -> Iterator[Node]:
     """Run it for the length of a block; its state is in ``tmp_path``."""
-    settings = environment(TS_STATE_DIR=str(tmp_path / "state"), **env)
+    settings = environment(**{"TS_STATE_DIR": str(tmp_path / "state"), **env})
     with running(*(command or APP), env=settings) as run:
         run.wait_for("started", child="tailscaled")
         yield Node(run)

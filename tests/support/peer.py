@@ -1,0 +1,132 @@
+"""A bare node: a real tailscaled without a supervisor, as the other end of a tailnet."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.control import Control, tailscaled
+from tests.support.localapi import Fetched, LocalApi
+from tests.support.processes import kill
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Peer(LocalApi):
+    """A running tailscaled and the line to it; ``log`` is what it has printed."""
+
+    def __init__(self, folder: Path, *flags: str, **env: str) -> None:
+        super().__init__(str(folder / "tailscaled.sock"))
+        self.folder = folder
+        self.log = folder / "log"
+        # Its end of this pipe closes with this process, and tailscaled ends with it.
+        theirs, self._ours = os.pipe()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    tailscaled(),
+                    *("--tun=userspace-networking", "--no-logs-no-support", "--port=0"),
+                    *(f"--statedir={folder / 'state'}", f"--socket={self.path}", *flags),
+                ],
+                env={
+                    "PATH": os.environ["PATH"],
+                    "HOME": str(folder),
+                    "TS_LOGS_DIR": str(folder),
+                    "TS_DISABLE_PORTMAPPER": "1",
+                    "TS_PANIC_IF_HIT_MAIN_CONTROL": "1",
+                    "TS_PARENT_DEATH_FD": str(theirs),
+                    **env,
+                },
+                pass_fds=[theirs],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        os.close(theirs)
+        wait_until(self.state, what="tailscaled's LocalAPI")
+
+    def stop(self) -> None:
+        """Kill it; its state stays."""
+        if self.process.returncode is None:
+            kill(self.process.pid)
+            self.process.wait()
+            os.close(self._ours)
+
+    @property
+    def key(self) -> str:
+        """The public node key: the name of this device in orders to the control server."""
+        return str(self.status()["Self"]["PublicKey"])
+
+    @property
+    def ip(self) -> str:
+        """The IPv4 address in the tailnet."""
+        return str(self.status()["TailscaleIPs"][0])
+
+    def peers(self) -> dict[str, Any]:
+        """Return the peers' statuses by their names without the domain."""
+        everybody = self.ask("GET", "status")["Peer"] or {}
+        return {peer["DNSName"].split(".")[0]: peer for peer in everybody.values()}
+
+    def wait_path(self, ip: str, deadline_s: float = 30.0) -> None:
+        """Wait until this node has a way to the other: Running alone does not say so."""
+
+        def found() -> bool:
+            return not self.ask("POST", f"ping?ip={ip}&type=disco", timeout_s=3)["Err"]
+
+        wait_until(found, deadline_s, f"a path to {ip}")
+
+    def connects(self, ip: str, port: int, timeout_s: float = 3.0) -> bool:
+        """Tell whether the other node takes a connection to a port. Wait for a path first."""
+        try:
+            self.dial(ip, port, timeout_s).close()
+        except OSError:
+            return False
+        return True
+
+    def fetch(
+        self,
+        host: str,
+        port: int,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        host_header: str = "",
+        body: bytes | None = None,
+        timeout_s: float = 10.0,
+    ) -> Fetched:
+        """Fetch a page through the tailnet; headers are sent as they are, forged ones too."""
+        named = {"Host": host_header} if host_header else {}
+        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        with contextlib.closing(connection):
+            connection.sock = self.dial(host, port, timeout_s)
+            connection.request(method, path, body, named | (headers or {}))
+            answer = connection.getresponse()
+            return Fetched(answer.status, dict(answer.getheaders()), answer.read())
+
+
+@contextlib.contextmanager
+def bare(*flags: str, folder: Path | None = None, **env: str) -> Iterator[Peer]:
+    """Run a tailscaled that has not logged in; with a folder its state outlives the block."""
+    with tempfile.TemporaryDirectory(prefix="peer-") as temporary:
+        node = Peer(folder or Path(temporary), *flags, **env)
+        try:
+            yield node
+        finally:
+            node.stop()
+
+
+@contextlib.contextmanager
+def peer(control: Control, name: str = "peer", key: str = "", **prefs: object) -> Iterator[Peer]:
+    """Run a node that is logged in and Running, for the length of a block."""
+    with bare() as node:
+        node.log_in(control.url, key, Hostname=name, **prefs)
+        node.wait_state("Running")
+        yield node

@@ -1,0 +1,48 @@
+"""What a test does to a process that is not its own: hold it still, and kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process is there and not a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
+
+
+def freeze(pid: int) -> None:
+    """Hold a process still: its sockets stay open, and nothing answers."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+def thaw(pid: int) -> None:
+    """Let a frozen process go on."""
+    os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Hold a process still for the length of a block."""
+    freeze(pid)
+    try:
+        yield
+    finally:
+        thaw(pid)
+
+
+def kill(pid: int) -> None:
+    """Kill a process and wait for its end; its parent gets its status."""
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not alive(pid), what=f"the end of process {pid}")
