@@ -27,7 +27,9 @@ class Secret:
         # Loaded here: it brings OpenSSL with it, which no start has to wait for.
         import hmac
 
-        return hmac.compare_digest(self.__value.encode(), candidate.encode())
+        # Both may hold what is no text: bytes of an environment or a header that are not UTF-8.
+        mine, theirs = (text.encode(errors="surrogatepass") for text in (self.__value, candidate))
+        return hmac.compare_digest(mine, theirs)
 
     def __repr__(self) -> str:
         return REDACTED

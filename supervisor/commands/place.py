@@ -15,22 +15,28 @@ if TYPE_CHECKING:
     from supervisor.plan.model import Plan
 
 HTTP_FILE = "http"
+CONTROL_SOCKET = "control.sock"
 _LOCK = "supervisor.lock"
 _BACKLOG = 256
 _FIRST_FREE_PORT = 1024
 
 
 class Place:
-    """What this run holds as long as it lives; ``address`` is where the supervisor listens, its port known."""
+    """What this run holds as long as it lives.
+
+    ``address`` is where the supervisor listens, its port known; ``control`` is the operator's commands' own socket.
+    """
 
     def __init__(self, plan: Plan) -> None:
         """Take hold of everything. Raises ConfigError with every problem, and then holds nothing that matters."""
         self._run_fd = -1
+        self._is_locked = False
         self._fds: list[int] = []
         self.sockets: list[socket.socket] = []
+        self.control: socket.socket | None = None
         self.address = plan.listen
         problems: list[str] = []
-        for step in (self._take_run_folder, self._take_state_folder, self._listen):
+        for step in (self._take_run_folder, self._take_state_folder, self._listen, self._listen_for_control):
             try:
                 step(plan)
             except ConfigError as error:
@@ -41,8 +47,12 @@ class Place:
 
     def leave(self) -> None:
         """Take back what says that a supervisor is here; the locks go with the process."""
-        if self._run_fd >= 0 and self.sockets:
+        if self._is_locked:
             folders.remove_file(self._run_fd, HTTP_FILE)
+            folders.remove_file(self._run_fd, CONTROL_SOCKET)
+        if self.control is not None:
+            self.control.close()
+            self.control = None
         for listener in self.sockets:
             listener.close()
         self.sockets.clear()
@@ -58,6 +68,7 @@ class Place:
             f"cannot use {path}: another supervisor runs there; stop it, or set SUPERVISOR_RUN_DIR to another folder"
         )
         self._fds += [self._run_fd, folders.lock(self._run_fd, _LOCK, taken)]
+        self._is_locked = True
 
     def _take_state_folder(self, plan: Plan) -> None:
         if plan.tailscaled is None or self._run_fd < 0:
@@ -86,6 +97,27 @@ class Place:
         listener.setblocking(False)
         self.address = Address(host, listener.getsockname()[1])
         self.sockets.append(listener)
+
+    def _listen_for_control(self, plan: Plan) -> None:
+        # Without the folder's lock in hand, what is there is another supervisor's.
+        if not self._is_locked:
+            return
+        path = os.path.join(plan.settings.run_dir, CONTROL_SOCKET)
+        folders.remove_file(self._run_fd, CONTROL_SOCKET)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(path)
+            os.chmod(path, 0o600)
+            # Only now can anyone connect.
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(
+                f"cannot make the socket {path}: {error.strerror or error}; set SUPERVISOR_RUN_DIR to a folder on a "
+                "file system that takes sockets"
+            ) from error
+        listener.setblocking(False)
+        self.control = listener
 
 
 def _cannot_listen(plan: Plan, error: OSError) -> str:

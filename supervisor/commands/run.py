@@ -15,6 +15,7 @@ from supervisor.logs.redact import Redactor
 from supervisor.plan.build import resolve
 from supervisor.plan.model import SUPERVISOR, TAILSCALED
 from supervisor.runtime.board import Board
+from supervisor.runtime.desk import Desk
 from supervisor.runtime.engine import Engine
 from supervisor.system import kernel
 from supervisor.system.reaper import Reaper
@@ -102,12 +103,13 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
     parts: dict[str, Any] = {}
 
     def stop_plan() -> StopPlan:
-        link = parts.get("tailnet")
+        link, web = parts.get("tailnet"), parts.get("web")
         farewell = link.farewell if link is not None and plan.settings.tailnet.logs_out_at_stop else None
         return StopPlan(
             timeout_s=plan.settings.stop_timeout_s,
             last=TAILSCALED if plan.tailscaled is not None else None,
             farewell=farewell,
+            part=web.part if web is not None else None,
         )
 
     def finish(status: int, why: str | None) -> NoReturn:
@@ -130,13 +132,16 @@ def _services(plan: Plan, place: Place, board: Board, engine: Engine, parts: dic
 
     ``parts`` gets each one as long as it runs, under its name.
     """
-    hub = engine.hub
+    hub, desk = engine.hub, Desk()
     services = {
         "records": _late(parts, "records", "supervisor.logs.own", lambda found: found.Records(hub)),
         "probes": _late(parts, "probes", "supervisor.runtime.probes", lambda found: found.Probes(engine)),
         "judge": _late(parts, "judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub)),
         "web": _late(
-            parts, "web", "supervisor.web.server", lambda found: found.Server(plan, board, hub, engine, place.sockets)
+            parts,
+            "web",
+            "supervisor.web.server",
+            lambda found: found.Server(plan, board, hub, engine, desk, place.sockets, place.control),
         ),
     }
     if plan.settings.tailnet.mode != "off":

@@ -175,7 +175,7 @@ class Child:
             pid=exit_.pid,
             why=why,
             code=exit_.ending.code,
-            signal=_signal_name(exit_.ending.signal),
+            signal=signal_name(exit_.ending.signal),
             uptime_s=round(uptime_s, 3),
             last_lines=None if expected else lines,
         )
@@ -189,7 +189,7 @@ class Child:
             if refused and ending.code in {1, 126, 127}:
                 return f"cannot start: {refused.removeprefix('setpriv: ')}"
             return f"exit code {ending.code}"
-        name = _signal_name(ending.signal)
+        name = signal_name(ending.signal)
         if ending.signal != signal.SIGKILL or self._killed_by_us:
             return f"ended by {name}"
         out_of_memory = self._oom.rose()
@@ -288,7 +288,8 @@ class Child:
         self._engine.board.put_process(self.view)
 
 
-def _signal_name(number: int | None) -> str | None:
+def signal_name(number: int | None) -> str | None:
+    """Return a signal's name, as SIGTERM; None where there was none."""
     if number is None:
         return None
     try:

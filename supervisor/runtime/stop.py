@@ -28,11 +28,13 @@ class StopPlan(NamedTuple):
     """How long the whole stop may take, which process goes last, and what is to be done before it goes.
 
     ``farewell`` gets the moment by which it has to be done, on the monotonic clock; None where nothing is due.
+    ``part`` is called when nothing is left: it tells those who watch that this is the end, and takes but a moment.
     """
 
     timeout_s: float = 8.0
     last: str | None = None
     farewell: Callable[[float], Awaitable[None]] | None = None
+    part: Callable[[], Awaitable[None]] | None = None
 
     @property
     def reserve_s(self) -> float:
@@ -81,6 +83,8 @@ class Stop:
             await self._say_farewell()
             await self._stop((last,), self._deadline_s)
         await self._sweep_all()
+        if self._plan.part is not None:
+            await self._plan.part()
 
     async def _say_farewell(self) -> None:
         """Do what is due before the last one goes; whatever becomes of it, the stop goes on."""

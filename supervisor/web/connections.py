@@ -10,16 +10,24 @@ if TYPE_CHECKING:
 
     from aiohttp.web_protocol import RequestHandler
 
+    from supervisor.system.peers import Socket
+
 HEAD_S = 10.0
 MOST_CONNECTIONS = 256
 
 
 class Connections:
-    """All open connections of the server, the longest idle first."""
+    """All open connections of one kind, the longest idle first.
 
-    def __init__(self, make_handler: Callable[[], RequestHandler]) -> None:
+    ``check`` makes them connections of the control socket: it says why whoever connected is refused, if so.
+    """
+
+    def __init__(
+        self, make_handler: Callable[[], RequestHandler], check: Callable[[Socket], str] | None = None
+    ) -> None:
+        self.check = check
         self._make_handler = make_handler
-        self._idle: dict[Connection, None] = {}
+        self._anonymous: dict[Connection, None] = {}
         self._by_handler: dict[object, Connection] = {}
 
     def __call__(self) -> Connection:
@@ -31,27 +39,28 @@ class Connections:
         return self._by_handler.get(handler)
 
     def opened(self, connection: Connection) -> None:
-        """Take a new one in; where there are too many, the longest idle one goes."""
+        """Take a new one in; where there are too many, the longest idle anonymous one goes."""
         self._by_handler[connection.handler] = connection
-        self._idle[connection] = None
-        if len(self._by_handler) > MOST_CONNECTIONS and self._idle:
-            oldest = next(iter(self._idle))
-            self.closed(oldest)
-            oldest.abort()
+        self._anonymous[connection] = None
+        if len(self._anonymous) > MOST_CONNECTIONS:
+            longest_idle = next(iter(self._anonymous))
+            self.closed(longest_idle)
+            longest_idle.abort()
 
     def closed(self, connection: Connection) -> None:
         """Forget one."""
         self._by_handler.pop(connection.handler, None)
-        self._idle.pop(connection, None)
+        self._anonymous.pop(connection, None)
 
-    def busy(self, connection: Connection) -> None:
-        """A request has arrived whole: it is not idle now."""
-        self._idle.pop(connection, None)
+    def active(self, connection: Connection) -> None:
+        """A request has arrived, or its answer is out: of the anonymous ones, it is the last to go."""
+        if connection in self._anonymous:
+            del self._anonymous[connection]
+            self._anonymous[connection] = None
 
-    def idle(self, connection: Connection) -> None:
-        """Its answer is out: it is the last one to have been idle."""
-        if connection.handler in self._by_handler:
-            self._idle[connection] = None
+    def known(self, connection: Connection) -> None:
+        """Whoever is there has signed in: it is not anonymous any more, and makes room for no one."""
+        self._anonymous.pop(connection, None)
 
 
 class Connection(asyncio.Protocol):
@@ -63,10 +72,15 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._limit: asyncio.TimerHandle | None = None
         self._in_request = False
+        self.over_control = connections.check is not None
+        self.refused = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to count: the first head is due."""
         self._transport = cast("asyncio.Transport", transport)
+        if self._connections.check is not None:
+            # Now, before the process at the other end has time to become another one.
+            self.refused = self._connections.check(transport.get_extra_info("socket"))
         self.handler.connection_made(transport)
         self._connections.opened(self)
         self._expect_head()
@@ -99,12 +113,16 @@ class Connection(asyncio.Protocol):
         """A head is complete, and its request is being answered."""
         self._in_request = True
         self._stop_limit()
-        self._connections.busy(self)
+        self._connections.active(self)
+
+    def known(self) -> None:
+        """Whoever sent the request has signed in."""
+        self._connections.known(self)
 
     def end(self) -> None:
         """The answer is out."""
         self._in_request = False
-        self._connections.idle(self)
+        self._connections.active(self)
 
     def abort(self) -> None:
         """Close at once."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.logs.render import stamp
+
 if TYPE_CHECKING:
     from supervisor.logs.hub import LogHub
     from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
+    from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
+    from supervisor.web.keyring import Keyring
+    from supervisor.web.printer import Printer
+    from supervisor.web.streams import Streams
+    from supervisor.web.throttle import Throttle
 
 
 class Context(NamedTuple):
@@ -18,3 +25,12 @@ class Context(NamedTuple):
     board: Board
     hub: LogHub
     engine: Engine
+    desk: Desk
+    keyring: Keyring
+    printer: Printer
+    throttle: Throttle
+    streams: Streams
+
+    def moment(self, at_s: float) -> str:
+        """Return a moment of the monotonic clock as RFC 3339."""
+        return stamp(at_s + self.board.snapshot.wall_offset_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,19 +12,85 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _encode = msgspec.json.Encoder().encode
-_TEXTS = {
-    400: ("BAD_REQUEST", "the request cannot be understood"),
-    404: ("NOT_FOUND", "there is nothing at this path"),
-    405: ("METHOD_NOT_ALLOWED", "this path does not take that method"),
-    408: ("REQUEST_TIMEOUT", "the request took too long to arrive"),
-    413: ("PAYLOAD_TOO_LARGE", "the body is larger than 64 KiB"),
-    417: ("EXPECTATION_FAILED", "that expectation is not met here"),
-    500: ("INTERNAL_ERROR", "something failed in the supervisor; its log says more"),
+_FIRST_SERVER_ERROR = 500
+
+
+class Code(Enum):
+    """Every error there is: the status it comes with, and its text where there is no better one."""
+
+    BAD_REQUEST = (400, "the request cannot be understood")
+    INVALID_BODY = (400, "the body is not what this path takes")
+    INVALID_QUERY = (400, "the query is not what this path takes")
+    INVALID_AUTH_KEY = (400, "this is not an auth key")
+    NOT_SIGNED_IN = (401, "this takes signing in; send the header Authorization: Bearer TOKEN")
+    WRONG_CREDENTIALS = (401, "these credentials are wrong, or no longer good; sign in again")
+    CROSS_SITE = (403, "this request comes from another site; open the panel's own address")
+    CONTROL_REFUSED = (403, "this process may not give orders to the supervisor")
+    NOT_FOUND = (404, "there is nothing at this path")
+    NO_AUTH_URL = (404, "no login URL is pending; ask for one with connect")
+    UNKNOWN_PROCESS = (404, "there is no process of this name")
+    METHOD_NOT_ALLOWED = (405, "this path does not take that method")
+    REQUEST_TIMEOUT = (408, "the request took too long to arrive")
+    CONFIRMATION_NEEDED = (409, "this wants to be confirmed; send it again with confirm: true")
+    TAILSCALE_OFF = (409, "there is no tailnet here: SUPERVISOR_TAILSCALE is off; set it to embedded or attach")
+    STOPPING = (409, "the supervisor is stopping, and everything with it; wait until it is there again")
+    TOKEN_SET = (409, "there is an admin token, so no code is printed; sign in with SUPERVISOR_TOKEN's value")
+    PAYLOAD_TOO_LARGE = (413, "the body is larger than 64 KiB")
+    UNSUPPORTED_MEDIA_TYPE = (415, "the body is not JSON by its header; send Content-Type: application/json")
+    EXPECTATION_FAILED = (417, "that expectation is not met here")
+    TOO_MANY_ATTEMPTS = (429, "too many wrong credentials; a right one is accepted at any time")
+    CODE_PRINTED_ALREADY = (429, "a code was printed less than a minute ago; look for it in the container's log")
+    INTERNAL_ERROR = (500, "something failed in the supervisor; its log says more")
+    TOO_MANY_STREAMS = (503, "too many event streams are open; close one of them")
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status."""
+        return self.value[0]
+
+    @property
+    def text(self) -> str:
+        """Return the text for people."""
+        return self.value[1]
+
+
+# What aiohttp itself refuses.
+_BY_STATUS = {
+    code.status: code
+    for code in (
+        Code.BAD_REQUEST,
+        Code.NOT_FOUND,
+        Code.METHOD_NOT_ALLOWED,
+        Code.REQUEST_TIMEOUT,
+        Code.PAYLOAD_TOO_LARGE,
+        Code.EXPECTATION_FAILED,
+    )
 }
 
 
-def error(status: int, code: str = "", text: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return an error response; code and text default to the status's own."""
-    default_code, default_text = _TEXTS.get(status, ("ERROR", "the request failed"))
-    body = _encode({"code": code or default_code, "error": text or default_text}) + b"\n"
-    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+class RefusedError(Exception):
+    """A request is refused: ``code`` for programs, ``text`` for people, and headers that go with it."""
+
+    def __init__(self, code: Code, text: str = "", headers: Mapping[str, str] | None = None) -> None:
+        self.code = code
+        self.text = text or code.text
+        self.headers = headers
+        super().__init__(self.text)
+
+
+def error(refusal: RefusedError) -> web.Response:
+    """Return an error's response."""
+    body = encode_error(refusal) + b"\n"
+    status = refusal.code.status
+    return web.Response(body=body, status=status, content_type="application/json", headers=refusal.headers)
+
+
+def encode_error(refusal: RefusedError) -> bytes:
+    """Return an error's body."""
+    return _encode({"code": refusal.code.name, "error": refusal.text})
+
+
+def of_status(status: int, headers: Mapping[str, str] | None = None) -> RefusedError:
+    """Return the error for what aiohttp answers with this status."""
+    default = Code.INTERNAL_ERROR if status >= _FIRST_SERVER_ERROR else Code.BAD_REQUEST
+    return RefusedError(_BY_STATUS.get(status, default), headers=headers)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.web import health
+from supervisor.web import events, health, logs, processes, rpc, sessions, tailscale
+from supervisor.web.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from supervisor.web.context import Context
 
     Handler = Callable[[Context, web.Request], Awaitable[web.StreamResponse]]
-
-
-class Access(Enum):
-    """Who may call a route."""
-
-    ANYONE = "anyone"
 
 
 class Route(NamedTuple):
@@ -36,4 +30,18 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", Access.ANYONE, health.healthz),
     Route("GET", "/readyz", Access.ANYONE, health.readyz),
     Route("GET", "/health", Access.ANYONE, health.health),
+    Route("POST", "/api/session", Access.ANYONE, sessions.sign_in),
+    Route("DELETE", "/api/session", Access.SIGNED_IN, sessions.sign_out),
+    Route("POST", "/api/session/code", Access.ANYONE, sessions.new_code),
+    Route("GET", "/api/tailscale/status", Access.SIGNED_IN, tailscale.status),
+    Route("POST", "/api/tailscale/connect", Access.SIGNED_IN, tailscale.connect),
+    Route("POST", "/api/tailscale/disconnect", Access.SIGNED_IN, tailscale.disconnect),
+    Route("GET", "/api/tailscale/auth-url", Access.SIGNED_IN, tailscale.auth_url),
+    Route("GET", "/api/processes", Access.SIGNED_IN, processes.processes),
+    Route("POST", "/api/processes/{name}/start", Access.SIGNED_IN, processes.start),
+    Route("POST", "/api/processes/{name}/stop", Access.SIGNED_IN, processes.stop),
+    Route("POST", "/api/processes/{name}/restart", Access.SIGNED_IN, processes.restart),
+    Route("GET", "/api/logs", Access.SIGNED_IN, logs.logs),
+    Route("GET", "/api/events", Access.SIGNED_IN, events.events),
+    Route("POST", "/api/rpc", Access.SIGNED_IN, rpc.rpc),
 )

@@ -5,31 +5,49 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
+from supervisor.system.peers import why_refused
+from supervisor.web.access import CALLER, admit
 from supervisor.web.connections import Connections
 from supervisor.web.context import Context
-from supervisor.web.errors import error
+from supervisor.web.errors import Code, RefusedError, error, of_status
+from supervisor.web.keyring import Keyring
+from supervisor.web.printer import Printer
 from supervisor.web.routes import ROUTES
+from supervisor.web.streams import Streams
+from supervisor.web.throttle import Throttle
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
     from aiohttp.typedefs import Handler
+    from aiohttp.web_request import BaseRequest
 
     from supervisor.logs.hub import LogHub
     from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
+    from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
+    from supervisor.web.connections import Connection
     from supervisor.web.routes import Route
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_S = 10.0
 KEEP_ALIVE_S = 75.0
+SHUTDOWN_S = 1.0
+_OPTIONS: dict[str, Any] = {
+    "access_log": None,
+    "keepalive_timeout": KEEP_ALIVE_S,
+    "lingering_time": 1.0,
+    "auto_decompress": False,
+}
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -39,36 +57,61 @@ _HEADERS = {
 
 
 class Server:
-    """One HTTP server over all the sockets."""
+    """One HTTP server over all the sockets. ``control`` is the control socket, where there is one."""
 
-    def __init__(self, plan: Plan, board: Board, hub: LogHub, engine: Engine, sockets: Sequence[socket.socket]) -> None:
-        self._context = Context(plan, board, hub, engine)
+    def __init__(
+        self,
+        plan: Plan,
+        board: Board,
+        hub: LogHub,
+        engine: Engine,
+        desk: Desk,
+        sockets: Sequence[socket.socket],
+        control: socket.socket | None,
+    ) -> None:
+        address = plan.listen._replace(port=sockets[0].getsockname()[1]) if sockets else plan.listen
+        keyring = Keyring(plan.settings.token, hub)
+        printer = Printer(keyring, hub, board, address)
+        boot = f"{int((board.snapshot.started_s + board.snapshot.wall_offset_s) * 1000):x}"
+        self._context = Context(plan, board, hub, engine, desk, keyring, printer, Throttle(hub), Streams(boot))
         self._hub = hub
         self._sockets = sockets
-        self._connections: Connections | None = None
+        self._control = control
+        self._kinds: list[Connections] = []
         # Whatever goes wrong in a handler is said by us, with its traceback; bad requests are the client's affair.
         logging.getLogger("aiohttp").setLevel(logging.CRITICAL + 1)
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        runner = web.AppRunner(
-            self._app(), access_log=None, keepalive_timeout=KEEP_ALIVE_S, handler_cancellation=True, lingering_time=1.0
-        )
+        runner = web.AppRunner(self._app(), handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
-        if runner.server is None:
-            raise RuntimeError("cannot serve: aiohttp made no server")
-        self._connections = Connections(runner.server)
-        loop = asyncio.get_running_loop()
-        servers = [
-            await loop.create_server(self._connections, sock=listener.dup(), backlog=256) for listener in self._sockets
-        ]
+        servers = await self._listen(runner)
+        if not self._context.keyring.has_token:
+            self._context.printer.print_code()
         try:
             await anyio.sleep_forever()
         finally:
             for server in servers:
                 server.close()
             with anyio.CancelScope(shield=True):
+                await self.part()
                 await runner.cleanup()
+
+    async def part(self) -> None:
+        """Tell whoever follows the events that this is the end; it takes no longer than a moment."""
+        await self._context.streams.part()
+
+    async def _listen(self, runner: web.AppRunner) -> list[asyncio.Server]:
+        if runner.server is None:
+            raise RuntimeError("cannot serve: aiohttp made no server")
+        loop = asyncio.get_running_loop()
+        make_handler = partial(_Handler, runner.server, loop=loop, **_OPTIONS)
+        public = Connections(make_handler)
+        control = Connections(make_handler, why_refused)
+        self._kinds = [public, control]
+        wanted = [(public, listener) for listener in self._sockets]
+        wanted += [(control, self._control)] if self._control is not None else []
+        return [await loop.create_server(kind, sock=listener.dup(), backlog=256) for kind, listener in wanted]
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=MOST_BODY_BYTES, middlewares=[self._guard])
@@ -81,14 +124,22 @@ class Server:
 
     def _bound(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
+            connection = self._connection_of(request)
+            request[CALLER] = admit(self._context, route.access, request, connection)
+            if connection is not None and request[CALLER].signed_in:
+                connection.known()
             return await route.handler(self._context, request)
 
         return handle
 
+    def _connection_of(self, request: web.Request) -> Connection | None:
+        found = (kind.of(request.protocol) for kind in self._kinds)
+        return next((connection for connection in found if connection is not None), None)
+
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Keep the limits, and turn everything that goes wrong into an answer for people."""
-        connection = self._connections.of(request.protocol) if self._connections is not None else None
+        connection = self._connection_of(request)
         if connection is not None:
             connection.begin()
         try:
@@ -97,18 +148,37 @@ class Server:
                     await request.read()
             return await handler(request)
         except TimeoutError:
-            return _closing(error(408))
+            return _closing(error(RefusedError(Code.REQUEST_TIMEOUT)))
+        except RefusedError as refusal:
+            return error(refusal)
         except web.HTTPException as failure:
-            answer = error(failure.status, headers=_allowed(failure))
+            answer = error(of_status(failure.status, _allowed(failure)))
             return _closing(answer) if failure.status == web.HTTPRequestEntityTooLarge.status_code else answer
         except Exception as failure:  # noqa: BLE001 - the border of a failure domain
             self._hub.record(
                 "error", "request failed", path=request.path, why=repr(failure), traceback=traceback.format_exc()
             )
-            return error(500)
+            return error(RefusedError(Code.INTERNAL_ERROR))
         finally:
             if connection is not None:
                 connection.end()
+
+
+class _Handler(RequestHandler):
+    """Refuses what is no HTTP in our words as well: such a request never gets to a route."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Return the answer to a request that could not be read."""
+        super().handle_error(request, status, exc, message)
+        answer = _closing(error(of_status(status)))
+        _complete(answer)
+        # Left out, it would be aiohttp's name and version.
+        answer.headers["Server"] = ""
+        return answer
 
 
 def _allowed(failure: web.HTTPException) -> dict[str, str]:
@@ -121,6 +191,10 @@ def _closing(answer: web.Response) -> web.Response:
 
 
 async def _finish_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    _complete(response)
+    response.headers.pop("Server", None)
+
+
+def _complete(response: web.StreamResponse) -> None:
     for name, text in _HEADERS.items():
         response.headers.setdefault(name, text)
-    response.headers.pop("Server", None)

@@ -1,11 +1,13 @@
-"""The real HTTP server on a real socket, over a made-up world."""
+"""The real HTTP server on real sockets, over a made-up world."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import socket
+import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.core.model import State
@@ -13,38 +15,81 @@ from supervisor.core.snapshot import ProcessView, Snapshot, TailnetView
 from supervisor.logs.hub import LogHub
 from supervisor.logs.redact import Redactor
 from supervisor.runtime.board import Board
+from supervisor.runtime.desk import Desk
 from supervisor.runtime.engine import Engine
 from supervisor.system.reaper import Reaper
 from supervisor.web.server import Server
 from tests.plan.machine import plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
+
+    from supervisor.core.model import ProcessSpec
 
 READY = ProcessView("moltis", State.RUNNING, critical=True, pid=1, ready=True, ready_since_s=0.0, ever_ready=True)
+TOKEN = "an-admin-token-of-good-length"
+BEARER = f"Authorization: Bearer {TOKEN}\r\n"
+JSON = "Content-Type: application/json\r\n"
 
 
 class Served(NamedTuple):
-    """A running server."""
+    """A running server. ``log`` is the file that the merged log goes to."""
 
     board: Board
     hub: LogHub
+    engine: Engine
+    desk: Desk
     port: int
+    control: str
+    log: str
+    server: Server
 
-    async def ask(self, method: str, path: str, head: str = "", body: bytes = b"") -> Answer:
+    async def ask(self, method: str, path: str, head: str = "", body: bytes = b"", host: str = "x") -> Answer:
         """Send one request and return the answer."""
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        lines = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}{head}\r\n"
-        return await self.send(lines.encode() + body)
+        lines = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{head}\r\n"
+        return await self.send(lines.encode(errors="surrogateescape") + body)
 
     async def send(self, data: bytes) -> Answer:
         """Send these bytes and return the answer."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self.connect()
         try:
             writer.write(data)
             return Answer.of(await asyncio.wait_for(reader.read(), 15))
         finally:
             writer.close()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection."""
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def get(self, path: str, head: str = BEARER) -> Answer:
+        """Get something, signed in."""
+        return await self.ask("GET", path, head)
+
+    async def post(self, path: str, body: object = None, head: str = BEARER) -> Answer:
+        """Post something, signed in."""
+        data = b"" if body is None else json.dumps(body).encode()
+        return await self.ask("POST", path, (JSON if data else "") + head, data)
+
+    async def over_control(self, method: str, path: str) -> Answer:
+        """Send one request over the control socket."""
+        reader, writer = await asyncio.open_unix_connection(self.control)
+        try:
+            writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return Answer.of(await asyncio.wait_for(reader.read(), 15))
+        finally:
+            writer.close()
+
+    def logged(self) -> str:
+        """Return the log as the container's reader gets it, once all that was said is in it."""
+        self.hub.close(15)
+        with open(self.log, encoding="utf-8") as file:
+            return file.read()
+
+    def remembered(self) -> list[str]:
+        """Return the messages of the history."""
+        return [line.message for line in self.hub.history.read(0, 1000).lines]
 
 
 class Answer(NamedTuple):
@@ -66,23 +111,53 @@ class Answer(NamedTuple):
         """The body's JSON."""
         return json.loads(self.body)
 
+    @property
+    def refusal(self) -> tuple[int, str]:
+        """The status and the code of an error, which has a text for people."""
+        assert self.json["error"]
+        return self.status, self.json["code"]
+
 
 @contextlib.asynccontextmanager
-async def serving(*processes: ProcessView, tailnet: TailnetView | None = None, **more: Any) -> AsyncIterator[Served]:
-    """Serve for the length of a block."""
-    views = processes or (READY,)
+async def serving(
+    *processes: ProcessView,
+    tailnet: TailnetView | None = None,
+    environ: dict[str, str] | None = None,
+    specs: Iterable[ProcessSpec] = (),
+    history_lines: int = 100,
+    **more: Any,
+) -> AsyncIterator[Served]:
+    """Serve for the length of a block. With ``specs`` the processes are real ones, none of them started."""
+    specs = tuple(specs)
+    views = processes or (() if specs else (READY,))
     board = Board(Snapshot(processes=views, tailnet=tailnet or TailnetView(), **more))
-    hub = LogHub(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    engine = Engine([], board, hub, Reaper(), ())
-    task = asyncio.get_running_loop().create_task(Server(plan(), board, hub, engine, [listener]).run())
-    served = Served(board, hub, listener.getsockname()[1])
-    try:
-        await served.ask("GET", "/healthz")
-        yield served
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        listener.close()
+    with tempfile.TemporaryDirectory(prefix="web-") as folder:
+        log = os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT)
+        hub = LogHub(
+            format="json", color=False, redactor=Redactor([]), history_lines=history_lines, names=[], out_fd=log
+        )
+        hub.start(asyncio.get_running_loop())
+        engine, desk = Engine(specs, board, hub, Reaper(), ()), Desk()
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        control = socket.socket(socket.AF_UNIX)
+        control.bind(f"{folder}/control.sock")
+        control.listen()
+        control.setblocking(False)
+        settings = {"SUPERVISOR_TOKEN": TOKEN, **(environ or {})}
+        resolved = plan({name: text for name, text in settings.items() if text})
+        server = Server(resolved, board, hub, engine, desk, [listener], control)
+        task = asyncio.get_running_loop().create_task(server.run())
+        port = listener.getsockname()[1]
+        served = Served(board, hub, engine, desk, port, f"{folder}/control.sock", f"{folder}/log", server)
+        try:
+            await served.ask("GET", "/healthz")
+            yield served
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            hub.close()
+            listener.close()
+            control.close()
+            os.close(log)

@@ -6,7 +6,8 @@ import pytest
 
 from supervisor.core.model import State
 from supervisor.core.snapshot import TailnetView
-from supervisor.web.routes import ROUTES, Access
+from supervisor.web.access import Access
+from supervisor.web.routes import ROUTES
 from tests.web.serving import READY, serving
 
 DOWN = READY._replace(state=State.BACKOFF, ready=False)

@@ -1,0 +1,107 @@
+"""Who asks, and may they: bearer tokens, the control socket, and no trust in anything else that a request says."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from aiohttp import web
+
+from supervisor.web.errors import Code, RefusedError
+
+if TYPE_CHECKING:
+    from supervisor.web.connections import Connection
+    from supervisor.web.context import Context
+    from supervisor.web.keyring import Grant
+
+_READING = frozenset({"GET", "HEAD"})
+_SAME_SITE = frozenset({"same-origin", "none"})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Access(Enum):
+    """Who someone is, and who may call a route: each may do what those before it may."""
+
+    ANYONE = 0
+    SIGNED_IN = 1
+    CONTROL = 2
+
+
+class Caller(NamedTuple):
+    """Whoever sent a request; ``grant`` is what their token gives."""
+
+    access: Access
+    source: str
+    grant: Grant | None = None
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether this is more than anyone."""
+        return self.access is not Access.ANYONE
+
+
+CALLER = web.RequestKey("caller", Caller)
+
+
+def admit(context: Context, needed: Access, request: web.Request, connection: Connection | None) -> Caller:
+    """Return who asks. Raises RefusedError where they may not call a route that takes ``needed``."""
+    if connection is not None and connection.over_control:
+        if connection.refused:
+            raise RefusedError(Code.CONTROL_REFUSED, connection.refused)
+        return Caller(Access.CONTROL, "control socket")
+    if not (needed is Access.ANYONE and request.method in _READING) and is_foreign(request):
+        raise RefusedError(Code.CROSS_SITE)
+    caller, wait_s = _by_token(context, request)
+    if caller.access.value >= needed.value:
+        return caller
+    if wait_s is None:
+        raise RefusedError(Code.NOT_SIGNED_IN, headers={"WWW-Authenticate": "Bearer"})
+    raise wrong(wait_s)
+
+
+def wrong(wait_s: float) -> RefusedError:
+    """Return the refusal of wrong credentials, by what the throttle said to them."""
+    if wait_s:
+        return RefusedError(Code.TOO_MANY_ATTEMPTS, headers={"Retry-After": str(math.ceil(wait_s))})
+    return RefusedError(Code.WRONG_CREDENTIALS, headers={"WWW-Authenticate": "Bearer"})
+
+
+def is_foreign(request: web.Request) -> bool:
+    """Tell whether a browser sent this for another site than ours."""
+    sites = request.headers.getall("Sec-Fetch-Site", [])
+    if any(site not in _SAME_SITE for site in sites):
+        return True
+    origins = request.headers.getall("Origin", [])
+    hosts = request.headers.getall("Host", [])
+    return bool(origins) and (len(origins) > 1 or len(hosts) != 1 or not _is_own(origins[0], hosts[0]))
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Compare host and port; the scheme does not count, as TLS may end at a platform's edge."""
+    try:
+        asked, own = urlsplit(origin), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS.get(asked.scheme)
+        return bool(asked.hostname) and _place(asked, default) == _place(own, default)
+    except ValueError:
+        return False
+
+
+def _place(url: SplitResult, default_port: int | None) -> tuple[str | None, int | None]:
+    return url.hostname, url.port or default_port
+
+
+def _by_token(context: Context, request: web.Request) -> tuple[Caller, float | None]:
+    """Return who the request's token says it is from, and, where it is wrong, how long to wait."""
+    source = request.remote or ""
+    anyone = Caller(Access.ANYONE, source)
+    given = request.headers.getall("Authorization", [])
+    tokens = [token.strip() for kind, _, token in (text.partition(" ") for text in given) if kind.lower() == "bearer"]
+    if not tokens:
+        return anyone, None
+    # The token comes first: one that is right is never refused for the wrong ones of others.
+    grant = context.keyring.grant_of(tokens[0]) if len(given) == 1 else None
+    if grant is not None:
+        return Caller(Access.SIGNED_IN, source, grant), None
+    return anyone, context.throttle.failed(source)

@@ -1,0 +1,154 @@
+"""What there is to know, as the API tells it: each a rendering of the one snapshot. Nothing to say is null."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from supervisor.core.health import TAILNET, judge
+from supervisor.logs.render import stamp
+from supervisor.runtime.child import signal_name
+from supervisor.system import processes as kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor.core.health import Component
+    from supervisor.core.snapshot import ExitView, PeerView, ProcessView
+    from supervisor.logs.history import Line
+    from supervisor.web.context import Context
+
+Document = dict[str, Any]
+
+
+def health(context: Context, *, signed_in: bool) -> Document:
+    """Return the combined verdict. Anyone gets each component's name and state; why, and since when, is for others."""
+    snapshot = context.board.snapshot
+    verdict = judge(snapshot, time.monotonic())
+    checks = {part.name: [_check(context, part, signed_in=signed_in)] for part in verdict.components}
+    return {"status": verdict.status, "checks": checks}
+
+
+def _check(context: Context, part: Component, *, signed_in: bool) -> Document:
+    check: Document = {"status": part.status, "observedValue": part.state}
+    if signed_in:
+        view = context.board.snapshot.process(part.name)
+        since_s = context.board.snapshot.tailnet.since_s if part.name == TAILNET or view is None else view.since_s
+        check |= {"time": context.moment(since_s)} | ({"output": part.why} if part.why else {})
+    return check
+
+
+def processes(context: Context) -> Document:
+    """Return every process, in the order of their start."""
+    return {"processes": [_process(context, view) for view in context.board.snapshot.processes]}
+
+
+def _process(context: Context, view: ProcessView) -> Document:
+    now_s = time.monotonic()
+    lives = view.pid is not None and view.started_s is not None
+    return {
+        "name": view.name,
+        "state": view.state.value,
+        "since": context.moment(view.since_s),
+        "pid": view.pid,
+        "critical": view.critical,
+        "ready": view.ready,
+        "ready_why": view.ready_why or None,
+        "command": context.hub.redactor.mask_text(view.command),
+        "uptime_s": round(now_s - (view.started_s or now_s), 3) if lives else None,
+        "restarts": view.restarts,
+        "failures": view.failures,
+        "next_try_in_s": None if view.next_try_s is None else round(max(0.0, view.next_try_s - now_s), 3),
+        "memory_bytes": None if view.pid is None else kernel.memory_bytes(view.pid),
+        "cpu_s": None if view.pid is None else kernel.cpu_s(view.pid),
+        "exits": [_exit(context, end) for end in view.exits],
+    }
+
+
+def _exit(context: Context, end: ExitView) -> Document:
+    return {
+        "at": context.moment(end.at_s),
+        "code": end.code,
+        "signal": signal_name(end.signal),
+        "uptime_s": round(end.uptime_s, 3),
+        "reason": end.reason,
+        "expected": end.expected,
+        "last_lines": end.last_lines,
+    }
+
+
+def tailnet(context: Context) -> Document:
+    """Return what is known of the tailnet; the first nine names are those of Moltis' own endpoint."""
+    view = context.board.snapshot.tailnet
+    is_off = context.plan.settings.tailnet.mode == "off"
+    return {
+        "mode": "serve" if view.serve.mode == "serve" else "off",
+        "hostname": view.hostname or None,
+        "url": view.serve.urls[0] if view.serve.urls else None,
+        "tailscale_up": view.up,
+        "installed": not is_off,
+        "tailnet": view.tailnet or None,
+        "version": view.version or None,
+        "login_name": view.login_name or None,
+        "tailscale_ip": view.addresses[0] if view.addresses else None,
+        "state": view.state,
+        "since": None if is_off else context.moment(view.since_s),
+        "why": view.why or None,
+        "what_to_do": view.what_to_do or None,
+        "last_error": view.last_error or None,
+        "choice": view.choice,
+        "auth_url_pending": view.auth_url is not None,
+        "peers": [_peer(peer) for peer in view.peers],
+        "advertised_routes": view.routes,
+        "tags": view.tags,
+        "key_expiry": view.key_expiry or None,
+        "health": view.health,
+        "warnings": view.warnings,
+        "notes": view.notes,
+        "before_disconnect": view.before_disconnect or None,
+        "serve": {"urls": view.serve.urls, "why": view.serve.why or None, "config": _json(view.serve.config)},
+        "exposed": [listener._asdict() for listener in context.board.snapshot.exposed],
+    }
+
+
+def _peer(peer: PeerView) -> Document:
+    return {
+        "name": peer.name,
+        "address": peer.address or None,
+        "online": peer.online,
+        "direct": peer.direct or None,
+        "relay": peer.relay or None,
+        "last_seen": peer.last_seen or None,
+        "tags": peer.tags,
+    }
+
+
+def _json(text: str) -> object:
+    """Return JSON's meaning; null where there is none."""
+    try:
+        return msgspec.json.decode(text) if text else None
+    except msgspec.DecodeError:
+        return None
+
+
+def lines(found: Iterable[Line]) -> list[Document]:
+    """Return lines of the log."""
+    documents = []
+    at_s, at = -1.0, ""
+    for line in found:
+        if line.at_s != at_s:
+            # Lines that came together share their time, and putting it into words is what costs here.
+            at_s, at = line.at_s, stamp(line.at_s)
+        documents.append(
+            {
+                "id": line.number,
+                "at": at,
+                "process": line.process,
+                "stream": line.stream,
+                "level": line.level,
+                "message": line.message,
+            }
+        )
+    return documents

@@ -1,0 +1,132 @@
+"""Everything that proves who one is: the admin token, sessions of 12 hours, and sign-in codes for one use."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.errors import ConfigError
+from supervisor.secret import Secret
+
+if TYPE_CHECKING:
+    from supervisor.logs.hub import LogHub
+    from supervisor.settings.secrets import SecretSource
+
+SESSION_S = 12 * 3600.0
+CODE_S = 15 * 60.0
+CODE_CHARACTERS = 20
+_MOST_SESSIONS = 100
+_MOST_CODES = 64
+
+
+class Grant(NamedTuple):
+    """What a right credential gives: ``session`` is the session's digest, None for the admin token."""
+
+    session: bytes | None
+
+
+class Code(NamedTuple):
+    """A sign-in code, and until when it is good on the monotonic clock."""
+
+    secret: Secret
+    ends_s: float
+
+
+class Keyring:
+    """Holds sessions and codes in memory alone. ``token`` is the admin secret's setting, read anew at each use."""
+
+    def __init__(self, token: SecretSource | None, hub: LogHub) -> None:
+        self._token = token
+        self._hub = hub
+        self._last: Secret | None = None
+        self._complaint = ""
+        self._sessions: dict[bytes, float] = {}
+        self._codes: list[Code] = []
+
+    @property
+    def has_token(self) -> bool:
+        """Whether an admin token was set, so that nobody needs a code."""
+        return self._token is not None
+
+    def is_admin(self, candidate: str) -> bool:
+        """Tell whether this is the admin token."""
+        token = self._read_token()
+        return token is not None and token.matches(candidate)
+
+    def grant_of(self, bearer: str) -> Grant | None:
+        """Return what a bearer's token gives; None where it is wrong, or no longer good."""
+        if self.is_admin(bearer):
+            return Grant(None)
+        grant = Grant(_digest(bearer))
+        return grant if self.holds(grant) else None
+
+    def holds(self, grant: Grant) -> bool:
+        """Tell whether a grant is still good: sessions end."""
+        if grant.session is None:
+            return True
+        ends_s = self._sessions.get(grant.session)
+        if ends_s is not None and ends_s <= time.monotonic():
+            del self._sessions[grant.session]
+            return False
+        return ends_s is not None
+
+    def open_session(self) -> tuple[str, float]:
+        """Begin a session; return its token, which is kept nowhere here, and until when it is good."""
+        session = secrets.token_urlsafe(32)
+        ends_s = time.monotonic() + SESSION_S
+        self._sessions[_digest(session)] = ends_s
+        if len(self._sessions) > _MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        return session, ends_s
+
+    def end_session(self, grant: Grant) -> None:
+        """End a session; the admin token has none."""
+        if grant.session is not None:
+            self._sessions.pop(grant.session, None)
+
+    def new_code(self) -> Code:
+        """Make a sign-in code. Older ones stay good: whoever asks for one must not spoil another's."""
+        text = base64.b32encode(os.urandom(CODE_CHARACTERS)).decode()[:CODE_CHARACTERS]
+        code = Code(Secret(text), time.monotonic() + CODE_S)
+        self._codes = [*self._good_codes(), code][-_MOST_CODES:]
+        return code
+
+    def take_code(self, candidate: str) -> bool:
+        """Tell whether this is a sign-in code, and use it up. Spaces, dashes and small letters do no harm."""
+        text = "".join(candidate.upper().replace("-", " ").split())
+        codes = self._good_codes()
+        matching = [code for code in codes if code.secret.matches(text)]
+        self._codes = [code for code in codes if code not in matching]
+        return bool(matching)
+
+    def _good_codes(self) -> list[Code]:
+        now_s = time.monotonic()
+        return [code for code in self._codes if code.ends_s > now_s]
+
+    def _read_token(self) -> Secret | None:
+        """Return the admin token as it is now. A new one is masked in the log, and ends the sessions of the old."""
+        if self._token is None:
+            return None
+        try:
+            token = self._token.read()
+        except ConfigError as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                self._hub.record("error", "cannot check the admin token", why=self._complaint)
+            return None
+        self._complaint = ""
+        if token is not self._last and (self._last is None or not self._last.matches(token.reveal())):
+            if self._last is not None:
+                self._sessions.clear()
+                self._hub.record("info", "the admin token has changed", sessions="ended")
+            self._hub.redactor.learn(token.reveal())
+        self._last = token
+        return token
+
+
+def _digest(session: str) -> bytes:
+    return hashlib.sha256(session.encode(errors="surrogatepass")).digest()

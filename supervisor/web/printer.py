@@ -1,0 +1,45 @@
+"""Prints sign-in codes in the container's log, and nowhere else: whoever reads that may sign in."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from supervisor.logs.hub import LogHub
+    from supervisor.plan.model import Address
+    from supervisor.runtime.board import Board
+    from supervisor.web.keyring import Code, Keyring
+
+LEAST_WAIT_S = 60.0
+_EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what stands for every address
+
+
+class Printer:
+    """Prints at most one a minute, as anyone may ask for it. ``address`` is where the panel is found."""
+
+    def __init__(self, keyring: Keyring, hub: LogHub, board: Board, address: Address) -> None:
+        self._keyring = keyring
+        self._hub = hub
+        self._board = board
+        self._address = address
+        self._printed_s: float | None = None
+
+    def wait_s(self) -> float:
+        """Return how long until another may be printed."""
+        return 0.0 if self._printed_s is None else max(0.0, self._printed_s + LEAST_WAIT_S - time.monotonic())
+
+    def print_code(self) -> float:
+        """Print a new one; return until when it is good, on the monotonic clock."""
+        code = self._keyring.new_code()
+        self._printed_s = time.monotonic()
+        shown = {"code": code.secret.reveal(), "link": self.link(code)}
+        self._hub.reveal("info", "sign in to the panel with this code", shown, good_for="one sign-in within 15 minutes")
+        return code.ends_s
+
+    def link(self, code: Code) -> str:
+        """Return the panel's address with the code in its fragment, which no browser sends and no proxy logs."""
+        address = self._address
+        if address.host in _EVERYWHERE:
+            address = address._replace(host=self._board.snapshot.tailnet.hostname or "localhost")
+        return f"http://{address}/#code={code.secret.reveal()}"

@@ -1,0 +1,113 @@
+"""`POST /api/rpc`: the tailnet in the frames of Moltis' own HTTP RPC, where every answer is a frame with status 200."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from supervisor.web import documents, tailscale
+from supervisor.web.access import CALLER
+from supervisor.web.bodies import answer, body_of
+from supervisor.web.errors import Code, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+
+    from supervisor.web.context import Context
+
+    Method = Callable[[Context, msgspec.Raw, str], Awaitable[documents.Document]]
+
+T = TypeVar("T")
+_DEFAULT_ID = "http-rpc"
+_OK = {"ok": True}
+# By HTTP status; what is not here is the client's fault.
+_CODES = {404: "NOT_FOUND", 409: "CONFLICT"}
+_UNAVAILABLE = frozenset({Code.STOPPING, Code.TAILSCALE_OFF})
+_RETRYABLE = frozenset({Code.STOPPING})
+
+
+class Frame(msgspec.Struct, forbid_unknown_fields=True):
+    """A request; ``type`` may be left out, as there is only one."""
+
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+    id: str = _DEFAULT_ID
+    type: Literal["req"] = "req"
+
+
+class NoParams(msgspec.Struct, forbid_unknown_fields=True):
+    """What a method takes that takes nothing."""
+
+
+async def rpc(context: Context, request: web.Request) -> web.Response:
+    """Answer one frame."""
+    frame_id = _DEFAULT_ID
+    try:
+        frame = await body_of(request, Frame)
+        frame_id = frame.id
+        payload = await _call(context, frame, request[CALLER].source)
+    except RefusedError as refusal:
+        if refusal.code is Code.UNSUPPORTED_MEDIA_TYPE:
+            raise
+        return answer({"type": "res", "id": frame_id, "ok": False, "error": _error(refusal)})
+    except _UnknownMethodError as error:
+        told = {"code": "UNKNOWN_METHOD", "message": str(error)}
+        return answer({"type": "res", "id": frame_id, "ok": False, "error": told})
+    return answer({"type": "res", "id": frame_id, "ok": True, "payload": payload})
+
+
+class _UnknownMethodError(Exception):
+    pass
+
+
+async def _call(context: Context, frame: Frame, source: str) -> documents.Document:
+    method = METHODS.get(frame.method)
+    if method is None:
+        raise _UnknownMethodError(f"there is no method {frame.method!r}; there are {', '.join(METHODS)}")
+    return await method(context, frame.params, source)
+
+
+def _error(refusal: RefusedError) -> dict[str, Any]:
+    is_away = refusal.code in _UNAVAILABLE
+    code = "UNAVAILABLE" if is_away else _CODES.get(refusal.code.status, "INVALID_REQUEST")
+    told = {"code": code, "message": refusal.text, "details": {"code": refusal.code.name}}
+    return told | ({"retryable": refusal.code in _RETRYABLE} if is_away else {})
+
+
+def _params(raw: msgspec.Raw, shape: type[T]) -> T:
+    """Return a method's parameters; null counts as none."""
+    try:
+        return msgspec.json.decode(b"{}" if bytes(raw) == b"null" else raw, type=shape)
+    except msgspec.DecodeError as error:
+        raise RefusedError(Code.INVALID_BODY, f"cannot use the params: {error}; see the API's page") from error
+
+
+async def _status(context: Context, raw: msgspec.Raw, _source: str) -> documents.Document:
+    _params(raw, NoParams)
+    return documents.tailnet(context)
+
+
+async def _connect(context: Context, raw: msgspec.Raw, source: str) -> documents.Document:
+    tailscale.order_connect(context, _params(raw, tailscale.ConnectWish), source)
+    return _OK
+
+
+async def _disconnect(context: Context, raw: msgspec.Raw, source: str) -> documents.Document:
+    tailscale.order_disconnect(context, _params(raw, tailscale.DisconnectWish), source)
+    return _OK
+
+
+async def _auth_url(context: Context, raw: msgspec.Raw, _source: str) -> documents.Document:
+    _params(raw, NoParams)
+    return await tailscale.pending_url(context)
+
+
+METHODS: dict[str, Method] = {
+    "tailscale.status": _status,
+    "tailscale.connect": _connect,
+    "tailscale.disconnect": _disconnect,
+    "tailscale.auth_url": _auth_url,
+}

@@ -1,0 +1,204 @@
+"""The event streams that are open: each reads the history at its own pace, so that none can slow anybody else.
+
+A stream keeps no lines of its own, just the number of the last one that it sent. One that reads too slowly finds that
+lines have left the history meanwhile, and is told how many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from supervisor.web import documents
+from supervisor.web.errors import Code, RefusedError, encode_error
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from supervisor.core.snapshot import Snapshot
+    from supervisor.logs.history import Line
+    from supervisor.web.access import Caller
+    from supervisor.web.context import Context
+
+MOST_STREAMS = 32
+TICK_S = 0.1
+HEARTBEAT_S = 15.0
+# A client that takes nothing for so long is cut off; it may come back and resume.
+STALLED_S = 60.0
+LINES_A_FRAME = 250
+_CHARACTERS_A_FRAME = 128 * 1024
+_FRAMES_A_TICK = 4
+_GOODBYE_S = 0.2
+_RETRY_MS = 2000
+_encode = msgspec.json.Encoder().encode
+
+
+class Streams:
+    """All of them. ``boot`` tells this run of the supervisor from others: its lines are numbered anew."""
+
+    def __init__(self, boot: str) -> None:
+        self.boot = boot
+        self.closing = False
+        self._open: set[Stream] = set()
+        self._changed = asyncio.Event()
+
+    def enter(self, stream: Stream) -> None:
+        """Take one in. Raises RefusedError where there are too many."""
+        if self.closing:
+            raise RefusedError(Code.STOPPING)
+        if len(self._open) >= MOST_STREAMS:
+            raise RefusedError(Code.TOO_MANY_STREAMS)
+        self._open.add(stream)
+
+    def leave(self, stream: Stream) -> None:
+        """Forget one."""
+        self._open.discard(stream)
+        self._changed.set()
+
+    async def part(self) -> None:
+        """Have all of them end, and give them a moment for it."""
+        self.closing = True
+        for stream in self._open:
+            stream.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                while self._open:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+
+class Wish(NamedTuple):
+    """What a client wants: lines after number ``after``, those of one process, or none at all."""
+
+    after: int = 0
+    process: str | None = None
+    logs: bool = True
+
+
+class Stream:
+    """One client's stream."""
+
+    def __init__(self, context: Context, caller: Caller, wish: Wish, response: web.StreamResponse) -> None:
+        self._context = context
+        self._caller = caller
+        self._wish = wish
+        self._response = response
+        self._after = wish.after
+        self._news = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._seen: Snapshot | None = None
+        self._seen_health: documents.Document | None = None
+        self._spoke_s = 0.0
+
+    def close(self) -> None:
+        """Have it send what is new and end."""
+        self._closing.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Send what there is, then what comes, then why it is over.
+
+        Raises TimeoutError where the client takes nothing any more.
+        """
+        ends = [self._context.board.watch(lambda _snapshot: self._news.set())]
+        if self._wish.logs:
+            ends.append(self._context.hub.subscribe(self._news.set))
+        try:
+            await self._write(b"retry: %d\n\n" % _RETRY_MS)
+            over: RefusedError | None = None
+            while over is None:
+                # Asked first: what is new comes before the end.
+                over = self._why_over()
+                self._news.clear()
+                await self._send_state()
+                await self._send_lines()
+                await self._wait(over)
+            await self._send("end", encode_error(over))
+        finally:
+            for end in ends:
+                end()
+
+    def _why_over(self) -> RefusedError | None:
+        grant = self._caller.grant
+        if grant is not None and not self._context.keyring.holds(grant):
+            return RefusedError(Code.NOT_SIGNED_IN, "the session has ended; sign in again")
+        return RefusedError(Code.STOPPING) if self._closing.is_set() else None
+
+    async def _wait(self, over: RefusedError | None) -> None:
+        """Wait for news, at least a tick, and say now and then that there are none."""
+        if over is not None or await _within(TICK_S, self._closing):
+            return
+        if not await _within(self._spoke_s + HEARTBEAT_S - time.monotonic(), self._news):
+            await self._write(b": nothing new\n\n")
+
+    async def _send_state(self) -> None:
+        pieces = self._changed_pieces()
+        if pieces:
+            await self._send("state", _encode(pieces))
+
+    def _changed_pieces(self) -> documents.Document:
+        """Return the parts of the state that are not as the client knows them; all of them at first."""
+        snapshot, seen = self._context.board.snapshot, self._seen
+        if snapshot is seen:
+            return {}
+        self._seen = snapshot
+        pieces: documents.Document = {}
+        if seen is None or snapshot.processes != seen.processes:
+            pieces["processes"] = documents.processes(self._context)["processes"]
+        if seen is None or (snapshot.tailnet, snapshot.exposed) != (seen.tailnet, seen.exposed):
+            pieces["tailnet"] = documents.tailnet(self._context)
+        health = documents.health(self._context, signed_in=True)
+        if health != self._seen_health:
+            self._seen_health = pieces["health"] = health
+        return pieces
+
+    async def _send_lines(self) -> None:
+        """Send the lines that are new: not all at once where they are many, as others want their turn."""
+        history = self._context.hub.history
+        if not self._wish.logs:
+            self._after = history.next - 1
+            return
+        for _ in range(_FRAMES_A_TICK):
+            page = history.read(self._after, LINES_A_FRAME, self._wish.process)
+            lines = _fitting(page.lines)
+            is_cut = len(lines) < len(page.lines)
+            self._after = lines[-1].number if is_cut else page.after
+            if lines or page.lost:
+                await self._send("log", _encode({"lines": documents.lines(lines), "lost": page.lost}))
+            if not is_cut and len(lines) < LINES_A_FRAME:
+                return
+            await asyncio.sleep(0)
+        self._news.set()
+
+    async def _send(self, event: str, data: bytes) -> None:
+        name = f"{self._context.streams.boot}-{self._after}"
+        await self._write(f"event: {event}\nid: {name}\ndata: ".encode() + data + b"\n\n")
+
+    async def _write(self, data: bytes) -> None:
+        async with asyncio.timeout(STALLED_S):
+            await self._response.write(data)
+        self._spoke_s = time.monotonic()
+
+
+def _fitting(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Return as many of the first lines as make a frame of bearable size; one at least."""
+    characters = 0
+    for count, line in enumerate(lines):
+        characters += len(line.message)
+        if characters > _CHARACTERS_A_FRAME and count:
+            return lines[:count]
+    return lines
+
+
+async def _within(limit_s: float, event: asyncio.Event) -> bool:
+    """Wait for an event; tell whether it came in time."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True

@@ -1,0 +1,116 @@
+"""`/api/tailscale/*`: how the tailnet is, and orders for it. RPC calls the same functions."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import msgspec
+from anyio import to_thread
+
+from supervisor.core.orders import Connect, Disconnect
+from supervisor.secret import Secret
+from supervisor.web import documents
+from supervisor.web.access import CALLER
+from supervisor.web.bodies import accepted, answer, body_of
+from supervisor.web.errors import Code, RefusedError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from supervisor.core.orders import TailnetOrder
+    from supervisor.web.context import Context
+
+_MOST_KEY_BYTES = 4096
+
+
+class ConnectWish(msgspec.Struct, forbid_unknown_fields=True):
+    """With a key: log in. Without: reconnect, or ask for a login URL."""
+
+    auth_key: str | None = None
+
+
+class DisconnectWish(msgspec.Struct, forbid_unknown_fields=True):
+    """``forget`` logs out as well; ``confirm`` says that the warning which goes with it was read."""
+
+    forget: bool = False
+    confirm: bool = False
+
+
+async def status(context: Context, _request: web.Request) -> web.Response:
+    """Give all that is known."""
+    return answer(documents.tailnet(context))
+
+
+async def connect(context: Context, request: web.Request) -> web.Response:
+    """Order to be connected."""
+    order_connect(context, await body_of(request, ConnectWish), request[CALLER].source)
+    return accepted()
+
+
+async def disconnect(context: Context, request: web.Request) -> web.Response:
+    """Order to be disconnected."""
+    order_disconnect(context, await body_of(request, DisconnectWish), request[CALLER].source)
+    return accepted()
+
+
+async def auth_url(context: Context, _request: web.Request) -> web.Response:
+    """Give the login URL that is pending; this never starts anything."""
+    return answer(await pending_url(context))
+
+
+def order_connect(context: Context, wish: ConnectWish, source: str) -> None:
+    """Hand in the order. Raises RefusedError where it cannot be meant, or cannot be carried out."""
+    key = None
+    if wish.auth_key is not None:
+        # Before anything else: from here on no log shows it.
+        context.hub.redactor.learn(wish.auth_key)
+        key = _auth_key(wish.auth_key)
+    _post(context, Connect(key), "connect with a key" if key is not None else "connect", source)
+
+
+def order_disconnect(context: Context, wish: DisconnectWish, source: str) -> None:
+    """Hand in the order. Raises RefusedError where there is something to know first."""
+    before = context.board.snapshot.tailnet.before_disconnect
+    if before and not wish.confirm:
+        raise RefusedError(Code.CONFIRMATION_NEEDED, before)
+    _post(context, Disconnect(wish.forget), "forget" if wish.forget else "disconnect", source)
+
+
+async def pending_url(context: Context) -> documents.Document:
+    """Return the login URL with its QR code. Raises RefusedError where none is pending."""
+    view = context.board.snapshot.tailnet
+    if view.auth_url is None:
+        raise RefusedError(Code.NO_AUTH_URL)
+    url = view.auth_url.reveal()
+    since = None if view.auth_url_since_s is None else context.moment(view.auth_url_since_s)
+    return {"auth_url": url, "qr_svg": await to_thread.run_sync(_qr_svg, url), "since": since}
+
+
+def _qr_svg(url: str) -> str:
+    # Loaded for the first URL: it costs what few need, and is made in a thread for that.
+    svg: str = import_module("segno").make(url, micro=False).svg_inline(scale=4)
+    return svg
+
+
+def _auth_key(text: str) -> Secret:
+    key = text.strip()
+    why = ""
+    if not key:
+        why = "it is empty; leave it out to connect without one"
+    elif len(key.encode(errors="surrogatepass")) > _MOST_KEY_BYTES:
+        why = f"it has more than {_MOST_KEY_BYTES} bytes; paste the key alone"
+    elif not key.isprintable() or any(character.isspace() for character in key):
+        why = "it has white space or control characters in it; paste the key alone"
+    if why:
+        raise RefusedError(Code.INVALID_AUTH_KEY, f"cannot use this auth key: {why}")
+    return Secret(key)
+
+
+def _post(context: Context, order: TailnetOrder, name: str, source: str) -> None:
+    if context.plan.settings.tailnet.mode == "off":
+        raise RefusedError(Code.TAILSCALE_OFF)
+    if context.board.snapshot.stopping:
+        raise RefusedError(Code.STOPPING)
+    context.hub.record("info", "order received", part="tailnet", order=name, source=source)
+    context.desk.post(order)

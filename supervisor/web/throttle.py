@@ -1,0 +1,92 @@
+"""Counts wrong credentials, by source and in total. Right ones never come here, so nobody can be shut out by others."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from supervisor.logs.hub import LogHub
+
+_MOST_SOURCES = 1000
+_IPV6_PREFIX = 64
+_SAY_EVERY_S = 60.0
+
+
+class Allowance(NamedTuple):
+    """So many at once, and one more each ``every_s``."""
+
+    burst: int
+    every_s: float
+
+
+PER_SOURCE = Allowance(10, 30.0)
+# All clients may share one address: behind a platform's edge, or through the tailnet.
+IN_TOTAL = Allowance(60, 1.0)
+
+
+class _Bucket:
+    """What is left of an allowance."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._left = float(allowance.burst)
+        self._at_s = time.monotonic()
+
+    def wait_s(self, now_s: float) -> float:
+        """Return how long until there is one."""
+        grown = (now_s - self._at_s) / self._allowance.every_s
+        self._left = min(float(self._allowance.burst), self._left + grown)
+        self._at_s = now_s
+        return max(0.0, (1.0 - self._left) * self._allowance.every_s)
+
+    def take(self) -> None:
+        """Take one."""
+        self._left -= 1.0
+
+
+class Throttle:
+    """Tells a client with wrong credentials whether to wait, and the log that there are such clients."""
+
+    def __init__(self, hub: LogHub) -> None:
+        self._hub = hub
+        self._total = _Bucket(IN_TOTAL)
+        self._sources: dict[str, _Bucket] = {}
+        self._untold = 0
+        self._told_s: float | None = None
+
+    def failed(self, address: str) -> float:
+        """Count a wrong one; return how many seconds to wait, 0 where there were not too many yet."""
+        now_s = time.monotonic()
+        self._tell(address, now_s)
+        source = source_of(address)
+        bucket = self._sources.pop(source, None) or _Bucket(PER_SOURCE)
+        self._sources[source] = bucket
+        if len(self._sources) > _MOST_SOURCES:
+            del self._sources[next(iter(self._sources))]
+        wait_s = max(bucket.wait_s(now_s), self._total.wait_s(now_s))
+        if not wait_s:
+            bucket.take()
+            self._total.take()
+        return wait_s
+
+    def _tell(self, address: str, now_s: float) -> None:
+        self._untold += 1
+        if self._told_s is None or now_s - self._told_s >= _SAY_EVERY_S:
+            self._told_s = now_s
+            self._hub.record("warning", "wrong credentials", source=address, count=self._untold)
+            self._untold = 0
+
+
+def source_of(address: str) -> str:
+    """Return whom an address stands for: in IPv6 one client has a whole network of them."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is None:
+            return str(ip_network((found, _IPV6_PREFIX), strict=False))
+        found = found.ipv4_mapped
+    return str(found)

@@ -1,0 +1,95 @@
+"""Who may give orders over a unix socket: told by the kernel, with real processes at the other end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.system import peers, processes
+from supervisor.system.peers import why_refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONNECT = "import socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);print(flush=True);sys.stdin.read()"
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    """A listening socket."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        listener.settimeout(10)
+        yield listener
+
+
+def client(listener: socket.socket, *prefix: str) -> subprocess.Popen[bytes]:
+    """Start a child that connects and stays."""
+    words = [*prefix, sys.executable, "-c", CONNECT, listener.getsockname()]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_this_process_itself_may(listener: socket.socket) -> None:
+    """It is nobody's child but its own."""
+    with socket.socket(socket.AF_UNIX) as own:
+        own.connect(listener.getsockname())
+        with listener.accept()[0] as accepted:
+            assert why_refused(accepted) == ""
+
+
+@pytest.mark.parametrize("prefix", [(), ("sh", "-c", '"$@"; true', "sh"), ("setsid", "-w")])
+def test_whoever_is_below_may_not(listener: socket.socket, prefix: tuple[str, ...]) -> None:
+    """A child, a grandchild, and one in a session of its own."""
+    with client(listener, *prefix), listener.accept()[0] as accepted:
+        assert "runs under the supervisor" in why_refused(accepted)
+
+
+def test_one_that_is_gone_may_not(listener: socket.socket) -> None:
+    """What it sent before is still there, but nobody can say any more who it was."""
+    child = client(listener)
+    with listener.accept()[0] as accepted:
+        child.communicate(b"")
+        assert child.returncode == 0
+        assert "cannot be told" in why_refused(accepted)
+
+
+def test_a_pid_is_not_taken_for_the_one_that_has_it_now(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the peer is gone and its pid looks like an innocent one, the kernel's word on the peer itself counts."""
+    child = client(listener)
+    with listener.accept()[0] as accepted:
+        child.communicate(b"")
+        monkeypatch.setattr(peers, "_descends", lambda _pid: False)
+        assert "cannot be told" in why_refused(accepted)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be someone else")
+def test_another_user_may_not(listener: socket.socket, tmp_path: Path) -> None:
+    """Root and our own user alone, whatever the socket's mode lets in."""
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    (tmp_path / "socket").chmod(0o666)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    with client(listener, *nobody), listener.accept()[0] as accepted:
+        assert "user 65534 may not" in why_refused(accepted)
+
+
+def test_the_way_up_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be followed to its root is not said to be harmless."""
+    monkeypatch.setattr(processes, "parent", lambda _pid: 12)
+    assert peers._descends(11) is None
+    monkeypatch.setattr(processes, "parent", lambda _pid: None)
+    assert peers._descends(11) is None
+    monkeypatch.setattr(processes, "parent", lambda _pid: 0)
+    assert peers._descends(11) is False
+    assert peers._descends(0) is None
+    monkeypatch.setattr(processes, "parent", lambda _pid: os.getpid())
+    assert peers._descends(11) is True

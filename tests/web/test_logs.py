@@ -1,0 +1,87 @@
+"""The merged log by pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.web.serving import Served, serving
+
+
+async def page(served: Served, query: str = "") -> Any:
+    """Return a page of the log."""
+    answer = await served.get(f"/api/logs{query}")
+    assert answer.status == 200, answer
+    return answer.json
+
+
+def say(served: Served, *numbers: int) -> None:
+    """Have the supervisor log these."""
+    for number in numbers:
+        served.hub.record("info", f"line {number}")
+
+
+async def test_the_last_lines_and_the_next() -> None:
+    """The page says what to ask for next, so that none is got twice and none is missed."""
+    async with serving() as served:
+        say(served, 1, 2, 3, 4, 5)
+        last = await page(served, "?last=2")
+        assert [line["message"] for line in last["lines"]] == ["line 4", "line 5"]
+        assert set(last["lines"][0]) == {"id", "at", "process", "stream", "level", "message"}
+        assert [line["id"] for line in last["lines"]] == [4, 5]
+        assert (last["lines"][0]["process"], last["lines"][0]["stream"]) == ("supervisor", "log")
+        assert (await page(served, f"?after={last['after']}"))["lines"] == []
+        say(served, 6, 7, 8)
+        following = await page(served, f"?after={last['after']}&limit=2")
+        assert [line["id"] for line in following["lines"]] == [6, 7]
+        assert [line["id"] for line in (await page(served, f"?after={following['after']}"))["lines"]] == [8]
+        assert [line["id"] for line in (await page(served))["lines"]] == list(range(1, 9))
+
+
+async def test_what_is_gone_is_counted() -> None:
+    """Whoever comes too late is told how many lines there were."""
+    async with serving(history_lines=10) as served:
+        say(served, *range(1, 31))
+        late = await page(served, "?after=5")
+        assert (late["lost"], late["after"]) == (15, 30)
+        assert [line["id"] for line in late["lines"]] == list(range(21, 31))
+
+
+async def test_one_process_alone() -> None:
+    """The supervisor counts as one; one that does not exist is not found."""
+    async with serving() as served:
+        say(served, 1)
+        assert len((await page(served, "?process=supervisor"))["lines"]) == 1
+        assert (await page(served, "?process=moltis"))["lines"] == []
+        for path in ("/api/logs", "/api/events"):
+            assert (await served.get(f"{path}?process=nothing")).refusal == (404, "UNKNOWN_PROCESS")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?after=-1",
+        "?after=x",
+        "?after=1.5",
+        "?last=0",
+        "?last=1001",
+        "?limit=0",
+        "?limit=1001",
+        "?after=1&last=1",
+        "?after=1&after=2",
+        "?proces=moltis",
+        "?last=99999999999999999999999999",
+    ],
+)
+async def test_queries_that_make_no_sense(query: str) -> None:
+    """Refused with what is wrong, not guessed at."""
+    async with serving() as served:
+        assert (await served.get(f"/api/logs{query}")).refusal == (400, "INVALID_QUERY")
+
+
+@pytest.mark.parametrize("query", ["?after=5&after=6", "?last=-1", "?last=1001", "?logs=maybe", "?nothing=1"])
+async def test_queries_of_the_stream_that_make_no_sense(query: str) -> None:
+    """As for the pages."""
+    async with serving() as served:
+        assert (await served.get(f"/api/events{query}")).refusal == (400, "INVALID_QUERY")

@@ -1,0 +1,297 @@
+"""The tailnet by REST and by RPC: what is told of it, and orders that reach the desk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from supervisor.core.orders import Connect, Disconnect
+from supervisor.core.snapshot import ListenerView, PeerView, ServeView, TailnetView
+from supervisor.secret import Secret
+from tests.web.serving import BEARER, JSON, Served, serving
+
+if TYPE_CHECKING:
+    from supervisor.core.orders import TailnetOrder
+
+AT_S = 1_790_000_000.0
+MOMENT = "2026-09-21T14:13:20.000Z"
+URL = "https://login.example.com/a/0123456789abcdef"
+FULL = TailnetView(
+    "embedded",
+    "connected",
+    AT_S,
+    up=True,
+    last_error="the key had expired",
+    hostname="moltis.tail.example",
+    addresses=("100.64.0.1", "fd7a::1"),
+    tailnet="tail.example",
+    version="1.102.5",
+    login_name="owner@example.com",
+    tags=("tag:moltis",),
+    routes=("10.0.0.0/8",),
+    key_expiry="2027-01-01T00:00:00Z",
+    health=("a sentence",),
+    peers=(PeerView("laptop", "100.64.0.2", True, "192.0.2.1:41641", "fra"), PeerView("phone", last_seen="2026")),
+    warnings=("a warning",),
+    notes=("a note",),
+    before_disconnect="it would log in again",
+    serve=ServeView("serve", ("https://moltis.tail.example",), "", '{"Web":{}}'),
+)
+OFF = {"SUPERVISOR_TAILSCALE": "off"}
+
+
+def orders_of(served: Served) -> list[TailnetOrder]:
+    """Return the list that orders are put on from now on."""
+    orders: list[TailnetOrder] = []
+    served.desk.attend(orders.append)
+    return orders
+
+
+async def rpc(served: Served, method: str, params: object = None, **more: object) -> Any:
+    """Return the frame that answers a method's call."""
+    frame = {"method": method, **({} if params is None else {"params": params}), **more}
+    answer = await served.post("/api/rpc", frame)
+    assert answer.status == 200
+    assert answer.json["type"] == "res"
+    return answer.json
+
+
+async def test_all_that_is_known() -> None:
+    """Moltis' own nine names first, then ours."""
+    exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
+    async with serving(tailnet=FULL, exposed=exposed) as served:
+        told = (await served.get("/api/tailscale/status")).json
+        assert list(told.items())[:9] == [
+            ("mode", "serve"),
+            ("hostname", "moltis.tail.example"),
+            ("url", "https://moltis.tail.example"),
+            ("tailscale_up", True),
+            ("installed", True),
+            ("tailnet", "tail.example"),
+            ("version", "1.102.5"),
+            ("login_name", "owner@example.com"),
+            ("tailscale_ip", "100.64.0.1"),
+        ]
+        assert (told["state"], told["since"], told["last_error"]) == ("connected", MOMENT, "the key had expired")
+        assert told["serve"] == {"urls": ["https://moltis.tail.example"], "why": None, "config": {"Web": {}}}
+        assert told["exposed"] == [{"host": "0.0.0.0", "port": 18791, "process": "moltis", "pid": 12}]
+        assert told["peers"][1] == {
+            "name": "phone",
+            "address": None,
+            "online": False,
+            "direct": None,
+            "relay": None,
+            "last_seen": "2026",
+            "tags": [],
+        }
+        assert (await rpc(served, "tailscale.status"))["payload"] == told
+
+
+async def test_nothing_is_null() -> None:
+    """Where Moltis has null so have we, never an empty text."""
+    async with serving(environ=OFF) as served:
+        told = (await served.get("/api/tailscale/status")).json
+        assert (told["mode"], told["tailscale_up"], told["installed"]) == ("off", False, False)
+        assert not [name for name, value in told.items() if value == ""]
+        names = ("hostname", "url", "tailnet", "version", "login_name", "tailscale_ip", "since", "why", "key_expiry")
+        assert {told[name] for name in names} == {None}
+
+
+async def test_a_broken_serve_config_is_null() -> None:
+    """It comes from outside, and must not break the answer."""
+    view = FULL._replace(serve=ServeView("off", (), "it is no JSON", "{"))
+    async with serving(tailnet=view) as served:
+        serve = (await served.get("/api/tailscale/status")).json["serve"]
+        assert serve == {"urls": [], "why": "it is no JSON", "config": None}
+
+
+async def test_connect_without_a_key() -> None:
+    """An order, and no wait for what comes of it; an empty body is an empty object."""
+    async with serving() as served:
+        orders = orders_of(served)
+        for answer in (
+            await served.post("/api/tailscale/connect"),
+            await served.post("/api/tailscale/connect", {}),
+            await served.post("/api/tailscale/connect", {"auth_key": None}),
+        ):
+            assert (answer.status, answer.json) == (202, {"ok": True})
+        assert (await rpc(served, "tailscale.connect"))["payload"] == {"ok": True}
+        assert orders == [Connect()] * 4
+
+
+async def test_connect_with_a_key() -> None:
+    """It is a secret from the first moment: no log shows it, not even in a line that comes later."""
+    async with serving() as served:
+        orders = orders_of(served)
+        key = "my-very-own-key-0123456789"
+        assert (await served.post("/api/tailscale/connect", {"auth_key": f" {key}\n"})).status == 202
+        assert (await rpc(served, "tailscale.connect", {"auth_key": key}))["ok"]
+        assert all(isinstance(order, Connect) and isinstance(order.auth_key, Secret) for order in orders)
+        assert [order.auth_key.reveal() for order in orders if isinstance(order, Connect) and order.auth_key] == [
+            key,
+            key,
+        ]
+        served.hub.record("info", f"somebody said {key}")
+        assert not [text for text in served.remembered() if key in text]
+        assert key not in served.logged()
+
+
+@pytest.mark.parametrize(
+    "key", ["", "  ", "tskey auth", "tskey\nauth", "tskey\tauth", "tskey\0auth", "tskey-\x1b[1m", "k" * 4097]
+)
+async def test_what_is_no_key(key: str) -> None:
+    """Refused with a reason, which does not repeat it."""
+    async with serving() as served:
+        orders = orders_of(served)
+        answer = await served.post("/api/tailscale/connect", {"auth_key": key})
+        assert answer.refusal == (400, "INVALID_AUTH_KEY")
+        assert not key.strip() or key not in answer.json["error"]
+        frame = await rpc(served, "tailscale.connect", {"auth_key": key})
+        assert frame["error"]["code"] == "INVALID_REQUEST"
+        assert frame["error"]["details"] == {"code": "INVALID_AUTH_KEY"}
+        assert not orders
+
+
+async def test_disconnect_and_forget() -> None:
+    """Two orders of one kind."""
+    async with serving() as served:
+        orders = orders_of(served)
+        assert (await served.post("/api/tailscale/disconnect")).status == 202
+        assert (await served.post("/api/tailscale/disconnect", {"forget": True})).status == 202
+        assert (await rpc(served, "tailscale.disconnect", {"forget": True}))["ok"]
+        assert orders == [Disconnect(), Disconnect(forget=True), Disconnect(forget=True)]
+
+
+async def test_a_disconnect_that_wants_a_word_first() -> None:
+    """Whoever orders it is told what would happen, and orders it again with the confirmation."""
+    async with serving(tailnet=FULL) as served:
+        orders = orders_of(served)
+        for body in (None, {"forget": True}, {"confirm": False}):
+            answer = await served.post("/api/tailscale/disconnect", body)
+            assert answer.refusal == (409, "CONFIRMATION_NEEDED")
+            assert answer.json["error"] == "it would log in again"
+        assert (await rpc(served, "tailscale.disconnect"))["error"] == {
+            "code": "CONFLICT",
+            "message": "it would log in again",
+            "details": {"code": "CONFIRMATION_NEEDED"},
+        }
+        assert not orders
+        assert (await served.post("/api/tailscale/disconnect", {"confirm": True})).status == 202
+        assert orders == [Disconnect()]
+
+
+async def test_an_order_waits_until_someone_attends() -> None:
+    """The tailnet's part of the supervisor may just be starting."""
+    async with serving() as served:
+        assert (await served.post("/api/tailscale/connect")).status == 202
+        assert orders_of(served) == [Connect()]
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+async def test_no_orders_where_there_is_no_tailnet_or_no_more(verb: str) -> None:
+    """Switched off, or stopping: both are said, and in RPC whether to try again."""
+    async with serving(environ=OFF) as served:
+        orders = orders_of(served)
+        assert (await served.post(f"/api/tailscale/{verb}")).refusal == (409, "TAILSCALE_OFF")
+        error = (await rpc(served, f"tailscale.{verb}"))["error"]
+        assert (error["code"], error["retryable"]) == ("UNAVAILABLE", False)
+        assert not orders
+    async with serving() as served:
+        orders = orders_of(served)
+        served.board.put_stopping()
+        assert (await served.post(f"/api/tailscale/{verb}")).refusal == (409, "STOPPING")
+        error = (await rpc(served, f"tailscale.{verb}"))["error"]
+        assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)
+        assert not orders
+
+
+async def test_a_login_url() -> None:
+    """With a QR code that can be put into a page, and since when it waits."""
+    async with serving(tailnet=TailnetView("embedded", "needs login", auth_url=Secret(URL), auth_url_since_s=AT_S)) as (
+        served
+    ):
+        orders = orders_of(served)
+        status = (await served.get("/api/tailscale/status")).json
+        assert status["auth_url_pending"] is True
+        assert URL not in str(status)
+        answer = (await served.get("/api/tailscale/auth-url")).json
+        assert (answer["auth_url"], answer["since"]) == (URL, MOMENT)
+        svg = ET.fromstring(answer["qr_svg"])  # noqa: S314 - our own
+        assert svg.tag.endswith("svg")
+        assert (await rpc(served, "tailscale.auth_url"))["payload"] == answer
+        assert not orders
+
+
+async def test_no_login_url() -> None:
+    """404, and nothing is started by asking."""
+    async with serving() as served:
+        orders = orders_of(served)
+        assert (await served.get("/api/tailscale/auth-url")).refusal == (404, "NO_AUTH_URL")
+        error = (await rpc(served, "tailscale.auth_url"))["error"]
+        assert (error["code"], error["details"]) == ("NOT_FOUND", {"code": "NO_AUTH_URL"})
+        assert not orders
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "refusal"),
+    [
+        (JSON, b"{", (400, "INVALID_BODY")),
+        (JSON, b"[]", (400, "INVALID_BODY")),
+        (JSON, b"null", (400, "INVALID_BODY")),
+        (JSON, b'{"auth_key":5}', (400, "INVALID_BODY")),
+        (JSON, b'{"auth-key":"x"}', (400, "INVALID_BODY")),
+        (JSON, b'{"auth_key":"\xff\xfe"}', (400, "INVALID_BODY")),
+        (JSON, b'{"auth_key":"\\ud800"}', (400, "INVALID_BODY")),
+        (JSON, b"[" * 30000, (400, "INVALID_BODY")),
+        ("", b"{}", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        ("Content-Type: text/plain\r\n", b"{}", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", b"auth_key=x", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        (f"{JSON}Content-Encoding: gzip\r\n", b"\x1f\x8b\x08\x00", (400, "INVALID_BODY")),
+    ],
+)
+async def test_bodies_that_are_not_what_they_should_be(head: str, body: bytes, refusal: tuple[int, str]) -> None:
+    """Refused before anything is done."""
+    async with serving() as served:
+        orders = orders_of(served)
+        assert (await served.ask("POST", "/api/tailscale/connect", BEARER + head, body)).refusal == refusal
+        assert not orders
+        assert "request failed" not in served.logged()
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "frame_id"),
+    [
+        ({"method": "tailscale.nothing", "id": "7"}, "UNKNOWN_METHOD", "7"),
+        ({"method": "system.reboot"}, "UNKNOWN_METHOD", "http-rpc"),
+        ({"method": 5}, "INVALID_REQUEST", "http-rpc"),
+        ({}, "INVALID_REQUEST", "http-rpc"),
+        ([], "INVALID_REQUEST", "http-rpc"),
+        ({"method": "tailscale.status", "id": "8", "params": {"x": 1}}, "INVALID_REQUEST", "8"),
+        ({"method": "tailscale.status", "id": "9", "params": []}, "INVALID_REQUEST", "9"),
+        ({"method": "tailscale.connect", "params": {"auth_key": 5}}, "INVALID_REQUEST", "http-rpc"),
+        ({"method": "tailscale.status", "id": 5}, "INVALID_REQUEST", "http-rpc"),
+        ({"method": "tailscale.status", "type": "res"}, "INVALID_REQUEST", "http-rpc"),
+    ],
+)
+async def test_frames_that_cannot_be_answered(frame: object, code: str, frame_id: str) -> None:
+    """The refusal is a frame too, with status 200."""
+    async with serving() as served:
+        answer = await served.post("/api/rpc", frame)
+        assert (answer.status, answer.json["id"], answer.json["ok"]) == (200, frame_id, False)
+        assert answer.json["error"]["code"] == code
+        assert answer.json["error"]["message"]
+
+
+async def test_frames_as_moltis_has_them() -> None:
+    """With an id or without, params null or absent, and the type of a socket's frame."""
+    async with serving() as served:
+        assert (await rpc(served, "tailscale.status"))["id"] == "http-rpc"
+        assert (await rpc(served, "tailscale.status", {}, id="a", type="req"))["id"] == "a"
+        answer = await served.ask(
+            "POST", "/api/rpc", BEARER + JSON, b'{"method":"tailscale.status","params":null,"id":"b"}'
+        )
+        assert (answer.json["id"], answer.json["ok"]) == ("b", True)
+        assert (await served.ask("POST", "/api/rpc", JSON, b'{"method":"tailscale.status"}')).status == 401
+        assert (await served.ask("POST", "/api/rpc", BEARER, b'{"method":"tailscale.status"}')).status == 415
