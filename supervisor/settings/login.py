@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from supervisor.settings.secrets import SecretSource
 
 _AUTH_KEY = "tskey-auth-"
+_LOOPBACK = ("127.", "[::1]", "localhost")
 
 
 def check(tailnet: TailnetSettings, report: Report) -> None:
@@ -29,7 +30,7 @@ def check(tailnet: TailnetSettings, report: Report) -> None:
     if tailnet.client_secret is None and not oauth.is_client_secret(text):
         return
     if source is not None and text:
-        _check_text(source.name, text, report)
+        _check_text(source.name, text, tailnet.api_url, report)
     if not tailnet.prefs.tags:
         report.problem(
             "use the OAuth client secret",
@@ -46,11 +47,16 @@ def _text(source: SecretSource | None) -> str:
         return ""
 
 
-def _check_text(name: str, text: str, report: Report) -> None:
+def _check_text(name: str, text: str, api_url: str, report: Report) -> None:
     if text.startswith(_AUTH_KEY):
         report.problem(f"use {name}", "it is an auth key, not the secret of an OAuth client", "use TS_AUTHKEY")
         return
     try:
-        oauth.parse(text)
+        api_url = oauth.parse(text).api_url or api_url
     except UnfitError as error:
         report.problem(f"use {name}", str(error), f"write {oauth.FORM}")
+        return
+    scheme, _, rest = api_url.lower().partition("://")
+    if scheme == "http" and not rest.startswith(_LOOPBACK):
+        host = rest.partition("/")[0]
+        report.warnings.append(f"the OAuth client secret goes to {host} unencrypted; use https")

@@ -81,6 +81,18 @@ def test_what_a_secret_says() -> None:
     assert parse("another-form-of-secret").client_id == ""
 
 
+def test_a_secret_that_would_be_read_on_its_way_is_warned_about() -> None:
+    """Wherever the address was given; on the loopback nobody is in between."""
+    for environ in (
+        {"TS_AUTHKEY": f"{SECRET}?baseURL=http://api.example.com"},
+        {"TS_CLIENT_SECRET": SECRET, "SUPERVISOR_TAILSCALE_API_URL": "HTTP://api.example.com/"},
+    ):
+        _, report = read(**environ, **WITH_TAGS)
+        assert [text for text in report.warnings if "api.example.com unencrypted" in text]
+        assert report.problems == []
+    assert not read(TS_AUTHKEY=f"{SECRET}?baseURL=http://127.0.0.1:1", **WITH_TAGS)[1].warnings
+
+
 def test_a_file_is_looked_into_as_well(tmp_path: Path) -> None:
     """The mistake is found at the start and not at the first login."""
     path = tmp_path / "secret"
