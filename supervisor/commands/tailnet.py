@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 CONNECT = "/api/tailscale/connect"
 DISCONNECT = "/api/tailscale/disconnect"
 AUTH_URL = "/api/tailscale/auth-url"
-_ON_THE_WAY = frozenset({"starting", "connecting", "needs login", "disconnected", "disconnected by you"})
+# States that a login passes through, if only for a moment.
+_ON_THE_WAY = frozenset(
+    {"starting", "connecting", "needs login", "disconnected", "disconnected by you", "control server unreachable"}
+)
 _KEY_REFUSED = "key refused"
 _MOST_KEY_CHARACTERS = 4096
 

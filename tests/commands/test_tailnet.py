@@ -131,6 +131,15 @@ def test_an_old_login_url_says_nothing_of_a_new_key(supervisor: Supervisor) -> N
     assert call(supervisor.folder, "connect").code == 75
 
 
+def test_a_key_for_a_device_that_is_connected(supervisor: Supervisor) -> None:
+    """It is a new login: that the device was connected before says nothing of it."""
+    blip = {**CONNECTED, "tailscale_up": False, "state": "control server unreachable", "since": "2026-01-01T00:00:01Z"}
+    showing(supervisor, CONNECTED, CONNECTED, blip, {**CONNECTED, "since": "2026-01-01T00:00:02Z"})
+    assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 0
+    showing(supervisor, CONNECTED, CONNECTED, blip, REFUSED)
+    assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 1
+
+
 def test_it_waits_no_longer_than_it_may(supervisor: Supervisor) -> None:
     """75, and where things stand."""
     showing(supervisor, OFF, CONNECTING)
