@@ -53,7 +53,7 @@ def test_every_open_port_is_named_with_its_process(tmp_path: Path) -> None:
     app = listener(OPEN_PROXY, f"127.0.0.2:{private}")
     with node(tmp_path, *app, TS_SOCKS5_SERVER=f"127.0.0.1:{proxy}") as tailnet:
         told = tailnet.run.wait_for(OPENED, DEADLINE_S, listen=OPEN_PROXY, whose="moltis")
-        assert told["pid"] == tailnet.run.find("started", child="moltis")["pid"]
+        assert told["pid"] == tailnet.run.wait_for("started", child="moltis")["pid"]
         assert "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass" in told["what_to_do"]
         tailnet.run.wait_for(OPENED, DEADLINE_S, listen=f"127.0.0.1:{proxy}", whose="tailscaled")
         wait_until(lambda: tailnet.health()["checks"].get("exposure"))
