@@ -114,8 +114,12 @@ class Stream:
                 # Asked first: what is new comes before the end.
                 over = self._why_over()
                 self._news.clear()
-                await self._send_state()
-                await self._send_lines()
+                if self._wish.logs:
+                    await self._send_state()
+                    await self._send_lines()
+                else:
+                    self._after = self._context.hub.history.next - 1
+                    await self._send_state()
                 await self._wait(over)
             await self._send("end", encode_error(over))
         finally:
@@ -159,9 +163,6 @@ class Stream:
     async def _send_lines(self) -> None:
         """Send the lines that are new: not all at once where they are many, as others want their turn."""
         history = self._context.hub.history
-        if not self._wish.logs:
-            self._after = history.next - 1
-            return
         for _ in range(_FRAMES_A_TICK):
             page = history.read(self._after, LINES_A_FRAME, self._wish.process)
             lines = _fitting(page.lines)

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from supervisor.web import connections
-from tests.web.serving import Answer, serving
+from tests.web.following import following
+from tests.web.serving import BEARER, Answer, serving
 
 
 async def closed(reader: asyncio.StreamReader) -> bool:
@@ -84,6 +85,49 @@ async def test_the_longest_idle_connection_makes_room() -> None:
         assert Answer.of(await asyncio.wait_for(reader.read(), 5)).status == 200
         for _, writer in idle:
             writer.close()
+
+
+async def test_who_is_signed_in_makes_no_room() -> None:
+    """A stream, and a kept connection on which someone signed in, stay while anonymous ones come and go."""
+    async with serving() as served, following(served) as stream:
+        await stream.until("state")
+        reader, writer = await served.connect()
+        writer.write(f"GET /api/logs HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
+        await reader.readuntil(b'"after":0}\n')
+        idle = [await served.connect() for _ in range(300)]
+        assert all([await closed(reader) for reader, _ in idle[:40]])
+        served.hub.record("info", "still here")
+        assert await stream.lines(1)
+        writer.write(f"GET /api/logs HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
+        await reader.readuntil(b"still here")
+        for _, other in (*idle, (reader, writer)):
+            other.close()
+
+
+async def test_bodies_that_drip_are_anonymous_connections_too() -> None:
+    """Requests whose bodies do not come hold no more connections than others do, and health is answered."""
+    async with serving() as served:
+        dripping = [await served.connect() for _ in range(300)]
+        for _, writer in dripping:
+            writer.write(b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        assert all([await closed(reader) for reader, _ in dripping[:40]])
+        assert (await served.ask("GET", "/health")).status == 200
+        assert served.remembered() == []
+        for _, writer in dripping:
+            writer.close()
+
+
+async def test_a_body_that_breaks_off_or_is_no_body_leaves_no_trace() -> None:
+    """A client that resets in its midst, or whose chunks are none: that is its own affair."""
+    async with serving() as served:
+        _, writer = await served.connect()
+        writer.write(b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabc")
+        await served.ask("GET", "/healthz")
+        writer.transport.abort()
+        answer = await served.send(b"POST /api/session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert answer.refusal == (400, "BAD_REQUEST")
+        assert "aiohttp" not in answer.headers["Server"]
+        assert served.remembered() == []
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:

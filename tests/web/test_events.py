@@ -1,0 +1,297 @@
+"""The event stream: state and lines as they come, resumable, and no burden to anyone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.core.model import State
+from supervisor.core.snapshot import TailnetView
+from supervisor.web import streams
+from tests.logs.rig import until
+from tests.web.following import following
+from tests.web.serving import BEARER, READY, TOKEN, serving
+
+if TYPE_CHECKING:
+    from tests.web.serving import Served
+
+
+def say(served: Served, first: int, last: int) -> None:
+    """Have the supervisor log lines with these numbers, in one go."""
+    for number in range(first, last + 1):
+        served.hub.record("info", f"line {number}")
+
+
+async def test_the_whole_state_comes_first() -> None:
+    """Each piece as in its own GET, then the history; nothing on the way may hold it back."""
+    async with serving(tailnet=TailnetView("embedded", "starting")) as served:
+        say(served, 1, 3)
+        async with following(served) as stream:
+            assert stream.response.headers["Content-Type"] == "text/event-stream"
+            assert stream.response.headers["X-Accel-Buffering"] == "no"
+            assert stream.response.headers["Cache-Control"] == "no-store"
+            first = await stream.next()
+            assert (first.kind, first.number) == ("state", 0)
+            assert set(first.data) == {"processes", "tailnet", "health"}
+            assert first.data["health"] == (await served.get("/health")).json
+            assert first.data["tailnet"] == (await served.get("/api/tailscale/status")).json
+            listed = (await served.get("/api/processes")).json["processes"]
+            assert [process.keys() for process in first.data["processes"]] == [process.keys() for process in listed]
+            lines = await stream.lines(3)
+            assert lines == (await served.get("/api/logs")).json["lines"]
+
+
+async def test_only_what_changed_follows() -> None:
+    """A piece that is as it was is not sent again; nor is anything where nothing has changed."""
+    async with (
+        serving(tailnet=TailnetView("embedded", "starting", away_since_s=-1000.0)) as served,
+        following(served) as stream,
+    ):
+        await stream.until("state")
+        served.board.put_process(READY._replace(restarts=3))
+        assert set((await stream.until("state")).data) == {"processes"}
+        served.board.put_tailnet(TailnetView("embedded", "connected", up=True))
+        event = await stream.until("state")
+        assert set(event.data) == {"tailnet", "health"}
+        assert event.data["tailnet"]["state"] == "connected"
+        served.board.put_orphans_reaped(5)
+        say(served, 1, 1)
+        assert (await stream.next()).kind == "log"
+
+
+async def test_many_changes_are_one_event() -> None:
+    """What a process does in a moment is told at the moment's end."""
+    async with serving() as served, following(served) as stream:
+        await stream.until("state")
+        for state in (State.STOPPING, State.CLEANING, State.BACKOFF, State.RUNNING, State.STOPPING):
+            served.board.put_process(READY._replace(state=state))
+        assert (await stream.until("state")).data["processes"][0]["state"] == "stopping"
+        say(served, 1, 1)
+        assert (await stream.next()).kind == "log"
+
+
+@pytest.mark.parametrize("way", ["header", "query"])
+async def test_a_stream_is_taken_up_where_it_was_left(way: str) -> None:
+    """After the last event that a client got, with nothing twice and nothing missing."""
+    async with serving() as served:
+        say(served, 1, 5)
+        async with following(served) as stream:
+            lines = await stream.lines(5)
+            place = stream.last_id
+        say(served, 6, 9)
+        query, headers = (f"?after={place}", {}) if way == "query" else ("", {"Last-Event-ID": place})
+        async with following(served, query, **headers) as stream:
+            assert set((await stream.next()).data) == {"processes", "tailnet", "health"}
+            lines += await stream.lines(4)
+        assert [line["id"] for line in lines] == list(range(1, 10))
+
+
+@pytest.mark.parametrize("place", ["{boot}0-3", "abc-3", "{boot}-999", "{boot}-x", "{boot}", "{boot}--3", "3", "-3"])
+async def test_a_place_in_another_run_is_none(place: str) -> None:
+    """Lines are numbered anew by each run, so the history comes from its beginning."""
+    async with serving() as served:
+        say(served, 1, 4)
+        async with following(served) as stream:
+            boot = (await stream.next()).id.rpartition("-")[0]
+        async with following(served, **{"Last-Event-ID": place.format(boot=boot)}) as stream:
+            assert [line["id"] for line in await stream.lines(4)] == [1, 2, 3, 4]
+
+
+async def test_runs_have_names_of_their_own() -> None:
+    """By when they began."""
+    async with serving(wall_offset_s=1e9) as served, following(served) as stream:
+        first = (await stream.next()).id
+    async with serving(wall_offset_s=1e9 + 0.01) as served, following(served) as stream:
+        assert (await stream.next()).id != first
+
+
+async def test_the_last_so_many_lines_to_begin_with() -> None:
+    """Of one process where it is asked for; none at all too."""
+    async with serving() as served:
+        say(served, 1, 5)
+        for query, numbers in (("?last=2", [4, 5]), ("?last=0", []), ("?last=2&process=moltis", [])):
+            async with following(served, query) as stream:
+                assert (await stream.next()).kind == "state"
+                assert not numbers or [line["id"] for line in await stream.lines(2)] == numbers
+                served.board.put_process(READY._replace(restarts=served.board.snapshot.processes[0].restarts + 1))
+                assert (await stream.next()).kind == "state"
+
+
+async def test_lines_of_one_process_or_none() -> None:
+    """The place moves on with all the others' lines, so that none of them is looked through again."""
+    async with (
+        serving() as served,
+        following(served, "?process=moltis") as one,
+        following(served, "?logs=off") as none,
+    ):
+        await one.until("state")
+        await none.until("state")
+        say(served, 1, 5)
+        read_fd, write_fd = os.pipe()
+        served.hub.attach("moltis", "stdout", read_fd)
+        os.write(write_fd, b"from moltis\n")
+        os.close(write_fd)
+        event = await one.until("log")
+        assert [line["message"] for line in event.data["lines"]] == ["from moltis"]
+        assert event.number == 6
+        served.board.put_process(READY._replace(restarts=1))
+        event = await none.next()
+        assert (event.kind, event.number) == ("state", 6)
+
+
+async def test_what_was_lost_is_counted() -> None:
+    """Lines that left the history before their turn came: as many as are missing between two ids."""
+    async with serving(history_lines=10) as served, following(served) as stream:
+        await stream.until("state")
+        say(served, 1, 100)
+        event = await stream.until("log")
+        assert event.data["lost"] == 90
+        assert [line["id"] for line in event.data["lines"]] == list(range(91, 101))
+
+
+async def test_many_lines_come_in_pieces() -> None:
+    """A frame has a bearable size, by lines and by characters, and nothing is lost between them."""
+    async with serving(history_lines=3000) as served:
+        say(served, 1, 1500)
+        for number in range(1501, 1521):
+            served.hub.record("info", f"line {number} " + "x" * 14_000)
+        async with following(served) as stream:
+            seen: list[int] = []
+            while len(seen) < 1520:
+                event = await stream.until("log")
+                ids = [line["id"] for line in event.data["lines"]]
+                assert len(ids) <= streams.LINES_A_FRAME
+                assert sum(len(line["message"]) for line in event.data["lines"]) <= 160 * 1024
+                assert event.number == ids[-1]
+                seen += ids
+        assert seen == list(range(1, 1521))
+
+
+async def test_a_slow_reader_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client takes nothing while lines pour in: the other gets every one, and little is kept for the slow one."""
+    monkeypatch.setattr(streams, "TICK_S", 0.001)
+    async with serving(history_lines=1000) as served, following(served) as quick:
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(slow, ("127.0.0.1", served.port))
+            await loop.sock_sendall(slow, f"GET /api/events HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
+            await until(lambda: len(served.server._context.streams._open) == 2)
+            for first in range(1, 60_001, 500):
+                say(served, first, first + 499)
+                numbers = [line["id"] for line in await quick.lines(500)]
+                assert numbers == list(range(first, first + 500))
+            assert (await served.ask("GET", "/health")).status == 200
+            kept = [transport.get_write_buffer_size() for transport in transports_of(served)]
+            assert max(kept) < 512 * 1024
+            read = bytearray()
+            while b'"line 60000"' not in read:
+                read += await asyncio.wait_for(loop.sock_recv(slow, 65536), 15)
+        assert read.count(b'"message":"line ') < 60_000
+        assert b'"lost":0' in read
+        assert any(int(lost) > 10_000 for lost in _numbers(bytes(read), b'"lost":'))
+
+
+def transports_of(served: Served) -> list[asyncio.Transport]:
+    """Return the server's ends of all connections."""
+    connections = served.server._kinds[0]._by_handler.values()
+    return [connection._transport for connection in connections if connection._transport is not None]
+
+
+def _numbers(data: bytes, name: bytes) -> list[bytes]:
+    return [part.split(b"}")[0] for part in data.split(name)[1:] if part.split(b"}")[0].isdigit()]
+
+
+async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes room, and may come back."""
+    monkeypatch.setattr(streams, "STALLED_S", 0.2)
+    monkeypatch.setattr(streams, "TICK_S", 0.001)
+    async with serving(history_lines=1000) as served:
+        reader, writer = await served.connect()
+        writer.write(f"GET /api/events HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
+        await reader.readuntil(b"event: state")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        opened = served.server._context.streams._open
+        assert len(opened) == 1
+
+        def flooded() -> bool:
+            say(served, 1, 1000)
+            return not opened
+
+        await until(flooded)
+        assert "request failed" not in served.logged()
+        writer.close()
+
+
+async def test_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a comment, so that proxies do not take it for death."""
+    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
+    async with serving() as served, following(served) as stream:
+        await stream.until("state")
+        assert [await stream.block() for _ in range(3)] == [": nothing new\n"] * 3
+
+
+async def test_a_stream_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever signs out is told, and gets nothing more."""
+    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
+    async with serving() as served:
+        session = (await served.post("/api/session", {"token": TOKEN}, "")).json["session"]
+        async with following(served, token=session) as stream, following(served) as other:
+            await stream.until("state")
+            await served.ask("DELETE", "/api/session", f"Authorization: Bearer {session}\r\n")
+            event = await stream.until("end")
+            assert event.data["code"] == "NOT_SIGNED_IN"
+            assert await stream.block() == ""
+            say(served, 1, 1)
+            assert await other.lines(1)
+
+
+async def test_a_stream_ends_politely() -> None:
+    """What is new comes first, then why it ends, and the answer is complete; a new one is refused."""
+    async with serving() as served, following(served) as stream:
+        await stream.until("state")
+        say(served, 1, 2)
+        await served.server.part()
+        assert len(await stream.lines(2)) == 2
+        assert (await stream.next()).data["code"] == "STOPPING"
+        assert await stream.block() == ""
+        assert (await served.get("/api/events")).refusal == (409, "STOPPING")
+
+
+async def test_a_client_that_goes_is_forgotten() -> None:
+    """Without a word in the log."""
+    async with serving() as served:
+        async with following(served) as stream:
+            await stream.until("state")
+        say(served, 1, 1)
+        await until(lambda: not served.server._context.streams._open)
+        assert not served.board._watchers
+        assert served.remembered() == ["line 1"]
+
+
+async def test_only_so_many_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused, and goes through when another has gone."""
+    monkeypatch.setattr(streams, "MOST_STREAMS", 2)
+    async with serving() as served:
+        async with following(served), following(served):
+            assert (await served.get("/api/events")).refusal == (503, "TOO_MANY_STREAMS")
+        await until(lambda: not served.server._context.streams._open)
+        async with following(served):
+            pass
+
+
+async def test_head_and_old_clients() -> None:
+    """HEAD gets the headers alone; HTTP/1.0 gets the stream without chunks."""
+    async with serving() as served:
+        answer = await served.ask("HEAD", "/api/events", BEARER)
+        assert (answer.status, answer.body) == (200, b"")
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        reader, writer = await served.connect()
+        writer.write(f"GET /api/events HTTP/1.0\r\n{BEARER}\r\n".encode())
+        assert b"chunked" not in await reader.readuntil(b"retry: 2000\n\nevent: state\n")
+        writer.close()
