@@ -1,0 +1,105 @@
+"""Has tailscaled fetch the certificate that HTTPS takes, in the background and with long waits between failures."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import anyio
+
+from supervisor.core.backoff import ceiling_s
+from supervisor.core.model import Backoff
+from supervisor.tailnet.localapi import ForbiddenError, LocalApi, LocalApiError, SilentError, UnreachableError
+
+FETCH_S = 60.0
+# Let's Encrypt gives a name five certificates in a week, and five failed attempts in an hour; tailscaled, which tries
+# by itself as soon as anything is served, takes its share of them.
+WAITS = Backoff(600.0, 3600.0)
+# tailscaled renews it by itself; this finds out where it could not.
+LOOK_AGAIN_S = 12 * 3600.0
+# Nobody has asked for so long: the device is not connected, and tailscaled would only say so.
+UNWANTED_S = 30.0
+_TRIED_AGAIN = "it is tried again, at most once an hour in the end"
+
+
+class Certificate(NamedTuple):
+    """How it stands with one: it is there, or ``why`` it is not; neither is said until the first answer."""
+
+    there: bool = False
+    why: str = ""
+    what_to_do: str = ""
+
+
+class _Known:
+    """What is known of one name's."""
+
+    def __init__(self) -> None:
+        self.certificate = Certificate()
+        self.failures = 0
+        self.due_s = 0.0
+
+
+class Certificates:
+    """Those of the names this device has had; one at a time is looked after.
+
+    A name's failures are not forgotten when tailscaled is restarted or the name changes to and fro.
+    """
+
+    def __init__(self, socket_path: str, *, fetch_s: float = FETCH_S, waits: Backoff = WAITS) -> None:
+        self._socket_path = socket_path
+        self._fetch_s = fetch_s
+        self._waits = waits
+        self._known: dict[str, _Known] = {}
+        self._name = ""
+        self._wanted_s = 0.0
+        self._changed = anyio.Event()
+
+    def want(self, name: str) -> Certificate | None:
+        """Look after the one for this name from now on (empty: for none) and return how it stands."""
+        self._wanted_s = time.monotonic()
+        if name != self._name:
+            self._name = name
+            self._changed.set()
+        return self._known.setdefault(name, _Known()).certificate if name else None
+
+    def forget(self) -> None:
+        """Ask again for what tailscaled had, and for what it refused; it may be another one now."""
+        for known in self._known.values():
+            if known.certificate.there or known.due_s == float("inf"):
+                known.due_s = 0.0
+        self._name = ""
+
+    async def run(self) -> None:
+        """Fetch what is wanted until cancelled."""
+        while True:
+            self._changed = anyio.Event()
+            known = self._known.get(self._name)
+            wait_s = float("inf") if known is None else known.due_s - time.monotonic()
+            if known is not None and wait_s <= 0:
+                if time.monotonic() - self._wanted_s < UNWANTED_S:
+                    await self._fetch(self._name, known)
+                else:
+                    self._name = ""
+                continue
+            with anyio.move_on_after(wait_s):
+                await self._changed.wait()
+
+    async def _fetch(self, name: str, known: _Known) -> None:
+        try:
+            async with LocalApi(self._socket_path) as api:
+                await api.fetch_certificate(name, self._fetch_s)
+        except UnreachableError:
+            # tailscaled went away, which says nothing of the certificate; whoever wants it asks again.
+            self._name = "" if self._name == name else self._name
+        except ForbiddenError as error:
+            known.due_s = float("inf")
+            known.certificate = Certificate(why=str(error), what_to_do="run the supervisor as root, or mode http")
+        except LocalApiError as error:
+            known.failures += 1
+            known.due_s = time.monotonic() + ceiling_s(self._waits, known.failures)
+            if not (known.certificate.there and isinstance(error, SilentError)):
+                known.certificate = Certificate(why=str(error), what_to_do=_TRIED_AGAIN)
+        else:
+            known.failures = 0
+            known.due_s = time.monotonic() + LOOK_AGAIN_S
+            known.certificate = Certificate(there=True)

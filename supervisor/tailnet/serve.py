@@ -1,0 +1,236 @@
+"""Publishes the app in the tailnet: keeps tailscaled's serve configuration as the settings want it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from supervisor.core.backoff import ceiling_s
+from supervisor.core.model import Backoff
+from supervisor.core.snapshot import ServeView
+from supervisor.plan.host import Host
+from supervisor.tailnet import serve_plan, serve_wish, serve_words
+from supervisor.tailnet.certificates import Certificates
+from supervisor.tailnet.localapi import (
+    ChangedMeanwhileError,
+    ForbiddenError,
+    LocalApiError,
+    SilentError,
+    UnreachableError,
+)
+from supervisor.tailnet.serve_file import ServeFile
+from supervisor.tailnet.serve_record import ServeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.logs.hub import LogHub
+    from supervisor.plan.model import Plan
+    from supervisor.tailnet.localapi import LocalApi
+    from supervisor.tailnet.serve_wish import Wanted
+    from supervisor.tailnet.wire import Json, Status
+
+# What others change in the configuration is seen after so long at most.
+LOOK_EVERY_S = 30.0
+_AFTER_FAILURE = Backoff(2.0, LOOK_EVERY_S)
+# Others may write at the same time, and what a port does is changed in two steps.
+_TRIES = 6
+_ROOT_ONLY = "files and unix sockets as targets take root: run the supervisor as root, or publish an http:// address"
+_READ_ONLY = (
+    "run the supervisor as root, or as tailscaled's user, or let root on tailscaled's side run "
+    "`tailscale set --operator=USER`"
+)
+
+
+class _Refusal(NamedTuple):
+    """What tailscaled did not let us do, and how the configuration was then; it is not tried again as it was."""
+
+    wanted: Wanted
+    etag: str
+    error: ForbiddenError
+
+
+class Serve:
+    """The one that writes the serve configuration. Only what it wrote itself is ever changed or removed."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        hub: LogHub,
+        *,
+        lasting: Callable[[str], bool] | None = None,
+        certificates: Certificates | None = None,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        """Make ready; nothing is read or asked before the first ``reconcile``.
+
+        ``lasting`` tells whether a folder outlives the container.
+        """
+        tailnet = plan.settings.tailnet
+        self._hub = hub
+        self._target = plan.serve_target
+        self._mode = tailnet.serve
+        self._file = ServeFile(tailnet.serve_config) if tailnet.serve_config is not None else None
+        self._folder = tailnet.state_dir
+        self._record = ServeRecord(tailnet.state_dir)
+        self._is_lasting = lasting or Host().outlives_container
+        self._lasting: bool | None = None
+        self._certificates = certificates or Certificates(tailnet.socket)
+        self._look_every_s = look_every_s
+        self._view = ServeView()
+        self._notes: tuple[str, ...] = ()
+        self.forget()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is worth telling, and no reason for health to warn."""
+        return self._notes
+
+    async def run(self) -> None:
+        """Fetch certificates in the background until cancelled."""
+        await self._certificates.run()
+
+    def forget(self) -> None:
+        """Look afresh: tailscaled was restarted, or the device has left its tailnet."""
+        self._seen: Wanted | None = None
+        self._look_s = 0.0
+        self._failures = 0
+        self._refusal: _Refusal | None = None
+        self._advertised: frozenset[str] | None = None
+        self._certificates.forget()
+
+    async def reconcile(self, api: LocalApi, status: Status) -> ServeView:
+        """Bring about what is wanted and return how it is; for a device that is connected, as often as one likes.
+
+        tailscaled is asked only where something has changed, and now and then for what others did.
+        """
+        wanted = self._wanted(status)
+        now_s = time.monotonic()
+        if wanted == self._seen and now_s < self._look_s:
+            return self._view
+        if wanted != self._seen:
+            self._failures = 0
+        self._seen = wanted
+        try:
+            await self._converge(api, wanted)
+        except (UnreachableError, SilentError):
+            # The link tells of it; what is published is as it was.
+            self._look_s = time.monotonic() + self._failed()
+        except LocalApiError as error:
+            self._look_s = time.monotonic() + self._failed()
+            self._show(self._view._replace(why=_joined(f"cannot change what is published: {error}", *wanted.whys)))
+        else:
+            self._failures = 0
+            self._look_s = time.monotonic() + self._look_every_s
+        return self._view
+
+    def _failed(self) -> float:
+        """Count a failure and return how long to wait."""
+        self._failures += 1
+        return min(self._look_every_s, ceiling_s(_AFTER_FAILURE, self._failures))
+
+    def _wanted(self, status: Status) -> Wanted:
+        name = status.node.dns_name.removesuffix(".") if status.node is not None else ""
+        domains = status.cert_domains or ()
+        if self._file is not None:
+            domain = domains[0] if domains else name
+            if not domain:
+                return serve_wish.nameless()
+            found = self._file.look(domain)
+            if found.config is None:
+                return serve_wish.unknown(found.whys)
+            return serve_wish.of_file(found.config, domains, found.whys)
+        if self._target is None or self._mode == "off":
+            return serve_wish.nothing()
+        if self._lasting is None:
+            self._lasting = self._is_lasting(self._folder)
+        lasting = self._lasting
+        secure_name = serve_wish.certificate_name(self._mode, name, domains, lasting=lasting)
+        certificate = self._certificates.want(secure_name)
+        return serve_wish.of_app(self._mode, self._target, name, domains, certificate, lasting=lasting)
+
+    async def _converge(self, api: LocalApi, wanted: Wanted) -> None:
+        """Write step by step until there is nothing left to do, and show what is then in force."""
+        former = serve_wish.services(self._record.entries())
+        for _ in range(_TRIES):
+            found = await api.serve_config()
+            wish = wanted.wish
+            if wish is None:
+                self._tell(found.config, serve_plan.Wish({}), wanted, ())
+                return
+            step = serve_plan.step(found.config, wish, self._record.entries())
+            if step.config is None:
+                self._record.put(step.ours)
+                await self._advertise(api, serve_wish.services(wish.entries), former)
+                self._tell(found.config, wish, wanted, step.clashes)
+                return
+            if self._is_refused(wanted, found.etag):
+                self._tell(found.config, wish, wanted, step.clashes, self._refusal)
+                return
+            # Before it is written: what is written and not recorded could never be removed again.
+            self._record.put(step.ours, step.written)
+            try:
+                await api.put_serve_config(step.config, found.etag)
+            except ChangedMeanwhileError:
+                continue
+            except ForbiddenError as error:
+                self._refusal = _Refusal(wanted, found.etag, error)
+                self._record.put(step.ours)
+                self._tell(found.config, wish, wanted, step.clashes, self._refusal)
+                return
+        raise LocalApiError("something else changes it again and again; see in tailscaled's log what asks for it")
+
+    async def _advertise(self, api: LocalApi, names: frozenset[str], former: frozenset[str]) -> None:
+        """Tell the tailnet of the services that we publish, and no longer of those that we published before."""
+        if self._advertised == names or not (names or former):
+            return
+        prefs = await api.prefs()
+        told = frozenset[str](prefs.get("AdvertiseServices") or ())
+        after = (told - former) | names
+        if after != told:
+            await api.change_prefs({"AdvertiseServices": sorted(after)})
+        self._advertised = names
+
+    def _is_refused(self, wanted: Wanted, etag: str) -> bool:
+        return self._refusal is not None and (self._refusal.wanted, self._refusal.etag) == (wanted, etag)
+
+    def _tell(
+        self,
+        config: Json,
+        wish: serve_plan.Wish,
+        wanted: Wanted,
+        clashes: tuple[serve_plan.Clash, ...],
+        refusal: _Refusal | None = None,
+    ) -> None:
+        """Show what a configuration means."""
+        found = serve_plan.in_force(config, wish, self._record.entries())
+        whys = [*wanted.whys, *(serve_words.clash(clash, config) for clash in clashes)]
+        if refusal is not None:
+            targets = serve_plan.entries(config) | wish.entries
+            remedy = _ROOT_ONLY if serve_words.takes_root(targets) else _READ_ONLY
+            whys.append(f"cannot change what is published: {refusal.error}; {remedy}")
+        self._notes = wanted.notes
+        if self._record.why_not_kept:
+            self._notes += (f"what is published is not remembered beyond this run: {self._record.why_not_kept}",)
+        self._show(
+            ServeView(
+                mode="serve" if found else "off",
+                urls=serve_plan.urls(config, found),
+                why=_joined(*whys),
+                config=msgspec.json.encode(config).decode() if config else "",
+            )
+        )
+
+    def _show(self, view: ServeView) -> None:
+        before, self._view = self._view, view
+        if (view.mode, view.urls) != (before.mode, before.urls):
+            event = "serve: published" if view.mode == "serve" else "serve: no longer published"
+            self._hub.record("info", event, urls=" ".join(view.urls) or None)
+        if view.why and view.why != before.why:
+            self._hub.record("warning", "serve: not as it should be", why=view.why)
+
+
+def _joined(*whys: str) -> str:
+    return "; ".join(whys)

@@ -1,0 +1,181 @@
+"""Reads TS_SERVE_CONFIG, and reads it again whenever it changes."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.tailnet.wire import Json
+
+MOST_BYTES = 1024 * 1024
+DOMAIN = "${TS_CERT_DOMAIN}"
+_HIGHEST_PORT = 65535
+_FUNNEL = "AllowFunnel in TS_SERVE_CONFIG is left out: the supervisor does not open the app to the whole internet"
+_SESSIONS = "Foreground in TS_SERVE_CONFIG is left out: it belongs to a `tailscale serve` that runs in a terminal"
+
+
+class _Port(msgspec.Struct, omit_defaults=True):
+    """What a port does (ipn.TCPPortHandler)."""
+
+    https: bool = msgspec.field(default=False, name="HTTPS")
+    http: bool = msgspec.field(default=False, name="HTTP")
+    tcp_forward: str = msgspec.field(default="", name="TCPForward")
+    terminate_tls: str = msgspec.field(default="", name="TerminateTLS")
+    proxy_protocol: int = msgspec.field(default=0, name="ProxyProtocol")
+
+
+class _Page(msgspec.Struct, omit_defaults=True):
+    """What a path of a web server leads to (ipn.HTTPHandler)."""
+
+    path: str = msgspec.field(default="", name="Path")
+    proxy: str = msgspec.field(default="", name="Proxy")
+    text: str = msgspec.field(default="", name="Text")
+    app_caps: list[str] | None = msgspec.field(default=None, name="AcceptAppCaps")
+    redirect: str = msgspec.field(default="", name="Redirect")
+
+
+class _Server(msgspec.Struct, omit_defaults=True):
+    """A web server (ipn.WebServerConfig)."""
+
+    handlers: dict[str, _Page] | None = msgspec.field(default=None, name="Handlers")
+
+
+class _Service(msgspec.Struct, omit_defaults=True):
+    """A service of the tailnet (ipn.ServiceConfig)."""
+
+    tcp: dict[str, _Port] | None = msgspec.field(default=None, name="TCP")
+    web: dict[str, _Server] | None = msgspec.field(default=None, name="Web")
+    tun: bool = msgspec.field(default=False, name="Tun")
+
+
+class _Config(msgspec.Struct, omit_defaults=True):
+    """All of it (ipn.ServeConfig), but for what is not ours to set."""
+
+    tcp: dict[str, _Port] | None = msgspec.field(default=None, name="TCP")
+    web: dict[str, _Server] | None = msgspec.field(default=None, name="Web")
+    services: dict[str, _Service] | None = msgspec.field(default=None, name="Services")
+
+
+class Found(NamedTuple):
+    """What the file says: the last good configuration (None: there was none yet), and what is wrong with it."""
+
+    config: Json | None = None
+    whys: tuple[str, ...] = ()
+
+
+class ServeFile:
+    """The file, its last good content remembered."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: object = None
+        self._good: bytes | None = None
+        self._found = Found()
+
+    def look(self, domain: str) -> Found:
+        """Return what it says now, with ``domain`` put in for ${TS_CERT_DOMAIN}."""
+        state = (domain, _state(self._path))
+        if state != self._seen:
+            self._seen = state
+            self._found = self._read(domain)
+        return self._found
+
+    def _read(self, domain: str) -> Found:
+        try:
+            data = _content(self._path)
+            found = Found(*parse(data, domain))
+        except (OSError, ValueError) as error:
+            why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            said = f"cannot use TS_SERVE_CONFIG {self._path}: {why}; mend it; what was published before stays"
+            return Found(None if self._good is None else parse(self._good, domain)[0], (said,))
+        self._good = data
+        return found
+
+
+def parse(data: bytes, domain: str) -> tuple[Json, tuple[str, ...]]:
+    """Return the configuration in a file and what was left out of it. Raises ValueError where it is none."""
+    raw = _decoded(data.replace(DOMAIN.encode(), domain.encode()))
+    try:
+        config = msgspec.to_builtins(msgspec.convert(raw, _Config))
+        msgspec.json.encode(config)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise ValueError(f"it is no serve configuration: {error}") from error
+    for told in (config, *(config.get("Services") or {}).values()):
+        _check_ports(told)
+    return config, tuple(_left_out(raw, config))
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        raw = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"it is not UTF-8 text (at line {line})") from error
+    except json.JSONDecodeError as error:
+        if not data.strip():
+            raise ValueError("it is empty") from error
+        raise ValueError(f"it is not JSON: {error.msg} (at line {error.lineno}, column {error.colno})") from error
+    except RecursionError as error:
+        raise ValueError("it is not JSON: too deeply nested") from error
+    return {} if raw is None else raw
+
+
+def _check_ports(config: Json) -> None:
+    targets = [target.rpartition(":") for target in config.get("Web") or {}]
+    bad = [host + colon + port for host, colon, port in targets if not (host and _is_port(port))]
+    bad += [port for port in config.get("TCP") or {} if not _is_port(port)]
+    if bad:
+        raise ValueError(f"it is no serve configuration: {bad[0]!r} does not say which port")
+
+
+def _is_port(text: str) -> bool:
+    # Written as tailscaled writes it, so that it is found again.
+    return text.isascii() and text.isdecimal() and 0 < int(text) <= _HIGHEST_PORT and text == str(int(text))
+
+
+def _left_out(raw: Json, config: Json) -> Iterator[str]:
+    ours_not = {"AllowFunnel": _FUNNEL, "Foreground": _SESSIONS}
+    for name, said in ours_not.items():
+        told = raw.get(name)
+        if any(told.values()) if isinstance(told, dict) else told:
+            yield said
+    unknown = sorted(_unknown({name: told for name, told in raw.items() if name not in ours_not}, config))
+    if unknown:
+        yield f"TS_SERVE_CONFIG says {', '.join(unknown)}, which the supervisor does not know and leaves out"
+
+
+def _unknown(raw: Any, config: Any, above: str = "") -> Iterator[str]:
+    for name, told in raw.items() if isinstance(raw, dict) else ():
+        if isinstance(config, dict) and name in config:
+            yield from _unknown(told, config[name], f"{above}{name}.")
+        elif told:
+            yield above + name
+
+
+def _state(path: str) -> object:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _content(path: str) -> bytes:
+    # O_NONBLOCK: a pipe that no one writes to must not hold anything up.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        chunks: list[bytes] = []
+        while sum(map(len, chunks)) <= MOST_BYTES and (chunk := os.read(fd, MOST_BYTES)):
+            chunks.append(chunk)
+    finally:
+        os.close(fd)
+    data = b"".join(chunks)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES} bytes")
+    return data

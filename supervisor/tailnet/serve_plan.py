@@ -1,0 +1,273 @@
+"""What has to change in a serve configuration so that ours is in it, and nobody else's is touched. Pure.
+
+A configuration (ipn.ServeConfig) is looked at as single entries, each at its path in the JSON: ("TCP", "80"),
+("Web", "name:80", "Handlers", "/"), and the same below ("Services", "svc:name").
+"""
+
+from __future__ import annotations
+
+import copy
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.tailnet.wire import Json
+
+Path = tuple[str, ...]
+Entries = dict[Path, Any]
+# What we have written, by its path; two values at one path while a write is under way.
+Record = dict[Path, tuple[Any, ...]]
+WEB = frozenset({"http", "https"})
+
+
+class Endpoint(NamedTuple):
+    """A port of the device, or of a service where one is named."""
+
+    service: str
+    port: str
+
+
+class Kind(Enum):
+    """How something that is not ours stands in the way of ours."""
+
+    TAKEN = "taken"
+    SESSION = "session"
+    BESIDE = "beside"
+    CLOSED_TO_FUNNEL = "closed to funnel"
+    OPEN_TO_FUNNEL = "open to funnel"
+
+
+class Clash(NamedTuple):
+    """Something foreign at, or near, the path of a wish; ``value`` is what stands there."""
+
+    kind: Kind
+    path: Path
+    value: Any = None
+
+
+class Wish(NamedTuple):
+    """What is to be published. Entries at the paths in ``kept`` stay where they are in force, and are not added."""
+
+    entries: Entries
+    kept: frozenset[Path] = frozenset()
+
+
+class Step(NamedTuple):
+    """What to do next.
+
+    ``config`` is to be written (None: all is as it can be), ``written`` what of it will be ours. ``ours`` is what of
+    ours is in force now, ``clashes`` what is in the way.
+    """
+
+    config: Json | None
+    written: Entries
+    ours: Entries
+    clashes: tuple[Clash, ...]
+
+
+def entries(config: Json) -> Entries:
+    """Return the entries of a configuration; those of foreground sessions are not among them."""
+    found = dict(_below(config, ()))
+    for name, service in _table(config, "Services").items():
+        found |= dict(_below(service, ("Services", name)))
+    return found
+
+
+def config_of(found: Entries) -> Json:
+    """Return the configuration that holds these entries."""
+    config: Json = {}
+    for path, value in found.items():
+        _put(config, path, value)
+    return config
+
+
+def endpoint(path: Path) -> Endpoint:
+    """Return the port that an entry is about; none for a service's whole network interface."""
+    service = path[1] if path[0] == "Services" else ""
+    here = path[2:] if service else path
+    return Endpoint(service, here[1].rpartition(":")[2] if len(here) > 1 else "")
+
+
+def host_port(path: Path) -> str:
+    """Return ``name:port`` of a web handler's path; empty for any other."""
+    return path[-3] if "Handlers" in path[-2:-1] else ""
+
+
+def handling(handler: Any) -> str:
+    """Return what a port does, in the words of `tailscale serve`; tailscaled does not let it change in one go."""
+    told = handler if isinstance(handler, dict) else {}
+    if told.get("HTTP"):
+        return "http"
+    if told.get("HTTPS"):
+        return "https"
+    return "tls-terminated-tcp" if told.get("TerminateTLS") else "tcp"
+
+
+def is_port(path: Path) -> bool:
+    """Tell whether an entry says what a port does."""
+    return path[-2:-1] == ("TCP",)
+
+
+def funnels(config: Json) -> frozenset[str]:
+    """Return each ``name:port`` that Funnel lets the whole internet reach."""
+    found = {target for target, is_open in _table(config, "AllowFunnel").items() if is_open}
+    for session in _table(config, "Foreground").values():
+        found |= funnels(session or {})
+    return frozenset(found)
+
+
+def step(current: Json, wish: Wish, record: Record) -> Step:
+    """Return the next step from a configuration to the wish; the same again after it, until there is none.
+
+    Only what is in the record is changed or removed. A port that is to do something else is closed first: tailscaled
+    refuses to change it in one go.
+    """
+    here = entries(current)
+    ours = {path: value for path, value in here.items() if value in record.get(path, ())}
+    clashes = tuple(_clashes(current, here, ours, wish.entries))
+    allowed = _allowed(here, wish, clashes)
+    put = {path: value for path, value in allowed.items() if path not in here or here[path] != value}
+    gone = [path for path in ours if path not in allowed and not _is_used_by_others(path, here, ours)]
+    for path in [path for path in put if is_port(path) and path in here]:
+        if handling(here[path]) != handling(put[path]):
+            del put[path]
+            gone.append(path)
+    if not put and not gone:
+        return Step(None, {}, ours, clashes)
+    config = copy.deepcopy(current)
+    for path in gone:
+        _drop(config, path)
+    for path, value in put.items():
+        _put(config, path, value)
+    return Step(config, put, ours, clashes)
+
+
+def in_force(current: Json, wish: Wish, record: Record) -> Entries:
+    """Return what a configuration publishes for us: of the wish, whoever wrote it, and of what we wrote before."""
+    return {
+        path: value
+        for path, value in entries(current).items()
+        if (path in wish.entries and wish.entries[path] == value) or value in record.get(path, ())
+        # A web port publishes nothing by itself.
+        if not (is_port(path) and handling(value) in WEB)
+    }
+
+
+def urls(current: Json, found: Entries) -> tuple[str, ...]:
+    """Return the addresses at which these entries are reached, the safest first."""
+    here = entries(current)
+    told = set()
+    for target in {host_port(path) for path in found if path[0] == "Web"}:
+        name, _, port = target.rpartition(":")
+        scheme = handling(here.get(("TCP", port)) or {})
+        if scheme in WEB:
+            shown = "" if port == {"http": "80", "https": "443"}[scheme] else f":{port}"
+            told.add(f"{scheme}://{name}{shown}/")
+    return tuple(sorted(told, key=lambda url: (not url.startswith("https:"), url)))
+
+
+def _allowed(here: Entries, wish: Wish, clashes: tuple[Clash, ...]) -> Entries:
+    """Return what of the wish can be had. A web port without any page that can be had is not opened."""
+    blocks = {Kind.TAKEN, Kind.SESSION, Kind.CLOSED_TO_FUNNEL}
+    blocked = {clash.path for clash in clashes if clash.kind in blocks}
+    closed = {endpoint(path) for path in blocked if is_port(path)}
+    had = {
+        path: value
+        for path, value in wish.entries.items()
+        if path not in blocked
+        and endpoint(path) not in closed
+        and (path not in wish.kept or (path in here and here[path] == value))
+    }
+    used = {endpoint(path) for path in had if host_port(path)}
+    return {
+        path: value
+        for path, value in had.items()
+        if not is_port(path) or handling(value) not in WEB or endpoint(path) in used
+    }
+
+
+def _clashes(current: Json, here: Entries, ours: Entries, wish: Entries) -> Iterator[Clash]:
+    sessions = _session_ports(current)
+    foreign = {path: value for path, value in here.items() if path not in ours}
+    for path, value in wish.items():
+        if path in here and here[path] == value:
+            continue
+        port = endpoint(path)
+        if path in foreign:
+            yield Clash(Kind.TAKEN, path, foreign[path])
+        elif is_port(path) and not port.service and port.port in sessions:
+            yield Clash(Kind.SESSION, path)
+        elif is_port(path) and path in ours and handling(ours[path]) != handling(value):
+            # To close our port for a moment would close theirs.
+            pages = [each for each in foreign if host_port(each) and endpoint(each) == port]
+            if pages:
+                yield Clash(Kind.TAKEN, path, foreign[pages[0]])
+    servers = {path[:-1] for path in wish if host_port(path)}
+    for path, value in foreign.items():
+        if path[:-1] in servers and path not in wish:
+            yield Clash(Kind.BESIDE, path, value)
+    yield from _open_doors(current, here, wish)
+
+
+def _open_doors(current: Json, here: Entries, wish: Entries) -> Iterator[Clash]:
+    """Yield what Funnel opens. What is in force stays so; nothing is put behind a door that is open already."""
+    opened = funnels(current)
+    ports = {target.rpartition(":")[2] for target in opened}
+    for path, value in wish.items():
+        if path[0] == "Services":
+            continue
+        if host_port(path):
+            is_open = host_port(path) in opened
+        else:
+            is_open = is_port(path) and handling(value) not in WEB and path[-1] in ports
+        if is_open:
+            there = path in here and here[path] == value
+            yield Clash(Kind.OPEN_TO_FUNNEL if there else Kind.CLOSED_TO_FUNNEL, path)
+
+
+def _is_used_by_others(path: Path, here: Entries, ours: Entries) -> bool:
+    """Tell whether a port of ours is one that somebody else's pages need."""
+    if not is_port(path):
+        return False
+    return any(host_port(other) and endpoint(other) == endpoint(path) for other in here if other not in ours)
+
+
+def _session_ports(config: Json) -> frozenset[str]:
+    sessions = _table(config, "Foreground").values()
+    return frozenset(port for session in sessions for port in _table(session or {}, "TCP"))
+
+
+def _below(config: Json, root: Path) -> Iterator[tuple[Path, Any]]:
+    for port, handler in _table(config, "TCP").items():
+        yield (*root, "TCP", port), handler
+    for target, server in _table(config, "Web").items():
+        for mount, handler in _table(server, "Handlers").items():
+            yield (*root, "Web", target, "Handlers", mount), handler
+    if root and config.get("Tun"):
+        yield (*root, "Tun"), True
+
+
+def _table(config: Json, name: str) -> Json:
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _put(config: Json, path: Path, value: Any) -> None:
+    *above, last = path
+    for name in above:
+        if not isinstance(config.get(name), dict):
+            config[name] = {}
+        config = config[name]
+    config[last] = copy.deepcopy(value)
+
+
+def _drop(config: Json, path: Path) -> None:
+    """Take out an entry, and what is empty without it."""
+    name, *rest = path
+    if rest:
+        _drop(config[name], tuple(rest))
+        if config[name]:
+            return
+    del config[name]

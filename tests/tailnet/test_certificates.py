@@ -1,0 +1,180 @@
+"""HTTPS is published when its certificate is there, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from supervisor.core.model import Backoff
+from supervisor.tailnet import certificates as module
+from supervisor.tailnet.certificates import WAITS, Certificate, Certificates
+from tests.logs.rig import until
+from tests.support.processes import frozen
+from tests.tailnet.publishing import NAME, Stage, fetch_securely, look, look_until, said, stage, visitor
+from tests.tailnet.test_serve import as_nobody
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+SHORT = Backoff(0.01, 0.02)
+
+
+@pytest.fixture(name="here")
+def on_stage() -> Iterator[Stage]:
+    """Give a node whose tailnet issues certificates."""
+    with stage() as found:
+        found.issue_certificates()
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def beside(run: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Let it run in the background for the length of a block."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def settled(certificates: Certificates, name: str) -> Certificate:
+    """Return what is known when something is."""
+    await until(lambda: certificates.want(name) != Certificate())
+    found = certificates.want(name)
+    assert found is not None
+    return found
+
+
+async def test_https_comes_when_the_certificate_does(here: Stage) -> None:
+    """HTTP at once, a word while it cannot be had, and then both; a peer gets the app by HTTPS."""
+    serve = here.serve(lasting=True, certificates=Certificates(here.node.path, waits=SHORT))
+    view = await look_until(serve, here.node, lambda view: view.mode == "serve")
+    assert (view.urls, view.why) == ((f"http://{NAME}/",), "")
+    async with beside(serve.run):
+        view = await look_until(serve, here.node, lambda view: view.why)
+        assert (here.config(), view.urls) == (here.http(), (f"http://{NAME}/",))
+        assert f"no HTTPS, HTTP stays: cannot get a certificate for {NAME}: " in view.why
+        assert "connection refused" in view.why
+        here.give_certificate()
+        view = await look_until(serve, here.node, lambda view: not view.why)
+        assert view.urls == (f"https://{NAME}/", f"http://{NAME}/")
+    assert here.config() == here.both()
+    assert said(serve)[-1] == f"serve: published {{'urls': 'https://{NAME}/ http://{NAME}/'}}"
+    with visitor(here) as peer:
+        assert fetch_securely(peer, NAME) == b"app"
+
+
+async def test_https_of_a_former_run_stays(here: Stage) -> None:
+    """It is not taken away for the moment it takes to ask for its certificate; without one it goes."""
+    here.give_certificate()
+    first = here.serve(lasting=True)
+    async with beside(first.run):
+        await look_until(first, here.node, lambda view: len(view.urls) == 2)
+    again = here.serve(lasting=True, certificates=Certificates(here.node.path, waits=SHORT))
+    assert len((await look(again, here.node)).urls) == 2
+    again.forget()
+    assert len((await look(again, here.node)).urls) == 2
+    for path in (here.node.folder / "state/certs").glob(f"{NAME}*"):
+        path.unlink()
+    async with beside(again.run):
+        await look_until(again, here.node, lambda view: view.why)
+    assert here.config() == here.http()
+
+
+async def test_https_alone(here: Stage) -> None:
+    """Nothing is published until its certificate is there, and it is said why."""
+    serve = here.serve(SUPERVISOR_SERVE="https", certificates=Certificates(here.node.path, waits=SHORT))
+    view = await look_until(serve, here.node, lambda view: "as soon as" in view.why)
+    assert (view.mode, here.config()) == ("off", {})
+    async with beside(serve.run):
+        await look_until(serve, here.node, lambda view: "the app is not published: cannot get" in view.why)
+        here.give_certificate()
+        view = await look_until(serve, here.node, lambda view: not view.why)
+    assert (view.urls, here.config()) == ((f"https://{NAME}/",), here.https())
+    here.control.order("certs", on=0)
+    await look_until(serve, here.node, lambda view: "the tailnet issues no certificates" in view.why)
+    assert here.config() == {}
+
+
+async def test_no_https_where_the_certificate_would_be_lost(here: Stage) -> None:
+    """HTTP alone, which is as it should be, and a note that says why."""
+    here.give_certificate()
+    serve = here.serve(lasting=False)
+    async with beside(serve.run):
+        view = await look_until(serve, here.node, lambda view: view.mode == "serve")
+    assert (view.why, here.config()) == ("", here.http())
+    assert "TS_STATE_DIR is no volume of its own" in serve.notes[0]
+
+
+async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more than a few in an hour, whatever happens to tailscaled and to the name."""
+    assert WAITS.initial_s >= 600
+    assert WAITS.max_s == 3600
+    found: list[tuple[Backoff, int]] = []
+
+    def wait_s(waits: Backoff, failures: int) -> float:
+        found.append((waits, failures))
+        return 0.01 if failures < 3 else 3600.0
+
+    monkeypatch.setattr(module, "ceiling_s", wait_s)
+    certificates = Certificates(here.node.path)
+    async with beside(certificates.run):
+        await settled(certificates, NAME)
+        await until(lambda: len(found) == 3)
+        for name in (NAME, "", NAME):
+            certificates.forget()
+            certificates.want(name)
+            await asyncio.sleep(0.02)
+    assert found == [(WAITS, 1), (WAITS, 2), (WAITS, 3)]
+
+
+async def test_a_certificate_that_takes_too_long(here: Stage) -> None:
+    """A word after the limit; one that was there before is not given up for it."""
+    first, second = (Certificates(here.node.path, fetch_s=0.2, waits=SHORT) for _ in range(2))
+    async with beside(first.run), beside(second.run):
+        here.give_certificate()
+        assert (await settled(second, NAME)).there
+        with frozen(here.node.process.pid):
+            assert "did not answer" in (await settled(first, NAME)).why
+            second.forget()
+            await until(lambda: second.want(NAME) and second._known[NAME].failures)
+            assert second.want(NAME) == Certificate(there=True)
+
+
+async def test_a_tailscaled_that_is_down_says_nothing(here: Stage) -> None:
+    """It is asked again when somebody wants to know, and not before."""
+
+    class Counting(Certificates):
+        attempts = 0
+
+        async def _fetch(self, name: str, known: Any) -> None:
+            self.attempts += 1
+            await super()._fetch(name, known)
+
+    certificates = Counting(here.node.path + ".none")
+    async with beside(certificates.run):
+        for attempt in (1, 2):
+            before = certificates.attempts
+            assert certificates.want(NAME) == Certificate()
+            await until(lambda: certificates.attempts > before)  # noqa: B023 - it is over before the next turn
+            await asyncio.sleep(0.05)
+            assert certificates.attempts == attempt
+        assert certificates.want("") is None
+
+
+@pytest.mark.skipif("__import__('os').geteuid() != 0", reason="only root can ask as somebody else")
+async def test_who_may_not_ask_does_not_ask_again(here: Stage) -> None:
+    """Until tailscaled is another one."""
+    here.give_certificate()
+    here.node.folder.chmod(0o755)
+    certificates = Certificates(here.node.path, waits=SHORT)
+    async with beside(certificates.run):
+        with as_nobody():
+            assert "403" in (await settled(certificates, NAME)).why
+        await asyncio.sleep(0.05)
+        assert not (await settled(certificates, NAME)).there
+        certificates.forget()
+        await until(lambda: certificates.want(NAME) == Certificate(there=True))

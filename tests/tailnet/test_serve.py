@@ -1,0 +1,280 @@
+"""The app is published in a real tailnet, by a real tailscaled, and nothing of anybody else's is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.core.snapshot import ServeView
+from supervisor.tailnet.localapi import LocalApi, UnreachableError
+from supervisor.tailnet.serve_plan import config_of
+from supervisor.tailnet.serve_record import NAME as RECORD
+from supervisor.tailnet.wire import Status
+from tests.support.control import controlling
+from tests.support.peer import bare
+from tests.support.waiting import wait_until
+from tests.tailnet.publishing import NAME, Counted, Stage, app, look, look_until, said, stage, visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from supervisor.tailnet.wire import Json
+
+FORWARD = {"TCP": {"80": {"TCPForward": "127.0.0.1:22"}}}
+
+
+@pytest.fixture(name="here")
+def on_stage() -> Iterator[Stage]:
+    """Give a node that is connected, and an app."""
+    with stage() as found:
+        yield found
+
+
+async def test_a_peer_reaches_the_app(here: Stage) -> None:
+    """By the device's name, and by nothing else; what is in force is shown and logged."""
+    serve = here.serve()
+    view = await look(serve, here.node)
+    assert view == ServeView("serve", (f"http://{NAME}/",), "", view.config)
+    assert json.loads(view.config) == here.config() == here.http()
+    assert said(serve) == [f"serve: published {{'urls': 'http://{NAME}/'}}"]
+    assert serve.notes == ()
+    with visitor(here) as peer:
+        assert peer.fetch(here.node.ip, 80, host_header=NAME).body == b"app"
+        assert peer.fetch(here.node.ip, 80, host_header="localhost").status == 404
+        assert not peer.connects(here.node.ip, here.port)
+
+
+async def test_nothing_is_asked_while_nothing_changes(here: Stage) -> None:
+    """One look and one write in the beginning, and then only what others might have done, now and then."""
+    serve = here.serve(look_every_s=60.0)
+    async with Counted(here.node.path) as api:
+        status = await api.status()
+        for _ in range(50):
+            await serve.reconcile(api, status)
+        assert (api.looks, api.writes) == (2, 1)
+        serve.forget()
+        await serve.reconcile(api, status)
+        assert (api.looks, api.writes) == (3, 1)
+
+
+async def test_it_comes_back_when_it_is_gone(here: Stage) -> None:
+    """After a restart of tailscaled on an empty state, or after somebody's reset."""
+    serve = here.serve()
+    await look(serve, here.node)
+    here.put({})
+    assert (await look(serve, here.node)).mode == "serve"
+    assert here.config() == here.http()
+
+
+async def test_it_outlives_restarts(tmp_path: Path) -> None:
+    """tailscaled keeps it, and the next supervisor knows it for its own and changes it when the app has moved."""
+    with controlling() as control, app() as port:
+        with bare(folder=tmp_path) as node:
+            node.log_in(control.url)
+            node.wait_state("Running")
+            await look(Stage(control, node, port).serve(), node)
+        with bare(folder=tmp_path) as node:
+            node.wait_state("Running")
+            here = Stage(control, node, port)
+            async with Counted(node.path) as api:
+                await here.serve().reconcile(api, await api.status())
+                assert (api.looks, api.writes) == (1, 0)
+            moved = here._replace(port=port + 1)
+            await look(moved.serve(), node)
+            assert here.config() == moved.http()
+            assert recorded(here) == moved.http()
+
+
+async def test_it_follows_the_devices_name(here: Stage) -> None:
+    """It is written anew, and the old name goes."""
+    serve = here.serve()
+    await look(serve, here.node)
+    here.node.set_prefs(Hostname="renamed")
+    other = "renamed.tail.example"
+    await look_until(serve, here.node, lambda view: view.urls == (f"http://{other}/",))
+    assert here.config() == here.http(other)
+
+
+async def test_a_new_login_begins_with_nothing(here: Stage) -> None:
+    """tailscaled drops what it served with the login; ours is put back, whatever the record says."""
+    here.put(FORWARD)
+    serve = here.serve()
+    assert (await look(serve, here.node)).mode == "off"
+    here.node.ask("POST", "logout")
+    here.node.log_in(here.control.url)
+    here.node.wait_state("Running")
+    serve.forget()
+    view = await look_until(serve, here.node, lambda view: view.mode == "serve")
+    name = here.node.status()["Self"]["DNSName"].removesuffix(".")
+    assert view.urls == (f"http://{name}/",)
+    assert here.config() == here.http(name)
+
+
+async def test_a_device_without_a_name_waits(here: Stage) -> None:
+    """Nothing is written before there is one."""
+    serve = here.serve()
+    async with Counted(here.node.path) as api:
+        view = await serve.reconcile(api, Status(backend_state="Running"))
+        assert (view.mode, api.writes) == ("off", 0)
+    assert "no name" in view.why
+
+
+async def test_what_is_in_the_way_is_named_and_left(here: Stage) -> None:
+    """Until its owner removes it."""
+    here.put(FORWARD)
+    serve = here.serve()
+    view = await look(serve, here.node)
+    assert (view.mode, view.urls) == ("off", ())
+    assert "a TCP forward to 127.0.0.1:22; remove it with `tailscale serve --tcp=80 off`" in view.why
+    assert here.config() == FORWARD
+    await look(serve, here.node)
+    assert len([line for line in said(serve) if "not as it should be" in line]) == 1
+    here.put({})
+    assert (await look(serve, here.node)).why == ""
+    assert here.config() == here.http()
+
+
+async def test_off_removes_what_is_ours_alone(here: Stage) -> None:
+    """A page that somebody put beside it stays, and so does the port it needs."""
+    await look(here.serve(), here.node)
+    both = here.http()
+    both["Web"][f"{NAME}:80"]["Handlers"]["/notes"] = {"Text": "somebody's"}
+    both["TCP"]["22"] = {"TCPForward": "127.0.0.1:22"}
+    here.put(both)
+    assert "80/notes is not ours" in (await look(here.serve(), here.node)).why
+    serve = here.serve(SUPERVISOR_SERVE="off")
+    view = await look(serve, here.node)
+    assert (view.mode, view.urls, view.why) == ("off", (), "")
+    del both["Web"][f"{NAME}:80"]["Handlers"]["/"]
+    assert here.config() == both
+    assert recorded(here) == {"TCP": here.http()["TCP"]}
+
+
+def recorded(here: Stage) -> Json:
+    """Return what the record in the state folder says is ours."""
+    kept = json.loads((here.node.folder / "state" / RECORD).read_text())
+    return config_of({tuple(entry["path"]): entry["value"] for entry in kept["entries"]})
+
+
+async def test_an_owner_who_serves_the_app_by_hand_keeps_that(here: Stage) -> None:
+    """The same entry, not written by us, is not ours to remove."""
+    here.put(here.http())
+    assert (await look(here.serve(), here.node)).mode == "serve"
+    await look(here.serve(SUPERVISOR_SERVE="off"), here.node)
+    assert here.config() == here.http()
+
+
+async def test_what_was_written_in_the_last_moment_is_ours(here: Stage) -> None:
+    """A supervisor that ends before tailscaled's answer has recorded what it wrote."""
+
+    class Cut(Counted):
+        async def put_serve_config(self, config: Json, etag: str) -> None:
+            """Lose the answer."""
+            await super().put_serve_config(config, etag)
+            raise UnreachableError("the connection to tailscaled broke")
+
+    async with Cut(here.node.path) as api:
+        await here.serve().reconcile(api, await api.status())
+    assert here.config() == here.http()
+    await look(here.serve(SUPERVISOR_SERVE="off"), here.node)
+    assert here.config() == {}
+
+
+async def test_somebody_who_writes_at_the_same_time_loses_nothing(here: Stage) -> None:
+    """What was read is stale then; it is read again."""
+    serve = here.serve()
+    async with Counted(here.node.path) as api:
+        api.before_write = lambda: here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
+        view = await serve.reconcile(api, await api.status())
+        assert api.writes == 2
+    assert view.mode == "serve"
+    assert here.config()["TCP"] == {"22": {"TCPForward": "127.0.0.1:22"}, "80": {"HTTP": True}}
+
+
+async def test_somebody_who_never_stops_is_told_of(here: Stage) -> None:
+    """A few attempts, then a word, then longer and longer pauses."""
+    serve = here.serve(look_every_s=60.0)
+    async with Counted(here.node.path) as api:
+        api.before_write = lambda: here.put({"TCP": {str(api.writes): {"TCPForward": "127.0.0.1:22"}}})
+        for _ in range(20):
+            view = await serve.reconcile(api, await api.status())
+        assert api.writes == 6
+    assert "something else changes it again and again" in view.why
+
+
+async def test_a_funnel_is_not_ours_to_open(here: Stage) -> None:
+    """Nothing is put behind one that is open; one that is opened later is told, and nobody is cut off."""
+    funnel = {"AllowFunnel": {f"{NAME}:80": True}}
+    here.put(funnel)
+    serve = here.serve()
+    view = await look(serve, here.node)
+    assert (view.mode, here.config()) == ("off", funnel)
+    assert "the whole internet would reach it" in view.why
+    here.put({})
+    assert (await look(serve, here.node)).why == ""
+    here.put(here.http() | funnel)
+    view = await look(serve, here.node)
+    assert view.mode == "serve"
+    assert f"the whole internet reaches {NAME}:80" in view.why
+    assert here.config() == here.http() | funnel
+    # The remedy we name leaves the page to be put back.
+    here.put({})
+    assert (await look(serve, here.node)).why == ""
+    assert here.config() == here.http()
+
+
+async def test_a_tailscaled_that_went_away(here: Stage) -> None:
+    """The last that is known stays; the link tells of the rest."""
+    serve = here.serve()
+    before = await look(serve, here.node)
+    async with LocalApi(here.node.path) as api:
+        status = await api.status()
+        here.node.stop()
+        assert await serve.reconcile(api, status) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
+async def test_a_supervisor_that_may_not_write_says_so_once(here: Stage) -> None:
+    """Beside a sidecar: no attempt after the first, until something changes; and nothing is remembered on disk."""
+    here.node.folder.chmod(0o755)
+    serve = here.serve()
+    async with Counted(here.node.path) as api:
+        with as_nobody():
+            for _ in range(5):
+                view = await serve.reconcile(api, await api.status())
+        assert (api.writes, view.mode) == (1, "off")
+        assert "403" in view.why
+        assert "run the supervisor as root, or as tailscaled's user" in view.why
+        assert "not remembered beyond this run" in serve.notes[0]
+        assert len([line for line in said(serve) if "not as it should be" in line]) == 1
+        here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
+        with as_nobody():
+            for _ in range(5):
+                await serve.reconcile(api, await api.status())
+        assert api.writes == 2
+    assert not (here.node.folder / "state" / RECORD).exists()
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be another user for the length of a block: tailscaled asks the kernel who has opened a connection."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def test_plain_http_takes_no_certificate() -> None:
+    """tailscaled would fetch one by itself; told not to, it does not."""
+    with stage(TS_CERT_SHARE_MODE="ro") as here:
+        here.issue_certificates()
+        await look(here.serve(SUPERVISOR_SERVE="http"), here.node)
+        assert here.config() == here.http()
+        wait_until(lambda: "loop is a no-op" in here.node.log.read_text(), what="the refresher's word")
+        assert "getCertPEM" not in here.node.log.read_text()

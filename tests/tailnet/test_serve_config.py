@@ -1,0 +1,183 @@
+"""TS_SERVE_CONFIG put in force by a real tailscaled, and kept up with."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.tailnet.localapi import ForbiddenError, LocalApi
+from tests.tailnet.publishing import NAME, Counted, Stage, app, look, look_until, stage, visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from supervisor.tailnet.serve import Serve
+    from supervisor.tailnet.wire import Json
+
+
+@pytest.fixture(name="here")
+def on_stage() -> Iterator[Stage]:
+    """Give a node that is connected, and an app."""
+    with stage() as found:
+        yield found
+
+
+@pytest.fixture(name="file")
+def config_file(tmp_path: Path) -> Path:
+    """Give the file."""
+    return tmp_path / "serve.json"
+
+
+def serving(here: Stage, file: Path, config: Json | str) -> Serve:
+    """Write the file, and return what publishes it."""
+    write(file, config)
+    return here.serve(TS_SERVE_CONFIG=str(file))
+
+
+def write(file: Path, config: Json | str) -> None:
+    """Change the file."""
+    file.write_text(config if isinstance(config, str) else json.dumps(config))
+
+
+def page(here: Stage, port: int, name: str = "${TS_CERT_DOMAIN}") -> Json:
+    """Return a configuration that leads a port to the app, as a compose file carries it."""
+    return {"TCP": {str(port): {"HTTP": True}}, "Web": {f"{name}:{port}": {"Handlers": {"/": {"Proxy": here.app}}}}}
+
+
+async def test_it_replaces_ours(here: Stage, file: Path) -> None:
+    """What was published before it was set goes, what it says comes, and a peer reaches that."""
+    await look(here.serve(), here.node)
+    view = await look(serving(here, file, page(here, 8080)), here.node)
+    assert view.urls == (f"http://{NAME}:8080/",)
+    assert here.config() == page(here, 8080, NAME)
+    with visitor(here) as peer:
+        assert peer.fetch(here.node.ip, 8080, host_header=f"{NAME}:8080").body == b"app"
+    await look(here.serve(), here.node)
+    assert here.config() == here.http()
+
+
+async def test_a_change_is_put_in_force(here: Stage, file: Path) -> None:
+    """At the next look, also one of what a port does, which tailscaled takes in two steps only."""
+    serve = serving(here, file, page(here, 80))
+    await look(serve, here.node)
+    async with Counted(here.node.path) as api:
+        await serve.reconcile(api, await api.status())
+        assert api.writes == 0
+        forward = {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}
+        write(file, forward)
+        view = await serve.reconcile(api, await api.status())
+        assert (here.config(), view.mode, view.urls, api.writes) == (forward, "serve", (), 2)
+
+
+async def test_a_broken_change_is_told_and_kept_out(here: Stage, file: Path) -> None:
+    """What was good stays in force until the file is mended."""
+    serve = serving(here, file, page(here, 80))
+    await look(serve, here.node)
+    write(file, '{\n "TCP": {,}}')
+    view = await look(serve, here.node)
+    assert "line 2, column 10" in view.why
+    assert view.urls == (f"http://{NAME}/",)
+    # The next supervisor does not know what was good, and leaves it as it is.
+    again = await look(here.serve(TS_SERVE_CONFIG=str(file)), here.node)
+    assert (again.mode, again.urls, again.why) == (view.mode, view.urls, view.why)
+    assert here.config() == page(here, 80, NAME)
+    write(file, "{}")
+    view = await look(serve, here.node)
+    assert (view.mode, view.why, here.config()) == ("off", "", {})
+
+
+async def test_funnel_and_what_is_not_known_are_left_out(here: Stage, file: Path) -> None:
+    """The rest is published, and it is said what is missing."""
+    view = await look(
+        serving(here, file, page(here, 80) | {"AllowFunnel": {f"{NAME}:443": True}, "tcp": {"22": {}}}), here.node
+    )
+    assert here.config() == page(here, 80, NAME)
+    assert "AllowFunnel in TS_SERVE_CONFIG is left out" in view.why
+    assert "says tcp, which" in view.why
+
+
+async def test_https_without_certificates(here: Stage, file: Path) -> None:
+    """It is left out until the tailnet issues them."""
+    secure = {"TCP": {"443": {"HTTPS": True}}, "Web": {f"{NAME}:443": {"Handlers": {"/": {"Proxy": here.app}}}}}
+    serve = serving(here, file, secure)
+    view = await look(serve, here.node)
+    assert (view.mode, here.config()) == ("off", {})
+    assert "the tailnet issues no certificates" in view.why
+    here.control.order("certs", on=1)
+    view = await look_until(serve, here.node, lambda view: not view.why)
+    assert here.config() == secure
+    assert view.urls == (f"https://{NAME}/",)
+
+
+async def test_files_and_sockets_are_served_for_root(here: Stage, file: Path, tmp_path: Path) -> None:
+    """This supervisor is tailscaled's root."""
+    config = page(here, 80)
+    handlers = config["Web"]["${TS_CERT_DOMAIN}:80"]["Handlers"]
+    handlers["/files/"] = {"Path": f"{tmp_path}/"}
+    handlers["/sock"] = {"Proxy": f"unix:{tmp_path}/app.sock"}
+    assert (await look(serving(here, file, config), here.node)).why == ""
+    assert set(here.config()["Web"][f"{NAME}:80"]["Handlers"]) == {"/", "/files/", "/sock"}
+
+
+async def test_what_takes_root_is_said_once_where_there_is_none(here: Stage, file: Path) -> None:
+    """It is not attempted for ever, and again when the file has changed."""
+
+    class Refusing(Counted):
+        async def put_serve_config(self, config: Json, etag: str) -> None:
+            """Say what tailscaled says to others than root."""
+            del config, etag
+            self.writes += 1
+            raise ForbiddenError("tailscaled refused POST serve-config (401): must be root, or be an operator")
+
+    config = page(here, 80)
+    config["Web"]["${TS_CERT_DOMAIN}:80"]["Handlers"]["/"] = {"Proxy": "unix:/run/app.sock"}
+    serve = serving(here, file, config)
+    async with Refusing(here.node.path) as api:
+        for _ in range(5):
+            view = await serve.reconcile(api, await api.status())
+        assert api.writes == 1
+        assert "unix sockets as targets take root" in view.why
+        write(file, page(here, 81))
+        await serve.reconcile(api, await api.status())
+        assert api.writes == 2
+        serve.forget()
+        await serve.reconcile(api, await api.status())
+        assert api.writes == 3
+    await look(here.serve(SUPERVISOR_SERVE="off"), here.node)
+    assert here.config() == {}
+
+
+async def test_services_are_told_to_the_tailnet(here: Stage, file: Path) -> None:
+    """As long as they are published; one that somebody else advertises stays."""
+    here.node.set_prefs(AdvertiseServices=["svc:theirs"])
+    service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
+    assert (await look(serving(here, file, service), here.node)).why == ""
+    assert here.config() == service
+    assert here.node.ask("GET", "prefs")["AdvertiseServices"] == ["svc:ours", "svc:theirs"]
+    await look(serving(here, file, {}), here.node)
+    assert here.config() == {}
+    assert here.node.ask("GET", "prefs")["AdvertiseServices"] == ["svc:theirs"]
+
+
+async def test_somebody_elses_entries_stay(here: Stage, file: Path) -> None:
+    """Other than in the official image, which empties the configuration at its start."""
+    here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
+    await look(serving(here, file, page(here, 80)), here.node)
+    assert here.config()["TCP"] == {"22": {"TCPForward": "127.0.0.1:22"}, "80": {"HTTP": True}}
+
+
+async def test_no_name_no_domain(here: Stage, file: Path) -> None:
+    """A device that has no name yet gets no configuration with a hole in it."""
+    serve = serving(here, file, page(here, 80))
+    async with LocalApi(here.node.path) as api:
+        status = await api.status()
+        assert status.node is not None
+        status.node.dns_name = ""
+        assert "no name" in (await serve.reconcile(api, status)).why
+    assert here.config() == {}
+    with app() as port:
+        await look(serving(here._replace(port=port), file, page(here._replace(port=port), 80)), here.node)
+    assert here.config()["Web"][f"{NAME}:80"]["Handlers"]["/"] == {"Proxy": f"http://127.0.0.2:{port}"}

@@ -1,0 +1,311 @@
+"""From any serve configuration to the one that is wanted: what is ours changes, what is not stays."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.tailnet.serve_plan import (
+    WEB,
+    Entries,
+    Kind,
+    Record,
+    Wish,
+    config_of,
+    endpoint,
+    entries,
+    funnels,
+    handling,
+    host_port,
+    in_force,
+    is_port,
+    step,
+    urls,
+)
+
+if TYPE_CHECKING:
+    from supervisor.tailnet.wire import Json
+
+HTTP = {"HTTP": True}
+HTTPS = {"HTTPS": True}
+FORWARD = {"TCPForward": "127.0.0.1:22"}
+APP = {"Proxy": "http://127.0.0.2:13131"}
+OLD = {"Proxy": "http://127.0.0.2:9"}
+
+
+def port(number: int) -> tuple[str, ...]:
+    """Return the path of a port."""
+    return ("TCP", str(number))
+
+
+def page(number: int, mount: str = "/", name: str = "a.x") -> tuple[str, ...]:
+    """Return the path of a page."""
+    return ("Web", f"{name}:{number}", "Handlers", mount)
+
+
+OURS: Entries = {port(80): HTTP, page(80): APP}
+
+
+def recorded(found: Entries) -> Record:
+    """Return the record of these entries."""
+    return {path: (value,) for path, value in found.items()}
+
+
+def settle(current: Json, wish: Wish, record: Record) -> tuple[Json, Record, list[Json]]:
+    """Do all the steps, as they would be written and recorded; return the end, its record and every step."""
+    steps: list[Json] = []
+    while True:
+        found = step(current, wish, record)
+        record = recorded(found.ours | found.written)
+        if found.config is None:
+            return current, record, steps
+        current = found.config
+        steps.append(current)
+        assert len(steps) <= 3, "it does not come to an end"
+
+
+@pytest.mark.parametrize(
+    ("here", "record", "wish", "after"),
+    [
+        ({}, {}, OURS, OURS),
+        (OURS, OURS, OURS, OURS),
+        (OURS, OURS, {}, {}),
+        ({}, OURS, OURS, OURS),
+        # The app's port has changed since the last run.
+        ({port(80): HTTP, page(80): OLD}, {port(80): HTTP, page(80): OLD}, OURS, OURS),
+        # The device has another name.
+        (
+            {port(80): HTTP, page(80, name="b.x"): APP},
+            {port(80): HTTP, page(80, name="b.x"): APP},
+            OURS,
+            OURS,
+        ),
+        # From HTTP to HTTPS.
+        (OURS, OURS, {port(443): HTTPS, page(443): APP}, {port(443): HTTPS, page(443): APP}),
+        # What ours were and somebody changed is somebody's.
+        ({port(80): HTTP, page(80): OLD}, OURS, OURS, {port(80): HTTP, page(80): OLD}),
+        # Somebody's port of the same kind will do, and stays after us.
+        ({port(80): HTTP}, {}, OURS, OURS),
+        (OURS, {page(80): APP}, {}, {port(80): HTTP}),
+        # Somebody's page lives on our port, also when we are gone.
+        (OURS | {page(80, "/x"): OLD}, OURS, {}, {port(80): HTTP, page(80, "/x"): OLD}),
+        # Somebody's forward is in the way, and no page is put behind it.
+        ({port(80): FORWARD}, {}, OURS, {port(80): FORWARD}),
+        # Without a page that can be had no port is opened.
+        ({page(80): OLD}, {}, OURS, {page(80): OLD}),
+        # A port of ours that is to do something else.
+        (OURS, OURS, {port(80): FORWARD}, {port(80): FORWARD}),
+        # The same where somebody's page needs it as it is.
+        (OURS | {page(80, "/x"): OLD}, OURS, {port(80): FORWARD}, {port(80): HTTP, page(80, "/x"): OLD}),
+    ],
+)
+def test_where_it_leads(here: Entries, record: Entries, wish: Entries, after: Entries) -> None:
+    """From what is there, and what of it is ours, to what is wanted."""
+    end, _, _ = settle(config_of(here), Wish(wish), recorded(record))
+    assert entries(end) == after
+
+
+def test_nothing_is_left_of_nothing() -> None:
+    """What we take out leaves no empty shell behind."""
+    end, record, _ = settle(config_of(OURS), Wish({}), recorded(OURS))
+    assert (end, record) == ({}, {})
+
+
+def test_what_waits_for_a_certificate_is_kept_and_not_added() -> None:
+    """HTTPS of a former run stays until it is known that its certificate is gone."""
+    secure: Entries = {port(443): HTTPS, page(443): APP}
+    wish = Wish(OURS | secure, frozenset(secure))
+    assert entries(settle({}, wish, {})[0]) == OURS
+    both = OURS | secure
+    assert entries(settle(config_of(both), wish, recorded(both))[0]) == both
+    moved: Entries = {port(443): HTTPS, page(443): OLD}
+    assert entries(settle(config_of(moved), wish, recorded(moved))[0]) == OURS
+
+
+@pytest.mark.parametrize(
+    ("current", "wish", "kind", "path"),
+    [
+        (config_of({port(80): FORWARD}), OURS, Kind.TAKEN, port(80)),
+        (config_of({port(80): HTTP, page(80): OLD}), OURS, Kind.TAKEN, page(80)),
+        (config_of({port(80): HTTP, page(80, "/x"): OLD}), OURS, Kind.BESIDE, page(80, "/x")),
+        ({"Foreground": {"s": config_of({port(80): HTTP})}}, OURS, Kind.SESSION, port(80)),
+        ({"AllowFunnel": {"a.x:80": True}}, OURS, Kind.CLOSED_TO_FUNNEL, page(80)),
+        ({"Foreground": {"s": {"AllowFunnel": {"a.x:80": True}}}}, OURS, Kind.CLOSED_TO_FUNNEL, page(80)),
+        (config_of(OURS) | {"AllowFunnel": {"a.x:80": True}}, OURS, Kind.OPEN_TO_FUNNEL, page(80)),
+        ({"AllowFunnel": {"b.x:22": True}}, {port(22): FORWARD}, Kind.CLOSED_TO_FUNNEL, port(22)),
+    ],
+)
+def test_what_is_in_the_way(current: Json, wish: Entries, kind: Kind, path: tuple[str, ...]) -> None:
+    """It is told where, and of what kind."""
+    found = step(current, Wish(wish), recorded(OURS) if kind is Kind.OPEN_TO_FUNNEL else {})
+    assert (kind, path) in [(clash.kind, clash.path) for clash in found.clashes]
+
+
+@pytest.mark.parametrize(
+    "current",
+    [
+        {},
+        {"AllowFunnel": {"a.x:80": False, "b.x:443": True}},
+        config_of({port(80): HTTP, page(80, name="b.x"): OLD, port(22): FORWARD}),
+    ],
+)
+def test_what_is_not_in_the_way(current: Json) -> None:
+    """Other ports, other names and a Funnel that is off are nobody's business."""
+    assert step(current, Wish(OURS), {}).clashes == ()
+
+
+def test_services_have_ports_of_their_own() -> None:
+    """What the device does on a port is nothing to a service on the same one."""
+    service: Entries = {("Services", "svc:s", *path): value for path, value in OURS.items()}
+    current = config_of({port(80): FORWARD}) | {"AllowFunnel": {"a.x:80": True}}
+    found = step(current, Wish(service), {})
+    assert found.clashes == ()
+    assert found.config is not None
+    assert found.config["Services"] == {"svc:s": config_of(OURS)}
+    assert [endpoint(path) for path in service] == [("svc:s", "80")] * 2
+    assert settle(found.config, Wish({}), recorded(service))[0] == current
+
+
+def test_a_service_with_a_network_interface_of_its_own() -> None:
+    """It has no ports."""
+    wish: Entries = {("Services", "svc:s", "Tun"): True}
+    end, record, _ = settle({}, Wish(wish), {})
+    assert end == {"Services": {"svc:s": {"Tun": True}}}
+    assert settle(end, Wish({}), record)[0] == {}
+    assert endpoint(("Services", "svc:s", "Tun")) == ("svc:s", "")
+
+
+def test_where_it_is_reached() -> None:
+    """HTTPS first, and no port where it is the usual one; a port alone is no address."""
+    found: Entries = OURS | {port(443): HTTPS, page(443): APP, port(8443): HTTPS, page(8443): APP, port(22): FORWARD}
+    told = in_force(config_of(found), Wish(found), {})
+    assert port(80) not in told
+    assert port(22) in told
+    assert urls(config_of(found), told) == ("https://a.x/", "https://a.x:8443/", "http://a.x/")
+    assert urls({"Web": {"a.x:80": {"Handlers": {"/": APP}}}}, {page(80): APP}) == ()
+
+
+def test_odd_shapes_are_read_as_empty() -> None:
+    """Of a later version, or of nobody's."""
+    assert entries({"TCP": None, "Web": {"a.x:80": {"Handlers": None}}, "Services": []}) == {}
+    assert funnels({"Foreground": {"s": None}}) == frozenset()
+    assert handling(None) == "tcp"
+
+
+PORTS = st.sampled_from([80, 443])
+HANDLERS = st.sampled_from([HTTP, HTTPS, FORWARD, {"TCPForward": "127.0.0.1:1", "TerminateTLS": "a.x"}])
+PAGES = st.builds(page, PORTS, st.sampled_from(["/", "/x"]), st.sampled_from(["a.x", "b.x"]))
+TARGETS = st.sampled_from([APP, OLD, {"Text": "t"}])
+FOUND: st.SearchStrategy[Entries] = st.builds(
+    lambda ports, pages: ports | pages,
+    st.dictionaries(st.builds(port, PORTS), HANDLERS),
+    st.dictionaries(PAGES, TARGETS, max_size=4),
+)
+FUNNELS = st.dictionaries(st.sampled_from(["a.x:80", "a.x:443"]), st.booleans(), max_size=2)
+SESSIONS = st.dictionaries(st.just("s"), st.builds(config_of, FOUND), max_size=1)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[Json, Wish, Record]:
+    """Return a configuration, a wish and a record: of some of it, and of what is gone."""
+    here, wish, gone = draw(FOUND), draw(FOUND), draw(FOUND)
+    wish = {path: value for path, value in wish.items() if is_port(path) or serves(wish.get(port_of(path)))}
+    current: Json = config_of(here)
+    if funnelled := draw(FUNNELS):
+        current["AllowFunnel"] = funnelled
+    if sessions := draw(SESSIONS):
+        current["Foreground"] = sessions
+    ours = {path: value for path, value in here.items() if draw(st.booleans())}
+    kept = frozenset(path for path in wish if draw(st.booleans()))
+    return current, Wish(wish, kept), recorded(gone | ours)
+
+
+def port_of(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the path of a page's port."""
+    return port(int(endpoint(path).port))
+
+
+def serves(handler: Any) -> bool:
+    """Tell whether a port is a web server."""
+    return handler is not None and handling(handler) in WEB
+
+
+@given(worlds())
+def test_what_is_foreign_never_changes(world: tuple[Json, Wish, Record]) -> None:
+    """In no step on the way, and neither do Funnel and the sessions of terminals."""
+    current, wish, record = world
+    before = copy.deepcopy(current)
+    foreign = {path: value for path, value in entries(current).items() if value not in record.get(path, ())}
+    for each in settle(current, wish, record)[2]:
+        assert {path: entries(each).get(path) for path in foreign} == foreign
+        assert all(each.get(name) == before.get(name) for name in ("AllowFunnel", "Foreground"))
+        # A page is of use only on a port that is a web server.
+        used = [port_of(path) for path in foreign if host_port(path) and serves(entries(before).get(port_of(path)))]
+        assert all(serves(entries(each).get(path)) for path in used)
+    assert current == before
+
+
+@given(worlds())
+def test_the_same_again_changes_nothing(world: tuple[Json, Wish, Record]) -> None:
+    """What was brought about stays, and the record holds what of it is ours and nothing else."""
+    current, wish, record = world
+    end, record, _ = settle(current, wish, record)
+    again, same, steps = settle(end, wish, record)
+    assert (again, same, steps) == (end, record, [])
+    assert all(entries(end)[path] in values for path, values in record.items())
+
+
+@given(worlds())
+def test_tailscaled_would_take_every_step(world: tuple[Json, Wish, Record]) -> None:
+    """It refuses to change what a port does, and to take a port from a session."""
+    current, wish, record = world
+    sessions = {path for session in current.get("Foreground", {}).values() for path in entries(session)}
+    for each in settle(current, wish, record)[2]:
+        for path, handler in entries(each).items():
+            if is_port(path) and path in entries(current):
+                assert handling(handler) == handling(entries(current)[path])
+            elif is_port(path):
+                assert path not in sessions
+        current = each
+
+
+@given(worlds())
+def test_what_is_wanted_is_there_or_told(world: tuple[Json, Wish, Record]) -> None:
+    """An entry of the wish is in force, or waits, or something in its way, or in that of its port, is told."""
+    current, wish, record = world
+    end, record, _ = settle(current, wish, record)
+    told = {endpoint(clash.path) for clash in step(end, wish, record).clashes}
+    for path, value in wish.entries.items():
+        waits = path in wish.kept or (is_port(path) and serves(value) and idle(path, wish, end))
+        assert entries(end).get(path) == value or waits or endpoint(path) in told
+
+
+def idle(path: tuple[str, ...], wish: Wish, end: Json) -> bool:
+    """Tell whether no page that is wanted is there on a port."""
+    pages = [each for each in wish.entries if host_port(each) and endpoint(each) == endpoint(path)]
+    return not any(entries(end).get(each) == wish.entries[each] for each in pages)
+
+
+@given(worlds())
+def test_nothing_is_put_behind_an_open_funnel(world: tuple[Json, Wish, Record]) -> None:
+    """A page that the whole internet would reach is one that was there before."""
+    current, wish, record = world
+    end, _, _ = settle(current, wish, record)
+    for path, value in entries(end).items():
+        if host_port(path) in funnels(current):
+            assert entries(current).get(path) == value
+
+
+@given(worlds())
+def test_what_is_no_longer_wanted_goes(world: tuple[Json, Wish, Record]) -> None:
+    """Of ours stays what is wanted, and a port that somebody's pages need."""
+    current, wish, record = world
+    end, record, _ = settle(current, wish, record)
+    foreign = [path for path, value in entries(end).items() if value not in record.get(path, ())]
+    for path in record:
+        needed = is_port(path) and any(host_port(each) and endpoint(each) == endpoint(path) for each in foreign)
+        assert needed or entries(end)[path] == wish.entries.get(path)

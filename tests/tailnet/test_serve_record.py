@@ -1,0 +1,86 @@
+"""What we have published is remembered, in a folder that may be another user's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.tailnet.serve_record import NAME, ServeRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supervisor.tailnet.serve_plan import Entries
+
+OURS: Entries = {("TCP", "80"): {"HTTP": True}, ("Web", "a.x:80", "Handlers", "/"): {"Proxy": "x"}}
+MOVED: Entries = {("Web", "a.x:80", "Handlers", "/"): {"Proxy": "y"}}
+
+
+def test_it_is_remembered(tmp_path: Path) -> None:
+    """By the next supervisor; while a write is under way both values are ours."""
+    record = ServeRecord(str(tmp_path))
+    assert record.entries() == {}
+    record.put(OURS, MOVED)
+    again = ServeRecord(str(tmp_path))
+    assert again.entries() == {
+        ("TCP", "80"): ({"HTTP": True},),
+        ("Web", "a.x:80", "Handlers", "/"): ({"Proxy": "x"}, {"Proxy": "y"}),
+    }
+    again.put()
+    assert ServeRecord(str(tmp_path)).entries() == {}
+    assert again.why_not_kept == ""
+    assert (tmp_path / NAME).stat().st_mode & 0o077 == 0
+
+
+def test_the_same_again_is_not_written(tmp_path: Path) -> None:
+    """The disk is left alone."""
+    record = ServeRecord(str(tmp_path))
+    record.put()
+    assert not (tmp_path / NAME).exists()
+    record.put(OURS)
+    (tmp_path / NAME).unlink()
+    record.put(OURS, OURS)
+    assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[]", b'{"entries": [{"path": 1}]}', b"\xff", b" " * 2_000_000])
+def test_garbage_is_no_record(tmp_path: Path, data: bytes) -> None:
+    """Nothing is then ours, and nothing is lost but that."""
+    (tmp_path / NAME).write_bytes(data)
+    record = ServeRecord(str(tmp_path))
+    assert record.entries() == {}
+    record.put(OURS)
+    assert set(ServeRecord(str(tmp_path)).entries()) == set(OURS)
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    """Neither to read nor to write, and none at the name of the file that is being written."""
+    ServeRecord(str(tmp_path)).put(OURS)
+    outside = tmp_path / "outside"
+    (tmp_path / NAME).rename(outside)
+    before = outside.read_bytes()
+    (tmp_path / NAME).symlink_to(outside)
+    (tmp_path / f".{NAME}.new").symlink_to(outside)
+    record = ServeRecord(str(tmp_path))
+    assert record.entries() == {}
+    record.put(MOVED)
+    assert outside.read_bytes() == before
+    assert not (tmp_path / NAME).is_symlink()
+    assert set(ServeRecord(str(tmp_path)).entries()) == set(MOVED)
+
+
+def test_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
+    """Who owns the folder may have put one there."""
+    os.mkfifo(tmp_path / NAME)
+    assert ServeRecord(str(tmp_path)).entries() == {}
+
+
+def test_without_a_folder_it_lasts_for_this_run(tmp_path: Path) -> None:
+    """And it is said that it does not last longer."""
+    record = ServeRecord(str(tmp_path / "none"))
+    record.put(OURS)
+    assert set(record.entries()) == set(OURS)
+    assert "No such file" in record.why_not_kept
+    assert ServeRecord(str(tmp_path / "none")).entries() == {}
