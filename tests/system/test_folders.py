@@ -86,6 +86,24 @@ def test_a_lock_is_taken_once(tmp_path: Path) -> None:
     os.close(folder)
 
 
+def test_no_trap_is_written_to(tmp_path: Path) -> None:
+    """Whoever owns the folder may have put a link, or a file open to all, where the new one is to be made."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    outside = tmp_path / "outside"
+    outside.write_text("root's")
+    for trap in (tmp_path / ".name.new", tmp_path / "name"):
+        trap.symlink_to(outside)
+        folders.put_file(folder, "name", "ours")
+        assert (outside.read_text(), (tmp_path / "name").read_text()) == ("root's", "ours")
+        assert not (tmp_path / "name").is_symlink()
+        (tmp_path / "name").unlink()
+    (tmp_path / ".name.new").write_text("open")
+    (tmp_path / ".name.new").chmod(0o666)
+    folders.put_file(folder, "name", "ours")
+    assert mode(tmp_path / "name") == 0o600
+    os.close(folder)
+
+
 def test_a_file_is_put_whole(tmp_path: Path) -> None:
     """Readers see the old text or the new one."""
     folder = os.open(tmp_path, os.O_RDONLY)
