@@ -104,7 +104,7 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
 
     def stop_plan() -> StopPlan:
         link, web = parts.get("tailnet"), parts.get("web")
-        farewell = link.farewell if link is not None and plan.settings.tailnet.logs_out_at_stop else None
+        farewell = link.farewell if link is not None and link.logs_out else None
         return StopPlan(
             timeout_s=plan.settings.stop_timeout_s,
             last=TAILSCALED if plan.tailscaled is not None else None,
@@ -146,7 +146,7 @@ def _services(plan: Plan, place: Place, board: Board, engine: Engine, parts: dic
     }
     if plan.settings.tailnet.mode != "off":
         services["tailnet"] = _late(
-            parts, "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine)
+            parts, "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine, desk)
         )
     # In attach mode peers reach the sidecar's loopback, into which nobody here can look.
     if plan.settings.tailnet.mode == "embedded" and not plan.settings.tailnet.prefs.shields_up:

@@ -128,7 +128,8 @@ def _why_not_running(view: ProcessView) -> str:
 
 def _tailnet(tailnet: TailnetView, grace_s: float | None, now_s: float) -> Component:
     if tailnet.up:
-        return Component(TAILNET, tailnet.state, PASS)
+        wrong = [*tailnet.warnings, *([tailnet.serve.why] if tailnet.serve.why else [])]
+        return Component(TAILNET, tailnet.state, WARN if wrong else PASS, "; ".join(wrong))
     if tailnet.by_owner:
         return Component(TAILNET, tailnet.state, WARN, tailnet.why)
     away_since_s = now_s if tailnet.away_since_s is None else tailnet.away_since_s

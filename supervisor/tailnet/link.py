@@ -1,4 +1,8 @@
-"""Follows tailscaled: asks for its status and keeps the board up to date."""
+"""Drives tailscaled: looks how it is, decides what is next, has that done, and keeps the board up to date.
+
+It works by level, not by edge: each look starts from what is, so nothing is lost when tailscaled, or this, is restarted
+half-way through anything.
+"""
 
 from __future__ import annotations
 
@@ -8,69 +12,194 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from supervisor.core.lifecycle import Event, Kind
+from supervisor.core.model import State
+from supervisor.logs.history import LAST_LINES
 from supervisor.plan.model import TAILSCALED
-from supervisor.tailnet import states
-from supervisor.tailnet.localapi import LocalApi, LocalApiError, UnreachableError
+from supervisor.tailnet import report, states
+from supervisor.tailnet.bus import Bus
+from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, Act
+from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
+from supervisor.tailnet.pilot import Look, Pilot
+from supervisor.tailnet.remedies import MOST_SILENCES
+from supervisor.tailnet.telling import Teller
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from supervisor.core.orders import TailnetOrder
     from supervisor.logs.hub import LogHub
     from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
+    from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
+    from supervisor.tailnet.wire import Status
 
 # An outage raises no event on tailscaled's bus for minutes; its status tells at once, and costs 2 ms.
 LOOK_EVERY_S = 2.0
 LOOK_EARLY_S = 0.1
+STATUS_TIMEOUT_S = 2.0
 _YOUNG_S = 15.0
+# Before it is ready, tailscaled lets everybody wait: on slow disks for long.
+_BOOT_S = 60.0
 _INTERFACE_UP = 1
+_UNKNOWN_DEVICE = "node not found"
 
 
 class Link:
-    """The one place that knows how the tailnet is."""
+    """The one place that knows how the tailnet is, and the one that orders for it reach."""
 
-    def __init__(self, plan: Plan, board: Board, hub: LogHub, engine: Engine) -> None:
+    def __init__(self, plan: Plan, board: Board, hub: LogHub, engine: Engine, desk: Desk) -> None:
         self._plan = plan
         self._board = board
         self._hub = hub
         self._engine = engine
+        self._desk = desk
+        self._wake = anyio.Event()
+        self._bus = Bus(self._look_soon, hub.redactor.learn)
+        self._teller = Teller(hub)
+        self._pilot: Pilot | None = None
+        self._silences = 0
+        self._answered: object = None
+        self._leaving = False
+        self._first_line = hub.history.next
+        self._orders: list[TailnetOrder] = []
 
     async def run(self) -> None:
-        """Follow until cancelled."""
-        async with LocalApi(self._plan.settings.tailnet.socket) as api:
-            while True:
-                begin_s = time.monotonic()
-                meaning = await self._look(api)
-                self._put(meaning)
-                # Until the first answer a look is cheap, and people wait for it.
-                wait_s = LOOK_EARLY_S if meaning.state == "starting" and self._is_young() else LOOK_EVERY_S
-                await anyio.sleep(max(0.0, begin_s + wait_s - time.monotonic()))
-
-    async def _look(self, api: LocalApi) -> states.Meaning:
+        """Follow and steer until cancelled."""
+        leave = self._desk.attend(self._take)
         try:
-            return states.of_status(await api.status(), has_network=has_network())
-        except UnreachableError as error:
-            return states.down(str(error), begun=self._is_young())
+            async with LocalApi(self._plan.settings.tailnet.socket) as api:
+                self._pilot = Pilot(self._plan, self._hub, api)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._bus.run, api)
+                    await self._drive(api, self._pilot, group)
+        finally:
+            leave()
+
+    async def _drive(self, api: LocalApi, pilot: Pilot, group: anyio.abc.TaskGroup) -> None:
+        while True:
+            begin_s = time.monotonic()
+            self._wake = anyio.Event()
+            for order in self._take_orders():
+                pilot.take(order)
+            early = await self._turn(api, pilot, group)
+            wait_s = LOOK_EARLY_S if early else LOOK_EVERY_S
+            with anyio.move_on_after(max(0.0, begin_s + wait_s - time.monotonic())):
+                await self._wake.wait()
+
+    def _look_soon(self) -> None:
+        self._wake.set()
+
+    def _take(self, order: TailnetOrder) -> None:
+        self._orders.append(order)
+        self._look_soon()
+
+    def _take_orders(self) -> list[TailnetOrder]:
+        orders, self._orders = self._orders, []
+        return orders
+
+    async def _turn(self, api: LocalApi, pilot: Pilot, group: anyio.abc.TaskGroup) -> bool:
+        """Look once and do what is due; tell whether to look again soon."""
+        now_s = time.monotonic()
+        try:
+            status = await self._status(api, pilot, now_s)
         except LocalApiError as error:
-            return states.down(str(error), begun=False)
+            return self._take_failure(error, pilot, now_s)
+        self._silences = 0
+        self._answered = self._life()
+        errors = tuple(self._bus.take_errors())
+        removed = self._is_removed(status)
+        pilot.see(Look(status, errors, self._bus.login_url, self._life(), has_network(), removed, now_s))
+        if not self._leaving:
+            act = await pilot.next_act(now_s)
+            if act is not Act.NOTHING:
+                group.start_soon(self._perform, pilot.perform, act)
+            elif pilot.take_care():
+                group.start_soon(self._perform, pilot.care)
+            if pilot.restart_due:
+                self._restart("the tailnet has been away for long, and nothing else has helped")
+        self._show(pilot, status, now_s)
+        return self._board.snapshot.tailnet.state == states.STARTING and self._is_young(_YOUNG_S)
 
-    def _put(self, meaning: states.Meaning) -> None:
+    def _is_removed(self, status: Status) -> bool:
+        """Tell whether tailscaled says that control does not know the device: it says so in its log alone (1.102)."""
+        if status.backend_state != "Running" or (status.node is not None and status.node.online):
+            self._first_line = self._hub.history.next
+            return False
+        lines = self._hub.tail(TAILSCALED, LAST_LINES, self._first_line)
+        return any(_UNKNOWN_DEVICE in line for line in lines)
+
+    async def _status(self, api: LocalApi, pilot: Pilot, now_s: float) -> Status:
+        if pilot.peers_due(now_s):
+            try:
+                status = await api.status(peers=True, timeout_s=STATUS_TIMEOUT_S)
+            except (UnreachableError, SilentError):
+                # A peer without particulars makes tailscaled break off (facts of 1.102): go on without.
+                status = await api.status(timeout_s=STATUS_TIMEOUT_S)
+            return status
+        return await api.status(timeout_s=STATUS_TIMEOUT_S)
+
+    async def _perform(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        await work(*arguments)
+        self._look_soon()
+
+    def _take_failure(self, error: LocalApiError, pilot: Pilot, now_s: float) -> bool:
+        begun = isinstance(error, UnreachableError) and self._is_young(_YOUNG_S)
+        if isinstance(error, SilentError):
+            begun = self._is_young(_BOOT_S) and self._answered != self._life()
+            self._silences += 1
+            if self._silences >= MOST_SILENCES and not begun and not self._leaving:
+                self._restart("it does not answer")
+        pilot.lose(now_s)
         before = self._board.snapshot.tailnet
-        after = states.view(meaning, before, time.monotonic())
-        if after.state != before.state:
-            self._hub.record(
-                "info" if after.up else "warning",
-                f"tailnet: {after.state}",
-                why=after.why or None,
-                what_to_do=after.what_to_do or None,
-            )
-        self._board.put_tailnet(after)
+        meaning = states.down(str(error), begun=begun)
+        if before.choice in {DISCONNECTED, FORGOTTEN}:
+            meaning = meaning._replace(by_owner=True)
+        self._put(pilot, meaning, None, now_s)
+        return begun
 
-    def _is_young(self) -> bool:
+    def _show(self, pilot: Pilot, status: Status, now_s: float) -> None:
+        self._put(pilot, states.of_status(status, pilot.situation(now_s)), status, now_s)
+        url = pilot.login.url
+        self._teller.tell_url(url.reveal() if url is not None else "")
+
+    def _put(self, pilot: Pilot, meaning: states.Meaning, status: Status | None, now_s: float) -> None:
+        view = report.view(meaning, status, pilot.extra(), self._board.snapshot.tailnet, now_s)
+        self._board.put_tailnet(view)
+        if not self._board.snapshot.stopping:
+            self._teller.tell(view, now_s)
+
+    def _restart(self, why: str) -> None:
+        """Have tailscaled restarted; one that hangs says in the log where."""
+        self._silences = 0
+        view = self._board.snapshot.process(TAILSCALED)
+        if view is not None and view.state is State.RUNNING:
+            self._hub.record("error", "hung", child=TAILSCALED, why=why)
+            self._engine.feed(TAILSCALED, Event(Kind.HUNG))
+
+    def _life(self) -> object:
+        """Return what tells one life of tailscaled from another; None where it is somebody else's."""
+        view = self._board.snapshot.process(TAILSCALED)
+        return None if view is None else view.pid
+
+    def _is_young(self, limit_s: float) -> bool:
         """Tell whether tailscaled has only just been started, so that no answer is no news."""
         view = self._board.snapshot.process(TAILSCALED)
         started_s = view.started_s if view is not None else self._board.snapshot.started_s
         alive = view is None or view.pid is not None
-        return alive and started_s is not None and time.monotonic() - started_s < _YOUNG_S
+        return alive and started_s is not None and time.monotonic() - started_s < limit_s
+
+    @property
+    def logs_out(self) -> bool:
+        """Whether the device is to leave its tailnet at an orderly end."""
+        return self._pilot is not None and self._pilot.logs_out
+
+    async def farewell(self, deadline_s: float) -> None:
+        """Log the device out, by ``deadline_s`` on the monotonic clock, and say how long that took."""
+        self._leaving = True
+        if self._pilot is not None:
+            await self._pilot.farewell(deadline_s)
 
 
 def has_network() -> bool:

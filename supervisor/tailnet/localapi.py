@@ -84,9 +84,13 @@ class LocalApi:
         if self._session is not None:
             await self._session.close()
 
-    async def status(self, *, peers: bool = False) -> Status:
-        """Return what tailscaled knows of itself, and of its peers where they are asked for."""
-        return _decoded(await self._ask("GET", f"status?peers={'true' if peers else 'false'}"), Status)
+    async def status(self, *, peers: bool = False, timeout_s: float | None = None) -> Status:
+        """Return what tailscaled knows of itself; its ``peers`` are None unless they are asked for."""
+        path = f"status?peers={'true' if peers else 'false'}"
+        status = _decoded(await self._ask("GET", path, timeout_s=timeout_s), Status)
+        if peers and status.peers is None:
+            status.peers = {}
+        return status
 
     async def prefs(self) -> Json:
         """Return the preferences (ipn.Prefs)."""

@@ -10,7 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from tests.process.running import Run, running
-from tests.support.control import tailscaled
+from tests.support.control import LOOPBACK_ONLY, tailscaled
 from tests.support.localapi import LocalApi
 from tests.support.waiting import wait_until
 
@@ -88,8 +88,7 @@ def environment(**more: str) -> dict[str, str]:
         "PATH": f"{os.path.dirname(tailscaled())}:{os.environ['PATH']}",
         "SUPERVISOR_TAILSCALE": "embedded",
         "TS_TAILSCALED_EXTRA_ARGS": "--no-logs-no-support",
-        "TS_DISABLE_PORTMAPPER": "1",
-        "TS_PANIC_IF_HIT_MAIN_CONTROL": "1",
+        **LOOPBACK_ONLY,
         **more,
     }
 

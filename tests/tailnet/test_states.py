@@ -2,38 +2,79 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 
 from supervisor.core.snapshot import TailnetView
-from supervisor.tailnet.states import down, of_status, view
-from supervisor.tailnet.wire import Node, Status
+from supervisor.tailnet import states
+from supervisor.tailnet.attempt import Attempt
+from supervisor.tailnet.report import Extra, expiry_words, key_expiry, peers_of, view
+from supervisor.tailnet.states import Situation, down, of_status
+from supervisor.tailnet.wire import Node, Status, Tailnet, User
+
+LOGIN = Status(backend_state="NeedsLogin")
+UP = Status(backend_state="Running", have_node_key=True, node=Node(online=True, dns_name="moltis.tail.example."))
+REFUSED = Attempt(b"1", error="invalid key: expired", kind="expired", rounds=1, next_try_s=60.0)
 
 
 @pytest.mark.parametrize(
-    ("status", "state", "up"),
+    ("status", "about", "state"),
     [
-        (Status(backend_state="NeedsLogin"), "needs login", False),
-        (Status(backend_state="NeedsLogin", node=Node(expired=True)), "key expired", False),
-        (Status(backend_state="NeedsMachineAuth"), "waiting for approval", False),
-        (Status(backend_state="Starting"), "connecting", False),
-        (Status(backend_state="Stopped"), "disconnected", False),
-        (Status(backend_state="NoState"), "starting", False),
-        (Status(backend_state="NoState", health=("fetch control key: refused",)), "control server unreachable", False),
-        (Status(backend_state="Running", node=Node(online=True)), "connected", True),
-        (Status(backend_state="Running", node=Node(online=False)), "control server unreachable", False),
-        (Status(backend_state="Levitating"), "Levitating", False),
+        (LOGIN, Situation(), "needs login"),
+        (LOGIN, Situation(login_url=True), "needs login"),
+        (LOGIN, Situation(expired=True), "key expired"),
+        (LOGIN, Situation(has_network=False), "no network interface"),
+        (LOGIN, Situation(attempt=Attempt(b"1", begun_s=1.0)), "connecting"),
+        (LOGIN, Situation(attempt=Attempt(b"1", begun_s=1.0), held_s=30.0), "control server unreachable"),
+        (LOGIN, Situation(attempt=REFUSED, retry_s=60.0), "key refused"),
+        (LOGIN, Situation(attempt=REFUSED, login_url=True), "needs login"),
+        (LOGIN, Situation(choice="disconnected"), "disconnected by you"),
+        (LOGIN, Situation(choice="forgotten"), "disconnected by you"),
+        (Status(backend_state="Stopped", have_node_key=True), Situation(choice="forgotten"), "disconnected by you"),
+        (
+            Status(
+                backend_state="NeedsLogin",
+                health=(
+                    "You are logged out. The last login error was: fetch control key: dial tcp: connection refused",
+                ),
+            ),
+            Situation(attempt=Attempt(b"1", begun_s=1.0)),
+            "control server unreachable",
+        ),
+        (Status(backend_state="NeedsMachineAuth"), Situation(), "waiting for approval"),
+        (Status(backend_state="Starting"), Situation(), "connecting"),
+        (Status(backend_state="Stopped"), Situation(), "disconnected"),
+        (Status(backend_state="NoState"), Situation(), "starting"),
+        (Status(backend_state="NoState"), Situation(held_s=11.0), "control server unreachable"),
+        (Status(backend_state="NoState", health=("fetch control key: x",)), Situation(), "control server unreachable"),
+        (UP, Situation(), "connected"),
+        (Status(backend_state="Running", node=Node(online=False)), Situation(), "control server unreachable"),
+        (
+            Status(backend_state="NoState", health=("State store failed to initialize.",)),
+            Situation(),
+            "state not kept",
+        ),
+        (Status(backend_state="Levitating"), Situation(), "Levitating"),
     ],
 )
-def test_states(status: Status, state: str, up: bool) -> None:  # noqa: FBT001
-    """Each has a name, and all but one say why not."""
-    meaning = of_status(status, has_network=True)
-    assert (meaning.state, meaning.up) == (state, up)
+def test_states(status: Status, about: Situation, state: str) -> None:
+    """Each has a name; all that is not well says why, and what a person can do about it."""
+    meaning = of_status(status, about)
+    assert meaning.state == state
+    assert meaning.up == (state == "connected")
+    if state in {"needs login", "key expired", "key refused", "control server unreachable", "disconnected by you"}:
+        assert meaning.why
+        assert meaning.what_to_do
+    assert state in states.STATES or state == "Levitating"
 
 
-def test_no_network_is_a_state_of_its_own() -> None:
-    """tailscaled would wait for ever and say nothing."""
-    assert of_status(Status(backend_state="NeedsLogin"), has_network=False).state == "no network interface"
+def test_a_refused_key_says_when_it_is_tried_again() -> None:
+    """The reason comes in the other side's words, with what it comes down to."""
+    meaning = of_status(LOGIN, Situation(attempt=REFUSED, retry_s=240.0))
+    assert meaning.why == "expired: invalid key: expired"
+    assert "tried again in 4 min" in meaning.what_to_do
 
 
 def test_no_answer_is_starting_first_and_down_later() -> None:
@@ -43,16 +84,57 @@ def test_no_answer_is_starting_first_and_down_later() -> None:
 
 def test_since_when() -> None:
     """A state's time counts from its beginning, the time away from when it was last up."""
-    up, off = (
-        of_status(Status(backend_state="Running", node=Node(online=True)), has_network=True),
-        down("x", begun=False),
-    )
-    first = view(off, TailnetView("embedded", "starting", 0.0, away_since_s=0.0), 10.0)
+    up, off = of_status(UP, Situation()), down("x", begun=False)
+    first = view(off, None, Extra(), TailnetView("embedded", "starting", 0.0, away_since_s=0.0), 10.0)
     assert (first.since_s, first.away_since_s) == (10.0, 0.0)
-    assert view(off, first, 20.0).since_s == 10.0
-    again = view(up, first, 30.0)
+    assert view(off, None, Extra(), first, 20.0).since_s == 10.0
+    again = view(up, UP, Extra(), first, 30.0)
     assert (again.up, again.away_since_s, again.since_s) == (True, None, 30.0)
-    assert view(off, again, 40.0).away_since_s == 40.0
+    assert view(off, None, Extra(), again, 40.0).away_since_s == 40.0
+
+
+def test_what_is_known_of_the_device() -> None:
+    """Name, tailnet and owner are told while the device is in a tailnet, and gone when it is logged out."""
+    status = msgspec.structs.replace(
+        UP,
+        version="1.102.5-t0",
+        ips=("100.64.0.1",),
+        tailnet=Tailnet("example.org"),
+        node=Node(online=True, dns_name="moltis.tail.example.", user_id=7, tags=("tag:moltis",)),
+        users={"7": User("you@example.org")},
+    )
+    told = view(of_status(status, Situation()), status, Extra(), TailnetView("embedded"), 1.0)
+    assert (told.hostname, told.tailnet, told.login_name) == ("moltis.tail.example", "example.org", "you@example.org")
+    assert (told.version, told.addresses, told.tags) == ("1.102.5", ("100.64.0.1",), ("tag:moltis",))
+    after = view(of_status(LOGIN, Situation()), LOGIN, Extra(), told, 2.0)
+    assert (after.hostname, after.addresses, after.tailnet) == ("", (), "")
+
+
+def test_peers_come_online_first() -> None:
+    """Who is not online says when it was; Go's zero time says nothing."""
+    status = Status(
+        peers={
+            "a": Node(dns_name="b.x.", last_seen="2026-11-01T00:00:00Z"),
+            "b": Node(host_name="a", last_seen="0001-01-01T00:00:00Z"),
+            "c": Node(dns_name="z.x.", online=True, ips=("100.64.0.3",), direct="192.0.2.1:5"),
+        }
+    )
+    assert [(peer.name, peer.last_seen) for peer in peers_of(status)] == [
+        ("z.x", ""),
+        ("a", ""),
+        ("b.x", "2026-11-01T00:00:00Z"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("days", "says", "warns"), [(40, False, False), (20, True, False), (3, True, True), (-1, False, False)]
+)
+def test_a_key_that_will_expire(days: int, says: bool, warns: bool) -> None:  # noqa: FBT001
+    """It is told weeks ahead and is a warning in the last one."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    at = (now + timedelta(days=days)).isoformat().replace("+00:00", "Z")
+    text, warning = expiry_words(key_expiry(Status(node=Node(key_expiry=at))), now)
+    assert (bool(text), warning) == (says, warns)
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:

@@ -1,0 +1,65 @@
+"""Follows tailscaled's IPN bus: keeps what only the bus tells, and wakes whoever looks at the status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tenacity import AsyncRetrying, retry_if_result, wait_exponential
+
+from supervisor.tailnet.localapi import LocalApi, LocalApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.tailnet.wire import Notify
+
+_AGAIN_FIRST_S = 0.05
+_AGAIN_LONGEST_S = 2.0
+_MOST_ERRORS = 100
+
+
+class Bus:
+    """One stream, opened again whenever it ends. ``learn`` is told each login URL before anything else is."""
+
+    def __init__(self, wake: Callable[[], None], learn: Callable[[str], None]) -> None:
+        self._wake = wake
+        self._learn = learn
+        self._errors: list[str] = []
+        self.login_url = ""
+
+    async def run(self, api: LocalApi) -> None:
+        """Follow until cancelled."""
+        # A stream that has told something proves that there is someone: the next is opened at once.
+        retrying = AsyncRetrying(
+            retry=retry_if_result(lambda told: not told), wait=wait_exponential(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
+        )
+        while True:
+            await retrying(self._follow, api)
+
+    def take_errors(self) -> list[str]:
+        """Return the errors that came since this was last asked."""
+        errors, self._errors = self._errors, []
+        return errors
+
+    async def _follow(self, api: LocalApi) -> bool:
+        """Follow one stream to its end; tell whether there was anything in it."""
+        told = False
+        try:
+            async for frame in api.watch():
+                told = True
+                self._take(frame)
+        except LocalApiError:
+            # The status tells the same at once, with its reason.
+            pass
+        self.login_url = ""
+        self._wake()
+        return told
+
+    def _take(self, frame: Notify) -> None:
+        if frame.browse_to_url is not None:
+            self._learn(frame.browse_to_url)
+            self.login_url = frame.browse_to_url
+        if frame.error:
+            self._errors = [*self._errors, frame.error][-_MOST_ERRORS:]
+        if frame.error or frame.state is not None or frame.browse_to_url is not None or frame.self_change is not None:
+            self._wake()

@@ -1,0 +1,68 @@
+"""Carries out what was decided: the only place that changes anything in tailscaled, serve aside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from supervisor.tailnet import wishes
+from supervisor.tailnet.localapi import LocalApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from supervisor.plan.model import Plan
+    from supervisor.secret import Secret
+    from supervisor.tailnet.localapi import LocalApi
+
+LOGOUT_S = 20.0
+
+
+class Hands:
+    """Each method raises LocalApiError where tailscaled does not do it."""
+
+    def __init__(self, plan: Plan, api: LocalApi) -> None:
+        self._api = api
+        self._wishes = wishes.wanted(plan.settings.tailnet.prefs)
+        self._given: Collection[str] | None = plan.settings.given if plan.settings.tailnet.mode == "attach" else None
+
+    async def log_in(self, key: Secret | None) -> None:
+        """Hand tailscaled a key and have it log in; without one it asks for a login URL.
+
+        `start` alone does not make a new device log in, and `login-interactive` alone does not take a key.
+        """
+        options: dict[str, Any] = {"UpdatePrefs": wishes.for_login(await self._api.prefs(), self._wishes)}
+        if key is not None:
+            options["AuthKey"] = key.reveal()
+        await self._api.start(options)
+        await self._api.login()
+
+    async def switch(self, *, on: bool) -> None:
+        """Connect or disconnect; the device stays logged in."""
+        await self._api.change_prefs({"WantRunning": on})
+
+    async def log_out(self, timeout_s: float = LOGOUT_S) -> None:
+        """Take the device out of its tailnet."""
+        await self._api.logout(timeout_s)
+
+    async def adjust(self) -> list[str]:
+        """Bring the preferences to what the settings say; return what only another login would change."""
+        current = await self._api.prefs()
+        changes = wishes.differing(current, self._wishes, self._given)
+        if changes:
+            await self._api.change_prefs(changes)
+        return wishes.at_next_login(current, self._wishes) if self._given is None else []
+
+    async def ask_for_name(self, name: str) -> None:
+        """Ask for the plain name once more: control looks at a name only when it changes."""
+        await self._api.change_prefs({"Hostname": f"{name}-again"})
+        try:
+            await self._api.start({})
+        finally:
+            await self._api.change_prefs({"Hostname": name})
+
+    async def restart_control_client(self) -> None:
+        """Begin the connection to the control server anew; traffic goes on meanwhile."""
+        await self._api.start({})
+
+
+__all__ = ["Hands", "LocalApiError"]

@@ -1,0 +1,187 @@
+"""One login after the other: which key, how often it was refused, and the URL a person may be using instead."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from supervisor.secret import Secret
+from supervisor.tailnet import attempt as attempts
+from supervisor.tailnet import states
+from supervisor.tailnet.attempt import Attempt
+from supervisor.tailnet.course import Key
+from supervisor.tailnet.keys import Keys
+from supervisor.tailnet.localapi import LocalApiError
+from supervisor.tailnet.oauth import OAuthRefusedError, OAuthUnavailableError
+
+if TYPE_CHECKING:
+    from supervisor.logs.hub import LogHub
+    from supervisor.plan.model import Plan
+    from supervisor.tailnet.hands import Hands
+    from supervisor.tailnet.keys import Credential
+    from supervisor.tailnet.wire import Status
+
+# A login URL that does not come is asked for again.
+_URL_AGAIN_S = 30.0
+# How long a device that logs in anew must stay connected until the new key has proven itself.
+_PROVEN_S = 5.0
+_SETTLED_S = 60.0
+_NEEDED = "NeedsLogin"
+
+
+class Login:
+    """What is known of the login under way, of the last one, and of what a person asked for.
+
+    ``give_up`` says that a round of tries has ended and tailscaled still tries; ``again`` that a new login is wanted
+    though the device is in a tailnet; ``last_error`` is the last thing that went wrong.
+    """
+
+    def __init__(self, plan: Plan, hub: LogHub, hands: Hands) -> None:
+        self._hub = hub
+        self._hands = hands
+        self._keys = Keys(plan.settings.tailnet, hub.redactor.learn)
+        self._credential: Credential | None = None
+        self._clicked = False
+        self._url_clicked = False
+        self._url_asked_s: float | None = None
+        self.url: Secret | None = None
+        self.attempt = Attempt()
+        self.again = False
+        self.give_up = False
+        self.last_error = ""
+
+    @property
+    def key_trouble(self) -> str:
+        """Return why the key of the settings cannot be read; empty where it can."""
+        return self._keys.trouble
+
+    def connect(self, key: Secret | None, *, again: bool) -> None:
+        """Take a person's wish: whatever was tried before is tried at once. ``again``: the device is in a tailnet."""
+        self.attempt = Attempt()
+        self._keys.pasted = key or self._keys.pasted
+        self.again = again and key is not None
+        self._clicked = True
+        self._url_clicked = self.give_up = False
+
+    def disconnect(self, *, under_way: bool) -> None:
+        """Take the opposite; a login under way is ended, since tailscaled would go on trying."""
+        self.attempt = Attempt()
+        self._keys.pasted = None
+        self._clicked = self._url_clicked = self.again = False
+        self._url_asked_s = None
+        self.give_up = under_way
+
+    def interrupted(self) -> None:
+        """Note that tailscaled was restarted: it has forgotten what it was asked."""
+        self.attempt = attempts.interrupted(self.attempt)
+        self._url_asked_s = None
+
+    def forget(self) -> None:
+        """Note that the device was logged out."""
+        self.attempt = Attempt()
+
+    def see_url(self, url: str) -> None:
+        """Take the URL that tailscaled tells of; the same one stays the same object."""
+        if not url:
+            self.url = None
+        elif self.url is None or not self.url.matches(url):
+            self._hub.redactor.learn(url)
+            self.url = Secret(url)
+
+    def see_error(self, text: str, now_s: float) -> None:
+        """Take an error from the bus: while a login is under way, it is about that."""
+        self.last_error = text
+        before = self.attempt
+        self.attempt = attempts.refused(before, text, now_s)
+        self.give_up = self.give_up or (before.under_way and not self.attempt.under_way)
+        if self.attempt.refusals == 1 and not before.refusals:
+            self._hub.record("error", "tailnet: the key was refused", kind=self.attempt.kind, why=text)
+
+    def follow(self, state: str, status: Status, held_s: float, now_s: float) -> None:
+        """Draw the conclusions from the state, which has been what it is for ``held_s``."""
+        attempt = self.attempt
+        if state == "Running":
+            proven_s = _PROVEN_S if self.again else 0.0
+            if attempt.begun_s is not None and now_s - attempt.begun_s >= proven_s:
+                self._succeed(now_s)
+            elif not attempt.under_way and held_s >= _SETTLED_S:
+                self.attempt = Attempt()
+        elif state == _NEEDED and attempts.fruitless(attempt, now_s) and not _unreached(status):
+            self.last_error = "the login brought neither success nor an error"
+            self.attempt = attempts.given_up(attempt._replace(note=self.last_error), now_s)
+
+    def _succeed(self, now_s: float) -> None:
+        self.attempt = attempts.succeeded(self.attempt, now_s)
+        self._keys.pasted = None
+        self.again = self._clicked = self._url_clicked = False
+
+    async def look_for_key(self, state: str, now_s: float) -> Key:
+        """Return where things stand with a key, should one be needed in this state."""
+        if state != _NEEDED and not self.again:
+            return Key.WAITS
+        self._credential = await self._keys.current()
+        if self._credential is None:
+            return Key.NONE
+        another = self._credential.fingerprint != self.attempt.fingerprint
+        if self._url_clicked and self.url is not None and not another:
+            # A person may be using the URL, and another login would make it worthless.
+            return Key.WAITS
+        return Key.DUE if self.attempt.due(self._credential.fingerprint, now_s) else Key.WAITS
+
+    @property
+    def url_wanted(self) -> bool:
+        """Whether a person is to get a login URL: there is no key, or who clicked was left with a bad one."""
+        return self._credential is None or self._url_clicked
+
+    def url_asked(self, now_s: float) -> bool:
+        """Tell whether there is a URL, or one may still come."""
+        return self.url is not None or (self._url_asked_s is not None and now_s - self._url_asked_s < _URL_AGAIN_S)
+
+    async def ask_url(self) -> None:
+        """Have tailscaled ask for a login URL. Raises LocalApiError."""
+        self._url_asked_s = time.monotonic()
+        await self._hands.log_in(None)
+
+    async def give_up_on_key(self) -> None:
+        """Have tailscaled stop trying. Raises LocalApiError."""
+        await self._hands.switch(on=False)
+        self.give_up = False
+        # Who clicked is not left alone with a key that does not work.
+        self._url_clicked = self._clicked
+
+    async def log_in(self) -> bool | None:
+        """Log in with the present key; return whether it makes ephemeral devices, None where none could be had.
+
+        Raises LocalApiError.
+        """
+        credential = self._credential
+        if credential is None:
+            return None
+        begun = attempts.begin(self.attempt, credential.fingerprint, time.monotonic())
+        try:
+            usable = await self._keys.usable(credential)
+        except OAuthRefusedError as error:
+            self._hub.record("error", "tailnet: no key could be had", why=str(error))
+            self.attempt = attempts.refused(begun, str(error), time.monotonic(), final=True)._replace(kind=error.kind)
+            self.last_error = str(error)
+            self._url_clicked = self._clicked
+            return None
+        except OAuthUnavailableError as error:
+            self._hub.record("warning", "tailnet: no key could be had yet", why=str(error))
+            self.attempt = attempts.unavailable(self.attempt, credential.fingerprint, str(error), time.monotonic())
+            self.last_error = str(error)
+            return None
+        # Known before tailscaled is told: the first refusal may come at once.
+        self.attempt = begun._replace(begun_s=time.monotonic())
+        self._url_asked_s = None
+        self._hub.record("info", "tailnet: logging in with a key")
+        try:
+            await self._hands.log_in(usable.key)
+        except LocalApiError:
+            self.attempt = attempts.interrupted(self.attempt)
+            raise
+        return usable.ephemeral
+
+
+def _unreached(status: Status) -> bool:
+    return states.is_unreached(states.trouble_of(status))

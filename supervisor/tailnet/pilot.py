@@ -1,0 +1,301 @@
+"""Decides what is next for a tailscaled and has it done; the link looks and shows."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.core.orders import Connect
+from supervisor.tailnet import report, states
+from supervisor.tailnet.care import Care
+from supervisor.tailnet.course import CONNECTED, FORGOTTEN, Act, Facts, decide
+from supervisor.tailnet.hands import LOGOUT_S, Hands
+from supervisor.tailnet.localapi import ForbiddenError, LocalApiError
+from supervisor.tailnet.login import Login
+from supervisor.tailnet.owner import Owner
+from supervisor.tailnet.remedies import Remedy
+from supervisor.tailnet.states import Situation
+
+if TYPE_CHECKING:
+    from supervisor.core.orders import TailnetOrder
+    from supervisor.core.snapshot import PeerView
+    from supervisor.logs.hub import LogHub
+    from supervisor.plan.model import Plan
+    from supervisor.tailnet.localapi import LocalApi
+    from supervisor.tailnet.wire import Status
+
+PEERS_EVERY_S = 30.0
+PEERS_SOON_S = 5.0
+_FAILED_LONGEST_S = 60.0
+_IN_A_TAILNET = frozenset({"Running", "Starting", "NeedsMachineAuth", "Stopped"})
+_BESIDE_CONTAINERBOOT = (
+    "if the sidecar runs the official image's own start program (containerboot), it ends when the device is "
+    "disconnected, is started again by the platform and logs in again; to stay disconnected, run `tailscaled` itself "
+    "as the sidecar's command"
+)
+_NEW_DEVICE = (
+    "TS_STATE_DIR held no record of an earlier start: this is a new device, or the folder was lost; where it is not a "
+    "volume, a choice to stay disconnected is lost with the container"
+)
+
+
+class Look(NamedTuple):
+    """What one look at tailscaled brought.
+
+    ``life`` tells one of its lives from another; ``removed`` says that its log speaks of a device that control does
+    not know.
+    """
+
+    status: Status
+    errors: tuple[str, ...]
+    url: str
+    life: object
+    has_network: bool
+    removed: bool
+    now_s: float
+
+
+class Pilot:
+    """Steers one tailscaled for one run of the link."""
+
+    def __init__(self, plan: Plan, hub: LogHub, api: LocalApi) -> None:
+        tailnet = plan.settings.tailnet
+        self._hub = hub
+        self._attached = tailnet.mode == "attach"
+        self._settings = tailnet
+        self._owner = Owner(tailnet.state_dir)
+        self._new = not self._owner.found
+        self._passive = self._attached and self._new
+        self._hands = Hands(plan, api)
+        self._login = Login(plan, hub, self._hands)
+        self._care = Care(plan, hub, api, self._hands)
+        self._look: Look | None = None
+        self._lost = self._busy = self._adjusted = self._had_login = False
+        self._state_since_s = 0.0
+        self._peers_at_s: float | None = None
+        self._peers: tuple[PeerView, ...] = ()
+        self._at_next_login: list[str] = []
+        self._remedy: Remedy | None = None
+        self._act = Act.NOTHING
+        self._failures = 0
+        self._not_before_s = 0.0
+        self._forbidden = ""
+
+    @property
+    def login(self) -> Login:
+        """Return what is known of logins."""
+        return self._login
+
+    @property
+    def _state(self) -> str:
+        return states.effective(self._look.status) if self._look is not None else "NoState"
+
+    def take(self, order: TailnetOrder) -> None:
+        """Take what the owner wants from now on."""
+        self._forbidden = ""
+        self._failures = 0
+        self._not_before_s = 0.0
+        self._passive = False
+        if isinstance(order, Connect):
+            self._owner.choose("connected")
+            self._login.connect(order.auth_key, again=self._state in _IN_A_TAILNET)
+            self._care.hurry()
+        else:
+            self._owner.choose("forgotten" if order.forget else "disconnected")
+            self._login.disconnect(under_way=self._state == "NeedsLogin")
+
+    def lose(self, now_s: float) -> None:
+        """Note that there was no answer."""
+        if not self._lost:
+            self._state_since_s = now_s
+        self._lost = True
+
+    def see(self, look: Look) -> None:
+        """Take in one look at tailscaled."""
+        before, now_s = self._look, look.now_s
+        if before is not None and (self._lost or look.life != before.life):
+            self._login.interrupted()
+            self._adjusted = False
+            self._care.afresh()
+        before_state = self._state
+        self._look = look
+        if before is None or self._lost or self._state != before_state:
+            self._state_since_s = now_s
+        self._lost = False
+        if look.status.peers is not None:
+            self._peers, self._peers_at_s = report.peers_of(look.status), now_s
+        self._login.see_url(look.status.auth_url or (look.url if self._state == "NeedsLogin" else ""))
+        for text in look.errors:
+            self._login.see_error(text, now_s)
+        self._login.follow(self._state, look.status, now_s - self._state_since_s, now_s)
+        self._had_login = (self._had_login or self._state in _IN_A_TAILNET) and self._owner.choice != FORGOTTEN
+        self._remedy = self._care.look(look.status, now_s, removed=look.removed)
+
+    def peers_due(self, now_s: float) -> bool:
+        """Tell whether it is time to ask for the peers as well."""
+        if self._state != "Running":
+            return False
+        every_s = PEERS_SOON_S if self._care.waits_for_name else PEERS_EVERY_S
+        return self._peers_at_s is None or now_s - self._peers_at_s >= every_s
+
+    @property
+    def restart_due(self) -> bool:
+        """Whether an outage has lasted so long that tailscaled itself is to be restarted."""
+        return self._remedy is Remedy.RESTART
+
+    async def next_act(self, now_s: float) -> Act:
+        """Return what is to be done now; whoever asks has it done by ``perform``."""
+        if self._look is None or self._busy or self._forbidden or now_s < self._not_before_s:
+            return Act.NOTHING
+        status = self._look.status
+        key = await self._login.look_for_key(self._state, now_s)
+        act = decide(
+            Facts(
+                state=self._state,
+                choice=self._owner.choice,
+                have_node_key=status.have_node_key,
+                key=key,
+                key_given_up=self._login.give_up,
+                url_wanted=self._login.url_wanted,
+                url_asked=self._login.url_asked(now_s),
+                again=self._login.again,
+                adjusted=self._adjusted,
+                passive=self._passive,
+            )
+        )
+        self._busy, self._act = act is not Act.NOTHING, act
+        return act
+
+    def take_care(self) -> bool:
+        """Tell whether the device is to be looked after now; whoever asks has it done by ``care``."""
+        here = self._state == "Running" and self._owner.choice == CONNECTED
+        if not here or self._busy or self._forbidden or time.monotonic() < self._not_before_s:
+            return False
+        self._busy = True
+        return True
+
+    async def perform(self, act: Act) -> None:
+        """Have it done; what goes wrong is remembered and tried again later."""
+        try:
+            await self._do(act)
+        except LocalApiError as error:
+            self._take_failure(act.value, error)
+        else:
+            self._failures = 0
+        finally:
+            self._busy = False
+
+    async def care(self) -> None:
+        """Look after what is needed while the device is in its tailnet."""
+        try:
+            if self._look is not None:
+                await self._care.work(self._look.status, self._remedy, time.monotonic())
+        except LocalApiError as error:
+            self._take_failure("look after the device", error)
+        finally:
+            self._busy = False
+
+    async def _do(self, act: Act) -> None:
+        if act is Act.LOG_IN:
+            ephemeral = await self._login.log_in()
+            if ephemeral is not None:
+                self._owner.note_login(ephemeral=ephemeral)
+        elif act is Act.ASK_URL:
+            await self._login.ask_url()
+        elif act is Act.GIVE_UP:
+            await self._login.give_up_on_key()
+        elif act in {Act.SWITCH_ON, Act.SWITCH_OFF}:
+            await self._hands.switch(on=act is Act.SWITCH_ON)
+            self._login.give_up = False
+        elif act is Act.LOG_OUT:
+            await self._log_out(LOGOUT_S)
+            self._login.forget()
+        elif act is Act.ADJUST:
+            self._at_next_login = await self._hands.adjust()
+            self._adjusted = True
+
+    async def _log_out(self, timeout_s: float) -> None:
+        began_s = time.monotonic()
+        await self._hands.log_out(timeout_s)
+        self._care.afresh()
+        self._adjusted = self._had_login = False
+        self._owner.note_logout()
+        self._hub.record("info", "tailnet: logged out", took_s=round(time.monotonic() - began_s, 3))
+
+    def _take_failure(self, what: str, error: LocalApiError) -> None:
+        self._failures += 1
+        self._not_before_s = time.monotonic() + min(_FAILED_LONGEST_S, 2.0**self._failures / 2)
+        self._login.last_error = f"cannot {what}: {error}"
+        if isinstance(error, ForbiddenError):
+            self._forbidden = (
+                f"cannot {what}: the supervisor's user may not command this tailscaled ({error}); run the supervisor "
+                "as root or as tailscaled's user, then connect again"
+            )
+        if self._failures == 1:
+            self._hub.record("warning", f"tailnet: cannot {what}", why=str(error))
+
+    def situation(self, now_s: float) -> Situation:
+        """Return what people have to know beside tailscaled's own account."""
+        look, login = self._look, self._login
+        next_s = login.attempt.next_try_s
+        expiry = report.key_expiry(look.status) if look is not None else None
+        expired = look is not None and look.status.node is not None and look.status.node.expired
+        return Situation(
+            choice=self._owner.choice,
+            attempt=login.attempt,
+            login_url=login.url is not None,
+            logging_in=self._busy and self._act is Act.LOG_IN,
+            has_network=look is None or look.has_network,
+            held_s=now_s - self._state_since_s,
+            retry_s=None if next_s is None else max(0.0, next_s - now_s),
+            had_login=self._had_login,
+            expired=expired or (expiry is not None and expiry <= datetime.now(UTC)),
+            last_error=login.last_error,
+        )
+
+    def extra(self) -> report.Extra:
+        """Return what the board shows beside the state."""
+        expiry = report.key_expiry(self._look.status) if self._look is not None else None
+        expires, soon = report.expiry_words(expiry, datetime.now(UTC))
+        kept = self._owner.why_not_kept
+        notes = [
+            _NEW_DEVICE if self._new and not self._attached else "",
+            f"your choice is not kept over a restart: {kept}" if kept else "",
+            "" if soon else expires,
+            *self._at_next_login,
+        ]
+        warnings = [self._forbidden, self._login.key_trouble, expires if soon else "", *self._care.warnings]
+        return report.Extra(
+            choice=self._owner.choice,
+            last_error=self._login.last_error,
+            login_url=self._login.url if self._owner.choice == CONNECTED else None,
+            routes=self._settings.prefs.routes,
+            peers=self._peers if self._state == "Running" else (),
+            warnings=tuple(text for text in warnings if text),
+            notes=tuple(text for text in notes if text),
+            before_disconnect=_BESIDE_CONTAINERBOOT if self._attached else "",
+            serve=self._care.serve,
+        )
+
+    @property
+    def logs_out(self) -> bool:
+        """Whether the device is to leave its tailnet at an orderly end."""
+        return self._settings.logs_out_at_stop or self._owner.record.ephemeral
+
+    async def farewell(self, deadline_s: float) -> None:
+        """Log the device out by ``deadline_s`` on the monotonic clock, and say how that went."""
+        self._busy = True
+        if self._state not in _IN_A_TAILNET or self._lost:
+            return
+        began_s = time.monotonic()
+        try:
+            await self._log_out(max(0.1, deadline_s - began_s))
+        except LocalApiError as error:
+            self._hub.record(
+                "warning",
+                "tailnet: could not log out",
+                why=str(error),
+                took_s=round(time.monotonic() - began_s, 3),
+                what_to_do="until control removes the device, its name stays taken: remove it in the admin console",
+            )
