@@ -42,7 +42,9 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     hub = _hub(plan)
     board = Board(_first_snapshot(plan))
     engine = Engine(plan.processes, board, hub, Reaper(), launcher)
-    hub.record("info", "starting", version=__version__, pid=os.getpid(), listen=str(place.address))
+    app = plan.app_address if plan.app is not None else None
+    listen = {"listen": str(place.address), "app": None if app is None else str(app)}
+    hub.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
     engine.start_all()
     for warning in plan.warnings:
         hub.record("warning", warning)

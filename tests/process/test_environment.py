@@ -41,3 +41,11 @@ def test_a_child_gets_what_is_its_own_and_nothing_else() -> None:
         everything = json.dumps(run.records)
         assert "kNotARealKey" not in everything
         assert "a-token-of-some-length" not in everything
+
+
+def test_the_port_that_was_picked_for_the_app_is_said() -> None:
+    """With PORT=0 nobody could know where it listens."""
+    with running("sh", "-c", "echo port $PORT; exec sleep 300", env={"SUPERVISOR_EXPOSE": "public"}) as run:
+        address = run.wait_for("starting")["app"]
+        assert not address.endswith(":0")
+        run.wait_for(f"port {address.removeprefix('0.0.0.0:')}", process="moltis")
