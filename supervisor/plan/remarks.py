@@ -68,6 +68,8 @@ def _warn_of_proxies(tailnet: TailnetSettings, report: Report) -> None:
 def _reach(plan: Plan) -> Iterator[str]:
     """Yield what keeps people from the app, or from the panel."""
     settings, tailnet = plan.settings, plan.settings.tailnet
+    if not plan.processes and tailnet.mode == "off":
+        yield "there is nothing to run: SUPERVISOR_APP and SUPERVISOR_TAILSCALE are off, and nothing else is named"
     serves = tailnet.mode != "off" and (plan.serve_target is not None or tailnet.serve_config is not None)
     if serves and tailnet.prefs.shields_up:
         yield "--shields-up in TS_EXTRA_ARGS closes the tailnet's way in: no peer reaches the app or the panel"

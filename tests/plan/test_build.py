@@ -223,6 +223,7 @@ def test_what_root_makes_is_not_within_the_apps_reach(tmp_path: Path, setting: s
         ({"SUPERVISOR_TOKEN": "short"}, "can be guessed"),
         ({"SUPERVISOR_PORT": "1234"}, "no effect"),
         ({"TS_EXTRA_ARGS": "--shields-up"}, "no peer reaches"),
+        ({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP": "off"}, "nothing to run"),
     ],
 )
 def test_what_is_warned_about(environ: dict[str, str], words: str) -> None:
