@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from supervisor.core.endings import describe, signal_name
 from supervisor.core.lifecycle import (
     AskForStacks,
     AskToEnd,
@@ -24,7 +25,7 @@ from supervisor.core.lifecycle import (
     Spawn,
     step,
 )
-from supervisor.core.model import State
+from supervisor.core.model import Restart, State
 from supervisor.core.snapshot import ExitView, ProcessView
 from supervisor.system import processes
 from supervisor.system.cleaner import Cleaner
@@ -163,11 +164,10 @@ class Child:
         engine.hub.drain(self.spec.name)
         lines = engine.hub.tail(self.spec.name, LAST_LINES, self._first_line)
         why = self._why(exit_.ending, lines)
-        remedy = self._known_failure() if exit_.ending.code else None
-        if remedy is not None:
-            why = f"{why}: {remedy}; trying again does not mend this"
         uptime_s = now_s - (self.view.started_s or now_s)
-        expected = self.machine.asked
+        # One that is not started again after a success has done what it was there for.
+        done = exit_.ending.success and not self.machine.hung and self.spec.restart is not Restart.ALWAYS
+        expected = self.machine.asked or done
         engine.hub.record(
             "info" if expected else "error",
             "exited",
@@ -184,18 +184,11 @@ class Child:
         engine.feed(self.spec.name, Event(Kind.EXITED, exit_.ending))
 
     def _why(self, ending: Ending, lines: tuple[str, ...]) -> str:
-        if ending.signal is None:
-            refused = lines[-1] if lines and lines[-1].startswith("setpriv: ") else ""
-            if refused and ending.code in {1, 126, 127}:
-                return f"cannot start: {refused.removeprefix('setpriv: ')}"
-            return f"exit code {ending.code}"
-        name = signal_name(ending.signal)
-        if ending.signal != signal.SIGKILL or self._killed_by_us:
-            return f"ended by {name}"
-        out_of_memory = self._oom.rose()
-        if out_of_memory:
-            return "killed by the kernel: out of memory"
-        return f"ended by {name} from outside" + ("" if out_of_memory is False else ", perhaps out of memory")
+        why = describe(ending, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=self._oom.rose)
+        if self.machine.hung:
+            why = f"it hung ({self.view.ready_why}): {why}"
+        remedy = self._known_failure() if ending.code else None
+        return why if remedy is None else f"{why}: {remedy}; trying again does not mend this"
 
     def _known_failure(self) -> str | None:
         """Return what a person should know of a failure that this program tells by its output."""
@@ -288,11 +281,4 @@ class Child:
         self._engine.board.put_process(self.view)
 
 
-def signal_name(number: int | None) -> str | None:
-    """Return a signal's name, as SIGTERM; None where there was none."""
-    if number is None:
-        return None
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+__all__ = ["Child", "signal_name"]

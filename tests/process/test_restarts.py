@@ -68,6 +68,7 @@ def test_an_app_that_runs_once_speaks_for_itself(script: str, restart: str, stat
     with running("sh", "-c", script, options=("--restart", restart)) as run:
         assert run.wait() == status
         assert run.stderr == ""
+        assert run.wait_for("exited")["level"] == ("error" if status else "info")
 
 
 def test_an_app_that_runs_once_also_speaks_for_itself_after_term() -> None:

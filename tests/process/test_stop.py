@@ -163,7 +163,9 @@ def test_a_restart_half_done_is_stopped_too() -> None:
     )
     with running(sys.executable, "-c", program, env=env) as run:
         run.wait_for("asked to end", deadline_s=30, order="hung")
+        assert run.wait_for("health is fail")["why"].startswith("moltis: stopping: no answer for ")
         assert run.stop() == 0
+        assert run.wait_for("exited")["why"].startswith("it hung (no answer for ")
         assert len(run.all("started", child="moltis")) == 1
 
 
