@@ -58,7 +58,7 @@ def find_program(name: str, env_path: str) -> str:
     if found:
         raise SpawnError(NOT_EXECUTABLE, f"cannot run {found[0]}: it is not executable; `chmod +x` it in the image")
     where = "no such file" if "/" in name else f"no such program in PATH ({env_path})"
-    raise SpawnError(NOT_FOUND, f"cannot run {name}: {where}; check the command's first word")
+    raise SpawnError(NOT_FOUND, f"cannot run {name}: {where}; put it into the image, or mend the command's first word")
 
 
 def _check_format(path: str) -> None:
