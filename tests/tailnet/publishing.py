@@ -139,7 +139,7 @@ class Stage(NamedTuple):
 @contextlib.contextmanager
 def stage(**env: str) -> Iterator[Stage]:
     """Set it up for the length of a block."""
-    with controlling() as control, bare(**NO_ACME, **env) as node, app() as port:
+    with controlling() as control, bare(folder=None, **NO_ACME, **env) as node, app() as port:
         node.log_in(control.url)
         node.wait_state("Running")
         yield Stage(control, node, port)
