@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "tests/control"
+# What keeps a tailscaled from asking the gateway for a port, Tailscale for a login, and an authority for a certificate.
+LOOPBACK_ONLY = {
+    "TS_DISABLE_PORTMAPPER": "1",
+    "TS_PANIC_IF_HIT_MAIN_CONTROL": "1",
+    "TS_DEBUG_ACME_DIRECTORY_URL": "http://127.0.0.1:1/directory",
+}
 
 
 @cache

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.control import Control, tailscaled
+from tests.support.control import LOOPBACK_ONLY, Control, tailscaled
 from tests.support.localapi import Fetched, LocalApi
 from tests.support.processes import kill
 from tests.support.waiting import wait_until
@@ -39,9 +39,8 @@ class Peer(LocalApi):
                     "PATH": os.environ["PATH"],
                     "HOME": str(folder),
                     "TS_LOGS_DIR": str(folder),
-                    "TS_DISABLE_PORTMAPPER": "1",
-                    "TS_PANIC_IF_HIT_MAIN_CONTROL": "1",
                     "TS_PARENT_DEATH_FD": str(theirs),
+                    **LOOPBACK_ONLY,
                     **env,
                 },
                 pass_fds=[theirs],
@@ -50,7 +49,6 @@ class Peer(LocalApi):
                 stderr=log,
             )
         os.close(theirs)
-        wait_until(self.state, what="tailscaled's LocalAPI")
 
     def stop(self) -> None:
         """Kill it; its state stays."""
@@ -118,6 +116,7 @@ def bare(*flags: str, folder: Path | None = None, **env: str) -> Iterator[Peer]:
     with tempfile.TemporaryDirectory(prefix="peer-") as temporary:
         node = Peer(folder or Path(temporary), *flags, **env)
         try:
+            wait_until(node.state, what="tailscaled's LocalAPI")
             yield node
         finally:
             node.stop()
