@@ -142,7 +142,12 @@ def _take_option(word: str, left: list[str], name: str, command: Command) -> tup
     if known.value:
         if not equals and not left:
             raise UsageError(f"{option} needs a value; usage: {PROGRAM} {name} {command.usage}")
-        return option, value if equals else left.pop(0)
+        value = value if equals else left.pop(0)
+        if "|" in known.value and value not in known.value.split("|"):
+            raise UsageError(
+                f"{option} is one of {known.value.replace('|', ', ')}; usage: {PROGRAM} {name} {command.usage}"
+            )
+        return option, value
     if equals and not short:
         raise UsageError(f"{option} takes no value; usage: {PROGRAM} {name} {command.usage}")
     if equals:

@@ -128,6 +128,7 @@ def test_a_run_folder_that_became_read_only(tmp_path: Path) -> None:
     [
         (["run", "--no-such-option"], 64),
         (["run", "--restart"], 64),
+        (["run", "--restart", "sometimes"], 64),
         (["rum"], 64),
         ([], 64),
         (["check", "surplus"], 64),
