@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
-# How far a farewell may overrun its time before it is broken off.
-FAREWELL_GRACE_S = 0.1
+PARTING_S = 0.5
+# How far what is done for others may overrun its time before it is broken off.
+OVERRUN_S = 0.1
 # How long the kernel may take to end what was killed; what waits for a broken disk does not end at all.
 KILL_GRACE_S = 1.0
 
@@ -80,22 +81,21 @@ class Stop:
             unending = await self._stop(self._top(others), first_deadline_s)
             others = [name for name in others if name not in unending]
         if last is not None:
-            await self._say_farewell()
+            if self._plan.farewell is not None:
+                until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
+                await self._see_to("farewell", self._plan.farewell(until_s), until_s)
             await self._stop((last,), self._deadline_s)
         await self._sweep_all()
         if self._plan.part is not None:
-            await self._plan.part()
+            await self._see_to("parting", self._plan.part(), time.monotonic() + PARTING_S)
 
-    async def _say_farewell(self) -> None:
-        """Do what is due before the last one goes; whatever becomes of it, the stop goes on."""
-        if self._plan.farewell is None:
-            return
-        until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
+    async def _see_to(self, name: str, work: Awaitable[None], until_s: float) -> None:
+        """Have something done that is not ours; whatever becomes of it, the stop goes on."""
         try:
-            async with asyncio.timeout_at(until_s + FAREWELL_GRACE_S):
-                await self._plan.farewell(until_s)
+            async with asyncio.timeout_at(until_s + OVERRUN_S):
+                await work
         except Exception as error:  # noqa: BLE001 - the border of a failure domain
-            self._engine.hub.record("error", "farewell failed", why=repr(error))
+            self._engine.hub.record("error", f"{name} failed", why=repr(error))
 
     def _top(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the processes that no other one still alive was started after."""

@@ -59,19 +59,23 @@ async def test_what_cannot_be_ended_does_not_hold_the_stop_up(engine: Engine) ->
     assert said(engine).count("cannot be ended") == 2
 
 
-async def test_a_farewell_that_fails_does_not_keep_the_last_one_alive(engine: Engine) -> None:
-    """The log-out is the tailnet's affair; the stop goes on without it."""
+async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: Engine) -> None:
+    """The log-out is the tailnet's affair, the last event that of HTTP; the stop goes on without them."""
 
-    async def fail(_until_s: float) -> None:
+    async def farewell(_until_s: float) -> None:
         raise RuntimeError("no control server")
 
-    stop = Stop(engine, StopPlan(timeout_s=5, last="last", farewell=fail))
+    async def part() -> None:
+        await asyncio.sleep(300)
+
+    stop = Stop(engine, StopPlan(timeout_s=5, last="last", farewell=farewell, part=part))
     engine.on_change = stop.look
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
     try:
         await asyncio.wait_for(stop.run(), 15)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+    assert said(engine)[-1] == "parting failed"
     assert "farewell failed" in said(engine)
     assert engine.all_at_rest(NAMES)
 
