@@ -161,8 +161,7 @@ class Link:
 
     def _show(self, pilot: Pilot, status: Status, now_s: float) -> None:
         self._put(pilot, states.of_status(status, pilot.situation(now_s)), status, now_s)
-        url = pilot.login.url
-        self._teller.tell_url(url.reveal() if url is not None else "")
+        self._teller.tell_url(pilot.login.url)
 
     def _put(self, pilot: Pilot, meaning: states.Meaning, status: Status | None, now_s: float) -> None:
         view = report.view(meaning, status, pilot.extra(), self._board.snapshot.tailnet, now_s)

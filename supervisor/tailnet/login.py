@@ -144,8 +144,16 @@ class Login:
 
     async def give_up_on_key(self) -> None:
         """Have tailscaled stop trying. Raises LocalApiError."""
-        await self._hands.switch(on=False)
         self.give_up = False
+        if self.again:
+            # The old login still holds; only the control client has to let go of the new key.
+            self.again = self._clicked = False
+            self._keys.pasted = None
+            self.attempt = Attempt()
+            self.last_error = f"the new key was refused, and the device keeps its login: {self.last_error}"
+            await self._hands.restart_control_client()
+            return
+        await self._hands.switch(on=False)
         # Who clicked is not left alone with a key that does not work.
         self._url_clicked = self._clicked
 

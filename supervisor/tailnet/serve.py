@@ -228,8 +228,6 @@ class Serve:
         if (view.mode, view.urls) != (before.mode, before.urls):
             event = "serve: published" if view.mode == "serve" else "serve: no longer published"
             self._hub.record("info", event, urls=" ".join(view.urls) or None)
-        if view.why and view.why != before.why:
-            self._hub.record("warning", "serve: not as it should be", why=view.why)
 
 
 def _joined(*whys: str) -> str:

@@ -118,7 +118,7 @@ def of_status(status: Status, about: Situation) -> Meaning:
     if about.choice != CHOSEN and state not in {"Running", "Starting"}:
         return _by_owner(status, about)
     if state == "Running":
-        return _running(status, trouble)
+        return _running(status, trouble, about)
     if state in {"NeedsLogin", "NoState"} and not about.has_network:
         return _NO_INTERFACE
     if state == "NeedsLogin":
@@ -145,9 +145,11 @@ def _by_owner(status: Status, about: Situation) -> Meaning:
     return Meaning(OFF, why="the device was forgotten", what_to_do="connect to log in again", by_owner=True)
 
 
-def _running(status: Status, trouble: str) -> Meaning:
+def _running(status: Status, trouble: str, about: Situation) -> Meaning:
     if status.node is not None and status.node.online:
         return Meaning(CONNECTED, up=True)
+    if about.attempt is not None and about.attempt.under_way:
+        return Meaning(CONNECTING, why="logging in with a new key")
     return Meaning(
         UNREACHABLE,
         why=trouble or "there is no connection to the control server; peers may still be reached",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from supervisor.core.snapshot import TailnetView
     from supervisor.logs.hub import LogHub
+    from supervisor.secret import Secret
 
 _SAME_AGAIN_S = 60.0
 _SETTLED_S = 10.0
@@ -19,7 +20,7 @@ class Teller:
         self._hub = hub
         self._said: dict[str, float] = {}
         self._last = ""
-        self._url = ""
+        self._url: Secret | None = None
         self._warned: frozenset[str] = frozenset()
 
     def tell(self, view: TailnetView, now_s: float) -> None:
@@ -30,12 +31,12 @@ class Teller:
             self._hub.record("warning", "tailnet: there is something to look after", why=text)
         self._warned = warnings
 
-    def tell_url(self, url: str) -> None:
+    def tell_url(self, url: Secret | None) -> None:
         """Show a login URL: only to whoever reads the container's log, for it gives the device away."""
-        if url != self._url:
+        if url is not self._url:
             self._url = url
-            if url:
-                self._hub.reveal("warning", "tailnet: open this link to log the device in", {"url": url})
+            if url is not None:
+                self._hub.reveal("warning", "tailnet: open this link to log the device in", {"url": url.reveal()})
 
     def _tell_state(self, view: TailnetView, now_s: float) -> None:
         if view.state == self._last:

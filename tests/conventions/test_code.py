@@ -21,7 +21,7 @@ REVEALED_IN = frozenset(
         "supervisor.tailnet.hands:Hands.log_in",  # the key that tailscaled takes in a request's body
         "supervisor.tailnet.keys:Keys.usable",  # what the log is to mask, and whether it is an OAuth client's
         "supervisor.tailnet.keys:_fingerprint",  # what tells one key from another
-        "supervisor.tailnet.link:Link._show",  # the login URL that only the container's log shows
+        "supervisor.tailnet.telling:Teller.tell_url",  # the login URL that only the container's log shows
         "supervisor.tailnet.oauth:OAuthClient._exchange",  # what Tailscale's API takes
         "supervisor.tailnet.oauth:OAuthClient.mint",  # what it consists of, and what the log is to mask
         "supervisor.web.keyring:Keyring._read_token",  # whether it has changed, and what the log is to mask

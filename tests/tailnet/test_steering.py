@@ -78,16 +78,29 @@ def test_forgetting_waits_for_a_control_server_that_is_away(tmp_path: Path) -> N
 
 
 def test_a_new_key_while_connected(tmp_path: Path) -> None:
-    """It is taken; a bad one is told, and what can be saved is."""
+    """It is taken, and nothing is restarted for it."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         control.order("key", value=OTHER)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("connected")
             one.connect(OTHER)
-            wait_until(lambda: one.run.find("tailnet: logging in with a key"), what="the login")
+            wait_until(lambda: len(one.run.all("tailnet: logging in with a key")) == 2, what="the login")
             one.wait_state("connected")
             assert starts(one) == {"tailscaled": 1, "moltis": 1}
+
+
+def test_a_bad_key_while_connected(tmp_path: Path) -> None:
+    """It is told, and the device keeps the login it has."""
+    with controlling("-auth") as control:
+        control.order("key", value=GOOD)
+        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
+            one.wait_state("connected")
+            key = one.api.status()["Self"]["PublicKey"]
+            one.connect(OTHER)
+            wait_until(lambda: "keeps its login" in str(one.view()["last_error"]), what="the refusal")
+            one.wait_state("connected")
+            assert one.api.status()["Self"]["PublicKey"] == key
 
 
 def test_the_choice_of_a_lost_state_folder(tmp_path: Path) -> None:
