@@ -7,7 +7,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.core.endings import describe, signal_name
 from supervisor.core.lifecycle import (
     AskForStacks,
     AskToEnd,
@@ -27,6 +26,7 @@ from supervisor.core.lifecycle import (
 )
 from supervisor.core.model import Restart, State
 from supervisor.core.snapshot import ExitView, ProcessView
+from supervisor.runtime.endings import describe, signal_name
 from supervisor.system import processes
 from supervisor.system.cleaner import Cleaner
 from supervisor.system.oom import OomCounter

@@ -66,7 +66,7 @@ async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: E
         raise RuntimeError("no control server")
 
     async def part() -> None:
-        await asyncio.sleep(300)
+        await asyncio.Event().wait()
 
     stop = Stop(engine, StopPlan(timeout_s=5, last="last", farewell=farewell, part=part))
     engine.on_change = stop.look

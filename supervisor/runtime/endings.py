@@ -1,4 +1,4 @@
-"""How a life ended, in words for people: pure, whoever knows the facts hands them in."""
+"""How a life ended, in words for people; whoever knows the facts hands them in."""
 
 from __future__ import annotations
 
