@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from supervisor import __version__
 from supervisor.commands.table import COMMANDS, Words
-from supervisor.errors import EX_USAGE, ConfigError, SupervisorError, UsageError
+from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, SupervisorError, UsageError
 from supervisor.system import streams
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _SIGNALLED + _SIGPIPE
     except KeyboardInterrupt:
         return _SIGNALLED + _SIGINT
+    except Exception:  # noqa: BLE001 - a defect of ours has an exit code too
+        import traceback
+
+        traceback.print_exc()
+        return EX_SOFTWARE
     return code
 
 

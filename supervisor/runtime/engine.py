@@ -42,7 +42,7 @@ class Engine:
     """All processes of one plan.
 
     ``on_final`` is called with the name of a process that ended for good, by its restart policy or given up;
-    ``on_change`` after anything has changed, so that timers can be set anew.
+    ``on_change`` after anything has changed, so that timers can be set anew, ``on_defect`` with what went wrong here.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Engine:
         self.reaper = reaper
         self.on_final: Callable[[str], None] = lambda _name: None
         self.on_change: Callable[[], None] = lambda: None
+        self.on_defect: Callable[[Exception], None] = _raise
         self._events: deque[tuple[str, Event]] = deque()
         self._timers: list[_Timer] = []
         self._numbers = itertools.count()
@@ -93,6 +94,8 @@ class Engine:
                 self._step(*self._events.popleft())
                 if not self._events:
                     self._release_waiting()
+        except Exception as error:  # noqa: BLE001 - who drives this decides; an order's giver is not to blame
+            self.on_defect(error)
         finally:
             self._stepping = False
         self.on_change()
@@ -175,3 +178,7 @@ class Engine:
     def all_at_rest(self, names: Iterable[str]) -> bool:
         """Tell whether none of these processes lives or is about to."""
         return all(self.children[name].machine.state in AT_REST for name in names)
+
+
+def _raise(error: Exception) -> None:
+    raise error

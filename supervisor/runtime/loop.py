@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -54,6 +55,7 @@ class Loop:
         self._timer: asyncio.TimerHandle | None = None
         engine.on_final = self._take_final
         engine.on_change = self._changed
+        engine.on_defect = self._take_defect
 
     async def run(self, finish: Callable[[int, str | None], None]) -> None:
         """Run until everything has stopped, then call ``finish`` with the exit code of the whole.
@@ -62,10 +64,8 @@ class Loop:
         """
         try:
             await self._run(finish)
-        except Exception as error:  # noqa: BLE001 - a defect of ours: the children go with us, and the log says why
-            trace = traceback.format_exc()
-            self._engine.hub.record("critical", "internal error", why=repr(error), traceback=trace)
-            finish(EX_SOFTWARE, f"internal error: {error!r}")
+        except Exception as error:  # noqa: BLE001 - the children go with us, and the log says why
+            finish(EX_SOFTWARE, self._tell_defect(error))
 
     async def _run(self, finish: Callable[[int, str | None], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -100,19 +100,40 @@ class Loop:
 
     def _wake(self) -> None:
         for number in self._inbox.read():
-            if number == signal.SIGCHLD:
-                self._reap()
-            elif number in STOP:
-                self._take_stop(number)
-            elif number == signal.SIGHUP:
-                self._take_hangup()
-            elif self._app is not None:
-                self._engine.children[self._app].signal(number)
+            self._careful(partial(self._take, number))
+
+    def _take(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif number in STOP:
+            self._take_stop(number)
+        elif number == signal.SIGHUP:
+            self._take_hangup()
+        elif self._app is not None:
+            self._engine.children[self._app].signal(number)
 
     def _reap(self) -> None:
         if self._engine.reap():
-            asyncio.get_running_loop().call_soon(self._reap)
+            asyncio.get_running_loop().call_soon(self._careful, self._reap)
         self._changed()
+
+    def _careful(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and everything stops
+            self._take_defect(error)
+
+    def _take_defect(self, error: Exception) -> None:
+        """Stop everything: after a defect in the engine nobody knows what state a process is in."""
+        why = self._tell_defect(error)
+        if not self._stop_asked.is_set():
+            self._status, self._why = EX_SOFTWARE, why
+            self._stop_asked.set()
+
+    def _tell_defect(self, error: Exception) -> str:
+        trace = "".join(traceback.format_exception(error))
+        self._engine.hub.record("critical", "internal error", why=repr(error), traceback=trace)
+        return f"internal error: {error!r}"
 
     def _take_stop(self, number: int) -> None:
         name = signal.Signals(number).name
@@ -156,7 +177,8 @@ class Loop:
         if self._timer is None or self._timer.cancelled() or due_s != self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = None if due_s is None else asyncio.get_running_loop().call_at(due_s, self._fire)
+            loop = asyncio.get_running_loop()
+            self._timer = None if due_s is None else loop.call_at(due_s, self._careful, self._fire)
         if self._stop is not None:
             self._stop.look()
 

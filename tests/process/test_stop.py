@@ -253,22 +253,33 @@ def test_other_signals_go_to_the_app(number: signal.Signals) -> None:
         run.wait_for("got it", process="moltis")
 
 
-BROKEN = (
+BREAK = (
     "import sys\n"
     "from supervisor.cli import main\n"
-    "from supervisor.runtime.stop import Stop\n"
-    "def run(self): raise RuntimeError('a defect')\n"
-    "Stop.run = run\n"
+    "from supervisor.runtime import child, stop\n"
+    "def broken(*_, **__): raise RuntimeError('a defect')\n"
+    "{} = broken\n"
     "sys.exit(main(sys.argv[5:]))"
 )
 
 
-def test_a_defect_of_ours_ends_with_70_and_is_told() -> None:
+@pytest.mark.parametrize("where", ["stop.Stop.run", "child.describe"])
+def test_a_defect_of_ours_ends_with_70_and_is_told(where: str) -> None:
     """The log comes out whole, its last line tells why, and the children do not outlive it."""
-    with running("sh", "-c", FOR_EVER, prefix=(sys.executable, "-c", BROKEN)) as run:
+    script = "trap 'exit 1' USR1; echo ready; while :; do sleep 0.01; done"
+    with running("sh", "-c", script, prefix=(sys.executable, "-c", BREAK.format(where))) as run:
         pid = run.wait_for("started")["pid"]
         run.wait_for("ready")
-        assert run.stop() == 70
+        run.send(signal.SIGTERM if "stop" in where else signal.SIGUSR1)
+        assert run.wait() == 70
         assert "a defect" in run.find("internal error")["traceback"]  # type: ignore[index]
         assert "a defect" in run.records[-1]["why"]
         wait_until(lambda: not alive(pid), what="the child's end")
+
+
+def test_a_defect_before_there_is_a_loop_ends_with_70_too() -> None:
+    """There is no log yet: standard error has it."""
+    prefix = (sys.executable, "-c", BREAK.format("child.Child._spawn"))
+    with running("sh", "-c", FOR_EVER, prefix=prefix) as run:
+        assert run.wait() == 70
+        assert "a defect" in run.stderr
