@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from supervisor.core.orders import TailnetOrder
     from supervisor.web.context import Context
 
-_MOST_KEY_BYTES = 4096
+_MOST_KEY_CHARACTERS = 4096
 
 
 class ConnectWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,14 +94,14 @@ def _qr_svg(url: str) -> str:
 
 
 def _auth_key(text: str) -> Secret:
-    key = text.strip()
+    key = text.strip(" \t\r\n")
     why = ""
     if not key:
         why = "it is empty; leave it out to connect without one"
-    elif len(key.encode(errors="surrogatepass")) > _MOST_KEY_BYTES:
-        why = f"it has more than {_MOST_KEY_BYTES} bytes; paste the key alone"
-    elif not key.isprintable() or any(character.isspace() for character in key):
-        why = "it has white space or control characters in it; paste the key alone"
+    elif len(key) > _MOST_KEY_CHARACTERS:
+        why = f"it has more than {_MOST_KEY_CHARACTERS} characters; paste the key alone"
+    elif not (key.isascii() and key.isprintable()) or " " in key:
+        why = "it has white space in it, or characters that no key has; paste the key alone"
     if why:
         raise RefusedError(Code.INVALID_AUTH_KEY, f"cannot use this auth key: {why}")
     return Secret(key)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from supervisor.settings.table import SETTINGS
+from supervisor.web.errors import Code
+from supervisor.web.routes import ROUTES
 from tests.conventions.tree import ROOT, read, tracked
 
 PAGES = tuple(path for path in tracked() if path.endswith(".md"))
@@ -18,6 +20,16 @@ def test_every_setting_is_documented() -> None:
     page = read("docs/reference/settings.md")
     names = [name for setting in SETTINGS for name in (setting.name, *setting.aliases)]
     assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_every_path_and_error_of_the_api_is_documented() -> None:
+    """A route is found on the API's page with its method, an error with its status."""
+    page = read("docs/reference/api.md")
+    for route in ROUTES:
+        # Paths that differ in their last word alone stand beside each other.
+        base, _, last = route.path.rpartition("/")
+        assert f"`{route.method} {route.path}`" in page or f"`…/{last}`" in page.partition(f"{base}/")[2], route.path
+    assert not [code.name for code in Code if f"| {code.status} | `{code.name}` |" not in page]
 
 
 def test_links_lead_somewhere() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -157,7 +158,15 @@ async def serving(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+            _end_children(engine)
             hub.close()
             listener.close()
             control.close()
             os.close(log)
+
+
+def _end_children(engine: Engine) -> None:
+    for child in engine.children.values():
+        if child.view.pid is not None:
+            os.killpg(child.view.pid, signal.SIGKILL)
+            os.waitpid(child.view.pid, 0)

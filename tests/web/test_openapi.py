@@ -1,0 +1,141 @@
+"""The API's document and the server agree: route by route, and under requests that the document makes up."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import jsonschema_rs
+import pytest
+import schemathesis
+from anyio import to_thread
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode, checks
+from schemathesis.core.result import Ok
+
+from supervisor.core.model import ProcessSpec
+from supervisor.core.snapshot import ExitView, ListenerView
+from supervisor.secret import Secret
+from supervisor.web import throttle
+from supervisor.web.access import Access
+from supervisor.web.errors import Code
+from supervisor.web.routes import ROUTES
+from tests.conventions.tree import read
+from tests.web.following import following
+from tests.web.serving import READY, TOKEN, serving
+from tests.web.test_tailscale import FULL
+
+if TYPE_CHECKING:
+    from tests.web.serving import Served
+
+DOCUMENT: dict[str, Any] = json.loads(read("docs/reference/openapi.json"))
+OPERATIONS = {
+    (verb.upper(), path): operation
+    for path, verbs in DOCUMENT["paths"].items()
+    for verb, operation in verbs.items()
+    if verb != "parameters"
+}
+EXAMPLES = 20
+CHECKS = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+    checks.positive_data_acceptance,
+    checks.ignored_auth,
+    checks.unsupported_method,
+    checks.missing_required_header,
+]
+# It has no end; tests of its own follow it.
+ENDLESS = "/api/events"
+# What does not fit these: a frame is answered with status 200 whatever is in it; two parameters exclude each other.
+UNFIT = {"/api/rpc": {"negative_data_rejection"}, "/api/logs": {"positive_data_acceptance"}}
+
+
+def test_every_route_is_in_the_document() -> None:
+    """And the document has none that is not there; what needs no token is marked so."""
+    assert set(OPERATIONS) == {(route.method, route.path) for route in ROUTES}
+    for route in ROUTES:
+        operation = OPERATIONS[route.method, route.path]
+        assert ("security" in operation) == (route.access is Access.ANYONE), route.path
+
+
+def test_every_error_is_in_the_document() -> None:
+    """With the status that it comes with; what no route answers by itself is for paths and verbs that are none."""
+    named: dict[int, str] = {}
+    for operation in OPERATIONS.values():
+        for status, answer in operation["responses"].items():
+            found = DOCUMENT["components"]["responses"][answer["$ref"].split("/")[-1]] if "$ref" in answer else answer
+            named[int(status)] = named.get(int(status), "") + found["description"]
+    elsewhere = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.EXPECTATION_FAILED}
+    assert not [code for code in set(Code) - elsewhere if f"`{code.name}`" not in named.get(code.status, "")]
+
+
+async def test_the_server_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of all sorts, right and wrong ones, get answers of the kinds that are written down."""
+    for allowance in ("PER_SOURCE", "IN_TOTAL"):
+        monkeypatch.setattr(throttle, allowance, throttle.Allowance(1_000_000, 1.0))
+    spec = ProcessSpec("moltis", ("sleep", "300"), {"PATH": os.defpath})
+    tailnet = FULL._replace(before_disconnect="", auth_url=Secret("https://login.example.com/a/1"))
+    exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
+    async with serving(specs=[spec], tailnet=tailnet, exposed=exposed, environ={"SUPERVISOR_TOKEN": TOKEN}) as served:
+        served.hub.record("info", "a line")
+        await to_thread.run_sync(_ask_everything, served)
+        assert "request failed" not in served.logged()
+
+
+async def test_the_stream_keeps_to_the_document() -> None:
+    """The data of each kind of event, of whatever is told there."""
+    exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
+    ended = ExitView(1.0, None, 9, 1.0, "ended by SIGKILL", ("last words",))
+    async with (
+        serving(READY._replace(exits=(ended,)), tailnet=FULL, exposed=exposed) as served,
+        following(served) as stream,
+    ):
+        served.hub.record("info", "a line")
+        state, log = await stream.next(), await stream.next()
+        await served.server.part()
+        end = await stream.next()
+    for event, name in ((state, "Events"), (log, "Log"), (end, "Error")):
+        assert event.data
+        jsonschema_rs.validator_for({**DOCUMENT, "$ref": f"#/components/schemas/{name}"}).validate(event.data)
+    with pytest.raises(jsonschema_rs.ValidationError):
+        jsonschema_rs.validator_for({**DOCUMENT, "$ref": "#/components/schemas/Log"}).validate(state.data)
+
+
+def _ask_everything(served: Served) -> None:
+    schema = schemathesis.openapi.from_dict(DOCUMENT)
+    schema.config.update(base_url=f"http://127.0.0.1:{served.port}")
+    found = list(schema.get_all_operations())
+    operations = [each.ok() for each in found if isinstance(each, Ok)]
+    for operation in operations:
+        if operation.path != ENDLESS:
+            assert _ask(operation, GenerationMode.POSITIVE)
+            takes_something = operation.body or operation.query or operation.path_parameters
+            assert not takes_something or _ask(operation, GenerationMode.NEGATIVE)
+    assert len(operations) == len(found) == len(ROUTES)
+
+
+def _ask(operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any], mode: GenerationMode) -> int:
+    """Try one operation, with what it takes or what it does not; return how often."""
+    chosen = [check for check in CHECKS if check.__name__ not in UNFIT.get(operation.path, ())]
+    count = 0
+
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(mode))
+    def ask(case: schemathesis.Case[Any]) -> None:
+        nonlocal count
+        count += 1
+        case.call_and_validate(checks=chosen, headers={"Authorization": f"Bearer {TOKEN}"})
+
+    ask()
+    return count
