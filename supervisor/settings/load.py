@@ -68,6 +68,10 @@ def load(
         file = config_file.read(path, report)
         processes = file.processes
         knobs = file.knobs | knobs
+        if "SUPERVISOR_RUN_DIR" in _present(file.settings) and "SUPERVISOR_RUN_DIR" not in _present(texts):
+            report.warnings.append(
+                f"SUPERVISOR_RUN_DIR stands in {path}, where the health check does not look: set it in the environment"
+            )
         texts = _without_others(file.settings, texts) | _present(texts)
     texts = _present(texts)
     found = _Found(

@@ -220,3 +220,14 @@ def test_a_key_put_into_the_wrong_setting_is_not_repeated(name: str, form: str) 
     """People paste keys into the wrong field; the log must not tell them."""
     _, report = read({name: form.format(SECRET)})
     assert all("ReallySecret" not in text for text in (*report.problems, *report.warnings, *report.notices))
+
+
+def test_a_run_folder_that_the_health_check_cannot_know(tmp_path: Path) -> None:
+    """It is a shell script and reads the environment alone: a file that moves the folder is warned about."""
+    path = tmp_path / "s.toml"
+    path.write_text('[settings]\nSUPERVISOR_RUN_DIR = "/srv/run"\n')
+    settings, report = read({}, config=str(path))
+    assert settings.run_dir == "/srv/run"
+    assert any("health check does not look" in text for text in report.warnings)
+    _, report = read({"SUPERVISOR_RUN_DIR": "/srv/run"}, config=str(path))
+    assert not report.warnings
