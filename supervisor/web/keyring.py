@@ -24,9 +24,13 @@ _MOST_CODES = 64
 
 
 class Grant(NamedTuple):
-    """What a right credential gives: ``session`` is the session's digest, None for the admin token."""
+    """What a right credential gives: ``session`` is the session's digest, None for the admin token.
+
+    ``epoch`` counts the admin tokens that there have been.
+    """
 
     session: bytes | None
+    epoch: int
 
 
 class Code(NamedTuple):
@@ -44,6 +48,7 @@ class Keyring:
         self._hub = hub
         self._last: Secret | None = None
         self._complaint = ""
+        self._epoch = 0
         self._sessions: dict[bytes, float] = {}
         self._codes: list[Code] = []
 
@@ -60,14 +65,15 @@ class Keyring:
     def grant_of(self, bearer: str) -> Grant | None:
         """Return what a bearer's token gives; None where it is wrong, or no longer good."""
         if self.is_admin(bearer):
-            return Grant(None)
-        grant = Grant(_digest(bearer))
+            return Grant(None, self._epoch)
+        grant = Grant(_digest(bearer), self._epoch)
         return grant if self.holds(grant) else None
 
     def holds(self, grant: Grant) -> bool:
-        """Tell whether a grant is still good: sessions end."""
-        if grant.session is None:
-            return True
+        """Tell whether a grant is still good: sessions end, and the admin token may be another one by now."""
+        self._read_token()
+        if grant.session is None or grant.epoch != self._epoch:
+            return grant.epoch == self._epoch
         ends_s = self._sessions.get(grant.session)
         if ends_s is not None and ends_s <= time.monotonic():
             del self._sessions[grant.session]
@@ -122,6 +128,7 @@ class Keyring:
         if token is not self._last and (self._last is None or not self._last.matches(token.reveal())):
             if self._last is not None:
                 self._sessions.clear()
+                self._epoch += 1
                 self._hub.record("info", "the admin token has changed", sessions="ended")
             self._hub.redactor.learn(token.reveal())
         self._last = token

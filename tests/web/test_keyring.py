@@ -96,13 +96,18 @@ def test_the_admin_token_is_read_anew(hub: LogHub, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("the-first-token-there-was\n")
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), hub)
-    assert keyring.is_admin("the-first-token-there-was")
+    first = keyring.grant_of("the-first-token-there-was")
+    assert first is not None
+    assert keyring.holds(first)
     session = keyring.open_session()[0]
-    assert keyring.grant_of(session) is not None
+    grant = keyring.grant_of(session)
+    assert grant is not None
     path.write_text("the-second-token\n")
+    assert not keyring.holds(first)
+    assert not keyring.holds(grant)
     assert keyring.grant_of(session) is None
     assert not keyring.is_admin("the-first-token-there-was")
-    assert keyring.grant_of("the-second-token") == Grant(None)
+    assert keyring.grant_of("the-second-token") == Grant(None, 1)
     assert b"the-second-token" not in hub.redactor.mask(b"said the-second-token")
     assert events(hub) == ["the admin token has changed"]
 
