@@ -44,6 +44,15 @@ class Care:
         self.serve = ServeView()
         self.warnings: tuple[str, ...] = ()
 
+    async def run(self) -> None:
+        """Get certificates in the background until cancelled."""
+        await self._serve.run()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is worth knowing of the way the app is published."""
+        return self._serve.notes
+
     def afresh(self) -> None:
         """Forget what was known of tailscaled: it was restarted, or the device logged out."""
         self._serve.forget()

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from supervisor.secret import Secret
     from supervisor.tailnet.localapi import LocalApi
 
-LOGOUT_S = 20.0
+# A refused connection to a control server may keep tailscaled waiting for nearly a minute.
+LOGOUT_S = 60.0
 
 
 class Hands:
@@ -39,6 +40,11 @@ class Hands:
     async def switch(self, *, on: bool) -> None:
         """Connect or disconnect; the device stays logged in."""
         await self._api.change_prefs({"WantRunning": on})
+
+    async def stop_trying(self) -> None:
+        """Have it let go of a key: being switched off alone does not keep tailscaled 1.102 from trying on."""
+        await self.switch(on=False)
+        await self.restart_control_client()
 
     async def log_out(self, timeout_s: float = LOGOUT_S) -> None:
         """Take the device out of its tailnet."""

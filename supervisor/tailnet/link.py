@@ -73,6 +73,7 @@ class Link:
                 self._pilot = Pilot(self._plan, self._hub, api)
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._bus.run, api)
+                    group.start_soon(self._pilot.care.run)
                     await self._drive(api, self._pilot, group)
         finally:
             leave()
@@ -116,7 +117,7 @@ class Link:
             if act is not Act.NOTHING:
                 group.start_soon(self._perform, pilot.perform, act)
             elif pilot.take_care():
-                group.start_soon(self._perform, pilot.care)
+                group.start_soon(self._perform, pilot.look_after)
             if pilot.restart_due:
                 self._restart("the tailnet has been away for long, and nothing else has helped")
         self._show(pilot, status, now_s)

@@ -153,7 +153,7 @@ class Login:
             self.last_error = f"the new key was refused, and the device keeps its login: {self.last_error}"
             await self._hands.restart_control_client()
             return
-        await self._hands.switch(on=False)
+        await self._hands.stop_trying()
         # Who clicked is not left alone with a key that does not work.
         self._url_clicked = self._clicked
 

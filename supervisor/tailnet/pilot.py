@@ -68,8 +68,8 @@ class Pilot:
         self._new = not self._owner.found
         self._passive = self._attached and self._new
         self._hands = Hands(plan, api)
-        self._login = Login(plan, hub, self._hands)
-        self._care = Care(plan, hub, api, self._hands)
+        self.login = Login(plan, hub, self._hands)
+        self.care = Care(plan, hub, api, self._hands)
         self._look: Look | None = None
         self._lost = self._busy = self._adjusted = self._had_login = False
         self._state_since_s = 0.0
@@ -83,11 +83,6 @@ class Pilot:
         self._forbidden = ""
 
     @property
-    def login(self) -> Login:
-        """Return what is known of logins."""
-        return self._login
-
-    @property
     def _state(self) -> str:
         return states.effective(self._look.status) if self._look is not None else "NoState"
 
@@ -99,11 +94,11 @@ class Pilot:
         self._passive = False
         if isinstance(order, Connect):
             self._owner.choose("connected")
-            self._login.connect(order.auth_key, again=self._state in _IN_A_TAILNET)
-            self._care.hurry()
+            self.login.connect(order.auth_key, again=self._state in _IN_A_TAILNET)
+            self.care.hurry()
         else:
             self._owner.choose("forgotten" if order.forget else "disconnected")
-            self._login.disconnect(under_way=self._state == "NeedsLogin")
+            self.login.disconnect(under_way=self._state == "NeedsLogin")
 
     def lose(self, now_s: float) -> None:
         """Note that there was no answer."""
@@ -115,9 +110,9 @@ class Pilot:
         """Take in one look at tailscaled."""
         before, now_s = self._look, look.now_s
         if before is not None and (self._lost or look.life != before.life):
-            self._login.interrupted()
+            self.login.interrupted()
             self._adjusted = False
-            self._care.afresh()
+            self.care.afresh()
         before_state = self._state
         self._look = look
         if before is None or self._lost or self._state != before_state:
@@ -125,18 +120,18 @@ class Pilot:
         self._lost = False
         if look.status.peers is not None:
             self._peers, self._peers_at_s = report.peers_of(look.status), now_s
-        self._login.see_url(look.status.auth_url or (look.url if self._state == "NeedsLogin" else ""))
+        self.login.see_url(look.status.auth_url or (look.url if self._state == "NeedsLogin" else ""))
         for text in look.errors:
-            self._login.see_error(text, now_s)
-        self._login.follow(self._state, look.status, now_s - self._state_since_s, now_s)
+            self.login.see_error(text, now_s)
+        self.login.follow(self._state, look.status, now_s - self._state_since_s, now_s)
         self._had_login = (self._had_login or self._state in _IN_A_TAILNET) and self._owner.choice != FORGOTTEN
-        self._remedy = self._care.look(look.status, now_s, removed=look.removed)
+        self._remedy = self.care.look(look.status, now_s, removed=look.removed)
 
     def peers_due(self, now_s: float) -> bool:
         """Tell whether it is time to ask for the peers as well."""
         if self._state != "Running":
             return False
-        every_s = PEERS_SOON_S if self._care.waits_for_name else PEERS_EVERY_S
+        every_s = PEERS_SOON_S if self.care.waits_for_name else PEERS_EVERY_S
         return self._peers_at_s is None or now_s - self._peers_at_s >= every_s
 
     @property
@@ -149,17 +144,17 @@ class Pilot:
         if self._look is None or self._busy or self._forbidden or now_s < self._not_before_s:
             return Act.NOTHING
         status = self._look.status
-        key = await self._login.look_for_key(self._state, now_s)
+        key = await self.login.look_for_key(self._state, now_s)
         act = decide(
             Facts(
                 state=self._state,
                 choice=self._owner.choice,
                 have_node_key=status.have_node_key,
                 key=key,
-                key_given_up=self._login.give_up,
-                url_wanted=self._login.url_wanted,
-                url_asked=self._login.url_asked(now_s),
-                again=self._login.again,
+                key_given_up=self.login.give_up,
+                url_wanted=self.login.url_wanted,
+                url_asked=self.login.url_asked(now_s),
+                again=self.login.again,
                 adjusted=self._adjusted,
                 passive=self._passive,
             )
@@ -168,7 +163,7 @@ class Pilot:
         return act
 
     def take_care(self) -> bool:
-        """Tell whether the device is to be looked after now; whoever asks has it done by ``care``."""
+        """Tell whether the device is to be looked after now; whoever asks has it done by ``look_after``."""
         here = self._state == "Running" and self._owner.choice == CONNECTED
         if not here or self._busy or self._forbidden or time.monotonic() < self._not_before_s:
             return False
@@ -186,11 +181,11 @@ class Pilot:
         finally:
             self._busy = False
 
-    async def care(self) -> None:
+    async def look_after(self) -> None:
         """Look after what is needed while the device is in its tailnet."""
         try:
             if self._look is not None:
-                await self._care.work(self._look.status, self._remedy, time.monotonic())
+                await self.care.work(self._look.status, self._remedy, time.monotonic())
         except LocalApiError as error:
             self._take_failure("look after the device", error)
         finally:
@@ -198,19 +193,19 @@ class Pilot:
 
     async def _do(self, act: Act) -> None:
         if act is Act.LOG_IN:
-            ephemeral = await self._login.log_in()
+            ephemeral = await self.login.log_in()
             if ephemeral is not None:
                 self._owner.note_login(ephemeral=ephemeral)
         elif act is Act.ASK_URL:
-            await self._login.ask_url()
+            await self.login.ask_url()
         elif act is Act.GIVE_UP:
-            await self._login.give_up_on_key()
+            await self.login.give_up_on_key()
         elif act in {Act.SWITCH_ON, Act.SWITCH_OFF}:
             await self._hands.switch(on=act is Act.SWITCH_ON)
-            self._login.give_up = False
+            self.login.give_up = False
         elif act is Act.LOG_OUT:
             await self._log_out(LOGOUT_S)
-            self._login.forget()
+            self.login.forget()
         elif act is Act.ADJUST:
             self._at_next_login = await self._hands.adjust()
             self._adjusted = True
@@ -218,7 +213,7 @@ class Pilot:
     async def _log_out(self, timeout_s: float) -> None:
         began_s = time.monotonic()
         await self._hands.log_out(timeout_s)
-        self._care.afresh()
+        self.care.afresh()
         self._adjusted = self._had_login = False
         self._owner.note_logout()
         self._hub.record("info", "tailnet: logged out", took_s=round(time.monotonic() - began_s, 3))
@@ -226,7 +221,7 @@ class Pilot:
     def _take_failure(self, what: str, error: LocalApiError) -> None:
         self._failures += 1
         self._not_before_s = time.monotonic() + min(_FAILED_LONGEST_S, 2.0**self._failures / 2)
-        self._login.last_error = f"cannot {what}: {error}"
+        self.login.last_error = f"cannot {what}: {error}"
         if isinstance(error, ForbiddenError):
             self._forbidden = (
                 f"cannot {what}: the supervisor's user may not command this tailscaled ({error}); run the supervisor "
@@ -237,7 +232,7 @@ class Pilot:
 
     def situation(self, now_s: float) -> Situation:
         """Return what people have to know beside tailscaled's own account."""
-        look, login = self._look, self._login
+        look, login = self._look, self.login
         next_s = login.attempt.next_try_s
         expiry = report.key_expiry(look.status) if look is not None else None
         expired = look is not None and look.status.node is not None and look.status.node.expired
@@ -264,18 +259,19 @@ class Pilot:
             f"your choice is not kept over a restart: {kept}" if kept else "",
             "" if soon else expires,
             *self._at_next_login,
+            *self.care.notes,
         ]
-        warnings = [self._forbidden, self._login.key_trouble, expires if soon else "", *self._care.warnings]
+        warnings = [self._forbidden, self.login.key_trouble, expires if soon else "", *self.care.warnings]
         return report.Extra(
             choice=self._owner.choice,
-            last_error=self._login.last_error,
-            login_url=self._login.url if self._owner.choice == CONNECTED else None,
+            last_error=self.login.last_error,
+            login_url=self.login.url if self._owner.choice == CONNECTED else None,
             routes=self._settings.prefs.routes,
             peers=self._peers if self._state == "Running" else (),
             warnings=tuple(text for text in warnings if text),
             notes=tuple(text for text in notes if text),
             before_disconnect=_BESIDE_CONTAINERBOOT if self._attached else "",
-            serve=self._care.serve,
+            serve=self.care.serve,
         )
 
     @property

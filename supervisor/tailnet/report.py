@@ -70,7 +70,7 @@ def _with_device(base: TailnetView, status: Status) -> TailnetView:
         login_name=user.login_name if user is not None and known else "",
         tags=(node.tags or ()) if node is not None and known else (),
         key_expiry=(node.key_expiry or "") if node is not None and known else "",
-        health=status.health or (),
+        health=tuple(sorted(status.health or ())),
     )
 
 

@@ -128,7 +128,8 @@ def of_status(status: Status, about: Situation) -> Meaning:
 
 def trouble_of(status: Status) -> str:
     """Return what tailscaled complains of, without what is no news."""
-    return " ".join(text.removeprefix(_LOGIN_ERROR) for text in status.health or () if text not in _NO_NEWS)
+    # tailscaled tells them in another order each time.
+    return " ".join(sorted(text.removeprefix(_LOGIN_ERROR) for text in status.health or () if text not in _NO_NEWS))
 
 
 def down(why: str, *, begun: bool) -> Meaning:

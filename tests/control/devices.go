@@ -99,8 +99,11 @@ func (t *tailnet) admit(node key.NodePublic, by login) {
 	at := t.ofMachine(found.Machine)
 	if at == nil {
 		at = &device{machine: found.Machine}
+	} else if before := t.server.Node(at.key); before != nil {
+		approved = before.MachineAuthorized
 	} else {
-		approved = t.server.Node(at.key).MachineAuthorized
+		// A visit to a login URL has put the new key in the place of the old one already.
+		approved = found.MachineAuthorized
 	}
 	if at.key != node {
 		t.move(at, found)
