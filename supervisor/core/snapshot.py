@@ -83,6 +83,7 @@ class TailnetView(NamedTuple):
     forgotten; ``by_owner`` says that the state is as it is for that. ``warnings`` are reasons for health to warn
     though the tailnet is up, ``notes`` are worth telling and no more. ``before_disconnect`` is what an owner has to
     know before a disconnect. ``hostname`` is the DNS name without its last dot, ``key_expiry`` RFC 3339.
+    ``peer_api_ports`` are tailscaled's own, where devices talk to each other.
     """
 
     mode: str = "off"
@@ -111,6 +112,7 @@ class TailnetView(NamedTuple):
     notes: tuple[str, ...] = ()
     before_disconnect: str = ""
     serve: ServeView = ServeView()
+    peer_api_ports: tuple[int, ...] = ()
 
 
 class ListenerView(NamedTuple):

@@ -81,20 +81,21 @@ class Exposure:
     async def _look(self) -> None:
         managed = {view.pid: view.name for view in self._engine.board.snapshot.processes if view.pid is not None}
         # In a thread: the kernel takes its time over /proc where there is much in it.
-        found = await to_thread.run_sync(self._find, managed)
+        found = await to_thread.run_sync(self._find, managed, self._engine.board.snapshot.tailnet.peer_api_ports)
         if found is None:
             self._say_blind()
             return
         self._tell(self._engine.board.snapshot.exposed, found)
         self._engine.board.put_exposed(found)
 
-    def _find(self, managed: Mapping[int, str]) -> tuple[ListenerView, ...] | None:
-        """Return what is reached; None where this kernel does not even list our own ports."""
+    def _find(self, managed: Mapping[int, str], meant: Collection[int]) -> tuple[ListenerView, ...] | None:
+        """Return what is reached, save the ports ``meant`` for peers; None where the kernel does not list even ours."""
         every, own_inodes = listeners.listening(), listeners.own_inodes()
         own = {each for each in every if each.inode in own_inodes or (each.host, each.port) in self._own}
         if self._own and not own:
             return None
-        reached = [each for each in every if each.by_loopback and each not in own and each.port != self._public_port]
+        left_out = {self._public_port, *meant}
+        reached = [each for each in every if each.by_loopback and each not in own and each.port not in left_out]
         before, self._holders = self._holders, listeners.holders({each.inode for each in reached}, self._holders)
         nameless = {inode for inode, holder in self._holders.items() if holder is None}
         if nameless - {inode for inode, holder in before.items() if holder is None}:

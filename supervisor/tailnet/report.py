@@ -9,6 +9,8 @@ from supervisor.core.snapshot import PeerView, ServeView, TailnetView
 from supervisor.tailnet.course import CONNECTED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from supervisor.secret import Secret
     from supervisor.tailnet.states import Meaning
     from supervisor.tailnet.wire import Node, Status
@@ -71,7 +73,13 @@ def _with_device(base: TailnetView, status: Status) -> TailnetView:
         tags=(node.tags or ()) if node is not None and known else (),
         key_expiry=(node.key_expiry or "") if node is not None and known else "",
         health=tuple(sorted(status.health or ())),
+        peer_api_ports=_ports(node.peer_api_urls or ()) if node is not None else (),
     )
+
+
+def _ports(urls: Iterable[str]) -> tuple[int, ...]:
+    ports = {url.rpartition(":")[2] for url in urls}
+    return tuple(sorted(int(port) for port in ports if port.isdecimal()))
 
 
 def peers_of(status: Status) -> tuple[PeerView, ...]:

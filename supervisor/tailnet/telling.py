@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor.tailnet.states import CONNECTING, STARTING
+
 if TYPE_CHECKING:
     from supervisor.core.snapshot import TailnetView
     from supervisor.logs.hub import LogHub
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 _SAME_AGAIN_S = 60.0
 _SETTLED_S = 10.0
+_UNDER_WAY = frozenset({STARTING, CONNECTING})
 
 
 class Teller:
@@ -47,7 +50,7 @@ class Teller:
         self._last = view.state
         self._said[view.state] = now_s
         self._hub.record(
-            "info" if view.up or view.by_owner else "warning",
+            "info" if view.up or view.by_owner or view.state in _UNDER_WAY else "warning",
             f"tailnet: {view.state}",
             why=view.why or None,
             what_to_do=view.what_to_do or None,

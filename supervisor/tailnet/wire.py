@@ -27,6 +27,7 @@ class Node(msgspec.Struct):
     relay: str = msgspec.field(default="", name="Relay")
     last_seen: str = msgspec.field(default="", name="LastSeen")
     routes: tuple[str, ...] | None = msgspec.field(default=None, name="PrimaryRoutes")
+    peer_api_urls: tuple[str, ...] | None = msgspec.field(default=None, name="PeerAPIURL")
 
 
 class User(msgspec.Struct):

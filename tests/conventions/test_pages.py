@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from supervisor.settings.table import SETTINGS
+from supervisor.tailnet.states import STATES
 from supervisor.web.errors import Code
 from supervisor.web.routes import ROUTES
 from tests.conventions.tree import ROOT, read, tracked
@@ -30,6 +31,12 @@ def test_every_path_and_error_of_the_api_is_documented() -> None:
         base, _, last = route.path.rpartition("/")
         assert f"`{route.method} {route.path}`" in page or f"`…/{last}`" in page.partition(f"{base}/")[2], route.path
     assert not [code.name for code in Code if f"| {code.status} | `{code.name}` |" not in page]
+
+
+def test_every_state_of_the_tailnet_is_documented() -> None:
+    """A state that people may see is found with what to do about it."""
+    page = read("docs/reference/tailnet.md")
+    assert not [state for state in STATES if f"| `{state}` |" not in page]
 
 
 def test_links_lead_somewhere() -> None:
