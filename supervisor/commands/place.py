@@ -36,7 +36,14 @@ class Place:
         self.control: socket.socket | None = None
         self.address = plan.listen
         problems: list[str] = []
-        for step in (self._take_run_folder, self._take_state_folder, self._listen, self._listen_for_control):
+        steps = (
+            self._take_run_folder,
+            self._take_socket_folder,
+            self._take_state_folder,
+            self._listen,
+            self._listen_for_control,
+        )
+        for step in steps:
             try:
                 step(plan)
             except ConfigError as error:
@@ -70,14 +77,19 @@ class Place:
         self._fds += [self._run_fd, folders.lock(self._run_fd, _LOCK, taken)]
         self._is_locked = True
 
-    def _take_state_folder(self, plan: Plan) -> None:
+    def _take_socket_folder(self, plan: Plan) -> None:
         if plan.tailscaled is None or self._run_fd < 0:
             return
-        tailnet, user = plan.settings.tailnet, plan.tailscale_user
-        folder = os.path.dirname(tailnet.socket)
+        folder = os.path.dirname(plan.settings.tailnet.socket)
         if folder == os.path.join(plan.settings.run_dir, "tailscale") or not os.path.exists(folder):
-            self._fds.append(folders.owned_folder(folder, user, "TS_SOCKET"))
-        fd = folders.owned_folder(tailnet.state_dir, user, "TS_STATE_DIR")
+            self._fds.append(folders.owned_folder(folder, plan.tailscale_user, "TS_SOCKET"))
+
+    def _take_state_folder(self, plan: Plan) -> None:
+        tailnet = plan.settings.tailnet
+        # Kept in memory it lies in the run folder, whose trouble is told already.
+        if plan.tailscaled is None or (tailnet.in_memory and self._run_fd < 0):
+            return
+        fd = folders.owned_folder(tailnet.state_dir, plan.tailscale_user, "TS_STATE_DIR")
         taken = (
             f"cannot use {tailnet.state_dir}: another supervisor runs a tailscaled on it, and two would ruin it; "
             "stop that one, or set TS_STATE_DIR to another folder"

@@ -143,9 +143,7 @@ def _remedy(error: OSError, setting: str = "") -> str:
     if error.errno == errno.ENOSPC:
         return "the disk is full: free some of it, or mount a larger volume"
     if error.errno == errno.EROFS:
-        return "the file system is read-only: mount a volume or a tmpfs there" + (
-            f", or set {setting}" if setting else ""
-        )
+        return "mount a volume or a tmpfs there" + (f", or set {setting}" if setting else "")
     if os.geteuid() == 0 and error.errno in {errno.EPERM, errno.EACCES}:
         return (
             "root itself may not: add CHOWN, DAC_OVERRIDE and FOWNER to the container's capabilities, or start it as "

@@ -71,6 +71,15 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, setting: str) -> None:
         assert setting in said
 
 
+def test_both_folders_are_told_of_at_once(tmp_path: Path) -> None:
+    """Who mends the one would else start again to hear of the other."""
+    (tmp_path / "file").write_text("")
+    folders = {"SUPERVISOR_RUN_DIR": str(tmp_path / "file" / "run"), "TS_STATE_DIR": str(tmp_path / "file" / "state")}
+    with running(*FOR_EVER, env={"SUPERVISOR_TAILSCALE": "embedded", **folders}) as run:
+        said = refused(run)
+        assert all(folder in said for folder in folders.values())
+
+
 def test_a_toml_file_with_an_error() -> None:
     """The line is named."""
     with running(*FOR_EVER, toml="[settings]\nPORT = \n") as run:
@@ -117,7 +126,7 @@ def test_a_run_folder_that_became_read_only(tmp_path: Path) -> None:
         os.system(f"mount -o remount,ro {tmp_path}")  # noqa: S605
         with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(tmp_path / "run")}) as run:
             said = refused(run)
-            assert "read-only" in said
+            assert "Read-only file system; mount a volume or a tmpfs there" in said
             assert str(tmp_path / "run") in said
     finally:
         os.system(f"umount {tmp_path}")  # noqa: S605
