@@ -134,7 +134,10 @@ async def test_a_stop_is_followed_to_its_end() -> None:
 
 
 FLOOD = (
-    "import time\nfor n in range({count}):\n    print('line',n,flush=True)\n    n%50 or time.sleep(0.001)\nprint('end')"
+    "import time\n"
+    "for n in range({count}):\n    print('line',n,flush=True)\n    n%50 or time.sleep(0.001)\n"
+    "print('end',flush=True)\n"
+    "time.sleep(300)"
 )
 
 
@@ -159,6 +162,7 @@ async def test_a_flood_is_followed_over_many_streams() -> None:
         assert ids == list(range(1, len(ids) + 1))
         assert said == [*(f"line {number}" for number in range(count)), "end"]
         assert streams > 5
+        run.wait_for("end")
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])
