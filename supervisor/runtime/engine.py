@@ -131,10 +131,8 @@ class Engine:
 
     def set_timer(self, name: str, timer: SetTimer, era: int) -> None:
         """Feed an event later, unless the process has left the state it is in now."""
-        if timer.after_s <= 0:
-            self.feed(name, Event(timer.kind))
-            return
-        due_s = time.monotonic() + timer.after_s
+        # One that is due at once waits for ``fire_due`` too: without a pause between starts others must get their turn.
+        due_s = time.monotonic() + max(0.0, timer.after_s)
         heapq.heappush(self._timers, _Timer(due_s, next(self._numbers), name, timer.kind, era))
 
     def next_due_s(self) -> float | None:
@@ -151,8 +149,10 @@ class Engine:
         for child in self.children.values():
             if child.cleaner is not None and child.cleaner.due_s <= now_s:
                 child.clean_on()
+        due = []
         while self._timers and self._timers[0].due_s <= now_s:
-            timer = heapq.heappop(self._timers)
+            due.append(heapq.heappop(self._timers))
+        for timer in due:
             if self._is_current(timer):
                 self.feed(timer.name, Event(timer.kind))
         self.on_change()

@@ -166,3 +166,14 @@ def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> Non
         assert run.stop() == 0
         ended = [record["child"] for record in run.all("exited")]
         assert ended == ["second", "moltis"]
+
+
+def test_no_pause_at_all_leaves_room_for_others() -> None:
+    """One that cannot even be started is tried again and again; everything else goes on, and a stop is heard."""
+    env = {"SUPERVISOR_BACKOFF_INITIAL": "0s", "SUPERVISOR_BACKOFF_MAX": "0s"}
+    with running(
+        "sh", "-c", "echo ready; exec sleep 300", toml='[process.broken]\ncommand = ["nosuch"]\n', env=env
+    ) as run:
+        run.wait_for("ready", process="moltis")
+        run.wait_count(20, "cannot start", child="broken")
+        assert run.stop() == 0
