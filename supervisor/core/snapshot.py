@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ExitView(NamedTuple):
-    """How one life of a process ended; ``expected`` where it had been asked to."""
+    """How one life of a process ended; ``expected`` where it had been asked to, or has done what it was there for."""
 
     at_s: float
     code: int | None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import signal
 
 from supervisor.settings.table import SETTINGS
+from supervisor.system.signals import FOR_THE_APP
 from supervisor.tailnet.states import STATES
 from supervisor.web.errors import Code
 from supervisor.web.routes import ROUTES
-from tests.conventions.tree import ROOT, read, tracked
+from tests.conventions.tree import ROOT, modules, read, tracked
 
 PAGES = tuple(path for path in tracked() if path.endswith(".md"))
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
@@ -37,6 +40,24 @@ def test_every_state_of_the_tailnet_is_documented() -> None:
     """A state that people may see is found with what to do about it."""
     page = read("docs/reference/tailnet.md")
     assert not [state for state in STATES if f"| `{state}` |" not in page]
+
+
+def test_every_signal_and_every_record_of_the_main_job_is_documented() -> None:
+    """What may be sent to it, and what it says of itself, can be looked up."""
+    page = read("docs/reference/processes.md")
+    named = {signal.Signals(number).name.removeprefix("SIG") for number in FOR_THE_APP if number < signal.SIGRTMIN}
+    assert not [name for name in named if name not in page]
+    page = read("docs/reference/logs.md")
+    said = {
+        call.args[1].value
+        for module in modules("supervisor")
+        if module.name.rpartition(".")[2] in {"child", "engine", "loop", "probes", "run", "stop"}
+        for call in ast.walk(module.tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("hub.record")
+        if isinstance(call.args[1], ast.Constant)
+    }
+    assert len(said) > 15
+    assert not [text for text in said if f"`{text}`" not in page]
 
 
 def test_links_lead_somewhere() -> None:
