@@ -49,7 +49,7 @@ def test_every_signal_and_every_record_of_the_main_job_is_documented() -> None:
     assert not [name for name in named if name not in page]
     page = read("docs/reference/logs.md")
     said = {
-        call.args[1].value
+        str(call.args[1].value)
         for module in modules("supervisor")
         if module.name.rpartition(".")[2] in {"child", "engine", "loop", "probes", "run", "stop"}
         for call in ast.walk(module.tree)
