@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
 import subprocess
-import sys
 import venv
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
+# As the image has it: from the lock, without the tools for tests, which some libraries use where they find them.
+PYTHON = str(CACHE / "bench-ours/bin/python")
 DEBIAN = ("s6", "runit", "tini", "dumb-init")
 
 
@@ -70,7 +72,7 @@ class Ours(Peer):
             )
         )
         restart = "always" if job.restart else "never"
-        run = [sys.executable, "-I", "-m", "supervisor", "run", "--config", str(folder / "ours.toml")]
+        run = [PYTHON, "-I", "-m", "supervisor", "run", "--config", str(folder / "ours.toml")]
         return [*run, "--restart", restart, "--", *app]
 
     def environment(self, job: Job, folder: Path) -> dict[str, str]:
@@ -221,12 +223,24 @@ def install() -> None:
         if missing:
             for words in (["update"], ["install", "-y", "--no-install-recommends", "curl", *missing]):
                 subprocess.run(["apt-get", "-qq", *words], check=False, stdout=subprocess.DEVNULL)
-    folder = CACHE / "bench-peers"
-    if not (folder / "installed").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        lock = ROOT / "requirements/bench.txt"
-        subprocess.run([str(folder / "bin/pip"), "install", "-q", "--require-hashes", "-r", str(lock)], check=False)
-        (folder / "installed").touch()
+    install_python(CACHE / "bench-peers", "bench")
+    ours = CACHE / "bench-ours"
+    install_python(ours, "run", "build")
+    words = ["install", "-q", "--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT)]
+    subprocess.run([str(ours / "bin/pip"), *words], check=True)
+
+
+def install_python(folder: Path, *locks: str) -> None:
+    """Make an environment from locks, once for each state of theirs."""
+    paths = [ROOT / f"requirements/{lock}.txt" for lock in locks]
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    stamp = folder / "installed"
+    if stamp.exists() and stamp.read_text() == state:
+        return
+    venv.create(folder, with_pip=True, clear=True)
+    options = [word for path in paths for word in ("-r", str(path))]
+    subprocess.run([str(folder / "bin/pip"), "install", "-q", "--require-hashes", *options], check=True)
+    stamp.write_text(state)
 
 
 def script(path: Path, line: str) -> None:

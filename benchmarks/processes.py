@@ -6,13 +6,12 @@ import itertools
 import os
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bench, Measure, Result
-from benchmarks.peers import Job, Peer
+from benchmarks.peers import PYTHON, Job, Peer
 from benchmarks.running import alive, below, running, stamps, wait_for
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def start(bench: Bench) -> dict[str, Result]:
 
     def bare() -> float:
         begin = time.monotonic_ns()
-        subprocess.run([sys.executable, "-I", "-c", "pass"], check=True)
+        subprocess.run([PYTHON, "-I", "-c", "pass"], check=True)
         return (time.monotonic_ns() - begin) / 1e6
 
     pure = [bare() for _ in range(3 * bench.rounds)]

@@ -6,13 +6,12 @@ import os
 import statistics
 import struct
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bench, Measure, Result
-from benchmarks.peers import CACHE, PEERS, ROOT, Job, Peer
+from benchmarks.peers import CACHE, PEERS, PYTHON, ROOT, Job, Peer
 from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def check(bench: Bench) -> dict[str, Result]:
         ways = {
             "ours": [str(ROOT / "healthcheck")],
             "curl": ["curl", "-fsS", f"http://127.0.0.1:{port}/health"],
-            "bare python3 -I -c pass": [sys.executable, "-I", "-c", "pass"],
+            "bare python3 -I -c pass": [PYTHON, "-I", "-c", "pass"],
             "supervisorctl --help": [str(CACHE / "bench-peers/bin/supervisorctl"), "--help"],
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
