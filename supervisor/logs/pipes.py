@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
     from supervisor.logs.render import Source
 
-MOST_BYTES = 256 * 1024
-_FIRST_BYTES = 64 * 1024
+MOST_BYTES = 64 * 1024
 _LEAST_BYTES = 16 * 1024
 # What a turn of the loop may take of a stream: lines that cost much come in smaller chunks.
-_LONG_TURN_S = 0.002
+_LONG_TURN_S = 0.001
 # A child that writes line by line costs one wake a line, unless a few lines are left to gather.
 _SMALL_BYTES = 16 * 1024
 _GATHER_S = 0.002
@@ -49,7 +48,7 @@ class Pipe:
         self._take = take
         self._on_closed = on_closed
         self._splitter = Splitter(redactor, daemon=source.process == TAILSCALED)
-        self._chunk_bytes = _FIRST_BYTES
+        self._chunk_bytes = MOST_BYTES
         self._paused = False
         self._gathering: asyncio.TimerHandle | None = None
         self._read_at_s = 0.0
