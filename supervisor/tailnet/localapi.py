@@ -5,19 +5,19 @@ Paths and shapes are those of tailscaled 1.102 (tailscale.com/ipn/localapi).
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-import aiohttp
 import msgspec
 
+from supervisor.tailnet.exchange import Answer, BrokenError, exchange
 from supervisor.tailnet.wire import Json, Notify, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
-# Any other host, and any Origin or Referer, is refused with 403.
-BASE = "http://local-tailscaled.sock/localapi/v0/"
+_ROOT = "/localapi/v0/"
 TIMEOUT_S = 5.0
 # What the bus tells at the beginning: state and login URL, preferences, health (ipn.NotifyWatchOpt).
 WATCH_MASK = 2 | 4 | 128
@@ -67,22 +67,14 @@ class LocalApi:
     def __init__(self, socket_path: str, timeout_s: float = TIMEOUT_S) -> None:
         self._socket_path = socket_path
         self._timeout_s = timeout_s
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            BASE,
-            connector=aiohttp.UnixConnector(self._socket_path),
-            skip_auto_headers=("User-Agent", "Accept-Encoding"),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        pass
 
     async def status(self, *, peers: bool = False, timeout_s: float | None = None) -> Status:
         """Return what tailscaled knows of itself; its ``peers`` are None unless they are asked for."""
@@ -123,7 +115,7 @@ class LocalApi:
 
         None of its targets may be a path or a unix socket: these take root.
         """
-        await self._ask("POST", "serve-config", _encode(config), {"If-Match": etag})
+        await self._exchange("POST", "serve-config", _encode(config), etag)
 
     async def fetch_certificate(self, domain: str, timeout_s: float) -> None:
         """Have tailscaled get a certificate, or look at the one it has; the answer is not kept."""
@@ -131,61 +123,43 @@ class LocalApi:
 
     async def watch(self) -> AsyncIterator[Notify]:
         """Yield the frames of the IPN bus until it ends."""
+        path = f"watch-ipn-bus?mask={WATCH_MASK}"
         try:
-            async with self._opened.get(
-                f"watch-ipn-bus?mask={WATCH_MASK}",
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s),
-            ) as answer:
-                if not answer.ok:
-                    raise _refused("GET", "watch-ipn-bus", answer.status, await answer.read())
-                async for line in _lines(answer.content):
+            async with exchange(self._socket_path, "GET", _ROOT + path) as answer:
+                if not answer.good:
+                    raise _refused("GET", path, answer.status, await answer.body())
+                async for line in _lines(answer):
                     yield _decoded(line, Notify)
-        except aiohttp.ClientError as error:
+        except (OSError, BrokenError) as error:
             raise self._unreachable(error) from error
 
-    @property
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("cannot ask before the session was opened")
-        return self._session
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
-    ) -> bytes:
-        return (await self._exchange(method, path, body, headers, timeout_s))[0]
+    async def _ask(self, method: str, path: str, body: bytes = b"", timeout_s: float | None = None) -> bytes:
+        return (await self._exchange(method, path, body, timeout_s=timeout_s))[0]
 
     async def _exchange(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
+        self, method: str, path: str, body: bytes = b"", etag: str = "", timeout_s: float | None = None
     ) -> tuple[bytes, str]:
         limit_s = self._timeout_s if timeout_s is None else timeout_s
+        headers = {"If-Match": etag} if etag else {}
         try:
-            async with self._opened.request(
-                method, path, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=limit_s)
-            ) as answer:
-                data = await answer.read()
-                if answer.ok:
-                    return data, answer.headers.get("Etag", "")
-                raise _refused(method, path, answer.status, data)
+            async with (
+                asyncio.timeout(limit_s),
+                exchange(self._socket_path, method, _ROOT + path, body, headers) as answer,
+            ):
+                data = await answer.body()
         except TimeoutError as error:
             raise SilentError(f"tailscaled did not answer {method} {_bare(path)} within {limit_s:g} s") from error
-        except aiohttp.ClientError as error:
+        except (OSError, BrokenError) as error:
             raise self._unreachable(error) from error
+        if not answer.good:
+            raise _refused(method, path, answer.status, data)
+        return data, answer.headers.get("etag", "")
 
-    def _unreachable(self, error: aiohttp.ClientError) -> LocalApiError:
-        if isinstance(error, aiohttp.ClientConnectorError):
-            why = (error.os_error.strerror or str(error.os_error)).lower()
-            return UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {why}")
-        return UnreachableError(f"the connection to tailscaled broke: {error}")
+    def _unreachable(self, error: OSError | BrokenError) -> UnreachableError:
+        if isinstance(error, BrokenError):
+            return UnreachableError(f"the connection to tailscaled broke: {error}")
+        why = (error.strerror or str(error)).lower()
+        return UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {why}")
 
 
 def _decoded(body: bytes, kind: type[T]) -> T:
@@ -209,11 +183,11 @@ def _bare(path: str) -> str:
     return path.partition("?")[0]
 
 
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield whole lines, however long: aiohttp's own limit is far below a frame with a net map."""
+async def _lines(answer: Answer) -> AsyncIterator[bytes]:
+    """Yield whole lines, however long: a frame with a net map has a megabyte and more."""
     rest = bytearray()
-    async for chunk in stream.iter_any():
-        rest += chunk
+    async for piece in answer.pieces():
+        rest += piece
         *whole, tail = rest.split(b"\n")
         rest = tail
         for line in whole:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 import msgspec
+from anyio import to_thread
 
 from supervisor import __version__
 from supervisor.secret import Secret
@@ -24,6 +24,7 @@ from supervisor.tailnet.oauth_errors import OAuthRefusedError, OAuthUnavailableE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import aiohttp
     import tenacity
 
     from supervisor.settings.model import TailnetSettings
@@ -89,6 +90,8 @@ class OAuthClient:
             raise errors.no_tags()
         self._learn(client.value.reveal())
         url = client.api_url or self._tailnet.api_url
+        # It takes a tenth of a second, and most devices never need it.
+        await to_thread.run_sync(import_module, "aiohttp")
         try:
             async with asyncio.timeout(self._timing.budget_s):
                 async for attempt in self._attempts():
@@ -121,6 +124,8 @@ class OAuthClient:
         )
 
     async def _attempt(self, client: ClientSecret, url: str) -> Minted:
+        import aiohttp
+
         try:
             async with asyncio.timeout(self._timing.attempt_s), _session() as session:
                 return await self._exchange(session, client, url)
@@ -165,6 +170,8 @@ class OAuthClient:
 
 
 def _session() -> aiohttp.ClientSession:
+    import aiohttp
+
     return aiohttp.ClientSession(
         headers={"Accept": "application/json", "User-Agent": f"moltis-supervisor/{__version__}"},
         # What is packed may unpack to any size.
@@ -199,6 +206,8 @@ async def _ask(
 
 
 def _proxy_for(url: str) -> str | None:
+    from urllib.request import getproxies, proxy_bypass
+
     scheme, _, rest = url.partition("://")
     return None if proxy_bypass(rest.partition("/")[0]) else getproxies().get(scheme.lower())
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import aiohttp
 import msgspec
 
 from supervisor.secret import REDACTED
+
+if TYPE_CHECKING:
+    import aiohttp
 
 INVALID = "invalid"
 TAG_NOT_PERMITTED = "tag not permitted"
@@ -81,6 +83,8 @@ def no_tags() -> OAuthRefusedError:
 
 def unreachable(url: str, error: aiohttp.ClientError) -> OAuthUnavailableError:
     """Return the error for a connection that did not come about, or broke."""
+    import aiohttp
+
     why = str(error)
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno

@@ -1,0 +1,130 @@
+"""Speaks as much HTTP/1.1 as the LocalAPI takes: one request and its answer a connection, over a unix socket.
+
+A library would do it too, and takes a tenth of a second to load, for which the login would wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+# Any other host, and any Origin or Referer, is refused with 403.
+_HOST = "local-tailscaled.sock"
+_PIECE_BYTES = 64 * 1024
+_MOST_HEAD_BYTES = 64 * 1024
+MOST_BODY_BYTES = 64 * 1024 * 1024
+_WITHOUT_BODY = frozenset({204, 304})
+_NO_HTTP = "the answer is no HTTP"
+_CUT_SHORT = "the answer ended too soon"
+
+
+class BrokenError(Exception):
+    """The connection broke, or what came is no whole answer."""
+
+
+class Answer(NamedTuple):
+    """The head of an answer, its header names in lower case, and the way to the rest."""
+
+    status: int
+    headers: Mapping[str, str]
+    reader: asyncio.StreamReader
+
+    @property
+    def good(self) -> bool:
+        """Whether it did what it was asked."""
+        return 200 <= self.status < 300  # noqa: PLR2004 - as HTTP has it
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes. Raises BrokenError where it ends too soon."""
+        if self.status in _WITHOUT_BODY:
+            return
+        if self.headers.get("transfer-encoding", "").lower() == "chunked":
+            async for piece in _chunks(self.reader):
+                yield piece
+        elif "content-length" in self.headers:
+            async for piece in _exactly(self.reader, _number(self.headers["content-length"], 10)):
+                yield piece
+        else:
+            while piece := await self.reader.read(_PIECE_BYTES):
+                yield piece
+
+    async def body(self) -> bytes:
+        """Return the whole body."""
+        found = bytearray()
+        async for piece in self.pieces():
+            found += piece
+            if len(found) > MOST_BODY_BYTES:
+                raise BrokenError(f"the answer has more than {MOST_BODY_BYTES} bytes")
+        return bytes(found)
+
+
+@contextlib.asynccontextmanager
+async def exchange(
+    socket_path: str, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> AsyncIterator[Answer]:
+    """Ask, and yield the answer; the connection lasts as long as the block.
+
+    Raises OSError where there is nobody, and BrokenError.
+    """
+    reader, writer = await asyncio.open_unix_connection(socket_path, limit=_MOST_HEAD_BYTES)
+    try:
+        fields = {"Host": _HOST, "Connection": "close", "Content-Length": str(len(body)), **(headers or {})}
+        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        writer.write("\r\n".join([*lines, "\r\n"]).encode() + body)
+        await writer.drain()
+        yield await _head(reader)
+    except OSError as error:
+        raise BrokenError(str(error)) from error
+    finally:
+        # Without waiting: whoever gives up on a silent tailscaled gives up on its connection too.
+        writer.transport.abort()
+
+
+async def _head(reader: asyncio.StreamReader) -> Answer:
+    text = (await _up_to(reader, b"\r\n\r\n")).decode("latin-1")
+    first, *lines = text.split("\r\n")
+    version, _, rest = first.partition(" ")
+    if not version.startswith("HTTP/1."):
+        raise BrokenError(_NO_HTTP)
+    pairs = [line.partition(":") for line in lines]
+    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    return Answer(_number(rest[:3], 10), headers, reader)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while size_bytes := _number((await _up_to(reader, b"\r\n")).partition(b";")[0].decode("latin-1"), 16):
+        async for piece in _exactly(reader, size_bytes):
+            yield piece
+        await _up_to(reader, b"\r\n")
+
+
+async def _exactly(reader: asyncio.StreamReader, size_bytes: int) -> AsyncIterator[bytes]:
+    while size_bytes:
+        piece = await reader.read(min(size_bytes, _PIECE_BYTES))
+        if not piece:
+            raise BrokenError(_CUT_SHORT)
+        size_bytes -= len(piece)
+        yield piece
+
+
+async def _up_to(reader: asyncio.StreamReader, end: bytes) -> bytes:
+    try:
+        return (await reader.readuntil(end)).removesuffix(end)
+    except asyncio.IncompleteReadError as error:
+        raise BrokenError(_CUT_SHORT) from error
+    except asyncio.LimitOverrunError as error:
+        raise BrokenError(_NO_HTTP) from error
+
+
+def _number(text: str, base: int) -> int:
+    try:
+        found = int(text, base)
+    except ValueError as error:
+        raise BrokenError(_NO_HTTP) from error
+    if found < 0:
+        raise BrokenError(_NO_HTTP)
+    return found

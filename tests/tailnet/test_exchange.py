@@ -1,0 +1,161 @@
+"""As much HTTP as the LocalAPI takes: over real sockets, with answers whole, in pieces, and broken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.tailnet.exchange import BrokenError, exchange
+from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+class Server:
+    """Takes down requests, and answers each with the same bytes; an empty answer never comes."""
+
+    def __init__(self, path: str, answer: tuple[bytes, ...]) -> None:
+        self.path = path
+        self.asked: list[bytes] = []
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._answer = answer
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take one request."""
+        self.idle.clear()
+        try:
+            await self._take(reader, writer)
+        finally:
+            writer.transport.abort()
+            self.idle.set()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size_bytes = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        self.asked.append(head + await reader.readexactly(size_bytes))
+        for piece in self._answer:
+            writer.write(piece)
+            await writer.drain()
+            # Each is to arrive by itself.
+            await asyncio.sleep(0.001)
+        if not self._answer:
+            await reader.read()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def answering(tmp_path: Path, *answer: bytes) -> AsyncIterator[Server]:
+    """Answer on a unix socket for the length of a block."""
+    server = Server(str(tmp_path / "socket"), answer)
+    listening = await asyncio.start_unix_server(server.take, server.path)
+    async with listening:
+        yield server
+        await server.idle.wait()
+
+
+async def test_what_is_asked(tmp_path: Path) -> None:
+    """The host is the one that tailscaled takes, the body is whole, and no browser's header is in it."""
+    async with answering(tmp_path, OK, b"Content-Length: 0\r\n\r\n") as server:
+        async with exchange(server.path, "POST", "/x?y=1", b"body", {"If-Match": "tag"}) as answer:
+            assert await answer.body() == b""
+        head, _, body = server.asked[0].partition(b"\r\n\r\n")
+        assert head.split(b"\r\n") == [
+            b"POST /x?y=1 HTTP/1.1",
+            b"Host: local-tailscaled.sock",
+            b"Connection: close",
+            b"Content-Length: 4",
+            b"If-Match: tag",
+        ]
+        assert body == b"body"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (OK, b"Etag: t\r\nContent-Length: 5\r\n\r\nhe", b"llo"),
+        (OK, b"etag:t\r\n\r\nhe", b"llo"),
+        (OK, b"ETag:  t\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r", b"\nll", b"o\r\n0\r\n\r\n"),
+    ],
+    ids=["length", "to the end", "chunks"],
+)
+async def test_a_body_however_it_comes(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
+    """By its length, to the end, or in chunks; in whatever pieces."""
+    async with answering(tmp_path, *pieces) as server, exchange(server.path, "GET", "/") as answer:
+        assert (answer.status, answer.good, answer.headers["etag"]) == (200, True, "t")
+        assert await answer.body() == b"hello"
+
+
+async def test_an_answer_without_a_body(tmp_path: Path) -> None:
+    """None is waited for."""
+    async with (
+        answering(tmp_path, b"HTTP/1.1 204 No Content\r\n\r\n") as server,
+        exchange(server.path, "GET", "/") as answer,
+    ):
+        assert await answer.body() == b""
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"HTTP/1.1 200",),
+        (b"nonsense\r\n\r\n",),
+        (b"HTTP/1.1 many\r\n\r\n",),
+        (b"x" * 200_000,),
+        (OK, b"Content-Length: 9\r\n\r\nhello"),
+        (OK, b"Content-Length: -1\r\n\r\nhello"),
+        (OK, b"Transfer-Encoding: chunked\r\n\r\n9\r\nhello"),
+        (OK, b"Transfer-Encoding: chunked\r\n\r\nnine\r\nhello"),
+        (OK, b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello"),
+    ],
+)
+async def test_no_whole_answer(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
+    """What is cut short, or is no HTTP, is never taken for an answer."""
+    async with answering(tmp_path, *pieces) as server:
+        with pytest.raises(BrokenError):
+            async with exchange(server.path, "GET", "/") as answer:
+                await answer.body()
+        with pytest.raises(UnreachableError, match="the connection to tailscaled broke"):
+            await LocalApi(server.path).status()
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    """The reason is told in words."""
+    with pytest.raises(UnreachableError, match="no such file or directory"):
+        await LocalApi(str(tmp_path / "none")).status()
+
+
+async def test_somebody_silent(tmp_path: Path) -> None:
+    """Nobody waits for longer than they said."""
+    async with answering(tmp_path) as server:
+        with pytest.raises(SilentError, match=r"within 0\.05 s"):
+            await LocalApi(server.path).status(timeout_s=0.05)
+
+
+async def test_an_answer_that_is_not_json(tmp_path: Path) -> None:
+    """It is told as such."""
+    async with answering(tmp_path, OK, b"\r\n<html>") as server:
+        with pytest.raises(LocalApiError, match="cannot be understood"):
+            await LocalApi(server.path).status()
+
+
+async def test_frames_of_the_bus(tmp_path: Path) -> None:
+    """One a line, however they are cut, however long; a stream that breaks off says so."""
+    long = b'{"ErrMessage":"' + b"x" * 200_000 + b'"}\n'
+    chunk = b'\n{"State":2}\n' + long
+    head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+    async with answering(tmp_path, head, b"%x\r\n" % len(chunk), chunk[:70_000], chunk[70_000:], b"\r\n") as server:
+        frames = LocalApi(server.path).watch()
+        assert (await anext(frames)).state == 2
+        assert len((await anext(frames)).error or "") == 200_000
+        with pytest.raises(UnreachableError):
+            await anext(frames)
