@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from supervisor import __version__
 from supervisor.commands.place import Place
@@ -21,9 +21,10 @@ from supervisor.system import kernel
 from supervisor.system.reaper import Reaper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
+    from supervisor.commands.late import Late
     from supervisor.plan.model import Plan
     from supervisor.runtime.loop import Service
     from supervisor.system.signals import Inbox
@@ -98,14 +99,15 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
     # Loaded now, while the children start: an event loop costs more than all that came before.
     import anyio
 
+    from supervisor.commands.late import Late
     from supervisor.runtime.loop import Loop
     from supervisor.runtime.stop import StopPlan
 
     hub = engine.hub
-    parts: dict[str, Any] = {}
+    late = Late(board)
 
     def stop_plan() -> StopPlan:
-        link, web = parts.get("tailnet"), parts.get("web")
+        link, web = late.parts.get("tailnet"), late.parts.get("web")
         farewell = link.farewell if link is not None and link.logs_out else None
         return StopPlan(
             timeout_s=plan.settings.stop_timeout_s,
@@ -123,53 +125,34 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
 
     async def main() -> None:
         app = plan.app.name if plan.app is not None else None
-        await Loop(engine, inbox, app, stop_plan, _services(plan, place, board, engine, parts)).run(finish)
+        await Loop(engine, inbox, app, stop_plan, _services(plan, place, board, engine, late)).run(finish)
 
     anyio.run(main)
     raise AssertionError("the loop ended without an exit code")
 
 
-def _services(plan: Plan, place: Place, board: Board, engine: Engine, parts: dict[str, Any]) -> Mapping[str, Service]:
-    """Return what runs beside the processes. Each is loaded in a thread, so that its weight does not hold up the loop.
-
-    ``parts`` gets each one as long as it runs, under its name.
-    """
+def _services(plan: Plan, place: Place, board: Board, engine: Engine, late: Late) -> Mapping[str, Service]:
+    """Return what runs beside the processes, the light parts and the login's first."""
     hub, desk = engine.hub, Desk()
     services = {
-        "records": _late(parts, "records", "supervisor.logs.own", lambda found: found.Records(hub)),
-        "probes": _late(parts, "probes", "supervisor.runtime.probes", lambda found: found.Probes(engine)),
-        "judge": _late(parts, "judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub)),
-        "web": _late(
-            parts,
-            "web",
-            "supervisor.web.server",
-            lambda found: found.Server(plan, board, hub, engine, desk, place.sockets, place.control),
-        ),
+        "probes": late.part("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine)),
+        "judge": late.part("judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub)),
     }
     if plan.settings.tailnet.mode != "off":
-        services["tailnet"] = _late(
-            parts, "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine, desk)
+        services["tailnet"] = late.part(
+            "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine, desk)
         )
     # In attach mode peers reach the sidecar's loopback, into which nobody here can look.
     if plan.settings.tailnet.mode == "embedded" and not plan.settings.tailnet.prefs.shields_up:
         own = [listener.getsockname()[:2] for listener in place.sockets]
         public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
-        services["exposure"] = _late(
-            parts, "exposure", "supervisor.runtime.exposure", lambda found: found.Exposure(engine, own, public)
+        services["exposure"] = late.part(
+            "exposure", "supervisor.runtime.exposure", lambda found: found.Exposure(engine, own, public)
         )
+    services["records"] = late.heavy_part("records", "supervisor.logs.own", lambda found: found.Records(hub))
+    services["web"] = late.heavy_part(
+        "web",
+        "supervisor.web.server",
+        lambda found: found.Server(plan, board, hub, engine, desk, place.sockets, place.control),
+    )
     return services
-
-
-def _late(parts: dict[str, Any], name: str, module: str, make: Callable[[Any], Any]) -> Service:
-    async def service() -> None:
-        from importlib import import_module
-
-        from anyio import to_thread
-
-        parts[name] = make(await to_thread.run_sync(import_module, module))
-        try:
-            await parts[name].run()
-        finally:
-            del parts[name]
-
-    return service

@@ -1,0 +1,85 @@
+"""Loads what the first child does not need: in a thread, one part after the other, and the login's first."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import to_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from supervisor.core.snapshot import Snapshot
+    from supervisor.runtime.board import Board
+    from supervisor.runtime.loop import Service
+
+# While a thread loads, the loop has its turn after so long, and not only after Python's 5 ms.
+_TURN_S = 0.001
+# Where the control server is far away a login takes longer, and little of this machine's time.
+_LOGIN_FIRST_S = 0.15
+_LOGGING_IN = frozenset({"starting", "connecting"})
+
+
+class Late:
+    """Makes services of parts that are loaded late; ``parts`` holds each one as long as it runs, by its name."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        # Two threads that load would take each other's time, and both be late.
+        self._one = anyio.Lock()
+        self.parts: dict[str, Any] = {}
+
+    def part(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
+        """Return a service that loads a module, makes its part and runs it."""
+
+        async def service() -> None:
+            async with self._one:
+                with _short_turns():
+                    found = await to_thread.run_sync(import_module, module)
+            self.parts[name] = make(found)
+            try:
+                await self.parts[name].run()
+            finally:
+                del self.parts[name]
+
+        return service
+
+    def heavy_part(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
+        """Return the same for a part that takes a tenth of a second to load: the login is let go first."""
+        part = self.part(name, module, make)
+
+        async def service() -> None:
+            await self._let_login_go_first()
+            await part()
+
+        return service
+
+    async def _let_login_go_first(self) -> None:
+        """Wait until the device is logged in, or is not going to be just now; but not for long."""
+        settled = anyio.Event()
+
+        def look(snapshot: Snapshot) -> None:
+            if snapshot.tailnet.state not in _LOGGING_IN:
+                settled.set()
+
+        leave = self._board.watch(look)
+        look(self._board.snapshot)
+        try:
+            with anyio.move_on_after(_LOGIN_FIRST_S):
+                await settled.wait()
+        finally:
+            leave()
+
+
+@contextlib.contextmanager
+def _short_turns() -> Iterator[None]:
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)

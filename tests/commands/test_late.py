@@ -1,0 +1,133 @@
+"""What is loaded late: in which order, and how long it waits."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from supervisor.commands.late import Late
+from supervisor.core.snapshot import Snapshot, TailnetView
+from supervisor.runtime.board import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from supervisor.runtime.loop import Service
+
+
+class Parts:
+    """Takes down which parts run; each runs until cancelled."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self._change = anyio.Event()
+
+    def make(self, name: str) -> Part:
+        """Return a part."""
+        return Part(name, self)
+
+    def tell(self, name: str) -> None:
+        """Take down that it runs."""
+        self.told.append(name)
+        self._change.set()
+
+    async def wait(self, count: int) -> None:
+        """Wait until so many run."""
+        with anyio.fail_after(5):
+            while len(self.told) < count:
+                self._change = anyio.Event()
+                await self._change.wait()
+
+
+class Part:
+    """One of them."""
+
+    def __init__(self, name: str, parts: Parts) -> None:
+        self._name = name
+        self._parts = parts
+
+    async def run(self) -> None:
+        """Run."""
+        self._parts.tell(self._name)
+        await anyio.sleep_forever()
+
+
+@pytest.fixture(name="slow")
+def slow_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Give the stem of modules that take a moment to load, and find out whether another loads at the same time."""
+    stem = "loaded_late"
+    for letter in "ab":
+        (tmp_path / f"{stem}_{letter}.py").write_text(
+            "import sys, time\n"
+            "assert not getattr(sys, 'loads', False)\n"
+            "sys.loads = True\ntime.sleep(0.05)\nsys.loads = False\n"
+            "turn_s = sys.getswitchinterval()\n"
+        )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield stem
+    for letter in "ab":
+        sys.modules.pop(f"{stem}_{letter}", None)
+
+
+def board(state: str) -> Board:
+    """Return one with a tailnet in this state."""
+    return Board(Snapshot(tailnet=TailnetView("embedded", state)))
+
+
+async def test_one_after_the_other(slow: str) -> None:
+    """Parts are loaded in the order in which they were begun, one at a time; the loop has its turn meanwhile."""
+    late, parts, before_s = Late(board("off")), Parts(), sys.getswitchinterval()
+    turns: list[float] = []
+
+    def part(letter: str) -> Service:
+        def make(found: Any) -> Part:
+            turns.append(found.turn_s)
+            return parts.make(letter)
+
+        return late.part(letter, f"{slow}_{letter}", make)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, part("a"))
+        group.start_soon(run, part("b"))
+        await parts.wait(2)
+        assert list(late.parts) == parts.told == ["a", "b"]
+        group.cancel_scope.cancel()
+    assert not late.parts
+    assert max(turns) < before_s == sys.getswitchinterval()
+
+
+@pytest.mark.parametrize("state", ["starting", "connecting"])
+async def test_a_login_goes_first(state: str) -> None:
+    """What is heavy waits for it, and when it takes long no more: health is to come all the same."""
+    late, parts = Late(board(state)), Parts()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, late.heavy_part("heavy", "json", lambda _found: parts.make("heavy")))
+        group.start_soon(run, late.part("light", "json", lambda _found: parts.make("light")))
+        await parts.wait(2)
+        assert parts.told == ["light", "heavy"]
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("before", ["connecting", "off", "needs login"])
+@pytest.mark.parametrize("after", ["connected", "needs login", "key refused"])
+async def test_no_login_to_wait_for(monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:
+    """Where none is under way, or no more, nothing is waited for."""
+    monkeypatch.setattr("supervisor.commands.late._LOGIN_FIRST_S", 60.0)
+    here = board(before)
+    late, parts = Late(here), Parts()
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, late.heavy_part("heavy", "json", lambda _found: parts.make("heavy")))
+        await anyio.lowlevel.checkpoint()
+        here.put_tailnet(TailnetView("embedded", after))
+        await parts.wait(1)
+        group.cancel_scope.cancel()
+
+
+async def run(service: Service) -> None:
+    """Run it as the loop does."""
+    await service()
