@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import to_thread
 
+from supervisor.system import kernel
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.board import Board
@@ -39,7 +42,7 @@ class Late:
         async def service() -> None:
             async with self._one:
                 with _short_turns():
-                    found = await to_thread.run_sync(import_module, module)
+                    found = await to_thread.run_sync(_load, module)
             self.parts[name] = make(found)
             try:
                 await self.parts[name].run()
@@ -73,6 +76,13 @@ class Late:
                 await settled.wait()
         finally:
             leave()
+
+
+def _load(module: str) -> ModuleType:
+    found = import_module(module)
+    # What reading a module's code took is not needed any more.
+    kernel.give_back_memory()
+    return found
 
 
 @contextlib.contextmanager
