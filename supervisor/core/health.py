@@ -72,11 +72,6 @@ def judge(snapshot: Snapshot, now_s: float) -> Verdict:
     return Verdict(status, tuple(parts), min(dues, default=None))
 
 
-def alive(snapshot: Snapshot) -> bool:
-    """Tell whether the supervisor itself works; that its loop turns is proven by whoever can ask."""
-    return snapshot.reaper_alive
-
-
 def ready(snapshot: Snapshot, now_s: float) -> tuple[bool, tuple[str, ...]]:
     """Tell whether traffic is welcome, and if not why: every critical process, and the tailnet within its grace."""
     if snapshot.stopping:

@@ -142,7 +142,6 @@ class Snapshot(NamedTuple):
     tailnet: TailnetView = TailnetView()
     tailnet_grace_s: float | None = None
     stopping: bool = False
-    reaper_alive: bool = True
     health: HealthView = HealthView()
     orphans_reaped: int = 0
     exposed: tuple[ListenerView, ...] = ()

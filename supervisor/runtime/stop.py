@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
+# With less time than this, one that does not end is short of time and not hung: tailscaled 1.102 may need a second.
+QUIT_WORTH_S = 3.0
 PARTING_S = 0.5
 # How far what is done for others may overrun its time before it is broken off.
 OVERRUN_S = 0.1
@@ -80,10 +82,10 @@ class Stop:
         while not self._engine.all_at_rest(others):
             unending = await self._stop(self._top(others), first_deadline_s)
             others = [name for name in others if name not in unending]
+        if self._plan.farewell is not None:
+            until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
+            await self._see_to("farewell", self._plan.farewell(until_s), until_s)
         if last is not None:
-            if self._plan.farewell is not None:
-                until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
-                await self._see_to("farewell", self._plan.farewell(until_s), until_s)
             await self._stop((last,), self._deadline_s)
         await self._sweep_all()
         if self._plan.part is not None:
@@ -113,7 +115,7 @@ class Stop:
         self._current = names
         for name in names:
             left_s = deadline_s - time.monotonic()
-            if self._engine.children[name].spec.quit_before_kill:
+            if self._engine.children[name].spec.quit_before_kill and left_s >= QUIT_WORTH_S:
                 left_s -= QUIT_GRACE_S
             self._engine.feed(name, Event(Kind.STOP, limit_s=max(left_s, 0.0)))
         if self._hurried and self._plan.last not in names:

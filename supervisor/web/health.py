@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.core.health import FAIL, alive, ready
+from supervisor.core.health import FAIL, ready
 from supervisor.web import documents
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import answer
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 HEALTH_JSON = "application/health+json"
 
 
-async def healthz(context: Context, _request: web.Request) -> web.Response:
-    """Liveness of the supervisor: this very answer shows that its loop turns."""
-    well = alive(context.board.snapshot)
-    return answer({"status": "pass" if well else "fail"}, 200 if well else 503, HEALTH_JSON)
+async def healthz(_context: Context, _request: web.Request) -> web.Response:
+    """Liveness of the supervisor: this very answer shows that its loop turns, and the reaper works on that loop."""
+    return answer({"status": "pass"}, 200, HEALTH_JSON)
 
 
 async def readyz(context: Context, _request: web.Request) -> web.Response:

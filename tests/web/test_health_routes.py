@@ -34,12 +34,6 @@ async def test_an_app_that_is_down() -> None:
         assert answer.json["checks"]["moltis"] == [{"status": "fail", "observedValue": "backoff"}]
 
 
-async def test_a_reaper_that_died() -> None:
-    """Then nobody learns of a child's end: this is what liveness is about."""
-    async with serving(reaper_alive=False) as served:
-        assert (await served.ask("GET", "/healthz")).status == 503
-
-
 async def test_a_warning_is_200() -> None:
     """The tailnet away is told in the body."""
     async with serving(tailnet=TailnetView("embedded", "needs login", away_since_s=-1000.0)) as served:
