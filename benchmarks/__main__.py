@@ -11,19 +11,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import logs, processes, standing
+from benchmarks import logs, processes, standing, tailnet, tailnet_shown
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import PEERS, install
 from benchmarks.running import build
 
-MEASURES = (*processes.MEASURES, *standing.MEASURES, *logs.MEASURES)
+MEASURES = (*processes.MEASURES, *standing.MEASURES, *logs.MEASURES, *tailnet.MEASURES, *tailnet_shown.MEASURES)
+# `faults` stands for every measure whose name begins with it.
+NAMES = sorted({name for measure in MEASURES for name in (measure.name, measure.name.partition("-")[0])})
 
 
 def main() -> int:
     """Run the measures and print the table; 1 where ours misses a target."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and lines: for a look, not for a figure")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[measure.name for measure in MEASURES])
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES)
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     options = parser.parse_args()
     install()
@@ -32,7 +34,7 @@ def main() -> int:
         bench = Bench(build(Path(folder)), peers, 3 if options.quick else 9, options.quick)
         rows = []
         for measure in MEASURES:
-            if not options.only or measure.name in options.only:
+            if not options.only or {measure.name, measure.name.partition("-")[0]} & set(options.only):
                 sys.stderr.write(f"measuring {measure.name} …\n")
                 rows.append((measure, measure.take(bench)))
     print(machine())
