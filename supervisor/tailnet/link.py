@@ -25,8 +25,6 @@ from supervisor.tailnet.remedies import MOST_SILENCES
 from supervisor.tailnet.telling import Teller
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from supervisor.core.orders import TailnetOrder
     from supervisor.logs.hub import LogHub
     from supervisor.plan.model import Plan
@@ -115,9 +113,9 @@ class Link:
         if not self._leaving:
             act = await pilot.next_act(now_s)
             if act is not Act.NOTHING:
-                group.start_soon(self._perform, pilot.perform, act)
+                group.start_soon(self._perform, pilot, act)
             elif pilot.take_care():
-                group.start_soon(self._perform, pilot.look_after)
+                group.start_soon(self._look_after, pilot)
             if pilot.restart_due:
                 self._restart("the tailnet has been away for long, and nothing else has helped")
         self._show(pilot, status, now_s)
@@ -141,9 +139,16 @@ class Link:
             return status
         return await api.status(timeout_s=STATUS_TIMEOUT_S)
 
-    async def _perform(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        await work(*arguments)
+    async def _perform(self, pilot: Pilot, act: Act) -> None:
+        await pilot.perform(act)
         self._look_soon()
+
+    async def _look_after(self, pilot: Pilot) -> None:
+        """Look after the device; only what comes of it is worth another look, or one would lead to the next."""
+        before = pilot.extra()
+        await pilot.look_after()
+        if pilot.extra() != before:
+            self._look_soon()
 
     def _take_failure(self, error: LocalApiError, pilot: Pilot, now_s: float) -> bool:
         begun = isinstance(error, UnreachableError) and self._is_young(_YOUNG_S)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.system.processes import cpu_s
 from tests.process.running import running
 from tests.process.test_stop import alive
 from tests.support.control import controlling
@@ -43,6 +45,18 @@ def test_the_states_of_a_login(tmp_path: Path) -> None:
         one.ask("PATCH", "prefs", {"WantRunning": False, "WantRunningSet": True})
         one.run.wait_for("tailnet: disconnected")
         one.wait_state("connected")
+
+
+def test_a_connected_device_costs_next_to_nothing(tmp_path: Path) -> None:
+    """Looking after it does not lead to the next look, and that to looking after it."""
+    with controlling() as control, node(tmp_path) as one:
+        one.wait_state("needs login")
+        one.log_in(control.url)
+        one.wait_state("connected")
+        wait_until(lambda: one.view()["serve"]["urls"], what="serve")
+        before_s, end_s = cpu_s(one.run.pid) or 0.0, time.monotonic() + 2
+        wait_until(lambda: time.monotonic() > end_s)
+        assert (cpu_s(one.run.pid) or 0.0) - before_s < 0.5
 
 
 def test_a_login_that_waits_for_approval(tmp_path: Path) -> None:
