@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.commands.late import Late
 from supervisor.commands.run import _services
 from supervisor.core.snapshot import Snapshot
 from supervisor.logs.hub import LogHub
@@ -91,5 +92,5 @@ def test_it_looks_where_peers_reach_this_loopback(environ: dict[str, str], *, lo
     board = Board(Snapshot())
     hub = LogHub(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
     place: Any = SimpleNamespace(sockets=[])
-    services = _services(plan(environ), place, board, Engine([], board, hub, Reaper(), ()), {})
+    services = _services(plan(environ), place, board, Engine([], board, hub, Reaper(), ()), Late(board))
     assert ("exposure" in services) is looks
