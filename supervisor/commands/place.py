@@ -86,6 +86,9 @@ class Place:
 
     def _take_state_folder(self, plan: Plan) -> None:
         tailnet = plan.settings.tailnet
+        if tailnet.mode == "attach":
+            # Beside a sidecar it holds the owner's choice and little else: a run can do without.
+            folders.offer_folder(tailnet.state_dir)
         # Kept in memory it lies in the run folder, whose trouble is told already.
         if plan.tailscaled is None or (tailnet.in_memory and self._run_fd < 0):
             return

@@ -148,8 +148,8 @@ def _parents_of_ours(plan: Plan) -> dict[str, str]:
     """Return what is made for this run, each with the folder that it lies in."""
     tailnet = plan.settings.tailnet
     made = [plan.settings.run_dir]
-    if tailnet.mode == "embedded":
+    if tailnet.mode != "off":
         made.append(tailnet.state_dir)
-        if plan.tailscale_user != plan.app_user:
-            made.append(tailnet.socket)
+    if tailnet.mode == "embedded" and plan.tailscale_user != plan.app_user:
+        made.append(tailnet.socket)
     return {path: os.path.dirname(path) for path in made}

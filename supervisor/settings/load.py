@@ -203,7 +203,7 @@ def _tailnet(found: _Found, run_dir: str, default_state_dir: str, report: Report
         client_id=values["TS_CLIENT_ID"],
         client_secret=values["TS_CLIENT_SECRET"],
         api_url=values["SUPERVISOR_TAILSCALE_API_URL"].rstrip("/"),
-        prefs=_prefs(values, report),
+        prefs=_prefs(found, report),
         serve=values["SUPERVISOR_SERVE"] or ("off" if attached else "auto"),
         serve_config=values["TS_SERVE_CONFIG"],
         grace_s=values["SUPERVISOR_TAILNET_GRACE"],
@@ -214,10 +214,12 @@ def _tailnet(found: _Found, run_dir: str, default_state_dir: str, report: Report
     )
 
 
-def _prefs(values: dict[str, Any], report: Report) -> Prefs:
+def _prefs(found: _Found, report: Report) -> Prefs:
     """Put the settings and the flags together; a flag beats a setting, as behind the official image."""
+    values = found.values
     up = flags.parse_up(values["TS_EXTRA_ARGS"] or (), report)
     chosen: dict[str, Any] = {}
+    given = {*up}
     for flag, setting in (
         ("hostname", "TS_HOSTNAME"),
         ("advertise-tags", "TS_TAGS"),
@@ -225,6 +227,7 @@ def _prefs(values: dict[str, Any], report: Report) -> Prefs:
         ("accept-dns", "TS_ACCEPT_DNS"),
     ):
         chosen[flag] = up.get(flag, values[setting])
+        given |= {flag} if setting in found.given else set()
         if flag in up and values[setting] is not None and setting != "TS_ACCEPT_DNS" and up[flag] != values[setting]:
             report.warnings.append(f"{setting} has no effect: --{flag} in {flags.UP} beats it")
     return Prefs(
@@ -240,6 +243,7 @@ def _prefs(values: dict[str, Any], report: Report) -> Prefs:
         shields_up=bool(up.get("shields-up")),
         report_posture=bool(up.get("report-posture")),
         login_server=str(up.get("login-server") or ""),
+        given=frozenset(flags.UP_FLAGS) if up.get("reset") else frozenset(given),
     )
 
 

@@ -35,7 +35,10 @@ class LogSettings(NamedTuple):
 
 
 class Prefs(NamedTuple):
-    """What the node is to be in its tailnet. An empty ``login_server`` means Tailscale's own."""
+    """What the node is to be in its tailnet. An empty ``login_server`` means Tailscale's own.
+
+    ``given`` are the flags of `tailscale up` that something was said about on purpose, by setting or flag.
+    """
 
     hostname: str
     tags: tuple[str, ...]
@@ -49,6 +52,7 @@ class Prefs(NamedTuple):
     shields_up: bool
     report_posture: bool
     login_server: str
+    given: frozenset[str] = frozenset()
 
 
 class TailnetSettings(NamedTuple):
@@ -81,7 +85,8 @@ class TailnetSettings(NamedTuple):
     @property
     def logs_out_at_stop(self) -> bool:
         """Whether the device is to disappear from the tailnet at an orderly end."""
-        return self.mode != "off" and bool(self.ephemeral or self.in_memory)
+        # Where a sidecar keeps its state is not ours to say.
+        return self.mode != "off" and bool(self.ephemeral or (self.in_memory and self.mode == "embedded"))
 
 
 class ExtraProcess(NamedTuple):

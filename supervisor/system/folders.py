@@ -62,6 +62,15 @@ def owned_folder(path: str, owner: User | None, setting: str) -> int:
     return fd
 
 
+def offer_folder(path: str) -> None:
+    """Make a private folder where there is none; nothing where that cannot be done."""
+    try:
+        os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
+        os.mkdir(path, PRIVATE)
+    except OSError:
+        return
+
+
 def lock(folder_fd: int, name: str, taken: str) -> int:
     """Take the lock file ``name`` in a folder, for as long as the descriptor returned stays open.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+import anyio
 from tenacity import AsyncRetrying, retry_if_result, wait_exponential
 
 from supervisor.tailnet.localapi import LocalApi, LocalApiError
@@ -25,6 +27,7 @@ class Bus:
         self._wake = wake
         self._learn = learn
         self._errors: list[str] = []
+        self._stream = anyio.CancelScope()
         self.login_url = ""
 
     async def run(self, api: LocalApi) -> None:
@@ -41,16 +44,18 @@ class Bus:
         errors, self._errors = self._errors, []
         return errors
 
+    def renew(self) -> None:
+        """Leave the present stream for another one: it may come from a tailscaled that nobody else reaches."""
+        self._stream.cancel()
+
     async def _follow(self, api: LocalApi) -> bool:
         """Follow one stream to its end; tell whether there was anything in it."""
         told = False
-        try:
+        # Where the stream breaks, the status tells the same at once, with its reason.
+        with contextlib.suppress(LocalApiError), anyio.CancelScope() as self._stream:
             async for frame in api.watch():
                 told = True
                 self._take(frame)
-        except LocalApiError:
-            # The status tells the same at once, with its reason.
-            pass
         self.login_url = ""
         self._wake()
         return told

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.snapshot import ServeView
 from supervisor.tailnet import naming
-from supervisor.tailnet.localapi import LocalApiError
+from supervisor.tailnet.localapi import ForbiddenError, LocalApiError
 from supervisor.tailnet.remedies import Outage, Remedy, follow
 from supervisor.tailnet.serve import Serve
+from supervisor.tailnet.sidecar import MAY_NOT
 
 if TYPE_CHECKING:
     from supervisor.logs.hub import LogHub
@@ -35,7 +36,8 @@ class Care:
         self._serve = Serve(plan, hub)
         self._hostname = plan.settings.tailnet.prefs.hostname
         tailnet = plan.settings.tailnet
-        self._minds_name = tailnet.mode == "embedded" or "TS_HOSTNAME" in plan.settings.given
+        self._minds_name = tailnet.mode == "embedded" or "hostname" in tailnet.prefs.given
+        self._forbidden = ""
         self._outage: Outage | None = None
         self._restart_due = False
         self._peers: tuple[Node, ...] = ()
@@ -51,11 +53,12 @@ class Care:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what is worth knowing of the way the app is published."""
-        return self._serve.notes
+        return (*self._serve.notes, *([self._forbidden] if self._forbidden else []))
 
     def afresh(self) -> None:
         """Forget what was known of tailscaled: it was restarted, or the device logged out."""
         self._serve.forget()
+        self._forbidden = ""
         self.serve = ServeView()
         self.warnings = ()
 
@@ -76,15 +79,20 @@ class Care:
 
     def hurry(self) -> None:
         """Help at once: a person asks for it."""
+        self._forbidden = ""
         if self._outage is not None:
             self._outage = self._outage._replace(next_s=0.0)
 
     async def work(self, status: Status, remedy: Remedy | None, now_s: float) -> None:
         """Do what there is to do. Raises LocalApiError."""
-        if remedy is Remedy.SOFT:
-            self._hub.record("warning", "tailnet: restarting the control client", why="no connection to control")
-            await self._hands.restart_control_client()
-        await self._mind_name(status, now_s)
+        try:
+            if remedy is Remedy.SOFT and not self._forbidden:
+                self._hub.record("warning", "tailnet: restarting the control client", why="no connection to control")
+                await self._hands.restart_control_client()
+            await self._mind_name(status, now_s)
+        except ForbiddenError as error:
+            self._forbidden = f"cannot help in an outage, nor take the plain name back: {error}; {MAY_NOT}"
+            self._hub.record("warning", "tailnet: cannot look after the device", why=str(error), what_to_do=MAY_NOT)
         self.serve = await self._serve.reconcile(self._api, status)
 
     async def _mind_name(self, status: Status, now_s: float) -> None:
@@ -98,7 +106,7 @@ class Care:
         taken = "another device, online just now, has that name" if online else "another device had that name"
         called = f"the device is called {naming.label(dns_name)} and not {naming.wished(self._hostname)}"
         self.warnings = (f"{called}: {taken}; {_NAME_ADVICE}",)
-        if online or now_s < self._name_next_s:
+        if online or now_s < self._name_next_s or self._forbidden:
             return
         self._name_next_s = now_s + min(_NAME_LONGEST_S, _NAME_AGAIN_S * 2.0**self._name_tries)
         self._name_tries += 1

@@ -8,11 +8,12 @@ from supervisor.tailnet import wishes
 from supervisor.tailnet.localapi import LocalApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Set as AbstractSet
 
     from supervisor.plan.model import Plan
     from supervisor.secret import Secret
     from supervisor.tailnet.localapi import LocalApi
+    from supervisor.tailnet.wire import Json
 
 # A refused connection to a control server may keep tailscaled waiting for nearly a minute.
 LOGOUT_S = 60.0
@@ -24,14 +25,20 @@ class Hands:
     def __init__(self, plan: Plan, api: LocalApi) -> None:
         self._api = api
         self._wishes = wishes.wanted(plan.settings.tailnet.prefs)
-        self._given: Collection[str] | None = plan.settings.given if plan.settings.tailnet.mode == "attach" else None
+        tailnet = plan.settings.tailnet
+        self._given: AbstractSet[str] | None = tailnet.prefs.given if tailnet.mode == "attach" else None
+        self._before_logout: Json = {}
+        self._keyless = False
 
     async def log_in(self, key: Secret | None) -> None:
         """Hand tailscaled a key and have it log in; without one it asks for a login URL.
 
         `start` alone does not make a new device log in, and `login-interactive` alone does not take a key.
         """
-        options: dict[str, Any] = {"UpdatePrefs": wishes.for_login(await self._api.prefs(), self._wishes)}
+        current, wanted = await self._api.prefs(), self._wishes
+        if self._given is not None:
+            wanted = wishes.of_sidecar(current, self._before_logout, self._wishes, self._given)
+        options: dict[str, Any] = {"UpdatePrefs": wishes.for_login(current, wanted)}
         if key is not None:
             options["AuthKey"] = key.reveal()
         await self._api.start(options)
@@ -48,15 +55,24 @@ class Hands:
 
     async def log_out(self, timeout_s: float = LOGOUT_S) -> None:
         """Take the device out of its tailnet."""
+        if self._given is not None:
+            self._before_logout = await self._api.prefs()
+        if self._keyless:
+            await self._api.start({})
+        # After one that fails, tailscaled 1.102 has no key to log out with until it looks into its state again.
+        self._keyless = True
         await self._api.logout(timeout_s)
+        self._keyless = False
 
     async def adjust(self) -> list[str]:
         """Bring the preferences to what the settings say; return what only another login would change."""
-        current = await self._api.prefs()
-        changes = wishes.differing(current, self._wishes, self._given)
+        current, wanted = await self._api.prefs(), self._wishes
+        if self._given is not None:
+            wanted = wishes.on_purpose(current, wanted, self._given)
+        changes = wishes.differing(current, wanted)
         if changes:
             await self._api.change_prefs(changes)
-        return wishes.at_next_login(current, self._wishes) if self._given is None else []
+        return wishes.at_next_login(current, wanted)
 
     async def ask_for_name(self, name: str) -> None:
         """Ask for the plain name once more: control looks at a name only when it changes."""

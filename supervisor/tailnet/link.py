@@ -16,7 +16,7 @@ from supervisor.core.lifecycle import Event, Kind
 from supervisor.core.model import State
 from supervisor.logs.history import LAST_LINES
 from supervisor.plan.model import TAILSCALED
-from supervisor.tailnet import report, states
+from supervisor.tailnet import report, sidecar, states
 from supervisor.tailnet.bus import Bus
 from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, Act
 from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
@@ -49,6 +49,7 @@ class Link:
 
     def __init__(self, plan: Plan, board: Board, hub: LogHub, engine: Engine, desk: Desk) -> None:
         self._plan = plan
+        self._attached = plan.settings.tailnet.mode == "attach"
         self._board = board
         self._hub = hub
         self._engine = engine
@@ -106,10 +107,14 @@ class Link:
         except LocalApiError as error:
             return self._take_failure(error, pilot, now_s)
         self._silences = 0
-        self._answered = self._life()
+        before = self._answered
+        # What has just answered had a life, though its socket may be gone by now.
+        self._answered = life = self._life() or before
+        if self._attached and life != before and before is not None:
+            self._bus.renew()
         errors = tuple(self._bus.take_errors())
         removed = self._is_removed(status)
-        pilot.see(Look(status, errors, self._bus.login_url, self._life(), has_network(), removed, now_s))
+        pilot.see(Look(status, errors, self._bus.login_url, life, has_network(), removed, now_s))
         if not self._leaving:
             act = await pilot.next_act(now_s)
             if act is not Act.NOTHING:
@@ -151,7 +156,8 @@ class Link:
             self._look_soon()
 
     def _take_failure(self, error: LocalApiError, pilot: Pilot, now_s: float) -> bool:
-        begun = isinstance(error, UnreachableError) and self._is_young(_YOUNG_S)
+        gone = self._attached and self._answered is not None
+        begun = isinstance(error, UnreachableError) and self._is_young(_YOUNG_S) and not gone
         if isinstance(error, SilentError):
             begun = self._is_young(_BOOT_S) and self._answered != self._life()
             self._silences += 1
@@ -159,7 +165,7 @@ class Link:
                 self._restart("it does not answer")
         pilot.lose(now_s)
         before = self._board.snapshot.tailnet
-        meaning = states.down(str(error), begun=begun)
+        meaning = states.down(str(error), begun=begun, attached=self._attached)
         if before.choice in {DISCONNECTED, FORGOTTEN}:
             meaning = meaning._replace(by_owner=True)
         self._put(pilot, meaning, None, now_s)
@@ -184,7 +190,9 @@ class Link:
             self._engine.feed(TAILSCALED, Event(Kind.HUNG))
 
     def _life(self) -> object:
-        """Return what tells one life of tailscaled from another; None where it is somebody else's."""
+        """Return what tells one life of tailscaled from another."""
+        if self._attached:
+            return sidecar.life_of(self._plan.settings.tailnet.socket)
         view = self._board.snapshot.process(TAILSCALED)
         return None if view is None else view.pid
 

@@ -139,8 +139,8 @@ class Login:
 
     async def ask_url(self) -> None:
         """Have tailscaled ask for a login URL. Raises LocalApiError."""
-        self._url_asked_s = time.monotonic()
         await self._hands.log_in(None)
+        self._url_asked_s = time.monotonic()
 
     async def give_up_on_key(self) -> None:
         """Have tailscaled stop trying. Raises LocalApiError."""

@@ -15,6 +15,7 @@ from supervisor.tailnet.localapi import ForbiddenError, LocalApiError
 from supervisor.tailnet.login import Login
 from supervisor.tailnet.owner import Owner
 from supervisor.tailnet.remedies import Remedy
+from supervisor.tailnet.sidecar import BEFORE_DISCONNECT, MAY_NOT, Passivity
 from supervisor.tailnet.states import Situation
 
 if TYPE_CHECKING:
@@ -29,15 +30,6 @@ PEERS_EVERY_S = 30.0
 PEERS_SOON_S = 5.0
 _FAILED_LONGEST_S = 60.0
 _IN_A_TAILNET = frozenset({"Running", "Starting", "NeedsMachineAuth", "Stopped"})
-_BESIDE_CONTAINERBOOT = (
-    "if the sidecar runs the official image's own start program (containerboot), it ends when the device is "
-    "disconnected, is started again by the platform and logs in again; to stay disconnected, run `tailscaled` itself "
-    "as the sidecar's command"
-)
-_NEW_DEVICE = (
-    "TS_STATE_DIR held no record of an earlier start: this is a new device, or the folder was lost; where it is not a "
-    "volume, a choice to stay disconnected is lost with the container"
-)
 
 
 class Look(NamedTuple):
@@ -66,7 +58,7 @@ class Pilot:
         self._settings = tailnet
         self._owner = Owner(tailnet.state_dir)
         self._new = not self._owner.found
-        self._passive = self._attached and self._new
+        self._passivity = Passivity(self._attached)
         self._hands = Hands(plan, api)
         self.login = Login(plan, hub, self._hands)
         self.care = Care(plan, hub, api, self._hands)
@@ -80,7 +72,12 @@ class Pilot:
         self._act = Act.NOTHING
         self._failures = 0
         self._not_before_s = 0.0
-        self._forbidden = ""
+        self._refusals: dict[Act, str] = {}
+
+    @property
+    def _forbidden(self) -> str:
+        """Why what is due cannot be done by this user; empty where it can."""
+        return self._refusals.get(self._act, "")
 
     @property
     def _state(self) -> str:
@@ -88,10 +85,10 @@ class Pilot:
 
     def take(self, order: TailnetOrder) -> None:
         """Take what the owner wants from now on."""
-        self._forbidden = ""
+        self._refusals.clear()
         self._failures = 0
         self._not_before_s = 0.0
-        self._passive = False
+        self._passivity = self._passivity.order(time.monotonic())
         if isinstance(order, Connect):
             self._owner.choose("connected")
             self.login.connect(order.auth_key, again=self._state in _IN_A_TAILNET)
@@ -112,12 +109,14 @@ class Pilot:
         if before is not None and (self._lost or look.life != before.life):
             self.login.interrupted()
             self._adjusted = False
+            self._refusals.clear()
             self.care.afresh()
         before_state = self._state
         self._look = look
         if before is None or self._lost or self._state != before_state:
             self._state_since_s = now_s
         self._lost = False
+        self._passivity = self._passivity.see(self._state, now_s)
         if look.status.peers is not None:
             self._peers, self._peers_at_s = report.peers_of(look.status), now_s
         self.login.see_url(look.status.auth_url or (look.url if self._state == "NeedsLogin" else ""))
@@ -141,7 +140,9 @@ class Pilot:
 
     async def next_act(self, now_s: float) -> Act:
         """Return what is to be done now; whoever asks has it done by ``perform``."""
-        if self._look is None or self._busy or self._forbidden or now_s < self._not_before_s:
+        if self._look is None or self._busy or now_s < self._not_before_s:
+            return Act.NOTHING
+        if self._passivity.waits(self._state, now_s - self._state_since_s) and self._owner.choice == CONNECTED:
             return Act.NOTHING
         status = self._look.status
         key = await self.login.look_for_key(self._state, now_s)
@@ -156,16 +157,19 @@ class Pilot:
                 url_asked=self.login.url_asked(now_s),
                 again=self.login.again,
                 adjusted=self._adjusted,
-                passive=self._passive,
+                passive=self._passivity.holds(),
             )
         )
-        self._busy, self._act = act is not Act.NOTHING, act
+        self._act = act
+        if self._forbidden:
+            return Act.NOTHING
+        self._busy = act is not Act.NOTHING
         return act
 
     def take_care(self) -> bool:
         """Tell whether the device is to be looked after now; whoever asks has it done by ``look_after``."""
         here = self._state == "Running" and self._owner.choice == CONNECTED
-        if not here or self._busy or self._forbidden or time.monotonic() < self._not_before_s:
+        if not here or self._busy or time.monotonic() < self._not_before_s:
             return False
         self._busy = True
         return True
@@ -176,6 +180,8 @@ class Pilot:
             await self._do(act)
         except LocalApiError as error:
             self._take_failure(act.value, error)
+            if isinstance(error, ForbiddenError):
+                self._refusals[act] = f"the supervisor's user may not have this tailscaled {act.value}: {error}"
         else:
             self._failures = 0
         finally:
@@ -222,11 +228,6 @@ class Pilot:
         self._failures += 1
         self._not_before_s = time.monotonic() + min(_FAILED_LONGEST_S, 2.0**self._failures / 2)
         self.login.last_error = f"cannot {what}: {error}"
-        if isinstance(error, ForbiddenError):
-            self._forbidden = (
-                f"cannot {what}: the supervisor's user may not command this tailscaled ({error}); run the supervisor "
-                "as root or as tailscaled's user, then connect again"
-            )
         if self._failures == 1:
             self._hub.record("warning", f"tailnet: cannot {what}", why=str(error))
 
@@ -234,8 +235,6 @@ class Pilot:
         """Return what people have to know beside tailscaled's own account."""
         look, login = self._look, self.login
         next_s = login.attempt.next_try_s
-        expiry = report.key_expiry(look.status) if look is not None else None
-        expired = look is not None and look.status.node is not None and look.status.node.expired
         return Situation(
             choice=self._owner.choice,
             attempt=login.attempt,
@@ -245,8 +244,9 @@ class Pilot:
             held_s=now_s - self._state_since_s,
             retry_s=None if next_s is None else max(0.0, next_s - now_s),
             had_login=self._had_login,
-            expired=expired or (expiry is not None and expiry <= datetime.now(UTC)),
+            expired=look is not None and report.has_expired(look.status, datetime.now(UTC)),
             last_error=login.last_error,
+            forbidden=self._forbidden,
         )
 
     def extra(self) -> report.Extra:
@@ -255,13 +255,14 @@ class Pilot:
         expires, soon = report.expiry_words(expiry, datetime.now(UTC))
         kept = self._owner.why_not_kept
         notes = [
-            _NEW_DEVICE if self._new and not self._attached else "",
-            f"your choice is not kept over a restart: {kept}" if kept else "",
+            report.NEW_DEVICE if self._new and not self._attached else "",
+            f"your choice is not kept over a restart: {kept}; set TS_STATE_DIR to a folder that is" if kept else "",
             "" if soon else expires,
             *self._at_next_login,
             *self.care.notes,
         ]
-        warnings = [self._forbidden, self.login.key_trouble, expires if soon else "", *self.care.warnings]
+        forbidden = f"{self._forbidden}; {MAY_NOT}" if self._forbidden else ""
+        warnings = [forbidden, self.login.key_trouble, expires if soon else "", *self.care.warnings]
         return report.Extra(
             choice=self._owner.choice,
             last_error=self.login.last_error,
@@ -270,7 +271,7 @@ class Pilot:
             peers=self._peers if self._state == "Running" else (),
             warnings=tuple(text for text in warnings if text),
             notes=tuple(text for text in notes if text),
-            before_disconnect=_BESIDE_CONTAINERBOOT if self._attached else "",
+            before_disconnect=BEFORE_DISCONNECT if self._attached else "",
             serve=self.care.serve,
         )
 

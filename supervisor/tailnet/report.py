@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 EXPIRY_NOTE = timedelta(days=28)
 EXPIRY_WARNING = timedelta(days=7)
+NEW_DEVICE = (
+    "TS_STATE_DIR held no record of an earlier start: this is a new device, or the folder was lost; where it is not a "
+    "volume, a choice to stay disconnected is lost with the container"
+)
 _NEVER = "0001-01-01"
 
 
@@ -111,6 +115,12 @@ def key_expiry(status: Status) -> datetime | None:
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
+def has_expired(status: Status, now: datetime) -> bool:
+    """Tell whether the device's key has expired."""
+    at = key_expiry(status)
+    return (status.node is not None and status.node.expired) or (at is not None and at <= now)
+
+
 def expiry_words(at: datetime | None, now: datetime) -> tuple[str, bool]:
     """Return what to say of a key that will expire, and whether that is a warning; nothing while it is far off."""
     if at is None or not timedelta(0) <= at - now < EXPIRY_NOTE:
@@ -122,4 +132,4 @@ def expiry_words(at: datetime | None, now: datetime) -> tuple[str, bool]:
     return text, at - now < EXPIRY_WARNING
 
 
-__all__ = ["Extra", "expiry_words", "key_expiry", "peers_of", "view"]
+__all__ = ["Extra", "expiry_words", "has_expired", "key_expiry", "peers_of", "view"]

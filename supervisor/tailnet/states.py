@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.tailnet.attempt import Attempt
 from supervisor.tailnet.course import CONNECTED as CHOSEN
 from supervisor.tailnet.course import DISCONNECTED
+from supervisor.tailnet.sidecar import MAY_NOT, WHERE_IT_IS
 
 if TYPE_CHECKING:
     from supervisor.tailnet.wire import Status
@@ -40,6 +41,8 @@ STATES = (
     NOT_KEPT,
     NO_NETWORK,
 )
+# What an order of ours would end, were it allowed.
+_OURS_TO_END = frozenset({NEEDS_LOGIN, EXPIRED, SWITCHED_OFF, OFF})
 # A control server that takes the connection and then says nothing gives no error either.
 SILENCE_S = 10.0
 
@@ -59,7 +62,8 @@ class Situation(NamedTuple):
 
     ``held_s`` is how long its state has been what it is, ``retry_s`` when the key is tried again (None: it is not).
     ``logging_in`` says that a key is being handed over just now, ``had_login`` that the device was in a tailnet
-    before, ``expired`` that its key's time is over.
+    before, ``expired`` that its key's time is over. ``forbidden`` says what tailscaled does not let us do, where that
+    is what is due.
     """
 
     choice: str = CHOSEN
@@ -72,6 +76,7 @@ class Situation(NamedTuple):
     had_login: bool = False
     expired: bool = False
     last_error: str = ""
+    forbidden: str = ""
 
 
 _SIGN_IN = "give it an auth key (TS_AUTHKEY, or Connect in the panel)"
@@ -111,6 +116,13 @@ def effective(status: Status) -> str:
 
 def of_status(status: Status, about: Situation) -> Meaning:
     """Return what tailscaled's own account of itself means."""
+    meaning = _of_status(status, about)
+    if about.forbidden and meaning.state in _OURS_TO_END and not about.login_url:
+        return meaning._replace(why=about.forbidden, what_to_do=MAY_NOT)
+    return meaning
+
+
+def _of_status(status: Status, about: Situation) -> Meaning:
     trouble = trouble_of(status)
     state = effective(status)
     if _STORE_FAILED in trouble:
@@ -132,9 +144,10 @@ def trouble_of(status: Status) -> str:
     return " ".join(sorted(text.removeprefix(_LOGIN_ERROR) for text in status.health or () if text not in _NO_NEWS))
 
 
-def down(why: str, *, begun: bool) -> Meaning:
+def down(why: str, *, begun: bool, attached: bool = False) -> Meaning:
     """Return what no answer at all means; ``begun`` says whether tailscaled has only just been started."""
-    return Meaning(STARTING, why=why) if begun else Meaning(DOWN, why=why, what_to_do="read its lines in the log")
+    what_to_do = WHERE_IT_IS if attached else "read its lines in the log"
+    return Meaning(STARTING, why=why) if begun else Meaning(DOWN, why=why, what_to_do=what_to_do)
 
 
 def _by_owner(status: Status, about: Situation) -> Meaning:

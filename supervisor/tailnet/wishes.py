@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from supervisor.settings.model import Prefs
     from supervisor.tailnet.wire import Json
@@ -14,9 +15,21 @@ DEFAULT_CONTROL = "https://controlplane.tailscale.com"
 EXIT_ROUTES = ("0.0.0.0/0", "::/0")
 # Changed only by a login: control decides about them then.
 _AT_LOGIN = frozenset({"ControlURL", "AdvertiseTags", "WantRunning", "LoggedOut"})
-# Who set none of these on purpose does not want a sidecar's own changed.
-_SETTING_OF = {"Hostname": "TS_HOSTNAME", "AdvertiseRoutes": "TS_ROUTES", "CorpDNS": "TS_ACCEPT_DNS"}
-_FLAGS = "TS_EXTRA_ARGS"
+# Which flags say so, or the settings that mean the same. What none does is never changed in a sidecar.
+_FLAGS_OF = {
+    "ControlURL": ("login-server",),
+    "Hostname": ("hostname",),
+    "AdvertiseTags": ("advertise-tags",),
+    "AdvertiseRoutes": ("advertise-routes", "advertise-exit-node"),
+    "CorpDNS": ("accept-dns",),
+    "RouteAll": ("accept-routes",),
+    "ExitNodeIP": ("exit-node",),
+    "ExitNodeID": ("exit-node",),
+    "ExitNodeAllowLANAccess": ("exit-node-allow-lan-access",),
+    "ShieldsUp": ("shields-up",),
+    "PostureChecking": ("report-posture",),
+    "AppConnector": ("advertise-connector",),
+}
 
 
 def wanted(prefs: Prefs) -> dict[str, Any]:
@@ -53,14 +66,35 @@ def for_login(current: Json, wishes: Mapping[str, Any]) -> Json:
     return whole | dict(wishes)
 
 
-def differing(current: Json, wishes: Mapping[str, Any], given: Collection[str] | None) -> dict[str, Any]:
-    """Return what is to be changed on a device that is logged in.
+def on_purpose(current: Json, wishes: Mapping[str, Any], given: AbstractSet[str]) -> dict[str, Any]:
+    """Return the wishes that were set on purpose, by the flags ``given``: the rest is a sidecar's own business."""
+    chosen = {name: value for name, value in wishes.items() if not given.isdisjoint(_FLAGS_OF.get(name, ()))}
+    if "AdvertiseRoutes" in chosen:
+        # Two flags share it: what only the other one would say stays as it is.
+        ours = chosen["AdvertiseRoutes"] or ()
+        own = [route for route in current.get("AdvertiseRoutes") or () if route not in ours]
+        chosen["AdvertiseRoutes"] = [*ours, *(route for route in own if _flag_of(route) not in given)] or None
+    return chosen
 
-    ``given`` are the settings that were set on purpose, where the daemon is somebody else's; None where it is ours.
+
+def of_sidecar(
+    current: Json, before_logout: Json, wishes: Mapping[str, Any], given: AbstractSet[str]
+) -> dict[str, Any]:
+    """Return what a sidecar is to log in with: what was set on purpose, else what it has.
+
+    A logout by us has taken its own away (``before_logout``). One that was never logged in, and says nothing of a
+    preference, takes ours.
     """
+    base = before_logout if current.get("Config") or before_logout else wishes
+    unset = {name: base[name] for name in wishes if name in base and not current.get(name)}
+    return {**unset, **on_purpose({**current, **unset}, wishes, given), "WantRunning": True, "LoggedOut": False}
+
+
+def differing(current: Json, wishes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is to be changed on a device that is logged in."""
     changes = {}
     for name, value in wishes.items():
-        if name in _AT_LOGIN or (given is not None and _SETTING_OF.get(name, _FLAGS) not in given):
+        if name in _AT_LOGIN:
             continue
         # An exit node by address comes back as one by id.
         if name in {"ExitNodeIP", "ExitNodeID"} and wishes["ExitNodeIP"] and current.get("ExitNodeID"):
@@ -73,14 +107,19 @@ def differing(current: Json, wishes: Mapping[str, Any], given: Collection[str] |
 def at_next_login(current: Json, wishes: Mapping[str, Any]) -> list[str]:
     """Return, for people, which settings differ from what the device was logged in with."""
     said = []
-    if _control(current.get("ControlURL")) != _control(wishes["ControlURL"]):
+    if "ControlURL" in wishes and _control(current.get("ControlURL")) != _control(wishes["ControlURL"]):
         said.append(
             f"the device is logged in at {_control(current.get('ControlURL'))}, not at {wishes['ControlURL']}; "
             "forget it and connect to log in there"
         )
-    if sorted(current.get("AdvertiseTags") or ()) != sorted(wishes["AdvertiseTags"] or ()):
+    tags = wishes.get("AdvertiseTags", current.get("AdvertiseTags"))
+    if sorted(current.get("AdvertiseTags") or ()) != sorted(tags or ()):
         said.append("TS_TAGS differ from those the device logged in with; forget it and connect to change them")
     return said
+
+
+def _flag_of(route: str) -> str:
+    return "advertise-exit-node" if route in EXIT_ROUTES else "advertise-routes"
 
 
 def _control(url: object) -> str:

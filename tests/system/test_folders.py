@@ -124,3 +124,15 @@ def test_what_cannot_be_written_is_named_in_full(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=str(tmp_path / "lock")):
         folders.lock(folder, "lock", "taken")
     os.close(folder)
+
+
+def test_a_folder_that_a_run_can_do_without(tmp_path: Path) -> None:
+    """It is made where that is possible, as a private one, and what is there stays as it is."""
+    folders.offer_folder(str(tmp_path / "new/kept"))
+    assert mode(tmp_path / "new/kept") == 0o700
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)
+    folders.offer_folder(str(tmp_path / "open"))
+    assert mode(tmp_path / "open") == 0o755
+    (tmp_path / "file").touch()
+    folders.offer_folder(str(tmp_path / "file/kept"))

@@ -170,17 +170,10 @@ def test_wishes_on_a_device_that_is_logged_in() -> None:
     """What differs is changed; tags and control server wait for the next login, and are told."""
     wanted = wishes.wanted(PREFS)
     current = {**wanted, "Hostname": "old", "AdvertiseTags": None, "ControlURL": "https://other", "Config": {"a": 1}}
-    assert wishes.differing(current, wanted, None) == {"Hostname": "moltis"}
+    assert wishes.differing(current, wanted) == {"Hostname": "moltis"}
     assert len(wishes.at_next_login(current, wanted)) == 2
     assert wishes.for_login(current, wanted)["Hostname"] == "moltis"
     assert "Config" not in wishes.for_login(current, wanted)
-
-
-def test_a_sidecars_own_preferences_stay() -> None:
-    """Only what was set on purpose is changed on a daemon that is somebody else's."""
-    wanted = wishes.wanted(PREFS)
-    current = {"Hostname": "sidecar", "CorpDNS": True, "AdvertiseRoutes": None}
-    assert wishes.differing(current, wanted, {"TS_ROUTES"}) == {"AdvertiseRoutes": ["10.0.0.0/8"]}
 
 
 def test_an_exit_node_is_two_routes() -> None:
