@@ -25,7 +25,7 @@ from supervisor.web.throttle import Throttle
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aiohttp.typedefs import Handler
     from aiohttp.web_request import BaseRequest
@@ -38,10 +38,14 @@ if TYPE_CHECKING:
     from supervisor.web.connections import Connection
     from supervisor.web.routes import Route
 
+    _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
+
 MOST_BODY_BYTES = 64 * 1024
 BODY_S = 10.0
 KEEP_ALIVE_S = 75.0
 SHUTDOWN_S = 1.0
+# After these a body, or the rest of one, may still be on its way.
+_UNREAD = frozenset({Code.REQUEST_TIMEOUT, Code.PAYLOAD_TOO_LARGE, Code.EXPECTATION_FAILED})
 _OPTIONS: dict[str, Any] = {
     "access_log": None,
     "keepalive_timeout": KEEP_ALIVE_S,
@@ -104,6 +108,7 @@ class Server:
     async def _listen(self, runner: web.AppRunner) -> list[asyncio.Server]:
         if runner.server is None:
             raise RuntimeError("cannot serve: aiohttp made no server")
+        runner.server.request_handler = self._in_our_words(runner.server.request_handler)
         loop = asyncio.get_running_loop()
         make_handler = partial(_Handler, runner.server, loop=loop, **_OPTIONS)
         public = Connections(make_handler)
@@ -114,7 +119,7 @@ class Server:
         return [await loop.create_server(kind, sock=listener.dup(), backlog=256) for kind, listener in wanted]
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=MOST_BODY_BYTES, middlewares=[self._guard])
+        app = web.Application(client_max_size=MOST_BODY_BYTES, middlewares=[self._limit])
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._bound(route))
             if route.method == "GET":
@@ -137,31 +142,40 @@ class Server:
         return next((connection for connection in found if connection is not None), None)
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Keep the limits, and turn everything that goes wrong into an answer for people."""
+    async def _limit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keep the limits of time and size."""
         connection = self._connection_of(request)
         if connection is not None:
             connection.begin()
         try:
             if request.body_exists:
-                async with asyncio.timeout(BODY_S):
-                    await request.read()
+                await _read_in_time(request)
             return await handler(request)
-        except TimeoutError:
-            return _closing(error(RefusedError(Code.REQUEST_TIMEOUT)))
-        except RefusedError as refusal:
-            return error(refusal)
-        except web.HTTPException as failure:
-            answer = error(of_status(failure.status, _allowed(failure)))
-            return _closing(answer) if failure.status == web.HTTPRequestEntityTooLarge.status_code else answer
-        except Exception as failure:  # noqa: BLE001 - the border of a failure domain
-            self._hub.record(
-                "error", "request failed", path=request.path, why=repr(failure), traceback=traceback.format_exc()
-            )
-            return error(RefusedError(Code.INTERNAL_ERROR))
         finally:
             if connection is not None:
                 connection.end()
+
+    def _in_our_words(self, handle: _Handle) -> _Handle:
+        """Turn everything that goes wrong into an answer for people.
+
+        Around all of aiohttp's: it refuses some requests before a middleware is asked.
+        """
+
+        async def answer(request: BaseRequest) -> web.StreamResponse:
+            try:
+                return await handle(request)
+            except RefusedError as refusal:
+                failed = refusal
+            except web.HTTPException as failure:
+                failed = of_status(failure.status, _allowed(failure))
+            except Exception as failure:  # noqa: BLE001 - the border of a failure domain
+                self._hub.record(
+                    "error", "request failed", path=request.path, why=repr(failure), traceback=traceback.format_exc()
+                )
+                failed = RefusedError(Code.INTERNAL_ERROR)
+            return _closing(error(failed)) if failed.code in _UNREAD else error(failed)
+
+        return answer
 
 
 class _Handler(RequestHandler):
@@ -179,6 +193,14 @@ class _Handler(RequestHandler):
         # Left out, it would be aiohttp's name and version.
         answer.headers["Server"] = ""
         return answer
+
+
+async def _read_in_time(request: web.Request) -> None:
+    try:
+        async with asyncio.timeout(BODY_S):
+            await request.read()
+    except TimeoutError as late:
+        raise RefusedError(Code.REQUEST_TIMEOUT) from late
 
 
 def _allowed(failure: web.HTTPException) -> dict[str, str]:

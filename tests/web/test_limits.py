@@ -50,6 +50,15 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
         assert (answer.status, answer.json["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
+async def test_an_expectation_that_is_not_met_is_refused_as_everything_is() -> None:
+    """In our words, whatever the path; what was expected is not repeated."""
+    async with serving() as served:
+        for path in ("/api/session", "/nothing", "/health"):
+            answer = await served.ask("POST", path, "Expect: <b>tea</b>\r\n", b"{}")
+            assert answer.refusal == (417, "EXPECTATION_FAILED")
+            assert (answer.headers["Connection"], "tea" in answer.json["error"]) == ("close", False)
+
+
 @pytest.mark.parametrize(
     "data",
     [
