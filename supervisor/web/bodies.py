@@ -19,7 +19,7 @@ _JSON = "application/json"
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a route that takes none: absent, or an empty object."""
+    """What comes where nothing is taken: an empty object."""
 
 
 async def body_of(request: web.Request, shape: type[T]) -> T:
@@ -30,10 +30,18 @@ async def body_of(request: web.Request, shape: type[T]) -> T:
     data = await request.read()
     if data and request.content_type != _JSON:
         raise RefusedError(Code.UNSUPPORTED_MEDIA_TYPE)
+    return decoded(data or b"{}", shape, "body")
+
+
+def decoded(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
+    """Return what JSON says; ``what`` is the part of the request that it is.
+
+    Raises RefusedError where it is not JSON, or not of this shape.
+    """
     try:
-        return msgspec.json.decode(data or b"{}", type=shape)
+        return msgspec.json.decode(data, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedError(Code.INVALID_BODY, f"cannot use the body: {error}; see the API's page") from error
+        raise RefusedError(Code.INVALID_BODY, f"cannot use the {what}: {error}; see the API's page") from error
 
 
 def query_of(request: web.Request, shape: type[T]) -> T:

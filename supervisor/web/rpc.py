@@ -8,7 +8,7 @@ import msgspec
 
 from supervisor.web import documents, tailscale
 from supervisor.web.access import CALLER
-from supervisor.web.bodies import answer, body_of
+from supervisor.web.bodies import Nothing, answer, body_of, decoded
 from supervisor.web.errors import Code, RefusedError
 
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ class Frame(msgspec.Struct, forbid_unknown_fields=True):
     params: msgspec.Raw = msgspec.Raw(b"{}")
     id: str = _DEFAULT_ID
     type: Literal["req"] = "req"
-
-
-class NoParams(msgspec.Struct, forbid_unknown_fields=True):
-    """What a method takes that takes nothing."""
 
 
 async def rpc(context: Context, request: web.Request) -> web.Response:
@@ -79,14 +75,11 @@ def _error(refusal: RefusedError) -> dict[str, Any]:
 
 def _params(raw: msgspec.Raw, shape: type[T]) -> T:
     """Return a method's parameters; null counts as none."""
-    try:
-        return msgspec.json.decode(b"{}" if bytes(raw) == b"null" else raw, type=shape)
-    except msgspec.DecodeError as error:
-        raise RefusedError(Code.INVALID_BODY, f"cannot use the params: {error}; see the API's page") from error
+    return decoded(b"{}" if bytes(raw) == b"null" else raw, shape, "params")
 
 
 async def _status(context: Context, raw: msgspec.Raw, _source: str) -> documents.Document:
-    _params(raw, NoParams)
+    _params(raw, Nothing)
     return documents.tailnet(context)
 
 
@@ -101,7 +94,7 @@ async def _disconnect(context: Context, raw: msgspec.Raw, source: str) -> docume
 
 
 async def _auth_url(context: Context, raw: msgspec.Raw, _source: str) -> documents.Document:
-    _params(raw, NoParams)
+    _params(raw, Nothing)
     return await tailscale.pending_url(context)
 
 
