@@ -63,9 +63,11 @@ def order_connect(context: Context, wish: ConnectWish, source: str) -> None:
     """Hand in the order. Raises RefusedError where it cannot be meant, or cannot be carried out."""
     key = None
     if wish.auth_key is not None:
-        # Before anything else: from here on no log shows it.
-        context.hub.redactor.learn(wish.auth_key)
-        key = _auth_key(wish.auth_key)
+        text = _key_in(wish.auth_key)
+        # From here on no log shows it. What can be no key is not learned: of a page that was pasted by mistake each
+        # line would be looked for in all that is logged.
+        context.hub.redactor.learn(text)
+        key = Secret(text)
     _post(context, Connect(key), "connect with a key" if key is not None else "connect", source)
 
 
@@ -93,7 +95,8 @@ def _qr_svg(url: str) -> str:
     return svg
 
 
-def _auth_key(text: str) -> Secret:
+def _key_in(text: str) -> str:
+    """Return the auth key in what was pasted. Raises RefusedError where it can be none."""
     key = text.strip(" \t\r\n")
     why = ""
     if not key:
@@ -104,7 +107,7 @@ def _auth_key(text: str) -> Secret:
         why = "it has white space in it, or characters that no key has; paste the key alone"
     if why:
         raise RefusedError(Code.INVALID_AUTH_KEY, f"cannot use this auth key: {why}")
-    return Secret(key)
+    return key
 
 
 def _post(context: Context, order: TailnetOrder, name: str, source: str) -> None:

@@ -154,6 +154,15 @@ async def test_what_is_no_key(key: str) -> None:
         assert not orders
 
 
+async def test_what_is_no_key_is_not_looked_for() -> None:
+    """Of a page that was pasted by mistake no line is masked from then on, nor does the log look for thousands."""
+    async with serving() as served:
+        page = "\n".join(f"connected to {number}" for number in range(200))
+        assert (await served.post("/api/tailscale/connect", {"auth_key": page})).status == 400
+        served.hub.record("info", "connected to 7")
+        assert served.remembered() == ["connected to 7"]
+
+
 async def test_disconnect_and_forget() -> None:
     """Two orders of one kind."""
     async with serving() as served:
@@ -293,5 +302,7 @@ async def test_frames_as_moltis_has_them() -> None:
             "POST", "/api/rpc", BEARER + JSON, b'{"method":"tailscale.status","params":null,"id":"b"}'
         )
         assert (answer.json["id"], answer.json["ok"]) == ("b", True)
+        bad = await served.ask("POST", "/api/rpc", BEARER + JSON, b'{"method":"tailscale.connect","params":{"\xff":1}}')
+        assert (bad.status, bad.json["error"]["details"]) == (200, {"code": "INVALID_BODY"})
         assert (await served.ask("POST", "/api/rpc", JSON, b'{"method":"tailscale.status"}')).status == 401
         assert (await served.ask("POST", "/api/rpc", BEARER, b'{"method":"tailscale.status"}')).status == 415
