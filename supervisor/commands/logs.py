@@ -146,6 +146,7 @@ def _is_dated(message: str) -> bool:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > _MOST_LINES:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST_LINES))
+    if not is_number or int(text) > _MOST_LINES:
         raise UsageError(f"cannot use -n {text}: it is not a number from 0 to {_MOST_LINES}; write one, such as -n 20")
     return int(text)

@@ -71,7 +71,7 @@ def test_as_many_as_asked_for(supervisor: Supervisor, words: tuple[str, ...], co
     assert [json.loads(line)["id"] for line in called.out.splitlines()] == list(range(2501 - count, 2501))
 
 
-@pytest.mark.parametrize("text", ["x", "-5", "1.5", "10000000"])
+@pytest.mark.parametrize("text", ["x", "-5", "1.5", "10000000", "9" * 5000], ids=lambda text: text[:9])
 def test_what_is_no_number_of_lines(supervisor: Supervisor, text: str) -> None:
     """64, before anything is asked."""
     called = call(supervisor.folder, "logs", f"-n{text}")

@@ -90,7 +90,11 @@ async def test_a_stream_is_taken_up_where_it_was_left(way: str) -> None:
         assert [line["id"] for line in lines] == list(range(1, 10))
 
 
-@pytest.mark.parametrize("place", ["{boot}0-3", "abc-3", "{boot}-999", "{boot}-x", "{boot}", "{boot}--3", "3", "-3"])
+@pytest.mark.parametrize(
+    "place",
+    ["{boot}0-3", "abc-3", "{boot}-999", "{boot}-x", "{boot}", "{boot}--3", "3", "-3", "{boot}-" + "1" * 5000],
+    ids=lambda place: place[:12],
+)
 async def test_a_place_in_another_run_is_none(place: str) -> None:
     """Lines are numbered anew by each run, so the history comes from its beginning."""
     async with serving() as served:
