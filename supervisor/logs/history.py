@@ -113,10 +113,10 @@ class History:
         """Return the last lines of one process, however much the others wrote; none numbered below ``since``."""
         texts: list[str] = []
         for block in reversed(self._last.get(process, ())):
+            if len(texts) >= count or block.first + block.lines <= since:
+                break
             begin = max(since, block.first + block.lines - (count - len(texts)))
             texts[:0] = [line.message for line in self._unfold(block, begin, count)]
-            if len(texts) >= count or block.first < since:
-                break
         return tuple(texts)
 
     def _backwards(self, oldest: int, process: str | None, count: int) -> Iterator[Line]:

@@ -14,10 +14,10 @@ import anyio
 
 from supervisor.core.lifecycle import Event, Kind
 from supervisor.core.model import State
-from supervisor.logs.history import LAST_LINES
 from supervisor.plan.model import TAILSCALED
 from supervisor.tailnet import report, sidecar, states
 from supervisor.tailnet.bus import Bus
+from supervisor.tailnet.complaints import Complaints
 from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, Act
 from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
 from supervisor.tailnet.pilot import Look, Pilot
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
     from supervisor.tailnet.wire import Status
 
-# An outage raises no event on tailscaled's bus for minutes; its status tells at once, and costs 2 ms.
+# An outage raises no event on tailscaled's bus for minutes; its status tells at once, and costs 2 ms. Its log may tell
+# too (see complaints): this is for when it does not, and for a sidecar's, whose log nobody here reads.
 LOOK_EVERY_S = 2.0
 LOOK_EARLY_S = 0.1
 STATUS_TIMEOUT_S = 2.0
@@ -41,7 +42,6 @@ _YOUNG_S = 15.0
 # Before it is ready, tailscaled lets everybody wait: on slow disks for long.
 _BOOT_S = 60.0
 _INTERFACE_UP = 1
-_UNKNOWN_DEVICE = "node not found"
 
 
 class Link:
@@ -61,12 +61,13 @@ class Link:
         self._silences = 0
         self._answered: object = None
         self._leaving = False
-        self._first_line = hub.history.next
+        self._complaints = Complaints(hub, self._look_soon)
         self._orders: list[TailnetOrder] = []
 
     async def run(self) -> None:
         """Follow and steer until cancelled."""
         leave = self._desk.attend(self._take)
+        turn_away = self._complaints.listen()
         try:
             async with LocalApi(self._plan.settings.tailnet.socket) as api:
                 self._pilot = Pilot(self._plan, self._hub, api)
@@ -75,6 +76,7 @@ class Link:
                     group.start_soon(self._pilot.care.run)
                     await self._drive(api, self._pilot, group)
         finally:
+            turn_away()
             leave()
 
     async def _drive(self, api: LocalApi, pilot: Pilot, group: anyio.abc.TaskGroup) -> None:
@@ -113,8 +115,9 @@ class Link:
         if self._attached and life != before and before is not None:
             self._bus.renew()
         errors = tuple(self._bus.take_errors())
-        removed = self._is_removed(status)
-        pilot.see(Look(status, errors, self._bus.login_url, life, has_network(), removed, now_s))
+        running = status.backend_state == "Running"
+        self._complaints.follow(running=running, online=status.node is not None and status.node.online)
+        pilot.see(Look(status, errors, self._bus.login_url, life, has_network(), self._complaints.removed, now_s))
         if not self._leaving:
             act = await pilot.next_act(now_s)
             if act is not Act.NOTHING:
@@ -125,14 +128,6 @@ class Link:
                 self._restart("the tailnet has been away for long, and nothing else has helped")
         self._show(pilot, status, now_s)
         return self._board.snapshot.tailnet.state == states.STARTING and self._is_young(_YOUNG_S)
-
-    def _is_removed(self, status: Status) -> bool:
-        """Tell whether tailscaled says that control does not know the device: it says so in its log alone (1.102)."""
-        if status.backend_state != "Running" or (status.node is not None and status.node.online):
-            self._first_line = self._hub.history.next
-            return False
-        lines = self._hub.tail(TAILSCALED, LAST_LINES, self._first_line)
-        return any(_UNKNOWN_DEVICE in line for line in lines)
 
     async def _status(self, api: LocalApi, pilot: Pilot, now_s: float) -> Status:
         if pilot.peers_due(now_s):

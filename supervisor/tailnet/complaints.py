@@ -1,0 +1,47 @@
+"""Hears what tailscaled tells in its log alone (1.102): that control is lost, or does not know the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.logs.history import LAST_LINES
+from supervisor.plan.model import TAILSCALED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.logs.hub import LogHub
+
+_LOST = "Received error"
+_UNKNOWN_DEVICE = "node not found"
+
+
+class Complaints:
+    """Calls ``wake`` at each complaint of a device that is in its tailnet. ``removed``: control does not know it."""
+
+    def __init__(self, hub: LogHub, wake: Callable[[], None]) -> None:
+        self._hub = hub
+        self._wake = wake
+        self._next: int | None = None
+        self.removed = False
+
+    def listen(self) -> Callable[[], None]:
+        """Listen from now on; return what ends that."""
+        return self._hub.subscribe(self._hear)
+
+    def follow(self, *, running: bool, online: bool) -> None:
+        """Take how the device is: who is not in a tailnet has nothing to lose, and who is online has lost nothing."""
+        if not running:
+            self._next = None
+        elif self._next is None:
+            self._next = self._hub.history.next
+        self.removed = self.removed and running and not online
+
+    def _hear(self) -> None:
+        if self._next is None:
+            return
+        lines = self._hub.tail(TAILSCALED, LAST_LINES, self._next)
+        self._next = self._hub.history.next
+        if any(_LOST in line for line in lines):
+            self.removed = self.removed or any(_UNKNOWN_DEVICE in line for line in lines)
+            self._wake()

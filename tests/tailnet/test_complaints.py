@@ -1,0 +1,63 @@
+"""What is heard in tailscaled's log, and when it counts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor.tailnet.complaints import Complaints
+from tests.logs.rig import Rig
+
+LOST = b"2026/11/24 15:21:52 Received error: PollNetMap: unexpected EOF\n"
+REMOVED = b"2026/11/24 15:22:00 Received error: PollNetMap: initial fetch failed 404: node not found\n"
+OTHER = b"2026/11/24 15:22:00 control: client.Login(0)\n"
+
+
+async def write(rig: Rig, data: bytes, process: str = "tailscaled") -> None:
+    """Let a process say this, and return when it was heard."""
+    heard = asyncio.Event()
+    leave = rig.hub.subscribe(heard.set)
+    await rig.say(data, process, "stderr")
+    async with asyncio.timeout(5):
+        await heard.wait()
+    leave()
+
+
+async def test_a_complaint_wakes() -> None:
+    """Whoever is in a tailnet is looked at as soon as tailscaled complains, and only then; an app's words are none."""
+    rig = Rig()
+    woken: list[bytes] = []
+    said = b""
+    complaints = Complaints(rig.hub, lambda: woken.append(said))
+    leave = complaints.listen()
+    await write(rig, LOST)
+    complaints.follow(running=True, online=True)
+    for said, name in ((OTHER, "tailscaled"), (LOST, "moltis"), (LOST, "tailscaled"), (OTHER, "tailscaled")):
+        await write(rig, said, name)
+    assert woken == [LOST]
+    complaints.follow(running=False, online=False)
+    await write(rig, LOST)
+    leave()
+    complaints.follow(running=True, online=True)
+    await write(rig, LOST)
+    rig.end()
+    assert woken == [LOST]
+    assert not complaints.removed
+
+
+async def test_a_removed_device() -> None:
+    """It is one until it is online again, or out of its tailnet; what was said before is over."""
+    rig = Rig()
+    complaints = Complaints(rig.hub, lambda: None)
+    complaints.listen()
+    await write(rig, REMOVED)
+    found = []
+    for running in (True, False):
+        complaints.follow(running=True, online=False)
+        found.append(complaints.removed)
+        await write(rig, REMOVED + LOST)
+        complaints.follow(running=True, online=False)
+        found.append(complaints.removed)
+        complaints.follow(running=running, online=running)
+    rig.end()
+    assert found == [False, True, False, True]
+    assert not complaints.removed
