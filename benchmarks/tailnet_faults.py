@@ -46,6 +46,11 @@ def _good_key(control: Control, _state: Path) -> dict[str, str]:
     return {}
 
 
+def _slow_restart(control: Control, state: Path) -> dict[str, str]:
+    # Else it may be back before anybody has looked: the wait is a random part of this.
+    return _good_key(control, state) | {"SUPERVISOR_BACKOFF_INITIAL": "10s"}
+
+
 class Fault(NamedTuple):
     """One fault. ``state`` is what is to be shown then, and ``why`` a part of the reason in the API.
 
@@ -157,7 +162,12 @@ FAULTS = (
         log=lambda line: "node not found" in line,
         why="removed",
     ),
-    Fault("tailscaled killed, from its end", "tailscaled down", hurt=lambda subject: kill(subject.pid)),
+    Fault(
+        "tailscaled killed, from its end",
+        "tailscaled down",
+        hurt=lambda subject: kill(subject.pid),
+        arrange=_slow_restart,
+    ),
     Fault("tailscaled frozen, from the stop", "tailscaled down", hurt=lambda subject: freeze(subject.pid), most_s=5.0),
     Fault(
         "corrupt state",

@@ -60,9 +60,9 @@ def take(fault: Fault, bench: Bench) -> dict[str, Result]:
 def _round(fault: Fault, pause_s: float) -> Shown:
     with tempfile.TemporaryDirectory(prefix="bench-fault-") as name, controlling("-auth") as control:
         folder = Path(name)
-        settings = at(control) | fault.arrange(control, folder / "state")
-        # As it is by default, and not as tests have it.
-        with node(folder, SUPERVISOR_BACKOFF_INITIAL="500ms", **settings) as one, _bus(one) as bus:
+        # A restart is waited for as it is by default, and not as tests have it.
+        settings = {"SUPERVISOR_BACKOFF_INITIAL": "500ms"} | at(control) | fault.arrange(control, folder / "state")
+        with node(folder, **settings) as one, _bus(one) as bus:
             if fault.before:
                 _log_in(one)
                 if fault.before != "connected":
