@@ -143,8 +143,7 @@ async def test_lines_of_one_process_or_none() -> None:
         assert [line["message"] for line in event.data["lines"]] == ["from moltis"]
         assert event.number == 6
         served.board.put_process(READY._replace(restarts=1))
-        event = await none.next()
-        assert (event.kind, event.number) == ("state", 6)
+        assert ((event := await none.next()).kind, event.number) == ("state", 6)
 
 
 async def test_what_was_lost_is_counted() -> None:
