@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from supervisor import __version__
 from supervisor.errors import SupervisorError
+from supervisor.system.peers import user_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator, Mapping
@@ -158,6 +159,13 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self._timeout_s)
         self.sock.connect(self._path)
+        # Anyone may make a folder in /tmp, and what is sent may be an auth key.
+        own, theirs = os.geteuid(), user_of(self.sock)
+        if own and theirs not in {0, own}:
+            raise NotPermittedError(
+                f"cannot trust what answers at {self._path}: it is user {theirs}'s, neither root's nor yours; "
+                "run this as that user, or set SUPERVISOR_RUN_DIR to the folder of your own supervisor"
+            )
 
 
 def _decoded(what: str, data: bytes) -> dict[str, Any]:

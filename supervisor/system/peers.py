@@ -32,8 +32,7 @@ _LOOKS = 3
 def why_refused(connection: Socket) -> str:
     """Return why whoever connected may give no orders; empty where it may: our user or root, and not one of ours."""
     try:
-        data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _gid = _CREDENTIALS.unpack(data)
+        pid, uid = _credentials(connection)
         descends = pid != os.getpid() and _certainly_descends(pid, connection)
     except OSError:
         return "it cannot be told which process asks: it is gone, or of another pid namespace"
@@ -45,6 +44,18 @@ def why_refused(connection: Socket) -> str:
             "use the platform's console, or docker exec"
         )
     return ""
+
+
+def user_of(connection: Socket) -> int:
+    """Return the user at the other end; for one that connected, whoever listens there."""
+    return _credentials(connection)[1]
+
+
+def _credentials(connection: Socket) -> tuple[int, int]:
+    pid, uid, _gid = _CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return pid, uid
 
 
 def _certainly_descends(pid: int, connection: Socket) -> bool:
