@@ -132,16 +132,15 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
 
 
 def _services(plan: Plan, place: Place, board: Board, engine: Engine, late: Late) -> Mapping[str, Service]:
-    """Return what runs beside the processes, the light parts and the login's first."""
+    """Return what runs beside the processes, the login's part first and the heavy ones last."""
     hub, desk = engine.hub, Desk()
-    services = {
-        "probes": late.part("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine)),
-        "judge": late.part("judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub)),
-    }
+    services = {}
     if plan.settings.tailnet.mode != "off":
         services["tailnet"] = late.part(
             "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine, desk)
         )
+    services["probes"] = late.part("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
+    services["judge"] = late.part("judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub))
     # In attach mode peers reach the sidecar's loopback, into which nobody here can look.
     if plan.settings.tailnet.mode == "embedded" and not plan.settings.tailnet.prefs.shields_up:
         own = [listener.getsockname()[:2] for listener in place.sockets]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import anyio
-from tenacity import AsyncRetrying, retry_if_result, wait_exponential
+from anyio import to_thread
 
 from supervisor.tailnet.localapi import LocalApi, LocalApiError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from supervisor.tailnet.wire import Notify
 
-_AGAIN_FIRST_S = 0.05
+_AGAIN_FIRST_S = 0.01
 _AGAIN_LONGEST_S = 2.0
 _MOST_ERRORS = 100
 
@@ -33,8 +34,13 @@ class Bus:
     async def run(self, api: LocalApi) -> None:
         """Follow until cancelled."""
         # A stream that has told something proves that there is someone: the next is opened at once.
-        retrying = AsyncRetrying(
-            retry=retry_if_result(lambda told: not told), wait=wait_exponential(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
+        while await self._follow(api):
+            pass
+        # Loaded where there was nobody: the login does not wait for it.
+        tenacity = await to_thread.run_sync(import_module, "tenacity")
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_result(lambda told: not told),
+            wait=tenacity.wait_exponential(_AGAIN_FIRST_S, _AGAIN_LONGEST_S),
         )
         while True:
             await retrying(self._follow, api)

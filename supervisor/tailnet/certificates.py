@@ -86,8 +86,7 @@ class Certificates:
 
     async def _fetch(self, name: str, known: _Known) -> None:
         try:
-            async with LocalApi(self._socket_path) as api:
-                await api.fetch_certificate(name, self._fetch_s)
+            await LocalApi(self._socket_path).fetch_certificate(name, self._fetch_s)
         except UnreachableError:
             # tailscaled went away, which says nothing of the certificate; whoever wants it asks again.
             self._name = "" if self._name == name else self._name

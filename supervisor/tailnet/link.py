@@ -69,12 +69,12 @@ class Link:
         leave = self._desk.attend(self._take)
         turn_away = self._complaints.listen()
         try:
-            async with LocalApi(self._plan.settings.tailnet.socket) as api:
-                self._pilot = Pilot(self._plan, self._hub, api)
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._bus.run, api)
-                    group.start_soon(self._pilot.care.run)
-                    await self._drive(api, self._pilot, group)
+            api = LocalApi(self._plan.settings.tailnet.socket)
+            self._pilot = Pilot(self._plan, self._hub, api)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._bus.run, api)
+                group.start_soon(self._pilot.care.run)
+                await self._drive(api, self._pilot, group)
         finally:
             turn_away()
             leave()

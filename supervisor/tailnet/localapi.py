@@ -6,7 +6,7 @@ Paths and shapes are those of tailscaled 1.102 (tailscale.com/ipn/localapi).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,7 +15,6 @@ from supervisor.tailnet.wire import Json, Notify, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from types import TracebackType
 
 _ROOT = "/localapi/v0/"
 TIMEOUT_S = 5.0
@@ -58,7 +57,7 @@ class ServeConfig(NamedTuple):
 
 
 class LocalApi:
-    """A client of one tailscaled; an async context manager.
+    """A client of one tailscaled.
 
     Its methods raise UnreachableError, SilentError, ForbiddenError, or LocalApiError for any other refusal and for
     an answer that is none.
@@ -67,14 +66,6 @@ class LocalApi:
     def __init__(self, socket_path: str, timeout_s: float = TIMEOUT_S) -> None:
         self._socket_path = socket_path
         self._timeout_s = timeout_s
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     async def status(self, *, peers: bool = False, timeout_s: float | None = None) -> Status:
         """Return what tailscaled knows of itself; its ``peers`` are None unless they are asked for."""

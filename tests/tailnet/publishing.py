@@ -147,8 +147,8 @@ def stage(**env: str) -> Iterator[Stage]:
 
 async def look(serve: Serve, node: Peer) -> ServeView:
     """Let it look once, as the link does."""
-    async with LocalApi(node.path) as api:
-        return await serve.reconcile(api, await api.status())
+    api = LocalApi(node.path)
+    return await serve.reconcile(api, await api.status())
 
 
 async def look_until(serve: Serve, node: Peer, condition: Callable[[ServeView], object]) -> ServeView:

@@ -52,14 +52,14 @@ async def test_a_peer_reaches_the_app(here: Stage) -> None:
 async def test_nothing_is_asked_while_nothing_changes(here: Stage) -> None:
     """One look and one write in the beginning, and then only what others might have done, now and then."""
     serve = here.serve(look_every_s=60.0)
-    async with Counted(here.node.path) as api:
-        status = await api.status()
-        for _ in range(50):
-            await serve.reconcile(api, status)
-        assert (api.looks, api.writes) == (2, 1)
-        serve.forget()
+    api = Counted(here.node.path)
+    status = await api.status()
+    for _ in range(50):
         await serve.reconcile(api, status)
-        assert (api.looks, api.writes) == (3, 1)
+    assert (api.looks, api.writes) == (2, 1)
+    serve.forget()
+    await serve.reconcile(api, status)
+    assert (api.looks, api.writes) == (3, 1)
 
 
 async def test_it_comes_back_when_it_is_gone(here: Stage) -> None:
@@ -81,9 +81,9 @@ async def test_it_outlives_restarts(tmp_path: Path) -> None:
         with bare(folder=tmp_path) as node:
             node.wait_state("Running")
             here = Stage(control, node, port)
-            async with Counted(node.path) as api:
-                await here.serve().reconcile(api, await api.status())
-                assert (api.looks, api.writes) == (1, 0)
+            api = Counted(node.path)
+            await here.serve().reconcile(api, await api.status())
+            assert (api.looks, api.writes) == (1, 0)
             moved = here._replace(port=port + 1)
             await look(moved.serve(), node)
             assert here.config() == moved.http()
@@ -118,9 +118,9 @@ async def test_a_new_login_begins_with_nothing(here: Stage) -> None:
 async def test_a_device_without_a_name_waits(here: Stage) -> None:
     """Nothing is written before there is one."""
     serve = here.serve()
-    async with Counted(here.node.path) as api:
-        view = await serve.reconcile(api, Status(backend_state="Running"))
-        assert (view.mode, api.writes) == ("off", 0)
+    api = Counted(here.node.path)
+    view = await serve.reconcile(api, Status(backend_state="Running"))
+    assert (view.mode, api.writes) == ("off", 0)
     assert "no name" in view.why
 
 
@@ -177,8 +177,8 @@ async def test_what_was_written_in_the_last_moment_is_ours(here: Stage) -> None:
             await super().put_serve_config(config, etag)
             raise UnreachableError("the connection to tailscaled broke")
 
-    async with Cut(here.node.path) as api:
-        await here.serve().reconcile(api, await api.status())
+    api = Cut(here.node.path)
+    await here.serve().reconcile(api, await api.status())
     assert here.config() == here.http()
     await look(here.serve(SUPERVISOR_SERVE="off"), here.node)
     assert here.config() == {}
@@ -187,10 +187,10 @@ async def test_what_was_written_in_the_last_moment_is_ours(here: Stage) -> None:
 async def test_somebody_who_writes_at_the_same_time_loses_nothing(here: Stage) -> None:
     """What was read is stale then; it is read again."""
     serve = here.serve()
-    async with Counted(here.node.path) as api:
-        api.before_write = lambda: here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
-        view = await serve.reconcile(api, await api.status())
-        assert api.writes == 2
+    api = Counted(here.node.path)
+    api.before_write = lambda: here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
+    view = await serve.reconcile(api, await api.status())
+    assert api.writes == 2
     assert view.mode == "serve"
     assert here.config()["TCP"] == {"22": {"TCPForward": "127.0.0.1:22"}, "80": {"HTTP": True}}
 
@@ -198,11 +198,11 @@ async def test_somebody_who_writes_at_the_same_time_loses_nothing(here: Stage) -
 async def test_somebody_who_never_stops_is_told_of(here: Stage) -> None:
     """A few attempts, then a word, then longer and longer pauses."""
     serve = here.serve(look_every_s=60.0)
-    async with Counted(here.node.path) as api:
-        api.before_write = lambda: here.put({"TCP": {str(api.writes): {"TCPForward": "127.0.0.1:22"}}})
-        for _ in range(20):
-            view = await serve.reconcile(api, await api.status())
-        assert api.writes == 6
+    api = Counted(here.node.path)
+    api.before_write = lambda: here.put({"TCP": {str(api.writes): {"TCPForward": "127.0.0.1:22"}}})
+    for _ in range(20):
+        view = await serve.reconcile(api, await api.status())
+    assert api.writes == 6
     assert "something else changes it again and again" in view.why
 
 
@@ -231,10 +231,10 @@ async def test_a_tailscaled_that_went_away(here: Stage) -> None:
     """The last that is known stays; the link tells of the rest."""
     serve = here.serve()
     before = await look(serve, here.node)
-    async with LocalApi(here.node.path) as api:
-        status = await api.status()
-        here.node.stop()
-        assert await serve.reconcile(api, status) == before
+    api = LocalApi(here.node.path)
+    status = await api.status()
+    here.node.stop()
+    assert await serve.reconcile(api, status) == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
@@ -242,19 +242,19 @@ async def test_a_supervisor_that_may_not_write_says_so_once(here: Stage) -> None
     """Beside a sidecar: no attempt after the first, until something changes; and nothing is remembered on disk."""
     here.node.folder.chmod(0o755)
     serve = here.serve()
-    async with Counted(here.node.path) as api:
-        with as_nobody():
-            for _ in range(5):
-                view = await serve.reconcile(api, await api.status())
-        assert (api.writes, view.mode) == (1, "off")
-        assert "403" in view.why
-        assert "run the supervisor as root, or as tailscaled's user" in view.why
-        assert "not remembered beyond this run" in serve.notes[0]
-        here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
-        with as_nobody():
-            for _ in range(5):
-                await serve.reconcile(api, await api.status())
-        assert api.writes == 2
+    api = Counted(here.node.path)
+    with as_nobody():
+        for _ in range(5):
+            view = await serve.reconcile(api, await api.status())
+    assert (api.writes, view.mode) == (1, "off")
+    assert "403" in view.why
+    assert "run the supervisor as root, or as tailscaled's user" in view.why
+    assert "not remembered beyond this run" in serve.notes[0]
+    here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
+    with as_nobody():
+        for _ in range(5):
+            await serve.reconcile(api, await api.status())
+    assert api.writes == 2
     assert not (here.node.folder / "state" / RECORD).exists()
 
 

@@ -63,13 +63,13 @@ async def test_a_change_is_put_in_force(here: Stage, file: Path) -> None:
     """At the next look, also one of what a port does, which tailscaled takes in two steps only."""
     serve = serving(here, file, page(here, 80))
     await look(serve, here.node)
-    async with Counted(here.node.path) as api:
-        await serve.reconcile(api, await api.status())
-        assert api.writes == 0
-        forward = {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}
-        write(file, forward)
-        view = await serve.reconcile(api, await api.status())
-        assert (here.config(), view.mode, view.urls, api.writes) == (forward, "serve", (), 2)
+    api = Counted(here.node.path)
+    await serve.reconcile(api, await api.status())
+    assert api.writes == 0
+    forward = {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}
+    write(file, forward)
+    view = await serve.reconcile(api, await api.status())
+    assert (here.config(), view.mode, view.urls, api.writes) == (forward, "serve", (), 2)
 
 
 async def test_a_broken_change_is_told_and_kept_out(here: Stage, file: Path) -> None:
@@ -135,17 +135,17 @@ async def test_what_takes_root_is_said_once_where_there_is_none(here: Stage, fil
     config = page(here, 80)
     config["Web"]["${TS_CERT_DOMAIN}:80"]["Handlers"]["/"] = {"Proxy": "unix:/run/app.sock"}
     serve = serving(here, file, config)
-    async with Refusing(here.node.path) as api:
-        for _ in range(5):
-            view = await serve.reconcile(api, await api.status())
-        assert api.writes == 1
-        assert "unix sockets as targets take root" in view.why
-        write(file, page(here, 81))
-        await serve.reconcile(api, await api.status())
-        assert api.writes == 2
-        serve.forget()
-        await serve.reconcile(api, await api.status())
-        assert api.writes == 3
+    api = Refusing(here.node.path)
+    for _ in range(5):
+        view = await serve.reconcile(api, await api.status())
+    assert api.writes == 1
+    assert "unix sockets as targets take root" in view.why
+    write(file, page(here, 81))
+    await serve.reconcile(api, await api.status())
+    assert api.writes == 2
+    serve.forget()
+    await serve.reconcile(api, await api.status())
+    assert api.writes == 3
     await look(here.serve(SUPERVISOR_SERVE="off"), here.node)
     assert here.config() == {}
 
@@ -172,11 +172,11 @@ async def test_somebody_elses_entries_stay(here: Stage, file: Path) -> None:
 async def test_no_name_no_domain(here: Stage, file: Path) -> None:
     """A device that has no name yet gets no configuration with a hole in it."""
     serve = serving(here, file, page(here, 80))
-    async with LocalApi(here.node.path) as api:
-        status = await api.status()
-        assert status.node is not None
-        status.node.dns_name = ""
-        assert "no name" in (await serve.reconcile(api, status)).why
+    api = LocalApi(here.node.path)
+    status = await api.status()
+    assert status.node is not None
+    status.node.dns_name = ""
+    assert "no name" in (await serve.reconcile(api, status)).why
     assert here.config() == {}
     with app() as port:
         await look(serving(here._replace(port=port), file, page(here._replace(port=port), 80)), here.node)
