@@ -46,7 +46,11 @@ KEEP_ALIVE_S = 75.0
 SHUTDOWN_S = 1.0
 # After these a body, or the rest of one, may still be on its way.
 _UNREAD = frozenset({Code.REQUEST_TIMEOUT, Code.PAYLOAD_TOO_LARGE, Code.EXPECTATION_FAILED})
+# Whatever goes wrong in a handler is said by us, with its traceback; bad requests are the client's affair.
+_SILENT = logging.getLogger("supervisor.web.requests")
+_SILENT.disabled = True
 _OPTIONS: dict[str, Any] = {
+    "logger": _SILENT,
     "access_log": None,
     "keepalive_timeout": KEEP_ALIVE_S,
     "lingering_time": 1.0,
@@ -82,8 +86,6 @@ class Server:
         self._sockets = sockets
         self._control = control
         self._kinds: list[Connections] = []
-        # Whatever goes wrong in a handler is said by us, with its traceback; bad requests are the client's affair.
-        logging.getLogger("aiohttp").setLevel(logging.CRITICAL + 1)
 
     async def run(self) -> None:
         """Serve until cancelled."""

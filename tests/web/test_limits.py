@@ -126,7 +126,7 @@ async def test_bodies_that_drip_are_anonymous_connections_too() -> None:
             writer.close()
 
 
-async def test_a_body_that_breaks_off_or_is_no_body_leaves_no_trace() -> None:
+async def test_a_body_that_breaks_off_or_is_no_body_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
     """A client that resets in its midst, or whose chunks are none: that is its own affair."""
     async with serving() as served:
         _, writer = await served.connect()
@@ -136,7 +136,15 @@ async def test_a_body_that_breaks_off_or_is_no_body_leaves_no_trace() -> None:
         answer = await served.send(b"POST /api/session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
         assert answer.refusal == (400, "BAD_REQUEST")
         assert "aiohttp" not in answer.headers["Server"]
+        # Here it breaks off when the answer is out already, and nobody reads it any more.
+        reader, writer = await served.connect()
+        writer.write(b"POST /nothing HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
+        await reader.readuntil(b"EXPECTATION_FAILED")
+        writer.write(b"cdezz\r\n")
+        assert await asyncio.wait_for(reader.read(), 5)
+        writer.close()
         assert served.remembered() == []
+        assert caplog.records == []
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
