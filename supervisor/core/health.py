@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.model import State
 
@@ -78,13 +78,6 @@ def ready(snapshot: Snapshot, now_s: float) -> tuple[bool, tuple[str, ...]]:
         return False, ("stopping",)
     verdict = judge(snapshot, now_s)
     return verdict.status != FAIL, verdict.reasons if verdict.status == FAIL else ()
-
-
-def document(snapshot: Snapshot, now_s: float) -> dict[str, Any]:
-    """Return the body of ``GET /health`` for anyone: each component's name and state, nothing else."""
-    verdict = judge(snapshot, now_s)
-    checks = {part.name: [{"status": part.status, "observedValue": part.state}] for part in verdict.components}
-    return {"status": verdict.status, "checks": checks}
 
 
 def _process(view: ProcessView, now_s: float) -> Component:

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.health import OPEN_PROXY_PORT, document, judge
+from supervisor.core.health import OPEN_PROXY_PORT, judge
 from supervisor.core.model import State
 from supervisor.core.snapshot import ListenerView, ProcessView, Snapshot
 from supervisor.logs.hub import LogHub
@@ -213,9 +213,9 @@ def test_health_warns_of_moltis_open_proxy_alone() -> None:
     """Other ports are told in log and status; this one takes every peer everywhere."""
     app = READY._replace(pid=1)
     other = Snapshot(processes=(app,), exposed=(ListenerView("127.0.0.1", 5000, "moltis", 1),))
-    assert set(document(other, 0.0)["checks"]) == {"moltis"}
+    assert [part.name for part in judge(other, 0.0).components] == ["moltis"]
     proxy = other._replace(exposed=(*other.exposed, ListenerView("0.0.0.0", OPEN_PROXY_PORT)))
     verdict = judge(proxy, 0.0)
     assert (verdict.status, [part.name for part in verdict.components]) == ("warn", ["moltis", "exposure"])
     assert "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass" in verdict.reasons[0]
-    assert document(proxy, 0.0)["checks"]["exposure"] == [{"status": "warn", "observedValue": "open proxy"}]
+    assert verdict.components[1].state == "open proxy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.model import State
-from supervisor.core.snapshot import TailnetView
+from supervisor.core.snapshot import ExitView, TailnetView
 from supervisor.web.access import Access
 from supervisor.web.routes import ROUTES
 from tests.web.serving import READY, serving
@@ -40,6 +40,20 @@ async def test_a_warning_is_200() -> None:
         answer = await served.ask("GET", "/health")
         assert (answer.status, answer.json["status"]) == (200, "warn")
         assert answer.json["checks"]["tailnet"] == [{"status": "warn", "observedValue": "needs login"}]
+
+
+async def test_anyone_reads_names_and_states_and_nothing_else() -> None:
+    """Reasons may hold what is not for everyone."""
+    end = ExitView(0.0, 1, None, 1.0, "WHY", ("WHY",))
+    app = DOWN._replace(ready_why="WHY", exits=(end,), command="WHY")
+    tailnet = TailnetView("embedded", "needs login", why="WHY", last_error="WHY", warnings=("WHY",))
+    async with serving(app, tailnet=tailnet) as served:
+        for path in ("/healthz", "/readyz", "/health"):
+            answer = await served.ask("GET", path)
+            assert b"WHY" not in answer.body
+        assert set(answer.json) == {"status", "checks"}
+        assert all(set(check[0]) == {"status", "observedValue"} for check in answer.json["checks"].values())
+        assert b"WHY" in (await served.get("/health")).body
 
 
 async def test_a_change_is_seen_at_once() -> None:
