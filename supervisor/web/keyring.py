@@ -33,7 +33,7 @@ class Grant(NamedTuple):
     epoch: int
 
 
-class Code(NamedTuple):
+class SignInCode(NamedTuple):
     """A sign-in code, and until when it is good on the monotonic clock."""
 
     secret: Secret
@@ -50,7 +50,7 @@ class Keyring:
         self._complaint = ""
         self._epoch = 0
         self._sessions: dict[bytes, float] = {}
-        self._codes: list[Code] = []
+        self._codes: list[SignInCode] = []
 
     @property
     def has_token(self) -> bool:
@@ -94,10 +94,10 @@ class Keyring:
         if grant.session is not None:
             self._sessions.pop(grant.session, None)
 
-    def new_code(self) -> Code:
+    def new_code(self) -> SignInCode:
         """Make a sign-in code. Older ones stay good: whoever asks for one must not spoil another's."""
         text = base64.b32encode(os.urandom(CODE_CHARACTERS)).decode()[:CODE_CHARACTERS]
-        code = Code(Secret(text), time.monotonic() + CODE_S)
+        code = SignInCode(Secret(text), time.monotonic() + CODE_S)
         self._codes = [*self._good_codes(), code][-_MOST_CODES:]
         return code
 
@@ -109,7 +109,7 @@ class Keyring:
         self._codes = [code for code in codes if code not in matching]
         return bool(matching)
 
-    def _good_codes(self) -> list[Code]:
+    def _good_codes(self) -> list[SignInCode]:
         now_s = time.monotonic()
         return [code for code in self._codes if code.ends_s > now_s]
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from supervisor.logs.hub import LogHub
     from supervisor.plan.model import Address
     from supervisor.runtime.board import Board
-    from supervisor.web.keyring import Code, Keyring
+    from supervisor.web.keyring import Keyring, SignInCode
 
 LEAST_WAIT_S = 60.0
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what stands for every address
@@ -37,7 +37,7 @@ class Printer:
         self._hub.reveal("info", "sign in to the panel with this code", shown, good_for="one sign-in within 15 minutes")
         return code.ends_s
 
-    def link(self, code: Code) -> str:
+    def link(self, code: SignInCode) -> str:
         """Return the panel's address with the code in its fragment, which no browser sends and no proxy logs."""
         address = self._address
         if address.host in _EVERYWHERE:
