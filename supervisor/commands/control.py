@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from supervisor import __version__
+from supervisor.commands.place import CONTROL_SOCKET
 from supervisor.errors import SupervisorError
 from supervisor.system.peers import user_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator, Mapping
 
-SOCKET = "control.sock"
 EX_REFUSED = 1
 EX_UNAVAILABLE = 69
 EX_PROTOCOL = 76
@@ -68,7 +68,7 @@ class Control:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self._path = os.path.join(folder, SOCKET)
+        self._path = os.path.join(folder, CONTROL_SOCKET)
 
     def get(self, path: str, query: Mapping[str, object] | None = None, also: Collection[int] = ()) -> dict[str, Any]:
         """Return the answer to a GET; ``also`` are statuses that are no refusal beside the good ones."""

@@ -13,6 +13,8 @@ from supervisor.commands.answers import Answer
 from supervisor.commands.control import RefusedError, UnreachableError
 from supervisor.commands.events import events
 from supervisor.errors import UsageError
+from supervisor.logs.history import SUPERVISOR
+from supervisor.logs.pretty import COLORS, LEVEL_COLORS
 
 if TYPE_CHECKING:
     from supervisor.commands.operator import Operator
@@ -27,9 +29,7 @@ _PAGE_LINES = 1000
 _SILENCE_S = 60.0
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 2.0
-_COLORS = ("36", "32", "35", "34", "33", "96", "92", "95")
-_LEVEL_COLORS = {"warning": "33", "error": "31", "critical": "1;31"}
-_MARGIN = len("supervisor")
+_MARGIN = len(SUPERVISOR)
 
 
 def logs(words: Words, operator: Operator) -> int:
@@ -75,12 +75,12 @@ class Printer:
 
     def _pretty(self, line: Answer) -> str:
         process, message = line.text("process"), line.text("message")
-        color = self._colors.setdefault(process, _COLORS[len(self._colors) % len(_COLORS)])
+        color = self._colors.setdefault(process, COLORS[len(self._colors) % len(COLORS)])
         prefix = self._operator.paint(f"{process:<{self._width}} │", color)
         if _is_dated(message):
             return f"{prefix} {message}\n"
         level = line.text("level")
-        painted = self._operator.paint(level.upper(), _LEVEL_COLORS.get(level, ""))
+        painted = self._operator.paint(level.upper(), LEVEL_COLORS.get(level, ""))
         return f"{prefix} {line.text('at')} {painted} {message}\n"
 
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from supervisor.logs.render import Source
 
-_COLORS = ("36", "32", "35", "34", "33", "96", "92", "95")
-_LEVEL_COLORS = {"warning": "33", "error": "31", "critical": "1;31"}
+# What tells processes apart, and what is bad; also in what the operator's commands show.
+COLORS = ("36", "32", "35", "34", "33", "96", "92", "95")
+LEVEL_COLORS = {"warning": "33", "error": "31", "critical": "1;31"}
 _FAINT = "2"
 # Shown on lines of their own.
 _LONG_FIELDS = ("last_lines", "traceback")
@@ -43,7 +44,7 @@ class Pretty:
         text = clean("\n".join([first, *longer]).encode(errors="backslashreplace") + b"\n", colors=False)
         if self.color:
             # Painted when clean: what a record quotes must not bring colours of its own.
-            painted = self._painted(level.upper(), _LEVEL_COLORS.get(level, _FAINT)).encode()
+            painted = self._painted(level.upper(), LEVEL_COLORS.get(level, _FAINT)).encode()
             text = text.replace(level.upper().encode(), painted, 1)
         return self._prefixed(SUPERVISOR, text)
 
@@ -52,7 +53,7 @@ class Pretty:
         return prefix + lines[:-1].replace(b"\n", separator) + b"\n"
 
     def _prefix(self, name: str) -> tuple[bytes, bytes]:
-        color = _COLORS[len(self._prefixes) % len(_COLORS)]
+        color = COLORS[len(self._prefixes) % len(COLORS)]
         prefix = self._painted(f"{name:<{self._width}} │", color).encode() + b" "
         self._prefixes[name] = prefix, b"\n" + prefix
         return self._prefixes[name]
