@@ -91,7 +91,10 @@ _NO_NEWS = (
 )
 _LOGIN_ERROR = "You are logged out. The last login error was: "
 _STORE_FAILED = "State store failed"
-_MEND_STATE = "make TS_STATE_DIR writable; where tailscaled.state in it is damaged, remove that file and log in again"
+_MEND_STATE = (
+    "make TS_STATE_DIR writable, with room on its disk; where tailscaled.state in it is damaged, remove that file and "
+    "log in again"
+)
 _UNREACHED = ("fetch control key", "dial tcp", "connection refused", "no such host", "i/o timeout", "control")
 _APPROVAL = Meaning(
     NEEDS_APPROVAL,
