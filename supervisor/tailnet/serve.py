@@ -161,17 +161,17 @@ class Serve:
                 self._tell(found.config, serve_plan.Wish({}), wanted, ())
                 return
             step = serve_plan.step(found.config, wish, self._record.entries())
-            if step.config is None:
-                self._record.put(step.ours)
-                await self._advertise(api, serve_wish.services(wish.entries), former)
-                self._tell(found.config, wish, wanted, step.clashes)
-                return
             if self._is_refused(wanted, found.etag):
                 self._tell(found.config, wish, wanted, step.clashes, self._refusal)
                 return
-            # Before it is written: what is written and not recorded could never be removed again.
-            self._record.put(step.ours, step.written)
             try:
+                if step.config is None:
+                    self._record.put(step.ours)
+                    await self._advertise(api, serve_wish.services(wish.entries), former)
+                    self._tell(found.config, wish, wanted, step.clashes)
+                    return
+                # Before it is written: what is written and not recorded could never be removed again.
+                self._record.put(step.ours, step.written)
                 await api.put_serve_config(step.config, found.etag)
             except ChangedMeanwhileError:
                 continue

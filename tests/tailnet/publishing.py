@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import http.server
+import os
 import ssl
 import threading
 import time
@@ -21,7 +22,7 @@ from tests.support.peer import bare, peer
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from supervisor.core.snapshot import ServeView
     from supervisor.tailnet.localapi import ServeConfig
@@ -62,12 +63,18 @@ class Counted(LocalApi):
         super().__init__(socket_path)
         self.looks = 0
         self.writes = 0
+        self.changes = 0
         self.before_write: Callable[[], object] = lambda: None
 
     async def serve_config(self) -> ServeConfig:
         """Count and ask."""
         self.looks += 1
         return await super().serve_config()
+
+    async def change_prefs(self, changes: Mapping[str, Any]) -> None:
+        """Count and change."""
+        self.changes += 1
+        await super().change_prefs(changes)
 
     async def put_serve_config(self, config: Json, etag: str) -> None:
         """Count and write."""
@@ -163,6 +170,16 @@ async def look_until(serve: Serve, node: Peer, condition: Callable[[ServeView], 
 def said(serve: Serve) -> list[str]:
     """Return what it has logged."""
     return [f"{record.event} {dict(record.fields)}" for record in serve._hub._waiting_records]
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be another user for the length of a block: tailscaled asks the kernel who has opened a connection."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @contextlib.contextmanager

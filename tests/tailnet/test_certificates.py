@@ -14,8 +14,7 @@ from supervisor.tailnet import certificates as module
 from supervisor.tailnet.certificates import WAITS, Certificate, Certificates
 from tests.logs.rig import until
 from tests.support.processes import frozen
-from tests.tailnet.publishing import NAME, Stage, fetch_securely, look, look_until, said, stage, visitor
-from tests.tailnet.test_serve import as_nobody
+from tests.tailnet.publishing import NAME, Stage, as_nobody, fetch_securely, look, look_until, said, stage, visitor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from supervisor.tailnet.wire import Status
 from tests.support.control import controlling
 from tests.support.peer import bare
 from tests.support.waiting import wait_until
-from tests.tailnet.publishing import NAME, Counted, Stage, app, look, look_until, said, stage, visitor
+from tests.tailnet.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, said, stage, visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,16 +255,6 @@ async def test_a_supervisor_that_may_not_write_says_so_once(here: Stage) -> None
             await serve.reconcile(api, await api.status())
     assert api.writes == 2
     assert not (here.node.folder / "state" / RECORD).exists()
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Be another user for the length of a block: tailscaled asks the kernel who has opened a connection."""
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 async def test_plain_http_takes_no_certificate() -> None:

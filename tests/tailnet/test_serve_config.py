@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from supervisor.tailnet.localapi import ForbiddenError, LocalApi
-from tests.tailnet.publishing import NAME, Counted, Stage, app, look, look_until, stage, visitor
+from tests.tailnet.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, stage, visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,6 +161,23 @@ async def test_services_are_told_to_the_tailnet(here: Stage, file: Path) -> None
     await look(serving(here, file, {}), here.node)
     assert here.config() == {}
     assert here.node.ask("GET", "prefs")["AdvertiseServices"] == ["svc:theirs"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
+async def test_services_that_may_not_be_told_are_tried_once(here: Stage) -> None:
+    """It is said, and left alone until something changes."""
+    here.node.folder.chmod(0o755)
+    service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
+    serve = serving(here, here.node.folder / "serve.json", service)
+    assert (await look(serve, here.node)).why == ""
+    here.node.set_prefs(AdvertiseServices=[])
+    serve.forget()
+    api = Counted(here.node.path)
+    with as_nobody():
+        for _ in range(5):
+            view = await serve.reconcile(api, await api.status())
+    assert "403" in view.why
+    assert api.changes == 1
 
 
 async def test_somebody_elses_entries_stay(here: Stage, file: Path) -> None:
