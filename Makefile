@@ -13,22 +13,21 @@ COMPILE := uv pip compile --quiet --upgrade --universal --generate-hashes --no-e
 # More words for pytest: make test TESTS="tests/core -x"
 TESTS ?=
 
-.PHONY: help install dev run test check format bench lock clean
+.PHONY: help install dev tested run test test-slow check format bench lock clean
 
 help: ## Lists the tasks
-	@sed -nE 's/^([a-z]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 install: $(VENV)/.installed ## Installs the project into .venv from the lock with hashes
 
 run: install ## Runs tailscaled and the app under the supervisor in this terminal; Ctrl-C stops them
 	@exec scripts/run-main-job
 
-test: dev ## Runs all tests, with a real tailscaled
-	@scripts/fetch-tailscaled >/dev/null
-	@command -v go >/dev/null || { echo "cannot build the tests' control server: there is no Go; install 1.26 or newer" >&2; exit 1; }
-	@echo "building the tests' control server, which takes minutes the first time"
-	@$(BIN)/python -c 'from tests.support.control import control_server; control_server()'
+test: tested ## Runs all tests but those of test-slow, with a real tailscaled
 	@$(BIN)/python -m pytest $(TESTS)
+
+test-slow: tested ## Runs the tests of faults that take more than a minute: some ten minutes in all
+	@$(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)
 
 check: dev ## Lints, checks types and the project's conventions
 	@$(BIN)/ruff check .
@@ -54,6 +53,13 @@ clean: ## Removes what the tasks made here
 	@rm -rf $(VENV) .run .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 dev: $(VENV)/.dev
+
+# What tests need beside their tools.
+tested: dev
+	@scripts/fetch-tailscaled >/dev/null
+	@command -v go >/dev/null || { echo "cannot build the tests' control server: there is no Go; install 1.26 or newer" >&2; exit 1; }
+	@echo "building the tests' control server, which takes minutes the first time"
+	@$(BIN)/python -c 'from tests.support.control import control_server; control_server()'
 
 # Stamps say what is installed, so a second run costs nothing.
 $(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml
