@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio import to_thread
 
+from supervisor.core.tailnet import CONNECTING, STARTING
 from supervisor.system import kernel
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _TURN_S = 0.001
 # Where the control server is far away a login takes longer, and little of this machine's time.
 _LOGIN_FIRST_S = 0.15
-_LOGGING_IN = frozenset({"starting", "connecting"})
+_LOGGING_IN = frozenset({STARTING, CONNECTING})
 
 
 class Late:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from supervisor import __version__
 from supervisor.commands.place import Place
 from supervisor.core.snapshot import Snapshot, TailnetView
+from supervisor.core.tailnet import STARTING
 from supervisor.logs.hub import LogHub
 from supervisor.logs.redact import Redactor
 from supervisor.plan.build import resolve
@@ -71,7 +72,7 @@ def _first_snapshot(plan: Plan) -> Snapshot:
     mode = plan.settings.tailnet.mode
     tailnet = TailnetView()
     if mode != "off":
-        tailnet = TailnetView(mode, "starting", now_s, why="nothing is known of it yet", away_since_s=now_s)
+        tailnet = TailnetView(mode, STARTING, now_s, why="nothing is known of it yet", away_since_s=now_s)
     return Snapshot(
         wall_offset_s=time.time() - now_s,  # noqa: TID251 - the one place where the two clocks meet
         started_s=now_s,

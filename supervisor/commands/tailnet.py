@@ -8,6 +8,7 @@ from supervisor.commands.answers import Answer
 from supervisor.commands.control import EX_REFUSED, RefusedError
 from supervisor.commands.operator import EX_NOT_YET, SETTLE_S, settle
 from supervisor.commands.status import TAILNET, tailnet_lines
+from supervisor.core.tailnet import CONNECTING, NEEDS_LOGIN, OFF, REFUSED, STARTING, SWITCHED_OFF, UNREACHABLE
 from supervisor.errors import UsageError
 from supervisor.secret import Secret
 
@@ -19,10 +20,7 @@ CONNECT = "/api/tailscale/connect"
 DISCONNECT = "/api/tailscale/disconnect"
 AUTH_URL = "/api/tailscale/auth-url"
 # States that a login passes through, if only for a moment.
-_ON_THE_WAY = frozenset(
-    {"starting", "connecting", "needs login", "disconnected", "disconnected by you", "control server unreachable"}
-)
-_KEY_REFUSED = "key refused"
+_ON_THE_WAY = frozenset({STARTING, CONNECTING, NEEDS_LOGIN, SWITCHED_OFF, OFF, UNREACHABLE})
 _MOST_KEY_CHARACTERS = 4096
 
 
@@ -51,7 +49,7 @@ def connect(words: Words, operator: Operator) -> int:
         _tell(operator, now)
     if now.flag("tailscale_up"):
         return 0
-    return EX_REFUSED if now.text("state") == _KEY_REFUSED or (key and _failed(now, before)) else EX_NOT_YET
+    return EX_REFUSED if now.text("state") == REFUSED or (key and _failed(now, before)) else EX_NOT_YET
 
 
 def disconnect(words: Words, operator: Operator) -> int:

@@ -14,6 +14,7 @@ import anyio
 
 from supervisor.core.lifecycle import Event, Kind
 from supervisor.core.model import State
+from supervisor.core.tailnet import STARTING
 from supervisor.plan.model import TAILSCALED
 from supervisor.tailnet import report, sidecar, states
 from supervisor.tailnet.bus import Bus
@@ -127,7 +128,7 @@ class Link:
             if pilot.restart_due:
                 self._restart("the tailnet has been away for long, and nothing else has helped")
         self._show(pilot, status, now_s)
-        return self._board.snapshot.tailnet.state == states.STARTING and self._is_young(_YOUNG_S)
+        return self._board.snapshot.tailnet.state == STARTING and self._is_young(_YOUNG_S)
 
     async def _status(self, api: LocalApi, pilot: Pilot, now_s: float) -> Status:
         if pilot.peers_due(now_s):

@@ -69,6 +69,8 @@ class Login:
         self._keys.pasted = None
         self._clicked = self._url_clicked = self.again = False
         self._url_asked_s = None
+        # What went wrong before says nothing of what comes now.
+        self.last_error = ""
         self.give_up = under_way
 
     def interrupted(self) -> None:

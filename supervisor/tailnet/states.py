@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.tailnet import (
+    CONNECTED,
+    CONNECTING,
+    DOWN,
+    EXPIRED,
+    NEEDS_APPROVAL,
+    NEEDS_LOGIN,
+    NO_NETWORK,
+    NOT_KEPT,
+    OFF,
+    REFUSED,
+    STARTING,
+    SWITCHED_OFF,
+    UNREACHABLE,
+)
 from supervisor.tailnet.attempt import Attempt
 from supervisor.tailnet.course import CONNECTED as CHOSEN
 from supervisor.tailnet.course import DISCONNECTED
@@ -12,35 +27,6 @@ from supervisor.tailnet.sidecar import MAY_NOT, WHERE_IT_IS
 if TYPE_CHECKING:
     from supervisor.tailnet.wire import Status
 
-STARTING = "starting"
-NEEDS_LOGIN = "needs login"
-NEEDS_APPROVAL = "waiting for approval"
-CONNECTING = "connecting"
-CONNECTED = "connected"
-OFF = "disconnected by you"
-SWITCHED_OFF = "disconnected"
-EXPIRED = "key expired"
-REFUSED = "key refused"
-UNREACHABLE = "control server unreachable"
-DOWN = "tailscaled down"
-NOT_KEPT = "state not kept"
-NO_NETWORK = "no network interface"
-# Every state there is; tailscaled's own name of a state of a later version may come beside them.
-STATES = (
-    STARTING,
-    NEEDS_LOGIN,
-    NEEDS_APPROVAL,
-    CONNECTING,
-    CONNECTED,
-    OFF,
-    SWITCHED_OFF,
-    EXPIRED,
-    REFUSED,
-    UNREACHABLE,
-    DOWN,
-    NOT_KEPT,
-    NO_NETWORK,
-)
 # What an order of ours would end, were it allowed.
 _OURS_TO_END = frozenset({NEEDS_LOGIN, EXPIRED, SWITCHED_OFF, OFF})
 # A control server that takes the connection and then says nothing gives no error either.

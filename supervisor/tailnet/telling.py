@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.tailnet.states import CONNECTING, STARTING
+from supervisor.core.tailnet import CONNECTING, STARTING
 
 if TYPE_CHECKING:
     from supervisor.core.snapshot import TailnetView

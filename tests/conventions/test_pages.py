@@ -6,9 +6,9 @@ import ast
 import re
 import signal
 
+from supervisor.core.tailnet import STATES
 from supervisor.settings.table import SETTINGS
 from supervisor.system.signals import FOR_THE_APP
-from supervisor.tailnet.states import STATES
 from supervisor.web.errors import Code
 from supervisor.web.routes import ROUTES
 from tests.conventions.tree import ROOT, modules, read, tracked

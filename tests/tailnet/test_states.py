@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from supervisor.core.snapshot import TailnetView
-from supervisor.tailnet import states
+from supervisor.core.tailnet import STATES
 from supervisor.tailnet.attempt import Attempt
 from supervisor.tailnet.report import Extra, expiry_words, key_expiry, peers_of, view
 from supervisor.tailnet.states import Situation, down, of_status
@@ -67,7 +67,7 @@ def test_states(status: Status, about: Situation, state: str) -> None:
     if state in {"needs login", "key expired", "key refused", "control server unreachable", "disconnected by you"}:
         assert meaning.why
         assert meaning.what_to_do
-    assert state in states.STATES or state == "Levitating"
+    assert state in STATES or state == "Levitating"
 
 
 def test_a_refused_key_says_when_it_is_tried_again() -> None:

@@ -66,6 +66,20 @@ def test_forget_and_come_back(tmp_path: Path) -> None:
             assert one.api.status()["Self"]["PublicKey"] != key
 
 
+def test_an_old_error_is_no_reason_for_a_wish(tmp_path: Path) -> None:
+    """What was wrong with a former key is not told of a device that is being forgotten."""
+    with controlling("-auth") as control:
+        control.order("key", value=GOOD)
+        with node(tmp_path, TS_AUTHKEY=OTHER, **at(control)) as one:
+            one.wait_state("key refused")
+            one.connect(GOOD)
+            one.wait_state("connected")
+            control.order("offline")
+            one.disconnect(forget=True)
+            one.wait_state("disconnected by you")
+            assert "key" not in str(one.view()["why"])
+
+
 def test_forgetting_waits_for_a_control_server_that_is_away(tmp_path: Path) -> None:
     """A logout needs it: it is tried until it works, and said meanwhile."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
