@@ -36,14 +36,18 @@ def memory(bench: Bench) -> dict[str, Result]:
 def idle(bench: Bench) -> dict[str, Result]:
     """Processor time in a minute without anything to do."""
     found = {}
-    seconds = 10 if bench.quick else IDLE_S
     for peer in bench.peers:
         with _settled(bench, peer) as run:
-            pids = run.own_pids(("sleep",))
-            before = sum(map(cpu_ns, pids))
-            time.sleep(seconds)
-            found[peer.name] = Result((sum(map(cpu_ns, pids)) - before) / 1e6 * 60 / seconds)
+            found[peer.name] = minute(bench, run.own_pids(("sleep",)))
     return found
+
+
+def minute(bench: Bench, pids: list[int]) -> Result:
+    """Return the processor time of these processes in a minute, in ms."""
+    seconds = 10 if bench.quick else IDLE_S
+    before = sum(map(cpu_ns, pids))
+    time.sleep(seconds)
+    return Result((sum(map(cpu_ns, pids)) - before) / 1e6 * 60 / seconds)
 
 
 def check(bench: Bench) -> dict[str, Result]:

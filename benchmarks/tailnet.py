@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import CACHE, PYTHON, ROOT, Job, Ours, Peer
 from benchmarks.processes import medians
-from benchmarks.running import free_port, running
+from benchmarks.running import free_port, running, wait_for
+from benchmarks.standing import minute
 from tests.support.control import LOOPBACK_ONLY, controlling, tailscaled
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ BOOT = "containerboot"
 # How often tailscaled is asked for its state, whoever has started it.
 POLL_S = 0.005
 LONGEST_S = 30.0
+IDLE_MS = 60
 # Where the `tailscale` program looks for tailscaled, and containerboot leaves a link.
 _USUAL_SOCKET = Path("/var/run/tailscale/tailscaled.sock")
 _ASK = b"GET /localapi/v0/status?peers=false HTTP/1.1\r\nHost: local-tailscaled.sock\r\nConnection: close\r\n\r\n"
@@ -185,11 +187,26 @@ def login(bench: Bench) -> dict[str, Result]:
         return medians(bench, take, peers)
 
 
+def idle(bench: Bench) -> dict[str, Result]:
+    """Processor time of the supervisor alone in a minute, connected and without anything to do."""
+    with controlling() as control, joining(Joining(control)) as run:
+        path = str(run.folder / "run/tailscale/tailscaled.sock")
+        assert wait_for(lambda: is_running(path), LONGEST_S)
+        time.sleep(5)
+        return {"ours": minute(bench, [run.process.pid])}
+
+
+def _calm(found: dict[str, Result]) -> bool:
+    value = found["ours"].value
+    return value is not None and value <= IDLE_MS
+
+
 def _level(found: dict[str, Result]) -> bool:
     ours, theirs = found["ours"].value, found.get(BOOT, Result(None)).value
     return ours is not None and theirs is not None and ours <= 1.15 * theirs
 
 
 MEASURES = (
+    Measure("idle-tailnet", "idle CPU a minute, connected", "ms", "≤ 60 ms", _calm, idle),
     Measure("login", "login with a key, start to *Running*", "ms", "≤ 1.15 times containerboot's", _level, login, 0),
 )
