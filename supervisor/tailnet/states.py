@@ -65,7 +65,7 @@ class Situation(NamedTuple):
     forbidden: str = ""
 
 
-_SIGN_IN = "give it an auth key (TS_AUTHKEY, or Connect in the panel)"
+_SIGN_IN = "give it an auth key (TS_AUTHKEY, or `moltis-supervisor connect`)"
 _OPEN_URL = "open the login URL, which the panel, the container's log and `moltis-supervisor auth-url` show"
 _CHECK_NETWORK = "check the container's way to the internet"
 # What tailscaled says of itself whenever it is not wanted to run, or is only just starting: no news.

@@ -14,7 +14,7 @@ from supervisor.core.model import ProcessSpec
 from supervisor.system import kernel
 from supervisor.system.spawn import spawn
 from tests.process.running import Run, running
-from tests.process.test_stop import alive
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 STAYS = 'echo ready; trap "" TERM HUP; while :; do sleep 0.1; done'

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from tests.process.running import AS_PROCESS_1, running
-from tests.process.test_stop import GRANDCHILD, alive
+from tests.process.test_stop import GRANDCHILD
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 NO_SUBREAPER = (sys.executable, "-m", "tests.process.without_subreaper")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.process.running import running
-from tests.process.test_stop import alive
+from tests.support.processes import alive
 
 # Daemonises a helper as Moltis' tools do: its own session, its parent gone, output elsewhere; then crashes.
 DAEMON = (

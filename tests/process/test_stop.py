@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tests.process.running import running
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 FOR_EVER = "echo ready; exec sleep 300"
@@ -24,15 +25,6 @@ GRANDCHILD = (
     "print('grandchild',child.pid,flush=True)\n"
     "time.sleep(300)"
 )
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process is there and not a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(") ")[2][0] not in "ZX"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,8 +11,8 @@ import pytest
 
 from supervisor.system.processes import cpu_s
 from tests.process.running import running
-from tests.process.test_stop import alive
 from tests.support.control import controlling
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 from tests.tailnet.node import APP, environment, node
 
