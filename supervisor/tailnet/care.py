@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.snapshot import ServeView
 from supervisor.tailnet import naming
-from supervisor.tailnet.localapi import ForbiddenError, LocalApiError
+from supervisor.tailnet.localapi import ForbiddenError
 from supervisor.tailnet.remedies import Outage, Remedy, follow
 from supervisor.tailnet.serve import Serve
 from supervisor.tailnet.sidecar import MAY_NOT
@@ -39,7 +39,6 @@ class Care:
         self._minds_name = tailnet.mode == "embedded" or "hostname" in tailnet.prefs.given
         self._forbidden = ""
         self._outage: Outage | None = None
-        self._restart_due = False
         self._peers: tuple[Node, ...] = ()
         self._name_tries = 0
         self._name_next_s = 0.0
@@ -112,6 +111,3 @@ class Care:
         self._name_tries += 1
         self._hub.record("info", "tailnet: asking for the plain name", name=naming.wished(self._hostname))
         await self._hands.ask_for_name(self._hostname)
-
-
-__all__ = ["Care", "LocalApiError"]

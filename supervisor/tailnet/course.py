@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 CONNECTED, DISCONNECTED, FORGOTTEN = "connected", "disconnected", "forgotten"
 CHOICES = (CONNECTED, DISCONNECTED, FORGOTTEN)
-_IN_A_TAILNET = frozenset({"Running", "Starting", "Stopped", "NeedsMachineAuth"})
+IN_A_TAILNET = frozenset({"Running", "Starting", "Stopped", "NeedsMachineAuth"})
 _SWITCHED_ON = frozenset({"Running", "Starting", "NeedsMachineAuth"})
 
 
@@ -57,14 +57,14 @@ class Facts(NamedTuple):
 def decide(facts: Facts) -> Act:
     """Return what is to be done next."""
     if facts.choice == FORGOTTEN:
-        return Act.LOG_OUT if facts.state in _IN_A_TAILNET or facts.have_node_key else Act.NOTHING
+        return Act.LOG_OUT if facts.state in IN_A_TAILNET or facts.have_node_key else Act.NOTHING
     if facts.choice == DISCONNECTED:
         return Act.SWITCH_OFF if facts.state in _SWITCHED_ON or facts.key_given_up else Act.NOTHING
     if facts.key_given_up:
         return Act.GIVE_UP
     if facts.state == "NeedsLogin":
         return _needs_login(facts)
-    return _in_a_tailnet(facts) if facts.state in _IN_A_TAILNET else Act.NOTHING
+    return _in_a_tailnet(facts) if facts.state in IN_A_TAILNET else Act.NOTHING
 
 
 def _needs_login(facts: Facts) -> Act:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from supervisor.tailnet import wishes
-from supervisor.tailnet.localapi import LocalApiError
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -85,6 +84,3 @@ class Hands:
     async def restart_control_client(self) -> None:
         """Begin the connection to the control server anew; traffic goes on meanwhile."""
         await self._api.start({})
-
-
-__all__ = ["Hands", "LocalApiError"]

@@ -43,11 +43,6 @@ class Keys:
         self.pasted: Secret | None = None
         self.trouble = ""
 
-    @property
-    def configured(self) -> bool:
-        """Whether the settings name a credential."""
-        return self._source is not None
-
     async def current(self) -> Credential | None:
         """Return the one to use now; None where there is none, or its file cannot be read (see ``trouble``)."""
         secret = self.pasted
@@ -75,7 +70,7 @@ class Keys:
         return (
             credential.secret is not self.pasted
             and self._source is not None
-            and (self._source.name.startswith("TS_CLIENT_SECRET"))
+            and self._source.name.startswith("TS_CLIENT_SECRET")
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.orders import Connect
 from supervisor.tailnet import report, states
 from supervisor.tailnet.care import Care
-from supervisor.tailnet.course import CONNECTED, FORGOTTEN, Act, Facts, decide
+from supervisor.tailnet.course import CONNECTED, FORGOTTEN, IN_A_TAILNET, Act, Facts, decide
 from supervisor.tailnet.hands import LOGOUT_S, Hands
 from supervisor.tailnet.localapi import ForbiddenError, LocalApiError
 from supervisor.tailnet.login import Login
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 PEERS_EVERY_S = 30.0
 PEERS_SOON_S = 5.0
 _FAILED_LONGEST_S = 60.0
-_IN_A_TAILNET = frozenset({"Running", "Starting", "NeedsMachineAuth", "Stopped"})
 
 
 class Look(NamedTuple):
@@ -91,7 +90,7 @@ class Pilot:
         self._passivity = self._passivity.order(time.monotonic())
         if isinstance(order, Connect):
             self._owner.choose("connected")
-            self.login.connect(order.auth_key, again=self._state in _IN_A_TAILNET)
+            self.login.connect(order.auth_key, again=self._state in IN_A_TAILNET)
             self.care.hurry()
         else:
             self._owner.choose("forgotten" if order.forget else "disconnected")
@@ -123,7 +122,7 @@ class Pilot:
         for text in look.errors:
             self.login.see_error(text, now_s)
         self.login.follow(self._state, look.status, now_s - self._state_since_s, now_s)
-        self._had_login = (self._had_login or self._state in _IN_A_TAILNET) and self._owner.choice != FORGOTTEN
+        self._had_login = (self._had_login or self._state in IN_A_TAILNET) and self._owner.choice != FORGOTTEN
         self._remedy = self.care.look(look.status, now_s, removed=look.removed)
 
     def peers_due(self, now_s: float) -> bool:
@@ -283,7 +282,7 @@ class Pilot:
     async def farewell(self, deadline_s: float) -> None:
         """Log the device out by ``deadline_s`` on the monotonic clock, and say how that went."""
         self._busy = True
-        if self._state not in _IN_A_TAILNET or self._lost:
+        if self._state not in IN_A_TAILNET or self._lost:
             return
         began_s = time.monotonic()
         try:

@@ -130,6 +130,3 @@ def expiry_words(at: datetime | None, now: datetime) -> tuple[str, bool]:
     advice = "connect with a new key before, or tag the device"
     text = f"the device's key expires {when}, at {at:%Y-%m-%d %H:%M} UTC; {advice}"
     return text, at - now < EXPIRY_WARNING
-
-
-__all__ = ["Extra", "expiry_words", "has_expired", "key_expiry", "peers_of", "view"]
