@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.model import HttpProbe, ProcessSpec, TcpProbe
 from supervisor.plan import environment, remarks, users
 from supervisor.plan.host import Host
-from supervisor.plan.model import SUPERVISOR, TAILSCALED, Address, Plan
+from supervisor.plan.model import EVERYWHERE, SUPERVISOR, TAILSCALED, Address, Plan
 from supervisor.settings.kinds import is_ip
 from supervisor.settings.load import Account, load
 from supervisor.settings.report import Report, nearest
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from supervisor.plan.users import Users
     from supervisor.settings.model import ExtraProcess, Settings
 
-EVERYWHERE = "0.0.0.0"
 # The port that firewalls are opened for in the field; a busy one makes tailscaled take another.
 WIREGUARD_PORT = 41641
 LONGEST_SOCKET_PATH = 107

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from supervisor.settings.model import Settings
 
 TAILSCALED = "tailscaled"
+EVERYWHERE = "0.0.0.0"
 SUPERVISOR = "supervisor"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.errors import ConfigError
 from supervisor.plan import audit, environment
+from supervisor.plan.model import EVERYWHERE
 from supervisor.settings.flags import LOOPBACK, warn_of_open_door
 from supervisor.settings.table import SETTINGS
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from supervisor.plan.host import Host
     from supervisor.plan.model import Plan
-    from supervisor.settings.model import Settings, TailnetSettings
+    from supervisor.settings.model import Settings
     from supervisor.settings.report import Report
 
 LEAST_TOKEN_CHARACTERS = 16
@@ -26,7 +27,7 @@ def check(plan: Plan, environ: Mapping[str, str], command: Sequence[str], host: 
     """Add every warning, and the problems with who may change the files that are read."""
     settings = plan.settings
     report.warnings += _without_effect(plan, command)
-    _warn_of_proxies(settings.tailnet, report)
+    _check_proxies(plan, report)
     report.warnings += _reach(plan)
     if settings.app.enabled:
         environment.warn_of_open_guards(environ, report)
@@ -56,13 +57,24 @@ def _without_effect(plan: Plan, command: Sequence[str]) -> Iterator[str]:
         yield "SUPERVISOR_SERVE has no effect: there is no app, and SUPERVISOR_APP_BIND does not say where one is"
 
 
-def _warn_of_proxies(tailnet: TailnetSettings, report: Report) -> None:
+def _check_proxies(plan: Plan, report: Report) -> None:
+    """Warn of open doors, and find a port that is taken: tailscaled would fail at it again and again."""
+    settings, tailnet = plan.settings, plan.settings.tailnet
     if tailnet.mode != "embedded":
         return
+    own, apps = ("PORT", "SUPERVISOR_APP_PORT") if settings.expose == "tailnet" else ("SUPERVISOR_PORT", "PORT")
+    taken = {own: plan.listen}
+    if plan.app_address is not None and settings.app.enabled:
+        taken[apps] = plan.app_address
     proxies = (("TS_SOCKS5_SERVER", tailnet.socks5), ("TS_OUTBOUND_HTTP_PROXY_LISTEN", tailnet.http_proxy))
     for name, address in proxies:
-        if address is not None:
-            warn_of_open_door(name, address[0], report)
+        if address is None:
+            continue
+        warn_of_open_door(name, address[0], report)
+        for other, place in taken.items():
+            if address[1] == place.port != 0 and (address[0] == place.host or EVERYWHERE in (address[0], place.host)):
+                why = f"{other} is {place.port} as well"
+                report.problem(f"have {name} listen on port {address[1]}", why, "give each a port of its own")
 
 
 def _reach(plan: Plan) -> Iterator[str]:

@@ -231,6 +231,14 @@ def test_what_is_warned_about(environ: dict[str, str], words: str) -> None:
     assert any(words in text for text in plan(environ, IMAGE).warnings)
 
 
+def test_a_proxy_on_a_port_that_is_taken() -> None:
+    """Said before anything starts: tailscaled would fail at it for ever. Two addresses may share a port."""
+    (problem,) = problems({"TS_OUTBOUND_HTTP_PROXY_LISTEN": "127.0.0.3:8080"})
+    assert "PORT is 8080 as well" in problem
+    assert "SUPERVISOR_APP_PORT" in problems({"TS_SOCKS5_SERVER": "127.0.0.2:13131"})[0]
+    plan({"TS_SOCKS5_SERVER": "127.0.0.3:13131"}, IMAGE)
+
+
 def test_processes_in_a_circle() -> None:
     """They would wait for ever."""
     toml = "".join(f'[process.{name}]\ncommand=["x"]\nafter=["{other}"]\n' for name, other in ("ab", "ba", "cd"))
