@@ -13,10 +13,10 @@ COMPILE := uv pip compile --quiet --upgrade --universal --generate-hashes --no-e
 # More words for pytest: make test TESTS="tests/core -x"
 TESTS ?=
 
-.PHONY: help install dev tested run test test-slow check format bench lock clean
+.PHONY: help install dev tested run test test-slow test-image check format bench lock clean
 
 help: ## Lists the tasks
-	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 install: $(VENV)/.installed ## Installs the project into .venv from the lock with hashes
 
@@ -28,6 +28,9 @@ test: tested ## Runs all tests but those of test-slow, with a real tailscaled
 
 test-slow: tested ## Runs the tests of faults that take more than a minute: some ten minutes in all
 	@$(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)
+
+test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs
+	@scripts/test-engine run $(BIN)/python -m pytest -m image $(or $(TESTS),tests/image)
 
 check: dev ## Lints, checks types and the project's conventions
 	@$(BIN)/ruff check .
@@ -57,6 +60,7 @@ dev: $(VENV)/.dev
 # What tests need beside their tools.
 tested: dev
 	@scripts/fetch-tailscaled >/dev/null
+	@scripts/need-chromium >/dev/null
 	@command -v go >/dev/null || { echo "cannot build the tests' control server: there is no Go; install 1.26 or newer" >&2; exit 1; }
 	@echo "building the tests' control server, which takes minutes the first time"
 	@$(BIN)/python -c 'from tests.support.control import control_server; control_server()'
