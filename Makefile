@@ -13,7 +13,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --generate-hashes --no-e
 # More words for pytest: make test TESTS="tests/core -x"
 TESTS ?=
 
-.PHONY: help install dev tested run test test-slow test-image check format bench lock clean
+.PHONY: help install dev tested run test test-slow test-image check format docs bench lock clean
 
 help: ## Lists the tasks
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -42,6 +42,9 @@ format: dev ## Formats the code, and writes the page of settings anew
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m scripts.settings_page > docs/reference/settings.md
+
+docs: dev ## Builds the documentation as a site, in site/; a dead link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: dev ## Measures ours and its peers side by side
 	@$(BIN)/python -m benchmarks

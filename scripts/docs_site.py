@@ -1,0 +1,96 @@
+"""What the site adds to MkDocs: the index as its navigation, and the repository's own files that pages link to."""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mkdocs.structure.files import File
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = "docs/"
+# Where files from outside docs/ stand in the site.
+OUTSIDE = "repository/"
+INDEX = "docs/README.md"
+_CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
+_LOADED = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//[^"'>\s]+""")
+_log = logging.getLogger("mkdocs.hooks.docs_site")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Take the navigation from the index: its headings are the sections, the links below them the pages."""
+    nav: list[object] = ["README.md"]
+    for section in re.split(r"^## ", (ROOT / INDEX).read_text(), flags=re.MULTILINE)[1:]:
+        title, _, text = section.partition("\n")
+        pages = [{name: page} for name, page in re.findall(r"^\| \[([^\]]+)\]\(([^)]+\.md)\)", text, re.MULTILINE)]
+        nav += [{title.strip(): pages}] if pages else []
+    config.nav = nav
+    config.not_in_nav = None
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what pages link to outside docs/, and what those link to in their turn."""
+    left = [path_of(file.src_uri) for file in files if file.src_uri.endswith(".md")]
+    seen = set(left)
+    while left:
+        page = left.pop()
+        for target in sorted(_targets(page) - seen):
+            seen.add(target)
+            if (ROOT / target).is_file():
+                left += [target] if target.endswith(".md") else []
+                if not target.startswith(DOCS):
+                    files.append(File.generated(config, OUTSIDE + target, abs_src_path=str(ROOT / target)))
+    for file in files:
+        if file.src_uri.startswith(OUTSIDE):
+            file.inclusion = file.inclusion.NOT_IN_NAV
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Have links point to where their files stand in the site."""
+    source = page.file.src_uri
+    here = posixpath.dirname(path_of(source))
+
+    def moved(link: re.Match[str]) -> str:
+        target = _file(posixpath.join(here, link[1]))
+        inside = target.removeprefix(DOCS) if target.startswith(DOCS) else OUTSIDE + target
+        return posixpath.relpath(inside, posixpath.dirname(source)) + (link[2] or "")
+
+    parts, end = [], 0
+    for code in _CODE.finditer(markdown):
+        parts += [_LINK.sub(moved, markdown[end : code.start()]), code[0]]
+        end = code.end()
+    return "".join([*parts, _LINK.sub(moved, markdown[end:])])
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Warn, which fails a strict build, of a page that would load something from elsewhere."""
+    for path in sorted(Path(config.site_dir).rglob("*.html")):
+        for found in _LOADED.findall(path.read_text()):
+            _log.warning("%s loads something from elsewhere: %s", path.relative_to(config.site_dir), found)
+
+
+def path_of(uri: str) -> str:
+    """Return the path in the repository of a file of the site."""
+    return uri.removeprefix(OUTSIDE) if uri.startswith(OUTSIDE) else DOCS + uri
+
+
+def _targets(page: str) -> set[str]:
+    text = _CODE.sub("", (ROOT / page).read_text())
+    return {_file(posixpath.join(posixpath.dirname(page), link[1])) for link in _LINK.finditer(text)}
+
+
+def _file(path: str) -> str:
+    """Return a link's file; a folder stands for its README."""
+    path = posixpath.normpath(path)
+    return f"{path}/README.md" if (ROOT / path).is_dir() else path
