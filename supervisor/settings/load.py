@@ -214,6 +214,7 @@ def _tailnet(found: _Found, run_dir: str, default_state_dir: str, report: Report
     )
 
 
+        serve_panel=values["SUPERVISOR_SERVE_PANEL"] if attached else None,
 def _prefs(found: _Found, report: Report) -> Prefs:
     """Put the settings and the flags together; a flag beats a setting, as behind the official image."""
     values = found.values
@@ -285,5 +286,10 @@ def _check_together(settings: Settings, values: dict[str, Any], report: Report) 
     if tailnet.auth_key or tailnet.client_id or tailnet.client_secret:
         # Loaded where there is something to check: most logins are done by a person.
         from supervisor.settings import login
+    if tailnet.serve_panel is not None:
+        # Loaded where a sidecar has a network of its own.
+        from supervisor.settings import panel_url
+
+        panel_url.check(tailnet, report)
 
         login.check(tailnet, report)

@@ -13,6 +13,7 @@ Condition = tuple[str, tuple[str, ...]]
 
 TAILNET: Condition = ("SUPERVISOR_TAILSCALE", ("embedded", "attach"))
 EMBEDDED: Condition = ("SUPERVISOR_TAILSCALE", ("embedded",))
+ATTACHED: Condition = ("SUPERVISOR_TAILSCALE", ("attach",))
 APP: Condition = ("SUPERVISOR_APP", ("on",))
 PRIVATE: Condition = ("SUPERVISOR_EXPOSE", ("tailnet",))
 PUBLIC: Condition = ("SUPERVISOR_EXPOSE", ("public",))

@@ -6,6 +6,7 @@ from supervisor.settings import kinds
 from supervisor.settings.kinds import Kind, choice
 from supervisor.settings.setting import (
     APP,
+    ATTACHED,
     EMBEDDED,
     EXPOSURE,
     GENERAL,
@@ -100,6 +101,15 @@ SETTINGS: tuple[Setting, ...] = (
         "certificates and the state folder is a mount of its own. `TS_SERVE_CONFIG` replaces it.",
         (TAILNET,),
         "`auto`, in attach mode `off`",
+    ),
+    Setting(
+        "SUPERVISOR_SERVE_PANEL",
+        kinds.URL,
+        None,
+        EXPOSURE,
+        "Where a sidecar's tailscaled finds this panel, such as `http://panel:8080`, for a sidecar with a network of "
+        "its own. Peers find the panel at the device's name and that port; it is published beside the app.",
+        (ATTACHED,),
     ),
     Setting(
         "SUPERVISOR_APP", choice("on", "off"), "on", THE_APP, "`off`: no app process (the panel beside a sidecar)."

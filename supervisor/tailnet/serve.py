@@ -71,6 +71,7 @@ class Serve:
         tailnet = plan.settings.tailnet
         self._hub = hub
         self._target = plan.serve_target
+        self._panel = tailnet.serve_panel
         self._mode = tailnet.serve
         self._file = ServeFile(tailnet.serve_config) if tailnet.serve_config is not None else None
         self._folder = tailnet.state_dir
@@ -149,7 +150,8 @@ class Serve:
         lasting = self._lasting
         secure_name = serve_wish.certificate_name(self._mode, name, domains, lasting=lasting)
         certificate = self._certificates.want(secure_name)
-        return serve_wish.of_app(self._mode, self._target, name, domains, certificate, lasting=lasting)
+        wanted = serve_wish.of_app(self._mode, self._target, name, domains, certificate, lasting=lasting)
+        return serve_wish.with_panel(wanted, name, self._panel) if self._panel is not None else wanted
 
     async def _converge(self, api: LocalApi, wanted: Wanted) -> None:
         """Write step by step until there is nothing left to do, and show what is then in force."""

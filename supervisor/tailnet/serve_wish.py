@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from supervisor.tailnet.serve_plan import Entries, Path, Wish, endpoint, entries, handling, is_port
 
@@ -80,6 +81,14 @@ def of_app(
     return Wanted(Wish(wished | secure, frozenset(secure)), name, waits, notes)
 
 
+def with_panel(wanted: Wanted, name: str, target: str) -> Wanted:
+    """Return the same wish, and the panel at ``target`` published by HTTP on that URL's port."""
+    if wanted.wish is None:
+        return wanted
+    panel = _web("http", name, target.rstrip("/"), str(urlsplit(target).port))
+    return wanted._replace(wish=wanted.wish._replace(entries=wanted.wish.entries | panel))
+
+
 def of_file(config: Json, domains: tuple[str, ...], whys: tuple[str, ...]) -> Wanted:
     """Return the wish of TS_SERVE_CONFIG; what takes a certificate is left out where the tailnet issues none."""
     wished = entries(config)
@@ -111,9 +120,10 @@ def _notes(mode: str, domains: tuple[str, ...], *, lasting: bool) -> tuple[str, 
     )
 
 
-def _web(scheme: str, name: str, target: str) -> Entries:
-    port: Path = ("TCP", PORTS[scheme])
-    page: Path = ("Web", f"{name}:{PORTS[scheme]}", "Handlers", "/")
+def _web(scheme: str, name: str, target: str, number: str = "") -> Entries:
+    number = number or PORTS[scheme]
+    port: Path = ("TCP", number)
+    page: Path = ("Web", f"{name}:{number}", "Handlers", "/")
     return {port: {scheme.upper(): True}, page: {"Proxy": target}}
 
 

@@ -183,9 +183,10 @@ def as_nobody() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def app() -> Iterator[int]:
+def app(name: bytes = b"app") -> Iterator[int]:
     """Run an app on 127.0.0.2 that answers with its name; return its port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.2", 0), _App) as server:
+    handler = type("Handler", (_App,), {"name": name})
+    with http.server.ThreadingHTTPServer(("127.0.0.2", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         try:
             yield int(server.server_address[1])
@@ -194,12 +195,14 @@ def app() -> Iterator[int]:
 
 
 class _App(http.server.BaseHTTPRequestHandler):
+    name = b""
+
     def do_GET(self) -> None:
         """Answer anything."""
         self.send_response(200)
-        self.send_header("Content-Length", "3")
+        self.send_header("Content-Length", str(len(self.name)))
         self.end_headers()
-        self.wfile.write(b"app")
+        self.wfile.write(self.name)
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""

@@ -48,6 +48,20 @@ async def test_a_peer_reaches_the_app(here: Stage) -> None:
         assert not peer.connects(here.node.ip, here.port)
 
 
+async def test_the_panel_is_reached_through_a_sidecar(here: Stage) -> None:
+    """On its own port beside the app, where the sidecar has a network of its own; it goes when it is not wanted."""
+    with app(b"panel") as port:
+        target = f"http://127.0.0.2:{port}"
+        serve = here.serve(SUPERVISOR_TAILSCALE="attach", SUPERVISOR_SERVE="http", SUPERVISOR_SERVE_PANEL=target)
+        view = await look(serve, here.node)
+        assert view.urls == (f"http://{NAME}/", f"http://{NAME}:{port}/")
+        with visitor(here) as peer:
+            assert peer.fetch(here.node.ip, 80, host_header=NAME).body == b"app"
+            assert peer.fetch(here.node.ip, port, host_header=f"{NAME}:{port}").body == b"panel"
+        await look(here.serve(SUPERVISOR_TAILSCALE="attach", SUPERVISOR_SERVE="http"), here.node)
+        assert here.config() == here.http()
+
+
 async def test_nothing_is_asked_while_nothing_changes(here: Stage) -> None:
     """One look and one write in the beginning, and then only what others might have done, now and then."""
     serve = here.serve(look_every_s=60.0)

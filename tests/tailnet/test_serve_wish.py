@@ -44,6 +44,18 @@ def test_the_modes(mode: str, certificate: Certificate | None, ports: set[str], 
     assert wanted.notes == ()
 
 
+def test_the_panel_beside_the_app() -> None:
+    """It has its own port, by HTTP, also where the app itself cannot be published yet."""
+    for mode, ports in (("auto", {"80", "8080"}), ("https", {"8080"})):
+        app = serve_wish.of_app(mode, APP, NAME, (), None, lasting=True)
+        wish = serve_wish.with_panel(app, NAME, "http://panel:8080/").wish
+        assert wish is not None
+        assert {path[1] for path in wish.entries if path[0] == "TCP"} == ports
+        assert wish.entries["TCP", "8080"] == {"HTTP": True}
+        assert wish.entries["Web", f"{NAME}:8080", "Handlers", "/"] == {"Proxy": "http://panel:8080"}
+    assert serve_wish.with_panel(serve_wish.nameless(), "", "http://panel:8080").wish is None
+
+
 def test_as_tailscaled_wants_it() -> None:
     """The shape is that of `tailscale serve`."""
     wanted = serve_wish.of_app("auto", APP, NAME, DOMAINS, THERE, lasting=True)
