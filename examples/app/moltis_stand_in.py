@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import NoReturn
 
 VERSION = "0.0.0-stand-in"
@@ -108,6 +109,17 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: Moltis does not log requests either."""
 
 
+class Server(ThreadingHTTPServer):
+    """A server that looks up no name for its address: in a container without DNS that takes seconds."""
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind, and no more."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = options.bind, options.port
+
+
 def crash(order: dict[str, object]) -> NoReturn:
     """End as a panic does (panic = abort), or with a code."""
     if "code" in order:
@@ -176,10 +188,9 @@ def main() -> None:
         signal.signal(number, stop)
     time.sleep(float(os.environ.get("STAND_IN_START_S", "0")))
     try:
-        server = ThreadingHTTPServer((options.bind, options.port), Handler)
+        server = Server((options.bind, options.port), Handler)
     except OSError as error:
         fail(f"cannot bind {options.bind}:{options.port}", f"{error.strerror} (os error {error.errno})")
-    server.daemon_threads = True
     server.serve_forever()
 
 

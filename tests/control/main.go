@@ -51,16 +51,20 @@ func takeOver(t *tailnet) {
 }
 
 func main() {
-	listen := flag.String("listen", "127.0.0.1:0", "where the control server listens")
+	listen := flag.String("listen", "127.0.0.1:0", "where the control server listens; DERP is at the same address")
 	key := flag.String("authkey", "", "a reusable key; other keys are refused")
 	auth := flag.Bool("auth", false, "whether a login without a key takes a visit to a URL")
 	machineAuth := flag.Bool("machine-auth", false, "whether devices have to be approved")
 	flag.Parse()
 
+	host, _, err := net.SplitHostPort(*listen)
+	if err != nil {
+		log.Fatal(err)
+	}
 	harness := &harness{}
 	control := &testcontrol.Server{
 		Logf:             logger.Discard,
-		DERPMap:          integration.RunDERPAndSTUN(harness, logger.Discard, "127.0.0.1"),
+		DERPMap:          integration.RunDERPAndSTUN(harness, logger.Discard, host),
 		RequireAuth:      true, // we let in whom we like
 		AllNodesSameUser: true,
 		MagicDNSDomain:   domain,

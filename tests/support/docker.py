@@ -1,0 +1,148 @@
+"""Containers for tests: the docker command, with what tests ask of it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+# A 2-core machine under load takes its time.
+PATIENCE_S = 60.0
+_numbers = itertools.count(1)
+
+
+class Ended(NamedTuple):
+    """What a command has left behind."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def docker(*words: str, timeout_s: float = 120.0, may_fail: bool = False, stdin: str = "") -> Ended:
+    """Run docker with these words; fail when it does, unless that is what is looked for."""
+    done = subprocess.run(
+        ["docker", *words], input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    ended = Ended(done.returncode, done.stdout, done.stderr)
+    assert may_fail or ended.status == 0, f"docker {' '.join(words)}: {ended.stderr.strip()}"
+    return ended
+
+
+def unique(name: str) -> str:
+    """Return a name that no other container, network or image of these tests has."""
+    return f"moltis-test-{os.getpid()}-{next(_numbers)}-{name}"
+
+
+class Container:
+    """One container by its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def inspect(self) -> Any:
+        """Return what `docker inspect` tells."""
+        return json.loads(docker("inspect", self.name).stdout)[0]
+
+    def state(self) -> Any:
+        """Return its state: Status, ExitCode, OOMKilled, Health and more."""
+        return self.inspect()["State"]
+
+    @property
+    def ip(self) -> str:
+        """The address in its first network."""
+        return str(next(iter(self.inspect()["NetworkSettings"]["Networks"].values()))["IPAddress"])
+
+    def health(self) -> str:
+        """Return Docker's word for its health."""
+        return str(self.state()["Health"]["Status"])
+
+    def logs(self) -> str:
+        """Return all it has printed on both streams."""
+        ended = docker("logs", self.name)
+        return ended.stdout + ended.stderr
+
+    def execute(self, *words: str, user: str = "", stdin: str = "", may_fail: bool = False) -> Ended:
+        """Run a command inside."""
+        options = ["--interactive"] if stdin else []
+        options += ["--user", user] if user else []
+        return docker("exec", *options, self.name, *words, stdin=stdin, may_fail=may_fail)
+
+    def signal(self, name: str) -> None:
+        """Send a signal to its process 1."""
+        docker("kill", "--signal", name, self.name)
+
+    def stop(self, patience_s: int = 10) -> float:
+        """Stop it as `docker stop` does, and return the seconds that took."""
+        begin_s = time.monotonic()
+        docker("stop", "--time", str(patience_s), self.name)
+        return time.monotonic() - begin_s
+
+    def wait_end(self, deadline_s: float = PATIENCE_S) -> int:
+        """Wait until it has ended, and return its exit code."""
+        wait_until(lambda: self.state()["Status"] == "exited", deadline_s, f"the end of {self.name}")
+        return int(self.state()["ExitCode"])
+
+    def wait_health(self, word: str, deadline_s: float = PATIENCE_S) -> None:
+        """Wait until Docker says of its health what is looked for."""
+        self._wait(lambda: self.health() == word, deadline_s, f"{self.name} to be {word}")
+
+    def wait_log(self, text: str, deadline_s: float = PATIENCE_S) -> str:
+        """Wait until it has printed a text, and return all it has printed."""
+        self._wait(lambda: text in self.logs(), deadline_s, f"{text!r} in the log")
+        return self.logs()
+
+    def get(self, path: str, port: int = 8080) -> tuple[int, str]:
+        """Fetch a page from its published port, seen from this machine."""
+        connection = http.client.HTTPConnection(self.ip, port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def settled(self, path: str = "/readyz", port: int = 8080, deadline_s: float = PATIENCE_S) -> None:
+        """Wait until a page answers 200."""
+        self._wait(lambda: self.get(path, port)[0] == 200, deadline_s, f"{path} of {self.name}")
+
+    def status(self) -> Any:
+        """Return what `status --json` tells."""
+        return json.loads(self.execute("moltis-supervisor", "status", "--json").stdout)
+
+    def address(self) -> str:
+        """Wait until it is in the tailnet, and return its address there."""
+        return str(wait_until(lambda: self.status()["tailscale"]["tailscale_ip"], PATIENCE_S, f"{self.name}'s address"))
+
+    def _wait(self, condition: Callable[[], bool], deadline_s: float, what: str) -> None:
+        """Wait for something, and tell what the container has printed where it does not come."""
+        try:
+            wait_until(condition, deadline_s, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.logs()[-4000:]}") from None
+
+    def processes(self) -> dict[str, Any]:
+        """Return the supervised processes by their names, as `status` tells them."""
+        return {process["name"]: process for process in self.status()["processes"]}
+
+
+@contextlib.contextmanager
+def container(
+    image: str, *command: str, options: tuple[str, ...] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Container]:
+    """Run a container in the background for the length of a block."""
+    name = unique("run")
+    words = [word for key, value in (env or {}).items() for word in ("--env", f"{key}={value}")]
+    docker("run", "--detach", "--name", name, *options, *words, image, *command)
+    try:
+        yield Container(name)
+    finally:
+        docker("rm", "--force", "--volumes", name)
