@@ -140,7 +140,7 @@ class _Maker(NamedTuple):
         return ProcessSpec(
             name=app.name,
             argv=_built_in_command(self.settings, command, address, report) if built_in else tuple(command),
-            env=environment.for_app(self.environ, self.home, user, address),
+            env=environment.for_app(self.settings, self.environ, self.home, user, address),
             cwd=self._working_directory(user),
             user=user,
             critical=True,

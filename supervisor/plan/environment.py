@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from supervisor.errors import ConfigError
 from supervisor.settings.names import OURS, is_knob
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from supervisor.settings.report import Report
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
 TAILSCALED_MEMORY = "96MiB"
 _COMMON = (
     "PATH",
@@ -82,7 +85,9 @@ def for_tailscaled(
     }
 
 
-def for_app(environ: Mapping[str, str], home: str, user: User | None, address: Address) -> dict[str, str]:
+def for_app(
+    settings: Settings, environ: Mapping[str, str], home: str, user: User | None, address: Address
+) -> dict[str, str]:
     """Return the app's: all of ours but what is the supervisor's, tailscaled's or the platform's port."""
     env = {name: text for name, text in environ.items() if not name.startswith(OURS)}
     env.setdefault("PATH", DEFAULT_PATH)
@@ -92,6 +97,12 @@ def for_app(environ: Mapping[str, str], home: str, user: User | None, address: A
     for name, text in MOLTIS_DEFAULTS.items():
         if not env.get(name):
             env[name] = text
+    env.pop(f"{_PASSWORD}_FILE", None)
+    password = settings.app.password
+    if password is not None and (password.path is not None or not env.get(_PASSWORD)):
+        # One that cannot be read is among the problems already.
+        with suppress(ConfigError):
+            env[_PASSWORD] = password.read().reveal()
     return env | {"HOST": address.host, "PORT": str(address.port)}
 
 

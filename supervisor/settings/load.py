@@ -180,6 +180,7 @@ def _assemble(found: _Found, default_run_dir: str, default_state_dir: str, repor
         ),
         tailnet=_tailnet(found, run_dir, default_state_dir, report),
         processes=found.processes,
+            password=values["MOLTIS_PASSWORD"],
         given=found.given,
         config_path=found.config_path,
     )
@@ -283,9 +284,6 @@ def _check_together(settings: Settings, values: dict[str, Any], report: Report) 
     if tailnet.mode == "attach" and "TS_SOCKET" not in settings.given:
         why = "TS_SOCKET does not say where the sidecar's tailscaled is"
         report.problem("attach", why, "set it, such as TS_SOCKET=/var/run/tailscale/tailscaled.sock")
-    if tailnet.auth_key or tailnet.client_id or tailnet.client_secret:
-        # Loaded where there is something to check: most logins are done by a person.
-        from supervisor.settings import login
     if tailnet.serve_panel is not None:
         # Loaded where a sidecar has a network of its own.
         from supervisor.settings import panel_url
@@ -293,3 +291,6 @@ def _check_together(settings: Settings, values: dict[str, Any], report: Report) 
         panel_url.check(tailnet, report)
 
         login.check(tailnet, report)
+    if tailnet.auth_key or tailnet.client_id or tailnet.client_secret:
+        # Loaded where there is something to check: most logins are done by a person.
+        from supervisor.settings import login

@@ -24,6 +24,7 @@ class AppSettings(NamedTuple):
     health_url: str | None
     hung_after_s: float | None
     restart: Restart
+    password: SecretSource | None = None
 
 
 class LogSettings(NamedTuple):
@@ -60,9 +61,9 @@ class TailnetSettings(NamedTuple):
 
     ``mode`` is embedded, attach or off; ``serve`` is auto, https, http or off. ``grace_s`` is None for never,
     ``ephemeral`` where nothing was said: then it is no, but for a key that an OAuth client makes.
-    ``knobs`` are environment variables for tailscaled alone. ``socks5`` and ``http_proxy`` are host and port.
     ``serve_panel`` is where tailscaled finds the panel, if it is to publish that too.
     """
+    ``knobs`` are environment variables for tailscaled alone. ``socks5`` and ``http_proxy`` are host and port.
 
     mode: str
     user: str | None
@@ -82,9 +83,9 @@ class TailnetSettings(NamedTuple):
     http_proxy: tuple[str, int] | None
     extra_args: tuple[str, ...]
     knobs: Mapping[str, str]
-
     serve_panel: str | None = None
     @property
+
     def logs_out_at_stop(self) -> bool:
         """Whether the device is to disappear from the tailnet at an orderly end."""
         # Where a sidecar keeps its state is not ours to say.
@@ -130,5 +131,5 @@ class Settings(NamedTuple):
     @property
     def secrets(self) -> tuple[SecretSource, ...]:
         """Return every secret setting that has a value."""
-        found = (self.token, self.tailnet.auth_key, self.tailnet.client_secret)
+        found = (self.token, self.tailnet.auth_key, self.tailnet.client_secret, self.app.password)
         return tuple(source for source in found if source is not None)

@@ -125,6 +125,14 @@ SETTINGS: tuple[Setting, ...] = (
         (APP,),
     ),
     Setting(
+        "MOLTIS_PASSWORD",
+        kinds.SECRET,
+        None,
+        THE_APP,
+        "Moltis' own password, handed on to the app. From a file, it does not show in a container's settings.",
+        (APP,),
+    ),
+    Setting(
         "SUPERVISOR_APP_BIND",
         kinds.HOST,
         "127.0.0.2",

@@ -106,6 +106,22 @@ def test_the_app_by_default() -> None:
     assert made.serve_target == "http://127.0.0.2:13131"
 
 
+def test_moltis_password_from_a_file(tmp_path: Path) -> None:
+    """The app gets the password and not its file; one that is given as it is stays so."""
+    file = tmp_path / "password"
+    file.write_text("correct horse\n")
+    for environ in ({"MOLTIS_PASSWORD_FILE": str(file)}, {"MOLTIS_PASSWORD": f"file:{file}"}):
+        made = plan(environ, IMAGE)
+        assert made.app is not None
+        assert made.app.env["MOLTIS_PASSWORD"] == "correct horse"
+        assert "MOLTIS_PASSWORD_FILE" not in made.app.env
+        assert [source.name for source in made.settings.secrets] == list(environ)
+    made = plan({"MOLTIS_PASSWORD": " as it is "}, IMAGE)
+    assert made.app is not None
+    assert made.app.env["MOLTIS_PASSWORD"] == " as it is "
+    assert "cannot read MOLTIS_PASSWORD_FILE" in problems({"MOLTIS_PASSWORD_FILE": str(tmp_path / "none")})[0]
+
+
 def test_the_users_word_on_moltis_counts_and_is_warned_about() -> None:
     """What guards the loopback may be given up, not silently."""
     made = plan({"MOLTIS_TERMINAL_DISABLED": "0", "MOLTIS_BEHIND_PROXY": "false"}, IMAGE)
