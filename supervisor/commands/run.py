@@ -63,6 +63,7 @@ def _hub(plan: Plan) -> LogHub:
         redactor=Redactor([source.read().reveal() for source in plan.settings.secrets]),
         history_lines=log.history_lines,
         overflow=log.overflow,
+        noise=log.noise,
         names=[SUPERVISOR, *(spec.name for spec in plan.processes)],
     )
 

@@ -19,7 +19,7 @@ _LAST_BYTES = 64 * 1024
 
 
 class Line(NamedTuple):
-    """One line: its number, seconds since the epoch, whose it is, how bad it is, and its text."""
+    """One line: its number, seconds since the epoch, whose it is, how bad it is, its text, and perhaps its topic."""
 
     number: int
     at_s: float
@@ -27,6 +27,7 @@ class Line(NamedTuple):
     stream: str
     level: str
     message: str
+    topic: str = ""
 
 
 class Page(NamedTuple):
@@ -139,8 +140,9 @@ class History:
         process, stream = block.source
         lines = []
         for number, text in enumerate(texts, block.first + skipped):
-            level, message = tell(process, text, self._redactor)
-            lines.append(Line(number, block.at_s, process, stream, block.level or level, message))
+            told = tell(process, text, self._redactor)
+            level = block.level or told.level
+            lines.append(Line(number, block.at_s, process, stream, level, told.message, told.topic))
         return lines
 
 

@@ -35,7 +35,8 @@ class _Record(NamedTuple):
 class LogHub:
     """Light until ``start``: before that, pipes and records are only remembered.
 
-    ``overflow`` is block or drop (SUPERVISOR_LOG_OVERFLOW); ``names`` are those to leave room for in the margin.
+    ``overflow`` is block or drop (SUPERVISOR_LOG_OVERFLOW), ``noise`` limit or all (SUPERVISOR_LOG_NOISE);
+    ``names`` are those to leave room for in the margin.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class LogHub:
         history_bytes: int = HISTORY_BYTES,
         out_fd: int = 1,
         overflow: str = "block",
+        noise: str = "limit",
     ) -> None:
         self.redactor = redactor
         self.history = History(redactor, history_lines, history_bytes)
@@ -57,6 +59,7 @@ class LogHub:
         self._names = list(names)
         self._out_fd = out_fd
         self._overflow = overflow
+        self._noise = noise
         self._waiting_pipes: list[tuple[str, str, int]] = []
         self._waiting_records: list[_Record] = []
         self._pipes: dict[str, list[Pipe]] = {}
@@ -78,7 +81,9 @@ class LogHub:
         # Loaded now: what renders lines is no business of the first child's start.
         from supervisor.logs.output import Output
 
-        self._output = Output(loop, self._renderer(), self.redactor, self.history, self._out_fd, self._overflow)
+        self._output = Output(
+            loop, self._renderer(), self.redactor, self.history, self._out_fd, self._overflow, self._noise
+        )
         records, self._waiting_records = self._waiting_records, []
         for record in records:
             self._output.own(*record)
@@ -119,6 +124,8 @@ class LogHub:
         """Take what a process that has ended left in its pipes; a pipe that others still hold stays open."""
         for pipe in self._pipes.get(process, ()):
             pipe.drain()
+        if self._output is not None:
+            self._output.ended(process)
 
     def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
         """Return the last lines of a process, of those numbered ``since`` or later."""

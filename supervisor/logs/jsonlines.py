@@ -60,10 +60,11 @@ class JsonLines:
         text = lines[:-1].replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
         return head + text.replace(b"\n", b'"}\n' + head) + b'"}\n'
 
-    def _head(self, source: Source, time_text: str, level: str) -> bytes:
+    def _head(self, source: Source, time_text: str, level: str, topic: str = "") -> bytes:
+        about = f'"topic":"{topic}",' if topic else ""
         return (
             f'{{"timestamp":"{time_text}","level":"{level}","process":"{source.process}",'
-            f'"stream":"{source.stream}","message":"'
+            f'"stream":"{source.stream}",{about}"message":"'
         ).encode()
 
     def _one(self, source: Source, line: bytes, time_text: str) -> bytes:
@@ -71,9 +72,10 @@ class JsonLines:
             out = self._own_fields_kept(source, line, time_text)
             if out is not None:
                 return out
-        level = levels.of_line(source.process, line.decode())
+        said = line.decode()
+        level, topic = levels.of_line(source.process, said), levels.topic_of_line(source.process, said)
         text = line.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
-        head = self._head(source, time_text, level)
+        head = self._head(source, time_text, level, topic)
         pieces = []
         while len(head) + len(text) > LONGEST_JSON_BYTES:
             cut = _escape_border(text, LONGEST_JSON_BYTES - len(head) - len(MORE) - 4)

@@ -1,8 +1,10 @@
-"""Understands how bad a line says it is: Moltis' tracing text, tailscaled's heads, and what crashes look like."""
+"""Understands how bad a line says it is: Moltis' tracing text, tailscaled's lines, and what crashes look like."""
 
 from __future__ import annotations
 
 import re
+
+from supervisor.logs import tailscaled
 
 # tracing-subscriber's line: time, level in capitals, then the rest; others put brackets around the level.
 _TRACING = re.compile(
@@ -10,30 +12,6 @@ _TRACING = re.compile(
     r"\[?(TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[\s:]"
 )
 _CRASH = re.compile(r"^(?:Error:|error:|Caused by:|panic:|fatal error:|thread '.*' panicked|Traceback \(most recent)")
-# Local time to the second, then perhaps a verbosity (facts of tailscaled 1.102).
-_TAILSCALED_TIME = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? ")
-_VERBOSE = re.compile(r"^\[v\d+\] ?")
-_HEALTH = re.compile(r"^health\(warnable=[^)]*\): error")
-_TALKATIVE = (
-    "Accept:",
-    "netcheck:",
-    "magicsock:",
-    "wgengine:",
-    "[RATELIMIT]",
-    "netstack:",
-    "monitor:",
-    "dns:",
-    "peerapi:",
-)
-_TROUBLE = ("Received error:", "logtail: dial", "control: bootstrapDNS", "failed ", "error ")
-_FATAL = (
-    "panic:",
-    "fatal error:",
-    "getLocalBackend error",
-    "safesocket.Listen:",
-    "createEngine:",
-    "error reading config",
-)
 
 TAILSCALED = "tailscaled"
 
@@ -64,19 +42,13 @@ MARKERS = (b"TRACE", b"DEBUG", b"WARN", b"ERROR", b"FATAL", b"CRITICAL", b"rror:
 def of_line(process: str, text: str) -> str:
     """Return debug, info, warning, error or critical."""
     if process == TAILSCALED:
-        return _of_tailscaled(text)
+        return tailscaled.level_of(text)
     found = _TRACING.match(text)
     if found:
         return NAMES[found[1].lower()]
     return "error" if _CRASH.match(text) else "info"
 
 
-def _of_tailscaled(text: str) -> str:
-    text = _TAILSCALED_TIME.sub("", text)
-    if _VERBOSE.match(text):
-        return "debug"
-    if text.startswith(_FATAL):
-        return "error"
-    if _HEALTH.match(text) or text.startswith(_TROUBLE):
-        return "warning"
-    return "debug" if text.startswith(_TALKATIVE) else "info"
+def topic_of_line(process: str, text: str) -> str:
+    """Return what a line of tailscaled's is about; empty where it does not say, and for all others."""
+    return tailscaled.topic_of(text) if process == TAILSCALED else ""

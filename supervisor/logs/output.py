@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.logs.clean import clean, is_clean
 from supervisor.logs.levels import TAILSCALED
 from supervisor.logs.lines import wrapped
+from supervisor.logs.noise import NoiseLimit
 from supervisor.logs.pipes import Pipe
 from supervisor.logs.redact import MASK
 from supervisor.logs.render import SUPERVISOR, Renderer, Source, plain_line, shortened, words
@@ -38,6 +39,7 @@ class Output:
         history: History,
         out_fd: int,
         overflow: str,
+        noise: str,
     ) -> None:
         self._loop = loop
         self._renderer = renderer
@@ -45,6 +47,8 @@ class Output:
         self._history = history
         self._blocks = overflow == "block"
         self._patience_s = PATIENCE_S
+        self._noise = NoiseLimit() if noise == "limit" else None
+        self._noise_told: asyncio.TimerHandle | None = None
         self._writer = Writer(out_fd, self._lost, self._resume_soon)
         self._pipes: set[Pipe] = set()
         self._held_since_s: float | None = None
@@ -89,8 +93,14 @@ class Output:
             self._patience.cancel()
             self._lose_patience()
 
+    def ended(self, process: str) -> None:
+        """Take note that a process has ended, and all it said was read."""
+        if process == TAILSCALED:
+            self._tell_noise()
+
     def close(self, timeout_s: float) -> None:
         """Write what is left."""
+        self._tell_noise()
         self._writer.close(timeout_s)
 
     def _masked(self, value: object) -> object:
@@ -112,7 +122,31 @@ class Output:
             shown, plain = self._cleaned(lines, daemon=daemon)
         # The log tells the wall clock's time.
         now_s = time.time()  # noqa: TID251
-        self._emit(source, self._renderer.lines(source, shown, now_s), plain, now_s, None)
+        passing = self._without_noise(shown) if daemon and shown is plain else shown
+        out = self._renderer.lines(source, passing, now_s) if passing else b""
+        self._emit(source, out, plain, now_s, None)
+
+    def _without_noise(self, lines: bytes) -> bytes:
+        """Return the lines that the log shows; the history has them all."""
+        if self._noise is None:
+            return lines
+        passing = self._noise.take(lines, self._loop.time())
+        if self._noise_told is None and self._noise.due_s is not None:
+            self._noise_told = self._loop.call_at(self._noise.due_s, self._tell_noise)
+        return passing
+
+    def _tell_noise(self) -> None:
+        if self._noise_told is not None:
+            self._noise_told.cancel()
+            self._noise_told = None
+        held = None if self._noise is None else self._noise.report()
+        if held is not None:
+            kinds = [f"{kind}:{count}" for kind, count in held.kinds.items()]
+            where = f"moltis-supervisor logs --process {TAILSCALED}"
+            # The log tells the wall clock's time.
+            now_s = time.time()  # noqa: TID251
+            fields = {"child": TAILSCALED, "count": held.lines, "kinds": kinds, "shown_by": where}
+            self.own("info", "log lines held back", fields, now_s)
 
     def _cleaned(self, lines: bytes, *, daemon: bool) -> tuple[bytes, bytes]:
         plain = clean(lines, colors=False)
@@ -124,7 +158,7 @@ class Output:
 
     def _emit(self, source: Source, out: bytes, plain: bytes, at_s: float, level: str | None) -> None:
         self._history.add(source, plain, at_s, level)
-        if self._writer.put(out):
+        if out and self._writer.put(out):
             self._overflow()
         if self._subscribers and not self._telling:
             self._telling = True

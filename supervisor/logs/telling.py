@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.logs import levels
 from supervisor.logs.clean import clean
@@ -11,17 +11,25 @@ if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
 
 
-def tell(process: str, line: bytes, redactor: Redactor) -> tuple[str, str]:
-    """Return the level and the message of a masked, clean line; Moltis' setup code is masked too."""
+class Told(NamedTuple):
+    """What a line says: how bad it is, what it is about (empty where it does not tell), and its text."""
+
+    level: str
+    topic: str
+    message: str
+
+
+def tell(process: str, line: bytes, redactor: Redactor) -> Told:
+    """Return what a masked, clean line says; Moltis' setup code is masked too."""
     if line.startswith(b"{"):
         told = _tell_object(line, redactor)
         if told is not None:
             return told
     text = redactor.mask_setup_code(line).decode(errors="backslashreplace")
-    return levels.of_line(process, text), text
+    return Told(levels.of_line(process, text), levels.topic_of_line(process, text), text)
 
 
-def _tell_object(line: bytes, redactor: Redactor) -> tuple[str, str] | None:
+def _tell_object(line: bytes, redactor: Redactor) -> Told | None:
     # Loaded for the first such line: an app that crashes does not wait for what reads JSON.
     from supervisor.logs.lift import lift, message_of
 
@@ -31,4 +39,4 @@ def _tell_object(line: bytes, redactor: Redactor) -> tuple[str, str] | None:
     # What JSON's escapes stood for may be a secret, a control character or a line's end.
     told = message_of(lifted).replace("\r\n", "\n").replace("\n", " ⏎ ").encode(errors="backslashreplace")
     told = redactor.mask_setup_code(redactor.mask(clean(told, colors=False)))
-    return lifted.level or "info", told.decode(errors="backslashreplace")
+    return Told(lifted.level or "info", "", told.decode(errors="backslashreplace"))

@@ -61,9 +61,22 @@ def _process(context: Context, view: ProcessView) -> Document:
         "restarts": view.restarts,
         "failures": view.failures,
         "next_try_in_s": None if view.next_try_s is None else round(max(0.0, view.next_try_s - now_s), 3),
-        "memory_bytes": None if view.pid is None else kernel.memory_bytes(view.pid),
-        "cpu_s": None if view.pid is None else kernel.cpu_s(view.pid),
+        **_used(view),
         "exits": [_exit(context, end) for end in view.exits],
+    }
+
+
+def figures(context: Context) -> Document:
+    """Return what changes of the processes without anything happening."""
+    views = context.board.snapshot.processes
+    return {"processes": [{"name": view.name, **_used(view)} for view in views]}
+
+
+def _used(view: ProcessView) -> Document:
+    pid = view.pid
+    return {
+        "memory_bytes": None if pid is None else kernel.memory_bytes(pid),
+        "cpu_s": None if pid is None else kernel.cpu_s(pid),
     }
 
 
@@ -93,6 +106,7 @@ def tailnet(context: Context) -> Document:
         "version": view.version or None,
         "login_name": view.login_name or None,
         "tailscale_ip": view.addresses[0] if view.addresses else None,
+        "addresses": view.addresses,
         "state": view.state,
         "since": None if is_off else context.moment(view.since_s),
         "why": view.why or None,
@@ -152,3 +166,4 @@ def lines(found: Iterable[Line]) -> list[Document]:
             }
         )
     return documents
+                "topic": line.topic or None,

@@ -24,13 +24,16 @@ _MOST_DIGITS = 18
 class Query(msgspec.Struct, forbid_unknown_fields=True):
     """``after`` is the id of an event, for clients that cannot send the header; ``last`` so many lines to begin with.
 
-    Without either the whole history comes first.
+    Without either the whole history comes first. ``figures`` asks for memory and CPU now and then, ``colors`` for the
+    colours that lines came with.
     """
 
     after: str = ""
     last: Annotated[int, msgspec.Meta(ge=0, le=MOST_LINES)] | None = None
     process: str | None = None
     logs: Literal["on", "off"] = "on"
+    figures: Literal["on", "off"] = "off"
+    colors: Literal["on", "off"] = "off"
 
 
 async def events(context: Context, request: web.Request) -> web.StreamResponse:
@@ -41,7 +44,8 @@ async def events(context: Context, request: web.Request) -> web.StreamResponse:
         return web.Response(headers=_HEADERS)
     begin = _begin(context, request.headers.get(_LAST_ID, query.after), query)
     response = web.StreamResponse(headers=_HEADERS)
-    stream = Stream(context, request[CALLER], Wish(begin, query.process, query.logs == "on"), response)
+    wish = Wish(begin, query.process, query.logs == "on", query.figures == "on", query.colors == "on")
+    stream = Stream(context, request[CALLER], wish, response)
     context.streams.enter(stream)
     try:
         await response.prepare(request)

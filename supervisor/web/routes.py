@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.web import events, health, logs, processes, rpc, sessions, tailscale
 from supervisor.web.access import Access
+from supervisor.web.pages import asset, index
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +31,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", Access.ANYONE, health.healthz),
     Route("GET", "/readyz", Access.ANYONE, health.readyz),
     Route("GET", "/health", Access.ANYONE, health.health),
+    Route("GET", "/", Access.ANYONE, index),
+    Route("GET", "/panel/{file}", Access.ANYONE, asset),
     Route("POST", "/api/session", Access.ANYONE, sessions.sign_in),
     Route("DELETE", "/api/session", Access.SIGNED_IN, sessions.sign_out),
     Route("POST", "/api/session/code", Access.ANYONE, sessions.new_code),

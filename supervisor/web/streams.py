@@ -7,6 +7,7 @@ lines have left the history meanwhile, and is told how many.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MOST_STREAMS = 32
 TICK_S = 0.1
 HEARTBEAT_S = 15.0
+FIGURES_S = 5.0
 # A client that takes nothing for so long is cut off; it may come back and resume.
 STALLED_S = 60.0
 LINES_A_FRAME = 250
@@ -72,11 +74,16 @@ class Streams:
 
 
 class Wish(NamedTuple):
-    """What a client wants: lines after number ``after``, those of one process, or none at all."""
+    """What a client wants: lines after number ``after``, those of one process, or none at all.
+
+    ``figures`` are memory and CPU of each process every few seconds, ``colors`` those of the lines.
+    """
 
     after: int = 0
     process: str | None = None
     logs: bool = True
+    figures: bool = False
+    colors: bool = False
 
 
 class Stream:
@@ -93,6 +100,7 @@ class Stream:
         self._seen: Snapshot | None = None
         self._seen_health: documents.Document | None = None
         self._spoke_s = 0.0
+        self._figures_due_s = time.monotonic() + FIGURES_S if wish.figures else math.inf
 
     def close(self) -> None:
         """Have it send what is new and end."""
@@ -120,6 +128,7 @@ class Stream:
                 else:
                     self._after = self._context.hub.history.next - 1
                     await self._send_state()
+                await self._send_figures()
                 await self._wait(over)
             await self._send("end", encode_error(over))
         finally:
@@ -136,13 +145,22 @@ class Stream:
         """Wait for news, at least a tick, and say now and then that there are none."""
         if over is not None or await _within(TICK_S, self._closing):
             return
-        if not await _within(self._spoke_s + HEARTBEAT_S - time.monotonic(), self._news):
+        silent_s = self._spoke_s + HEARTBEAT_S
+        heard = await _within(min(silent_s, self._figures_due_s) - time.monotonic(), self._news)
+        if not heard and silent_s <= time.monotonic():
             await self._write(b": nothing new\n\n")
 
     async def _send_state(self) -> None:
         pieces = self._changed_pieces()
         if pieces:
             await self._send("state", _encode(pieces))
+
+    async def _send_figures(self) -> None:
+        """Send what changes without anything happening, when it is due."""
+        now_s = time.monotonic()
+        if now_s >= self._figures_due_s:
+            self._figures_due_s = now_s + FIGURES_S
+            await self._send("figures", _encode(documents.figures(self._context)))
 
     def _changed_pieces(self) -> documents.Document:
         """Return the parts of the state that are not as the client knows them; all of them at first."""

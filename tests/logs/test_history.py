@@ -83,7 +83,7 @@ def test_a_big_block_leaves_its_end() -> None:
 
 
 def test_entries_tell_all() -> None:
-    """Number, time, process, stream, level and message; an object's message and fields as text."""
+    """Number, time, process, stream, level, message and topic; an object's message and fields as text."""
     history = History(Redactor(["geheimnis"]), 10)
     history.add(
         OUT,
@@ -91,10 +91,10 @@ def test_entries_tell_all() -> None:
         b'"target":"a::b"}\n',
         2.5,
     )
-    history.add(OTHER, b"2026/11/22 21:36:03 [v1] x\n", 3.5)
+    history.add(OTHER, b"2026/11/22 21:36:03 [v1] dns: x\n", 3.5)
     first, second = history.read().lines
-    assert first == (1, 2.5, "moltis", "stdout", "error", 'no why="[redacted] x" target=a::b')
-    assert second == (2, 3.5, "tailscaled", "stderr", "debug", "2026/11/22 21:36:03 [v1] x")
+    assert first == (1, 2.5, "moltis", "stdout", "error", 'no why="[redacted] x" target=a::b', "")
+    assert second == (2, 3.5, "tailscaled", "stderr", "debug", "2026/11/22 21:36:03 [v1] dns: x", "dns")
 
 
 def test_reading_after_the_end_gives_nothing() -> None:

@@ -33,22 +33,8 @@ def test_of_an_app(text: str, level: str) -> None:
         assert any(marker in text.encode() for marker in levels.MARKERS)
 
 
-@pytest.mark.parametrize(
-    ("text", "level"),
-    [
-        ("Switching ipn state NeedsLogin -> Starting (WantRunning=true, nm=true)", "info"),
-        ("[v1] netcheck: report", "debug"),
-        ("[v2] x", "debug"),
-        ("magicsock: home is now derp-999", "debug"),
-        ("netstack: could not connect", "debug"),
-        ("health(warnable=not-in-map-poll): error: x", "warning"),
-        ("health(warnable=not-in-map-poll): ok", "info"),
-        ("Received error: register request: http 400", "warning"),
-        ("safesocket.Listen: address already in use", "error"),
-        ("panic: x", "error"),
-    ],
-)
-def test_of_tailscaled(text: str, level: str) -> None:
-    """With its time before it or without."""
-    assert levels.of_line("tailscaled", f"2026/11/22 21:36:03 {text}") == level
-    assert levels.of_line("tailscaled", text) == level
+def test_of_tailscaled() -> None:
+    """Its lines are read as its own, and no other's are."""
+    line = "health(warnable=not-in-map-poll): error: x"
+    assert (levels.of_line("tailscaled", line), levels.topic_of_line("tailscaled", line)) == ("warning", "health")
+    assert (levels.of_line("moltis", line), levels.topic_of_line("moltis", line)) == ("info", "")

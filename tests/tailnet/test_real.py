@@ -45,6 +45,11 @@ def test_the_states_of_a_login(tmp_path: Path) -> None:
         one.ask("PATCH", "prefs", {"WantRunning": False, "WantRunningSet": True})
         one.run.wait_for("tailnet: disconnected")
         one.wait_state("connected")
+        assert one.run.stop() == 0
+        assert {"control", "dns", "ipn"} <= {record.get("topic") for record in one.run.records}
+        # The history, which held them, is gone by now.
+        held = one.run.wait_for("log lines held back", child="tailscaled")
+        assert held["count"] == sum(int(kind.split(":")[1]) for kind in held["kinds"])
 
 
 def test_a_connected_device_costs_next_to_nothing(tmp_path: Path) -> None:

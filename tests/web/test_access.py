@@ -29,6 +29,8 @@ async def test_everything_but_health_and_signing_in_takes_a_token() -> None:
         "/healthz",
         "/readyz",
         "/health",
+        "/",
+        "/panel/{file}",
         "/api/session/code",
     }
 

@@ -28,7 +28,7 @@ async def test_the_last_lines_and_the_next() -> None:
         say(served, 1, 2, 3, 4, 5)
         last = await page(served, "?last=2")
         assert [line["message"] for line in last["lines"]] == ["line 4", "line 5"]
-        assert set(last["lines"][0]) == {"id", "at", "process", "stream", "level", "message"}
+        assert set(last["lines"][0]) == {"id", "at", "process", "stream", "level", "topic", "message"}
         assert [line["id"] for line in last["lines"]] == [4, 5]
         assert (last["lines"][0]["process"], last["lines"][0]["stream"]) == ("supervisor", "log")
         assert (await page(served, f"?after={last['after']}"))["lines"] == []

@@ -17,7 +17,7 @@ from schemathesis.core.result import Ok
 from supervisor.core.model import ProcessSpec
 from supervisor.core.snapshot import ExitView, ListenerView
 from supervisor.secret import Secret
-from supervisor.web import throttle
+from supervisor.web import streams, throttle
 from supervisor.web.access import Access
 from supervisor.web.errors import Code
 from supervisor.web.routes import ROUTES
@@ -87,19 +87,20 @@ async def test_the_server_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
         assert "request failed" not in served.logged()
 
 
-async def test_the_stream_keeps_to_the_document() -> None:
+async def test_the_stream_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
     """The data of each kind of event, of whatever is told there."""
+    monkeypatch.setattr(streams, "FIGURES_S", 0.5)
     exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
     ended = ExitView(1.0, None, 9, 1.0, "ended by SIGKILL", ("last words",))
     async with (
         serving(READY._replace(exits=(ended,)), tailnet=FULL, exposed=exposed) as served,
-        following(served) as stream,
+        following(served, "?figures=on") as stream,
     ):
         served.hub.record("info", "a line")
-        state, log = await stream.next(), await stream.next()
+        state, log, figures = await stream.next(), await stream.next(), await stream.next()
         await served.server.part()
         end = await stream.next()
-    for event, name in ((state, "Events"), (log, "Log"), (end, "Error")):
+    for event, name in ((state, "Events"), (log, "Log"), (figures, "Figures"), (end, "Error")):
         assert event.data
         jsonschema_rs.validator_for({**DOCUMENT, "$ref": f"#/components/schemas/{name}"}).validate(event.data)
     with pytest.raises(jsonschema_rs.ValidationError):

@@ -1,0 +1,131 @@
+// Talks to the supervisor: the session, and requests with it.
+
+const KEY = "moltis-supervisor-session";
+let kept = null;
+let onEnded = () => {};
+
+/** An answer that is no success: `code` for the program, `message` for people. */
+export class ApiError extends Error {
+  constructor(status, code, text, retryS = 0) {
+    super(text);
+    this.status = status;
+    this.code = code;
+    this.retryS = retryS;
+  }
+}
+
+/** Calls `then(why)` when the session has ended. */
+export function whenEnded(then) {
+  onEnded = then;
+}
+
+/** The session's token; null where nobody is signed in. */
+export function token() {
+  try {
+    kept = JSON.parse(localStorage.getItem(KEY)) || null;
+  } catch {
+    // No storage: the session lasts as long as the page.
+  }
+  return kept && Date.parse(kept.expires_at) > Date.now() - 60000 ? kept.session : null;
+}
+
+function keep(session) {
+  kept = session;
+  try {
+    if (session) localStorage.setItem(KEY, JSON.stringify(session));
+    else localStorage.removeItem(KEY);
+  } catch {
+    // As above.
+  }
+}
+
+/** Calls `then` when another tab has signed in or out. */
+export function whenOthersChange(then) {
+  addEventListener("storage", (event) => {
+    if (event.key === KEY || event.key === null) then();
+  });
+}
+
+/** Signs in with a token or a code. What looks like a code is tried as one first. */
+export async function signIn(text) {
+  const looksLikeCode = /^[A-Z2-7]{20}$/.test(text.toUpperCase().replace(/[\s-]/g, ""));
+  if (looksLikeCode) {
+    try {
+      return keep(await call("POST", "session", { code: text }, null));
+    } catch (error) {
+      if (error.code !== "WRONG_CREDENTIALS") throw error;
+    }
+  }
+  keep(await call("POST", "session", { token: text }, null));
+}
+
+/** Ends the session, here at once and there as well. */
+export async function signOut() {
+  const old = token();
+  keep(null);
+  if (old) await call("DELETE", "session", undefined, old).catch(() => {});
+}
+
+/** Forgets a session that is no longer good, and says why. */
+export function forget(why) {
+  keep(null);
+  onEnded(why);
+}
+
+/** Tells whether a refusal means that the session is over: while others guess that is a 429 too. */
+export function isOver(error) {
+  return error.status === 401 || (error.status === 429 && error.code === "TOO_MANY_ATTEMPTS");
+}
+
+/** Sends a request and returns the response; raises ApiError for all but a success. */
+export async function send(method, path, { body, bearer, headers = {}, signal } = {}) {
+  const sent = { ...headers };
+  if (bearer) sent.Authorization = `Bearer ${bearer}`;
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(`./api/${path}`, {
+      method, headers: sent, signal, cache: "no-store",
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "NO_ANSWER", "The supervisor does not answer. Check the connection, and try again.");
+  }
+  if (response.ok) return response;
+  throw await refusal(response);
+}
+
+async function refusal(response) {
+  const told = await response.json().catch(() => ({}));
+  const text = told.error || `something on the way answered ${response.status}; try again in a moment`;
+  const retryS = Number(response.headers.get("Retry-After")) || 0;
+  return new ApiError(response.status, told.code || "UNKNOWN", sentence(text), retryS);
+}
+
+/** Makes a sentence of an error's text. */
+export function sentence(text) {
+  const ended = /[.!?…]$/.test(text) ? text : `${text}.`;
+  return ended.charAt(0).toUpperCase() + ended.slice(1);
+}
+
+async function call(method, path, body, bearer) {
+  const response = await send(method, path, { body, bearer });
+  return response.status === 204 ? null : response.json();
+}
+
+/** Asks with the session; where that has ended, the page goes back to signing in. */
+export async function ask(method, path, body) {
+  const bearer = token();
+  try {
+    return await call(method, path, body, bearer);
+  } catch (error) {
+    if (isOver(error)) forget("Your session has ended. Sign in again.");
+    throw error;
+  }
+}
+
+/** Asks for a new code in the log; anyone may. */
+export function printCode() {
+  return call("POST", "session/code", undefined, null);
+}

@@ -1,0 +1,53 @@
+// Buttons that give orders: each shows "Asked…" until the world has changed, and never believes its own click.
+
+import { complain, say } from "./dom.js";
+
+const PATIENCE_MS = 30000;
+const open = new Set();
+
+/** Makes a button give an order: `order()` sends it, `world()` tells what it is about, errors go to `error`. */
+export function asking(button, { order, world, error, told, patienceMs = PATIENCE_MS }) {
+  const text = button.textContent;
+  let waiting = null;
+
+  function end(note = "") {
+    if (!waiting) return;
+    clearTimeout(waiting.timer);
+    open.delete(waiting);
+    waiting = null;
+    button.removeAttribute("aria-disabled");
+    say(button, text);
+    say(told, note);
+  }
+
+  async function begin(...given) {
+    if (waiting) return;
+    const mine = { before: world(), answered: false, look: () => {} };
+    mine.look = () => {
+      if (mine.answered && world() !== mine.before) end();
+    };
+    waiting = mine;
+    open.add(mine);
+    complain(error, "");
+    say(told, "");
+    button.setAttribute("aria-disabled", "true");
+    say(button, "Asked…");
+    try {
+      await order(...given);
+      mine.answered = true;
+      mine.timer = setTimeout(() => end("It was taken, but nothing has changed yet. The log may say why."), patienceMs);
+      mine.look();
+    } catch (failure) {
+      end();
+      if (failure.handled !== true) complain(error, failure.message);
+    }
+  }
+
+  button.addEventListener("click", () => button.type !== "submit" && begin());
+  return { begin, end };
+}
+
+/** Looks whether the world has changed; called with all news. */
+export function worldChanged() {
+  for (const waiting of [...open]) waiting.look();
+}

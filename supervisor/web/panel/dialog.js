@@ -1,0 +1,28 @@
+// Asks before what cannot be taken back.
+
+import { byId, say } from "./dom.js";
+
+/** Asks; tells whether the answer was yes. Escape and Cancel are a no. */
+export function confirmed(title, text, yes) {
+  const dialog = byId("confirm");
+  say(byId("confirm-title"), title);
+  say(byId("confirm-text"), text);
+  say(byId("confirm-go"), yes);
+  return new Promise((resolve) => {
+    let answer = false;
+    const go = () => {
+      answer = true;
+      dialog.close();
+    };
+    const cancel = () => dialog.close();
+    byId("confirm-go").addEventListener("click", go);
+    byId("confirm-cancel").addEventListener("click", cancel);
+    dialog.addEventListener("close", () => {
+      byId("confirm-go").removeEventListener("click", go);
+      byId("confirm-cancel").removeEventListener("click", cancel);
+      resolve(answer);
+    }, { once: true });
+    dialog.showModal();
+    byId("confirm-cancel").focus();
+  });
+}

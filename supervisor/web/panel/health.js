@@ -1,0 +1,55 @@
+// The verdict with its reasons, and how it came to it.
+
+import { sentence } from "./api.js";
+import { byId, el, fill, say } from "./dom.js";
+import { moment, span } from "./words.js";
+
+const DOTS = { pass: "ok", warn: "warn", fail: "bad" };
+const WORDS = { pass: "everything is as it should be", warn: "it works, and something wants a look", fail: "something that is needed does not work" };
+let seen = null;
+
+/** Takes the verdict as it is now. */
+export function take(told, nowMs) {
+  seen = told;
+  say(byId("health-status"), told.status);
+  say(byId("health-words"), ` – ${WORDS[told.status]}`);
+  byId("health-dot").className = `dot ${DOTS[told.status]}`;
+  fill(byId("health-parts"), told.checks, (checks) => Object.entries(checks).map(([name, [part]]) => partOf(name, part, nowMs)));
+  fill(byId("health-changes"), told.changes || [], (changes) => changes.slice().reverse().map((change) => changeOf(change, nowMs)));
+  tick(nowMs);
+}
+
+/** Counts on. */
+export function tick(nowMs) {
+  if (!seen) return;
+  for (const node of byId("health-parts").querySelectorAll("[data-since]")) {
+    say(node, `for ${span((nowMs - Number(node.dataset.since)) / 1000)}`);
+  }
+}
+
+/** Forgets everything. */
+export function clear() {
+  seen = null;
+  for (const id of ["health-parts", "health-changes"]) fill(byId(id), null, () => []);
+  for (const id of ["health-status", "health-words"]) say(byId(id), "");
+  byId("health-dot").className = "dot";
+}
+
+function partOf(name, part, nowMs) {
+  const since = Date.parse(part.time);
+  return el("li", { class: "part" },
+    el("span", { class: `dot ${DOTS[part.status]}`, "aria-hidden": "true" }),
+    el("span", { class: "mono", text: name }), " ",
+    el("span", { class: `badge ${part.status}`, text: part.status }), " ",
+    el("span", { text: part.observedValue }), " ",
+    Number.isNaN(since) ? "" : el("span", { class: "quiet num", title: `since ${moment(since, nowMs)}`, "data-since": String(since) }),
+    part.output ? el("p", { class: "reason", text: sentence(part.output) }) : "");
+}
+
+function changeOf(change, nowMs) {
+  const at = Date.parse(change.at);
+  return el("li", { class: change.status },
+    el("span", { class: "num quiet", text: moment(at, nowMs) }), " ",
+    el("span", { class: `badge ${change.status}`, text: change.status }),
+    ...change.reasons.map((text) => el("p", { class: "reason", text: sentence(text) })));
+}

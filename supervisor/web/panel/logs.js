@@ -1,0 +1,231 @@
+// The log: kept in a ring, filtered as it comes, and only the rows in sight are on the page.
+
+import { Line } from "./log-line.js";
+import { byId, complain, el, say, show } from "./dom.js";
+import { Heights, Ring, filter, rowsOf } from "./ring.js";
+import { clock, plural } from "./words.js";
+
+const MOST = 10000;
+const OVERSCAN_PX = 200;
+const ring = new Ring(MOST);
+const heights = new Heights();
+const drawn = new Map();
+let rows = new Ring(MOST + 1);
+let passes = filter({});
+let wanted = {};
+// While it is paused: what there was when the pause began.
+let held = null;
+let waiting = 0;
+let follows = true;
+let due = false;
+let gaps = 0;
+let metrics = { row: 20, columns: 80, wide: true };
+
+/** Takes new lines, and how many were lost before them. */
+export function take({ lines, lost }) {
+  if (lost > 0) keep({ gap: lost, id: `gap-${gaps++}`, message: "", level: "", process: "" });
+  for (const line of lines) keep({ ...line, gap: 0 });
+  draw();
+}
+
+/** Offers the names of the processes. */
+export function takeProcesses(found) {
+  const names = [...found.map((one) => one.name), "supervisor"];
+  const select = byId("log-process");
+  if ([...select.options].slice(1).map((option) => option.value).join() === names.join()) return;
+  const chosen = select.value;
+  select.replaceChildren(el("option", { value: "", text: "All" }), ...names.map((name) => el("option", { value: name, text: name })));
+  select.value = names.includes(chosen) ? chosen : "";
+}
+
+/** Forgets all lines. */
+export function clear() {
+  ring.clear();
+  waiting = 0;
+  if (held) pause(false);
+  rebuild();
+}
+
+function keep(line) {
+  const gone = ring.push(line);
+  if (held) {
+    if (passes(line)) waiting += 1;
+    return;
+  }
+  if (gone && rows.size && rows.at(0) === gone) {
+    rows.shift();
+    lift(heights.shift());
+  }
+  if (passes(line)) {
+    rows.push(line);
+    heights.push(heightOf(line));
+  }
+}
+
+let lifted = 0;
+
+/** What left at the top must not move what somebody reads. */
+function lift(height) {
+  if (!follows) lifted += height;
+}
+
+function heightOf(line) {
+  if (line.gap) return metrics.row;
+  const taken = metrics.wide ? 0 : metrics.row;
+  return rowsOf(line.message, metrics.columns) * metrics.row + taken;
+}
+
+/** Filters anew: other words, another width, or a pause's end. */
+function rebuild() {
+  rows = new Ring(MOST + 1);
+  heights.clear();
+  for (const line of held || ring.list()) {
+    if (!passes(line)) continue;
+    rows.push(line);
+    heights.push(heightOf(line));
+  }
+  for (const node of drawn.values()) node.remove();
+  drawn.clear();
+  lifted = 0;
+  draw();
+}
+
+function draw() {
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => {
+    due = false;
+    paint();
+  });
+}
+
+function paint() {
+  const box = byId("log");
+  if (!box.clientHeight) return;
+  byId("log-space").style.setProperty("height", `${heights.total}px`);
+  if (follows) box.scrollTop = heights.total;
+  else if (lifted) box.scrollTop -= lifted;
+  lifted = 0;
+  const top = box.scrollTop - OVERSCAN_PX;
+  const bottom = box.scrollTop + box.clientHeight + OVERSCAN_PX;
+  const inSight = new Set();
+  for (let at = heights.find(Math.max(0, top)); at < rows.size && heights.top(at) < bottom; at += 1) {
+    const line = rows.at(at);
+    inSight.add(line);
+    let node = drawn.get(line);
+    if (!node) {
+      node = Line(line, wanted.text);
+      drawn.set(line, node);
+      byId("log-space").append(node);
+    }
+    node.style.setProperty("transform", `translateY(${heights.top(at)}px)`);
+  }
+  for (const [line, node] of drawn) {
+    if (inSight.has(line)) continue;
+    node.remove();
+    drawn.delete(line);
+  }
+  tell();
+}
+
+function tell() {
+  const shown = rows.size;
+  const all = held ? held.length : ring.size;
+  const words = wanted.process || wanted.level || wanted.text ? `${plural(shown, "line")} of ${all.toLocaleString("en")}` : plural(all, "line");
+  say(byId("log-count"), ring.size === MOST && !held ? `${words}, the last of more` : words);
+  say(byId("log-told"), held ? `Paused. ${plural(waiting, "new line")} waiting.` : "");
+}
+
+function measure() {
+  const box = byId("log");
+  const probe = el("div", { class: "line probe" }, el("span", { class: "message", text: "0".repeat(10) }));
+  byId("log-space").append(probe);
+  const message = probe.firstChild;
+  const range = document.createRange();
+  range.selectNodeContents(message);
+  const character = range.getBoundingClientRect().width / 10;
+  const wide = matchMedia("(min-width: 760px)").matches;
+  const next = { row: message.getBoundingClientRect().height, columns: Math.floor((message.clientWidth + 0.5) / character), wide };
+  probe.remove();
+  if (!character || JSON.stringify(next) === JSON.stringify(metrics)) return;
+  metrics = next;
+  rebuild();
+}
+
+function pause(on) {
+  held = on ? ring.list() : null;
+  waiting = 0;
+  say(byId("log-pause"), on ? "Resume" : "Pause");
+  if (!on) rebuild();
+  draw();
+}
+
+function setFollow(on) {
+  follows = on;
+  byId("log-follow").setAttribute("aria-pressed", String(on));
+  if (on) draw();
+}
+
+/** All that passes the filter, as text. */
+function text() {
+  return rows.list().map((line) => (line.gap ? `… ${plural(line.gap, "line")} skipped` : `${line.at} ${line.process} ${line.level.toUpperCase()} ${line.message}`)).join("\n") + "\n";
+}
+
+async function copy() {
+  complain(byId("log-error"), "");
+  try {
+    if (navigator.clipboard) await navigator.clipboard.writeText(text());
+    else copyOldWay();
+    say(byId("log-told"), `Copied ${plural(rows.size, "line")}.`);
+  } catch {
+    complain(byId("log-error"), "The browser does not allow copying here. Use Download instead.");
+  }
+}
+
+// Without TLS a browser has no other way.
+function copyOldWay() {
+  const area = el("textarea", { class: "hidden", readonly: true });
+  area.value = text();
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  byId("log-copy").focus();
+  if (!done) throw new Error("refused");
+}
+
+function download() {
+  const url = URL.createObjectURL(new Blob([text()], { type: "text/plain" }));
+  const link = el("a", { href: url, download: `moltis-log-${clock(Date.now()).replaceAll(":", "")}.txt` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+function choose() {
+  wanted = { process: byId("log-process").value, level: byId("log-level").value, text: byId("log-search").value };
+  passes = filter(wanted);
+  waiting = 0;
+  rebuild();
+}
+
+/** Sets the controls up. */
+export function setUp() {
+  const box = byId("log");
+  for (const id of ["log-process", "log-level"]) byId(id).addEventListener("change", choose);
+  byId("log-search").addEventListener("input", choose);
+  byId("log-pause").addEventListener("click", () => pause(!held));
+  byId("log-follow").addEventListener("click", () => setFollow(!follows));
+  byId("log-copy").addEventListener("click", copy);
+  byId("log-download").addEventListener("click", download);
+  // Whoever scrolls up reads; whoever is at the end again follows.
+  let last = 0;
+  box.addEventListener("scroll", () => {
+    const atEnd = box.scrollTop + box.clientHeight >= heights.total - 4;
+    if (box.scrollTop < last - 2 && !atEnd && follows) setFollow(false);
+    else if (atEnd && !follows && box.scrollTop > last) setFollow(true);
+    last = box.scrollTop;
+    draw();
+  });
+  new ResizeObserver(measure).observe(box);
+  show(byId("log-error"), false);
+}

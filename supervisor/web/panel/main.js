@@ -1,0 +1,102 @@
+// Where the page begins: who is signed in, which view is shown, and what the news are handed to.
+
+import { signOut, token, whenEnded, whenOthersChange } from "./api.js";
+import { worldChanged } from "./asking.js";
+import { byId, complain, say, show } from "./dom.js";
+import * as health from "./health.js";
+import * as logs from "./logs.js";
+import * as processes from "./processes.js";
+import * as signing from "./sign-in.js";
+import { Stream } from "./stream.js";
+import * as tailnet from "./tailnet.js";
+import { choose, chosen } from "./theme.js";
+import { clock } from "./words.js";
+
+const VIEWS = { processes, tailnet, health };
+let isLive = false;
+let lastNewsMs = 0;
+
+const stream = new Stream({
+  state(pieces) {
+    for (const [name, view] of Object.entries(VIEWS)) if (pieces[name]) view.take(pieces[name], stream.now());
+    if (pieces.processes) logs.takeProcesses(pieces.processes);
+    if (pieces.health) say(document.querySelector("title"), title(pieces.health.status));
+    worldChanged();
+  },
+  log: (data) => logs.take(data),
+  figures: (data) => processes.takeFigures(data.processes),
+  anew: () => logs.clear(),
+  link,
+});
+
+function title(status) {
+  return status === "pass" ? "Moltis supervisor" : `${status} · Moltis supervisor`;
+}
+
+function link(kind, why) {
+  const now = Date.now();
+  const wasLive = isLive;
+  isLive = kind === "live";
+  if (isLive) lastNewsMs = now;
+  if (isLive && wasLive) return;
+  document.body.dataset.link = kind;
+  byId("link-dot").className = `dot ${isLive ? "ok" : "warn"}`;
+  if (isLive) say(byId("link"), "Live");
+  else if (kind === "connecting") say(byId("link"), "Connecting…");
+  else if (wasLive || kind === "away") say(byId("link"), `Not connected. Trying again… (${clock(now)})`);
+  complain(byId("stale"), isLive || kind === "connecting" ? "" : staleWords(why));
+}
+
+function staleWords(why) {
+  const since = lastNewsMs ? `What is shown is as of ${clock(lastNewsMs)}.` : "There is nothing to show yet.";
+  return why ? `${why} ${since}` : since;
+}
+
+function showPanel() {
+  const wasHidden = byId("panel").hidden;
+  show(byId("sign-in"), false);
+  show(byId("panel"), true);
+  link("connecting", "");
+  stream.open();
+  if (wasHidden) byId("main").focus({ preventScroll: true });
+}
+
+function showSignIn(why) {
+  stream.close();
+  for (const view of Object.values(VIEWS)) view.clear();
+  logs.clear();
+  isLive = false;
+  lastNewsMs = 0;
+  document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  show(byId("panel"), false);
+  show(byId("sign-in"), true);
+  signing.tell(why);
+  byId("secret").focus();
+}
+
+function follow() {
+  if (token()) showPanel();
+  else showSignIn("");
+}
+
+byId("theme").value = chosen();
+byId("theme").addEventListener("change", (event) => choose(event.target.value));
+byId("sign-out").addEventListener("click", async () => {
+  stream.close();
+  await signOut();
+  showSignIn("You have signed out.");
+});
+for (const view of [tailnet, logs]) view.setUp();
+// What counts on by itself stands still while nobody knows whether it is true.
+setInterval(() => isLive && [tailnet, processes, health].forEach((view) => view.tick(stream.now())), 1000);
+whenEnded(showSignIn);
+whenOthersChange(() => {
+  if (Boolean(token()) === byId("panel").hidden) follow();
+});
+const fromLink = signing.setUp(showPanel);
+if (location.hash.startsWith("#code=")) {
+  showSignIn("");
+  fromLink();
+} else {
+  follow();
+}

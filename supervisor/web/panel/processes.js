@@ -1,0 +1,145 @@
+// The processes: what each is doing, how its lives ended, and orders to start, stop and restart it.
+
+import { ask, sentence } from "./api.js";
+import { asking } from "./asking.js";
+import { byId, complain, el, fact, fill, keepFocus, say, show } from "./dom.js";
+import { moment, plural, size, span } from "./words.js";
+
+const REST = new Set(["inactive", "ended", "failed"]);
+const cards = new Map();
+
+/** Takes all of them as they are now. */
+export function take(told, nowMs) {
+  const names = told.map((one) => one.name);
+  if ([...cards.keys()].join() !== names.join()) build(names);
+  for (const one of told) cards.get(one.name).take(one, nowMs);
+}
+
+/** Takes memory and CPU, which change without anything happening. */
+export function takeFigures(told) {
+  for (const one of told) cards.get(one.name)?.takeFigures(one);
+}
+
+/** Counts on. */
+export function tick() {
+  for (const card of cards.values()) card.tick();
+}
+
+/** Forgets everything. */
+export function clear() {
+  build([]);
+}
+
+function build(names) {
+  cards.clear();
+  for (const name of names) cards.set(name, new Card(name));
+  byId("process-list").replaceChildren(...[...cards.values()].map((card) => card.node));
+  if (!names.length) byId("process-list").append(el("p", { class: "quiet", text: "Waiting for the first news…" }));
+}
+
+/** Which orders make sense in a state. */
+export function ordersFor(one) {
+  const rests = REST.has(one.state);
+  return { start: rests, stop: !rests, restart: !rests && one.state !== "backoff", "try": one.state === "backoff" };
+}
+
+/** The state in words, and the colour of its dot. */
+export function wordsFor(one) {
+  if (one.state === "running") return one.ready ? ["running", "ok"] : ["running, not ready", "warn"];
+  if (one.state === "ended") return [one.exits.at(-1)?.code === 0 ? "ended well" : "ended", one.exits.at(-1)?.code === 0 ? "" : "bad"];
+  if (one.state === "failed") return ["given up", "bad"];
+  if (one.state === "inactive") return ["stopped", ""];
+  if (one.state === "backoff") return ["failed, will be tried again", "bad"];
+  return [one.state, "warn"];
+}
+
+class Card {
+  constructor(name) {
+    this.name = name;
+    this.seen = null;
+    this.title = el("h3", { text: name, tabindex: "-1" });
+    this.dot = el("span", { class: "dot", "aria-hidden": "true" });
+    this.state = el("span");
+    this.critical = el("span", { class: "badge", text: "critical", hidden: true });
+    this.why = el("p", { class: "alert warn", hidden: true });
+    this.values = {};
+    const cells = ["pid", "Uptime", "Restarts", "Memory", "CPU time", "Next try"].map((label) => {
+      this.values[label] = el("span", { class: "num", text: "–" });
+      return fact(label, this.values[label]);
+    });
+    this.next = cells.at(-1);
+    this.error = el("p", { class: "alert error", role: "alert", hidden: true });
+    this.told = el("p", { class: "hint", role: "status" });
+    this.buttons = { start: this._button("start", "Start"), "try": this._button("try", "Try now"), restart: this._button("restart", "Restart"), stop: this._button("stop", "Stop") };
+    this.command = el("code", { class: "command" });
+    this.exits = el("ol", { class: "exits" });
+    this.details = el("details", {}, el("summary", { text: "Last exits" }), this.exits);
+    this.node = el("article", { class: "card process", "aria-label": name },
+      el("div", { class: "head" }, this.title, this.critical, el("p", { class: "state", "aria-live": "polite" }, this.dot, this.state)),
+      this.command, el("dl", { class: "facts figures" }, ...cells), this.why,
+      el("div", { class: "actions" }, ...Object.values(this.buttons)), this.error, this.told, this.details);
+  }
+
+  _button(verb, text) {
+    const label = verb === "try" ? `Try ${this.name} now` : `${text} ${this.name}`;
+    const button = el("button", { class: `button ${verb === "start" || verb === "try" ? "" : "secondary"} small`, type: "button", text, "aria-label": label });
+    const path = `processes/${encodeURIComponent(this.name)}/${verb === "try" ? "start" : verb}`;
+    asking(button, { order: () => ask("POST", path), world: () => this._world(), error: this.error, told: this.told });
+    return button;
+  }
+
+  _world() {
+    const one = this.seen;
+    return JSON.stringify([one.state, one.pid, one.since, one.restarts, one.failures]);
+  }
+
+  take(one, nowMs) {
+    this.seen = one;
+    this.atMs = performance.now();
+    const [words, dot] = wordsFor(one);
+    say(this.state, words);
+    this.dot.className = `dot ${dot}`;
+    show(this.critical, one.critical);
+    complain(this.why, this._why(one));
+    say(this.command, one.command);
+    say(this.values.pid, one.pid === null ? "–" : String(one.pid));
+    say(this.values.Restarts, String(one.restarts));
+    keepFocus(this.title, () => {
+      for (const [verb, visible] of Object.entries(ordersFor(one))) show(this.buttons[verb], visible);
+      show(this.details, one.exits.length > 0);
+    });
+    fill(this.exits, one.exits, (exits) => exits.slice().reverse().map((end) => exitOf(end, nowMs)));
+    this.takeFigures(one);
+    this.tick();
+  }
+
+  _why(one) {
+    if (one.state === "running" && !one.ready) return one.ready_why ? sentence(one.ready_why) : "";
+    const last = one.exits.at(-1);
+    return ["backoff", "failed"].includes(one.state) && last ? sentence(last.reason) : "";
+  }
+
+  takeFigures(one) {
+    say(this.values.Memory, one.memory_bytes === null ? "–" : size(one.memory_bytes));
+    say(this.values["CPU time"], one.cpu_s === null ? "–" : span(one.cpu_s));
+  }
+
+  tick() {
+    const one = this.seen;
+    const passed = (performance.now() - this.atMs) / 1000;
+    say(this.values.Uptime, one.uptime_s === null ? "–" : span(one.uptime_s + passed));
+    show(this.next, one.next_try_in_s !== null);
+    if (one.next_try_in_s !== null) say(this.values["Next try"], `in ${Math.ceil(Math.max(0, one.next_try_in_s - passed))} s`);
+  }
+}
+
+function exitOf(end, nowMs) {
+  const how = end.signal || (end.code === null ? "" : `code ${end.code}`);
+  const head = el("p", {},
+    el("span", { class: "num", text: moment(Date.parse(end.at), nowMs) }), " ",
+    el("span", { class: `badge ${end.expected ? "" : "warn"}`, text: how || "?" }), ` ${sentence(end.reason)} `,
+    el("span", { class: "quiet", text: `After ${span(end.uptime_s)}.` }));
+  if (!end.last_lines.length) return el("li", {}, head);
+  const lines = el("pre", { tabindex: "0", "aria-label": `Last ${plural(end.last_lines.length, "line")}`, text: end.last_lines.join("\n") });
+  return el("li", {}, head, lines);
+}

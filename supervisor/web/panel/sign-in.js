@@ -1,0 +1,87 @@
+// The sign-in view: a token or a code in, a session out; refusals with what to do.
+
+import { printCode, signIn } from "./api.js";
+import { byId, complain, say, show } from "./dom.js";
+import { roughly } from "./words.js";
+
+const HELP = {
+  WRONG_CREDENTIALS: "That is neither the token nor a code that is still good. A code works once, for 15 minutes: print a new one, or check the token for a missing end.",
+  CROSS_SITE: "The supervisor takes this page for another site. Open the panel at its own address; a proxy in front has to pass on the Host that the browser sent.",
+};
+
+/** What to tell of a refused sign-in. */
+export function helpFor(error) {
+  if (error.code === "TOO_MANY_ATTEMPTS") {
+    return `Too many wrong tokens or codes came lately. A right one is taken at any time; guess again in ${roughly(error.retryS)}.`;
+  }
+  return HELP[error.code] || error.message;
+}
+
+/** Sets the view up; `done()` is called once somebody has signed in. */
+export function setUp(done) {
+  const field = byId("secret");
+  const go = byId("sign-in-go");
+
+  async function attempt(text) {
+    if (go.getAttribute("aria-disabled")) return;
+    complain(byId("sign-in-error"), "");
+    go.setAttribute("aria-disabled", "true");
+    say(go, "Signing in…");
+    try {
+      await signIn(text);
+      field.value = "";
+      done();
+    } catch (error) {
+      complain(byId("sign-in-error"), helpFor(error));
+      field.focus();
+    } finally {
+      go.removeAttribute("aria-disabled");
+      say(go, "Sign in");
+    }
+  }
+
+  byId("sign-in-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = field.value.trim();
+    if (text) attempt(text);
+  });
+  byId("print-code").addEventListener("click", print);
+  addEventListener("hashchange", () => fromLink(attempt));
+  return () => fromLink(attempt);
+}
+
+/** Signs in with the code of the link that the log shows, and takes it out of the address bar. */
+function fromLink(attempt) {
+  const found = /^#code=([^&]+)/.exec(location.hash);
+  if (!found) return false;
+  history.replaceState(null, "", location.pathname + location.search);
+  attempt(decodeURIComponent(found[1]));
+  return true;
+}
+
+async function print() {
+  const told = byId("print-code-told");
+  say(told, "Asked…");
+  try {
+    await printCode();
+    say(told, "A new code is in the container's log, good for one sign-in within 15 minutes.");
+  } catch (error) {
+    if (error.code === "TOKEN_SET") show(byId("print-code"), false);
+    say(told, printHelp(error));
+  }
+}
+
+function printHelp(error) {
+  if (error.code === "TOKEN_SET") return "An admin token is set here, so no codes are printed. Sign in with the value of SUPERVISOR_TOKEN.";
+  if (error.code === "CODE_PRINTED_ALREADY") {
+    return `A code was printed less than a minute ago: look for it in the container's log. Another can be printed in ${roughly(error.retryS)}.`;
+  }
+  return helpFor(error);
+}
+
+/** Shows the view, with a sentence that says why. */
+export function tell(why) {
+  complain(byId("sign-in-why"), why);
+  complain(byId("sign-in-error"), "");
+  say(byId("print-code-told"), "");
+}

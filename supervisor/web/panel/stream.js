@@ -1,0 +1,144 @@
+// The event stream: followed for as long as the page is open, and taken up where it was left.
+
+import { ApiError, forget, isOver, sentence, send, token } from "./api.js";
+import { EventParser } from "./sse.js";
+
+const SILENCE_MS = 40000;
+const CHECK_MS = 5000;
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 15000;
+
+/** How long to wait before try number `tries`: doubled each time, a part of it by chance. */
+export function waitMs(tries, chance = Math.random()) {
+  const full = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(tries, 10));
+  return full / 2 + (full / 2) * chance;
+}
+
+/** Follows the stream. `on` has `state`, `log`, `figures`, `anew` (another run) and `link(kind, why)`. */
+export class Stream {
+  constructor(on) {
+    this._on = on;
+    this._id = "";
+    this._tries = 0;
+    this._turn = 0;
+    this._wake = null;
+    this._cut = null;
+    this.offsetMs = 0;
+    for (const [name, target] of [["online", window], ["pageshow", window], ["visibilitychange", document]]) {
+      target.addEventListener(name, () => this._hurry());
+    }
+    addEventListener("pagehide", () => this._cut?.abort());
+  }
+
+  /** Begins to follow, from the beginning. */
+  open() {
+    this.close();
+    this._id = "";
+    this._tries = 0;
+    this._run(this._turn);
+  }
+
+  /** Ends it. */
+  close() {
+    this._turn += 1;
+    this._cut?.abort();
+    this._wake?.();
+  }
+
+  /** The time of day at the supervisor. */
+  now() {
+    return Date.now() + this.offsetMs;
+  }
+
+  async _run(turn) {
+    while (turn === this._turn) {
+      const why = await this._follow(turn);
+      if (turn !== this._turn) return;
+      this._on.link("away", why);
+      await this._pause(waitMs(this._tries++));
+      if (turn === this._turn) this._on.link("trying", why);
+    }
+  }
+
+  /** Follows until it ends; returns why it did. */
+  async _follow(turn) {
+    const cut = new AbortController();
+    this._cut = cut;
+    this._why = "";
+    let heardMs = Date.now();
+    const watchdog = setInterval(() => {
+      if (Date.now() - heardMs > SILENCE_MS) cut.abort();
+    }, CHECK_MS);
+    try {
+      const response = await this._ask(cut.signal);
+      this._tellTime(response);
+      const parser = new EventParser((event) => turn === this._turn && this._take(event));
+      const reader = response.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        heardMs = Date.now();
+        if (done) break;
+        parser.feed(value);
+      }
+    } catch (error) {
+      if (error instanceof ApiError) this._refused(error);
+    } finally {
+      clearInterval(watchdog);
+      cut.abort();
+    }
+    return this._why;
+  }
+
+  _ask(signal) {
+    const headers = this._id ? { "Last-Event-ID": this._id } : {};
+    const path = "events?colors=on&figures=on";
+    return send("GET", path, { bearer: token(), headers, signal });
+  }
+
+  _tellTime(response) {
+    const served = Date.parse(response.headers.get("Date") || "");
+    const off = served + 500 - Date.now();
+    // The header has whole seconds, so less than that says nothing.
+    this.offsetMs = Number.isNaN(served) || Math.abs(off) < 2000 ? 0 : off;
+  }
+
+  _refused(error) {
+    if (isOver(error)) this._over();
+    if (error.code !== "NO_ANSWER") this._why = error.message;
+  }
+
+  _over() {
+    this.close();
+    forget("Your session has ended. Sign in again.");
+  }
+
+  _take(event) {
+    const data = JSON.parse(event.data);
+    if (event.kind === "end") {
+      if (data.code === "NOT_SIGNED_IN") this._over();
+      this._why = sentence(data.error);
+      return;
+    }
+    const boot = (id) => id.slice(0, id.lastIndexOf("-"));
+    if (boot(event.id) !== boot(this._id)) this._on.anew();
+    this._id = event.id;
+    this._tries = 0;
+    this._on.link("live", "");
+    this._on[event.kind]?.(data);
+  }
+
+  /** Tries at once where the browser says that things have changed. */
+  _hurry() {
+    if (document.visibilityState === "visible") this._wake?.();
+  }
+
+  _pause(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this._wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

@@ -1,0 +1,167 @@
+// The tailnet: what its connection is like, and the orders that change it.
+
+import { ApiError, ask, sentence } from "./api.js";
+import { asking } from "./asking.js";
+import { confirmed } from "./dialog.js";
+import { byId, complain, el, fact, fill, keepFocus, say, show } from "./dom.js";
+import * as more from "./tailnet-more.js";
+import { moment, span } from "./words.js";
+
+const BAD = new Set(["key expired", "key refused", "tailscaled down", "state not kept"]);
+const LOGIN = new Set(["needs login", "key expired", "key refused", "disconnected by you"]);
+let seen = null;
+let shownLink = "";
+
+/** Takes what is known now. */
+export function take(told, nowMs) {
+  seen = told;
+  const is = controlsFor(told);
+  say(byId("tailnet-state"), told.state);
+  byId("tailnet-dot").className = `dot ${dotOf(told)}`;
+  complain(byId("tailnet-why"), whyOf(told));
+  byId("tailnet-why").className = `alert ${told.choice === "connected" && told.installed ? "warn" : "info"}`;
+  fill(byId("tailnet-facts"), factsOf(told), (facts) => facts.map(([name, text]) => fact(name, ...text.map(code))));
+  keepFocus(byId("tailnet-title"), () => {
+    for (const [id, visible] of Object.entries(is)) show(byId(id), visible);
+  });
+  if (is["key-details"] && is["login-link"]) byId("key-details").open = true;
+  takeLink(told);
+  more.take(told, nowMs);
+  tick(nowMs);
+}
+
+/** Counts on. */
+export function tick(nowMs) {
+  const since = seen?.since ? Date.parse(seen.since) : NaN;
+  say(byId("tailnet-since"), Number.isNaN(since) ? "" : `since ${moment(since, nowMs)} · ${span((nowMs - since) / 1000)}`);
+}
+
+/** Forgets everything. */
+export function clear() {
+  seen = null;
+  shownLink = "";
+  for (const id of ["tailnet-facts", "tailnet-more"]) fill(byId(id), null, () => []);
+  for (const id of ["tailnet-why", "tailnet-error", "key-error"]) complain(byId(id), "");
+  say(byId("tailnet-state"), "…");
+  say(byId("tailnet-since"), "");
+  byId("tailnet-dot").className = "dot";
+  byId("auth-key").value = "";
+  show(byId("tailnet-link"), false);
+}
+
+/** Which controls make sense, by what is known. */
+export function controlsFor(told) {
+  const off = !told.installed;
+  const away = told.choice !== "connected";
+  const needsLogin = LOGIN.has(told.state) && !told.hostname;
+  return {
+    reconnect: !off && !told.tailscale_up && !needsLogin,
+    "login-link": !off && needsLogin && !told.auth_url_pending,
+    disconnect: !off && !away,
+    forget: !off && Boolean(told.hostname),
+    "key-details": !off,
+    "tailnet-actions": !off,
+  };
+}
+
+function dotOf(told) {
+  if (told.tailscale_up) return told.warnings.length || told.serve.why ? "warn" : "ok";
+  if (!told.installed || told.choice !== "connected") return "";
+  return BAD.has(told.state) ? "bad" : "warn";
+}
+
+function whyOf(told) {
+  if (!told.installed) return "There is no tailnet here: SUPERVISOR_TAILSCALE is off.";
+  return [told.why, told.what_to_do && `What to do: ${told.what_to_do}`].filter(Boolean).map(sentence).join(" ");
+}
+
+function factsOf(told) {
+  if (!told.installed) return [];
+  const facts = [
+    ["Device", told.hostname ? [told.hostname] : []],
+    ["Tailnet", told.tailnet ? [told.tailnet] : []],
+    ["Addresses", told.addresses || (told.tailscale_ip ? [told.tailscale_ip] : [])],
+    ["Account", told.login_name ? [told.login_name] : []],
+    ["Version", told.version ? [told.version] : []],
+  ];
+  return facts.map(([name, values]) => [name, values.length ? values : ["–"]]);
+}
+
+function code(text) {
+  return el("span", { class: text === "–" ? "quiet" : "mono", text });
+}
+
+async function takeLink(told) {
+  if (!told.auth_url_pending) {
+    shownLink = "";
+    show(byId("tailnet-link"), false);
+    return;
+  }
+  try {
+    const { auth_url: url, qr_svg: svg } = await ask("GET", "tailscale/auth-url");
+    if (!seen?.auth_url_pending || url === shownLink) return;
+    shownLink = url;
+    const isWeb = /^https?:/.test(url);
+    const anchor = byId("tailnet-url");
+    say(anchor, url);
+    if (isWeb) anchor.href = url;
+    else anchor.removeAttribute("href");
+    // As an image it can do nothing, whatever is in it.
+    const whole = svg.includes("xmlns=") ? svg : svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"');
+    byId("tailnet-qr").src = `data:image/svg+xml,${encodeURIComponent(whole)}`;
+    show(byId("tailnet-link"), true);
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code === "NO_AUTH_URL") return;
+    complain(byId("tailnet-error"), error.message);
+  }
+}
+
+/** Ends what was confirmed with a no. */
+function refusedByOwner() {
+  return Object.assign(new Error(), { handled: true });
+}
+
+async function disconnect(body) {
+  try {
+    await ask("POST", "tailscale/disconnect", body);
+  } catch (error) {
+    if (error.code !== "CONFIRMATION_NEEDED") throw error;
+    if (!(await confirmed("Disconnect?", error.message, "Disconnect"))) throw refusedByOwner();
+    await ask("POST", "tailscale/disconnect", { ...body, confirm: true });
+  }
+}
+
+async function forget() {
+  const warning = seen?.before_disconnect ? ` ${sentence(seen.before_disconnect)}` : "";
+  const text = `It logs ${seen?.hostname || "this device"} out of the tailnet: to come back it takes a new auth key or a login link. The app goes on.${warning}`;
+  if (!(await confirmed("Forget this device?", text, "Forget this device"))) throw refusedByOwner();
+  await ask("POST", "tailscale/disconnect", warning ? { forget: true, confirm: true } : { forget: true });
+}
+
+/** Sets the controls up. */
+export function setUp() {
+  const world = () =>
+    JSON.stringify([seen?.state, seen?.since, seen?.choice, seen?.auth_url_pending, seen?.why, seen?.last_error, seen?.hostname]);
+  const about = { world, error: byId("tailnet-error"), told: byId("tailnet-told") };
+  const connect = () => ask("POST", "tailscale/connect", {});
+  asking(byId("reconnect"), { ...about, order: connect });
+  asking(byId("login-link"), { ...about, order: connect });
+  asking(byId("disconnect"), { ...about, order: () => disconnect({}) });
+  asking(byId("forget"), { ...about, order: forget });
+  const withKey = asking(byId("connect"), {
+    ...about, error: byId("key-error"), order: (key) => ask("POST", "tailscale/connect", { auth_key: key }),
+  });
+  byId("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const field = byId("auth-key");
+    const key = field.value.trim();
+    if (!key) {
+      complain(byId("key-error"), "Paste an auth key first: it begins with tskey-.");
+      field.focus();
+      return;
+    }
+    // Nothing keeps it from here on.
+    field.value = "";
+    withKey.begin(key);
+  });
+}

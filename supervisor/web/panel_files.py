@@ -1,0 +1,84 @@
+"""The panel: static files, read and packed when the first browser asks, and from then on served from memory.
+
+Loaded for that first browser: whoever never opens the panel pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiohttp import web
+from anyio import to_thread
+
+from supervisor.web.errors import Code, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# No asset has this name.
+INDEX = ""
+_FOLDER = os.path.join(os.path.dirname(__file__), "panel")
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+# A browser asks each time whether there is a new version, and is mostly told that there is none.
+_HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": _CSP, "Vary": "Accept-Encoding"}
+# For zlib: a window of 32 KiB, in gzip's frame.
+_GZIP = 31
+
+
+class _File(NamedTuple):
+    content_type: str
+    digest: str
+    plain: bytes
+    packed: bytes
+
+
+async def serve(request: web.Request, name: str) -> web.Response:
+    """Give one of the panel's files. Raises RefusedError where there is none of that name."""
+    found = (await to_thread.run_sync(_files)).get(name)
+    if found is None:
+        raise RefusedError(Code.NOT_FOUND)
+    packed = _takes_gzip(request)
+    # Each form has a tag of its own: they differ byte by byte.
+    tag = f"{found.digest}-gzip" if packed else found.digest
+    headers = _HEADERS | {"ETag": f'"{tag}"', "Content-Type": found.content_type}
+    if any(known.value in {tag, "*"} for known in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=found.packed if packed else found.plain, headers=headers)
+
+
+@cache
+def _files() -> Mapping[str, _File]:
+    names = sorted(name for name in os.listdir(_FOLDER) if os.path.splitext(name)[1] in _TYPES)
+    return {INDEX if name == "index.html" else name: _read(name) for name in names}
+
+
+def _read(name: str) -> _File:
+    with open(os.path.join(_FOLDER, name), "rb") as file:
+        plain = file.read()
+    packer = zlib.compressobj(9, zlib.DEFLATED, _GZIP)
+    packed = packer.compress(plain) + packer.flush()
+    return _File(_TYPES[os.path.splitext(name)[1]], hashlib.sha256(plain).hexdigest()[:16], plain, packed)
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    """Tell whether the client takes gzip: named, and not with a weight of nothing."""
+    for part in ",".join(request.headers.getall("Accept-Encoding", [])).split(","):
+        name, _, weight = part.partition(";")
+        if name.strip().lower() in {"gzip", "*"}:
+            return weight.strip().replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False
