@@ -177,10 +177,10 @@ def _assemble(found: _Found, default_run_dir: str, default_state_dir: str, repor
             health_url=values["SUPERVISOR_APP_HEALTH_URL"],
             hung_after_s=values["SUPERVISOR_APP_HUNG"],
             restart=Restart(values["SUPERVISOR_RESTART"]),
+            password=values["MOLTIS_PASSWORD"],
         ),
         tailnet=_tailnet(found, run_dir, default_state_dir, report),
         processes=found.processes,
-            password=values["MOLTIS_PASSWORD"],
         given=found.given,
         config_path=found.config_path,
     )
@@ -212,10 +212,10 @@ def _tailnet(found: _Found, run_dir: str, default_state_dir: str, report: Report
         http_proxy=values["TS_OUTBOUND_HTTP_PROXY_LISTEN"],
         extra_args=daemon_args,
         knobs=found.knobs,
+        serve_panel=values["SUPERVISOR_SERVE_PANEL"] if attached else None,
     )
 
 
-        serve_panel=values["SUPERVISOR_SERVE_PANEL"] if attached else None,
 def _prefs(found: _Found, report: Report) -> Prefs:
     """Put the settings and the flags together; a flag beats a setting, as behind the official image."""
     values = found.values
@@ -289,8 +289,8 @@ def _check_together(settings: Settings, values: dict[str, Any], report: Report) 
         from supervisor.settings import panel_url
 
         panel_url.check(tailnet, report)
-
-        login.check(tailnet, report)
     if tailnet.auth_key or tailnet.client_id or tailnet.client_secret:
         # Loaded where there is something to check: most logins are done by a person.
         from supervisor.settings import login
+
+        login.check(tailnet, report)

@@ -62,8 +62,8 @@ class TailnetSettings(NamedTuple):
     ``mode`` is embedded, attach or off; ``serve`` is auto, https, http or off. ``grace_s`` is None for never,
     ``ephemeral`` where nothing was said: then it is no, but for a key that an OAuth client makes.
     ``serve_panel`` is where tailscaled finds the panel, if it is to publish that too.
-    """
     ``knobs`` are environment variables for tailscaled alone. ``socks5`` and ``http_proxy`` are host and port.
+    """
 
     mode: str
     user: str | None
@@ -84,8 +84,8 @@ class TailnetSettings(NamedTuple):
     extra_args: tuple[str, ...]
     knobs: Mapping[str, str]
     serve_panel: str | None = None
-    @property
 
+    @property
     def logs_out_at_stop(self) -> bool:
         """Whether the device is to disappear from the tailnet at an orderly end."""
         # Where a sidecar keeps its state is not ours to say.
