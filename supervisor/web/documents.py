@@ -162,8 +162,8 @@ def lines(found: Iterable[Line]) -> list[Document]:
                 "process": line.process,
                 "stream": line.stream,
                 "level": line.level,
+                "topic": line.topic or None,
                 "message": line.message,
             }
         )
     return documents
-                "topic": line.topic or None,
