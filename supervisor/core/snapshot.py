@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.counts import Counts, Durations
 from supervisor.core.model import State
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class ExitView(NamedTuple):
-    """How one life of a process ended; ``expected`` where it had been asked to, or has done what it was there for."""
+    """How one life of a process ended; ``expected`` where it had been asked to, or has done what it was there for.
+
+    ``kind`` is what the end comes down to: one of runtime.endings.KINDS.
+    """
 
     at_s: float
     code: int | None
@@ -23,13 +27,14 @@ class ExitView(NamedTuple):
     reason: str
     last_lines: tuple[str, ...] = ()
     expected: bool = False
+    kind: str = ""
 
 
 class ProcessView(NamedTuple):
     """What anyone may know of one process.
 
     ``ready`` is what its probe says (or, without one, that it is alive); ``ready_why`` says why not.
-    ``ever_ready`` is about the current life.
+    ``ever_ready`` is about the current life. ``restarts`` are counted by the kind of end that each followed.
     """
 
     name: str
@@ -42,11 +47,16 @@ class ProcessView(NamedTuple):
     ready_why: str = ""
     ready_since_s: float | None = None
     ever_ready: bool = False
-    restarts: int = 0
+    restarts_by: Counts = ()
     failures: int = 0
     next_try_s: float | None = None
     exits: tuple[ExitView, ...] = ()
     command: str = ""
+
+    @property
+    def restarts(self) -> int:
+        """Return how often it was started again."""
+        return sum(count for _kind, count in self.restarts_by)
 
 
 class PeerView(NamedTuple):
@@ -83,7 +93,9 @@ class TailnetView(NamedTuple):
     forgotten; ``by_owner`` says that the state is as it is for that. ``warnings`` are reasons for health to warn
     though the tailnet is up, ``notes`` are worth telling and no more. ``before_disconnect`` is what an owner has to
     know before a disconnect. ``hostname`` is the DNS name without its last dot, ``key_expiry`` RFC 3339.
-    ``peer_api_ports`` are tailscaled's own, where devices talk to each other.
+    ``peer_api_ports`` are tailscaled's own, where devices talk to each other. ``control`` says that it is in touch
+    with the control server. ``first_up_s`` is when it was up for the first time. ``logins`` are counted by what came
+    of them; ``connects`` and ``disconnects`` tell how long it took from an owner's order until it was so.
     """
 
     mode: str = "off"
@@ -113,6 +125,11 @@ class TailnetView(NamedTuple):
     before_disconnect: str = ""
     serve: ServeView = ServeView()
     peer_api_ports: tuple[int, ...] = ()
+    control: bool = False
+    first_up_s: float | None = None
+    logins: Counts = ()
+    connects: Durations = Durations()
+    disconnects: Durations = Durations()
 
 
 class ListenerView(NamedTuple):
@@ -125,11 +142,12 @@ class ListenerView(NamedTuple):
 
 
 class HealthView(NamedTuple):
-    """The combined verdict in force: ``status`` is pass, warn or fail."""
+    """The combined verdict in force: ``status`` is pass, warn or fail, ``changes`` counts those to each."""
 
     status: str = "fail"
     since_s: float = 0.0
     reasons: tuple[str, ...] = ("starting",)
+    changes: Counts = ()
 
 
 class Snapshot(NamedTuple):

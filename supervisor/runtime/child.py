@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from supervisor.core.counts import plus_one
 from supervisor.core.lifecycle import (
     AskForStacks,
     AskToEnd,
@@ -26,17 +27,19 @@ from supervisor.core.lifecycle import (
 )
 from supervisor.core.model import Restart, State
 from supervisor.core.snapshot import ExitView, ProcessView
-from supervisor.runtime.endings import describe, signal_name
+from supervisor.runtime.endings import ASKED, NOT_STARTED, describe, kind_of, signal_name
 from supervisor.system import processes
 from supervisor.system.cleaner import Cleaner
 from supervisor.system.oom import OomCounter
 from supervisor.system.spawn import SpawnError, open_pipe, spawn
 
 if TYPE_CHECKING:
+    from supervisor.core.counts import Counts
     from supervisor.core.model import ProcessSpec
     from supervisor.runtime.engine import Engine
     from supervisor.system.reaper import Exit
 
+AT_REST = frozenset({State.INACTIVE, State.ENDED, State.FAILED})
 EXITS_KEPT = 10
 LAST_LINES = 10
 # How far a short life's output is searched for the reason of its end.
@@ -64,6 +67,7 @@ class Child:
         self._launcher = launcher
         self._oom = OomCounter()
         self._killed_by_us = False
+        self._cause = ASKED
         self._death_write_fd: int | None = None
         self._first_line = 0
         self.view = ProcessView(
@@ -88,6 +92,7 @@ class Child:
         state = self.machine.state
         if state is not before:
             self.era += 1
+            self._cause = ASKED if before in AT_REST else self._cause
         shown = {"failures": self.machine.failures, "next_try_s": self.machine.next_try_s, "state": state}
         self._show(**shown, since_s=self.view.since_s if state is before else now_s)
         for action in actions:
@@ -125,7 +130,7 @@ class Child:
             spawned = spawn(self.spec, self._launcher, death_fd)
         except SpawnError as error:
             engine.hub.record("error", "cannot start", child=self.spec.name, why=error.why)
-            self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why))
+            self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why, kind=NOT_STARTED))
             engine.feed(self.spec.name, Event(Kind.SPAWN_FAILED, Ending(code=error.code)))
             return
         finally:
@@ -145,10 +150,15 @@ class Child:
             ever_ready=not probed,
             ready_why="it has not answered yet" if probed else "",
             ready_since_s=None if probed else now_s,
-            restarts=self.view.restarts + (self.view.started_s is not None),
+            restarts_by=self._restarts_by(),
         )
         engine.hub.record("info", "started", child=self.spec.name, pid=spawned.pid)
         engine.feed(self.spec.name, Event(Kind.SPAWNED))
+
+    def _restarts_by(self) -> Counts:
+        """Return the restarts with this one, if it is one: by the last end, or by an order where it was at rest."""
+        first = self.view.started_s is None
+        return self.view.restarts_by if first else plus_one(self.view.restarts_by, self._cause)
 
     def _open_death_pipe(self) -> int:
         if self._death_write_fd is not None:
@@ -163,7 +173,9 @@ class Child:
         now_s = time.monotonic()
         engine.hub.drain(self.spec.name)
         lines = engine.hub.tail(self.spec.name, LAST_LINES, self._first_line)
-        why = self._why(exit_.ending, lines)
+        why = describe(exit_.ending, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=self._oom.rose)
+        kind = kind_of(exit_.ending, why, asked=self.machine.asked, hung=self.machine.hung)
+        why = self._why(exit_.ending, why)
         uptime_s = now_s - (self.view.started_s or now_s)
         # One that is not started again after a success has done what it was there for.
         done = exit_.ending.success and not self.machine.hung and self.spec.restart is not Restart.ALWAYS
@@ -179,12 +191,11 @@ class Child:
             uptime_s=round(uptime_s, 3),
             last_lines=None if expected else lines,
         )
-        self._remember(ExitView(now_s, exit_.ending.code, exit_.ending.signal, uptime_s, why, lines, expected))
+        self._remember(ExitView(now_s, exit_.ending.code, exit_.ending.signal, uptime_s, why, lines, expected, kind))
         self._show(pid=None, ready=False, ready_why=why, ready_since_s=None)
         engine.feed(self.spec.name, Event(Kind.EXITED, exit_.ending))
 
-    def _why(self, ending: Ending, lines: tuple[str, ...]) -> str:
-        why = describe(ending, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=self._oom.rose)
+    def _why(self, ending: Ending, why: str) -> str:
         if self.machine.hung:
             why = f"it hung ({self.view.ready_why}): {why}"
         remedy = self._known_failure() if ending.code else None
@@ -274,6 +285,7 @@ class Child:
             self._engine.hub.record("error", "cannot signal", child=self.spec.name, why="no permission (CAP_KILL)")
 
     def _remember(self, exit_view: ExitView) -> None:
+        self._cause = exit_view.kind
         self._show(exits=(*self.view.exits, exit_view)[-EXITS_KEPT:])
 
     def _show(self, **changes: object) -> None:

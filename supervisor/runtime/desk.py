@@ -1,13 +1,16 @@
-"""Where orders for the tailnet are handed in: who posts one does not know who carries it out."""
+"""Where web and tailnet meet without knowing each other: orders are handed in here, and a reader is lent out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from supervisor.core.orders import TailnetOrder
+
+    # What tailscaled tells of itself to Prometheus, within so many seconds; None where it does not.
+    MetricsReader = Callable[[float], Awaitable[bytes | None]]
 
 
 class Desk:
@@ -16,6 +19,7 @@ class Desk:
     def __init__(self) -> None:
         self._attendant: Callable[[TailnetOrder], None] | None = None
         self._waiting: TailnetOrder | None = None
+        self._reader: MetricsReader | None = None
 
     def post(self, order: TailnetOrder) -> None:
         """Hand in an order; what comes of it is seen on the board."""
@@ -34,3 +38,15 @@ class Desk:
 
     def _leave(self) -> None:
         self._attendant = None
+
+    def lend(self, reader: MetricsReader) -> Callable[[], None]:
+        """Have tailscaled's own metrics read by ``reader`` from now on; return what ends that."""
+        self._reader = reader
+        return self._hand_back
+
+    def _hand_back(self) -> None:
+        self._reader = None
+
+    async def read_metrics(self, timeout_s: float) -> bytes | None:
+        """Return tailscaled's own metrics; None where there are none to be had in this time."""
+        return None if self._reader is None else await self._reader(timeout_s)

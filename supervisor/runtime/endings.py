@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 
     from supervisor.core.lifecycle import Ending
 
+# What an end may come down to; a restart is counted by the one that it followed.
+ASKED, HUNG, NOT_STARTED, OUT_OF_MEMORY = "asked", "hung", "not_started", "out_of_memory"
+EXIT_CODE, SIGNAL, SUCCESS = "exit_code", "signal", "success"
+KINDS = (ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS)
+_OUT_OF_MEMORY = "killed by the kernel: out of memory"
 _LAUNCHER = "setpriv: "
+_CANNOT_START = "cannot start"
 _LAUNCHER_CODES = frozenset({1, 126, 127})
 
 
@@ -24,15 +30,28 @@ def describe(
     if ending.signal is None:
         refused = last_lines[-1] if last_lines and last_lines[-1].startswith(_LAUNCHER) else ""
         if refused and ending.code in _LAUNCHER_CODES:
-            return f"cannot start: {refused.removeprefix(_LAUNCHER)}"
+            return f"{_CANNOT_START}: {refused.removeprefix(_LAUNCHER)}"
         return f"exit code {ending.code}"
     name = signal_name(ending.signal)
     if ending.signal != signal.SIGKILL or killed_by_us:
         return f"ended by {name}"
     out_of_memory = ran_out_of_memory()
     if out_of_memory:
-        return "killed by the kernel: out of memory"
+        return _OUT_OF_MEMORY
     return f"ended by {name} from outside" + ("" if out_of_memory is False else ", perhaps out of memory")
+
+
+def kind_of(ending: Ending, why: str, *, asked: bool, hung: bool) -> str:
+    """Return what an end comes down to; ``why`` is what ``describe`` said of it."""
+    if asked or hung:
+        return ASKED if asked else HUNG
+    if why == _OUT_OF_MEMORY:
+        return OUT_OF_MEMORY
+    if ending.signal is not None:
+        return SIGNAL
+    if why.startswith(_CANNOT_START):
+        return NOT_STARTED
+    return SUCCESS if ending.success else EXIT_CODE
 
 
 def signal_name(number: int | None) -> str | None:

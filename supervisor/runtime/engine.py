@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.lifecycle import Event, Kind, SetTimer, possible
 from supervisor.core.model import State
-from supervisor.runtime.child import Child
+from supervisor.runtime.child import AT_REST, Child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 FINAL = frozenset({State.ENDED, State.FAILED})
 _BEGINNINGS = frozenset({Kind.START, Kind.RESTART, Kind.RELEASED})
-AT_REST = FINAL | {State.INACTIVE}
 
 
 class _Timer(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from supervisor.core.counts import plus_one
 from supervisor.core.health import FAIL, PASS, STARTUP_S, judge
 from supervisor.core.snapshot import HealthView
 
@@ -49,8 +50,10 @@ class Judge:
         snapshot = self._board.snapshot
         verdict = judge(snapshot, now_s)
         before = snapshot.health
-        since_s = before.since_s if before.status == verdict.status else now_s
-        self._board.put_health(HealthView(verdict.status, since_s, verdict.reasons))
+        same = before.status == verdict.status
+        since_s = before.since_s if same else now_s
+        changes = before.changes if same else plus_one(before.changes, verdict.status)
+        self._board.put_health(HealthView(verdict.status, since_s, verdict.reasons, changes))
         if snapshot.stopping:
             return None
         starting_until_s = snapshot.started_s + STARTUP_S

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -23,6 +24,7 @@ from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, Act
 from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
 from supervisor.tailnet.pilot import Look, Pilot
 from supervisor.tailnet.remedies import MOST_SILENCES
+from supervisor.tailnet.stopwatch import Stopwatch
 from supervisor.tailnet.telling import Teller
 
 if TYPE_CHECKING:
@@ -64,19 +66,22 @@ class Link:
         self._leaving = False
         self._complaints = Complaints(hub, self._look_soon)
         self._orders: list[TailnetOrder] = []
+        self._stopwatch = Stopwatch()
 
     async def run(self) -> None:
         """Follow and steer until cancelled."""
         leave = self._desk.attend(self._take)
         turn_away = self._complaints.listen()
+        api = LocalApi(self._plan.settings.tailnet.socket)
+        hand_back = self._desk.lend(partial(_user_metrics, api))
         try:
-            api = LocalApi(self._plan.settings.tailnet.socket)
             self._pilot = Pilot(self._plan, self._hub, api)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._bus.run, api)
                 group.start_soon(self._pilot.care.run)
                 await self._drive(api, self._pilot, group)
         finally:
+            hand_back()
             turn_away()
             leave()
 
@@ -96,6 +101,7 @@ class Link:
 
     def _take(self, order: TailnetOrder) -> None:
         self._orders.append(order)
+        self._stopwatch.begin(order, self._board.snapshot.tailnet, time.monotonic())
         self._look_soon()
 
     def _take_orders(self) -> list[TailnetOrder]:
@@ -173,6 +179,7 @@ class Link:
 
     def _put(self, pilot: Pilot, meaning: states.Meaning, status: Status | None, now_s: float) -> None:
         view = report.view(meaning, status, pilot.extra(), self._board.snapshot.tailnet, now_s)
+        view = self._stopwatch.look(view, now_s)
         self._board.put_tailnet(view)
         if not self._board.snapshot.stopping:
             self._teller.tell(view, now_s)
@@ -209,6 +216,13 @@ class Link:
         self._leaving = True
         if self._pilot is not None:
             await self._pilot.farewell(deadline_s)
+
+
+async def _user_metrics(api: LocalApi, timeout_s: float) -> bytes | None:
+    try:
+        return await api.user_metrics(timeout_s)
+    except LocalApiError:
+        return None
 
 
 def has_network() -> bool:

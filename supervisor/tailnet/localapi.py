@@ -112,6 +112,10 @@ class LocalApi:
         """Have tailscaled get a certificate, or look at the one it has; the answer is not kept."""
         await self._ask("GET", f"cert/{domain}?type=crt", timeout_s=timeout_s)
 
+    async def user_metrics(self, timeout_s: float) -> bytes:
+        """Return tailscaled's own metrics, in Prometheus' text format."""
+        return await self._ask("GET", "usermetrics", timeout_s=timeout_s)
+
     async def watch(self) -> AsyncIterator[Notify]:
         """Yield the frames of the IPN bus until it ends."""
         path = f"watch-ipn-bus?mask={WATCH_MASK}"

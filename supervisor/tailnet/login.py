@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from supervisor.core.counts import Counts, plus_one
 from supervisor.secret import Secret
 from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import states
@@ -27,13 +28,15 @@ _URL_AGAIN_S = 30.0
 _PROVEN_S = 5.0
 _SETTLED_S = 60.0
 _NEEDED = "NeedsLogin"
+SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY = "succeeded", "refused", "no_answer", "no_key"
 
 
 class Login:
     """What is known of the login under way, of the last one, and of what a person asked for.
 
     ``give_up`` says that a round of tries has ended and tailscaled still tries; ``again`` that a new login is wanted
-    though the device is in a tailnet; ``last_error`` is the last thing that went wrong.
+    though the device is in a tailnet; ``last_error`` is the last thing that went wrong. ``results`` counts logins by
+    what came of them.
     """
 
     def __init__(self, plan: Plan, hub: LogHub, hands: Hands) -> None:
@@ -49,6 +52,8 @@ class Login:
         self.again = False
         self.give_up = False
         self.last_error = ""
+        self.results: Counts = ()
+        self._by_url = False
 
     @property
     def key_trouble(self) -> str:
@@ -96,6 +101,8 @@ class Login:
         before = self.attempt
         self.attempt = attempts.refused(before, text, now_s)
         self.give_up = self.give_up or (before.under_way and not self.attempt.under_way)
+        if self.attempt.refusals > before.refusals:
+            self._count(REFUSED)
         if self.attempt.refusals == 1 and not before.refusals:
             self._hub.record("error", "tailnet: the key was refused", kind=self.attempt.kind, why=text)
 
@@ -108,11 +115,21 @@ class Login:
                 self._succeed(now_s)
             elif not attempt.under_way and held_s >= _SETTLED_S:
                 self.attempt = Attempt()
+            if self._by_url:
+                self._by_url = False
+                self._count(SUCCEEDED)
         elif state == _NEEDED and attempts.fruitless(attempt, now_s) and not _unreached(status):
             self.last_error = "the login brought neither success nor an error"
             self.attempt = attempts.given_up(attempt._replace(note=self.last_error), now_s)
+            self._count(NO_ANSWER)
+        if state == _NEEDED:
+            self._by_url = self.url is not None and not self.attempt.under_way
+
+    def _count(self, result: str) -> None:
+        self.results = plus_one(self.results, result)
 
     def _succeed(self, now_s: float) -> None:
+        self._count(SUCCEEDED)
         self.attempt = attempts.succeeded(self.attempt, now_s)
         self._keys.pasted = None
         self.again = self._clicked = self._url_clicked = False
@@ -175,11 +192,13 @@ class Login:
             self.attempt = attempts.refused(begun, str(error), time.monotonic(), final=True)._replace(kind=error.kind)
             self.last_error = str(error)
             self._url_clicked = self._clicked
+            self._count(NO_KEY)
             return None
         except OAuthUnavailableError as error:
             self._hub.record("warning", "tailnet: no key could be had yet", why=str(error))
             self.attempt = attempts.unavailable(self.attempt, credential.fingerprint, str(error), time.monotonic())
             self.last_error = str(error)
+            self._count(NO_KEY)
             return None
         # Known before tailscaled is told: the first refusal may come at once.
         self.attempt = begun._replace(begun_s=time.monotonic())

@@ -272,6 +272,7 @@ class Pilot:
             notes=tuple(text for text in notes if text),
             before_disconnect=BEFORE_DISCONNECT if self._attached else "",
             serve=self.care.serve,
+            logins=self.login.results,
         )
 
     @property

@@ -11,6 +11,7 @@ from supervisor.tailnet.course import CONNECTED
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from supervisor.core.counts import Counts
     from supervisor.secret import Secret
     from supervisor.tailnet.states import Meaning
     from supervisor.tailnet.wire import Node, Status
@@ -36,6 +37,7 @@ class Extra(NamedTuple):
     notes: tuple[str, ...] = ()
     before_disconnect: str = ""
     serve: ServeView = ServeView()
+    logins: Counts = ()
 
 
 def view(meaning: Meaning, status: Status | None, extra: Extra, before: TailnetView, now_s: float) -> TailnetView:
@@ -60,6 +62,9 @@ def view(meaning: Meaning, status: Status | None, extra: Extra, before: TailnetV
         notes=extra.notes,
         before_disconnect=extra.before_disconnect,
         serve=extra.serve,
+        control=False,
+        first_up_s=now_s if meaning.up and before.first_up_s is None else before.first_up_s,
+        logins=extra.logins,
     )
     return _with_device(base, status) if status is not None else base
 
@@ -77,6 +82,7 @@ def _with_device(base: TailnetView, status: Status) -> TailnetView:
         tags=(node.tags or ()) if node is not None and known else (),
         key_expiry=(node.key_expiry or "") if node is not None and known else "",
         health=tuple(sorted(status.health or ())),
+        control=node is not None and node.online,
         peer_api_ports=_ports(node.peer_api_urls or ()) if node is not None else (),
     )
 

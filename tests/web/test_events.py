@@ -52,7 +52,7 @@ async def test_only_what_changed_follows() -> None:
         following(served) as stream,
     ):
         await stream.until("state")
-        served.board.put_process(READY._replace(restarts=3))
+        served.board.put_process(READY._replace(restarts_by=(("signal", 3),)))
         assert set((await stream.until("state")).data) == {"processes"}
         served.board.put_tailnet(TailnetView("embedded", "connected", up=True))
         event = await stream.until("state")
@@ -121,7 +121,7 @@ async def test_the_last_so_many_lines_to_begin_with() -> None:
             async with following(served, query) as stream:
                 assert (await stream.next()).kind == "state"
                 assert not numbers or [line["id"] for line in await stream.lines(2)] == numbers
-                served.board.put_process(READY._replace(restarts=served.board.snapshot.processes[0].restarts + 1))
+                served.board.put_process(READY._replace(failures=served.board.snapshot.processes[0].failures + 1))
                 assert (await stream.next()).kind == "state"
 
 
@@ -142,7 +142,7 @@ async def test_lines_of_one_process_or_none() -> None:
         event = await one.until("log")
         assert [line["message"] for line in event.data["lines"]] == ["from moltis"]
         assert event.number == 6
-        served.board.put_process(READY._replace(restarts=1))
+        served.board.put_process(READY._replace(restarts_by=(("signal", 1),)))
         assert ((event := await none.next()).kind, event.number) == ("state", 6)
 
 

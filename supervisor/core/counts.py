@@ -1,0 +1,34 @@
+"""Counts of what happened, as parts of an immutable picture: a new value for each event, and none that blocks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# Those of Moltis' own durations, so that one dashboard reads both.
+DURATION_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+Counts = tuple[tuple[str, int], ...]
+
+
+def plus_one(counts: Counts, kind: str) -> Counts:
+    """Return the counts with one more of this kind."""
+    found = dict(counts)
+    found[kind] = found.get(kind, 0) + 1
+    return tuple(found.items())
+
+
+class Durations(NamedTuple):
+    """How long something took, each time: so many in each bucket (the last is for what is longer), and their sum."""
+
+    buckets: tuple[int, ...] = (0,) * (len(DURATION_BUCKETS_S) + 1)
+    sum_s: float = 0.0
+
+    @property
+    def times(self) -> int:
+        """Return how often it happened."""
+        return sum(self.buckets)
+
+    def plus(self, took_s: float) -> Durations:
+        """Return them with one more."""
+        at = sum(edge_s < took_s for edge_s in DURATION_BUCKETS_S)
+        return Durations((*self.buckets[:at], self.buckets[at] + 1, *self.buckets[at + 1 :]), self.sum_s + took_s)
