@@ -30,7 +30,10 @@ def choose(settings: Settings, host: Host, report: Report) -> Users:
     if host.uid != 0:
         _say_not_root(settings, host, report)
         return Users(None, None, dict.fromkeys(wished))
-    missing = host.missing_capabilities()
+    has_tailscaled = settings.tailnet.mode == "embedded"
+    # A panel beside a sidecar starts nothing.
+    has_children = has_tailscaled or settings.app.enabled or bool(settings.processes)
+    missing = host.missing_capabilities() if has_children else ()
     if missing:
         report.problem(
             "run children as other users and stop them",
@@ -38,7 +41,6 @@ def choose(settings: Settings, host: Host, report: Report) -> Users:
             "add SETUID, SETGID and KILL to the container's capabilities, or start it as another user "
             "(docker run --user 1000)",
         )
-    has_tailscaled = settings.tailnet.mode == "embedded"
     tailscale = (
         _one(settings.tailnet.user, TAILSCALE_USER, "SUPERVISOR_TAILSCALE_USER", host, report)
         if has_tailscaled

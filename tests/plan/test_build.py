@@ -197,6 +197,8 @@ def test_root_without_capabilities_is_told_both_ways_out() -> None:
     (problem,) = problems({}, Machine(missing=("SETUID", "KILL")))
     assert "SETUID, KILL" in problem
     assert "--user" in problem
+    panel = {"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/s", "SUPERVISOR_APP": "off"}
+    assert plan(panel, Machine(missing=("SETUID", "KILL"))).processes == ()
 
 
 def test_another_user_than_root_runs_everything_as_itself() -> None:
