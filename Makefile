@@ -38,10 +38,12 @@ check: dev ## Lints, checks types and the project's conventions
 	@$(BIN)/mypy supervisor tests $(wildcard examples benchmarks scripts)
 	@$(BIN)/python -m pytest -q tests/conventions
 
-format: dev ## Formats the code, and writes the page of settings anew
+format: dev ## Formats the code, and writes anew what the docs draw from its tables
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m scripts.settings_page > docs/reference/settings.md
+	@$(BIN)/python -m scripts.states_page > docs/reference/states.md
+	@$(BIN)/python -m scripts.pictures
 
 docs: dev ## Builds the documentation as a site, in site/; a dead link fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

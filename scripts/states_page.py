@@ -1,0 +1,131 @@
+"""Writes docs/reference/states.md from the code's own tables: `python -m scripts.states_page > PAGE`."""
+
+from __future__ import annotations
+
+import sys
+
+from scripts.transitions import transitions
+from supervisor.core.lifecycle import Kind
+from supervisor.core.model import State
+from supervisor.tailnet.attempt import Attempt
+from supervisor.tailnet.course import DISCONNECTED
+from supervisor.tailnet.states import Meaning, Situation, down, of_status
+from supervisor.tailnet.wire import Node, Status
+
+HEAD = """\
+# States
+
+<!-- This page is written by scripts/states_page.py from the code's own tables. -->
+
+What a process and the tailnet can be, and what leads from one state to the next.
+Health makes its verdict of these: see [Health](health.md).
+
+## Processes
+
+`moltis-supervisor status`, the panel and `GET /api/processes` show the state.
+
+![A process's states](../explanation/process-states.svg)
+
+"""
+MEANS = {
+    State.INACTIVE: "it was stopped, or never started",
+    State.WAITING: "it waits until those that it needs are ready",
+    State.SPAWNING: "it is being started",
+    State.RUNNING: "it is alive; whether it is ready is told beside it",
+    State.STOPPING: "it was asked to end",
+    State.QUITTING: "it did not end in time and was asked for its stacks (tailscaled alone)",
+    State.KILLING: "it was killed, and its end is waited for",
+    State.CLEANING: "it has ended, and what it left behind is being ended",
+    State.BACKOFF: "it has failed and waits for its next try",
+    State.ENDED: "it has ended for good, by its restart policy",
+    State.FAILED: "it is critical and has been given up: everything stops, with exit code 70",
+}
+HAPPENS = {
+    Kind.START: "somebody, or the supervisor's own start, wants it to run",
+    Kind.STOP: "somebody, or the ordered stop, wants it to end",
+    Kind.RESTART: "somebody wants it to end and to be started again",
+    Kind.HURRY: "a second TERM or INT: it is to be over at once",
+    Kind.HUNG: "it has not answered its probe for `SUPERVISOR_APP_HUNG`",
+    Kind.RELEASED: "those that it waited for are ready",
+    Kind.SPAWNED: "it was started",
+    Kind.SPAWN_FAILED: "it could not be started",
+    Kind.EXITED: "it ended",
+    Kind.CLEANED: "nothing that it left behind is alive",
+    Kind.RETRY_DUE: "its wait is over",
+    Kind.PROVEN: "it has stayed up for `SUPERVISOR_BACKOFF_RESET`: its failures are forgiven",
+    Kind.LIMIT_REACHED: "the time that it had for ending is over",
+}
+BETWEEN = """
+Where several states may follow, the restart policy, `critical`, `after` and what was ordered meanwhile decide.
+Whatever does not stand in a row cannot happen in that state.
+
+| event | means |
+|---|---|
+"""
+TAILNET = """
+## The tailnet
+
+`/health`, `moltis-supervisor status` and `GET /api/tailscale/status` show the state.
+Beside it stand `why` and `what_to_do`.
+The texts below are what the code says in the plainest case of each; [The tailnet](tailnet.md) says more about them.
+
+| state | for example | why | what to do |
+|---|---|---|---|
+"""
+REFUSAL = Attempt(refusals=3, kind="expired", error="invalid key: API key expired")
+# The plainest case of each state: what it is an example of, and what the code makes of it.
+CASES: tuple[tuple[str, Meaning], ...] = (
+    ("tailscaled was started a moment ago", down("it does not answer yet", begun=True)),
+    ("no key is set", of_status(Status(backend_state="NeedsLogin"), Situation())),
+    (
+        "no key is set, and a login URL waits",
+        of_status(Status(backend_state="NeedsLogin"), Situation(login_url=True)),
+    ),
+    (
+        "it was removed in the admin console",
+        of_status(Status(backend_state="NeedsLogin"), Situation(had_login=True)),
+    ),
+    ("a key was handed over", of_status(Status(backend_state="NeedsLogin"), Situation(logging_in=True))),
+    ("it is logged in and on its way in", of_status(Status(backend_state="Starting"), Situation())),
+    ("the tailnet approves devices by hand", of_status(Status(backend_state="NeedsMachineAuth"), Situation())),
+    ("all is well", of_status(Status(backend_state="Running", node=Node(online=True)), Situation())),
+    (
+        "*Disconnect* was chosen",
+        of_status(Status(backend_state="Stopped", have_node_key=True), Situation(choice=DISCONNECTED)),
+    ),
+    ("a sidecar's owner ran `tailscale down`", of_status(Status(backend_state="Stopped"), Situation())),
+    ("a person's login is over", of_status(Status(backend_state="NeedsLogin"), Situation(expired=True))),
+    (
+        "the key has expired",
+        of_status(Status(backend_state="NeedsLogin"), Situation(attempt=REFUSAL, retry_s=60.0)),
+    ),
+    ("control is away", of_status(Status(backend_state="Running", node=Node()), Situation())),
+    ("tailscaled has ended, or hangs", down("it does not answer", begun=False)),
+    (
+        "the disk is full, or the state file damaged",
+        of_status(Status(health=("State store failed to initialize.",)), Situation()),
+    ),
+    ("the container runs without a network", of_status(Status(), Situation(has_network=False))),
+)
+
+
+def page() -> str:
+    """Return the whole page."""
+    lines = [HEAD, "| state | means | what may happen, and what it leads to |\n|---|---|---|\n"]
+    for state, row in transitions().items():
+        ways = "; ".join(f"{kind.value} → {_targets(state, targets)}" for kind, targets in row.items())
+        lines.append(f"| `{state.value}` | {MEANS[state]} | {ways} |\n")
+    lines += [BETWEEN, *(f"| {kind.value} | {HAPPENS[kind]} |\n" for kind in Kind), TAILNET]
+    for example, meaning in CASES:
+        why, what_to_do = (text.replace("|", "\\|") or "nothing" for text in (meaning.why, meaning.what_to_do))
+        lines.append(f"| `{meaning.state}` | {example} | {why} | {what_to_do} |\n")
+    return "".join(lines)
+
+
+def _targets(state: State, targets: tuple[State, ...]) -> str:
+    names = [f"`{target.value}`" for target in targets if target is not state]
+    return " or ".join([*names, *(["as it is"] if state in targets else [])])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

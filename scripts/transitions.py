@@ -1,0 +1,35 @@
+"""Reads from the code's own table which event leads a process from which state to which: by trying them all."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from supervisor.core.lifecycle import Ending, Event, Kind, Machine, Moment, Policy, possible, step
+from supervisor.core.model import GiveUp, Restart, State
+
+_ENOUGH = GiveUp(1, 300.0)
+
+
+def transitions() -> dict[State, dict[Kind, tuple[State, ...]]]:
+    """Return, for every state, what can happen there and where it may lead; to itself where nothing changes."""
+    return {state: {kind: _targets(state, kind) for kind in Kind if possible(state, kind)} for state in State}
+
+
+def _targets(state: State, kind: Kind) -> tuple[State, ...]:
+    yes_no = (False, True)
+    found = set()
+    for wanted, asked, code, restart, critical, quits, ordered in product(
+        yes_no, yes_no, (0, 3), Restart, yes_no, yes_no, yes_no
+    ):
+        policy = Policy(
+            restart=restart,
+            critical=critical,
+            ordered=ordered,
+            quit_before_kill=quits,
+            give_up=_ENOUGH if critical else None,
+        )
+        ending = Ending(code=code)
+        machine = Machine(state=state, wanted=wanted, asked=asked, ending=ending)
+        after, _ = step(policy, machine, Event(kind, ending), Moment(0.0, 0.5))
+        found.add(after.state)
+    return tuple(after for after in State if after in found)

@@ -1,0 +1,47 @@
+"""Exit codes and the API's paths: what the code can give is in the reference, and nothing else is."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import msgspec
+
+from supervisor.web.routes import ROUTES
+from tests.conventions.tree import modules, read
+
+
+def test_every_exit_code_is_documented() -> None:
+    """A constant named EX_… is an exit code, and stands in the table of the commands' page."""
+    page = read("docs/reference/commands.md")
+    codes = {
+        node.value.value
+        for module in modules("supervisor")
+        for node in module.tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("EX_")
+        if isinstance(node.value, ast.Constant)
+    }
+    assert {64, 69, 70, 75, 76, 77, 78} <= codes
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    run = page.partition("## `run`")[2].partition("\n## ")[0]
+    assert not [code for code in codes if code not in told and str(code) not in run]
+    assert all(str(code) in run for code in (126, 127))
+
+
+def test_the_openapi_document_has_every_path_and_no_other() -> None:
+    """What is for machines names the same paths and verbs as the table of routes."""
+    document = msgspec.json.decode(read("docs/reference/openapi.json"))
+    told = {(verb.upper(), path) for path, verbs in document["paths"].items() for verb in verbs if verb != "parameters"}
+    assert {(route.method, route.path) for route in ROUTES} <= told | {("GET", "/"), ("GET", "/panel/{name}")}
+
+
+def test_every_path_in_the_openapi_document_has_its_place_on_the_page() -> None:
+    """The page for people tells of each path that the document for machines has."""
+    page = read("docs/reference/api.md")
+    document = msgspec.json.decode(read("docs/reference/openapi.json"))
+    missing = []
+    for path in document["paths"]:
+        base, _, last = path.rpartition("/")
+        if path not in page and f"`…/{last}`" not in page.partition(f"{base}/")[2]:
+            missing.append(path)
+    assert not missing
