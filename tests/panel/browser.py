@@ -1,0 +1,97 @@
+"""Debian's Chromium under Playwright: where it is found, how it is started, and what it complains about."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Every name but these leads nowhere.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+)
+PATIENCE_MS = 20_000
+# What the policy of a page forbids is an error on its console only in part.
+TELL_VIOLATIONS = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI} ${event.sample}`), true);
+"""
+
+
+def chromium() -> str:
+    """Return the path of the browser, or fail with what to do: a panel that nobody looked at is not tested."""
+    wanted = os.environ.get("CHROMIUM")
+    found = [path for name in ([wanted] if wanted else ["chromium", "google-chrome"]) if (path := shutil.which(name))]
+    if not found:
+        where = f"CHROMIUM={wanted} is no program" if wanted else "there is no chromium or google-chrome in PATH"
+        raise FileNotFoundError(f"cannot start a browser: {where}; call scripts/need-chromium, which installs it")
+    return found[0]
+
+
+@contextlib.contextmanager
+def browsing() -> Iterator[Browser]:
+    """Run a browser for the length of a block."""
+    path = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Watch:
+    """Takes down whatever the pages of a context complain about; a test ends without any, save what it expects."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.complaints: list[str] = []
+        self._expected: list[str] = []
+        context.add_init_script(TELL_VIOLATIONS)
+        context.on("page", self._take)
+
+    def expect(self, *patterns: str) -> None:
+        """Say which complaints belong to what is tested, as regular expressions."""
+        self._expected += patterns
+
+    def unexpected(self) -> list[str]:
+        """Return the other complaints."""
+        return [text for text in self.complaints if not any(re.search(each, text) for each in self._expected)]
+
+    def _take(self, page: Page) -> None:
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("crash", lambda _page: self.complaints.append("the page crashed"))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
+
+
+@contextlib.contextmanager
+def watched(browser: Browser, **options: Any) -> Iterator[tuple[BrowserContext, Watch]]:
+    """Open a context of its own, as a new visitor has, and fail at its end where a page complained."""
+    context = browser.new_context(locale="en-GB", timezone_id="UTC", **{"reduced_motion": "reduce", **options})
+    context.set_default_timeout(PATIENCE_MS)
+    watch = Watch(context)
+    try:
+        yield context, watch
+    finally:
+        context.close()
+    found = watch.unexpected()
+    assert not found, f"the page complained: {found}"

@@ -1,0 +1,107 @@
+"""The panel as somebody sees who knows roles and names alone: what is tested is what a screen reader finds too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect
+
+from tests.panel.browser import PATIENCE_MS
+from tests.panel.world import TOKEN
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+    from tests.panel.browser import Watch
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+class Panel:
+    """One page with the panel in it."""
+
+    def __init__(self, page: Page, watch: Watch, url: str) -> None:
+        self.page = page
+        self.watch = watch
+        self.url = url
+
+    def open(self, path: str = "") -> Panel:
+        """Go to the panel; nobody is signed in yet."""
+        self.page.goto(self.url + path)
+        return self
+
+    def enter(self, secret: str) -> None:
+        """Fill in the sign-in view and send it."""
+        self.page.get_by_label("Token or code").fill(secret)
+        self.button("Sign in").click()
+
+    def sign_in(self, secret: str = TOKEN) -> Panel:
+        """Open the panel, sign in, and wait until it is live."""
+        self.open()
+        self.enter(secret)
+        self.wait_live()
+        return self
+
+    def wait_live(self) -> None:
+        """Wait until the event stream says what there is."""
+        expect(self.connection).to_have_text("Live")
+        expect(self.process("moltis")).to_be_visible()
+
+    def wait_sign_in(self) -> None:
+        """Wait for the sign-in view."""
+        expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+    def button(self, name: str) -> Locator:
+        """Return a button by its name."""
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    @property
+    def connection(self) -> Locator:
+        """What the page says of its own connection."""
+        return self.page.get_by_role("status", name="Connection")
+
+    @property
+    def alert(self) -> Locator:
+        """The error that is shown."""
+        return self.page.get_by_role("alert").filter(visible=True)
+
+    @property
+    def dialog(self) -> Locator:
+        """The dialog that is open."""
+        return self.page.get_by_role("dialog")
+
+    def section(self, name: str) -> Locator:
+        """Return one of the four parts of the page."""
+        return self.page.get_by_role("region", name=name, exact=True)
+
+    def process(self, name: str) -> Locator:
+        """Return the part about one process."""
+        heading = self.page.get_by_role("heading", name=name, exact=True, level=3)
+        return self.section("Processes").get_by_role("article").filter(has=heading)
+
+    @property
+    def log(self) -> Locator:
+        """The lines of the log."""
+        return self.page.get_by_role("log", name="Log lines")
+
+    def log_has(self, text: str) -> Locator:
+        """Wait until a text is in the log."""
+        expect(self.log).to_contain_text(text)
+        return self.log.get_by_text(text).first
+
+    def enter_key(self, key: str) -> None:
+        """Fill in an auth key; its field may be folded away."""
+        field = self.page.get_by_label("Auth key")
+        if not field.is_visible():
+            self.section("Tailnet").get_by_text("Connect with an auth key", exact=True).click()
+        field.fill(key)
+
+    def everything(self) -> str:
+        """Return all that the page holds: its document with what is typed in, its address, and its web storage."""
+        return str(
+            self.page.evaluate(
+                """() => [document.documentElement.outerHTML, location.href, JSON.stringify(localStorage),
+                JSON.stringify(sessionStorage), JSON.stringify(history.state), document.cookie,
+                ...[...document.querySelectorAll("input, textarea")].map((field) => field.value)].join("\\n")"""
+            )
+        )

@@ -1,0 +1,165 @@
+"""Signing in, its refusals, and signing out."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.panel.world import TOKEN, World, supervising
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.panel.panel import Panel
+
+    Visit = Callable[..., Panel]
+
+REFUSED = "status of 401"
+PRINT = "Print a new code in the log"
+PRINTED = "sign in to the panel with this code"
+
+
+@pytest.fixture(scope="module")
+def tokenless() -> Iterator[World]:
+    """A supervisor without an admin token."""
+    with supervising(token="") as world:
+        yield world
+
+
+def a_code(world: World) -> str:
+    """Return a fresh sign-in code, as `moltis-supervisor token` does."""
+    return str(world.node.call("POST", "/api/session/code", {})[1]["code"])
+
+
+def test_with_the_token(visit: Visit, home: World) -> None:
+    """The token leads in, outlives a reload, and stands nowhere on the page."""
+    panel = visit(home).sign_in()
+    assert TOKEN not in panel.everything()
+    panel.page.reload()
+    panel.wait_live()
+
+
+def test_with_a_code(visit: Visit, tokenless: World) -> None:
+    """A one-time code leads in, however it is typed."""
+    code = a_code(tokenless)
+    visit(tokenless).sign_in(f" {code[:10].lower()}-{code[10:]}")
+
+
+def test_with_a_link(visit: Visit, tokenless: World) -> None:
+    """The code leaves the address bar and the history; used again it is refused with what to do."""
+    code = a_code(tokenless)
+    panel = visit(tokenless).open(f"#code={code}")
+    panel.wait_live()
+    assert code not in panel.everything()
+    again = visit(tokenless)
+    again.watch.expect(REFUSED)
+    again.open(f"#code={code}")
+    again.wait_sign_in()
+    expect(again.alert).to_contain_text("code")
+    assert code not in again.page.url
+
+
+def test_a_new_code_in_the_log(visit: Visit, tokenless: World) -> None:
+    """The container's log alone has it; another has to wait, and the page says where to look meanwhile."""
+    code = tokenless.run.wait_for(PRINTED)["code"]
+    panel = visit(tokenless).open()
+    panel.watch.expect("status of 429")
+    panel.button(PRINT).click()
+    expect(panel.page.get_by_text("less than a minute ago")).to_be_visible()
+    assert code not in panel.everything()
+    # Nobody waits a minute here for another.
+    panel.page.route("**/api/session/code", lambda route: route.fulfill(status=202, json={"ok": True}))
+    panel.button(PRINT).click()
+    expect(panel.page.get_by_text("A new code is in the container's log")).to_be_visible()
+    panel.enter(code)
+    panel.wait_live()
+    assert code not in str(tokenless.node.call("GET", "/api/logs?last=2000"))
+
+
+def test_no_code_where_there_is_a_token(visit: Visit, home: World) -> None:
+    """With an admin token nobody needs a code: the page says so, and prints none."""
+    panel = visit(home).open()
+    panel.watch.expect("status of 4")
+    panel.button(PRINT).click()
+    expect(panel.page.get_by_text("SUPERVISOR_TOKEN").filter(visible=True).last).to_be_visible()
+    expect(panel.button(PRINT)).to_be_hidden()
+    assert not home.run.all(PRINTED)
+
+
+def test_a_wrong_token(visit: Visit, home: World) -> None:
+    """It is refused where it was entered, and a right one is taken afterwards."""
+    panel = visit(home).open()
+    panel.watch.expect(REFUSED)
+    panel.enter("not-the-token")
+    expect(panel.alert).to_be_visible()
+    panel.wait_sign_in()
+    panel.enter(TOKEN)
+    panel.wait_live()
+
+
+def guess(world: World) -> int:
+    """Try a wrong token; return the status of the answer."""
+    body, head = json.dumps({"token": "wrong"}).encode(), {"Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{world.url}api/session", body, head)  # noqa: S310 - loopback
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - loopback
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_too_many_guesses(visit: Visit, supervise: Callable[..., World]) -> None:
+    """Whoever guesses too often is told to wait; the right token is taken all the same."""
+    world = supervise()
+    assert 429 in [guess(world) for _ in range(12)]
+    panel = visit(world).open()
+    panel.watch.expect("status of 429")
+    panel.enter("wrong again")
+    expect(panel.alert).to_contain_text("Too many wrong")
+    expect(panel.alert).to_contain_text("seconds")
+    panel.enter(TOKEN)
+    panel.wait_live()
+
+
+def test_a_session_that_has_ended(visit: Visit, home: World) -> None:
+    """A page that was left open leads back to the sign-in view and says why."""
+    panel = visit(home).sign_in()
+    panel.watch.expect(REFUSED)
+    # As the supervisor does after twelve hours: the page hears of it from the stream alone.
+    ended = "async (kept) => (await fetch('api/session', {method: 'DELETE', headers: {Authorization: kept}})).status"
+    kept = panel.page.evaluate(
+        "JSON.parse(Object.values(localStorage).find((each) => each.includes('session'))).session"
+    )
+    assert panel.page.evaluate(ended, f"Bearer {kept}") == 204
+    panel.wait_sign_in()
+    expect(panel.page.get_by_text("Your session has ended")).to_be_visible()
+    panel.enter(TOKEN)
+    panel.wait_live()
+
+
+def test_signing_out_in_another_tab(visit: Visit, home: World) -> None:
+    """Both tabs of one visitor are signed out."""
+    panel = visit(home).sign_in()
+    panel.watch.expect(REFUSED)
+    other = panel.page.context.new_page()
+    other.goto(home.url)
+    expect(other.get_by_role("status", name="Connection")).to_have_text("Live")
+    other.get_by_role("button", name="Sign out").click()
+    panel.wait_sign_in()
+
+
+def test_signing_out(visit: Visit, home: World) -> None:
+    """The session ends at the supervisor too, and nothing of it stays in the browser."""
+    panel = visit(home).sign_in()
+    kept = panel.page.evaluate("JSON.stringify(localStorage) + JSON.stringify(sessionStorage)")
+    assert "{}{}" not in kept
+    panel.button("Sign out").click()
+    panel.wait_sign_in()
+    panel.page.reload()
+    panel.wait_sign_in()

@@ -1,0 +1,146 @@
+"""The tailnet in the panel: both ways in, the ways out, and buttons that wait for the world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.panel.pictures import qr_matrix
+from tests.panel.world import BAD_KEY, KEY, World
+from tests.support.processes import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.panel.panel import Panel
+    from tests.support.control import Control
+
+    Visit = Callable[..., Panel]
+
+QR = "QR code of the login link"
+FORGET = "Forget this device"
+STATE_MS = 30_000
+
+
+@pytest.fixture
+def new(control: Control, supervise: Callable[..., World]) -> World:
+    """A supervisor whose device is in no tailnet yet."""
+    world = supervise(control)
+    world.node.wait_state("needs login")
+    return world
+
+
+@pytest.fixture
+def connected(new: World) -> World:
+    """A supervisor whose device was logged in with a key that nobody has kept."""
+    new.node.connect(KEY)
+    new.node.wait_state("connected")
+    return new
+
+
+def expect_state(panel: Panel, state: str) -> None:
+    """Wait until the panel says so."""
+    expect(panel.section("Tailnet").get_by_text(state, exact=True).first).to_be_visible(timeout=STATE_MS)
+
+
+def visit_link(panel: Panel, world: World, control: Control) -> None:
+    """Check that code and link lead where the supervisor says, and approve the device there."""
+    picture = panel.page.get_by_role("img", name=QR)
+    expect(picture).to_be_visible()
+    url = world.node.call("GET", "/api/tailscale/auth-url")[1]["auth_url"]
+    expect(panel.page.get_by_role("link", name=url)).to_be_visible()
+    assert qr_matrix(picture, url)
+    control.order("complete-auth", url=url)
+    expect_state(panel, "connected")
+    expect(picture).to_be_hidden()
+
+
+def test_with_a_key(visit: Visit, new: World) -> None:
+    """A pasted key connects; afterwards it is nowhere: not on the page, not in the browser, not in the log."""
+    panel = visit(new).sign_in()
+    expect_state(panel, "needs login")
+    panel.enter_key(KEY)
+    panel.button("Connect").click()
+    expect_state(panel, "connected")
+    expect(panel.section("Tailnet")).to_contain_text("tail.example")
+    assert KEY not in panel.everything()
+    assert KEY not in str(new.node.call("GET", "/api/logs?last=2000"))
+    assert KEY not in str(new.run.records)
+
+
+def test_with_a_key_that_is_refused(visit: Visit, new: World) -> None:
+    """The reason and what to do are shown; the key is not; a good one works afterwards."""
+    panel = visit(new).sign_in()
+    panel.enter_key(BAD_KEY)
+    panel.button("Connect").click()
+    expect(panel.section("Tailnet")).to_contain_text("The auth key was refused", timeout=STATE_MS)
+    expect(panel.section("Tailnet")).to_contain_text("What to do:")
+    expect(panel.section("Tailnet")).to_contain_text(new.node.view()["last_error"], ignore_case=True)
+    assert BAD_KEY not in panel.everything()
+    panel.enter_key(KEY)
+    panel.button("Connect").click()
+    expect_state(panel, "connected")
+
+
+def test_no_key_at_all(visit: Visit, new: World) -> None:
+    """An empty field is told where it is, and nothing is sent."""
+    panel = visit(new).sign_in()
+    panel.enter_key("")
+    panel.button("Connect").click()
+    expect(panel.alert).to_contain_text("tskey-")
+
+
+def test_with_a_login_link(visit: Visit, control: Control, new: World) -> None:
+    """The code that is shown is the link's, dark on light; once the device is approved both are gone."""
+    panel = visit(new, color_scheme="dark").sign_in()
+    visit_link(panel, new, control)
+
+
+def test_disconnect_and_reconnect(visit: Visit, connected: World) -> None:
+    """Each button gives way to the other once the world has changed."""
+    panel = visit(connected).sign_in()
+    panel.button("Disconnect").click()
+    expect_state(panel, "disconnected by you")
+    expect(panel.button("Disconnect")).to_be_hidden()
+    panel.button("Reconnect").click()
+    expect_state(panel, "connected")
+    expect(panel.button("Reconnect")).to_be_hidden()
+
+
+def test_forget(visit: Visit, control: Control, connected: World) -> None:
+    """It asks first; no is a no; after a yes the device is gone, and a login link brings it back."""
+    panel = visit(connected).sign_in()
+    for leave in ("Cancel", "Escape"):
+        panel.button(FORGET).click()
+        expect(panel.dialog.get_by_role("heading", name="Forget this device?")).to_be_visible()
+        panel.button("Cancel").click() if leave == "Cancel" else panel.page.keyboard.press(leave)
+        expect(panel.dialog).to_be_hidden()
+        expect(panel.button(FORGET)).to_be_focused()
+    assert "moltis" in control.nodes()
+    panel.button(FORGET).click()
+    panel.dialog.get_by_role("button", name=FORGET).click()
+    panel.button("Connect with a login link").click(timeout=STATE_MS)
+    visit_link(panel, connected, control)
+
+
+def test_a_button_waits_for_the_world(visit: Visit, connected: World) -> None:
+    """While tailscaled stands still the button says that it was asked, whatever else is new."""
+    panel = visit(connected).sign_in()
+    with frozen(connected.process("tailscaled")["pid"]):
+        panel.button("Disconnect").click()
+        expect(panel.button("Asked…")).to_be_visible()
+        connected.tell("say news from the app")
+        panel.log_has("news from the app")
+        expect(panel.button("Asked…")).to_be_visible()
+        expect(panel.button("Reconnect")).to_be_hidden()
+    expect(panel.button("Reconnect")).to_be_visible(timeout=STATE_MS)
+    expect(panel.button("Asked…")).to_be_hidden()
+
+
+def test_what_there_is_to_know(panel: Panel) -> None:
+    """Device, tailnet, address, version and peers are there, in words."""
+    tailnet = panel.section("Tailnet")
+    for text in ("connected", "moltis.tail.example", "laptop", "100.64."):
+        expect(tailnet).to_contain_text(text)
