@@ -46,7 +46,7 @@ format: dev ## Formats the code, and writes anew what the docs draw from its tab
 	@$(BIN)/python -m scripts.pictures
 
 docs: dev ## Builds the documentation as a site, in site/; a dead link fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: dev ## Measures ours and its peers side by side
 	@$(BIN)/python -m benchmarks

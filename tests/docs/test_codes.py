@@ -7,7 +7,6 @@ import re
 
 import msgspec
 
-from supervisor.web.routes import ROUTES
 from tests.conventions.tree import modules, read
 
 
@@ -26,13 +25,6 @@ def test_every_exit_code_is_documented() -> None:
     run = page.partition("## `run`")[2].partition("\n## ")[0]
     assert not [code for code in codes if code not in told and str(code) not in run]
     assert all(str(code) in run for code in (126, 127))
-
-
-def test_the_openapi_document_has_every_path_and_no_other() -> None:
-    """What is for machines names the same paths and verbs as the table of routes."""
-    document = msgspec.json.decode(read("docs/reference/openapi.json"))
-    told = {(verb.upper(), path) for path, verbs in document["paths"].items() for verb in verbs if verb != "parameters"}
-    assert {(route.method, route.path) for route in ROUTES} <= told | {("GET", "/"), ("GET", "/panel/{name}")}
 
 
 def test_every_path_in_the_openapi_document_has_its_place_on_the_page() -> None:

@@ -19,7 +19,7 @@ INDEX = "docs/README.md"
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     """What `make docs` does: a warning of MkDocs, or of scripts/docs_site.py, is an error."""
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         stdout=subprocess.PIPE,
