@@ -1,0 +1,133 @@
+"""The page's own connection: lost and found again, cut in the middle of things, and behind a proxy."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect
+
+from tests.panel.proxies import PREFIX, prefixing, wire
+from tests.panel.test_logs import copied
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from tests.panel.panel import Panel
+    from tests.panel.world import World
+
+    Visit = Callable[..., Panel]
+    Supervise = Callable[..., World]
+
+AWAY = re.compile(r"Not connected\. Trying again…")
+# What a browser says of a connection that ends, and of one that there is not.
+LOST = ("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY_RESPONSE", "status of 401", "status of 50")
+
+
+def a_port() -> int:
+    """Return a port that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+def numbers(lines: list[str]) -> list[int]:
+    """Return the numbers of the lines of a flood."""
+    return [int(found[1]) for line in lines if (found := re.search(r"flood line (\d+) of", line))]
+
+
+def test_the_supervisor_goes_and_comes_back(visit: Visit, supervise: Supervise) -> None:
+    """The page says that it is not connected, leaves what it knew, and leads to sign-in once another one is there."""
+    port = a_port()
+    world = supervise(PORT=str(port))
+    panel = visit(world).sign_in()
+    panel.watch.expect(*LOST)
+    world.run.send(signal.SIGKILL)
+    expect(panel.connection).to_have_text(AWAY)
+    expect(panel.process("moltis")).to_be_visible()
+    world.run.wait()
+    supervise(PORT=str(port))
+    # Sessions are kept in memory alone.
+    panel.wait_sign_in()
+    expect(panel.page.get_by_text("Your session has ended")).to_be_visible()
+    panel.sign_in()
+
+
+def test_a_click_while_it_is_away(visit: Visit, supervise: Supervise) -> None:
+    """An order that cannot be sent says so where it was clicked."""
+    world = supervise()
+    panel = visit(world).sign_in()
+    panel.watch.expect(*LOST)
+    world.run.send(signal.SIGKILL)
+    expect(panel.connection).to_have_text(AWAY)
+    panel.button("Restart moltis").click()
+    expect(panel.process("moltis").get_by_role("alert")).to_contain_text("does not answer")
+    expect(panel.button("Restart moltis")).to_be_visible()
+
+
+def test_a_cut_in_the_middle(visit: Visit, supervise: Supervise, stack: ExitStack) -> None:
+    """What was said meanwhile is there afterwards: no line is missing, none is there twice."""
+    world = supervise()
+    line = stack.enter_context(wire(world.port))
+    panel = visit(line.url).sign_in()
+    panel.watch.expect(*LOST)
+    world.tell("flood 100 8")
+    for number in (50, 300):
+        world.run.wait_for(f"flood line {number} of many, as long as lines are")
+        line.cut()
+        expect(panel.connection).to_have_text(AWAY)
+        line.mend()
+        expect(panel.connection).to_have_text("Live")
+    panel.log_has("flood line 799 of")
+    assert numbers(copied(panel)) == list(range(800))
+
+
+def test_lines_that_are_gone(visit: Visit, supervise: Supervise, stack: ExitStack) -> None:
+    """More than the history holds is said meanwhile: the page tells how many lines it never saw."""
+    world = supervise(SUPERVISOR_LOG_HISTORY="500")
+    line = stack.enter_context(wire(world.port))
+    panel = visit(line.url).sign_in()
+    panel.watch.expect(*LOST)
+    world.tell("say seen before")
+    panel.log_has("seen before")
+    line.cut()
+    expect(panel.connection).to_have_text(AWAY)
+    world.tell("flood 5000 0.4")
+    world.tell("say seen after")
+    world.run.wait_for("seen after")
+    line.mend()
+    panel.log_has("seen after")
+    lines = copied(panel)
+    skipped = [
+        int(found[1].replace(",", "")) for text in lines if (found := re.search(r"([\d,]+) lines? skipped", text))
+    ]
+    assert sum(skipped) + len(numbers(lines)) == 2000
+    assert len(numbers(lines)) < 500
+
+
+def test_behind_a_proxy(visit: Visit, home: World, stack: ExitStack) -> None:
+    """Below a path, and with a stream that comes in lumps, everything works as ever."""
+    panel = visit(stack.enter_context(prefixing(home.port))).sign_in()
+    assert panel.page.url.partition("#")[0].endswith(f"{PREFIX}/")
+    home.tell("say through the proxy")
+    panel.log_has("through the proxy")
+    panel.page.reload()
+    panel.wait_live()
+    panel.button("Sign out").click()
+    panel.wait_sign_in()
+
+
+def test_several_pages(visit: Visit, supervise: Supervise) -> None:
+    """What one page asks for, every open page shows."""
+    world = supervise()
+    one, other = visit(world).sign_in(), visit(world).sign_in()
+    one.button("Stop moltis").click()
+    for panel in (one, other):
+        expect(panel.button("Start moltis")).to_be_visible()
+    other.button("Start moltis").click()
+    wait_until(lambda: world.process("moltis")["pid"], what="a pid")
+    for panel in (one, other):
+        expect(panel.button("Stop moltis")).to_be_visible()

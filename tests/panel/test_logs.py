@@ -1,0 +1,174 @@
+"""The log in the panel: filters, pause and follow, colours, copies, and floods."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Locator
+
+    from tests.panel.panel import Panel
+    from tests.panel.world import World
+
+    Visit = Callable[..., Panel]
+
+MOST_ROWS = 300
+# Loaded machines too must answer a click before somebody clicks again.
+LONGEST_TASK_MS = 1000
+CLICK_MS = 1500
+# Takes down the longest time in which the page could answer nobody.
+MEASURE = """() => {
+  window.longestMs = 0;
+  new PerformanceObserver((list) => {
+    for (const task of list.getEntries()) window.longestMs = Math.max(window.longestMs, task.duration);
+  }).observe({ type: "longtask" });
+}"""
+# How long from a click to the picture that shows it.
+CLICK = """(button) => new Promise((resolve) => {
+  const begin = performance.now();
+  button.click();
+  requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - begin)));
+})"""
+
+
+def shown(panel: Panel) -> str:
+    """Return the text of the rows in sight."""
+    return panel.log.inner_text()
+
+
+def control(panel: Panel, name: str) -> Locator:
+    """Return one of the controls above the log."""
+    return panel.section("Logs").get_by_role("searchbox" if name == "Search" else "combobox", name=name, exact=True)
+
+
+def copied(panel: Panel) -> list[str]:
+    """Return what Download gives: all lines that pass the filter."""
+    with panel.page.expect_download() as downloading:
+        panel.button("Download").click()
+    return downloading.value.path().read_text().splitlines()
+
+
+def test_search_and_process(panel: Panel, home: World) -> None:
+    """A text and a process narrow the rows, old and new; what is found is marked."""
+    home.tell("say an apple a day")
+    home.tell("say no fruit at all")
+    panel.log_has("no fruit at all")
+    control(panel, "Search").fill("APPLE")
+    expect(panel.log).not_to_contain_text("no fruit")
+    expect(panel.log.locator("mark").first).to_have_text("apple")
+    home.tell("say another apple")
+    home.tell("say another pear")
+    panel.log_has("another apple")
+    assert "pear" not in shown(panel)
+    control(panel, "Search").fill("")
+    control(panel, "Process").select_option("tailscaled")
+    expect(panel.log).not_to_contain_text("apple")
+    assert all(" tailscaled " in line for line in copied(panel))
+
+
+def test_level(panel: Panel, home: World) -> None:
+    """A level shows itself and what is worse."""
+    home.tell('say {"level": "error", "message": "it burns"}')
+    home.tell('say {"level": "info", "message": "all is well"}')
+    panel.log_has("all is well")
+    control(panel, "Level").select_option(label="Error and worse")
+    panel.log_has("it burns")
+    expect(panel.log).not_to_contain_text("all is well")
+
+
+def test_pause_and_resume(panel: Panel, home: World) -> None:
+    """What comes during a pause waits, is counted, and is there afterwards."""
+    home.tell("say before the pause")
+    panel.log_has("before the pause")
+    panel.button("Pause").click()
+    home.tell("say during the pause")
+    expect(panel.section("Logs")).to_contain_text("1 new line waiting")
+    assert "during the pause" not in shown(panel)
+    panel.button("Resume").click()
+    panel.log_has("during the pause")
+    expect(panel.button("Pause")).to_be_visible()
+
+
+def test_follow(panel: Panel, home: World) -> None:
+    """Whoever scrolls up stays where they read; Follow leads back to the end."""
+    home.tell("flood 300 0.5")
+    home.tell("say the flood is over")
+    panel.log_has("the flood is over")
+    expect(panel.button("Follow")).to_have_attribute("aria-pressed", "true")
+    panel.log.hover()
+    panel.page.mouse.wheel(0, -1000)
+    expect(panel.button("Follow")).to_have_attribute("aria-pressed", "false")
+    expect(panel.log).not_to_contain_text("the flood is over")
+    home.tell("say news at the end")
+    control(panel, "Process").focus()
+    expect(panel.log).not_to_contain_text("news at the end")
+    panel.button("Follow").click()
+    panel.log_has("news at the end")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours(visit: Visit, home: World, theme: str) -> None:
+    """An app's colours are shown, on either ground; its codes are not."""
+    home.tell(r"say \x1b[31mred\x1b[0m \x1b[1;38;5;46mbright\x1b[0m plain-" + theme)
+    panel = visit(home, color_scheme=theme).sign_in()
+    panel.log_has(f"plain-{theme}")
+    color = "(node) => getComputedStyle(node).color.match(/\\d+/g).map(Number)"
+    row = panel.log.get_by_text(f"red bright plain-{theme}")
+    red, green, _ = row.get_by_text("red", exact=True).evaluate(color)
+    assert red > 2 * green
+    red, green, blue = row.get_by_text("bright", exact=True).evaluate(color)
+    assert green > 1.5 * max(red, blue)
+    assert "\x1b" not in shown(panel)
+    assert "[31m" not in shown(panel)
+
+
+def test_copy_and_download(visit: Visit, home: World) -> None:
+    """Both give what passes the filter as plain text."""
+    panel = visit(home, permissions=["clipboard-read", "clipboard-write"]).sign_in()
+    home.tell(r"say keepsake \x1b[32mgreen\x1b[0m one")
+    panel.log_has("keepsake green one")
+    control(panel, "Search").fill("keepsake")
+    expect(panel.section("Logs")).to_contain_text(re.compile(r"\d line"))
+    assert copied(panel)[-1].endswith("keepsake green one")
+    panel.button("Copy").click()
+    expect(panel.section("Logs")).to_contain_text("Copied")
+    assert panel.page.evaluate("navigator.clipboard.readText()").splitlines() == copied(panel)
+
+
+def test_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
+    """At 5,000 lines a second the page answers clicks, keeps few rows, and gets to the end."""
+    world = supervise()
+    panel = visit(world).sign_in()
+    panel.page.evaluate(MEASURE)
+    world.tell("flood 5000 5")
+    world.tell("say the flood is over")
+    panel.log_has("flood line")
+    rows = []
+    while "the flood is over" not in shown(panel):
+        for name in ("Pause", "Resume"):
+            assert panel.button(name).evaluate(CLICK) < CLICK_MS
+        rows.append(panel.log.evaluate("(log) => log.querySelectorAll('*').length"))
+    assert rows
+    assert max(rows) < MOST_ROWS
+    assert panel.page.evaluate("window.longestMs") < LONGEST_TASK_MS
+    expect(panel.connection).to_have_text("Live")
+    # Nothing is missing that is not told.
+    lines = copied(panel)
+    numbers = [int(found[1]) for line in lines if (found := re.search(r"flood line (\d+) of", line))]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 5000 * 5 - 1
+    if not any("skipped" in line for line in lines):
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
+def test_a_long_line(panel: Panel, home: World) -> None:
+    """A line without an end to it wraps; the page does not grow sideways."""
+    home.tell("say " + "x" * 3000 + " the-end")
+    panel.log_has("the-end")
+    assert panel.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
