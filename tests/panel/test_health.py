@@ -1,0 +1,45 @@
+"""Health in the panel: the verdict with its reasons, and how it came to it."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.panel.panel import Panel
+    from tests.panel.world import World
+
+    Visit = Callable[..., Panel]
+
+HELPER = '[process.helper]\ncommand = ["sh", "-c", "exec sleep 300"]\n'
+
+
+def test_the_verdict(panel: Panel, home: World) -> None:
+    """It is the word that /health says, of the whole and of each part."""
+    with urllib.request.urlopen(f"{home.url}health", timeout=10) as answer:  # noqa: S310 - loopback
+        told = json.loads(answer.read())
+    health = panel.section("Health")
+    expect(health.get_by_text(told["status"], exact=True).first).to_be_visible()
+    for name, [part] in told["checks"].items():
+        row = health.get_by_role("list", name="Components").get_by_role("listitem").filter(has_text=name)
+        expect(row.first).to_contain_text(part["observedValue"])
+
+
+def test_its_changes(visit: Visit, supervise: Callable[..., World]) -> None:
+    """A change shows at once with its reason, the newest first, and is there for whoever comes later."""
+    world = supervise(toml=HELPER)
+    panel = visit(world).sign_in()
+    changes = panel.section("Health").get_by_role("list", name="Recent changes").get_by_role("listitem")
+    panel.button("Stop moltis").click()
+    expect(changes.first).to_contain_text("fail")
+    expect(changes.first).to_contain_text("moltis: ", ignore_case=True)
+    panel.button("Start moltis").click()
+    expect(changes.first).to_contain_text("pass")
+    late = visit(world).sign_in().section("Health").get_by_role("list", name="Recent changes").get_by_role("listitem")
+    expect(late.first).to_contain_text("pass")
+    expect(late.nth(1)).to_contain_text("fail")

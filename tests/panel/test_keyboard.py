@@ -1,0 +1,117 @@
+"""The panel without a mouse: everything is reached, seen to be reached, and left again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import expect
+
+from tests.panel.world import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.panel.panel import Panel
+    from tests.panel.world import World
+
+    Visit = Callable[..., Panel]
+
+# The name of what has the focus, and whether that can be seen.
+FOCUSED = """() => {
+  const node = document.activeElement;
+  const style = getComputedStyle(node);
+  const name = node.getAttribute("aria-label") || node.labels?.[0]?.textContent.trim() || node.textContent.trim();
+  return { name, tag: node.localName, seen: style.outlineStyle !== "none" || style.boxShadow !== "none" };
+}"""
+MOST_STOPS = 60
+
+
+def press(panel: Panel, key: str) -> dict[str, Any]:
+    """Press a key; return what has the focus then."""
+    panel.page.keyboard.press(key)
+    return dict(panel.page.evaluate(FOCUSED))
+
+
+def go_to(panel: Panel, name: str) -> None:
+    """Press Tab until something of this name has the focus."""
+    for _ in range(MOST_STOPS):
+        if press(panel, "Tab")["name"] == name:
+            return
+    raise AssertionError(f"no Tab leads to {name!r}")
+
+
+def test_signing_in(visit: Visit, home: World) -> None:
+    """The field has the focus at once; Enter sends it; the page takes the focus over."""
+    panel = visit(home).open()
+    expect(panel.page.get_by_label("Token or code")).to_be_focused()
+    panel.page.keyboard.type(TOKEN)
+    panel.page.keyboard.press("Enter")
+    panel.wait_live()
+    assert panel.page.evaluate("document.activeElement !== document.body")
+
+
+def test_every_stop_can_be_seen(panel: Panel) -> None:
+    """Tab passes through the page in its order, each stop has a name and a frame, and none is a trap."""
+    stops = []
+    for _ in range(MOST_STOPS):
+        stop = press(panel, "Tab")
+        if stop["tag"] == "body":
+            break
+        stops.append(stop)
+    assert stops[-1] != stops[-2]
+    assert not [stop for stop in stops if not stop["name"] or not stop["seen"]]
+    names = [stop["name"] for stop in stops]
+    wanted = ["Disconnect", "Forget this device", "Restart moltis", "Stop moltis", "Pause", "Follow", "Log lines"]
+    assert [name for name in names if name in wanted] == wanted
+
+
+def test_skipping_to_the_content(visit: Visit, home: World) -> None:
+    """The first stop of a loaded page leads past its head."""
+    panel = visit(home).sign_in()
+    panel.page.reload()
+    panel.wait_live()
+    panel.page.evaluate("document.activeElement.blur()")
+    link = panel.page.get_by_role("link", name="Skip to the content")
+    link.focus()
+    expect(link).to_be_in_viewport()
+    panel.page.keyboard.press("Enter")
+    assert press(panel, "Tab")["name"] not in {"Tailnet", "Processes", "Sign out", "Skip to the content"}
+
+
+def test_a_dialog(panel: Panel) -> None:
+    """It holds the focus while it is open, Escape is a no, and the focus goes back where it came from."""
+    go_to(panel, "Forget this device")
+    panel.page.keyboard.press("Enter")
+    expect(panel.dialog).to_be_visible()
+    expect(panel.dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    for _ in range(4):
+        panel.page.keyboard.press("Tab")
+        assert panel.page.evaluate("!document.querySelector('main').contains(document.activeElement)")
+    panel.page.keyboard.press("Escape")
+    expect(panel.dialog).to_be_hidden()
+    expect(panel.button("Forget this device")).to_be_focused()
+
+
+def test_an_order(visit: Visit, supervise: Callable[..., World]) -> None:
+    """Enter gives an order, and the focus is not lost when the button goes."""
+    panel = visit(supervise()).sign_in()
+    go_to(panel, "Stop moltis")
+    panel.page.keyboard.press("Enter")
+    expect(panel.button("Start moltis")).to_be_visible()
+    assert panel.process("moltis").evaluate("(card) => card.contains(document.activeElement)")
+    go_to(panel, "Start moltis")
+    panel.page.keyboard.press("Space")
+    expect(panel.button("Stop moltis")).to_be_visible()
+
+
+def test_the_log(panel: Panel, home: World) -> None:
+    """Its rows are reached and scrolled with keys."""
+    home.tell("flood 300 0.5")
+    home.tell("say the end of it")
+    panel.log_has("the end of it")
+    panel.log.focus()
+    panel.page.keyboard.press("PageUp")
+    expect(panel.log).not_to_contain_text("the end of it")
+    expect(panel.button("Follow")).to_have_attribute("aria-pressed", "false")
+    panel.page.keyboard.press("End")
+    panel.log_has("the end of it")
