@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio import to_thread
 
 from supervisor.core.tailnet import CONNECTING, STARTING
-from supervisor.system import kernel
+from supervisor.runtime.turns import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import ModuleType
+    from collections.abc import Callable
 
     from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.board import Board
     from supervisor.runtime.loop import Service
 
-# While a thread loads, the loop has its turn after so long, and not only after Python's 5 ms.
-_TURN_S = 0.001
 # Where the control server is far away a login takes longer, and little of this machine's time.
 _LOGIN_FIRST_S = 0.15
 _LOGGING_IN = frozenset({STARTING, CONNECTING})
@@ -42,8 +35,7 @@ class Late:
 
         async def service() -> None:
             async with self._one:
-                with _short_turns():
-                    found = await to_thread.run_sync(_load, module)
+                found = await load(module)
             self.parts[name] = make(found)
             try:
                 await self.parts[name].run()
@@ -77,20 +69,3 @@ class Late:
                 await settled.wait()
         finally:
             leave()
-
-
-def _load(module: str) -> ModuleType:
-    found = import_module(module)
-    # What reading a module's code took is not needed any more.
-    kernel.give_back_memory()
-    return found
-
-
-@contextlib.contextmanager
-def _short_turns() -> Iterator[None]:
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(_TURN_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before_s)

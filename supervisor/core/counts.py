@@ -7,6 +7,14 @@ from typing import NamedTuple
 # Those of Moltis' own durations, so that one dashboard reads both.
 DURATION_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+# What an end may come down to; a restart is counted by the one that it followed.
+ASKED, HUNG, NOT_STARTED, OUT_OF_MEMORY = "asked", "hung", "not_started", "out_of_memory"
+EXIT_CODE, SIGNAL, SUCCESS = "exit_code", "signal", "success"
+END_KINDS = (ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS)
+# What may come of a login: it went well, was refused, brought no answer, or there was no key to be had for it.
+SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY = "succeeded", "refused", "no_answer", "no_key"
+LOGIN_RESULTS = (SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY)
+
 Counts = tuple[tuple[str, int], ...]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from supervisor.logs.pipes import Pipe
     from supervisor.logs.redact import Redactor
     from supervisor.logs.render import Renderer
+    from supervisor.logs.tally import Tally
 
 PIPE_BYTES = 1024 * 1024
 # fcntl(2); gVisor and old kernels may refuse it, and nothing rests on it.
@@ -64,6 +65,7 @@ class LogHub:
         self._waiting_records: list[_Record] = []
         self._pipes: dict[str, list[Pipe]] = {}
         self._output: Output | None = None
+        self._tally: Tally | None = None
 
     def attach(self, process: str, stream: str, fd: int) -> None:
         """Read a child's pipe from now on; ``fd`` is the hub's to close."""
@@ -80,9 +82,12 @@ class LogHub:
         """Begin to read and write; everything remembered comes first, in order."""
         # Loaded now: what renders lines is no business of the first child's start.
         from supervisor.logs.output import Output
+        from supervisor.logs.tally import Tally
 
+        self._tally = tally = Tally()
+        renderer = self._renderer()
         self._output = Output(
-            loop, self._renderer(), self.redactor, self.history, self._out_fd, self._overflow, self._noise
+            loop, renderer, self.redactor, self.history, tally, self._out_fd, self._overflow, self._noise
         )
         records, self._waiting_records = self._waiting_records, []
         for record in records:
@@ -119,6 +124,21 @@ class LogHub:
             self._waiting_records.append(record)
         else:
             self._output.own(*record)
+
+    def counted(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return how many lines and bytes there were so far, by process and level."""
+        cells = {} if self._tally is None else self._tally.cells
+        return {key: (lines, size) for key, (lines, size) in cells.items()}
+
+    @property
+    def dropped(self) -> int:
+        """Return how many lines were dropped for a consumer that did not read."""
+        return 0 if self._output is None else self._output.dropped
+
+    @property
+    def held_back(self) -> int:
+        """Return how many lines of tailscaled's noise were held back."""
+        return 0 if self._output is None else self._output.held_back
 
     def drain(self, process: str) -> None:
         """Take what a process that has ended left in its pipes; a pipe that others still hold stays open."""

@@ -98,6 +98,7 @@ class Splitter:
             if span.context < cut < span.end:
                 # Its shape may go on in what has not come yet: that is swallowed too.
                 self._inside_secret = span.end == len(near)
+                self._redactor.masked += 1
                 piece = self._redactor.mask(rest[: span.begin], daemon=self._daemon) + MASK + MORE + b"\n"
                 return piece, self._past_secret(rest[span.end :])
         cut = character_border(rest, cut)

@@ -37,7 +37,7 @@ class Span(NamedTuple):
 class Redactor:
     """Knows every secret; new ones may be learned at any time. Works on bytes, before a line is split.
 
-    ``daemon`` says that the text is tailscaled's.
+    ``daemon`` says that the text is tailscaled's. ``masked`` counts what was masked.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -46,6 +46,7 @@ class Redactor:
         self._shapes: tuple[re.Pattern[bytes], ...] = ()
         self._setup: re.Pattern[bytes] | None = None
         self.longest_bytes = 0
+        self.masked = 0
         for secret in secrets:
             self.learn(secret)
 
@@ -69,11 +70,12 @@ class Redactor:
                 return True
         return daemon and _DAEMON_HINT in data
 
-    def mask(self, data: bytes, *, daemon: bool = False) -> bytes:
-        """Return the text without what must not be read."""
+    def mask(self, data: bytes, *, daemon: bool = False, again: bool = False) -> bytes:
+        """Return the text without what must not be read; what is looked at ``again`` is not counted."""
         spans = self.spans(data, daemon=daemon)
         if not spans:
             return data
+        self.masked += 0 if again else len(spans)
         parts = []
         at = 0
         for span in spans:

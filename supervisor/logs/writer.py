@@ -26,7 +26,7 @@ class Writer:
     """Takes whole lines and writes them in order; never blocks whoever hands them over.
 
     ``notice`` renders the line that says how many were dropped. ``on_room`` is called from the thread when a full
-    buffer has emptied to half.
+    buffer has emptied to half. ``dropped`` counts lines since the start.
     """
 
     def __init__(self, fd: int, notice: Callable[[int], bytes], on_room: Callable[[], None]) -> None:
@@ -36,6 +36,7 @@ class Writer:
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._dropped_lines = 0
+        self.dropped = 0
         self._full = False
         self._gone = False
         self._closing = False
@@ -67,7 +68,9 @@ class Writer:
             while self._queue and self._bytes >= BUFFER_BYTES:
                 gone = self._queue.popleft()
                 self._bytes -= len(gone)
-                self._dropped_lines += gone.count(b"\n")
+                lines = gone.count(b"\n")
+                self._dropped_lines += lines
+                self.dropped += lines
 
     def close(self, timeout_s: float) -> None:
         """Write what is there, for at most so long."""

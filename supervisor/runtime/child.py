@@ -7,7 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.core.counts import plus_one
+from supervisor.core.counts import ASKED, NOT_STARTED, plus_one
 from supervisor.core.lifecycle import (
     AskForStacks,
     AskToEnd,
@@ -27,7 +27,7 @@ from supervisor.core.lifecycle import (
 )
 from supervisor.core.model import Restart, State
 from supervisor.core.snapshot import ExitView, ProcessView
-from supervisor.runtime.endings import ASKED, NOT_STARTED, describe, kind_of, signal_name
+from supervisor.runtime.endings import describe, kind_of, signal_name
 from supervisor.system import processes
 from supervisor.system.cleaner import Cleaner
 from supervisor.system.oom import OomCounter

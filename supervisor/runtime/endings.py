@@ -5,15 +5,13 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from supervisor.core.counts import ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from supervisor.core.lifecycle import Ending
 
-# What an end may come down to; a restart is counted by the one that it followed.
-ASKED, HUNG, NOT_STARTED, OUT_OF_MEMORY = "asked", "hung", "not_started", "out_of_memory"
-EXIT_CODE, SIGNAL, SUCCESS = "exit_code", "signal", "success"
-KINDS = (ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS)
 _OUT_OF_MEMORY = "killed by the kernel: out of memory"
 _LAUNCHER = "setpriv: "
 _CANNOT_START = "cannot start"

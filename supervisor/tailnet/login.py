@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.core.counts import Counts, plus_one
+from supervisor.core.counts import NO_ANSWER, NO_KEY, REFUSED, SUCCEEDED, Counts, plus_one
 from supervisor.secret import Secret
 from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import states
@@ -28,7 +28,6 @@ _URL_AGAIN_S = 30.0
 _PROVEN_S = 5.0
 _SETTLED_S = 60.0
 _NEEDED = "NeedsLogin"
-SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY = "succeeded", "refused", "no_answer", "no_key"
 
 
 class Login:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
     from supervisor.web.keyring import Keyring
+    from supervisor.web.metrics import Meters
     from supervisor.web.printer import Printer
     from supervisor.web.streams import Streams
     from supervisor.web.throttle import Throttle
@@ -30,6 +31,7 @@ class Context(NamedTuple):
     printer: Printer
     throttle: Throttle
     streams: Streams
+    meters: Meters
 
     def moment(self, at_s: float) -> str:
         """Return a moment of the monotonic clock as RFC 3339."""

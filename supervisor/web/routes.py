@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.web import events, health, logs, processes, rpc, sessions, tailscale
+from supervisor.web import events, health, logs, metrics, processes, rpc, sessions, tailscale
 from supervisor.web.access import Access
 from supervisor.web.pages import asset, index
 
@@ -31,6 +31,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", Access.ANYONE, health.healthz),
     Route("GET", "/readyz", Access.ANYONE, health.readyz),
     Route("GET", "/health", Access.ANYONE, health.health),
+    Route("GET", "/metrics", Access.SIGNED_IN, metrics.metrics),
     Route("GET", "/", Access.ANYONE, index),
     Route("GET", "/panel/{file}", Access.ANYONE, asset),
     Route("POST", "/api/session", Access.ANYONE, sessions.sign_in),

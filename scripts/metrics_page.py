@@ -1,0 +1,64 @@
+"""Writes docs/reference/metrics.md from the one table of metrics: `python scripts/metrics_page.py > PAGE`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from supervisor.core.counts import DURATION_BUCKETS_S
+from supervisor.telemetry.table import HISTOGRAM, RELAYED_PREFIX, SECTIONS
+
+if TYPE_CHECKING:
+    from supervisor.telemetry.table import Label, Metric, Section
+
+HEAD = """\
+# Metrics
+
+<!-- This page is written by scripts/metrics_page.py from supervisor/telemetry/table.py. -->
+
+`GET /metrics` gives them to whoever is signed in.
+[How to monitor with Prometheus](../how-to/monitor-with-prometheus.md) tells how to scrape it, and has alerts.
+All names begin with `moltis_supervisor_`, so that they stand apart from Moltis' own.
+They end with their unit, and counters with `_total`.
+Labels have few values, all known beforehand: names of processes come from the settings, routes from the API.
+Counters begin anew when the supervisor does.
+Before the first scrape nothing is loaded for them, and the loop's lag is not measured.
+"""
+RELAYED = f"""\
+## tailscaled's own
+
+What tailscaled tells of itself, as `tailscale metrics print` shows it, comes with each scrape under its own names.
+These begin with `{RELAYED_PREFIX}`, and which there are is up to its version.
+In 1.102 most are bytes and packets by path (`tailscaled_inbound_bytes_total`, `tailscaled_outbound_packets_total` …).
+The others are dropped packets, advertised and approved routes, health messages, and the region of the home relay.
+Whether they came is told by `moltis_supervisor_tailscaled_metrics_up`.
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    return "\n".join([HEAD, *map(_section, SECTIONS), _buckets(), RELAYED])
+
+
+def _section(section: Section) -> str:
+    lines = [f"## {section.title}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
+    return "\n".join([*lines, *map(_row, section.metrics), ""])
+
+
+def _row(metric: Metric) -> str:
+    labels = "; ".join(map(_label, metric.labels)) or "none"
+    return f"| `{metric.full_name}` | {metric.kind} | {labels} | {metric.help} |"
+
+
+def _label(label: Label) -> str:
+    values = ", ".join(f"`{value}`" for value in label.values)
+    return f"`{label.name}`: {label.said or values}"
+
+
+def _buckets() -> str:
+    edges = ", ".join(f"{edge:g}" for edge in DURATION_BUCKETS_S)
+    return f"Each {HISTOGRAM} has the buckets of Moltis' own durations: {edges} seconds.\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
