@@ -42,7 +42,7 @@ class Project(NamedTuple):
         return Container(self.compose("ps", "--all", "--quiet", service).strip())
 
     def api(self, service: str, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
-        """Ask the panel's API, as somebody who is signed in, from inside its container."""
+        """Ask the panel's API, as somebody who is signed in, from inside its container; 0 where it does not answer."""
         code = (
             "import http.client, sys\n"
             "c = http.client.HTTPConnection('127.0.0.1', 8080, timeout=10)\n"
@@ -52,12 +52,14 @@ class Project(NamedTuple):
             "print(a.status, a.read().decode())\n"
         )
         words = ("python3", "-c", code, method, path, TOKEN)
-        said = self.container(service).execute(*words, stdin=json.dumps(body or {})).stdout
-        status, _, text = said.partition(" ")
+        said = self.container(service).execute(*words, stdin=json.dumps(body or {}), may_fail=True)
+        if said.status != 0:
+            return 0, None
+        status, _, text = said.stdout.partition(" ")
         return int(status), json.loads(text)
 
     def view(self, service: str) -> Any:
-        """Return what the panel knows of the tailnet."""
+        """Return what the panel knows of the tailnet; None where it does not answer."""
         return self.api(service, "GET", "/api/tailscale/status")[1]
 
     def wait_view(self, service: str, deadline_s: float = PATIENCE_S, **fields: object) -> Any:
@@ -67,7 +69,7 @@ class Project(NamedTuple):
         def found() -> bool:
             nonlocal view
             view = self.view(service)
-            return all(view[name] == value for name, value in fields.items())
+            return view is not None and all(view[name] == value for name, value in fields.items())
 
         try:
             wait_until(found, deadline_s)

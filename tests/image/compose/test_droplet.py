@@ -77,8 +77,9 @@ def test_the_app_gets_what_the_contract_lists(droplet: Project) -> None:
     droplet.compose("up", "--detach", "moltis")
     box = droplet.container("moltis")
     box.wait_health("healthy")
-    script = "tr '\\0' '\\n' </proc/$(pgrep -f moltis_stand_in | head -n 1)/environ; cat /proc/self/status"
-    seen = box.execute("bash", "-c", script).stdout.splitlines()
+    seen = box.execute(
+        "bash", "-c", "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; cat /proc/self/status"
+    ).stdout.splitlines()
     assert {f"{name}={text}" for name, text in MOLTIS_DEFAULTS.items()} <= set(seen)
     assert f"MOLTIS_PASSWORD={PASSWORD}" in seen
     assert "NoNewPrivs:\t1" in seen
@@ -92,7 +93,9 @@ def test_a_restart_of_the_sidecar(droplet: Project, visitor: Peer) -> None:
     visitor.wait_path(ip)
     wait_page(visitor, ip, name)
     started = {service: droplet.container(service).state()["StartedAt"] for service in ("moltis", "panel")}
-    droplet.container("tailscale").signal("KILL")
+    # Not by `docker kill`, after which no restart policy counts.
+    droplet.container("tailscale").execute("sh", "-c", "kill -TERM 1", may_fail=True)
+    wait_until(lambda: droplet.container("tailscale").inspect()["RestartCount"] == 1, PATIENCE_S, "its restart")
     droplet.wait_view("panel", state="connected", mode="serve")
     wait_page(visitor, ip, name)
     # Made anew, as an update does it: another container with another address.
