@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from supervisor.plan.model import Plan
     from supervisor.runtime.loop import Service
     from supervisor.system.signals import Inbox
+    from supervisor.telemetry.spans import Recorder
+
+# Where spans are to be sent; the first of them that is set counts.
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+# What a stop spends on spans that are still to be sent.
+FLUSH_S = 0.3
 
 
 def run(config: str | None, restart: str | None, command: Sequence[str], inbox: Inbox) -> NoReturn:
@@ -43,6 +49,7 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     launcher = kernel.launcher()
     hub = _hub(plan)
     board = Board(_first_snapshot(plan))
+    recorder = _recorder(board, hub)
     engine = Engine(plan.processes, board, hub, Reaper(), launcher)
     app = plan.app_address if plan.app is not None else None
     listen = {"listen": str(place.address), "app": None if app is None else str(app)}
@@ -52,7 +59,7 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
         hub.record("warning", warning)
     for notice in (*plan.notices, *_missing(adopts=adopts, closed=closed, launcher=launcher)):
         hub.record("info", notice)
-    _stay(plan, place, board, engine, inbox)
+    _stay(plan, place, board, engine, inbox, recorder)
 
 
 def _hub(plan: Plan) -> LogHub:
@@ -66,6 +73,15 @@ def _hub(plan: Plan) -> LogHub:
         noise=log.noise,
         names=[SUPERVISOR, *(spec.name for spec in plan.processes)],
     )
+
+
+def _recorder(board: Board, hub: LogHub) -> Recorder | None:
+    if not any(os.environ.get(name) for name in ENDPOINTS):
+        return None
+    # Loaded where there is someone to send spans to.
+    from supervisor.telemetry import spans
+
+    return spans.begin(os.environ, board, hub)
 
 
 def _first_snapshot(plan: Plan) -> Snapshot:
@@ -97,7 +113,7 @@ def _missing(*, adopts: bool, closed: bool, launcher: tuple[str, ...]) -> list[s
     return said
 
 
-def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) -> NoReturn:
+def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, recorder: Recorder | None) -> NoReturn:
     # Loaded now, while the children start: an event loop costs more than all that came before.
     import anyio
 
@@ -121,19 +137,23 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox) 
     def finish(status: int, why: str | None) -> NoReturn:
         hub.record("critical" if why else "info", "stopped", status=status, why=why)
         place.leave()
+        if recorder is not None:
+            recorder.flush(FLUSH_S)
         hub.close()
         sys.stdout.flush()
         os._exit(status)
 
     async def main() -> None:
         app = plan.app.name if plan.app is not None else None
-        await Loop(engine, inbox, app, stop_plan, _services(plan, place, board, engine, late)).run(finish)
+        await Loop(engine, inbox, app, stop_plan, _services(plan, place, board, engine, late, recorder)).run(finish)
 
     anyio.run(main)
     raise AssertionError("the loop ended without an exit code")
 
 
-def _services(plan: Plan, place: Place, board: Board, engine: Engine, late: Late) -> Mapping[str, Service]:
+def _services(
+    plan: Plan, place: Place, board: Board, engine: Engine, late: Late, recorder: Recorder | None
+) -> Mapping[str, Service]:
     """Return what runs beside the processes, the login's part first and the heavy ones last."""
     hub, desk = engine.hub, Desk()
     services = {}
@@ -154,6 +174,12 @@ def _services(plan: Plan, place: Place, board: Board, engine: Engine, late: Late
     services["web"] = late.heavy_part(
         "web",
         "supervisor.web.server",
-        lambda found: found.Server(plan, board, hub, engine, desk, place.sockets, place.control),
+        lambda found: found.Server(plan, board, hub, engine, desk, place.sockets, place.control, recorder),
     )
+    if recorder is not None:
+        services["spans"] = late.heavy_part(
+            "spans",
+            "supervisor.telemetry.spans_export",
+            lambda found: found.Exporter(recorder, hub, board.snapshot.wall_offset_s),
+        )
     return services

@@ -24,6 +24,7 @@ from supervisor.web.streams import Streams
 from supervisor.web.throttle import Throttle
 
 if TYPE_CHECKING:
+from supervisor.web.tracing import traced
     import socket
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
     from supervisor.web.connections import Connection
     from supervisor.web.routes import Route
+    from supervisor.telemetry.spans import Recorder
 
     _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -65,7 +67,10 @@ _HEADERS = {
 
 
 class Server:
-    """One HTTP server over all the sockets. ``control`` is the control socket, where there is one."""
+    """One HTTP server over all the sockets. ``control`` is the control socket, where there is one.
+
+    ``recorder`` takes spans, where they are wanted.
+    """
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class Server:
         control: socket.socket | None,
     ) -> None:
         address = plan.listen._replace(port=sockets[0].getsockname()[1]) if sockets else plan.listen
+        recorder: Recorder | None = None,
         keyring = Keyring(plan.settings.token, hub)
         printer = Printer(keyring, hub, board, address)
         boot = f"{int((board.snapshot.started_s + board.snapshot.wall_offset_s) * 1000):x}"
@@ -88,6 +94,7 @@ class Server:
         self._kinds: list[Connections] = []
 
     async def run(self) -> None:
+        self._recorder = recorder
         """Serve until cancelled."""
         runner = web.AppRunner(self._app(), handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
@@ -110,7 +117,8 @@ class Server:
     async def _listen(self, runner: web.AppRunner) -> list[asyncio.Server]:
         if runner.server is None:
             raise RuntimeError("cannot serve: aiohttp made no server")
-        runner.server.request_handler = self._in_our_words(runner.server.request_handler)
+        answers = self._in_our_words(runner.server.request_handler)
+        runner.server.request_handler = answers if self._recorder is None else traced(answers, self._recorder.put)
         loop = asyncio.get_running_loop()
         make_handler = partial(_Handler, runner.server, loop=loop, **_OPTIONS)
         public = Connections(make_handler)

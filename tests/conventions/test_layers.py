@@ -11,6 +11,7 @@ CORE = LEAVES | {"core"}
 SETTINGS = CORE | {"settings"}
 PLAN = SETTINGS | {"plan"}
 RUNTIME = CORE | {"logs", "system", "runtime"}
+SHOWN = RUNTIME | {"telemetry"}
 # What each part of the package may import beside itself; a part that is not here has no place yet.
 MAY_IMPORT = {
     "errors": frozenset[str](),
@@ -22,8 +23,9 @@ MAY_IMPORT = {
     "system": CORE,
     "runtime": CORE | {"logs", "system"},
     "tailnet": RUNTIME | PLAN,
-    "web": RUNTIME | PLAN,
-    "commands": RUNTIME | PLAN | {"tailnet", "web"},
+    "telemetry": RUNTIME | PLAN,
+    "web": SHOWN | PLAN,
+    "commands": SHOWN | PLAN | {"tailnet", "web"},
     "cli": RUNTIME | PLAN | {"commands"},
     "__main__": frozenset({"cli"}),
 }

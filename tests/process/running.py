@@ -56,7 +56,7 @@ class Run:
         self.records: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self.popen = subprocess.Popen(
-            [*prefix, *SUPERVISOR, *options, *more.pop("options", ()), "--", *command],
+            more.pop("program", None) or [*prefix, *SUPERVISOR, *options, *more.pop("options", ()), "--", *command],
             env={name: text for name, text in self.env.items() if text is not None},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -42,13 +42,13 @@ class Node:
         finally:
             connection.close()
 
-    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    def call(self, method: str, path: str, body: object = None, **more: str) -> tuple[int, Any]:
         """Call the API over the control socket; return the status and the JSON."""
         connection = http.client.HTTPConnection("localhost", timeout=10)
         connection.sock = socket.socket(socket.AF_UNIX)
         with contextlib.closing(connection):
             connection.sock.connect(str(self.run.run_dir / "control.sock"))
-            headers = {"Content-Type": "application/json"} if method == "POST" else {}
+            headers = more | ({"Content-Type": "application/json"} if method == "POST" else {})
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
