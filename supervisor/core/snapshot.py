@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ExitView(NamedTuple):
     """How one life of a process ended; ``expected`` where it had been asked to, or has done what it was there for.
 
-    ``kind`` is what the end comes down to: one of runtime.endings.KINDS.
+    ``kind`` is what the end comes down to: one of core.counts.END_KINDS.
     """
 
     at_s: float
@@ -141,13 +141,26 @@ class ListenerView(NamedTuple):
     pid: int | None = None
 
 
+class HealthChange(NamedTuple):
+    """A moment at which something else was wrong than before; ``wrong`` names the components and what each means."""
+
+    at_s: float
+    status: str
+    reasons: tuple[str, ...] = ()
+    wrong: tuple[tuple[str, str], ...] = ()
+
+
 class HealthView(NamedTuple):
-    """The combined verdict in force: ``status`` is pass, warn or fail, ``changes`` counts those to each."""
+    """The combined verdict in force: ``status`` is pass, warn or fail, ``changes`` counts those to each.
+
+    ``history`` are its last changes, by what is wrong.
+    """
 
     status: str = "fail"
     since_s: float = 0.0
     reasons: tuple[str, ...] = ("starting",)
     changes: Counts = ()
+    history: tuple[HealthChange, ...] = ()
 
 
 class Snapshot(NamedTuple):

@@ -19,7 +19,10 @@ _LAST_BYTES = 64 * 1024
 
 
 class Line(NamedTuple):
-    """One line: its number, seconds since the epoch, whose it is, how bad it is, its text, and perhaps its topic."""
+    """One line: its number, seconds since the epoch, whose it is, how bad it is, its text, and perhaps its topic.
+
+    ``colored`` is the text with the colour codes that it came with; empty where it has none.
+    """
 
     number: int
     at_s: float
@@ -28,6 +31,7 @@ class Line(NamedTuple):
     level: str
     message: str
     topic: str = ""
+    colored: str = ""
 
 
 class Page(NamedTuple):
@@ -66,7 +70,7 @@ class History:
         return max(self._blocks[0].first if self._blocks else self.next, self.next - self._most_lines)
 
     def add(self, source: Source, text: bytes, at_s: float, level: str | None = None) -> None:
-        """Add whole, masked, clean lines; ``level`` None means that each says for itself."""
+        """Add whole, masked lines, clean but for colours; ``level`` None means that each says for itself."""
         block = _Block(self.next, text.count(b"\n"), at_s, source, level, text)
         self.next += block.lines
         self._blocks.append(block)
@@ -142,7 +146,7 @@ class History:
         for number, text in enumerate(texts, block.first + skipped):
             told = tell(process, text, self._redactor)
             level = block.level or told.level
-            lines.append(Line(number, block.at_s, process, stream, level, told.message, told.topic))
+            lines.append(Line(number, block.at_s, process, stream, level, told.message, told.topic, told.colored))
         return lines
 
 

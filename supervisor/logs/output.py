@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.logs.clean import clean, is_clean
 from supervisor.logs.levels import TAILSCALED
-from supervisor.logs.lines import wrapped
+from supervisor.logs.lines import LONGEST_BYTES, all_within, wrapped
 from supervisor.logs.noise import NoiseLimit
 from supervisor.logs.pipes import Pipe
 from supervisor.logs.redact import MASK
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from supervisor.logs.history import History
     from supervisor.logs.redact import Redactor
+    from supervisor.logs.tally import Tally
 
 # How long children wait for a consumer that does not read (SUPERVISOR_LOG_OVERFLOW=block).
 PATIENCE_S = 60.0
@@ -37,6 +38,7 @@ class Output:
         renderer: Renderer,
         redactor: Redactor,
         history: History,
+        tally: Tally,
         out_fd: int,
         overflow: str,
         noise: str,
@@ -45,6 +47,7 @@ class Output:
         self._renderer = renderer
         self._redactor = redactor
         self._history = history
+        self._tally = tally
         self._blocks = overflow == "block"
         self._patience_s = PATIENCE_S
         self._noise = NoiseLimit() if noise == "limit" else None
@@ -86,6 +89,16 @@ class Output:
 
         return end
 
+    @property
+    def dropped(self) -> int:
+        """Return how many lines were dropped for a consumer that did not read."""
+        return self._writer.dropped
+
+    @property
+    def held_back(self) -> int:
+        """Return how many lines of tailscaled's noise were held back."""
+        return 0 if self._noise is None else self._noise.total
+
     def hurry(self) -> None:
         """Have children that end wait no longer for a consumer that does not read."""
         self._patience_s = STOP_PATIENCE_S
@@ -117,14 +130,14 @@ class Output:
         daemon = source.process == TAILSCALED
         if self._redactor.touches(lines, daemon=daemon):
             lines = self._redactor.mask(lines, daemon=daemon)
-        shown = plain = lines
+        shown = kept = lines
         if not is_clean(lines):
-            shown, plain = self._cleaned(lines, daemon=daemon)
+            shown, kept = self._cleaned(lines, daemon=daemon)
         # The log tells the wall clock's time.
         now_s = time.time()  # noqa: TID251
-        passing = self._without_noise(shown) if daemon and shown is plain else shown
+        passing = self._without_noise(shown) if daemon and shown is kept else shown
         out = self._renderer.lines(source, passing, now_s) if passing else b""
-        self._emit(source, out, plain, now_s, None)
+        self._emit(source, out, kept, now_s, None)
 
     def _without_noise(self, lines: bytes) -> bytes:
         """Return the lines that the log shows; the history has them all."""
@@ -149,15 +162,23 @@ class Output:
             self.own("info", "log lines held back", fields, now_s)
 
     def _cleaned(self, lines: bytes, *, daemon: bool) -> tuple[bytes, bytes]:
+        """Return the lines as the log shows them, and as the history keeps them."""
         plain = clean(lines, colors=False)
         masked = self._redactor.mask(plain, daemon=daemon)
-        colored = self._renderer.color and masked == plain
-        plain = wrapped(masked)
-        # What a colour code had hidden from masking is shown without colours.
-        return wrapped(clean(lines, colors=True)) if colored else plain, plain
+        colored = clean(lines, colors=True)
+        if masked != plain or colored == plain:
+            # What a colour code had hidden from masking is shown without colours.
+            plain = wrapped(masked)
+            return plain, plain
+        plain = wrapped(plain)
+        # In the history no code is cut in two.
+        kept = colored if all_within(colored, LONGEST_BYTES) else plain
+        return wrapped(colored) if self._renderer.color else plain, kept
 
-    def _emit(self, source: Source, out: bytes, plain: bytes, at_s: float, level: str | None) -> None:
-        self._history.add(source, plain, at_s, level)
+    def _emit(self, source: Source, out: bytes, kept: bytes, at_s: float, level: str | None) -> None:
+        before = self._history.next
+        self._history.add(source, kept, at_s, level)
+        self._tally.add(source.process, kept, self._history.next - before, level)
         if out and self._writer.put(out):
             self._overflow()
         if self._subscribers and not self._telling:

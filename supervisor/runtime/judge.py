@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from supervisor.core.counts import plus_one
-from supervisor.core.health import FAIL, PASS, STARTUP_S, judge
+from supervisor.core.health import FAIL, STARTUP_S, judge, remembered
 from supervisor.core.snapshot import HealthView
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Judge:
         same = before.status == verdict.status
         since_s = before.since_s if same else now_s
         changes = before.changes if same else plus_one(before.changes, verdict.status)
-        self._board.put_health(HealthView(verdict.status, since_s, verdict.reasons, changes))
+        history = remembered(before.history, verdict, now_s)
+        self._board.put_health(HealthView(verdict.status, since_s, verdict.reasons, changes, history))
         if snapshot.stopping:
             return None
         starting_until_s = snapshot.started_s + STARTUP_S
@@ -65,8 +66,7 @@ class Judge:
 
     def _say(self, verdict: Verdict) -> None:
         """Log a verdict that is another one than the last: by what is wrong, not by the words for it."""
-        wrong = tuple((part.name, part.status) for part in verdict.components if part.status != PASS)
-        if wrong == self._said:
+        if verdict.wrong == self._said:
             return
-        self._said = wrong
+        self._said = verdict.wrong
         self._hub.record(_LEVELS[verdict.status], f"health is {verdict.status}", why="; ".join(verdict.reasons) or None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from supervisor.core.health import Component
-    from supervisor.core.snapshot import ExitView, PeerView, ProcessView
+    from supervisor.core.snapshot import ExitView, HealthChange, PeerView, ProcessView
     from supervisor.logs.history import Line
     from supervisor.web.context import Context
 
@@ -24,11 +24,19 @@ Document = dict[str, Any]
 
 
 def health(context: Context, *, signed_in: bool) -> Document:
-    """Return the combined verdict. Anyone gets each component's name and state; why, and since when, is for others."""
+    """Return the combined verdict. Anyone gets each component's name and state.
+
+    Why, since when, and how it came to this is for others.
+    """
     snapshot = context.board.snapshot
     verdict = judge(snapshot, time.monotonic())
     checks = {part.name: [_check(context, part, signed_in=signed_in)] for part in verdict.components}
-    return {"status": verdict.status, "checks": checks}
+    changes = {"changes": [_change(context, change) for change in snapshot.health.history]} if signed_in else {}
+    return {"status": verdict.status, "checks": checks, **changes}
+
+
+def _change(context: Context, change: HealthChange) -> Document:
+    return {"at": context.moment(change.at_s), "status": change.status, "reasons": change.reasons}
 
 
 def _check(context: Context, part: Component, *, signed_in: bool) -> Document:
@@ -147,8 +155,8 @@ def _json(text: str) -> object:
         return None
 
 
-def lines(found: Iterable[Line]) -> list[Document]:
-    """Return lines of the log."""
+def lines(found: Iterable[Line], *, colors: bool = False) -> list[Document]:
+    """Return lines of the log; with ``colors`` those that came with colours are there in both forms."""
     documents = []
     at_s, at = -1.0, ""
     for line in found:
@@ -164,6 +172,7 @@ def lines(found: Iterable[Line]) -> list[Document]:
                 "level": line.level,
                 "topic": line.topic or None,
                 "message": line.message,
+                **({"colored": line.colored} if colors and line.colored else {}),
             }
         )
     return documents

@@ -48,6 +48,11 @@ class Streams:
         self._open: set[Stream] = set()
         self._changed = asyncio.Event()
 
+    @property
+    def count(self) -> int:
+        """Return how many are open."""
+        return len(self._open)
+
     def enter(self, stream: Stream) -> None:
         """Take one in. Raises RefusedError where there are too many."""
         if self.closing:
@@ -187,7 +192,8 @@ class Stream:
             is_cut = len(lines) < len(page.lines)
             self._after = lines[-1].number if is_cut else page.after
             if lines or page.lost:
-                await self._send("log", _encode({"lines": documents.lines(lines), "lost": page.lost}))
+                told = documents.lines(lines, colors=self._wish.colors)
+                await self._send("log", _encode({"lines": told, "lost": page.lost}))
             if not is_cut and len(lines) < LINES_A_FRAME:
                 return
             await asyncio.sleep(0)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core import health
-from supervisor.core.health import judge, ready
+from supervisor.core.health import MOST_CHANGES, judge, ready, remembered
 from supervisor.core.model import State
 from supervisor.core.probing import MISSES, Probing, interval_s, step
-from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
+from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot, TailnetView
 
 NOW = 10_000.0
 UP = ProcessView("moltis", State.RUNNING, critical=True, pid=1, ready=True, ready_since_s=0.0, ever_ready=True)
@@ -152,3 +152,20 @@ def test_one_that_never_answered_is_never_hung(answers: list[bool]) -> None:
         had = probing.answered_s is not None
         probing, finding = step(probing, None if answered else "miss", number * 5.0, 10.0)
         assert not finding.hung or had
+
+
+def test_changes_are_remembered_by_what_is_wrong() -> None:
+    """Other words for the same are no change; the oldest of too many goes."""
+    fine = judge(Snapshot(), 0.0)
+    bad = judge(Snapshot(processes=(ProcessView("app", State.BACKOFF, critical=True),)), 0.0)
+    worse = judge(Snapshot(processes=(ProcessView("app", State.STOPPING, critical=True),)), 0.0)
+    changes = remembered((), bad, 1.0)
+    assert changes == (HealthChange(1.0, "fail", bad.reasons, (("app", "fail"),)),)
+    assert bad.reasons != worse.reasons
+    assert remembered(changes, worse, 2.0) == changes
+    changes = remembered(changes, fine, 3.0)
+    assert [(change.at_s, change.status) for change in changes] == [(1.0, "fail"), (3.0, "pass")]
+    for number in range(100):
+        changes = remembered(changes, bad if number % 2 == 0 else fine, 10.0 + number)
+    assert len(changes) == MOST_CHANGES
+    assert changes[-1].at_s == 109.0

@@ -83,7 +83,7 @@ def test_a_big_block_leaves_its_end() -> None:
 
 
 def test_entries_tell_all() -> None:
-    """Number, time, process, stream, level, message and topic; an object's message and fields as text."""
+    """Number, time, process, stream, level, message, topic and colours; an object's message and fields as text."""
     history = History(Redactor(["geheimnis"]), 10)
     history.add(
         OUT,
@@ -93,8 +93,8 @@ def test_entries_tell_all() -> None:
     )
     history.add(OTHER, b"2026/11/22 21:36:03 [v1] dns: x\n", 3.5)
     first, second = history.read().lines
-    assert first == (1, 2.5, "moltis", "stdout", "error", 'no why="[redacted] x" target=a::b', "")
-    assert second == (2, 3.5, "tailscaled", "stderr", "debug", "2026/11/22 21:36:03 [v1] dns: x", "dns")
+    assert first == (1, 2.5, "moltis", "stdout", "error", 'no why="[redacted] x" target=a::b', "", "")
+    assert second == (2, 3.5, "tailscaled", "stderr", "debug", "2026/11/22 21:36:03 [v1] dns: x", "dns", "")
 
 
 def test_reading_after_the_end_gives_nothing() -> None:

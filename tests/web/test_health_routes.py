@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.model import State
-from supervisor.core.snapshot import ExitView, TailnetView
+from supervisor.core.snapshot import ExitView, HealthChange, HealthView, TailnetView
 from supervisor.web.access import Access
 from supervisor.web.routes import ROUTES
 from tests.web.serving import READY, serving
@@ -95,3 +95,13 @@ def test_every_route_says_who_may_call_it() -> None:
     """And no path has two handlers for one verb."""
     assert all(isinstance(route.access, Access) for route in ROUTES)
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
+
+
+async def test_how_it_came_to_this_is_told_to_who_is_signed_in() -> None:
+    """The changes in their order; nobody else learns of them."""
+    changes = (HealthChange(1.0, "fail", ("moltis: WHY",), (("moltis", "fail"),)), HealthChange(2.0, "pass"))
+    async with serving(health=HealthView("pass", 2.0, (), (), changes)) as served:
+        told = (await served.get("/health")).json["changes"]
+        assert [(each["status"], each["reasons"]) for each in told] == [("fail", ["moltis: WHY"]), ("pass", [])]
+        assert told[0]["at"] < told[1]["at"]
+        assert "changes" not in (await served.ask("GET", "/health")).json
