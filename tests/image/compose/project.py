@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -94,6 +95,36 @@ def secrets(folder: Path, key: str) -> None:
         (kept / name).chmod(0o400)
 
 
+def droplet_images(image: str) -> dict[str, str]:
+    """Return the Droplet's images: Moltis' stand-in has the name of the Dockerfile's base image."""
+    found = re.findall(r"^ARG (\w+)=(.*)$", (ROOT / "Dockerfile.embedded").read_text(), re.MULTILINE)
+    given = dict(found)
+    return {
+        "tailscale": f"{given['TAILSCALE_IMAGE']}:{given['TAILSCALE_TAG']}",
+        "moltis": f"{given['MOLTIS_IMAGE']}:{given['MOLTIS_TAG']}",
+        "panel": image,
+    }
+
+
+def overrides(services: Mapping[str, str], logs_in: str, control: Control) -> dict[str, Any]:
+    """Return what of each service is another one for the tests: its image, and its way to the tailnet."""
+    login = {"TS_EXTRA_ARGS": f"--login-server={control.url}"}
+    return {
+        name: {"image": image, "pull_policy": "never", "environment": QUIET | (login if name == logs_in else {})}
+        for name, image in services.items()
+    }
+
+
+def overlaid(file: Path, image: str, control: Control) -> None:
+    """Write the same into the Droplet's compose file itself."""
+    content = yaml.safe_load(file.read_text())
+    for name, changes in overrides(droplet_images(image), "panel", control).items():
+        service = content["services"][name]
+        service["environment"].update(changes.pop("environment"))
+        service.update(changes)
+    file.write_text(yaml.safe_dump(content))
+
+
 @contextlib.contextmanager
 def project(
     tmp_path: Path, platform: str, services: Mapping[str, str], logs_in: str, key: str, control: Control
@@ -105,11 +136,7 @@ def project(
     folder = tmp_path / platform
     shutil.copytree(ROOT / "deploy" / platform, folder)
     secrets(folder, key)
-    login = {"TS_EXTRA_ARGS": f"--login-server={control.url}"}
-    override = {
-        name: {"image": image, "pull_policy": "never", "environment": QUIET | (login if name == logs_in else {})}
-        for name, image in services.items()
-    }
+    override = overrides(services, logs_in, control)
     (folder / "tests.yaml").write_text(yaml.safe_dump({"services": override}))
     found = Project(folder, unique(platform).lower())
     try:
