@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.model import State
+from supervisor.core.snapshot import HealthChange
 
 if TYPE_CHECKING:
     from supervisor.core.snapshot import ProcessView, Snapshot, TailnetView
@@ -18,6 +19,7 @@ SETTLED_S = 10.0
 # A tailnet that is away for less than this changes nothing but the state shown.
 TAILNET_BLINK_S = 10.0
 STARTUP_S = 60.0
+MOST_CHANGES = 50
 TAILNET = "tailnet"
 EXPOSURE = "exposure"
 # Moltis' forward proxy: it takes everyone to everywhere, the loopback included.
@@ -58,6 +60,18 @@ class Verdict(NamedTuple):
         """Return why it is not pass, the worst first."""
         bad = sorted((part for part in self.components if part.status != PASS), key=lambda part: -_WORSE[part.status])
         return tuple(f"{part.name}: {part.why or part.state}" for part in bad)
+
+    @property
+    def wrong(self) -> tuple[tuple[str, str], ...]:
+        """Return what is not pass, by name and status: when this is another, the verdict is another one."""
+        return tuple((part.name, part.status) for part in self.components if part.status != PASS)
+
+
+def remembered(changes: tuple[HealthChange, ...], verdict: Verdict, now_s: float) -> tuple[HealthChange, ...]:
+    """Return the last changes, with one more where something else is wrong than at the last of them."""
+    if changes and (changes[-1].status, changes[-1].wrong) == (verdict.status, verdict.wrong):
+        return changes
+    return (*changes, HealthChange(now_s, verdict.status, verdict.reasons, verdict.wrong))[-MOST_CHANGES:]
 
 
 def judge(snapshot: Snapshot, now_s: float) -> Verdict:
