@@ -54,8 +54,9 @@ bench: dev ## Measures ours and its peers side by side
 
 lock: ## Writes the locks anew with the newest versions (needs uv)
 	@$(COMPILE) --output-file requirements/run.txt pyproject.toml
+	@$(COMPILE) --output-file requirements/run-otel.txt --extra otel --constraint requirements/run.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/build.txt requirements/build.in
-	@$(COMPILE) --output-file requirements/dev.txt --constraint requirements/run.txt --constraint requirements/build.txt requirements/dev.in
+	@$(COMPILE) --output-file requirements/dev.txt --constraint requirements/run-otel.txt --constraint requirements/build.txt requirements/dev.in
 	@$(COMPILE) --output-file requirements/bench.txt requirements/bench.in
 
 clean: ## Removes what the tasks made here
