@@ -1,0 +1,33 @@
+"""The page of spans tells of everything that is sent."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from supervisor.telemetry.spans_processes import RESTART, SPAWN, STOP
+from supervisor.telemetry.spans_tailnet import CONNECT, DISCONNECT, SERVE
+from tests.conventions.tree import ROOT, modules
+
+NAME = re.compile(r"(?:supervisor|process|http|url|error|service)(?:\.[a-z_]+)+")
+SENDERS = ("supervisor.telemetry.spans_processes", "supervisor.telemetry.spans_tailnet", "supervisor.web.tracing")
+
+
+def test_every_span_and_attribute_has_its_line() -> None:
+    """What the code calls them is found on the page, and the page makes none up."""
+    page = (ROOT / "docs/reference/tracing.md").read_text()
+    texts = {
+        node.value
+        for module in modules("supervisor")
+        if module.name in SENDERS
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    spans = {SPAWN, STOP, RESTART, CONNECT, DISCONNECT, SERVE}
+    attributes = {text for text in texts if NAME.fullmatch(text)}
+    assert len(attributes) > 15
+    told = set(re.findall(r"`([a-z_.]+)`", page))
+    assert not (spans | attributes) - told
+    assert (
+        not {name for name in told if NAME.fullmatch(name)} - attributes - spans - {"service.name", "service.version"}
+    )
