@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import sync_playwright
@@ -26,6 +27,7 @@ FLAGS = (
     # Every name but these leads nowhere.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
+WRAPPER = Path(__file__).with_name("chromium-unmoved")
 PATIENCE_MS = 20_000
 # What the policy of a page forbids is an error on its console only in part.
 TELL_VIOLATIONS = """
@@ -49,7 +51,8 @@ def browsing() -> Iterator[Browser]:
     """Run a browser for the length of a block."""
     path = chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, headless=True, args=list(FLAGS))
+        env: dict[str, str | float | bool] = {**os.environ, "CHROMIUM_PROGRAM": path}
+        browser = playwright.chromium.launch(executable_path=WRAPPER, headless=True, args=list(FLAGS), env=env)
         try:
             yield browser
         finally:
