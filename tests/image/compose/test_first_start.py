@@ -65,7 +65,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def test_until_it_is_in_the_tailnet(tmp_path: Path, image: str, tailnet: Control, with_key: bool) -> None:  # noqa: FBT001
-    """A key logs it in, or a person by the link on the screen; then no key is left, and the screen says how to go on."""
+    """A key logs it in, or a person by the link on the screen; then no key is left, and the screen says what next."""
     unpack(tmp_path)
     overlaid(tmp_path / "compose.yaml", image, tailnet)
     key = tmp_path / "secrets/ts-authkey"

@@ -1,0 +1,64 @@
+"""The app spec and the deploy button's template: their schema, the checks, the secrets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from supervisor.web.routes import ROUTES
+from tests.deploy.files import read
+
+SPEC = "deploy/app-platform/app.yaml"
+SCHEMA = json.loads(Path(__file__).with_name("app_spec.schema.json").read_text())
+
+
+@pytest.fixture
+def service() -> Any:
+    """The one component there is."""
+    (found,) = read(SPEC)["services"]
+    return found
+
+
+def test_the_published_schema_allows_it() -> None:
+    """Every field is one that the platform's own description has, with a value it takes."""
+    validator = jsonschema_rs.validator_for(SCHEMA)
+    assert [error.message for error in validator.iter_errors(read(SPEC))] == []
+    for wrong in ({"name": "m"}, {"name": "moltis", "alerts": []}, {"name": "moltis", "services": [{}]}):
+        assert not validator.is_valid(wrong)
+
+
+def test_the_button_says_the_same() -> None:
+    """Its template is the spec below `spec`; what has no value in it is asked for."""
+    assert read(".do/deploy.template.yaml") == {"spec": read(SPEC)}
+
+
+def test_the_checks(service: Any) -> None:
+    """They ask what anyone may ask, and leave a slow answer more than the platform's second."""
+    anyones = {route.path for route in ROUTES if route.method == "GET"}
+    ready, alive = service["health_check"], service["liveness_health_check"]
+    assert (ready["http_path"], alive["http_path"]) == ("/readyz", "/healthz")
+    assert {"/readyz", "/healthz"} <= anyones
+    for check in (ready, alive):
+        assert check["timeout_seconds"] > 1
+    # A first start of Moltis takes a minute on a small machine; a hung supervisor is not waited for as long.
+    assert ready["period_seconds"] * ready["failure_threshold"] >= 90
+    assert alive["period_seconds"] * alive["failure_threshold"] <= 90
+
+
+def test_the_environment_is_of_run_time(service: Any) -> None:
+    """No value is there while an image is built, and secrets have none in the file."""
+    assert {env["scope"] for env in service["envs"]} == {"RUN_TIME"}
+    assert all("value" not in env for env in service["envs"] if env.get("type") == "SECRET")
+    keys = [env["key"] for env in service["envs"]]
+    assert len(keys) == len(set(keys))
+
+
+def test_one_instance_and_no_cache_between(service: Any) -> None:
+    """Two would be two devices; events are streamed, and login names look like addresses."""
+    assert service["instance_count"] == 1
+    assert read(SPEC)["disable_edge_cache"] is True
+    assert read(SPEC)["disable_email_obfuscation"] is True

@@ -1,0 +1,92 @@
+"""The compose files: what is pinned, what is closed, who waits for whom."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from supervisor import __version__
+from supervisor.settings.kinds import duration_s
+from tests.deploy.files import DEPLOY, read
+from tests.support.control import ROOT
+
+DROPLET = "deploy/droplet/compose.yaml"
+SERVICES = [
+    pytest.param(service, id=f"{platform} {name}")
+    for platform in ("docker", "droplet")
+    for name, service in read(f"deploy/{platform}/compose.yaml")["services"].items()
+]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service(service: Any) -> None:
+    """It comes back by itself, has a version, publishes no port and is given no power over the machine."""
+    assert service["restart"] in {"always", "unless-stopped"}
+    assert re.search(r":[v\d][\w.]+\}?$", service["image"])
+    assert "ports" not in service
+    assert not {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc"} & set(service)
+    assert not [volume for volume in service["volumes"] if volume.startswith((".", "/"))]
+
+
+@pytest.mark.parametrize("service", read(DROPLET)["services"].values(), ids=read(DROPLET)["services"])
+def test_each_service_of_the_droplet(service: Any) -> None:
+    """It has no capability, and gets none by a set-uid program."""
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_sidecar_is_tailscaled_itself() -> None:
+    """containerboot would end with a disconnect; it has no use for a tun device, and its socket is in a folder."""
+    services = read(DROPLET)["services"]
+    sidecar = services["tailscale"]
+    assert sidecar["entrypoint"] == ["/usr/local/bin/tailscaled"]
+    assert "--tun=userspace-networking" in sidecar["command"]
+    socket = services["panel"]["environment"]["TS_SOCKET"]
+    assert f"--socket={socket}" in sidecar["command"]
+    assert f"--socket={socket}" in sidecar["healthcheck"]["test"]
+    folder = f"socket:{socket.rpartition('/')[0]}"
+    assert [name for name, service in services.items() if folder in service["volumes"]] == ["tailscale", "panel"]
+
+
+def test_the_app_does_not_see_the_panel() -> None:
+    """Each shares a network with the sidecar, and none with the other."""
+    services = read(DROPLET)["services"]
+    networks = {name: set(service["networks"]) for name, service in services.items()}
+    assert not networks["moltis"] & networks["panel"]
+    assert networks["tailscale"] == networks["moltis"] | networks["panel"]
+    assert services["panel"]["depends_on"] == {"tailscale": {"condition": "service_healthy"}}
+
+
+def test_the_stop_fits() -> None:
+    """Docker's own patience is said beside `docker run` too."""
+    page = (DEPLOY / "docker/README.md").read_text()
+    patience = re.search(r"--stop-timeout (\d+)", page)
+    timeout = re.search(r"SUPERVISOR_STOP_TIMEOUT=(\w+)", page)
+    assert patience is not None
+    assert timeout is not None
+    assert duration_s(timeout[1]) + 5 <= int(patience[1])
+    given = read("deploy/docker/compose.yaml")["services"]["moltis"]["environment"]
+    for name, text in given.items():
+        assert f"{name}={text}" in page
+
+
+def test_versions_are_the_same_everywhere() -> None:
+    """Ours is the package's, tailscaled's the one that is pinned, Moltis' one and the same."""
+    texts = {path: path.read_text() for path in (*DEPLOY.rglob("*.yaml"), ROOT / ".do/deploy.template.yaml")}
+    ours = [found for text in texts.values() for found in re.findall(r"moltis-embedded:([\d.]+)", text)]
+    assert set(ours) == {__version__}
+    pinned = re.search(r"TAILSCALE_VERSION=(\S+)", (ROOT / "scripts/tailscaled.pin").read_text())
+    assert pinned is not None
+    tailscale = [found for text in texts.values() for found in re.findall(r"tailscale/tailscale:v([\d.]+)", text)]
+    assert set(tailscale) == {pinned[1]}
+    images = {
+        image["newName"].rpartition("/")[2]: image["newTag"]
+        for image in read("deploy/kubernetes/kustomization.yaml")["images"]
+    }
+    moltis = [found for text in texts.values() for found in re.findall(r"moltis-org/moltis:([\d.]+)", text)]
+    assert set(moltis) == {images["moltis"]}
+    assert (images["tailscale"], images["moltis-embedded"]) == (f"v{pinned[1]}", __version__)
+    for path in ("deploy/app-platform/app.yaml", ".do/deploy.template.yaml"):
+        assert f"tag: {__version__}\n" in texts[ROOT / path]

@@ -1,0 +1,91 @@
+"""Every deploy file against the tables of the code: names, values, secrets, the contract's list, the time to stop."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.plan.environment import MOLTIS_DEFAULTS
+from supervisor.settings.table import SETTINGS
+from tests.deploy.files import Box, alone, in_cluster, planned, supervisors
+
+# The app gets a budget of at least this from SUPERVISOR_STOP_TIMEOUT; Moltis may need it.
+MOLTIS_S = 25.0
+# A platform's grace is this much longer than ours, so that it is never the one that kills.
+MARGIN_S = 5.0
+SECRETS = frozenset(row.name for row in SETTINGS if row.kind.form.startswith("the secret itself"))
+BOXES = pytest.mark.parametrize("box", supervisors(), ids=lambda box: box.where)
+
+
+@BOXES
+def test_the_settings_are_good(box: Box) -> None:
+    """The supervisor would start with them, and finds nothing to warn about."""
+    _, report = planned(box)
+    assert report.problems == []
+    assert report.warnings == []
+
+
+@BOXES
+def test_secrets_are_secrets(box: Box) -> None:
+    """None has its value in the file, and the panel's token is asked for."""
+    found = {name.removesuffix("_FILE") for name in box.secrets}
+    given = {name.removesuffix("_FILE") for name in box.env}
+    assert given & SECRETS == found
+    assert "SUPERVISOR_TOKEN" in found
+    assert all(box.env[name] == "" or name.endswith("_FILE") for name in box.secrets)
+
+
+@BOXES
+def test_who_it_is(box: Box) -> None:
+    """It asks for the tag that the policy knows, and has a name."""
+    plan, _ = planned(box)
+    assert plan.settings.tailnet.prefs.tags == ("tag:moltis",)
+    assert plan.settings.tailnet.prefs.hostname == "moltis"
+
+
+@BOXES
+def test_the_time_to_stop(box: Box) -> None:
+    """The platform waits longer than the supervisor, and the supervisor long enough for Moltis."""
+    plan, _ = planned(box)
+    assert plan.settings.stop_timeout_s + MARGIN_S <= box.grace_s
+    if plan.app is not None:
+        # At most 3 s of it are kept for the logout and for tailscaled.
+        assert plan.settings.stop_timeout_s - 3.0 >= MOLTIS_S
+
+
+@BOXES
+def test_the_app_is_published_and_moltis_has_its_password(box: Box) -> None:
+    """Through serve; where the supervisor starts Moltis it hands on what the contract lists, and the password."""
+    plan, _ = planned(box)
+    assert plan.serve_target is not None
+    if plan.app is None:
+        return
+    assert MOLTIS_DEFAULTS.items() <= plan.app.env.items()
+    assert plan.app.env["MOLTIS_PASSWORD"]
+    assert "MOLTIS_PASSWORD" in {name.removesuffix("_FILE") for name in box.secrets}
+
+
+@pytest.mark.parametrize("box", alone(), ids=lambda box: box.where)
+def test_moltis_alone_gets_the_same(box: Box) -> None:
+    """What the supervisor would hand on stands in the file, word for word, and nothing else of ours does."""
+    assert MOLTIS_DEFAULTS.items() <= box.env.items()
+    assert not [name for name in box.env if name.startswith(("TS_", "SUPERVISOR_"))]
+    assert box.grace_s >= MOLTIS_S + MARGIN_S
+
+
+def test_where_a_sidecar_finds_the_app() -> None:
+    """In a pod, at the address that serve alone reaches; with networks of their own, by name, and the panel too."""
+    plans = {box.where: planned(box)[0] for box in supervisors()}
+    droplet = plans["deploy/droplet/compose.yaml panel"]
+    assert droplet.serve_target == "http://moltis:13131"
+    assert droplet.settings.tailnet.serve_panel == f"http://panel:{droplet.listen.port}"
+    assert plans["kubernetes panel"].serve_target == "http://127.0.0.2:13131"
+    assert in_cluster()["panel"].env["TS_SOCKET"] == droplet.settings.tailnet.socket
+
+
+def test_what_is_lost_at_each_deploy_is_not_asked_for() -> None:
+    """On App Platform no certificate is taken, and the device leaves the tailnet at its end."""
+    plan, _ = planned(supervisors()[2])
+    assert plan.settings.tailnet.serve == "http"
+    assert plan.settings.tailnet.logs_out_at_stop
+    assert plan.tailscaled is not None
+    assert plan.tailscaled.env["TS_CERT_SHARE_MODE"] == "ro"
