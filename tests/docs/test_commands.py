@@ -96,6 +96,7 @@ def test_the_commands_of_a_page(place: Node, page: str) -> None:
     """Each ends as it should, and prints the lines that the page shows, as far as they are the same every time."""
     place.connect(KEY)
     place.wait_state("connected")
+    wait_until(lambda: place.health()["status"] != "fail", DEADLINE_S, "the app to answer")
     for shown in commands(page):
         code, output = run(place, shown)
         said = f"{page}: {shown.words}: ended with {code}\n{output}"
@@ -131,8 +132,9 @@ def run(place: Node, shown: Shown) -> tuple[int, str]:
     port = (place.run.run_dir / "http").read_text().split()[1]
     words = shown.words.replace("localhost:8080", f"localhost:{port}")
     words = words.replace("/run/moltis-supervisor", str(place.run.run_dir))
-    if ENDLESS.search(words):
-        words = f"timeout 2 {words}"
+    # An answer that is an error is one here too.
+    words = words.replace("curl ", "curl --silent --show-error --fail-with-body ")
+    limit_s = str(2 if ENDLESS.search(shown.words) else DEADLINE_S)
     env = {
         "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
         "HOME": str(place.run.folder),
@@ -141,26 +143,23 @@ def run(place: Node, shown: Shown) -> tuple[int, str]:
         "SUPERVISOR_TOKEN": TOKEN,
     }
     if shown.terminal:
-        return _in_terminal(words, env)
+        return _in_terminal(("timeout", "--foreground", limit_s, "bash", "-c", words), env)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", words],
+        ["timeout", limit_s, "bash", "-euo", "pipefail", "-c", words],
         env=env,
         input=KEY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=DEADLINE_S,
         check=False,
     )
     return done.returncode, done.stdout
 
 
-def _in_terminal(words: str, env: dict[str, str]) -> tuple[int, str]:
+def _in_terminal(words: tuple[str, ...], env: dict[str, str]) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     try:
-        process = subprocess.Popen(
-            ["bash", "-c", words], env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-        )
+        process = subprocess.Popen(words, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
         os.close(theirs)
         output = b""
         # The read of a terminal that nobody writes to any more is an error.
