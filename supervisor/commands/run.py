@@ -152,7 +152,7 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
 
 
 def _services(
-    plan: Plan, place: Place, board: Board, engine: Engine, late: Late, recorder: Recorder | None
+    plan: Plan, place: Place, board: Board, engine: Engine, late: Late, recorder: Recorder | None = None
 ) -> Mapping[str, Service]:
     """Return what runs beside the processes, the login's part first and the heavy ones last."""
     hub, desk = engine.hub, Desk()

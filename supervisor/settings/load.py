@@ -165,7 +165,10 @@ def _assemble(found: _Found, default_run_dir: str, default_state_dir: str, repor
         give_up=values["SUPERVISOR_GIVE_UP"],
         token=values["SUPERVISOR_TOKEN"],
         log=LogSettings(
-            values["SUPERVISOR_LOG_FORMAT"], values["SUPERVISOR_LOG_OVERFLOW"], values["SUPERVISOR_LOG_HISTORY"]
+            values["SUPERVISOR_LOG_FORMAT"],
+            values["SUPERVISOR_LOG_OVERFLOW"],
+            values["SUPERVISOR_LOG_HISTORY"],
+            values["SUPERVISOR_LOG_NOISE"],
         ),
         app=AppSettings(
             enabled=has_app,

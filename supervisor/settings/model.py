@@ -33,6 +33,7 @@ class LogSettings(NamedTuple):
     format: str
     overflow: str
     history_lines: int
+    noise: str
 
 
 class Prefs(NamedTuple):

@@ -225,6 +225,15 @@ SETTINGS: tuple[Setting, ...] = (
         "Lines kept in memory (4 MiB at most) for the panel and `logs`. Nothing is written to disk.",
     ),
     Setting(
+        "SUPERVISOR_LOG_NOISE",
+        choice("limit", "all"),
+        "limit",
+        LOGS,
+        "`limit`: of tailscaled's lines that are known to come again and again, the log shows the first three of a "
+        "kind a minute and counts the others, which stay in the history. `all`: the log shows every line.",
+        (EMBEDDED,),
+    ),
+    Setting(
         "SUPERVISOR_TOKEN",
         kinds.SECRET,
         None,

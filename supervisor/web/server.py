@@ -16,15 +16,17 @@ from supervisor.system.peers import why_refused
 from supervisor.web.access import CALLER, admit
 from supervisor.web.connections import Connections
 from supervisor.web.context import Context
+from supervisor.web.counting import ENDPOINT
 from supervisor.web.errors import Code, RefusedError, error, of_status
 from supervisor.web.keyring import Keyring
+from supervisor.web.metrics import Meters
 from supervisor.web.printer import Printer
 from supervisor.web.routes import ROUTES
 from supervisor.web.streams import Streams
 from supervisor.web.throttle import Throttle
+from supervisor.web.tracing import traced
 
 if TYPE_CHECKING:
-from supervisor.web.tracing import traced
     import socket
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -36,9 +38,9 @@ from supervisor.web.tracing import traced
     from supervisor.runtime.board import Board
     from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
+    from supervisor.telemetry.spans import Recorder
     from supervisor.web.connections import Connection
     from supervisor.web.routes import Route
-    from supervisor.telemetry.spans import Recorder
 
     _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -81,20 +83,23 @@ class Server:
         desk: Desk,
         sockets: Sequence[socket.socket],
         control: socket.socket | None,
+        recorder: Recorder | None = None,
     ) -> None:
         address = plan.listen._replace(port=sockets[0].getsockname()[1]) if sockets else plan.listen
-        recorder: Recorder | None = None,
         keyring = Keyring(plan.settings.token, hub)
         printer = Printer(keyring, hub, board, address)
         boot = f"{int((board.snapshot.started_s + board.snapshot.wall_offset_s) * 1000):x}"
-        self._context = Context(plan, board, hub, engine, desk, keyring, printer, Throttle(hub), Streams(boot))
+        self._meters = Meters()
+        self._context = Context(
+            plan, board, hub, engine, desk, keyring, printer, Throttle(hub), Streams(boot), self._meters
+        )
         self._hub = hub
+        self._recorder = recorder
         self._sockets = sockets
         self._control = control
         self._kinds: list[Connections] = []
 
     async def run(self) -> None:
-        self._recorder = recorder
         """Serve until cancelled."""
         runner = web.AppRunner(self._app(), handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
@@ -104,6 +109,7 @@ class Server:
         try:
             await anyio.sleep_forever()
         finally:
+            self._meters.lag.stop()
             for server in servers:
                 server.close()
             with anyio.CancelScope(shield=True):
@@ -134,11 +140,12 @@ class Server:
             app.router.add_route(route.method, route.path, self._bound(route))
             if route.method == "GET":
                 app.router.add_route("HEAD", route.path, self._bound(route))
-        app.on_response_prepare.append(_finish_headers)
+        app.on_response_prepare.append(self._begin_answer)
         return app
 
     def _bound(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
+            request[ENDPOINT] = route.path
             connection = self._connection_of(request)
             request[CALLER] = admit(self._context, route.access, request, connection)
             if connection is not None and request[CALLER].signed_in:
@@ -165,6 +172,12 @@ class Server:
             if connection is not None:
                 connection.end()
 
+    async def _begin_answer(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Count it and complete its headers; called for every answer when it is about to begin."""
+        self._meters.counting.answered(request, response.status)
+        _complete(response)
+        response.headers.pop("Server", None)
+
     def _in_our_words(self, handle: _Handle) -> _Handle:
         """Turn everything that goes wrong into an answer for people.
 
@@ -172,6 +185,7 @@ class Server:
         """
 
         async def answer(request: BaseRequest) -> web.StreamResponse:
+            self._meters.counting.begun(request)
             try:
                 return await handle(request)
             except RefusedError as refusal:
@@ -220,11 +234,6 @@ def _allowed(failure: web.HTTPException) -> dict[str, str]:
 def _closing(answer: web.Response) -> web.Response:
     answer.force_close()
     return answer
-
-
-async def _finish_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    _complete(response)
-    response.headers.pop("Server", None)
 
 
 def _complete(response: web.StreamResponse) -> None:
