@@ -13,7 +13,7 @@ COMPILE := uv pip compile --quiet --upgrade --universal --generate-hashes --no-e
 # More words for pytest: make test TESTS="tests/core -x"
 TESTS ?=
 
-.PHONY: help install dev tested run test test-slow test-image check format docs bench lock clean
+.PHONY: help install dev tested run test test-slow test-image check format docs bench lock clean screenshots
 
 help: ## Lists the tasks
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -51,6 +51,9 @@ docs: dev ## Builds the documentation as a site, in site/; a dead link fails
 
 bench: dev ## Measures ours and its peers side by side
 	@$(BIN)/python -m benchmarks
+
+screenshots: tested ## Makes the pictures of the panel in docs/images (as root)
+	@$(BIN)/python -m scripts.screenshots
 
 lock: ## Writes the locks anew with the newest versions (needs uv)
 	@$(COMPILE) --output-file requirements/run.txt pyproject.toml
