@@ -38,12 +38,14 @@ class Got(NamedTuple):
 
 
 class Receiver:
-    """A collector on a port of loopback; ``status`` is what it answers."""
+    """A collector on a port of loopback; ``status`` is what it answers, once it is ``free``."""
 
     def __init__(self) -> None:
         self.spans: list[Got] = []
         self.headers: list[dict[str, str]] = []
         self.status = 200
+        self.free = threading.Event()
+        self.free.set()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
@@ -93,11 +95,14 @@ def _handler(receiver: Receiver) -> type[http.server.BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.headers.append({"path": self.path, **{name.lower(): text for name, text in self.headers.items()}})
+            receiver.free.wait(60)
             if receiver.status == 200:
                 receiver.take(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-            self.send_response(receiver.status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            # Who has been waiting for too long is gone.
+            with contextlib.suppress(OSError):
+                self.send_response(receiver.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
         def log_message(self, *_args: object) -> None:
             """Say nothing."""
@@ -114,6 +119,7 @@ def receiving() -> Iterator[Receiver]:
     try:
         yield receiver
     finally:
+        receiver.free.set()
         receiver.server.shutdown()
         receiver.server.server_close()
         thread.join()
