@@ -8,6 +8,7 @@ const open = new Set();
 /** Makes a button give an order: `order()` sends it, `world()` tells what it is about, errors go to `error`. */
 export function asking(button, { order, world, error, told, patienceMs = PATIENCE_MS }) {
   const text = button.textContent;
+  const label = button.getAttribute("aria-label");
   let waiting = null;
 
   function end(note = "") {
@@ -17,6 +18,7 @@ export function asking(button, { order, world, error, told, patienceMs = PATIENC
     waiting = null;
     button.removeAttribute("aria-disabled");
     say(button, text);
+    if (label) button.setAttribute("aria-label", label);
     say(told, note);
   }
 
@@ -32,10 +34,11 @@ export function asking(button, { order, world, error, told, patienceMs = PATIENC
     say(told, "");
     button.setAttribute("aria-disabled", "true");
     say(button, "Asked…");
+    if (label) button.setAttribute("aria-label", `Asked… ${label}`);
     try {
       await order(...given);
       mine.answered = true;
-      mine.timer = setTimeout(() => end("It was taken, but nothing has changed yet. The log may say why."), patienceMs);
+      mine.timer = setTimeout(() => end("The order was taken, and nothing has changed yet. The log may say why."), patienceMs);
       mine.look();
     } catch (failure) {
       end();

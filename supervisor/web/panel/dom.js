@@ -22,6 +22,11 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Makes text for people, in which `words` between backticks are code. */
+export function prose(text) {
+  return text.split("`").map((part, at) => (at % 2 ? el("code", { text: part }) : part));
+}
+
 /** Shows or hides. */
 export function show(node, visible) {
   if (node.hidden === visible) node.hidden = !visible;
@@ -42,7 +47,7 @@ export function fact(name, ...values) {
 
 /** Says an error where it happened; none takes it away. */
 export function complain(node, text) {
-  say(node, text || "");
+  fill(node, text || "", prose);
   show(node, Boolean(text));
 }
 

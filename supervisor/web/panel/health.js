@@ -1,7 +1,7 @@
 // The verdict with its reasons, and how it came to it.
 
 import { sentence } from "./api.js";
-import { byId, el, fill, say } from "./dom.js";
+import { byId, el, fill, prose, say } from "./dom.js";
 import { moment, span } from "./words.js";
 
 const DOTS = { pass: "ok", warn: "warn", fail: "bad" };
@@ -43,7 +43,7 @@ function partOf(name, part, nowMs) {
     el("span", { class: `badge ${part.status}`, text: part.status }), " ",
     el("span", { text: part.observedValue }), " ",
     Number.isNaN(since) ? "" : el("span", { class: "quiet num", title: `since ${moment(since, nowMs)}`, "data-since": String(since) }),
-    part.output ? el("p", { class: "reason", text: sentence(part.output) }) : "");
+    part.output ? reason(part.output) : "");
 }
 
 function changeOf(change, nowMs) {
@@ -51,5 +51,15 @@ function changeOf(change, nowMs) {
   return el("li", { class: change.status },
     el("span", { class: "num quiet", text: moment(at, nowMs) }), " ",
     el("span", { class: `badge ${change.status}`, text: change.status }),
-    ...change.reasons.map((text) => el("p", { class: "reason", text: sentence(text) })));
+    ...change.reasons.map(named));
+}
+
+/** A reason begins with its component's name. */
+function named(text) {
+  const [, name, rest] = /^([a-z0-9-]+): (.*)$/s.exec(text) || ["", "", "", text];
+  return name ? el("p", { class: "reason" }, el("span", { class: "mono", text: name }), " ", ...prose(sentence(rest))) : reason(text);
+}
+
+function reason(text) {
+  return el("p", { class: "reason" }, ...prose(sentence(text)));
 }

@@ -38,6 +38,11 @@ export function takeProcesses(found) {
   select.value = names.includes(chosen) ? chosen : "";
 }
 
+/** Draws anew, for another theme. */
+export function redraw() {
+  rebuild();
+}
+
 /** Forgets all lines. */
 export function clear() {
   ring.clear();
@@ -220,7 +225,8 @@ export function setUp() {
   // Whoever scrolls up reads; whoever is at the end again follows.
   let last = 0;
   box.addEventListener("scroll", () => {
-    const atEnd = box.scrollTop + box.clientHeight >= heights.total - 4;
+    // By what is painted: of lines that are not on the page yet nobody has scrolled away.
+    const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
     if (box.scrollTop < last - 2 && !atEnd && follows) setFollow(false);
     else if (atEnd && !follows && box.scrollTop > last) setFollow(true);
     last = box.scrollTop;

@@ -80,7 +80,11 @@ function follow() {
 }
 
 byId("theme").value = chosen();
-byId("theme").addEventListener("change", (event) => choose(event.target.value));
+byId("theme").addEventListener("change", (event) => {
+  choose(event.target.value);
+  logs.redraw();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => logs.redraw());
 byId("sign-out").addEventListener("click", async () => {
   stream.close();
   await signOut();

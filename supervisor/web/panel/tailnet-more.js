@@ -1,7 +1,7 @@
 // Diagnostics of the tailnet, to be read only.
 
 import { sentence } from "./api.js";
-import { byId, el, fact, fill } from "./dom.js";
+import { byId, el, fact, fill, prose } from "./dom.js";
 import { expiry, moment, plural } from "./words.js";
 
 /** Shows what there is to know beside the state. */
@@ -19,7 +19,7 @@ function parts(told, nowMs, opened) {
     ...list("Notes", told.notes, "info"),
     ...list("tailscaled says", told.health, "warn"),
     exposed(told.exposed),
-    group("peers", `Peers (${told.peers.length})`, opened, peers(told.peers, nowMs)),
+    told.peers.length === 0 && !told.tailscale_up ? null : group("peers", `Peers (${told.peers.length})`, opened, peers(told.peers, nowMs)),
     told.serve.config ? group("serve", "Serve configuration", opened, config(told.serve.config)) : null,
   ].filter(Boolean);
 }
@@ -28,10 +28,10 @@ function facts(told, nowMs) {
   const key = expiry(told.key_expiry, nowMs);
   const known = told.hostname !== null;
   const facts = [
-    fact("App", ...urls(told.serve.urls)),
+    known || told.serve.urls.length ? fact("App", ...urls(told.serve.urls)) : null,
     known ? fact("Key expiry", el("span", { class: key.warn ? "warn-text" : "num", text: key.text })) : null,
-    fact("Tags", ...pills(told.tags)),
-    fact("Advertised routes", ...pills(told.advertised_routes)),
+    known ? fact("Tags", ...pills(told.tags)) : null,
+    known ? fact("Advertised routes", ...pills(told.advertised_routes)) : null,
     told.serve.why ? fact("Serve", el("span", { class: "warn-text", text: sentence(told.serve.why) })) : null,
     told.last_error ? fact("Last error", el("span", { text: sentence(told.last_error) })) : null,
   ];
@@ -50,7 +50,7 @@ function pills(found) {
 
 function list(title, found, kind) {
   if (!found.length) return [];
-  return [el("h3", { text: title }), el("ul", { class: `notes ${kind}` }, ...found.map((text) => el("li", { text: sentence(text) })))];
+  return [el("h3", { text: title }), el("ul", { class: `notes ${kind}` }, ...found.map((text) => el("li", {}, ...prose(sentence(text)))))];
 }
 
 function exposed(found) {

@@ -11,6 +11,7 @@ const BAD = new Set(["key expired", "key refused", "tailscaled down", "state not
 const LOGIN = new Set(["needs login", "key expired", "key refused", "disconnected by you"]);
 let seen = null;
 let shownLink = "";
+let neededLogin = null;
 
 /** Takes what is known now. */
 export function take(told, nowMs) {
@@ -24,7 +25,9 @@ export function take(told, nowMs) {
   keepFocus(byId("tailnet-title"), () => {
     for (const [id, visible] of Object.entries(is)) show(byId(id), visible);
   });
-  if (is["key-details"] && is["login-link"]) byId("key-details").open = true;
+  const needsLogin = LOGIN.has(told.state) && !told.hostname;
+  if (needsLogin !== neededLogin) byId("key-details").open = needsLogin;
+  neededLogin = needsLogin;
   takeLink(told);
   more.take(told, nowMs);
   tick(nowMs);
@@ -40,6 +43,7 @@ export function tick(nowMs) {
 export function clear() {
   seen = null;
   shownLink = "";
+  neededLogin = null;
   for (const id of ["tailnet-facts", "tailnet-more"]) fill(byId(id), null, () => []);
   for (const id of ["tailnet-why", "tailnet-error", "key-error"]) complain(byId(id), "");
   say(byId("tailnet-state"), "…");
@@ -84,11 +88,11 @@ function factsOf(told) {
     ["Account", told.login_name ? [told.login_name] : []],
     ["Version", told.version ? [told.version] : []],
   ];
-  return facts.map(([name, values]) => [name, values.length ? values : ["–"]]);
+  return facts.filter(([, values]) => values.length);
 }
 
 function code(text) {
-  return el("span", { class: text === "–" ? "quiet" : "mono", text });
+  return el("span", { class: "mono", text });
 }
 
 async function takeLink(told) {
