@@ -1,0 +1,71 @@
+"""A real Prometheus that scrapes a real supervisor, and what it has found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import urllib.parse
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from tests.support.waiting import wait_until
+from tests.telemetry.promtool import program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DEADLINE_S = 40.0
+CONFIG = """\
+global: {{scrape_interval: 1s}}
+scrape_configs:
+  - job_name: moltis-supervisor
+    authorization: {{credentials_file: {token}}}
+    static_configs: [{{targets: ["{target}"]}}]
+  - job_name: stranger
+    authorization: {{credentials: a-token-of-another-kind}}
+    static_configs: [{{targets: ["{target}"]}}]
+"""
+
+
+class Prometheus:
+    """Asks a running Prometheus."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Return the series that a query gives now."""
+        url = f"http://{self._address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
+            return found
+
+    def wait(self, query: str) -> list[dict[str, Any]]:
+        """Wait until a query gives anything, and return it: a comparison gives what it is true for."""
+        return wait_until(lambda: self.ask(query), DEADLINE_S, f"Prometheus to find {query}")
+
+
+@contextlib.contextmanager
+def scraping(target: str, token: str, folder: Path) -> Iterator[Prometheus]:
+    """Have a Prometheus scrape this address for the length of a block, with this token and with a wrong one."""
+    (folder / "token").write_text(token)
+    config = folder / "prometheus.yml"
+    config.write_text(CONFIG.format(token=folder / "token", target=target))
+    words = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--web.listen-address=127.0.0.1:0"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program("prometheus"), *words], stdout=log, stderr=log)
+    try:
+        yield Prometheus(wait_until(lambda: _address(folder / "log"), DEADLINE_S, "Prometheus to listen"))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _address(log: Path) -> str:
+    """Return where Prometheus says that it listens, once it is ready."""
+    text = log.read_text()
+    if "Server is ready" not in text:
+        return ""
+    return text.partition('msg="Listening on" address=')[2].split()[0]
