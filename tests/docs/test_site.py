@@ -32,7 +32,7 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
 
 
 def test_the_index_leads_to_every_page() -> None:
-    """A page is found from the index, which is the site's navigation too."""
-    led_to = {f"docs/{page}" for page in re.findall(r"\]\(([^)#:]+\.md)\)", read(INDEX)) if not page.startswith("..")}
+    """A page is found from the index, which is the site's navigation too: once."""
+    led_to = [f"docs/{page}" for page in re.findall(r"\]\(([^)#:]+\.md)\)", read(INDEX)) if not page.startswith("..")]
     pages = {path for path in tracked() if path.startswith("docs/") and path.endswith(".md")} - {INDEX}
-    assert pages == led_to
+    assert sorted(led_to) == sorted(pages)
