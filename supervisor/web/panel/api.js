@@ -1,6 +1,8 @@
 // Talks to the supervisor: the session, and requests with it.
 
 const KEY = "moltis-supervisor-session";
+/** Why a page that was open goes back to signing in. */
+export const ENDED = "Your session has ended: it lasts 12 hours, and no longer than the supervisor runs. Sign in again.";
 let kept = null;
 let onEnded = () => {};
 
@@ -120,7 +122,7 @@ export async function ask(method, path, body) {
   try {
     return await call(method, path, body, bearer);
   } catch (error) {
-    if (isOver(error)) forget("Your session has ended. Sign in again.");
+    if (isOver(error)) forget(ENDED);
     throw error;
   }
 }

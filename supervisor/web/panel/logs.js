@@ -7,6 +7,9 @@ import { clock, plural } from "./words.js";
 
 const MOST = 10000;
 const OVERSCAN_PX = 200;
+const HAND_MS = 1000;
+const TELL_MS = 1000;
+const REMARK_MS = 5000;
 const ring = new Ring(MOST);
 const heights = new Heights();
 const drawn = new Map();
@@ -19,6 +22,9 @@ let waiting = 0;
 let follows = true;
 let due = false;
 let gaps = 0;
+let note = "";
+let toldMs = 0;
+let tellLater = 0;
 let metrics = { row: 20, columns: 80, wide: true };
 
 /** Takes new lines, and how many were lost before them. */
@@ -138,7 +144,28 @@ function tell() {
   const all = held ? held.length : ring.size;
   const words = wanted.process || wanted.level || wanted.text ? `${plural(shown, "line")} of ${all.toLocaleString("en")}` : plural(all, "line");
   say(byId("log-count"), ring.size === MOST && !held ? `${words}, the last of more` : words);
-  say(byId("log-told"), held ? `Paused. ${plural(waiting, "new line")} waiting.` : "");
+  if (!held) return say(byId("log-told"), note);
+  // A screen reader reads this out: not sixty times a second.
+  const early = toldMs + TELL_MS - performance.now();
+  if (early > 0 && byId("log-told").textContent.startsWith("Paused")) {
+    tellLater ||= setTimeout(() => {
+      tellLater = 0;
+      draw();
+    }, early);
+    return;
+  }
+  toldMs = performance.now();
+  say(byId("log-told"), `Paused. ${plural(waiting, "new line")} waiting.`);
+}
+
+/** Says something for a while. */
+function remark(text) {
+  note = text;
+  say(byId("log-told"), text);
+  setTimeout(() => {
+    if (note === text) note = "";
+    draw();
+  }, REMARK_MS);
 }
 
 function measure() {
@@ -181,7 +208,7 @@ async function copy() {
   try {
     if (navigator.clipboard) await navigator.clipboard.writeText(text());
     else copyOldWay();
-    say(byId("log-told"), `Copied ${plural(rows.size, "line")}.`);
+    remark(`Copied ${plural(rows.size, "line")}.`);
   } catch {
     complain(byId("log-error"), "The browser does not allow copying here. Use Download instead.");
   }
@@ -211,6 +238,7 @@ function choose() {
   passes = filter(wanted);
   waiting = 0;
   rebuild();
+  if (!held) remark(wanted.text ? `${plural(rows.size, "line")} found.` : "");
 }
 
 /** Sets the controls up. */
@@ -224,10 +252,16 @@ export function setUp() {
   byId("log-download").addEventListener("click", download);
   // Whoever scrolls up reads; whoever is at the end again follows.
   let last = 0;
+  let touchedMs = -HAND_MS;
+  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+    box.addEventListener(kind, () => (touchedMs = performance.now()), { passive: true });
+  }
   box.addEventListener("scroll", () => {
     // By what is painted: of lines that are not on the page yet nobody has scrolled away.
     const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
-    if (box.scrollTop < last - 2 && !atEnd && follows) setFollow(false);
+    // A box that changes its size scrolls by itself; only a hand leads away from the end.
+    const byHand = performance.now() - touchedMs < HAND_MS;
+    if (byHand && box.scrollTop < last - 2 && !atEnd && follows) setFollow(false);
     else if (atEnd && !follows && box.scrollTop > last) setFollow(true);
     last = box.scrollTop;
     draw();

@@ -1,6 +1,6 @@
 // The event stream: followed for as long as the page is open, and taken up where it was left.
 
-import { ApiError, forget, isOver, sentence, send, token } from "./api.js";
+import { ApiError, ENDED, forget, isOver, sentence, send, token } from "./api.js";
 import { EventParser } from "./sse.js";
 
 const SILENCE_MS = 40000;
@@ -109,7 +109,7 @@ export class Stream {
 
   _over() {
     this.close();
-    forget("Your session has ended. Sign in again.");
+    forget(ENDED);
   }
 
   _take(event) {
