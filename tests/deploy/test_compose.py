@@ -85,8 +85,10 @@ def test_versions_are_the_same_everywhere() -> None:
         image["newName"].rpartition("/")[2]: image["newTag"]
         for image in read("deploy/kubernetes/kustomization.yaml")["images"]
     }
+    base = re.search(r"^ARG MOLTIS_TAG=(.*)$", (ROOT / "Dockerfile.embedded").read_text(), re.MULTILINE)
+    assert base is not None
     moltis = [found for text in texts.values() for found in re.findall(r"moltis-org/moltis:([\d.]+)", text)]
-    assert set(moltis) == {images["moltis"]}
+    assert set(moltis) == {images["moltis"]} == {base[1]}
     assert (images["tailscale"], images["moltis-embedded"]) == (f"v{pinned[1]}", __version__)
     for path in ("deploy/app-platform/app.yaml", ".do/deploy.template.yaml"):
         assert f"tag: {__version__}\n" in texts[ROOT / path]
