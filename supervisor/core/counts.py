@@ -14,6 +14,9 @@ END_KINDS = (ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS
 # What may come of a login: it went well, was refused, brought no answer, or there was no key to be had for it.
 SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY = "succeeded", "refused", "no_answer", "no_key"
 LOGIN_RESULTS = (SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY)
+# Methods that are counted by their names. OTHER is whatever has no name, no route or no state of its own.
+OTHER = "other"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
 
 Counts = tuple[tuple[str, int], ...]
 

@@ -49,9 +49,7 @@ class JsonLines:
 
     def _is_uniform(self, source: Source, lines: bytes) -> bool:
         """Tell, at little cost, that all lines are plain text of level info that need no second look."""
-        if source.process == levels.TAILSCALED or lines.startswith(b"{") or b"\n{" in lines:
-            return False
-        if any(marker in lines for marker in levels.MARKERS):
+        if source.process == levels.TAILSCALED or levels.SUSPECT.search(b"\n" + lines):
             return False
         return all_within(lines, _SURELY_FITTING_BYTES)
 

@@ -11,12 +11,6 @@ from supervisor.logs.clean import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The beginnings of lines that may be of another level than info: as levels.of_line has them, and JSON objects. Looking
-# for each word by itself takes ten times as long.
-_SUSPECT = re.compile(
-    rb"\n(?=[\d\[TDWEFCeptf{])(?:(?>\d{4}-\d\d-\d\d[T ][^ \t\n]+[ \t]+\[?|\[?)(?:TRACE|DEBUG|WARN|ERROR|FATAL|CRITICAL)"
-    rb"|[EepCftT](?:rror:|aused by:|anic:|atal error:|hread '|raceback \()|\{)"
-)
 _LEVEL = re.compile(rb'"level"\s*:\s*"?(\w+)')
 _USUAL = "info"
 _ESC = b"\x1b"
@@ -67,7 +61,7 @@ def _suspects(process: str, text: bytes) -> Iterator[bytes]:
         return
     # The first line too is one after a newline.
     text = b"\n" + text
-    for found in _SUSPECT.finditer(text):
+    for found in levels.SUSPECT.finditer(text):
         begin = found.start() + 1
         yield text[begin : text.index(b"\n", begin)]
 

@@ -6,10 +6,10 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.counts import END_KINDS, LOGIN_RESULTS, Durations
+from supervisor.core.counts import END_KINDS, LOGIN_RESULTS, OTHER, Durations
 from supervisor.core.health import judge, ready
 from supervisor.core.tailnet import STATES
-from supervisor.telemetry.table import LEVELS, OTHER, PEERS, PROCESS_STATES, STATUSES, TAILNET_STATES
+from supervisor.telemetry.table import LEVELS, PEERS, PROCESS_STATES, STATUSES, TAILNET_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

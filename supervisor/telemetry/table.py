@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from supervisor.core.counts import END_KINDS, LOGIN_RESULTS
+from supervisor.core.counts import END_KINDS, LOGIN_RESULTS, METHODS, OTHER
 from supervisor.core.model import State
 from supervisor.core.tailnet import STATES
 
@@ -15,9 +15,6 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 STATUSES = ("pass", "warn", "fail")
 PEERS = ("direct", "relayed", "offline")
-# Whatever has no route, no known method or no known state of its own.
-OTHER = "other"
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
 PROCESS_STATES = tuple(state.value for state in State)
 TAILNET_STATES = (*STATES, OTHER)
 _ONE_EACH = "1 for the one that holds, 0 for the others"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from supervisor.core.counts import Durations
-from supervisor.telemetry.table import METHODS, OTHER
+from supervisor.core.counts import METHODS, OTHER, Durations
 
 if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest

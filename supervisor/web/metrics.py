@@ -1,9 +1,9 @@
-"""`GET /metrics`: a scrape. What writes it is loaded by the first one, in a thread, as everything is written in one."""
+"""`GET /metrics`: a scrape. What it takes is loaded by the first one, in a thread, and everything is written in one."""
 
 from __future__ import annotations
 
 import os
-import platform
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from supervisor.logs.history import SUPERVISOR
 from supervisor.runtime.lag import Lag
 from supervisor.runtime.turns import load
 from supervisor.system import processes
-from supervisor.telemetry.facts import Facts, Logged, Relayed, Requests, Usage
 from supervisor.web.counting import Counting
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.snapshot import Snapshot
     from supervisor.telemetry.exposition import Exposition
+    from supervisor.telemetry.facts import Facts, Usage
     from supervisor.web.context import Context
 
 # Prometheus itself waits for ten seconds unless it is told otherwise.
@@ -54,6 +54,8 @@ async def metrics(context: Context, request: web.Request) -> web.Response:
 
 async def _facts(context: Context) -> Facts:
     """Collect what the loop's thread knows; all but the uses of processes."""
+    from supervisor.telemetry.facts import Facts, Logged, Relayed, Requests
+
     hub, meters = context.hub, context.meters
     # First: it may take its time, and the rest is to be of one moment.
     told = None if context.board.snapshot.tailnet.mode == "off" else await context.desk.read_metrics(RELAY_S)
@@ -62,7 +64,7 @@ async def _facts(context: Context) -> Facts:
         snapshot=context.board.snapshot,
         now_s=time.monotonic(),
         version=__version__,
-        python=platform.python_version(),
+        python=sys.version.partition(" ")[0],
         usage={},
         logged=Logged(hub.counted(), hub.dropped, hub.held_back, hub.redactor.masked),
         requests=Requests(dict(counting.counts), dict(counting.durations), context.streams.count),
@@ -77,5 +79,7 @@ def _write(exposition: Any, facts: Facts, accept: str, accept_encoding: str) -> 
 
 
 def _usage(snapshot: Snapshot) -> Mapping[str, Usage]:
+    from supervisor.telemetry.facts import Usage
+
     pids = {view.name: view.pid for view in snapshot.processes if view.pid is not None} | {SUPERVISOR: os.getpid()}
     return {name: Usage(processes.memory_bytes(pid), processes.cpu_s(pid)) for name, pid in pids.items()}
