@@ -52,7 +52,8 @@ def reached(folder: Path, *commands: str) -> str:
         within container ip route add default via 172.31.0.1
         within service ip addr add {ADDRESS}/16 dev eth0; within service ip link set eth0 up
         within service ip route add default via 169.254.0.1
-        mkdir site; within service python3 -m http.server --bind {ADDRESS} --directory site 80 >/dev/null 2>&1 & echo $! >web
+        mkdir site
+        within service python3 -m http.server --bind {ADDRESS} --directory site 80 >/dev/null 2>&1 & echo $! >web
         {"; ".join(commands)}
         ask='import socket; socket.create_connection(("{ADDRESS}", 80), 3)'
         for _ in $(seq 100); do python3 -c "$ask" 2>/dev/null && break; sleep 0.1; done
