@@ -115,18 +115,29 @@ class Container:
         self._wait(lambda: self.get(path, port)[0] == 200, deadline_s, f"{path} of {self.name}")
 
     def status(self) -> Any:
-        """Return what `status --json` tells."""
-        return json.loads(self.execute("moltis-supervisor", "status", "--json").stdout)
+        """Return what `status --json` tells. Raises ConnectionError where the supervisor does not answer yet."""
+        ended = self.execute("moltis-supervisor", "status", "--json", may_fail=True)
+        if ended.status != 0:
+            raise ConnectionError(ended.stderr)
+        return json.loads(ended.stdout)
 
     def address(self) -> str:
         """Wait until it is in the tailnet, and return its address there."""
         return str(wait_until(lambda: self.status()["tailscale"]["tailscale_ip"], PATIENCE_S, f"{self.name}'s address"))
 
     def _wait(self, condition: Callable[[], bool], deadline_s: float, what: str) -> None:
-        """Wait for something, and tell what the container has printed where it does not come."""
+        """Wait for something, and tell what the container has printed where it does not come, or not any more."""
+
+        def holds_or_over() -> bool:
+            with contextlib.suppress(OSError, LookupError):
+                if condition():
+                    return True
+            return bool(self.state()["Status"] == "exited")
+
         try:
-            wait_until(condition, deadline_s, what)
-        except AssertionError as error:
+            wait_until(holds_or_over, deadline_s, what)
+            assert condition(), f"{self.name} has ended before {what}"
+        except (AssertionError, OSError) as error:
             raise AssertionError(f"{error}\n{self.logs()[-4000:]}") from None
 
     def processes(self) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""The image itself: built by both builders, what it adds, what it is made of, whom it belongs to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from tests.support.control import ROOT
+from tests.support.docker import docker, unique
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.support.docker import Container
+
+    Run = Callable[..., AbstractContextManager[Container]]
+
+MOST_ADDED_BYTES = 60_000_000
+DOCKERFILE = ("--file", str(ROOT / "Dockerfile.embedded"))
+ON_DEBIAN = ("--build-arg", "MOLTIS_IMAGE=debian", "--build-arg", "MOLTIS_TAG=trixie-slim")
+
+
+def _bytes(image: str) -> int:
+    return int(docker("image", "inspect", "--format", "{{.Size}}", image).stdout)
+
+
+def _inside(image: str, script: str, user: str = "root") -> str:
+    words = ("--rm", "--network", "none", "--user", user, "--entrypoint", "sh", image, "-c", script)
+    return docker("run", *words).stdout
+
+
+def test_it_adds_at_most_60_mb_besides_tailscale() -> None:
+    """On a bare Debian, which has no Python and no users of ours: the difference of the images, less tailscaled."""
+    name = f"moltis-embedded:{unique('bare')}"
+    docker("buildx", "build", "--load", "--quiet", *DOCKERFILE, *ON_DEBIAN, "--tag", name, str(ROOT), timeout_s=600)
+    try:
+        tailscaled = int(_inside(name, "stat -c %s /usr/local/bin/tailscaled"))
+        added = _bytes(name) - _bytes("debian:trixie-slim") - tailscaled
+        assert 0 < added <= MOST_ADDED_BYTES, f"{added / 1e6:.1f} MB are added"
+        assert _inside(name, "id -u moltis; id -u tailscale").split()[0] == "1000"
+        assert "moltis-supervisor " in _inside(name, "moltis-supervisor --version", "moltis")
+    finally:
+        docker("image", "rm", "--force", name)
+
+
+def test_dockers_own_builder_builds_it_too() -> None:
+    """No feature of BuildKit is needed."""
+    name = f"moltis-embedded:{unique('plain')}"
+    done = subprocess.run(
+        ["env", "DOCKER_BUILDKIT=0", "docker", "build", "--quiet", *DOCKERFILE, "--tag", name, str(ROOT)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    docker("image", "rm", "--force", name)
+
+
+def test_its_settings_are_those_of_the_contract(image: str) -> None:
+    """Entrypoint, an empty command, stop signal, health check, labels, and root as the user that starts."""
+    config: dict[str, Any] = json.loads(docker("image", "inspect", image).stdout)[0]["Config"]
+    assert config["Entrypoint"] == ["/opt/moltis-supervisor/bin/entrypoint.sh"]
+    assert not config["Cmd"]
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["User"] == "root"
+    assert config["Healthcheck"]["Test"] == ["CMD", "/opt/moltis-supervisor/bin/healthcheck"]
+    assert {f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses")} <= set(
+        config["Labels"]
+    )
+
+
+def test_nothing_but_what_it_takes_is_in_it(image: str) -> None:
+    """No pip, no sources of C, no caches, no tests of ours; and the byte code is compiled and trusted."""
+    venv = "/opt/moltis-supervisor"
+    assert (
+        _inside(image, f"find {venv} -name pip -o -name 'pip-*' -o -name '*.pyx' -o -name '*.c' -o -name tests").split()
+        == []
+    )
+    assert _inside(image, "ls /var/lib/apt/lists; ls /usr/local/bin").split() == [
+        *("healthcheck", "moltis", "moltis-supervisor", "tailscaled")
+    ]
+    flags = f"{venv}/bin/python -c \"import supervisor.cli as m; print(list(open(m.__cached__, 'rb').read(8))[4])\""
+    # 1: by its hash, which is not looked at.
+    assert _inside(image, flags).strip() == "1"
+
+
+def test_nothing_that_root_runs_is_the_apps_to_change(image: str) -> None:
+    """The code belongs to root; state and the app's folders belong to their users; sudo lends no rights."""
+    assert _inside(image, "find /opt/moltis-supervisor ! -user root -o ! -type l -perm /022").split() == []
+    told = _inside(image, "stat -c '%U %a %n' /var/lib/tailscale /home/moltis/.config/moltis /home/moltis/.moltis")
+    assert told.splitlines() == [
+        "tailscale 700 /var/lib/tailscale",
+        "moltis 700 /home/moltis/.config/moltis",
+        "moltis 700 /home/moltis/.moltis",
+    ]
+    assert _inside(image, "sudo -n id -u 2>/dev/null || echo no", "moltis").strip() == "no"

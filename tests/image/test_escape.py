@@ -1,0 +1,100 @@
+"""Code that runs as the app's user finds no way to the key, to tailscaled, to the supervisor, or to root."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.image.conftest import HERE, KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from tests.support.docker import Container
+
+    Run = Callable[..., AbstractContextManager[Container]]
+
+SCRIPT = ("--volume", f"{HERE / 'escape.py'}:/escape.py:ro")
+GO = "/tmp/go"
+# The app, and beside it what somebody has got into it.
+BROKEN_INTO = f"moltis --bind 127.0.0.2 --port 13131 --no-tls & python3 -I /escape.py {GO}; wait"
+# Asking for each port takes the sandbox its time.
+BROKEN_INTO_SLOWLY = BROKEN_INTO.replace(GO, f"{GO} 14000")
+
+
+@pytest.fixture
+def key_file(tmp_path: Path, login: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a login whose key stands in a file of root's, and in no variable."""
+    path = tmp_path / "key"
+    path.write_text(KEY)
+    path.chmod(0o400)
+    return {name: text for name, text in login.items() if name != "TS_AUTHKEY"} | {"TS_AUTHKEY_FILE": "/secret"}
+
+
+@pytest.fixture
+def keyed(tmp_path: Path, run: Run, key_file: dict[str, str]) -> Run:
+    """Return what runs the image with that file."""
+    mounted = (*SCRIPT, "--volume", f"{tmp_path / 'key'}:/secret:ro")
+
+    def run_keyed(*command: str, options: tuple[str, ...] = (), **env: str) -> AbstractContextManager[Container]:
+        return run(*command, options=(*mounted, *options), **key_file, **env)
+
+    return run_keyed
+
+
+def _from_the_app(box: Container) -> dict[str, Any]:
+    """Let the app's child try, and return the ways that it found."""
+    box.settled()
+    box.address()
+    box.execute("touch", GO)
+    line = next(line for line in box.wait_log("ESCAPE {", 200).splitlines() if "ESCAPE {" in line)
+    told = json.loads(line.partition("ESCAPE ")[2])
+    assert told["uid"] == 1000
+    found: dict[str, Any] = told["found"]
+    return found
+
+
+def _from_outside(box: Container, user: str) -> dict[str, Any]:
+    """Let `docker exec` try as a user. That Docker hands it the container's own variables is no way of ours."""
+    told = json.loads(box.execute("python3", "-I", "/escape.py", user=user).stdout.partition("ESCAPE ")[2])
+    found: dict[str, Any] = told["found"]
+    found["told"] = [way for way in found.get("told", []) if not way.endswith("own environment")]
+    return {name: ways for name, ways in found.items() if ways}
+
+
+def test_a_child_of_the_app_finds_no_way(run: Run, login: dict[str, str]) -> None:
+    """With the key in the environment, a process of the app finds nothing open: files, /proc, sockets, ports, sudo."""
+    with run("sh", "-c", BROKEN_INTO, options=SCRIPT, **login) as box:
+        assert _from_the_app(box) == {}
+
+
+def test_docker_exec_as_the_app_finds_no_way_and_as_root_finds_them(keyed: Run) -> None:
+    """What Docker starts as the app's user finds nothing either; root finds plenty, so the script does look."""
+    with keyed() as box:
+        box.settled()
+        box.address()
+        assert _from_outside(box, "moltis") == {}
+        open_to_root = _from_outside(box, "root")
+        assert {"processes", "files", "sockets"} <= set(open_to_root)
+        assert "the key in /secret" in open_to_root["files"]
+        assert any("POST /api/tailscale/disconnect on control.sock" in way for way in open_to_root["sockets"])
+
+
+def test_as_one_user_key_and_supervisor_stay_closed(run: Run, login: dict[str, str]) -> None:
+    """Started as user 1000 without capabilities, tailscaled is open to the app, as the log says, and no more."""
+    options = (*SCRIPT, "--user", "1000", "--cap-drop", "ALL")
+    with run("sh", "-c", BROKEN_INTO, options=options, **login) as box:
+        found = _from_the_app(box)
+        assert "tailscaled's state and socket are open" in box.logs()
+        assert set(found) <= {"processes"}, found
+        assert not [way for way in found["processes"] if "supervisor" in way and not way.startswith("signals")], found
+
+
+def test_under_gvisor_a_child_of_the_app_finds_no_way(run: Run, login: dict[str, str], gvisor: tuple[str, ...]) -> None:
+    """The sandbox that App Platform is said to use closes what Linux does."""
+    with run("sh", "-c", BROKEN_INTO_SLOWLY, options=(*SCRIPT, *gvisor), **login) as box:
+        assert _from_the_app(box) == {}

@@ -1,0 +1,74 @@
+"""App Platform's parity: the image in gVisor, with 512 MB, no capability to spare, and a small disk."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests.image.conftest import KEY
+from tests.support.peer import peer
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.support.control import Control
+    from tests.support.docker import Container
+
+    Run = Callable[..., AbstractContextManager[Container]]
+
+CRASH = """
+import urllib.request
+urllib.request.urlopen(urllib.request.Request("http://127.0.0.2:13131/stand-in/crash", b"{}"))
+"""
+# What is written goes where it is limited, as the platform's 2 GiB disk is.
+DISK = ("--tmpfs", "/var/lib/tailscale:size=64m", "--tmpfs", "/tmp:size=64m")
+
+
+def test_it_starts_is_reached_survives_crashes_and_stops(
+    run: Run, login: dict[str, str], control: Control, gvisor: tuple[str, ...]
+) -> None:
+    """Start, login, a peer at the app, a crash of each process, the way back, a stop in time: all as on Linux."""
+    options = (*gvisor, *DISK)
+    with run(options=options, SUPERVISOR_SERVE="http", **login) as box, peer(control, key=KEY) as other:
+        assert "gVisor" in box.execute("dmesg").stdout
+        box.wait_health("healthy")
+        box.settled()
+        ip = box.address()
+        other.wait_path(ip)
+        _reached(box, ip, other.fetch)
+        box.execute("python3", "-c", CRASH, may_fail=True)
+        wait_until(lambda: box.processes()["moltis"]["restarts"] == 1, 60, "the app's restart")
+        box.execute(
+            "sh",
+            "-c",
+            "kill -KILL $(pidof tailscaled || grep -la tailscaled /proc/[0-9]*/cmdline | cut -d/ -f3)",
+            may_fail=True,
+        )
+        wait_until(lambda: box.processes()["tailscaled"]["restarts"] == 1, 60, "tailscaled's restart")
+        box.settled()
+        assert box.address() == ip
+        other.wait_path(ip)
+        wait_until(lambda: _reached(box, ip, other.fetch), 60, "the app, after both crashes")
+        # Orders over the control socket are taken from outside, where the peer's process has to be told from a child.
+        box.execute("moltis-supervisor", "restart", "moltis")
+        wait_until(lambda: box.processes()["moltis"]["ready"], 60, "the app, restarted by hand")
+        assert box.stop() < 8
+        assert box.wait_end() == 0
+
+
+def test_as_a_user_without_any_capability(run: Run, login: dict[str, str], gvisor: tuple[str, ...]) -> None:
+    """Where the platform gives no capability at all, user 1000 runs it in the sandbox too."""
+    options = (*gvisor[:4], "--cap-drop", "ALL", "--user", "1000")
+    with run(options=options, **login) as box:
+        box.wait_health("healthy")
+        box.address()
+        assert box.stop() < 8
+        assert box.wait_end() == 0
+
+
+def _reached(box: Container, ip: str, fetch: Callable[..., object]) -> bool:
+    name = box.status()["tailscale"]["hostname"]
+    body = getattr(fetch(ip, 80, host_header=name), "body", b"")
+    return bool(json.loads(body) == {"page": "This is a stand-in for Moltis."})
