@@ -49,7 +49,7 @@ class JsonLines:
 
     def _is_uniform(self, source: Source, lines: bytes) -> bool:
         """Tell, at little cost, that all lines are plain text of level info that need no second look."""
-        if source.process == levels.TAILSCALED or levels.SUSPECT.search(b"\n" + lines):
+        if source.process == levels.TAILSCALED or levels.suspect().search(b"\n" + lines):
             return False
         return all_within(lines, _SURELY_FITTING_BYTES)
 

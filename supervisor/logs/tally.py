@@ -11,7 +11,7 @@ from supervisor.logs.clean import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LEVEL = re.compile(rb'"level"\s*:\s*"?(\w+)')
+_LEVEL = rb'"level"\s*:\s*"?(\w+)'
 _USUAL = "info"
 _ESC = b"\x1b"
 
@@ -61,11 +61,11 @@ def _suspects(process: str, text: bytes) -> Iterator[bytes]:
         return
     # The first line too is one after a newline.
     text = b"\n" + text
-    for found in levels.SUSPECT.finditer(text):
+    for found in levels.suspect().finditer(text):
         begin = found.start() + 1
         yield text[begin : text.index(b"\n", begin)]
 
 
 def _of_object(line: bytes) -> str | None:
-    found = _LEVEL.search(line)
+    found = re.search(_LEVEL, line)
     return levels.NAMES.get(found[1].decode().lower()) if found is not None else None

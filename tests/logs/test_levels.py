@@ -30,7 +30,7 @@ def test_of_an_app(text: str, level: str) -> None:
     """Moltis' own lines, and what a crash looks like."""
     assert levels.of_line("moltis", text) == level
     if level != "info":
-        assert levels.SUSPECT.search(b"\n" + text.encode())
+        assert levels.suspect().search(b"\n" + text.encode())
 
 
 def test_of_tailscaled() -> None:
