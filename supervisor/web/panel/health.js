@@ -57,7 +57,7 @@ function changeOf(change, nowMs) {
 /** A reason begins with its component's name. */
 function named(text) {
   const [, name, rest] = /^([a-z0-9-]+): (.*)$/s.exec(text) || ["", "", "", text];
-  return name ? el("p", { class: "reason" }, el("span", { class: "mono", text: name }), " ", ...prose(sentence(rest))) : reason(text);
+  return name ? el("p", { class: "reason" }, el("span", { class: "mono", text: `${name}:` }), " ", ...prose(rest)) : reason(text);
 }
 
 function reason(text) {
