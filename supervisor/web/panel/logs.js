@@ -8,6 +8,7 @@ import { clock, plural } from "./words.js";
 const MOST = 10000;
 const OVERSCAN_PX = 200;
 const HAND_MS = 1000;
+const UPWARDS = new Set(["ArrowUp", "PageUp", "Home"]);
 const TELL_MS = 1000;
 const REMARK_MS = 5000;
 const ring = new Ring(MOST);
@@ -254,7 +255,11 @@ export function setUp() {
   let last = 0;
   let touchedMs = -HAND_MS;
   for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) {
-    box.addEventListener(kind, () => (touchedMs = performance.now()), { passive: true });
+    box.addEventListener(kind, (event) => {
+      touchedMs = performance.now();
+      // A scroll begins slowly, and the next line would take it back to the end.
+      if (box.scrollTop > 0 && (event.deltaY < 0 || UPWARDS.has(event.key))) setFollow(false);
+    }, { passive: true });
   }
   box.addEventListener("scroll", () => {
     // By what is painted: of lines that are not on the page yet nobody has scrolled away.

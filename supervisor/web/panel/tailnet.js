@@ -61,7 +61,7 @@ export function controlsFor(told) {
   return {
     reconnect: !off && !told.tailscale_up && !needsLogin,
     "login-link": !off && needsLogin && !told.auth_url_pending,
-    disconnect: !off && !away,
+    disconnect: !off && (told.tailscale_up || !away),
     forget: !off && Boolean(told.hostname),
     "key-details": !off,
     "tailnet-actions": !off,
@@ -144,8 +144,9 @@ async function forget() {
 
 /** Sets the controls up. */
 export function setUp() {
+  // What the owner chose is no part of it: that is only the order itself.
   const world = () =>
-    JSON.stringify([seen?.state, seen?.since, seen?.choice, seen?.auth_url_pending, seen?.why, seen?.last_error, seen?.hostname]);
+    JSON.stringify([seen?.state, seen?.since, seen?.auth_url_pending, seen?.why, seen?.last_error, seen?.hostname]);
   const about = { world, error: byId("tailnet-error"), told: byId("tailnet-told") };
   const connect = () => ask("POST", "tailscale/connect", {});
   asking(byId("reconnect"), { ...about, order: connect });
