@@ -112,6 +112,18 @@ def test_follow(panel: Panel, home: World) -> None:
     panel.log_has("news at the end")
 
 
+def test_follow_at_another_size(panel: Panel, home: World) -> None:
+    """A window that changes its size scrolls the log without anybody's hand: the end is followed all the same."""
+    home.tell("flood 300 0.5")
+    home.tell("say before the change")
+    panel.log_has("before the change")
+    for width, height in ((360, 640), (1600, 1800), (1280, 720)):
+        panel.page.set_viewport_size({"width": width, "height": height})
+        home.tell(f"say {width} wide")
+        panel.log_has(f"{width} wide")
+        expect(panel.button("Follow")).to_have_attribute("aria-pressed", "true")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_colours(visit: Visit, home: World, theme: str) -> None:
     """An app's colours are shown, on either ground; its codes are not."""
@@ -165,6 +177,21 @@ def test_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
     assert numbers[-1] == 5000 * 5 - 1
     if not any("skipped" in line for line in lines):
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
+def test_leaving_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
+    """However much comes, a turn of the wheel or a key is enough to leave the end and read."""
+    world = supervise()
+    panel = visit(world).sign_in()
+    world.tell("flood 1000 6")
+    panel.log_has("flood line")
+    for leave in ("wheel", "PageUp"):
+        panel.log.hover()
+        panel.log.focus()
+        panel.page.mouse.wheel(0, -120) if leave == "wheel" else panel.page.keyboard.press(leave)
+        expect(panel.button("Follow")).to_have_attribute("aria-pressed", "false")
+        panel.button("Follow").click()
+        expect(panel.button("Follow")).to_have_attribute("aria-pressed", "true")
 
 
 def test_a_long_line(panel: Panel, home: World) -> None:

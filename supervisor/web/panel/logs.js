@@ -248,7 +248,11 @@ export function setUp() {
   for (const id of ["log-process", "log-level"]) byId(id).addEventListener("change", choose);
   byId("log-search").addEventListener("input", choose);
   byId("log-pause").addEventListener("click", () => pause(!held));
-  byId("log-follow").addEventListener("click", () => setFollow(!follows));
+  byId("log-follow").addEventListener("click", () => {
+    // What is left of a scroll is no wish any more.
+    touchedMs = -HAND_MS;
+    setFollow(!follows);
+  });
   byId("log-copy").addEventListener("click", copy);
   byId("log-download").addEventListener("click", download);
   // Whoever scrolls up reads; whoever is at the end again follows.
