@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real supervisor with a real tailscaled, and finds what has happened to it."""
+"""A real supervisor is scraped, with a real tailscaled by a real Prometheus: what has happened to it is found."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from supervisor import __version__
+from tests.process.running import running
 from tests.support.control import controlling
 from tests.support.waiting import wait_until
 from tests.tailnet.node import Node, at, node
+from tests.tailnet.test_login import log_in_by_url
 from tests.telemetry.scraping import DEADLINE_S, scraping
 
 if TYPE_CHECKING:
@@ -83,6 +85,48 @@ def test_a_frozen_tailscaled_spoils_no_scrape(tmp_path: Path) -> None:
             assert _value(one, f"{PREFIX}tailscaled_metrics_up") == "0.0"
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_why_processes_are_restarted() -> None:
+    """One that fails, one that cannot be started, and one that is stopped and started by hand, each by its reason."""
+    toml = """
+[process.fails]
+command = ["sh", "-c", "exit 3"]
+[process.gone]
+command = ["sh", "-c", "kill -9 $$"]
+[process.by-hand]
+command = ["sleep", "300"]
+"""
+    with running("sleep", "300", toml=toml, env={"SUPERVISOR_TOKEN": TOKEN}) as run:
+        one = Node(run)
+        run.wait_for("started", child="by-hand")
+        assert one.call("POST", "/api/processes/by-hand/stop")[0] == 202
+        run.wait_for("exited", child="by-hand")
+        wait_until(lambda: _state(one, "by-hand") == "inactive", DEADLINE_S, "the stop")
+        assert one.call("POST", "/api/processes/by-hand/start")[0] == 202
+        for process, reason in {"fails": "exit_code", "gone": "signal", "by-hand": "asked"}.items():
+            run.wait_count(2, "started", child=process)
+            series = f'{PREFIX}process_restarts_total{{process="{process}",reason="{reason}"}}'
+            wait_until(lambda series=series: float(_value(one, series)) >= 1, DEADLINE_S, series)  # type: ignore[misc]
+        assert _value(one, f'{PREFIX}process_last_exit_code{{process="fails"}}') == "3.0"
+        assert _value(one, f'{PREFIX}process_last_exit_signal{{process="gone"}}') == "9.0"
+        assert not _value(one, f'{PREFIX}process_last_exit_code{{process="gone"}}')
+
+
+def test_a_login_by_url_is_a_login(tmp_path: Path) -> None:
+    """It is counted once it has led in, and once only."""
+    with controlling("-auth") as control, node(tmp_path, SUPERVISOR_TOKEN=TOKEN, **at(control)) as one:
+        one.wait_state("needs login")
+        series = f'{PREFIX}tailnet_logins_total{{result="succeeded"}}'
+        assert _value(one, series) == "0.0"
+        log_in_by_url(control, one)
+        wait_until(lambda: _value(one, series) == "1.0", DEADLINE_S, "the login to be counted")
+
+
+def _state(one: Node, process: str) -> str:
+    return next(
+        str(each["state"]) for each in one.call("GET", "/api/processes")[1]["processes"] if each["name"] == process
+    )
 
 
 def _value(one: Node, name: str) -> str:
