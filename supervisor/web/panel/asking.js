@@ -5,8 +5,11 @@ import { complain, say } from "./dom.js";
 const PATIENCE_MS = 30000;
 const open = new Set();
 
-/** Makes a button give an order: `order()` sends it, `world()` tells what it is about, errors go to `error`. */
-export function asking(button, { order, world, error, told, patienceMs = PATIENCE_MS }) {
+/**
+ * Makes a button give an order: `order()` sends it, `world()` tells what it is about, errors go to `error`.
+ * Where `first` is given a click begins only after a yes from it.
+ */
+export function asking(button, { order, world, error, told, first = null, patienceMs = PATIENCE_MS }) {
   const text = button.textContent;
   const label = button.getAttribute("aria-label");
   let waiting = null;
@@ -46,7 +49,11 @@ export function asking(button, { order, world, error, told, patienceMs = PATIENC
     }
   }
 
-  button.addEventListener("click", () => button.type !== "submit" && begin());
+  async function click() {
+    if (!waiting && (first === null || (await first()))) begin();
+  }
+
+  if (button.type !== "submit") button.addEventListener("click", click);
   return { begin, end };
 }
 

@@ -125,9 +125,9 @@ function refusedByOwner() {
   return Object.assign(new Error(), { handled: true });
 }
 
-async function disconnect(body) {
+async function disconnect(body, warned = null) {
   try {
-    await ask("POST", "tailscale/disconnect", body);
+    await ask("POST", "tailscale/disconnect", warned ? { ...body, confirm: true } : body);
   } catch (error) {
     if (error.code !== "CONFIRMATION_NEEDED") throw error;
     if (!(await confirmed("Disconnect?", error.message, "Disconnect"))) throw refusedByOwner();
@@ -135,11 +135,10 @@ async function disconnect(body) {
   }
 }
 
-async function forget() {
+function sureToForget() {
   const warning = seen?.before_disconnect ? ` ${sentence(seen.before_disconnect)}` : "";
   const text = `It logs ${seen?.hostname || "this device"} out of the tailnet: to come back it takes a new auth key or a login link. The app goes on.${warning}`;
-  if (!(await confirmed("Forget this device?", text, "Forget this device"))) throw refusedByOwner();
-  await ask("POST", "tailscale/disconnect", warning ? { forget: true, confirm: true } : { forget: true });
+  return confirmed("Forget this device?", text, "Forget this device");
 }
 
 /** Sets the controls up. */
@@ -152,7 +151,7 @@ export function setUp() {
   asking(byId("reconnect"), { ...about, order: connect });
   asking(byId("login-link"), { ...about, order: connect });
   asking(byId("disconnect"), { ...about, order: () => disconnect({}) });
-  asking(byId("forget"), { ...about, order: forget });
+  asking(byId("forget"), { ...about, first: sureToForget, order: () => disconnect({ forget: true }, seen?.before_disconnect) });
   const withKey = asking(byId("connect"), {
     ...about, error: byId("key-error"), order: (key) => ask("POST", "tailscale/connect", { auth_key: key }),
   });
