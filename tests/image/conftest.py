@@ -87,6 +87,7 @@ def login(control: Control) -> dict[str, str]:
         "TS_AUTHKEY": KEY,
         "TS_EXTRA_ARGS": f"--login-server={control.url}",
         "TS_DISABLE_PORTMAPPER": "1",
+        "TS_NO_LOGS_NO_SUPPORT": "1",
         "TS_DEBUG_ACME_DIRECTORY_URL": "http://127.0.0.1:1/directory",
     }
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # The key of conftest.py begins like this; written apart, so that this file does not find itself.
 SECRET = b"tskey-auth-kThe" + b"TestsOwnKey"
 MOST_BYTES = 1 << 20
+JSON = {"Content-Type": "application/json"}
 PTRACE_ATTACH = 16
 PTRACE_DETACH = 17
 ROOT_READS = ("/opt/moltis-supervisor", "/usr/bin", "/usr/lib/python3", "/usr/local/bin", "/etc", "/lib", "/bin")
@@ -117,7 +118,7 @@ def sockets() -> Iterator[str]:
             with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
                 connection.sock = socket.socket(socket.AF_UNIX)
                 connection.sock.connect(path)
-                connection.request(method, where, "{}")
+                connection.request(method, where, "{}", JSON)
                 if connection.getresponse().status < 400:
                     yield f"{method} {where} on {os.path.basename(path)}"
 
@@ -154,7 +155,9 @@ def open_orders(host: str, port: int) -> Iterator[str]:
         for name in ("local-tailscaled.sock", f"localhost:{port}"):
             connection = http.client.HTTPConnection(host, port, timeout=3)
             with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
-                connection.request(method, path, "{}", {"Host": name, "Tailscale-User-Login": "owner@example.com"})
+                connection.request(
+                    method, path, "{}", JSON | {"Host": name, "Tailscale-User-Login": "owner@example.com"}
+                )
                 if connection.getresponse().status < 400:
                     yield f"{method} {path} as {name}"
 

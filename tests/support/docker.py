@@ -78,6 +78,10 @@ class Container:
         options += ["--user", user] if user else []
         return docker("exec", *options, self.name, *words, stdin=stdin, may_fail=may_fail)
 
+    def start_inside(self, *words: str, user: str = "moltis") -> None:
+        """Start a program inside that goes on."""
+        docker("exec", "--detach", "--user", user, self.name, *words)
+
     def signal(self, name: str) -> None:
         """Send a signal to its process 1."""
         docker("kill", "--signal", name, self.name)

@@ -1,0 +1,29 @@
+"""The image names its parts in one place each, and is built from what the repository has."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from tests.conventions.tree import ROOT, read
+
+
+def test_the_image_has_the_pinned_tailscale() -> None:
+    """The Dockerfile's tag is the version of scripts/tailscaled.pin."""
+    pinned = re.search(r"^TAILSCALE_VERSION=(.+)$", read("scripts/tailscaled.pin"), re.MULTILINE)
+    tagged = re.search(r"^ARG TAILSCALE_TAG=v(.+)$", read("Dockerfile.embedded"), re.MULTILINE)
+    assert pinned
+    assert tagged
+    assert pinned[1] == tagged[1]
+
+
+def test_process_1_is_the_interpreter() -> None:
+    """entrypoint.sh replaces itself, searches no folder for modules, and hands on the command word for word."""
+    last = read("entrypoint.sh").splitlines()[-1]
+    assert re.fullmatch(r'cd / && exec \S+/python -I -m supervisor run -- "\$@"', last)
+
+
+def test_what_the_image_copies_is_there_and_may_be_run() -> None:
+    """Classic builders know no --chmod: the modes are those of the repository."""
+    for name in ("entrypoint.sh", "healthcheck", "scripts/test-engine"):
+        assert os.access(ROOT / name, os.X_OK), name
