@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 AWAY = re.compile(r"Not connected\. Trying again…")
 # What a browser says of a connection that ends, and of one that there is not.
-LOST = ("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY_RESPONSE", "status of 401", "status of 50")
+LOST = ("net::ERR_", "status of 401", "status of 50")
 
 
 def a_port() -> int:
