@@ -65,7 +65,7 @@ def test_what_docker_kills_is_137(run: Run) -> None:
 def test_docker_sees_a_hung_app_and_its_recovery(run: Run) -> None:
     """An app that answers no more makes the container unhealthy; once it is restarted, it is healthy again."""
     options = ("--health-interval", "1s", "--health-retries", "2", "--health-start-period", "1s")
-    with run(options=options, SUPERVISOR_APP_HUNG="20s") as box:
+    with run(options=options, SUPERVISOR_APP_HUNG="35s") as box:
         box.wait_health("healthy")
         box.execute("python3", "-c", HANG)
         box.wait_health("unhealthy")
