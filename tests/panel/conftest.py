@@ -61,6 +61,8 @@ def visit(browser: Browser, stack: ExitStack) -> Callable[..., Panel]:
 
     def visit(world: World | str, **options: Any) -> Panel:
         context, watch = stack.enter_context(watched(browser, **options))
+        # By the time that the page asks for a link, somebody may have used it.
+        watch.expect(r"status of 404 .*/api/tailscale/auth-url")
         return Panel(context.new_page(), watch, world if isinstance(world, str) else world.url)
 
     return visit
