@@ -84,6 +84,8 @@ def test_level(panel: Panel, home: World) -> None:
 
 def test_pause_and_resume(panel: Panel, home: World) -> None:
     """What comes during a pause waits, is counted, and is there afterwards."""
+    # The supervisor's own lines would be counted too.
+    control(panel, "Process").select_option("moltis")
     home.tell("say before the pause")
     panel.log_has("before the pause")
     panel.button("Pause").click()
