@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEADLINE_S = 15.0
+DEADLINE_S = 30.0
 SUPERVISOR = (sys.executable, "-I", "-m", "supervisor", "run")
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 

@@ -50,7 +50,7 @@ class LocalApi:
         """Return tailscaled's own word for its state."""
         return str(self.status()["BackendState"])
 
-    def wait_state(self, *states: str, deadline_s: float = 20.0) -> None:
+    def wait_state(self, *states: str, deadline_s: float = 45.0) -> None:
         """Wait until tailscaled is in one of these states."""
         wait_until(lambda: self.state() in states, deadline_s, f"tailscaled to be {' or '.join(states)}")
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-DEADLINE_S = 15.0
+DEADLINE_S = 30.0
 _LOOK_AGAIN_S = 0.01
 
 

@@ -69,7 +69,7 @@ class Node:
         """Return the tailnet's state in health."""
         return str(self.health()["checks"]["tailnet"][0]["observedValue"])
 
-    def wait_state(self, state: str, deadline_s: float = 20.0) -> None:
+    def wait_state(self, state: str, deadline_s: float = 45.0) -> None:
         """Wait until health says so."""
         wait_until(lambda: self.state() == state, deadline_s, f"the tailnet to be {state}")
 

@@ -132,7 +132,7 @@ async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.
 
 async def test_a_certificate_that_takes_too_long(here: Stage) -> None:
     """A word after the limit; one that was there before is not given up for it."""
-    first, second = (Certificates(here.node.path, fetch_s=0.2, waits=SHORT) for _ in range(2))
+    first, second = (Certificates(here.node.path, fetch_s=2.0, waits=SHORT) for _ in range(2))
     async with beside(first.run), beside(second.run):
         here.give_certificate()
         assert (await settled(second, NAME)).there
