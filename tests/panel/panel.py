@@ -84,6 +84,10 @@ class Panel:
         """The lines of the log."""
         return self.page.get_by_role("log", name="Log lines")
 
+    def show_app_only(self) -> None:
+        """Show the app's lines alone: a tailscaled speaks whenever something changes on the machine."""
+        self.section("Logs").get_by_role("combobox", name="Process", exact=True).select_option("moltis")
+
     def log_has(self, text: str) -> Locator:
         """Wait until a text is in the log."""
         expect(self.log).to_contain_text(text)

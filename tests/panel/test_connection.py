@@ -112,6 +112,7 @@ def test_behind_a_proxy(visit: Visit, home: World, stack: ExitStack) -> None:
     """Below a path, and with a stream that comes in lumps, everything works as ever."""
     panel = visit(stack.enter_context(prefixing(home.port))).sign_in()
     assert panel.page.url.partition("#")[0].endswith(f"{PREFIX}/")
+    panel.show_app_only()
     home.tell("say through the proxy")
     panel.log_has("through the proxy")
     panel.page.reload()

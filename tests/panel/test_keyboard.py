@@ -106,6 +106,7 @@ def test_an_order(visit: Visit, supervise: Callable[..., World]) -> None:
 
 def test_the_log(panel: Panel, home: World) -> None:
     """Its rows are reached and scrolled with keys."""
+    panel.show_app_only()
     home.tell("flood 300 0.5")
     home.tell("say the end of it")
     panel.log_has("the end of it")

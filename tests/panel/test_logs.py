@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from tests.panel.world import supervising
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Locator
 
@@ -35,6 +37,13 @@ CLICK = """(button) => new Promise((resolve) => {
   button.click();
   requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - begin)));
 })"""
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[World]:
+    """A supervisor in no tailnet: nobody speaks but who is told to."""
+    with supervising() as world:
+        yield world
 
 
 def shown(panel: Panel) -> str:
@@ -67,9 +76,9 @@ def test_search_and_process(panel: Panel, home: World) -> None:
     panel.log_has("another apple")
     assert "pear" not in shown(panel)
     control(panel, "Search").fill("")
-    control(panel, "Process").select_option("tailscaled")
+    control(panel, "Process").select_option("supervisor")
     expect(panel.log).not_to_contain_text("apple")
-    assert all(" tailscaled " in line for line in copied(panel))
+    assert all(" supervisor " in line for line in copied(panel))
 
 
 def test_level(panel: Panel, home: World) -> None:

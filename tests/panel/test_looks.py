@@ -75,6 +75,7 @@ def test_axe_when_all_is_well(visit: Visit, home: World, theme: str) -> None:
     home.tell("say " + "".join(rf"\x1b[{code}mcolour\x1b[0m " for code in (*range(31, 38), *range(91, 98), 2, 7)))
     home.tell("say the last one for axe")
     panel = visit(home, color_scheme=theme).sign_in()
+    panel.show_app_only()
     panel.log_has("the last one for axe")
     open_details(panel)
     assert not findings(panel.page)

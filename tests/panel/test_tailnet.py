@@ -128,6 +128,7 @@ def test_forget(visit: Visit, control: Control, connected: World) -> None:
 def test_a_button_waits_for_the_world(visit: Visit, connected: World) -> None:
     """While tailscaled stands still the button says that it was asked, whatever else is new."""
     panel = visit(connected).sign_in()
+    panel.show_app_only()
     with frozen(connected.process("tailscaled")["pid"]):
         panel.button("Disconnect").click()
         expect(panel.button("Asked…")).to_be_visible()
