@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from supervisor.logs import tailscaled
-
 # None of these is compiled before the first line that needs it.
 # tracing-subscriber's line: time, level in capitals, then the rest; others put brackets around the level.
 _TRACING = (
@@ -56,6 +54,9 @@ def suspect() -> re.Pattern[bytes]:
 def of_line(process: str, text: str) -> str:
     """Return debug, info, warning, error or critical."""
     if process == TAILSCALED:
+        # Loaded where there is a tailscaled.
+        from supervisor.logs import tailscaled
+
         return tailscaled.level_of(text)
     found = re.match(_TRACING, text)
     if found:
@@ -65,4 +66,8 @@ def of_line(process: str, text: str) -> str:
 
 def topic_of_line(process: str, text: str) -> str:
     """Return what a line of tailscaled's is about; empty where it does not say, and for all others."""
-    return tailscaled.topic_of(text) if process == TAILSCALED else ""
+    if process != TAILSCALED:
+        return ""
+    from supervisor.logs import tailscaled
+
+    return tailscaled.topic_of(text)

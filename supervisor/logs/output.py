@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from supervisor.logs.clean import clean, is_clean
 from supervisor.logs.levels import TAILSCALED
 from supervisor.logs.lines import LONGEST_BYTES, all_within, wrapped
-from supervisor.logs.noise import NoiseLimit
 from supervisor.logs.pipes import Pipe
 from supervisor.logs.redact import MASK
 from supervisor.logs.render import SUPERVISOR, Renderer, Source, plain_line, shortened, words
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from supervisor.logs.history import History
+    from supervisor.logs.noise import NoiseLimit
     from supervisor.logs.redact import Redactor
     from supervisor.logs.tally import Tally
 
@@ -50,7 +50,8 @@ class Output:
         self._tally = tally
         self._blocks = overflow == "block"
         self._patience_s = PATIENCE_S
-        self._noise = NoiseLimit() if noise == "limit" else None
+        self._limits_noise = noise == "limit"
+        self._noise: NoiseLimit | None = None
         self._noise_told: asyncio.TimerHandle | None = None
         self._writer = Writer(out_fd, self._lost, self._resume_soon)
         self._pipes: set[Pipe] = set()
@@ -141,8 +142,13 @@ class Output:
 
     def _without_noise(self, lines: bytes) -> bytes:
         """Return the lines that the log shows; the history has them all."""
-        if self._noise is None:
+        if not self._limits_noise:
             return lines
+        if self._noise is None:
+            # Loaded where there is a tailscaled.
+            from supervisor.logs.noise import NoiseLimit
+
+            self._noise = NoiseLimit()
         passing = self._noise.take(lines, self._loop.time())
         if self._noise_told is None and self._noise.due_s is not None:
             self._noise_told = self._loop.call_at(self._noise.due_s, self._tell_noise)

@@ -24,7 +24,6 @@ from supervisor.web.printer import Printer
 from supervisor.web.routes import ROUTES
 from supervisor.web.streams import Streams
 from supervisor.web.throttle import Throttle
-from supervisor.web.tracing import traced
 
 if TYPE_CHECKING:
     import socket
@@ -124,7 +123,12 @@ class Server:
         if runner.server is None:
             raise RuntimeError("cannot serve: aiohttp made no server")
         answers = self._in_our_words(runner.server.request_handler)
-        runner.server.request_handler = answers if self._recorder is None else traced(answers, self._recorder.put)
+        if self._recorder is not None:
+            # Loaded where spans are wanted.
+            from supervisor.web.tracing import traced
+
+            answers = traced(answers, self._recorder.put)
+        runner.server.request_handler = answers
         loop = asyncio.get_running_loop()
         make_handler = partial(_Handler, runner.server, loop=loop, **_OPTIONS)
         public = Connections(make_handler)
