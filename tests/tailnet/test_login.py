@@ -165,7 +165,8 @@ def test_an_expired_device_logs_in_again_with_its_key(tmp_path: Path) -> None:
             tried = len(control.attempts())
             control.order("expire", on=1, key=one.api.status()["Self"]["PublicKey"])
             wait_until(lambda: len(control.attempts()) > tried, what="another login")
-            one.wait_state("connected")
+            # Seen to take longer than 45 s, once in a hundred runs or so; the reason is not found yet.
+            one.wait_state("connected", deadline_s=100)
 
 
 def test_an_expired_device_without_a_key(tmp_path: Path) -> None:
