@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from supervisor.errors import ConfigError
-from supervisor.plan.model import Address
+from supervisor.plan.model import Address, port_settings
 from supervisor.system import folders
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Place:
 
 
 def _cannot_listen(plan: Plan, error: OSError) -> str:
-    setting = "SUPERVISOR_PORT" if plan.settings.expose == "public" else "PORT"
+    setting, _ = port_settings(plan.settings)
     if error.errno == errno.EADDRINUSE:
         remedy = f"another program listens there; end it, or set {setting} to another port"
     elif error.errno == errno.EACCES and plan.listen.port < _FIRST_FREE_PORT:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.model import HttpProbe, ProcessSpec, TcpProbe
 from supervisor.plan import environment, remarks, users
 from supervisor.plan.host import Host
-from supervisor.plan.model import EVERYWHERE, SUPERVISOR, TAILSCALED, Address, Plan
+from supervisor.plan.model import EVERYWHERE, SUPERVISOR, TAILSCALED, Address, Plan, port_settings
 from supervisor.settings.kinds import is_ip
 from supervisor.settings.load import Account, load
 from supervisor.settings.report import Report, nearest
@@ -186,10 +186,8 @@ def _addresses(settings: Settings, host: Host, report: Report) -> tuple[Address,
     """Return where the supervisor listens, and where the app does."""
     if settings.expose == "public":
         own, apps = Address(EVERYWHERE, settings.supervisor_port), Address(EVERYWHERE, settings.port)
-        names = ("SUPERVISOR_PORT", "PORT")
     else:
         own, apps = Address(EVERYWHERE, settings.port), Address(settings.app.bind, settings.app.port)
-        names = ("PORT", "SUPERVISOR_APP_PORT")
     if not settings.app.enabled:
         return own, apps if apps.port else None
     if not is_ip(apps.host):
@@ -200,8 +198,9 @@ def _addresses(settings: Settings, host: Host, report: Report) -> tuple[Address,
         why = f"{apps.host} is no address of this machine"
         report.problem(f"have the app listen on {apps.host}", why, "set SUPERVISOR_APP_BIND to one, such as 127.0.0.2")
     if apps.port == own.port != 0:
-        why = f"{names[1]} is {apps.port} as well"
-        report.problem(f"listen on {names[0]}={own.port}", why, "give each a port of its own")
+        ours, theirs = port_settings(settings)
+        why = f"{theirs} is {apps.port} as well"
+        report.problem(f"listen on {ours}={own.port}", why, "give each a port of its own")
     if apps.port == 0:
         apps = apps._replace(port=host.free_port(apps.host))
     return own, apps

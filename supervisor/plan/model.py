@@ -23,6 +23,11 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def port_settings(settings: Settings) -> tuple[str, str]:
+    """Return the names of the settings that say where the supervisor listens, and where the app does."""
+    return ("SUPERVISOR_PORT", "PORT") if settings.expose == "public" else ("PORT", "SUPERVISOR_APP_PORT")
+
+
 class Plan(NamedTuple):
     """The settings, resolved against this machine.
 

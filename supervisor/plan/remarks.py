@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.errors import ConfigError
 from supervisor.plan import audit, environment
-from supervisor.plan.model import EVERYWHERE
+from supervisor.plan.model import EVERYWHERE, port_settings
 from supervisor.settings.flags import LOOPBACK, warn_of_open_door
 from supervisor.settings.table import SETTINGS
 
@@ -62,7 +62,7 @@ def _check_proxies(plan: Plan, report: Report) -> None:
     settings, tailnet = plan.settings, plan.settings.tailnet
     if tailnet.mode != "embedded":
         return
-    own, apps = ("PORT", "SUPERVISOR_APP_PORT") if settings.expose == "tailnet" else ("SUPERVISOR_PORT", "PORT")
+    own, apps = port_settings(settings)
     taken = {own: plan.listen}
     if plan.app_address is not None and settings.app.enabled:
         taken[apps] = plan.app_address
@@ -88,7 +88,7 @@ def _reach(plan: Plan) -> Iterator[str]:
     if settings.app.enabled and settings.expose == "tailnet":
         yield from _private_app(plan, serves=serves)
     if plan.serve_target is not None and plan.listen.port in SERVE_PORTS[tailnet.serve]:
-        name = "PORT" if settings.expose == "tailnet" else "SUPERVISOR_PORT"
+        name, _ = port_settings(settings)
         yield (
             f"{name} is {plan.listen.port}, which serve takes in the tailnet: the panel is not reached there; "
             "use another port, or SUPERVISOR_SERVE=off"
