@@ -29,19 +29,29 @@ class Hands:
         self._before_logout: Json = {}
         self._keyless = False
 
-    async def log_in(self, key: Secret | None) -> None:
+    async def log_in(self, key: Secret | None, *, anew: bool = False) -> None:
         """Hand tailscaled a key and have it log in; without one it asks for a login URL.
 
-        `start` alone does not make a new device log in, and `login-interactive` alone does not take a key.
+        ``anew`` is for a device whose login still holds: it gets another node key, and ``keep_login`` is for when it is
+        refused one.
         """
+        known = (await self._api.status()).have_node_key
         current, wanted = await self._api.prefs(), self._wishes
         if self._given is not None:
             wanted = wishes.of_sidecar(current, self._before_logout, self._wishes, self._given)
-        options: dict[str, Any] = {"UpdatePrefs": wishes.for_login(current, wanted)}
+        options: dict[str, Any] = {"UpdatePrefs": wishes.for_login(current, {**wanted, "LoggedOut": anew})}
         if key is not None:
             options["AuthKey"] = key.reveal()
         await self._api.start(options)
-        await self._api.login()
+        # `start` itself logs in a device with a node key, as `tailscale up` knows, save one that has logged out. Of two
+        # logins at once, the first may use the key up, or come last at control, which then knows a node key that
+        # tailscaled has dropped.
+        if anew or not known:
+            await self._api.login()
+
+    async def keep_login(self) -> None:
+        """Take up the login that the device has: a new one has failed."""
+        await self._api.start({"UpdatePrefs": wishes.for_login(await self._api.prefs(), {"LoggedOut": False})})
 
     async def switch(self, *, on: bool) -> None:
         """Connect or disconnect; the device stays logged in."""

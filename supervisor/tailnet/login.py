@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 # A login URL that does not come is asked for again.
 _URL_AGAIN_S = 30.0
-# How long a device that logs in anew must stay connected until the new key has proven itself.
-_PROVEN_S = 5.0
 _SETTLED_S = 60.0
 _NEEDED = "NeedsLogin"
 
@@ -53,6 +51,7 @@ class Login:
         self.last_error = ""
         self.results: Counts = ()
         self._by_url = False
+        self._node_key = ""
 
     @property
     def key_trouble(self) -> str:
@@ -108,18 +107,22 @@ class Login:
     def follow(self, state: str, status: Status, held_s: float, now_s: float) -> None:
         """Draw the conclusions from the state, which has been what it is for ``held_s``."""
         attempt = self.attempt
+        node_key = status.node.public_key if status.node is not None else ""
+        if not attempt.under_way:
+            self._node_key = node_key
         if state == "Running":
-            proven_s = _PROVEN_S if self.again else 0.0
-            if attempt.begun_s is not None and now_s - attempt.begun_s >= proven_s:
+            # The old login of a device that logs in anew may hold on until the new one is there.
+            if attempt.under_way and not (self.again and node_key == self._node_key):
                 self._succeed(now_s)
             elif not attempt.under_way and held_s >= _SETTLED_S:
                 self.attempt = Attempt()
             if self._by_url:
                 self._by_url = False
                 self._count(SUCCEEDED)
-        elif state == _NEEDED and attempts.fruitless(attempt, now_s) and not _unreached(status):
+        if attempts.fruitless(self.attempt, now_s) and (self.again or (state == _NEEDED and not _unreached(status))):
             self.last_error = "the login brought neither success nor an error"
             self.attempt = attempts.given_up(attempt._replace(note=self.last_error), now_s)
+            self.give_up = self.give_up or self.again
             self._count(NO_ANSWER)
         if state == _NEEDED:
             self._by_url = self.url is not None and not self.attempt.under_way
@@ -164,12 +167,11 @@ class Login:
         """Have tailscaled stop trying. Raises LocalApiError."""
         self.give_up = False
         if self.again:
-            # The old login still holds; only the control client has to let go of the new key.
             self.again = self._clicked = False
             self._keys.pasted = None
             self.attempt = Attempt()
-            self.last_error = f"the new key was refused, and the device keeps its login: {self.last_error}"
-            await self._hands.restart_control_client()
+            self.last_error = f"the new key was not taken, and the device keeps its login: {self.last_error}"
+            await self._hands.keep_login()
             return
         await self._hands.stop_trying()
         # Who clicked is not left alone with a key that does not work.
@@ -204,7 +206,7 @@ class Login:
         self._url_asked_s = None
         self._hub.record("info", "tailnet: logging in with a key")
         try:
-            await self._hands.log_in(usable.key)
+            await self._hands.log_in(usable.key, anew=self.again)
         except LocalApiError:
             self.attempt = attempts.interrupted(self.attempt)
             raise

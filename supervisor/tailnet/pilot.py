@@ -240,7 +240,7 @@ class Pilot:
             login_url=login.url is not None,
             logging_in=self._busy and self._act is Act.LOG_IN,
             has_network=look is None or look.has_network,
-            held_s=now_s - self._state_since_s,
+            held_s=now_s - max(self._state_since_s, login.attempt.begun_s or 0.0),
             retry_s=None if next_s is None else max(0.0, next_s - now_s),
             had_login=self._had_login,
             expired=look is not None and report.has_expired(look.status, datetime.now(UTC)),

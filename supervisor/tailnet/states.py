@@ -46,10 +46,10 @@ class Meaning(NamedTuple):
 class Situation(NamedTuple):
     """What is known beside tailscaled's own account.
 
-    ``held_s`` is how long its state has been what it is, ``retry_s`` when the key is tried again (None: it is not).
-    ``logging_in`` says that a key is being handed over just now, ``had_login`` that the device was in a tailnet
-    before, ``expired`` that its key's time is over. ``forbidden`` says what tailscaled does not let us do, where that
-    is what is due.
+    ``held_s`` is how long its state has been what it is, and any login under way; ``retry_s`` is when the key is tried
+    again (None: it is not). ``logging_in`` says that a key is being handed over just now, ``had_login`` that the device
+    was in a tailnet before, ``expired`` that its key's time is over. ``forbidden`` says what tailscaled does not let us
+    do, where that is what is due.
     """
 
     choice: str = CHOSEN
@@ -152,7 +152,7 @@ def _running(status: Status, trouble: str, about: Situation) -> Meaning:
     if status.node is not None and status.node.online:
         return Meaning(CONNECTED, up=True)
     if about.attempt is not None and about.attempt.under_way:
-        return Meaning(CONNECTING, why="logging in with a new key")
+        return _logging_in(about.attempt, about)
     return Meaning(
         UNREACHABLE,
         why=trouble or "there is no connection to the control server; peers may still be reached",

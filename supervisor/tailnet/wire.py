@@ -15,6 +15,7 @@ Json = dict[str, Any]
 class Node(msgspec.Struct):
     """A device, as `status` tells it of this one and of its peers (ipnstate.PeerStatus)."""
 
+    public_key: str = msgspec.field(default="", name="PublicKey")
     dns_name: str = msgspec.field(default="", name="DNSName")
     host_name: str = msgspec.field(default="", name="HostName")
     ips: tuple[str, ...] | None = msgspec.field(default=None, name="TailscaleIPs")

@@ -61,7 +61,7 @@ def wanted(prefs: Prefs) -> dict[str, Any]:
 
 
 def for_login(current: Json, wishes: Mapping[str, Any]) -> Json:
-    """Return the whole preferences to start with: those in force, with ours in them."""
+    """Return the whole preferences to start with (ipn.Options): those in force, with ours in them."""
     whole = {name: value for name, value in current.items() if name != "Config"}
     return whole | dict(wishes)
 

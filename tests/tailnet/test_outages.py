@@ -139,6 +139,25 @@ def test_a_control_server_that_is_frozen(tmp_path: Path) -> None:
         assert shown.count("tailnet: control server unreachable") == 1
 
 
+def test_a_new_key_that_control_has_no_answer_to(tmp_path: Path) -> None:
+    """Told meanwhile; after a minute the device goes on with the login it has, and nothing tries the key again."""
+    with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
+        one.wait_state("connected")
+        key, tried = one.api.status()["Self"]["PublicKey"], len(control.attempts())
+        control.freeze()
+        try:
+            one.connect(OTHER)
+            one.wait_state("control server unreachable", 15)
+            wait_until(lambda: "keeps its login" in str(one.view()["last_error"]), MINUTE_S + 15, "the refusal")
+        finally:
+            control.thaw()
+        back_s = time.time()
+        one.wait_state("connected", BACK_S)
+        print(f"connected {time.time() - back_s:.1f} s after control was back")
+        assert one.api.status()["Self"]["PublicKey"] == key
+        assert OTHER not in str(control.attempts()[tried:])
+
+
 def test_a_control_server_that_comes_back_as_another_one(tmp_path: Path) -> None:
     """With new keys of its own it is a stranger to tailscaled, until the control client is restarted."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:

@@ -15,6 +15,7 @@ from supervisor.tailnet.states import Situation, down, of_status
 from supervisor.tailnet.wire import Node, Status, Tailnet, User
 
 LOGIN = Status(backend_state="NeedsLogin")
+AWAY = Status(backend_state="Running", node=Node(online=False))
 UP = Status(backend_state="Running", have_node_key=True, node=Node(online=True, dns_name="moltis.tail.example."))
 REFUSED = Attempt(b"1", error="invalid key: expired", kind="expired", rounds=1, next_try_s=60.0)
 
@@ -50,7 +51,9 @@ REFUSED = Attempt(b"1", error="invalid key: expired", kind="expired", rounds=1, 
         (Status(backend_state="NoState"), Situation(held_s=11.0), "control server unreachable"),
         (Status(backend_state="NoState", health=("fetch control key: x",)), Situation(), "control server unreachable"),
         (UP, Situation(), "connected"),
-        (Status(backend_state="Running", node=Node(online=False)), Situation(), "control server unreachable"),
+        (AWAY, Situation(), "control server unreachable"),
+        (AWAY, Situation(attempt=Attempt(b"1", begun_s=1.0), held_s=3.0), "connecting"),
+        (AWAY, Situation(attempt=Attempt(b"1", begun_s=1.0), held_s=11.0), "control server unreachable"),
         (
             Status(backend_state="NoState", health=("State store failed to initialize.",)),
             Situation(),

@@ -92,15 +92,18 @@ def test_forgetting_waits_for_a_control_server_that_is_away(tmp_path: Path) -> N
 
 
 def test_a_new_key_while_connected(tmp_path: Path) -> None:
-    """It is taken, and nothing is restarted for it."""
+    """It is taken by one login, as a single-use key needs it, and nothing is restarted for it."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         control.order("key", value=OTHER)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("connected")
+            key, tried = one.api.status()["Self"]["PublicKey"], len(control.attempts())
             one.connect(OTHER)
-            wait_until(lambda: len(one.run.all("tailnet: logging in with a key")) == 2, what="the login")
+            wait_until(lambda: one.api.status()["Self"]["PublicKey"] != key, what="the new login")
             one.wait_state("connected")
+            assert [each["answer"] for each in control.attempts()[tried:]] == ["in"]
+            assert one.view()["last_error"] is None
             assert starts(one) == {"tailscaled": 1, "moltis": 1}
 
 
@@ -113,6 +116,25 @@ def test_a_bad_key_while_connected(tmp_path: Path) -> None:
             key = one.api.status()["Self"]["PublicKey"]
             one.connect(OTHER)
             wait_until(lambda: "keeps its login" in str(one.view()["last_error"]), what="the refusal")
+            one.wait_state("connected")
+            assert one.api.status()["Self"]["PublicKey"] == key
+
+
+def test_a_container_that_dies_while_a_new_key_is_tried(tmp_path: Path) -> None:
+    """The next one takes up the login that the device had."""
+    with controlling("-auth") as control:
+        control.order("key", value=GOOD)
+        with node(tmp_path, **at(control)) as one:
+            one.wait_state("needs login")
+            one.connect(GOOD)
+            one.wait_state("connected")
+            key = one.api.status()["Self"]["PublicKey"]
+            control.order("limit", times=100, wait_s=60)
+            one.connect(OTHER)
+            wait_until(lambda: one.ask("GET", "prefs")["LoggedOut"], what="the new login to begin")
+            one.run.send(signal.SIGKILL)
+        control.order("limit", times=0)
+        with node(tmp_path, **at(control)) as one:
             one.wait_state("connected")
             assert one.api.status()["Self"]["PublicKey"] == key
 
