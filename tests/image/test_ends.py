@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., AbstractContextManager[Container]]
 
+TOKEN = "a-token-of-the-tests"
 NEVER = {"SUPERVISOR_RESTART": "never", "SUPERVISOR_APP_HEALTH_URL": ""}
 
 
@@ -65,13 +66,14 @@ def test_what_docker_kills_is_137(run: Run) -> None:
 def test_docker_sees_a_hung_app_and_its_recovery(run: Run) -> None:
     """An app that answers no more makes the container unhealthy; once it is restarted, it is healthy again."""
     options = ("--health-interval", "1s", "--health-retries", "2", "--health-start-period", "1s")
-    with run(options=options, SUPERVISOR_APP_HUNG="35s") as box:
+    with run(options=options, SUPERVISOR_APP_HUNG="35s", SUPERVISOR_TOKEN=TOKEN) as box:
         box.wait_health("healthy")
         box.execute("python3", "-c", HANG)
         box.wait_health("unhealthy")
         assert "fail" in box.state()["Health"]["Log"][-1]["Output"]
         box.wait_health("healthy")
         assert box.processes()["moltis"]["restarts"] == 1
+        assert _restarts_by(box, "hung") == 1
 
 
 def test_an_app_that_runs_out_of_memory_is_restarted(run: Run) -> None:
@@ -79,11 +81,13 @@ def test_an_app_that_runs_out_of_memory_is_restarted(run: Run) -> None:
     eat = "import sys, time\nif __import__('os').path.exists('/tmp/eaten'): time.sleep(600)\n"
     eat += "open('/tmp/eaten', 'w').close()\nall = []\nwhile True: all.append(bytearray(1 << 20))"
     options = ("--memory", "128m", "--memory-swap", "128m")
-    with run("python3", "-c", eat, options=options, SUPERVISOR_APP_HEALTH_URL="") as box:
+    env = {"SUPERVISOR_APP_HEALTH_URL": "", "SUPERVISOR_TOKEN": TOKEN}
+    with run("python3", "-c", eat, options=options, **env) as box:
         log = box.wait_log("killed by the kernel: out of memory")
         wait_until(lambda: box.processes()["moltis"]["restarts"] == 1, 60, "the app's restart")
         assert box.state()["Status"] == "running", log
         assert box.get("/healthz")[0] == 200
+        assert _restarts_by(box, "out_of_memory") == 1
 
 
 def test_thousands_of_orphans_leave_no_zombie(run: Run) -> None:
@@ -94,6 +98,14 @@ def test_thousands_of_orphans_leave_no_zombie(run: Run) -> None:
         wait_until(lambda: not _zombies(box), 60, "the last zombie's end")
         assert box.get("/healthz")[0] == 200
         assert box.stop() < 8
+
+
+def _restarts_by(box: Container, reason: str) -> float:
+    """Return how often the app was restarted for this reason, by the metrics."""
+    status, text = box.get("/metrics", token=TOKEN)
+    assert status == 200, text
+    labels = f'{{process="moltis",reason="{reason}"}}'
+    return sum(float(line.split()[1]) for line in text.splitlines() if labels in line and "_restarts_total" in line)
 
 
 def _zombies(box: Container) -> int:

@@ -106,11 +106,11 @@ class Container:
         self._wait(lambda: text in self.logs(), deadline_s, f"{text!r} in the log")
         return self.logs()
 
-    def get(self, path: str, port: int = 8080) -> tuple[int, str]:
-        """Fetch a page from its published port, seen from this machine."""
+    def get(self, path: str, port: int = 8080, token: str = "") -> tuple[int, str]:
+        """Fetch a page from its published port, seen from this machine; with a token, as one who is signed in."""
         connection = http.client.HTTPConnection(self.ip, port, timeout=10)
         with contextlib.closing(connection):
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
