@@ -8,7 +8,7 @@ from supervisor.core.snapshot import ServeView
 from supervisor.tailnet import naming
 from supervisor.tailnet.localapi import ForbiddenError
 from supervisor.tailnet.remedies import Outage, Remedy, follow
-from supervisor.tailnet.serve import Serve
+from supervisor.tailnet.serve.publisher import Serve
 from supervisor.tailnet.sidecar import MAY_NOT
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from enum import Enum
 from typing import NamedTuple
 
 CONNECTED, DISCONNECTED, FORGOTTEN = "connected", "disconnected", "forgotten"
-CHOICES = (CONNECTED, DISCONNECTED, FORGOTTEN)
 IN_A_TAILNET = frozenset({"Running", "Starting", "Stopped", "NeedsMachineAuth"})
 _SWITCHED_ON = frozenset({"Running", "Starting", "NeedsMachineAuth"})
 

@@ -13,7 +13,7 @@ from tests.support.processes import freeze, thaw
 from tests.support.waiting import wait_until
 from tests.tailnet.attached import attached, orders, sidecar
 from tests.tailnet.node import at
-from tests.tailnet.publishing import app
+from tests.tailnet.serve.publishing import app
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from supervisor.settings.model import Prefs
 from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import naming, remedies, wishes
 from supervisor.tailnet.attempt import Attempt
-from supervisor.tailnet.course import CHOICES, Act, Facts, Key, decide
+from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, Act, Facts, Key, decide
 from supervisor.tailnet.remedies import Outage, Remedy, follow
 from supervisor.tailnet.wire import Node
 
@@ -69,7 +69,7 @@ def test_no_one_is_logged_in_against_their_will() -> None:
     """Whatever the state and the key: who chose to be away is never connected."""
     flags = itertools.product([True, False], repeat=5)
     for state, key, (one, two, three, four, five) in itertools.product(STATES, Key, flags):
-        for choice in set(CHOICES) - {"connected"}:
+        for choice in (DISCONNECTED, FORGOTTEN):
             act = decide(Facts(state, choice, one, key, two, three, four, five))
             assert act in {Act.NOTHING, Act.SWITCH_OFF, Act.LOG_OUT}
 

@@ -18,7 +18,7 @@ from tests.support.peer import peer
 from tests.support.waiting import wait_until
 from tests.tailnet.attached import attached, attached_as_nobody, orders, sidecar
 from tests.tailnet.node import Node, at, node
-from tests.tailnet.publishing import app
+from tests.tailnet.serve.publishing import app
 from tests.tailnet.traffic import traffic
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from supervisor.logs.hub import LogHub
 from supervisor.logs.redact import Redactor
 from supervisor.tailnet.localapi import LocalApi
-from supervisor.tailnet.serve import Serve
+from supervisor.tailnet.serve.publisher import Serve
 from tests.plan.machine import plan
 from tests.support.control import controlling
 from tests.support.peer import bare, peer

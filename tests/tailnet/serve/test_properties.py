@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.tailnet.serve_plan import (
+from supervisor.tailnet.serve.changes import (
     WEB,
     Entries,
     Record,
     Wish,
-    config_of,
     endpoint,
     entries,
     funnels,
@@ -22,7 +21,8 @@ from supervisor.tailnet.serve_plan import (
     is_port,
     step,
 )
-from tests.tailnet.test_serve_plan import APP, FORWARD, HTTP, HTTPS, OLD, page, port, recorded, settle
+from tests.tailnet.serve.building import config_of
+from tests.tailnet.serve.test_changes import APP, FORWARD, HTTP, HTTPS, OLD, page, port, recorded, settle
 
 if TYPE_CHECKING:
     from supervisor.tailnet.wire import Json
@@ -36,6 +36,7 @@ FOUND: st.SearchStrategy[Entries] = st.builds(
     st.dictionaries(st.builds(port, PORTS), HANDLERS),
     st.dictionaries(PAGES, TARGETS, max_size=4),
 )
+
 FUNNELS = st.dictionaries(st.sampled_from(["a.x:80", "a.x:443"]), st.booleans(), max_size=2)
 SESSIONS = st.dictionaries(st.just("s"), st.builds(config_of, FOUND), max_size=1)
 

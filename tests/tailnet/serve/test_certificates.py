@@ -10,11 +10,21 @@ import anyio
 import pytest
 
 from supervisor.core.model import Backoff
-from supervisor.tailnet import certificates as module
-from supervisor.tailnet.certificates import WAITS, Certificate, Certificates
+from supervisor.tailnet.serve import certificates as module
+from supervisor.tailnet.serve.certificates import WAITS, Certificate, Certificates
 from tests.logs.rig import until
 from tests.support.processes import frozen
-from tests.tailnet.publishing import NAME, Stage, as_nobody, fetch_securely, look, look_until, said, stage, visitor
+from tests.tailnet.serve.publishing import (
+    NAME,
+    Stage,
+    as_nobody,
+    fetch_securely,
+    look,
+    look_until,
+    said,
+    stage,
+    visitor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.tailnet.serve_record import NAME, ServeRecord
+from supervisor.tailnet.serve.record import NAME, ServeRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.tailnet.serve_plan import Entries
+    from supervisor.tailnet.serve.changes import Entries
 
 OURS: Entries = {("TCP", "80"): {"HTTP": True}, ("Web", "a.x:80", "Handlers", "/"): {"Proxy": "x"}}
 MOVED: Entries = {("Web", "a.x:80", "Handlers", "/"): {"Proxy": "y"}}

@@ -11,8 +11,6 @@ from supervisor.core.backoff import ceiling_s
 from supervisor.core.model import Backoff
 from supervisor.core.snapshot import ServeView
 from supervisor.plan.host import Host
-from supervisor.tailnet import serve_plan, serve_wish, serve_words
-from supervisor.tailnet.certificates import Certificates
 from supervisor.tailnet.localapi import (
     ChangedMeanwhileError,
     ForbiddenError,
@@ -20,8 +18,10 @@ from supervisor.tailnet.localapi import (
     SilentError,
     UnreachableError,
 )
-from supervisor.tailnet.serve_file import ServeFile
-from supervisor.tailnet.serve_record import ServeRecord
+from supervisor.tailnet.serve import changes, wishes, words
+from supervisor.tailnet.serve.certificates import Certificates
+from supervisor.tailnet.serve.config_file import ServeFile
+from supervisor.tailnet.serve.record import ServeRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from supervisor.logs.hub import LogHub
     from supervisor.plan.model import Plan
     from supervisor.tailnet.localapi import LocalApi
-    from supervisor.tailnet.serve_wish import Wanted
+    from supervisor.tailnet.serve.wishes import Wanted
     from supervisor.tailnet.wire import Json, Status
 
 # What others change in the configuration is seen after so long at most.
@@ -138,38 +138,38 @@ class Serve:
         if self._file is not None:
             domain = domains[0] if domains else name
             if not domain:
-                return serve_wish.nameless()
+                return wishes.nameless()
             found = self._file.look(domain)
             if found.config is None:
-                return serve_wish.unknown(found.whys)
-            return serve_wish.of_file(found.config, domains, found.whys)
+                return wishes.unknown(found.whys)
+            return wishes.of_file(found.config, domains, found.whys)
         if self._target is None or self._mode == "off":
-            return serve_wish.nothing()
+            return wishes.nothing()
         if self._lasting is None:
             self._lasting = self._is_lasting(self._folder)
         lasting = self._lasting
-        secure_name = serve_wish.certificate_name(self._mode, name, domains, lasting=lasting)
+        secure_name = wishes.certificate_name(self._mode, name, domains, lasting=lasting)
         certificate = self._certificates.want(secure_name)
-        wanted = serve_wish.of_app(self._mode, self._target, name, domains, certificate, lasting=lasting)
-        return serve_wish.with_panel(wanted, name, self._panel) if self._panel is not None else wanted
+        wanted = wishes.of_app(self._mode, self._target, name, domains, certificate, lasting=lasting)
+        return wishes.with_panel(wanted, name, self._panel) if self._panel is not None else wanted
 
     async def _converge(self, api: LocalApi, wanted: Wanted) -> None:
         """Write step by step until there is nothing left to do, and show what is then in force."""
-        former = serve_wish.services(self._record.entries())
+        former = wishes.services(self._record.entries())
         for _ in range(_TRIES):
             found = await api.serve_config()
             wish = wanted.wish
             if wish is None:
-                self._tell(found.config, serve_plan.Wish({}), wanted, ())
+                self._tell(found.config, changes.Wish({}), wanted, ())
                 return
-            step = serve_plan.step(found.config, wish, self._record.entries())
+            step = changes.step(found.config, wish, self._record.entries())
             if self._is_refused(wanted, found.etag):
                 self._tell(found.config, wish, wanted, step.clashes, self._refusal)
                 return
             try:
                 if step.config is None:
                     self._record.put(step.ours)
-                    await self._advertise(api, serve_wish.services(wish.entries), former)
+                    await self._advertise(api, wishes.services(wish.entries), former)
                     self._tell(found.config, wish, wanted, step.clashes)
                     return
                 # Before it is written: what is written and not recorded could never be removed again.
@@ -201,17 +201,17 @@ class Serve:
     def _tell(
         self,
         config: Json,
-        wish: serve_plan.Wish,
+        wish: changes.Wish,
         wanted: Wanted,
-        clashes: tuple[serve_plan.Clash, ...],
+        clashes: tuple[changes.Clash, ...],
         refusal: _Refusal | None = None,
     ) -> None:
         """Show what a configuration means."""
-        found = serve_plan.in_force(config, wish, self._record.entries())
-        whys = [*wanted.whys, *(serve_words.clash(clash, config) for clash in clashes)]
+        found = changes.in_force(config, wish, self._record.entries())
+        whys = [*wanted.whys, *(words.clash(clash, config) for clash in clashes)]
         if refusal is not None:
-            targets = serve_plan.entries(config) | wish.entries
-            remedy = _ROOT_ONLY if serve_words.takes_root(targets) else _READ_ONLY
+            targets = changes.entries(config) | wish.entries
+            remedy = _ROOT_ONLY if words.takes_root(targets) else _READ_ONLY
             whys.append(f"cannot change what is published: {refusal.error}; {remedy}")
         self._notes = wanted.notes
         if self._record.why_not_kept:
@@ -219,7 +219,7 @@ class Serve:
         self._show(
             ServeView(
                 mode="serve" if found else "off",
-                urls=serve_plan.urls(config, found),
+                urls=changes.urls(config, found),
                 why=_joined(*whys),
                 config=msgspec.json.encode(config).decode() if config else "",
             )

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.tailnet.serve_plan import (
+from supervisor.tailnet.serve.changes import (
     Entries,
     Kind,
     Record,
     Wish,
-    config_of,
     endpoint,
     entries,
     funnels,
@@ -20,6 +19,7 @@ from supervisor.tailnet.serve_plan import (
     step,
     urls,
 )
+from tests.tailnet.serve.building import config_of
 
 if TYPE_CHECKING:
     from supervisor.tailnet.wire import Json

@@ -9,7 +9,7 @@ import msgspec
 from supervisor.tailnet.keeping import KeptFile
 
 if TYPE_CHECKING:
-    from supervisor.tailnet.serve_plan import Entries, Record
+    from supervisor.tailnet.serve.changes import Entries, Record
 
 NAME = "serve.json"
 

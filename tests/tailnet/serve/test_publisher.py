@@ -10,13 +10,13 @@ import pytest
 
 from supervisor.core.snapshot import ServeView
 from supervisor.tailnet.localapi import LocalApi, UnreachableError
-from supervisor.tailnet.serve_plan import config_of
-from supervisor.tailnet.serve_record import NAME as RECORD
+from supervisor.tailnet.serve.record import NAME as RECORD
 from supervisor.tailnet.wire import Status
 from tests.support.control import controlling
 from tests.support.peer import bare
 from tests.support.waiting import wait_until
-from tests.tailnet.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, said, stage, visitor
+from tests.tailnet.serve.building import config_of
+from tests.tailnet.serve.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, said, stage, visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.tailnet.localapi import ForbiddenError, LocalApi
-from tests.tailnet.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, stage, visitor
+from tests.tailnet.serve.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, stage, visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from supervisor.tailnet.serve import Serve
+    from supervisor.tailnet.serve.publisher import Serve
     from supervisor.tailnet.wire import Json
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from supervisor.tailnet.serve_plan import Entries, Path, Wish, endpoint, entries, handling, is_port
+from supervisor.tailnet.serve.changes import Entries, Path, Wish, endpoint, entries, handling, is_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from supervisor.tailnet.certificates import Certificate
+    from supervisor.tailnet.serve.certificates import Certificate
     from supervisor.tailnet.wire import Json
 
 PORTS = {"http": "80", "https": "443"}

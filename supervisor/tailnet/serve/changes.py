@@ -75,14 +75,6 @@ def entries(config: Json) -> Entries:
     return found
 
 
-def config_of(found: Entries) -> Json:
-    """Return the configuration that holds these entries."""
-    config: Json = {}
-    for path, value in found.items():
-        _put(config, path, value)
-    return config
-
-
 def endpoint(path: Path) -> Endpoint:
     """Return the port that an entry is about; none for a service's whole network interface."""
     service = path[1] if path[0] == "Services" else ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.tailnet import serve_wish
-from supervisor.tailnet.certificates import Certificate
-from supervisor.tailnet.serve_plan import Clash, Kind, Path, config_of
-from supervisor.tailnet.serve_words import clash, off_command, takes_root, thing
+from supervisor.tailnet.serve import wishes
+from supervisor.tailnet.serve.certificates import Certificate
+from supervisor.tailnet.serve.changes import Clash, Kind, Path
+from supervisor.tailnet.serve.words import clash, off_command, takes_root, thing
+from tests.tailnet.serve.building import config_of
 
 APP = "http://127.0.0.2:13131"
 NAME = "moltis.tail.example"
@@ -33,7 +34,7 @@ PENDING = Certificate()
 )
 def test_the_modes(mode: str, certificate: Certificate | None, ports: set[str], kept: bool, says: str) -> None:  # noqa: FBT001
     """Which ports lead to the app, whether HTTPS is only kept, and what is not as it should be."""
-    wanted = serve_wish.of_app(mode, APP, NAME, DOMAINS, certificate, lasting=True)
+    wanted = wishes.of_app(mode, APP, NAME, DOMAINS, certificate, lasting=True)
     assert wanted.wish is not None
     assert {path[1] for path in wanted.wish.entries if path[0] == "TCP"} == ports
     assert {("Web", f"{NAME}:{port}", "Handlers", "/") for port in ports} <= set(wanted.wish.entries)
@@ -47,18 +48,18 @@ def test_the_modes(mode: str, certificate: Certificate | None, ports: set[str], 
 def test_the_panel_beside_the_app() -> None:
     """It has its own port, by HTTP, also where the app itself cannot be published yet."""
     for mode, ports in (("auto", {"80", "8080"}), ("https", {"8080"})):
-        app = serve_wish.of_app(mode, APP, NAME, (), None, lasting=True)
-        wish = serve_wish.with_panel(app, NAME, "http://panel:8080/").wish
+        app = wishes.of_app(mode, APP, NAME, (), None, lasting=True)
+        wish = wishes.with_panel(app, NAME, "http://panel:8080/").wish
         assert wish is not None
         assert {path[1] for path in wish.entries if path[0] == "TCP"} == ports
         assert wish.entries["TCP", "8080"] == {"HTTP": True}
         assert wish.entries["Web", f"{NAME}:8080", "Handlers", "/"] == {"Proxy": "http://panel:8080"}
-    assert serve_wish.with_panel(serve_wish.nameless(), "", "http://panel:8080").wish is None
+    assert wishes.with_panel(wishes.nameless(), "", "http://panel:8080").wish is None
 
 
 def test_as_tailscaled_wants_it() -> None:
     """The shape is that of `tailscale serve`."""
-    wanted = serve_wish.of_app("auto", APP, NAME, DOMAINS, THERE, lasting=True)
+    wanted = wishes.of_app("auto", APP, NAME, DOMAINS, THERE, lasting=True)
     assert wanted.wish is not None
     assert config_of(wanted.wish.entries) == {
         "TCP": {"80": {"HTTP": True}, "443": {"HTTPS": True}},
@@ -83,22 +84,22 @@ def test_as_tailscaled_wants_it() -> None:
 )
 def test_when_a_certificate_is_wanted(mode: str, domains: tuple[str, ...], lasting: bool, name: str) -> None:  # noqa: FBT001
     """Where the tailnet issues them and it would not be lost with the container, or where HTTPS was asked for."""
-    assert serve_wish.certificate_name(mode, NAME, domains, lasting=lasting) == name
+    assert wishes.certificate_name(mode, NAME, domains, lasting=lasting) == name
 
 
 def test_a_state_folder_that_is_no_volume_is_worth_a_note() -> None:
     """It says why there is no HTTPS, or what HTTPS will cost; where there could be none, nothing."""
-    auto = serve_wish.of_app("auto", APP, NAME, DOMAINS, None, lasting=False)
+    auto = wishes.of_app("auto", APP, NAME, DOMAINS, None, lasting=False)
     assert "mount a volume" in auto.notes[0]
     assert "not published by HTTPS" in auto.notes[0]
-    assert "each new container takes" in serve_wish.of_app("https", APP, NAME, DOMAINS, THERE, lasting=False).notes[0]
-    assert serve_wish.of_app("auto", APP, NAME, (), None, lasting=False).notes == ()
-    assert serve_wish.of_app("http", APP, NAME, DOMAINS, None, lasting=False).notes == ()
+    assert "each new container takes" in wishes.of_app("https", APP, NAME, DOMAINS, THERE, lasting=False).notes[0]
+    assert wishes.of_app("auto", APP, NAME, (), None, lasting=False).notes == ()
+    assert wishes.of_app("http", APP, NAME, DOMAINS, None, lasting=False).notes == ()
 
 
 def test_a_device_without_a_name() -> None:
     """All stays as it is until it has one."""
-    wanted = serve_wish.of_app("auto", APP, "", (), None, lasting=True)
+    wanted = wishes.of_app("auto", APP, "", (), None, lasting=True)
     assert wanted.wish is None
     assert "no name" in wanted.whys[0]
 
@@ -110,7 +111,7 @@ def test_a_file_without_certificates() -> None:
         "Web": {f"{NAME}:443": {"Handlers": {"/": {"Proxy": APP}}}, f"{NAME}:80": {"Handlers": {"/": {"Proxy": APP}}}},
         "Services": {"svc:s": {"TCP": {"443": {"HTTPS": True}}}},
     }
-    wanted = serve_wish.of_file(config, (), ("before",))
+    wanted = wishes.of_file(config, (), ("before",))
     assert wanted.wish is not None
     assert config_of(wanted.wish.entries) == {
         "TCP": {"80": {"HTTP": True}},
@@ -118,10 +119,10 @@ def test_a_file_without_certificates() -> None:
     }
     assert wanted.whys[0] == "before"
     assert "port 443, 443 of svc:s, 993, which is left out" in wanted.whys[1]
-    with_them = serve_wish.of_file(config, DOMAINS, ())
+    with_them = wishes.of_file(config, DOMAINS, ())
     assert with_them.wish is not None
     assert (config_of(with_them.wish.entries), with_them.whys) == (config, ())
-    assert serve_wish.of_file({"TCP": {"80": {"HTTP": True}}}, (), ()).whys == ()
+    assert wishes.of_file({"TCP": {"80": {"HTTP": True}}}, (), ()).whys == ()
 
 
 FORWARD = {"TCPForward": "127.0.0.1:22"}

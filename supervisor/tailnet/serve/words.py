@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.tailnet.serve_plan import Clash, Kind, Path, endpoint, handling, host_port, is_port
+from supervisor.tailnet.serve.changes import Clash, Kind, Path, endpoint, handling, host_port, is_port
 
 if TYPE_CHECKING:
     from supervisor.tailnet.wire import Json
