@@ -163,12 +163,13 @@ def _services(
         )
     services["probes"] = late.part("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
     services["judge"] = late.part("judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub))
-    # In attach mode peers reach the sidecar's loopback, into which nobody here can look.
-    if plan.settings.tailnet.mode == "embedded" and not plan.settings.tailnet.prefs.shields_up:
+    if plan.settings.tailnet.mode != "off" and not plan.settings.tailnet.prefs.shields_up:
         own = [listener.getsockname()[:2] for listener in place.sockets]
         public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
         services["exposure"] = late.part(
-            "exposure", "supervisor.runtime.exposure", lambda found: found.Exposure(engine, own, public)
+            "exposure",
+            "supervisor.runtime.exposure",
+            lambda found: found.Exposure(engine, own, public, sidecar=plan.settings.tailnet.mode == "attach"),
         )
     services["records"] = late.heavy_part("records", "supervisor.logs.own", lambda found: found.Records(hub))
     services["web"] = late.heavy_part(

@@ -15,7 +15,7 @@ from supervisor.core.snapshot import ListenerView
 from supervisor.system import listeners, processes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.engine import Engine
@@ -36,6 +36,7 @@ class Exposure:
     """Keeps the list on the board, and says in the log what is new on it and what is gone.
 
     ``own`` are the addresses of the supervisor itself. ``public_port`` is the app's where it is meant for everyone.
+    Beside a ``sidecar`` the list is empty unless its network is this one.
     """
 
     def __init__(
@@ -44,13 +45,17 @@ class Exposure:
         own: Collection[tuple[str, int]],
         public_port: int | None = None,
         timing: Timing = Timing(),  # noqa: B008 - immutable
+        *,
+        sidecar: bool = False,
     ) -> None:
         self._engine = engine
         self._own = frozenset(own)
         self._public_port = public_port
         self._timing = timing
+        self._sidecar = sidecar
         self._news = anyio.Event()
         self._ready = self._ready_pids(engine.board.snapshot)
+        self._meant = engine.board.snapshot.tailnet.peer_api_ports
         self._holders: dict[int, Holder | None] = {}
         self._blind = False
 
@@ -68,11 +73,11 @@ class Exposure:
             unwatch()
 
     def _notice(self, snapshot: Snapshot) -> None:
-        """Wake up for a process that has just got ready; one that went away can wait for the next round."""
-        ready = self._ready_pids(snapshot)
-        if ready - self._ready:
+        """Wake up for a process that has just got ready, and for a tailnet; what went away can wait for its round."""
+        ready, meant = self._ready_pids(snapshot), snapshot.tailnet.peer_api_ports
+        if ready - self._ready or set(meant) - set(self._meant):
             self._news.set()
-        self._ready = ready
+        self._ready, self._meant = ready, meant
 
     @staticmethod
     def _ready_pids(snapshot: Snapshot) -> frozenset[int]:
@@ -90,7 +95,10 @@ class Exposure:
 
     def _find(self, managed: Mapping[int, str], meant: Collection[int]) -> tuple[ListenerView, ...] | None:
         """Return what is reached, save the ports ``meant`` for peers; None where the kernel does not list even ours."""
-        every, own_inodes = listeners.listening(), listeners.own_inodes()
+        every = listeners.listening()
+        if self._sidecar and not _reach(every, meant):
+            return ()
+        own_inodes = listeners.own_inodes()
         own = {each for each in every if each.inode in own_inodes or (each.host, each.port) in self._own}
         if self._own and not own:
             return None
@@ -151,6 +159,14 @@ class Exposure:
                 why="this kernel does not list who listens in /proc/net/tcp",
                 what_to_do="keep everything off 127.0.0.1 and 0.0.0.0, or close ports in the tailnet's policy",
             )
+
+
+def _reach(every: Iterable[Listener], peer_api_ports: Collection[int]) -> bool:
+    """Tell whether a tailscaled that networks in user space listens here, and so leads peers here.
+
+    It serves PeerAPI on every address then, and otherwise on the tailnet's own (tailscale.com/ipn/ipnlocal).
+    """
+    return any(each.by_loopback and each.port in peer_api_ports for each in every)
 
 
 def _address(view: ListenerView) -> str:

@@ -12,15 +12,18 @@ import pytest
 
 from supervisor.commands.late import Late
 from supervisor.commands.run import _services
-from supervisor.core.snapshot import Snapshot
+from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.logs.hub import LogHub
 from supervisor.logs.redact import Redactor
 from supervisor.runtime.board import Board
 from supervisor.runtime.engine import Engine
+from supervisor.runtime.exposure import Exposure
 from supervisor.system.reaper import Reaper
 from tests.plan.machine import plan
 from tests.process.running import running
+from tests.support.control import controlling
 from tests.support.waiting import wait_until
+from tests.tailnet.attached import attached, sidecar
 from tests.tailnet.node import environment, node
 
 if TYPE_CHECKING:
@@ -78,17 +81,38 @@ def test_a_root_that_may_not_look_into_others_files_still_tells_whose_it_is(tmp_
         assert run.stop() == 0
 
 
+def test_beside_a_sidecar_that_shares_the_network(tmp_path: Path) -> None:
+    """Its peers reach this loopback, so ports are named as soon as it is in a tailnet."""
+    port = free_port()
+    folder, app = tmp_path / "sidecar", listener(f"127.0.0.1:{port}")
+    with controlling() as control, sidecar(folder) as daemon, attached(folder, *app) as one:
+        one.run.wait_for("started", child="moltis")
+        assert one.view()["exposed"] == []
+        daemon.log_in(control.url)
+        one.run.wait_for(OPENED, DEADLINE_S, listen=f"127.0.0.1:{port}", whose="moltis")
+
+
+def test_beside_a_sidecar_with_a_network_of_its_own() -> None:
+    """Nothing is named: peers reach the sidecar's loopback."""
+    board = Board(Snapshot(tailnet=TailnetView(peer_api_ports=(free_port(),))))
+    hub = LogHub(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
+    with socket.create_server(("127.0.0.1", 0)):
+        engine = Engine([], board, hub, Reaper(), ())
+        assert Exposure(engine, (), sidecar=True)._find({}, board.snapshot.tailnet.peer_api_ports) == ()
+        assert Exposure(engine, ())._find({}, ()) != ()
+
+
 @pytest.mark.parametrize(
     ("environ", "looks"),
     [
         ({}, True),
         ({"SUPERVISOR_TAILSCALE": "off"}, False),
-        ({"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/var/run/tailscale/tailscaled.sock"}, False),
+        ({"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/var/run/tailscale/tailscaled.sock"}, True),
         ({"TS_EXTRA_ARGS": "--shields-up"}, False),
     ],
 )
 def test_it_looks_where_peers_reach_this_loopback(environ: dict[str, str], *, looks: bool) -> None:
-    """A sidecar has a loopback of its own, and a node with its shields up lets no one in."""
+    """Where there is no tailnet, or a node has its shields up, no one gets in."""
     board = Board(Snapshot())
     hub = LogHub(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
     place: Any = SimpleNamespace(sockets=[])
