@@ -8,7 +8,7 @@ from supervisor.commands.answers import Answer
 from supervisor.commands.control import EX_REFUSED, RefusedError
 from supervisor.commands.operator import EX_NOT_YET, SETTLE_S, settle
 from supervisor.commands.status import TAILNET, tailnet_lines
-from supervisor.core.tailnet import CONNECTING, NEEDS_LOGIN, OFF, REFUSED, STARTING, SWITCHED_OFF, UNREACHABLE
+from supervisor.core.tailnet import CONNECTING, DOWN, NEEDS_LOGIN, OFF, REFUSED, STARTING, SWITCHED_OFF, UNREACHABLE
 from supervisor.errors import UsageError
 from supervisor.secret import Secret
 
@@ -20,12 +20,12 @@ CONNECT = "/api/tailscale/connect"
 DISCONNECT = "/api/tailscale/disconnect"
 AUTH_URL = "/api/tailscale/auth-url"
 # States that a login passes through, if only for a moment.
-_ON_THE_WAY = frozenset({STARTING, CONNECTING, NEEDS_LOGIN, SWITCHED_OFF, OFF, UNREACHABLE})
+_ON_THE_WAY = frozenset({STARTING, DOWN, CONNECTING, NEEDS_LOGIN, SWITCHED_OFF, OFF, UNREACHABLE})
 _MOST_KEY_CHARACTERS = 4096
 
 
 def connect(words: Words, operator: Operator) -> int:
-    """Connect, and show the login URL where one is waited for; 0 when connected, 75 when not yet."""
+    """Connect, and show the login URL where one is waited for; 0 when connected, 1 for a bad key, 75 when not yet."""
     path = words.options.get("--auth-key-file")
     key = None if path is None else _read_key(operator, path)
     before = now = _look(operator)
@@ -36,20 +36,26 @@ def connect(words: Words, operator: Operator) -> int:
         now = _look(operator)
         # With a key, what was true before says nothing of it.
         moved = _place(now) != _place(before)
+        if _failed(now, before):
+            return True
         if now.flag("tailscale_up"):
             return moved or key is None
         if key is None and now.flag("auth_url_pending"):
             return True
-        return _failed(now, before) or (moved and now.text("state") not in _ON_THE_WAY)
+        return moved and now.text("state") not in _ON_THE_WAY
 
     settle(settled)
     if "--json" in words.options:
         operator.give(now.fields)
     else:
         _tell(operator, now)
+    if key is not None and _failed(now, before):
+        if now.flag("tailscale_up"):
+            operator.note(f"the key was not taken: {now.text('last_error')}")
+        return EX_REFUSED
     if now.flag("tailscale_up"):
         return 0
-    return EX_REFUSED if now.text("state") == REFUSED or (key and _failed(now, before)) else EX_NOT_YET
+    return EX_REFUSED if now.text("state") == REFUSED else EX_NOT_YET
 
 
 def disconnect(words: Words, operator: Operator) -> int:
@@ -72,7 +78,7 @@ def disconnect(words: Words, operator: Operator) -> int:
     def away() -> bool:
         nonlocal now
         now = _look(operator)
-        return now.text("choice") == ("forgotten" if forget else "disconnected") and not now.flag("tailscale_up")
+        return now.text("choice") == ("forgotten" if forget else "disconnected") and now.text("state") == OFF
 
     there = settle(away)
     if "--json" in words.options:
@@ -113,7 +119,7 @@ def _place(tailnet: Answer) -> tuple[object, ...]:
 
 def _failed(now: Answer, before: Answer) -> bool:
     """Tell whether something went wrong since ``before``."""
-    return now.text("last_error") not in {"", before.text("last_error")}
+    return now.text("last_error_at") not in {"", before.text("last_error_at")}
 
 
 def _tell(operator: Operator, tailnet: Answer) -> None:

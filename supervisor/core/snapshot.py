@@ -89,13 +89,13 @@ class ServeView(NamedTuple):
 class TailnetView(NamedTuple):
     """What is known of the tailnet: ``state`` in tailscaled's or our words, ``why`` and ``what_to_do`` for people.
 
-    ``last_error`` outlives the state it came up in. ``choice`` is what the owner chose: connected, disconnected or
-    forgotten; ``by_owner`` says that the state is as it is for that. ``warnings`` are reasons for health to warn
-    though the tailnet is up, ``notes`` are worth telling and no more. ``before_disconnect`` is what an owner has to
-    know before a disconnect. ``hostname`` is the DNS name without its last dot, ``key_expiry`` RFC 3339.
-    ``peer_api_ports`` are tailscaled's own, where devices talk to each other. ``control`` says that it is in touch
-    with the control server. ``first_up_s`` is when it was up for the first time. ``logins`` are counted by what came
-    of them; ``connects`` and ``disconnects`` tell how long it took from an owner's order until it was so.
+    ``last_error`` outlives the state it came up in; ``last_error_s`` is its moment. ``choice`` is what the owner chose:
+    connected, disconnected or forgotten; ``by_owner`` says that the state is as it is for that. ``warnings`` are
+    reasons for health to warn though the tailnet is up, ``notes`` are worth telling and no more. ``before_disconnect``
+    is what an owner has to know before a disconnect. ``hostname`` is the DNS name without its last dot, ``key_expiry``
+    RFC 3339. ``peer_api_ports`` are tailscaled's own, where devices talk to each other. ``control`` says that it is in
+    touch with the control server. ``first_up_s`` is when it was up for the first time. ``logins`` are counted by what
+    came of them; ``connects`` and ``disconnects`` tell how long it took from an owner's order until it was so.
     """
 
     mode: str = "off"
@@ -108,6 +108,7 @@ class TailnetView(NamedTuple):
     by_owner: bool = False
     choice: str = "connected"
     last_error: str = ""
+    last_error_s: float | None = None
     auth_url: Secret | None = None
     auth_url_since_s: float | None = None
     hostname: str = ""

@@ -166,8 +166,13 @@ class Link:
             if self._silences >= MOST_SILENCES and not begun and not self._leaving:
                 self._restart("it does not answer")
         pilot.lose(now_s)
+        if isinstance(error, UnreachableError):
+            # Its login URL has gone with it: nobody waits for the visit any more.
+            pilot.login.see_url("")
         before = self._board.snapshot.tailnet
-        meaning = states.down(str(error), begun=begun, attached=self._attached)
+        process = self._board.snapshot.process(TAILSCALED)
+        stopped = process is not None and process.state is State.INACTIVE
+        meaning = states.down(str(error), begun=begun, attached=self._attached, stopped=stopped)
         if before.choice in {DISCONNECTED, FORGOTTEN}:
             meaning = meaning._replace(by_owner=True)
         self._put(pilot, meaning, None, now_s)

@@ -32,8 +32,7 @@ class Login:
     """What is known of the login under way, of the last one, and of what a person asked for.
 
     ``give_up`` says that a round of tries has ended and tailscaled still tries; ``again`` that a new login is wanted
-    though the device is in a tailnet; ``last_error`` is the last thing that went wrong. ``results`` counts logins by
-    what came of them.
+    though the device is in a tailnet. ``results`` counts logins by what came of them.
     """
 
     def __init__(self, plan: Plan, hub: LogHub, hands: Hands) -> None:
@@ -48,10 +47,21 @@ class Login:
         self.attempt = Attempt()
         self.again = False
         self.give_up = False
-        self.last_error = ""
+        self._last_error = ""
+        self.last_error_s: float | None = None
         self.results: Counts = ()
         self._by_url = False
         self._node_key = ""
+
+    @property
+    def last_error(self) -> str:
+        """Return the last thing that went wrong; ``last_error_s`` is when, on the monotonic clock."""
+        return self._last_error
+
+    @last_error.setter
+    def last_error(self, text: str) -> None:
+        self._last_error = text
+        self.last_error_s = time.monotonic() if text else None
 
     @property
     def key_trouble(self) -> str:

@@ -265,6 +265,7 @@ class Pilot:
         return report.Extra(
             choice=self._owner.choice,
             last_error=self.login.last_error,
+            last_error_s=self.login.last_error_s,
             login_url=self.login.url if self._owner.choice == CONNECTED else None,
             routes=self._settings.prefs.routes,
             peers=self._peers if self._state == "Running" else (),

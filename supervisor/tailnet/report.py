@@ -30,6 +30,7 @@ class Extra(NamedTuple):
 
     choice: str = CONNECTED
     last_error: str = ""
+    last_error_s: float | None = None
     login_url: Secret | None = None
     routes: tuple[str, ...] = ()
     peers: tuple[PeerView, ...] = ()
@@ -54,6 +55,7 @@ def view(meaning: Meaning, status: Status | None, extra: Extra, before: TailnetV
         away_since_s=None if meaning.up else away_since_s,
         choice=extra.choice,
         last_error=extra.last_error,
+        last_error_s=extra.last_error_s,
         auth_url=extra.login_url,
         auth_url_since_s=url_since_s if extra.login_url is not None else None,
         routes=extra.routes,

@@ -133,8 +133,13 @@ def trouble_of(status: Status) -> str:
     return " ".join(sorted(text.removeprefix(_LOGIN_ERROR) for text in status.health or () if text not in _NO_NEWS))
 
 
-def down(why: str, *, begun: bool, attached: bool = False) -> Meaning:
-    """Return what no answer at all means; ``begun`` says whether tailscaled has only just been started."""
+def down(why: str, *, begun: bool, attached: bool = False, stopped: bool = False) -> Meaning:
+    """Return what no answer at all means.
+
+    ``begun`` says whether tailscaled has only just been started, ``stopped`` that an owner has stopped it.
+    """
+    if stopped:
+        return Meaning(DOWN, why="it was stopped on purpose", what_to_do="start the process tailscaled")
     what_to_do = WHERE_IT_IS if attached else "read its lines in the log"
     return Meaning(STARTING, why=why) if begun else Meaning(DOWN, why=why, what_to_do=what_to_do)
 
@@ -179,7 +184,7 @@ def _needs_login(trouble: str, about: Situation) -> Meaning:
 
 
 def _logging_in(attempt: Attempt, about: Situation) -> Meaning:
-    if about.held_s >= SILENCE_S and not attempt.note:
+    if attempt.under_way and about.held_s >= SILENCE_S and not attempt.note:
         why = f"the control server has said nothing for {about.held_s:.0f} s"
         return Meaning(UNREACHABLE, why=why, what_to_do=_CHECK_NETWORK)
     return Meaning(CONNECTING, why=attempt.note or "logging in with the auth key")

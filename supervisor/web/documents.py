@@ -120,6 +120,7 @@ def tailnet(context: Context) -> Document:
         "why": view.why or None,
         "what_to_do": view.what_to_do or None,
         "last_error": view.last_error or None,
+        "last_error_at": None if view.last_error_s is None else context.moment(view.last_error_s),
         "choice": view.choice,
         "auth_url_pending": view.auth_url is not None,
         "peers": [_peer(peer) for peer in view.peers],

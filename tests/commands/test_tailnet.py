@@ -22,6 +22,7 @@ CONNECTING = {**NEEDS_LOGIN, "state": "connecting", "since": "2026-01-01T00:01:0
 REFUSED = {**CONNECTING, "state": "key refused", "why": "used up: invalid key"}
 PENDING = {**NEEDS_LOGIN, "auth_url_pending": True}
 OFF = {**NEEDS_LOGIN, "state": "disconnected by you", "choice": "disconnected"}
+EXPIRED = {"last_error": "expired", "last_error_at": "2026-01-01T00:02:00Z"}
 CONFIRM = {"code": "CONFIRMATION_NEEDED", "error": "the sidecar would end and log in again"}
 
 
@@ -115,7 +116,7 @@ def test_a_login_url_is_shown(supervisor: Supervisor) -> None:
 
 def test_a_refused_key_beside_a_login_url(supervisor: Supervisor) -> None:
     """1 too: a URL that waits is another way in, and makes the key no better."""
-    refused = {**PENDING, "why": "the auth key was refused: expired", "last_error": "expired"}
+    refused = {**PENDING, "why": "the auth key was refused: expired", **EXPIRED}
     showing(supervisor, PENDING, {**CONNECTING, "auth_url_pending": True}, refused)
     called = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
     assert called.code == 1
@@ -138,6 +139,32 @@ def test_a_key_for_a_device_that_is_connected(supervisor: Supervisor) -> None:
     assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 0
     showing(supervisor, CONNECTED, CONNECTED, blip, REFUSED)
     assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 1
+    showing(supervisor, CONNECTED, CONNECTED, {**CONNECTED, **EXPIRED})
+    refused = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
+    assert (refused.code, "the key was not taken: expired" in refused.err) == (1, True)
+
+
+def test_the_same_refusal_once_more(supervisor: Supervisor) -> None:
+    """Its words are those of the last time; its moment is not."""
+    before = {**REFUSED, **EXPIRED}
+    showing(supervisor, before, before, {**before, "last_error_at": "2026-01-01T00:03:00Z"})
+    assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 1
+
+
+def test_tailscaled_has_only_just_been_started(supervisor: Supervisor) -> None:
+    """That it does not answer yet is no end of the waiting."""
+    down = {**NEEDS_LOGIN, "state": "tailscaled down", "since": "2026-01-01T00:00:09Z"}
+    showing(supervisor, OFF, down, CONNECTING, CONNECTED)
+    assert call(supervisor.folder, "connect").code == 0
+
+
+def test_a_tailscaled_that_does_not_answer_is_not_disconnected_yet(supervisor: Supervisor) -> None:
+    """75: the order is noted, and its peers may reach the app until it is carried out."""
+    showing(supervisor, {**NEEDS_LOGIN, "state": "tailscaled down", "choice": "disconnected"})
+    with patch.object(operator, "SETTLE_S", 0.2):
+        called = call(supervisor.folder, "disconnect")
+    assert called.code == 75
+    assert "not disconnected" in called.err
 
 
 def test_it_waits_no_longer_than_it_may(supervisor: Supervisor) -> None:

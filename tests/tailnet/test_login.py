@@ -86,6 +86,23 @@ def test_a_login_url(tmp_path: Path) -> None:
         assert one.call("GET", "/api/tailscale/auth-url")[0] == 404
 
 
+def test_a_login_url_goes_with_its_tailscaled(tmp_path: Path) -> None:
+    """Nobody waits for a visit to it any more; who stopped the process is told to start it, and gets another URL."""
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        wait_until(lambda: one.call("GET", "/api/tailscale/auth-url")[0] == 200, what="the login URL")
+        url = one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"]
+        assert one.call("POST", "/api/processes/tailscaled/stop", {})[0] == 202
+        one.wait_state("tailscaled down")
+        assert one.call("GET", "/api/tailscale/auth-url")[0] == 404
+        wait_until(lambda: "start" in one.view()["what_to_do"], what="what to do")
+        assert one.call("POST", "/api/processes/tailscaled/start", {})[0] == 202
+        wait_until(lambda: one.call("GET", "/api/tailscale/auth-url")[0] == 200, what="another login URL")
+        another = one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"]
+        assert another != url
+        control.order("complete-auth", url=another)
+        one.wait_state("connected")
+
+
 @pytest.mark.parametrize("wording", ["tailscale", "headscale"])
 @pytest.mark.parametrize("fault", ["unknown", "expired", "used", "tag"])
 def test_a_key_that_is_refused(tmp_path: Path, fault: str, wording: str) -> None:
