@@ -84,6 +84,16 @@ def test_with_a_key_that_is_refused(visit: Visit, new: World) -> None:
     expect_state(panel, "connected")
 
 
+def test_with_a_bad_key_while_connected(visit: Visit, connected: World) -> None:
+    """The device keeps its login, and the form says that the key was not taken."""
+    panel = visit(connected).sign_in()
+    expect_state(panel, "connected")
+    panel.enter_key(BAD_KEY)
+    panel.button("Connect").click()
+    expect(panel.alert).to_contain_text("keeps its login", timeout=STATE_MS)
+    expect_state(panel, "connected")
+
+
 def test_no_key_at_all(visit: Visit, new: World) -> None:
     """An empty field is told where it is, and nothing is sent."""
     panel = visit(new).sign_in()

@@ -33,7 +33,7 @@ function facts(told, nowMs) {
     known ? fact("Tags", ...pills(told.tags)) : null,
     known ? fact("Advertised routes", ...pills(told.advertised_routes)) : null,
     told.serve.why ? fact("Serve", el("span", { class: "warn-text", text: sentence(told.serve.why) })) : null,
-    told.last_error ? fact("Last error", el("span", { text: sentence(told.last_error) })) : null,
+    told.last_error ? fact("Last error", el("span", { text: `${sentence(told.last_error)} (${moment(Date.parse(told.last_error_at), nowMs)})` })) : null,
   ];
   return facts.filter(Boolean);
 }

@@ -12,6 +12,8 @@ const LOGIN = new Set(["needs login", "key expired", "key refused", "disconnecte
 let seen = null;
 let shownLink = "";
 let neededLogin = null;
+// When something went wrong last before a key was given; undefined where none was.
+let errorBefore;
 
 /** Takes what is known now. */
 export function take(told, nowMs) {
@@ -29,6 +31,9 @@ export function take(told, nowMs) {
   if (needsLogin !== neededLogin) byId("key-details").open = needsLogin;
   neededLogin = needsLogin;
   takeLink(told);
+  // A device that keeps its login is connected again, and says nothing of the key.
+  const keyFailed = errorBefore !== undefined && told.last_error && told.last_error_at !== errorBefore;
+  if (keyFailed && told.hostname) complain(byId("key-error"), sentence(told.last_error));
   more.take(told, nowMs);
   tick(nowMs);
 }
@@ -44,6 +49,7 @@ export function clear() {
   seen = null;
   shownLink = "";
   neededLogin = null;
+  errorBefore = undefined;
   for (const id of ["tailnet-facts", "tailnet-more"]) fill(byId(id), null, () => []);
   for (const id of ["tailnet-why", "tailnet-error", "key-error"]) complain(byId(id), "");
   say(byId("tailnet-state"), "…");
@@ -145,7 +151,7 @@ function sureToForget() {
 export function setUp() {
   // What the owner chose is no part of it: that is only the order itself.
   const world = () =>
-    JSON.stringify([seen?.state, seen?.since, seen?.auth_url_pending, seen?.why, seen?.last_error, seen?.hostname]);
+    JSON.stringify([seen?.state, seen?.since, seen?.auth_url_pending, seen?.why, seen?.last_error_at, seen?.hostname]);
   const about = { world, error: byId("tailnet-error"), told: byId("tailnet-told") };
   const connect = () => ask("POST", "tailscale/connect", {});
   asking(byId("reconnect"), { ...about, order: connect });
@@ -166,6 +172,7 @@ export function setUp() {
     }
     // Nothing keeps it from here on.
     field.value = "";
+    errorBefore = seen?.last_error_at ?? null;
     withKey.begin(key);
   });
 }
