@@ -126,7 +126,7 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
 
     def stop_plan() -> StopPlan:
         link, web = late.parts.get("tailnet"), late.parts.get("web")
-        farewell = link.farewell if link is not None and link.logs_out else None
+        farewell = link.farewell if link is not None and link.takes_leave else None
         return StopPlan(
             timeout_s=plan.settings.stop_timeout_s,
             last=TAILSCALED if plan.tailscaled is not None else None,

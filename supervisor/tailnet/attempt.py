@@ -10,6 +10,8 @@ _MINUTE_S = 60.0
 _LONGEST_S = 15 * _MINUTE_S
 # A login that brings neither success nor an error for so long brings none.
 FRUITLESS_S = 60.0
+# So long an answer may take; a second login meanwhile would use up a key that has just been taken.
+_FRESH_S = 10.0
 # Where Tailscale's API cannot be asked for a key, the first wait; it doubles.
 _UNAVAILABLE_S = 5.0
 _RATE_LIMIT = "rate limit"
@@ -87,9 +89,19 @@ def unavailable(attempt: Attempt, fingerprint: bytes, text: str, now_s: float) -
     return attempt._replace(begun_s=None, rounds=attempt.rounds + 1, next_try_s=now_s + wait_s, note=text)
 
 
-def fruitless(attempt: Attempt, now_s: float) -> bool:
-    """Tell whether a login has been under way for too long without any word."""
-    return attempt.begun_s is not None and not attempt.refusals and now_s - attempt.begun_s >= FRUITLESS_S
+def is_fresh(attempt: Attempt, now_s: float) -> bool:
+    """Tell whether a login has begun so lately that its answer may be on the way."""
+    return attempt.begun_s is not None and now_s - attempt.begun_s < _FRESH_S
+
+
+def is_overdue(attempt: Attempt, now_s: float) -> bool:
+    """Tell whether a login has been under way for too long."""
+    return attempt.begun_s is not None and now_s - attempt.begun_s >= FRUITLESS_S
+
+
+def is_fruitless(attempt: Attempt, now_s: float) -> bool:
+    """Tell whether it has been under way for too long without any word: neither a refusal nor to wait."""
+    return is_overdue(attempt, now_s) and not attempt.refusals and not attempt.note
 
 
 def kind_of(text: str) -> str:

@@ -28,6 +28,7 @@ class Act(Enum):
     SWITCH_ON = "connect"
     SWITCH_OFF = "disconnect"
     LOG_OUT = "log out"
+    KEEP_LOGIN = "take up the login it has"
     ADJUST = "adjust the preferences"
 
 
@@ -37,8 +38,9 @@ class Facts(NamedTuple):
     ``state`` is tailscaled's own. ``url_wanted`` says that a person is to get a login URL, ``url_asked`` that
     tailscaled was asked for one in its present life and that nothing has come between. ``key_given_up`` says that a
     round of tries ended and tailscaled still tries. ``again`` is a wish to log in anew though the device is in a
-    tailnet. ``adjusted`` says that the preferences are as they should be. ``passive``: the choice is nobody's yet,
-    and the daemon is somebody else's, so a device that is switched off stays so.
+    tailnet, and ``trying`` that this login is under way. ``logged_out`` says that tailscaled does not log in by itself,
+    whatever login it has. ``adjusted`` says that the preferences are as they should be. ``passive``: the choice is
+    nobody's yet, and the daemon is somebody else's, so a device that is switched off stays so.
     """
 
     state: str
@@ -49,6 +51,8 @@ class Facts(NamedTuple):
     url_wanted: bool = False
     url_asked: bool = False
     again: bool = False
+    trying: bool = False
+    logged_out: bool = False
     adjusted: bool = True
     passive: bool = False
 
@@ -56,14 +60,29 @@ class Facts(NamedTuple):
 def decide(facts: Facts) -> Act:
     """Return what is to be done next."""
     if facts.choice == FORGOTTEN:
-        return Act.LOG_OUT if facts.state in IN_A_TAILNET or facts.have_node_key else Act.NOTHING
+        return _forgotten(facts)
     if facts.choice == DISCONNECTED:
         return Act.SWITCH_OFF if facts.state in _SWITCHED_ON or facts.key_given_up else Act.NOTHING
     if facts.key_given_up:
         return Act.GIVE_UP
+    if _has_lost_its_way(facts):
+        return Act.KEEP_LOGIN
     if facts.state == "NeedsLogin":
         return _needs_login(facts)
     return _in_a_tailnet(facts) if facts.state in IN_A_TAILNET else Act.NOTHING
+
+
+def _forgotten(facts: Facts) -> Act:
+    if facts.state in IN_A_TAILNET or facts.have_node_key:
+        return Act.LOG_OUT
+    return Act.GIVE_UP if facts.key_given_up else Act.NOTHING
+
+
+def _has_lost_its_way(facts: Facts) -> bool:
+    """Tell whether a good login lies idle: one anew was broken off, or a logout that failed."""
+    begins = facts.again and facts.key is Key.DUE
+    left_so = facts.passive and facts.state == "Stopped"
+    return facts.logged_out and facts.have_node_key and not (facts.trying or begins or left_so)
 
 
 def _needs_login(facts: Facts) -> Act:

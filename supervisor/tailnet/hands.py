@@ -19,7 +19,11 @@ LOGOUT_S = 60.0
 
 
 class Hands:
-    """Each method raises LocalApiError where tailscaled does not do it."""
+    """Each method raises LocalApiError where tailscaled does not do it.
+
+    ``logged_out`` is the preference of that name, None where it has to be looked up: a device with it set does not log
+    in by itself, whatever login it has.
+    """
 
     def __init__(self, plan: Plan, api: LocalApi) -> None:
         self._api = api
@@ -28,6 +32,12 @@ class Hands:
         self._given: AbstractSet[str] | None = tailnet.prefs.given if tailnet.mode == "attach" else None
         self._before_logout: Json = {}
         self._keyless = False
+        self.logged_out: bool | None = None
+
+    async def look(self) -> None:
+        """Look up what is not known."""
+        if self.logged_out is None:
+            self.logged_out = bool((await self._api.prefs()).get("LoggedOut"))
 
     async def log_in(self, key: Secret | None, *, anew: bool = False) -> None:
         """Hand tailscaled a key and have it log in; without one it asks for a login URL.
@@ -42,25 +52,29 @@ class Hands:
         options: dict[str, Any] = {"UpdatePrefs": wishes.for_login(current, {**wanted, "LoggedOut": anew})}
         if key is not None:
             options["AuthKey"] = key.reveal()
+        self.logged_out = None
         await self._api.start(options)
+        self.logged_out = anew
         # `start` itself logs in a device with a node key, as `tailscale up` knows, save one that has logged out. Of two
         # logins at once, the first may use the key up, or come last at control, which then knows a node key that
         # tailscaled has dropped.
         if anew or not known:
             await self._api.login()
 
-    async def keep_login(self) -> None:
-        """Take up the login that the device has: a new one has failed."""
-        await self._api.start({"UpdatePrefs": wishes.for_login(await self._api.prefs(), {"LoggedOut": False})})
+    async def keep_login(self, *, on: bool) -> None:
+        """Let go of any key, and take up the login that the device has, if any; ``on`` or off.
+
+        Being switched off alone does not keep tailscaled 1.102 from trying a key.
+        """
+        wanted = {"WantRunning": on, "LoggedOut": False}
+        current = await self._api.prefs()
+        self.logged_out = None
+        await self._api.start({"UpdatePrefs": wishes.for_login(current, wanted)})
+        self.logged_out = self._keyless = False
 
     async def switch(self, *, on: bool) -> None:
         """Connect or disconnect; the device stays logged in."""
         await self._api.change_prefs({"WantRunning": on})
-
-    async def stop_trying(self) -> None:
-        """Have it let go of a key: being switched off alone does not keep tailscaled 1.102 from trying on."""
-        await self.switch(on=False)
-        await self.restart_control_client()
 
     async def log_out(self, timeout_s: float = LOGOUT_S) -> None:
         """Take the device out of its tailnet."""
@@ -70,12 +84,14 @@ class Hands:
             await self._api.start({})
         # After one that fails, tailscaled 1.102 has no key to log out with until it looks into its state again.
         self._keyless = True
+        self.logged_out = None
         await self._api.logout(timeout_s)
         self._keyless = False
 
     async def adjust(self) -> list[str]:
         """Bring the preferences to what the settings say; return what only another login would change."""
         current, wanted = await self._api.prefs(), self._wishes
+        self.logged_out = bool(current.get("LoggedOut"))
         if self._given is not None:
             wanted = wishes.on_purpose(current, wanted, self._given)
         changes = wishes.differing(current, wanted)

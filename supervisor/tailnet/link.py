@@ -22,7 +22,8 @@ from supervisor.tailnet.bus import Bus
 from supervisor.tailnet.complaints import Complaints
 from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, Act
 from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
-from supervisor.tailnet.pilot import Look, Pilot
+from supervisor.tailnet.look import Look
+from supervisor.tailnet.pilot import Pilot
 from supervisor.tailnet.remedies import MOST_SILENCES
 from supervisor.tailnet.stopwatch import Stopwatch
 from supervisor.tailnet.telling import Teller
@@ -212,9 +213,9 @@ class Link:
         return alive and started_s is not None and time.monotonic() - started_s < limit_s
 
     @property
-    def logs_out(self) -> bool:
-        """Whether the device is to leave its tailnet at an orderly end."""
-        return self._pilot is not None and self._pilot.logs_out
+    def takes_leave(self) -> bool:
+        """Whether something is to be done at an orderly end."""
+        return self._pilot is not None and self._pilot.takes_leave
 
     async def farewell(self, deadline_s: float) -> None:
         """Log the device out, by ``deadline_s`` on the monotonic clock, and say how long that took."""

@@ -32,7 +32,8 @@ class Login:
     """What is known of the login under way, of the last one, and of what a person asked for.
 
     ``give_up`` says that a round of tries has ended and tailscaled still tries; ``again`` that a new login is wanted
-    though the device is in a tailnet. ``results`` counts logins by what came of them.
+    though the device is in a tailnet. ``results`` counts logins by what came of them; ``came_about`` says of one that
+    has just come about, and that nobody has noted yet, whether it made the device ephemeral.
     """
 
     def __init__(self, plan: Plan, hub: LogHub, hands: Hands) -> None:
@@ -44,6 +45,7 @@ class Login:
         self._url_clicked = False
         self._url_asked_s: float | None = None
         self.url: Secret | None = None
+        self._old_url: Secret | None = None
         self.attempt = Attempt()
         self.again = False
         self.give_up = False
@@ -52,6 +54,9 @@ class Login:
         self.results: Counts = ()
         self._by_url = False
         self._node_key = ""
+        self._wishes = 0
+        self._makes_ephemeral = False
+        self.came_about: bool | None = None
 
     @property
     def last_error(self) -> str:
@@ -68,23 +73,32 @@ class Login:
         """Return why the key of the settings cannot be read; empty where it can."""
         return self._keys.trouble
 
-    def connect(self, key: Secret | None, *, again: bool) -> None:
-        """Take a person's wish: whatever was tried before is tried at once. ``again``: the device is in a tailnet."""
-        self.attempt = Attempt()
-        self._keys.pasted = key or self._keys.pasted
-        self.again = again and key is not None
+    def connect(self, key: Secret | None, *, again: bool, now_s: float) -> None:
+        """Take a person's wish: whatever was tried before is tried at once, unless its answer may be on the way.
+
+        ``again``: the device is in a tailnet.
+        """
+        fresh = attempts.is_fresh(self.attempt, now_s)
+        if not fresh:
+            self.attempt = Attempt()
+        if key is not None:
+            self._wishes += 1
+            self._keys.pasted = key
+        if key is not None or not fresh:
+            self.again = (again or self.again) and key is not None
         self._clicked = True
         self._url_clicked = self.give_up = False
 
     def disconnect(self, *, under_way: bool) -> None:
         """Take the opposite; a login under way is ended, since tailscaled would go on trying."""
+        self._wishes += 1
+        self.give_up = under_way or self.attempt.under_way
         self.attempt = Attempt()
         self._keys.pasted = None
         self._clicked = self._url_clicked = self.again = False
         self._url_asked_s = None
         # What went wrong before says nothing of what comes now.
         self.last_error = ""
-        self.give_up = under_way
 
     def interrupted(self) -> None:
         """Note that tailscaled was restarted: it has forgotten what it was asked."""
@@ -94,9 +108,12 @@ class Login:
     def forget(self) -> None:
         """Note that the device was logged out."""
         self.attempt = Attempt()
+        self.give_up = False
 
     def see_url(self, url: str) -> None:
         """Take the URL that tailscaled tells of; the same one stays the same object."""
+        if self._old_url is not None and self._old_url.matches(url):
+            url = ""
         if not url:
             self.url = None
         elif self.url is None or not self.url.matches(url):
@@ -120,17 +137,19 @@ class Login:
         node_key = status.node.public_key if status.node is not None else ""
         if not attempt.under_way:
             self._node_key = node_key
-        if state == "Running":
+        online = status.node is not None and status.node.online
+        if state == "Running" and online:
             # The old login of a device that logs in anew may hold on until the new one is there.
             if attempt.under_way and not (self.again and node_key == self._node_key):
                 self._succeed(now_s)
-            elif not attempt.under_way and held_s >= _SETTLED_S:
-                self.attempt = Attempt()
             if self._by_url:
-                self._by_url = False
+                self._by_url = self.came_about = False
                 self._count(SUCCEEDED)
-        if attempts.fruitless(self.attempt, now_s) and (self.again or (state == _NEEDED and not _unreached(status))):
-            self.last_error = "the login brought neither success nor an error"
+        if state == "Running" and held_s >= _SETTLED_S and not attempt.under_way and not self.again:
+            self.attempt = Attempt()
+        fruitless = state == _NEEDED and attempts.is_fruitless(self.attempt, now_s) and not _unreached(status)
+        if fruitless or (self.again and attempts.is_overdue(self.attempt, now_s)):
+            self.last_error = attempt.note or attempt.error or "the login brought neither success nor an error"
             self.attempt = attempts.given_up(attempt._replace(note=self.last_error), now_s)
             self.give_up = self.give_up or self.again
             self._count(NO_ANSWER)
@@ -142,6 +161,8 @@ class Login:
 
     def _succeed(self, now_s: float) -> None:
         self._count(SUCCEEDED)
+        self._hands.logged_out = False
+        self.came_about = self._makes_ephemeral
         self.attempt = attempts.succeeded(self.attempt, now_s)
         self._keys.pasted = None
         self.again = self._clicked = self._url_clicked = False
@@ -170,57 +191,83 @@ class Login:
 
     async def ask_url(self) -> None:
         """Have tailscaled ask for a login URL. Raises LocalApiError."""
+        self._drop_url()
         await self._hands.log_in(None)
         self._url_asked_s = time.monotonic()
 
-    async def give_up_on_key(self) -> None:
-        """Have tailscaled stop trying. Raises LocalApiError."""
-        self.give_up = False
+    def _drop_url(self) -> None:
+        """Forget the URL: it is worth nothing as soon as tailscaled begins anew, and told of for some time yet."""
+        self._old_url, self.url = self.url or self._old_url, None
+
+    async def give_up_on_key(self, *, known: bool) -> None:
+        """Have tailscaled stop trying; ``known`` says that it has a node key to go on with. Raises LocalApiError."""
+        self._drop_url()
         if self.again:
-            self.again = self._clicked = False
-            self._keys.pasted = None
-            self.attempt = Attempt()
-            self.last_error = f"the new key was not taken, and the device keeps its login: {self.last_error}"
-            await self._hands.keep_login()
+            self._let_go(self.last_error)
+            await self._hands.keep_login(on=True)
             return
-        await self._hands.stop_trying()
+        await self._hands.keep_login(on=known)
+        self.give_up = False
         # Who clicked is not left alone with a key that does not work.
         self._url_clicked = self._clicked
 
-    async def log_in(self) -> bool | None:
-        """Log in with the present key; return whether it makes ephemeral devices, None where none could be had.
+    def _let_go(self, why: str) -> None:
+        """Let go of a new key: the device has a login."""
+        self.again = self._clicked = self.give_up = False
+        self._keys.pasted = None
+        self.attempt = Attempt()
+        self.last_error = f"the new key was not taken, and the device keeps its login: {why}"
 
-        Raises LocalApiError.
-        """
-        credential = self._credential
+    async def keep_login(self) -> None:
+        """Take up the login that the device has, since nothing else is wanted. Raises LocalApiError."""
+        self.attempt = Attempt()
+        self._drop_url()
+        await self._hands.keep_login(on=True)
+
+    async def stop_trying(self) -> None:
+        """Switch the device off, and have tailscaled let go of the key it was given. Raises LocalApiError."""
+        self._drop_url()
+        await self._hands.keep_login(on=False)
+        self.give_up = False
+
+    async def log_in(self) -> None:
+        """Log in with the present key. Raises LocalApiError."""
+        credential, wishes = self._credential, self._wishes
         if credential is None:
-            return None
+            return
         begun = attempts.begin(self.attempt, credential.fingerprint, time.monotonic())
         try:
             usable = await self._keys.usable(credential)
         except OAuthRefusedError as error:
             self._hub.record("error", "tailnet: no key could be had", why=str(error))
+            self._count(NO_KEY)
+            if self.again:
+                self._let_go(str(error))
+                return
             self.attempt = attempts.refused(begun, str(error), time.monotonic(), final=True)._replace(kind=error.kind)
             self.last_error = str(error)
             self._url_clicked = self._clicked
-            self._count(NO_KEY)
-            return None
+            return
         except OAuthUnavailableError as error:
             self._hub.record("warning", "tailnet: no key could be had yet", why=str(error))
             self.attempt = attempts.unavailable(self.attempt, credential.fingerprint, str(error), time.monotonic())
             self.last_error = str(error)
             self._count(NO_KEY)
-            return None
+            return
+        if self._wishes != wishes:
+            # Whoever asked for it wants something else by now.
+            return
+        self._makes_ephemeral = usable.ephemeral
         # Known before tailscaled is told: the first refusal may come at once.
         self.attempt = begun._replace(begun_s=time.monotonic())
         self._url_asked_s = None
+        self._drop_url()
         self._hub.record("info", "tailnet: logging in with a key")
         try:
             await self._hands.log_in(usable.key, anew=self.again)
         except LocalApiError:
             self.attempt = attempts.interrupted(self.attempt)
             raise
-        return usable.ephemeral
 
 
 def _unreached(status: Status) -> bool:

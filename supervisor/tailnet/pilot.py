@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.core.orders import Connect
 from supervisor.tailnet import report, states
 from supervisor.tailnet.care import Care
 from supervisor.tailnet.course import CONNECTED, FORGOTTEN, IN_A_TAILNET, Act, Facts, decide
 from supervisor.tailnet.hands import LOGOUT_S, Hands
-from supervisor.tailnet.localapi import ForbiddenError, LocalApiError
+from supervisor.tailnet.localapi import LocalApiError, SilentError
 from supervisor.tailnet.login import Login
+from supervisor.tailnet.look import Others
 from supervisor.tailnet.owner import Owner
 from supervisor.tailnet.remedies import Remedy
+from supervisor.tailnet.setbacks import Setbacks
 from supervisor.tailnet.sidecar import BEFORE_DISCONNECT, MAY_NOT, Passivity
 from supervisor.tailnet.states import Situation
 
 if TYPE_CHECKING:
     from supervisor.core.orders import TailnetOrder
-    from supervisor.core.snapshot import PeerView
     from supervisor.logs.hub import LogHub
     from supervisor.plan.model import Plan
     from supervisor.tailnet.localapi import LocalApi
-    from supervisor.tailnet.wire import Status
-
-PEERS_EVERY_S = 30.0
-PEERS_SOON_S = 5.0
-_FAILED_LONGEST_S = 60.0
-
-
-class Look(NamedTuple):
-    """What one look at tailscaled brought.
-
-    ``life`` tells one of its lives from another; ``removed`` says that its log speaks of a device that control does
-    not know.
-    """
-
-    status: Status
-    errors: tuple[str, ...]
-    url: str
-    life: object
-    has_network: bool
-    removed: bool
-    now_s: float
+    from supervisor.tailnet.look import Look
 
 
 class Pilot:
@@ -64,19 +46,16 @@ class Pilot:
         self._look: Look | None = None
         self._lost = self._busy = self._adjusted = self._had_login = False
         self._state_since_s = 0.0
-        self._peers_at_s: float | None = None
-        self._peers: tuple[PeerView, ...] = ()
+        self._others = Others()
         self._at_next_login: list[str] = []
         self._remedy: Remedy | None = None
         self._act = Act.NOTHING
-        self._failures = 0
-        self._not_before_s = 0.0
-        self._refusals: dict[Act, str] = {}
+        self._setbacks = Setbacks()
 
     @property
     def _forbidden(self) -> str:
         """Why what is due cannot be done by this user; empty where it can."""
-        return self._refusals.get(self._act, "")
+        return self._setbacks.forbids(self._act)
 
     @property
     def _state(self) -> str:
@@ -84,13 +63,12 @@ class Pilot:
 
     def take(self, order: TailnetOrder) -> None:
         """Take what the owner wants from now on."""
-        self._refusals.clear()
-        self._failures = 0
-        self._not_before_s = 0.0
+        self._setbacks.begin_anew()
         self._passivity = self._passivity.order(time.monotonic())
         if isinstance(order, Connect):
             self._owner.choose("connected")
-            self.login.connect(order.auth_key, again=self._state in IN_A_TAILNET)
+            again = self._state in IN_A_TAILNET
+            self.login.connect(order.auth_key, again=again, now_s=time.monotonic())
             self.care.hurry()
         else:
             self._owner.choose("forgotten" if order.forget else "disconnected")
@@ -107,8 +85,9 @@ class Pilot:
         before, now_s = self._look, look.now_s
         if before is not None and (self._lost or look.life != before.life):
             self.login.interrupted()
+            self._hands.logged_out = None
             self._adjusted = False
-            self._refusals.clear()
+            self._setbacks.allow()
             self.care.afresh()
         before_state = self._state
         self._look = look
@@ -116,21 +95,20 @@ class Pilot:
             self._state_since_s = now_s
         self._lost = False
         self._passivity = self._passivity.see(self._state, now_s)
-        if look.status.peers is not None:
-            self._peers, self._peers_at_s = report.peers_of(look.status), now_s
+        self._others.see(look)
         self.login.see_url(look.status.auth_url or (look.url if self._state == "NeedsLogin" else ""))
         for text in look.errors:
             self.login.see_error(text, now_s)
         self.login.follow(self._state, look.status, now_s - self._state_since_s, now_s)
+        if self.login.came_about is not None:
+            self._owner.note_login(ephemeral=self.login.came_about)
+            self.login.came_about = None
         self._had_login = (self._had_login or self._state in IN_A_TAILNET) and self._owner.choice != FORGOTTEN
         self._remedy = self.care.look(look.status, now_s, removed=look.removed)
 
     def peers_due(self, now_s: float) -> bool:
         """Tell whether it is time to ask for the peers as well."""
-        if self._state != "Running":
-            return False
-        every_s = PEERS_SOON_S if self.care.waits_for_name else PEERS_EVERY_S
-        return self._peers_at_s is None or now_s - self._peers_at_s >= every_s
+        return self._state == "Running" and self._others.due(now_s, soon=self.care.waits_for_name)
 
     @property
     def restart_due(self) -> bool:
@@ -139,11 +117,14 @@ class Pilot:
 
     async def next_act(self, now_s: float) -> Act:
         """Return what is to be done now; whoever asks has it done by ``perform``."""
-        if self._look is None or self._busy or now_s < self._not_before_s:
+        if self._look is None or self._busy or self._setbacks.hold(now_s):
             return Act.NOTHING
         if self._passivity.waits(self._state, now_s - self._state_since_s) and self._owner.choice == CONNECTED:
             return Act.NOTHING
         status = self._look.status
+        if status.have_node_key:
+            with suppress(LocalApiError):
+                await self._hands.look()
         key = await self.login.look_for_key(self._state, now_s)
         act = decide(
             Facts(
@@ -155,6 +136,8 @@ class Pilot:
                 url_wanted=self.login.url_wanted,
                 url_asked=self.login.url_asked(now_s),
                 again=self.login.again,
+                trying=self.login.again and self.login.attempt.under_way,
+                logged_out=bool(self._hands.logged_out),
                 adjusted=self._adjusted,
                 passive=self._passivity.holds(),
             )
@@ -167,8 +150,9 @@ class Pilot:
 
     def take_care(self) -> bool:
         """Tell whether the device is to be looked after now; whoever asks has it done by ``look_after``."""
-        here = self._state == "Running" and self._owner.choice == CONNECTED
-        if not here or self._busy or time.monotonic() < self._not_before_s:
+        # What helps in an outage would have tailscaled drop a key that is under way.
+        here = self._state == "Running" and self._owner.choice == CONNECTED and not self.login.attempt.under_way
+        if not here or self._busy or self._setbacks.hold(time.monotonic()):
             return False
         self._busy = True
         return True
@@ -179,10 +163,9 @@ class Pilot:
             await self._do(act)
         except LocalApiError as error:
             self._take_failure(act.value, error)
-            if isinstance(error, ForbiddenError):
-                self._refusals[act] = f"the supervisor's user may not have this tailscaled {act.value}: {error}"
+            self._setbacks.refused(act, error)
         else:
-            self._failures = 0
+            self._setbacks.succeeded()
         finally:
             self._busy = False
 
@@ -198,16 +181,17 @@ class Pilot:
 
     async def _do(self, act: Act) -> None:
         if act is Act.LOG_IN:
-            ephemeral = await self.login.log_in()
-            if ephemeral is not None:
-                self._owner.note_login(ephemeral=ephemeral)
+            await self.login.log_in()
         elif act is Act.ASK_URL:
             await self.login.ask_url()
         elif act is Act.GIVE_UP:
-            await self.login.give_up_on_key()
+            await self.login.give_up_on_key(known=self._look is not None and self._look.status.have_node_key)
+        elif act is Act.KEEP_LOGIN:
+            await self.login.keep_login()
+        elif act is Act.SWITCH_OFF and self.login.give_up:
+            await self.login.stop_trying()
         elif act in {Act.SWITCH_ON, Act.SWITCH_OFF}:
             await self._hands.switch(on=act is Act.SWITCH_ON)
-            self.login.give_up = False
         elif act is Act.LOG_OUT:
             await self._log_out(LOGOUT_S)
             self.login.forget()
@@ -224,10 +208,8 @@ class Pilot:
         self._hub.record("info", "tailnet: logged out", took_s=round(time.monotonic() - began_s, 3))
 
     def _take_failure(self, what: str, error: LocalApiError) -> None:
-        self._failures += 1
-        self._not_before_s = time.monotonic() + min(_FAILED_LONGEST_S, 2.0**self._failures / 2)
         self.login.last_error = f"cannot {what}: {error}"
-        if self._failures == 1:
+        if self._setbacks.failed(time.monotonic()):
             self._hub.record("warning", f"tailnet: cannot {what}", why=str(error))
 
     def situation(self, now_s: float) -> Situation:
@@ -268,7 +250,7 @@ class Pilot:
             last_error_s=self.login.last_error_s,
             login_url=self.login.url if self._owner.choice == CONNECTED else None,
             routes=self._settings.prefs.routes,
-            peers=self._peers if self._state == "Running" else (),
+            peers=self._others.views if self._state == "Running" else (),
             warnings=tuple(text for text in warnings if text),
             notes=tuple(text for text in notes if text),
             before_disconnect=BEFORE_DISCONNECT if self._attached else "",
@@ -277,17 +259,30 @@ class Pilot:
         )
 
     @property
-    def logs_out(self) -> bool:
-        """Whether the device is to leave its tailnet at an orderly end."""
+    def _logs_out(self) -> bool:
         return self._settings.logs_out_at_stop or self._owner.record.ephemeral
+
+    @property
+    def takes_leave(self) -> bool:
+        """Whether something is to be done at an orderly end.
+
+        The device is to leave its tailnet, or a sidecar would go on with a new key that nobody here watches any more.
+        """
+        return self._logs_out or (self._attached and self.login.again and self.login.attempt.under_way)
 
     async def farewell(self, deadline_s: float) -> None:
         """Log the device out by ``deadline_s`` on the monotonic clock, and say how that went."""
         self._busy = True
-        if self._state not in IN_A_TAILNET or self._lost:
+        if not self._logs_out:
+            with suppress(LocalApiError):
+                await self._hands.keep_login(on=True)
+            return
+        if self._state not in IN_A_TAILNET:
             return
         began_s = time.monotonic()
         try:
+            if self._lost:
+                raise SilentError("tailscaled gives no answer")
             await self._log_out(max(0.1, deadline_s - began_s))
         except LocalApiError as error:
             self._hub.record(

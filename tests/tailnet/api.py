@@ -20,11 +20,12 @@ GOOD_KEY = {"id": "kMinted", "key": KEY, "created": "2026-01-01T00:00:00Z", "exp
 
 
 class Said(NamedTuple):
-    """One answer: an object is sent as JSON, bytes as they are, None is never said."""
+    """One answer: an object is sent as JSON, bytes as they are, None is never said; not before the ``gate`` opens."""
 
     body: Any
     status: int = 200
     headers: Mapping[str, str] = {}
+    gate: asyncio.Event | None = None
 
 
 class Asked(NamedTuple):
@@ -54,6 +55,8 @@ class Api:
         asked = await request.json() if request.content_type == "application/json" else None
         self.asked.append(Asked(request.path, request.host, dict(request.headers), form, asked))
         said = self._next(request.path)
+        if said.gate is not None:
+            await said.gate.wait()
         if said.body is None:
             await self._closing.wait()
         if isinstance(said.body, bytes):

@@ -57,6 +57,14 @@ PREFS = Prefs(
         (Facts("Stopped", "disconnected"), Act.NOTHING),
         (Facts("Stopped", "forgotten"), Act.LOG_OUT),
         (Facts("NoState", "disconnected"), Act.NOTHING),
+        (Facts("NeedsLogin", "forgotten", key_given_up=True), Act.GIVE_UP),
+        (Facts("Running", have_node_key=True, logged_out=True), Act.KEEP_LOGIN),
+        (Facts("NeedsLogin", have_node_key=True, logged_out=True, key=Key.DUE), Act.KEEP_LOGIN),
+        (Facts("NeedsLogin", have_node_key=True, logged_out=True, key=Key.DUE, again=True), Act.LOG_IN),
+        (Facts("Running", have_node_key=True, logged_out=True, again=True, trying=True), Act.NOTHING),
+        (Facts("NeedsLogin", logged_out=True, key=Key.DUE), Act.LOG_IN),
+        (Facts("Stopped", have_node_key=True, logged_out=True, passive=True), Act.NOTHING),
+        (Facts("Running", "disconnected", have_node_key=True, logged_out=True), Act.SWITCH_OFF),
         (Facts("Later", key=Key.DUE), Act.NOTHING),
     ],
 )
@@ -70,8 +78,9 @@ def test_no_one_is_logged_in_against_their_will() -> None:
     flags = itertools.product([True, False], repeat=5)
     for state, key, (one, two, three, four, five) in itertools.product(STATES, Key, flags):
         for choice in (DISCONNECTED, FORGOTTEN):
-            act = decide(Facts(state, choice, one, key, two, three, four, five))
-            assert act in {Act.NOTHING, Act.SWITCH_OFF, Act.LOG_OUT}
+            for logged_out in (True, False):
+                act = decide(Facts(state, choice, one, key, two, three, four, five, logged_out=logged_out))
+                assert act in {Act.NOTHING, Act.SWITCH_OFF, Act.LOG_OUT, Act.GIVE_UP}
 
 
 def test_three_refusals_end_a_round() -> None:
