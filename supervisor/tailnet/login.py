@@ -236,26 +236,14 @@ class Login:
         if credential is None:
             return
         begun = attempts.begin(self.attempt, credential.fingerprint, time.monotonic())
+        # Whoever asked for it may want something else by the time it is there.
         try:
             usable = await self._keys.usable(credential)
-        except OAuthRefusedError as error:
-            self._hub.record("error", "tailnet: no key could be had", why=str(error))
-            self._count(NO_KEY)
-            if self.again:
-                self._let_go(str(error))
-                return
-            self.attempt = attempts.refused(begun, str(error), time.monotonic(), final=True)._replace(kind=error.kind)
-            self.last_error = str(error)
-            self._url_clicked = self._clicked
-            return
-        except OAuthUnavailableError as error:
-            self._hub.record("warning", "tailnet: no key could be had yet", why=str(error))
-            self.attempt = attempts.unavailable(self.attempt, credential.fingerprint, str(error), time.monotonic())
-            self.last_error = str(error)
-            self._count(NO_KEY)
+        except (OAuthRefusedError, OAuthUnavailableError) as error:
+            if self._wishes == wishes:
+                self._go_without_key(begun, credential, error)
             return
         if self._wishes != wishes:
-            # Whoever asked for it wants something else by now.
             return
         self._makes_ephemeral = usable.ephemeral
         # Known before tailscaled is told: the first refusal may come at once.
@@ -268,6 +256,24 @@ class Login:
         except LocalApiError:
             self.attempt = attempts.interrupted(self.attempt)
             raise
+
+    def _go_without_key(
+        self, begun: Attempt, credential: Credential, error: OAuthRefusedError | OAuthUnavailableError
+    ) -> None:
+        """Take in that the OAuth client got no key: for good, or for now."""
+        self._count(NO_KEY)
+        self.last_error = why = str(error)
+        now_s = time.monotonic()
+        if not isinstance(error, OAuthRefusedError):
+            self._hub.record("warning", "tailnet: no key could be had yet", why=why)
+            self.attempt = attempts.unavailable(self.attempt, credential.fingerprint, why, now_s)
+            return
+        self._hub.record("error", "tailnet: no key could be had", why=why)
+        if self.again:
+            self._let_go(why)
+            return
+        self.attempt = attempts.refused(begun, why, now_s, final=True)._replace(kind=error.kind)
+        self._url_clicked = self._clicked
 
 
 def _unreached(status: Status) -> bool:
