@@ -121,12 +121,10 @@ def test_a_bad_key_while_connected(tmp_path: Path) -> None:
 
 
 def test_a_container_that_dies_while_a_new_key_is_tried(tmp_path: Path) -> None:
-    """The next one takes up the login that the device had."""
+    """The next one takes up the login that the device had, without the key of the settings, which is used up."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
-        with node(tmp_path, **at(control)) as one:
-            one.wait_state("needs login")
-            one.connect(GOOD)
+        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("connected")
             key = one.api.status()["Self"]["PublicKey"]
             control.order("limit", times=100, wait_s=60)
@@ -134,9 +132,10 @@ def test_a_container_that_dies_while_a_new_key_is_tried(tmp_path: Path) -> None:
             wait_until(lambda: one.ask("GET", "prefs")["LoggedOut"], what="the new login to begin")
             one.run.send(signal.SIGKILL)
         control.order("limit", times=0)
-        with node(tmp_path, **at(control)) as one:
+        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("connected")
             assert one.api.status()["Self"]["PublicKey"] == key
+            assert not one.run.find("tailnet: logging in with a key")
 
 
 def test_the_choice_of_a_lost_state_folder(tmp_path: Path) -> None:
