@@ -19,21 +19,26 @@ if TYPE_CHECKING:
 
 
 class Route(NamedTuple):
-    """One line of the table. A GET answers HEAD as well."""
+    """One line of the table. A GET answers HEAD as well.
+
+    ``takes_query`` says that its handler looks at the query, or that none does harm: probes and browsers add to theirs.
+    Everywhere else there is none.
+    """
 
     method: str
     path: str
     access: Access
     handler: Handler
+    takes_query: bool = False
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/healthz", Access.ANYONE, health.healthz),
-    Route("GET", "/readyz", Access.ANYONE, health.readyz),
-    Route("GET", "/health", Access.ANYONE, health.health),
+    Route("GET", "/healthz", Access.ANYONE, health.healthz, takes_query=True),
+    Route("GET", "/readyz", Access.ANYONE, health.readyz, takes_query=True),
+    Route("GET", "/health", Access.ANYONE, health.health, takes_query=True),
     Route("GET", "/metrics", Access.SIGNED_IN, metrics.metrics),
-    Route("GET", "/", Access.ANYONE, index),
-    Route("GET", "/panel/{file}", Access.ANYONE, asset),
+    Route("GET", "/", Access.ANYONE, index, takes_query=True),
+    Route("GET", "/panel/{file}", Access.ANYONE, asset, takes_query=True),
     Route("POST", "/api/session", Access.ANYONE, sessions.sign_in),
     Route("DELETE", "/api/session", Access.SIGNED_IN, sessions.sign_out),
     Route("POST", "/api/session/code", Access.ANYONE, sessions.new_code),
@@ -45,7 +50,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/processes/{name}/start", Access.SIGNED_IN, processes.start),
     Route("POST", "/api/processes/{name}/stop", Access.SIGNED_IN, processes.stop),
     Route("POST", "/api/processes/{name}/restart", Access.SIGNED_IN, processes.restart),
-    Route("GET", "/api/logs", Access.SIGNED_IN, logs.logs),
-    Route("GET", "/api/events", Access.SIGNED_IN, events.events),
+    Route("GET", "/api/logs", Access.SIGNED_IN, logs.logs, takes_query=True),
+    Route("GET", "/api/events", Access.SIGNED_IN, events.events, takes_query=True),
     Route("POST", "/api/rpc", Access.SIGNED_IN, rpc.rpc),
 )

@@ -14,6 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from supervisor.system.peers import why_refused
 from supervisor.web.access import CALLER, admit
+from supervisor.web.bodies import Nothing, query_of
 from supervisor.web.connections import Connections
 from supervisor.web.context import Context
 from supervisor.web.counting import ENDPOINT
@@ -154,6 +155,8 @@ class Server:
             request[CALLER] = admit(self._context, route.access, request, connection)
             if connection is not None and request[CALLER].signed_in:
                 connection.known()
+            if not route.takes_query:
+                query_of(request, Nothing)
             return await route.handler(self._context, request)
 
         return handle

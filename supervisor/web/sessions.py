@@ -38,6 +38,7 @@ async def sign_in(context: Context, request: web.Request) -> web.Response:
 
 async def sign_out(context: Context, request: web.Request) -> web.Response:
     """End the session that the request was sent with."""
+    await body_of(request, Nothing)
     grant = request[CALLER].grant
     if grant is not None:
         context.keyring.end_session(grant)

@@ -1,0 +1,46 @@
+"""Parameters behind a path: what is not known is refused, so that a slip does not go unnoticed."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.web.routes import ROUTES
+from tests.web.serving import BEARER, JSON, TOKEN, serving
+
+OPEN = {"/healthz", "/readyz", "/health", "/", "/panel/{file}"}
+STRICT = [(route.method, route.path) for route in ROUTES if route.path not in OPEN]
+
+
+@pytest.mark.parametrize(("method", "path"), STRICT)
+async def test_a_parameter_that_is_not_known_is_refused(method: str, path: str) -> None:
+    """By name, on every path but the open ones, and before anything is done."""
+    async with serving() as served:
+        answer = await served.ask(method, f"{path.format(name='moltis')}?forget=true", BEARER)
+        assert answer.refusal == (400, "INVALID_QUERY")
+        assert "forget" in answer.json["error"]
+        assert not [message for message in served.remembered() if "order received" in message]
+
+
+async def test_who_may_not_ask_is_told_so_first() -> None:
+    """What a path takes is nobody's who is not signed in."""
+    async with serving() as served:
+        assert (await served.ask("GET", "/metrics?x=1")).refusal == (401, "NOT_SIGNED_IN")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/health", "/", "/panel/main.js"])
+async def test_probes_and_browsers_may_add_what_they_like(path: str) -> None:
+    """A cache-buster is no reason to call a container ill."""
+    async with serving() as served:
+        assert (await served.ask("GET", f"{path}?utm_source=mail&t=1&t=2")).status == 200
+
+
+async def test_signing_out_takes_no_body() -> None:
+    """As everywhere: an empty object or nothing, and the session goes on after a refusal."""
+    async with serving() as served:
+        session = (
+            f"Authorization: Bearer {(await served.post('/api/session', {'token': TOKEN}, '')).json['session']}\r\n"
+        )
+        refused = await served.ask("DELETE", "/api/session", session + JSON, b'{"all": true}')
+        assert refused.refusal == (400, "INVALID_BODY")
+        assert (await served.get("/api/processes", session)).status == 200
+        assert (await served.ask("DELETE", "/api/session", session + JSON, b"{}")).status == 204
