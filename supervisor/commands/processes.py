@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from supervisor.commands.answers import Answer
 from supervisor.commands.operator import EX_NOT_YET, SETTLE_S, settle
 from supervisor.commands.status import PROCESSES, process_note
+from supervisor.errors import UsageError
+from supervisor.settings.report import shown
 
 if TYPE_CHECKING:
     from supervisor.commands.operator import Operator
@@ -32,9 +35,9 @@ def restart(words: Words, operator: Operator) -> int:
 
 
 def _order(verb: str, words: Words, operator: Operator) -> int:
-    name = words.rest[0]
+    name = _name(verb, words.rest[0])
     before = _find(operator, name)
-    operator.control.post(f"{PROCESSES}/{quote(name, safe='')}/{verb}")
+    operator.control.post(f"{PROCESSES}/{quote(os.fsencode(name), safe='')}/{verb}")
     now = before
 
     def arrived() -> bool:
@@ -53,6 +56,13 @@ def _order(verb: str, words: Words, operator: Operator) -> int:
         if not there:
             operator.note(f"{verb} was asked for, and is not done after {SETTLE_S:g} s; `status` tells how it goes on")
     return 0 if there else EX_NOT_YET
+
+
+def _name(verb: str, text: str) -> str:
+    """Return the name of a process. Raises UsageError for what can be none, and no part of a path either."""
+    if text in {"", ".", ".."}:
+        raise UsageError(f"{verb} needs the name of a process, not {shown(text)}; `status` lists them")
+    return text
 
 
 def _find(operator: Operator, name: str) -> Answer:

@@ -89,3 +89,13 @@ def test_a_name_is_no_path(supervisor: Supervisor) -> None:
         {"code": "UNKNOWN_PROCESS", "error": "no such one"},
     )
     assert call(supervisor.folder, "stop", "../moltis") == (1, "", "moltis-supervisor: no such one\n")
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart"])
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_what_can_be_no_name_is_a_slip(supervisor: Supervisor, verb: str, name: str) -> None:
+    """64, and nothing is asked of anyone: `stop "$NAME"` with NAME unset is no order."""
+    called = call(supervisor.folder, verb, name)
+    said = f"moltis-supervisor: {verb} needs the name of a process, not {name!r}; `status` lists them\n"
+    assert called == (64, "", said)
+    assert not supervisor.asked

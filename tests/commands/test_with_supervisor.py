@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def test_orders() -> None:
         restarted = call(run.run_dir, "restart", "moltis")
         assert (started.code, restarted.code) == (0, 0)
         assert started.out != restarted.out
-        assert call(run.run_dir, "restart", "nobody").code == 1
+        for name in ("nobody", "../moltis", "mol/tis", "a?b#c", "%2e%2e", os.fsdecode(b"\xff")):
+            called = call(run.run_dir, "restart", name)
+            assert called.code == 1
+            assert "there is no process" in called.err
 
 
 def test_following_over_a_restart_of_the_supervisor() -> None:
