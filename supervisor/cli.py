@@ -78,7 +78,15 @@ def _dispatch(words: list[str]) -> int:
     if {"-h", "--help"} & set(words[1:2] if command.word_for_word else words[1:]):
         sys.stdout.write(help_text(name, command))
         return 0
-    return command.call(take_apart(words[1:], name, command))
+    taken = take_apart(words[1:], name, command)
+    try:
+        return command.call(taken)
+    except SupervisorError as error:
+        if "--json" in taken.options and error.body is not None:
+            import json
+
+            sys.stdout.write(json.dumps(error.body) + "\n")
+        raise
 
 
 def take_apart(words: Sequence[str], name: str, command: Command) -> Words:

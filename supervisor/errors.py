@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 EX_USAGE = 64
 EX_SOFTWARE = 70
 EX_CONFIG = 78
 
 
 class SupervisorError(Exception):
-    """A failure told to a person: one text that says what failed, why, and what to do next."""
+    """A failure told to a person: one text that says what failed, why, and what to do next.
+
+    ``body`` is the same for programs, where the supervisor said it.
+    """
 
     exit_code = EX_SOFTWARE
+    body: Mapping[str, Any] | None = None
 
 
 class UsageError(SupervisorError):

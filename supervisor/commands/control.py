@@ -38,6 +38,10 @@ class NotPermittedError(SupervisorError):
 
     exit_code = EX_NOPERM
 
+    def __init__(self, text: str, body: Mapping[str, Any] | None = None) -> None:
+        self.body = body
+        super().__init__(text)
+
 
 class SkewError(SupervisorError):
     """The answer is not one that this version understands."""
@@ -55,6 +59,7 @@ class RefusedError(SupervisorError):
     """The supervisor says no; ``code`` and ``body`` are as it said it."""
 
     exit_code = EX_REFUSED
+    body: Mapping[str, Any]
 
     def __init__(self, status: int, code: str, text: str, body: Mapping[str, Any]) -> None:
         self.status = status
@@ -72,7 +77,7 @@ class Control:
 
     def get(self, path: str, query: Mapping[str, object] | None = None, also: Collection[int] = ()) -> dict[str, Any]:
         """Return the answer to a GET; ``also`` are statuses that are no refusal beside the good ones."""
-        target = f"{path}?{urlencode(query)}" if query else path
+        target = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
         return self._ask("GET", target, None, also)
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -189,7 +194,7 @@ def _refusal(what: str, status: int, data: bytes) -> SupervisorError:
     if code == "NOT_FOUND":
         return SkewError(what, text)
     if code == "CONTROL_REFUSED":
-        return NotPermittedError(text)
+        return NotPermittedError(text, body)
     return RefusedError(status, code, text, body)
 
 

@@ -111,10 +111,10 @@ def _follow(operator: Operator, printer: Printer, chosen: dict[str, str], count:
     wait_s = _FIRST_WAIT_S
     reached = told = False
     while True:
-        query = chosen if place else {**chosen, "last": str(count)}
+        query = urlencode(chosen if place else {**chosen, "last": str(count)}, errors="surrogateescape")
         resumed = {"Last-Event-ID": place} if place else {}
         try:
-            with closing(operator.control.stream(f"{EVENTS}?{urlencode(query)}", resumed, _SILENCE_S)) as lines:
+            with closing(operator.control.stream(f"{EVENTS}?{query}", resumed, _SILENCE_S)) as lines:
                 for event in events(f"GET {EVENTS}", lines):
                     reached, told, wait_s = True, False, _FIRST_WAIT_S
                     place = event.id or place

@@ -92,12 +92,7 @@ def disconnect(words: Words, operator: Operator) -> int:
 
 def auth_url(words: Words, operator: Operator) -> int:
     """Print the pending login URL; where there is none the supervisor says so, and that is 1."""
-    try:
-        body = operator.control.get(AUTH_URL)
-    except RefusedError as refusal:
-        if "--json" in words.options:
-            operator.give(refusal.body)
-        raise
+    body = operator.control.get(AUTH_URL)
     if "--json" in words.options:
         operator.give(body)
     else:

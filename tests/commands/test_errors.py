@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -30,6 +31,15 @@ EVERY_COMMAND = (
     ("auth-url",),
     ("token",),
 )
+GET_PATHS = (
+    "/health",
+    "/api/processes",
+    "/api/tailscale/status",
+    "/api/tailscale/auth-url",
+    "/api/logs",
+    "/api/events",
+)
+POST_PATHS = ("/api/tailscale/disconnect", "/api/session/code")
 HTML = Raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")
 
 
@@ -118,18 +128,30 @@ def test_a_refusal_is_told_in_the_supervisors_words(words: tuple[str, ...]) -> N
     """1, and nothing added."""
     with answering() as supervisor:
         refusal = (409, {"code": "STOPPING", "error": "the supervisor is stopping"})
-        for path in (
-            "health",
-            "api/processes",
-            "api/tailscale/status",
-            "api/tailscale/auth-url",
-            "api/logs",
-            "api/events",
-        ):
-            supervisor.given[f"GET /{path}"] = refusal
-        for path in ("tailscale/disconnect", "session/code"):
-            supervisor.given[f"POST /api/{path}"] = refusal
+        for path in GET_PATHS:
+            supervisor.given[f"GET {path}"] = refusal
+        for path in POST_PATHS:
+            supervisor.given[f"POST {path}"] = refusal
         assert call(supervisor.folder, *words) == (1, "", "moltis-supervisor: the supervisor is stopping\n")
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND)
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [(409, "STOPPING", 1), (409, "CONFIRMATION_NEEDED", 1), (409, "TAILSCALE_OFF", 1), (403, "CONTROL_REFUSED", 77)],
+)
+def test_programs_get_every_refusal_as_json(words: tuple[str, ...], status: int, code: str, exit_code: int) -> None:
+    """One line on standard output, as the supervisor said it, and the text beside it."""
+    with answering() as supervisor:
+        body = {"code": code, "error": "no, and this is why"}
+        for verb, paths in (("GET", GET_PATHS), ("POST", POST_PATHS)):
+            for path in paths:
+                supervisor.given[f"{verb} {path}"] = (status, body)
+        called = call(supervisor.folder, *words, "--json")
+        assert called.code == exit_code
+        assert called.out.endswith("\n")
+        assert [json.loads(line) for line in called.out.splitlines()] == [body]
+        assert called.err.startswith("moltis-supervisor: no, and this is why")
 
 
 @pytest.mark.parametrize(

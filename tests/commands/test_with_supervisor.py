@@ -57,9 +57,11 @@ def test_orders() -> None:
         assert (started.code, restarted.code) == (0, 0)
         assert started.out != restarted.out
         for name in ("nobody", "../moltis", "mol/tis", "a?b#c", "%2e%2e", os.fsdecode(b"\xff")):
-            called = call(run.run_dir, "restart", name)
-            assert called.code == 1
-            assert "there is no process" in called.err
+            for words in (("restart", name), ("logs", "--process", name), ("logs", "-f", "--process", name)):
+                called = call(run.run_dir, *words, "--json")
+                assert called.code == 1
+                assert json.loads(called.out)["code"] == "UNKNOWN_PROCESS"
+                assert "there is no process" in called.err
 
 
 def test_following_over_a_restart_of_the_supervisor() -> None:
