@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from supervisor import __version__
 from supervisor.commands.table import COMMANDS, Words
-from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, SupervisorError, UsageError
+from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, OutputError, SupervisorError, UsageError
 from supervisor.system import streams
 
 if TYPE_CHECKING:
@@ -34,11 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except SupervisorError as error:
-        sys.stderr.write(explain(error))
+        if isinstance(error, OutputError):
+            streams.give_up(sys.stdout)
+        _complain(error)
         return error.exit_code
     except BrokenPipeError:
-        # Nobody reads any more: no news to anyone, and nothing that Python should try to write again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Nobody reads any more, which is no news to anyone.
+        streams.give_up(sys.stdout)
         return _SIGNALLED + _SIGPIPE
     except KeyboardInterrupt:
         return _SIGNALLED + _SIGINT
@@ -48,6 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return EX_SOFTWARE
     return code
+
+
+def _complain(error: SupervisorError) -> None:
+    try:
+        sys.stderr.write(explain(error))
+    except OSError:
+        # The exit code has to say it all.
+        streams.give_up(sys.stderr)
 
 
 def explain(error: SupervisorError) -> str:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 EX_USAGE = 64
 EX_SOFTWARE = 70
+EX_IOERR = 74
 EX_CONFIG = 78
 
 
@@ -26,6 +27,12 @@ class UsageError(SupervisorError):
     """The command line cannot be understood."""
 
     exit_code = EX_USAGE
+
+
+class OutputError(SupervisorError):
+    """Standard output takes no more."""
+
+    exit_code = EX_IOERR
 
 
 class ConfigError(SupervisorError):

@@ -5,6 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
+
+from supervisor.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def mend() -> None:
@@ -14,10 +21,41 @@ def mend() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
+    if sys.stdout is None or type(sys.stdout) is io.TextIOWrapper:
+        encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+        # A path may hold bytes that are no text, and a terminal may know fewer characters than we use.
+        out = open(1, "wb", closefd=False)  # noqa: SIM115 - it stays open
+        sys.stdout = Output(out, encoding, "backslashreplace", line_buffering=os.isatty(1))
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as above
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A path may hold bytes that are no text, and a terminal may know fewer characters than we use.
-        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class Output(io.TextIOWrapper):
+    """Standard output, which tells its own failures from those of everything else. Whoever went away is none."""
+
+    def write(self, text: str, /) -> int:
+        """Write. Raises OutputError."""
+        with _told():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write what is held back. Raises OutputError."""
+        with _told():
+            super().flush()
+
+
+def give_up(stream: TextIO) -> None:
+    """Have nothing more written to it: at the exit Python would try once more, and complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise OutputError(f"cannot write the answer: {why}; make room there, or send it elsewhere") from error

@@ -6,18 +6,16 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 from supervisor.commands import control
-from tests.commands.answering import CONNECTED, Answer, Asked, Raw, answering
+from tests.commands.answering import CONNECTED, Answer, Asked, Raw, answering, log_event, log_line, stream
 from tests.commands.calling import DEADLINE_S, PROGRAM, call, environment
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EVERY_COMMAND = (
     ("status",),
@@ -40,6 +38,7 @@ GET_PATHS = (
     "/api/events",
 )
 POST_PATHS = ("/api/tailscale/disconnect", "/api/session/code")
+FULL = "moltis-supervisor: cannot write the answer: no space left on device; make room there, or send it elsewhere\n"
 HTML = Raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")
 
 
@@ -209,6 +208,27 @@ def test_a_supervisor_that_does_not_answer() -> None:
         done.set()
         assert called.code == 69
         assert "no answer to GET /health within 0.2 s" in called.err
+
+
+@pytest.mark.parametrize("words", [("status",), ("logs",), ("logs", "-f"), ("--help",), ("check", "--json")])
+@pytest.mark.parametrize("env", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_an_answer_that_cannot_be_written(words: tuple[str, ...], env: dict[str, str]) -> None:
+    """74 and one line that says why; where that cannot be written either, 74 alone."""
+    with answering() as supervisor, Path("/dev/full").open("wb") as full:
+        supervisor.given["GET /api/logs"] = (200, {"lines": [log_line(1)], "lost": 0, "after": 1})
+        supervisor.given["GET /api/events"] = stream(log_event("a-1", 1))
+        for where, said in ((subprocess.PIPE, FULL), (full, None)):
+            ended = subprocess.run(
+                # Not isolated, as that would leave out the variable.
+                [sys.executable, "-m", "supervisor", *words],
+                env={**environment(supervisor.folder), **env},
+                stdout=full,
+                stderr=where,
+                text=True,
+                timeout=DEADLINE_S,
+                check=False,
+            )
+            assert (ended.returncode, ended.stderr) == (74, said)
 
 
 def test_whoever_stops_reading_is_no_error() -> None:
