@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HEAD_S = 10.0
 MOST_CONNECTIONS = 256
+_HEAD_END = b"\r\n\r\n"
 
 
 class Connections:
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._limit: asyncio.TimerHandle | None = None
         self._in_request = False
+        self._received = _Received()
         self.over_control = connections.check is not None
         self.refused = ""
 
@@ -89,6 +91,7 @@ class Connection(asyncio.Protocol):
         """Pass on; on a kept connection this is where the next head begins."""
         if not self._in_request and self._limit is None:
             self._expect_head()
+        self._received.take(data)
         self.handler.data_received(data)
 
     def eof_received(self) -> None:
@@ -119,10 +122,12 @@ class Connection(asyncio.Protocol):
         """Whoever sent the request has signed in."""
         self._connections.known(self)
 
-    def end(self) -> None:
-        """The answer is out."""
+    def end(self, body_bytes: int | None) -> None:
+        """The answer is on its way. The request's body had so many bytes; None where only its end tells."""
         self._in_request = False
         self._connections.active(self)
+        if self._received.goes_on(body_bytes) and self._limit is None:
+            self._expect_head()
 
     def abort(self) -> None:
         """Close at once."""
@@ -130,9 +135,49 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _expect_head(self) -> None:
-        self._limit = asyncio.get_running_loop().call_later(HEAD_S, self.abort)
+        self._limit = asyncio.get_running_loop().call_later(HEAD_S, self._take_late_head)
+
+    def _take_late_head(self) -> None:
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            # The answer before it is still being taken: until then nobody looks at a head.
+            self._expect_head()
+        else:
+            self.abort()
 
     def _stop_limit(self) -> None:
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
+
+
+class _Received:
+    """Tells by counting whether something follows a request: aiohttp keeps the beginning of a next head to itself.
+
+    Where requests come without waiting for answers the count is lost until they pause; then the last bytes have to do,
+    as a head, and a body in chunks, end with an empty line.
+    """
+
+    def __init__(self) -> None:
+        self._last = b""
+        self._beyond: int | None = None
+        self._in_head = True
+
+    def take(self, data: bytes) -> None:
+        """Count what has come."""
+        if self._in_head:
+            known = self._last + data
+            at = known.find(_HEAD_END, int(self._last == _HEAD_END))
+            if at >= 0:
+                self._in_head = False
+                self._beyond = len(known) - at - len(_HEAD_END)
+        elif self._beyond is not None:
+            self._beyond += len(data)
+        self._last = (self._last + data[-len(_HEAD_END) :])[-len(_HEAD_END) :]
+
+    def goes_on(self, body_bytes: int | None) -> bool:
+        """Tell, now that a request is over, whether more than it has come; then count anew."""
+        counted = self._beyond is not None and body_bytes is not None
+        more = self._beyond != body_bytes if counted else self._last != _HEAD_END
+        self._beyond = None
+        self._in_head = True
+        return more

@@ -177,7 +177,7 @@ class Server:
             return await handler(request)
         finally:
             if connection is not None:
-                connection.end()
+                connection.end(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
 
     async def _begin_answer(self, request: web.Request, response: web.StreamResponse) -> None:
         """Count it and complete its headers; called for every answer when it is about to begin."""

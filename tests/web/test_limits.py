@@ -35,6 +35,52 @@ async def test_a_head_that_does_not_end_is_cut_off(monkeypatch: pytest.MonkeyPat
         assert (await served.ask("GET", "/health")).status == 200
 
 
+FIRST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+HEAD = b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+WITH_BODY = HEAD + b"Content-Length: 2\r\n\r\n{}"
+IN_CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+
+
+async def answered(reader: asyncio.StreamReader, count: int) -> None:
+    """Read so many answers."""
+    for _ in range(count):
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(Answer.of(head).headers["Content-Length"]))
+
+
+@pytest.mark.parametrize("parts", [[FIRST], [WITH_BODY], [IN_CHUNKS], [FIRST, FIRST], [FIRST, WITH_BODY]])
+async def test_a_head_that_begins_with_what_came_before_it(parts: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows a whole request in one segment is the start of a head too, and has no longer than others."""
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(b"".join(parts) + b"GET /hea")
+        await answered(reader, len(parts))
+        assert await closed(reader)
+        writer.close()
+
+
+@pytest.mark.parametrize("request_", [FIRST, WITH_BODY, IN_CHUNKS, FIRST + FIRST])
+async def test_a_connection_that_is_kept_has_no_head_yet(request_: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its last request came, it outlives a head that is begun later and cut off."""
+    monkeypatch.setattr(connections, "HEAD_S", 0.5)
+    async with serving() as served:
+        kept = [await served.connect() for _ in range(3)]
+        for (reader, writer), cut in zip(kept, (1, len(request_) - 3, len(request_)), strict=True):
+            writer.write(request_[:cut])
+            await served.get("/healthz")
+            writer.write(request_[cut:])
+            await answered(reader, request_.count(b"HTTP/1.1"))
+        later, dripping = await served.connect()
+        dripping.write(b"GET /hea")
+        assert await closed(later)
+        for reader, writer in kept:
+            writer.write(FIRST)
+            await answered(reader, 1)
+            writer.close()
+        dripping.close()
+
+
 async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 408, and the connection closed."""
     monkeypatch.setattr("supervisor.web.server.BODY_S", 0.3)
