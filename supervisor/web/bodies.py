@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from supervisor.web import slips
 from supervisor.web.errors import Code, RefusedError
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +42,8 @@ def decoded(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
     try:
         return msgspec.json.decode(data, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedError(Code.INVALID_BODY, f"cannot use the {what}: {error}; see the API's page") from error
+        slip = slips.in_json(error, shape) if bytes(data).strip() else "there is nothing but white space in it"
+        raise RefusedError(Code.INVALID_BODY, f"cannot use the {what}: {slip}; see the API's page") from error
 
 
 def query_of(request: web.Request, shape: type[T]) -> T:
@@ -52,7 +54,8 @@ def query_of(request: web.Request, shape: type[T]) -> T:
     try:
         return msgspec.convert(given, shape, strict=False)
     except msgspec.ValidationError as error:
-        raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {error}; see the API's page") from error
+        slip = slips.in_query(error, shape)
+        raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {slip}; see the API's page") from error
 
 
 def answer(

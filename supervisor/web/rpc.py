@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Method = Callable[[Context, msgspec.Raw, str], Awaitable[documents.Document]]
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 _DEFAULT_ID = "http-rpc"
 _OK = {"ok": True}
 # By HTTP status; what is not here is the client's fault.
