@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -13,6 +14,7 @@ from urllib.parse import urlencode
 from supervisor import __version__
 from supervisor.commands.place import CONTROL_SOCKET
 from supervisor.errors import SupervisorError
+from supervisor.plan.model import LONGEST_SOCKET_PATH
 from supervisor.system.peers import user_of
 
 if TYPE_CHECKING:
@@ -145,6 +147,11 @@ class Control:
                 "its log says more"
             ) from error
         except (OSError, http.client.IncompleteRead) as error:
+            if isinstance(error, OSError) and error.errno == errno.ELOOP:
+                raise UnreachableError(
+                    f"cannot reach a supervisor at {self.folder}: there are links in that path that lead to each "
+                    "other; mend them, or set SUPERVISOR_RUN_DIR to the run folder itself"
+                ) from error
             raise UnreachableError(
                 f"cannot reach the supervisor at {self.folder}: it closed the connection ({error}); "
                 "it may be about to end: try again"
@@ -161,6 +168,11 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect to the socket instead of a port."""
+        if len(os.fsencode(self._path)) > LONGEST_SOCKET_PATH:
+            raise UnreachableError(
+                f"cannot reach a supervisor at {self._path}: a socket's path has at most {LONGEST_SOCKET_PATH} bytes, "
+                "so none can run there; give this command the SUPERVISOR_RUN_DIR of the one you mean"
+            )
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self._timeout_s)
         self.sock.connect(self._path)
@@ -192,7 +204,7 @@ def _refusal(what: str, status: int, data: bytes) -> SupervisorError:
     if not isinstance(text, str) or not isinstance(code, str):
         return SkewError(what, f"it has status {status} and no text")
     if code == "NOT_FOUND":
-        return SkewError(what, text)
+        return SkewError(what, "it has nothing at that path")
     if code == "CONTROL_REFUSED":
         return NotPermittedError(text, body)
     return RefusedError(status, code, text, body)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.model import HttpProbe, ProcessSpec, TcpProbe
 from supervisor.plan import environment, remarks, users
 from supervisor.plan.host import Host
-from supervisor.plan.model import EVERYWHERE, SUPERVISOR, TAILSCALED, Address, Plan, port_settings
+from supervisor.plan.model import EVERYWHERE, LONGEST_SOCKET_PATH, SUPERVISOR, TAILSCALED, Address, Plan, port_settings
 from supervisor.settings.kinds import is_ip
 from supervisor.settings.load import Account, load
 from supervisor.settings.report import Report, nearest
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # The port that firewalls are opened for in the field; a busy one makes tailscaled take another.
 WIREGUARD_PORT = 41641
-LONGEST_SOCKET_PATH = 107
 # What tailscaled 1.102 says before it ends for a reason that trying again cannot mend.
 TAILSCALED_FAILURES = (
     ("flag provided but not defined", "it does not know a flag: mend TS_TAILSCALED_EXTRA_ARGS"),

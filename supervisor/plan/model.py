@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 TAILSCALED = "tailscaled"
 EVERYWHERE = "0.0.0.0"
 SUPERVISOR = "supervisor"
+LONGEST_SOCKET_PATH = 107
 
 
 class Address(NamedTuple):

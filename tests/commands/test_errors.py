@@ -60,6 +60,22 @@ def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
     assert "none runs at" in called.err
 
 
+def test_a_run_folder_that_can_hold_no_socket(tmp_path: Path) -> None:
+    """69, and why: a path that is too long, and links that lead to each other, are no supervisor about to end."""
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for folder, why in (
+        (tmp_path / ("x" * 110), "a socket's path has at most 107 bytes"),
+        (tmp_path / "a", "links in that path that lead to each other"),
+        (tmp_path / "a" / "moltis-supervisor", "links in that path that lead to each other"),
+    ):
+        called = call(folder, "status")
+        assert (called.code, called.out) == (69, "")
+        assert why in called.err
+        assert "SUPERVISOR_RUN_DIR" in called.err
+        assert "try again" not in called.err
+
+
 def test_the_run_folder_is_found_as_the_supervisor_finds_it(tmp_path: Path) -> None:
     """By XDG_RUNTIME_DIR, and by the TOML file that SUPERVISOR_CONFIG names."""
     config = tmp_path / "supervisor.toml"
