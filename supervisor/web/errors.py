@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from supervisor.settings.report import shown
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _encode = msgspec.json.Encoder().encode
 _FIRST_SERVER_ERROR = 500
@@ -18,26 +20,29 @@ _FIRST_SERVER_ERROR = 500
 class Code(Enum):
     """Every error there is: the status it comes with, and its text where there is no better one."""
 
-    BAD_REQUEST = (400, "the request cannot be understood")
-    INVALID_BODY = (400, "the body is not what this path takes")
-    INVALID_QUERY = (400, "the query is not what this path takes")
-    INVALID_AUTH_KEY = (400, "this is not an auth key")
+    BAD_REQUEST = (400, "the request is no HTTP that can be understood; see the API's page for what it takes")
+    INVALID_BODY = (400, "the body is not what this path takes; see the API's page")
+    INVALID_QUERY = (400, "the query is not what this path takes; see the API's page")
+    INVALID_AUTH_KEY = (400, "this is not an auth key; paste one as Tailscale shows it")
     NOT_SIGNED_IN = (401, "this takes signing in; send the header Authorization: Bearer TOKEN")
     WRONG_CREDENTIALS = (401, "these credentials are wrong, or no longer good; sign in again")
     CROSS_SITE = (403, "this request comes from another site; open the panel's own address")
-    CONTROL_REFUSED = (403, "this process may not give orders to the supervisor")
-    NOT_FOUND = (404, "there is nothing at this path")
+    CONTROL_REFUSED = (
+        403,
+        "this process may not give orders to the supervisor; give them from outside of it",
+    )
+    NOT_FOUND = (404, "there is nothing at this path; the panel is at /, and the API's page lists all others")
     NO_AUTH_URL = (404, "no login URL is pending; ask for one with connect")
-    UNKNOWN_PROCESS = (404, "there is no process of this name")
-    METHOD_NOT_ALLOWED = (405, "this path does not take that method")
-    REQUEST_TIMEOUT = (408, "the request took too long to arrive")
+    UNKNOWN_PROCESS = (404, "there is no process of this name; name one of those that there are")
+    METHOD_NOT_ALLOWED = (405, "this path does not take that method; the header Allow names those that it takes")
+    REQUEST_TIMEOUT = (408, "the request took too long to arrive; send its body within 10 seconds")
     CONFIRMATION_NEEDED = (409, "this wants to be confirmed; send it again with confirm: true")
     TAILSCALE_OFF = (409, "there is no tailnet here: SUPERVISOR_TAILSCALE is off; set it to embedded or attach")
     STOPPING = (409, "the supervisor is stopping, and everything with it; wait until it is there again")
     TOKEN_SET = (409, "there is an admin token, so no code is printed; sign in with SUPERVISOR_TOKEN's value")
-    PAYLOAD_TOO_LARGE = (413, "the body is larger than 64 KiB")
+    PAYLOAD_TOO_LARGE = (413, "the body is larger than 64 KiB; send a smaller one")
     UNSUPPORTED_MEDIA_TYPE = (415, "the body is not JSON by its header; send Content-Type: application/json")
-    EXPECTATION_FAILED = (417, "that expectation is not met here")
+    EXPECTATION_FAILED = (417, "that expectation is not met here; leave the header Expect out")
     TOO_MANY_ATTEMPTS = (429, "too many wrong credentials; a right one is accepted at any time")
     CODE_PRINTED_ALREADY = (429, "a code was printed less than a minute ago; look for it in the container's log")
     INTERNAL_ERROR = (500, "something failed in the supervisor; its log says more")
@@ -76,6 +81,13 @@ class RefusedError(Exception):
         self.text = text or code.text
         self.headers = headers
         super().__init__(self.text)
+
+
+def no_process(name: str, names: Iterable[str]) -> RefusedError:
+    """Return the refusal of a process that is none of ``names``."""
+    there = ", ".join(names)
+    what_there_is = f"those that there are: {there}" if there else "there is none here"
+    return RefusedError(Code.UNKNOWN_PROCESS, f"there is no process {shown(name)}; {what_there_is}")
 
 
 def error(refusal: RefusedError) -> web.Response:

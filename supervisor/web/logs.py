@@ -9,7 +9,7 @@ import msgspec
 from supervisor.logs.history import SUPERVISOR
 from supervisor.web import documents
 from supervisor.web.bodies import answer, query_of
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.errors import Code, RefusedError, no_process
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -41,5 +41,6 @@ async def logs(context: Context, request: web.Request) -> web.Response:
 
 def check_process(context: Context, name: str | None) -> None:
     """Raise RefusedError where there is no process of that name, and no log of it."""
-    if name is not None and name != SUPERVISOR and context.board.snapshot.process(name) is None:
-        raise RefusedError(Code.UNKNOWN_PROCESS, f"there is no process {name!r}; GET /api/processes lists them")
+    names = [SUPERVISOR, *(view.name for view in context.board.snapshot.processes)]
+    if name is not None and name not in names:
+        raise no_process(name, names)

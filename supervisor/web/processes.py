@@ -12,7 +12,7 @@ from supervisor.core.lifecycle import Event, Kind
 from supervisor.web import documents
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import Nothing, accepted, answer, body_of
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.errors import Code, RefusedError, no_process
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -44,7 +44,7 @@ async def _order(context: Context, request: web.Request, kind: Kind) -> web.Resp
     await body_of(request, Nothing)
     name = request.match_info["name"]
     if name not in context.engine.children:
-        raise RefusedError(Code.UNKNOWN_PROCESS, f"there is no process {name!r}; GET /api/processes lists them")
+        raise no_process(name, context.engine.children)
     if context.board.snapshot.stopping:
         raise RefusedError(Code.STOPPING)
     context.hub.record("info", "order received", child=name, order=kind.value, source=request[CALLER].source)

@@ -83,7 +83,8 @@ async def pending_url(context: Context) -> documents.Document:
     """Return the login URL with its QR code. Raises RefusedError where none is pending."""
     view = context.board.snapshot.tailnet
     if view.auth_url is None:
-        raise RefusedError(Code.NO_AUTH_URL)
+        is_off = context.plan.settings.tailnet.mode == "off"
+        raise RefusedError(Code.NO_AUTH_URL, f"no login URL is pending: {Code.TAILSCALE_OFF.text}" if is_off else "")
     url = view.auth_url.reveal()
     since = None if view.auth_url_since_s is None else context.moment(view.auth_url_since_s)
     return {"auth_url": url, "qr_svg": await to_thread.run_sync(_qr_svg, url), "since": since}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.core.model import ProcessSpec
+from supervisor.web.errors import Code
 from tests.web.serving import BEARER, JSON, serving
 
 BODIES = [
@@ -56,6 +58,27 @@ async def test_queries(path: str, said: str) -> None:
         assert answer.refusal == (400, "INVALID_QUERY")
         assert f"cannot use the query: {said}" in answer.json["error"]
         assert not [word for word in STRANGE if word in answer.json["error"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "there"),
+    [
+        ("POST", "/api/processes/mo%0Atis/stop", "moltis"),
+        ("GET", "/api/logs?process=mo%0Atis", "supervisor, moltis"),
+        ("GET", "/api/events?process=mo%0Atis", "supervisor, moltis"),
+    ],
+)
+async def test_no_such_process(method: str, path: str, there: str) -> None:
+    """Those that there are are named: whoever reads it may be at a console, and know no paths."""
+    async with serving(specs=[ProcessSpec("moltis", ("true",), {})]) as served:
+        answer = await served.ask(method, path, BEARER)
+        assert answer.refusal == (404, "UNKNOWN_PROCESS")
+        assert answer.json["error"] == rf"there is no process 'mo\ntis'; those that there are: {there}"
+
+
+def test_every_error_says_what_to_do() -> None:
+    """Its text, where there is no better one, goes on after what is wrong."""
+    assert not [code.name for code in Code if "; " not in code.text]
 
 
 @pytest.mark.parametrize(

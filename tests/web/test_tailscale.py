@@ -233,6 +233,15 @@ async def test_a_login_url() -> None:
         assert not orders
 
 
+async def test_no_login_url_where_there_is_no_tailnet() -> None:
+    """Connecting would be refused, so it is not what is said to do."""
+    async with serving(environ={"SUPERVISOR_TAILSCALE": "off"}) as served:
+        answer = await served.get("/api/tailscale/auth-url")
+        assert answer.refusal == (404, "NO_AUTH_URL")
+        assert "SUPERVISOR_TAILSCALE is off; set it to embedded or attach" in answer.json["error"]
+        assert "connect" not in answer.json["error"]
+
+
 async def test_no_login_url() -> None:
     """404, and nothing is started by asking."""
     async with serving() as served:
