@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from supervisor.core.health import Component
-    from supervisor.core.snapshot import ExitView, HealthChange, PeerView, ProcessView
+    from supervisor.core.snapshot import ExitView, HealthChange, ListenerView, PeerView, ProcessView
     from supervisor.logs.history import Line
     from supervisor.web.context import Context
 
@@ -132,8 +132,12 @@ def tailnet(context: Context) -> Document:
         "notes": view.notes,
         "before_disconnect": view.before_disconnect or None,
         "serve": {"urls": view.serve.urls, "why": view.serve.why or None, "config": _json(view.serve.config)},
-        "exposed": [listener._asdict() for listener in context.board.snapshot.exposed],
+        "exposed": [_exposed(listener) for listener in context.board.snapshot.exposed],
     }
+
+
+def _exposed(listener: ListenerView) -> Document:
+    return {**listener._asdict(), "process": listener.process or None}
 
 
 def _peer(peer: PeerView) -> Document:

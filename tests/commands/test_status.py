@@ -48,7 +48,10 @@ def test_trouble_is_shown_with_what_to_do() -> None:
             "what_to_do": "open the login URL",
             "last_error": "invalid key: unable to validate API key",
             "warnings": ["the state folder is no mount of its own"],
-            "exposed": [{"host": "127.0.0.1", "port": 18791, "process": "moltis", "pid": 41}],
+            "exposed": [
+                {"host": "127.0.0.1", "port": 18791, "process": "moltis", "pid": 41},
+                {"host": "::", "port": 53, "process": None, "pid": None},
+            ],
         }
         supervisor.given["GET /api/tailscale/status"] = (200, tailnet)
         said = call(supervisor.folder, "status").out
@@ -60,6 +63,7 @@ def test_trouble_is_shown_with_what_to_do() -> None:
         "the state folder is no mount of its own",
         "every peer of the tailnet reaches these",
         "127.0.0.1:18791 of moltis (pid 41)",
+        "[::]:53\n",
     ):
         assert text in said
 

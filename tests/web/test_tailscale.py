@@ -60,7 +60,7 @@ async def rpc(served: Served, method: str, params: object = None, **more: object
 
 async def test_all_that_is_known() -> None:
     """Moltis' own nine names first, then ours."""
-    exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
+    exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12), ListenerView("127.0.0.1", 53, ""))
     async with serving(tailnet=FULL, exposed=exposed) as served:
         told = (await served.get("/api/tailscale/status")).json
         assert list(told.items())[:9] == [
@@ -76,7 +76,10 @@ async def test_all_that_is_known() -> None:
         ]
         assert (told["state"], told["since"], told["last_error"]) == ("connected", MOMENT, "the key had expired")
         assert told["serve"] == {"urls": ["https://moltis.tail.example"], "why": None, "config": {"Web": {}}}
-        assert told["exposed"] == [{"host": "0.0.0.0", "port": 18791, "process": "moltis", "pid": 12}]
+        assert told["exposed"] == [
+            {"host": "0.0.0.0", "port": 18791, "process": "moltis", "pid": 12},
+            {"host": "127.0.0.1", "port": 53, "process": None, "pid": None},
+        ]
         assert told["peers"][1] == {
             "name": "phone",
             "address": None,
