@@ -9,7 +9,7 @@ from aiohttp import web
 
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import query_of
-from supervisor.web.logs import MOST_LINES, check_process
+from supervisor.web.logs import MOST_LINES, check_process, line_of
 from supervisor.web.streams import Stream, Wish
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _LAST_ID = "Last-Event-ID"
-# Python refuses to read numbers of some thousand digits.
-_MOST_DIGITS = 18
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,8 +61,8 @@ async def events(context: Context, request: web.Request) -> web.StreamResponse:
 def _begin(context: Context, event_id: str, query: Query) -> int:
     """Return the number of the line to go on after."""
     history = context.hub.history
-    number = _line_of(event_id, context.streams.boot)
-    if number is not None and number < history.next:
+    number = line_of(event_id, context.streams.boot, history.next - 1) if "-" in event_id else None
+    if number is not None:
         return number
     if query.last is None:
         return history.oldest - 1
@@ -72,10 +70,3 @@ def _begin(context: Context, event_id: str, query: Query) -> int:
         return history.next - 1
     page = history.read(-query.last, query.last, query.process)
     return page.lines[0].number - 1 if page.lines else page.after
-
-
-def _line_of(event_id: str, boot: str) -> int | None:
-    """Return the line's number in an id of this run; None where it is none."""
-    before, _, number = event_id.rpartition("-")
-    is_number = number.isascii() and number.isdecimal() and len(number) <= _MOST_DIGITS
-    return int(number) if before == boot and is_number else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from supervisor.logs.history import SUPERVISOR
+from supervisor.settings.report import shown
 from supervisor.web import documents
 from supervisor.web.bodies import answer, query_of
 from supervisor.web.errors import Code, RefusedError, no_process
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
     from supervisor.web.context import Context
 
 MOST_LINES = 1000
+# Python refuses to read numbers of some thousand digits.
+_PLACE = re.compile(r"(?:([0-9a-f]{1,32})-)?([0-9]{1,18})")
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True):
-    """Either the lines ``after`` a number, at most ``limit`` of them, or the ``last`` so many; the last by default."""
+    """Either the lines ``after`` a place, at most ``limit`` of them, or the ``last`` so many; the last by default."""
 
-    after: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    after: str | None = None
     last: Annotated[int, msgspec.Meta(ge=1, le=MOST_LINES)] | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_LINES)] = MOST_LINES
     process: str | None = None
@@ -34,9 +38,26 @@ async def logs(context: Context, request: web.Request) -> web.Response:
     check_process(context, query.process)
     if query.after is not None and query.last is not None:
         raise RefusedError(Code.INVALID_QUERY, "cannot use the query: after and last exclude each other; leave one")
-    begin = -(query.last or query.limit) if query.after is None else query.after
+    begin = -(query.last or query.limit) if query.after is None else _line_at(context, query.after)
     page = context.hub.history.read(begin, query.limit, query.process)
-    return answer({"lines": documents.lines(page.lines), "lost": page.lost, "after": page.after})
+    told = {"lines": documents.lines(page.lines), "lost": page.lost, "after": page.after}
+    return answer(told | {"boot": context.streams.boot})
+
+
+def line_of(place: str, boot: str, newest: int) -> int | None:
+    """Return the number in a line's number or an event's id; None where it is none, or one of another run."""
+    found = _PLACE.fullmatch(place)
+    if found is None or found[1] not in {None, boot} or int(found[2]) > newest:
+        return None
+    return int(found[2])
+
+
+def _line_at(context: Context, place: str) -> int:
+    """Return the number of the line to go on after: none where the place is of another run of the supervisor."""
+    if not _PLACE.fullmatch(place):
+        why = f"after is {shown(place)}, neither the number of a line nor the id of an event"
+        raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {why}; see the API's page")
+    return line_of(place, context.streams.boot, context.hub.history.next - 1) or 0
 
 
 def check_process(context: Context, name: str | None) -> None:

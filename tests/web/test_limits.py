@@ -148,7 +148,7 @@ async def test_who_is_signed_in_makes_no_room() -> None:
         await stream.until("state")
         reader, writer = await served.connect()
         writer.write(f"GET /api/logs HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
-        await reader.readuntil(b'"after":0}\n')
+        await answered(reader, 1)
         idle = [await served.connect() for _ in range(300)]
         assert all([await closed(reader) for reader, _ in idle[:40]])
         served.hub.record("info", "still here")

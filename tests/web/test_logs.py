@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.web.following import following
 from tests.web.serving import Served, serving
 
 
@@ -39,6 +40,32 @@ async def test_the_last_lines_and_the_next() -> None:
         assert [line["id"] for line in (await page(served))["lines"]] == list(range(1, 9))
 
 
+async def test_asking_over_a_restart_of_the_supervisor() -> None:
+    """A place in another run is none in this one: its history comes from the beginning, and is marked as another's."""
+    async with serving(history_lines=10) as served:
+        say(served, *range(1, 31))
+        first = await page(served, "?last=1")
+        for place in ("31", "999999999999999999", "ff-30", "1a2b-5", f"{first['boot']}-31"):
+            anew = await page(served, f"?after={place}")
+            assert (anew["lost"], anew["after"], anew["boot"]) == (20, 30, first["boot"])
+            assert [line["id"] for line in anew["lines"]] == list(range(21, 31))
+        for place in ("30", f"{first['boot']}-30"):
+            assert (await page(served, f"?after={place}"))["lines"] == []
+        assert [line["id"] for line in (await page(served, f"?after={first['boot']}-28"))["lines"]] == [29, 30]
+
+
+async def test_the_place_is_that_of_the_stream() -> None:
+    """An event's id says where to go on here, and what is given here says where to go on there."""
+    async with serving() as served:
+        say(served, 1, 2)
+        async with following(served) as stream:
+            event_id = (await stream.until("log")).id
+        assert (await page(served, f"?after={event_id}"))["lines"] == []
+        told = await page(served, "?after=0&limit=1")
+        async with following(served, f"?after={told['boot']}-{told['after']}") as stream:
+            assert [line["id"] for line in await stream.lines(1)] == [2]
+
+
 async def test_what_is_gone_is_counted() -> None:
     """Whoever comes too late is told how many lines there were."""
     async with serving(history_lines=10) as served:
@@ -64,6 +91,13 @@ async def test_one_process_alone() -> None:
         "?after=-1",
         "?after=x",
         "?after=1.5",
+        "?after=",
+        "?after=-",
+        "?after=1a-",
+        "?after=G-1",
+        "?after=1234567890123456789",
+        "?after=%D9%A1",
+        "?after=1%0A",
         "?last=0",
         "?last=1001",
         "?limit=0",
