@@ -30,33 +30,46 @@ _RETRYABLE = frozenset({Code.STOPPING})
 
 
 class Frame(msgspec.Struct, forbid_unknown_fields=True):
-    """A request; ``type`` may be left out, as there is only one."""
+    """A request; ``type`` may be left out, as there is only one. ``channel`` is for sockets, and says nothing here."""
 
     method: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
     id: str = _DEFAULT_ID
     type: Literal["req"] = "req"
+    channel: str | None = None
+
+
+class _Named(msgspec.Struct):
+    """What is read of a frame that is refused."""
+
+    id: str = _DEFAULT_ID
 
 
 async def rpc(context: Context, request: web.Request) -> web.Response:
     """Answer one frame."""
-    frame_id = _DEFAULT_ID
     try:
         frame = await body_of(request, Frame)
-        frame_id = frame.id
         payload = await _call(context, frame, request[CALLER].source)
     except RefusedError as refusal:
         if refusal.code is Code.UNSUPPORTED_MEDIA_TYPE:
             raise
-        return answer({"type": "res", "id": frame_id, "ok": False, "error": _error(refusal)})
+        return answer({"type": "res", "id": await _id_of(request), "ok": False, "error": _error(refusal)})
     except _UnknownMethodError as error:
         told = {"code": "UNKNOWN_METHOD", "message": str(error)}
-        return answer({"type": "res", "id": frame_id, "ok": False, "error": told})
-    return answer({"type": "res", "id": frame_id, "ok": True, "payload": payload})
+        return answer({"type": "res", "id": frame.id, "ok": False, "error": told})
+    return answer({"type": "res", "id": frame.id, "ok": True, "payload": payload})
 
 
 class _UnknownMethodError(Exception):
     pass
+
+
+async def _id_of(request: web.Request) -> str:
+    """Return the id of a frame, whatever else is wrong with it; the usual one where it cannot be read."""
+    try:
+        return msgspec.json.decode(await request.read(), type=_Named).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _DEFAULT_ID
 
 
 async def _call(context: Context, frame: Frame, source: str) -> documents.Document:

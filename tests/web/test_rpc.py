@@ -29,6 +29,12 @@ async def rpc(served: Served, frame: object) -> Any:
         ({"method": "tailscale.connect", "params": {"auth_key": 5}}, "INVALID_REQUEST", "http-rpc"),
         ({"method": "tailscale.status", "id": 5}, "INVALID_REQUEST", "http-rpc"),
         ({"method": "tailscale.status", "type": "res"}, "INVALID_REQUEST", "http-rpc"),
+        ({"method": "tailscale.status", "type": "res", "id": "10"}, "INVALID_REQUEST", "10"),
+        ({"method": "tailscale.status", "id": "11", "x": [{"id": "no"}]}, "INVALID_REQUEST", "11"),
+        ({"x": 1, "id": "12"}, "INVALID_REQUEST", "12"),
+        ({"method": 5, "id": "13"}, "INVALID_REQUEST", "13"),
+        ({"method": "tailscale.status", "id": "14", "channel": 5}, "INVALID_REQUEST", "14"),
+        ({"method": "tailscale.status", "id": None}, "INVALID_REQUEST", "http-rpc"),
     ],
 )
 async def test_frames_that_cannot_be_answered(frame: object, code: str, frame_id: str) -> None:
@@ -45,6 +51,9 @@ async def test_frames_as_moltis_has_them() -> None:
     async with serving() as served:
         assert (await rpc(served, {"method": "tailscale.status"}))["id"] == "http-rpc"
         assert (await rpc(served, {"method": "tailscale.status", "params": {}, "id": "a", "type": "req"}))["id"] == "a"
+        for channel in ("ws", None):
+            answer = await rpc(served, {"method": "tailscale.status", "id": "d", "channel": channel})
+            assert (answer["id"], answer["ok"]) == ("d", True)
         answer = await served.ask(
             "POST", "/api/rpc", BEARER + JSON, b'{"method":"tailscale.status","params":null,"id":"b"}'
         )
