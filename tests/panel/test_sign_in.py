@@ -78,7 +78,7 @@ def test_a_new_code_in_the_log(visit: Visit, tokenless: World) -> None:
     expect(panel.page.get_by_text("A new code is in the container's log")).to_be_visible()
     panel.enter(code)
     panel.wait_live()
-    assert code not in str(tokenless.node.call("GET", "/api/logs?last=2000"))
+    assert code not in str(tokenless.node.call("GET", "/api/logs?last=1000"))
 
 
 def test_no_code_where_there_is_a_token(visit: Visit, home: World) -> None:
