@@ -22,7 +22,7 @@ class Hands:
     """Each method raises LocalApiError where tailscaled does not do it.
 
     ``logged_out`` is the preference of that name, None where it has to be looked up: a device with it set does not log
-    in by itself, whatever login it has.
+    in by itself, whatever login it has. ``switched_off`` is how it was found then.
     """
 
     def __init__(self, plan: Plan, api: LocalApi) -> None:
@@ -33,11 +33,13 @@ class Hands:
         self._before_logout: Json = {}
         self._keyless = False
         self.logged_out: bool | None = None
+        self.switched_off = False
 
     async def look(self) -> None:
         """Look up what is not known."""
         if self.logged_out is None:
-            self.logged_out = bool((await self._api.prefs()).get("LoggedOut"))
+            prefs = await self._api.prefs()
+            self.logged_out, self.switched_off = bool(prefs.get("LoggedOut")), not prefs.get("WantRunning")
 
     async def log_in(self, key: Secret | None, *, anew: bool = False) -> None:
         """Hand tailscaled a key and have it log in; without one it asks for a login URL.
@@ -54,7 +56,7 @@ class Hands:
             options["AuthKey"] = key.reveal()
         self.logged_out = None
         await self._api.start(options)
-        self.logged_out = anew
+        self.logged_out, self.switched_off = anew, False
         # `start` itself logs in a device with a node key, as `tailscale up` knows, save one that has logged out. Of two
         # logins at once, the first may use the key up, or come last at control, which then knows a node key that
         # tailscaled has dropped.

@@ -148,6 +148,9 @@ class Link:
         return await api.status(timeout_s=STATUS_TIMEOUT_S)
 
     async def _perform(self, pilot: Pilot, act: Act) -> None:
+        if act is not Act.ADJUST:
+            # Whatever it was, it is worth nothing any more; the status tells of the one that counts.
+            self._bus.login_url = ""
         await pilot.perform(act)
         self._look_soon()
 

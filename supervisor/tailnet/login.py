@@ -10,7 +10,7 @@ from supervisor.secret import Secret
 from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import states
 from supervisor.tailnet.attempt import Attempt
-from supervisor.tailnet.course import Key
+from supervisor.tailnet.course import IN_A_TAILNET, Key
 from supervisor.tailnet.keys import Keys
 from supervisor.tailnet.localapi import LocalApiError
 from supervisor.tailnet.oauth import OAuthRefusedError, OAuthUnavailableError
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _URL_AGAIN_S = 30.0
 _SETTLED_S = 60.0
 _NEEDED = "NeedsLogin"
+# Where control has taken a key that was under way.
+_TAKEN = frozenset({"Starting", "NeedsMachineAuth"})
+# tailscaled does not say what it has until it has heard from control.
+_MAY_HAVE_LOGIN = IN_A_TAILNET | {"NoState"}
 
 
 class Login:
@@ -45,7 +49,6 @@ class Login:
         self._url_clicked = False
         self._url_asked_s: float | None = None
         self.url: Secret | None = None
-        self._old_url: Secret | None = None
         self.attempt = Attempt()
         self.again = False
         self.give_up = False
@@ -55,7 +58,7 @@ class Login:
         self._by_url = False
         self._node_key = ""
         self._wishes = 0
-        self._makes_ephemeral = False
+        self._makes_ephemeral: bool | None = None
         self.came_about: bool | None = None
 
     @property
@@ -73,19 +76,18 @@ class Login:
         """Return why the key of the settings cannot be read; empty where it can."""
         return self._keys.trouble
 
-    def connect(self, key: Secret | None, *, again: bool, now_s: float) -> None:
-        """Take a person's wish: whatever was tried before is tried at once, unless its answer may be on the way.
-
-        ``again``: the device is in a tailnet.
-        """
-        fresh = attempts.is_fresh(self.attempt, now_s)
-        if not fresh:
+    def connect(self, key: Secret | None, state: str, now_s: float) -> None:
+        """Take a person's wish: whatever was tried before is tried at once, unless its answer may be on the way."""
+        taken = self.attempt.under_way and not self.again and state in _TAKEN
+        waits = taken or attempts.is_fresh(self.attempt, now_s)
+        if key is None and not waits and self.again:
+            self._let_go("the device was to connect without it")
+        if not waits:
             self.attempt = Attempt()
         if key is not None:
             self._wishes += 1
             self._keys.pasted = key
-        if key is not None or not fresh:
-            self.again = (again or self.again) and key is not None
+            self.again = self.again or state in _MAY_HAVE_LOGIN
         self._clicked = True
         self._url_clicked = self.give_up = False
 
@@ -96,7 +98,7 @@ class Login:
         self.attempt = Attempt()
         self._keys.pasted = None
         self._clicked = self._url_clicked = self.again = False
-        self._url_asked_s = None
+        self._url_asked_s = self._makes_ephemeral = None
         # What went wrong before says nothing of what comes now.
         self.last_error = ""
 
@@ -109,11 +111,10 @@ class Login:
         """Note that the device was logged out."""
         self.attempt = Attempt()
         self.give_up = False
+        self.url = self._url_asked_s = None
 
     def see_url(self, url: str) -> None:
         """Take the URL that tailscaled tells of; the same one stays the same object."""
-        if self._old_url is not None and self._old_url.matches(url):
-            url = ""
         if not url:
             self.url = None
         elif self.url is None or not self.url.matches(url):
@@ -145,10 +146,12 @@ class Login:
             if self._by_url:
                 self._by_url = self.came_about = False
                 self._count(SUCCEEDED)
+            self._url_asked_s = None
         if state == "Running" and held_s >= _SETTLED_S and not attempt.under_way and not self.again:
-            self.attempt = Attempt()
+            self._settle(Attempt())
         fruitless = state == _NEEDED and attempts.is_fruitless(self.attempt, now_s) and not _unreached(status)
-        if fruitless or (self.again and attempts.is_overdue(self.attempt, now_s)):
+        unanswered = self.again and node_key == self._node_key and attempts.is_overdue(self.attempt, now_s)
+        if fruitless or unanswered:
             self.last_error = attempt.note or attempt.error or "the login brought neither success nor an error"
             self.attempt = attempts.given_up(attempt._replace(note=self.last_error), now_s)
             self.give_up = self.give_up or self.again
@@ -162,20 +165,28 @@ class Login:
     def _succeed(self, now_s: float) -> None:
         self._count(SUCCEEDED)
         self._hands.logged_out = False
-        self.came_about = self._makes_ephemeral
-        self.attempt = attempts.succeeded(self.attempt, now_s)
+        self._settle(attempts.succeeded(self.attempt, now_s))
+
+    def _settle(self, attempt: Attempt) -> None:
+        """Note that the device is in its tailnet: what was tried for that has done its duty."""
+        self.attempt = attempt
+        self.came_about, self._makes_ephemeral = self._makes_ephemeral, None
         self._keys.pasted = None
         self.again = self._clicked = self._url_clicked = False
 
-    async def look_for_key(self, state: str, now_s: float) -> Key:
-        """Return where things stand with a key, should one be needed in this state."""
+    async def look_for_key(self, state: str, now_s: float, *, known: bool) -> Key:
+        """Return where things stand with a key, should one be needed in this state.
+
+        ``known`` says that tailscaled has a node key: without one there is no login to be replaced.
+        """
+        self.again = self.again and (known or state != _NEEDED)
         if state != _NEEDED and not self.again:
             return Key.WAITS
         self._credential = await self._keys.current()
         if self._credential is None:
             return Key.NONE
         another = self._credential.fingerprint != self.attempt.fingerprint
-        if self._url_clicked and self.url is not None and not another:
+        if (self._url_clicked or self.attempt.error) and self.url is not None and not another:
             # A person may be using the URL, and another login would make it worthless.
             return Key.WAITS
         return Key.DUE if self.attempt.due(self._credential.fingerprint, now_s) else Key.WAITS
@@ -196,8 +207,8 @@ class Login:
         self._url_asked_s = time.monotonic()
 
     def _drop_url(self) -> None:
-        """Forget the URL: it is worth nothing as soon as tailscaled begins anew, and told of for some time yet."""
-        self._old_url, self.url = self.url or self._old_url, None
+        """Forget the URL: it is worth nothing as soon as tailscaled begins anew."""
+        self.url = None
 
     async def give_up_on_key(self, *, known: bool) -> None:
         """Have tailscaled stop trying; ``known`` says that it has a node key to go on with. Raises LocalApiError."""
@@ -208,13 +219,14 @@ class Login:
             return
         await self._hands.keep_login(on=known)
         self.give_up = False
+        self._makes_ephemeral = None
         # Who clicked is not left alone with a key that does not work.
         self._url_clicked = self._clicked
 
     def _let_go(self, why: str) -> None:
         """Let go of a new key: the device has a login."""
         self.again = self._clicked = self.give_up = False
-        self._keys.pasted = None
+        self._keys.pasted = self._makes_ephemeral = None
         self.attempt = Attempt()
         self.last_error = f"the new key was not taken, and the device keeps its login: {why}"
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from supervisor.core.orders import Connect
+from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import report, states
 from supervisor.tailnet.care import Care
 from supervisor.tailnet.course import CONNECTED, FORGOTTEN, IN_A_TAILNET, Act, Facts, decide
@@ -67,8 +68,7 @@ class Pilot:
         self._passivity = self._passivity.order(time.monotonic())
         if isinstance(order, Connect):
             self._owner.choose("connected")
-            again = self._state in IN_A_TAILNET
-            self.login.connect(order.auth_key, again=again, now_s=time.monotonic())
+            self.login.connect(order.auth_key, self._state, time.monotonic())
             self.care.hurry()
         else:
             self._owner.choose("forgotten" if order.forget else "disconnected")
@@ -125,7 +125,7 @@ class Pilot:
         if status.have_node_key:
             with suppress(LocalApiError):
                 await self._hands.look()
-        key = await self.login.look_for_key(self._state, now_s)
+        key = await self.login.look_for_key(self._state, now_s, known=status.have_node_key)
         act = decide(
             Facts(
                 state=self._state,
@@ -137,7 +137,8 @@ class Pilot:
                 url_asked=self.login.url_asked(now_s),
                 again=self.login.again,
                 trying=self.login.again and self.login.attempt.under_way,
-                logged_out=bool(self._hands.logged_out),
+                # A logout switches off as well, and beside a sidecar it may have been its owner's.
+                logged_out=bool(self._hands.logged_out) and not (self._hands.switched_off and self._passivity.holds()),
                 adjusted=self._adjusted,
                 passive=self._passivity.holds(),
             )
@@ -151,8 +152,10 @@ class Pilot:
     def take_care(self) -> bool:
         """Tell whether the device is to be looked after now; whoever asks has it done by ``look_after``."""
         # What helps in an outage would have tailscaled drop a key that is under way.
-        here = self._state == "Running" and self._owner.choice == CONNECTED and not self.login.attempt.under_way
-        if not here or self._busy or self._setbacks.hold(time.monotonic()):
+        attempt, now_s = self.login.attempt, time.monotonic()
+        trying = attempt.under_way and not attempts.is_overdue(attempt, now_s)
+        here = self._state == "Running" and self._owner.choice == CONNECTED and not trying
+        if not here or self._busy or self._setbacks.hold(now_s):
             return False
         self._busy = True
         return True

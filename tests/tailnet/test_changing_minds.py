@@ -255,3 +255,57 @@ def test_a_frozen_tailscaled_cannot_log_out_at_the_end(tmp_path: Path) -> None:
         finally:
             if one.run.popen.poll() is None:
                 thaw(pid)
+
+
+def test_a_login_url_of_before_forgetting(tmp_path: Path) -> None:
+    """It is worth nothing any more: Connect brings another one, which leads in."""
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        log_in(control, one)
+        control.order("expire", on=1, key=node_key(one))
+        wait_until(lambda: one.view()["auth_url_pending"], 40, "the login URL")
+        before = one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"]
+        one.disconnect(forget=True)
+        wait_until(lambda: not one.api.status().get("HaveNodeKey"), 40, "the logout")
+        one.connect()
+        wait_until(lambda: one.view()["auth_url_pending"], 20, "another login URL")
+        url = one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"]
+        assert url != before
+        control.order("complete-auth", url=url)
+        one.wait_state("connected")
+
+
+def test_a_key_that_is_given_before_tailscaled_knows_what_it_has(tmp_path: Path) -> None:
+    """It is a new login for a device that turns out to have one."""
+    with controlling("-auth") as control:
+        with node(tmp_path, **at(control)) as one:
+            key = log_in(control, one)
+            assert one.run.stop() == 0
+        control.order("key", value=OTHER)
+        control.order("offline")
+        with node(tmp_path, **at(control)) as one:
+            wait_until(lambda: one.api.state() == "NoState", what="tailscaled to wait for control")
+            one.connect(OTHER)
+            control.order("online")
+            wait_until(lambda: one.api.status()["Self"]["PublicKey"] != key, 60, "the new login")
+            one.wait_state("connected")
+            assert one.view()["last_error"] is None
+
+
+def test_a_pasted_key_does_not_outlive_the_wish(tmp_path: Path) -> None:
+    """After Connect without it, a later login uses the key of the settings."""
+    with controlling("-auth") as control:
+        control.order("key", value=GOOD, reusable=1)
+        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
+            one.wait_state("connected")
+            try_another(control, one)
+            given = datetime.fromisoformat(one.run.all("tailnet: logging in with a key")[-1]["timestamp"])
+            wait_until(lambda: (datetime.now(UTC) - given).total_seconds() > 10, 20, "the answer to be overdue")
+            one.connect()
+            control.order("limit", times=0)
+            one.wait_state("connected")
+            assert "keeps its login" in one.view()["last_error"]
+            tried = len(control.attempts())
+            control.order("expire", on=1, key=node_key(one))
+            wait_until(lambda: len(control.attempts()) > tried, what="another login")
+            one.wait_state("connected")
+            assert OTHER not in str(control.attempts()[tried:])

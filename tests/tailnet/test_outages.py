@@ -194,6 +194,24 @@ def test_a_refused_key_is_tried_again_after_a_minute(tmp_path: Path) -> None:
         assert MINUTE_S - 3 < again_s < MINUTE_S + 5
 
 
+def test_a_pending_login_url_outlives_the_next_try_of_a_bad_key(tmp_path: Path) -> None:
+    """Where a person may be using it, the key of the settings waits."""
+    with controlling("-auth") as control, node(tmp_path, TS_AUTHKEY=OTHER, **at(control)) as one:
+        control.order("key", value=GOOD)
+        one.wait_state("key refused")
+        one.connect(GOOD)
+        one.wait_state("connected")
+        control.order("expire", on=1, key=one.api.status()["Self"]["PublicKey"])
+        wait_until(lambda: "refused" in str(one.view()["why"]) and one.view()["auth_url_pending"], 30, "the login URL")
+        url = one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"]
+        tried = len(control.attempts())
+        states_for(one, MINUTE_S + 10)
+        assert one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"] == url
+        assert OTHER not in str(control.attempts()[tried:])
+        control.order("complete-auth", url=url)
+        one.wait_state("connected")
+
+
 def test_a_removed_device_beside_a_sidecar(tmp_path: Path) -> None:
     """Nobody here reads a sidecar's log: the help after a minute is what brings it to light."""
     folder = tmp_path / "sidecar"
