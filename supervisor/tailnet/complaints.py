@@ -17,7 +17,10 @@ _UNKNOWN_DEVICE = "node not found"
 
 
 class Complaints:
-    """Calls ``wake`` at each complaint of a device that is in its tailnet. ``removed``: control does not know it."""
+    """Calls ``wake`` at each complaint of a device that is in its tailnet, or logs in.
+
+    ``removed``: control does not know it.
+    """
 
     def __init__(self, hub: LogHub, wake: Callable[[], None]) -> None:
         self._hub = hub
@@ -29,9 +32,12 @@ class Complaints:
         """Listen from now on; return what ends that."""
         return self._hub.subscribe(self._hear)
 
-    def follow(self, *, running: bool, online: bool) -> None:
-        """Take how the device is: who is not in a tailnet has nothing to lose, and who is online has lost nothing."""
-        if not running:
+    def follow(self, *, running: bool, online: bool, trying: bool) -> None:
+        """Take how the device is; ``trying``: it logs in.
+
+        Who is not in a tailnet has nothing to lose, and who is online has lost nothing.
+        """
+        if not (running or trying):
             self._next = None
         elif self._next is None:
             self._next = self._hub.history.next

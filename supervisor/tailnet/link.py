@@ -124,7 +124,8 @@ class Link:
             self._bus.renew()
         errors = tuple(self._bus.take_errors())
         running = status.backend_state == "Running"
-        self._complaints.follow(running=running, online=status.node is not None and status.node.online)
+        online, trying = status.node is not None and status.node.online, pilot.login.attempt.under_way
+        self._complaints.follow(running=running, online=online, trying=trying)
         pilot.see(Look(status, errors, self._bus.login_url, life, has_network(), self._complaints.removed, now_s))
         if not self._leaving:
             act = await pilot.next_act(now_s)

@@ -23,24 +23,27 @@ async def write(rig: Rig, data: bytes, process: str = "tailscaled") -> None:
 
 
 async def test_a_complaint_wakes() -> None:
-    """Whoever is in a tailnet is looked at as soon as tailscaled complains, and only then; an app's words are none."""
+    """Whoever is in a tailnet, or logs in, is looked at as soon as tailscaled complains; an app's words are none."""
     rig = Rig()
     woken: list[bytes] = []
     said = b""
     complaints = Complaints(rig.hub, lambda: woken.append(said))
     leave = complaints.listen()
     await write(rig, LOST)
-    complaints.follow(running=True, online=True)
+    complaints.follow(running=True, online=True, trying=False)
     for said, name in ((OTHER, "tailscaled"), (LOST, "moltis"), (LOST, "tailscaled"), (OTHER, "tailscaled")):
         await write(rig, said, name)
     assert woken == [LOST]
-    complaints.follow(running=False, online=False)
+    complaints.follow(running=False, online=False, trying=False)
     await write(rig, LOST)
+    assert woken == [LOST]
+    complaints.follow(running=False, online=False, trying=True)
+    await write(rig, said := LOST)
     leave()
-    complaints.follow(running=True, online=True)
+    complaints.follow(running=True, online=True, trying=False)
     await write(rig, LOST)
     rig.end()
-    assert woken == [LOST]
+    assert woken == [LOST, LOST]
     assert not complaints.removed
 
 
@@ -52,12 +55,12 @@ async def test_a_removed_device() -> None:
     await write(rig, REMOVED)
     found = []
     for running in (True, False):
-        complaints.follow(running=True, online=False)
+        complaints.follow(running=True, online=False, trying=False)
         found.append(complaints.removed)
         await write(rig, REMOVED + LOST)
-        complaints.follow(running=True, online=False)
+        complaints.follow(running=True, online=False, trying=False)
         found.append(complaints.removed)
-        complaints.follow(running=running, online=running)
+        complaints.follow(running=running, online=running, trying=False)
     rig.end()
     assert found == [False, True, False, True]
     assert not complaints.removed
