@@ -38,8 +38,15 @@ class Hands:
     async def look(self) -> None:
         """Look up what is not known."""
         if self.logged_out is None:
-            prefs = await self._api.prefs()
-            self.logged_out, self.switched_off = bool(prefs.get("LoggedOut")), not prefs.get("WantRunning")
+            self._see(await self._api.prefs())
+
+    def _see(self, prefs: Json) -> None:
+        self.logged_out, self.switched_off = bool(prefs.get("LoggedOut")), not prefs.get("WantRunning")
+
+    async def _start_with(self, prefs: Json, **options: Any) -> None:
+        self.logged_out = None
+        await self._api.start({"UpdatePrefs": prefs, **options})
+        self._see(prefs)
 
     async def log_in(self, key: Secret | None, *, anew: bool = False) -> None:
         """Hand tailscaled a key and have it log in; without one it asks for a login URL.
@@ -51,12 +58,8 @@ class Hands:
         current, wanted = await self._api.prefs(), self._wishes
         if self._given is not None:
             wanted = wishes.of_sidecar(current, self._before_logout, self._wishes, self._given)
-        options: dict[str, Any] = {"UpdatePrefs": wishes.for_login(current, {**wanted, "LoggedOut": anew})}
-        if key is not None:
-            options["AuthKey"] = key.reveal()
-        self.logged_out = None
-        await self._api.start(options)
-        self.logged_out, self.switched_off = anew, False
+        options = {} if key is None else {"AuthKey": key.reveal()}
+        await self._start_with(wishes.for_login(current, {**wanted, "LoggedOut": anew}), **options)
         # `start` itself logs in a device with a node key, as `tailscale up` knows, save one that has logged out. Of two
         # logins at once, the first may use the key up, or come last at control, which then knows a node key that
         # tailscaled has dropped.
@@ -69,10 +72,8 @@ class Hands:
         Being switched off alone does not keep tailscaled 1.102 from trying a key.
         """
         wanted = {"WantRunning": on, "LoggedOut": False}
-        current = await self._api.prefs()
-        self.logged_out = None
-        await self._api.start({"UpdatePrefs": wishes.for_login(current, wanted)})
-        self.logged_out = self._keyless = False
+        await self._start_with(wishes.for_login(await self._api.prefs(), wanted))
+        self._keyless = False
 
     async def switch(self, *, on: bool) -> None:
         """Connect or disconnect; the device stays logged in."""
@@ -93,7 +94,7 @@ class Hands:
     async def adjust(self) -> list[str]:
         """Bring the preferences to what the settings say; return what only another login would change."""
         current, wanted = await self._api.prefs(), self._wishes
-        self.logged_out = bool(current.get("LoggedOut"))
+        self._see(current)
         if self._given is not None:
             wanted = wishes.on_purpose(current, wanted, self._given)
         changes = wishes.differing(current, wanted)

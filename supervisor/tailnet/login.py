@@ -202,23 +202,17 @@ class Login:
 
     async def ask_url(self) -> None:
         """Have tailscaled ask for a login URL. Raises LocalApiError."""
-        self._drop_url()
+        self.url = None
         await self._hands.log_in(None)
         self._url_asked_s = time.monotonic()
 
-    def _drop_url(self) -> None:
-        """Forget the URL: it is worth nothing as soon as tailscaled begins anew."""
-        self.url = None
-
     async def give_up_on_key(self, *, known: bool) -> None:
         """Have tailscaled stop trying; ``known`` says that it has a node key to go on with. Raises LocalApiError."""
-        self._drop_url()
         if self.again:
             self._let_go(self.last_error)
-            await self._hands.keep_login(on=True)
+            await self._go_back(on=True)
             return
-        await self._hands.keep_login(on=known)
-        self.give_up = False
+        await self._go_back(on=known)
         self._makes_ephemeral = None
         # Who clicked is not left alone with a key that does not work.
         self._url_clicked = self._clicked
@@ -233,13 +227,16 @@ class Login:
     async def keep_login(self) -> None:
         """Take up the login that the device has, since nothing else is wanted. Raises LocalApiError."""
         self.attempt = Attempt()
-        self._drop_url()
-        await self._hands.keep_login(on=True)
+        await self._go_back(on=True)
 
     async def stop_trying(self) -> None:
         """Switch the device off, and have tailscaled let go of the key it was given. Raises LocalApiError."""
-        self._drop_url()
-        await self._hands.keep_login(on=False)
+        await self._go_back(on=False)
+
+    async def _go_back(self, *, on: bool) -> None:
+        # The login URL is worth nothing as soon as tailscaled begins anew.
+        self.url = None
+        await self._hands.keep_login(on=on)
         self.give_up = False
 
     async def log_in(self) -> None:
@@ -260,8 +257,7 @@ class Login:
         self._makes_ephemeral = usable.ephemeral
         # Known before tailscaled is told: the first refusal may come at once.
         self.attempt = begun._replace(begun_s=time.monotonic())
-        self._url_asked_s = None
-        self._drop_url()
+        self.url = self._url_asked_s = None
         self._hub.record("info", "tailnet: logging in with a key")
         try:
             await self._hands.log_in(usable.key, anew=self.again)
