@@ -73,6 +73,14 @@ class Node:
         """Wait until health says so."""
         wait_until(lambda: self.state() == state, deadline_s, f"the tailnet to be {state}")
 
+    def node_key(self) -> str:
+        """Return what tells one login of the device from another."""
+        return str(self.api.status()["Self"]["PublicKey"])
+
+    def login_url(self) -> str:
+        """Return the login URL that waits. Raises KeyError where there is none."""
+        return str(self.call("GET", "/api/tailscale/auth-url")[1]["auth_url"])
+
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Ask tailscaled itself."""
         return self.api.ask(method, path, body)
@@ -105,3 +113,17 @@ def node(tmp_path: Path, *command: str, **env: str) -> Iterator[Node]:
     with running(*(command or APP), env=settings) as run:
         run.wait_for("started", child="tailscaled")
         yield Node(run)
+
+
+def log_in_with(key: str, one: Node) -> None:
+    """Log a new device in with a key that the settings do not know."""
+    one.wait_state("needs login")
+    one.connect(key)
+    one.wait_state("connected")
+
+
+def log_in_by_url(control: Control, one: Node) -> None:
+    """Wait for a login URL, and visit it."""
+    wait_until(lambda: one.view()["auth_url_pending"], what="the login URL")
+    control.order("complete-auth", url=one.login_url())
+    one.wait_state("connected")

@@ -96,7 +96,7 @@ def test_a_login_by_a_url(tmp_path: Path) -> None:
     folder = tmp_path / "sidecar"
     with controlling("-auth") as control, sidecar(folder), attached(folder, **at(control)) as one:
         wait_until(lambda: one.view()["auth_url_pending"], 20, "the login URL")
-        control.order("complete-auth", url=one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"])
+        control.order("complete-auth", url=one.login_url())
         one.wait_state("connected")
 
 

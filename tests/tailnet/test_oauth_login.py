@@ -10,7 +10,7 @@ from tests.support.control import controlling
 from tests.support.waiting import wait_until
 from tests.tailnet.api import GOOD_KEY, KEY, KEYS_PATH, TOKEN, TOKEN_PATH, Api, Said, api
 from tests.tailnet.node import at, node
-from tests.tailnet.test_changing_minds import log_in, node_key, settles
+from tests.tailnet.test_changing_minds import log_in, settles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ def _try_an_ephemeral_one(url: str, tmp_path: Path) -> None:
         one.connect(SECRET)
         wait_until(lambda: "keeps its login" in str(one.view()["last_error"]), what="the refusal")
         one.wait_state("connected")
-        assert node_key(one) == key
+        assert one.node_key() == key
         assert one.run.stop() == 0
         assert not json.loads((tmp_path / "state/owner.json").read_text())["ephemeral"]
         assert "moltis" in control.nodes()

@@ -17,7 +17,7 @@ from tests.support.control import controlling
 from tests.support.peer import peer
 from tests.support.waiting import wait_until
 from tests.tailnet.attached import attached, attached_as_nobody, orders, sidecar
-from tests.tailnet.node import Node, at, node
+from tests.tailnet.node import Node, at, log_in_by_url, node
 from tests.tailnet.serve.publishing import app
 from tests.tailnet.traffic import traffic
 
@@ -143,7 +143,7 @@ def test_a_new_key_that_control_has_no_answer_to(tmp_path: Path) -> None:
     """Told meanwhile; after a minute the device goes on with the login it has, and nothing tries the key again."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
         one.wait_state("connected")
-        key, tried = one.api.status()["Self"]["PublicKey"], len(control.attempts())
+        key, tried = one.node_key(), len(control.attempts())
         control.freeze()
         try:
             one.connect(OTHER)
@@ -154,7 +154,7 @@ def test_a_new_key_that_control_has_no_answer_to(tmp_path: Path) -> None:
         back_s = time.time()
         one.wait_state("connected", BACK_S)
         print(f"connected {time.time() - back_s:.1f} s after control was back")
-        assert one.api.status()["Self"]["PublicKey"] == key
+        assert one.node_key() == key
         assert OTHER not in str(control.attempts()[tried:])
 
 
@@ -201,12 +201,12 @@ def test_a_pending_login_url_outlives_the_next_try_of_a_bad_key(tmp_path: Path) 
         one.wait_state("key refused")
         one.connect(GOOD)
         one.wait_state("connected")
-        control.order("expire", on=1, key=one.api.status()["Self"]["PublicKey"])
+        control.order("expire", on=1, key=one.node_key())
         wait_until(lambda: "refused" in str(one.view()["why"]) and one.view()["auth_url_pending"], 30, "the login URL")
-        url = one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"]
+        url = one.login_url()
         tried = len(control.attempts())
         states_for(one, MINUTE_S + 10)
-        assert one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"] == url
+        assert one.login_url() == url
         assert OTHER not in str(control.attempts()[tried:])
         control.order("complete-auth", url=url)
         one.wait_state("connected")
@@ -225,9 +225,7 @@ def test_a_removed_device_beside_a_sidecar(tmp_path: Path) -> None:
             one.wait_state("control server unreachable", 5)
             one.wait_state("needs login", MINUTE_S + 15)
             print(f"told after {time.time() - gone_s:.1f} s")
-            wait_until(lambda: one.view()["auth_url_pending"], what="the login URL")
-            control.order("complete-auth", url=one.call("GET", "/api/tailscale/auth-url")[1]["auth_url"])
-            one.wait_state("connected")
+            log_in_by_url(control, one)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing users takes root")

@@ -53,7 +53,7 @@ def test_forget_and_come_back(tmp_path: Path) -> None:
         control.order("key", value=GOOD, reusable=1)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("connected")
-            key = one.api.status()["Self"]["PublicKey"]
+            key = one.node_key()
             one.disconnect(forget=True)
             one.wait_state("disconnected by you")
             wait_until(lambda: not one.api.status().get("HaveNodeKey"), what="the logout")
@@ -63,7 +63,7 @@ def test_forget_and_come_back(tmp_path: Path) -> None:
             one.wait_state("disconnected by you")
             one.connect()
             one.wait_state("connected")
-            assert one.api.status()["Self"]["PublicKey"] != key
+            assert one.node_key() != key
 
 
 def test_an_old_error_is_no_reason_for_a_wish(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_a_new_key_while_connected(tmp_path: Path) -> None:
         control.order("key", value=OTHER)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("connected")
-            key, tried = one.api.status()["Self"]["PublicKey"], len(control.attempts())
+            key, tried = one.node_key(), len(control.attempts())
             one.connect(OTHER)
-            wait_until(lambda: one.api.status()["Self"]["PublicKey"] != key, what="the new login")
+            wait_until(lambda: one.node_key() != key, what="the new login")
             one.wait_state("connected")
             assert [each["answer"] for each in control.attempts()[tried:]] == ["in"]
             assert one.view()["last_error"] is None
@@ -113,29 +113,11 @@ def test_a_bad_key_while_connected(tmp_path: Path) -> None:
         control.order("key", value=GOOD)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("connected")
-            key = one.api.status()["Self"]["PublicKey"]
+            key = one.node_key()
             one.connect(OTHER)
             wait_until(lambda: "keeps its login" in str(one.view()["last_error"]), what="the refusal")
             one.wait_state("connected")
-            assert one.api.status()["Self"]["PublicKey"] == key
-
-
-def test_a_container_that_dies_while_a_new_key_is_tried(tmp_path: Path) -> None:
-    """The next one takes up the login that the device had, without the key of the settings, which is used up."""
-    with controlling("-auth") as control:
-        control.order("key", value=GOOD)
-        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
-            one.wait_state("connected")
-            key = one.api.status()["Self"]["PublicKey"]
-            control.order("limit", times=100, wait_s=60)
-            one.connect(OTHER)
-            wait_until(lambda: one.ask("GET", "prefs")["LoggedOut"], what="the new login to begin")
-            one.run.send(signal.SIGKILL)
-        control.order("limit", times=0)
-        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
-            one.wait_state("connected")
-            assert one.api.status()["Self"]["PublicKey"] == key
-            assert not one.run.find("tailnet: logging in with a key")
+            assert one.node_key() == key
 
 
 def test_the_choice_of_a_lost_state_folder(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from supervisor import __version__
 from tests.process.running import running
 from tests.support.control import controlling
 from tests.support.waiting import wait_until
-from tests.tailnet.node import Node, at, node
-from tests.tailnet.test_login import log_in_by_url
+from tests.tailnet.node import Node, at, log_in_by_url, node
 from tests.telemetry.scraping import DEADLINE_S, scraping
 
 if TYPE_CHECKING:
