@@ -6,15 +6,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from supervisor.core.counts import DURATION_BUCKETS_S
-from supervisor.telemetry.table import HISTOGRAM, RELAYED_PREFIX, SECTIONS
+from supervisor.telemetry.metrics import HISTOGRAM, RELAYED_PREFIX, SECTIONS
 
 if TYPE_CHECKING:
-    from supervisor.telemetry.table import Label, Metric, Section
+    from supervisor.telemetry.metrics import Label, Metric, Section
 
 HEAD = """\
 # Metrics
 
-<!-- This page is written by scripts/metrics_page.py from supervisor/telemetry/table.py. -->
+<!-- This page is written by scripts/metrics_page.py from supervisor/telemetry/metrics.py. -->
 
 `GET /metrics` gives them to whoever is signed in.
 [How to monitor with Prometheus](../how-to/monitor-with-prometheus.md) tells how to scrape it, and has alerts.
@@ -52,7 +52,7 @@ def _row(metric: Metric) -> str:
 
 def _label(label: Label) -> str:
     values = ", ".join(f"`{value}`" for value in label.values)
-    return f"`{label.name}`: {label.said or values}"
+    return f"`{label.name}`: {label.description or values}"
 
 
 def _buckets() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from anyio import to_thread
 
-from supervisor import __version__
 from supervisor.logs.history import SUPERVISOR
 from supervisor.runtime.lag import Lag
 from supervisor.runtime.turns import load
@@ -19,11 +17,7 @@ from supervisor.system import processes
 from supervisor.web.counting import Counting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from supervisor.core.snapshot import Snapshot
-    from supervisor.telemetry.exposition import Exposition
-    from supervisor.telemetry.facts import Facts, Usage
+    from supervisor.telemetry.metrics import Exposition, ScrapeData
     from supervisor.web.context import Context
 
 # Prometheus itself waits for ten seconds unless it is told otherwise.
@@ -42,44 +36,41 @@ class Meters:
 async def metrics(context: Context, request: web.Request) -> web.Response:
     """Give everything in the format that the client asks for."""
     context.meters.lag.start()
-    exposition = await load("supervisor.telemetry.exposition")
-    facts = await _facts(context)
+    module = await load("supervisor.telemetry.metrics")
+    data = await _scrape_data(context, module)
     accept = ",".join(request.headers.getall("Accept", []))
     accept_encoding = ",".join(request.headers.getall("Accept-Encoding", []))
-    written = await to_thread.run_sync(partial(_write, exposition, facts, accept, accept_encoding))
-    context.meters.relay_errors = written.errors
+    written = await to_thread.run_sync(partial(_write, module, data, accept, accept_encoding))
+    context.meters.relay_errors = written.relay_errors
     headers = {"Content-Type": written.content_type, "Vary": "Accept, Accept-Encoding"}
     return web.Response(body=written.body, headers=headers | ({"Content-Encoding": "gzip"} if written.gzipped else {}))
 
 
-async def _facts(context: Context) -> Facts:
+async def _scrape_data(context: Context, module: Any) -> ScrapeData:
     """Collect what the loop's thread knows; all but the uses of processes."""
-    from supervisor.telemetry.facts import Facts, Logged, Relayed, Requests
-
     hub, meters = context.hub, context.meters
     # First: it may take its time, and the rest is to be of one moment.
-    told = None if context.board.snapshot.tailnet.mode == "off" else await context.desk.read_metrics(RELAY_S)
-    counting = meters.counting
-    return Facts(
+    relayed = None if context.board.snapshot.tailnet.mode == "off" else await context.desk.read_metrics(RELAY_S)
+    data: ScrapeData = module.ScrapeData(
         snapshot=context.board.snapshot,
         now_s=time.monotonic(),
-        version=__version__,
-        python=sys.version.partition(" ")[0],
         usage={},
-        logged=Logged(hub.counted(), hub.dropped, hub.held_back, hub.redactor.masked),
-        requests=Requests(dict(counting.counts), dict(counting.durations), context.streams.count),
-        relayed=Relayed(told, meters.relay_errors),
+        logged=hub.counted(),
+        dropped=hub.dropped,
+        held_back=hub.held_back,
+        masked=hub.redactor.masked,
+        requests=dict(meters.counting.counts),
+        durations=dict(meters.counting.durations),
+        streams=context.streams.count,
+        relayed=relayed,
+        relay_errors=meters.relay_errors,
         lag=meters.lag.seen,
     )
+    return data
 
 
-def _write(exposition: Any, facts: Facts, accept: str, accept_encoding: str) -> Exposition:
-    written: Exposition = exposition.write(facts._replace(usage=_usage(facts.snapshot)), accept, accept_encoding)
+def _write(module: Any, data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
+    pids = {view.name: view.pid for view in data.snapshot.processes if view.pid is not None} | {SUPERVISOR: os.getpid()}
+    usage = {name: (processes.memory_bytes(pid), processes.cpu_s(pid)) for name, pid in pids.items()}
+    written: Exposition = module.write(data._replace(usage=usage), accept, accept_encoding)
     return written
-
-
-def _usage(snapshot: Snapshot) -> Mapping[str, Usage]:
-    from supervisor.telemetry.facts import Usage
-
-    pids = {view.name: view.pid for view in snapshot.processes if view.pid is not None} | {SUPERVISOR: os.getpid()}
-    return {name: Usage(processes.memory_bytes(pid), processes.cpu_s(pid)) for name, pid in pids.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scripts.metrics_page import page
-from supervisor.telemetry.table import METRICS
+from supervisor.telemetry.metrics import METRICS
 from tests.conventions.tree import ROOT, read
 
 

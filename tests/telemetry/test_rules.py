@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from supervisor.telemetry.table import METRICS, PREFIX
+from supervisor.telemetry.metrics import METRICS, PREFIX
 from tests.conventions.tree import read
 from tests.telemetry.promtool import HOW_TO, RULES_FILE, TOKEN_FILE, configurations, promtool, rules
 

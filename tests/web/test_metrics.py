@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from supervisor.runtime.lag import Lag
-from supervisor.telemetry.table import PREFIX
+from supervisor.telemetry.metrics import PREFIX
 from tests.conventions.tree import ROOT
 from tests.logs.rig import until
 from tests.web.following import following

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import platform
 from typing import TYPE_CHECKING
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from supervisor import __version__
 from supervisor.core.counts import Durations, plus_one
 from supervisor.core.model import State
 from supervisor.core.snapshot import ExitView, HealthView, ListenerView, PeerView, ProcessView, ServeView, Snapshot
-from supervisor.telemetry.exposition import write
-from supervisor.telemetry.facts import Facts, Logged, Relayed, Requests, Usage
-from supervisor.telemetry.table import HISTOGRAM, METRICS, PREFIX
+from supervisor.telemetry.metrics import HISTOGRAM, METRICS, PREFIX, ScrapeData, write
 from tests.telemetry.promtool import promtool
 from tests.web.test_tailscale import FULL
 
@@ -66,7 +66,7 @@ TAILNET = FULL._replace(
     connects=Durations().plus(0.3).plus(4.0),
     disconnects=Durations().plus(100.0),
 )
-FACTS = Facts(
+DATA = ScrapeData(
     snapshot=Snapshot(
         wall_offset_s=1_000_000.0,
         started_s=10.0,
@@ -77,12 +77,16 @@ FACTS = Facts(
         exposed=(ListenerView("0.0.0.0", 1),),
     ),
     now_s=100.0,
-    version="1.2.3",
-    python="3.11.7",
-    usage={"tailscaled": Usage(4096, 1.5), "supervisor": Usage(None, None)},
-    logged=Logged({("moltis", "error"): (3, 99)}, 5, 6, 7),
-    requests=Requests({("/health", "GET", "200"): 8}, {("/health", "GET"): Durations().plus(0.002)}, 1),
-    relayed=Relayed(USER_METRICS, 2),
+    usage={"tailscaled": (4096, 1.5), "supervisor": (None, None)},
+    logged={("moltis", "error"): (3, 99)},
+    dropped=5,
+    held_back=6,
+    masked=7,
+    requests={("/health", "GET", "200"): 8},
+    durations={("/health", "GET"): Durations().plus(0.002)},
+    streams=1,
+    relayed=USER_METRICS,
+    relay_errors=2,
     lag=Durations().plus(0.0001).plus(0.2),
 )
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -99,7 +103,7 @@ def values(text: bytes, parser: Callable[[str], Iterable[Family]] = parse) -> di
 
 def test_every_metric_is_given() -> None:
     """And none that is not in the table, save what tailscaled tells."""
-    given = {family.name: family for family in parse(write(FACTS, "", "").body.decode())}
+    given = {family.name: family for family in parse(write(DATA, "", "").body.decode())}
     wanted = {metric.full_name.removesuffix("_total") for metric in METRICS.values()}
     assert {name for name in given if name.startswith(PREFIX)} == wanted
     for metric in METRICS.values():
@@ -114,9 +118,9 @@ def test_every_metric_is_given() -> None:
 
 def test_the_values() -> None:
     """Each says what the picture says."""
-    found = values(write(FACTS, "", "").body)
+    found = values(write(DATA, "", "").body)
     for (name, *labels), value in {
-        ("build_info", "3.11.7", "1.2.3"): 1,
+        ("build_info", platform.python_version(), __version__): 1,
         ("start_time_seconds",): 1_000_010,
         ("process_state", "moltis", "backoff"): 1,
         ("process_state", "moltis", "running"): 0,
@@ -154,7 +158,7 @@ def test_the_values() -> None:
 
 def test_both_formats_say_the_same() -> None:
     """OpenMetrics where it is asked for, and the text format else; gzipped on request."""
-    text, openmetrics = write(FACTS, "", "deflate"), write(FACTS, OPENMETRICS, "deflate, gzip")
+    text, openmetrics = write(DATA, "", "deflate"), write(DATA, OPENMETRICS, "deflate, gzip")
     assert text.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert openmetrics.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert (text.gzipped, openmetrics.gzipped) == (False, True)
@@ -163,12 +167,12 @@ def test_both_formats_say_the_same() -> None:
 
 def test_promtool_finds_no_fault() -> None:
     """Names, units, types and help are as Prometheus would have them."""
-    assert not promtool("check", "metrics", text=write(FACTS, "", "").body)
+    assert not promtool("check", "metrics", text=write(DATA, "", "").body)
 
 
 def test_what_tailscaled_tells_is_handed_on() -> None:
     """Under its own names; what is none of its business is not."""
-    found = values(write(FACTS, "", "").body)
+    found = values(write(DATA, "", "").body)
     assert found["tailscaled_inbound_bytes_total", "derp"] == 7
     assert found["tailscaled_advertised_routes",] == 2
     assert ("somebody_else",) not in found
@@ -178,23 +182,23 @@ def test_what_tailscaled_tells_is_handed_on() -> None:
 def test_a_tailscaled_that_tells_nothing_spoils_no_scrape() -> None:
     """Nor does one whose words are no metrics: the rest is given, and a metric tells of it."""
     for text in (None, b'tailscaled_x{path="a 1\n', b"\xff\xfe"):
-        written = write(FACTS._replace(relayed=Relayed(text, 2)), "", "")
+        written = write(DATA._replace(relayed=text, relay_errors=2), "", "")
         found = values(written.body)
         assert (found[PREFIX + "tailscaled_metrics_up",], found[PREFIX + "tailscaled_metrics_errors_total",]) == (0, 3)
-        assert written.errors == 3
+        assert written.relay_errors == 3
         assert found[PREFIX + "orphans_reaped_total",] == 4
         assert not [key for key in found if key[0].startswith("tailscaled_")]
 
 
 def test_without_a_tailnet_nothing_is_told_of_one() -> None:
     """No series of it exists, and nothing is missed."""
-    facts = FACTS._replace(snapshot=FACTS.snapshot._replace(tailnet=TAILNET._replace(mode="off")))
-    written = write(facts._replace(relayed=Relayed(None, 0)), "", "")
-    assert written.errors == 0
+    data = DATA._replace(snapshot=DATA.snapshot._replace(tailnet=TAILNET._replace(mode="off")))
+    written = write(data._replace(relayed=None, relay_errors=0), "", "")
+    assert written.relay_errors == 0
     assert b"tailnet" not in written.body.replace(b"tailnet peer", b"")
 
 
 def test_a_state_of_a_later_version_is_one_among_others() -> None:
     """Whatever tailscaled may call it, no new series comes up."""
-    strange = FACTS._replace(snapshot=FACTS.snapshot._replace(tailnet=TAILNET._replace(state="Hibernating")))
+    strange = DATA._replace(snapshot=DATA.snapshot._replace(tailnet=TAILNET._replace(state="Hibernating")))
     assert values(write(strange, "", "").body)[PREFIX + "tailnet_state", "other"] == 1

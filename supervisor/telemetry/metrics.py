@@ -1,0 +1,501 @@
+"""All metrics: each definition beside its value, and the one collector that writes them in Prometheus' formats.
+
+The reference page is made from SECTIONS. prometheus_client is loaded by the first scrape, in its thread.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor import __version__
+from supervisor.core.counts import DURATION_BUCKETS_S, END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
+from supervisor.core.health import judge, ready
+from supervisor.core.model import State
+from supervisor.core.tailnet import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from prometheus_client.core import Metric as Family
+
+    from supervisor.core.counts import Counts
+    from supervisor.core.snapshot import PeerView, ProcessView, Snapshot, TailnetView
+
+PREFIX = "moltis_supervisor_"
+# tailscaled's own metrics are relayed under the names that they have there.
+RELAYED_PREFIX = "tailscaled_"
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+LEVELS = ("debug", "info", "warning", "error", "critical")
+STATUSES = ("pass", "warn", "fail")
+PEERS = ("direct", "relayed", "offline")
+PROCESS_STATES = tuple(state.value for state in State)
+TAILNET_STATES = (*STATES, OTHER)
+_SUPERVISOR = "supervisor"
+_ONE_EACH = "1 for the one that holds, 0 for the others"
+_TOTAL = "_total"
+# The fastest gzip level takes a few milliseconds; the next better ones take three times as long for little.
+_GZIP_LEVEL = 1
+
+
+class ScrapeData(NamedTuple):
+    """Everything one scrape is made from, at one moment.
+
+    ``usage`` has each process's memory in bytes and CPU in seconds, None where the kernel does not say; ``logged``
+    lines and bytes by process and level; ``requests`` counts by endpoint, method and status; ``durations`` is by
+    endpoint and method. ``relayed`` is tailscaled's own text, None where it gave none, and ``relay_errors`` how often
+    that was so before.
+    """
+
+    snapshot: Snapshot
+    now_s: float
+    usage: Mapping[str, tuple[int | None, float | None]]
+    logged: Mapping[tuple[str, str], tuple[int, int]]
+    dropped: int
+    held_back: int
+    masked: int
+    requests: Mapping[tuple[str, str, str], int]
+    durations: Mapping[tuple[str, str], Durations]
+    streams: int
+    relayed: bytes | None = None
+    relay_errors: int = 0
+    lag: Durations = Durations()
+
+    @property
+    def tailnet(self) -> TailnetView:
+        """Return the tailnet's part of the snapshot."""
+        return self.snapshot.tailnet
+
+
+Value = int | float | Durations
+if TYPE_CHECKING:
+    Labelled = Iterable[tuple[tuple[str, ...], Value | None]]
+    Read = Callable[[ScrapeData], Value | Labelled | None]
+
+
+class Label(NamedTuple):
+    """One label: ``values`` are all it may have, where these are known; ``description`` puts them into words."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    description: str = ""
+
+
+class Metric(NamedTuple):
+    """One metric; ``name`` is without the prefix. ``read`` returns its value, or pairs of label values and value.
+
+    A value of None is left out.
+    """
+
+    name: str
+    kind: str
+    help: str
+    read: Read
+    labels: tuple[Label, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """Return the name that it has in Prometheus."""
+        return PREFIX + self.name
+
+
+def gauge(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
+    """Return a metric that goes up and down."""
+    return Metric(name, GAUGE, text, read, labels)
+
+
+def counter(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
+    """Return a metric that only goes up."""
+    return Metric(name, COUNTER, text, read, labels)
+
+
+def histogram(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
+    """Return a metric of durations."""
+    return Metric(name, HISTOGRAM, text, read, labels)
+
+
+class Section(NamedTuple):
+    """Metrics that belong together; ``applies`` tells whether they are given at all."""
+
+    title: str
+    metrics: tuple[Metric, ...]
+    applies: Callable[[ScrapeData], bool] = lambda _data: True
+
+
+class Exposition(NamedTuple):
+    """What a scrape gets; ``relay_errors`` counts the scrapes so far without readable metrics of tailscaled's."""
+
+    body: bytes
+    content_type: str
+    gzipped: bool
+    relay_errors: int
+
+
+def _one_of(values: Iterable[str], current: str, *labels: str) -> Labelled:
+    return [((*labels, value), value == current) for value in values]
+
+
+def _counted(values: Iterable[str], counts: Counts, *labels: str) -> Labelled:
+    found = dict(counts)
+    return [((*labels, value), found.get(value, 0)) for value in values]
+
+
+def _each_process(read: Callable[[ScrapeData, ProcessView], Value | None]) -> Read:
+    return lambda data: [((view.name,), read(data, view)) for view in data.snapshot.processes]
+
+
+def _each_life(read: Callable[[ScrapeData, float], float]) -> Read:
+    """Read something of each running process, and of the supervisor, from when it was started."""
+
+    def values(data: ScrapeData) -> Labelled:
+        alive = [(view.name, view.started_s) for view in data.snapshot.processes if view.pid is not None]
+        for name, started_s in (*alive, (_SUPERVISOR, data.snapshot.started_s)):
+            if started_s is not None:
+                yield (name,), read(data, started_s)
+
+    return values
+
+
+def _last_exit_epoch_s(data: ScrapeData, view: ProcessView) -> float | None:
+    return view.exits[-1].at_s + data.snapshot.wall_offset_s if view.exits else None
+
+
+def _process_states(data: ScrapeData) -> Labelled:
+    for view in data.snapshot.processes:
+        yield from _one_of(PROCESS_STATES, view.state.value, view.name)
+
+
+def _restarts(data: ScrapeData) -> Labelled:
+    for view in data.snapshot.processes:
+        yield from _counted(END_KINDS, view.restarts_by, view.name)
+
+
+def _components(data: ScrapeData) -> Labelled:
+    for component in judge(data.snapshot, data.now_s).components:
+        yield from _one_of(STATUSES, component.status, component.name)
+
+
+def _logged(column: int) -> Read:
+    def values(data: ScrapeData) -> Labelled:
+        names = [*(view.name for view in data.snapshot.processes), _SUPERVISOR]
+        empty = {(process, level): (0, 0) for process in names for level in LEVELS}
+        return [(key, cell[column]) for key, cell in (empty | dict(data.logged)).items()]
+
+    return values
+
+
+def _tailnet_state(data: ScrapeData) -> Labelled:
+    state = data.tailnet.state
+    return _one_of(TAILNET_STATES, state if state in STATES else OTHER)
+
+
+def _peers(data: ScrapeData) -> Labelled:
+    peers = Counter(map(_connection, data.tailnet.peers))
+    return [((kind,), peers[kind]) for kind in PEERS]
+
+
+def _connection(peer: PeerView) -> str:
+    if not peer.online:
+        return "offline"
+    return "direct" if peer.direct else "relayed"
+
+
+def _key_expiry_epoch_s(data: ScrapeData) -> float | None:
+    try:
+        at = datetime.fromisoformat(data.tailnet.key_expiry)
+    except ValueError:
+        return None
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _first_connected_s(data: ScrapeData) -> float | None:
+    first_s = data.tailnet.first_up_s
+    return None if first_s is None else first_s - data.snapshot.started_s
+
+
+_PROCESS = (Label("process", description="a process's name"),)
+_WITH_SUPERVISOR = (Label("process", description="a process's name, or `supervisor`"),)
+_LOGGED = (*_WITH_SUPERVISOR, Label("level", LEVELS))
+_STATUS = (Label("status", STATUSES),)
+_REQUEST = (Label("endpoint", description=f"a route as the API's page has it, or `{OTHER}`"), Label("method", METHODS))
+
+_OF_SUPERVISOR = (
+    gauge(
+        "build_info",
+        "Always 1; the labels tell the version, and that of Python.",
+        lambda _d: [((__version__, sys.version.partition(" ")[0]), 1)],
+        (Label("version", description="the supervisor's version"), Label("python", description="Python's version")),
+    ),
+    gauge(
+        "start_time_seconds",
+        "When the supervisor was started, in seconds since the epoch.",
+        lambda d: d.snapshot.started_s + d.snapshot.wall_offset_s,
+    ),
+    gauge("uptime_seconds", "For how long the supervisor has been running.", lambda d: d.now_s - d.snapshot.started_s),
+    histogram(
+        "loop_lag_seconds",
+        "How late the event loop was for a timer, once a second since the first scrape.",
+        lambda d: d.lag,
+    ),
+    counter(
+        "orphans_reaped_total",
+        "Processes whose parents had ended before them, and that were reaped.",
+        lambda d: d.snapshot.orphans_reaped,
+    ),
+    gauge("exposed_ports", "Ports that every tailnet peer reaches past serve.", lambda d: len(d.snapshot.exposed)),
+)
+_OF_HEALTH = (
+    gauge(
+        "health_status",
+        f"The combined verdict: {_ONE_EACH}.",
+        lambda d: _one_of(STATUSES, judge(d.snapshot, d.now_s).status),
+        _STATUS,
+    ),
+    counter(
+        "health_changes_total",
+        "Changes of the combined verdict, by what it changed to.",
+        lambda d: _counted(STATUSES, d.snapshot.health.changes),
+        _STATUS,
+    ),
+    gauge(
+        "health_component_status",
+        f"What one component means for the whole: {_ONE_EACH}.",
+        _components,
+        (Label("component", description="a process's name, `tailnet` or `exposure`"), *_STATUS),
+    ),
+    gauge("ready", "1 while traffic is welcome, as /readyz says.", lambda d: ready(d.snapshot, d.now_s)[0]),
+)
+_OF_PROCESSES = (
+    gauge(
+        "process_state",
+        f"The state of a process: {_ONE_EACH}.",
+        _process_states,
+        (*_PROCESS, Label("state", PROCESS_STATES)),
+    ),
+    gauge("process_ready", "1 while a process is ready.", _each_process(lambda _d, view: view.ready), _PROCESS),
+    counter(
+        "process_restarts_total",
+        "Restarts of a process, by what the end before each comes down to.",
+        _restarts,
+        (*_PROCESS, Label("reason", END_KINDS)),
+    ),
+    gauge(
+        "process_failures", "Failures of a process in a row.", _each_process(lambda _d, view: view.failures), _PROCESS
+    ),
+    gauge(
+        "process_start_time_seconds",
+        "When a running process was started, in seconds since the epoch.",
+        _each_life(lambda d, started_s: started_s + d.snapshot.wall_offset_s),
+        _WITH_SUPERVISOR,
+    ),
+    gauge(
+        "process_uptime_seconds",
+        "For how long a process has been running.",
+        _each_life(lambda d, started_s: d.now_s - started_s),
+        _WITH_SUPERVISOR,
+    ),
+    gauge(
+        "process_last_exit_code",
+        "The exit code of a process's last end; absent where a signal ended it.",
+        _each_process(lambda _d, view: view.exits[-1].code if view.exits else None),
+        _PROCESS,
+    ),
+    gauge(
+        "process_last_exit_signal",
+        "The number of the signal that ended a process; absent where its last end had an exit code.",
+        _each_process(lambda _d, view: view.exits[-1].signal if view.exits else None),
+        _PROCESS,
+    ),
+    gauge(
+        "process_last_exit_timestamp_seconds",
+        "When a process last ended, in seconds since the epoch.",
+        _each_process(_last_exit_epoch_s),
+        _PROCESS,
+    ),
+    gauge(
+        "process_resident_memory_bytes",
+        "Resident memory of a process itself, without what it has started.",
+        lambda d: [((name,), memory_bytes) for name, (memory_bytes, _cpu_s) in d.usage.items()],
+        _WITH_SUPERVISOR,
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        "Processor time that a process itself has used since it was started.",
+        lambda d: [((name,), cpu_s) for name, (_memory_bytes, cpu_s) in d.usage.items()],
+        _WITH_SUPERVISOR,
+    ),
+)
+_OF_LOGS = (
+    counter("log_lines_total", "Lines taken.", _logged(0), _LOGGED),
+    counter("log_bytes_total", "Bytes of the lines taken, without colour codes.", _logged(1), _LOGGED),
+    counter("log_lines_dropped_total", "Lines dropped because nobody read the merged log.", lambda d: d.dropped),
+    counter(
+        "log_lines_held_back_total", "Lines of tailscaled's known noise that were held back.", lambda d: d.held_back
+    ),
+    counter("log_redactions_total", "Places in the log where a secret was masked.", lambda d: d.masked),
+)
+_OF_TAILNET = (
+    gauge(
+        "tailnet_info",
+        "Always 1; the labels tell the mode, and tailscaled's version once it is known.",
+        lambda d: [((d.tailnet.mode, d.tailnet.version), 1)],
+        (Label("mode", ("embedded", "attach")), Label("version", description="tailscaled's version")),
+    ),
+    gauge(
+        "tailnet_state", f"The state of the tailnet: {_ONE_EACH}.", _tailnet_state, (Label("state", TAILNET_STATES),)
+    ),
+    gauge("tailnet_up", "1 while the device is in its tailnet.", lambda d: d.tailnet.up),
+    gauge(
+        "tailnet_control_connected",
+        "1 while tailscaled has its connection to the control server.",
+        lambda d: d.tailnet.control,
+    ),
+    gauge(
+        "tailnet_served",
+        "1 while the app is published in the tailnet as the settings want it, else 0.",
+        lambda d: d.tailnet.serve.mode == "serve" and not d.tailnet.serve.why,
+    ),
+    gauge(
+        "tailnet_warnings",
+        "Things of the tailnet to look after, though it may be up.",
+        lambda d: len(d.tailnet.warnings) + bool(d.tailnet.serve.why),
+    ),
+    gauge(
+        "tailnet_peers",
+        "Other devices of the tailnet, as of half a minute ago at most: offline ones, and of the others those "
+        "with a direct path in use and those without.",
+        _peers,
+        (Label("connection", PEERS),),
+    ),
+    gauge(
+        "tailnet_key_expiry_timestamp_seconds",
+        "When the device's key expires, in seconds since the epoch; absent where it does not.",
+        _key_expiry_epoch_s,
+    ),
+    gauge(
+        "tailnet_first_connected_seconds",
+        "How long after the supervisor's start the device was in its tailnet for the first time.",
+        _first_connected_s,
+    ),
+    counter(
+        "tailnet_logins_total",
+        "Logins, by what came of them.",
+        lambda d: _counted(LOGIN_RESULTS, d.tailnet.logins),
+        (Label("result", LOGIN_RESULTS),),
+    ),
+    histogram(
+        "tailnet_connect_duration_seconds",
+        "From an owner's order to connect until the device was in its tailnet.",
+        lambda d: d.tailnet.connects,
+    ),
+    histogram(
+        "tailnet_disconnect_duration_seconds",
+        "From an owner's order to disconnect until the device was out of its tailnet.",
+        lambda d: d.tailnet.disconnects,
+    ),
+    gauge(
+        "tailscaled_metrics_up",
+        "1 where tailscaled gave its own metrics for this very scrape, else 0.",
+        lambda d: d.relayed is not None,
+    ),
+    counter(
+        "tailscaled_metrics_errors_total", "Scrapes for which tailscaled gave no metrics.", lambda d: d.relay_errors
+    ),
+)
+_OF_HTTP = (
+    counter(
+        "http_requests_total",
+        "Requests, counted when their answer began.",
+        lambda d: d.requests.items(),
+        (*_REQUEST, Label("status", description="the status of the answer")),
+    ),
+    histogram(
+        "http_request_duration_seconds",
+        "From a request's head until its answer began.",
+        lambda d: d.durations.items(),
+        _REQUEST,
+    ),
+    gauge("http_event_streams_active", "Open event streams: panels, and followers of the log.", lambda d: d.streams),
+)
+SECTIONS = (
+    Section("The supervisor", _OF_SUPERVISOR),
+    Section("Health", _OF_HEALTH),
+    Section("Processes", _OF_PROCESSES),
+    Section("Logs", _OF_LOGS),
+    Section("The tailnet", _OF_TAILNET, applies=lambda d: d.tailnet.mode != "off"),
+    Section("HTTP", _OF_HTTP),
+)
+METRICS = {metric.name: metric for section in SECTIONS for metric in section.metrics}
+
+
+class Collector:
+    """What prometheus_client takes for a registry: one scrape's metrics, and tailscaled's own behind them."""
+
+    def __init__(self, data: ScrapeData) -> None:
+        relayed = _relayed_families(data.relayed)
+        self.relay_errors = data.relay_errors + (relayed is None and data.tailnet.mode != "off")
+        text = None if relayed is None else data.relayed
+        self._data = data._replace(relayed=text, relay_errors=self.relay_errors)
+        self._relayed = relayed or []
+
+    def collect(self) -> Iterator[Family]:
+        """Yield each metric that has a value."""
+        for section in SECTIONS:
+            if section.applies(self._data):
+                yield from (family for family in map(self._family, section.metrics) if family.samples)
+        yield from self._relayed
+
+    def _family(self, metric: Metric) -> Family:
+        from prometheus_client.core import Metric as Family
+
+        name = metric.full_name
+        family = Family(name.removesuffix(_TOTAL), metric.help, metric.kind)
+        found = metric.read(self._data)
+        for values, value in [((), found)] if found is None or isinstance(found, Value) else found:
+            labels = {label.name: text for label, text in zip(metric.labels, values, strict=True)}
+            if isinstance(value, Durations):
+                _add_buckets(family, labels, value)
+            elif value is not None:
+                family.add_sample(name, labels, float(value))
+        return family
+
+
+def write(data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
+    """Return everything in the format, and the coding, that these two headers of the request ask for."""
+    from prometheus_client.exposition import choose_encoder, gzip_accepted
+
+    collector = Collector(data)
+    encode, content_type = choose_encoder(accept)
+    body = encode(collector)
+    gzipped = gzip_accepted(accept_encoding)
+    body = gzip.compress(body, _GZIP_LEVEL, mtime=0) if gzipped else body
+    return Exposition(body, content_type, gzipped, collector.relay_errors)
+
+
+def _add_buckets(family: Family, labels: dict[str, str], durations: Durations) -> None:
+    so_far = 0
+    for edge, count in zip((*map(str, DURATION_BUCKETS_S), "+Inf"), durations.buckets, strict=True):
+        so_far += count
+        family.add_sample(f"{family.name}_bucket", {**labels, "le": edge}, so_far)
+    family.add_sample(f"{family.name}_count", labels, so_far)
+    family.add_sample(f"{family.name}_sum", labels, durations.sum_s)
+
+
+def _relayed_families(text: bytes | None) -> list[Family] | None:
+    """Return tailscaled's own metrics; None where there are none that can be read."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    if text is None:
+        return None
+    try:
+        families = list(text_string_to_metric_families(text.decode()))
+    except ValueError:
+        return None
+    for family in families:
+        if family.type == COUNTER and not all(sample.name.endswith(_TOTAL) for sample in family.samples):
+            # OpenMetrics has no counter of such a name.
+            family.type = "unknown"
+    return [family for family in families if family.name.startswith(RELAYED_PREFIX) and family.samples]
