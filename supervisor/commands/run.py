@@ -180,7 +180,7 @@ def _services(
     if recorder is not None:
         services["spans"] = late.heavy_part(
             "spans",
-            "supervisor.telemetry.spans_export",
+            "supervisor.telemetry.otlp",
             lambda found: found.Exporter(recorder, hub, board.snapshot.wall_offset_s),
         )
     return services

@@ -1,4 +1,4 @@
-"""What is traced, before anyone knows where it goes: spans as plain data, kept until they can be sent.
+"""Spans, derived from the changes of the snapshot, as plain data until an exporter takes them.
 
 Nothing of OpenTelemetry is imported here: the first process is traced from its start, and its start waits for nothing.
 """
@@ -9,28 +9,191 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.telemetry.spans_processes import Lives
-from supervisor.telemetry.spans_tailnet import Tailnet
+from supervisor.core.model import State
+from supervisor.core.tailnet import (
+    CONNECTING,
+    DOWN,
+    EXPIRED,
+    NO_NETWORK,
+    NOT_KEPT,
+    REFUSED,
+    STARTING,
+    SWITCHED_OFF,
+    UNREACHABLE,
+)
+from supervisor.runtime.endings import signal_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from supervisor.core.snapshot import Snapshot
+    from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
     from supervisor.logs.hub import LogHub
     from supervisor.runtime.board import Board
-    from supervisor.telemetry.span import Attribute, Span
 
-_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-_SPOKEN = "http/protobuf"
-_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
-_LEAST_CHARACTERS = 16
-# Kept until there is someone to send them; the newest win.
+SPAWN, STOP, RESTART = "process.spawn", "process.stop", "process.restart"
+CONNECT, DISCONNECT, SERVE = "tailnet.connect", "tailnet.disconnect", "tailnet.serve"
+_STOPPING = frozenset({State.STOPPING, State.QUITTING, State.KILLING})
+_RESTARTING = frozenset({State.CLEANING, State.BACKOFF, State.SPAWNING})
+_UNDER_WAY = frozenset({STARTING, CONNECTING})
+# Other states, such as a login that waits for a person, are no failure.
+_FAILURES = frozenset({DOWN, EXPIRED, NO_NETWORK, NOT_KEPT, REFUSED, SWITCHED_OFF, UNREACHABLE})
+# Kept until an exporter is there; the newest win.
 MOST_KEPT = 2048
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL = "http/protobuf"
+_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+_MIN_SECRET_LENGTH = 16
+Attribute = str | int | bool | tuple[str, ...]
+
+
+class Parent(NamedTuple):
+    """The caller's span that this one belongs to, as W3C Trace Context names it."""
+
+    trace_id: int
+    span_id: int
+    flags: int
+
+
+class Span(NamedTuple):
+    """What took time, between two moments of the monotonic clock; ``error`` says why it failed.
+
+    ``server`` marks the answer to a request, ``parent`` the caller's span.
+    """
+
+    name: str
+    begun_s: float
+    ended_s: float
+    attributes: Mapping[str, Attribute]
+    error: str = ""
+    children: tuple[Span, ...] = ()
+    server: bool = False
+    parent: Parent | None = None
+
+
+class ProcessSpans:
+    """Those of one process. A restart lasts from the end of one life until the next is ready, or is over."""
+
+    def __init__(self) -> None:
+        self._seen: ProcessView | None = None
+        self._begun: dict[str, float] = {}
+        self._stop: Span | None = None
+
+    def update(self, view: ProcessView) -> Iterator[Span]:
+        """Return the spans that have ended with this view."""
+        seen, self._seen = self._seen, view
+        before = seen.state if seen is not None else State.INACTIVE
+        if view.exits and (seen is None or not seen.exits or view.exits[-1] is not seen.exits[-1]):
+            yield from self._exited(view, view.exits[-1], None if seen is None else seen.pid)
+        if view.state is not before:
+            yield from self._changed(view, before)
+        begun_s = self._begun.get(SPAWN)
+        # Until it has been started, the view is of the life before.
+        started = begun_s is not None and view.started_s is not None and view.started_s >= begun_s
+        if started and view.ever_ready and view.state is State.RUNNING:
+            yield self._spawned(_process(view, view.pid), view.ready_since_s or view.since_s, view.exits)
+
+    def _exited(self, view: ProcessView, end: ExitView, pid: int | None) -> Iterator[Span]:
+        if SPAWN in self._begun:
+            attributes = _process(view, pid) | _ended(end) | {"error.type": end.kind}
+            error = f"it ended before it was ready: {end.reason}"
+            yield self._spawned(attributes, end.at_s, view.exits[:-1], error)
+        self._begun.setdefault(RESTART, self._begun.get(STOP, end.at_s))
+
+    def _changed(self, view: ProcessView, before: State) -> Iterator[Span]:
+        if view.state in _STOPPING and before not in _STOPPING:
+            self._begun[STOP] = view.since_s
+        elif before is State.CLEANING and STOP in self._begun:
+            ended = _ended(view.exits[-1]) if view.exits else {}
+            stop = Span(STOP, self._begun.pop(STOP), view.since_s, _process(view, None) | ended)
+            if view.state in _RESTARTING:
+                self._stop = stop
+            else:
+                yield stop
+        if view.state is State.SPAWNING:
+            self._begun[SPAWN] = view.since_s
+        elif view.state not in _RESTARTING and before in {State.CLEANING, State.BACKOFF, State.WAITING}:
+            self._begun.pop(RESTART, None)
+            self._stop = None
+
+    def _spawned(
+        self, attributes: dict[str, Attribute], ended_s: float, past: tuple[ExitView, ...], error: str = ""
+    ) -> Span:
+        """Return the span of a start that is over, inside that of its restart."""
+        spawn = Span(SPAWN, self._begun.pop(SPAWN), ended_s, attributes, error)
+        stop, self._stop = self._stop, None
+        if RESTART not in self._begun:
+            return spawn
+        reason = {"supervisor.restart.reason": past[-1].kind} if past else {}
+        children = (spawn,) if stop is None else (stop, spawn)
+        return Span(RESTART, self._begun.pop(RESTART), ended_s, attributes | reason, error, children)
+
+
+def _process(view: ProcessView, pid: int | None) -> dict[str, Attribute]:
+    program = view.command.partition(" ")[0].rpartition("/")[2]
+    found = {"supervisor.process.name": view.name, "process.pid": pid, "process.executable.name": program or None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _ended(end: ExitView) -> dict[str, Attribute]:
+    found = {
+        "process.exit.code": end.code,
+        "supervisor.exit.signal": signal_name(end.signal),
+        "supervisor.exit.kind": end.kind,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+class TailnetSpans:
+    """A connect lasts from the order, or the start, until the tailnet is up, or does not get there by itself."""
+
+    def __init__(self, view: TailnetView) -> None:
+        self._seen = view
+        self._connect_s = view.since_s if view.state in _UNDER_WAY else None
+        self._serve_s: float | None = None
+
+    def update(self, view: TailnetView, now_s: float) -> Iterator[Span]:
+        """Return the spans that have ended with this view."""
+        seen, self._seen = self._seen, view
+        if view is seen:
+            return
+        name = {"supervisor.tailnet.hostname": view.hostname} if view.hostname else {}
+        attributes = {"supervisor.tailnet.state": view.state, "supervisor.tailnet.mode": view.mode, **name}
+        yield from self._connected(seen, view, now_s, attributes)
+        if view.disconnects.times > seen.disconnects.times:
+            took_s = view.disconnects.sum_s - seen.disconnects.sum_s
+            forget = view.choice == "forgotten"
+            yield Span(DISCONNECT, now_s - took_s, now_s, {**attributes, "supervisor.tailnet.forget": forget})
+        yield from self._served(seen, view, now_s, attributes)
+
+    def _connected(
+        self, seen: TailnetView, view: TailnetView, now_s: float, attributes: dict[str, str]
+    ) -> Iterator[Span]:
+        if self._connect_s is None and view.state in _UNDER_WAY and not view.up:
+            self._connect_s = view.since_s
+        if view.connects.times > seen.connects.times:
+            ordered_s = now_s - (view.connects.sum_s - seen.connects.sum_s)
+            self._connect_s = ordered_s if self._connect_s is None else min(ordered_s, self._connect_s)
+        if self._connect_s is not None and view.state not in _UNDER_WAY:
+            failed = not view.up and view.state in _FAILURES
+            kind, error = ({"error.type": view.state}, view.why or view.state) if failed else ({}, "")
+            yield Span(CONNECT, self._connect_s, max(now_s, self._connect_s), attributes | kind, error)
+            self._connect_s = None
+
+    def _served(self, seen: TailnetView, view: TailnetView, now_s: float, attributes: dict[str, str]) -> Iterator[Span]:
+        if not view.up or view.serve.urls:
+            if self._serve_s is not None and view.serve.urls:
+                yield Span(SERVE, self._serve_s, now_s, {**attributes, "supervisor.serve.urls": view.serve.urls})
+            self._serve_s = None
+            return
+        if self._serve_s is None:
+            self._serve_s = now_s
+        if view.serve.why and view.serve.why != seen.serve.why:
+            yield Span(SERVE, self._serve_s, now_s, attributes | {"error.type": "not published"}, view.serve.why)
+            self._serve_s = now_s
 
 
 class Sender(NamedTuple):
-    """Whoever sends spans on: ``send`` takes one and does not block, ``flush`` waits for at most so many seconds."""
+    """An exporter's side: ``send`` takes a span and does not block, ``flush`` waits for at most so many seconds."""
 
     send: Callable[[Span], None]
     flush: Callable[[float], None]
@@ -43,12 +206,12 @@ class Recorder:
         self._hub = hub
         self._kept: deque[Span] = deque(maxlen=MOST_KEPT)
         self._sender: Sender | None = None
-        self._lives = Lives()
-        self._tailnet = Tailnet(board.snapshot.tailnet)
-        self._leave = board.watch(self._look)
+        self._processes: dict[str, ProcessSpans] = {}
+        self._tailnet = TailnetSpans(board.snapshot.tailnet)
+        self._unwatch = board.watch(self._update)
 
     def put(self, span: Span) -> None:
-        """Take one that has ended; secrets in it are masked."""
+        """Take a span that has ended; secrets in it are masked."""
         span = self._masked(span)
         if self._sender is None:
             self._kept.append(span)
@@ -66,42 +229,45 @@ class Recorder:
         if self._sender is not None:
             self._sender.flush(timeout_s)
 
-    def _look(self, snapshot: Snapshot) -> None:
-        now_s = time.monotonic()
+    def _update(self, snapshot: Snapshot) -> None:
         try:
-            for span in (*self._lives.look(snapshot.processes), *self._tailnet.look(snapshot.tailnet, now_s)):
+            for view in snapshot.processes:
+                for span in self._processes.setdefault(view.name, ProcessSpans()).update(view):
+                    self.put(span)
+            for span in self._tailnet.update(snapshot.tailnet, time.monotonic()):
                 self.put(span)
         except Exception as error:  # noqa: BLE001 - whoever changed the board is not to notice
-            self._leave()
+            self._unwatch()
             self._hub.record("error", "spans are not made any more", why=repr(error))
 
     def _masked(self, span: Span) -> Span:
         mask = self._hub.redactor.mask_text
-        attributes: dict[str, Attribute] = {}
-        for name, value in span.attributes.items():
+
+        def masked(value: Attribute) -> Attribute:
             if isinstance(value, str):
-                attributes[name] = mask(value)
-            else:
-                attributes[name] = tuple(map(mask, value)) if isinstance(value, tuple) else value
-        children = tuple(self._masked(child) for child in span.children)
+                return mask(value)
+            return tuple(map(mask, value)) if isinstance(value, tuple) else value
+
+        attributes = {name: masked(value) for name, value in span.attributes.items()}
+        children = tuple(map(self._masked, span.children))
         return span._replace(attributes=attributes, error=mask(span.error), children=children)
 
 
 def begin(environ: Mapping[str, str], board: Board, hub: LogHub) -> Recorder | None:
     """Return a recorder where spans are wanted and can be sent; where they are wanted in vain, the log says why."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return None
     exporters = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
-    protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _SPOKEN)
-    if "otlp" not in [name.strip() for name in exporters.split(",")]:
+    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if disabled or "otlp" not in [name.strip() for name in exporters.split(",")]:
         return None
-    if protocol != _SPOKEN:
-        why = f"{protocol} is not spoken here"
-        hub.record("warning", "spans are not sent", why=why, what_to_do=f"set {_PROTOCOLS[1]} to {_SPOKEN}")
-        return None
-    if not _is_installed():
+    protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _PROTOCOL)
+    why, what_to_do = "", ""
+    if protocol != _PROTOCOL:
+        why, what_to_do = f"{protocol} is not spoken here", f"set {_PROTOCOLS[1]} to {_PROTOCOL}"
+    elif not _is_installed():
+        why = "OpenTelemetry is not installed"
         what_to_do = "install moltis-supervisor[otel], or remove the OTEL_EXPORTER_OTLP settings"
-        hub.record("warning", "spans are not sent", why="OpenTelemetry is not installed", what_to_do=what_to_do)
+    if why:
+        hub.record("warning", "spans are not sent", why=why, what_to_do=what_to_do)
         return None
     _learn_secrets(environ, hub)
     return Recorder(board, hub)
@@ -112,7 +278,7 @@ def _is_installed() -> bool:
     from importlib.util import find_spec
 
     try:
-        return find_spec(_EXPORTER) is not None and find_spec("opentelemetry.sdk") is not None
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None and bool(find_spec("opentelemetry.sdk"))
     except ModuleNotFoundError:
         return False
 
@@ -121,10 +287,9 @@ def _learn_secrets(environ: Mapping[str, str], hub: LogHub) -> None:
     """Have the log mask what the headers say, such as a token."""
     from urllib.parse import unquote
 
-    for name in _HEADERS:
-        for pair in environ.get(name, "").split(","):
-            value = unquote(pair.partition("=")[2]).strip()
-            # A token may stand behind its scheme: `Bearer …`. A short value is a name, and no secret.
-            if len(value) >= _LEAST_CHARACTERS:
-                hub.redactor.learn(value)
-                hub.redactor.learn(value.split()[-1])
+    pairs = [pair for name in _HEADERS for pair in environ.get(name, "").split(",")]
+    for value in (unquote(pair.partition("=")[2]).strip() for pair in pairs):
+        # A token may stand behind its scheme: `Bearer …`. A short value is a name, and no secret.
+        if len(value) >= _MIN_SECRET_LENGTH:
+            hub.redactor.learn(value)
+            hub.redactor.learn(value.split()[-1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from supervisor.telemetry.span import Parent, Span
+from supervisor.telemetry.spans import Parent, Span
 from supervisor.web.access import CALLER
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aiohttp.web_request import BaseRequest
 
-    from supervisor.telemetry.span import Attribute
+    from supervisor.telemetry.spans import Attribute
 
     _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -65,7 +65,7 @@ def _span_of(request: BaseRequest, status: int | None, begun_s: float) -> Span |
         facts["error.type"] = error = str(status)
     name = f"{request.method} {resource.canonical}"
     parent = parent_of(request.headers.get("traceparent", ""))
-    return Span(name, begun_s, time.monotonic(), facts, error, answers=True, parent=parent)
+    return Span(name, begun_s, time.monotonic(), facts, error, server=True, parent=parent)
 
 
 def parent_of(header: str) -> Parent | None:

@@ -6,10 +6,10 @@ import ast
 
 from tests.conventions.tree import Module, modules
 
-MOST_LINES = 300
+MOST_LINES = 500
 MOST_FUNCTION_LINES = 40
 # Tables may be longer: one entry follows the other, and there is nothing to follow across them.
-TABLES = frozenset({"supervisor/settings/table.py", "tests/core/test_lifecycle.py"})
+TABLES = frozenset({"supervisor/settings/table.py", "supervisor/telemetry/metrics.py"})
 # Where a secret's value is taken out, by module and function. Each is a place to look at when one has leaked.
 REVEALED_IN = frozenset(
     {

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import re
 
-from supervisor.telemetry.spans_processes import RESTART, SPAWN, STOP
-from supervisor.telemetry.spans_tailnet import CONNECT, DISCONNECT, SERVE
+from supervisor.telemetry.spans import CONNECT, DISCONNECT, RESTART, SERVE, SPAWN, STOP
 from tests.conventions.tree import ROOT, modules
 
 NAME = re.compile(r"(?:supervisor|process|http|url|error|service)(?:\.[a-z_]+)+")
-SENDERS = ("supervisor.telemetry.spans_processes", "supervisor.telemetry.spans_tailnet", "supervisor.web.tracing")
+SENDERS = ("supervisor.telemetry.spans", "supervisor.web.tracing")
 
 
 def test_every_span_and_attribute_has_its_line() -> None:
