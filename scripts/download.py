@@ -1,0 +1,59 @@
+"""Fetches a file over TLS and nothing else: `python3 -I scripts/download.py URL FILE`; ends with 1, and says why.
+
+It needs no more than Python, which everybody who gets here has.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from http.client import HTTPMessage
+
+SILENCE_S = 30.0
+TLS = "https://"
+
+
+class _TlsOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        """Follow to where TLS holds as well."""
+        if not newurl.startswith(TLS):
+            raise urllib.error.URLError(f"it leads to {newurl}, which is not TLS")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(url: str, path: str) -> None:
+    """Put what is at ``url`` into the file ``path``. Raises OSError where not all of it comes, or not over TLS."""
+    if not url.startswith(TLS):
+        raise urllib.error.URLError("it is not TLS")
+    tls = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+    opener = urllib.request.build_opener(_TlsOnly, tls)
+    with opener.open(url, timeout=SILENCE_S) as answer, open(path, "wb") as file:
+        shutil.copyfileobj(answer, file)
+        expected = answer.headers.get("Content-Length")
+    if expected is not None and os.path.getsize(path) != int(expected):
+        raise urllib.error.URLError("it was cut off")
+
+
+def main(url: str, path: str) -> int:
+    """Return the exit code; say on standard error what failed."""
+    try:
+        download(url, path)
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        sys.stderr.write(f"cannot download {url}: {reason}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
