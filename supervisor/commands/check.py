@@ -13,6 +13,7 @@ from supervisor.plan.build import resolve
 from supervisor.plan.model import Address
 from supervisor.secret import REDACTED
 from supervisor.settings.table import SETTINGS
+from supervisor.system import programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,15 +38,27 @@ def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: Text
             err.writelines(f"problem: {problem}\n" for problem in error.problems)
             err.write(f"\n{count} {'problem' if count == 1 else 'problems'}: nothing would be started\n")
         return EX_CONFIG
+    plan, found = _with_programs(plan)
     redactor = Redactor(source.read().reveal() for source in plan.settings.secrets)
     if as_json:
-        out.write(_dump(_masked(document(plan), redactor)))
+        out.write(_dump(_masked(document(plan, found), redactor)))
     else:
-        out.writelines(f"{redactor.mask_text(line)}\n" for line in describe(plan))
+        out.writelines(f"{redactor.mask_text(line)}\n" for line in describe(plan, found))
     return 0
 
 
-def document(plan: Plan) -> dict[str, Any]:
+def _with_programs(plan: Plan) -> tuple[Plan, dict[str, str]]:
+    """Return the plan, with a warning for each program that is not here, and where the others are, by process."""
+    found, warnings = {}, []
+    for spec in plan.processes:
+        try:
+            found[spec.name] = programs.of(spec)
+        except programs.SpawnError as error:
+            warnings.append(f"{spec.name} would not start: {error.why}")
+    return plan._replace(warnings=(*plan.warnings, *warnings)), found
+
+
+def document(plan: Plan, found: Mapping[str, str]) -> dict[str, Any]:
     """Return the plan as it is told to programs; no secret's value is read for it."""
     settings, tailnet = plan.settings, plan.settings.tailnet
     return {
@@ -66,11 +79,11 @@ def document(plan: Plan) -> dict[str, Any]:
         },
         "secrets": {source.name: source.path or REDACTED for source in settings.secrets},
         "given": _given(plan),
-        "processes": [_process_document(spec) for spec in plan.processes],
+        "processes": [_process_document(spec, found.get(spec.name)) for spec in plan.processes],
     }
 
 
-def describe(plan: Plan) -> Iterator[str]:
+def describe(plan: Plan, found: Mapping[str, str]) -> Iterator[str]:
     """Yield the plan as lines for people; no secret is in it."""
     settings = plan.settings
     yield f"run folder      {settings.run_dir}"
@@ -85,7 +98,7 @@ def describe(plan: Plan) -> Iterator[str]:
     yield f"settings given  {', '.join(sorted(_given(plan))) or 'none'}"
     for spec in plan.processes:
         yield ""
-        yield from _process(spec)
+        yield from _process(spec, found.get(spec.name))
     for kind, texts in (("warning", plan.warnings), ("note", plan.notices)):
         for number, text in enumerate(texts):
             yield from [""] * (number == 0)
@@ -108,10 +121,11 @@ def _tailnet(plan: Plan) -> str:
     return f"embedded, {where}, {kept}, {leads}"
 
 
-def _process_document(spec: ProcessSpec) -> dict[str, Any]:
+def _process_document(spec: ProcessSpec, program: str | None) -> dict[str, Any]:
     return {
         "name": spec.name,
         "command": spec.argv,
+        "program": program,
         "user": None if spec.user is None else spec.user.name,
         "cwd": spec.cwd,
         "environment": sorted(spec.env),
@@ -122,9 +136,11 @@ def _process_document(spec: ProcessSpec) -> dict[str, Any]:
     }
 
 
-def _process(spec: ProcessSpec) -> Iterator[str]:
+def _process(spec: ProcessSpec, program: str | None) -> Iterator[str]:
     yield f"process {spec.name}"
     yield f"  command       {shlex.join(spec.argv)}"
+    if program is not None:
+        yield f"  program       {program}"
     user = f"{spec.user.name} ({spec.user.uid})" if spec.user is not None else "the supervisor's own"
     yield f"  user          {user}, in {spec.cwd}"
     yield f"  environment   {' '.join(sorted(spec.env))}"

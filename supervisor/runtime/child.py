@@ -31,7 +31,8 @@ from supervisor.runtime.endings import describe, kind_of, signal_name
 from supervisor.system import processes
 from supervisor.system.cleaner import Cleaner
 from supervisor.system.oom import OomCounter
-from supervisor.system.spawn import SpawnError, open_pipe, spawn
+from supervisor.system.programs import SpawnError
+from supervisor.system.spawn import open_pipe, spawn
 
 if TYPE_CHECKING:
     from supervisor.core.counts import Counts

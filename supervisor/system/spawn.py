@@ -8,27 +8,15 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from supervisor.system import programs
+from supervisor.system.programs import NOT_EXECUTABLE, NOT_FOUND, SpawnError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from supervisor.core.model import ProcessSpec
 
 MARK = "SUPERVISED_PROCESS"
-NOT_EXECUTABLE = 126
-NOT_FOUND = 127
-# elf(5): the magic, and where e_machine stands; x86-64 runs i386, and aarch64 may run arm.
-_ELF = b"\x7fELF"
-_ELF_MACHINE = slice(18, 20)
-_ELF_COMPATIBLE = {(b"\x3e\0", b"\x03\0"), (b"\xb7\0", b"\x28\0")}
-
-
-class SpawnError(Exception):
-    """A process could not be started; ``code`` is what a shell would answer: 127 not found, 126 not executable."""
-
-    def __init__(self, code: int, why: str) -> None:
-        self.code = code
-        self.why = why
-        super().__init__(why)
 
 
 class Spawned(NamedTuple):
@@ -44,55 +32,6 @@ def mark(name: str) -> str:
     return f"{name}:{os.getpid()}"
 
 
-def find_program(name: str, env_path: str) -> str:
-    """Return the file that ``name`` stands for, as execvp would find it.
-
-    Raises SpawnError where there is none, or none that may be executed.
-    """
-    candidates = [name] if "/" in name else [os.path.join(part or ".", name) for part in env_path.split(":")]
-    found = [path for path in candidates if os.path.isfile(path)]
-    for path in found:
-        if os.access(path, os.X_OK):
-            _check_format(path)
-            return path
-    if found:
-        raise SpawnError(NOT_EXECUTABLE, f"cannot run {found[0]}: it is not executable; `chmod +x` it in the image")
-    where = "no such file" if "/" in name else f"no such program in PATH ({env_path})"
-    raise SpawnError(NOT_FOUND, f"cannot run {name}: {where}; put it into the image, or mend the command's first word")
-
-
-def _check_format(path: str) -> None:
-    """Refuse what the kernel cannot run: the launcher's execvp(3) would hand it to a shell as a script."""
-    head = _head(path)
-    if head.startswith(_ELF):
-        if not _runs_here(head[_ELF_MACHINE]):
-            raise SpawnError(
-                NOT_EXECUTABLE, f"cannot run {path}: it is for another processor; use an image for this one"
-            )
-    elif head and not head.startswith(b"#!"):
-        raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is neither a program nor a script with #! at its head")
-
-
-def _runs_here(machine: bytes) -> bool:
-    own = _head("/proc/self/exe")[_ELF_MACHINE]
-    if machine == own or (own, machine) in _ELF_COMPATIBLE:
-        return True
-    try:
-        # An emulator may be registered for it, beside the two files that are always there.
-        return not {"register", "status"}.issuperset(os.listdir("/proc/sys/fs/binfmt_misc"))
-    except OSError:
-        return False
-
-
-def _head(path: str) -> bytes:
-    """Return a file's first bytes; none where it may be executed but not read."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(_ELF_MACHINE.stop)
-    except OSError:
-        return b""
-
-
 def spawn(spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = None) -> Spawned:
     """Start the process and return at once.
 
@@ -102,7 +41,7 @@ def spawn(spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = N
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("cannot spawn outside the main thread: the child would die with this thread")
-    program = find_program(spec.argv[0], spec.env.get("PATH", os.defpath))
+    program = programs.of(spec)
     env = {**spec.env, MARK: mark(spec.name)}
     if death_fd is not None:
         env["TS_PARENT_DEATH_FD"] = str(death_fd)
@@ -144,11 +83,12 @@ def open_pipe(spec: ProcessSpec) -> tuple[int, int]:
 def _output_pipes(spec: ProcessSpec) -> tuple[tuple[int, int], tuple[int, int]]:
     out = open_pipe(spec)
     try:
-        return out, open_pipe(spec)
+        error = open_pipe(spec)
     except SpawnError:
         for fd in out:
             os.close(fd)
         raise
+    return out, error
 
 
 def _as_user(spec: ProcessSpec, launcher: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from typing import Any
 
 from supervisor.commands.check import check
@@ -42,3 +43,12 @@ def test_problems() -> None:
     assert code == 78
     assert len(plan["problems"]) == 2
     assert list(plan) == ["problems"]
+
+
+def test_a_program_is_shown_as_the_file_it_stands_for() -> None:
+    """Or warned about, with the very words that a start would use."""
+    _code, _text, plan = document({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP_COMMAND": "sh"})
+    assert plan["processes"][0]["program"] == shutil.which("sh")
+    _code, _text, plan = document({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP_COMMAND": "./no-such"})
+    assert plan["processes"][0]["program"] is None
+    assert any("moltis would not start: cannot run ./no-such: no such file in" in text for text in plan["warnings"])

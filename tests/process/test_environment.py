@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import subprocess
 import sys
+
+import pytest
 
 from tests.process.running import running
 
@@ -49,3 +54,19 @@ def test_the_port_that_was_picked_for_the_app_is_said() -> None:
         address = run.wait_for("starting")["app"]
         assert not address.endswith(":0")
         run.wait_for(f"port {address.removeprefix('0.0.0.0:')}", process="moltis")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start as another user")
+def test_a_relative_command_is_one_thing_for_check_and_for_a_start() -> None:
+    """It begins at the process's working directory, its user's home, and not where the supervisor stands."""
+    user = next(entry for entry in pwd.getpwall() if os.access(f"{entry.pw_dir}/nologin", os.X_OK) and entry.pw_uid)
+    env = {"SUPERVISOR_APP_USER": user.pw_name, "SUPERVISOR_APP_COMMAND": "./nologin"}
+    checked = [sys.executable, "-I", "-m", "supervisor", "check", "--json"]
+    done = subprocess.run(
+        checked, env={"PATH": os.environ["PATH"], **env}, cwd="/", capture_output=True, text=True, check=True
+    )
+    (app,) = [process for process in json.loads(done.stdout)["processes"] if process["name"] == "moltis"]
+    assert (app["cwd"], app["program"]) == (user.pw_dir, f"{user.pw_dir}/nologin")
+    with running("./nologin", env=env, options=("--restart=never",)) as run:
+        assert run.wait() == 1
+        assert run.find("started", child="moltis")
