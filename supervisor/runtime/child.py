@@ -32,6 +32,7 @@ from supervisor.system import processes
 from supervisor.system.cleaner import Cleaner
 from supervisor.system.oom import OomCounter
 from supervisor.system.programs import SpawnError
+from supervisor.system.signals import send
 from supervisor.system.spawn import open_pipe, spawn
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Child:
         self._launcher = launcher
         self._oom = OomCounter()
         self._killed_by_us = False
+        self._refused: set[int] = set()
         self._cause = ASKED
         self._death_write_fd: int | None = None
         self._first_line = 0
@@ -106,14 +108,14 @@ class Child:
         elif isinstance(action, Spawn):
             self._spawn()
         elif isinstance(action, AskToEnd):
-            self._signal_group(self.spec.stop_signal)
+            self.signal(self.spec.stop_signal, group=True)
         elif isinstance(action, AskForStacks):
             self._engine.hub.record("warning", "does not end, asked for its stacks", child=self.spec.name)
             self.signal(signal.SIGQUIT)
         elif isinstance(action, Kill):
             self._killed_by_us = True
             self._engine.hub.record("warning", "killed", child=self.spec.name, why="it did not end in time")
-            self._signal_group(signal.SIGKILL)
+            self.signal(signal.SIGKILL, group=True)
         elif isinstance(action, Clean):
             self.cleaner = Cleaner(lambda: processes.remains_of(self.spec, self._engine.reaper.owned))
             self.clean_on()
@@ -141,6 +143,7 @@ class Child:
         engine.hub.attach(self.spec.name, "stdout", spawned.stdout_fd)
         engine.hub.attach(self.spec.name, "stderr", spawned.stderr_fd)
         self._killed_by_us = False
+        self._refused.clear()
         self._first_line = engine.hub.history.next
         now_s = time.monotonic()
         probed = self.spec.probe is not None
@@ -269,21 +272,16 @@ class Child:
         self._show(ready=ready, ready_why=why, ready_since_s=since_s, ever_ready=self.view.ever_ready or ready)
         return True
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the process alone; nothing where it is gone."""
-        if self.view.pid is not None:
-            os.kill(self.view.pid, number)
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal to the process alone, or to its group; nothing where it is gone. A refusal is told once a life.
 
-    def _signal_group(self, number: int) -> None:
-        # Reaped only by us, so the pid is still this process's; its group may not exist yet right after fork.
-        if self.view.pid is None:
-            return
-        try:
-            os.killpg(self.view.pid, number)
-        except ProcessLookupError:
-            os.kill(self.view.pid, number)
-        except PermissionError:
-            self._engine.hub.record("error", "cannot signal", child=self.spec.name, why="no permission (CAP_KILL)")
+        The pid is still this process's: only we reap it.
+        """
+        why = send(self.view.pid, number, group=group) if self.view.pid is not None else ""
+        if why and number not in self._refused:
+            self._refused.add(number)
+            name = signal_name(number)
+            self._engine.hub.record("warning", "cannot signal", child=self.spec.name, signal=name, why=why)
 
     def _remember(self, exit_view: ExitView) -> None:
         self._cause = exit_view.kind

@@ -37,12 +37,19 @@ class Inbox:
         os.set_blocking(self._wake_fd, False)
 
     def open(self) -> None:
-        """Begin to take signals; only on the main thread."""
+        """Begin to take signals, whatever a parent had blocked or ignored; only on the main thread."""
         # Asked now: when HUP comes, the terminal that was closed is nobody's any more. One from nohup is ignored.
         self.hangup_stops = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
         signal.set_wakeup_fd(self._wake_fd, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGHUP, *STOP, *FOR_THE_APP):
+        taken = {signal.SIGCHLD, signal.SIGHUP, *STOP, *FOR_THE_APP}
+        for number in taken:
             signal.signal(number, self._take)
+        # What is ignored or blocked stays so over an exec: children would inherit it. PIPE and XFSZ are Python's own,
+        # which it gives back to a child.
+        for number in signal.valid_signals() - taken - {signal.SIGPIPE, signal.SIGXFSZ}:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _take(self, number: int, _frame: object) -> None:
         if number not in self._signals or number in STOP:
@@ -59,6 +66,21 @@ class Inbox:
         while self._signals:
             taken.append(self._signals.popleft())
         return taken
+
+
+def send(pid: int, number: int, *, group: bool = False) -> str:
+    """Send a signal to a process, or to the group that it leads; return why the kernel refuses it.
+
+    That is empty where it does not, or where there is no such process.
+    """
+    try:
+        (os.killpg if group else os.kill)(pid, number)
+    except ProcessLookupError:
+        # Right after the fork its group may not exist yet.
+        return send(pid, number) if group else ""
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
 
 
 def has_terminal() -> bool:

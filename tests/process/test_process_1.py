@@ -12,9 +12,11 @@ import pytest
 from tests.process.running import AS_PROCESS_1, running
 from tests.process.test_stop import GRANDCHILD
 from tests.support.processes import alive
+from tests.support.refusing import refusing
 from tests.support.waiting import wait_until
 
-NO_SUBREAPER = (sys.executable, "-m", "tests.process.without_subreaper")
+# 36 is PR_SET_CHILD_SUBREAPER.
+NO_SUBREAPER = refusing("prctl=EINVAL@36", "pidfd_open=ENOSYS")
 ORPHANS = 2000
 MAKE_ORPHANS = (
     "import os,sys,time\n"
