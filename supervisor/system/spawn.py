@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.system import programs
@@ -14,7 +15,7 @@ from supervisor.system.programs import NOT_EXECUTABLE, NOT_FOUND, SpawnError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.model import ProcessSpec, User
 
 MARK = "SUPERVISED_PROCESS"
 
@@ -88,7 +89,21 @@ def _output_pipes(spec: ProcessSpec) -> tuple[tuple[int, int], tuple[int, int]]:
         for fd in out:
             os.close(fd)
         raise
+    for _, write_fd in (out, error):
+        _give_to(spec.user, write_fd)
     return out, error
+
+
+def _give_to(user: User | None, write_fd: int) -> None:
+    """Let a user open a pipe anew: that is what /dev/stdout is, whoever has the pipe open already."""
+    if user is None:
+        return
+    try:
+        os.fchown(write_fd, user.uid, user.gid)
+    except OSError:
+        # Root without CHOWN. No one but the processes of that user can name the pipe.
+        with suppress(OSError):
+            os.fchmod(write_fd, 0o622)
 
 
 def _as_user(spec: ProcessSpec, launcher: Sequence[str]) -> tuple[str, ...]:

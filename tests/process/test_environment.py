@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from tests.process.running import running
+from tests.support.refusing import refusing
 
 TELL = (
     "import json,os,sys\n"
@@ -70,3 +71,14 @@ def test_a_relative_command_is_one_thing_for_check_and_for_a_start() -> None:
     with running("./nologin", env=env, options=("--restart=never",)) as run:
         assert run.wait() == 1
         assert run.find("started", child="moltis")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start as another user")
+@pytest.mark.parametrize("prefix", [(), refusing("fchown=EPERM")], ids=["chown", "no chown"])
+def test_another_user_can_open_its_standard_streams_anew(prefix: tuple[str, ...]) -> None:
+    """Log files are often links to /dev/stdout; the tail of one is a second process that opens it."""
+    script = "echo one >/dev/stdout; echo two >>/dev/stderr; sh -c 'echo three >/proc/self/fd/1'; exec sleep 300"
+    with running("sh", "-c", script, env={"SUPERVISOR_APP_USER": "nobody"}, prefix=prefix) as run:
+        run.wait_for("one", stream="stdout")
+        run.wait_for("two", stream="stderr")
+        run.wait_for("three", stream="stdout")
