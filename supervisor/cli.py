@@ -1,24 +1,149 @@
-"""The command line: finds the command, loads what it takes and nothing else, and turns errors into exit codes."""
+"""The command line: every command with its options, and how errors become exit codes.
+
+A command loads what it takes when it is called: `run` must start its first process before anything heavy is imported.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from supervisor import __version__
-from supervisor.commands.table import COMMANDS, Words
+from supervisor.arguments import PROGRAM, Command, Option, help_text, parse_arguments
 from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, OutputError, SupervisorError, UsageError
 from supervisor.system import streams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from supervisor.commands.table import Command
+    from supervisor.arguments import ParsedArguments
 
-PROGRAM = "moltis-supervisor"
 _SIGNALLED = 128
 _SIGINT = 2
 _SIGPIPE = 13
+
+
+def _run(args: ParsedArguments) -> int:
+    from supervisor.system.signals import Inbox
+
+    # Before anything that takes time: a process 1 without handlers does not notice that it is to stop.
+    inbox = Inbox()
+    inbox.open()
+    from supervisor.commands.run import run
+
+    return run(args.options.get("--config"), args.options.get("--restart"), args.rest, inbox)
+
+
+def _check(args: ParsedArguments) -> int:
+    from supervisor.commands.check import check
+
+    return check(os.environ, args.options.get("--config"), sys.stdout, sys.stderr, as_json="--json" in args.options)
+
+
+def _operator(module: str, function: str) -> Callable[[ParsedArguments], int]:
+    """Return a command that asks a running supervisor; what it takes is loaded when it is called."""
+
+    def call(args: ParsedArguments) -> int:
+        from importlib import import_module
+
+        from supervisor.client.render import Console
+
+        console = Console(os.environ, sys.stdin, sys.stdout, sys.stderr)
+        code: int = getattr(import_module(f"supervisor.client.{module}"), function)(args, console)
+        return code
+
+    return call
+
+
+_CONFIG = Option("--config", "the TOML file, as SUPERVISOR_CONFIG names it", "FILE")
+_JSON = Option("--json", "write JSON, for programs")
+
+COMMANDS = {
+    "run": Command(
+        "Runs tailscaled and the app until it is told to stop. COMMAND replaces the app's command; one that begins "
+        "with - is appended to it.",
+        "run --restart on-failure -- moltis",
+        _run,
+        (_CONFIG, Option("--restart", "when an app that ended is started again", "always|on-failure|never")),
+        word_for_word="[-- COMMAND …]",
+    ),
+    "check": Command(
+        "Reads every setting and shows what `run` would do, or everything that keeps it from starting.",
+        "check --config supervisor.toml",
+        _check,
+        (_CONFIG, _JSON),
+    ),
+    "status": Command(
+        "Shows the processes, the tailnet and the health of a running supervisor. Ends with 1 where health fails.",
+        "status",
+        _operator("commands", "status"),
+        (_JSON,),
+    ),
+    "logs": Command(
+        "Shows the last lines of the merged log, and goes on with new ones where asked to.",
+        "logs -f --process moltis",
+        _operator("log_view", "logs"),
+        (
+            Option("-f", "follow: go on with new lines, also over a restart of the supervisor, until Ctrl-C"),
+            Option("-n", "how many of the last lines to begin with (100)", "N"),
+            Option("--process", "the lines of this process alone", "NAME"),
+            _JSON,
+        ),
+    ),
+    "start": Command(
+        "Starts a process that is stopped or waits for its next try.",
+        "start moltis",
+        _operator("commands", "start"),
+        (_JSON,),
+        ("NAME",),
+    ),
+    "stop": Command(
+        "Stops a process until it is started again.", "stop moltis", _operator("commands", "stop"), (_JSON,), ("NAME",)
+    ),
+    "restart": Command(
+        "Stops a process and starts it again.", "restart moltis", _operator("commands", "restart"), (_JSON,), ("NAME",)
+    ),
+    "connect": Command(
+        "Connects the device to its tailnet: with a key it logs in, without one it reconnects or asks for a login "
+        "URL, which it shows with its QR code.",
+        "connect --auth-key-file -",
+        _operator("commands", "connect"),
+        (
+            Option("--auth-key-file", "where the auth key is; - reads it from standard input, or asks for it", "FILE"),
+            Option(
+                "--auth-key",
+                "",
+                "KEY",
+                "a command line is open to every user of the machine and kept by shells; write the key into a file, "
+                "or give it on standard input: connect --auth-key-file -",
+            ),
+            _JSON,
+        ),
+    ),
+    "disconnect": Command(
+        "Disconnects the device from its tailnet until `connect`; the app goes on.",
+        "disconnect --forget",
+        _operator("commands", "disconnect"),
+        (
+            Option("--forget", "log out as well: the next connect is a new login"),
+            Option("--yes", "agree beforehand where the supervisor wants a confirmation"),
+            _JSON,
+        ),
+    ),
+    "auth-url": Command(
+        "Shows the login URL that waits to be opened; it never starts a login.",
+        "auth-url --qr",
+        _operator("commands", "auth_url"),
+        (Option("--qr", "show its QR code too"), _JSON),
+    ),
+    "token": Command(
+        "Prints a fresh one-time code for signing in to the panel.",
+        "token",
+        _operator("commands", "token"),
+        (_JSON,),
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,54 +212,15 @@ def _dispatch(words: list[str]) -> int:
     if {"-h", "--help"} & set(words[1:2] if command.word_for_word else words[1:]):
         sys.stdout.write(help_text(name, command))
         return 0
-    taken = take_apart(words[1:], name, command)
+    args = parse_arguments(words[1:], name, command)
     try:
-        return command.call(taken)
+        return command.call(args)
     except SupervisorError as error:
-        if "--json" in taken.options and error.body is not None:
+        if "--json" in args.options and error.body is not None:
             import json
 
             sys.stdout.write(json.dumps(error.body) + "\n")
         raise
-
-
-def take_apart(words: Sequence[str], name: str, command: Command) -> Words:
-    """Return the options with their values, and the words beside them.
-
-    Raises UsageError for an option that is not known, lacks its value, has one too many or comes twice, and for words
-    too few or too many.
-    """
-    options: dict[str, str] = {}
-    rest: list[str] = []
-    left = list(words)
-    while left:
-        word = left.pop(0)
-        if word == "--" or not _is_option(word, command):
-            rest += [word] if word != "--" else []
-            if word == "--" or command.word_for_word:
-                rest += left
-                break
-            continue
-        option, value = _take_option(word, left, name, command)
-        if option in options:
-            raise UsageError(f"{name} was given {option} twice; leave one of them")
-        options[option] = value
-    if not command.word_for_word:
-        _check_arguments(rest, name, command)
-    return Words(options, rest)
-
-
-def help_text(name: str, command: Command) -> str:
-    """Return all there is to say of one command."""
-    options = [option for option in command.options if not option.refused]
-    width = max((len(option.usage) for option in options), default=0)
-    parts = [
-        f"usage: {PROGRAM} {name} {command.usage}\n",
-        f"{command.summary}\n",
-        "".join(f"  {option.usage:<{width}}  {option.text}\n" for option in options),
-        f"Example: {PROGRAM} {command.example}\n",
-    ]
-    return "\n".join(filter(None, parts))
 
 
 def usage() -> str:
@@ -145,44 +231,3 @@ def usage() -> str:
         f"{PROGRAM} COMMAND --help shows more, with an example.\n"
         "Settings are environment variables: see docs/reference/settings.md; exit codes: docs/reference/commands.md.\n"
     )
-
-
-def _is_option(word: str, command: Command) -> bool:
-    """Tell whether a word is an option; one that begins with a single - is the app's where a command is for it."""
-    return word.startswith("--") if command.word_for_word else word.startswith("-") and word != "-"
-
-
-def _take_option(word: str, left: list[str], name: str, command: Command) -> tuple[str, str]:
-    """Return an option and its value, which may be the next of the words ``left``."""
-    short = not word.startswith("--")
-    option, equals, value = (word[:2], word[2:], word[2:]) if short else word.partition("=")
-    known = next((row for row in command.options if row.name == option), None)
-    if known is None:
-        raise UsageError(f"{name} does not know {option}; usage: {PROGRAM} {name} {command.usage}")
-    if known.refused:
-        raise UsageError(f"{name} does not take {option}: {known.refused}")
-    if known.value:
-        if not equals and not left:
-            raise UsageError(f"{option} needs a value; usage: {PROGRAM} {name} {command.usage}")
-        value = value if equals else left.pop(0)
-        if "|" in known.value and value not in known.value.split("|"):
-            raise UsageError(
-                f"{option} is one of {known.value.replace('|', ', ')}; usage: {PROGRAM} {name} {command.usage}"
-            )
-        return option, value
-    if equals and not short:
-        raise UsageError(f"{option} takes no value; usage: {PROGRAM} {name} {command.usage}")
-    if equals:
-        left.insert(0, f"-{value}")
-    return option, ""
-
-
-def _check_arguments(rest: list[str], name: str, command: Command) -> None:
-    if len(rest) < len(command.arguments):
-        missing = command.arguments[len(rest)]
-        raise UsageError(f"{name} needs {missing}; usage: {PROGRAM} {name} {command.usage}")
-    if len(rest) > len(command.arguments):
-        from supervisor.settings.report import shown
-
-        extra = shown(rest[len(command.arguments)])
-        raise UsageError(f"{name} does not take {extra}; usage: {PROGRAM} {name} {command.usage}")

@@ -15,7 +15,7 @@ REVEALED_IN = frozenset(
     {
         "supervisor.commands.check:check",  # what its output is to mask
         "supervisor.commands.run:_hub",  # what the log is to mask
-        "supervisor.commands.tailnet:connect",  # what the supervisor is to log in with
+        "supervisor.client.commands:connect",  # what the supervisor is to log in with
         "supervisor.plan.environment:for_app",  # Moltis' password, which is the app's own
         "supervisor.plan.remarks:_check_token",  # how long it is
         "supervisor.settings.login:_text",  # whether it is an OAuth client's, and well written

@@ -26,7 +26,9 @@ MAY_IMPORT = {
     "telemetry": RUNTIME | PLAN,
     "web": SHOWN | PLAN,
     "commands": SHOWN | PLAN | {"tailnet", "web"},
-    "cli": RUNTIME | PLAN | {"commands"},
+    "arguments": SETTINGS,
+    "client": RUNTIME | PLAN | {"arguments", "commands"},
+    "cli": RUNTIME | PLAN | {"arguments", "client", "commands"},
     "__main__": frozenset({"cli"}),
 }
 # What waits, looks at a clock, does I/O or logs.

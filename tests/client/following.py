@@ -8,7 +8,7 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING
 
-from tests.commands.calling import DEADLINE_S, PROGRAM, environment
+from tests.client.calling import DEADLINE_S, PROGRAM, environment
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.commands.answering import CONNECTED, NEEDS_LOGIN, RUNNING, TAILSCALED, answering
-from tests.commands.calling import call, on_terminal
+from tests.client.answering import CONNECTED, NEEDS_LOGIN, RUNNING, TAILSCALED, answering
+from tests.client.calling import call, on_terminal
 
 BACKOFF = {
     "name": "worker",

@@ -10,8 +10,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.commands.calling import DEADLINE_S, PROGRAM, call, environment
-from tests.commands.following import following
+from tests.client.calling import DEADLINE_S, PROGRAM, call, environment
+from tests.client.following import following
 from tests.process.running import running
 from tests.support.waiting import wait_until
 

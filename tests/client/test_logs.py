@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.commands.answering import Answer, Asked, Supervisor, answering, log_event, log_line, stream
-from tests.commands.calling import call, on_terminal
-from tests.commands.following import following
+from tests.client.answering import Answer, Asked, Supervisor, answering, log_event, log_line, stream
+from tests.client.calling import call, on_terminal
+from tests.client.following import following
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:

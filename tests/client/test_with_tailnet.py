@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.commands.calling import Called, call
+from tests.client.calling import Called, call
 from tests.support.control import controlling
 from tests.support.waiting import wait_until
 from tests.tailnet.node import at, node

@@ -1,4 +1,4 @@
-"""Asks the running supervisor over its control socket: plain HTTP, and errors for people."""
+"""Asks a running supervisor over its control socket, and reads its answers and its event stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from supervisor import __version__
@@ -18,7 +18,7 @@ from supervisor.plan.model import LONGEST_SOCKET_PATH
 from supervisor.system.peers import user_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Iterator, Mapping
+    from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 
 EX_REFUSED = 1
 EX_UNAVAILABLE = 69
@@ -29,7 +29,7 @@ EVENTS = "text/event-stream"
 _OK = 300
 
 
-class UnreachableError(SupervisorError):
+class NoSupervisorError(SupervisorError):
     """No supervisor answers at the control socket."""
 
     exit_code = EX_UNAVAILABLE
@@ -57,7 +57,7 @@ class SkewError(SupervisorError):
         )
 
 
-class RefusedError(SupervisorError):
+class RequestRefusedError(SupervisorError):
     """The supervisor says no; ``code`` and ``body`` are as it said it."""
 
     exit_code = EX_REFUSED
@@ -133,7 +133,7 @@ class Control:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
-            raise UnreachableError(
+            raise NoSupervisorError(
                 f"cannot reach a supervisor: none runs at {self.folder}; start one with `run`, or give this command "
                 "the user and the SUPERVISOR_RUN_DIR (or SUPERVISOR_CONFIG) of the one you mean"
             ) from error
@@ -142,17 +142,17 @@ class Control:
                 f"cannot reach the supervisor at {self.folder}: {error.strerror}; run this as {_owner(self.folder)}"
             ) from error
         except TimeoutError as error:
-            raise UnreachableError(
+            raise NoSupervisorError(
                 f"cannot reach the supervisor at {self.folder}: it gave no answer to {what} within {ANSWER_S:g} s; "
                 "its log says more"
             ) from error
         except (OSError, http.client.IncompleteRead) as error:
             if isinstance(error, OSError) and error.errno == errno.ELOOP:
-                raise UnreachableError(
+                raise NoSupervisorError(
                     f"cannot reach a supervisor at {self.folder}: there are links in that path that lead to each "
                     "other; mend them, or set SUPERVISOR_RUN_DIR to the run folder itself"
                 ) from error
-            raise UnreachableError(
+            raise NoSupervisorError(
                 f"cannot reach the supervisor at {self.folder}: it closed the connection ({error}); "
                 "it may be about to end: try again"
             ) from error
@@ -169,7 +169,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the socket instead of a port."""
         if len(os.fsencode(self._path)) > LONGEST_SOCKET_PATH:
-            raise UnreachableError(
+            raise NoSupervisorError(
                 f"cannot reach a supervisor at {self._path}: a socket's path has at most {LONGEST_SOCKET_PATH} bytes, "
                 "so none can run there; give this command the SUPERVISOR_RUN_DIR of the one you mean"
             )
@@ -207,7 +207,7 @@ def _refusal(what: str, status: int, data: bytes) -> SupervisorError:
         return SkewError(what, "it has nothing at that path")
     if code == "CONTROL_REFUSED":
         return NotPermittedError(text, body)
-    return RefusedError(status, code, text, body)
+    return RequestRefusedError(status, code, text, body)
 
 
 def _owner(folder: str) -> str:
@@ -216,3 +216,95 @@ def _owner(folder: str) -> str:
         return f"user {os.stat(folder).st_uid}, whose supervisor it is"
     except OSError:
         return "the user that the supervisor runs as"
+
+
+class Response:
+    """One JSON object; ``what`` is the request it answers. A field of another type than is asked for is a SkewError."""
+
+    __slots__ = ("fields", "what")
+
+    def __init__(self, what: str, fields: Mapping[str, Any]) -> None:
+        self.what = what
+        self.fields = fields
+
+    def text(self, name: str) -> str:
+        """Return a text, fit to be shown: control characters are written out."""
+        value = self._field(name, str)
+        return "" if value is None else printable(value)
+
+    def number(self, name: str) -> float | None:
+        """Return a number; None where there is none."""
+        value = self._field(name, int, float)
+        return None if value is None or isinstance(value, bool) else value
+
+    def flag(self, name: str) -> bool:
+        """Return a yes or no."""
+        return bool(self._field(name, bool))
+
+    def texts(self, name: str) -> list[str]:
+        """Return a list of texts."""
+        values = self._field(name, list) or []
+        if not all(isinstance(value, str) for value in values):
+            raise SkewError(self.what, f"{name} is not a list of texts")
+        return [printable(value) for value in values]
+
+    def objects(self, name: str) -> list[Response]:
+        """Return a list of objects."""
+        values = self._field(name, list) or []
+        if not all(isinstance(value, dict) for value in values):
+            raise SkewError(self.what, f"{name} is not a list of objects")
+        return [Response(self.what, value) for value in values]
+
+    def object(self, name: str) -> Response:
+        """Return an object; an empty one where there is none."""
+        return Response(self.what, self._field(name, dict) or {})
+
+    def _field(self, name: str, *kinds: type) -> Any:
+        value = self.fields.get(name)
+        if value is not None and not isinstance(value, kinds):
+            raise SkewError(self.what, f"{name} is of an unknown kind")
+        return value
+
+
+def printable(text: str) -> str:
+    """Return text without anything that a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character == "\t" else ascii(character)[1:-1] for character in text
+    )
+
+
+class ServerSentEvent(NamedTuple):
+    """One event; its data is one JSON object."""
+
+    id: str
+    kind: str
+    data: dict[str, Any]
+
+
+def events(what: str, lines: Iterable[bytes]) -> Iterator[ServerSentEvent]:
+    """Yield the events in the lines of a stream; an unfinished one does not count."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        text = line.decode(errors="replace").rstrip("\r\n")
+        if text:
+            name, _, value = text.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields['data']}\n{value}" if name == "data" and "data" in fields else value
+            continue
+        if "data" in fields:
+            yield ServerSentEvent(
+                fields.get("id", ""), fields.get("event", "message"), _event_data(what, fields["data"])
+            )
+        fields = {}
+
+
+def _event_data(what: str, text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SkewError(what, "an event is not JSON") from error
+    if not isinstance(data, dict):
+        raise SkewError(what, "an event is not a JSON object")
+    return data

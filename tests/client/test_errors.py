@@ -13,9 +13,9 @@ from unittest.mock import patch
 
 import pytest
 
-from supervisor.commands import control
-from tests.commands.answering import CONNECTED, Answer, Asked, Raw, answering, log_event, log_line, stream
-from tests.commands.calling import DEADLINE_S, PROGRAM, call, environment
+from supervisor.client import control
+from tests.client.answering import CONNECTED, Answer, Asked, Raw, answering, log_event, log_line, stream
+from tests.client.calling import DEADLINE_S, PROGRAM, call, environment
 
 EVERY_COMMAND = (
     ("status",),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.commands.answering import answering
-from tests.commands.calling import call, on_terminal
+from tests.client.answering import answering
+from tests.client.calling import call, on_terminal
 
 CODE = {"code": "ABCDEFGHIJKLMNOPQRST", "expires_at": "2026-11-24T06:28:46.154Z", "link": "http://moltis:8080/#code=X"}
 

@@ -8,9 +8,9 @@ from unittest.mock import patch
 
 import pytest
 
-from supervisor.commands import operator
-from tests.commands.answering import RUNNING, Answer, Asked, Supervisor, answering
-from tests.commands.calling import call
+from supervisor.client import commands
+from tests.client.answering import RUNNING, Answer, Asked, Supervisor, answering
+from tests.client.calling import call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def test_it_waits_until_it_is_done(
 def test_it_does_not_wait_for_ever(supervisor: Supervisor) -> None:
     """75, and what is so until then."""
     showing(supervisor, RUNNING, STOPPING)
-    with patch.object(operator, "SETTLE_S", 0.2):
+    with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "stop", "moltis")
     assert called.code == 75
     assert called.out.startswith("moltis is stopping, pid 41")
@@ -70,7 +70,7 @@ def test_why_it_does_not_run_is_said(supervisor: Supervisor) -> None:
     """A start that fails tells how the process ended."""
     ended = [{"reason": "cannot run moltis: No such file or directory"}]
     showing(supervisor, STOPPED, {**STOPPED, "state": "failed", "exits": ended})
-    with patch.object(operator, "SETTLE_S", 0.2):
+    with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "start", "moltis")
     assert called.code == 75
     assert "moltis is failed (given up; cannot run moltis: No such file or directory)" in called.out

@@ -8,9 +8,9 @@ from unittest.mock import patch
 
 import pytest
 
-from supervisor.commands import operator
-from tests.commands.answering import CONNECTED, NEEDS_LOGIN, Answer, Asked, Supervisor, answering
-from tests.commands.calling import call, on_terminal
+from supervisor.client import commands
+from tests.client.answering import CONNECTED, NEEDS_LOGIN, Answer, Asked, Supervisor, answering
+from tests.client.calling import call, on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +161,7 @@ def test_tailscaled_has_only_just_been_started(supervisor: Supervisor) -> None:
 def test_a_tailscaled_that_does_not_answer_is_not_disconnected_yet(supervisor: Supervisor) -> None:
     """75: the order is noted, and its peers may reach the app until it is carried out."""
     showing(supervisor, {**NEEDS_LOGIN, "state": "tailscaled down", "choice": "disconnected"})
-    with patch.object(operator, "SETTLE_S", 0.2):
+    with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "disconnect")
     assert called.code == 75
     assert "not disconnected" in called.err
@@ -170,7 +170,7 @@ def test_a_tailscaled_that_does_not_answer_is_not_disconnected_yet(supervisor: S
 def test_it_waits_no_longer_than_it_may(supervisor: Supervisor) -> None:
     """75, and where things stand."""
     showing(supervisor, OFF, CONNECTING)
-    with patch.object(operator, "SETTLE_S", 0.2):
+    with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "connect")
     assert called.code == 75
     assert "connecting" in called.out

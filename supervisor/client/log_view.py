@@ -9,16 +9,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from supervisor.commands.answers import Answer
-from supervisor.commands.control import RefusedError, UnreachableError
-from supervisor.commands.events import events
+from supervisor.client.control import NoSupervisorError, RequestRefusedError, Response, events
 from supervisor.errors import UsageError
 from supervisor.logs.history import SUPERVISOR
 from supervisor.logs.pretty import COLORS, LEVEL_COLORS
 
 if TYPE_CHECKING:
-    from supervisor.commands.operator import Operator
-    from supervisor.commands.table import Words
+    from supervisor.arguments import ParsedArguments
+    from supervisor.client.render import Console
 
 LOGS = "/api/logs"
 EVENTS = "/api/events"
@@ -32,81 +30,81 @@ _LONGEST_WAIT_S = 2.0
 _MARGIN = len(SUPERVISOR)
 
 
-def logs(words: Words, operator: Operator) -> int:
+def logs(args: ParsedArguments, console: Console) -> int:
     """Show the last lines; with -f go on until interrupted."""
-    count = _count(words.options.get("-n", _DEFAULT_LINES))
-    name = words.options.get("--process")
+    count = _count(args.options.get("-n", _DEFAULT_LINES))
+    name = args.options.get("--process")
     chosen = {} if name is None else {"process": name}
-    printer = Printer(operator, as_json="--json" in words.options)
-    if "-f" in words.options:
-        _follow(operator, printer, chosen, count)
+    log_printer = LogPrinter(console, as_json="--json" in args.options)
+    if "-f" in args.options:
+        _follow(console, log_printer, chosen, count)
     else:
-        printer.take(_last(operator, chosen, count))
+        log_printer.take(_last(console, chosen, count))
     return 0
 
 
-class Printer:
+class LogPrinter:
     """Writes lines as `process │ time LEVEL message`, or as JSON. A line that tells its own time is left as it is."""
 
-    def __init__(self, operator: Operator, *, as_json: bool) -> None:
-        self._operator = operator
+    def __init__(self, console: Console, *, as_json: bool) -> None:
+        self._console = console
         self._as_json = as_json
         self._width = _MARGIN
         self._colors: dict[str, str] = {}
 
-    def take(self, page: Answer) -> None:
+    def take(self, page: Response) -> None:
         """Write a page of lines, and how many before it were lost."""
         lost = page.number("lost")
         if lost:
             self._tell_lost(int(lost))
         lines = page.objects("lines")
         if self._as_json:
-            self._operator.out.writelines(json.dumps(line.fields) + "\n" for line in lines)
+            self._console.out.writelines(json.dumps(line.fields) + "\n" for line in lines)
         else:
             self._width = max([self._width, *(len(line.text("process")) for line in lines)])
-            self._operator.out.writelines(map(self._pretty, lines))
-        self._operator.out.flush()
+            self._console.out.writelines(map(self._pretty, lines))
+        self._console.out.flush()
 
     def _tell_lost(self, count: int) -> None:
         if self._as_json:
-            self._operator.give({"lost": count})
+            self._console.write_json({"lost": count})
         else:
-            self._operator.note(f"{count} {'line was' if count == 1 else 'lines were'} lost here")
+            self._console.write_err(f"{count} {'line was' if count == 1 else 'lines were'} lost here")
 
-    def _pretty(self, line: Answer) -> str:
+    def _pretty(self, line: Response) -> str:
         process, message = line.text("process"), line.text("message")
         color = self._colors.setdefault(process, COLORS[len(self._colors) % len(COLORS)])
-        prefix = self._operator.paint(f"{process:<{self._width}} │", color)
+        prefix = self._console.paint(f"{process:<{self._width}} │", color)
         if _is_dated(message):
             return f"{prefix} {message}\n"
         level = line.text("level")
-        painted = self._operator.paint(level.upper(), LEVEL_COLORS.get(level, ""))
+        painted = self._console.paint(level.upper(), LEVEL_COLORS.get(level, ""))
         return f"{prefix} {line.text('at')} {painted} {message}\n"
 
 
-def _last(operator: Operator, chosen: dict[str, str], count: int) -> Answer:
+def _last(console: Console, chosen: dict[str, str], count: int) -> Response:
     """Return the last lines; more than the API gives at once are put together from its pages."""
     if count <= _PAGE_LINES:
-        page = operator.control.get(LOGS, {**chosen, "last": max(count, 1)})
-        return Answer(LOGS, page if count else {**page, "lines": []})
+        page = console.control.get(LOGS, {**chosen, "last": max(count, 1)})
+        return Response(LOGS, page if count else {**page, "lines": []})
     lines: deque[object] = deque(maxlen=count)
     after = 0
     while True:
-        page = operator.control.get(LOGS, {**chosen, "after": after, "limit": _PAGE_LINES})
+        page = console.control.get(LOGS, {**chosen, "after": after, "limit": _PAGE_LINES})
         lines += page.get("lines") or ()
-        reached = int(Answer(LOGS, page).number("after") or 0)
+        reached = int(Response(LOGS, page).number("after") or 0)
         if reached <= after or len(page.get("lines") or ()) < _PAGE_LINES:
-            return Answer(LOGS, {"lines": list(lines), "after": max(reached, after)})
+            return Response(LOGS, {"lines": list(lines), "after": max(reached, after)})
         after = reached
 
 
-def _follow(operator: Operator, printer: Printer, chosen: dict[str, str], count: int) -> None:
+def _follow(console: Console, log_printer: LogPrinter, chosen: dict[str, str], count: int) -> None:
     """Go on for ever: where the stream ends it is taken up again after the last line, in the next supervisor too."""
     place = ""
     if count > _PAGE_LINES:
-        boot = _boot(operator)
-        page = _last(operator, chosen, count)
-        printer.take(page)
+        boot = _boot(console)
+        page = _last(console, chosen, count)
+        log_printer.take(page)
         place = f"{boot}-{page.number('after') or 0:.0f}"
     wait_s = _FIRST_WAIT_S
     reached = told = False
@@ -114,28 +112,28 @@ def _follow(operator: Operator, printer: Printer, chosen: dict[str, str], count:
         query = urlencode(chosen if place else {**chosen, "last": str(count)}, errors="surrogateescape")
         resumed = {"Last-Event-ID": place} if place else {}
         try:
-            with closing(operator.control.stream(f"{EVENTS}?{query}", resumed, _SILENCE_S)) as lines:
+            with closing(console.control.stream(f"{EVENTS}?{query}", resumed, _SILENCE_S)) as lines:
                 for event in events(f"GET {EVENTS}", lines):
                     reached, told, wait_s = True, False, _FIRST_WAIT_S
                     place = event.id or place
                     if event.kind == "log":
-                        printer.take(Answer(EVENTS, event.data))
-        except UnreachableError:
+                        log_printer.take(Response(EVENTS, event.data))
+        except NoSupervisorError:
             if not reached:
                 raise
-        except RefusedError as refusal:
+        except RequestRefusedError as refusal:
             if not reached or refusal.code != "STOPPING":
                 raise
         if not told:
-            operator.note("the supervisor has ended; waiting for the next one (Ctrl-C ends this)")
+            console.write_err("the supervisor has ended; waiting for the next one (Ctrl-C ends this)")
             told = True
         time.sleep(wait_s)
         wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
 
-def _boot(operator: Operator) -> str:
+def _boot(console: Console) -> str:
     """Return what tells this run of the supervisor from others, by the id of the first event there is."""
-    with closing(operator.control.stream(f"{EVENTS}?logs=off", {}, _SILENCE_S)) as lines:
+    with closing(console.control.stream(f"{EVENTS}?logs=off", {}, _SILENCE_S)) as lines:
         first = next(events(f"GET {EVENTS}", lines), None)
     return "" if first is None else first.id.rpartition("-")[0]
 

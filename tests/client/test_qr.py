@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import segno
 
-from tests.commands.answering import NEEDS_LOGIN, Supervisor, answering
-from tests.commands.calling import on_terminal
+from tests.client.answering import NEEDS_LOGIN, Supervisor, answering
+from tests.client.calling import on_terminal
 
 URL = "https://login.tailscale.com/a/0123456789abcdef"
 INK = {" ": (0, 0), "▀": (1, 0), "▄": (0, 1), "█": (1, 1)}

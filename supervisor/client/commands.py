@@ -1,0 +1,426 @@
+"""The operator's commands over the control socket: status, the processes, the tailnet, and sign-in codes."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from supervisor.client.control import EX_REFUSED, RequestRefusedError, Response
+from supervisor.client.render import (
+    BAD,
+    BOLD,
+    DOUBTFUL,
+    FAINT,
+    GOOD,
+    Cell,
+    ago,
+    entry,
+    moment,
+    qr_code,
+    size,
+    span,
+    table,
+)
+from supervisor.core.tailnet import CONNECTING, DOWN, NEEDS_LOGIN, OFF, REFUSED, STARTING, SWITCHED_OFF, UNREACHABLE
+from supervisor.errors import UsageError
+from supervisor.secret import Secret
+from supervisor.settings.report import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from supervisor.arguments import ParsedArguments
+    from supervisor.client.render import Console
+
+# Asked for, but not there yet, or a person has to act first.
+EX_NOT_YET = 75
+SETTLE_S = 5.0
+_LOOK_AGAIN_S = 0.1
+HEALTH = "/health"
+PROCESSES = "/api/processes"
+TAILNET = "/api/tailscale/status"
+EX_FAIL = 1
+_FAILING = 503
+_HEAD = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "")
+_NONE = Cell("-", FAINT)
+_MARGIN = 12
+_STATUS_COLORS = {"pass": GOOD, "warn": DOUBTFUL, "fail": BAD}
+_STATE_COLORS = {"inactive": FAINT, "ended": FAINT, "failed": BAD}
+_OVER = frozenset({"inactive", "ended", "failed"})
+CONNECT = "/api/tailscale/connect"
+DISCONNECT = "/api/tailscale/disconnect"
+AUTH_URL = "/api/tailscale/auth-url"
+# States that a login passes through, if only for a moment.
+_ON_THE_WAY = frozenset({STARTING, DOWN, CONNECTING, NEEDS_LOGIN, SWITCHED_OFF, OFF, UNREACHABLE})
+_MOST_KEY_CHARACTERS = 4096
+CODE = "/api/session/code"
+
+
+def status(args: ParsedArguments, console: Console) -> int:
+    """Show how things are; return 1 where health fails."""
+    control = console.control
+    health = control.get(HEALTH, also=(_FAILING,))
+    processes = control.get(PROCESSES)
+    tailnet = control.get(TAILNET)
+    if "--json" in args.options:
+        console.write_json({"health": health, "processes": processes.get("processes"), "tailscale": tailnet})
+    else:
+        for line in _health(console, Response(HEALTH, health)):
+            console.write_line(line)
+        console.write_line()
+        for line in table(console, _HEAD, map(_row, Response(PROCESSES, processes).objects("processes"))):
+            console.write_line(line)
+        console.write_line()
+        for lines in (tailnet_lines, _details):
+            for line in lines(console, Response(TAILNET, tailnet)):
+                console.write_line(line)
+    return EX_FAIL if health.get("status") == "fail" else 0
+
+
+def tailnet_lines(console: Console, tailnet: Response) -> Iterator[str]:
+    """Yield how the tailnet is: its state, why, and what to do, or where the device is found in it."""
+    up = tailnet.flag("tailscale_up")
+    state = tailnet.text("state")
+    since = ago(tailnet.text("since"))
+    told = f"{state}, for {since}" if since else state
+    yield from _entry(console, "tailnet", [Cell(told, GOOD if up else FAINT if state == "off" else DOUBTFUL)])
+    if not up:
+        yield from _facts(console, "", tailnet.text("why"))
+        yield from _facts(console, "what to do", tailnet.text("what_to_do"))
+        error = tailnet.text("last_error")
+        yield from _facts(
+            console, "last error", "" if error in tailnet.text("why") or not _is_wanted(tailnet) else error
+        )
+        return
+    yield from _facts(console, "name", tailnet.text("hostname"))
+    yield from _facts(console, "address", tailnet.text("tailscale_ip"))
+    serve = tailnet.object("serve")
+    yield from _facts(console, "app at", *serve.texts("urls"), serve.text("why"))
+
+
+def _details(console: Console, tailnet: Response) -> Iterator[str]:
+    """Yield what else there is to know of the tailnet."""
+    up = tailnet.flag("tailscale_up")
+    yield from _facts(console, "login", " in ".join(filter(None, map(tailnet.text, ("login_name", "tailnet")))))
+    yield from _facts(console, "tags", ", ".join(tailnet.texts("tags")))
+    yield from _facts(console, "routes", ", ".join(tailnet.texts("advertised_routes")))
+    yield from _facts(console, "key expires", tailnet.text("key_expiry"))
+    yield from _facts(console, "peers", _peers(tailnet.objects("peers")))
+    yield from _facts(console, "open ports", *_exposed(tailnet.objects("exposed")), color=DOUBTFUL)
+    # What tailscaled complains of while it is away stands in the state's reason.
+    complaints = tailnet.texts("health") if up else []
+    yield from _facts(console, "warning", *complaints, *tailnet.texts("warnings"), color=DOUBTFUL)
+    yield from _facts(console, "last error", "" if not up and _is_wanted(tailnet) else tailnet.text("last_error"))
+    yield from _facts(console, "note", *tailnet.texts("notes"))
+
+
+def process_note(process: Response) -> str:
+    """Return what is not as it should be with a process: why it is not ready, or how it ended and what comes next."""
+    state = process.text("state")
+    if state == "running":
+        return "" if process.flag("ready") else process.text("ready_why") or "not ready yet"
+    if state == "inactive":
+        # How it ended is no news of a process that is not to run.
+        return ""
+    failed = [end for end in process.objects("exits")[-1:] if not end.flag("expected")]
+    next_try_s = process.number("next_try_in_s")
+    next_try = "" if next_try_s is None else f"next try in {span(next_try_s)}"
+    reasons = ["given up" if state == "failed" else "", next_try, *(end.text("reason") for end in failed)]
+    return "; ".join(filter(None, reasons))
+
+
+def _health(console: Console, health: Response) -> Iterator[str]:
+    verdict = health.text("status")
+    checks = health.object("checks")
+    reasons = []
+    for name in checks.fields:
+        for check in checks.objects(name):
+            status = check.text("status")
+            if status != "pass":
+                text = f"{name}: {check.text('output') or check.text('observedValue')}"
+                reasons.append(Cell(text, _STATUS_COLORS.get(status, "")))
+    color = _STATUS_COLORS.get(verdict, "")
+    yield from _entry(console, "health", [Cell(verdict, f"{BOLD};{color}" if color else BOLD), *reasons])
+
+
+def _row(process: Response) -> list[Cell]:
+    state = process.text("state")
+    well = state == "running" and process.flag("ready")
+    pid, uptime_s, memory_bytes = map(process.number, ("pid", "uptime_s", "memory_bytes"))
+    return [
+        Cell(process.text("name"), BOLD),
+        Cell(state, GOOD if well else _STATE_COLORS.get(state, DOUBTFUL)),
+        _NONE if pid is None else Cell(f"{pid:.0f}"),
+        _NONE if uptime_s is None else Cell(span(uptime_s)),
+        Cell(f"{process.number('restarts') or 0:.0f}"),
+        _NONE if memory_bytes is None else Cell(size(memory_bytes)),
+        Cell(process_note(process)),
+    ]
+
+
+def _is_wanted(tailnet: Response) -> bool:
+    """Tell whether the tailnet is to be there, so that the last error may be why it is not."""
+    return tailnet.text("choice") == "connected"
+
+
+def _peers(peers: list[Response]) -> str:
+    online = sum(peer.flag("online") for peer in peers)
+    return f"{len(peers)}, {online} of them online" if peers else ""
+
+
+def _exposed(listeners: list[Response]) -> Iterator[str]:
+    if listeners:
+        yield "every peer of the tailnet reaches these past serve:"
+    for listener in listeners:
+        host, port, pid = listener.text("host"), listener.number("port") or 0, listener.number("pid")
+        address = f"[{host}]:{port:.0f}" if ":" in host else f"{host}:{port:.0f}"
+        whose = listener.text("process")
+        yield " ".join(filter(None, [address, whose and f"of {whose}", "" if pid is None else f"(pid {pid:.0f})"]))
+
+
+def _facts(console: Console, title: str, *texts: str, color: str = "") -> Iterator[str]:
+    return _entry(console, title, [Cell(text, color) for text in texts if text])
+
+
+def _entry(console: Console, title: str, cells: list[Cell]) -> Iterator[str]:
+    return entry(console, title, cells, _MARGIN)
+
+
+def start(args: ParsedArguments, console: Console) -> int:
+    """Start a process."""
+    return _order("start", args, console)
+
+
+def stop(args: ParsedArguments, console: Console) -> int:
+    """Stop a process."""
+    return _order("stop", args, console)
+
+
+def restart(args: ParsedArguments, console: Console) -> int:
+    """Stop a process and start it again."""
+    return _order("restart", args, console)
+
+
+def _order(verb: str, args: ParsedArguments, console: Console) -> int:
+    name = _name(verb, args.rest[0])
+    before = _find(console, name)
+    console.control.post(f"{PROCESSES}/{quote(os.fsencode(name), safe='')}/{verb}")
+    now = before
+
+    def arrived() -> bool:
+        nonlocal now
+        now = _find(console, name)
+        state = now.text("state")
+        if verb == "stop":
+            return state in _OVER
+        return state == "running" and (verb == "start" or now.number("pid") != before.number("pid"))
+
+    there = settle(arrived)
+    if "--json" in args.options:
+        console.write_json(now.fields)
+    else:
+        console.write_line(_told(name, now))
+        if not there:
+            console.write_err(
+                f"{verb} was asked for, and is not done after {SETTLE_S:g} s; `status` tells how it goes on"
+            )
+    return 0 if there else EX_NOT_YET
+
+
+def _name(verb: str, text: str) -> str:
+    """Return the name of a process. Raises UsageError for what can be none, and no part of a path either."""
+    if text in {"", ".", ".."}:
+        raise UsageError(f"{verb} needs the name of a process, not {shown(text)}; `status` lists them")
+    return text
+
+
+def _find(console: Console, name: str) -> Response:
+    """Return one process; an empty answer where there is none of that name, for which the order is refused."""
+    listed = Response(PROCESSES, console.control.get(PROCESSES)).objects("processes")
+    return next((process for process in listed if process.text("name") == name), Response(PROCESSES, {}))
+
+
+def _told(name: str, process: Response) -> str:
+    pid = process.number("pid")
+    note = process_note(process)
+    beside = "".join([f", pid {pid:.0f}" if pid is not None else "", f" ({note})" if note else ""])
+    return f"{name} is {process.text('state')}{beside}"
+
+
+def connect(args: ParsedArguments, console: Console) -> int:
+    """Connect, and show the login URL where one is waited for; 0 when connected, 1 for a bad key, 75 when not yet."""
+    path = args.options.get("--auth-key-file")
+    key = None if path is None else _read_key(console, path)
+    before = now = _look(console)
+    console.control.post(CONNECT, {} if key is None else {"auth_key": key.reveal()})
+
+    def settled() -> bool:
+        nonlocal now
+        now = _look(console)
+        # With a key, what was true before says nothing of it.
+        moved = _place(now) != _place(before)
+        if _failed(now, before):
+            return True
+        if now.flag("tailscale_up"):
+            return moved or key is None
+        if key is None and now.flag("auth_url_pending"):
+            return True
+        return moved and now.text("state") not in _ON_THE_WAY
+
+    settle(settled)
+    if "--json" in args.options:
+        console.write_json(now.fields)
+    else:
+        _tell(console, now)
+    if key is not None and _failed(now, before):
+        if now.flag("tailscale_up"):
+            console.write_err(f"the key was not taken: {now.text('last_error')}")
+        return EX_REFUSED
+    if now.flag("tailscale_up"):
+        return 0
+    return EX_REFUSED if now.text("state") == REFUSED else EX_NOT_YET
+
+
+def disconnect(args: ParsedArguments, console: Console) -> int:
+    """Disconnect, or forget the login as well, after asking where the supervisor wants it."""
+    forget = "--forget" in args.options
+    order: dict[str, object] = {"forget": True} if forget else {}
+    if "--yes" in args.options:
+        order["confirm"] = True
+    try:
+        console.control.post(DISCONNECT, order)
+    except RequestRefusedError as refusal:
+        if refusal.code != "CONFIRMATION_NEEDED":
+            raise
+        if not _agreed(console, refusal):
+            console.write_err("nothing was changed")
+            return EX_REFUSED
+        console.control.post(DISCONNECT, {**order, "confirm": True})
+    now = Response(TAILNET, {})
+
+    def away() -> bool:
+        nonlocal now
+        now = _look(console)
+        return now.text("choice") == ("forgotten" if forget else "disconnected") and now.text("state") == OFF
+
+    there = settle(away)
+    if "--json" in args.options:
+        console.write_json(now.fields)
+    else:
+        _tell(console, now)
+        if not there:
+            console.write_err(f"not disconnected after {SETTLE_S:g} s; `status` tells how it goes on")
+    return 0 if there else EX_NOT_YET
+
+
+def auth_url(args: ParsedArguments, console: Console) -> int:
+    """Print the pending login URL; where there is none the supervisor says so, and that is 1."""
+    body = console.control.get(AUTH_URL)
+    if "--json" in args.options:
+        console.write_json(body)
+    else:
+        url = Response(AUTH_URL, body).text("auth_url")
+        console.write_line(url)
+        if "--qr" in args.options:
+            _show_code(console, url)
+    return 0
+
+
+def _look(console: Console) -> Response:
+    return Response(TAILNET, console.control.get(TAILNET))
+
+
+def _place(tailnet: Response) -> tuple[object, ...]:
+    """Return what changes when the tailnet's state moves."""
+    return tailnet.text("state"), tailnet.text("since"), tailnet.flag("auth_url_pending")
+
+
+def _failed(now: Response, before: Response) -> bool:
+    """Tell whether something went wrong since ``before``."""
+    return now.text("last_error_at") not in {"", before.text("last_error_at")}
+
+
+def _tell(console: Console, tailnet: Response) -> None:
+    for line in tailnet_lines(console, tailnet):
+        console.write_line(line)
+    if not tailnet.flag("auth_url_pending"):
+        return
+    try:
+        url = Response(AUTH_URL, console.control.get(AUTH_URL)).text("auth_url")
+    except RequestRefusedError:
+        # Somebody was quicker: it has been used by now.
+        return
+    console.write_line()
+    console.write_line(f"open this URL to log in: {url}")
+    if console.on_terminal:
+        _show_code(console, url)
+
+
+def _show_code(console: Console, url: str) -> None:
+    lines = qr_code(console, url)
+    for line in lines:
+        console.write_line(line)
+    if not lines:
+        console.write_err("the terminal is too narrow for the QR code")
+
+
+def _agreed(console: Console, refusal: RequestRefusedError) -> bool:
+    if not console.can_ask:
+        raise RequestRefusedError(
+            refusal.status, refusal.code, f"{refusal}; --yes agrees to it beforehand", refusal.body
+        )
+    console.out.flush()
+    console.err.write(f"{refusal}\ngo on? [y/N] ")
+    console.err.flush()
+    return console.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _read_key(console: Console, path: str) -> Secret:
+    """Return the key from a file, from standard input, or from a person, whose terminal does not show it."""
+    if path == "-" and console.can_ask:
+        from getpass import getpass
+
+        text = getpass("auth key (not shown): ")
+    else:
+        try:
+            if path == "-":
+                text = console.stdin.read(_MOST_KEY_CHARACTERS + 1)
+            else:
+                with open(path, encoding="utf-8") as file:
+                    text = file.read(_MOST_KEY_CHARACTERS + 1)
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else "") or "it is not text"
+            raise UsageError(f"cannot read the auth key from {path}: {why}; check the path, and its rights") from error
+    key = text.strip()
+    if not key or len(text) > _MOST_KEY_CHARACTERS or not key.isprintable():
+        raise UsageError(f"cannot use the auth key from {path}: it is not one line of text; put the key there alone")
+    return Secret(key)
+
+
+def token(args: ParsedArguments, console: Console) -> int:
+    """Print the code alone, so that it can be piped; what it is good for stands beside it."""
+    body = console.control.post(CODE)
+    if "--json" in args.options:
+        console.write_json(body)
+        return 0
+    answer = Response(CODE, body)
+    console.write_line(answer.text("code"))
+    if console.on_terminal:
+        until = moment(answer.text("expires_at"))
+        ends = "" if until is None else f", until {until.astimezone():%H:%M}"
+        console.write_err(f"good for one sign-in to the panel{ends}")
+        if answer.text("link"):
+            console.write_err(f"or open {answer.text('link')}")
+    return 0
+
+
+def settle(look: Callable[[], bool]) -> bool:
+    """Wait until ``look`` says that things have come to rest, 5 s at most; return whether they have."""
+    end_s = time.monotonic() + SETTLE_S
+    while not look():
+        if time.monotonic() >= end_s:
+            return False
+        time.sleep(_LOOK_AGAIN_S)
+    return True

@@ -1,0 +1,187 @@
+"""What a command writes on: the caller's streams, and tables, lengths of time and QR codes in a terminal's width."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from supervisor.client.control import Control
+from supervisor.plan.host import Host
+from supervisor.settings.load import Account, load
+from supervisor.settings.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_DEFAULT_WIDTH = 80
+_MAX_WIDTH = 10_000
+GOOD, BAD, DOUBTFUL, FAINT, BOLD = "32", "31", "33", "2", "1"
+_GAP = "  "
+_UNITS_S = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_KIB = 1024
+# Below this it is the terminal that folds.
+_NARROWEST = 40
+_BORDER = 2
+# Whether the upper and the lower of two modules are ink.
+_BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
+_BLACK_ON_WHITE = "30;107"
+
+
+class Console:
+    """Standard streams and settings of the one who called. ``width`` is the terminal's; there is none in a pipe."""
+
+    def __init__(self, environ: Mapping[str, str], stdin: TextIO, out: TextIO, err: TextIO) -> None:
+        self.stdin = stdin
+        self.out = out
+        self.err = err
+        self._environ = environ
+        if isinstance(out, io.TextIOWrapper):
+            # A terminal of another encoding shows a question mark; it is no reason to fail.
+            out.reconfigure(errors="replace")
+        self.on_terminal = out.isatty()
+        self.color = self.on_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        self.control = Control(run_folder(environ))
+
+    @property
+    def width(self) -> int:
+        """Return how many columns there are to write in."""
+        if not self.on_terminal:
+            return _MAX_WIDTH
+        try:
+            # A serial console does not know, and says 0.
+            return os.get_terminal_size(self.out.fileno()).columns or _DEFAULT_WIDTH
+        except OSError:
+            return _DEFAULT_WIDTH
+
+    @property
+    def can_ask(self) -> bool:
+        """Tell whether there is a person who can be asked something."""
+        return self.stdin.isatty() and self.err.isatty()
+
+    def write_line(self, text: str = "") -> None:
+        """Write a line of the answer."""
+        self.out.write(f"{text}\n")
+
+    def write_err(self, text: str) -> None:
+        """Write a line beside the answer, which no pipe gets."""
+        self.out.flush()
+        self.err.write(f"{text}\n")
+        self.err.flush()
+
+    def write_json(self, document: Mapping[str, Any]) -> None:
+        """Write the answer for programs."""
+        self.out.write(json.dumps(document) + "\n")
+
+    def paint(self, text: str, code: str) -> str:
+        """Return text in a colour, where colours are shown."""
+        return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
+
+
+def run_folder(environ: Mapping[str, str]) -> str:
+    """Return the run folder by the supervisor's own rule; settings that are wrong are the supervisor's affair."""
+    host = Host()
+    account = Account(host.uid, environ.get("HOME") or host.home)
+    return load(environ, Report(), account=account).run_dir
+
+
+class Cell(NamedTuple):
+    """A text and its colour."""
+
+    text: str
+    color: str = ""
+
+
+def table(console: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
+    """Yield the lines of a table; the last column takes what room there is, and is cut where that is too little."""
+    lines = [[Cell(title, FAINT) for title in head], *(list(row) for row in rows)]
+    widths = [max(len(line[column].text) for line in lines) for column in range(len(head))]
+    room = _width(console) - sum(widths[:-1]) - len(_GAP) * (len(head) - 1)
+    for line in lines:
+        last = Cell(cut(line[-1].text, max(room, len(_GAP))), line[-1].color)
+        parts = [_padded(console, cell, width) for cell, width in zip(line, widths, strict=True)]
+        yield _GAP.join([*parts[:-1], console.paint(*last)]).rstrip()
+
+
+def entry(console: Console, title: str, cells: Sequence[Cell], width: int) -> Iterator[str]:
+    """Yield a title and beside it its texts, one a line and folded where the terminal ends."""
+    for number, cell in enumerate(cells):
+        for turn, part in enumerate(fold(cell.text, _width(console) - width)):
+            beside = title if not number and not turn else ""
+            yield f"{beside:<{width}}{console.paint(part, cell.color)}"
+
+
+def fold(text: str, width: int) -> list[str]:
+    """Return text in lines of at most ``width`` characters, broken between words where that can be."""
+    lines: list[str] = []
+    while len(text) > width:
+        at = text.rfind(" ", 1, width + 1)
+        lines.append(text[: at if at > 0 else width])
+        text = text[at + 1 if at > 0 else width :]
+    return [*lines, text]
+
+
+def cut(text: str, width: int) -> str:
+    """Return text of at most ``width`` characters, with a sign where something is missing."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its two largest units: 3 h 12 min."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size_s in _UNITS_S:
+        count, left = divmod(left, size_s)
+        if count:
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2]) or "0 s"
+
+
+def size(count_bytes: float) -> str:
+    """Return an amount of memory."""
+    mebibytes = count_bytes / _KIB / _KIB
+    return f"{mebibytes / _KIB:.1f} GiB" if mebibytes >= _KIB else f"{mebibytes:.1f} MiB"
+
+
+def moment(text: str) -> datetime | None:
+    """Return a time that the API wrote; None where it is none."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC) if text else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def ago(text: str) -> str:
+    """Return how long ago a time is; nothing where it is none."""
+    then = moment(text)
+    return "" if then is None else span(max(0.0, (datetime.now(UTC) - then).total_seconds()))
+
+
+def _width(console: Console) -> int:
+    return max(_NARROWEST, console.width)
+
+
+def _padded(console: Console, cell: Cell, width: int) -> str:
+    return console.paint(cell.text, cell.color) + " " * (width - len(cell.text))
+
+
+def qr_code(console: Console, text: str) -> list[str]:
+    """Return the lines of the code; none where the terminal is too narrow for it."""
+    # Loaded for the first code: most commands draw none.
+    import segno
+
+    rows = [[bool(module) for module in row] for row in segno.make_qr(text).matrix_iter(border=_BORDER)]
+    if len(rows[0]) > console.width:
+        return []
+    if len(rows) % 2:
+        rows.append([False] * len(rows[0]))
+    # Where colours cannot be chosen, light text on a dark ground is what most terminals have: then the light is ink.
+    ink = console.color
+    return [
+        console.paint("".join(_BLOCKS[a is ink, b is ink] for a, b in zip(upper, lower, strict=True)), _BLACK_ON_WHITE)
+        for upper, lower in zip(rows[::2], rows[1::2], strict=True)
+    ]
