@@ -2,7 +2,7 @@
 
 import { sentence } from "./api.js";
 import { byId, el, fill, prose, say } from "./dom.js";
-import { moment, span } from "./words.js";
+import { moment, span } from "./format.js";
 
 const DOTS = { pass: "ok", warn: "warn", fail: "bad" };
 const WORDS = { pass: "everything is as it should be", warn: "it works, and something wants a look", fail: "something that is needed does not work" };

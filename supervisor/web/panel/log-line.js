@@ -2,7 +2,7 @@
 
 import { parts, readable } from "./ansi.js";
 import { el } from "./dom.js";
-import { clock, plural } from "./words.js";
+import { clock, plural } from "./format.js";
 
 const GROUNDS = { light: [255, 255, 255], dark: [15, 17, 21] };
 const BASE = {

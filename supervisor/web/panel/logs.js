@@ -3,7 +3,7 @@
 import { Line } from "./log-line.js";
 import { byId, complain, el, say, show } from "./dom.js";
 import { Heights, Ring, filter, rowsOf } from "./ring.js";
-import { clock, plural } from "./words.js";
+import { clock, plural } from "./format.js";
 
 const MOST = 10000;
 const OVERSCAN_PX = 200;

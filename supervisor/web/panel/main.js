@@ -1,7 +1,7 @@
 // Where the page begins: who is signed in, which view is shown, and what the news are handed to.
 
 import { signOut, token, whenEnded, whenOthersChange } from "./api.js";
-import { worldChanged } from "./asking.js";
+import { worldChanged } from "./order-button.js";
 import { byId, complain, say, show } from "./dom.js";
 import * as health from "./health.js";
 import * as logs from "./logs.js";
@@ -10,7 +10,7 @@ import * as signing from "./sign-in.js";
 import { Stream } from "./stream.js";
 import * as tailnet from "./tailnet.js";
 import { choose, chosen } from "./theme.js";
-import { clock } from "./words.js";
+import { clock } from "./format.js";
 
 const VIEWS = { processes, tailnet, health };
 let isLive = false;

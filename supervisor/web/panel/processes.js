@@ -1,9 +1,9 @@
 // The processes: what each is doing, how its lives ended, and orders to start, stop and restart it.
 
 import { ask, sentence } from "./api.js";
-import { asking } from "./asking.js";
+import { orderButton } from "./order-button.js";
 import { byId, complain, el, fact, fill, keepFocus, say, show } from "./dom.js";
-import { moment, plural, size, span } from "./words.js";
+import { moment, plural, size, span } from "./format.js";
 
 const REST = new Set(["inactive", "ended", "failed"]);
 const cards = new Map();
@@ -84,7 +84,7 @@ class Card {
     const label = verb === "try" ? `Try ${this.name} now` : `${text} ${this.name}`;
     const button = el("button", { class: `button ${verb === "start" || verb === "try" ? "" : "secondary"} small`, type: "button", text, "aria-label": label });
     const path = `processes/${encodeURIComponent(this.name)}/${verb === "try" ? "start" : verb}`;
-    asking(button, { order: () => ask("POST", path), world: () => this._world(), error: this.error, told: this.told });
+    orderButton(button, { order: () => ask("POST", path), world: () => this._world(), error: this.error, told: this.told });
     return button;
   }
 

@@ -2,7 +2,7 @@
 
 import { printCode, signIn } from "./api.js";
 import { byId, complain, say, show } from "./dom.js";
-import { roughly } from "./words.js";
+import { roughly } from "./format.js";
 
 const HELP = {
   WRONG_CREDENTIALS: "That is neither the token nor a code that is still good. A code works once, for 15 minutes: print a new one, or check the token for a missing end.",

@@ -2,7 +2,7 @@
 
 import { sentence } from "./api.js";
 import { byId, el, fact, fill, prose } from "./dom.js";
-import { expiry, moment, plural } from "./words.js";
+import { expiry, moment, plural } from "./format.js";
 
 /** Shows what there is to know beside the state. */
 export function take(told, nowMs) {

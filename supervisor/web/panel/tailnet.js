@@ -1,11 +1,11 @@
 // The tailnet: what its connection is like, and the orders that change it.
 
 import { ApiError, ask, sentence } from "./api.js";
-import { asking } from "./asking.js";
+import { orderButton } from "./order-button.js";
 import { confirmed } from "./dialog.js";
 import { byId, complain, el, fact, fill, keepFocus, say, show } from "./dom.js";
 import * as more from "./tailnet-more.js";
-import { moment, span } from "./words.js";
+import { moment, span } from "./format.js";
 
 const BAD = new Set(["key expired", "key refused", "tailscaled down", "state not kept"]);
 const LOGIN = new Set(["needs login", "key expired", "key refused", "disconnected by you"]);
@@ -154,11 +154,11 @@ export function setUp() {
     JSON.stringify([seen?.state, seen?.since, seen?.auth_url_pending, seen?.why, seen?.last_error_at, seen?.hostname]);
   const about = { world, error: byId("tailnet-error"), told: byId("tailnet-told") };
   const connect = () => ask("POST", "tailscale/connect", {});
-  asking(byId("reconnect"), { ...about, order: connect });
-  asking(byId("login-link"), { ...about, order: connect });
-  asking(byId("disconnect"), { ...about, order: () => disconnect({}) });
-  asking(byId("forget"), { ...about, first: sureToForget, order: () => disconnect({ forget: true }, seen?.before_disconnect) });
-  const withKey = asking(byId("connect"), {
+  orderButton(byId("reconnect"), { ...about, order: connect });
+  orderButton(byId("login-link"), { ...about, order: connect });
+  orderButton(byId("disconnect"), { ...about, order: () => disconnect({}) });
+  orderButton(byId("forget"), { ...about, first: sureToForget, order: () => disconnect({ forget: true }, seen?.before_disconnect) });
+  const withKey = orderButton(byId("connect"), {
     ...about, error: byId("key-error"), order: (key) => ask("POST", "tailscale/connect", { auth_key: key }),
   });
   byId("key-form").addEventListener("submit", (event) => {

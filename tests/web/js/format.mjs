@@ -6,7 +6,7 @@ import { helpFor } from "./panel/sign-in.js";
 import { waitMs } from "./panel/stream.js";
 import { pathOf } from "./panel/tailnet-more.js";
 import { controlsFor } from "./panel/tailnet.js";
-import { clock, expiry, plural, roughly, size, span } from "./panel/words.js";
+import { clock, expiry, plural, roughly, size, span } from "./panel/format.js";
 
 const NOW = Date.parse("2026-01-01T00:00:00Z");
 

@@ -9,7 +9,7 @@ const open = new Set();
  * Makes a button give an order: `order()` sends it, `world()` tells what it is about, errors go to `error`.
  * Where `first` is given a click begins only after a yes from it.
  */
-export function asking(button, { order, world, error, told, first = null, patienceMs = PATIENCE_MS }) {
+export function orderButton(button, { order, world, error, told, first = null, patienceMs = PATIENCE_MS }) {
   const text = button.textContent;
   const label = button.getAttribute("aria-label");
   let waiting = null;
