@@ -1,98 +1,113 @@
-"""Looks whether the app's user could change what root reads: a file, or a folder on the way to it."""
+"""Looks whether somebody could change a file, or a folder on the way to it."""
 
 from __future__ import annotations
 
 import os
 import stat
-import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from supervisor.core.model import User
+from typing import NamedTuple
 
 _WRITE = 2
 _READ = 4
 _PASS = 1
-MOST_LINKS = 40
+
+
+class Person(NamedTuple):
+    """A user that processes run as; ``title`` is what a problem calls that user."""
+
+    title: str
+    uid: int
+    groups: frozenset[int]
 
 
 class Auditor:
-    """Answers for one user; every path is asked for once."""
+    """Looks at each path once, whatever and whoever is asked about."""
 
-    def __init__(self, user: User, groups: frozenset[int]) -> None:
-        self._user = user
-        self._groups = groups
-        self._checked: dict[str, bool] = {}
+    def __init__(self) -> None:
+        self._statuses: dict[str, os.stat_result | None] = {}
+        self._ways: dict[str, tuple[str, ...]] = {}
+        self._answers: dict[tuple[str, int], bool] = {}
 
-    def writable(self, path: str) -> str | None:
-        """Return the first of a path, its parents, and what links on the way lead to that the user could change."""
-        return next((step for step in _steps(path) if self._may_change(step)), None)
+    def changer(self, path: str, persons: tuple[Person, ...], *, wanted: bool = False) -> tuple[str, Person] | None:
+        """Return the first of a path, its parents, and what links on the way lead to that somebody could change.
 
-    def readable(self, path: str) -> bool:
-        """Tell whether the user could read a file."""
+        ``wanted`` says that making it counts as well where it is missing: it is looked for there.
+        """
+        for step in self._way(os.path.abspath(path)):
+            for person in persons:
+                if self._may_change(step, person) or (wanted and self._may_make(step, person)):
+                    return step, person
+        return None
+
+    def readable(self, path: str, person: Person) -> bool:
+        """Tell whether somebody could read a file."""
         try:
-            *folders, file = list(_steps(path))
-            return self._may(os.stat(file), _READ) and all(self._may(os.stat(folder), _PASS) for folder in folders)
+            *folders, file = self._way(os.path.abspath(path))
+            return _may(os.stat(file), person, _READ) and all(_may(os.stat(way), person, _PASS) for way in folders)
         except (OSError, ValueError):
             return False
 
-    def _may_change(self, path: str) -> bool:
-        known = self._checked.get(path)
+    def _way(self, path: str) -> tuple[str, ...]:
+        """Return what is passed on the way to a file, links and what they lead to included; itself is the last."""
+        known = self._ways.get(path)
+        if known is not None:
+            return known
+        if path == "/":
+            return ("/",)
+        parent, name = os.path.split(path)
+        way = self._way(parent)
+        if name in {"", "."}:
+            return way
+        if name == "..":
+            return (*way, *self._way(os.path.dirname(way[-1])))
+        here = os.path.join(way[-1], name)
+        # A link that leads back to itself ends here.
+        way = self._ways[path] = (*way, here)
+        status = self._status(here)
+        if status is not None and stat.S_ISLNK(status.st_mode):
+            way = self._ways[path] = (*way, *self._way(os.path.join(os.path.dirname(here), os.readlink(here))))
+        return way
+
+    def _status(self, path: str) -> os.stat_result | None:
+        if path not in self._statuses:
+            try:
+                self._statuses[path] = os.lstat(path)
+            except (OSError, ValueError):
+                self._statuses[path] = None
+        return self._statuses[path]
+
+    def _may_change(self, path: str, person: Person) -> bool:
+        key = (path, person.uid)
+        known = self._answers.get(key)
         if known is None:
-            known = self._checked[path] = self._look(path)
+            status = self._status(path)
+            known = self._answers[key] = status is not None and _gives(status, person) and not _read_only(path)
         return known
 
-    def _look(self, path: str) -> bool:
-        try:
-            status = os.lstat(path)
-        except OSError:
-            return False
-        if stat.S_ISLNK(status.st_mode):
-            # Who may replace a link is a matter of its folder.
-            return False
-        if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and status.st_uid != self._user.uid:
-            # Like /tmp: others' files in it are safe from the user.
-            return False
-        owns = status.st_uid == self._user.uid
-        return (owns or self._may(status, _WRITE)) and not _read_only(path)
-
-    def _may(self, status: os.stat_result, right: int) -> bool:
-        if self._user.uid == 0:
-            return True
-        if status.st_uid == self._user.uid:
-            return bool(status.st_mode >> 6 & right)
-        if status.st_gid in self._groups:
-            return bool(status.st_mode >> 3 & right)
-        return bool(status.st_mode & right)
+    def _may_make(self, path: str, person: Person) -> bool:
+        folder = os.path.dirname(path)
+        status = self._status(folder) if self._status(path) is None else None
+        return status is not None and _may(status, person, _WRITE) and not _read_only(folder)
 
 
-def own_code() -> Iterable[str]:
-    """Return what this process runs: its interpreter, where it looks for modules, and the modules it has."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return dict.fromkeys([sys.executable, *(path for path in sys.path if path), *(file for file in files if file)])
+def _gives(status: os.stat_result, person: Person) -> bool:
+    """Tell whether somebody may change what this is the status of."""
+    if stat.S_ISLNK(status.st_mode):
+        # Who may replace a link is a matter of its folder.
+        return False
+    if status.st_uid == person.uid:
+        return True
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        # Like /tmp: others' files in it are safe.
+        return False
+    return _may(status, person, _WRITE)
 
 
-def _steps(path: str) -> Iterator[str]:
-    """Yield what is passed on the way to a file, from the root on, links and what they lead to included."""
-    yield "/"
-    here = "/"
-    rest = [part for part in os.path.abspath(path).split("/") if part]
-    links = 0
-    while rest:
-        here = os.path.join(here, rest.pop(0))
-        yield here
-        try:
-            target = os.readlink(here)
-        except OSError:
-            continue
-        links += 1
-        if links > MOST_LINKS:
-            return
-        there = os.path.normpath(os.path.join(os.path.dirname(here), target))
-        rest = [part for part in there.split("/") if part] + rest
-        here = "/"
+def _may(status: os.stat_result, person: Person, right: int) -> bool:
+    if status.st_uid == person.uid:
+        return bool(status.st_mode >> 6 & right)
+    if status.st_gid in person.groups:
+        return bool(status.st_mode >> 3 & right)
+    return bool(status.st_mode & right)
 
 
 def _read_only(path: str) -> bool:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from supervisor.errors import ConfigError
-from supervisor.plan import audit, environment
+from supervisor.plan import environment
 from supervisor.plan.model import EVERYWHERE, port_settings
 from supervisor.settings.flags import LOOPBACK, warn_of_open_door
 from supervisor.settings.table import SETTINGS
@@ -127,41 +127,14 @@ def _check_token(settings: Settings, report: Report) -> None:
 
 
 def _check_files(plan: Plan, environ: Mapping[str, str], host: Host, report: Report) -> None:
-    """Check that what is read is there, and that the app's user cannot change it where root reads it."""
+    """Check that what is read is there, and that nobody can change what another's process reads or runs."""
     tailnet = plan.settings.tailnet
     serve_config = tailnet.serve_config if tailnet.mode != "off" else None
     if serve_config is not None and not os.access(serve_config, os.R_OK):
         why = "it is not there, or may not be read" if not os.path.isdir(serve_config) else "it is a folder"
         report.problem(f"read TS_SERVE_CONFIG {serve_config}", why, "check the path and its rights")
-    if host.uid != 0 or plan.app_user is None:
-        return
-    auditor = audit.Auditor(plan.app_user, host.groups_of(plan.app_user))
-    secrets = [source.path for source in plan.settings.secrets if source.path is not None]
-    named = [path for path in (plan.settings.config_path, serve_config, *secrets) if path is not None]
-    found = {step: path for path in (*named, *audit.own_code()) if (step := auditor.writable(path)) is not None}
-    kept = _parents_of_ours(plan)
-    found |= {step: path for path, parent in kept.items() if (step := auditor.writable(parent)) is not None}
-    for step, path in found.items():
-        does = "makes" if path in kept else "reads"
-        whose = f"it is on the way to {path}, which root {does}, and" if step != path else "root reads it, and"
-        report.problem(
-            f"trust {step}",
-            f"{whose} the app's user {plan.app_user.name} can change it",
-            "give it to root, with write access for no one else",
-        )
-    if any(source.path is None and source.name not in environ for source in plan.settings.secrets):
-        secrets += [path for path in (plan.settings.config_path,) if path is not None]
-    for path in secrets:
-        if auditor.readable(path):
-            report.warnings.append(f"{path} can be read by the app's user {plan.app_user.name}; give it mode 0400")
+    if plan.app_user is not None or any(spec.user is not None for spec in plan.processes):
+        # Loaded where there are users to keep apart.
+        from supervisor.plan import trust
 
-
-def _parents_of_ours(plan: Plan) -> dict[str, str]:
-    """Return what is made for this run, each with the folder that it lies in."""
-    tailnet = plan.settings.tailnet
-    made = [plan.settings.run_dir]
-    if tailnet.mode != "off":
-        made.append(tailnet.state_dir)
-    if tailnet.mode == "embedded" and plan.tailscale_user != plan.app_user:
-        made.append(tailnet.socket)
-    return {path: os.path.dirname(path) for path in made}
+        trust.check(plan, environ, host, report)

@@ -10,7 +10,7 @@ _PR_GET_PDEATHSIG = 2
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_NO_NEW_PRIVS = 39
-_SETPRIV_PATHS = ("/usr/bin/setpriv", "/bin/setpriv")
+SETPRIV_PATHS = ("/usr/bin/setpriv", "/bin/setpriv")
 
 
 def _prctl(option: int, value: int = 0) -> int:
@@ -45,7 +45,7 @@ def launcher() -> tuple[str, ...]:
     exec, and the parent-death signal is set after a change of user, which would clear it (prctl(2)). Empty where
     they cannot: busybox's setpriv does not know the parent-death signal.
     """
-    setpriv = next((path for path in _SETPRIV_PATHS if os.access(path, os.X_OK)), None)
+    setpriv = next((path for path in SETPRIV_PATHS if os.access(path, os.X_OK)), None)
     if setpriv is None or os.path.basename(os.path.realpath(setpriv)) != "setpriv":
         return ()
     signal_now = ctypes.c_int(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from supervisor.plan.environment import DEFAULT_PATH
 from tests.conventions.tree import ROOT, read
 
 
@@ -21,6 +22,13 @@ def test_process_1_is_the_interpreter() -> None:
     """entrypoint.sh replaces itself, searches no folder for modules, and hands on the command word for word."""
     last = read("entrypoint.sh").splitlines()[-1]
     assert re.fullmatch(r'cd / && exec \S+/python -I -m supervisor run -- "\$@"', last)
+
+
+def test_root_looks_for_no_program_in_a_path_that_others_made() -> None:
+    """What the image runs as root begins with an interpreter's own path, and PATH is the image's own."""
+    for name in ("entrypoint.sh", "healthcheck"):
+        assert re.match(r"#!/bin/\w+\n", read(name)), name
+    assert f"\nENV PATH={DEFAULT_PATH}\n" in read("Dockerfile.embedded")
 
 
 def test_what_the_image_copies_is_there_and_may_be_run() -> None:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "secret": frozenset[str](),
     "core": LEAVES,
     "settings": CORE,
-    "plan": SETTINGS,
+    "plan": SETTINGS | {"system"},
     "logs": CORE,
     "system": CORE,
     "runtime": CORE | {"logs", "system"},
