@@ -200,7 +200,8 @@ class Output:
         """The buffer is full: let the children wait, or forget the oldest lines."""
         if self._impatient_since_s is not None and self._writer.progressed_s > self._impatient_since_s:
             self._impatient_since_s = None
-        if not self._blocks or self._impatient_since_s is not None or self._writer.overfull:
+        writer = self._writer
+        if not self._blocks or self._impatient_since_s is not None or writer.unread or writer.overfull:
             self._writer.drop_oldest()
             return
         if self._held_since_s is None:

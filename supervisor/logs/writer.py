@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
 import threading
 import time
 from collections import deque
@@ -19,6 +20,9 @@ _PIECE_BYTES = 256 * 1024
 _WRITE_BYTES = 64 * 1024
 _WAIT_FOR_ROOM_S = 0.5
 _RETRY_S = 1.0
+# While a pipe has no reader its newest lines wait, no more than this, for one to come.
+UNREAD_BYTES = 1024 * 1024
+_LOOK_FOR_READER_S = 0.25
 _GONE = frozenset({errno.EPIPE, errno.EBADF, errno.EINVAL, errno.ENXIO})
 
 
@@ -26,7 +30,7 @@ class Writer:
     """Takes whole lines and writes them in order; never blocks whoever hands them over.
 
     ``notice`` renders the line that says how many were dropped. ``on_room`` is called from the thread when a full
-    buffer has emptied to half. ``dropped`` counts lines since the start.
+    buffer has emptied to half. ``dropped`` counts lines since the start; ``unread`` is a pipe that nobody reads.
     """
 
     def __init__(self, fd: int, notice: Callable[[int], bytes], on_room: Callable[[], None]) -> None:
@@ -39,6 +43,10 @@ class Writer:
         self.dropped = 0
         self._full = False
         self._gone = False
+        self.unread = False
+        # How often a reader was looked for in vain.
+        self.tries = 0
+        self._is_pipe = _is_pipe(fd)
         self._closing = False
         self._condition = threading.Condition()
         self.progressed_s = time.monotonic()
@@ -52,10 +60,14 @@ class Writer:
                 return False
             self._queue.append(lines)
             self._bytes += len(lines)
-            full = self._bytes >= BUFFER_BYTES
+            full = self._bytes >= self._most_bytes
             self._full = self._full or full
             self._condition.notify()
             return full
+
+    @property
+    def _most_bytes(self) -> int:
+        return UNREAD_BYTES if self.unread else BUFFER_BYTES
 
     @property
     def overfull(self) -> bool:
@@ -65,7 +77,7 @@ class Writer:
     def drop_oldest(self) -> None:
         """Forget the oldest lines until the buffer has room; they are counted."""
         with self._condition:
-            while self._queue and self._bytes >= BUFFER_BYTES:
+            while self._queue and self._bytes >= self._most_bytes:
                 gone = self._queue.popleft()
                 self._bytes -= len(gone)
                 lines = gone.count(b"\n")
@@ -113,10 +125,16 @@ class Writer:
             try:
                 view = view[os.write(self._fd, view[:_WRITE_BYTES]) :]
                 self.progressed_s = time.monotonic()
+                self.unread = False
             except BlockingIOError:
                 # Someone made the shared descriptor non-blocking.
                 select.select([], [self._fd], [], _WAIT_FOR_ROOM_S)
             except OSError as error:
+                if error.errno == errno.EPIPE and self._is_pipe:
+                    # What it holds is its next reader's, who goes on where the last one left.
+                    if not self._wait_for_reader():
+                        return
+                    continue
                 if error.errno in _GONE:
                     self._give_up()
                     return
@@ -124,6 +142,16 @@ class Writer:
                     return
                 # A full disk, perhaps: it may have room again.
                 time.sleep(_RETRY_S)
+
+    def _wait_for_reader(self) -> bool:
+        """Let a moment pass in which nobody has to wait; tell whether to try again."""
+        with self._condition:
+            was_full, self._full, self.unread = self._full, False, True
+            self.tries += 1
+        if was_full:
+            self._on_room()
+        with self._condition:
+            return not (self._closing or self._condition.wait_for(lambda: self._closing, _LOOK_FOR_READER_S))
 
     def _give_up(self) -> None:
         """Nobody will ever read it: take everything and keep nothing."""
@@ -135,3 +163,10 @@ class Writer:
             was_full, self._full = self._full, False
         if was_full:
             self._on_room()
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:
+        return False

@@ -9,10 +9,12 @@ import time
 from typing import TYPE_CHECKING
 
 from supervisor.logs import output
-from supervisor.logs.writer import BUFFER_BYTES
+from supervisor.logs.writer import BUFFER_BYTES, UNREAD_BYTES
 from tests.logs.rig import Rig, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 LINE = b"%08d " + b"y" * 90 + b"\n"
@@ -37,8 +39,8 @@ async def pour(fd: int, count: int, progress: list[int]) -> None:
 class Reader:
     """The far end of the log: reads when told to."""
 
-    def __init__(self) -> None:
-        self.fd, self.write_fd = os.pipe()
+    def __init__(self, fd: int | None = None) -> None:
+        self.fd, self.write_fd = os.pipe() if fd is None else (fd, -1)
         self.data = bytearray()
 
     async def read_until(self, what: bytes) -> None:
@@ -120,22 +122,59 @@ def check_lost(reader: Reader) -> None:
 
 
 async def test_a_closed_consumer_does_no_harm() -> None:
-    """EPIPE: the history goes on, nothing is kept, nothing spins."""
+    """EPIPE: children go on, the history too, little is kept, nothing spins, and the end does not wait for it."""
     reader = Reader()
     os.close(reader.fd)
     rig = Rig(out_fd=reader.write_fd)
     await rig.say(b"".join(LINE % number for number in range(MANY // 2)))
     assert rig.hub.history.next == MANY // 2 + 1
-    assert rig.hub._output is not None
-    await until(lambda: rig.hub._output is not None and rig.hub._output._writer._bytes == 0)
+    writer = rig.hub._output._writer if rig.hub._output is not None else None
+    assert writer is not None
+    await until(lambda: writer.unread)
+    await rig.say(b"x\n" * 1000)
+    assert writer._bytes <= UNREAD_BYTES + 64 * 1024
+    before_s, tries = time.process_time(), writer.tries
+    await until(lambda: writer.tries >= tries + 2)
+    assert time.process_time() - before_s < 0.1
+    begun_s = time.monotonic()
     rig.end()
+    assert time.monotonic() - begun_s < 5
+    os.close(reader.write_fd)
+
+
+async def test_the_next_reader_of_a_fifo_goes_on_where_the_last_one_left(tmp_path: Path) -> None:
+    """Nothing is lost while the lines fit, more than that is counted, and nobody waits meanwhile."""
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    reader = Reader(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
+    out_fd = os.open(fifo, os.O_WRONLY)
+    rig = Rig(out_fd=out_fd)
+    await rig.say(LINE % 0)
+    await reader.read_until(b"%08d" % 0)
+    os.close(reader.fd)
+    await rig.say(b"".join(LINE % number for number in range(1, 1000)))
+    reader.fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    await reader.read_until(b"%08d" % 999)
+    assert reader.numbers == list(range(1000))
+    os.close(reader.fd)
+    reader.data.clear()
+    await rig.say(b"".join(LINE % number for number in range(MANY)))
+    reader.fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    await reader.read_until(b"%08d" % (MANY - 1))
+    check_lost(reader)
+    rig.end()
+    os.close(reader.fd)
+    os.close(out_fd)
 
 
 async def test_a_bad_descriptor_does_no_harm() -> None:
-    """EBADF, as after `>&-`."""
+    """EBADF, as after `>&-`: the history goes on, and nothing is kept for a reader that cannot come."""
     rig = Rig(out_fd=10_000)
     rig.hub.record("info", "hello")
-    await rig.say(b"x\n")
+    await rig.say(b"x\n" * 1000)
+    assert rig.hub.history.next == 1002
+    writer = rig.hub._output._writer if rig.hub._output is not None else None
+    await until(lambda: writer is not None and not writer._bytes and not writer._queue)
     rig.end()
 
 
