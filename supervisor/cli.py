@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from supervisor import __version__
 from supervisor.arguments import PROGRAM, Command, Option, help_text, parse_arguments
-from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, OutputError, SupervisorError, UsageError
+from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, OutputError, SupervisorError, UsageError, printable
 from supervisor.system import streams
 
 if TYPE_CHECKING:
@@ -186,7 +186,8 @@ def _complain(error: SupervisorError) -> None:
 
 def explain(error: SupervisorError) -> str:
     """Return the text for a person: one line, or a list where there is more than one problem."""
-    problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+    # A path, or what the supervisor answered, may hold what a terminal obeys.
+    problems = [printable(text) for text in (error.problems if isinstance(error, ConfigError) else (str(error),))]
     if len(problems) == 1:
         return f"{PROGRAM}: {problems[0]}\n"
     listed = "".join(f"  - {problem}\n" for problem in problems)

@@ -46,3 +46,12 @@ class ConfigError(SupervisorError):
     def __init__(self, problems: list[str] | tuple[str, ...] | str) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+def printable(text: str) -> str:
+    """Return text without anything that a terminal would obey or that ends a line; tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character == "\t" else ascii(character)[1:-1] for character in text
+    )

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from supervisor import __version__
 from supervisor.commands.place import CONTROL_SOCKET
-from supervisor.errors import SupervisorError
+from supervisor.errors import SupervisorError, printable
 from supervisor.plan.model import LONGEST_SOCKET_PATH
 from supervisor.system.peers import user_of
 
@@ -264,15 +264,6 @@ class Response:
         if value is not None and not isinstance(value, kinds):
             raise SkewError(self.what, f"{name} is of an unknown kind")
         return value
-
-
-def printable(text: str) -> str:
-    """Return text without anything that a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() or character == "\t" else ascii(character)[1:-1] for character in text
-    )
 
 
 class ServerSentEvent(NamedTuple):

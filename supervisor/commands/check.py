@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.model import HttpProbe
-from supervisor.errors import EX_CONFIG, ConfigError
+from supervisor.errors import EX_CONFIG, ConfigError, printable
 from supervisor.logs.redact import Redactor
 from supervisor.plan.build import resolve
 from supervisor.plan.model import Address
@@ -35,7 +35,7 @@ def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: Text
         if as_json:
             out.write(_dump({"problems": error.problems}))
         else:
-            err.writelines(f"problem: {problem}\n" for problem in error.problems)
+            err.writelines(f"problem: {printable(problem)}\n" for problem in error.problems)
             err.write(f"\n{count} {'problem' if count == 1 else 'problems'}: nothing would be started\n")
         return EX_CONFIG
     plan, found = _with_programs(plan)
@@ -43,7 +43,8 @@ def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: Text
     if as_json:
         out.write(_dump(_masked(document(plan, found), redactor)))
     else:
-        out.writelines(f"{redactor.mask_text(line)}\n" for line in describe(plan, found))
+        # A command, a path or a variable's name may hold what a terminal obeys, or a line's end.
+        out.writelines(f"{printable(redactor.mask_text(line))}\n" for line in describe(plan, found))
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, printable
 from supervisor.secret import REDACTED
 
 if TYPE_CHECKING:
@@ -33,11 +33,7 @@ class Texts(list[str]):
 
 def _showable(text: str) -> str:
     head, *keys = text.split(_KEY)
-    parts = [head, *(REDACTED + key.lstrip(_KEY_CHARACTERS) for key in keys)]
-    shown_text = "".join(parts)
-    if shown_text.isprintable():
-        return shown_text
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in shown_text)
+    return printable("".join([head, *(REDACTED + key.lstrip(_KEY_CHARACTERS) for key in keys)]))
 
 
 class Report:

@@ -6,9 +6,12 @@ import io
 import json
 import os
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor.commands.check import check
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # A secret whose JSON form differs from itself: masking has to come before quoting.
 TOKEN = 'a-"long"-token-that-is-\\quoted'
@@ -52,3 +55,21 @@ def test_a_program_is_shown_as_the_file_it_stands_for() -> None:
     _code, _text, plan = document({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP_COMMAND": "./no-such"})
     assert plan["processes"][0]["program"] is None
     assert any("moltis would not start: cannot run ./no-such: no such file in" in text for text in plan["warnings"])
+
+
+def test_nothing_from_outside_reaches_the_terminal_raw(tmp_path: Path) -> None:
+    """A command, a path or a variable with what a terminal obeys, a line's end or a turn of the text is shown."""
+    odd = "\x1b[2J\nproblem: none\u202e\u200b"
+    folder = tmp_path / f"run{odd}"
+    plans = (
+        {"SUPERVISOR_APP_COMMAND": f"sh -c 'echo {odd}'", f"NAME{odd}": "x", "HOME": "/root"},
+        {"SUPERVISOR_RUN_DIR": str(folder)},
+        {"SUPERVISOR_CONFIG": str(folder), "PORT": odd},
+    )
+    for environ in plans:
+        out, err = io.StringIO(), io.StringIO()
+        check({"PATH": os.environ["PATH"], "HOME": "/root", **environ}, None, out, err)
+        text = out.getvalue() + err.getvalue()
+        assert "\\x1b[2J" in text
+        assert all(character == "\n" or character.isprintable() for character in text)
+        assert "\nproblem: none" not in text

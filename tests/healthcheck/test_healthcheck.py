@@ -80,6 +80,7 @@ def body(status: int, text: bytes) -> bytes:
         (b"SSH-2.0-OpenSSH\r\n", 1, "does not speak HTTP"),
         (b"", 1, "unhealthy"),
         (b"\0\xff\n" * 1000, 1, "unhealthy"),
+        (b"HTTP/1.1 500 \x1b[2J\r\n\r\n\x1b]0;x\x07\x9b", 1, "unhealthy: unknown, 500 ?[2J: ?]0;x??"),
     ],
 )
 def test_answers(tmp_path: Path, answer: bytes, code: int, words: str) -> None:
@@ -88,6 +89,7 @@ def test_answers(tmp_path: Path, answer: bytes, code: int, words: str) -> None:
         found, said = check(tmp_path)
     assert found == code
     assert words in said
+    assert said.strip().isprintable()
 
 
 def test_a_connection_that_breaks_is_told(tmp_path: Path) -> None:
