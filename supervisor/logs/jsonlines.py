@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from supervisor.logs import levels
-from supervisor.logs.clean import clean, is_clean
+from supervisor.logs.clean import clean, clean_json, clean_text, is_clean
 from supervisor.logs.lift import lift
 from supervisor.logs.lines import MORE, all_within
 from supervisor.logs.render import SUPERVISOR, shortened, stamp
@@ -101,28 +101,17 @@ class JsonLines:
                 **rest,
             }
         )
-        # A secret may have stood there in an escaped form.
-        if b"\\" in line and self._redactor.touches(out):
-            out = self._redactor.mask(out)
-            if not _is_json(out):
-                return None
+        out = clean_json(out)
         return out + b"\n" if len(out) < LONGEST_JSON_BYTES else None
 
     def _message(self, message: msgspec.Raw) -> msgspec.Raw | str:
         """Return it without control characters in an escaped form, save those that JSON names."""
-        if b"\\u" not in bytes(message):
+        data = bytes(message)
+        if b"\\u" not in data and is_clean(data):
             return message
         text: str = msgspec.json.decode(message, type=str)
         parts = [part.encode() for part in text.split("\n")]
         return "\n".join((part if is_clean(part) else clean(part, colors=False)).decode() for part in parts)
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=msgspec.Raw)
-    except msgspec.MsgspecError:
-        return False
-    return True
 
 
 def _escape_border(text: bytes, cut: int) -> int:
@@ -136,11 +125,11 @@ def _escape_border(text: bytes, cut: int) -> int:
 def _sendable(value: object) -> object:
     """Return a record's value with everything in it that no encoder takes made text."""
     if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
+        return clean_text(value)
     if isinstance(value, dict):
         return {str(_sendable(str(key))): _sendable(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_sendable(part) for part in value]
     if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
+        return clean_text(value.decode(errors="backslashreplace"))
     return value

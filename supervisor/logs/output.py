@@ -129,11 +129,10 @@ class Output:
 
     def _take(self, source: Source, lines: bytes) -> None:
         daemon = source.process == TAILSCALED
-        if self._redactor.touches(lines, daemon=daemon):
-            lines = self._redactor.mask(lines, daemon=daemon)
+        lines = self._redactor.mask(lines, daemon=daemon)
         shown = kept = lines
         if not is_clean(lines):
-            shown, kept = self._cleaned(lines, daemon=daemon)
+            shown, kept = self._cleaned(lines)
         # The log tells the wall clock's time.
         now_s = time.time()  # noqa: TID251
         passing = self._without_noise(shown) if daemon and shown is kept else shown
@@ -167,16 +166,10 @@ class Output:
             fields = {"child": TAILSCALED, "count": held.lines, "kinds": kinds, "shown_by": where}
             self.own("info", "log lines held back", fields, now_s)
 
-    def _cleaned(self, lines: bytes, *, daemon: bool) -> tuple[bytes, bytes]:
+    def _cleaned(self, lines: bytes) -> tuple[bytes, bytes]:
         """Return the lines as the log shows them, and as the history keeps them."""
-        plain = clean(lines, colors=False)
-        masked = self._redactor.mask(plain, daemon=daemon)
         colored = clean(lines, colors=True)
-        if masked != plain or colored == plain:
-            # What a colour code had hidden from masking is shown without colours.
-            plain = wrapped(masked)
-            return plain, plain
-        plain = wrapped(plain)
+        plain = wrapped(clean(lines, colors=False))
         # In the history no code is cut in two.
         kept = colored if all_within(colored, LONGEST_BYTES) else plain
         return wrapped(colored) if self._renderer.color else plain, kept

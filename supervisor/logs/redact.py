@@ -1,8 +1,13 @@
-"""Masks what must not be read: known secrets, anything shaped like a Tailscale key, and login URLs."""
+"""Masks what must not be read: known secrets, anything shaped like a Tailscale key, and login URLs.
+
+Both are found too where escapes spell them, or where what no reader sees stands within them (``logs/hidden.py``).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.logs.hidden import may_hide, views
 
 if TYPE_CHECKING:
     import re
@@ -10,6 +15,8 @@ if TYPE_CHECKING:
 
 LEAST_CHARACTERS = 8
 MASK = b"[redacted]"
+# What one byte of a secret may be spelled with, as in \\u0041.
+_LONGEST_ESCAPE_BYTES = 6
 # What text has to contain before it is worth a closer look. An address is one only in tailscaled's lines, which are
 # few: a control server of one's own has login pages of its own.
 _HINTS = (b"tskey-", b"AuthURL", b"authenticate, visit", b"login.tailscale.com/a/")
@@ -60,18 +67,15 @@ class Redactor:
             if len(value) >= LEAST_CHARACTERS and value not in MASK.decode():
                 self._secrets += [form for form in _forms(value) if form not in self._secrets]
         self._needles = (*_HINTS, *self._secrets)
-        self.longest_bytes = max(map(len, self._secrets), default=0)
-
-    def touches(self, data: bytes, *, daemon: bool = False) -> bool:
-        """Tell, at little cost, whether there may be something to mask."""
-        # A plain loop: a generator costs twice as much.
-        for needle in self._needles:
-            if needle in data:
-                return True
-        return daemon and _DAEMON_HINT in data
+        self.longest_bytes = _LONGEST_ESCAPE_BYTES * max(map(len, self._secrets), default=0)
 
     def mask(self, data: bytes, *, daemon: bool = False, again: bool = False) -> bytes:
-        """Return the text without what must not be read; what is looked at ``again`` is not counted."""
+        """Return the text without what must not be read; what is looked at ``again`` is not counted.
+
+        Costs little where there is nothing to mask.
+        """
+        if not self._touches(data, daemon=daemon) and not may_hide(data):
+            return data
         spans = self.spans(data, daemon=daemon)
         if not spans:
             return data
@@ -82,6 +86,13 @@ class Redactor:
             parts += [data[at : span.begin], MASK]
             at = span.end
         return b"".join([*parts, data[at:]])
+
+    def _touches(self, data: bytes, *, daemon: bool) -> bool:
+        # A plain loop: a generator costs twice as much.
+        for needle in self._needles:
+            if needle in data:
+                return True
+        return daemon and _DAEMON_HINT in data
 
     def mask_text(self, text: str) -> str:
         """Do the same to text."""
@@ -110,6 +121,13 @@ class Redactor:
         return apart
 
     def _found(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
+        yield from self._found_as_written(data, daemon=daemon)
+        for view in views(data):
+            if self._touches(view.text, daemon=daemon):
+                for context, begin, end in self._found_as_written(view.text, daemon=daemon):
+                    yield Span(view.begin_of(context), view.begin_of(begin), view.end_of(end))
+
+    def _found_as_written(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
         for secret in self._secrets:
             at = data.find(secret)
             while at >= 0:
@@ -130,18 +148,5 @@ class Redactor:
 
 
 def _forms(value: str) -> set[bytes]:
-    in_json = value.replace("\\", "\\\\").replace('"', '\\"')
-    in_html = "".join(f"\\u{ord(character):04x}" if character in "<>&" else character for character in in_json)
-    forms = {value, in_json, in_html, in_json.replace("/", "\\/"), _ascii(in_json), _ascii(in_html)}
-    as_bytes = {form.encode(errors="surrogateescape") for form in forms}
-    plain = value.encode(errors="surrogateescape")
-    kept = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-    in_url = "".join(chr(byte) if byte in kept else f"%{byte:02X}" for byte in plain).encode()
-    return as_bytes | {in_url}
-
-
-def _ascii(text: str) -> str:
-    """Return JSON's form for characters beyond ASCII: UTF-16, in hexadecimal."""
-    units = text.encode("utf-16-be", errors="surrogatepass")
-    pairs = zip(units[::2], units[1::2], strict=True)
-    return "".join(chr(low) if not high and low < 0x80 else f"\\u{high:02x}{low:02x}" for high, low in pairs)
+    """Return a secret as it is and as JSON has it; what other escapes make of it is found by a view."""
+    return {form.encode(errors="surrogateescape") for form in (value, value.replace("\\", "\\\\").replace('"', '\\"'))}

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.logs.clean import clean
-from tests.logs.rig import said
+from tests.logs.rig import Rig, said
 
-DANGEROUS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Unicode's Default_Ignorable_Code_Point but for emoji's variation selectors (DerivedCoreProperties.txt), and its
+# separators and annotations.
+UNSEEN = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\u2028\u2029\ufff9-\ufffb"
+)
+DANGEROUS = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{UNSEEN}]")
+ONES = st.sampled_from([chr(code) for code in range(sys.maxunicode + 1) if DANGEROUS.match(chr(code))])
 LINES = st.lists(
     st.one_of(
         st.binary(max_size=60).map(lambda part: part.replace(b"\n", b"")),
         st.sampled_from(
             [b"\x1b[31mred\x1b[0m", b"\x1b[2J", b"\x1b]0;title\x07", b"a\r", "\x9b31m".encode(), b"\x9b1m"]
+            + [character.encode() for character in ("\u202e", "\u200b", "\u2028", "\u3164", "\U000e0041")]
         ),
     ),
     min_size=1,
@@ -39,11 +49,33 @@ def test_colours_are_all_that_passes_to_a_terminal(lines: bytes) -> None:
     assert re.sub(rb"\x1b\[[0-9;:]*m", b"", out) == clean(lines, colors=False)
 
 
-@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=100))
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=100).filter(lambda t: not DANGEROUS.search(t)))
 def test_clean_text_is_unchanged(text: str) -> None:
     """Text of any language is sent as it is."""
     data = text.encode() + b"\n"
     assert clean(data, colors=False) == data
+
+
+@given(st.lists(ONES, min_size=1, max_size=5), st.sampled_from(["", "{", '{"message":"']))
+async def test_nothing_unseen_reaches_a_reader(characters: list[str], begin: str) -> None:
+    """What hides or turns the text around it is shown in every log, to the API and in an app's own objects."""
+    forged = "\N{SNOWMAN}".join(["", *characters, ""])
+    lines = "".join(
+        [f"{begin}{forged}\n", json.dumps({"message": forged, forged: {"deep": [forged]}}, ensure_ascii=False), "\n"]
+    )
+    for options in ({}, {"color": True}, {"format": "json"}):
+        rig = Rig(**options)
+        await rig.say(lines.encode())
+        rig.hub.record("info", "told", why=forged, names=[forged])
+        out = rig.end().decode()
+        assert not DANGEROUS.search(re.sub(r"\x1b\[[0-9;]*m", "", out))
+        told = [line.message for line in rig.hub.history.read().lines]
+        assert len(told) >= 3
+        assert not any(DANGEROUS.search(line) for line in told)
+        # Raw control characters make an object plain text.
+        if options.get("format") == "json" and min(forged) >= "\xa0":
+            (theirs,) = [record for record in map(json.loads, out.splitlines()) if "deep" in str(record.get(forged))]
+            assert theirs[forged] == {"deep": [forged]}
 
 
 async def test_how_a_terminal_and_a_file_see_it() -> None:

@@ -45,9 +45,9 @@ async def test_the_level_is_read_past_the_colours() -> None:
 
 
 async def test_a_secret_that_a_colour_cuts_is_masked() -> None:
-    """And its line loses its colours."""
+    """And the rest of its line keeps its colours."""
     (line,) = await remembered(f"\x1b[31m{SECRET[:9]}\x1b[1m{SECRET[9:]}\n".encode(), secrets=[SECRET])
-    assert (line.message, line.colored) == ("[redacted]", "")
+    assert (line.message, line.colored) == ("[redacted]", "\x1b[31m[redacted]\x1b[0m")
     (line,) = await remembered(b"\x1b[31msetup code:\x1b[0m 123-456\n")
     assert (line.message, line.colored) == ("setup code: [redacted]", "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from itertools import pairwise
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
@@ -13,6 +14,10 @@ from hypothesis import strategies as st
 
 from supervisor.logs.lines import Splitter
 from supervisor.logs.redact import MASK, Redactor
+from tests.logs.rig import Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECRETS = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0x2FF, exclude_categories=["Cc", "Zs"]), min_size=8, max_size=40
@@ -76,7 +81,7 @@ def test_short_values_and_the_mask_itself_are_no_secrets() -> None:
 def test_learned_secrets_count_from_then_on() -> None:
     """A pasted key is masked as soon as it is known, each line of one with several."""
     redactor = Redactor()
-    assert not redactor.touches(b"my pasted-value")
+    assert redactor.mask(b"my pasted-value") == b"my pasted-value"
     redactor.learn("pasted-value\nand-a-second-line\n")
     assert redactor.mask(b"my pasted-value, and-a-second-line") == b"my [redacted], [redacted]"
 
@@ -122,3 +127,53 @@ def test_setup_code(line: str, expected: str | None) -> None:
     redactor = Redactor()
     assert redactor.mask_text(line) == line
     assert redactor.mask_setup_code(line.encode()).decode() == (expected or line)
+
+
+HIDING = ["\x1b[K", "\x1b[01;31m\x1b[K", "\x1b]0;t\x07", "\x1b(B", "\b", "\u200b", "\u202e", "\U000e0041"]
+SPELLINGS = [
+    lambda character: character,
+    lambda character: f"\\u{ord(character):04X}",
+    lambda character: f"\\u{ord(character):04x}",
+    lambda character: f"\\u{{{ord(character):x}}}",
+    lambda character: "".join(f"\\x{byte:02X}" for byte in character.encode()),
+    lambda character: "".join(f"%{byte:02x}" for byte in character.encode()),
+    lambda character: "\\/" if character == "/" else character,
+]
+
+
+@given(
+    st.text(string.ascii_letters + string.digits + "/é", min_size=8, max_size=20),
+    st.lists(st.tuples(st.sampled_from(SPELLINGS), st.sampled_from(["", "", *HIDING])), min_size=20, max_size=20),
+    PLAIN,
+)
+def test_a_secret_spelled_by_escapes_or_split_by_what_nobody_sees_is_masked(
+    secret: str, ways: list[tuple[Callable[[str], str], str]], around: str
+) -> None:
+    """Whatever stands for its characters, and whatever a terminal or a browser would leave out between them."""
+    spelled = "".join(spell(one) + hiding for one, (spell, hiding) in zip(secret, ways, strict=False))
+    redactor = Redactor([secret])
+    begin, end = f"{around}<".encode(), f">{around}".encode()
+    assume(redactor.mask(begin + end) == begin + end)
+    masked = redactor.mask(begin + spelled.encode() + end)
+    assert masked.startswith(begin + MASK)
+    assert masked.endswith(end)
+    assert len(masked) <= len(begin + MASK + end) + len(ways[len(secret) - 1][1].encode())
+
+
+@pytest.mark.parametrize("format_", ["pretty", "json"])
+async def test_no_format_shows_a_hidden_secret(format_: str) -> None:
+    """As `grep --color` splits it, as JSON spells it, in capitals and in an app's own object; nor does the history."""
+    secret = "geheim/4711"
+    rig = Rig(format=format_, secrets=[secret])
+    lines = [
+        "\x1b[01;31m\x1b[Kgeheim\x1b[m\x1b[K/4711",
+        "\\u0067eheim\\/4711 \\u0067EHEIM",
+        '{"message":"\\u0067eheim\\/4711","\\u0067eheim/4711":{"x":["\\u0067eheim\\u002F4711"]}}',
+        "https://x/?q=geheim%2f4711",
+    ]
+    await rig.say("".join(f"{line}\n" for line in lines).encode())
+    out = rig.end().decode()
+    told = [line.message for line in rig.hub.history.read().lines]
+    assert out.count("[redacted]") == 6
+    assert sum(line.count("[redacted]") for line in told) == 6
+    assert not any(part in text for text in (out, *told) for part in ("4711", "eheim"))

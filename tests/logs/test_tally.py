@@ -76,5 +76,5 @@ async def test_what_the_hub_counts() -> None:
     assert rig.hub.history.read().lines
     counted = {key: lines for key, (lines, _size) in rig.hub.counted().items()}
     assert counted == {("moltis", "info"): 3, ("moltis", "warning"): 1, ("supervisor", "error"): 1}
-    assert (rig.hub.redactor.masked, rig.hub.dropped) == (1, 0)
+    assert (rig.hub.redactor.masked, rig.hub.dropped) == (2, 0)
     rig.end()
