@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from supervisor.cli import main
+from supervisor.system import kernel
+
+# First of all: the environment holds secrets, and where all is one user the app may be watching for it.
+kernel.close_memory()
+
+from supervisor.cli import main  # noqa: E402 - what it loads takes time
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,7 +15,7 @@ from supervisor import __version__
 from supervisor.commands.place import CONTROL_SOCKET
 from supervisor.errors import SupervisorError, printable
 from supervisor.plan.model import LONGEST_SOCKET_PATH
-from supervisor.system.peers import user_of
+from supervisor.system.peers import why_not_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
@@ -176,12 +176,13 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self._timeout_s)
         self.sock.connect(self._path)
-        # Anyone may make a folder in /tmp, and what is sent may be an auth key.
-        own, theirs = os.geteuid(), user_of(self.sock)
-        if own and theirs not in {0, own}:
+        # What is sent may be an auth key. Anyone may make a folder in /tmp; an app of the supervisor's own user may
+        # make a socket in the run folder.
+        why = why_not_trusted(self.sock)
+        if why:
             raise NotPermittedError(
-                f"cannot trust what answers at {self._path}: it is user {theirs}'s, neither root's nor yours; "
-                "run this as that user, or set SUPERVISOR_RUN_DIR to the folder of your own supervisor"
+                f"cannot trust what answers at {self._path}: {why}; run this as the user of the supervisor you mean, "
+                "or set SUPERVISOR_RUN_DIR to its folder"
             )
 
 

@@ -1,9 +1,10 @@
-"""Who is at the other end of a unix socket: whoever descends from the supervisor may give it no orders."""
+"""Who is at the other end of a unix socket: what runs under a supervisor may neither give it orders nor pass for it."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import socket
 import struct
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from supervisor.system import processes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
 
     class Socket(Protocol):
         """What is asked of a socket here."""
@@ -27,13 +29,17 @@ _SO_PEERPIDFD = 77
 _FD = struct.Struct("=i")
 _MOST_GENERATIONS = 1000
 _LOOKS = 3
+# proc(5), cmdline: `python … -m supervisor run …`, or the script in its place. Nobody can change an ancestor's.
+_SUPERVISOR = re.compile(
+    rb"[^\0]*python[^\0/]*\0(?:-[XW]\0[^\0]*\0|-(?!m\0)[^\0]*\0)*(?:-m\0supervisor|(?:[^\0]*/)?moltis-supervisor)\0run\0"
+)
 
 
 def why_refused(connection: Socket) -> str:
     """Return why whoever connected may give no orders; empty where it may: our user or root, and not one of ours."""
     try:
         pid, uid = _credentials(connection)
-        descends = pid != os.getpid() and _certainly_descends(pid, connection)
+        descends = pid != os.getpid() and _certainly_below(pid, connection, _is_this)
     except OSError:
         return "it cannot be told which process asks: it is gone, or of another pid namespace"
     if uid not in {0, os.geteuid()}:
@@ -46,9 +52,21 @@ def why_refused(connection: Socket) -> str:
     return ""
 
 
-def user_of(connection: Socket) -> int:
-    """Return the user at the other end; for one that connected, whoever listens there."""
-    return _credentials(connection)[1]
+def why_not_trusted(connection: Socket) -> str:
+    """Return why what listens at the other end is not to be told anything; empty where it may be.
+
+    It has to be root's or our own user's, or process 1, which all of a container trusts, and not to run under a
+    supervisor: where all is one user, an app can put a socket of its own in the place of another.
+    """
+    try:
+        pid, uid = _credentials(connection)
+        supervised = pid != os.getpid() and _certainly_below(pid, connection, lambda at: at != pid and _supervises(at))
+    except OSError:
+        return "it cannot be told which process listens: it is gone, or of another pid namespace"
+    own = os.geteuid()
+    if uid not in {0, own} and pid != 1:
+        return f"it is user {uid}'s, neither root's nor yours" if own else f"it is user {uid}'s, not root's"
+    return f"process {pid}, which listens there, is no supervisor but runs under one" if supervised else ""
 
 
 def _credentials(connection: Socket) -> tuple[int, int]:
@@ -58,17 +76,17 @@ def _credentials(connection: Socket) -> tuple[int, int]:
     return pid, uid
 
 
-def _certainly_descends(pid: int, connection: Socket) -> bool:
-    """Tell whether a connection's peer is below this process. Raises OSError where that cannot be told."""
+def _certainly_below(pid: int, connection: Socket, is_it: Callable[[int], bool]) -> bool:
+    """Tell whether a connection's peer is, or is below, such a process. Raises OSError where that cannot be told."""
     pidfd = _pidfd(connection)
     try:
-        descends = _descends(pid)
-        if descends is None or not _lives(pidfd):
+        below = _below(pid, is_it)
+        if below is None or not _lives(pidfd):
             raise ProcessLookupError(pid)
     finally:
         if pidfd is not None:
             os.close(pidfd)
-    return descends
+    return below
 
 
 def _pidfd(connection: Socket) -> int | None:
@@ -95,30 +113,37 @@ def _lives(pidfd: int | None) -> bool:
     return True
 
 
-def _descends(pid: int) -> bool | None:
-    """Tell whether a process is below this one; None where that cannot be told.
+def _is_this(pid: int) -> bool:
+    return pid == os.getpid()
 
-    Orphans are handed to us, so they are below us as well. What `docker exec` starts has no parent that can be seen,
-    also where we are process 1.
+
+def _supervises(pid: int) -> bool:
+    return _SUPERVISOR.match(processes.command_line(pid)) is not None
+
+
+def _below(pid: int, is_it: Callable[[int], bool]) -> bool | None:
+    """Tell whether a process is such a one, or below one; None where that cannot be told.
+
+    Orphans are handed to the supervisor, so they are below it as well. What `docker exec` starts has no parent that
+    can be seen, also where the supervisor is process 1.
     """
     for _ in range(_LOOKS):
-        found = _walk_up(pid)
+        found = _walk_up(pid, is_it)
         if found is not None:
             return found
     return None
 
 
-def _walk_up(pid: int) -> bool | None:
+def _walk_up(pid: int, is_it: Callable[[int], bool]) -> bool | None:
     """Do so once; None where a process was gone before its parent was known, or where there is no end to it."""
     # 0 stands for one that cannot be seen from here, at the beginning as at the end.
-    own = os.getpid()
     at: int | None = pid or None
     for _ in range(_MOST_GENERATIONS):
         if at is None:
             return None
-        if at == own:
-            return True
         if at == 0:
             return False
+        if is_it(at):
+            return True
         at = processes.parent(at)
     return None

@@ -63,6 +63,11 @@ def name_of(pid: int) -> str:
     return _read(f"/proc/{pid}/comm").decode(errors="replace").strip() or str(pid)
 
 
+def command_line(pid: int) -> bytes:
+    """Return a process's words, each with a zero byte behind it; none where it is gone."""
+    return _read(f"/proc/{pid}/cmdline")
+
+
 def memory_bytes(pid: int) -> int | None:
     """Return the resident memory of a process."""
     fields = _stat(pid)

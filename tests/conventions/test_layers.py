@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "arguments": SETTINGS,
     "client": RUNTIME | PLAN | {"arguments", "commands"},
     "cli": RUNTIME | PLAN | {"arguments", "client", "commands"},
-    "__main__": frozenset({"cli"}),
+    "__main__": frozenset({"cli", "system"}),
 }
 # What waits, looks at a clock, does I/O or logs.
 IMPURE = frozenset(

@@ -67,7 +67,7 @@ def test_a_pid_is_not_taken_for_the_one_that_has_it_now(
     child = client(listener)
     with listener.accept()[0] as accepted:
         child.communicate(b"")
-        monkeypatch.setattr(peers, "_descends", lambda _pid: False)
+        monkeypatch.setattr(peers, "_below", lambda *_: False)
         assert "cannot be told" in why_refused(accepted)
 
 
@@ -85,11 +85,11 @@ def test_another_user_may_not(listener: socket.socket, tmp_path: Path) -> None:
 def test_the_way_up_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be followed to its root is not said to be harmless."""
     monkeypatch.setattr(processes, "parent", lambda _pid: 12)
-    assert peers._descends(11) is None
+    assert peers._below(11, peers._is_this) is None
     monkeypatch.setattr(processes, "parent", lambda _pid: None)
-    assert peers._descends(11) is None
+    assert peers._below(11, peers._is_this) is None
     monkeypatch.setattr(processes, "parent", lambda _pid: 0)
-    assert peers._descends(11) is False
-    assert peers._descends(0) is None
+    assert peers._below(11, peers._is_this) is False
+    assert peers._below(0, peers._is_this) is None
     monkeypatch.setattr(processes, "parent", lambda _pid: os.getpid())
-    assert peers._descends(11) is True
+    assert peers._below(11, peers._is_this) is True
