@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from supervisor.settings import kinds
@@ -10,11 +9,13 @@ from supervisor.settings.names import OURS, sort_out
 from supervisor.settings.processes import read_process
 from supervisor.settings.report import Report, nearest
 from supervisor.settings.table import BY_SPELLING
+from supervisor.system import files
 
 if TYPE_CHECKING:
     from supervisor.settings.model import ExtraProcess
 
 MOST_BYTES = 1024 * 1024
+_MOST_BITS = 64
 
 
 class ConfigFile:
@@ -31,16 +32,24 @@ class ConfigFile:
 def read(path: str, report: Report) -> ConfigFile:
     """Read the file; whatever is wrong with it goes into the report."""
     found = ConfigFile()
-    text = _text_of(path, report)
-    if text is None:
+    try:
+        text = files.read_text(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
+        report.problem(f"read {path}", files.why(error), "check --config or SUPERVISOR_CONFIG, and the file")
         return found
     # Loaded where there is a file to read: most have none.
     import tomllib
 
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        report.problem(f"read {path}", f"it is not TOML: {error or 'too deeply nested'}", "mend that line")
+    except RecursionError:
+        report.problem(f"read {path}", "it is not TOML: too deeply nested", "make it flatter")
+        return found
+    except ValueError as error:
+        # Python takes no number of more than 4,300 digits.
+        known = isinstance(error, tomllib.TOMLDecodeError)
+        why = f"it is not TOML: {error}" if known else "a number in it has too many digits"
+        report.problem(f"read {path}", why, "mend that line")
         return found
     _take_settings(path, document.pop("settings", {}), found, report)
     _take_processes(path, document.pop("process", {}), found, report)
@@ -48,32 +57,6 @@ def read(path: str, report: Report) -> ConfigFile:
         hint = nearest(name, ("settings", "process"))
         report.problem(f"use [{name}] in {path}", f"no such table is known{hint}", "write [settings] or [process.NAME]")
     return found
-
-
-def _text_of(path: str, report: Report) -> str | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            chunks: list[bytes] = []
-            while sum(len(chunk) for chunk in chunks) <= MOST_BYTES and (chunk := os.read(fd, MOST_BYTES)):
-                chunks.append(chunk)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        report.problem(
-            f"read {path}", error.strerror or str(error), "check --config or SUPERVISOR_CONFIG, and its rights"
-        )
-        return None
-    data = b"".join(chunks)
-    if len(data) > MOST_BYTES:
-        report.problem(f"read {path}", f"it has more than {MOST_BYTES} bytes", "check --config or SUPERVISOR_CONFIG")
-        return None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        report.problem(f"read {path}", f"it is not UTF-8 text (at line {line})", "save it as UTF-8")
-        return None
 
 
 def _take_settings(path: str, table: object, found: ConfigFile, report: Report) -> None:
@@ -105,7 +88,8 @@ def _as_text(name: str, value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int)):
-        return str(value)
+        # Hexadecimal, one may have been read that is too long to be written.
+        return str(value) if not isinstance(value, int) or value.bit_length() <= _MOST_BITS else None
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         row = BY_SPELLING.get(name)
         if row is not None and row.kind in {kinds.COMMAND, kinds.WORDS}:

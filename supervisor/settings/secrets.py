@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from supervisor.errors import ConfigError
 from supervisor.secret import Secret
+from supervisor.system import files
 
 MOST_BYTES = 64 * 1024
 
@@ -33,30 +32,17 @@ class SecretSource:
 
 def _text_of(name: str, path: str) -> str:
     try:
-        # O_NONBLOCK: a pipe that no one writes to must not hold up the start.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            data = os.read(fd, MOST_BYTES + 1)
-        finally:
-            os.close(fd)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
+        text = files.read_text(path, MOST_BYTES).strip()
+    except OSError as error:
         raise ConfigError(
-            f"cannot read {name} from {path}: {why}; check the path, and that the supervisor may read it"
+            f"cannot read {name} from {path}: {files.why(error)}; check the path, and that the supervisor may read it"
         ) from error
-    why = _unfit(data)
-    if why:
-        raise ConfigError(f"cannot use {name} from {path}: {why}; put the secret alone into the file, in one line")
-    return data.decode().strip()
+    except ValueError as error:
+        raise _unfit(name, path, str(error)) from error
+    if not text.isprintable() or not text:
+        raise _unfit(name, path, "it has more than one line, or control characters" if text else "it is empty")
+    return text
 
 
-def _unfit(data: bytes) -> str:
-    if len(data) > MOST_BYTES:
-        return f"it has more than {MOST_BYTES} bytes"
-    try:
-        text = data.decode().strip()
-    except UnicodeDecodeError:
-        return "it is not UTF-8 text"
-    if not text:
-        return "it is empty"
-    return "" if text.isprintable() else "it has more than one line, or control characters"
+def _unfit(name: str, path: str, why: str) -> ConfigError:
+    return ConfigError(f"cannot use {name} from {path}: {why}; put the secret alone into the file, in one line")

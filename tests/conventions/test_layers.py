@@ -8,7 +8,7 @@ from tests.conventions.tree import imports, modules
 
 LEAVES = frozenset({"errors", "secret"})
 CORE = LEAVES | {"core"}
-SETTINGS = CORE | {"settings"}
+SETTINGS = CORE | {"system", "settings"}
 PLAN = SETTINGS | {"plan"}
 RUNTIME = CORE | {"logs", "system", "runtime"}
 SHOWN = RUNTIME | {"telemetry"}
@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "errors": frozenset[str](),
     "secret": frozenset[str](),
     "core": LEAVES,
-    "settings": CORE,
-    "plan": SETTINGS | {"system"},
+    "settings": SETTINGS,
+    "plan": SETTINGS,
     "logs": CORE,
     "system": CORE,
     "runtime": CORE | {"logs", "system"},

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from supervisor.system import files
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -88,10 +90,10 @@ class ServeFile:
 
     def _read(self, domain: str) -> Found:
         try:
-            data = _content(self._path)
+            data = files.read(self._path, MOST_BYTES)
             found = Found(*parse(data, domain))
         except (OSError, ValueError) as error:
-            why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            why = files.why(error)
             said = f"cannot use TS_SERVE_CONFIG {self._path}: {why}; mend it; what was published before stays"
             return Found(None if self._good is None else parse(self._good, domain)[0], (said,))
         self._good = data
@@ -113,10 +115,7 @@ def parse(data: bytes, domain: str) -> tuple[Json, tuple[str, ...]]:
 
 def _decoded(data: bytes) -> Any:
     try:
-        raw = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"it is not UTF-8 text (at line {line})") from error
+        raw = json.loads(files.text_of(data))
     except json.JSONDecodeError as error:
         if not data.strip():
             raise ValueError("it is empty") from error
@@ -136,7 +135,8 @@ def _check_ports(config: Json) -> None:
 
 def _is_port(text: str) -> bool:
     # Written as tailscaled writes it, so that it is found again.
-    return text.isascii() and text.isdecimal() and 0 < int(text) <= _HIGHEST_PORT and text == str(int(text))
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_HIGHEST_PORT))
+    return is_number and 0 < int(text) <= _HIGHEST_PORT and text == str(int(text))
 
 
 def _left_out(raw: Json, config: Json) -> Iterator[str]:
@@ -164,18 +164,3 @@ def _state(path: str) -> object:
     except OSError as error:
         return error.errno
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _content(path: str) -> bytes:
-    # O_NONBLOCK: a pipe that no one writes to must not hold anything up.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        chunks: list[bytes] = []
-        while sum(map(len, chunks)) <= MOST_BYTES and (chunk := os.read(fd, MOST_BYTES)):
-            chunks.append(chunk)
-    finally:
-        os.close(fd)
-    data = b"".join(chunks)
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"it has more than {MOST_BYTES} bytes")
-    return data

@@ -113,7 +113,7 @@ def test_a_file_that_was_never_good(tmp_path: Path) -> None:
     file = ServeFile(str(path))
     assert file.look(NAME).config is None
     os.mkfifo(path)
-    assert "it is empty" in file.look(NAME).whys[0]
+    assert "it is a pipe" in file.look(NAME).whys[0]
     path.unlink()
     path.mkdir()
     assert "directory" in file.look(NAME).whys[0].lower()
