@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 # What a stop spends on spans that are still to be sent.
 FLUSH_S = 0.3
+# What it spends on a disk that has not taken the owner's choice yet.
+SETTLE_S = 0.5
 
 
 def run(config: str | None, restart: str | None, command: Sequence[str], inbox: Inbox) -> NoReturn:
@@ -120,6 +122,7 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
     from supervisor.commands.late import Late
     from supervisor.runtime.loop import Loop
     from supervisor.runtime.stop import StopPlan
+    from supervisor.system import background
 
     hub = engine.hub
     late = Late(board)
@@ -137,6 +140,7 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
     def finish(status: int, why: str | None) -> NoReturn:
         hub.record("critical" if why else "info", "stopped", status=status, why=why)
         place.leave()
+        background.settle(SETTLE_S)
         if recorder is not None:
             recorder.flush(FLUSH_S)
         hub.close()

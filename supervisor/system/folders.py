@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from supervisor.core.model import User
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What the kernel says of a call that a file system has not: fsync(2), flock(2).
+_NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK})
 PRIVATE = 0o700
 # Its owner, and those of its group that know a name inside it.
 PASSABLE = 0o710
@@ -92,8 +94,11 @@ def lock(folder_fd: int, name: str, taken: str) -> int:
     return fd
 
 
-def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600) -> None:
-    """Write a small file into a folder, whole or not at all. Raises ConfigError where the disk refuses it."""
+def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable: bool = False) -> None:
+    """Write a small file into a folder, whole or not at all; a ``durable`` one outlives a loss of power.
+
+    Raises ConfigError where the disk refuses it.
+    """
     new = f".{name}.new"
     # Made anew: in another user's folder, what has that name already may be a trap.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -101,12 +106,29 @@ def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600) -> None:
     try:
         fd = os.open(new, flags, mode, dir_fd=folder_fd)
         try:
-            os.write(fd, text.encode())
+            left = memoryview(text.encode())
+            while left:
+                # A disk that fills up takes part of it.
+                left = left[os.write(fd, left) :]
+            if durable:
+                _sync(fd)
         finally:
             os.close(fd)
         os.rename(new, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        if durable:
+            _sync(folder_fd)
     except OSError as error:
+        remove_file(folder_fd, new)
         raise ConfigError(f"cannot write {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
+
+
+def _sync(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some file systems have nothing to wait for.
+        if error.errno not in _NOT_OFFERED:
+            raise
 
 
 def remove_file(folder_fd: int, name: str) -> None:
@@ -118,7 +140,11 @@ def remove_file(folder_fd: int, name: str) -> None:
 
 
 def _path(folder_fd: int, name: str) -> str:
-    return os.path.join(os.readlink(f"/proc/self/fd/{folder_fd}"), name)
+    try:
+        return os.path.join(os.readlink(f"/proc/self/fd/{folder_fd}"), name)
+    except OSError:
+        # There is no /proc.
+        return name
 
 
 def _make(path: str, setting: str) -> int:

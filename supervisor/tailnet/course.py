@@ -6,6 +6,8 @@ from enum import Enum
 from typing import NamedTuple
 
 CONNECTED, DISCONNECTED, FORGOTTEN = "connected", "disconnected", "forgotten"
+# It was kept and cannot be read: the device then stays as it is.
+UNKNOWN = "unknown"
 IN_A_TAILNET = frozenset({"Running", "Starting", "Stopped", "NeedsMachineAuth"})
 _SWITCHED_ON = frozenset({"Running", "Starting", "NeedsMachineAuth"})
 
@@ -61,8 +63,9 @@ def decide(facts: Facts) -> Act:
     """Return what is to be done next."""
     if facts.choice == FORGOTTEN:
         return _forgotten(facts)
-    if facts.choice == DISCONNECTED:
-        return Act.SWITCH_OFF if facts.state in _SWITCHED_ON or facts.key_given_up else Act.NOTHING
+    if facts.choice in {DISCONNECTED, UNKNOWN}:
+        goes_on = facts.state in _SWITCHED_ON or facts.key_given_up
+        return Act.SWITCH_OFF if goes_on and facts.choice == DISCONNECTED else Act.NOTHING
     if facts.key_given_up:
         return Act.GIVE_UP
     if _has_lost_its_way(facts):

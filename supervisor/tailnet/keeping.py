@@ -3,60 +3,83 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import threading
 
 from supervisor.errors import ConfigError
-from supervisor.system import folders
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from supervisor.system import background, files, folders
 
 MOST_BYTES = 1024 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class KeptFile:
     """One file in a folder that may belong to another user: no link in it is followed.
 
     What cannot be kept on the disk is kept in memory for this run; ``why_not`` then says why, else it is empty.
+    ``why_unread`` says why what is there could not be read; it is empty where it could, or where nothing is there.
     """
 
     def __init__(self, folder: str, name: str) -> None:
         self._folder = folder
         self._name = name
         self._memory: bytes | None = None
+        self._storing = False
+        self._lock = threading.Lock()
         self.why_not = ""
+        self.why_unread = ""
 
     def read(self) -> bytes | None:
-        """Return what is kept; None where nothing is, or where it is not a small regular file."""
-        if self._memory is not None:
-            return self._memory
+        """Return what is kept; None where nothing is, or where it cannot be read."""
+        kept = self._memory
+        if kept is not None:
+            return kept
+        self.why_unread = ""
         try:
-            with _opened(self._folder, _FOLDER) as folder_fd, _opened(self._name, _FILE, folder_fd) as fd:
-                data = os.read(fd, MOST_BYTES + 1)
-        except OSError:
+            folder_fd = os.open(self._folder, _FOLDER)
+        except OSError as error:
+            # What cannot be entered has nothing of ours; a run beside a sidecar does without.
+            self.why_not = "" if isinstance(error, FileNotFoundError) else files.why(error)
             return None
-        return data if len(data) <= MOST_BYTES else None
+        try:
+            return files.read(self._name, MOST_BYTES, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self.why_unread = files.why(error)
+            return None
+        finally:
+            os.close(folder_fd)
 
     def write(self, data: bytes) -> None:
-        """Keep this from now on."""
-        self._memory = data
+        """Keep this from now on; ``background.settle`` waits for the disk."""
+        with self._lock:
+            self._memory = data
+            if self._storing:
+                return
+            self._storing = True
+        background.run(self._store)
+
+    def _store(self) -> None:
+        """Put the newest on the disk."""
+        while (data := self._memory) is not None:
+            why_not = self._put(data)
+            with self._lock:
+                if self._memory is not data:
+                    continue
+                self.why_not = why_not
+                self._memory = data if why_not else None
+                self._storing = False
+                return
+
+    def _put(self, data: bytes) -> str:
         try:
-            with _opened(self._folder, _FOLDER) as folder_fd:
-                folders.put_file(folder_fd, self._name, data.decode())
-        except (OSError, ConfigError) as error:
-            self.why_not = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        else:
-            self._memory = None
-            self.why_not = ""
-
-
-@contextmanager
-def _opened(path: str, flags: int, folder_fd: int | None = None) -> Iterator[int]:
-    fd = os.open(path, flags, dir_fd=folder_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+            folder_fd = os.open(self._folder, _FOLDER)
+            try:
+                folders.put_file(folder_fd, self._name, data.decode(), durable=True)
+            finally:
+                os.close(folder_fd)
+        except OSError as error:
+            return error.strerror or str(error)
+        except ConfigError as error:
+            return str(error)
+        return ""

@@ -20,7 +20,7 @@ from supervisor.plan.model import TAILSCALED
 from supervisor.tailnet import report, sidecar, states
 from supervisor.tailnet.bus import Bus
 from supervisor.tailnet.complaints import Complaints
-from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, Act
+from supervisor.tailnet.course import CONNECTED, Act
 from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
 from supervisor.tailnet.look import Look
 from supervisor.tailnet.pilot import Pilot
@@ -178,7 +178,7 @@ class Link:
         process = self._board.snapshot.process(TAILSCALED)
         stopped = process is not None and process.state is State.INACTIVE
         meaning = states.down(str(error), begun=begun, attached=self._attached, stopped=stopped)
-        if before.choice in {DISCONNECTED, FORGOTTEN}:
+        if before.choice != CONNECTED:
             meaning = meaning._replace(by_owner=True)
         self._put(pilot, meaning, None, now_s)
         return begun

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from supervisor.tailnet.course import UNKNOWN
 from supervisor.tailnet.keeping import KeptFile
 
 FILE = "owner.json"
@@ -14,23 +15,38 @@ FILE = "owner.json"
 class Record(msgspec.Struct, frozen=True):
     """The file's content. ``ephemeral`` says that the device was logged in with a key for such devices."""
 
-    choice: Literal["connected", "disconnected", "forgotten"] = "connected"
+    choice: Literal["connected", "disconnected", "forgotten", "unknown"] = "connected"
     ephemeral: bool = False
 
 
 class Owner:
-    """The choice in force; it holds over restarts as long as the state folder does."""
+    """The choice in force; it holds over restarts as long as the state folder does.
+
+    One that is there and cannot be read is unknown until there is another one: then ``why_unread`` says why.
+    """
 
     def __init__(self, state_dir: str) -> None:
         self._file = KeptFile(state_dir, FILE)
-        found = _read(self._file.read())
-        self.found = found is not None
-        self.record = found or Record()
+        data = self._file.read()
+        self._why_unread = self._file.why_unread
+        self.found = data is not None or bool(self._why_unread)
+        self.record = Record("unknown" if self._why_unread else "connected")
+        if data is not None:
+            try:
+                self.record = msgspec.json.decode(data, type=Record)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._why_unread = f"it is damaged: {str(error).lower()}" if data else "it is empty"
+                self.record = Record("unknown")
 
     @property
     def choice(self) -> str:
-        """Return connected, disconnected or forgotten."""
+        """Return connected, disconnected, forgotten or unknown."""
         return self.record.choice
+
+    @property
+    def why_unread(self) -> str:
+        """Return why the choice is unknown; empty where it is not."""
+        return (self._why_unread or "it could not be read before") if self.choice == UNKNOWN else ""
 
     @property
     def why_not_kept(self) -> str:
@@ -53,12 +69,3 @@ class Owner:
         if record != self.record or not self.found:
             self.record, self.found = record, True
             self._file.write(msgspec.json.encode(record))
-
-
-def _read(data: bytes | None) -> Record | None:
-    if not data:
-        return None
-    try:
-        return msgspec.json.decode(data, type=Record)
-    except msgspec.DecodeError:
-        return None

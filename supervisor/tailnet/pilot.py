@@ -11,7 +11,7 @@ from supervisor.core.orders import Connect
 from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import report, states
 from supervisor.tailnet.care import Care
-from supervisor.tailnet.course import CONNECTED, FORGOTTEN, IN_A_TAILNET, Act, Facts, decide
+from supervisor.tailnet.course import CONNECTED, FORGOTTEN, IN_A_TAILNET, UNKNOWN, Act, Facts, decide
 from supervisor.tailnet.hands import LOGOUT_S, Hands
 from supervisor.tailnet.localapi import LocalApiError, SilentError
 from supervisor.tailnet.login import Login
@@ -154,7 +154,7 @@ class Pilot:
         # What helps in an outage would have tailscaled drop a key that is under way.
         attempt, now_s = self.login.attempt, time.monotonic()
         trying = attempt.under_way and not attempts.is_overdue(attempt, now_s)
-        here = self._state == "Running" and self._owner.choice == CONNECTED and not trying
+        here = self._state == "Running" and self._owner.choice in {CONNECTED, UNKNOWN} and not trying
         if not here or self._busy or self._setbacks.hold(now_s):
             return False
         self._busy = True
@@ -231,6 +231,7 @@ class Pilot:
             expired=look is not None and report.has_expired(look.status, datetime.now(UTC)),
             last_error=login.last_error,
             forbidden=self._forbidden,
+            why_unread=self._owner.why_unread,
         )
 
     def extra(self) -> report.Extra:
@@ -246,7 +247,9 @@ class Pilot:
             *self.care.notes,
         ]
         forbidden = f"{self._forbidden}; {MAY_NOT}" if self._forbidden else ""
-        warnings = [forbidden, self.login.key_trouble, expires if soon else "", *self.care.warnings]
+        why = self._owner.why_unread
+        unread = f"{states.unread(why)}: connect, or disconnect" if why and self._state in states.NOT_OFF else ""
+        warnings = [forbidden, unread, self.login.key_trouble, expires if soon else "", *self.care.warnings]
         return report.Extra(
             choice=self._owner.choice,
             last_error=self.login.last_error,

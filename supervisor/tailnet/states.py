@@ -21,7 +21,7 @@ from supervisor.core.tailnet import (
 )
 from supervisor.tailnet.attempt import Attempt
 from supervisor.tailnet.course import CONNECTED as CHOSEN
-from supervisor.tailnet.course import DISCONNECTED
+from supervisor.tailnet.course import DISCONNECTED, UNKNOWN
 from supervisor.tailnet.sidecar import MAY_NOT, WHERE_IT_IS
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # What an order of ours would end, were it allowed.
 _OURS_TO_END = frozenset({NEEDS_LOGIN, EXPIRED, SWITCHED_OFF, OFF})
+# Whatever the owner chose, these are told as what they are.
+NOT_OFF = frozenset({"Running", "Starting"})
 # A control server that takes the connection and then says nothing gives no error either.
 SILENCE_S = 10.0
 
@@ -49,7 +51,7 @@ class Situation(NamedTuple):
     ``held_s`` is how long its state has been what it is, and any login under way; ``retry_s`` is when the key is tried
     again (None: it is not). ``logging_in`` says that a key is being handed over just now, ``had_login`` that the device
     was in a tailnet before, ``expired`` that its key's time is over. ``forbidden`` says what tailscaled does not let us
-    do, where that is what is due.
+    do, where that is what is due. ``why_unread`` says why the choice is unknown.
     """
 
     choice: str = CHOSEN
@@ -63,6 +65,7 @@ class Situation(NamedTuple):
     expired: bool = False
     last_error: str = ""
     forbidden: str = ""
+    why_unread: str = ""
 
 
 _SIGN_IN = "give it an auth key (TS_AUTHKEY, or `moltis-supervisor connect`)"
@@ -116,7 +119,7 @@ def _of_status(status: Status, about: Situation) -> Meaning:
     state = effective(status)
     if _STORE_FAILED in trouble:
         return Meaning(NOT_KEPT, why=trouble, what_to_do=_MEND_STATE)
-    if about.choice != CHOSEN and state not in {"Running", "Starting"}:
+    if about.choice != CHOSEN and state not in NOT_OFF:
         return _by_owner(status, about)
     if state == "Running":
         return _running(status, trouble, about)
@@ -144,7 +147,14 @@ def down(why: str, *, begun: bool, attached: bool = False, stopped: bool = False
     return Meaning(STARTING, why=why) if begun else Meaning(DOWN, why=why, what_to_do=what_to_do)
 
 
+def unread(why: str) -> str:
+    """Return what is said of a choice that is unknown."""
+    return f"whether it is to be connected cannot be read from owner.json in TS_STATE_DIR ({why}), so it stays as it is"
+
+
 def _by_owner(status: Status, about: Situation) -> Meaning:
+    if about.choice == UNKNOWN:
+        return Meaning(SWITCHED_OFF, why=unread(about.why_unread), what_to_do="connect, or disconnect", by_owner=True)
     if about.choice == DISCONNECTED:
         return Meaning(OFF, why="it was disconnected on purpose", what_to_do="connect", by_owner=True)
     if status.have_node_key or effective(status) not in {"NeedsLogin", "NoState"}:

@@ -12,7 +12,7 @@ from supervisor.settings.model import Prefs
 from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import naming, remedies, wishes
 from supervisor.tailnet.attempt import Attempt
-from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, Act, Facts, Key, decide
+from supervisor.tailnet.course import DISCONNECTED, FORGOTTEN, UNKNOWN, Act, Facts, Key, decide
 from supervisor.tailnet.remedies import Outage, Remedy, follow
 from supervisor.tailnet.wire import Node
 
@@ -77,10 +77,11 @@ def test_no_one_is_logged_in_against_their_will() -> None:
     """Whatever the state and the key: who chose to be away is never connected."""
     flags = itertools.product([True, False], repeat=5)
     for state, key, (one, two, three, four, five) in itertools.product(STATES, Key, flags):
-        for choice in (DISCONNECTED, FORGOTTEN):
+        for choice in (DISCONNECTED, FORGOTTEN, UNKNOWN):
             for logged_out in (True, False):
                 act = decide(Facts(state, choice, one, key, two, three, four, five, logged_out=logged_out))
                 assert act in {Act.NOTHING, Act.SWITCH_OFF, Act.LOG_OUT, Act.GIVE_UP}
+                assert act is Act.NOTHING or choice != UNKNOWN
 
 
 def test_three_refusals_end_a_round() -> None:

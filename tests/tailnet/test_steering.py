@@ -120,6 +120,28 @@ def test_a_bad_key_while_connected(tmp_path: Path) -> None:
             assert one.node_key() == key
 
 
+@pytest.mark.parametrize("choice", ["disconnected", "connected"])
+def test_a_choice_that_cannot_be_read_leaves_the_device_as_it_is(tmp_path: Path, choice: str) -> None:
+    """Off or on, with a key set; it is told, until the owner chooses again."""
+    with controlling() as control:
+        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
+            one.wait_state("connected")
+            if choice == "disconnected":
+                one.disconnect()
+                one.wait_state("disconnected by you")
+            assert one.run.stop() == 0
+        (tmp_path / "state/owner.json").write_bytes(b"")
+        with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
+            one.wait_state(choice)
+            view = one.view()
+            assert view["choice"] == "unknown"
+            assert "cannot be read from owner.json" in "".join([view["why"] or "", *view["warnings"]])
+            one.connect()
+            one.wait_state("connected")
+            wait_until(lambda: one.view()["choice"] == "connected", what="the choice")
+            assert not any("owner.json" in text for text in one.view()["warnings"])
+
+
 def test_the_choice_of_a_lost_state_folder(tmp_path: Path) -> None:
     """The key logs in again, and people are told that nothing was there."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:

@@ -11,6 +11,7 @@ from supervisor.core.backoff import ceiling_s
 from supervisor.core.model import Backoff
 from supervisor.core.snapshot import ServeView
 from supervisor.plan.host import Host
+from supervisor.system import background
 from supervisor.tailnet.localapi import (
     ChangedMeanwhileError,
     ForbiddenError,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 # What others change in the configuration is seen after so long at most.
 LOOK_EVERY_S = 30.0
 _AFTER_FAILURE = Backoff(2.0, LOOK_EVERY_S)
+# How long it waits for a disk to take the record of what it is about to write.
+_RECORDED_S = 5.0
 # Others may write at the same time, and what a port does is changed in two steps.
 _TRIES = 6
 _ROOT_ONLY = "files and unix sockets as targets take root: run the supervisor as root, or publish an http:// address"
@@ -174,6 +177,7 @@ class Serve:
                     return
                 # Before it is written: what is written and not recorded could never be removed again.
                 self._record.put(step.ours, step.written)
+                await background.settled(_RECORDED_S)
                 await api.put_serve_config(step.config, found.etag)
             except ChangedMeanwhileError:
                 continue
@@ -214,6 +218,9 @@ class Serve:
             remedy = _ROOT_ONLY if words.takes_root(targets) else _READ_ONLY
             whys.append(f"cannot change what is published: {refusal.error}; {remedy}")
         self._notes = wanted.notes
+        if self._record.why_unread:
+            why = self._record.why_unread
+            self._notes += (f"what was published before cannot be read ({why}): what is there is left alone",)
         if self._record.why_not_kept:
             self._notes += (f"what is published is not remembered beyond this run: {self._record.why_not_kept}",)
         self._show(

@@ -29,16 +29,27 @@ class ServeRecord:
     def __init__(self, folder: str) -> None:
         self._file = KeptFile(folder, NAME)
         self._entries: Record | None = None
+        self._why_unread = ""
 
     @property
     def why_not_kept(self) -> str:
         """Return why it is forgotten when the supervisor ends; empty where it is not."""
         return self._file.why_not
 
+    @property
+    def why_unread(self) -> str:
+        """Return why what was recorded could not be read; empty where it could."""
+        return self._why_unread
+
     def entries(self) -> Record:
         """Return what is recorded. A file that cannot be read, or makes no sense, counts as none."""
         if self._entries is None:
-            self._entries = _decoded(self._file.read() or b"")
+            data = self._file.read()
+            self._why_unread = self._file.why_unread
+            try:
+                self._entries = {} if data is None else _decoded(data)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._entries, self._why_unread = {}, f"it is damaged: {error}"
         return self._entries
 
     def put(self, *written: Entries) -> None:
@@ -56,10 +67,7 @@ class ServeRecord:
 
 
 def _decoded(data: bytes) -> Record:
-    try:
-        kept = msgspec.json.decode(data, type=_Kept)
-    except msgspec.DecodeError:
-        return {}
+    kept = msgspec.json.decode(data, type=_Kept)
     record: Record = {}
     for entry in kept.entries:
         record[entry.path] = (*record.get(entry.path, ()), entry.value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.snapshot import ServeView
+from supervisor.system import background
 from supervisor.tailnet.localapi import LocalApi, UnreachableError
 from supervisor.tailnet.serve.record import NAME as RECORD
 from supervisor.tailnet.wire import Status
@@ -169,6 +170,7 @@ async def test_off_removes_what_is_ours_alone(here: Stage) -> None:
 
 def recorded(here: Stage) -> Json:
     """Return what the record in the state folder says is ours."""
+    background.settle(20)
     kept = json.loads((here.node.folder / "state" / RECORD).read_text())
     return config_of({tuple(entry["path"]): entry["value"] for entry in kept["entries"]})
 

@@ -51,8 +51,11 @@ def test_garbage_is_no_record(tmp_path: Path, data: bytes) -> None:
     (tmp_path / NAME).write_bytes(data)
     record = ServeRecord(str(tmp_path))
     assert record.entries() == {}
+    assert record.why_unread
     record.put(OURS)
-    assert set(ServeRecord(str(tmp_path)).entries()) == set(OURS)
+    again = ServeRecord(str(tmp_path))
+    assert set(again.entries()) == set(OURS)
+    assert again.why_unread == ""
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""What the owner chose, as it is kept: whole or not at all, and never guessed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.system import background, folders
+from supervisor.tailnet.owner import FILE, Owner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_nothing_kept_means_connected(tmp_path: Path) -> None:
+    """A first start, with a folder or without; afterwards a choice holds."""
+    for folder in (tmp_path, tmp_path / "none"):
+        owner = Owner(str(folder))
+        assert (owner.choice, owner.found, owner.why_unread) == ("connected", False, "")
+    owner = Owner(str(tmp_path))
+    owner.choose("disconnected")
+    assert Owner(str(tmp_path)).choice == "disconnected"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "it is empty"),
+        (b'{"choice": "discon', "it is damaged"),
+        (b'{"choice": "later"}', "it is damaged"),
+        (b"\xff", "it is damaged"),
+        (b" " * 2_000_000, "it has more than"),
+        ("link", "symbolic links"),
+        ("folder", "directory"),
+        ("pipe", "it is a pipe"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_cannot_be_read_is_told_and_never_taken_for_connected(tmp_path: Path, data: bytes | str, why: str) -> None:
+    """A login that is noted meanwhile changes nothing; the owner's next choice does."""
+    path = tmp_path / FILE
+    if isinstance(data, bytes):
+        path.write_bytes(data)
+    elif data == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif data == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    owner = Owner(str(tmp_path))
+    assert (owner.choice, owner.found) == ("unknown", True)
+    assert why in owner.why_unread.lower()
+    owner.note_login(ephemeral=True)
+    assert owner.choice == "unknown"
+    if data != "folder":
+        again = Owner(str(tmp_path))
+        assert (again.choice, again.record.ephemeral) == ("unknown", True)
+        assert again.why_unread
+    owner.choose("connected")
+    assert (owner.choice, owner.why_unread) == ("connected", "")
+    assert bool(owner.why_not_kept) is (data == "folder")
+
+
+def test_a_disk_that_takes_only_a_part_changes_nothing(tmp_path: Path) -> None:
+    """A short write is followed by the rest, or by nothing at all: the last choice stays on the disk."""
+    owner = Owner(str(tmp_path))
+    owner.choose("disconnected")
+    before = (tmp_path / FILE).read_bytes()
+    # A file may have ten bytes from here on; the kernel writes those, and refuses the next.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        owner.choose("forgotten")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "File too large" in owner.why_not_kept
+    assert owner.choice == "forgotten"
+    assert (tmp_path / FILE).read_bytes() == before
+    assert os.listdir(tmp_path) == [FILE]
+
+
+async def test_the_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that stands still holds up neither the loop nor the next choice, and the newest one is what is kept."""
+    from threading import Event
+
+    may, put = Event(), folders.put_file
+
+    def slow(*words: object, **more: object) -> None:
+        assert may.wait(20)
+        put(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(folders, "put_file", slow)
+    owner = Owner(str(tmp_path))
+    owner.choose("disconnected")
+    owner.choose("forgotten")
+    assert owner.choice == "forgotten"
+    assert not (tmp_path / FILE).exists()
+    may.set()
+    await background.settled(20)
+    assert Owner(str(tmp_path)).choice == "forgotten"
+    assert owner.why_not_kept == ""
