@@ -393,7 +393,7 @@ def _read_key(console: Console, path: str) -> Secret:
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else "") or "it is not text"
             raise UsageError(f"cannot read the auth key from {path}: {why}; check the path, and its rights") from error
-    key = text.strip()
+    key = text.removeprefix("\ufeff").strip()
     if not key or len(text) > _MOST_KEY_CHARACTERS or not key.isprintable():
         raise UsageError(f"cannot use the auth key from {path}: it is not one line of text; put the key there alone")
     return Secret(key)

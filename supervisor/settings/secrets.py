@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from supervisor.errors import ConfigError
 from supervisor.secret import Secret
-from supervisor.system import files
 
 MOST_BYTES = 64 * 1024
 
@@ -31,6 +30,9 @@ class SecretSource:
 
 
 def _text_of(name: str, path: str) -> str:
+    # Loaded where there is a file to read: values of the environment need none.
+    from supervisor.system import files
+
     try:
         text = files.read_text(path, MOST_BYTES).strip()
     except OSError as error:

@@ -61,8 +61,8 @@ def test_connected_again(supervisor: Supervisor) -> None:
 
 
 def test_a_key_is_read_from_a_file_or_from_standard_input(supervisor: Supervisor, tmp_path: Path) -> None:
-    """White space around it does no harm, and it is shown nowhere."""
-    (tmp_path / "key").write_text(f"{KEY}\n")
+    """White space around it does no harm, nor does a byte order mark, and it is shown nowhere."""
+    (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8-sig")
     showing(supervisor, NEEDS_LOGIN, CONNECTING, CONNECTED)
     by_file = call(supervisor.folder, "connect", "--auth-key-file", str(tmp_path / "key"))
     showing(supervisor, NEEDS_LOGIN, CONNECTING, CONNECTED)
