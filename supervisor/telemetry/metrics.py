@@ -468,7 +468,11 @@ def write(data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
     from prometheus_client.exposition import choose_encoder, gzip_accepted
 
     collector = Collector(data)
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):
+        # What stands for a version there is none: such a client gets what one without wishes gets.
+        encode, content_type = choose_encoder("")
     body = encode(collector)
     gzipped = gzip_accepted(accept_encoding)
     body = gzip.compress(body, _GZIP_LEVEL, mtime=0) if gzipped else body

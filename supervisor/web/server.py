@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
 from supervisor.system.peers import why_refused
@@ -194,6 +194,7 @@ class Server:
         async def answer(request: BaseRequest) -> web.StreamResponse:
             self._meters.counting.begun(request)
             try:
+                _check_expectation(request)
                 return await handle(request)
             except RefusedError as refusal:
                 failed = refusal
@@ -232,6 +233,13 @@ async def _read_in_time(request: web.Request) -> None:
             await request.read()
     except TimeoutError as late:
         raise RefusedError(Code.REQUEST_TIMEOUT) from late
+
+
+def _check_expectation(request: BaseRequest) -> None:
+    """Refuse it before aiohttp does, whose refusal repeats what was expected and fails where that is no text."""
+    expected = request.headers.get("Expect", "")
+    if expected and request.version == HttpVersion11 and expected.lower() != "100-continue":
+        raise RefusedError(Code.EXPECTATION_FAILED)
 
 
 def _allowed(failure: web.HTTPException) -> dict[str, str]:
