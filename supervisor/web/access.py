@@ -45,15 +45,15 @@ class Caller(NamedTuple):
 CALLER = web.RequestKey("caller", Caller)
 
 
-def admit(context: Context, needed: Access, request: web.Request, connection: Connection | None) -> Caller:
+async def admit(context: Context, needed: Access, request: web.Request, connection: Connection) -> Caller:
     """Return who asks. Raises RefusedError where they may not call a route that takes ``needed``."""
-    if connection is not None and connection.over_control:
+    if connection.over_control:
         if connection.refused:
             raise RefusedError(Code.CONTROL_REFUSED, connection.refused)
         return Caller(Access.CONTROL, "control socket")
     if not (needed is Access.ANYONE and request.method in _READING) and is_foreign(request):
         raise RefusedError(Code.CROSS_SITE)
-    caller, wait_s = _by_token(context, request)
+    caller, wait_s = await _by_token(context, request)
     if caller.access.value >= needed.value:
         return caller
     if wait_s is None:
@@ -92,7 +92,7 @@ def _place(url: SplitResult, default_port: int | None) -> tuple[str | None, int 
     return url.hostname, url.port or default_port
 
 
-def _by_token(context: Context, request: web.Request) -> tuple[Caller, float | None]:
+async def _by_token(context: Context, request: web.Request) -> tuple[Caller, float | None]:
     """Return who the request's token says it is from, and, where it is wrong, how long to wait."""
     source = request.remote or ""
     anyone = Caller(Access.ANYONE, source)
@@ -101,7 +101,7 @@ def _by_token(context: Context, request: web.Request) -> tuple[Caller, float | N
     if not tokens:
         return anyone, None
     # The token comes first: one that is right is never refused for the wrong ones of others.
-    grant = context.keyring.grant_of(tokens[0]) if len(given) == 1 else None
+    grant = await context.keyring.grant_of(tokens[0]) if len(given) == 1 else None
     if grant is not None:
         return Caller(Access.SIGNED_IN, source, grant), None
-    return anyone, context.throttle.failed(source)
+    return anyone, await context.throttle.failed(source)

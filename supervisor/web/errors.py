@@ -45,6 +45,7 @@ class Code(Enum):
     EXPECTATION_FAILED = (417, "that expectation is not met here; leave the header Expect out")
     TOO_MANY_ATTEMPTS = (429, "too many wrong credentials; a right one is accepted at any time")
     CODE_PRINTED_ALREADY = (429, "a code was printed less than a minute ago; look for it in the container's log")
+    HEAD_TOO_LARGE = (431, "the request's head is larger than 32 KiB; send fewer or shorter headers and cookies")
     INTERNAL_ERROR = (500, "something failed in the supervisor; its log says more")
     TOO_MANY_STREAMS = (503, "too many event streams are open; close one of them")
 
@@ -70,6 +71,14 @@ _BY_STATUS = {
         Code.PAYLOAD_TOO_LARGE,
         Code.EXPECTATION_FAILED,
     )
+}
+
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
 
@@ -106,3 +115,9 @@ def of_status(status: int, headers: Mapping[str, str] | None = None) -> RefusedE
     """Return the error for what aiohttp answers with this status."""
     default = Code.INTERNAL_ERROR if status >= _FIRST_SERVER_ERROR else Code.BAD_REQUEST
     return RefusedError(_BY_STATUS.get(status, default), headers=headers)
+
+
+def complete(response: web.StreamResponse) -> None:
+    """Give an answer the headers that all of them have, unless it has others of that name."""
+    for name, text in _HEADERS.items():
+        response.headers.setdefault(name, text)

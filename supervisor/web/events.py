@@ -9,6 +9,7 @@ from aiohttp import web
 
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import query_of
+from supervisor.web.handler import connection_of
 from supervisor.web.logs import MOST_LINES, check_process, line_of
 from supervisor.web.streams import Stream, Wish
 
@@ -43,7 +44,7 @@ async def events(context: Context, request: web.Request) -> web.StreamResponse:
     begin = _begin(context, request.headers.get(_LAST_ID, query.after), query)
     response = web.StreamResponse(headers=_HEADERS)
     wish = Wish(begin, query.process, query.logs == "on", query.figures == "on", query.colors == "on")
-    stream = Stream(context, request[CALLER], wish, response)
+    stream = Stream(context, request[CALLER], wish, response, connection_of(request))
     context.streams.enter(stream)
     try:
         await response.prepare(request)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import math
 import os
 import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from anyio import to_thread
+
 from supervisor.errors import ConfigError
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.logs.hub import LogHub
     from supervisor.settings.secrets import SecretSource
 
@@ -41,12 +47,19 @@ class SignInCode(NamedTuple):
 
 
 class Keyring:
-    """Holds sessions and codes in memory alone. ``token`` is the admin secret's setting, read anew at each use."""
+    """Holds sessions and codes in memory alone. ``token`` is the admin secret's setting, read anew at each use.
+
+    ``on_end`` is called when a session was ended, by whatever but its time.
+    """
 
     def __init__(self, token: SecretSource | None, hub: LogHub) -> None:
         self._token = token
         self._hub = hub
+        self.on_end: Callable[[], object] = lambda: None
+        self._admin: Secret | None = None
         self._last: Secret | None = None
+        self._reading = asyncio.Lock()
+        self._read_s = -math.inf
         self._complaint = ""
         self._epoch = 0
         self._sessions: dict[bytes, float] = {}
@@ -57,28 +70,30 @@ class Keyring:
         """Whether an admin token was set, so that nobody needs a code."""
         return self._token is not None
 
-    def is_admin(self, candidate: str) -> bool:
+    async def is_admin(self, candidate: str) -> bool:
         """Tell whether this is the admin token."""
-        token = self._read_token()
-        return token is not None and token.matches(candidate)
+        await self.refresh()
+        return self._admin is not None and self._admin.matches(candidate)
 
-    def grant_of(self, bearer: str) -> Grant | None:
+    async def grant_of(self, bearer: str) -> Grant | None:
         """Return what a bearer's token gives; None where it is wrong, or no longer good."""
-        if self.is_admin(bearer):
+        if await self.is_admin(bearer):
             return Grant(None, self._epoch)
         grant = Grant(_digest(bearer), self._epoch)
         return grant if self.holds(grant) else None
 
     def holds(self, grant: Grant) -> bool:
         """Tell whether a grant is still good: sessions end, and the admin token may be another one by now."""
-        self._read_token()
         if grant.session is None or grant.epoch != self._epoch:
             return grant.epoch == self._epoch
-        ends_s = self._sessions.get(grant.session)
-        if ends_s is not None and ends_s <= time.monotonic():
-            del self._sessions[grant.session]
+        if self.ends_s(grant) <= time.monotonic():
+            self._sessions.pop(grant.session, None)
             return False
-        return ends_s is not None
+        return True
+
+    def ends_s(self, grant: Grant) -> float:
+        """Return until when a grant is good, on the monotonic clock; forever for the admin token."""
+        return math.inf if grant.session is None else self._sessions.get(grant.session, -math.inf)
 
     def open_session(self) -> tuple[str, float]:
         """Begin a session; return its token, which is kept nowhere here, and until when it is good."""
@@ -87,12 +102,14 @@ class Keyring:
         self._sessions[_digest(session)] = ends_s
         if len(self._sessions) > _MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
+            self.on_end()
         return session, ends_s
 
     def end_session(self, grant: Grant) -> None:
         """End a session; the admin token has none."""
         if grant.session is not None:
             self._sessions.pop(grant.session, None)
+            self.on_end()
 
     def new_code(self) -> SignInCode:
         """Make a sign-in code. Older ones stay good: whoever asks for one must not spoil another's."""
@@ -113,26 +130,42 @@ class Keyring:
         now_s = time.monotonic()
         return [code for code in self._codes if code.ends_s > now_s]
 
-    def _read_token(self) -> Secret | None:
-        """Return the admin token as it is now. A new one is masked in the log, and ends the sessions of the old."""
-        if self._token is None:
-            return None
-        try:
-            token = self._token.read()
-        except ConfigError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                self._hub.record("error", "cannot check the admin token", why=self._complaint)
-            return None
-        self._complaint = ""
-        if token is not self._last and (self._last is None or not self._last.matches(token.reveal())):
-            if self._last is not None:
-                self._sessions.clear()
-                self._epoch += 1
-                self._hub.record("info", "the admin token has changed", sessions="ended")
-            self._hub.redactor.learn(token.reveal())
-        self._last = token
-        return token
+    async def refresh(self, oldest_s: float = 0.0) -> None:
+        """Read the admin token again, unless that was begun less than ``oldest_s`` ago.
+
+        In a thread: a file may hang. A new token is masked in the log, and ends the sessions of the old.
+        """
+        if self._token is None or (self._token.path is None and self._admin is not None):
+            return
+        asked_s = time.monotonic()
+        async with self._reading:
+            if self._read_s > asked_s - oldest_s:
+                return
+            self._read_s = time.monotonic()
+            try:
+                self._admin = await to_thread.run_sync(self._token.read) if self._token.path else self._token.read()
+            except ConfigError as error:
+                self._admin = None
+                self._complain(str(error))
+            else:
+                self._complaint = ""
+                self._compare(self._admin)
+
+    def _complain(self, why: str) -> None:
+        if why != self._complaint:
+            self._complaint = why
+            self._hub.record("error", "cannot check the admin token", why=why)
+
+    def _compare(self, token: Secret) -> None:
+        before, self._last = self._last, token
+        if before is not None and before.matches(token.reveal()):
+            return
+        self._hub.redactor.learn(token.reveal())
+        if before is not None:
+            self._sessions.clear()
+            self._epoch += 1
+            self._hub.record("info", "the admin token has changed", sessions="ended")
+            self.on_end()
 
 
 def _digest(session: str) -> bytes:

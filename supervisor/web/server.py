@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from aiohttp import HttpVersion11, web
-from aiohttp.web_protocol import RequestHandler
 
 from supervisor.system.peers import why_refused
 from supervisor.web.access import CALLER, admit
 from supervisor.web.bodies import Nothing, query_of
-from supervisor.web.connections import Connections
+from supervisor.web.connections import MOST_HEAD_BYTES, Connections
 from supervisor.web.context import Context
 from supervisor.web.counting import ENDPOINT
-from supervisor.web.errors import Code, RefusedError, error, of_status
+from supervisor.web.errors import Code, RefusedError, complete, error, of_status
+from supervisor.web.handler import Handler, connection_of
 from supervisor.web.keyring import Keyring
 from supervisor.web.metrics import Meters
 from supervisor.web.printer import Printer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Sequence
 
-    from aiohttp.typedefs import Handler
+    from aiohttp.typedefs import Handler as Answers
     from aiohttp.web_request import BaseRequest
 
     from supervisor.logs.hub import LogHub
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
     from supervisor.telemetry.spans import Recorder
-    from supervisor.web.connections import Connection
     from supervisor.web.routes import Route
 
     _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
@@ -59,12 +58,8 @@ _OPTIONS: dict[str, Any] = {
     "keepalive_timeout": KEEP_ALIVE_S,
     "lingering_time": 1.0,
     "auto_decompress": False,
-}
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "max_line_size": MOST_HEAD_BYTES,
+    "max_field_size": MOST_HEAD_BYTES,
 }
 
 
@@ -93,6 +88,7 @@ class Server:
         self._context = Context(
             plan, board, hub, engine, desk, keyring, printer, Throttle(hub), Streams(boot), self._meters
         )
+        keyring.on_end = self._context.streams.look
         self._hub = hub
         self._recorder = recorder
         self._sockets = sockets
@@ -131,7 +127,7 @@ class Server:
             answers = traced(answers, self._recorder.put)
         runner.server.request_handler = answers
         loop = asyncio.get_running_loop()
-        make_handler = partial(_Handler, runner.server, loop=loop, **_OPTIONS)
+        make_handler = partial(Handler, runner.server, loop=loop, **_OPTIONS)
         public = Connections(make_handler)
         control = Connections(make_handler, why_refused)
         self._kinds = [public, control]
@@ -148,12 +144,12 @@ class Server:
         app.on_response_prepare.append(self._begin_answer)
         return app
 
-    def _bound(self, route: Route) -> Handler:
+    def _bound(self, route: Route) -> Answers:
         async def handle(request: web.Request) -> web.StreamResponse:
             request[ENDPOINT] = route.path
-            connection = self._connection_of(request)
-            request[CALLER] = admit(self._context, route.access, request, connection)
-            if connection is not None and request[CALLER].signed_in:
+            connection = connection_of(request)
+            request[CALLER] = await admit(self._context, route.access, request, connection)
+            if request[CALLER].signed_in:
                 connection.known()
             if not route.takes_query:
                 query_of(request, Nothing)
@@ -161,29 +157,25 @@ class Server:
 
         return handle
 
-    def _connection_of(self, request: web.Request) -> Connection | None:
-        found = (kind.of(request.protocol) for kind in self._kinds)
-        return next((connection for connection in found if connection is not None), None)
-
     @web.middleware
-    async def _limit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _limit(self, request: web.Request, handler: Answers) -> web.StreamResponse:
         """Keep the limits of time and size."""
-        connection = self._connection_of(request)
-        if connection is not None:
-            connection.begin()
+        connection = connection_of(request)
+        connection.begin()
         try:
             if request.body_exists:
                 await _read_in_time(request)
             return await handler(request)
         finally:
-            if connection is not None:
-                connection.end(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
+            connection.end(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
 
     async def _begin_answer(self, request: web.Request, response: web.StreamResponse) -> None:
         """Count it and complete its headers; called for every answer when it is about to begin."""
         self._meters.counting.answered(request, response.status)
-        _complete(response)
+        complete(response)
         response.headers.pop("Server", None)
+        if connection_of(request).is_last_answer:
+            response.force_close()
 
     def _in_our_words(self, handle: _Handle) -> _Handle:
         """Turn everything that goes wrong into an answer for people.
@@ -210,23 +202,6 @@ class Server:
         return answer
 
 
-class _Handler(RequestHandler):
-    """Refuses what is no HTTP in our words as well: such a request never gets to a route."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """Return the answer to a request that could not be read."""
-        super().handle_error(request, status, exc, message)
-        answer = _closing(error(of_status(status)))
-        _complete(answer)
-        # Left out, it would be aiohttp's name and version.
-        answer.headers["Server"] = ""
-        return answer
-
-
 async def _read_in_time(request: web.Request) -> None:
     try:
         async with asyncio.timeout(BODY_S):
@@ -249,8 +224,3 @@ def _allowed(failure: web.HTTPException) -> dict[str, str]:
 def _closing(answer: web.Response) -> web.Response:
     answer.force_close()
     return answer
-
-
-def _complete(response: web.StreamResponse) -> None:
-    for name, text in _HEADERS.items():
-        response.headers.setdefault(name, text)

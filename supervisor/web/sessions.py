@@ -29,9 +29,9 @@ async def sign_in(context: Context, request: web.Request) -> web.Response:
     if (given.token is None) == (given.code is None):
         raise RefusedError(Code.INVALID_BODY, "cannot sign in: send either a token or a code")
     keyring = context.keyring
-    right = keyring.take_code(given.code) if given.code is not None else keyring.is_admin(given.token or "")
+    right = keyring.take_code(given.code) if given.code is not None else await keyring.is_admin(given.token or "")
     if not right:
-        raise wrong(context.throttle.failed(request[CALLER].source))
+        raise wrong(await context.throttle.failed(request[CALLER].source))
     session, ends_s = keyring.open_session()
     return answer({"session": session, "expires_at": context.moment(ends_s)})
 

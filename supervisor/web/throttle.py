@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.web.repeats import Repeats
 
 if TYPE_CHECKING:
     from supervisor.logs.hub import LogHub
 
 _MOST_SOURCES = 1000
 _IPV6_PREFIX = 64
-_SAY_EVERY_S = 60.0
+# Beyond the allowance, before the answer: little enough for a probe with an old token, which has a second.
+SLOW_S = 0.5
 
 
 class Allowance(NamedTuple):
@@ -36,7 +40,8 @@ class _Bucket:
 
     def wait_s(self, now_s: float) -> float:
         """Return how long until there is one."""
-        grown = (now_s - self._at_s) / self._allowance.every_s
+        # A new bucket may be younger than the moment that it is asked for.
+        grown = max(0.0, now_s - self._at_s) / self._allowance.every_s
         self._left = min(float(self._allowance.burst), self._left + grown)
         self._at_s = now_s
         return max(0.0, (1.0 - self._left) * self._allowance.every_s)
@@ -53,13 +58,25 @@ class Throttle:
         self._hub = hub
         self._total = _Bucket(IN_TOTAL)
         self._sources: dict[str, _Bucket] = {}
-        self._untold = 0
-        self._told_s: float | None = None
+        self._address = ""
+        self._repeats = Repeats(self._tell)
 
-    def failed(self, address: str) -> float:
+    async def failed(self, address: str) -> float:
+        """Count a wrong one, and slow its answer down where there were too many.
+
+        Returns how many seconds to wait, 0 where there were not.
+        """
+        wait_s = self.count(address)
+        if wait_s:
+            # On this connection alone, which is as anonymous as others: it holds nobody up, and makes room.
+            await asyncio.sleep(SLOW_S)
+        return wait_s
+
+    def count(self, address: str) -> float:
         """Count a wrong one; return how many seconds to wait, 0 where there were not too many yet."""
         now_s = time.monotonic()
-        self._tell(address, now_s)
+        self._address = address
+        self._repeats.add()
         source = source_of(address)
         bucket = self._sources.pop(source, None) or _Bucket(PER_SOURCE)
         self._sources[source] = bucket
@@ -71,12 +88,8 @@ class Throttle:
             self._total.take()
         return wait_s
 
-    def _tell(self, address: str, now_s: float) -> None:
-        self._untold += 1
-        if self._told_s is None or now_s - self._told_s >= _SAY_EVERY_S:
-            self._told_s = now_s
-            self._hub.record("warning", "wrong credentials", source=address, count=self._untold)
-            self._untold = 0
+    def _tell(self, count: int) -> None:
+        self._hub.record("warning", "wrong credentials", source=self._address, count=count)
 
 
 def source_of(address: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from supervisor.web import throttle
 from supervisor.web.access import Access
 from supervisor.web.routes import ROUTES
-from tests.web.serving import BEARER, JSON, TOKEN, serving
+from tests.web.serving import BEARER, JSON, TOKEN, Answer, serving
 
 PROTECTED = [route for route in ROUTES if route.access is Access.SIGNED_IN]
 ORDERS = [route for route in ROUTES if route.method != "GET"]
@@ -179,3 +182,27 @@ async def test_health_says_more_to_who_is_signed_in() -> None:
             check = answer.json["checks"]["moltis"][0]
             assert (answer.status, check["output"]) == (503, "it said 500")
             assert check["time"].endswith("Z")
+
+
+async def test_too_many_guesses_are_slow_and_lock_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that guesses waits for each answer; the right token, and health, do not wait with it."""
+    monkeypatch.setattr(throttle, "PER_SOURCE", throttle.Allowance(1, 1000.0))
+    monkeypatch.setattr(throttle, "SLOW_S", 0.3)
+    wrong = b"GET /api/logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\n\r\n"
+    async with serving() as served:
+        reader, writer = await served.connect()
+        begun_s = time.monotonic()
+        writer.write(wrong * 5)
+        for status in (401, 429, 429):
+            head = Answer.of(await reader.readuntil(b"\r\n\r\n"))
+            assert head.status == status
+            await reader.readexactly(int(head.headers["Content-Length"]))
+        assert time.monotonic() - begun_s >= 2 * 0.3
+        monkeypatch.setattr(throttle, "SLOW_S", 3600.0)
+        waiting = [await served.connect() for _ in range(3)]
+        for _, other in waiting:
+            other.write(wrong)
+        assert [(await served.get("/api/logs")).status for _ in range(3)] == [200] * 3
+        assert (await served.ask("GET", "/health")).status == 200
+        for _, other in (*waiting, (reader, writer)):
+            other.close()

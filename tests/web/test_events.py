@@ -11,12 +11,15 @@ import pytest
 
 from supervisor.core.model import State
 from supervisor.core.snapshot import TailnetView
-from supervisor.web import streams
+from supervisor.web import keyring, streams
 from tests.logs.rig import until
 from tests.web.following import following
 from tests.web.serving import BEARER, READY, TOKEN, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.web.serving import Served
 
 
@@ -202,8 +205,7 @@ async def test_a_slow_reader_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> No
 
 def transports_of(served: Served) -> list[asyncio.Transport]:
     """Return the server's ends of all connections."""
-    connections = served.server._kinds[0]._by_handler.values()
-    return [connection._transport for connection in connections if connection._transport is not None]
+    return [connection._transport for connection in served.server._kinds[0] if connection._transport is not None]
 
 
 def _numbers(data: bytes, name: bytes) -> list[bytes]:
@@ -239,9 +241,8 @@ async def test_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [await stream.block() for _ in range(3)] == [": nothing new\n"] * 3
 
 
-async def test_a_stream_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever signs out is told, and gets nothing more."""
-    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
+async def test_a_stream_ends_with_its_session() -> None:
+    """Whoever signs out is told at once, however silent the stream is, and gets nothing more."""
     async with serving() as served:
         session = (await served.post("/api/session", {"token": TOKEN}, "")).json["session"]
         async with following(served, token=session) as stream, following(served) as other:
@@ -252,6 +253,93 @@ async def test_a_stream_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -
             assert await stream.block() == ""
             say(served, 1, 1)
             assert await other.lines(1)
+
+
+async def signed_in(served: Served) -> tuple[str, Callable[[], None]]:
+    """Return a session, and what ends it at once."""
+    session = (await served.post("/api/session", {"token": TOKEN}, "")).json["session"]
+    keyring = served.server._context.keyring
+    grant = await keyring.grant_of(session)
+    assert grant is not None
+    return session, lambda: keyring.end_session(grant)
+
+
+@pytest.mark.parametrize("when", ["before its tick", "in the midst of a flood"])
+async def test_a_session_that_was_ended_gets_no_line_more(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither those that waited for their tick, nor the frames that are left of many."""
+    monkeypatch.setattr(streams, "LINES_A_FRAME", 1)
+    async with serving(history_lines=1000) as served:
+        session, end = await signed_in(served)
+        async with following(served, "?last=0", token=session) as stream:
+            await stream.until("state")
+            if when == "before its tick":
+                say(served, 1, 5)
+                end()
+                event = await stream.next()
+            else:
+                say(served, 1, 800)
+                await stream.lines(1)
+                end()
+                said = served.hub.history.next
+                say(served, 801, 900)
+                event = await stream.until("end")
+                assert event.number < said - 1
+            assert (event.kind, event.data["code"]) == ("end", "NOT_SIGNED_IN")
+            assert await stream.block() == ""
+
+
+async def test_what_an_ended_session_has_not_taken_goes_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, although a client that takes nothing is given a minute otherwise."""
+    monkeypatch.setattr(streams, "TICK_S", 0.001)
+    async with serving(history_lines=1000) as served:
+        session, end = await signed_in(served)
+        reader, writer = await served.connect()
+        writer.write(f"GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {session}\r\n\r\n".encode())
+        await reader.readuntil(b"event: state")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (transport,) = transports_of(served)
+
+        def flooded() -> bool:
+            say(served, 1, 1000)
+            return transport.get_write_buffer_size() > 0
+
+        await until(flooded)
+        end()
+        await until(lambda: not served.server._context.streams._open, 5)
+        assert transport.get_write_buffer_size() == 0
+        writer.close()
+
+
+@pytest.mark.parametrize("way", ["time", "another token"])
+async def test_a_session_that_ends_by_itself_is_seen(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its time is over, without any news; and where another admin token has ended it, before the next news."""
+    monkeypatch.setattr(keyring, "SESSION_S", 1.0 if way == "time" else 1000.0)
+    monkeypatch.setattr(streams, "TOKEN_S", 0.0)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    async with serving(environ={"SUPERVISOR_TOKEN": f"file:{token}"}) as served:
+        session, _ = await signed_in(served)
+        async with following(served, token=session) as stream:
+            await stream.until("state")
+            if way != "time":
+                token.write_text("another-token-of-good-length")
+                say(served, 1, 1)
+            event = await stream.next()
+            assert (event.kind, event.data["code"]) == ("end", "NOT_SIGNED_IN")
+
+
+async def test_a_stream_goes_on_where_the_client_sends_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that closed its writing side alone is served on; one that has gone is found out by writing."""
+    monkeypatch.setattr(streams, "HALF_CLOSED_HEARTBEAT_S", 0.05)
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(f"GET /api/events HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
+        writer.write_eof()
+        await reader.readuntil(b": nothing new")
+        say(served, 1, 1)
+        await asyncio.wait_for(reader.readuntil(b"line 1"), 15)
+        writer.close()
+        await until(lambda: not served.server._context.streams._open)
 
 
 async def test_a_stream_ends_politely() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +12,10 @@ from supervisor.logs.hub import LogHub
 from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret
 from supervisor.settings.secrets import SecretSource
+from supervisor.web import repeats
 from supervisor.web.keyring import CODE_S, SESSION_S, Grant, Keyring
 from supervisor.web.throttle import Throttle, source_of
+from tests.logs.rig import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,20 +34,20 @@ def events(hub: LogHub) -> list[str]:
     return [record.event for record in hub._waiting_records]
 
 
-def test_a_session_lasts_twelve_hours(clock: Clock, hub: LogHub) -> None:
+async def test_a_session_lasts_twelve_hours(clock: Clock, hub: LogHub) -> None:
     """And not a moment longer; it can be ended before, and others go on."""
     keyring = Keyring(None, hub)
     first, second = keyring.open_session()[0], keyring.open_session()[0]
     assert first != second
-    grant = keyring.grant_of(first)
+    grant = await keyring.grant_of(first)
     assert grant is not None
     keyring.end_session(grant)
-    assert keyring.grant_of(first) is None
+    assert (await keyring.grant_of(first)) is None
     assert not keyring.holds(grant)
     clock.now_s += SESSION_S - 1
-    assert keyring.grant_of(second) is not None
+    assert (await keyring.grant_of(second)) is not None
     clock.now_s += 1
-    assert keyring.grant_of(second) is None
+    assert (await keyring.grant_of(second)) is None
     assert SESSION_S == 12 * 3600
 
 
@@ -56,20 +60,20 @@ def test_a_session_is_kept_as_a_digest(clock: Clock, hub: LogHub) -> None:
     assert len(session) >= 40
 
 
-def test_only_so_many_sessions_are_kept(hub: LogHub) -> None:
+async def test_only_so_many_sessions_are_kept(hub: LogHub) -> None:
     """The oldest one goes, so that memory is bounded."""
     keyring = Keyring(None, hub)
     sessions = [keyring.open_session()[0] for _ in range(101)]
-    assert keyring.grant_of(sessions[0]) is None
-    assert keyring.grant_of(sessions[1]) is not None
+    assert (await keyring.grant_of(sessions[0])) is None
+    assert (await keyring.grant_of(sessions[1])) is not None
 
 
-def test_without_a_token_nothing_is_the_admin(hub: LogHub) -> None:
+async def test_without_a_token_nothing_is_the_admin(hub: LogHub) -> None:
     """Neither nothing nor any text."""
     keyring = Keyring(None, hub)
     assert not keyring.has_token
-    assert not keyring.is_admin("")
-    assert keyring.grant_of("") is None
+    assert not await keyring.is_admin("")
+    assert (await keyring.grant_of("")) is None
 
 
 def test_a_code_is_good_once_and_for_a_while(clock: Clock, hub: LogHub) -> None:
@@ -91,79 +95,121 @@ def test_a_code_is_good_once_and_for_a_while(clock: Clock, hub: LogHub) -> None:
     assert not keyring.take_code(other)
 
 
-def test_the_admin_token_is_read_anew(hub: LogHub, tmp_path: Path) -> None:
+async def test_the_admin_token_is_read_anew(hub: LogHub, tmp_path: Path) -> None:
     """A new one is good at once and masked in the log; the old one is not, nor are the sessions that it gave."""
     path = tmp_path / "token"
     path.write_text("the-first-token-there-was\n")
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), hub)
-    first = keyring.grant_of("the-first-token-there-was")
+    first = await keyring.grant_of("the-first-token-there-was")
     assert first is not None
     assert keyring.holds(first)
     session = keyring.open_session()[0]
-    grant = keyring.grant_of(session)
+    grant = await keyring.grant_of(session)
     assert grant is not None
     path.write_text("the-second-token\n")
+    await keyring.refresh()
     assert not keyring.holds(first)
     assert not keyring.holds(grant)
-    assert keyring.grant_of(session) is None
-    assert not keyring.is_admin("the-first-token-there-was")
-    assert keyring.grant_of("the-second-token") == Grant(None, 1)
+    assert (await keyring.grant_of(session)) is None
+    assert not await keyring.is_admin("the-first-token-there-was")
+    assert await keyring.grant_of("the-second-token") == Grant(None, 1)
     assert b"the-second-token" not in hub.redactor.mask(b"said the-second-token")
     assert events(hub) == ["the admin token has changed"]
 
 
-def test_a_token_that_cannot_be_read(hub: LogHub, tmp_path: Path) -> None:
+async def test_a_token_that_cannot_be_read(hub: LogHub, tmp_path: Path) -> None:
     """Opens nothing, is told in the log once, and ends no session; when it is back, it opens again."""
     path = tmp_path / "token"
     path.write_text("the-token-in-a-file")
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), hub)
-    assert keyring.is_admin("the-token-in-a-file")
+    assert await keyring.is_admin("the-token-in-a-file")
     session = keyring.open_session()[0]
     path.unlink()
     for _ in range(3):
-        assert not keyring.is_admin("the-token-in-a-file")
-        assert not keyring.is_admin("")
-    assert keyring.grant_of(session) is not None
+        assert not await keyring.is_admin("the-token-in-a-file")
+        assert not await keyring.is_admin("")
+    assert (await keyring.grant_of(session)) is not None
     path.write_text("the-token-in-a-file")
-    assert keyring.is_admin("the-token-in-a-file")
+    assert await keyring.is_admin("the-token-in-a-file")
     assert events(hub) == ["cannot check the admin token"]
 
 
 @pytest.mark.parametrize("candidate", ["\ud800", "☃", "a" * 100_000, "\0"])
-def test_what_is_no_text_is_just_wrong(hub: LogHub, candidate: str) -> None:
+async def test_what_is_no_text_is_just_wrong(hub: LogHub, candidate: str) -> None:
     """Bytes that are not UTF-8 arrive as what cannot be encoded."""
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", Secret("an-admin-token-\udcfe")), hub)
-    assert keyring.grant_of(candidate) is None
+    assert (await keyring.grant_of(candidate)) is None
     assert not keyring.take_code(candidate)
-    assert keyring.is_admin("an-admin-token-\udcfe")
+    assert await keyring.is_admin("an-admin-token-\udcfe")
 
 
-def test_wrong_credentials_are_counted_by_source(clock: Clock, hub: LogHub) -> None:
+async def test_wrong_credentials_are_counted_by_source(clock: Clock, hub: LogHub) -> None:
     """Ten at once, then one each half minute; another address is not held back by that."""
     throttle = Throttle(hub)
-    assert [throttle.failed("192.0.2.1") for _ in range(11)] == [0.0] * 10 + [30.0]
-    assert throttle.failed("192.0.2.2") == 0.0
+    assert [throttle.count("192.0.2.1") for _ in range(11)] == [0.0] * 10 + [30.0]
+    assert throttle.count("192.0.2.2") == 0.0
     clock.now_s += 20
-    assert throttle.failed("192.0.2.1") == pytest.approx(10.0)
+    assert throttle.count("192.0.2.1") == pytest.approx(10.0)
     clock.now_s += 10
-    assert throttle.failed("192.0.2.1") == 0.0
-    assert throttle.failed("192.0.2.1") == pytest.approx(30.0)
+    assert throttle.count("192.0.2.1") == 0.0
+    assert throttle.count("192.0.2.1") == pytest.approx(30.0)
 
 
-def test_wrong_credentials_are_counted_in_total(clock: Clock, hub: LogHub) -> None:
+async def test_wrong_credentials_are_counted_in_total(clock: Clock, hub: LogHub) -> None:
     """Many addresses with a few each are slowed down together; what is kept of them is bounded."""
     throttle = Throttle(hub)
-    waits = [throttle.failed(f"192.0.2.{number}") for number in range(61)]
+    waits = [throttle.count(f"192.0.2.{number}") for number in range(61)]
     assert waits == [0.0] * 60 + [1.0]
     clock.now_s += 1
-    assert throttle.failed("198.51.100.1") == 0.0
+    assert throttle.count("198.51.100.1") == 0.0
     for number in range(2000):
-        throttle.failed(f"2001:db8:{number:x}::1")
+        throttle.count(f"2001:db8:{number:x}::1")
     assert len(throttle._sources) == 1000
     assert events(hub) == ["wrong credentials"]
-    clock.now_s += 60
-    throttle.failed("192.0.2.1")
-    assert hub._waiting_records[-1].fields == {"source": "192.0.2.1", "count": 2062}
+
+
+async def test_what_was_counted_is_told_also_where_silence_follows(
+    hub: LogHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one at once, all others by a timer, and what comes after that at once again."""
+    monkeypatch.setattr(repeats, "SAY_EVERY_S", 0.2)
+    throttle = Throttle(hub)
+    for _ in range(3000):
+        throttle.count("192.0.2.1")
+    assert [record.fields["count"] for record in hub._waiting_records] == [1]
+    await until(lambda: len(events(hub)) > 1)
+    assert hub._waiting_records[-1].fields == {"source": "192.0.2.1", "count": 2999}
+    await until(lambda: throttle._repeats._pause is None)
+    throttle.count("192.0.2.2")
+    assert hub._waiting_records[-1].fields == {"source": "192.0.2.2", "count": 1}
+    assert set(events(hub)) == {"wrong credentials"}
+
+
+async def test_the_token_is_read_in_a_thread_and_once_for_many(hub: LogHub, tmp_path: Path) -> None:
+    """A file that hangs holds up nobody but those who need it, and who may do with an older one asks for none."""
+    path = tmp_path / "token"
+    path.write_text("the-token-in-a-file")
+    source = CountingSource("SUPERVISOR_TOKEN", path=str(path))
+    keyring = Keyring(source, hub)
+    assert await keyring.is_admin("the-token-in-a-file")
+    for _ in range(100):
+        await keyring.refresh(60.0)
+    assert (source.reads, source.threads & {threading.get_ident()}) == (1, set())
+    assert all(await asyncio.gather(*(keyring.is_admin("the-token-in-a-file") for _ in range(20))))
+    assert source.reads < 5
+
+
+class CountingSource(SecretSource):
+    """Tells how often it was read, and by which threads."""
+
+    reads = 0
+    threads: set[int]
+
+    def read(self) -> Secret:
+        """Count, and read."""
+        self.reads += 1
+        self.threads = {*getattr(self, "threads", ()), threading.get_ident()}
+        return super().read()
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ async def test_what_is_no_request_is_refused(data: bytes) -> None:
         writer.write_eof()
         answer = await asyncio.wait_for(reader.read(), 15)
         writer.close()
-        assert answer == b"" or Answer.of(answer).refusal == (400, "BAD_REQUEST")
+        assert answer == b"" or Answer.of(answer).refusal in {(400, "BAD_REQUEST"), (431, "HEAD_TOO_LARGE")}
         assert b"Traceback" not in answer
         assert (await served.ask("GET", "/health")).status == 200
 
@@ -203,4 +203,49 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         data = await asyncio.wait_for(reader.read(), 5)
         assert data.count(b"HTTP/1.1 200 OK") == 20
         assert data.count(b"HTTP/1.1 404") == 1
+        writer.close()
+
+
+async def test_a_head_may_be_large_but_not_without_end() -> None:
+    """32 KiB in all, as one header or as many; more is refused, whole or not, also after another request."""
+    async with serving() as served:
+        for head in (f"Cookie: {'y' * 31_000}\r\n", f"Cookie: {'y' * 1000}\r\n" * 31):
+            assert (await served.ask("GET", "/health", head)).status == 200
+            for before in (b"", FIRST):
+                for end in (b"", b"\r\n"):
+                    data = b"GET /health HTTP/1.1\r\nHost: x\r\n" + (head + "Z: " + "y" * 2000).encode() + b"\r\n"
+                    reader, writer = await served.connect()
+                    if before:
+                        writer.write(before)
+                        await answered(reader, 1)
+                    writer.write(data + end)
+                    answer = Answer.of(await asyncio.wait_for(reader.read(), 5))
+                    writer.close()
+                    assert answer.refusal == (431, "HEAD_TOO_LARGE")
+
+
+@pytest.mark.parametrize("over", ["the port", "the control socket"])
+@pytest.mark.parametrize("request_", [FIRST, WITH_BODY, IN_CHUNKS, FIRST * 3, FIRST + WITH_BODY, b"no HTTP\r\n\r\n"])
+async def test_who_closes_the_writing_side_is_answered(request_: bytes, over: str) -> None:
+    """Each of the requests, and then the connection is closed."""
+    async with serving() as served:
+        port = over == "the port"
+        reader, writer = await (served.connect() if port else asyncio.open_unix_connection(served.control))
+        writer.write(request_)
+        writer.write_eof()
+        answers = await asyncio.wait_for(reader.read(), 5)
+        assert answers.count(b"HTTP/1.") == max(1, request_.count(b" HTTP/1.1"))
+        writer.close()
+
+
+@pytest.mark.parametrize("part", [b"", b"GET /heal", FIRST + b"GET /heal"])
+async def test_who_closes_the_writing_side_and_asks_nothing_is_closed(part: bytes) -> None:
+    """At once: neither a head's time nor that of a kept connection is waited for."""
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(part)
+        if part.startswith(FIRST):
+            await answered(reader, 1)
+        writer.write_eof()
+        assert await closed(reader)
         writer.close()
