@@ -97,6 +97,8 @@ def _first_snapshot(plan: Plan) -> Snapshot:
         started_s=now_s,
         tailnet=tailnet,
         tailnet_grace_s=plan.settings.tailnet.grace_s,
+        warnings=plan.warnings,
+        notices=plan.notices,
     )
 
 

@@ -165,7 +165,7 @@ class HealthView(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The world at one moment."""
+    """The world at one moment; ``warnings`` and ``notices`` are the plan's, and stay as they are."""
 
     number: int = 0
     wall_offset_s: float = 0.0
@@ -177,6 +177,8 @@ class Snapshot(NamedTuple):
     health: HealthView = HealthView()
     orphans_reaped: int = 0
     exposed: tuple[ListenerView, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def process(self, name: str) -> ProcessView | None:
         """Return the process of that name."""

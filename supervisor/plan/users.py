@@ -94,12 +94,31 @@ def _say_open_state(tailscale: User | None, others: list[User | None], report: R
 def _say_not_root(settings: Settings, host: Host, report: Report) -> None:
     if settings.tailnet.mode == "embedded" and (settings.app.enabled or settings.processes):
         report.notices.append(f"not started as root: {_OPEN_STATE}")
+    if settings.app.enabled or settings.processes:
+        _say_open_secrets(settings, report)
     named = [("SUPERVISOR_TAILSCALE_USER", settings.tailnet.user), ("SUPERVISOR_APP_USER", settings.app.user)]
     named += [(f"user in [process.{process.name}]", process.user) for process in settings.processes]
     for setting, name in named:
         user = host.find_user(name) if name is not None else None
         if name is not None and (user is None or user.uid != host.uid):
             report.warnings.append(f"{setting} has no effect: only root can run children as other users")
+
+
+def _say_open_secrets(settings: Settings, report: Report) -> None:
+    """Tell which secrets the app can read where it runs as the supervisor's own user; its password is its own."""
+    secrets = [source for source in settings.secrets if source != settings.app.password]
+    values = " and ".join(source.name for source in secrets if source.path is None)
+    if values:
+        report.warnings.append(
+            f"the app can read {values}: a value stands in the environment of every health check and command, which "
+            "run as the app's own user here; start as root, with a user for each"
+        )
+    report.notices += [
+        f"the app can read {source.path}, which has to be readable for its user here; start as root, with a user for "
+        "each, to close it"
+        for source in secrets
+        if source.path is not None
+    ]
 
 
 _OPEN_STATE = (

@@ -27,13 +27,16 @@ Document = dict[str, Any]
 def health(context: Context, *, signed_in: bool) -> Document:
     """Return the combined verdict. Anyone gets each component's name and state.
 
-    Why, since when, and how it came to this is for others.
+    Why, since when, how it came to this, and what is to be said of the settings is for others.
     """
     snapshot = context.board.snapshot
     verdict = judge(snapshot, time.monotonic())
     checks = {part.name: [_check(context, part, signed_in=signed_in)] for part in verdict.components}
-    changes = {"changes": [_change(context, change) for change in snapshot.health.history]} if signed_in else {}
-    return {"status": verdict.status, "checks": checks, **changes}
+    document: Document = {"status": verdict.status, "checks": checks}
+    if signed_in:
+        document["changes"] = [_change(context, change) for change in snapshot.health.history]
+        document |= {"warnings": snapshot.warnings, "notices": snapshot.notices}
+    return document
 
 
 def _change(context: Context, change: HealthChange) -> Document:

@@ -43,3 +43,10 @@ def test_its_changes(visit: Visit, supervise: Callable[..., World]) -> None:
     late = visit(world).sign_in().section("Health").get_by_role("list", name="Recent changes").get_by_role("listitem")
     expect(late.first).to_contain_text("pass")
     expect(late.nth(1)).to_contain_text("fail")
+
+
+def test_what_is_said_of_the_settings(visit: Visit, supervise: Callable[..., World]) -> None:
+    """What `check` warns about is seen for as long as it holds, and nothing where there is nothing to say."""
+    shaky = visit(supervise(SUPERVISOR_APP_BIND="127.0.0.3")).sign_in()
+    settings = shaky.section("Health").get_by_role("list", name="Settings").get_by_role("listitem")
+    expect(settings.filter(has_text="no one can reach the app").first).to_be_visible()

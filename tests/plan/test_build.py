@@ -209,6 +209,21 @@ def test_another_user_than_root_runs_everything_as_itself() -> None:
     assert any("open" in text for text in made.notices)
 
 
+def test_as_one_user_it_is_said_which_secrets_the_app_can_read(tmp_path: Path) -> None:
+    """A value by the environment of each health check, a file by itself; the app's own password is no secret to it."""
+    token = tmp_path / "token"
+    token.write_text("a-token-that-is-long-enough")
+    environ = {"TS_AUTHKEY": "tskey-auth-x-y", "SUPERVISOR_TOKEN_FILE": str(token), "MOLTIS_PASSWORD": "theirs"}
+    made = plan({"XDG_STATE_HOME": "/s", **environ}, Machine(uid=1000))
+    (warning,) = [text for text in made.warnings if "can read" in text]
+    assert "the app can read TS_AUTHKEY:" in warning
+    assert "start as root" in warning
+    assert any(f"the app can read {token}" in text for text in made.notices)
+    assert not [text for text in plan(environ, IMAGE).warnings if "health check" in text]
+    alone = {"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/s", "SUPERVISOR_APP": "off", "XDG_STATE_HOME": "/s"}
+    assert not [text for text in plan({**alone, **environ}, Machine(uid=1000)).warnings if "can read" in text]
+
+
 def test_what_the_apps_user_may_change_is_not_read_by_root(tmp_path: Path) -> None:
     """A secret file in a folder that anyone may write to is a way to root."""
     folder = tmp_path / "open"

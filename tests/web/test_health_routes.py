@@ -105,3 +105,13 @@ async def test_how_it_came_to_this_is_told_to_who_is_signed_in() -> None:
         assert [(each["status"], each["reasons"]) for each in told] == [("fail", ["moltis: WHY"]), ("pass", [])]
         assert told[0]["at"] < told[1]["at"]
         assert "changes" not in (await served.ask("GET", "/health")).json
+
+
+async def test_what_is_said_of_the_settings_is_told_to_who_is_signed_in() -> None:
+    """For as long as they are in force, whatever the log has forgotten; the verdict is not changed by it."""
+    async with serving(warnings=("WARNING",), notices=("NOTICE",)) as served:
+        told = (await served.get("/health")).json
+        assert (told["warnings"], told["notices"]) == (["WARNING"], ["NOTICE"])
+        anyone = (await served.ask("GET", "/health")).json
+        assert anyone["status"] == told["status"]
+        assert not {"warnings", "notices"} & set(anyone)

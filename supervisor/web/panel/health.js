@@ -1,7 +1,7 @@
 // The verdict with its reasons, and how it came to it.
 
 import { sentence } from "./api.js";
-import { byId, el, fill, prose, say } from "./dom.js";
+import { byId, el, fill, prose, say, show } from "./dom.js";
 import { moment, span } from "./format.js";
 
 const DOTS = { pass: "ok", warn: "warn", fail: "bad" };
@@ -16,6 +16,9 @@ export function take(told, nowMs) {
   byId("health-dot").className = `dot ${DOTS[told.status]}`;
   fill(byId("health-parts"), told.checks, (checks) => Object.entries(checks).map(([name, [part]]) => partOf(name, part, nowMs)));
   fill(byId("health-changes"), told.changes || [], (changes) => changes.slice().reverse().map((change) => changeOf(change, nowMs)));
+  const notes = [...(told.warnings || []).map((text) => ["warn", text]), ...(told.notices || []).map((text) => ["ok", text])];
+  show(byId("health-settings"), notes.length > 0);
+  fill(byId("health-notes"), notes, (all) => all.map(([kind, text]) => note(kind, text)));
   tick(nowMs);
 }
 
@@ -30,7 +33,7 @@ export function tick(nowMs) {
 /** Forgets everything. */
 export function clear() {
   seen = null;
-  for (const id of ["health-parts", "health-changes"]) fill(byId(id), null, () => []);
+  for (const id of ["health-parts", "health-changes", "health-notes"]) fill(byId(id), null, () => []);
   for (const id of ["health-status", "health-words"]) say(byId(id), "");
   byId("health-dot").className = "dot";
 }
@@ -58,6 +61,10 @@ function changeOf(change, nowMs) {
 function named(text) {
   const [, name, rest] = /^([a-z0-9-]+): (.*)$/s.exec(text) || ["", "", "", text];
   return name ? el("p", { class: "reason" }, el("span", { class: "mono", text: `${name}:` }), " ", ...prose(rest)) : reason(text);
+}
+
+function note(kind, text) {
+  return el("li", { class: "part" }, el("span", { class: `dot ${kind}`, "aria-hidden": "true" }), reason(text));
 }
 
 function reason(text) {
