@@ -85,7 +85,7 @@ class _Row:
             now_s = time.monotonic()
             if self._life != life:
                 return
-            probing, finding = step(probing, miss, now_s, self._spec.hung_after_s)
+            probing, finding = step(probing, miss, begin_s, now_s, self._spec.hung_after_s)
             if finding.ready is not None:
                 self._engine.put_readiness(self._spec.name, ready=finding.ready, why=finding.why)
             if finding.hung:

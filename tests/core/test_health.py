@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,22 +127,42 @@ def test_until_is_when_time_changes_it(
 
 def test_probes_before_the_first_answer_are_frequent() -> None:
     """And every miss says not ready."""
-    probing, finding = step(Probing(), "refused", 1.0, 120.0)
+    probing, finding = step(Probing(), "refused", 1.0, 1.0, 120.0)
     assert (finding.ready, finding.hung, interval_s(probing)) == (False, False, 0.5)
-    probing, finding = step(probing, None, 2.0, 120.0)
+    probing, finding = step(probing, None, 2.0, 2.0, 120.0)
     assert (finding.ready, interval_s(probing)) == (True, 5.0)
 
 
 def test_three_misses_make_it_not_ready_and_long_silence_hung() -> None:
     """One answer mends it all."""
-    probing, _ = step(Probing(), None, 0.0, 60.0)
+    probing, _ = step(Probing(), None, 0.0, 0.0, 60.0)
     for miss in range(1, 12):
-        probing, finding = step(probing, "no answer", miss * 5.0, 60.0)
+        probing, finding = step(probing, "no answer", miss * 5.0, miss * 5.0, 60.0)
         assert finding.ready is (None if miss < MISSES else False)
         assert not finding.hung
-    assert step(probing, "no answer", 60.0, 60.0)[1].hung
-    assert not step(probing, "no answer", 6000.0, None)[1].hung
-    assert step(probing, None, 60.0, 60.0) == (Probing(60.0), step(Probing(), None, 60.0, None)[1])
+    assert step(probing, "no answer", 60.0, 60.0, 60.0)[1].hung
+    assert not step(probing, "no answer", 60.0, 60.0, None)[1].hung
+    mended, finding = step(probing, None, 60.0, 60.0, 60.0)
+    assert (mended, finding.ready) == (Probing(answered=True, seen_s=60.0), True)
+
+
+@pytest.mark.parametrize("frozen_in", ["the wait", "the probe"])
+def test_time_in_which_the_supervisor_did_not_run_is_nobodys_silence(frozen_in: str) -> None:
+    """After an hour's pause an app is hung no sooner than without one, and the probe it cut through is no miss."""
+    probing, _ = step(Probing(), None, 0.0, 0.0, 60.0)
+    probing, _ = step(probing, "no answer", 5.0, 7.0, 60.0)
+    if frozen_in == "the probe":
+        probing, finding = step(probing, "no answer", 10.0, 3610.0, 60.0)
+        assert (finding.ready, probing.misses) == (None, 1)
+    now_s = 3610.0
+    for _ in range(9):
+        probing, finding = step(probing, "no answer", now_s, now_s + 2.0, 60.0)
+        assert not finding.hung
+        now_s += 5.0
+    while not finding.hung:
+        probing, finding = step(probing, "no answer", now_s, now_s + 2.0, 60.0)
+        now_s += 5.0
+    assert 3610.0 + 45.0 < now_s < 3610.0 + 70.0
 
 
 @given(st.lists(st.booleans(), max_size=60))
@@ -149,8 +170,8 @@ def test_one_that_never_answered_is_never_hung(answers: list[bool]) -> None:
     """A slow start is not a hang: only what has answered once can fall silent."""
     probing = Probing()
     for number, answered in enumerate(answers):
-        had = probing.answered_s is not None
-        probing, finding = step(probing, None if answered else "miss", number * 5.0, 10.0)
+        had = probing.answered
+        probing, finding = step(probing, None if answered else "miss", number * 5.0, number * 5.0, 10.0)
         assert not finding.hung or had
 
 
