@@ -77,7 +77,8 @@ class ProcessSpec(NamedTuple):
     that once answered its probe may stay silent before it is restarted; None means for ever. ``user`` is None where
     the process runs as the supervisor itself does. ``shares_user`` says that other processes may run as that user,
     so that its remains are recognised by the mark in their environment, not by their user. ``known_failures`` are
-    pairs of what its output holds when a failure is one that trying again cannot mend, and what a person should know.
+    pairs: the words that a line of its output holds when a failure is one that trying again cannot mend, and what a
+    person should know; the first that fits counts.
     """
 
     name: str
@@ -97,4 +98,4 @@ class ProcessSpec(NamedTuple):
     give_up: GiveUp | None = GiveUp()
     probe: HttpProbe | TcpProbe | None = None
     hung_after_s: float | None = 120.0
-    known_failures: tuple[tuple[str, str], ...] = ()
+    known_failures: tuple[tuple[tuple[str, ...], str], ...] = ()

@@ -21,17 +21,30 @@ if TYPE_CHECKING:
 
 # The port that firewalls are opened for in the field; a busy one makes tailscaled take another.
 WIREGUARD_PORT = 41641
-# What tailscaled 1.102 says before it ends for a reason that trying again cannot mend.
+_SOCKET, _SOCKS5, _PROXY = "safesocket.Listen:", "SOCKS5 listener:", "HTTP proxy listener:"
+_REFUSED, _NOT_OURS = "permission denied", "cannot assign requested address"
+# What tailscaled 1.102 says, in one line, before it ends for a reason that trying again cannot mend.
 TAILSCALED_FAILURES = (
-    ("flag provided but not defined", "it does not know a flag: mend TS_TAILSCALED_EXTRA_ARGS"),
-    ("invalid value", "it does not take the value of a flag: mend TS_TAILSCALED_EXTRA_ARGS"),
-    ("does not take non-flag arguments", "it was given a word that is no flag: mend TS_TAILSCALED_EXTRA_ARGS"),
-    ("safesocket.Listen:", "it cannot make its socket: end whatever uses it, or set TS_SOCKET to another path"),
-    ("SOCKS5 listener:", "it cannot listen on TS_SOCKS5_SERVER: choose another port"),
-    ("HTTP proxy listener:", "it cannot listen on TS_OUTBOUND_HTTP_PROXY_LISTEN: choose another port"),
-    ("getLocalBackend error", "its state is damaged: remove tailscaled.state in TS_STATE_DIR, and log in again"),
-    ("error reading config file", "it cannot read its configuration file: mend TS_TAILSCALED_EXTRA_ARGS"),
-    ("createEngine:", "it cannot make its network engine: see its last lines"),
+    (("flag provided but not defined",), "it does not know a flag: mend TS_TAILSCALED_EXTRA_ARGS"),
+    (("invalid value",), "it does not take the value of a flag: mend TS_TAILSCALED_EXTRA_ARGS"),
+    (("does not take non-flag arguments",), "it was given a word that is no flag: mend TS_TAILSCALED_EXTRA_ARGS"),
+    (
+        (_SOCKET, _REFUSED),
+        "its user may not make its socket: let it reach and write the folder of TS_SOCKET, or name another one",
+    ),
+    ((_SOCKET, "no such file"), "the folder of its socket is not there: make it, or set TS_SOCKET to another path"),
+    ((_SOCKET, "read-only"), "its socket is to be on a read-only disk: mount a tmpfs there, or set TS_SOCKET"),
+    ((_SOCKET, "in use"), "its socket is in use: end whatever uses it, or set TS_SOCKET to another path"),
+    ((_SOCKET,), "it cannot make its socket: see its last lines, or set TS_SOCKET to another path"),
+    ((_SOCKS5, _REFUSED), "it may not listen on that port: choose one from 1024 on in TS_SOCKS5_SERVER"),
+    ((_SOCKS5, _NOT_OURS), "the machine has no such address: choose one that it has in TS_SOCKS5_SERVER"),
+    ((_SOCKS5,), "it cannot listen on TS_SOCKS5_SERVER: choose another port"),
+    ((_PROXY, _REFUSED), "it may not listen on that port: choose one from 1024 on in TS_OUTBOUND_HTTP_PROXY_LISTEN"),
+    ((_PROXY, _NOT_OURS), "the machine has no such address: choose one that it has in TS_OUTBOUND_HTTP_PROXY_LISTEN"),
+    ((_PROXY,), "it cannot listen on TS_OUTBOUND_HTTP_PROXY_LISTEN: choose another port"),
+    (("getLocalBackend error",), "its state is damaged: remove tailscaled.state in TS_STATE_DIR, and log in again"),
+    (("error reading config file",), "it cannot read its configuration file: mend TS_TAILSCALED_EXTRA_ARGS"),
+    (("createEngine:",), "it cannot make its network engine: see its last lines"),
 )
 _PLANNED_FLAGS = {
     "tailnet": {"--bind": "SUPERVISOR_APP_BIND", "--port": "SUPERVISOR_APP_PORT"},

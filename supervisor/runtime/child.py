@@ -210,8 +210,11 @@ class Child:
         if not self.spec.known_failures:
             return None
         page = self._engine.hub.history.read(self._first_line - 1, LIFE_LINES, self.spec.name)
-        said = "\n".join(line.message for line in page.lines)
-        return next((text for sign, text in self.spec.known_failures if sign in said), None)
+        said = [line.message for line in page.lines]
+        for signs, text in self.spec.known_failures:
+            if any(all(sign in line for sign in signs) for line in said):
+                return text
+        return None
 
     def clean_on(self) -> None:
         """Go on ending the remains of the life that is over."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import socket
+import tempfile
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from supervisor.system.processes import cpu_s
 from tests.process.running import running
-from tests.support.control import controlling
+from tests.support.control import controlling, tailscaled
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
 from tests.tailnet.node import APP, environment, node
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_main_job(tmp_path: Path) -> None:
@@ -134,6 +135,35 @@ def test_a_tailscaled_that_ends_at_once(tmp_path: Path) -> None:
         one.run.wait_count(3, "exited", child="tailscaled")
         assert one.run.all("exited", child="moltis") == []
         assert one.health()["status"] == "warn"
+
+
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("closed", "give the folder in TS_SOCKET to that user"),
+        ("no address", "the machine has no such address"),
+        ("in use", "choose another port"),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start tailscaled as another user")
+def test_what_to_do_depends_on_why_tailscaled_cannot_listen(case: str, told: str) -> None:
+    """A folder that its user may not write to is no socket in use."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="listen-")))
+        folder.chmod(0o755)
+        shutil.copy(tailscaled(), folder / "tailscaled")
+        taken = stack.enter_context(socket.create_server(("127.0.0.2", 0)))
+        (folder / "roots").mkdir(mode=0o755)
+        env = {
+            "closed": {"TS_SOCKET": str(folder / "roots/tailscaled.sock")},
+            "no address": {"TS_SOCKS5_SERVER": "203.0.113.1:1055"},
+            "in use": {"TS_SOCKS5_SERVER": f"127.0.0.2:{taken.getsockname()[1]}"},
+        }[case]
+        path = {"PATH": f"{folder}:{os.environ['PATH']}", "SUPERVISOR_TAILSCALE_USER": "nobody"}
+        with node(folder, **path, **env) as one:
+            exited = one.run.wait_for("exited", child="tailscaled")
+            assert told in exited["why"]
+            assert one.run.all("exited", child="moltis") == []
 
 
 def test_the_state_is_closed_to_others(tmp_path: Path) -> None:
