@@ -140,7 +140,7 @@ def test_a_tailscaled_that_ends_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "told"),
     [
-        ("closed", "give the folder in TS_SOCKET to that user"),
+        ("closed", "let it reach and write the folder of TS_SOCKET"),
         ("no address", "the machine has no such address"),
         ("in use", "choose another port"),
     ],
@@ -159,8 +159,8 @@ def test_what_to_do_depends_on_why_tailscaled_cannot_listen(case: str, told: str
             "no address": {"TS_SOCKS5_SERVER": "203.0.113.1:1055"},
             "in use": {"TS_SOCKS5_SERVER": f"127.0.0.2:{taken.getsockname()[1]}"},
         }[case]
-        path = {"PATH": f"{folder}:{os.environ['PATH']}", "SUPERVISOR_TAILSCALE_USER": "nobody"}
-        with node(folder, **path, **env) as one:
+        env |= {"PATH": f"{folder}:{os.environ['PATH']}", "SUPERVISOR_RUN_DIR": str(folder / "run")}
+        with node(folder, SUPERVISOR_TAILSCALE_USER="nobody", **env) as one:
             exited = one.run.wait_for("exited", child="tailscaled")
             assert told in exited["why"]
             assert one.run.all("exited", child="moltis") == []
