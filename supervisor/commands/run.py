@@ -125,7 +125,11 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
     from supervisor.runtime.loop import Loop
     from supervisor.runtime.stop import StopPlan
     from supervisor.system import background
+    from supervisor.system.descriptors import DESCRIPTORS
 
+    # Only now: the first children have the limit that this process began with.
+    DESCRIPTORS.claim()
+    engine.lent = DESCRIPTORS.lent
     hub = engine.hub
     late = Late(board)
 

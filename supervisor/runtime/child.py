@@ -128,9 +128,10 @@ class Child:
         engine = self._engine
         death_fd = None
         try:
-            if self.spec.parent_death_fd:
-                death_fd = self._open_death_pipe()
-            spawned = spawn(self.spec, self._launcher, death_fd)
+            with engine.lent():
+                if self.spec.parent_death_fd:
+                    death_fd = self._open_death_pipe()
+                spawned = spawn(self.spec, self._launcher, death_fd)
         except SpawnError as error:
             engine.hub.record("error", "cannot start", child=self.spec.name, why=error.why)
             self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why, kind=NOT_STARTED))

@@ -11,6 +11,7 @@ import itertools
 import os
 import time
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.lifecycle import Event, Kind, SetTimer, possible
@@ -19,6 +20,7 @@ from supervisor.runtime.child import AT_REST, Child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from supervisor.core.model import ProcessSpec
     from supervisor.logs.hub import LogHub
@@ -42,6 +44,7 @@ class Engine:
 
     ``on_final`` is called with the name of a process that ended for good, by its restart policy or given up;
     ``on_change`` after anything has changed, so that timers can be set anew, ``on_defect`` with what went wrong here.
+    ``lent`` is entered for each start: it makes room for the descriptors that a start takes.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Engine:
         self.on_final: Callable[[str], None] = lambda _name: None
         self.on_change: Callable[[], None] = lambda: None
         self.on_defect: Callable[[Exception], None] = _raise
+        self.lent: Callable[[], AbstractContextManager[None]] = nullcontext
         self._events: deque[tuple[str, Event]] = deque()
         self._timers: list[_Timer] = []
         self._numbers = itertools.count()

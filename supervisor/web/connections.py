@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -21,19 +22,22 @@ _NO_HEAD = b"\0" + _HEAD_END
 
 
 class Connections:
-    """All open connections of one kind, the longest idle first.
+    """All open connections of one kind, the longest idle first; ``most`` of them may be anonymous.
 
     ``check`` makes them connections of the control socket: it says why whoever connected is refused, if so.
     """
 
-    def __init__(self, make_handler: Callable[[], Handler], check: Callable[[Socket], str] | None = None) -> None:
+    def __init__(
+        self, make_handler: Callable[[], Handler], most: int, check: Callable[[Socket], str] | None = None
+    ) -> None:
         self.check = check
+        self.most = most
         self._make_handler = make_handler
         self._anonymous: dict[Connection, None] = {}
         self._known: dict[Connection, None] = {}
 
     def __call__(self) -> Connection:
-        """Make the protocol of a new connection; what ``loop.create_server`` asks for."""
+        """Make the protocol of a new connection; what the event loop asks for."""
         return Connection(self, self._make_handler())
 
     def __iter__(self) -> Iterator[Connection]:
@@ -43,10 +47,16 @@ class Connections:
     def opened(self, connection: Connection) -> None:
         """Take a new one in; where there are too many, the longest idle anonymous one goes."""
         self._anonymous[connection] = None
-        if len(self._anonymous) > MOST_CONNECTIONS:
-            longest_idle = next(iter(self._anonymous))
-            self.closed(longest_idle)
-            longest_idle.abort()
+        if len(self._anonymous) > self.most:
+            self.make_room(1)
+
+    def make_room(self, count: int) -> int:
+        """Close so many at most, the longest idle anonymous ones; return how many."""
+        closed = tuple(islice(self._anonymous, count))
+        for connection in closed:
+            self.closed(connection)
+            connection.abort()
+        return len(closed)
 
     def closed(self, connection: Connection) -> None:
         """Forget one."""

@@ -14,12 +14,13 @@ from aiohttp import HttpVersion11, web
 from supervisor.system.peers import why_refused
 from supervisor.web.access import CALLER, admit
 from supervisor.web.bodies import Nothing, query_of
-from supervisor.web.connections import MOST_HEAD_BYTES, Connections
+from supervisor.web.connections import MOST_CONNECTIONS, MOST_HEAD_BYTES, Connections
 from supervisor.web.context import Context
 from supervisor.web.counting import ENDPOINT
 from supervisor.web.errors import Code, RefusedError, complete, error, of_status
 from supervisor.web.handler import Handler, connection_of
 from supervisor.web.keyring import Keyring
+from supervisor.web.listening import Door, Listener, shares
 from supervisor.web.metrics import Meters
 from supervisor.web.printer import Printer
 from supervisor.web.routes import ROUTES
@@ -99,15 +100,15 @@ class Server:
         """Serve until cancelled."""
         runner = web.AppRunner(self._app(), handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
-        servers = await self._listen(runner)
+        listeners = self._listen(runner)
         if not self._context.keyring.has_token:
             self._context.printer.print_code()
         try:
             await anyio.sleep_forever()
         finally:
             self._meters.lag.stop()
-            for server in servers:
-                server.close()
+            for listener in listeners:
+                listener.close()
             with anyio.CancelScope(shield=True):
                 await self.part()
                 await runner.cleanup()
@@ -116,7 +117,7 @@ class Server:
         """Tell whoever follows the events that this is the end; it takes no longer than a moment."""
         await self._context.streams.part()
 
-    async def _listen(self, runner: web.AppRunner) -> list[asyncio.Server]:
+    def _listen(self, runner: web.AppRunner) -> list[Listener]:
         if runner.server is None:
             raise RuntimeError("cannot serve: aiohttp made no server")
         answers = self._in_our_words(runner.server.request_handler)
@@ -128,12 +129,14 @@ class Server:
         runner.server.request_handler = answers
         loop = asyncio.get_running_loop()
         make_handler = partial(Handler, runner.server, loop=loop, **_OPTIONS)
-        public = Connections(make_handler)
-        control = Connections(make_handler, why_refused)
+        most, most_over_control = shares(MOST_CONNECTIONS)
+        public = Connections(make_handler, most)
+        control = Connections(make_handler, most_over_control, why_refused)
         self._kinds = [public, control]
+        door = Door(self._hub, self._kinds)
         wanted = [(public, listener) for listener in self._sockets]
         wanted += [(control, self._control)] if self._control is not None else []
-        return [await loop.create_server(kind, sock=listener.dup(), backlog=256) for kind, listener in wanted]
+        return [Listener(listener.dup(), kind, door.make_room) for kind, listener in wanted]
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=MOST_BODY_BYTES, middlewares=[self._limit])

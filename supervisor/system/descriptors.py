@@ -1,0 +1,94 @@
+"""How many files this process may have open: as many as the kernel allows, its children as many as it began with.
+
+Some are held back: a process can be started, and a client taken, when all others are in use.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A start takes ten at a time: six for its pipes, two for Popen's own, /dev/null, and the program that is looked at.
+FOR_A_START = 12
+RESERVED = 24
+
+
+class Descriptors:
+    """The reserve, and the limits of this process; nothing is held back and nothing raised before ``claim``."""
+
+    def __init__(self) -> None:
+        self._reserve: list[int] = []
+        self._size = 0
+        self._soft = self._hard = 0
+
+    def claim(self) -> None:
+        """Raise this process's own limit as far as it may, and hold a reserve back."""
+        self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            self._limit(self._hard)
+        except (OSError, ValueError):
+            # A sandbox may name a limit that it does not give.
+            self._hard = self._soft
+        self._size = RESERVED
+        self.refill()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Lend the reserve for a block that starts a child, which gets the limit that this process began with."""
+        # The limit is about numbers: where those of the reserve are above it, a child is started all the same.
+        lowers = self._soft != self._hard and sum(fd < self._soft for fd in self._reserve) >= FOR_A_START
+        self.give(RESERVED)
+        if lowers:
+            self._limit(self._soft)
+        try:
+            yield
+        finally:
+            if lowers:
+                self._limit(self._hard)
+            self.refill()
+
+    def give(self, most: int) -> int:
+        """Let go of so many at most; return of how many."""
+        given, self._reserve = self._reserve[:most], self._reserve[most:]
+        for fd in given:
+            os.close(fd)
+        return len(given)
+
+    def give_spare(self, most: int) -> int:
+        """Let go of so many at most, and keep those that a start takes; return of how many."""
+        return self.give(max(0, min(most, len(self._reserve) - FOR_A_START)))
+
+    def refill(self) -> None:
+        """Hold back again what was given, as far as it can be had."""
+        try:
+            while len(self._reserve) < self._size:
+                self._reserve.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return
+
+    def _limit(self, soft: int) -> None:
+        if self._soft != self._hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
+
+
+DESCRIPTORS = Descriptors()
+
+
+def limit() -> int:
+    """Return how many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def left() -> int:
+    """Return how many more it may open, as far as the kernel tells."""
+    try:
+        return limit() - len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return limit()

@@ -1,0 +1,99 @@
+"""Few file descriptors and many clients: health is answered, processes are started, and the log stays readable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.process.running import Run, running
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SLEEP = ("sleep", "600")
+SAYS_ITS_LIMIT = (
+    "sh",
+    "-c",
+    'read -r line </proc/self/limits; echo "soft $(ulimit -Sn) hard $(ulimit -Hn)"; sleep 600',
+)
+
+
+def limited(words: str) -> tuple[str, ...]:
+    """Return what runs a command with a limit of open files."""
+    return ("sh", "-c", f'ulimit {words}; exec "$@"', "sh")
+
+
+def port_of(run: Run) -> int:
+    """Return where its panel is, once it answers."""
+
+    def answering() -> int:
+        port = int((run.run_dir / "http").read_text().split()[1])
+        return port if health(port) == 200 else 0
+
+    run.wait_for("starting")
+    return wait_until(answering)
+
+
+def health(port: int) -> int:
+    """Return the status of the supervisor's own health; 0 where there is no answer in time."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 3) as client:
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            return int(client.recv(100).split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+@contextlib.contextmanager
+def idle(port: int, count: int) -> Iterator[list[socket.socket]]:
+    """Hold so many connections open that say nothing, for the length of a block."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(count)]
+
+
+def restart(run: Run) -> None:
+    """End the app, and wait until it was started again."""
+    count = len(run.all("started", child="moltis"))
+    os.kill(run.all("started", child="moltis")[-1]["pid"], signal.SIGKILL)
+    run.wait_count(count + 1, "started", child="moltis")
+
+
+def test_children_begin_with_the_limit_that_the_supervisor_began_with() -> None:
+    """Its own is raised as far as it may be; a program that was started again has no other one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with running(*SAYS_ITS_LIMIT, prefix=limited("-Sn 300")) as run:
+        run.wait_for(f"soft 300 hard {hard}", process="moltis")
+        restart(run)
+        run.wait_count(2, f"soft 300 hard {hard}", process="moltis")
+        with open(f"/proc/{run.pid}/limits", encoding="utf-8") as file:
+            limits = next(line.split() for line in file if line.startswith("Max open files"))
+        assert limits[3:5] == [str(hard), str(hard)]
+        assert run.stop() == 0
+
+
+@pytest.mark.parametrize(("files", "connections"), [(64, 200), (256, 240), (1024, 1400)])
+def test_many_connections_do_no_harm(files: int, connections: int) -> None:
+    """However few files may be open, and however fast they come: health, starts and a quiet log."""
+    with running(*SLEEP, prefix=limited(f"-n {files}")) as run:
+        port = port_of(run)
+        with idle(port, connections):
+            for _ in range(3):
+                assert health(port) == 200
+                restart(run)
+        with idle(port, connections):
+            assert health(port) == 200
+        assert len(run.all("too few file descriptors")) <= 1
+        if files == 64:
+            told = run.wait_for("too few file descriptors")
+            assert (told["limit"], "ulimit -n" in told["what_to_do"]) == (64, True)
+        assert run.stop() == 0
+        assert not [record for record in run.records if "internal error" in str(record) or "raceback" in str(record)]
+        assert not [record for record in run.records if record["message"] == "cannot start"]
+        assert "Traceback" not in run.stderr
