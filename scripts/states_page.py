@@ -44,7 +44,7 @@ HAPPENS = {
     Kind.START: "somebody, or the supervisor's own start, wants it to run",
     Kind.STOP: "somebody, or the ordered stop, wants it to end",
     Kind.RESTART: "somebody wants it to end and to be started again",
-    Kind.HURRY: "a second TERM or INT: it is to be over at once",
+    Kind.HURRY: "a second INT: it is to be over at once",
     Kind.HUNG: "it has not answered its probe for `SUPERVISOR_APP_HUNG`",
     Kind.RELEASED: "those that it waited for are ready",
     Kind.SPAWNED: "it was started",

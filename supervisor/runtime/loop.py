@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Service = Callable[[], Awaitable[None]]
 
 SERVICE_BACKOFF = Backoff(initial_s=1.0, max_s=60.0)
+_HURRY = "a second INT (Ctrl-C) kills the app at once"
 
 
 class Loop:
@@ -49,7 +51,7 @@ class Loop:
         self._services = services
         self._stop: Stop | None = None
         self._stop_asked = asyncio.Event()
-        self._stop_signals = 0
+        self._interrupts = 0
         self._status = 0
         self._why: str | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -84,7 +86,7 @@ class Loop:
             self._engine.board.put_stopping()
             self._engine.hub.hurry()
             self._stop = Stop(self._engine, self._stop_plan())
-            if self._stop_signals > 1:
+            if self._interrupts > 1:
                 self._stop.hurry()
             await self._stop.run()
             finish(self._final_status(), self._why)
@@ -136,21 +138,22 @@ class Loop:
         return f"internal error: {error!r}"
 
     def _take_stop(self, number: int) -> None:
+        """Stop in order; a second INT is a person's second Ctrl-C, but wrappers and platforms repeat TERM."""
         name = signal.Signals(number).name
-        self._stop_signals += 1
-        if self._stop_signals == 1:
+        self._interrupts += number == signal.SIGINT
+        if not self._stop_asked.is_set():
             self._engine.hub.record("info", "stopping", why=f"{name} received")
             self._stop_asked.set()
-        else:
+        elif number == signal.SIGINT and self._interrupts > 1:
             self._engine.hub.record("warning", "hurrying", why=f"{name} received again")
             if self._stop is not None:
                 self._stop.hurry()
+        else:
+            self._engine.hub.record("info", f"{name} changes nothing", why="the stop is under way", what_to_do=_HURRY)
 
     def _take_hangup(self) -> None:
         if self._inbox.hangup_stops:
-            # Both the kernel and a shell may send it: a second one is no hurry.
-            if not self._stop_signals:
-                self._take_stop(signal.SIGHUP)
+            self._take_stop(signal.SIGHUP)
         else:
             self._engine.hub.record("info", "SIGHUP ignored", why="settings take a restart")
 
@@ -189,10 +192,12 @@ class Loop:
     async def _keep(self, name: str, service: Service) -> None:
         failures = 0
         while True:
+            begun_s = time.monotonic()
             try:
                 await service()
             except Exception as error:  # noqa: BLE001 - the border of a failure domain
-                failures += 1
+                proven = time.monotonic() - begun_s >= SERVICE_BACKOFF.reset_s
+                failures = 1 if proven else failures + 1
                 wait_s = delay_s(SERVICE_BACKOFF, failures, 1.0)
                 self._engine.hub.record(
                     "error",

@@ -1,0 +1,41 @@
+"""The loop around the engine: what runs beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from supervisor.core.model import Backoff
+from supervisor.core.snapshot import Snapshot
+from supervisor.logs.hub import LogHub
+from supervisor.logs.redact import Redactor
+from supervisor.runtime import loop as module
+from supervisor.runtime.board import Board
+from supervisor.runtime.engine import Engine
+from supervisor.runtime.loop import Loop
+from supervisor.runtime.stop import StopPlan
+from supervisor.system.reaper import Reaper
+from supervisor.system.signals import Inbox
+
+if TYPE_CHECKING:
+    import pytest
+
+BACKOFF = Backoff(initial_s=0.01, max_s=0.08, reset_s=0.1)
+
+
+async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that fails once a day is not kept waiting for a minute in the end."""
+    monkeypatch.setattr(module, "SERVICE_BACKOFF", BACKOFF)
+    hub = LogHub(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
+    loop = Loop(Engine((), Board(Snapshot()), hub, Reaper(), ()), Inbox(), None, StopPlan, {})
+    stays_s = iter([0.0, 0.0, 0.0, BACKOFF.reset_s, 0.0])
+
+    async def part() -> None:
+        stay_s = next(stays_s, None)
+        if stay_s is not None:
+            await asyncio.sleep(stay_s)
+            raise RuntimeError("a defect")
+
+    await loop._keep("part", part)
+    waits_s = [record.fields["again_in_s"] for record in hub._waiting_records]
+    assert waits_s == [0.01, 0.02, 0.04, 0.01, 0.02]
