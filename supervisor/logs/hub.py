@@ -147,6 +147,10 @@ class LogHub:
         if self._output is not None:
             self._output.ended(process)
 
+    def pipes_of(self, process: str) -> list[int]:
+        """Return the inodes of a process's pipes that somebody still may write to."""
+        return [pipe.inode for pipe in self._pipes.get(process, ()) if not pipe.closed]
+
     def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
         """Return the last lines of a process, of those numbered ``since`` or later."""
         return self.history.tail(process, count, since)

@@ -54,6 +54,11 @@ class Pipe:
         self._read_at_s = 0.0
         loop.add_reader(fd, self._on_readable)
 
+    @property
+    def inode(self) -> int:
+        """Return the number by which the kernel shows it in /proc; only while it is open."""
+        return os.fstat(self._fd).st_ino
+
     def pause(self) -> None:
         """Read no more: the child waits in its pipe."""
         if not self._paused and not self.closed:

@@ -27,9 +27,8 @@ from supervisor.core.lifecycle import (
 )
 from supervisor.core.model import Restart, State
 from supervisor.core.snapshot import ExitView, ProcessView
+from supervisor.runtime.cleaning import Cleaning
 from supervisor.runtime.endings import describe, kind_of, signal_name
-from supervisor.system import processes
-from supervisor.system.cleaner import Cleaner
 from supervisor.system.oom import OomCounter
 from supervisor.system.programs import SpawnError
 from supervisor.system.signals import send
@@ -55,7 +54,7 @@ class Child:
         self.spec = spec
         self.machine = Machine()
         self.era = 0
-        self.cleaner: Cleaner | None = None
+        self.cleaning: Cleaning | None = None
         self._policy = Policy(
             restart=spec.restart,
             critical=spec.critical,
@@ -71,6 +70,7 @@ class Child:
         self._killed_by_us = False
         self._refused: set[int] = set()
         self._cause = ASKED
+        self._last_pid = 0
         self._death_write_fd: int | None = None
         self._first_line = 0
         self.view = ProcessView(
@@ -109,6 +109,8 @@ class Child:
             self._spawn()
         elif isinstance(action, AskToEnd):
             self.signal(self.spec.stop_signal, group=True)
+            # One that was stopped (SIGSTOP) could not take that.
+            self.signal(signal.SIGCONT, group=True)
         elif isinstance(action, AskForStacks):
             self._engine.hub.record("warning", "does not end, asked for its stacks", child=self.spec.name)
             self.signal(signal.SIGQUIT)
@@ -117,7 +119,7 @@ class Child:
             self._engine.hub.record("warning", "killed", child=self.spec.name, why="it did not end in time")
             self.signal(signal.SIGKILL, group=True)
         elif isinstance(action, Clean):
-            self.cleaner = Cleaner(lambda: processes.remains_of(self.spec, self._engine.reaper.owned))
+            self.cleaning = Cleaning(self.spec, self._last_pid, self._engine)
             self.clean_on()
         elif isinstance(action, Hasten):
             self._hasten()
@@ -145,6 +147,7 @@ class Child:
         engine.hub.attach(self.spec.name, "stderr", spawned.stderr_fd)
         self._killed_by_us = False
         self._refused.clear()
+        self._last_pid = spawned.pid
         self._first_line = engine.hub.history.next
         now_s = time.monotonic()
         probed = self.spec.probe is not None
@@ -219,24 +222,23 @@ class Child:
 
     def clean_on(self) -> None:
         """Go on ending the remains of the life that is over."""
-        if self.cleaner is None or not self.cleaner.work():
+        if self.cleaning is None or not self.cleaning.work():
             return
-        cleaner, self.cleaner = self.cleaner, None
-        if cleaner.seen:
-            self._engine.hub.record(
-                "warning",
-                "ended what it left behind",
-                child=self.spec.name,
-                count=len(cleaner.seen),
-                killed=len(cleaner.killed),
-                still_alive=len(cleaner.left),
-                names=sorted(set(cleaner.seen.values())),
-            )
+        if self.cleaning.seen:
+            *earlier, last = self.view.exits
+            self._show(exits=(*earlier, last._replace(reason=self.cleaning.tell(last, self.spec.backoff.reset_s))))
+        self.leave_remains()
         self._engine.feed(self.spec.name, Event(Kind.CLEANED))
 
+    def leave_remains(self) -> None:
+        """Clean no more."""
+        if self.cleaning is not None:
+            self.cleaning.close()
+            self.cleaning = None
+
     def _hasten(self) -> None:
-        if self.cleaner is not None:
-            self.cleaner.hasten()
+        if self.cleaning is not None:
+            self.cleaning.hasten()
             self.clean_on()
 
     def _give_up(self, action: GiveUpOn) -> None:

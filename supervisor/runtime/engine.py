@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from supervisor.core.model import ProcessSpec
     from supervisor.logs.hub import LogHub
     from supervisor.runtime.board import Board
+    from supervisor.system.cleaner import Cleaner
     from supervisor.system.reaper import Reaper
 
 FINAL = frozenset({State.ENDED, State.FAILED})
+_ENDED = AT_REST | {State.CLEANING}
 _BEGINNINGS = frozenset({Kind.START, Kind.RESTART, Kind.RELEASED})
 
 
@@ -58,6 +60,7 @@ class Engine:
         self.board = board
         self.hub = hub
         self.reaper = reaper
+        reaper.on_orphan = self._take_orphan
         self.on_final: Callable[[str], None] = lambda _name: None
         self.on_change: Callable[[], None] = lambda: None
         self.on_defect: Callable[[Exception], None] = _raise
@@ -67,6 +70,8 @@ class Engine:
         self._numbers = itertools.count()
         self._stepping = False
         self._closing = False
+        # All that are at work: each hears of every orphan reaped.
+        self.cleaners: list[Cleaner] = []
         self.children = {spec.name: Child(spec, self, launcher) for spec in specs}
 
     def start_all(self) -> None:
@@ -143,15 +148,13 @@ class Engine:
         while self._timers and not self._is_current(self._timers[0]):
             heapq.heappop(self._timers)
         dues = [self._timers[0].due_s] if self._timers else []
-        dues += [child.cleaner.due_s for child in self.children.values() if child.cleaner is not None]
+        dues += [child.cleaning.due_s for child in self.children.values() if child.cleaning is not None]
         return min(dues, default=None)
 
     def fire_due(self) -> None:
         """Feed every timer that is due."""
+        self._clean_on()
         now_s = time.monotonic()
-        for child in self.children.values():
-            if child.cleaner is not None and child.cleaner.due_s <= now_s:
-                child.clean_on()
         due = []
         while self._timers and self._timers[0].due_s <= now_s:
             due.append(heapq.heappop(self._timers))
@@ -169,10 +172,16 @@ class Engine:
         more = self.reaper.reap()
         if self.reaper.orphans != before:
             self.board.put_orphans_reaped(self.reaper.orphans)
-            for child in self.children.values():
-                if child.cleaner is not None:
-                    child.clean_on()
+            self._clean_on()
         return more
+
+    def _take_orphan(self, pid: int) -> None:
+        for cleaner in self.cleaners:
+            cleaner.take_reaped(pid)
+
+    def _clean_on(self) -> None:
+        for child in self.children.values():
+            child.clean_on()
 
     def final_names(self) -> list[str]:
         """Return the processes that have ended for good."""
@@ -181,6 +190,14 @@ class Engine:
     def all_at_rest(self, names: Iterable[str]) -> bool:
         """Tell whether none of these processes lives or is about to."""
         return all(self.children[name].machine.state in AT_REST for name in names)
+
+    def all_ended(self, names: Iterable[str]) -> bool:
+        """Tell whether none of these processes lives, whatever it has left behind."""
+        return all(self.children[name].machine.state in _ENDED for name in names)
+
+    def all_cleaned(self) -> bool:
+        """Tell whether nothing is being ended that a process left behind."""
+        return all(child.cleaning is None for child in self.children.values())
 
 
 def _raise(error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.lifecycle import QUIT_GRACE_S, Event, Kind
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
+# For each orphan: thousands are not ended in no time.
+RESERVE_EACH_S = 0.0004
 # With less time than this, one that does not end is short of time and not hung: tailscaled 1.102 may need a second.
 QUIT_WORTH_S = 3.0
 PARTING_S = 0.5
@@ -25,6 +28,8 @@ PARTING_S = 0.5
 OVERRUN_S = 0.1
 # How long the kernel may take to end what was killed; what waits for a broken disk does not end at all.
 KILL_GRACE_S = 1.0
+# How far the end of what is left may overrun the whole.
+SWEEP_OVERRUN_S = 0.4
 
 
 class StopPlan(NamedTuple):
@@ -46,7 +51,7 @@ class StopPlan(NamedTuple):
             wished_s = RESERVE_LOGOUT_S
         else:
             wished_s = RESERVE_TAILSCALED_S if self.last is not None else 0.0
-        return min(wished_s, self.timeout_s / 2)
+        return min(wished_s + RESERVE_EACH_S * processes.count_children(), self.timeout_s / 2)
 
 
 class Stop:
@@ -80,13 +85,14 @@ class Stop:
         first_deadline_s = self._deadline_s - self._plan.reserve_s
         others = [name for name in self._engine.children if name != last]
         while not self._engine.all_at_rest(others):
-            unending = await self._stop(self._top(others), first_deadline_s)
-            others = [name for name in others if name not in unending]
+            left = await self._stop(self._top(others), first_deadline_s)
+            others = [name for name in others if name not in left]
         if self._plan.farewell is not None:
             until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
             await self._see_to("farewell", self._plan.farewell(until_s), until_s)
         if last is not None:
             await self._stop((last,), self._deadline_s)
+        await self._wait_for(self._engine.all_cleaned, self._deadline_s)
         await self._sweep_all()
         if self._plan.part is not None:
             await self._see_to("parting", self._plan.part(), time.monotonic() + PARTING_S)
@@ -111,7 +117,10 @@ class Stop:
                 self._engine.feed(name, Event(Kind.HURRY))
 
     async def _stop(self, names: tuple[str, ...], deadline_s: float) -> frozenset[str]:
-        """Stop these; return those that not even KILL has ended."""
+        """Stop these; return those that not even KILL has ended, or whose remains are still being ended.
+
+        Remains hold nothing up that comes after them: their cleaning goes on beside it.
+        """
         self._current = names
         for name in names:
             left_s = deadline_s - time.monotonic()
@@ -120,25 +129,32 @@ class Stop:
             self._engine.feed(name, Event(Kind.STOP, limit_s=max(left_s, 0.0)))
         if self._hurried and self._plan.last not in names:
             self._kill(names)
-        await self._wait_for_rest(names, deadline_s)
+        await self._wait_for(partial(self._engine.all_at_rest, names), deadline_s)
         self._kill(names)
-        await self._wait_for_rest(names, time.monotonic() + KILL_GRACE_S)
+        await self._wait_for(partial(self._engine.all_ended, names), time.monotonic() + KILL_GRACE_S)
         self._current = ()
-        left = frozenset(name for name in names if not self._engine.all_at_rest((name,)))
-        if left:
-            self._engine.hub.record("error", "cannot be ended", names=sorted(left))
-        return left
+        unending = [name for name in names if not self._engine.all_ended((name,))]
+        if unending:
+            self._engine.hub.record("error", "cannot be ended", names=sorted(unending))
+        return frozenset(name for name in names if not self._engine.all_at_rest((name,)))
 
-    async def _wait_for_rest(self, names: tuple[str, ...], deadline_s: float) -> None:
-        while not self._engine.all_at_rest(names):
+    async def _wait_for(self, condition: Callable[[], bool], deadline_s: float) -> None:
+        while not condition():
             if not await self._wait_change(deadline_s):
                 return
 
     async def _sweep_all(self) -> None:
         """End what no one manages: orphans, other sessions, whatever a console started."""
-        left_s = 0.0 if self._hurried else self._deadline_s - time.monotonic()
-        sweep = self._sweep = Cleaner(processes.everything_else, min(TERM_GRACE_S, max(left_s, 0.0)))
+        now_s = time.monotonic()
+        left_s = 0.0 if self._hurried else max(self._deadline_s - now_s, 0.0)
+        until_s = max(now_s, self._deadline_s) + SWEEP_OVERRUN_S
+        for child in self._engine.children.values():
+            child.leave_remains()
+        sweep = self._sweep = Cleaner(processes.everything_else, min(TERM_GRACE_S, left_s), until_s)
+        self._engine.cleaners.append(sweep)
         while not sweep.work():
+            # Others get their turn between two pieces of work also where there is no time to wait.
+            await asyncio.sleep(0)
             await self._wait_change(sweep.due_s)
         if sweep.seen:
             self._engine.hub.record(

@@ -1,64 +1,143 @@
-"""Ends what a process left behind: TERM, and KILL after two seconds."""
+"""Ends what a process left behind: TERM, and KILL after two seconds, a little at a time."""
 
 from __future__ import annotations
 
-import os
+import math
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from supervisor.system import processes
+from supervisor.system.signals import send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from supervisor.system.processes import Process
 
 TERM_GRACE_S = 2.0
 KILL_GRACE_S = 2.0
+# What the kernel may need to end a thousand at once is no sign that one cannot be ended.
+_KILL_GRACE_EACH_S = 0.001
 _LOOK_AGAIN_S = 0.02
+# The loop waits for no longer than this; where there are thousands, the looks are no more than a fifth of the time.
+_TURN_S = 0.005
+_REST_FACTOR = 4.0
+# So many may be about to end at once, or none of the processor is left for anybody else; and how long to wait for
+# these before more are sent the same.
+_CROWD = 128
+_PAUSE_S = {signal.SIGTERM: 0.005, signal.SIGKILL: 0.05}
 
 
 class Cleaner:
-    """Works through the remains that ``find`` names, each time ``work`` is called, until none is left.
+    """Works through the remains that ``find`` yields, each time ``work`` is called, until none is left.
 
-    ``due_s`` is when to call it next at the latest, on the monotonic clock; an orphan reaped is a reason to call
-    it at once.
+    ``due_s`` is when to call it next at the latest, on the monotonic clock; an orphan reaped may make it due at once.
+    It is over at ``until_s`` at the latest, or as soon after that as each was sent KILL.
     """
 
-    def __init__(self, find: Callable[[], list[int]], term_grace_s: float = TERM_GRACE_S) -> None:
+    def __init__(
+        self,
+        find: Callable[[], Iterator[Process | None]],
+        term_grace_s: float = TERM_GRACE_S,
+        until_s: float = math.inf,
+    ) -> None:
         self._find = find
-        self._term_grace_s = term_grace_s
-        self._started_s = time.monotonic()
-        self._told: set[tuple[int, int]] = set()
+        self._kill_s = time.monotonic() + term_grace_s
+        self._until_s = until_s
+        self._end_s = math.inf
+        self._pass: Iterator[float] | None = None
+        self._number = signal.SIGTERM
+        self._took_s = 0.0
+        self._found: dict[int, Process] = {}
+        self._ending: set[int] = set()
+        self._told: set[tuple[int, int, int]] = set()
         self.killed: set[int] = set()
         self.seen: dict[int, str] = {}
-        self.left: list[int] = []
-        self.due_s = self._started_s
+        self.left: dict[int, Process] = {}
+        self.due_s = 0.0
 
     def hasten(self) -> None:
         """Go on with KILL from now on."""
-        self._term_grace_s = 0.0
-        self._started_s = self.due_s = time.monotonic()
+        self._kill_s = self.due_s = min(self._kill_s, time.monotonic())
+
+    def take_reaped(self, pid: int) -> None:
+        """Hear that an orphan has ended for good."""
+        self._found.pop(pid, None)
+        self._ending.discard(pid)
+        if self._pass is not None and len(self._ending) < _CROWD // 2:
+            self.due_s = 0.0
+        if self.left.pop(pid, None) is not None and not self.left:
+            self.due_s = 0.0
 
     def work(self) -> bool:
-        """Go on; tell whether this is over: nothing is left, or what is left cannot be ended."""
+        """Go on for a moment; tell whether this is over: nothing is left, or what is left cannot be ended."""
+        begun_s = time.monotonic()
+        if begun_s < self.due_s:
+            return False
+        if begun_s >= self._end_s:
+            self.left = {pid: process for pid, process in self.left.items() if processes.lives_on(process)}
+            return True
+        if self._pass is None or (begun_s >= self._kill_s and self._number != signal.SIGKILL):
+            self._number = signal.SIGTERM if begun_s < self._kill_s else signal.SIGKILL
+            self._pass, self._found, self._took_s = self._look_and_end(), {}, 0.0
+        for pause_s in self._pass:
+            now_s = time.monotonic()
+            if pause_s or now_s - begun_s >= _TURN_S:
+                self._took_s += now_s - begun_s
+                self.due_s = now_s + pause_s
+                return False
+        self._pass = None
+        self._took_s += time.monotonic() - begun_s
+        return self._finish_pass()
+
+    def _look_and_end(self) -> Iterator[float]:
+        """Look at everything, then send signals: what ends takes the processor from whoever still looks.
+
+        Yields after each small piece of work, and says how long a pause is wanted.
+        """
+        for process in self._find():
+            if process is not None:
+                self._found[process.pid] = process
+            yield 0.0
+        # One whose parent ended meanwhile has moved to where this look had been already.
+        for pid, process in [*self.left.items()]:
+            if pid not in self._found and processes.lives_on(process):
+                self._found[pid] = process
+            yield 0.0
+        self._ending.clear()
+        room = _CROWD
+        for pid, process in [*self._found.items()]:
+            if pid in self._found and self._end(process):
+                self._ending.add(pid)
+                room -= 1
+            if room > 0 or time.monotonic() >= self._until_s:
+                yield 0.0
+            else:
+                yield _PAUSE_S[self._number]
+                room = max(_CROWD - len(self._ending), _CROWD // 2)
+
+    def _end(self, process: Process) -> bool:
+        """Send what is due; tell whether this process had not got it before."""
+        pid, number = process.pid, self._number
+        self.seen.setdefault(pid, process.name)
+        if number == signal.SIGKILL:
+            self.killed.add(pid)
+        new = (pid, process.born, number) not in self._told
+        if new:
+            self._told.add((pid, process.born, number))
+            send(pid, number)
+        if process.stopped:
+            send(pid, signal.SIGCONT)
+        return new
+
+    def _finish_pass(self) -> bool:
+        """Take stock of a look at everything."""
+        self.left, self._found = self._found, {}
         now_s = time.monotonic()
-        past_s = now_s - self._started_s
-        number = signal.SIGTERM if past_s < self._term_grace_s else signal.SIGKILL
-        self.left = self._find()
-        for pid in self.left:
-            self.seen.setdefault(pid, processes.name_of(pid))
-            if number is signal.SIGKILL:
-                self.killed.add(pid)
-            if (pid, number) not in self._told:
-                self._told.add((pid, number))
-                _send(pid, number)
-        kill_s = self._started_s + self._term_grace_s
-        self.due_s = min(now_s + _LOOK_AGAIN_S, kill_s) if now_s < kill_s else now_s + _LOOK_AGAIN_S
-        return not self.left or past_s >= self._term_grace_s + KILL_GRACE_S
-
-
-def _send(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
+        if self._number == signal.SIGKILL:
+            patience_s = KILL_GRACE_S + len(self.left) * _KILL_GRACE_EACH_S
+            self._end_s = min(self._end_s, now_s + patience_s, max(now_s, self._until_s))
+        next_s = self._end_s if self._number == signal.SIGKILL else self._kill_s
+        self.due_s = min(now_s + max(_LOOK_AGAIN_S, self._took_s * _REST_FACTOR), next_s)
+        return not self.left

@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.system.spawn import MARK, mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from supervisor.core.model import ProcessSpec
 
+_DEAD = frozenset({b"Z", b"X"})
+_STOPPED = b"T"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# A process with more descriptors than this is not looked through to the end.
+_MOST_FILES = 1000
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Absent where the kernel was built without CONFIG_PROC_CHILDREN.
 _CHILDREN_LISTED = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+class Process(NamedTuple):
+    """A live process. ``born`` is its start in ticks since the machine's, which tells it from a later one of its pid.
+
+    ``folder`` is where in /proc a thread of it is that still lives.
+    """
+
+    pid: int
+    name: str
+    stopped: bool
+    parent: int
+    group: int
+    session: int
+    born: int
+    folder: str
 
 
 def children(pid: int) -> list[int]:
     """Return the live and dead children of a process; empty where it is gone."""
     if not _CHILDREN_LISTED:
         return [other for other in every_pid() if parent(other) == pid]
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
-    return [int(child) for task in tasks for child in _read(f"/proc/{pid}/task/{task}/children").split()]
+    return [int(child) for task in _threads(pid) for child in _read(f"/proc/{pid}/task/{task}/children").split()]
+
+
+def count_children() -> int:
+    """Return how many children this process has, orphans that were handed to it and dead ones included."""
+    return len(children(os.getpid()))
 
 
 def descendants(pid: int, without: Collection[int] = ()) -> Iterator[int]:
@@ -48,14 +69,26 @@ def every_pid() -> list[int]:
 
 def parent(pid: int) -> int | None:
     """Return a process's parent."""
-    fields = _stat(pid)
+    fields = _fields(f"/proc/{pid}")
     return int(fields[1]) if fields else None
 
 
-def is_dead(pid: int) -> bool:
-    """Tell whether a process is gone, or only waits to be reaped."""
-    fields = _stat(pid)
-    return not fields or fields[0] in {b"Z", b"X"}
+def look(pid: int) -> Process | None:
+    """Return a process that has a living thread, be it another than its first; None for one that has not."""
+    head, _, rest = _read(f"/proc/{pid}/stat").rpartition(b") ")
+    fields = rest.split()
+    folder = _living(pid, fields)
+    if not folder:
+        return None
+    name = head.partition(b" (")[2].decode(errors="replace")
+    stopped = fields[0] == _STOPPED
+    return Process(pid, name, stopped, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), folder)
+
+
+def lives_on(process: Process) -> bool:
+    """Tell whether a process still lives, and not just another one with its pid."""
+    now = look(process.pid)
+    return now is not None and now.born == process.born
 
 
 def name_of(pid: int) -> str:
@@ -70,31 +103,67 @@ def command_line(pid: int) -> bytes:
 
 def memory_bytes(pid: int) -> int | None:
     """Return the resident memory of a process."""
-    fields = _stat(pid)
+    fields = _fields(f"/proc/{pid}")
     return int(fields[21]) * _PAGE_BYTES if fields else None
 
 
 def cpu_s(pid: int) -> float | None:
     """Return the processor time a process has used, in seconds."""
-    fields = _stat(pid)
+    fields = _fields(f"/proc/{pid}")
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else None
 
 
-def remains_of(spec: ProcessSpec, managed: Collection[int]) -> list[int]:
-    """Return what a process that ended left behind, among everything below this one.
+class Remains:
+    """Finds what one life of a process left behind, among everything below this process.
 
-    Its own user tells, or where that is shared, the mark that was put into its environment. ``managed`` are live
-    children: they and what is below them belong to someone.
+    Its session and group tell, the pipes of its output, the mark that was put into its environment, and its user
+    where that is shared with nobody: each of them can be shed, and whoever has shed one often keeps another. What is
+    below such a process belongs to it, and what was found once stays found. ``pid`` is what the life had, ``pipes``
+    are the inodes of its output. What has shed all of it is not found, nor what never was below this process.
     """
-    belongs = _has_mark(spec.name) if spec.shares_user or spec.user is None else _has_uid(spec.user.uid)
-    return [pid for pid in descendants(os.getpid(), managed) if belongs(pid) and not is_dead(pid)]
+
+    def __init__(self, spec: ProcessSpec, pid: int, pipes: Collection[int]) -> None:
+        self._pid = pid
+        self._mark = _marked(spec.name)
+        self._pipes = frozenset(f"pipe:[{inode}]" for inode in pipes)
+        self._uid = f"\nUid:\t{spec.user.uid}\t".encode() if spec.user and not spec.shares_user else b""
+        self._known: dict[int, int] = {}
+
+    def find(self, managed: Collection[int]) -> Iterator[Process | None]:
+        """Yield them one by one, and None for each process that is none of them: finding many takes a while.
+
+        ``managed`` are live children: they and what is below them belong to someone.
+        """
+        queue = deque((pid, False) for pid in children(os.getpid()) if pid not in managed)
+        while queue:
+            pid, inherits = queue.popleft()
+            process = look(pid)
+            if process is None or not (inherits or self._belongs(process)):
+                yield None
+            else:
+                inherits = True
+                self._known[pid] = process.born
+                yield process
+            queue.extend((child, inherits) for child in children(pid) if child not in managed)
+
+    def _belongs(self, process: Process) -> bool:
+        return (
+            self._known.get(process.pid) == process.born
+            or self._pid in {process.session, process.group}
+            # The folder's owner does not tell: it is root's for a process that made itself undumpable.
+            or bool(self._uid and self._uid in _read(f"{process.folder}/status"))
+            or self._mark in _read(f"{process.folder}/environ").split(b"\0")
+            or bool(self._pipes and not self._pipes.isdisjoint(_open_files(process.folder)))
+        )
 
 
-def everything_else() -> list[int]:
-    """Return all that is alive and not this process: the container as process 1, else whatever is below."""
-    if os.getpid() == 1:
-        return [pid for pid in every_pid() if pid != 1 and not is_dead(pid)]
-    return [pid for pid in descendants(os.getpid()) if not is_dead(pid)]
+def everything_else() -> Iterator[Process | None]:
+    """Yield all that is alive and not this process: the container as process 1, else whatever is below.
+
+    None stands for one that is not alive.
+    """
+    own = os.getpid()
+    yield from (look(pid) for pid in (every_pid() if own == 1 else descendants(own)) if pid != own)
 
 
 def owner_of(pid: int, managed: Mapping[int, str]) -> str:
@@ -107,25 +176,53 @@ def owner_of(pid: int, managed: Mapping[int, str]) -> str:
         if ancestor in managed:
             return managed[ancestor]
         ancestor = parent(ancestor)
-    # One that made itself a daemon has no parent to tell, but the environment it was born with.
-    environ = _read(f"/proc/{pid}/environ").split(b"\0")
-    return next((name for name in managed.values() if f"{MARK}={mark(name)}".encode() in environ), "")
+    # One that made itself a daemon has no parent to tell, but its session, or the environment it was born with.
+    process = look(pid)
+    if process is None:
+        return ""
+    if process.session in managed:
+        return managed[process.session]
+    environ = _read(f"{process.folder}/environ").split(b"\0")
+    return next((name for name in managed.values() if _marked(name) in environ), "")
 
 
-def _has_mark(name: str) -> Callable[[int], bool]:
-    wanted = f"{MARK}={mark(name)}".encode()
-    return lambda pid: wanted in _read(f"/proc/{pid}/environ").split(b"\0")
+def _marked(name: str) -> bytes:
+    return f"{MARK}={mark(name)}".encode()
 
 
-def _has_uid(uid: int) -> Callable[[int], bool]:
-    # The folder's owner does not tell: it is root's for a process that made itself undumpable.
-    wanted = f"\nUid:\t{uid}\t".encode()
-    return lambda pid: wanted in _read(f"/proc/{pid}/status")
+def _open_files(folder: str) -> Iterator[str]:
+    """Yield what the descriptors of a process are, as the kernel writes it: ``pipe:[4711]``."""
+    try:
+        names = os.listdir(f"{folder}/fd")
+    except OSError:
+        return
+    for name in names[:_MOST_FILES]:
+        try:
+            yield os.readlink(f"{folder}/fd/{name}")
+        except OSError:
+            continue
 
 
-def _stat(pid: int) -> list[bytes]:
-    """Return the fields of /proc/PID/stat behind the name: state, parent, group … (proc(5), from the third on)."""
-    return _read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+def _living(pid: int, fields: list[bytes]) -> str:
+    """Return the folder of a thread that lives; the first one's may have ended before the others."""
+    if not fields:
+        return ""
+    if fields[0] not in _DEAD:
+        return f"/proc/{pid}"
+    folders = (f"/proc/{pid}/task/{thread}" for thread in _threads(pid) if int(thread) != pid)
+    return next((folder for folder in folders if (_fields(folder) or [b"X"])[0] not in _DEAD), "")
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+
+
+def _fields(folder: str) -> list[bytes]:
+    """Return the fields of a stat file behind the name: state, parent, group … (proc(5), from the third on)."""
+    return _read(f"{folder}/stat").rpartition(b") ")[2].split()
 
 
 def _read(path: str) -> bytes:

@@ -28,12 +28,13 @@ class Reaper:
     """Collects the dead and tells the owner of each; one without an owner was an orphan.
 
     Spawning and ``own`` have to happen without a ``reap`` between them. A pid stays valid for signals until its
-    owner was told, since nobody else waits.
+    owner was told, since nobody else waits. ``on_orphan`` is told of what had no owner.
     """
 
     def __init__(self) -> None:
         self._owners: dict[int, Callable[[Exit], None]] = {}
         self.orphans = 0
+        self.on_orphan: Callable[[int], None] = lambda _pid: None
 
     def own(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
         """Have ``on_exit`` called once with the end of ``pid``."""
@@ -56,6 +57,7 @@ class Reaper:
             owner = self._owners.pop(pid, None)
             if owner is None:
                 self.orphans += 1
+                self.on_orphan(pid)
                 continue
             owner(Exit(pid, decode(status)))
         return True

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.running import running
+from tests.process.running import Run, running
 from tests.support.processes import alive
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Daemonises a helper as Moltis' tools do: its own session, its parent gone, output elsewhere; then crashes.
 DAEMON = (
@@ -27,6 +33,27 @@ DAEMON = (
     "pid=os.read(r,20).decode()\n"
     "print('helper',pid,flush=True)\n"
     "os.abort()"
+)
+# Helpers that have shed all but one thing that tells whose they are; each says on a line of {pids} that it is there.
+HELPER = "sh -c 'echo $$ >> {pids}; exec sleep 300'"
+ELSEWHERE = "> /dev/null 2>&1"
+SHED = {
+    "its mark": f"env -i {HELPER} {ELSEWHERE} &",
+    "its mark and session, not its output": f"env -i setsid {HELPER} &",
+    "its session and output, not its mark": f"setsid {HELPER} {ELSEWHERE} &",
+    "everything, below one that has not": f'setsid sh -c "env -i setsid {HELPER} & wait" {ELSEWHERE} &',
+}
+CRASH = "while [ ! -s {pids} ]; do sleep 0.05; done; exit 1"
+EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+# The first thread ends alone, as with pthread_exit(3) in main.
+HEADLESS = (
+    "import ctypes,os,sys,threading\n"
+    "def stay():\n"
+    "    while open('/proc/self/stat').read().rpartition(') ')[2][0] != 'Z': pass\n"
+    "    print(os.getpid(),flush=True)\n"
+    "    threading.Event().wait()\n"
+    "threading.Thread(target=stay).start()\n"
+    f"ctypes.CDLL(None).syscall({EXIT},0)"
 )
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes as another user")
 
@@ -58,3 +85,63 @@ def test_what_belongs_to_another_process_is_left_alone() -> None:
         )
         assert alive(int(line.split()[1]))
         assert len(run.all("started", child="other")) == 1
+
+
+@pytest.mark.parametrize("shed", SHED.values(), ids=SHED)
+def test_what_has_shed_its_mark_is_found_all_the_same(shed: str, tmp_path: Path) -> None:
+    """Where users are shared, session, output, mark and parent tell: each of them is enough."""
+    pids = tmp_path / "pids"
+    with running("sh", "-c", f"{shed} {CRASH}".format(pids=pids)) as run:
+        run.wait_for("ended what it left behind", child="moltis", still_alive=0)
+        assert not alive(int(pids.read_text().split()[0]))
+
+
+def test_one_whose_first_thread_has_ended_lives() -> None:
+    """Go, Java, and whatever calls pthread_exit in main: the kernel calls the process a zombie while others run."""
+    app = f'setsid {sys.executable} -c "$HEADLESS" > $HOME/pid & while [ ! -s $HOME/pid ]; do sleep 0.05; done; '
+    with running("sh", "-c", app + "echo helper $(cat $HOME/pid); exit 1", env={"HEADLESS": HEADLESS}) as run:
+        assert run.wait_for("ended what it left behind")["count"] == 1
+        assert not alive(helper_of(run))
+
+
+def test_one_whose_first_thread_has_ended_does_not_outlive_the_stop() -> None:
+    """It is ended with everything else, marked or not."""
+    app = f'env -i setsid {sys.executable} -c "$HEADLESS" > $HOME/pid & while [ ! -s $HOME/pid ]; do sleep 0.05; done; '
+    env = {"HEADLESS": HEADLESS, "SUPERVISOR_STOP_TIMEOUT": "4s"}
+    with running("sh", "-c", app + "echo helper $(cat $HOME/pid); exec sleep 300", env=env) as run:
+        wait_until(lambda: any(record["message"].startswith("helper ") for record in run.records))
+        pid = helper_of(run)
+        assert alive(pid)
+        assert run.stop() == 0
+        assert not alive(pid)
+
+
+def test_a_stopped_helper_takes_its_term_at_once() -> None:
+    """CONT comes after TERM for what is left behind too: it need not be killed."""
+    app = "setsid sleep 300 & kill -STOP $!; echo helper $!; exit 1"
+    with running("sh", "-c", app) as run:
+        assert run.wait_for("ended what it left behind")["killed"] == 0
+
+
+def test_one_that_goes_into_the_background_is_told_what_is_wrong() -> None:
+    """Its first process ends at once, with success, again and again: log and exit say why, and what to do."""
+    env = {"SUPERVISOR_GIVE_UP": "3/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}
+    with running("sh", "-c", "setsid sleep 300 & exit 0", env=env) as run:
+        assert run.wait() == 70
+        assert "foreground" in run.wait_for("ended what it left behind")["what_to_do"]
+        for message in ("given up", "stopping", "stopped"):
+            assert "gone into the background" in str(run.find(message)), message
+
+
+def test_a_success_that_leaves_nothing_is_not_called_a_daemon() -> None:
+    """Neither is a crash with remains."""
+    env = {"SUPERVISOR_GIVE_UP": "2/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}
+    for words in ("exit 0", "setsid sleep 300 & exit 1"):
+        with running("sh", "-c", words, env=env) as run:
+            assert run.wait() == 70
+            assert "background" not in str(run.records)
+
+
+def helper_of(run: Run) -> int:
+    """Return the pid that the last helper told."""
+    return next(int(record["message"].split()[1]) for record in run.records if record["message"].startswith("helper "))

@@ -19,8 +19,9 @@ from supervisor.logs.redact import Redactor
 from supervisor.runtime.board import Board
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.stop import Stop, StopPlan
-from supervisor.system import processes
+from supervisor.system import cleaner, processes
 from supervisor.system.reaper import Reaper
+from supervisor.system.spawn import MARK, mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +58,38 @@ async def test_what_cannot_be_ended_does_not_hold_the_stop_up(engine: Engine) ->
     await asyncio.wait_for(Stop(engine, StopPlan(timeout_s=0.2, last="last")).run(), 15)
     assert time.monotonic() - begin_s < 5
     assert said(engine).count("cannot be ended") == 2
+
+
+@pytest.fixture
+def remains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the first process has left behind, and no signal ends."""
+    monkeypatch.setattr(cleaner, "send", lambda _pid, _number: None)
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "300"], {MARK: mark("first")})
+    yield
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.usefixtures("remains")
+async def test_remains_hold_up_nothing_that_comes_after_them(engine: Engine) -> None:
+    """What is left of the app, and ends for no signal, costs logout and tailscaled nothing of their time."""
+    begun_s = time.monotonic()
+    asked: list[float] = []
+
+    async def farewell(until_s: float) -> None:
+        asked.append(until_s - time.monotonic())
+
+    stop = Stop(engine, StopPlan(timeout_s=3, last="last", farewell=farewell))
+    engine.on_change = stop.look
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
+    try:
+        await asyncio.wait_for(stop.run(), 15)
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+    assert asked[0] > 0.8
+    assert engine.children["last"].machine.state is State.INACTIVE
+    assert time.monotonic() - begun_s < 3.5 + 1
+    assert "cannot be ended" not in said(engine)
 
 
 async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: Engine) -> None:

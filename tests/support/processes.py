@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process is there and not a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(") ")[2][0] not in "ZX"
-    except OSError:
-        return False
+    """Tell whether a process has a thread that lives, be it another than its first."""
+    states = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as file:
+                states.append(file.read().rpartition(") ")[2][0])
+    return any(state not in "ZX" for state in states)
 
 
 def freeze(pid: int) -> None:

@@ -1,0 +1,116 @@
+"""Ending what is left behind, a little at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.system import cleaner as module
+from supervisor.system.cleaner import Cleaner
+from supervisor.system.processes import Process, look
+from tests.support.processes import freeze
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., int]]:
+    """Starts children, and ends them afterwards."""
+    pids = []
+
+    def begin(*words: str) -> int:
+        pids.append(os.posix_spawn("/bin/sh", ["sh", "-c", *words], {"PATH": os.environ["PATH"]}, setsid=True))
+        return pids[-1]
+
+    yield begin
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def living(*pids: int) -> Iterator[Process | None]:
+    """Yield these processes as finders do."""
+    return (look(pid) for pid in pids)
+
+
+def test_each_turn_is_short_however_much_there_is_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that each look takes a millisecond of, no turn takes more than a few."""
+    clock = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 1000)
+    cleaner = Cleaner(lambda: iter([None] * 1000))
+    turns = 0
+    over = False
+    while not over:
+        begun = next(clock)
+        over = cleaner.work()
+        turns += 1
+        assert next(clock) - begun < 20
+    assert turns > 100
+
+
+def test_many_are_not_ended_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands that end at once leave nobody else a processor: more follow when these were reaped, or later."""
+    sent: list[int] = []
+    monkeypatch.setattr(module, "send", lambda pid, _number: sent.append(pid))
+    found = [Process(pid, "x", stopped=False, parent=1, group=1, session=1, born=1, folder="") for pid in range(1000)]
+    cleaner = Cleaner(lambda: iter(found), term_grace_s=0.0)
+    wait_until(lambda: cleaner.work() or cleaner.due_s > time.monotonic() or None)
+    assert len(sent) == module._CROWD
+    for pid in sent[:100]:
+        cleaner.take_reaped(pid)
+    assert not cleaner.work()
+    assert module._CROWD < len(sent) < 2 * module._CROWD
+    wait_until(lambda: cleaner.work() or len(sent) == 1000)
+    assert cleaner.killed == set(range(1000))
+
+
+def test_an_orphan_reaped_is_reason_to_look_at_once(start: Callable[..., int]) -> None:
+    """Nobody waits for the next look where nothing is left."""
+    pid = start("exec sleep 300")
+    cleaner = Cleaner(lambda: living(pid))
+    assert not cleaner.work()
+    assert cleaner.due_s > time.monotonic() or cleaner.left
+    os.waitpid(pid, 0)
+    cleaner.take_reaped(pid)
+    assert cleaner.work()
+    assert (set(cleaner.seen), cleaner.killed) == ({pid}, set())
+
+
+def test_one_that_is_stopped_gets_cont_after_term(start: Callable[..., int]) -> None:
+    """It cannot take TERM before that."""
+    pid = start("exec sleep 300")
+    freeze(pid)
+    wait_until(lambda: getattr(look(pid), "stopped", False))
+    cleaner = Cleaner(lambda: living(pid), term_grace_s=300)
+    assert not cleaner.work()
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM
+
+
+def test_what_moves_behind_a_look_is_not_lost(monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]) -> None:
+    """One whose parent has just ended is where a look has been already: it is not taken for gone."""
+    monkeypatch.setattr(module, "send", lambda _pid, _number: None)
+    pid = start("exec sleep 300")
+    looks = iter([[pid], []])
+    cleaner = Cleaner(lambda: living(*next(looks)))
+    assert not cleaner.work()
+    wait_until(lambda: cleaner.due_s <= time.monotonic())
+    assert not cleaner.work()
+    assert set(cleaner.left) == {pid}
+
+
+def test_what_cannot_be_ended_is_given_up(monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]) -> None:
+    """What not even KILL ends is told, by the time that was set."""
+    monkeypatch.setattr(module, "send", lambda _pid, _number: None)
+    pid = start("exec sleep 300")
+    cleaner = Cleaner(lambda: living(pid), term_grace_s=0.0, until_s=time.monotonic() + 0.2)
+    wait_until(cleaner.work, 2)
+    assert set(cleaner.left) == {pid}
