@@ -27,7 +27,6 @@ from supervisor.core.lifecycle import (
 )
 from supervisor.core.model import Restart, State
 from supervisor.core.snapshot import ExitView, ProcessView
-from supervisor.runtime.cleaning import Cleaning
 from supervisor.runtime.endings import describe, kind_of, signal_name
 from supervisor.system.oom import OomCounter
 from supervisor.system.programs import SpawnError
@@ -37,6 +36,7 @@ from supervisor.system.spawn import open_pipe, spawn
 if TYPE_CHECKING:
     from supervisor.core.counts import Counts
     from supervisor.core.model import ProcessSpec
+    from supervisor.runtime.cleaning import Cleaning
     from supervisor.runtime.engine import Engine
     from supervisor.system.reaper import Exit
 
@@ -119,10 +119,11 @@ class Child:
             self._engine.hub.record("warning", "killed", child=self.spec.name, why="it did not end in time")
             self.signal(signal.SIGKILL, group=True)
         elif isinstance(action, Clean):
-            self.cleaning = Cleaning(self.spec, self._last_pid, self._engine)
-            self.clean_on()
+            self._clean()
         elif isinstance(action, Hasten):
-            self._hasten()
+            if self.cleaning is not None:
+                self.cleaning.hasten()
+            self.clean_on()
         elif isinstance(action, GiveUpOn):
             self._give_up(action)
 
@@ -220,6 +221,13 @@ class Child:
                 return text
         return None
 
+    def _clean(self) -> None:
+        # Loaded with the loop: no child has to start later for it.
+        from supervisor.runtime.cleaning import Cleaning
+
+        self.cleaning = Cleaning(self.spec, self._last_pid, self._engine)
+        self.clean_on()
+
     def clean_on(self) -> None:
         """Go on ending the remains of the life that is over."""
         if self.cleaning is None or not self.cleaning.work():
@@ -235,11 +243,6 @@ class Child:
         if self.cleaning is not None:
             self.cleaning.close()
             self.cleaning = None
-
-    def _hasten(self) -> None:
-        if self.cleaning is not None:
-            self.cleaning.hasten()
-            self.clean_on()
 
     def _give_up(self, action: GiveUpOn) -> None:
         window = self.spec.give_up.window_s if self.spec.give_up else 0.0
@@ -296,6 +299,3 @@ class Child:
     def _show(self, **changes: object) -> None:
         self.view = self.view._replace(**changes)  # type: ignore[arg-type]
         self._engine.board.put_process(self.view)
-
-
-__all__ = ["Child", "signal_name"]

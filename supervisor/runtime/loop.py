@@ -14,6 +14,7 @@ import anyio
 from supervisor.core.backoff import delay_s
 from supervisor.core.model import Backoff, Restart, State
 from supervisor.errors import EX_SOFTWARE
+from supervisor.runtime import cleaning  # noqa: F401 - what a child's end needs is to be there by then
 from supervisor.runtime.stop import Stop, StopPlan
 from supervisor.system.signals import STOP
 

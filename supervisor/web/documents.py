@@ -10,7 +10,7 @@ import msgspec
 from supervisor.core.health import TAILNET, judge
 from supervisor.logs.clean import clean_text
 from supervisor.logs.render import stamp
-from supervisor.runtime.child import signal_name
+from supervisor.runtime.endings import signal_name
 from supervisor.system import processes as kernel
 
 if TYPE_CHECKING:

@@ -33,7 +33,9 @@ async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch:
     async def part() -> None:
         stay_s = next(stays_s, None)
         if stay_s is not None:
-            await asyncio.sleep(stay_s)
+            over = asyncio.Event()
+            asyncio.get_running_loop().call_later(stay_s, over.set)
+            await over.wait()
             raise RuntimeError("a defect")
 
     await loop._keep("part", part)
