@@ -25,6 +25,7 @@ class Place:
     """What this run holds as long as it lives.
 
     ``address`` is where the supervisor listens, its port known; ``control`` is the operator's commands' own socket.
+    ``warnings`` are to be said in the log.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -32,6 +33,7 @@ class Place:
         self._run_fd = -1
         self._is_locked = False
         self._fds: list[int] = []
+        self.warnings: list[str] = []
         self.sockets: list[socket.socket] = []
         self.control: socket.socket | None = None
         self.address = plan.listen
@@ -74,7 +76,9 @@ class Place:
         taken = (
             f"cannot use {path}: another supervisor runs there; stop it, or set SUPERVISOR_RUN_DIR to another folder"
         )
-        self._fds += [self._run_fd, folders.lock(self._run_fd, _LOCK, taken)]
+        self._fds.append(self._run_fd)
+        if not self._lock(self._run_fd, path, taken) and _is_listened_on(os.path.join(path, CONTROL_SOCKET)):
+            raise ConfigError(taken)
         self._is_locked = True
 
     def _take_socket_folder(self, plan: Plan) -> None:
@@ -97,7 +101,17 @@ class Place:
             f"cannot use {tailnet.state_dir}: another supervisor runs a tailscaled on it, and two would ruin it; "
             "stop that one, or set TS_STATE_DIR to another folder"
         )
-        self._fds += [fd, folders.lock(fd, _LOCK, taken)]
+        self._fds.append(fd)
+        self._lock(fd, tailnet.state_dir, taken)
+
+    def _lock(self, folder_fd: int, path: str, taken: str) -> bool:
+        fd, locked = folders.lock(folder_fd, _LOCK, taken)
+        self._fds.append(fd)
+        if not locked:
+            self.warnings.append(
+                f"the file system of {path} has no locks: nothing keeps a second supervisor from using it as well"
+            )
+        return locked
 
     def _listen(self, plan: Plan) -> None:
         host, port = plan.listen
@@ -133,6 +147,13 @@ class Place:
             ) from error
         listener.setblocking(False)
         self.control = listener
+
+
+def _is_listened_on(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        # Where too many wait already, somebody listens as well.
+        return probe.connect_ex(path) in {0, errno.EAGAIN}
 
 
 def _cannot_listen(plan: Plan, error: OSError) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # Where spans are to be sent; the first of them that is set counts.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_NO_THREADS = "no thread can be started, so all is slower: the container is at its limit of processes (pids); raise it"
 # What a stop spends on spans that are still to be sent.
 FLUSH_S = 0.3
 # What it spends on a disk that has not taken the owner's choice yet.
@@ -57,7 +58,7 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     listen = {"listen": str(place.address), "app": None if app is None else str(app)}
     hub.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
     engine.start_all()
-    for warning in plan.warnings:
+    for warning in (*place.warnings, *plan.warnings):
         hub.record("warning", warning)
     for notice in (*plan.notices, *_missing(adopts=adopts, closed=closed, launcher=launcher)):
         hub.record("info", notice)
@@ -107,6 +108,11 @@ def _missing(*, adopts: bool, closed: bool, launcher: tuple[str, ...]) -> list[s
     said = []
     if not adopts:
         said.append("orphans are not handed to the supervisor here: it cannot end what a process left behind")
+    if not kernel.shows_processes():
+        said.append(
+            "there is no /proc of this container's own: what a process leaves behind cannot be found, and commands "
+            "over the control socket are refused; mount one"
+        )
     if not closed:
         said.append("the kernel does not close the supervisor's memory to processes of its user")
     if not launcher:
@@ -130,8 +136,7 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
     # Only now: the first children have the limit that this process began with.
     DESCRIPTORS.claim()
     engine.lent = DESCRIPTORS.lent
-    hub = engine.hub
-    late = Late(board)
+    hub, late = engine.hub, Late(board)
 
     def stop_plan() -> StopPlan:
         link, web = late.parts.get("tailnet"), late.parts.get("web")
@@ -154,11 +159,25 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
         os._exit(status)
 
     async def main() -> None:
+        _look_for_threads(hub)
         app = plan.app.name if plan.app is not None else None
         await Loop(engine, inbox, app, stop_plan, _services(plan, place, board, engine, late, recorder)).run(finish)
 
     anyio.run(main)
     raise AssertionError("the loop ended without an exit code")
+
+
+def _look_for_threads(hub: LogHub) -> None:
+    import asyncio
+
+    from supervisor.runtime.turns import has_threads
+
+    def look() -> None:
+        if not has_threads():
+            hub.record("warning", _NO_THREADS)
+
+    # Once the log has taken its own, which comes first.
+    asyncio.get_running_loop().call_soon(look)
 
 
 def _services(

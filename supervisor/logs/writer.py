@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import select
@@ -23,11 +24,12 @@ _RETRY_S = 1.0
 # While a pipe has no reader its newest lines wait, no more than this, for one to come.
 UNREAD_BYTES = 1024 * 1024
 _LOOK_FOR_READER_S = 0.25
+_PUMP_AGAIN_S = 0.05
 _GONE = frozenset({errno.EPIPE, errno.EBADF, errno.EINVAL, errno.ENXIO})
 
 
 class Writer:
-    """Takes whole lines and writes them in order; never blocks whoever hands them over.
+    """Takes whole lines and writes them in order; never blocks whoever hands them over, also where it has no thread.
 
     ``notice`` renders the line that says how many were dropped. ``on_room`` is called from the thread when a full
     buffer has emptied to half. ``dropped`` counts lines since the start; ``unread`` is a pipe that nobody reads.
@@ -50,8 +52,14 @@ class Writer:
         self._closing = False
         self._condition = threading.Condition()
         self.progressed_s = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-        self._thread.start()
+        self._rest = memoryview(b"")
+        self._pumping: asyncio.TimerHandle | None = None
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # At the limit of processes there is no thread to be had.
+            self._thread = None
 
     def put(self, lines: bytes) -> bool:
         """Take lines; tell whether the buffer is full now."""
@@ -63,7 +71,9 @@ class Writer:
             full = self._bytes >= self._most_bytes
             self._full = self._full or full
             self._condition.notify()
-            return full
+        if self._thread is None:
+            self._pump()
+        return full
 
     @property
     def _most_bytes(self) -> int:
@@ -89,7 +99,36 @@ class Writer:
         with self._condition:
             self._closing = True
             self._condition.notify()
-        self._thread.join(timeout_s)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            return
+        deadline_s = time.monotonic() + timeout_s
+        while self._pump() and time.monotonic() < deadline_s:
+            select.select([], [self._fd], [], _PUMP_AGAIN_S)
+
+    def _pump(self) -> bool:
+        """Stand in for a thread: write what is taken at once, and look again soon; tell whether there is more."""
+        if self._pumping is not None:
+            self._pumping.cancel()
+            self._pumping = None
+        while self._rest or self._queue or self._dropped_lines:
+            self._rest = self._rest or memoryview(self._next() or b"")
+            try:
+                # So much a pipe takes without a wait where it takes anything (pipe(7)).
+                if not select.select([], [self._fd], [], 0)[1]:
+                    break
+                self._rest = self._rest[os.write(self._fd, self._rest[: select.PIPE_BUF]) :]
+                self.progressed_s = time.monotonic()
+                self.unread = False
+            except OSError as error:
+                if error.errno in _GONE and not (error.errno == errno.EPIPE and self._is_pipe):
+                    self._rest = memoryview(b"")
+                    self._give_up()
+                break
+        more = bool(self._rest or self._queue or self._dropped_lines)
+        if more and not self._closing:
+            self._pumping = asyncio.get_running_loop().call_later(_PUMP_AGAIN_S, self._pump)
+        return more
 
     def _run(self) -> None:
         while True:

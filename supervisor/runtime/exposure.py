@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from anyio import to_thread
 
 from supervisor.core.health import OPEN_PROXY_PORT
 from supervisor.core.snapshot import ListenerView
+from supervisor.runtime.turns import aside
 from supervisor.system import listeners, processes
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Exposure:
     async def _look(self) -> None:
         managed = {view.pid: view.name for view in self._engine.board.snapshot.processes if view.pid is not None}
         # In a thread: the kernel takes its time over /proc where there is much in it.
-        found = await to_thread.run_sync(self._find, managed, self._engine.board.snapshot.tailnet.peer_api_ports)
+        found = await aside(self._find, managed, self._engine.board.snapshot.tailnet.peer_api_ports)
         if found is None:
             self._say_blind()
             return

@@ -73,17 +73,24 @@ def offer_folder(path: str) -> None:
         return
 
 
-def lock(folder_fd: int, name: str, taken: str) -> int:
+def lock(folder_fd: int, name: str, taken: str) -> tuple[int, bool]:
     """Take the lock file ``name`` in a folder, for as long as the descriptor returned stays open.
 
-    Raises ConfigError with the text ``taken`` where another process has it, or where the disk refuses the file.
+    Beside it stands whether it is locked: not every file system has locks. Raises ConfigError with the text ``taken``
+    where another process has it, or where the disk refuses the file.
     """
     try:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
     except OSError as error:
         raise ConfigError(f"cannot create {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
+    locked = True
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
+            locked = False
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
     except OSError as error:
@@ -91,7 +98,7 @@ def lock(folder_fd: int, name: str, taken: str) -> int:
         if isinstance(error, BlockingIOError):
             raise ConfigError(taken) from error
         raise ConfigError(f"cannot write {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
-    return fd
+    return fd, locked
 
 
 def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable: bool = False) -> None:

@@ -31,6 +31,14 @@ def close_memory() -> bool:
     return _prctl(_PR_SET_DUMPABLE, 0) == 0
 
 
+def shows_processes() -> bool:
+    """Tell whether /proc is there, and is this process's own and not another pid namespace's."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def give_back_memory() -> None:
     """Return to the kernel what the C library keeps of memory that was freed; nothing where it cannot (musl)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

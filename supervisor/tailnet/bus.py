@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
+from supervisor.runtime.turns import aside
 from supervisor.tailnet.localapi import LocalApi, LocalApiError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Bus:
         while await self._follow(api):
             pass
         # Loaded where there was nobody: the login does not wait for it.
-        tenacity = await to_thread.run_sync(import_module, "tenacity")
+        tenacity = await aside(import_module, "tenacity")
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda told: not told),
             wait=tenacity.wait_exponential(_AGAIN_FIRST_S, _AGAIN_LONGEST_S),

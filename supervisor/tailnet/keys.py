@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from anyio import to_thread
-
 from supervisor.errors import ConfigError
+from supervisor.runtime.turns import aside
 from supervisor.tailnet.oauth import OAuthClient, is_client_secret
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Keys:
         secret = self.pasted
         if secret is None and self._source is not None:
             try:
-                secret = await to_thread.run_sync(self._source.read)
+                secret = await aside(self._source.read)
             except ConfigError as error:
                 self.trouble = str(error)
                 return None

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
-from anyio import to_thread
 
 from supervisor import __version__
+from supervisor.runtime.turns import aside
 from supervisor.secret import Secret
 from supervisor.settings.kinds import UnfitError
 from supervisor.settings.oauth import ClientSecret, is_client_secret, parse
@@ -91,7 +91,7 @@ class OAuthClient:
         self._learn(client.value.reveal())
         url = client.api_url or self._tailnet.api_url
         # It takes a tenth of a second, and most devices never need it.
-        await to_thread.run_sync(import_module, "aiohttp")
+        await aside(import_module, "aiohttp")
         try:
             async with asyncio.timeout(self._timing.budget_s):
                 async for attempt in self._attempts():

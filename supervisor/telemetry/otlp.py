@@ -9,7 +9,6 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
@@ -27,6 +26,7 @@ from opentelemetry.trace import (
 )
 
 from supervisor import __version__
+from supervisor.runtime.turns import aside
 from supervisor.telemetry.spans import Recorder, Sender
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Exporter:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(partial(self._hub.record, level, event, why=why))
 
-        provider = await to_thread.run_sync(_provider, tell)
+        provider = await aside(_provider, tell)
 
         def flush(timeout_s: float) -> None:
             thread = threading.Thread(target=provider.force_flush, name="span-flush", daemon=True)

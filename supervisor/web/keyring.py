@@ -11,9 +11,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from anyio import to_thread
-
 from supervisor.errors import ConfigError
+from supervisor.runtime.turns import aside
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class Keyring:
                 return
             self._read_s = time.monotonic()
             try:
-                self._admin = await to_thread.run_sync(self._token.read) if self._token.path else self._token.read()
+                self._admin = await aside(self._token.read) if self._token.path else self._token.read()
             except ConfigError as error:
                 self._admin = None
                 self._complain(str(error))

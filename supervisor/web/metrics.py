@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from anyio import to_thread
 
 from supervisor.logs.history import SUPERVISOR
 from supervisor.runtime.lag import Lag
-from supervisor.runtime.turns import load
+from supervisor.runtime.turns import aside, load
 from supervisor.system import processes
 from supervisor.web.counting import Counting
 
@@ -40,7 +38,7 @@ async def metrics(context: Context, request: web.Request) -> web.Response:
     data = await _scrape_data(context, module)
     accept = ",".join(request.headers.getall("Accept", []))
     accept_encoding = ",".join(request.headers.getall("Accept-Encoding", []))
-    written = await to_thread.run_sync(partial(_write, module, data, accept, accept_encoding))
+    written = await aside(_write, module, data, accept, accept_encoding)
     context.meters.relay_errors = written.relay_errors
     headers = {"Content-Type": written.content_type, "Vary": "Accept, Accept-Encoding"}
     return web.Response(body=written.body, headers=headers | ({"Content-Encoding": "gzip"} if written.gzipped else {}))

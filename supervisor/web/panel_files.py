@@ -12,8 +12,8 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
-from anyio import to_thread
 
+from supervisor.runtime.turns import aside
 from supervisor.web.errors import Code, RefusedError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _File(NamedTuple):
 
 async def serve(request: web.Request, name: str) -> web.Response:
     """Give one of the panel's files. Raises RefusedError where there is none of that name."""
-    found = (await to_thread.run_sync(_files)).get(name)
+    found = (await aside(_files)).get(name)
     if found is None:
         raise RefusedError(Code.NOT_FOUND)
     packed = _takes_gzip(request)

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import msgspec
-from anyio import to_thread
 
 from supervisor.core.orders import Connect, Disconnect
+from supervisor.runtime.turns import aside
 from supervisor.secret import Secret
 from supervisor.web import documents
 from supervisor.web.access import CALLER
@@ -87,7 +87,7 @@ async def pending_url(context: Context) -> documents.Document:
         raise RefusedError(Code.NO_AUTH_URL, f"no login URL is pending: {Code.TAILSCALE_OFF.text}" if is_off else "")
     url = view.auth_url.reveal()
     since = None if view.auth_url_since_s is None else context.moment(view.auth_url_since_s)
-    return {"auth_url": url, "qr_svg": await to_thread.run_sync(_qr_svg, url), "since": since}
+    return {"auth_url": url, "qr_svg": await aside(_qr_svg, url), "since": since}
 
 
 def _qr_svg(url: str) -> str:

@@ -61,5 +61,5 @@ def test_a_stop_ends_though_the_kernel_refuses_every_signal() -> None:
     with running(*FOR_EVER, env=env, prefix=refusing("kill=EPERM")) as run:
         run.wait_for("ready")
         assert run.stop() == 0
-        assert {record["signal"] for record in run.all("cannot signal")} == {"SIGTERM", "SIGKILL"}
+        assert {record["signal"] for record in run.all("cannot signal")} >= {"SIGTERM", "SIGKILL"}
         run.wait_for("cannot be ended")

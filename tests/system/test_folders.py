@@ -78,11 +78,12 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 def test_a_lock_is_taken_once(tmp_path: Path) -> None:
     """And free again when its holder is gone."""
     folder = os.open(tmp_path, os.O_RDONLY)
-    first = folders.lock(folder, "lock", "taken")
+    first, locked = folders.lock(folder, "lock", "taken")
+    assert locked
     with pytest.raises(ConfigError, match="taken"):
         folders.lock(folder, "lock", "taken")
     os.close(first)
-    os.close(folders.lock(folder, "lock", "taken"))
+    os.close(folders.lock(folder, "lock", "taken")[0])
     os.close(folder)
 
 
