@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.system.processes import every_pid
+from supervisor.system.processes import every_pid, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -35,10 +35,10 @@ class Listener(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A process that has a socket, and as which descriptor."""
+    """A process that has a socket, and where /proc shows it."""
 
     pid: int
-    fd: str
+    path: str
 
 
 def listening() -> tuple[Listener, ...]:
@@ -58,7 +58,7 @@ def parse(table: bytes) -> Iterable[Listener]:
 
 def own_inodes() -> frozenset[int]:
     """Return the sockets of this process."""
-    return frozenset(inode for inode in map(_inode_of, _descriptors("self")) if inode)
+    return frozenset(inode for inode in map(_inode_of, _descriptors("/proc/self")) if inode)
 
 
 def holders(inodes: Collection[int], known: Mapping[int, Holder | None]) -> dict[int, Holder | None]:
@@ -77,23 +77,22 @@ def _search(missing: set[int]) -> dict[int, Holder | None]:
     """Look through every process until each socket was found; the oldest that has one counts."""
     found: dict[int, Holder | None] = {}
     for pid in every_pid():
-        for path in _descriptors(str(pid)):
+        for path in _descriptors(folder_of(pid)):
             inode = _inode_of(path)
             if inode in missing and inode not in found:
-                found[inode] = Holder(pid, path.rpartition("/")[2])
+                found[inode] = Holder(pid, path)
         if len(found) == len(missing):
             break
     return found
 
 
 def _holds(holder: Holder | None, inode: int) -> bool:
-    return holder is None or _inode_of(f"/proc/{holder.pid}/fd/{holder.fd}") == inode
+    return holder is None or _inode_of(holder.path) == inode
 
 
-def _descriptors(pid: str) -> list[str]:
-    folder = f"/proc/{pid}/fd"
+def _descriptors(folder: str) -> list[str]:
     try:
-        return [f"{folder}/{fd}" for fd in os.listdir(folder)]
+        return [f"{folder}/fd/{fd}" for fd in os.listdir(f"{folder}/fd")]
     except OSError:
         return []
 

@@ -85,6 +85,11 @@ def look(pid: int) -> Process | None:
     return Process(pid, name, stopped, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), folder)
 
 
+def folder_of(pid: int) -> str:
+    """Return where in /proc a living thread of a process is; an empty text where there is none."""
+    return _living(pid, _fields(f"/proc/{pid}"))
+
+
 def lives_on(process: Process) -> bool:
     """Tell whether a process still lives, and not just another one with its pid."""
     now = look(process.pid)
@@ -103,7 +108,7 @@ def command_line(pid: int) -> bytes:
 
 def memory_bytes(pid: int) -> int | None:
     """Return the resident memory of a process."""
-    fields = _fields(f"/proc/{pid}")
+    fields = _fields(folder_of(pid))
     return int(fields[21]) * _PAGE_BYTES if fields else None
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.process.running import Run, running
-from tests.support.processes import alive
+from tests.support.processes import alive, headless
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -44,17 +43,7 @@ SHED = {
     "everything, below one that has not": f'setsid sh -c "env -i setsid {HELPER} & wait" {ELSEWHERE} &',
 }
 CRASH = "while [ ! -s {pids} ]; do sleep 0.05; done; exit 1"
-EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]
-# The first thread ends alone, as with pthread_exit(3) in main.
-HEADLESS = (
-    "import ctypes,os,sys,threading\n"
-    "def stay():\n"
-    "    while open('/proc/self/stat').read().rpartition(') ')[2][0] != 'Z': pass\n"
-    "    print(os.getpid(),flush=True)\n"
-    "    threading.Event().wait()\n"
-    "threading.Thread(target=stay).start()\n"
-    f"ctypes.CDLL(None).syscall({EXIT},0)"
-)
+HEADLESS = headless("import os", "print(os.getpid(), flush=True)")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes as another user")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,21 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+
+
+def headless(first: str, then: str) -> str:
+    """Return a Python program whose first thread ends alone, as with pthread_exit(3) in main, after the line ``first``.
+
+    The other one runs the line ``then`` once that has happened, and stays.
+    """
+    return (
+        f"{first}\nimport ctypes, threading\ndef stay():\n"
+        "    while open('/proc/self/stat').read().rpartition(') ')[2][0] != 'Z': pass\n"
+        f"    {then}\n    threading.Event().wait()\n"
+        f"threading.Thread(target=stay).start()\nctypes.CDLL(None).syscall({_EXIT}, 0)"
+    )
 
 
 def alive(pid: int) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from supervisor.system import listeners, processes
 from supervisor.system.spawn import MARK, mark
+from tests.support.processes import headless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,3 +124,24 @@ def test_a_daemon_belongs_to_the_one_it_is_marked_as(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(MARK, mark("moltis"))
     with listening() as (pid, _):
         assert processes.owner_of(pid, {10**9: "other", 10**9 + 1: "moltis"}) == "moltis"
+
+
+def test_one_of_its_session_belongs_to_it() -> None:
+    """An orphan whose environment was wiped is told by the session that it is of."""
+    with listening() as (pid, _):
+        assert processes.owner_of(pid, {os.getsid(pid): "moltis"}) == "moltis"
+
+
+def test_a_process_whose_first_thread_has_ended_is_seen() -> None:
+    """The kernel shows nothing in its own folder: what it holds, and what it needs, its other threads tell."""
+    first, then = LISTENS.strip().split("print")
+    with listening(headless(first, f"print{then}")) as (pid, port):
+        inode = find(port).inode
+        holder = listeners.holders({inode}, {})[inode]
+        assert holder is not None
+        assert holder.pid == pid
+        assert listeners.holders({inode}, {inode: holder}) == {inode: holder}
+        assert (processes.memory_bytes(pid) or 0) > 1_000_000
+        found = processes.look(pid)
+        assert found is not None
+        assert (found.pid, found.parent) == (pid, os.getpid())

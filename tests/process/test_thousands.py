@@ -1,0 +1,93 @@
+"""Thousands of processes left behind hold up neither health nor the stop."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.process.running import Run, running
+from tests.support.waiting import wait_until
+
+# Orphans that ignore TERM, each in a session of its own.
+APP = (
+    "import os,signal,sys\n"
+    "signal.signal(signal.SIGTERM,signal.SIG_IGN)\n"
+    "if os.fork()==0:\n"
+    "    for _ in range(int(sys.argv[1])):\n"
+    "        if os.fork()==0:\n"
+    "            os.setsid()\n"
+    "            while True: signal.pause()\n"
+    "    os._exit(0)\n"
+    "os.wait()\n"
+    "signal.signal(signal.SIGTERM,signal.SIG_DFL)\n"
+    "print('ready',flush=True)\n"
+    "while True: signal.pause()"
+)
+COUNTS = [200, pytest.param(5000, marks=[pytest.mark.slow_fault, pytest.mark.timeout(120)])]
+
+
+class Health:
+    """Asks for the supervisor's own health again and again, and notes how long the slowest answer took."""
+
+    def __init__(self, run: Run) -> None:
+        self.slowest_s = 0.0
+        self.answers = 0
+        self._address = ":".join(wait_until((run.run_dir / "http").read_text).split())
+        wait_until(self._ask_once, what="a first answer")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while not self._over.wait(0.02):
+            begun_s = time.monotonic()
+            assert self._ask_once()
+            self.slowest_s = max(self.slowest_s, time.monotonic() - begun_s)
+            self.answers += 1
+
+    def _ask_once(self) -> bool:
+        with contextlib.closing(http.client.HTTPConnection(self._address, timeout=30)) as connection:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._over.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_health_is_answered_while_they_are_ended(count: int) -> None:
+    """On an idle machine within 0.2 s; the bound leaves room for one that others use too."""
+    env = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
+    with running(sys.executable, "-c", APP, str(count), env=env) as run:
+        run.wait_for("ready", deadline_s=60)
+        health = Health(run)
+        try:
+            # It goes to the app, which it ends.
+            run.send(signal.SIGUSR1)
+            ended = run.wait_for("ended what it left behind", deadline_s=60)
+        finally:
+            health.close()
+        print(f"{count}: slowest answer {health.slowest_s:.3f} s of {health.answers}")
+        assert (ended["count"], ended["killed"], ended["still_alive"]) == (count, count, 0)
+        assert health.answers > 20
+        assert health.slowest_s < 1
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_the_stop_is_over_in_time(count: int) -> None:
+    """The app ends at once, what it left ignores TERM; the bound leaves room for a machine that others use too."""
+    with running(sys.executable, "-c", APP, str(count), env={"SUPERVISOR_STOP_TIMEOUT": "8s"}) as run:
+        run.wait_for("ready", deadline_s=60)
+        begun_s = time.monotonic()
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        print(f"{count}: {time.monotonic() - begun_s:.3f} s")
+        assert time.monotonic() - begun_s < 8.5
