@@ -21,7 +21,7 @@ KILL_GRACE_S = 2.0
 _KILL_GRACE_EACH_S = 0.001
 _LOOK_AGAIN_S = 0.02
 # The loop waits for no longer than this; where there are thousands, the looks are no more than a fifth of the time.
-_TURN_S = 0.005
+_TURN_S = 0.002
 _REST_FACTOR = 4.0
 # So many may be about to end at once, or none of the processor is left for anybody else; and how long to wait for
 # these before more are sent the same.
