@@ -11,7 +11,7 @@ from supervisor import __version__
 from supervisor.commands.place import Place
 from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.core.tailnet import STARTING
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.plan.build import resolve
 from supervisor.plan.model import SUPERVISOR, TAILSCALED
@@ -65,9 +65,9 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     _stay(plan, place, board, engine, inbox, recorder)
 
 
-def _hub(plan: Plan) -> LogHub:
+def _hub(plan: Plan) -> LogPipeline:
     log = plan.settings.log
-    return LogHub(
+    return LogPipeline(
         format=log.format,
         color=log.format == "pretty" and os.isatty(1),
         redactor=Redactor([source.read().reveal() for source in plan.settings.secrets]),
@@ -78,7 +78,7 @@ def _hub(plan: Plan) -> LogHub:
     )
 
 
-def _recorder(board: Board, hub: LogHub) -> Recorder | None:
+def _recorder(board: Board, hub: LogPipeline) -> Recorder | None:
     if not any(os.environ.get(name) for name in ENDPOINTS):
         return None
     # Loaded where there is someone to send spans to.
@@ -167,7 +167,7 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
     raise AssertionError("the loop ended without an exit code")
 
 
-def _look_for_threads(hub: LogHub) -> None:
+def _look_for_threads(hub: LogPipeline) -> None:
     import asyncio
 
     from supervisor.runtime.turns import has_threads
@@ -200,7 +200,7 @@ def _services(
             "supervisor.runtime.exposure",
             lambda found: found.Exposure(engine, own, public, sidecar=plan.settings.tailnet.mode == "attach"),
         )
-    services["records"] = late.heavy_part("records", "supervisor.logs.own", lambda found: found.Records(hub))
+    services["records"] = late.heavy_part("records", "supervisor.logs.bridge", lambda found: found.EventBridge(hub))
     services["web"] = late.heavy_part(
         "web",
         "supervisor.web.server",

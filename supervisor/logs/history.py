@@ -6,16 +6,23 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from supervisor.logs.redact import Redactor
-    from supervisor.logs.render import Source
 
 SUPERVISOR = "supervisor"
+TAILSCALED = "tailscaled"
 HISTORY_BYTES = 4 * 1024 * 1024
 # Kept of each process in any case, to be told when it ends.
 LAST_LINES = 20
 _LAST_BYTES = 64 * 1024
+
+
+class Source(NamedTuple):
+    """Whose lines these are."""
+
+    process: str
+    stream: str
 
 
 class Line(NamedTuple):
@@ -43,12 +50,15 @@ class Page(NamedTuple):
 
 
 class _Block(NamedTuple):
+    """Lines that came together; ``skipped`` are those before its first one that are gone, which ``levels`` count."""
+
     first: int
     lines: int
     at_s: float
     source: Source
-    level: str | None
+    levels: Mapping[int, str]
     text: bytes
+    skipped: int = 0
 
 
 class History:
@@ -69,9 +79,12 @@ class History:
         """Return the number of the oldest line that can be read; that of the next one when there is none."""
         return max(self._blocks[0].first if self._blocks else self.next, self.next - self._most_lines)
 
-    def add(self, source: Source, text: bytes, at_s: float, level: str | None = None) -> None:
-        """Add whole, masked lines, clean but for colours; ``level`` None means that each says for itself."""
-        block = _Block(self.next, text.count(b"\n"), at_s, source, level, text)
+    def add(self, source: Source, text: bytes, lines: int, at_s: float, levels: Mapping[int, str]) -> None:
+        """Number and add so many whole, masked lines, sanitized but for colours.
+
+        ``levels`` are, by their places, those of lines that are not of level info.
+        """
+        block = _Block(self.next, lines, at_s, source, levels, text)
         self.next += block.lines
         self._blocks.append(block)
         self._lines += block.lines
@@ -136,17 +149,17 @@ class History:
 
     def _unfold(self, block: _Block, begin: int, most: int) -> list[Line]:
         """Return lines of a block, from number ``begin`` on."""
-        # Loaded for the first reader: it brings what reads JSON.
-        from supervisor.logs.telling import tell
+        # Loaded for the first reader.
+        from supervisor.logs.parse import parse_line
 
         skipped = max(0, begin - block.first)
         texts = block.text[:-1].split(b"\n")[skipped : skipped + max(0, most)]
         process, stream = block.source
         lines = []
         for number, text in enumerate(texts, block.first + skipped):
-            told = tell(process, text, self._redactor)
-            level = block.level or told.level
-            lines.append(Line(number, block.at_s, process, stream, level, told.message, told.topic, told.colored))
+            said = parse_line(process, text, self._redactor)
+            level = block.levels.get(number - block.first + block.skipped, "info")
+            lines.append(Line(number, block.at_s, process, stream, level, said.message, said.topic, said.colored))
         return lines
 
 
@@ -158,4 +171,5 @@ def _end_of(block: _Block, most_bytes: int) -> _Block:
         begin = text.rfind(b"\n", 0, len(text) - 1) + 1
     text = text[begin:]
     lines = text.count(b"\n")
-    return block._replace(first=block.first + block.lines - lines, lines=lines, text=text)
+    gone = block.lines - lines
+    return block._replace(first=block.first + gone, lines=lines, text=text, skipped=block.skipped + gone)

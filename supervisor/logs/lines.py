@@ -17,7 +17,7 @@ _MARGIN_BYTES = 4096
 _SECRET_CHARACTERS = bytes(code for code in range(0x21, 0x100) if code not in b"\"'<>\\\x7f")
 
 
-class Splitter:
+class LineSplitter:
     """One stream. What comes out of ``feed`` are lines with their newlines, what is left waits for the next chunk.
 
     A line longer than ``LONGEST_BYTES`` comes out in masked pieces, each but the last with ``MORE`` at its end.

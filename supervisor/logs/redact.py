@@ -1,21 +1,22 @@
 """Masks what must not be read: known secrets, anything shaped like a Tailscale key, and login URLs.
 
-Both are found too where escapes spell them, or where what no reader sees stands within them (``logs/hidden.py``).
+They are looked for in the text as it is, and as its reader gets it: with escapes decoded, and without what nobody sees.
+This is the one place where text of any kind is masked; ``LogPipeline`` and ``LineSplitter`` ask for it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
-
-from supervisor.logs.hidden import may_hide, views
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 LEAST_CHARACTERS = 8
 MASK = b"[redacted]"
-# What one byte of a secret may be spelled with, as in \\u0041.
+# What one byte of a secret may be spelled with, as in \u0041.
 _LONGEST_ESCAPE_BYTES = 6
 # What text has to contain before it is worth a closer look. An address is one only in tailscaled's lines, which are
 # few: a control server of one's own has login pages of its own.
@@ -31,6 +32,28 @@ _SHAPES = (
 _DAEMON_SHAPE = rb"""(https?://[^\s/"'<>\\]+/(?:a|auth|login|oidc|register)/""" + _ADDRESS + rb")"
 # Moltis' banner, and the same as a field.
 _SETUP_SHAPE = rb"""(?i)(\bset-?up[ _-]?code["']?\s*(?:[:=]|is\b)\s*["']?)([A-Za-z0-9][A-Za-z0-9-]{3,63})"""
+# JSON's escapes, and those of Python and Rust for what is not printable; then a URL's.
+_ESCAPES = (
+    rb"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|\\u([0-9a-fA-F]{4})|\\u\{([0-9a-fA-F]{1,6})\}|\\x([0-9a-fA-F]{2})|\\([\"\\/])"
+)
+_URL_ESCAPES = rb"|%([0-9a-fA-F]{2})"
+# Their groups.
+_PAIR, _BYTES, _CHARACTER = 2, (5, 7), 6
+# Escape sequences of terminals (ECMA-48), other control characters, and Unicode's default ignorable ones in UTF-8.
+_UNSEEN = (
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ #%()*+][0-9A-Za-z])?"
+    rb"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]+"
+    rb"|\xc2[\x80-\x9f\xad]|\xcd\x8f|\xd8\x9c|\xe1(?:\x85[\x9f\xa0]|\x9e[\xb4\xb5]|\xa0[\x8b-\x8f])"
+    rb"|\xe2(?:\x80[\x8b-\x8f\xa8-\xae]|\x81[\xa0-\xaf])|\xe3\x85\xa4"
+    rb"|\xef(?:\xb8[\x80-\x8f]|\xbb\xbf|\xbe\xa0|\xbf[\xb9-\xbb])"
+    rb"|\xf0(?:\x9b\xb2[\xa0-\xa3]|\x9d\x85[\xb3-\xba])|\xf3\xa0[\x80-\xbf]{2}"
+)
+_SEEN = bytes(code for code in range(256) if 0x20 <= code < 0x7F or code in b"\n\t")
+_MOST_CODE = 0x10FFFF
+# More literals than this are found by the words they consist of, at a cost that does not grow with their number.
+_FEW_LITERALS = 24
+_WORD_BYTES = 4
 
 
 class Span(NamedTuple):
@@ -49,50 +72,56 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: list[bytes] = []
-        self._needles: tuple[bytes, ...] = _HINTS
-        self._shapes: tuple[re.Pattern[bytes], ...] = ()
-        self._setup: re.Pattern[bytes] | None = None
+        self._literals: Callable[[bytes], bool] = _Few(())
         self.longest_bytes = 0
         self.masked = 0
-        for secret in secrets:
-            self.learn(secret)
+        self._learn(secrets)
 
     def learn(self, secret: str) -> None:
         """Mask this value from now on, in every form that writers of JSON and URLs give it.
 
         Each line of a value with several lines is a secret of its own; one that is too short is left alone.
         """
-        for line in secret.splitlines():
-            value = line.strip()
-            if len(value) >= LEAST_CHARACTERS and value not in MASK.decode():
-                self._secrets += [form for form in _forms(value) if form not in self._secrets]
-        self._needles = (*_HINTS, *self._secrets)
+        self._learn((secret,))
+
+    def _learn(self, secrets: Iterable[str]) -> None:
+        known = dict.fromkeys(self._secrets)
+        for secret in secrets:
+            for line in secret.splitlines():
+                value = line.strip()
+                if len(value) >= LEAST_CHARACTERS and value not in MASK.decode():
+                    known.update(dict.fromkeys(_forms(value)))
+        self._secrets = list(known)
+        self._literals = _Few(self._secrets) if len(known) <= _FEW_LITERALS else _Many(self._secrets)
         self.longest_bytes = _LONGEST_ESCAPE_BYTES * max(map(len, self._secrets), default=0)
 
-    def mask(self, data: bytes, *, daemon: bool = False, again: bool = False) -> bytes:
-        """Return the text without what must not be read; what is looked at ``again`` is not counted.
+    def touches(self, text: bytes, *, daemon: bool = False) -> bool:
+        """Tell, at little cost, whether text in which nothing is unseen may hold something to mask."""
+        if self._may_hold(text, daemon=daemon):
+            return True
+        if b"\\" not in text and b"%" not in text:
+            return False
+        for spelled in _spelled_out(text):
+            if self._may_hold(spelled, daemon=daemon):
+                return True
+            if spelled.translate(None, _SEEN) and self._may_hold(_without_unseen(spelled), daemon=daemon):
+                return True
+        return False
 
-        Costs little where there is nothing to mask.
-        """
-        if not self._touches(data, daemon=daemon) and not may_hide(data):
+    def mask(self, data: bytes, *, daemon: bool = False) -> bytes:
+        """Return the text without what must not be read."""
+        if not self.touches(data, daemon=daemon) and not self._hides(data, daemon=daemon):
             return data
         spans = self.spans(data, daemon=daemon)
         if not spans:
             return data
-        self.masked += 0 if again else len(spans)
+        self.masked += len(spans)
         parts = []
         at = 0
         for span in spans:
             parts += [data[at : span.begin], MASK]
             at = span.end
         return b"".join([*parts, data[at:]])
-
-    def _touches(self, data: bytes, *, daemon: bool) -> bool:
-        # A plain loop: a generator costs twice as much.
-        for needle in self._needles:
-            if needle in data:
-                return True
-        return daemon and _DAEMON_HINT in data
 
     def mask_text(self, text: str) -> str:
         """Do the same to text."""
@@ -102,11 +131,7 @@ class Redactor:
         """Hide Moltis' setup code: it is for whoever reads the container's log, not for the API."""
         if not any(hint in data for hint in _SETUP_HINTS):
             return data
-        if self._setup is None:
-            import re
-
-            self._setup = re.compile(_SETUP_SHAPE)
-        return self._setup.sub(rb"\1" + MASK, data)
+        return _compiled(_SETUP_SHAPE).sub(rb"\1" + MASK, data)
 
     def spans(self, data: bytes, *, daemon: bool = False) -> list[Span]:
         """Return what is to be masked, in order and apart from each other."""
@@ -120,33 +145,177 @@ class Redactor:
                 apart.append(span)
         return apart
 
+    def _may_hold(self, data: bytes, *, daemon: bool) -> bool:
+        # A plain loop: a generator costs twice as much.
+        for hint in _HINTS:
+            if hint in data:
+                return True
+        return self._literals(data) or (daemon and _DAEMON_HINT in data)
+
+    def _hides(self, data: bytes, *, daemon: bool) -> bool:
+        """Tell whether something to mask may show when what nobody sees is left out."""
+        return bool(data.translate(None, _SEEN)) and self.touches(_without_unseen(data), daemon=daemon)
+
     def _found(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
         yield from self._found_as_written(data, daemon=daemon)
-        for view in views(data):
-            if self._touches(view.text, daemon=daemon):
+        for view in _views(data):
+            if self._may_hold(view.text, daemon=daemon):
                 for context, begin, end in self._found_as_written(view.text, daemon=daemon):
                     yield Span(view.begin_of(context), view.begin_of(begin), view.end_of(end))
 
     def _found_as_written(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
-        for secret in self._secrets:
+        for secret in self._secrets if self._literals(data) else ():
             at = data.find(secret)
             while at >= 0:
                 yield Span(at, at, at + len(secret))
                 at = data.find(secret, at + 1)
         if any(hint in data for hint in _HINTS) or (daemon and _DAEMON_HINT in data):
-            for shape in self._compiled()[: None if daemon else len(_SHAPES)]:
-                for match in shape.finditer(data):
+            for shape in (*_SHAPES, _DAEMON_SHAPE) if daemon else _SHAPES:
+                for match in _compiled(shape).finditer(data):
                     yield Span(match.start(), *match.span(1))
 
-    def _compiled(self) -> tuple[re.Pattern[bytes], ...]:
-        if not self._shapes:
-            # Loaded for the first line that needs it: it costs the start milliseconds.
-            import re
 
-            self._shapes = tuple(re.compile(shape) for shape in (*_SHAPES, _DAEMON_SHAPE))
-        return self._shapes
+class _Few:
+    """Tells whether any of some literals is in a text."""
+
+    def __init__(self, literals: Iterable[bytes]) -> None:
+        self._literals = tuple(literals)
+
+    def __call__(self, data: bytes) -> bool:
+        return any(map(data.__contains__, self._literals))
 
 
-def _forms(value: str) -> set[bytes]:
+class _Many:
+    """The same for any number: one that is in a text has a word of the text, cut in fours, within it."""
+
+    def __init__(self, literals: Iterable[bytes]) -> None:
+        self._by_word: dict[int, list[tuple[int, bytes]]] = {}
+        for literal in literals:
+            for at in range(_WORD_BYTES):
+                (word,) = memoryview(literal[at : at + _WORD_BYTES]).cast("I")
+                self._by_word.setdefault(word, []).append((at, literal))
+
+    def __call__(self, data: bytes) -> bool:
+        words = memoryview(data)[: len(data) // _WORD_BYTES * _WORD_BYTES].cast("I")
+        if self._by_word.keys().isdisjoint(words):
+            return False
+        return any(
+            data.startswith(literal, place * _WORD_BYTES - at)
+            for place, word in enumerate(words)
+            for at, literal in self._by_word.get(word, ())
+            if place * _WORD_BYTES >= at
+        )
+
+
+class _View(NamedTuple):
+    """What a reader gets of some bytes, and where it comes from.
+
+    Each part begins at ``at`` in the text and at ``begins`` in the bytes; it is an escape that ends there at ``ends``,
+    or as it was, with -1 for an end. ``bytes_of`` is the view of which this is one in turn.
+    """
+
+    text: bytes
+    at: list[int]
+    begins: list[int]
+    ends: list[int]
+    bytes_of: _View | None
+
+    def begin_of(self, place: int) -> int:
+        """Return where in the bytes what stands at this place begins."""
+        part = bisect_right(self.at, place) - 1
+        begin = self.begins[part] + (place - self.at[part] if self.ends[part] < 0 else 0)
+        return begin if self.bytes_of is None else self.bytes_of.begin_of(begin)
+
+    def end_of(self, place: int) -> int:
+        """Return where in the bytes what ends at this place ends."""
+        part = bisect_right(self.at, place - 1) - 1
+        end = self.begins[part] + place - self.at[part] if self.ends[part] < 0 else self.ends[part]
+        return end if self.bytes_of is None else self.bytes_of.end_of(end)
+
+
+def _views(data: bytes) -> Iterator[_View]:
+    """Yield each way to read the bytes that differs from them."""
+    seen = _view(_UNSEEN, data)
+    if seen is not None:
+        yield seen
+    for escapes in (_ESCAPES, _ESCAPES + _URL_ESCAPES) if b"%" in data else (_ESCAPES,):
+        spelled = _view(escapes, data)
+        if spelled is not None:
+            yield spelled
+            both = _view(_UNSEEN, spelled.text, spelled)
+            if both is not None:
+                yield both
+
+
+def _view(pattern: bytes, data: bytes, bytes_of: _View | None = None) -> _View | None:
+    view = _View(b"", [], [], [], bytes_of)
+    parts: list[bytes] = []
+    size = done = 0
+
+    def add(part: bytes, begin: int, end: int) -> None:
+        nonlocal size
+        if part:
+            view.at.append(size)
+            view.begins.append(begin)
+            view.ends.append(end)
+            parts.append(part)
+            size += len(part)
+
+    for found in _compiled(pattern).finditer(data):
+        begin, end = found.span()
+        add(data[done:begin], done, -1)
+        add(_decoded(found), begin, end)
+        done = end
+    if not done:
+        return None
+    add(data[done:], done, -1)
+    return view._replace(text=b"".join(parts))
+
+
+def _decoded(found: re.Match[bytes]) -> bytes:
+    """Return what an escape stands for."""
+    group = found.lastindex
+    if group is None:
+        return b""
+    if group == _CHARACTER:
+        return found[group]
+    code = int(found[group], 16)
+    if group in _BYTES:
+        return bytes([code])
+    if group == _PAIR:
+        code = 0x10000 + ((int(found[1], 16) - 0xD800) << 10) + code - 0xDC00
+    return chr(min(code, _MOST_CODE)).encode(errors="surrogatepass")
+
+
+def _without_unseen(data: bytes) -> bytes:
+    return _compiled(_UNSEEN).sub(b"", data)
+
+
+def _spelled_out(text: bytes) -> Iterator[bytes]:
+    """Yield text with its escapes decoded: what the views of them have, and quicker, as no place is asked for."""
+    if b"\\u{" in text:
+        for view in _views(text):
+            yield view.text
+        return
+    text = text.replace(b"\\\\", b"\0").replace(b"\\/", b"/").replace(b'\\"', b'"').replace(b"\\U", b"\0U")
+    if b"\\u" in text:
+        units = text.decode(errors="replace").encode("raw_unicode_escape").decode("raw_unicode_escape", "replace")
+        text = units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+    yield text.replace(b"\0", b"\\")
+    if b"%" in text or b"\\x" in text:
+        units = text.replace(b"%", b"\\u00").replace(b"\\x", b"\\u00").decode("raw_unicode_escape", "replace")
+        yield units.encode("latin-1", "replace").replace(b"\0", b"\\")
+
+
+def _forms(value: str) -> tuple[bytes, bytes]:
     """Return a secret as it is and as JSON has it; what other escapes make of it is found by a view."""
-    return {form.encode(errors="surrogateescape") for form in (value, value.replace("\\", "\\\\").replace('"', '\\"'))}
+    in_json = value.replace("\\", "\\\\").replace('"', '\\"')
+    return value.encode(errors="surrogateescape"), in_json.encode(errors="surrogateescape")
+
+
+@cache
+def _compiled(pattern: bytes) -> re.Pattern[bytes]:
+    # Compiled for the first line that needs it: it costs the start milliseconds.
+    import re
+
+    return re.compile(pattern)

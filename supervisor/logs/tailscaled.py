@@ -1,12 +1,23 @@
 """Reads tailscaled's own lines (1.102), which have no levels: how bad one is, what it is about, whether it is noise.
 
+Known noise is kept out of the log: the first lines of a kind pass, the rest of a minute is counted.
+
 What is said here is what the line says of itself; one that says nothing is ``info`` and of no topic.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.logs.lines import MORE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+WINDOW_S = 60.0
+# So many lines of each row of the table pass in a window.
+PASSING = 3
 
 # What a line is about, and the first words of such lines: up to a colon, dot, bracket or blank.
 TOPICS: dict[str, tuple[str, ...]] = {
@@ -117,43 +128,92 @@ _HEAD = re.compile(r"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? )?(\[v\d\] ?)?"
 _WORD = re.compile(r"\[?[\w-]*")
 
 
-def level_of(line: str) -> str:
-    """Return debug, info, warning or error."""
-    text, is_verbose = _said(line)
+class DaemonLine(NamedTuple):
+    """What a line says: debug, info, warning or error, its topic (empty for none), and what noise it is."""
+
+    level: str
+    topic: str
+    noise: Noise | None
+
+
+def parse(line: str) -> DaemonLine:
+    """Return what a line says."""
+    found = _HEAD.match(line)
+    # The pattern matches nothing too.
+    text, is_verbose = (line[found.end() :], found[1] is not None) if found else (line, False)
+    limited = text.startswith(_LIMITED)
+    first = _first_word(text)
+    told = _first_word(text.removeprefix(_LIMITED).removeprefix(_UNEXPECTED)) if text[:1] == "[" else first
+    trouble = _TROUBLE_WORDS.search(text) is not None
+    level = "debug" if is_verbose or limited else _level(text, first, trouble=trouble)
     if text.startswith(_FATAL):
-        return "error"
-    if is_verbose or text.startswith(_LIMITED):
-        return "debug"
+        level = "error"
+    noise = None if trouble and not limited else _noise(text, first)
+    return DaemonLine(level, _TOPIC_OF.get(told, ""), noise)
+
+
+class HeldBack(NamedTuple):
+    """What one window held back: how many lines, and how many of each kind."""
+
+    lines: int
+    kinds: dict[str, int]
+
+
+class NoiseLimit:
+    """Counts by the clock that it is handed. A window begins with its first noise, and no other line is counted."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._ends_s: float | None = None
+        self._seen: dict[Noise, int] = {}
+        self._held: dict[str, int] = {}
+
+    @property
+    def due_s(self) -> float | None:
+        """When it is to be told what was held back; None while there is nothing to tell."""
+        return self._ends_s if self._held else None
+
+    def passing(self, lines: Iterable[DaemonLine], now_s: float) -> list[int]:
+        """Return the places of those lines that pass."""
+        if self._ends_s is not None and now_s >= self._ends_s and not self._held:
+            self._ends_s = None
+            self._seen.clear()
+        return [place for place, line in enumerate(lines) if line.noise is None or self._passes(line.noise, now_s)]
+
+    def _passes(self, noise: Noise, now_s: float) -> bool:
+        if self._ends_s is None:
+            self._ends_s = now_s + WINDOW_S
+        seen = self._seen[noise] = self._seen.get(noise, 0) + 1
+        if seen <= PASSING:
+            return True
+        self.total += 1
+        self._held[noise.kind] = self._held.get(noise.kind, 0) + 1
+        return False
+
+    def report(self) -> HeldBack | None:
+        """Return what was held back since the last report, if anything, and begin anew."""
+        kinds, self._held = self._held, {}
+        self._ends_s = None
+        self._seen.clear()
+        return HeldBack(sum(kinds.values()), dict(sorted(kinds.items()))) if kinds else None
+
+
+def _level(text: str, first: str, *, trouble: bool) -> str:
     if text.startswith(_HARMLESS):
         return "info"
     if text.startswith(_HEALTH):
         return "warning" if "): error" in text else "info"
-    if text.startswith(_TROUBLE) or _TROUBLE_WORDS.search(text):
+    if trouble or text.startswith(_TROUBLE):
         return "warning"
-    return "debug" if _first_word(text) in _TALKATIVE else "info"
+    return "debug" if first in _TALKATIVE else "info"
 
 
-def topic_of(line: str) -> str:
-    """Return one of the topics; empty for a line that is of none."""
-    text, _ = _said(line)
-    text = text.removeprefix(_LIMITED).removeprefix(_UNEXPECTED)
-    return _TOPIC_OF.get(_first_word(text), "")
-
-
-def noise_of(line: str) -> Noise | None:
-    """Return what noise this line is; None for what is unknown, and for what tells of trouble."""
-    text, _ = _said(line)
-    for row in _NOISE_OF.get(_first_word(text), ()):
+def _noise(text: str, first: str) -> Noise | None:
+    """Return the row for a line; the first piece of a long one is known, the others are not: they stay together."""
+    for row in _NOISE_OF.get(first, ()):
         if text.startswith(row.begins) and row.holds in text:
-            return row if text.startswith(_LIMITED) or not _TROUBLE_WORDS.search(text) else None
+            return None if text.endswith(_MORE) else row
     return None
-
-
-def _said(line: str) -> tuple[str, bool]:
-    """Return a line without its time and verbosity, and whether it had one."""
-    found = _HEAD.match(line)
-    # The pattern matches nothing too.
-    return (line[found.end() :], found[1] is not None) if found else (line, False)
 
 
 def _first_word(text: str) -> str:
@@ -161,6 +221,7 @@ def _first_word(text: str) -> str:
     return found[0] if found else ""
 
 
+_MORE = MORE.decode()
 _TOPIC_OF = {head: topic for topic, heads in TOPICS.items() for head in heads}
 _NOISE_OF = {
     head: tuple(row for row in NOISE if _first_word(row.begins) == head)

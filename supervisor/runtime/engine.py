@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from supervisor.core.model import ProcessSpec
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.board import Board
     from supervisor.system.cleaner import Cleaner
     from supervisor.system.reaper import Reaper
@@ -53,7 +53,7 @@ class Engine:
         self,
         specs: Iterable[ProcessSpec],
         board: Board,
-        hub: LogHub,
+        hub: LogPipeline,
         reaper: Reaper,
         launcher: tuple[str, ...],
     ) -> None:

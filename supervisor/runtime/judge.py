@@ -14,7 +14,7 @@ from supervisor.core.snapshot import HealthView
 if TYPE_CHECKING:
     from supervisor.core.health import Verdict
     from supervisor.core.snapshot import Snapshot
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.board import Board
 
 _LEVELS = {"pass": "info", "warn": "warning", "fail": "error"}
@@ -23,7 +23,7 @@ _LEVELS = {"pass": "info", "warn": "warning", "fail": "error"}
 class Judge:
     """Looks whenever the world has changed, or when time alone may have changed the verdict; never just so."""
 
-    def __init__(self, board: Board, hub: LogHub) -> None:
+    def __init__(self, board: Board, hub: LogPipeline) -> None:
         self._board = board
         self._hub = hub
         self._changed = anyio.Event()

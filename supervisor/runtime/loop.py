@@ -85,7 +85,7 @@ class Loop:
                 self._take_final(name)
             await self._stop_asked.wait()
             self._engine.board.put_stopping()
-            self._engine.hub.hurry()
+            self._engine.hub.stop_waiting()
             self._stop = Stop(self._engine, self._stop_plan())
             if self._interrupts > 1:
                 self._stop.hurry()

@@ -12,7 +12,7 @@ from supervisor.tailnet.serve.publisher import Serve
 from supervisor.tailnet.sidecar import MAY_NOT
 
 if TYPE_CHECKING:
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
     from supervisor.tailnet.hands import Hands
     from supervisor.tailnet.localapi import LocalApi
@@ -29,7 +29,7 @@ _NAME_ADVICE = (
 class Care:
     """What it found is in ``serve`` and ``warnings``."""
 
-    def __init__(self, plan: Plan, hub: LogHub, api: LocalApi, hands: Hands) -> None:
+    def __init__(self, plan: Plan, hub: LogPipeline, api: LocalApi, hands: Hands) -> None:
         self._hub = hub
         self._api = api
         self._hands = hands

@@ -10,7 +10,7 @@ from supervisor.plan.model import TAILSCALED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
 
 _LOST = "Received error"
 _UNKNOWN_DEVICE = "node not found"
@@ -22,7 +22,7 @@ class Complaints:
     ``removed``: control does not know it.
     """
 
-    def __init__(self, hub: LogHub, wake: Callable[[], None]) -> None:
+    def __init__(self, hub: LogPipeline, wake: Callable[[], None]) -> None:
         self._hub = hub
         self._wake = wake
         self._next: int | None = None

@@ -30,7 +30,7 @@ from supervisor.tailnet.telling import Teller
 
 if TYPE_CHECKING:
     from supervisor.core.orders import TailnetOrder
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
     from supervisor.runtime.desk import Desk
@@ -51,7 +51,7 @@ _INTERFACE_UP = 1
 class Link:
     """The one place that knows how the tailnet is, and the one that orders for it reach."""
 
-    def __init__(self, plan: Plan, board: Board, hub: LogHub, engine: Engine, desk: Desk) -> None:
+    def __init__(self, plan: Plan, board: Board, hub: LogPipeline, engine: Engine, desk: Desk) -> None:
         self._plan = plan
         self._attached = plan.settings.tailnet.mode == "attach"
         self._board = board

@@ -16,7 +16,7 @@ from supervisor.tailnet.localapi import LocalApiError
 from supervisor.tailnet.oauth import OAuthRefusedError, OAuthUnavailableError
 
 if TYPE_CHECKING:
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
     from supervisor.tailnet.hands import Hands
     from supervisor.tailnet.keys import Credential
@@ -40,7 +40,7 @@ class Login:
     has just come about, and that nobody has noted yet, whether it made the device ephemeral.
     """
 
-    def __init__(self, plan: Plan, hub: LogHub, hands: Hands) -> None:
+    def __init__(self, plan: Plan, hub: LogPipeline, hands: Hands) -> None:
         self._hub = hub
         self._hands = hands
         self._keys = Keys(plan.settings.tailnet, hub.redactor.learn)

@@ -24,7 +24,7 @@ from supervisor.tailnet.states import Situation
 
 if TYPE_CHECKING:
     from supervisor.core.orders import TailnetOrder
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
     from supervisor.tailnet.localapi import LocalApi
     from supervisor.tailnet.look import Look
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Pilot:
     """Steers one tailscaled for one run of the link."""
 
-    def __init__(self, plan: Plan, hub: LogHub, api: LocalApi) -> None:
+    def __init__(self, plan: Plan, hub: LogPipeline, api: LocalApi) -> None:
         tailnet = plan.settings.tailnet
         self._hub = hub
         self._attached = tailnet.mode == "attach"

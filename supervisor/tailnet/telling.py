@@ -8,7 +8,7 @@ from supervisor.core.tailnet import CONNECTING, STARTING
 
 if TYPE_CHECKING:
     from supervisor.core.snapshot import TailnetView
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.secret import Secret
 
 _SAME_AGAIN_S = 60.0
@@ -19,7 +19,7 @@ _UNDER_WAY = frozenset({STARTING, CONNECTING})
 class Teller:
     """Remembers what was said. A state said less than a minute ago is said again only when it has lasted."""
 
-    def __init__(self, hub: LogHub) -> None:
+    def __init__(self, hub: LogPipeline) -> None:
         self._hub = hub
         self._said: dict[str, float] = {}
         self._last = ""
@@ -39,7 +39,9 @@ class Teller:
         if url is not self._url:
             self._url = url
             if url is not None:
-                self._hub.reveal("warning", "tailnet: open this link to log the device in", {"url": url.reveal()})
+                self._hub.log_unredacted(
+                    "warning", "tailnet: open this link to log the device in", {"url": url.reveal()}
+                )
 
     def _tell_state(self, view: TailnetView, now_s: float) -> None:
         if view.state == self._last:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.telemetry.spans import Span
 
 NAME = "moltis-supervisor"
@@ -43,7 +43,7 @@ NAME = "moltis-supervisor"
 class Exporter:
     """Lets a recorder's spans out; batches are sent from the SDK's own thread."""
 
-    def __init__(self, recorder: Recorder, hub: LogHub, wall_offset_s: float) -> None:
+    def __init__(self, recorder: Recorder, hub: LogPipeline, wall_offset_s: float) -> None:
         self._recorder = recorder
         self._hub = hub
         self._wall_offset_s = wall_offset_s

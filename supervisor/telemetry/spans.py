@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.board import Board
 
 SPAWN, STOP, RESTART = "process.spawn", "process.stop", "process.restart"
@@ -202,7 +202,7 @@ class Sender(NamedTuple):
 class Recorder:
     """Derives spans from each new snapshot, takes others, and hands all to a sender as soon as there is one."""
 
-    def __init__(self, board: Board, hub: LogHub) -> None:
+    def __init__(self, board: Board, hub: LogPipeline) -> None:
         self._hub = hub
         self._kept: deque[Span] = deque(maxlen=MOST_KEPT)
         self._sender: Sender | None = None
@@ -253,7 +253,7 @@ class Recorder:
         return span._replace(attributes=attributes, error=mask(span.error), children=children)
 
 
-def begin(environ: Mapping[str, str], board: Board, hub: LogHub) -> Recorder | None:
+def begin(environ: Mapping[str, str], board: Board, hub: LogPipeline) -> Recorder | None:
     """Return a recorder where spans are wanted and can be sent; where they are wanted in vain, the log says why."""
     exporters = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -283,7 +283,7 @@ def _is_installed() -> bool:
         return False
 
 
-def _learn_secrets(environ: Mapping[str, str], hub: LogHub) -> None:
+def _learn_secrets(environ: Mapping[str, str], hub: LogPipeline) -> None:
     """Have the log mask what the headers say, such as a token."""
     from urllib.parse import unquote
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.logs.render import stamp
+from supervisor.logs.format import stamp
 
 if TYPE_CHECKING:
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
     from supervisor.runtime.desk import Desk
@@ -24,7 +24,7 @@ class Context(NamedTuple):
 
     plan: Plan
     board: Board
-    hub: LogHub
+    hub: LogPipeline
     engine: Engine
     desk: Desk
     keyring: Keyring

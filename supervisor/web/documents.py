@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from supervisor.core.health import TAILNET, judge
-from supervisor.logs.clean import clean_text
-from supervisor.logs.render import stamp
+from supervisor.logs.format import stamp
+from supervisor.logs.sanitize import sanitize_text
 from supervisor.runtime.endings import signal_name
 from supervisor.system import processes as kernel
 
@@ -68,7 +68,7 @@ def _process(context: Context, view: ProcessView) -> Document:
         "critical": view.critical,
         "ready": view.ready,
         "ready_why": view.ready_why or None,
-        "command": clean_text(context.hub.redactor.mask_text(view.command)),
+        "command": sanitize_text(context.hub.redactor.mask_text(view.command)),
         "uptime_s": round(now_s - (view.started_s or now_s), 3) if lives else None,
         "restarts": view.restarts,
         "failures": view.failures,

@@ -18,7 +18,7 @@ from supervisor.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.settings.secrets import SecretSource
 
 SESSION_S = 12 * 3600.0
@@ -51,7 +51,7 @@ class Keyring:
     ``on_end`` is called when a session was ended, by whatever but its time.
     """
 
-    def __init__(self, token: SecretSource | None, hub: LogHub) -> None:
+    def __init__(self, token: SecretSource | None, hub: LogPipeline) -> None:
         self._token = token
         self._hub = hub
         self.on_end: Callable[[], object] = lambda: None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.web.connections import Connections
 
 # In one turn: one that is closed gives its descriptor back in the next.
@@ -30,7 +30,7 @@ _LEAST = 8
 class Door:
     """What every listener shares when there are no descriptors left: whose connections make room, and the log."""
 
-    def __init__(self, hub: LogHub, kinds: Sequence[Connections]) -> None:
+    def __init__(self, hub: LogPipeline, kinds: Sequence[Connections]) -> None:
         self._hub = hub
         self._kinds = kinds
         self._repeats = Repeats(self._tell)

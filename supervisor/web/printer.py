@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Address
     from supervisor.runtime.board import Board
     from supervisor.web.keyring import Keyring, SignInCode
@@ -18,7 +18,7 @@ _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what stands for e
 class Printer:
     """Prints at most one a minute, as anyone may ask for it. ``address`` is where the panel is found."""
 
-    def __init__(self, keyring: Keyring, hub: LogHub, board: Board, address: Address) -> None:
+    def __init__(self, keyring: Keyring, hub: LogPipeline, board: Board, address: Address) -> None:
         self._keyring = keyring
         self._hub = hub
         self._board = board
@@ -34,7 +34,9 @@ class Printer:
         code = self._keyring.new_code()
         self._printed_s = time.monotonic()
         shown = {"code": code.secret.reveal(), "link": self.link(code)}
-        self._hub.reveal("info", "sign in to the panel with this code", shown, good_for="one sign-in within 15 minutes")
+        self._hub.log_unredacted(
+            "info", "sign in to the panel with this code", shown, good_for="one sign-in within 15 minutes"
+        )
         return code.ends_s
 
     def link(self, code: SignInCode) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler as Answers
     from aiohttp.web_request import BaseRequest
 
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
     from supervisor.runtime.desk import Desk
@@ -74,7 +74,7 @@ class Server:
         self,
         plan: Plan,
         board: Board,
-        hub: LogHub,
+        hub: LogPipeline,
         engine: Engine,
         desk: Desk,
         sockets: Sequence[socket.socket],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.web.repeats import Repeats
 
 if TYPE_CHECKING:
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
 
 _MOST_SOURCES = 1000
 _IPV6_PREFIX = 64
@@ -54,7 +54,7 @@ class _Bucket:
 class Throttle:
     """Tells a client with wrong credentials whether to wait, and the log that there are such clients."""
 
-    def __init__(self, hub: LogHub) -> None:
+    def __init__(self, hub: LogPipeline) -> None:
         self._hub = hub
         self._total = _Bucket(IN_TOTAL)
         self._sources: dict[str, _Bucket] = {}

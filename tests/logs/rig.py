@@ -9,7 +9,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Rig:
         assert out_fd is not None
         choices: dict[str, Any] = {"format": "pretty", "color": False, "history_lines": 2000} | options
         self.redactor = Redactor(secrets)
-        self.hub = LogHub(
+        self.hub = LogPipeline(
             redactor=self.redactor,
             names=["supervisor", "moltis"],
             out_fd=out_fd,

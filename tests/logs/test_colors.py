@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.logs.clean import clean
+from supervisor.logs.parse import parse_line
 from supervisor.logs.redact import Redactor
-from supervisor.logs.telling import tell
+from supervisor.logs.sanitize import sanitize
 from tests.logs.rig import Rig
 
 if TYPE_CHECKING:
@@ -54,17 +54,17 @@ async def test_a_secret_that_a_colour_cuts_is_masked() -> None:
 
 async def test_no_code_is_cut_in_two() -> None:
     """A line that is too long with its codes is kept without them."""
-    for padding, is_colored in ((b"", True), (b"y" * 9, False)):
+    for padding, is_colored in ((b"", True), (b"y" * 9, True), (b"\\" * 9 + b"\x07", False)):
         (line,) = await remembered(b"\x1b[31mx" * 2558 + padding + b"\n")
-        assert line.message == "x" * 2558 + padding.decode()
+        assert line.message == "x" * 2558 + padding.decode().replace("\x07", "\\x07")
         assert bool(line.colored) == is_colored
 
 
 @given(PARTS)
 def test_both_forms_say_the_same(parts: list[str]) -> None:
     """Taking the codes out of the coloured form gives the message, and nothing else in it is a control character."""
-    kept = clean("".join(parts).encode() + b"\n", colors=True)[:-1]
-    told = tell("moltis", kept, Redactor([]))
+    _, kept = sanitize("".join(parts).encode() + b"\n")
+    told = parse_line("moltis", kept[:-1], Redactor([]))
     if told.colored:
         assert CODE.sub("", told.colored) == told.message
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", told.message)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.logs.history import History
+from supervisor.logs.history import History, Source
 from supervisor.logs.redact import Redactor
-from supervisor.logs.render import Source
 
 OUT = Source("moltis", "stdout")
 OTHER = Source("tailscaled", "stderr")
@@ -19,7 +18,7 @@ def filled(blocks: list[tuple[bool, int]], most_lines: int, most_bytes: int = 1 
     history = History(Redactor(), most_lines, most_bytes)
     for ours, count in blocks:
         text = b"".join(b"line %d\n" % number for number in range(history.next, history.next + count))
-        history.add(OUT if ours else OTHER, text, 1.5)
+        history.add(OUT if ours else OTHER, text, count, 1.5, {})
     return history
 
 
@@ -82,18 +81,33 @@ def test_a_big_block_leaves_its_end() -> None:
     assert 300 < len(page.lines) < 400
 
 
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=10), st.integers(20, 300), st.integers(1, 5))
+def test_a_level_stays_with_its_line(counts: list[int], most_bytes: int, every: int) -> None:
+    """However much of the lines that came with it is gone."""
+    history = History(Redactor(), 1000, most_bytes)
+    for count in counts:
+        numbers = range(history.next, history.next + count)
+        text = b"".join(b"%d\n" % number for number in numbers)
+        levels = {place: "error" for place, number in enumerate(numbers) if not number % every}
+        history.add(OUT, text, count, 1.5, levels)
+    for line in history.read().lines:
+        assert line.level == ("info" if line.number % every else "error")
+
+
 def test_entries_tell_all() -> None:
     """Number, time, process, stream, level, message, topic and colours; an object's message and fields as text."""
-    history = History(Redactor(["geheimnis"]), 10)
+    history = History(Redactor(), 10)
     history.add(
         OUT,
-        b'{"timestamp":"2026-08-21T10:00:00Z","level":"ERROR","fields":{"message":"no","why":"\\u0067eheimnis x"},'
+        b'{"timestamp":"2026-08-21T10:00:00Z","level":"ERROR","fields":{"message":"no","why":"\\u0067 x"},'
         b'"target":"a::b"}\n',
+        1,
         2.5,
+        {0: "error"},
     )
-    history.add(OTHER, b"2026/11/22 21:36:03 [v1] dns: x\n", 3.5)
+    history.add(OTHER, b"2026/11/22 21:36:03 [v1] dns: x\n", 1, 3.5, {0: "debug"})
     first, second = history.read().lines
-    assert first == (1, 2.5, "moltis", "stdout", "error", 'no why="[redacted] x" target=a::b', "", "")
+    assert first == (1, 2.5, "moltis", "stdout", "error", 'no why="\\u0067 x" target=a::b', "", "")
     assert second == (2, 3.5, "tailscaled", "stderr", "debug", "2026/11/22 21:36:03 [v1] dns: x", "dns", "")
 
 

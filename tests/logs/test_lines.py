@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.logs.lines import LONGEST_BYTES, MORE, Splitter, all_within, wrapped
+from supervisor.logs.lines import LONGEST_BYTES, MORE, LineSplitter, all_within, wrapped
 from supervisor.logs.redact import MASK, Redactor
 
 LINES = st.binary(max_size=200).map(lambda data: data.replace(b"\n", b"\n\n"))
@@ -15,7 +15,7 @@ LINES = st.binary(max_size=200).map(lambda data: data.replace(b"\n", b"\n\n"))
 
 def fed(data: bytes, cuts: list[int], redactor: Redactor) -> list[bytes]:
     """Feed the data, cut at these places, and return what came out each time."""
-    splitter = Splitter(redactor)
+    splitter = LineSplitter(redactor)
     borders = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     out = [splitter.feed(data[begin:end]) for begin, end in pairwise(borders)]
     return [*out, splitter.flush()]
@@ -51,7 +51,7 @@ def test_long_lines_are_split_with_a_marker(lengths: list[int], unit: bytes, cut
 
 def test_a_line_without_end_takes_bounded_memory() -> None:
     """50 MB without a newline leave no more than a piece behind at any time."""
-    splitter = Splitter(Redactor())
+    splitter = LineSplitter(Redactor())
     chunk = b"x" * 65536
     size = 0
     for _ in range(800):

@@ -8,7 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.logs import output
+from supervisor.logs import pipeline
 from supervisor.logs.writer import BUFFER_BYTES, UNREAD_BYTES
 from tests.logs.rig import Rig, until
 
@@ -74,9 +74,8 @@ async def stalled(overflow: str) -> tuple[Rig, Reader, asyncio.Task[None], list[
 async def test_block_lets_children_wait_and_loses_nothing() -> None:
     """Memory stays bounded, the loop stays quick, and when the consumer reads again all of it is there."""
     rig, reader, pouring, progress = await stalled("block")
-    await until(lambda: rig.hub._output is not None and rig.hub._output._held_since_s is not None)
-    assert rig.hub._output is not None
-    assert rig.hub._output._writer._bytes < BUFFER_BYTES + 1024 * 1024
+    await until(lambda: rig.hub._held_since_s is not None)
+    assert rig.hub._writer._bytes < BUFFER_BYTES + 1024 * 1024
     taken = len(progress)
     begun_s = time.monotonic()
     for _ in range(100):
@@ -94,8 +93,7 @@ async def test_drop_never_waits_and_says_how_much_is_gone() -> None:
     rig, reader, pouring, _ = await stalled("drop")
     await pouring
     await rig.closed()
-    assert rig.hub._output is not None
-    assert rig.hub._output._writer._bytes <= BUFFER_BYTES
+    assert rig.hub._writer._bytes <= BUFFER_BYTES
     await reader.read_until(b"%08d" % (MANY - 1))
     rig.end()
     check_lost(reader)
@@ -103,7 +101,7 @@ async def test_drop_never_waits_and_says_how_much_is_gone() -> None:
 
 async def test_block_drops_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """After so long without any reading the children go on, and the loss is counted."""
-    monkeypatch.setattr(output, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
     rig, reader, pouring, _ = await stalled("block")
     await asyncio.wait_for(pouring, 20)
     await rig.closed()
@@ -128,8 +126,7 @@ async def test_a_closed_consumer_does_no_harm() -> None:
     rig = Rig(out_fd=reader.write_fd)
     await rig.say(b"".join(LINE % number for number in range(MANY // 2)))
     assert rig.hub.history.next == MANY // 2 + 1
-    writer = rig.hub._output._writer if rig.hub._output is not None else None
-    assert writer is not None
+    writer = rig.hub._writer
     await until(lambda: writer.unread)
     await rig.say(b"x\n" * 1000)
     assert writer._bytes <= UNREAD_BYTES + 64 * 1024
@@ -173,8 +170,8 @@ async def test_a_bad_descriptor_does_no_harm() -> None:
     rig.hub.record("info", "hello")
     await rig.say(b"x\n" * 1000)
     assert rig.hub.history.next == 1002
-    writer = rig.hub._output._writer if rig.hub._output is not None else None
-    await until(lambda: writer is not None and not writer._bytes and not writer._queue)
+    writer = rig.hub._writer
+    await until(lambda: not writer._bytes and not writer._queue)
     rig.end()
 
 
@@ -195,7 +192,7 @@ async def test_a_full_disk_does_no_harm() -> None:
 async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
     """Half a second, not more."""
     rig, reader, pouring, _ = await stalled("block")
-    await until(lambda: rig.hub._output is not None and rig.hub._output._held_since_s is not None)
+    await until(lambda: rig.hub._held_since_s is not None)
     begun_s = time.monotonic()
     rig.hub.close()
     assert time.monotonic() - begun_s < 1.5
@@ -206,8 +203,8 @@ async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
 async def test_a_stop_lets_children_wait_no_longer() -> None:
     """One that says goodbye could not end while its pipe is full."""
     rig, reader, pouring, _ = await stalled("block")
-    await until(lambda: rig.hub._output is not None and rig.hub._output._held_since_s is not None)
-    rig.hub.hurry()
+    await until(lambda: rig.hub._held_since_s is not None)
+    rig.hub.stop_waiting()
     await asyncio.wait_for(pouring, 20)
     await rig.closed()
     await reader.read_until(b"%08d" % (MANY - 1))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from supervisor.logs.lines import Splitter
+from supervisor.logs.lines import LineSplitter
 from supervisor.logs.redact import MASK, Redactor
 from tests.logs.rig import Rig
 
@@ -30,7 +30,7 @@ def test_no_chunk_border_shows_a_secret(secret: str, before: str, after: str, cu
     """A secret never comes out, wherever writes split it."""
     redactor = Redactor([secret])
     data = f"{before}{secret}{after}\n".encode()
-    splitter = Splitter(redactor)
+    splitter = LineSplitter(redactor)
     borders = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     out = b"".join(redactor.mask(splitter.feed(data[begin:end])) for begin, end in pairwise(borders))
     assert secret.encode() not in out.replace(MASK, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.logs.tailscaled import NOISE, TOPICS, level_of, noise_of, topic_of
+from supervisor.logs.tailscaled import NOISE, TOPICS, parse
 from tests.conventions.tree import ROOT
 
 STAMP = "2026/11/24 17:17:24 "
@@ -50,14 +50,14 @@ LINES = [
 def test_of_a_line(level: str, topic: str, kind: str, text: str) -> None:
     """Its level, its topic and what noise it is, with its time before it or without."""
     for line in (text, STAMP + text, f"2026/11/24 17:17:24.123456 {text}"):
-        noise = noise_of(line)
-        assert (level_of(line), topic_of(line), noise.kind if noise else "") == (level, topic, kind)
+        said = parse(line)
+        assert (said.level, said.topic, said.noise.kind if said.noise else "") == (level, topic, kind)
 
 
 def test_every_row_of_the_table_is_found() -> None:
     """Each noise is recognised by its row and has a topic or none on purpose; a word belongs to one topic."""
     for row in NOISE:
-        assert noise_of(f"{STAMP}{row.begins}x{row.holds}") is row
+        assert parse(f"{STAMP}{row.begins}x{row.holds}").noise is row
     words = [word for heads in TOPICS.values() for word in heads]
     assert len(words) == len(set(words))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.health import OPEN_PROXY_PORT, judge
 from supervisor.core.model import State
 from supervisor.core.snapshot import ListenerView, ProcessView, Snapshot
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.runtime.board import Board
 from supervisor.runtime.engine import Engine
@@ -44,7 +44,7 @@ class Audit:
 
     def __init__(self, *views: ProcessView, public_port: int | None = None, every_s: float = 0.02) -> None:
         self.board = Board(Snapshot(processes=views))
-        self.hub = LogHub(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
+        self.hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
         self.own = socket.create_server(("127.0.0.1", 0))
         engine = Engine([], self.board, self.hub, Reaper(), ())
         timing = Timing(every_s=every_s, settle_s=0.01)

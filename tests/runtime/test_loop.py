@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.model import Backoff
 from supervisor.core.snapshot import Snapshot
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.runtime import loop as module
 from supervisor.runtime.board import Board
@@ -26,7 +26,7 @@ BACKOFF = Backoff(initial_s=0.01, max_s=0.08, reset_s=0.1)
 async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that fails once a day is not kept waiting for a minute in the end."""
     monkeypatch.setattr(module, "SERVICE_BACKOFF", BACKOFF)
-    hub = LogHub(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
+    hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
     loop = Loop(Engine((), Board(Snapshot()), hub, Reaper(), ()), Inbox(), None, StopPlan, {})
     stays_s = iter([0.0, 0.0, 0.0, BACKOFF.reset_s, 0.0])
 

@@ -14,7 +14,7 @@ import pytest
 from supervisor.core.lifecycle import Event, Kind
 from supervisor.core.model import ProcessSpec, State
 from supervisor.core.snapshot import Snapshot
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.runtime.board import Board
 from supervisor.runtime.engine import Engine
@@ -33,7 +33,7 @@ NAMES = ("first", "last")
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Two processes that sleep, and no sweep through the tests' own children."""
     monkeypatch.setattr(processes, "everything_else", list)
-    hub = LogHub(format="json", color=False, redactor=Redactor([]), history_lines=100, names=NAMES)
+    hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=NAMES)
     specs = [ProcessSpec(name, ("sleep", "300"), {"PATH": os.environ["PATH"]}) for name in NAMES]
     made = Engine(specs, Board(Snapshot()), hub, Reaper(), ())
     made.start_all()
@@ -43,7 +43,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-    for _, _, fd in hub._waiting_pipes:
+    for _, fd in hub._waiting_pipes:
         os.close(fd)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.core.model import State
 from supervisor.core.snapshot import ProcessView, Snapshot, TailnetView
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.runtime.board import Board
 from supervisor.runtime.desk import Desk
@@ -37,7 +37,7 @@ class Served(NamedTuple):
     """A running server. ``log`` is the file that the merged log goes to."""
 
     board: Board
-    hub: LogHub
+    hub: LogPipeline
     engine: Engine
     desk: Desk
     port: int
@@ -134,7 +134,7 @@ async def serving(
     board = Board(Snapshot(processes=views, tailnet=tailnet or TailnetView(), **more))
     with tempfile.TemporaryDirectory(prefix="web-") as folder:
         log = os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT)
-        hub = LogHub(
+        hub = LogPipeline(
             format="json", color=False, redactor=Redactor([]), history_lines=history_lines, names=[], out_fd=log
         )
         hub.start(asyncio.get_running_loop())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret
 from supervisor.settings.secrets import SecretSource
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def hub() -> LogHub:
+def hub() -> LogPipeline:
     """A log that was not started: it keeps its records."""
-    return LogHub(format="json", color=False, redactor=Redactor(), history_lines=10, names=[])
+    return LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=10, names=[])
 
 
-def events(hub: LogHub) -> list[str]:
+def events(hub: LogPipeline) -> list[str]:
     """Return what was recorded."""
     return [record.event for record in hub._waiting_records]
 
 
-async def test_a_session_lasts_twelve_hours(clock: Clock, hub: LogHub) -> None:
+async def test_a_session_lasts_twelve_hours(clock: Clock, hub: LogPipeline) -> None:
     """And not a moment longer; it can be ended before, and others go on."""
     keyring = Keyring(None, hub)
     first, second = keyring.open_session()[0], keyring.open_session()[0]
@@ -51,7 +51,7 @@ async def test_a_session_lasts_twelve_hours(clock: Clock, hub: LogHub) -> None:
     assert SESSION_S == 12 * 3600
 
 
-def test_a_session_is_kept_as_a_digest(clock: Clock, hub: LogHub) -> None:
+def test_a_session_is_kept_as_a_digest(clock: Clock, hub: LogPipeline) -> None:
     """Nothing in the keyring is a token that opens."""
     keyring = Keyring(None, hub)
     session, ends_s = keyring.open_session()
@@ -60,7 +60,7 @@ def test_a_session_is_kept_as_a_digest(clock: Clock, hub: LogHub) -> None:
     assert len(session) >= 40
 
 
-async def test_only_so_many_sessions_are_kept(hub: LogHub) -> None:
+async def test_only_so_many_sessions_are_kept(hub: LogPipeline) -> None:
     """The oldest one goes, so that memory is bounded."""
     keyring = Keyring(None, hub)
     sessions = [keyring.open_session()[0] for _ in range(101)]
@@ -68,7 +68,7 @@ async def test_only_so_many_sessions_are_kept(hub: LogHub) -> None:
     assert (await keyring.grant_of(sessions[1])) is not None
 
 
-async def test_without_a_token_nothing_is_the_admin(hub: LogHub) -> None:
+async def test_without_a_token_nothing_is_the_admin(hub: LogPipeline) -> None:
     """Neither nothing nor any text."""
     keyring = Keyring(None, hub)
     assert not keyring.has_token
@@ -76,7 +76,7 @@ async def test_without_a_token_nothing_is_the_admin(hub: LogHub) -> None:
     assert (await keyring.grant_of("")) is None
 
 
-def test_a_code_is_good_once_and_for_a_while(clock: Clock, hub: LogHub) -> None:
+def test_a_code_is_good_once_and_for_a_while(clock: Clock, hub: LogPipeline) -> None:
     """Spelled as people do; a newer one does not spoil it."""
     keyring = Keyring(None, hub)
     code = keyring.new_code()
@@ -95,7 +95,7 @@ def test_a_code_is_good_once_and_for_a_while(clock: Clock, hub: LogHub) -> None:
     assert not keyring.take_code(other)
 
 
-async def test_the_admin_token_is_read_anew(hub: LogHub, tmp_path: Path) -> None:
+async def test_the_admin_token_is_read_anew(hub: LogPipeline, tmp_path: Path) -> None:
     """A new one is good at once and masked in the log; the old one is not, nor are the sessions that it gave."""
     path = tmp_path / "token"
     path.write_text("the-first-token-there-was\n")
@@ -117,7 +117,7 @@ async def test_the_admin_token_is_read_anew(hub: LogHub, tmp_path: Path) -> None
     assert events(hub) == ["the admin token has changed"]
 
 
-async def test_a_token_that_cannot_be_read(hub: LogHub, tmp_path: Path) -> None:
+async def test_a_token_that_cannot_be_read(hub: LogPipeline, tmp_path: Path) -> None:
     """Opens nothing, is told in the log once, and ends no session; when it is back, it opens again."""
     path = tmp_path / "token"
     path.write_text("the-token-in-a-file")
@@ -135,7 +135,7 @@ async def test_a_token_that_cannot_be_read(hub: LogHub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("candidate", ["\ud800", "☃", "a" * 100_000, "\0"])
-async def test_what_is_no_text_is_just_wrong(hub: LogHub, candidate: str) -> None:
+async def test_what_is_no_text_is_just_wrong(hub: LogPipeline, candidate: str) -> None:
     """Bytes that are not UTF-8 arrive as what cannot be encoded."""
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", Secret("an-admin-token-\udcfe")), hub)
     assert (await keyring.grant_of(candidate)) is None
@@ -143,7 +143,7 @@ async def test_what_is_no_text_is_just_wrong(hub: LogHub, candidate: str) -> Non
     assert await keyring.is_admin("an-admin-token-\udcfe")
 
 
-async def test_wrong_credentials_are_counted_by_source(clock: Clock, hub: LogHub) -> None:
+async def test_wrong_credentials_are_counted_by_source(clock: Clock, hub: LogPipeline) -> None:
     """Ten at once, then one each half minute; another address is not held back by that."""
     throttle = Throttle(hub)
     assert [throttle.count("192.0.2.1") for _ in range(11)] == [0.0] * 10 + [30.0]
@@ -155,7 +155,7 @@ async def test_wrong_credentials_are_counted_by_source(clock: Clock, hub: LogHub
     assert throttle.count("192.0.2.1") == pytest.approx(30.0)
 
 
-async def test_wrong_credentials_are_counted_in_total(clock: Clock, hub: LogHub) -> None:
+async def test_wrong_credentials_are_counted_in_total(clock: Clock, hub: LogPipeline) -> None:
     """Many addresses with a few each are slowed down together; what is kept of them is bounded."""
     throttle = Throttle(hub)
     waits = [throttle.count(f"192.0.2.{number}") for number in range(61)]
@@ -169,7 +169,7 @@ async def test_wrong_credentials_are_counted_in_total(clock: Clock, hub: LogHub)
 
 
 async def test_what_was_counted_is_told_also_where_silence_follows(
-    hub: LogHub, monkeypatch: pytest.MonkeyPatch
+    hub: LogPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one at once, all others by a timer, and what comes after that at once again."""
     monkeypatch.setattr(repeats, "SAY_EVERY_S", 0.2)
@@ -185,7 +185,7 @@ async def test_what_was_counted_is_told_also_where_silence_follows(
     assert set(events(hub)) == {"wrong credentials"}
 
 
-async def test_the_token_is_read_in_a_thread_and_once_for_many(hub: LogHub, tmp_path: Path) -> None:
+async def test_the_token_is_read_in_a_thread_and_once_for_many(hub: LogPipeline, tmp_path: Path) -> None:
     """A file that hangs holds up nobody but those who need it, and who may do with an older one asks for none."""
     path = tmp_path / "token"
     path.write_text("the-token-in-a-file")

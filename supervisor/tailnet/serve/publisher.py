@@ -27,7 +27,7 @@ from supervisor.tailnet.serve.record import ServeRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
     from supervisor.tailnet.localapi import LocalApi
     from supervisor.tailnet.serve.wishes import Wanted
@@ -61,7 +61,7 @@ class Serve:
     def __init__(
         self,
         plan: Plan,
-        hub: LogHub,
+        hub: LogPipeline,
         *,
         lasting: Callable[[str], bool] | None = None,
         certificates: Certificates | None = None,

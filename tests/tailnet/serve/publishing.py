@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.tailnet.localapi import LocalApi
 from supervisor.tailnet.serve.publisher import Serve
@@ -92,7 +92,7 @@ class Stage(NamedTuple):
 
     def serve(self, *, lasting: bool = False, look_every_s: float = 0.0, **more: Any) -> Serve:
         """Return what a supervisor with these settings would have."""
-        hub = LogHub(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
+        hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
         certificates = more.pop("certificates", None)
         found = plan({**self.settings(), **more})
         return Serve(found, hub, lasting=lambda _: lasting, certificates=certificates, look_every_s=look_every_s)

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from supervisor.logs import levels
-from supervisor.logs.tally import Tally
+from supervisor.logs.history import TAILSCALED, Source
+from supervisor.logs.parse import parse_batch
+from supervisor.logs.pipeline import LineCounter
 from tests.logs.rig import Rig
 
 TEXTS = (
@@ -32,39 +33,26 @@ TEXTS = (
 )
 
 
+def counted(process: str, text: bytes) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return what is counted of whole lines, by process and level."""
+    counter = LineCounter()
+    batch = parse_batch(Source(process, "stdout"), text, text, records=False)
+    counter.add(process, text, batch.lines, batch.levels)
+    return {key: (lines, size) for key, (lines, size) in counter.cells.items()}
+
+
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("process", ["moltis", levels.TAILSCALED])
-def test_a_batch_is_counted_as_its_lines_are(process: str, text: str) -> None:
-    """Wherever in a batch a line stands, it counts for the level that its reader is told."""
-    level = levels.of_line(process, text)
+@pytest.mark.parametrize("process", ["moltis", TAILSCALED])
+def test_a_line_counts_for_its_level_wherever_it_stands(process: str, text: str) -> None:
+    """At the beginning, in the midst and at the end of a batch."""
     line = text.encode() + b"\n"
+    ((key, _),) = counted(process, line).items()
     for batch in ((line, b"x\n", b"x\n"), (b"x\n", line, b"x\n"), (b"x\n", b"x\n", line)):
-        tally = Tally()
-        tally.add(process, b"".join(batch), 3, None)
-        cells = {key: tuple(cell) for key, cell in tally.cells.items()}
-        if level == "info":
-            assert cells == {(process, "info"): (3, len(line) + 4)}
+        cells = counted(process, b"".join(batch))
+        if key[1] == "info":
+            assert cells == {key: (3, len(line) + 4)}
         else:
-            assert cells == {(process, "info"): (2, 4), (process, level): (1, len(line))}
-
-
-def test_objects_say_their_level_themselves() -> None:
-    """In JSON, as a word or as a number; one of no known level is info."""
-    tally = Tally()
-    lines = (
-        b'{"timestamp":"t","level":"WARN","fields":{"message":"m"}}\n',
-        b'{"level": 50, "msg":"m"}\n{"msg":"m"}\n',
-        b'{"level":"loud"}\n',
-    )
-    tally.add("moltis", b"".join(lines), 4, None)
-    assert {level: cell[0] for (_process, level), cell in tally.cells.items()} == {"warning": 1, "error": 1, "info": 2}
-
-
-def test_colours_hide_no_level() -> None:
-    """A level is found behind the colour codes that people's formats put around it, and they are not counted."""
-    tally = Tally()
-    tally.add("moltis", b"\x1b[31mERROR\x1b[0m x\n", 1, None)
-    assert tally.cells == {("moltis", "error"): [1, 8]}
+            assert cells == {(process, "info"): (2, 4), key: (1, len(line))}
 
 
 async def test_what_the_hub_counts() -> None:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from supervisor.logs.hub import LogHub
+from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from tests.logs.rig import Rig, until
 
@@ -137,7 +137,7 @@ async def test_what_comes_before_the_start_is_remembered() -> None:
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     out_read, out_write = os.pipe()
-    hub = LogHub(
+    hub = LogPipeline(
         format="pretty", color=False, redactor=Redactor(), history_lines=10, names=["moltis"], out_fd=out_write
     )
     hub.record("info", "starting", child=None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from supervisor.logs.own import Records
+from supervisor.logs.bridge import EventBridge
 from tests.logs.rig import Rig, until
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ async def rig() -> AsyncIterator[Rig]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     rig = Rig(format="json", secrets=["geheimnis"])
-    await Records(rig.hub).run()
+    await EventBridge(rig.hub).run()
     yield rig
     structlog.reset_defaults()
     logging.captureWarnings(False)

@@ -6,18 +6,20 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from supervisor.logs.levels import TAILSCALED
-from supervisor.logs.lines import Splitter
+from supervisor.logs.history import TAILSCALED
+from supervisor.logs.lines import LineSplitter
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from supervisor.logs.history import Source
     from supervisor.logs.redact import Redactor
-    from supervisor.logs.render import Source
 
 MOST_BYTES = 64 * 1024
 _LEAST_BYTES = 16 * 1024
+# So many lines are taken in a turn: the shortest ones cost most.
+_MOST_LINES = 2048
 # What a turn of the loop may take of a stream: lines that cost much come in smaller chunks.
 _LONG_TURN_S = 0.001
 # A child that writes line by line costs one wake a line, unless a few lines are left to gather.
@@ -39,16 +41,16 @@ class Pipe:
         source: Source,
         redactor: Redactor,
         take: Callable[[Source, bytes], None],
-        on_closed: Callable[[Pipe], None],
     ) -> None:
         self.source = source
         self.closed = False
         self._loop = loop
         self._fd = fd
         self._take = take
-        self._on_closed = on_closed
-        self._splitter = Splitter(redactor, daemon=source.process == TAILSCALED)
+        self._splitter = LineSplitter(redactor, daemon=source.process == TAILSCALED)
         self._chunk_bytes = MOST_BYTES
+        # Whole lines that were read and wait for another turn.
+        self._left = b""
         self._paused = False
         self._gathering: asyncio.TimerHandle | None = None
         self._read_at_s = 0.0
@@ -71,6 +73,7 @@ class Pipe:
         if self._paused and not self.closed:
             self._paused = False
             self._loop.add_reader(self._fd, self._on_readable)
+            self._go_on()
 
     def drain(self) -> None:
         """Read what is there, in spite of a pause; what others still hold open stays open.
@@ -80,13 +83,16 @@ class Pipe:
         if self.closed:
             return
         try:
-            left = fcntl.fcntl(self._fd, _F_GETPIPE_SZ)
+            most = fcntl.fcntl(self._fd, _F_GETPIPE_SZ)
         except OSError:
-            left = _PIPE_BYTES
+            most = _PIPE_BYTES
+        most += len(self._left)
         size = 1
-        while size and left > 0 and not self.closed:
+        while size and most > 0 and not self.closed:
             size = self._read()
-            left -= size
+            most -= size
+        while self._left:
+            self._read()
         if size and not self.closed:
             # To see the end, when there is nothing more.
             self._read()
@@ -97,28 +103,38 @@ class Pipe:
         self._close()
 
     def _on_readable(self) -> None:
-        begun_s = self._loop.time()
-        size = self._read()
-        now_s = self._loop.time()
-        self._adapt(size, now_s - begun_s)
-        busy = begun_s - self._read_at_s < _BUSY_S
-        self._read_at_s = now_s
-        if busy and 0 < size < _SMALL_BYTES and not self.closed and not self._paused:
+        if self._paused or self.closed or self._gathering is not None:
+            return
+        last_s = self._read_at_s
+        size, begun_s = self._read_in_turn()
+        self._go_on()
+        if begun_s - last_s < _BUSY_S and 0 < size < _SMALL_BYTES and not (self.closed or self._paused or self._left):
             self._loop.remove_reader(self._fd)
             self._gathering = self._loop.call_later(_GATHER_S, self._on_gathered)
 
     def _on_gathered(self) -> None:
         self._gathering = None
+        size, _ = self._read_in_turn()
+        if self.closed or self._paused:
+            return
+        if 0 < size < _SMALL_BYTES and not self._left:
+            self._gathering = self._loop.call_later(_GATHER_S, self._on_gathered)
+        else:
+            self._loop.add_reader(self._fd, self._on_readable)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """See to lines that are left: no other event may come."""
+        if self._left:
+            self._loop.call_soon(self._on_readable)
+
+    def _read_in_turn(self) -> tuple[int, float]:
+        """Read once, and learn from how long it took; return how much there was, and when it began."""
         begun_s = self._loop.time()
         size = self._read()
         self._read_at_s = self._loop.time()
         self._adapt(size, self._read_at_s - begun_s)
-        if self.closed or self._paused:
-            return
-        if 0 < size < _SMALL_BYTES:
-            self._gathering = self._loop.call_later(_GATHER_S, self._on_gathered)
-        else:
-            self._loop.add_reader(self._fd, self._on_readable)
+        return size, begun_s
 
     def _adapt(self, size: int, took_s: float) -> None:
         if took_s > _LONG_TURN_S:
@@ -132,20 +148,28 @@ class Pipe:
             self._gathering = None
 
     def _read(self) -> int:
-        """Read once; return how much there was, and close at the end of the stream."""
-        try:
-            data = os.read(self._fd, self._chunk_bytes)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            data = b""
-        if not data:
-            self._close()
-            return 0
-        lines = self._splitter.feed(data)
+        """Take what is left, or read once; return how much there was, and close at the end of the stream."""
+        lines = self._left
+        size = len(lines)
+        if not lines:
+            try:
+                data = os.read(self._fd, self._chunk_bytes)
+            except (BlockingIOError, InterruptedError):
+                return 0
+            except OSError:
+                data = b""
+            if not data:
+                self._close()
+                return 0
+            lines = self._splitter.feed(data)
+            size = len(data)
+        self._left = b""
+        if len(lines) > _MOST_LINES and lines.count(b"\n") > _MOST_LINES:
+            self._left = lines.split(b"\n", _MOST_LINES)[-1]
+            lines = lines[: len(lines) - len(self._left)]
         if lines:
             self._take(self.source, lines)
-        return len(data)
+        return size
 
     def _close(self) -> None:
         if self.closed:
@@ -157,4 +181,3 @@ class Pipe:
         rest = self._splitter.flush()
         if rest:
             self._take(self.source, rest)
-        self._on_closed(self)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.logs.clean import clean
-from supervisor.logs.jsonlines import JsonLines
-from supervisor.logs.redact import Redactor
-from supervisor.logs.render import Source
+from supervisor.logs.history import Source
+from supervisor.logs.json_format import JsonFormat
+from supervisor.logs.parse import parse_batch
+from supervisor.logs.sanitize import sanitize
 from tests.logs.rig import Rig, said_json
 
 SOURCE = Source("moltis", "stdout")
@@ -34,7 +34,8 @@ VALUES = st.recursive(
 
 def one(line: bytes) -> list[dict[str, Any]]:
     """Render what the hub would hand over for this one line."""
-    out = JsonLines(Redactor()).lines(SOURCE, clean(line.replace(b"\n", b"") + b"\n", colors=False), 0.0)
+    text, _ = sanitize(line.replace(b"\n", b"") + b"\n")
+    out = JsonFormat().lines(parse_batch(SOURCE, text, text, records=True), 0.0)
     assert all(len(part) <= 16 * 1024 for part in out.splitlines())
     return [json.loads(part) for part in out.decode().split("\n")[:-1]]
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
-from supervisor.logs import levels
+from supervisor.logs.parse import NAMES
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import MutableMapping
 
-    from supervisor.logs.hub import LogHub
+    from supervisor.logs.pipeline import LogPipeline
 
 
-class Records:
+class EventBridge:
     """The one place that configures structlog: `structlog.get_logger()` anywhere ends in the hub."""
 
-    def __init__(self, hub: LogHub) -> None:
+    def __init__(self, hub: LogPipeline) -> None:
         self._hub = hub
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -62,12 +62,12 @@ class Records:
             fields["traceback"] = traceback.format_exc()
         elif isinstance(error, BaseException):
             fields["traceback"] = "".join(traceback.format_exception(error))
-        self.take(levels.NAMES.get(method, "error"), str(fields.pop("event", "")), fields)
+        self.take(NAMES.get(method, "error"), str(fields.pop("event", "")), fields)
         raise structlog.DropEvent
 
 
 class _Handler(logging.Handler):
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: EventBridge) -> None:
         super().__init__()
         self._records = records
 
@@ -77,6 +77,6 @@ class _Handler(logging.Handler):
             fields: dict[str, Any] = {"part": record.name}
             if record.exc_info and record.exc_info[0] is not None:
                 fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-            self._records.take(levels.NAMES.get(record.levelname.lower(), "info"), record.getMessage(), fields)
+            self._records.take(NAMES.get(record.levelname.lower(), "info"), record.getMessage(), fields)
         except Exception:  # noqa: BLE001 - logging never ends what logs
             self.handleError(record)

@@ -42,7 +42,7 @@ async def test_revealed_values_are_in_the_log_alone() -> None:
     """A login URL is shown to who reads the container's log, not to readers of the history."""
     rig = Rig()
     url = "https://login.tailscale.com/a/1234"
-    rig.hub.reveal("info", "to log in, visit", {"url": url}, who=url)
+    rig.hub.log_unredacted("info", "to log in, visit", {"url": url}, who=url)
     assert f"who=[redacted] url={url}\n".encode() in rig.end()
     (line,) = rig.hub.history.read().lines
     assert line.message == "to log in, visit who=[redacted] url=[redacted]"

@@ -1,0 +1,137 @@
+"""How the log is written: `moltis │ text` for people, the names in columns, and what both formats share."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from supervisor.logs.history import SUPERVISOR
+from supervisor.logs.sanitize import ESC, RESET, sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from supervisor.logs.parse import Batch
+
+# What tells processes apart, and what is bad; also in what the operator's commands show.
+COLORS = ("36", "32", "35", "34", "33", "96", "92", "95")
+LEVEL_COLORS = {"warning": "33", "error": "31", "critical": "1;31"}
+_FAINT = "2"
+# Shown on lines of their own.
+_LONG_FIELDS = ("last_lines", "traceback")
+# A record is for people in a hurry, and for platforms that cut at 16 KiB: its texts are shortened to the first of
+# these lengths that lets it fit.
+_SHORTER_CHARACTERS = (4000, 1000, 250, 60)
+LONGEST_RECORD_BYTES = 15 * 1024
+
+
+class Format(Protocol):
+    """What both formats can do; ``now_s`` is seconds since the epoch, lines end with newlines.
+
+    ``records`` says whether JSON objects are wanted decoded.
+    """
+
+    records: bool
+
+    def lines(self, batch: Batch, now_s: float) -> bytes:
+        """Render a child's lines."""
+
+    def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
+        """Render one record of the supervisor's."""
+
+
+class Pretty:
+    """Prefixed text. ``names`` are those to leave room for in the margin; others may come."""
+
+    records = False
+
+    def __init__(self, names: Iterable[str], *, color: bool) -> None:
+        self._color = color
+        self._prefixes: dict[str, bytes] = {}
+        names = list(names)
+        self._width = max(map(len, names), default=0)
+        for name in names:
+            self._prefix(name)
+
+    def lines(self, batch: Batch, now_s: float) -> bytes:  # noqa: ARG002 - the lines bring their own
+        """Render a child's lines."""
+        if self._color and ESC in batch.colored:
+            # No colour outlives its line.
+            return self._prefixed(batch.source.process, batch.colored, RESET + b"\n")
+        return self._prefixed(batch.source.process, batch.text)
+
+    def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
+        """Render one record of the supervisor's: what happened, the facts, and longer texts on lines of their own."""
+        fields = shortened(fields)
+        facts = [f"{key}={fact(value)}" for key, value in fields.items() if key not in _LONG_FIELDS]
+        longer = [f"    {line}" for key in _LONG_FIELDS if key in fields for line in _lines_of(fields[key])]
+        first = " ".join([stamp(now_s), level.upper(), event.replace("\n", " ⏎ "), *facts])
+        text, _ = sanitize("\n".join([first, *longer]).encode(errors="backslashreplace") + b"\n")
+        if self._color:
+            # Painted when sanitized: what a record quotes must not bring colours of its own.
+            painted = self._painted(level.upper(), LEVEL_COLORS.get(level, _FAINT)).encode()
+            text = text.replace(level.upper().encode(), painted, 1)
+        return self._prefixed(SUPERVISOR, text)
+
+    def _prefixed(self, name: str, lines: bytes, end: bytes = b"\n") -> bytes:
+        prefix = self._prefixes.get(name) or self._prefix(name)
+        return prefix + lines[:-1].replace(b"\n", end + prefix) + end
+
+    def _prefix(self, name: str) -> bytes:
+        color = COLORS[len(self._prefixes) % len(COLORS)]
+        self._prefixes[name] = self._painted(f"{name:<{self._width}} │", color).encode() + b" "
+        return self._prefixes[name]
+
+    def _painted(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._color else text
+
+
+def stamp(now_s: float) -> str:
+    """Return RFC 3339 time in UTC, to the millisecond."""
+    whole = int(now_s)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((now_s - whole) * 1000):03d}Z"
+
+
+def event_line(event: str, fields: Mapping[str, Any]) -> bytes:
+    """Return a record as one sanitized line, as the history keeps it."""
+    text = " ".join([event, *(f"{key}={fact(value)}" for key, value in fields.items())])
+    return sanitize(text.replace("\n", " ⏎ ").encode(errors="backslashreplace") + b"\n")[0]
+
+
+def fact(value: object) -> str:
+    """Return a field's value as text, quoted where it has to be."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(fact(part) for part in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value).replace("\r", "").replace("\n", " ⏎ ")
+    if text and not any(character in text for character in ' "=\t'):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def shortened(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with long texts shortened in the middle, so that a record of them is no longer than it may."""
+    short = dict(fields)
+    for most in _SHORTER_CHARACTERS:
+        if sum(len(fact(value).encode(errors="replace")) + len(key) for key, value in short.items()) <= (
+            LONGEST_RECORD_BYTES * 2 // 3
+        ):
+            break
+        short = {key: _shorter(value, most) for key, value in fields.items()}
+    return short
+
+
+def _shorter(value: object, most: int) -> object:
+    if isinstance(value, (list, tuple)):
+        return [_shorter(part, most) for part in value[-20:]]
+    if isinstance(value, str) and len(value) > most:
+        return f"{value[: most // 2]} … {value[-(most // 2) :]}"
+    return value
+
+
+def _lines_of(value: object) -> list[str]:
+    if isinstance(value, (list, tuple)):
+        return [str(part) for part in value]
+    return str(value).splitlines()

@@ -1,0 +1,133 @@
+"""The format for machines: one JSON object a line, an app's own fields kept beside ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from supervisor.logs.format import shortened, stamp
+from supervisor.logs.history import SUPERVISOR
+from supervisor.logs.json_record import message_of
+from supervisor.logs.lines import MORE, all_within
+from supervisor.logs.parse import USUAL
+from supervisor.logs.sanitize import sanitize_json, sanitize_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.logs.history import Source
+    from supervisor.logs.json_record import JsonRecord
+    from supervisor.logs.parse import Batch
+
+# Platforms cut at 16 KiB.
+LONGEST_JSON_BYTES = 16 * 1024 - 256
+# Escaping makes a line twice as long at most: a line no longer than this needs no look at what comes out.
+_SURELY_FITTING_BYTES = 7 * 1024
+_OURS = frozenset({"level", "process", "stream", "timestamp"})
+_END = b'"}\n'
+
+
+class JsonFormat:
+    """Objects."""
+
+    records = True
+
+    def __init__(self) -> None:
+        # What a record's fields may hold beyond JSON's types is shown as text; not a number is null.
+        self._encode = msgspec.json.Encoder(enc_hook=str).encode
+
+    def lines(self, batch: Batch, now_s: float) -> bytes:
+        """Render a child's lines; those that are JSON objects keep their own fields."""
+        heads = _Heads(batch.source, stamp(now_s))
+        text = batch.text[:-1].replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
+        fits = all_within(batch.text, _SURELY_FITTING_BYTES)
+        if fits and not (batch.levels or batch.records or batch.daemon):
+            head = heads[USUAL, ""]
+            return head + text.replace(b"\n", _END + head) + _END
+        out = []
+        levels, records, daemon = batch.levels, batch.records, batch.daemon
+        for place, line in enumerate(text.split(b"\n")):
+            record = records.get(place)
+            found = None if record is None else self._record(heads, record)
+            if found is None:
+                head = heads[levels.get(place, USUAL), daemon[place].topic if daemon else ""]
+                found = head + line + _END if fits else _cut(head, line)
+            out.append(found)
+        return b"".join(out)
+
+    def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
+        """Render one record of the supervisor's."""
+        record = {"timestamp": stamp(now_s), "level": level, "process": SUPERVISOR, "stream": "log", "message": event}
+        short = {f"{key}_" if key in record else key: _sendable(value) for key, value in shortened(fields).items()}
+        return self._encode({**record, "message": _sendable(event), **short}) + b"\n"
+
+    def _record(self, heads: _Heads, record: JsonRecord) -> bytes | None:
+        """Return an app's own object with what is ours beside its fields; None where it is too long."""
+        level, timestamp, message, rest = record
+        if not _OURS.isdisjoint(rest):
+            app: dict[str, Any] = {key: rest.pop(key) for key in sorted(_OURS) if key in rest}
+            theirs = rest.pop("app", None)
+            rest["app"] = msgspec.Raw(self._encode(app if theirs is None else {**app, "app": theirs}))
+        if b"\\u" in message or not message.isascii():
+            message = self._encode(message_of(record))
+        more = self._encode(rest)
+        # An object that says nothing else is empty.
+        more = b"}" if more == b"{}" else b"," + more[1:]
+        out = b'{"timestamp":%b,"level":"%b%b%b%b' % (
+            timestamp or heads.timestamp,
+            (level or USUAL).encode(),
+            heads.source,
+            message,
+            more,
+        )
+        if not out.isascii():
+            out = sanitize_json(out)
+        return out + b"\n" if len(out) < LONGEST_JSON_BYTES else None
+
+
+class _Heads(dict[tuple[str, str], bytes]):
+    """What comes before a line's text, by level and topic; made as it is asked for."""
+
+    def __init__(self, source: Source, time_text: str) -> None:
+        super().__init__()
+        self.timestamp = f'"{time_text}"'.encode()
+        self._about = f'","process":"{source.process}","stream":"{source.stream}",'
+        self.source = f'{self._about}"message":'.encode()
+
+    def __missing__(self, key: tuple[str, str]) -> bytes:
+        level, topic = key
+        about = f'{self._about}"topic":"{topic}",' if topic else self._about
+        head = self[key] = b'{"timestamp":' + self.timestamp + f',"level":"{level}{about}"message":"'.encode()
+        return head
+
+
+def _cut(head: bytes, text: bytes) -> bytes:
+    """Return a line in objects that are no longer than they may be."""
+    pieces = []
+    while len(head) + len(text) > LONGEST_JSON_BYTES:
+        cut = _escape_border(text, LONGEST_JSON_BYTES - len(head) - len(MORE) - 4)
+        pieces.append(head + text[:cut] + MORE + _END)
+        text = text[cut:]
+    return b"".join([*pieces, head, text, _END])
+
+
+def _escape_border(text: bytes, cut: int) -> int:
+    """Return the cut, moved back so that it divides neither an escape nor a character."""
+    while cut > 1 and text[cut] & 0xC0 == 0x80:
+        cut -= 1
+    backslashes = len(text[:cut]) - len(text[:cut].rstrip(b"\\"))
+    return cut - backslashes % 2
+
+
+def _sendable(value: object) -> object:
+    """Return a record's value with everything in it that no encoder takes made text."""
+    if isinstance(value, str):
+        return sanitize_text(value)
+    if isinstance(value, dict):
+        return {str(_sendable(str(key))): _sendable(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sendable(part) for part in value]
+    if isinstance(value, bytes):
+        return sanitize_text(value.decode(errors="backslashreplace"))
+    return value

@@ -1,0 +1,155 @@
+"""Reads the JSON objects that apps log: finds level, time and message in them and keeps the rest byte by byte."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from supervisor.logs.parse import NAMES, USUAL
+from supervisor.logs.sanitize import COLOR_CODE, sanitize_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_NOT_OURS = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_EMPTY = b'""'
+_NO_LEVEL = msgspec.Raw(_EMPTY)
+# Moltis and most of its kind; after them what other writers call it.
+_MESSAGE_NAMES = ("message", "msg", "event")
+_UTC = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"').fullmatch
+_LEVELS = {
+    form.encode(): level
+    for name, level in NAMES.items()
+    for form in ((name,) if name.isdigit() else (f'"{name}"', f'"{name.upper()}"', f'"{name.capitalize()}"'))
+}
+
+
+class JsonRecord(NamedTuple):
+    """One object: ``level`` is one of ours or None, ``timestamp`` RFC 3339 in UTC or None; ``rest`` what remains.
+
+    Time and message are JSON texts, what remains is raw; ``fields`` without its message is an object of such.
+    """
+
+    level: str | None
+    timestamp: bytes | None
+    message: bytes
+    rest: dict[str, Any]
+
+
+class _Level(msgspec.Struct, gc=False):
+    level: msgspec.Raw = _NO_LEVEL
+
+
+_decode_level = msgspec.json.Decoder(_Level).decode
+
+
+def levels(lines: Sequence[bytes], places: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """Yield place and level of each object among these lines that is not of level info."""
+    for place in places:
+        line = lines[place]
+        try:
+            level = _LEVELS.get(bytes(_decode_level(line).level), USUAL)
+            if b"\\u" in line:
+                _decode_any(line)
+        except _NOT_OURS:
+            continue
+        if level != USUAL:
+            yield place, level
+
+
+def decode(lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecord]:
+    """Return the objects among these lines, by their places."""
+    records = {}
+    for place in places:
+        line = lines[place]
+        try:
+            if b"\\u" in line:
+                # Escapes may stand for half a character, which no text has.
+                _decode_any(line)
+            records[place] = _record(_decode_fields(line))
+        except _NOT_OURS:
+            continue
+    return records
+
+
+def text_of(record: JsonRecord) -> str:
+    """Return an object as one line of text: the message, then the other fields."""
+    facts = []
+    for key, value in record.rest.items():
+        fields = _object(value) if key == "fields" else None
+        if fields is None:
+            facts.append(f"{key}={_plain(value)}")
+        else:
+            facts += [f"{name}={_plain(part)}" for name, part in fields.items()]
+    text = " ".join(facts if record.message == _EMPTY else [message_of(record), *facts])
+    return " ⏎ ".join(sanitize_text(text).split("\n"))
+
+
+def message_of(record: JsonRecord) -> str:
+    """Return the message without control characters but newlines and tabs, and without colours."""
+    text: str = _decode_text(record.message)
+    plain = COLOR_CODE.sub(b"", text.replace("\r\n", "\n").encode()).decode()
+    return sanitize_text(plain)
+
+
+def _record(rest: dict[str, Any]) -> JsonRecord:
+    message = _take_message(rest)
+    raw = rest.get("timestamp")
+    timestamp = None if raw is None else bytes(raw)
+    if timestamp is not None:
+        if _UTC(timestamp):
+            del rest["timestamp"]
+        else:
+            timestamp = None
+    raw = rest.get("level")
+    level = None if raw is None else _LEVELS.get(bytes(raw))
+    if level is not None:
+        del rest["level"]
+    return JsonRecord(level, timestamp, message, rest)
+
+
+def _take_message(rest: dict[str, Any]) -> bytes:
+    fields = rest.get("fields")
+    if fields is not None and "message" not in rest:
+        inner = _object(fields)
+        message = bytes(inner.pop("message", b"")) if inner else b""
+        if message[:1] == b'"':
+            if inner:
+                rest["fields"] = inner
+            else:
+                del rest["fields"]
+            return message
+    for name in _MESSAGE_NAMES:
+        value = rest.get(name)
+        text = b"" if value is None else bytes(value)
+        if text[:1] == b'"':
+            del rest[name]
+            return text
+        if text and name == "message":
+            # Ours is text: theirs stays readable as such.
+            del rest[name]
+            return _encode(text.decode())
+    return _EMPTY
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    """Return an object's fields; None where the value is something else."""
+    if isinstance(value, dict):
+        return value
+    try:
+        return _decode_fields(value)
+    except msgspec.ValidationError:
+        return None
+
+
+def _plain(value: msgspec.Raw) -> str:
+    decoded: Any = _decode_any(value)
+    if isinstance(decoded, str) and decoded and not any(character in decoded for character in ' "='):
+        return decoded
+    return bytes(value).decode(errors="backslashreplace")

@@ -1,0 +1,165 @@
+"""What lines say of themselves: how bad they are, what they are about, and their text, whatever their format.
+
+Levels are decided here, once, when lines arrive; everything else follows what was decided.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.logs.history import TAILSCALED
+from supervisor.logs.sanitize import COLOR_CODE, ESC, RESET
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from supervisor.logs.history import Source
+    from supervisor.logs.json_record import JsonRecord
+    from supervisor.logs.redact import Redactor
+    from supervisor.logs.tailscaled import DaemonLine
+
+USUAL = "info"
+# What writers call them; the numbers are those of pino and bunyan.
+NAMES = {
+    "trace": "debug",
+    "debug": "debug",
+    "info": "info",
+    "notice": "info",
+    "warn": "warning",
+    "warning": "warning",
+    "err": "error",
+    "error": "error",
+    "fatal": "critical",
+    "critical": "critical",
+    "panic": "critical",
+    "10": "debug",
+    "20": "debug",
+    "30": "info",
+    "40": "warning",
+    "50": "error",
+    "60": "critical",
+}
+# Lines of another level than info, each after the newline before it: tracing-subscriber's (time, level in capitals,
+# then the rest), others' with brackets around the level, what crashes look like, and what may be an object.
+_UNUSUAL = (
+    rb"\n(?=[\d\[TDWEFCeptf{])(?:(?>\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?[ \t]+)?\[?"
+    rb"(TRACE|DEBUG|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[ \t\r\f\v:]"
+    rb"|[Ee]rror:|Caused by:|panic:|fatal error:|thread '[^\n]*' panicked|Traceback \(most recent|(\{))"
+)
+_OBJECT = 2
+_NONE: Mapping[int, str] = {}
+_NO_RECORDS: Mapping[int, JsonRecord] = {}
+
+
+class Batch(NamedTuple):
+    """Whole lines of one stream, masked and sanitized, and what they say.
+
+    ``text`` is without colours, ``colored`` as it came. By a line's place in the batch: ``levels`` of those that are
+    not of level info, ``records`` of JSON objects where they were asked for; ``daemon`` has all of tailscaled's.
+    """
+
+    source: Source
+    text: bytes
+    colored: bytes
+    lines: int
+    levels: Mapping[int, str] = _NONE
+    records: Mapping[int, JsonRecord] = _NO_RECORDS
+    daemon: Sequence[DaemonLine] = ()
+
+    def only(self, places: Sequence[int]) -> Batch:
+        """Return a batch of the lines at these places, in their order."""
+        texts, colored = self.text.split(b"\n"), self.colored.split(b"\n")
+        return self._replace(
+            text=b"".join([texts[place] + b"\n" for place in places]),
+            colored=b"".join([colored[place] + b"\n" for place in places]),
+            lines=len(places),
+            levels={new: self.levels[old] for new, old in enumerate(places) if old in self.levels},
+            daemon=[self.daemon[place] for place in places],
+        )
+
+
+class ParsedLine(NamedTuple):
+    """One line for its reader; ``colored`` is the message with its colour codes, empty where it has none."""
+
+    topic: str
+    message: str
+    colored: str = ""
+
+
+def parse_batch(source: Source, text: bytes, colored: bytes, *, records: bool) -> Batch:
+    """Return lines with their levels, and with the objects among them decoded where ``records`` asks for it."""
+    batch = Batch(source, text, colored, text.count(b"\n"))
+    if source.process == TAILSCALED:
+        # Loaded where there is a tailscaled.
+        from supervisor.logs.tailscaled import parse
+
+        daemon = [parse(line) for line in text[:-1].decode().split("\n")]
+        levels = {place: line.level for place, line in enumerate(daemon) if line.level != USUAL}
+        return batch._replace(levels=levels, daemon=daemon)
+    found: dict[int, str] = {}
+    objects = range(batch.lines) if _all_objects(text, batch.lines) else _unusual(text, found)
+    if not objects:
+        return batch._replace(levels=found) if found else batch
+    # Loaded for the first object: an app that crashes does not wait for what reads JSON.
+    from supervisor.logs import json_record
+
+    lines = text.split(b"\n")
+    if not records:
+        found.update(json_record.levels(lines, objects))
+        return batch._replace(levels=found)
+    decoded = json_record.decode(lines, objects)
+    found.update({place: record.level for place, record in decoded.items() if record.level not in {None, USUAL}})
+    return batch._replace(levels=found, records=decoded)
+
+
+def parse_line(process: str, line: bytes, redactor: Redactor) -> ParsedLine:
+    """Return what a line of the history says; Moltis' setup code is masked."""
+    if ESC in line:
+        plain = COLOR_CODE.sub(b"", line)
+        parsed = parse_line(process, plain, redactor)
+        # What had to be masked, or is put together from JSON, is shown without colours.
+        if parsed.message.encode() != plain:
+            return parsed
+        return parsed._replace(colored=(line if line.endswith((RESET, b"\x1b[m")) else line + RESET).decode())
+    if line.startswith(b"{"):
+        from supervisor.logs import json_record
+
+        record = json_record.decode([line], (0,)).get(0)
+        if record is not None:
+            text = redactor.mask_setup_code(json_record.text_of(record).encode())
+            return ParsedLine("", text.decode())
+    text = redactor.mask_setup_code(line)
+    if process != TAILSCALED:
+        return ParsedLine("", text.decode(errors="backslashreplace"))
+    from supervisor.logs.tailscaled import parse
+
+    message = text.decode(errors="backslashreplace")
+    return ParsedLine(parse(message).topic, message)
+
+
+def _all_objects(text: bytes, lines: int) -> bool:
+    return text.startswith(b"{") and text.count(b"\n{") == lines - 1
+
+
+def _unusual(text: bytes, levels: dict[int, str]) -> list[int]:
+    """Add the levels of lines of text; return where the lines are that may be objects."""
+    # The first line too is one after a newline.
+    text = b"\n" + text
+    objects = []
+    place = at = 0
+    for found in _pattern().finditer(text):
+        place += text.count(b"\n", at, found.start())
+        at = found.start()
+        if found.lastindex == _OBJECT:
+            objects.append(place)
+        else:
+            levels[place] = NAMES[found[1].decode().lower()] if found[1] else "error"
+    return objects
+
+
+@cache
+def _pattern() -> re.Pattern[bytes]:
+    # Compiled for the first line: it costs the start milliseconds.
+    return re.compile(_UNUSUAL)

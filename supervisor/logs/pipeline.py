@@ -1,0 +1,366 @@
+"""Where all output comes together: children's pipes and the supervisor's own records in, one log and a history out.
+
+A line is masked, sanitized, given its level and its number here, once each; everything that reads follows that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from supervisor.logs.history import HISTORY_BYTES, SUPERVISOR, TAILSCALED, History, Source
+from supervisor.logs.redact import MASK
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable, Mapping
+
+    from supervisor.logs.format import Format
+    from supervisor.logs.parse import Batch
+    from supervisor.logs.pipe import Pipe
+    from supervisor.logs.redact import Redactor
+    from supervisor.logs.tailscaled import NoiseLimit
+    from supervisor.logs.writer import Writer
+
+PIPE_BYTES = 1024 * 1024
+# How long children wait for a consumer that does not read (SUPERVISOR_LOG_OVERFLOW=block).
+PATIENCE_S = 60.0
+STOP_PATIENCE_S = 0.5
+# fcntl(2); gVisor and old kernels may refuse it, and nothing rests on it.
+_F_SETPIPE_SZ = 1031
+_OWN = Source(SUPERVISOR, "log")
+
+
+class _Record(NamedTuple):
+    """One of our own; ``shown`` are secrets that the log shows and the history does not."""
+
+    level: str
+    event: str
+    fields: Mapping[str, Any]
+    shown: Mapping[str, str]
+    at_s: float
+
+
+class LogPipeline:
+    """Light until ``start``: before that, pipes and records wait. Lives on the loop's thread, but for the writer's.
+
+    ``overflow`` is block or drop (SUPERVISOR_LOG_OVERFLOW), ``noise`` limit or all (SUPERVISOR_LOG_NOISE);
+    ``names`` are those to leave room for in the margin.
+    """
+
+    # Made by ``start``, as they bring what the first child does not wait for.
+    _loop: asyncio.AbstractEventLoop
+    _format: Format
+    _writer: Writer
+
+    def __init__(
+        self,
+        *,
+        format: str,  # noqa: A002 - the setting's own word
+        color: bool,
+        redactor: Redactor,
+        history_lines: int,
+        names: Iterable[str],
+        history_bytes: int = HISTORY_BYTES,
+        out_fd: int = 1,
+        overflow: str = "block",
+        noise: str = "limit",
+    ) -> None:
+        self.redactor = redactor
+        self.history = History(redactor, history_lines, history_bytes)
+        self.counter = LineCounter()
+        self._make_format: Callable[[], Format] = _json if format == "json" else lambda: _pretty(names, color=color)
+        self._out_fd = out_fd
+        self._blocks = overflow == "block"
+        self._patience_s = PATIENCE_S
+        self._limits_noise = noise == "limit"
+        self._noise: NoiseLimit | None = None
+        self._noise_timer: asyncio.TimerHandle | None = None
+        self._started = False
+        self._waiting_records: list[_Record] = []
+        self._waiting_pipes: list[tuple[Source, int]] = []
+        self._pipes: dict[str, list[Pipe]] = {}
+        self._held_since_s: float | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._impatient_since_s: float | None = None
+        self._subscribers: list[Callable[[], None]] = []
+        self._notifying = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to read and write; what waited comes first."""
+        # Loaded now: what renders lines is no business of the first child's start.
+        from supervisor.logs.writer import Writer
+
+        self._loop = loop
+        self._format = self._make_format()
+        self._writer = Writer(self._out_fd, self._lost, self._resume_soon)
+        self._started = True
+        records, self._waiting_records = self._waiting_records, []
+        pipes, self._waiting_pipes = self._waiting_pipes, []
+        for record in records:
+            self._put(record)
+        for source, pipe_fd in pipes:
+            self._read(source, pipe_fd)
+
+    def attach(self, process: str, stream: str, fd: int) -> None:
+        """Read a child's pipe from now on; ``fd`` is the pipeline's to close."""
+        os.set_blocking(fd, False)
+        with suppress(OSError):
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
+        if self._started:
+            self._read(Source(process, stream), fd)
+        else:
+            self._waiting_pipes.append((Source(process, stream), fd))
+
+    def record(self, level: str, event: str, /, **fields: Any) -> None:
+        """Log something of our own; fields that are None are left out, ``child`` names whom it is about.
+
+        Secrets in it are masked. To be called on the loop's thread.
+        """
+        self._record(level, event, fields, {})
+
+    def log_unredacted(self, level: str, event: str, shown: Mapping[str, str], /, **fields: Any) -> None:
+        """Log something that the container's log shows and no history does: a login URL, a sign-in code."""
+        self._record(level, event, fields, shown)
+
+    def _record(self, level: str, event: str, fields: Mapping[str, Any], shown: Mapping[str, str]) -> None:
+        known = {name: value for name, value in fields.items() if value is not None}
+        # The log tells the wall clock's time.
+        record = _Record(level, event, known, shown, time.time())  # noqa: TID251
+        if self._started:
+            self._put(record)
+        else:
+            self._waiting_records.append(record)
+
+    def counted(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return how many lines and bytes there were so far, by process and level."""
+        return {key: (lines, size) for key, (lines, size) in self.counter.cells.items()}
+
+    @property
+    def dropped(self) -> int:
+        """Return how many lines were dropped for a consumer that did not read."""
+        return self._writer.dropped
+
+    @property
+    def held_back(self) -> int:
+        """Return how many lines of tailscaled's noise were held back."""
+        return 0 if self._noise is None else self._noise.total
+
+    def drain(self, process: str) -> None:
+        """Take what a process that has ended left in its pipes; a pipe that others still hold stays open."""
+        for pipe in self._pipes.get(process, ()):
+            pipe.drain()
+        if process == TAILSCALED:
+            self._tell_noise()
+
+    def pipes_of(self, process: str) -> list[int]:
+        """Return the inodes of a process's pipes that somebody still may write to."""
+        return [pipe.inode for pipe in self._pipes.get(process, ()) if not pipe.closed]
+
+    def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
+        """Return the last lines of a process, of those numbered ``since`` or later."""
+        return self.history.tail(process, count, since)
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback``, at most once a turn of the loop, when the history has grown; return what ends that."""
+        self._subscribers.append(callback)
+
+        def end() -> None:
+            with suppress(ValueError):
+                self._subscribers.remove(callback)
+
+        return end
+
+    def stop_waiting(self) -> None:
+        """Say that everything is about to stop: no child is to wait for the log any more."""
+        self._patience_s = STOP_PATIENCE_S
+        if self._patience is not None:
+            self._patience.cancel()
+            self._lose_patience()
+
+    def close(self, timeout_s: float = 0.5) -> None:
+        """Take what is still in the pipes, and write for at most so long."""
+        if not self._started:
+            return
+        for pipes in self._pipes.values():
+            for pipe in pipes:
+                pipe.finish()
+        self._tell_noise()
+        self._writer.close(timeout_s)
+
+    def _read(self, source: Source, fd: int) -> None:
+        from supervisor.logs.pipe import Pipe
+
+        pipe = Pipe(self._loop, fd, source, self.redactor, self._take)
+        self._pipes[source.process] = [*(pipe for pipe in self._pipes.get(source.process, ()) if not pipe.closed), pipe]
+        if self._held_since_s is not None:
+            pipe.pause()
+
+    def _take(self, source: Source, lines: bytes) -> None:
+        """Take a child's whole lines: mask, sanitize, decide levels, number, and hand out."""
+        # Loaded with the first lines.
+        from supervisor.logs.parse import parse_batch
+        from supervisor.logs.sanitize import sanitize, without_colors
+
+        daemon = source.process == TAILSCALED
+        if b"\r" in lines:
+            lines = lines.replace(b"\r\n", b"\n")
+        text = without_colors(lines)
+        if text is None or self.redactor.touches(text, daemon=daemon):
+            text, lines = sanitize(self.redactor.mask(lines, daemon=daemon))
+        batch = parse_batch(source, text, lines, records=self._format.records)
+        # The log tells the wall clock's time.
+        now_s = time.time()  # noqa: TID251
+        self.history.add(source, lines, batch.lines, now_s, batch.levels)
+        self.counter.add(source.process, text, batch.lines, batch.levels)
+        shown = self._without_noise(batch) if batch.daemon and self._limits_noise else batch
+        self._hand_out(self._format.lines(shown, now_s) if shown.lines else b"")
+
+    def _put(self, record: _Record) -> None:
+        """Take a record of our own."""
+        from supervisor.logs.format import event_line, shortened
+
+        level, event, fields, shown, at_s = record
+        event = self.redactor.mask_text(event)
+        fields = {key: self._masked(value) for key, value in fields.items()}
+        text = event_line(event, {**shortened(fields), **dict.fromkeys(shown, MASK.decode())})
+        levels = {} if level == "info" else {0: level}
+        self.history.add(_OWN, text, 1, at_s, levels)
+        self.counter.add(SUPERVISOR, text, 1, levels)
+        self._hand_out(self._format.event(level, event, {**fields, **shown}, at_s))
+
+    def _masked(self, value: object) -> object:
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self._masked(part) for part in value]
+        if isinstance(value, dict):
+            return {str(key): self._masked(part) for key, part in value.items()}
+        text = str(value)
+        return self.redactor.mask(text.encode(errors="backslashreplace")).decode(errors="backslashreplace")
+
+    def _without_noise(self, batch: Batch) -> Batch:
+        """Return the lines that the log shows; the history has them all."""
+        if self._noise is None:
+            # Loaded where there is a tailscaled.
+            from supervisor.logs.tailscaled import NoiseLimit
+
+            self._noise = NoiseLimit()
+        passing = self._noise.passing(batch.daemon, self._loop.time())
+        if self._noise_timer is None and self._noise.due_s is not None:
+            self._noise_timer = self._loop.call_at(self._noise.due_s, self._tell_noise)
+        return batch if len(passing) == batch.lines else batch.only(passing)
+
+    def _tell_noise(self) -> None:
+        if self._noise_timer is not None:
+            self._noise_timer.cancel()
+            self._noise_timer = None
+        held = None if self._noise is None else self._noise.report()
+        if held is not None:
+            kinds = [f"{kind}:{count}" for kind, count in held.kinds.items()]
+            where = f"moltis-supervisor logs --process {TAILSCALED}"
+            self.record("info", "log lines held back", child=TAILSCALED, count=held.lines, kinds=kinds, shown_by=where)
+
+    def _hand_out(self, out: bytes) -> None:
+        if out and self._writer.put(out):
+            self._overflow()
+        if self._subscribers and not self._notifying:
+            self._notifying = True
+            self._loop.call_soon(self._notify)
+
+    def _notify(self) -> None:
+        self._notifying = False
+        for subscriber in tuple(self._subscribers):
+            subscriber()
+
+    def _overflow(self) -> None:
+        """Have the children wait for a full buffer, or forget the oldest lines."""
+        writer = self._writer
+        if self._impatient_since_s is not None and writer.progressed_s > self._impatient_since_s:
+            self._impatient_since_s = None
+        if not self._blocks or self._impatient_since_s is not None or writer.unread or writer.overfull:
+            writer.drop_oldest()
+            return
+        if self._held_since_s is None:
+            self._held_since_s = time.monotonic()
+            self._each_pipe(lambda pipe: pipe.pause())
+            self._patience = self._loop.call_later(self._patience_s, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        held_since_s = self._held_since_s
+        if held_since_s is None:
+            return
+        quiet_s = time.monotonic() - max(held_since_s, self._writer.progressed_s)
+        if quiet_s < self._patience_s:
+            self._patience = self._loop.call_later(self._patience_s - quiet_s, self._lose_patience)
+            return
+        self._impatient_since_s = time.monotonic()
+        self._writer.drop_oldest()
+        self._resume()
+
+    def _resume_soon(self) -> None:
+        """Resume, from the writer's thread."""
+        # The loop may have ended before the thread.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._resume)
+
+    def _resume(self) -> None:
+        self._held_since_s = None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._each_pipe(lambda pipe: pipe.resume())
+
+    def _each_pipe(self, do: Callable[[Pipe], None]) -> None:
+        for pipes in tuple(self._pipes.values()):
+            for pipe in pipes:
+                do(pipe)
+
+    def _lost(self, count: int) -> bytes:
+        # The log tells the wall clock's time.
+        now_s = time.time()  # noqa: TID251
+        return self._format.event("warning", "log lines lost", {"count": count, "why": "the log was not read"}, now_s)
+
+
+class LineCounter:
+    """What has gone through the log since the start; ``cells`` are lines and bytes by process and level."""
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, process: str, text: bytes, lines: int, levels: Mapping[int, str]) -> None:
+        """Count so many whole lines; ``levels`` are, by their places, those of lines that are not of level info."""
+        size = len(text)
+        texts = text.split(b"\n") if levels else []
+        for place, level in levels.items():
+            line_bytes = len(texts[place]) + 1
+            self._count(process, level, 1, line_bytes)
+            lines -= 1
+            size -= line_bytes
+        if lines:
+            self._count(process, "info", lines, size)
+
+    def _count(self, process: str, level: str, lines: int, size: int) -> None:
+        cell = self.cells.get((process, level))
+        if cell is None:
+            cell = self.cells[process, level] = [0, 0]
+        cell[0] += lines
+        cell[1] += size
+
+
+def _json() -> Format:
+    from supervisor.logs.json_format import JsonFormat
+
+    return JsonFormat()
+
+
+def _pretty(names: Iterable[str], *, color: bool) -> Format:
+    from supervisor.logs.format import Pretty
+
+    return Pretty(names, color=color)
+
+
+__all__ = ["SUPERVISOR", "LineCounter", "LogPipeline"]

@@ -1,0 +1,71 @@
+"""How bad a line says it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.logs.history import Source
+from supervisor.logs.parse import parse_batch, parse_line
+from supervisor.logs.redact import Redactor
+
+STAMP = "2026-08-21T10:00:00.000000Z "
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        (f"{STAMP} INFO moltis::httpd: listening", "info"),
+        (f"{STAMP} WARN moltis::httpd: SPA request", "warning"),
+        (f"{STAMP}ERROR moltis::gateway: request{{id=1}}: failed", "error"),
+        (f"{STAMP}DEBUG moltis: x", "debug"),
+        (f"{STAMP}TRACE moltis: x", "debug"),
+        ("Error: cannot bind", "error"),
+        ("Caused by:", "error"),
+        ("thread 'main' panicked at src/main.rs:1:", "error"),
+        ("Traceback (most recent call last):", "error"),
+        ("[ERROR] x", "error"),
+        ("nothing about an ERROR here", "info"),
+        ("", "info"),
+    ],
+)
+def test_of_an_app(text: str, level: str) -> None:
+    """Moltis' own lines, and what a crash looks like."""
+    for before, after in ((0, 0), (3, 2)):
+        lines = "x\n" * before + f"{text}\n" + "{}\n" * after
+        assert levels_of(lines.encode()) == ({} if level == "info" else {before: level})
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ('{"timestamp":"t","level":"WARN","fields":{"message":"m"}}', "warning"),
+        ('{"fields":{"level":"ERROR"},"level":"DEBUG"}', "debug"),
+        ('{"level": 50, "msg":"m"}', "error"),
+        ('{"\\u006cevel":"fatal"}', "critical"),
+        ('{"fields":{"level":"ERROR"}}', "info"),
+        ('{"level":"loud"}', "info"),
+        ('{"level":["WARN"]}', "info"),
+        ('{"level":"WARN"', "info"),
+        ('{"level":"WARN","a":"\\ud800"}', "info"),
+    ],
+)
+def test_an_object_says_its_level_itself(line: str, level: str) -> None:
+    """In whichever format it is to be shown, alone, among its kind and among other lines."""
+    expected = {} if level == "info" else {1: level}
+    for records in (True, False):
+        for lines in (f"{{}}\n{line}\n{{}}\n", f"x\n{line}\nx\n"):
+            assert levels_of(lines.encode(), records=records) == expected
+
+
+def levels_of(lines: bytes, process: str = "moltis", *, records: bool = False) -> dict[int, str]:
+    """Return the levels that are not info, by the places of their lines."""
+    return dict(parse_batch(Source(process, "stdout"), lines, lines, records=records).levels)
+
+
+def test_of_tailscaled() -> None:
+    """Its lines are read as its own, and no other's are."""
+    line = b"health(warnable=not-in-map-poll): error: x"
+    assert levels_of(line + b"\n", "tailscaled") == {0: "warning"}
+    assert levels_of(line + b"\n") == {}
+    assert parse_line("tailscaled", line, Redactor()).topic == "health"
+    assert parse_line("moltis", line, Redactor()).topic == ""
