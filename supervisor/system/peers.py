@@ -63,10 +63,12 @@ def why_not_trusted(connection: Socket) -> str:
         supervised = pid != os.getpid() and _certainly_below(pid, connection, lambda at: at != pid and _supervises(at))
     except OSError:
         return "it cannot be told which process listens: it is gone, or of another pid namespace"
+    if supervised:
+        return f"process {pid}, which listens there, is no supervisor but runs under one"
     own = os.geteuid()
     if uid not in {0, own} and pid != 1:
         return f"it is user {uid}'s, neither root's nor yours" if own else f"it is user {uid}'s, not root's"
-    return f"process {pid}, which listens there, is no supervisor but runs under one" if supervised else ""
+    return ""
 
 
 def _credentials(connection: Socket) -> tuple[int, int]:

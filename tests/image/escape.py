@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import http.client
 import json
 import os
@@ -27,7 +28,16 @@ JSON = {"Content-Type": "application/json"}
 PTRACE_ATTACH = 16
 PTRACE_DETACH = 17
 ROOT_READS = ("/opt/moltis-supervisor", "/usr/bin", "/usr/lib/python3", "/usr/local/bin", "/etc", "/lib", "/bin")
-RUN = "/run/moltis-supervisor"
+RUN = "/run/moltis-supervisor" if os.path.isdir("/run/moltis-supervisor") else f"/tmp/moltis-supervisor-{os.getuid()}"
+# Of a process, what every user may read, whoever runs it.
+PUBLIC = frozenset(
+    [
+        *("arch_status", "autogroup", "cgroup", "cmdline", "comm", "coredump_filter", "cpu_resctrl_groups", "cpuset"),
+        *("children", "ksm_stat", "latency", "limits", "loginuid", "mountinfo", "mounts", "numa_maps", "schedstat"),
+        *("oom_adj", "oom_score", "oom_score_adj", "projid_map", "gid_map", "sched", "sessionid", "setgroups"),
+        *("stat", "statm", "status", "timens_offsets", "uid_map", "wchan", "ksm_merging_pages", "seccomp_cache"),
+    ]
+)
 SOCKETS = (f"{RUN}/control.sock", f"{RUN}/tailscale/tailscaled.sock")
 HIGHEST_PORT = int((*sys.argv, "", "65535")[2 if len(sys.argv) > 2 else -1])
 libc = ctypes.CDLL(None, use_errno=True)
@@ -59,14 +69,9 @@ def others() -> Iterator[tuple[str, str]]:
 def processes() -> Iterator[str]:
     """Look into the other processes, and take hold of them."""
     for pid, name in others():
-        for file in ("environ", "mem", "maps", "auxv", "io", "stack", "pagemap", "syscall"):
-            if read(f"/proc/{pid}/{file}"):
-                yield f"{file} of {name}"
-        for link in ("exe", "cwd", "root"):
-            with contextlib.suppress(OSError):
-                yield f"{link} {os.readlink(f'/proc/{pid}/{link}')} of {name}"
-        with contextlib.suppress(OSError):
-            yield f"descriptors {os.listdir(f'/proc/{pid}/fd')} of {name}"
+        yield from (f"{way} of {name}" for way in entries(f"/proc/{pid}"))
+        if peeked(int(pid)):
+            yield f"memory of {name}"
         with contextlib.suppress(OSError):
             os.kill(int(pid), 0)
             yield f"signals to {name}"
@@ -74,6 +79,40 @@ def processes() -> Iterator[str]:
             os.waitpid(int(pid), 0)
             libc.ptrace(PTRACE_DETACH, int(pid), None, None)
             yield f"ptrace of {name}"
+
+
+def entries(process: str) -> Iterator[str]:
+    """Yield what is open of a process's folder that is not everybody's, and of those of its threads."""
+    for folder in (process, *(f"{process}/task/{task}" for task in names(f"{process}/task"))):
+        for file in names(folder):
+            if file not in PUBLIC and read(f"{folder}/{file}"):
+                yield file
+        for number in names(f"{folder}/fd") or map(str, range(64)):
+            if read(f"{folder}/fd/{number}") is not None:
+                yield f"what descriptor {number} leads to"
+    for link in ("exe", "cwd", "root", "fd/1", "ns/mnt"):
+        with contextlib.suppress(OSError):
+            yield f"{link} {os.readlink(f'{process}/{link}')}"
+    for folder in ("fd", "fdinfo", "map_files"):
+        if names(f"{process}/{folder}"):
+            yield f"the list {folder}"
+
+
+def names(folder: str) -> list[str]:
+    """Return what is in a folder; nothing where it is closed."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def peeked(pid: int) -> bool:
+    """Tell whether another process's memory is copied at its word; EFAULT says that the address alone was wrong."""
+    byte = ctypes.create_string_buffer(1)
+    vectors = [(ctypes.c_size_t * 2)(address, 1) for address in (ctypes.addressof(byte), 4096)]
+    ctypes.set_errno(0)
+    copied = libc.process_vm_readv(pid, vectors[0], 1, vectors[1], 1, 0)
+    return bool(copied == 1 or ctypes.get_errno() == errno.EFAULT)
 
 
 def told() -> Iterator[str]:

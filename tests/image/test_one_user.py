@@ -1,0 +1,109 @@
+"""Started as another user than root: what the app, which is the same user then, reaches and what it does not."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.image.conftest import KEY
+from tests.image.test_escape import BROKEN_INTO_SLOWLY, SCRIPT, from_the_app
+from tests.support.docker import docker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.support.docker import Container
+
+    Run = Callable[..., AbstractContextManager[Container]]
+
+RUN = "/tmp/moltis-supervisor-1000"
+# A health check is such a command as the page warns of: here its time is the test's.
+ONE_USER = ("--user", "1000", "--cap-drop", "ALL", "--no-healthcheck")
+# An app that puts a socket of its own in the place of the control socket.
+IN_ITS_PLACE = (
+    "import os,socket,time\n"
+    f"path='{RUN}/control.sock'\n"
+    "while not os.path.exists(path): time.sleep(0.01)\n"
+    "new=socket.socket(socket.AF_UNIX)\n"
+    "new.bind(path+'.new')\n"
+    "new.listen()\n"
+    "os.rename(path+'.new',path)\n"
+    "print('in its place',flush=True)\n"
+    "while True: print('came',new.accept()[0].recv(65536),flush=True)\n"
+)
+
+
+@pytest.fixture(params=["runc", "runsc"])
+def one_user(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Options for a container of one user, on Linux and in gVisor."""
+    if request.param not in json.loads(docker("info", "--format", "{{json .Runtimes}}").stdout):
+        pytest.skip(f"this engine has no runtime {request.param}; the one that scripts/test-engine starts has it")
+    return ("--runtime", request.param, *ONE_USER)
+
+
+def test_the_supervisor_stays_closed_entry_by_entry(run: Run, login: dict[str, str], one_user: tuple[str, ...]) -> None:
+    """Of all in /proc, memory and tracing, the app gets nothing; tailscaled is open, as the page says."""
+    with run("sh", "-c", BROKEN_INTO_SLOWLY, options=(*SCRIPT, *one_user), **login) as box:
+        found = from_the_app(box)
+        assert set(found) <= {"processes", "files", "sockets"}, found
+        of_supervisor = {re.sub(r" mnt:\S+", "", way) for way in found["processes"] if way.endswith("supervisor")}
+        # gVisor tells the numbers of descriptors and the namespaces, and not what they lead to.
+        listed = {"the list fd", "the list fdinfo", "ns/mnt"} if "runsc" in one_user else set()
+        assert of_supervisor == {f"{way} of supervisor" for way in listed} | {"signals to supervisor"}
+        assert all(way.startswith(f"the list of {RUN}") for way in found.get("files", ())), found
+        assert all(way.endswith("on tailscaled.sock") for way in found.get("sockets", ())), found
+
+
+def test_which_secrets_the_app_can_read_is_said(run: Run, login: dict[str, str], one_user: tuple[str, ...]) -> None:
+    """By the log and by `check`: whatever Docker starts carries a value where the app may read it."""
+    with run(options=one_user, **login) as box:
+        box.wait_log("the app can read TS_AUTHKEY")
+        box.settled()
+        assert "the app can read TS_AUTHKEY" in box.execute("moltis-supervisor", "check").stdout
+
+
+def test_a_command_is_closed_to_the_app(run: Run, one_user: tuple[str, ...]) -> None:
+    """Once it runs: one that follows the log for long has nothing to tell, and none of its descriptors."""
+    with run(options=(*SCRIPT, *one_user), SUPERVISOR_TOKEN=KEY) as box:
+        box.settled()
+        command = ["docker", "exec", box.name, "moltis-supervisor", "logs", "-f"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as following:
+            assert following.stdout is not None
+            assert following.stdout.readline()
+            # Docker hands its own variables to the one that looks as well.
+            look = "env -i python3 -I /escape.py"
+            told = json.loads(box.execute("sh", "-c", f"exec {look}").stdout.partition("ESCAPE ")[2])["found"]
+            following.terminate()
+        assert "told" not in told, told
+        assert {way for way in told["processes"] if way.startswith(("environ", "mem", "maps", "what"))} == set()
+
+
+def test_a_socket_of_the_apps_is_told_nothing(run: Run, one_user: tuple[str, ...]) -> None:
+    """A key for `connect` is not given to what listens in the place of the control socket, also not by root."""
+    env = {"SUPERVISOR_APP_HEALTH_URL": "", "SUPERVISOR_RUN_DIR": RUN}
+    with run("python3", "-c", IN_ITS_PLACE, options=with_root(one_user), **env) as box:
+        box.wait_log("in its place")
+        for user in ("1000", "root"):
+            words = ("moltis-supervisor", "connect", "--auth-key-file", "-")
+            refused = box.execute(*words, user=user, stdin=KEY, may_fail=True)
+            assert refused.status == 77, refused
+            assert "is no supervisor but runs under one" in refused.stderr
+        assert KEY not in box.logs()
+
+
+def with_root(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave root the capabilities that let it into another's folder."""
+    return tuple(word for word in options if word not in {"--cap-drop", "ALL"})
+
+
+def test_root_may_ask_a_supervisor_that_is_process_1(run: Run, one_user: tuple[str, ...]) -> None:
+    """`docker exec -u root` reaches one that runs as somebody else."""
+    with run(options=with_root(one_user)) as box:
+        box.settled()
+        asked = box.execute("env", f"SUPERVISOR_RUN_DIR={RUN}", "moltis-supervisor", "status", "--json", user="root")
+        assert json.loads(asked.stdout)["processes"][0]["name"] == "moltis"
