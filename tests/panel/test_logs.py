@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.panel.world import supervising
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ MOST_ROWS = 300
 # Loaded machines too must answer a click before somebody clicks again.
 LONGEST_TASK_MS = 1000
 CLICK_MS = 1500
+# Of the wheel, to get down a page: three are enough where nothing comes.
+TURNS = 20
 # Takes down the longest time in which the page could answer nobody.
 MEASURE = """() => {
   window.longestMs = 0;
@@ -49,6 +52,11 @@ def home() -> Iterator[World]:
 def shown(panel: Panel) -> str:
     """Return the text of the rows in sight."""
     return panel.log.inner_text()
+
+
+def newest(panel: Panel) -> int:
+    """Return the number of the flood's last line in sight."""
+    return int(re.findall(r"flood line (\d+) of", shown(panel))[-1])
 
 
 def control(panel: Panel, name: str) -> Locator:
@@ -203,6 +211,29 @@ def test_leaving_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
         expect(panel.button("Follow")).to_have_attribute("aria-pressed", "false")
         panel.button("Follow").click()
         expect(panel.button("Follow")).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.parametrize("way", ["End", "wheel"])
+def test_coming_back_to_a_flood(visit: Visit, supervise: Callable[..., World], way: str) -> None:
+    """However much comes between a hand's move and the next frame, whoever goes to the end gets there and follows."""
+    world = supervise()
+    panel = visit(world).sign_in()
+    world.tell("flood 1000 8")
+    wait_until(lambda: newest(panel) > 1000)
+    panel.log.focus()
+    panel.page.keyboard.press("PageUp")
+    follow = panel.button("Follow")
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    if way == "End":
+        panel.page.keyboard.press("End")
+    else:
+        panel.log.hover()
+        for _ in range(TURNS):
+            panel.page.mouse.wheel(0, 200)
+    expect(follow).to_have_attribute("aria-pressed", "true", timeout=2000)
+    reached = newest(panel)
+    wait_until(lambda: newest(panel) > reached + 1000)
+    assert follow.get_attribute("aria-pressed") == "true"
 
 
 def test_a_long_line(panel: Panel, home: World) -> None:

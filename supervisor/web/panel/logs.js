@@ -9,6 +9,7 @@ const MOST = 10000;
 const OVERSCAN_PX = 200;
 const HAND_MS = 1000;
 const UPWARDS = new Set(["ArrowUp", "PageUp", "Home"]);
+const DOWNWARDS = new Set(["ArrowDown", "PageDown", " "]);
 const TELL_MS = 1000;
 const REMARK_MS = 5000;
 const ring = new Ring(MOST);
@@ -21,6 +22,9 @@ let wanted = {};
 let held = null;
 let waiting = 0;
 let follows = true;
+let touchedMs = -HAND_MS;
+let lastPx = 0;
+let paintedPx = 0;
 let due = false;
 let gaps = 0;
 let note = "";
@@ -114,12 +118,16 @@ function draw() {
 function paint() {
   const box = byId("log");
   if (!box.clientHeight) return;
-  byId("log-space").style.setProperty("height", `${heights.total}px`);
+  // While a hand goes down the end stays where it is: one that moves on is never reached.
+  paintedPx = follows || !byHand() ? heights.total : Math.min(paintedPx, heights.total);
+  byId("log-space").style.setProperty("height", `${paintedPx}px`);
   if (follows) box.scrollTop = heights.total;
   else if (lifted) box.scrollTop -= lifted;
+  // What is scrolled here is nobody's way to the end.
+  if (follows || lifted) lastPx = box.scrollTop;
   lifted = 0;
   const top = box.scrollTop - OVERSCAN_PX;
-  const bottom = box.scrollTop + box.clientHeight + OVERSCAN_PX;
+  const bottom = Math.min(paintedPx, box.scrollTop + box.clientHeight + OVERSCAN_PX);
   const inSight = new Set();
   for (let at = heights.find(Math.max(0, top)); at < rows.size && heights.top(at) < bottom; at += 1) {
     const line = rows.at(at);
@@ -138,6 +146,16 @@ function paint() {
     drawn.delete(line);
   }
   tell();
+}
+
+// By what is painted: of lines that are not on the page yet nobody has scrolled away.
+function isAtEnd() {
+  const box = byId("log");
+  return box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
+}
+
+function byHand() {
+  return performance.now() - touchedMs < HAND_MS;
 }
 
 function tell() {
@@ -199,6 +217,12 @@ function setFollow(on) {
   if (on) draw();
 }
 
+function goToEnd() {
+  // What is left of a scroll is no wish any more.
+  touchedMs = -HAND_MS;
+  setFollow(true);
+}
+
 /** All that passes the filter, as text. */
 function text() {
   return rows.list().map((line) => (line.gap ? `… ${plural(line.gap, "line")} skipped` : `${line.at} ${line.process} ${line.level.toUpperCase()} ${line.message}`)).join("\n") + "\n";
@@ -248,31 +272,26 @@ export function setUp() {
   for (const id of ["log-process", "log-level"]) byId(id).addEventListener("change", choose);
   byId("log-search").addEventListener("input", choose);
   byId("log-pause").addEventListener("click", () => pause(!held));
-  byId("log-follow").addEventListener("click", () => {
-    // What is left of a scroll is no wish any more.
-    touchedMs = -HAND_MS;
-    setFollow(!follows);
-  });
+  byId("log-follow").addEventListener("click", () => (follows ? setFollow(false) : goToEnd()));
   byId("log-copy").addEventListener("click", copy);
   byId("log-download").addEventListener("click", download);
   // Whoever scrolls up reads; whoever is at the end again follows.
-  let last = 0;
-  let touchedMs = -HAND_MS;
   for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) {
     box.addEventListener(kind, (event) => {
       touchedMs = performance.now();
       // A scroll begins slowly, and the next line would take it back to the end.
       if (box.scrollTop > 0 && (event.deltaY < 0 || UPWARDS.has(event.key))) setFollow(false);
+      else if (event.key === "End") goToEnd();
+      else if (isAtEnd() && (event.deltaY > 0 || DOWNWARDS.has(event.key))) setFollow(true);
+      setTimeout(draw, HAND_MS);
     }, { passive: true });
   }
   box.addEventListener("scroll", () => {
-    // By what is painted: of lines that are not on the page yet nobody has scrolled away.
-    const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
+    const atEnd = isAtEnd();
     // A box that changes its size scrolls by itself; only a hand leads away from the end.
-    const byHand = performance.now() - touchedMs < HAND_MS;
-    if (byHand && box.scrollTop < last - 2 && !atEnd && follows) setFollow(false);
-    else if (atEnd && !follows && box.scrollTop > last) setFollow(true);
-    last = box.scrollTop;
+    if (byHand() && box.scrollTop < lastPx - 2 && !atEnd && follows) setFollow(false);
+    else if (atEnd && !follows && box.scrollTop > lastPx) setFollow(true);
+    lastPx = box.scrollTop;
     draw();
   });
   new ResizeObserver(measure).observe(box);
