@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "errors": frozenset[str](),
     "secret": frozenset[str](),
     "core": LEAVES,
-    "settings": SETTINGS,
+    "settings": CORE | {"system"},
     "plan": SETTINGS,
     "logs": CORE,
     "system": CORE,
