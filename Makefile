@@ -12,6 +12,8 @@ COMPILE := uv pip compile --quiet --upgrade --universal --generate-hashes --no-e
 	--python-version 3.11 --custom-compile-command "make lock"
 # More words for pytest: make test TESTS="tests/core -x"
 TESTS ?=
+# Tests wait more than they compute, so there are two at a time for each core.
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: help install dev tested run test test-slow test-image check format docs bench lock clean screenshots
 
@@ -24,7 +26,7 @@ run: install ## Runs tailscaled and the app under the supervisor in this termina
 	@exec scripts/run-main-job
 
 test: tested ## Runs all tests but those of test-slow, with a real tailscaled
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 test-slow: tested ## Runs the tests of faults that take more than a minute: some ten minutes in all
 	@$(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)

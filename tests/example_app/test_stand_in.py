@@ -13,19 +13,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STAND_IN = Path(__file__).parents[2] / "examples/app/moltis_stand_in.py"
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.2 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.2", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(port: int, path: str, method: str = "GET", body: object = None) -> tuple[int, dict[str, object]]:
@@ -42,7 +36,7 @@ def ask(port: int, path: str, method: str = "GET", body: object = None) -> tuple
 @contextlib.contextmanager
 def standing_in(*flags: str, **env: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run it for the length of a block."""
-    port = free_port()
+    port = free_port("127.0.0.2")
     process = subprocess.Popen(
         [sys.executable, str(STAND_IN), "--bind", "127.0.0.2", "--port", str(port), "--no-tls", *flags],
         stdout=subprocess.PIPE,

@@ -22,6 +22,7 @@ from supervisor.system.reaper import Reaper
 from tests.plan.machine import plan
 from tests.process.running import running
 from tests.support.control import controlling
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 from tests.tailnet.attached import attached, sidecar
 from tests.tailnet.node import environment, node
@@ -43,12 +44,6 @@ DEADLINE_S = 30
 def listener(*addresses: str) -> tuple[str, ...]:
     """Return the command of an app that listens there."""
     return (sys.executable, "-c", LISTENS, *addresses)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that is free."""
-    with socket.create_server((host, 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def test_every_open_port_is_named_with_its_process(tmp_path: Path) -> None:
