@@ -149,7 +149,9 @@ def _object(value: Any) -> dict[str, Any] | None:
 
 
 def _plain(value: msgspec.Raw) -> str:
-    decoded: Any = _decode_any(value)
-    if isinstance(decoded, str) and decoded and not any(character in decoded for character in ' "='):
+    raw = bytes(value)
+    # Text alone: a number may be longer than any that can be decoded.
+    decoded = _decode_text(raw) if raw.startswith(b'"') else ""
+    if decoded and not any(character in decoded for character in ' "='):
         return decoded
-    return bytes(value).decode(errors="backslashreplace")
+    return raw.decode(errors="backslashreplace")

@@ -69,3 +69,12 @@ def test_of_tailscaled() -> None:
     assert levels_of(line + b"\n") == {}
     assert parse_line("tailscaled", line, Redactor()).topic == "health"
     assert parse_line("moltis", line, Redactor()).topic == ""
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "-" + "9" * 5000, "1e99999", "18446744073709551616"])
+@pytest.mark.parametrize(
+    "form", ['{{"message":"x","n":{0}}}', '{{"level":{0}}}', '{{"fields":{{"message":"x","n":{0}}}}}']
+)
+def test_a_number_that_cannot_be_read_is_shown_as_it_stands(form: str, number: str) -> None:
+    """An app may log one of thousands of digits; its last lines are looked at when it ends."""
+    assert number in parse_line("moltis", form.format(number).encode(), Redactor([])).message
