@@ -114,14 +114,18 @@ def parse(data: bytes, domain: str) -> tuple[Json, tuple[str, ...]]:
 
 
 def _decoded(data: bytes) -> Any:
+    text = files.text_of(data)
     try:
-        raw = json.loads(files.text_of(data))
+        raw = json.loads(text)
     except json.JSONDecodeError as error:
         if not data.strip():
             raise ValueError("it is empty") from error
         raise ValueError(f"it is not JSON: {error.msg} (at line {error.lineno}, column {error.colno})") from error
     except RecursionError as error:
         raise ValueError("it is not JSON: too deeply nested") from error
+    except ValueError as error:
+        # Python takes none of more than 4,300.
+        raise ValueError("it is not JSON: a number in it has too many digits") from error
     return {} if raw is None else raw
 
 
