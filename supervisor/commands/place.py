@@ -8,7 +8,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from supervisor.errors import ConfigError
-from supervisor.plan.model import Address, port_settings
+from supervisor.plan.host import family_of, free_port
+from supervisor.plan.model import EVERYWHERE, Address, port_settings
 from supervisor.system import folders
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ CONTROL_SOCKET = "control.sock"
 _LOCK = "supervisor.lock"
 _BACKLOG = 256
 _FIRST_FREE_PORT = 1024
+_TRIES = 10
+_NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
 class Place:
@@ -68,7 +71,10 @@ class Place:
 
     def announce(self) -> None:
         """Write down where the supervisor listens, for the container's health check."""
-        folders.put_file(self._run_fd, HTTP_FILE, f"{self.address.host} {self.address.port}\n")
+        host, port = self.address
+        if host == EVERYWHERE:
+            host = "127.0.0.1" if free_port("127.0.0.1") else "::1"
+        folders.put_file(self._run_fd, HTTP_FILE, f"{host} {port}\n")
 
     def _take_run_folder(self, plan: Plan) -> None:
         path = plan.settings.run_dir
@@ -115,17 +121,11 @@ class Place:
 
     def _listen(self, plan: Plan) -> None:
         host, port = plan.listen
-        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            listener.close()
+            self.sockets += _listeners(port) if host == EVERYWHERE else [_listener(Address(host, port))]
+        except _ListenError as error:
             raise ConfigError(_cannot_listen(plan, error)) from error
-        listener.setblocking(False)
-        self.address = Address(host, listener.getsockname()[1])
-        self.sockets.append(listener)
+        self.address = Address(host, self.sockets[0].getsockname()[1])
 
     def _listen_for_control(self, plan: Plan) -> None:
         # Without the folder's lock in hand, what is there is another supervisor's.
@@ -156,7 +156,58 @@ def _is_listened_on(path: str) -> bool:
         return probe.connect_ex(path) in {0, errno.EAGAIN}
 
 
-def _cannot_listen(plan: Plan, error: OSError) -> str:
+class _ListenError(OSError):
+    """An address cannot be listened on."""
+
+    def __init__(self, address: Address, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.address = address
+
+
+def _listeners(port: int) -> list[socket.socket]:
+    """Listen on every address of the families that this machine has, on the same port of both.
+
+    They are two sockets, so that the address of a client is written in its own family. Raises _ListenError.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            first = _listener(Address("0.0.0.0", port))  # noqa: S104 - what is asked for
+        except _ListenError as error:
+            if error.errno not in _NO_SUCH_FAMILY:
+                raise
+            return [_listener(Address("::", port))]
+        try:
+            return [first, _listener(Address("::", first.getsockname()[1]), paired=True)]
+        except _ListenError as error:
+            if error.errno in _NO_SUCH_FAMILY:
+                return [first]
+            first.close()
+            # A port that is free in one family may be taken in the other.
+            if port or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _listener(address: Address, *, paired: bool = False) -> socket.socket:
+    """Listen on an address. By itself `::` takes clients of both families. Raises _ListenError."""
+    try:
+        listener = socket.socket(family_of(address.host), socket.SOCK_STREAM)
+    except OSError as error:
+        raise _ListenError(address, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(paired))
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _ListenError(address, error) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _cannot_listen(plan: Plan, error: _ListenError) -> str:
     setting, _ = port_settings(plan.settings)
     if error.errno == errno.EADDRINUSE:
         remedy = f"another program listens there; end it, or set {setting} to another port"
@@ -164,4 +215,4 @@ def _cannot_listen(plan: Plan, error: OSError) -> str:
         remedy = f"ports below {_FIRST_FREE_PORT} are for root; set {setting} to a higher one"
     else:
         remedy = f"set {setting} to a port that this machine can give"
-    return f"cannot listen on {plan.listen}: {error.strerror}; {remedy}"
+    return f"cannot listen on {error.address}: {error.strerror}; {remedy}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.model import HttpProbe, ProcessSpec, TcpProbe
 from supervisor.plan import environment, remarks, users
 from supervisor.plan.host import Host
-from supervisor.plan.model import EVERYWHERE, LONGEST_SOCKET_PATH, SUPERVISOR, TAILSCALED, Address, Plan, port_settings
+from supervisor.plan.model import EVERYWHERE, SUPERVISOR, TAILSCALED, Address, Plan, port_settings
 from supervisor.settings.kinds import is_ip
 from supervisor.settings.load import Account, load
 from supervisor.settings.report import Report, nearest
@@ -48,7 +48,7 @@ TAILSCALED_FAILURES = (
 )
 _PLANNED_FLAGS = {
     "tailnet": {"--bind": "SUPERVISOR_APP_BIND", "--port": "SUPERVISOR_APP_PORT"},
-    "public": {"--bind": "SUPERVISOR_EXPOSE", "--port": "PORT"},
+    "public": {"--bind": "SUPERVISOR_BIND", "--port": "PORT"},
 }
 
 
@@ -84,7 +84,6 @@ def build(settings: Settings, environ: Mapping[str, str], command: Sequence[str]
         specs.append(maker.app(command, app_address, report))
     specs += [maker.further(process) for process in settings.processes]
     _check_names(settings, specs, report)
-    _check_socket(settings, report)
     plan = Plan(
         settings=settings,
         processes=users.shared(specs),
@@ -196,19 +195,19 @@ def _home(environ: Mapping[str, str], host: Host) -> str:
 
 def _addresses(settings: Settings, host: Host, report: Report) -> tuple[Address, Address | None]:
     """Return where the supervisor listens, and where the app does."""
+    everywhere, bind = settings.bind or EVERYWHERE, "SUPERVISOR_APP_BIND"
+    if settings.bind is not None:
+        _check_bind("SUPERVISOR_BIND", settings.bind, host, report)
     if settings.expose == "public":
-        own, apps = Address(EVERYWHERE, settings.supervisor_port), Address(EVERYWHERE, settings.port)
+        own, bind = Address(everywhere, settings.supervisor_port), ""
+        apps = Address(settings.bind or host.wildcard(), settings.port)
     else:
-        own, apps = Address(EVERYWHERE, settings.port), Address(settings.app.bind, settings.app.port)
+        own = Address(everywhere, settings.port)
+        apps = Address(settings.app.bind or host.private_address(), settings.app.port)
     if not settings.app.enabled:
         return own, apps if apps.port else None
-    if not is_ip(apps.host):
-        report.problem(
-            f"listen on SUPERVISOR_APP_BIND={apps.host!r}", "it is not an IP address", "write one, such as 127.0.0.2"
-        )
-    elif not host.free_port(apps.host):
-        why = f"{apps.host} is no address of this machine"
-        report.problem(f"have the app listen on {apps.host}", why, "set SUPERVISOR_APP_BIND to one, such as 127.0.0.2")
+    if bind:
+        _check_bind(bind, apps.host, host, report)
     if apps.port == own.port != 0:
         ours, theirs = port_settings(settings)
         why = f"{theirs} is {apps.port} as well"
@@ -216,6 +215,14 @@ def _addresses(settings: Settings, host: Host, report: Report) -> tuple[Address,
     if apps.port == 0:
         apps = apps._replace(port=host.free_port(apps.host))
     return own, apps
+
+
+def _check_bind(setting: str, address: str, host: Host, report: Report) -> None:
+    if not is_ip(address):
+        report.problem(f"listen on {setting}={address!r}", "it is not an IP address", "write one, such as 127.0.0.2")
+    elif not host.free_port(address):
+        why = f"{address} is no address of this machine"
+        report.problem(f"listen on {setting}={address}", why, f"set {setting} to one that it has")
 
 
 def _built_in_command(settings: Settings, appended: Sequence[str], address: Address, report: Report) -> tuple[str, ...]:
@@ -288,16 +295,3 @@ def _circles(after: Mapping[str, Sequence[str]]) -> list[list[str]]:
                     seen.add(other)
                     paths.append([*path, other])
     return list(found.values())
-
-
-def _check_socket(settings: Settings, report: Report) -> None:
-    paths = {"SUPERVISOR_RUN_DIR": f"{settings.run_dir}/control.sock"}
-    if settings.tailnet.mode != "off":
-        by = "TS_SOCKET" if "TS_SOCKET" in settings.given else "SUPERVISOR_RUN_DIR"
-        paths[by] = (
-            settings.tailnet.socket if by == "TS_SOCKET" else max(*paths.values(), settings.tailnet.socket, key=len)
-        )
-    for setting, path in paths.items():
-        if len(path.encode(errors="surrogateescape")) > LONGEST_SOCKET_PATH:
-            why = f"a socket's path has at most {LONGEST_SOCKET_PATH} bytes"
-            report.problem(f"make the socket {path}", why, f"choose a shorter {setting}")

@@ -12,6 +12,8 @@ CAP_SETGID = 6
 CAP_SETUID = 7
 NEEDED_BY_ROOT = {"KILL": CAP_KILL, "SETGID": CAP_SETGID, "SETUID": CAP_SETUID}
 
+# Not 127.0.0.1, which networking in user space leads every tailnet peer to.
+APP_LOOPBACK = "127.0.0.2"
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
@@ -57,15 +59,46 @@ class Host:
 
     def free_port(self, address: str) -> int:
         """Return a port of an address that no one listens on just now; 0 where none can be had."""
-        import socket
+        return free_port(address)
 
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.bind((address, 0))
-                return int(probe.getsockname()[1])
-        except OSError:
-            return 0
+    def private_address(self) -> str:
+        """Return the address of the loopback that no tailnet peer reaches."""
+        return "::1" if not self.free_port(APP_LOOPBACK) and self.free_port("::1") else APP_LOOPBACK
+
+    def wildcard(self) -> str:
+        """Return what stands for every address to a program that takes one: IPv6's where nothing else leads out."""
+        return "::" if not _has_route("192.0.2.1") and _has_route("2001:db8::1") else "0.0.0.0"
+
+
+def free_port(address: str) -> int:
+    """Return a port of an address that no one listens on just now; 0 where none can be had."""
+    import socket
+
+    try:
+        with socket.socket(family_of(address), socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+            return int(probe.getsockname()[1])
+    except OSError:
+        return 0
+
+
+def family_of(address: str) -> int:
+    """Return the socket family of an IP address."""
+    import socket
+
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _has_route(address: str) -> bool:
+    """Tell whether a packet to an address would leave; none does."""
+    import socket
+
+    try:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+    except OSError:
+        return False
+    return True
 
 
 def _working_directory() -> str:

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from supervisor.settings.model import Settings
 
 TAILSCALED = "tailscaled"
-EVERYWHERE = "0.0.0.0"
+# Every address of both families; no program but ourselves is told so.
+EVERYWHERE = "*"
+# What stands for every address, of one family at least.
+WILDCARDS = frozenset({EVERYWHERE, "0.0.0.0", "::", ""})
 SUPERVISOR = "supervisor"
 LONGEST_SOCKET_PATH = 107
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.errors import ConfigError
 from supervisor.plan import environment
-from supervisor.plan.model import EVERYWHERE, port_settings
+from supervisor.plan.model import LONGEST_SOCKET_PATH, WILDCARDS, port_settings
 from supervisor.settings.flags import LOOPBACK, warn_of_open_door
 from supervisor.settings.table import SETTINGS
 
@@ -27,6 +27,7 @@ def check(plan: Plan, environ: Mapping[str, str], command: Sequence[str], host: 
     """Add every warning, and the problems with who may change the files that are read."""
     settings = plan.settings
     report.warnings += _without_effect(plan, command)
+    _check_socket(settings, report)
     _check_proxies(plan, report)
     report.warnings += _reach(plan)
     if settings.app.enabled:
@@ -72,7 +73,7 @@ def _check_proxies(plan: Plan, report: Report) -> None:
             continue
         warn_of_open_door(name, address[0], report)
         for other, place in taken.items():
-            if address[1] == place.port != 0 and (address[0] == place.host or EVERYWHERE in (address[0], place.host)):
+            if address[1] == place.port != 0 and (address[0] == place.host or {address[0], place.host} & WILDCARDS):
                 why = f"{other} is {place.port} as well"
                 report.problem(f"have {name} listen on port {address[1]}", why, "give each a port of its own")
 
@@ -96,7 +97,8 @@ def _reach(plan: Plan) -> Iterator[str]:
 
 
 def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:
-    bind, embedded = plan.settings.app.bind, plan.settings.tailnet.mode == "embedded"
+    bind = plan.app_address.host if plan.app_address is not None else ""
+    embedded = plan.settings.tailnet.mode == "embedded"
     if embedded and bind in LOOPBACK:
         yield (
             f"SUPERVISOR_APP_BIND is {bind}: every tailnet peer reaches the app there, past serve and with headers of "
@@ -138,3 +140,16 @@ def _check_files(plan: Plan, environ: Mapping[str, str], host: Host, report: Rep
         from supervisor.plan import trust
 
         trust.check(plan, environ, host, report)
+
+
+def _check_socket(settings: Settings, report: Report) -> None:
+    paths = {"SUPERVISOR_RUN_DIR": f"{settings.run_dir}/control.sock"}
+    if settings.tailnet.mode != "off":
+        by = "TS_SOCKET" if "TS_SOCKET" in settings.given else "SUPERVISOR_RUN_DIR"
+        paths[by] = (
+            settings.tailnet.socket if by == "TS_SOCKET" else max(*paths.values(), settings.tailnet.socket, key=len)
+        )
+    for setting, path in paths.items():
+        if len(path.encode(errors="surrogateescape")) > LONGEST_SOCKET_PATH:
+            why = f"a socket's path has at most {LONGEST_SOCKET_PATH} bytes"
+            report.problem(f"make the socket {path}", why, f"choose a shorter {setting}")

@@ -157,6 +157,7 @@ def _assemble(found: _Found, default_run_dir: str, default_state_dir: str, repor
         run_dir=run_dir,
         expose=values["SUPERVISOR_EXPOSE"] if has_app else "tailnet",
         port=values["PORT"],
+        bind=values["SUPERVISOR_BIND"],
         supervisor_port=values["SUPERVISOR_PORT"],
         stop_timeout_s=values["SUPERVISOR_STOP_TIMEOUT"],
         backoff=Backoff(

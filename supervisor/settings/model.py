@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 
 class AppSettings(NamedTuple):
-    """The app as asked for. ``health_url`` is None where nothing was said and empty where no probe is wanted."""
+    """The app as asked for.
+
+    ``bind`` is None for the loopback. ``health_url`` is None where nothing was said and empty where no probe is wanted.
+    """
 
     enabled: bool
     name: str
     command: tuple[str, ...]
-    bind: str
+    bind: str | None
     port: int
     user: str | None
     health_url: str | None
@@ -111,11 +114,13 @@ class ExtraProcess(NamedTuple):
 class Settings(NamedTuple):
     """Everything that was set, or left at its default.
 
-    ``expose`` is tailnet or public. ``given`` are the names that were set on purpose, ``config_path`` the TOML file.
+    ``expose`` is tailnet or public. ``bind`` is None for every address of both families. ``given`` are the names
+    that were set on purpose, ``config_path`` the TOML file.
     """
 
     run_dir: str
     expose: str
+    bind: str | None
     port: int
     supervisor_port: int
     stop_timeout_s: float

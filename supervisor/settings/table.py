@@ -78,6 +78,15 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("PORT", kinds.PORT, "8080", EXPOSURE, "The platform's port. 0 picks a free one and logs it."),
     Setting(
+        "SUPERVISOR_BIND",
+        kinds.HOST,
+        None,
+        EXPOSURE,
+        "The address of this machine for `PORT`, and for `SUPERVISOR_PORT`. An app that has `PORT` can be told one "
+        "address alone: unless this is set it is `0.0.0.0`, or `::` where there is a way out by IPv6 alone.",
+        default_said="every IPv4 and IPv6 address",
+    ),
+    Setting(
         "SUPERVISOR_PORT",
         kinds.PORT,
         "9090",
@@ -135,11 +144,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "SUPERVISOR_APP_BIND",
         kinds.HOST,
-        "127.0.0.2",
+        None,
         THE_APP,
         "The address where the app listens in `tailnet` mode. Not 127.0.0.1: every port of that address is open to "
         "every tailnet peer.",
         (PRIVATE,),
+        "`127.0.0.2`, or `::1` where there is no IPv4 loopback",
     ),
     Setting(
         "SUPERVISOR_APP_PORT",

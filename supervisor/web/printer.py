@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from supervisor.plan.model import WILDCARDS
+
 if TYPE_CHECKING:
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Address
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from supervisor.web.keyring import Keyring, SignInCode
 
 LEAST_WAIT_S = 60.0
-_EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what stands for every address
 
 
 class Printer:
@@ -42,6 +43,6 @@ class Printer:
     def link(self, code: SignInCode) -> str:
         """Return the panel's address with the code in its fragment, which no browser sends and no proxy logs."""
         address = self._address
-        if address.host in _EVERYWHERE:
+        if address.host in WILDCARDS:
             address = address._replace(host=self._board.snapshot.tailnet.hostname or "localhost")
         return f"http://{address}/#code={code.secret.reveal()}"

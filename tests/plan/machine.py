@@ -63,6 +63,10 @@ class Machine(Host):
         """Return a port."""
         return 40000 if self._addresses is None or address in self._addresses else 0
 
+    def wildcard(self) -> str:
+        """Return the one of the only family that there is, IPv4's where there are both."""
+        return "0.0.0.0" if self._addresses is None or any("." in each for each in self._addresses) else "::"
+
 
 IMAGE = Machine(users=(MOLTIS, TAILSCALE))
 BARE = Machine()

@@ -165,6 +165,38 @@ def test_an_address_that_is_not_this_machines_is_refused() -> None:
     assert "192.0.2.1 is no address of this machine" in problem
 
 
+IPV6_ALONE = Machine(users=(MOLTIS,), addresses=("::1", "::", "2001:db8::1"))
+
+
+def test_without_an_ipv4_loopback_the_app_is_at_that_of_ipv6() -> None:
+    """No peer reaches either; it is told so in the words that it takes."""
+    made = plan({}, IPV6_ALONE)
+    assert (made.app_address, made.serve_target) == (("::1", 13131), "http://[::1]:13131")
+    assert made.app is not None
+    assert made.app.argv[:3] == ("moltis", "--bind", "::1")
+    assert (made.app.env["HOST"], made.app.probe) == ("::1", HttpProbe("http://[::1]:13131/health"))
+    assert not [warning for warning in made.warnings if "BIND" in warning]
+    assert plan({"SUPERVISOR_EXPOSE": "public"}, IPV6_ALONE).app_address == ("::", 8080)
+    (problem,) = problems({}, Machine(users=(MOLTIS,), addresses=()))
+    assert "SUPERVISOR_APP_BIND=127.0.0.2" in problem
+
+
+def test_the_supervisor_listens_where_it_is_told_to() -> None:
+    """Everywhere by default; the app too, where it has the platform's port."""
+    assert plan({}, IMAGE).listen == ("*", 8080)
+    assert plan({"SUPERVISOR_BIND": "192.0.2.1"}, IMAGE).listen == ("192.0.2.1", 8080)
+    made = plan({"SUPERVISOR_BIND": "2001:db8::1", "SUPERVISOR_EXPOSE": "public"}, IPV6_ALONE)
+    assert (made.listen, made.app_address) == (("2001:db8::1", 9090), ("2001:db8::1", 8080))
+
+
+@pytest.mark.parametrize("bind", ["192.0.2.1", "localhost"])
+@pytest.mark.parametrize("more", [{}, {"SUPERVISOR_EXPOSE": "public"}, {"SUPERVISOR_APP": "off"}])
+def test_an_address_to_listen_on_is_one_of_this_machine(bind: str, more: dict[str, str]) -> None:
+    """Told by name, and once."""
+    (problem,) = problems({"SUPERVISOR_BIND": bind, **more}, Machine(users=(MOLTIS,), addresses=("127.0.0.2",)))
+    assert "SUPERVISOR_BIND" in problem
+
+
 def test_json_logs_are_asked_for_in_json_format_only() -> None:
     """Moltis then writes JSON itself."""
     made = plan({"SUPERVISOR_LOG_FORMAT": "json"}, IMAGE)

@@ -28,7 +28,7 @@ def test_the_plan_is_shown_and_no_secret() -> None:
     """Commands, users, the names of variables, ports."""
     code, out, err = run_check({**SECRETS, "MY_PASSWORD": "hidden-value", "PORT": "8111"})
     assert (code, err) == (0, "")
-    assert "0.0.0.0:8111" in out
+    assert "*:8111" in out
     assert "moltis --bind 127.0.0.2 --port 13131 --no-tls" in out
     assert "MY_PASSWORD" in out
     assert "hidden-value" not in out

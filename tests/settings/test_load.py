@@ -34,7 +34,7 @@ def test_the_defaults_of_the_contract() -> None:
     settings, report = read({})
     assert report.problems == []
     assert (settings.run_dir, settings.port, settings.expose) == ("/run/moltis-supervisor", 8080, "tailnet")
-    assert (settings.app.bind, settings.app.port, settings.app.command) == ("127.0.0.2", 13131, ("moltis",))
+    assert (settings.app.bind, settings.app.port, settings.app.command) == (None, 13131, ("moltis",))
     assert (settings.stop_timeout_s, settings.app.hung_after_s) == (8.0, 120.0)
     assert settings.tailnet.state_dir == "/var/lib/tailscale"
     assert settings.tailnet.socket == "/run/moltis-supervisor/tailscale/tailscaled.sock"

@@ -1,0 +1,129 @@
+"""Machines with IPv4, with IPv6, and with both: each a network namespace, with the real supervisor in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.process.running import running
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.process.running import Run
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("ip"), reason="takes root and iproute2 for network namespaces"
+)
+HEALTHCHECK = Path(__file__).parents[2] / "healthcheck"
+# An app that listens where it is told to, in the way of most: an address with colons is one of IPv6.
+APP = """
+import os, socket
+family = socket.AF_INET6 if ":" in os.environ["HOST"] else socket.AF_INET
+listener = socket.create_server((os.environ["HOST"], int(os.environ["PORT"])), family=family)
+print("listening on", os.environ["HOST"], flush=True)
+while True:
+    listener.accept()[0].close()
+"""
+ASK = """
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=10)
+connection.request("GET", sys.argv[3])
+print(connection.getresponse().status)
+"""
+BOTH = ":"
+IPV6_ALONE = "ip address del 127.0.0.1/8 dev lo"
+IPV4_ALONE = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"
+
+
+def namespace(setup: str) -> tuple[str, ...]:
+    """Return what runs a command in a network of its own, whose loopback was set up like this."""
+    return ("env", "unshare", "--net", "sh", "-c", f'ip link set lo up && {setup} && exec "$@"', "sh")
+
+
+def inside(run: Run, *command: str, **env: str) -> str:
+    """Run a command in the supervisor's network; return what it says."""
+    done = subprocess.run(
+        ["nsenter", f"--target={run.pid}", "--net", *command],
+        env={"PATH": os.environ["PATH"], **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return done.stdout.strip() or done.stderr
+
+
+def ask(run: Run, host: str, path: str = "/healthz") -> str:
+    """Return the status that an address of the supervisor answers with, or what went wrong."""
+    port = (run.run_dir / "http").read_text().split()[1]
+    return inside(run, sys.executable, "-I", "-c", ASK, host, port, path)
+
+
+def answers(run: Run, host: str, path: str = "/healthz") -> bool:
+    """Tell whether an address of the supervisor answers that all is well."""
+    return ask(run, host, path) == "200"
+
+
+@pytest.fixture(params=["tailnet", "public"])
+def expose(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Who has the platform's port."""
+    ports = {"SUPERVISOR_PORT": "0"} if request.param == "public" else {"SUPERVISOR_APP_PORT": "0"}
+    return {"SUPERVISOR_EXPOSE": str(request.param), "SUPERVISOR_APP_HEALTH_URL": None, **ports}
+
+
+@pytest.mark.parametrize(
+    ("setup", "reached", "app"),
+    [
+        (BOTH, {"127.0.0.1", "::1"}, {"tailnet": "127.0.0.2", "public": "0.0.0.0"}),
+        (IPV4_ALONE, {"127.0.0.1"}, {"tailnet": "127.0.0.2", "public": "0.0.0.0"}),
+        (IPV6_ALONE, {"::1"}, {"tailnet": "::1", "public": "::"}),
+    ],
+)
+def test_whichever_family_the_machine_has(
+    setup: str, reached: set[str], app: dict[str, str], expose: dict[str, Any]
+) -> None:
+    """Panel, app, health check and probe are all in it, by the defaults alone."""
+    if setup == IPV6_ALONE:
+        # A way out, as such a machine has one; where the app has no address of IPv4 it is told that of IPv6.
+        setup += " && ip -6 route add default dev lo"
+    with running(sys.executable, "-I", "-c", APP, env=expose, prefix=namespace(setup)) as run:
+        run.wait_for(f"listening on {app[expose['SUPERVISOR_EXPOSE']]}", process="moltis")
+        assert run.wait_for("starting")["listen"].startswith("*:")
+        for host in reached:
+            assert wait_until(partial(answers, run, host), what=host)
+        assert wait_until(partial(answers, run, min(reached), "/readyz"), what="the app")
+        assert inside(run, str(HEALTHCHECK), SUPERVISOR_RUN_DIR=str(run.run_dir)) == "pass"
+        assert run.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("bind", "reached", "closed"),
+    [("127.0.0.1", "127.0.0.1", "::1"), ("::1", "::1", "127.0.0.1"), ("::", "127.0.0.1", "")],
+)
+def test_one_address_alone(bind: str, reached: str, closed: str) -> None:
+    """Listened on as it was named; `::` takes both families, as in most programs."""
+    with running("sleep", "600", env={"SUPERVISOR_BIND": bind}, prefix=namespace(BOTH)) as run:
+        run.wait_for("starting")
+        assert wait_until(partial(answers, run, reached), what=reached)
+        if closed:
+            assert "refused" in ask(run, closed)
+        assert inside(run, str(HEALTHCHECK), SUPERVISOR_RUN_DIR=str(run.run_dir)) == "pass"
+
+
+def test_a_health_check_of_a_hung_supervisor_ends_without_ipv4() -> None:
+    """Its time limit needs no IPv4 either."""
+    with running("sleep", "600", prefix=namespace(IPV6_ALONE)) as run:
+        run.wait_for("starting")
+        assert wait_until(partial(answers, run, "::1"), what="the panel")
+        run.send(signal.SIGSTOP)
+        said = inside(run, str(HEALTHCHECK), SUPERVISOR_RUN_DIR=str(run.run_dir))
+        run.send(signal.SIGCONT)
+        assert said == "unhealthy: no answer within 3 s"
