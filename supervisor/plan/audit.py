@@ -9,6 +9,8 @@ from typing import NamedTuple
 _WRITE = 2
 _READ = 4
 _PASS = 1
+# path_resolution(7): more of them end with ELOOP.
+MOST_LINKS = 40
 
 
 class Person(NamedTuple):
@@ -46,26 +48,35 @@ class Auditor:
         except (OSError, ValueError):
             return False
 
-    def _way(self, path: str) -> tuple[str, ...]:
-        """Return what is passed on the way to a file, links and what they lead to included; itself is the last."""
-        known = self._ways.get(path)
-        if known is not None:
-            return known
-        if path == "/":
-            return ("/",)
-        parent, name = os.path.split(path)
-        way = self._way(parent)
-        if name in {"", "."}:
-            return way
+    def _way(self, path: str, links: int = 0) -> tuple[str, ...]:
+        """Return what is passed on the way to a file, links and what they lead to included.
+
+        The last is the file itself, or the first on the way that is missing.
+        """
+        way: tuple[str, ...] = ("/",)
+        here = ""
+        for name in path.split("/"):
+            if name in {"", "."}:
+                continue
+            here = f"{here}/{name}"
+            known = self._ways.get(here)
+            way = self._ways[here] = known if known is not None else self._after(way, name, links)
+            if self._status(way[-1]) is None:
+                break
+        return way
+
+    def _after(self, way: tuple[str, ...], name: str, links: int) -> tuple[str, ...]:
         if name == "..":
             return (*way, *self._way(os.path.dirname(way[-1])))
         here = os.path.join(way[-1], name)
-        # A link that leads back to itself ends here.
-        way = self._ways[path] = (*way, here)
         status = self._status(here)
-        if status is not None and stat.S_ISLNK(status.st_mode):
-            way = self._ways[path] = (*way, *self._way(os.path.join(os.path.dirname(here), os.readlink(here))))
-        return way
+        if status is None or not stat.S_ISLNK(status.st_mode) or links == MOST_LINKS:
+            return (*way, here)
+        try:
+            target = os.path.join(way[-1], os.readlink(here))
+        except OSError:
+            return (*way, here)
+        return (*way, here, *self._way(target, links + 1))
 
     def _status(self, path: str) -> os.stat_result | None:
         if path not in self._statuses:

@@ -210,3 +210,12 @@ def test_links_are_followed_to_their_end(tmp_path: Path, theirs: Path) -> None:
     assert auditor.changer(str(tmp_path / "c"), stranger) is None
     (tmp_path / "ours" / "file").chmod(0o666)
     assert Auditor().changer(str(tmp_path / "c"), stranger) == (str(tmp_path / "ours" / "file"), stranger[0])
+
+
+def test_a_way_may_be_long(tmp_path: Path) -> None:
+    """Neither thousands of folders nor thousands of links are too many to answer."""
+    stranger = (Person("a stranger", 12345, frozenset()),)
+    assert Auditor().changer("/nothing" + "/x" * 5000, stranger) is None
+    for number in range(1500):
+        (tmp_path / str(number)).symlink_to(str(number + 1))
+    assert Auditor().changer(str(tmp_path / "0"), stranger) is None
