@@ -8,7 +8,7 @@ EAGER_S = 0.5
 STEADY_S = 5.0
 DEADLINE_S = 2.0
 # A busy loop is late by less.
-LATE_S = 1.0
+LATE_S = 0.5
 MISSES = 3
 
 
