@@ -214,7 +214,11 @@ def _living(pid: int, fields: list[bytes]) -> str:
         return ""
     if fields[0] not in _DEAD:
         return f"/proc/{pid}"
-    folders = (f"/proc/{pid}/task/{thread}" for thread in _threads(pid) if int(thread) != pid)
+    threads = _threads(pid)
+    if not threads:
+        # gVisor counts its threads, and lists them only as long as the first one lives.
+        return f"/proc/{pid}" if int(fields[17]) > 1 else ""
+    folders = (f"/proc/{pid}/task/{thread}" for thread in threads if int(thread) != pid)
     return next((folder for folder in folders if (_fields(folder) or [b"X"])[0] not in _DEAD), "")
 
 
