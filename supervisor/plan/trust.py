@@ -32,6 +32,7 @@ _NAMING = (
     *("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD", "OPENSSL_CONF", "OPENSSL_ENGINES", "OPENSSL_MODULES"),
 )
 _TO_ROOT = "give it to root, with write access for no one else"
+_OUT_OF_PATH = f"take that folder out of PATH, or {_TO_ROOT}"
 _READ = "root reads"
 
 
@@ -45,6 +46,7 @@ class _Subject(NamedTuple):
     role: str
     persons: tuple[Person, ...]
     wanted: bool = False
+    remedy: str = _TO_ROOT
 
 
 def check(plan: Plan, environ: Mapping[str, str], host: Host, report: Report) -> None:
@@ -76,10 +78,7 @@ def check(plan: Plan, environ: Mapping[str, str], host: Host, report: Report) ->
 def _explained(subject: _Subject, step: str, person: Person) -> tuple[str, str]:
     """Return why somebody's hand on a step of the way is a problem, and what to do."""
     why = f"{subject.role} it" if step == subject.path else f"it is on the way to {subject.path}, which {subject.role}"
-    if not subject.wanted:
-        return f"{why}, and {person.title} can change it", _TO_ROOT
-    remedy = f"take it out of PATH, or {_TO_ROOT}" if "PATH" in subject.role else _TO_ROOT
-    return f"{subject.role}, and {person.title} can change it", remedy
+    return f"{subject.role if subject.wanted else why}, and {person.title} can change it", subject.remedy
 
 
 def _persons(plan: Plan, host: Host) -> tuple[Person, ...]:
@@ -149,15 +148,16 @@ def _programs(spec: ProcessSpec, persons: tuple[Person, ...]) -> Iterator[_Subje
     words, search = list(spec.argv), spec.env.get("PATH", os.defpath)
     for _ in range(_MOST_SCRIPTS):
         program = None
+        remedy = _OUT_OF_PATH if words and "/" not in words[0] else _TO_ROOT
         for path in programs.candidates(words[0], search, spec.cwd) if words else ():
             if os.path.isfile(path) and os.access(path, os.X_OK):
                 program = path
                 break
             role = f"{spec.name} runs it" if "/" in words[0] else f"PATH leads {spec.name} there first"
-            yield _Subject(path, role, persons, wanted=True)
+            yield _Subject(path, role, persons, wanted=True, remedy=remedy)
         if program is None:
             return
-        yield _Subject(program, f"{spec.name} runs", persons)
+        yield _Subject(program, f"{spec.name} runs", persons, remedy=remedy)
         script = _script_given(program, words[1:], spec.cwd)
         if script:
             yield _Subject(script, f"{spec.name} runs", persons)

@@ -68,7 +68,7 @@ def test_a_folder_of_path_before_the_program_is_found(theirs: Path, tmp_path: Pa
     (problem,) = problems({"SUPERVISOR_TAILSCALE": "embedded", "PATH": f"{theirs}:{real}:{SYSTEM}"})
     assert f"trust {theirs}: PATH leads tailscaled there first" in problem
     assert "the app's user moltis can change it" in problem
-    assert "take it out of PATH" in problem
+    assert "take that folder out of PATH" in problem
     assert problems({"SUPERVISOR_TAILSCALE": "embedded", "PATH": f"{real}:{theirs}:{SYSTEM}"}) == []
 
 
@@ -192,6 +192,7 @@ def test_check_and_run_say_so_on_this_machine(theirs: Path) -> None:
         )
         assert done.returncode == 78
         assert f"cannot trust {theirs}: it is on the way to {trap}, which tailscaled runs" in done.stderr
+        assert "take that folder out of PATH" in done.stderr
     assert not (theirs / "ran").exists()
 
 
