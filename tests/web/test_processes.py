@@ -106,13 +106,13 @@ def test_nothing_is_started_during_a_stop() -> None:
     with running("sh", "-c", "trap 'echo told' TERM; echo up; while :; do sleep 0.01; done", env=ENV) as run:
         run.wait_for("up")
         wait_for(run, "moltis", lambda process: process["state"] == "running")
-        run.send(signal.SIGTERM)
+        run.send(signal.SIGINT)
         run.wait_for("told")
         for verb in ("start", "stop", "restart"):
             status, body = ask(run, "POST", f"/api/processes/moltis/{verb}")
             assert (status, body["code"]) == (409, "STOPPING")
         assert ask(run, "GET", "/api/processes")[1]["processes"][0]["state"] == "stopping"
-        run.send(signal.SIGTERM)
+        run.send(signal.SIGINT)
         assert run.wait() == 0
 
 
