@@ -44,7 +44,7 @@ def port_of(run: Run) -> int:
 def health(port: int) -> int:
     """Return the status of the supervisor's own health; 0 where there is no answer in time."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 3) as client:
+        with socket.create_connection(("127.0.0.1", port), 20) as client:
             client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             return int(client.recv(100).split()[1])
     except (OSError, IndexError):
@@ -55,7 +55,7 @@ def health(port: int) -> int:
 def idle(port: int, count: int) -> Iterator[list[socket.socket]]:
     """Hold so many connections open that say nothing, for the length of a block."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(count)]
+        yield [stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for _ in range(count)]
 
 
 def restart(run: Run) -> None:

@@ -305,7 +305,7 @@ async def test_what_an_ended_session_has_not_taken_goes_with_its_connection(monk
 
         await until(flooded)
         end()
-        await until(lambda: not served.server._context.streams._open, 5)
+        await until(lambda: not served.server._context.streams._open, 30)
         assert transport.get_write_buffer_size() == 0
         writer.close()
 

@@ -10,11 +10,19 @@ from supervisor.web import connections
 from tests.web.following import following
 from tests.web.serving import BEARER, Answer, serving
 
+DEADLINE_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads have time, unless a test says otherwise: whatever is closed is closed for another reason."""
+    monkeypatch.setattr(connections, "HEAD_S", 3600.0)
+
 
 async def closed(reader: asyncio.StreamReader) -> bool:
     """Tell whether the server closes a connection without a word."""
     try:
-        return await asyncio.wait_for(reader.read(), 5) == b""
+        return await asyncio.wait_for(reader.read(), DEADLINE_S) == b""
     except ConnectionResetError:
         return True
 
@@ -122,7 +130,7 @@ async def test_what_is_no_request_is_refused(data: bytes) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(data)
         writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(), 15)
+        answer = await asyncio.wait_for(reader.read(), DEADLINE_S)
         writer.close()
         assert answer == b"" or Answer.of(answer).refusal in {(400, "BAD_REQUEST"), (431, "HEAD_TOO_LARGE")}
         assert b"Traceback" not in answer
@@ -137,7 +145,7 @@ async def test_the_longest_idle_connection_makes_room() -> None:
         assert all([await closed(reader) for reader, _ in idle[:40]])
         reader, writer = idle[-1]
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert Answer.of(await asyncio.wait_for(reader.read(), 5)).status == 200
+        assert Answer.of(await asyncio.wait_for(reader.read(), DEADLINE_S)).status == 200
         for _, writer in idle:
             writer.close()
 
@@ -187,7 +195,7 @@ async def test_a_body_that_breaks_off_or_is_no_body_leaves_no_trace(caplog: pyte
         writer.write(b"POST /nothing HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
         await reader.readuntil(b"EXPECTATION_FAILED")
         writer.write(b"cdezz\r\n")
-        assert await asyncio.wait_for(reader.read(), 5)
+        assert await asyncio.wait_for(reader.read(), DEADLINE_S)
         writer.close()
         assert served.remembered() == []
         assert caplog.records == []
@@ -200,7 +208,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
         last = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         writer.write(request * 20 + last)
-        data = await asyncio.wait_for(reader.read(), 5)
+        data = await asyncio.wait_for(reader.read(), DEADLINE_S)
         assert data.count(b"HTTP/1.1 200 OK") == 20
         assert data.count(b"HTTP/1.1 404") == 1
         writer.close()
@@ -219,7 +227,7 @@ async def test_a_head_may_be_large_but_not_without_end() -> None:
                         writer.write(before)
                         await answered(reader, 1)
                     writer.write(data + end)
-                    answer = Answer.of(await asyncio.wait_for(reader.read(), 5))
+                    answer = Answer.of(await asyncio.wait_for(reader.read(), DEADLINE_S))
                     writer.close()
                     assert answer.refusal == (431, "HEAD_TOO_LARGE")
 
@@ -233,7 +241,7 @@ async def test_who_closes_the_writing_side_is_answered(request_: bytes, over: st
         reader, writer = await (served.connect() if port else asyncio.open_unix_connection(served.control))
         writer.write(request_)
         writer.write_eof()
-        answers = await asyncio.wait_for(reader.read(), 5)
+        answers = await asyncio.wait_for(reader.read(), DEADLINE_S)
         assert answers.count(b"HTTP/1.") == max(1, request_.count(b" HTTP/1.1"))
         writer.close()
 
