@@ -31,7 +31,7 @@ def test_the_plan() -> None:
         {"SUPERVISOR_TOKEN": TOKEN, "SUPERVISOR_APP_COMMAND": f"moltis '{TOKEN}'", "PORT": "8111"}
     )
     app = next(process for process in plan["processes"] if process["name"] == "moltis")
-    assert (code, plan["problems"], plan["listen"]) == (0, [], "0.0.0.0:8111")
+    assert (code, plan["problems"], plan["listen"]) == (0, [], "*:8111")
     assert app["command"] == ["moltis", "[redacted]", "--bind", "127.0.0.2", "--port", "13131", "--no-tls"]
     assert app["critical"]
     assert "PORT" in app["environment"]
