@@ -16,7 +16,7 @@ _WORSE = {PASS: 0, WARN: 1, FAIL: 2}
 FLAPPING_FAILURES = 3
 FLAPPING_WINDOW_S = 300.0
 SETTLED_S = 10.0
-# A tailnet that is away for less than this changes nothing but the state shown.
+# A tailnet that was up and is away for less than this changes nothing but the state shown.
 TAILNET_BLINK_S = 10.0
 STARTUP_S = 60.0
 MOST_CHANGES = 50
@@ -141,5 +141,6 @@ def _tailnet(tailnet: TailnetView, grace_s: float | None, now_s: float) -> Compo
     until_s = min((due_s for due_s in dues if due_s > now_s), default=None)
     if grace_s is not None and now_s - away_since_s >= grace_s:
         return Component(TAILNET, tailnet.state, FAIL, tailnet.why, until_s)
-    blinks = now_s - away_since_s < TAILNET_BLINK_S
+    # Only what has been up can blink.
+    blinks = tailnet.first_up_s is not None and now_s - away_since_s < TAILNET_BLINK_S
     return Component(TAILNET, tailnet.state, PASS if blinks else WARN, tailnet.why, until_s)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from supervisor.core.counts import plus_one
-from supervisor.core.health import FAIL, STARTUP_S, judge, remembered
+from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S, WARN, judge, remembered
 from supervisor.core.snapshot import HealthView
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.board import Board
 
 _LEVELS = {"pass": "info", "warn": "warning", "fail": "error"}
+# How long after the start a first verdict is held back.
+_HELD_S = {FAIL: STARTUP_S, WARN: TAILNET_BLINK_S}
 
 
 class Judge:
@@ -57,8 +59,8 @@ class Judge:
         self._board.put_health(HealthView(verdict.status, since_s, verdict.reasons, changes, history))
         if snapshot.stopping:
             return None
-        starting_until_s = snapshot.started_s + STARTUP_S
-        if self._said is None and verdict.status == FAIL and now_s < starting_until_s:
+        starting_until_s = snapshot.started_s + _HELD_S.get(verdict.status, 0.0)
+        if self._said is None and now_s < starting_until_s:
             # Nothing is wrong yet: it takes its time to start.
             return min(due for due in (verdict.until_s, starting_until_s) if due is not None)
         self._say(verdict)

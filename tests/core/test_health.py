@@ -11,6 +11,7 @@ from supervisor.core.health import MOST_CHANGES, judge, ready, remembered
 from supervisor.core.model import State
 from supervisor.core.probing import MISSES, Probing, interval_s, step
 from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot, TailnetView
+from supervisor.core.tailnet import CONNECTED, STATES
 
 NOW = 10_000.0
 UP = ProcessView("moltis", State.RUNNING, critical=True, pid=1, ready=True, ready_since_s=0.0, ever_ready=True)
@@ -91,10 +92,19 @@ def test_the_tailnet_warns_and_fails_only_after_its_grace() -> None:
 
 def test_a_blink_of_the_tailnet_changes_the_state_and_not_the_verdict() -> None:
     """The state shown is the truth at once; the verdict waits ten seconds, unless no grace was given."""
-    blink = TailnetView("embedded", "connecting", away_since_s=NOW - 3)
+    blink = TailnetView("embedded", "connecting", away_since_s=NOW - 3, first_up_s=NOW - 50)
     assert status(world(UP, tailnet=blink)) == "pass"
     assert judge(world(UP, tailnet=blink), NOW).components[1].state == "connecting"
     assert status(world(UP, tailnet=blink, tailnet_grace_s=0.0)) == "fail"
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state != CONNECTED])
+def test_a_tailnet_that_was_never_up_warns_from_the_start(state: str) -> None:
+    """Whatever its state: only what has been up can blink. Its grace counts from the start too."""
+    new = TailnetView("embedded", state, away_since_s=NOW)
+    assert status(world(UP, tailnet=new)) == "warn"
+    assert status(world(UP, tailnet=new, tailnet_grace_s=1.0)) == "warn"
+    assert status(world(UP, tailnet=new, tailnet_grace_s=1.0), NOW + 1) == "fail"
 
 
 def test_no_tailnet_is_no_component() -> None:
