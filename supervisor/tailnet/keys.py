@@ -10,8 +10,7 @@ from supervisor.runtime.turns import aside
 from supervisor.tailnet.oauth import OAuthClient, is_client_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from supervisor.logs.redact import Redactor
     from supervisor.secret import Secret
     from supervisor.settings.model import TailnetSettings
 
@@ -33,12 +32,12 @@ class Usable(NamedTuple):
 
 
 class Keys:
-    """Where credentials come from. ``learn`` is told each secret before it is used, so that no log shows it."""
+    """Where credentials come from. ``redactor`` learns each secret before it is used, so that no text shows it."""
 
-    def __init__(self, tailnet: TailnetSettings, learn: Callable[[str], None]) -> None:
+    def __init__(self, tailnet: TailnetSettings, redactor: Redactor) -> None:
         self._source = tailnet.auth_key or tailnet.client_secret
-        self._client = OAuthClient(tailnet, learn)
-        self._learn = learn
+        self._client = OAuthClient(tailnet, redactor)
+        self._learn = redactor.learn
         self.pasted: Secret | None = None
         self.trouble = ""
 
@@ -52,7 +51,7 @@ class Keys:
                 self.trouble = str(error)
                 return None
         self.trouble = ""
-        return None if secret is None else Credential(secret, _fingerprint(secret))
+        return None if secret is None else Credential(secret, fingerprint(secret))
 
     async def usable(self, credential: Credential) -> Usable:
         """Return an auth key for it; an OAuth client secret is exchanged for one.
@@ -73,7 +72,8 @@ class Keys:
         )
 
 
-def _fingerprint(secret: Secret) -> bytes:
+def fingerprint(secret: Secret) -> bytes:
+    """Return what tells a key from others in this run, without giving it away."""
     import hashlib
 
     return hashlib.blake2b(secret.reveal().encode(), key=_SALT, digest_size=16).digest()

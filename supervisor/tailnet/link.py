@@ -73,7 +73,7 @@ class Link:
         """Follow and steer until cancelled."""
         leave = self._desk.attend(self._take)
         turn_away = self._complaints.listen()
-        api = LocalApi(self._plan.settings.tailnet.socket)
+        api = LocalApi(self._plan.settings.tailnet.socket, self._hub.redactor.mask_text)
         hand_back = self._desk.lend(partial(_user_metrics, api))
         try:
             self._pilot = Pilot(self._plan, self._hub, api)

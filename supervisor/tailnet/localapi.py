@@ -14,7 +14,7 @@ from supervisor.tailnet.exchange import Answer, BrokenError, exchange
 from supervisor.tailnet.wire import Json, Notify, Status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 _ROOT = "/localapi/v0/"
 TIMEOUT_S = 5.0
@@ -22,6 +22,7 @@ TIMEOUT_S = 5.0
 WATCH_MASK = 2 | 4 | 128
 MOST_FRAME_BYTES = 16 * 1024 * 1024
 _ERROR_CHARACTERS = 300
+_MOST_ERROR_BYTES = 64 * 1024
 _FORBIDDEN = (401, 403)
 _CHANGED_MEANWHILE = 412
 
@@ -57,14 +58,15 @@ class ServeConfig(NamedTuple):
 
 
 class LocalApi:
-    """A client of one tailscaled.
+    """A client of one tailscaled. ``mask`` takes out of its texts what must not be read, as they come in.
 
     Its methods raise UnreachableError, SilentError, ForbiddenError, or LocalApiError for any other refusal and for
     an answer that is none.
     """
 
-    def __init__(self, socket_path: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, socket_path: str, mask: Callable[[str], str], timeout_s: float = TIMEOUT_S) -> None:
         self._socket_path = socket_path
+        self._mask = mask
         self._timeout_s = timeout_s
 
     async def status(self, *, peers: bool = False, timeout_s: float | None = None) -> Status:
@@ -73,6 +75,7 @@ class LocalApi:
         status = _decoded(await self._ask("GET", path, timeout_s=timeout_s), Status)
         if peers and status.peers is None:
             status.peers = {}
+        status.health = tuple(map(self._mask, status.health or ()))
         return status
 
     async def prefs(self) -> Json:
@@ -122,9 +125,11 @@ class LocalApi:
         try:
             async with exchange(self._socket_path, "GET", _ROOT + path) as answer:
                 if not answer.good:
-                    raise _refused("GET", path, answer.status, await answer.body())
+                    raise self._refused("GET", path, answer.status, await answer.body())
                 async for line in _lines(answer):
-                    yield _decoded(line, Notify)
+                    frame = _decoded(line, Notify)
+                    frame.error = self._mask(frame.error or "")
+                    yield frame
         except (OSError, BrokenError) as error:
             raise self._unreachable(error) from error
 
@@ -147,7 +152,7 @@ class LocalApi:
         except (OSError, BrokenError) as error:
             raise self._unreachable(error) from error
         if not answer.good:
-            raise _refused(method, path, answer.status, data)
+            raise self._refused(method, path, answer.status, data)
         return data, answer.headers.get("etag", "")
 
     def _unreachable(self, error: OSError | BrokenError) -> UnreachableError:
@@ -156,22 +161,22 @@ class LocalApi:
         why = (error.strerror or str(error)).lower()
         return UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {why}")
 
+    def _refused(self, method: str, path: str, status: int, body: bytes) -> LocalApiError:
+        # Masked before it is cut, or part of a secret could stay.
+        said = self._mask(body[:_MOST_ERROR_BYTES].decode(errors="replace")).strip()[:_ERROR_CHARACTERS]
+        kind = LocalApiError
+        if status in _FORBIDDEN:
+            kind = ForbiddenError
+        elif status == _CHANGED_MEANWHILE:
+            kind = ChangedMeanwhileError
+        return kind(f"tailscaled refused {method} {_bare(path)} ({status}): {said}")
+
 
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
         raise LocalApiError(f"tailscaled's answer cannot be understood: {error}") from error
-
-
-def _refused(method: str, path: str, status: int, body: bytes) -> LocalApiError:
-    said = body.decode(errors="replace").strip()[:_ERROR_CHARACTERS]
-    kind = LocalApiError
-    if status in _FORBIDDEN:
-        kind = ForbiddenError
-    elif status == _CHANGED_MEANWHILE:
-        kind = ChangedMeanwhileError
-    return kind(f"tailscaled refused {method} {_bare(path)} ({status}): {said}")
 
 
 def _bare(path: str) -> str:

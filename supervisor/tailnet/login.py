@@ -43,7 +43,7 @@ class Login:
     def __init__(self, plan: Plan, hub: LogPipeline, hands: Hands) -> None:
         self._hub = hub
         self._hands = hands
-        self._keys = Keys(plan.settings.tailnet, hub.redactor.learn)
+        self._keys = Keys(plan.settings.tailnet, hub.redactor)
         self._credential: Credential | None = None
         self._clicked = False
         self._url_clicked = False

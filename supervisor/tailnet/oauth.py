@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,11 +22,10 @@ from supervisor.tailnet import oauth_errors as errors
 from supervisor.tailnet.oauth_errors import OAuthRefusedError, OAuthUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     import aiohttp
     import tenacity
 
+    from supervisor.logs.redact import Redactor
     from supervisor.settings.model import TailnetSettings
 
 MOST_BODY_BYTES = 64 * 1024
@@ -65,16 +64,16 @@ _Answer = TypeVar("_Answer", _Token, _Key)
 
 
 class OAuthClient:
-    """Makes keys as the settings ask for them. ``learn`` is told each secret before it is used."""
+    """Makes keys as the settings ask for them. ``redactor`` learns each secret before it is used."""
 
     def __init__(
         self,
         tailnet: TailnetSettings,
-        learn: Callable[[str], None] = lambda _secret: None,
+        redactor: Redactor,
         timing: Timing = Timing(),  # noqa: B008 - immutable
     ) -> None:
         self._tailnet = tailnet
-        self._learn = learn
+        self._redactor = redactor
         self._timing = timing
 
     async def mint(self, secret: Secret) -> Minted:
@@ -88,7 +87,9 @@ class OAuthClient:
             raise errors.malformed(str(error)) from error
         if not self._tailnet.prefs.tags:
             raise errors.no_tags()
-        self._learn(client.value.reveal())
+        # Servers repeat the part behind the last dash alone, too.
+        for part in (client.value.reveal(), client.value.reveal().rpartition("-")[2]):
+            self._redactor.learn(part)
         url = client.api_url or self._tailnet.api_url
         # It takes a tenth of a second, and most devices never need it.
         await aside(import_module, "aiohttp")
@@ -132,7 +133,7 @@ class OAuthClient:
         except TimeoutError as error:
             raise errors.silent(url, self._timing.attempt_s) from error
         except aiohttp.ClientError as error:
-            raise errors.unreachable(url, error) from error
+            raise errors.unreachable(url, error, self._redactor.mask_text) from error
 
     async def _exchange(self, session: aiohttp.ClientSession, client: ClientSecret, url: str) -> Minted:
         secret = client.value.reveal()
@@ -140,8 +141,7 @@ class OAuthClient:
         form = {"grant_type": "client_credentials", "client_secret": secret}
         if client_id:
             form["client_id"] = client_id
-        hidden: tuple[str, ...] = (secret, secret.rpartition("-")[2])
-        token = await _ask(session, f"{url}/api/v2/oauth/token", _Token, form=form, hidden=hidden)
+        token = await self._ask(session, f"{url}/api/v2/oauth/token", _Token, data=form)
         if token.token_type.lower() != "bearer":
             raise errors.nonsense(url)
         access = self._kept(token.access_token, url)
@@ -150,16 +150,28 @@ class OAuthClient:
         tags = list(self._tailnet.prefs.tags)
         wish = {"capabilities": {"devices": {"create": create | {"tags": tags}}}, "expirySeconds": KEY_LIVES_S}
         headers = {"Authorization": f"Bearer {access}"}
-        hidden += (access,)
-        made = await _ask(session, f"{url}/api/v2/tailnet/-/keys", _Key, wish=wish, headers=headers, hidden=hidden)
+        made = await self._ask(session, f"{url}/api/v2/tailnet/-/keys", _Key, json=wish, headers=headers)
         return Minted(Secret(self._kept(made.key, url)), ephemeral)
 
     def _kept(self, secret: str, url: str) -> str:
         """Have a secret masked from now on, if it is one."""
         if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
             raise errors.nonsense(url)
-        self._learn(secret)
+        self._redactor.learn(secret)
         return secret
+
+    async def _ask(self, session: aiohttp.ClientSession, url: str, kind: type[_Answer], **sent: Any) -> _Answer:
+        """Send one POST and return the answer of that kind."""
+        # The way out may lead through a proxy, as tailscaled's own does. aiohttp's trust_env would read .netrc as well.
+        async with session.post(url, allow_redirects=False, proxy=_proxy_for(url), **sent) as answer:
+            body = await _read(answer.content, url)
+            if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+                refused = errors.Answer(answer.status, body, answer.headers.get("Retry-After", ""))
+                raise errors.of_answer(url, refused, self._redactor.mask_text, at_token=kind is _Token)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise errors.nonsense(url) from error
 
     def _is_ephemeral(self, client: ClientSecret) -> bool:
         """Tell what the device is to be: the secret's own word beats TS_EPHEMERAL, which beats Tailscale's default."""
@@ -179,30 +191,6 @@ def _session() -> aiohttp.ClientSession:
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
     )
-
-
-async def _ask(
-    session: aiohttp.ClientSession,
-    url: str,
-    kind: type[_Answer],
-    *,
-    form: Mapping[str, str] | None = None,
-    wish: Mapping[str, object] | None = None,
-    headers: Mapping[str, str] | None = None,
-    hidden: tuple[str, ...],
-) -> _Answer:
-    """Send one POST and return the answer of that kind; what is ``hidden`` is in no error."""
-    # The way out may lead through a proxy, as tailscaled's own does. aiohttp's trust_env would read .netrc as well.
-    sent = session.post(url, data=form, json=wish, headers=headers, allow_redirects=False, proxy=_proxy_for(url))
-    async with sent as answer:
-        body = await _read(answer.content, url)
-        if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
-            refused = errors.Answer(answer.status, body, answer.headers.get("Retry-After", ""))
-            raise errors.of_answer(url, refused, hidden, at_token=kind is _Token)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise errors.nonsense(url) from error
 
 
 def _proxy_for(url: str) -> str | None:

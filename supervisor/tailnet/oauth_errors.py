@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from supervisor.secret import REDACTED
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import aiohttp
+
+    Mask = Callable[[str], str]
 
 INVALID = "invalid"
 TAG_NOT_PERMITTED = "tag not permitted"
 NOT_PERMITTED = "not permitted"
 REFUSED = "refused"
 _MOST_CHARACTERS = 300
-_LEAST_HIDDEN_CHARACTERS = 8
-_KEY = re.compile(r"tskey-[A-Za-z0-9_-]+")
 _TAGS = re.compile(r"\btags?\b")
 _CONSOLE = "Settings, Trust credentials, in the admin console"
 _CHECK_SECRET = f"check the secret, and whether the OAuth client still is under {_CONSOLE}"
@@ -81,7 +81,7 @@ def no_tags() -> OAuthRefusedError:
     return OAuthRefusedError(TAG_NOT_PERMITTED, why, "set TS_TAGS to the tags of that client")
 
 
-def unreachable(url: str, error: aiohttp.ClientError) -> OAuthUnavailableError:
+def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavailableError:
     """Return the error for a connection that did not come about, or broke."""
     import aiohttp
 
@@ -91,7 +91,7 @@ def unreachable(url: str, error: aiohttp.ClientError) -> OAuthUnavailableError:
         # asyncio's own words hold the address; those of a failed look-up have a number of their own.
         why = os.strerror(number).lower() if number and number > 0 else str(error.os_error.strerror or error.os_error)
     return OAuthUnavailableError(
-        f"cannot reach {_host(url)} to make an auth key: {_plain(why) or type(error).__name__}",
+        f"cannot reach {_host(url)} to make an auth key: {_plain(why, mask) or type(error).__name__}",
         f"check the container's way to the internet; {_CHECK_URL}",
     )
 
@@ -108,10 +108,13 @@ def nonsense(url: str) -> OAuthUnavailableError:
 
 
 def of_answer(
-    url: str, answer: Answer, hidden: tuple[str, ...], *, at_token: bool
+    url: str, answer: Answer, mask: Mask, *, at_token: bool
 ) -> OAuthRefusedError | OAuthUnavailableError:
-    """Return the error for an answer that is no success; ``at_token`` where a token was asked for and no key yet."""
-    said = _said(answer.body, hidden)
+    """Return the error for an answer that is no success; ``at_token`` where a token was asked for and no key yet.
+
+    ``mask`` takes out of its text what must not be read.
+    """
+    said = _said(answer.body, mask)
     behind = f": {said}" if said else ""
     status = answer.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -141,23 +144,19 @@ def _refusal(url: str, status: int, said: str, *, at_token: bool) -> OAuthRefuse
     return OAuthRefusedError(REFUSED, f"no auth key was made{behind}", _CHECK_SECRET)
 
 
-def _said(body: bytes, hidden: tuple[str, ...]) -> str:
+def _said(body: bytes, mask: Mask) -> str:
     """Return the message in a body, fit to be shown; nothing where it holds none."""
     try:
         told = msgspec.json.decode(body, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
-    text = told.message or told.error_description or told.error or ""
-    for secret in hidden:
-        if len(secret) >= _LEAST_HIDDEN_CHARACTERS:
-            text = text.replace(secret, REDACTED)
-    return _plain(text)
+    return _plain(told.message or told.error_description or told.error or "", mask)
 
 
-def _plain(text: str) -> str:
-    """Return one printable line, not too long and without anything that looks like a key."""
-    one_line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return _KEY.sub(REDACTED, one_line)[:_MOST_CHARACTERS]
+def _plain(text: str, mask: Mask) -> str:
+    """Return one printable line, not too long; masked before it is cut, or part of a secret could stay."""
+    one_line = " ".join("".join(character if character.isprintable() else " " for character in mask(text)).split())
+    return mask(one_line)[:_MOST_CHARACTERS]
 
 
 def _host(url: str) -> str:

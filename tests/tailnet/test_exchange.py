@@ -125,27 +125,27 @@ async def test_no_whole_answer(tmp_path: Path, pieces: tuple[bytes, ...]) -> Non
             async with exchange(server.path, "GET", "/") as answer:
                 await answer.body()
         with pytest.raises(UnreachableError, match="the connection to tailscaled broke"):
-            await LocalApi(server.path).status()
+            await LocalApi(server.path, str).status()
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
     """The reason is told in words."""
     with pytest.raises(UnreachableError, match="no such file or directory"):
-        await LocalApi(str(tmp_path / "none")).status()
+        await LocalApi(str(tmp_path / "none"), str).status()
 
 
 async def test_somebody_silent(tmp_path: Path) -> None:
     """Nobody waits for longer than they said."""
     async with answering(tmp_path) as server:
         with pytest.raises(SilentError, match=r"within 0\.05 s"):
-            await LocalApi(server.path).status(timeout_s=0.05)
+            await LocalApi(server.path, str).status(timeout_s=0.05)
 
 
 async def test_an_answer_that_is_not_json(tmp_path: Path) -> None:
     """It is told as such."""
     async with answering(tmp_path, OK, b"\r\n<html>") as server:
         with pytest.raises(LocalApiError, match="cannot be understood"):
-            await LocalApi(server.path).status()
+            await LocalApi(server.path, str).status()
 
 
 async def test_frames_of_the_bus(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_frames_of_the_bus(tmp_path: Path) -> None:
     chunk = b'\n{"State":2}\n' + long
     head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
     async with answering(tmp_path, head, b"%x\r\n" % len(chunk), chunk[:70_000], chunk[70_000:], b"\r\n") as server:
-        frames = LocalApi(server.path).watch()
+        frames = LocalApi(server.path, str).watch()
         assert (await anext(frames)).state == 2
         assert len((await anext(frames)).error or "") == 200_000
         with pytest.raises(UnreachableError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret
 from supervisor.tailnet.oauth import (
     KEY_LIVES_S,
@@ -52,9 +53,9 @@ class Client:
             "SUPERVISOR_TAILSCALE_API_URL": url,
             **environ,
         }
-        self.learned: list[str] = []
+        self.redactor = Redactor()
         made = plan({name: text for name, text in settings.items() if text})
-        self.oauth = OAuthClient(made.settings.tailnet, self.learned.append, timing)
+        self.oauth = OAuthClient(made.settings.tailnet, self.redactor, timing)
 
     async def refusal(self, secret: str = SECRET) -> OAuthRefusedError:
         """Return why no key is made, after a look that nothing secret is in it."""
@@ -102,7 +103,7 @@ async def test_every_secret_is_told_before_it_is_used(fake: Api) -> None:
     """The log masks the token and the key, and a client secret that was pasted."""
     client = Client(fake.url)
     minted = await client.oauth.mint(Secret(SECRET + "?preauthorized=true"))
-    assert client.learned == [SECRET, TOKEN, KEY]
+    assert client.redactor.mask_text(f"{SECRET} {TOKEN} {KEY}") == "[redacted] [redacted] [redacted]"
     assert KEY not in repr(minted)
 
 
@@ -154,6 +155,13 @@ async def test_the_way_out_may_lead_through_a_proxy(fake: Api, monkeypatch: pyte
     assert [asked.host for asked in fake.asked] == ["api.example", "api.example"]
     monkeypatch.setenv("no_proxy", "api.invalid")
     assert "cannot reach api.invalid" in str(await Client("http://api.invalid").trouble())
+
+
+@pytest.mark.parametrize("place", [0, 250, 280, 299])
+async def test_an_error_is_masked_before_it_is_cut(fake: Api, place: int) -> None:
+    """No part of the secret stays, wherever the text is cut."""
+    fake.token = [Said({"message": "x" * place + SECRET}, 401)]
+    await Client(fake.url).refusal()
 
 
 @pytest.mark.parametrize(

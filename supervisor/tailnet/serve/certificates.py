@@ -45,8 +45,8 @@ class Certificates:
     A name's failures are not forgotten when tailscaled is restarted or the name changes to and fro.
     """
 
-    def __init__(self, socket_path: str, *, fetch_s: float = FETCH_S, waits: Backoff = WAITS) -> None:
-        self._socket_path = socket_path
+    def __init__(self, api: LocalApi, *, fetch_s: float = FETCH_S, waits: Backoff = WAITS) -> None:
+        self._api = api
         self._fetch_s = fetch_s
         self._waits = waits
         self._known: dict[str, _Known] = {}
@@ -86,7 +86,7 @@ class Certificates:
 
     async def _fetch(self, name: str, known: _Known) -> None:
         try:
-            await LocalApi(self._socket_path).fetch_certificate(name, self._fetch_s)
+            await self._api.fetch_certificate(name, self._fetch_s)
         except UnreachableError:
             # tailscaled went away, which says nothing of the certificate; whoever wants it asks again.
             self._name = "" if self._name == name else self._name

@@ -15,6 +15,7 @@ from supervisor.system import background
 from supervisor.tailnet.localapi import (
     ChangedMeanwhileError,
     ForbiddenError,
+    LocalApi,
     LocalApiError,
     SilentError,
     UnreachableError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
-    from supervisor.tailnet.localapi import LocalApi
     from supervisor.tailnet.serve.wishes import Wanted
     from supervisor.tailnet.wire import Json, Status
 
@@ -81,7 +81,7 @@ class Serve:
         self._record = ServeRecord(tailnet.state_dir)
         self._is_lasting = lasting or Host().outlives_container
         self._lasting: bool | None = None
-        self._certificates = certificates or Certificates(tailnet.socket)
+        self._certificates = certificates or Certificates(LocalApi(tailnet.socket, hub.redactor.mask_text))
         self._look_every_s = look_every_s
         self._view = ServeView()
         self._notes: tuple[str, ...] = ()

@@ -154,7 +154,7 @@ def stage(**env: str) -> Iterator[Stage]:
 
 async def look(serve: Serve, node: Peer) -> ServeView:
     """Let it look once, as the link does."""
-    api = LocalApi(node.path)
+    api = LocalApi(node.path, str)
     return await serve.reconcile(api, await api.status())
 
 

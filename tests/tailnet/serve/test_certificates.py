@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from supervisor.core.model import Backoff
+from supervisor.tailnet.localapi import LocalApi
 from supervisor.tailnet.serve import certificates as module
 from supervisor.tailnet.serve.certificates import WAITS, Certificate, Certificates
 from tests.logs.rig import until
@@ -59,7 +60,7 @@ async def settled(certificates: Certificates, name: str) -> Certificate:
 
 async def test_https_comes_when_the_certificate_does(here: Stage) -> None:
     """HTTP at once, a word while it cannot be had, and then both; a peer gets the app by HTTPS."""
-    serve = here.serve(lasting=True, certificates=Certificates(here.node.path, waits=SHORT))
+    serve = here.serve(lasting=True, certificates=Certificates(LocalApi(here.node.path, str), waits=SHORT))
     view = await look_until(serve, here.node, lambda view: view.mode == "serve")
     assert (view.urls, view.why) == ((f"http://{NAME}/",), "")
     async with beside(serve.run):
@@ -82,7 +83,7 @@ async def test_https_of_a_former_run_stays(here: Stage) -> None:
     first = here.serve(lasting=True)
     async with beside(first.run):
         await look_until(first, here.node, lambda view: len(view.urls) == 2)
-    again = here.serve(lasting=True, certificates=Certificates(here.node.path, waits=SHORT))
+    again = here.serve(lasting=True, certificates=Certificates(LocalApi(here.node.path, str), waits=SHORT))
     assert len((await look(again, here.node)).urls) == 2
     again.forget()
     assert len((await look(again, here.node)).urls) == 2
@@ -95,7 +96,7 @@ async def test_https_of_a_former_run_stays(here: Stage) -> None:
 
 async def test_https_alone(here: Stage) -> None:
     """Nothing is published until its certificate is there, and it is said why."""
-    serve = here.serve(SUPERVISOR_SERVE="https", certificates=Certificates(here.node.path, waits=SHORT))
+    serve = here.serve(SUPERVISOR_SERVE="https", certificates=Certificates(LocalApi(here.node.path, str), waits=SHORT))
     view = await look_until(serve, here.node, lambda view: "as soon as" in view.why)
     assert (view.mode, here.config()) == ("off", {})
     async with beside(serve.run):
@@ -129,7 +130,7 @@ async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.
         return 0.01 if failures < 3 else 3600.0
 
     monkeypatch.setattr(module, "ceiling_s", wait_s)
-    certificates = Certificates(here.node.path)
+    certificates = Certificates(LocalApi(here.node.path, str))
     async with beside(certificates.run):
         await settled(certificates, NAME)
         await until(lambda: len(found) == 3)
@@ -142,7 +143,7 @@ async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.
 
 async def test_a_certificate_that_takes_too_long(here: Stage) -> None:
     """A word after the limit; one that was there before is not given up for it."""
-    first, second = (Certificates(here.node.path, fetch_s=2.0, waits=SHORT) for _ in range(2))
+    first, second = (Certificates(LocalApi(here.node.path, str), fetch_s=2.0, waits=SHORT) for _ in range(2))
     async with beside(first.run), beside(second.run):
         here.give_certificate()
         assert (await settled(second, NAME)).there
@@ -179,7 +180,7 @@ async def test_who_may_not_ask_does_not_ask_again(here: Stage) -> None:
     """Until tailscaled is another one."""
     here.give_certificate()
     here.node.folder.chmod(0o755)
-    certificates = Certificates(here.node.path, waits=SHORT)
+    certificates = Certificates(LocalApi(here.node.path, str), waits=SHORT)
     async with beside(certificates.run):
         with as_nobody():
             assert "403" in (await settled(certificates, NAME)).why

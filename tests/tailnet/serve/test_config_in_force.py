@@ -190,7 +190,7 @@ async def test_somebody_elses_entries_stay(here: Stage, file: Path) -> None:
 async def test_no_name_no_domain(here: Stage, file: Path) -> None:
     """A device that has no name yet gets no configuration with a hole in it."""
     serve = serving(here, file, page(here, 80))
-    api = LocalApi(here.node.path)
+    api = LocalApi(here.node.path, str)
     status = await api.status()
     assert status.node is not None
     status.node.dns_name = ""

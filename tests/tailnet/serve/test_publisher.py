@@ -246,7 +246,7 @@ async def test_a_tailscaled_that_went_away(here: Stage) -> None:
     """The last that is known stays; the link tells of the rest."""
     serve = here.serve()
     before = await look(serve, here.node)
-    api = LocalApi(here.node.path)
+    api = LocalApi(here.node.path, str)
     status = await api.status()
     here.node.stop()
     assert await serve.reconcile(api, status) == before
