@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from supervisor.client.control import EX_REFUSED, RequestRefusedError, Response
+from supervisor.client.control import EX_REFUSED, RequestRefusedError, Response, SkewError
 from supervisor.client.render import (
     BAD,
     BOLD,
@@ -23,7 +23,7 @@ from supervisor.client.render import (
     span,
     table,
 )
-from supervisor.core.tailnet import CONNECTING, DOWN, NEEDS_LOGIN, OFF, REFUSED, STARTING, SWITCHED_OFF, UNREACHABLE
+from supervisor.core.orders import DONE, FAILED, REPLACED, UNDER_WAY
 from supervisor.errors import UsageError
 from supervisor.secret import Secret
 from supervisor.settings.report import shown
@@ -52,8 +52,6 @@ _OVER = frozenset({"inactive", "ended", "failed"})
 CONNECT = "/api/tailscale/connect"
 DISCONNECT = "/api/tailscale/disconnect"
 AUTH_URL = "/api/tailscale/auth-url"
-# States that a login passes through, if only for a moment.
-_ON_THE_WAY = frozenset({STARTING, DOWN, CONNECTING, NEEDS_LOGIN, SWITCHED_OFF, OFF, UNREACHABLE})
 _MOST_KEY_CHARACTERS = 4096
 CODE = "/api/session/code"
 
@@ -253,66 +251,37 @@ def connect(args: ParsedArguments, console: Console) -> int:
     """Connect, and show the login URL where one is waited for; 0 when connected, 1 for a bad key, 75 when not yet."""
     path = args.options.get("--auth-key-file")
     key = None if path is None else _read_key(console, path)
-    before = now = _look(console)
-    console.control.post(CONNECT, {} if key is None else {"auth_key": key.reveal()})
-
-    def settled() -> bool:
-        nonlocal now
-        now = _look(console)
-        # With a key, what was true before says nothing of it.
-        moved = _place(now) != _place(before)
-        if _failed(now, before):
-            return True
-        if now.flag("tailscale_up"):
-            return moved or key is None
-        if key is None and now.flag("auth_url_pending"):
-            return True
-        return moved and now.text("state") not in _ON_THE_WAY
-
-    settle(settled)
-    if "--json" in args.options:
-        console.write_json(now.fields)
-    else:
-        _tell(console, now)
-    if key is not None and _failed(now, before):
-        if now.flag("tailscale_up"):
-            console.write_err(f"the key was not taken: {now.text('last_error')}")
+    order = _ordered(console, CONNECT, {} if key is None else {"auth_key": key.reveal()})
+    outcome = _outcome(console, order)
+    _write_outcome(console, args, outcome)
+    if outcome.state == FAILED:
+        if outcome.tailnet.flag("tailscale_up"):
+            console.write_err(f"not connected anew: {outcome.why}")
         return EX_REFUSED
-    if now.flag("tailscale_up"):
-        return 0
-    return EX_REFUSED if now.text("state") == REFUSED else EX_NOT_YET
+    return 0 if outcome.state == DONE else EX_NOT_YET
 
 
 def disconnect(args: ParsedArguments, console: Console) -> int:
     """Disconnect, or forget the login as well, after asking where the supervisor wants it."""
     forget = "--forget" in args.options
-    order: dict[str, object] = {"forget": True} if forget else {}
+    body: dict[str, object] = {"forget": True} if forget else {}
     if "--yes" in args.options:
-        order["confirm"] = True
+        body["confirm"] = True
     try:
-        console.control.post(DISCONNECT, order)
+        order = _ordered(console, DISCONNECT, body)
     except RequestRefusedError as refusal:
         if refusal.code != "CONFIRMATION_NEEDED":
             raise
         if not _agreed(console, refusal):
-            console.write_err("nothing was changed")
-            return EX_REFUSED
-        console.control.post(DISCONNECT, {**order, "confirm": True})
-    now = Response(TAILNET, {})
-
-    def away() -> bool:
-        nonlocal now
-        now = _look(console)
-        return now.text("choice") == ("forgotten" if forget else "disconnected") and now.text("state") == OFF
-
-    there = settle(away)
-    if "--json" in args.options:
-        console.write_json(now.fields)
-    else:
-        _tell(console, now)
-        if not there:
-            console.write_err(f"not disconnected after {SETTLE_S:g} s; `status` tells how it goes on")
-    return 0 if there else EX_NOT_YET
+            # Programs get the refusal, as with every other one.
+            raise RequestRefusedError(refusal.status, refusal.code, "nothing was changed", refusal.body) from refusal
+        order = _ordered(console, DISCONNECT, {**body, "confirm": True})
+    outcome = _outcome(console, order)
+    _write_outcome(console, args, outcome)
+    if outcome.state == UNDER_WAY and "--json" not in args.options:
+        what = "forgotten" if forget else "disconnected"
+        console.write_err(f"not {what} after {SETTLE_S:g} s; `status` tells how it goes on")
+    return 0 if outcome.state == DONE else EX_NOT_YET
 
 
 def auth_url(args: ParsedArguments, console: Console) -> int:
@@ -328,18 +297,46 @@ def auth_url(args: ParsedArguments, console: Console) -> int:
     return 0
 
 
-def _look(console: Console) -> Response:
-    return Response(TAILNET, console.control.get(TAILNET))
+class _Outcome(NamedTuple):
+    """What came of an order so far, and how the tailnet is."""
+
+    state: str
+    why: str
+    tailnet: Response
 
 
-def _place(tailnet: Response) -> tuple[object, ...]:
-    """Return what changes when the tailnet's state moves."""
-    return tailnet.text("state"), tailnet.text("since"), tailnet.flag("auth_url_pending")
+def _ordered(console: Console, path: str, body: dict[str, object]) -> str:
+    """Give an order and return its id."""
+    taken = Response(path, console.control.post(path, body)).text("order")
+    if not taken:
+        raise SkewError(path, "it names no order")
+    return taken
 
 
-def _failed(now: Response, before: Response) -> bool:
-    """Tell whether something went wrong since ``before``."""
-    return now.text("last_error_at") not in {"", before.text("last_error_at")}
+def _outcome(console: Console, order: str) -> _Outcome:
+    """Wait until there is an answer to an order, or a person has to act; what others ordered says nothing of it."""
+    found = _Outcome(UNDER_WAY, "", Response(TAILNET, {}))
+
+    def settled() -> bool:
+        nonlocal found
+        tailnet = Response(TAILNET, console.control.get(TAILNET))
+        mine = [each for each in tailnet.objects("orders") if each.text("id") == order]
+        found = (
+            _Outcome(mine[0].text("state"), mine[0].text("why"), tailnet) if mine else found._replace(tailnet=tailnet)
+        )
+        return found.state != UNDER_WAY
+
+    settle(settled)
+    return found
+
+
+def _write_outcome(console: Console, args: ParsedArguments, outcome: _Outcome) -> None:
+    if "--json" in args.options:
+        console.write_json(outcome.tailnet.fields)
+        return
+    _tell(console, outcome.tailnet)
+    if outcome.state == REPLACED:
+        console.write_err(f"not waited for any longer: {outcome.why}")
 
 
 def _tell(console: Console, tailnet: Response) -> None:

@@ -11,6 +11,7 @@ from supervisor.core.counts import Counts, Durations
 from supervisor.core.model import State
 
 if TYPE_CHECKING:
+    from supervisor.core.orders import Orders
     from supervisor.secret import Secret
 
 
@@ -96,6 +97,7 @@ class TailnetView(NamedTuple):
     RFC 3339. ``peer_api_ports`` are tailscaled's own, where devices talk to each other. ``control`` says that it is in
     touch with the control server. ``first_up_s`` is when it was up for the first time. ``logins`` are counted by what
     came of them; ``connects`` and ``disconnects`` tell how long it took from an owner's order until it was so.
+    ``orders`` are the last of these, with their answers.
     """
 
     mode: str = "off"
@@ -131,6 +133,7 @@ class TailnetView(NamedTuple):
     logins: Counts = ()
     connects: Durations = Durations()
     disconnects: Durations = Durations()
+    orders: Orders = ()
 
 
 class ListenerView(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,28 +13,29 @@ if TYPE_CHECKING:
     # What tailscaled tells of itself to Prometheus, within so many seconds; None where it does not.
     MetricsReader = Callable[[float], Awaitable[bytes | None]]
 
+_MOST_WAITING = 16
+
 
 class Desk:
-    """Hands each order to the one who attends; the newest of those that came before is kept until someone does."""
+    """Hands each order to the one who attends; the last of those that came before are kept until someone does."""
 
     def __init__(self) -> None:
         self._attendant: Callable[[TailnetOrder], None] | None = None
-        self._waiting: TailnetOrder | None = None
+        self._waiting: deque[TailnetOrder] = deque(maxlen=_MOST_WAITING)
         self._reader: MetricsReader | None = None
 
     def post(self, order: TailnetOrder) -> None:
         """Hand in an order; what comes of it is seen on the board."""
         if self._attendant is None:
-            self._waiting = order
+            self._waiting.append(order)
         else:
             self._attendant(order)
 
     def attend(self, attendant: Callable[[TailnetOrder], None]) -> Callable[[], None]:
-        """Take every order from now on, the waiting one first; return what ends that. It must not block."""
+        """Take every order from now on, the waiting ones first; return what ends that. It must not block."""
         self._attendant = attendant
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            attendant(waiting)
+        while self._waiting:
+            attendant(self._waiting.popleft())
         return self._leave
 
     def _leave(self) -> None:

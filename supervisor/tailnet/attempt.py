@@ -26,6 +26,8 @@ _KINDS = (
 class Attempt(NamedTuple):
     """The tries with one key. ``fingerprint`` tells keys apart, ``begun_s`` is when tailscaled was last given it.
 
+    ``wish`` is the owner's wish that it was begun for: what comes of it is an answer to that and to no other.
+
     ``rounds`` counts the times it was given up on, ``next_try_s`` is when it is tried again; ``error`` is the last
     refusal as the other side put it, ``kind`` what it comes down to, ``note`` what is worth knowing meanwhile.
     """
@@ -38,6 +40,7 @@ class Attempt(NamedTuple):
     kind: str = ""
     error: str = ""
     note: str = ""
+    wish: int = 0
 
     @property
     def under_way(self) -> bool:
@@ -51,11 +54,11 @@ class Attempt(NamedTuple):
         return not self.under_way and (self.next_try_s is None or now_s >= self.next_try_s)
 
 
-def begin(attempt: Attempt, fingerprint: bytes, now_s: float) -> Attempt:
+def begin(attempt: Attempt, fingerprint: bytes, now_s: float, wish: int = 0) -> Attempt:
     """Return the attempt with a key that has just been handed over."""
     if fingerprint != attempt.fingerprint:
-        return Attempt(fingerprint, now_s)
-    return attempt._replace(begun_s=now_s, refusals=0, next_try_s=None, note="")
+        return Attempt(fingerprint, now_s, wish=wish)
+    return attempt._replace(begun_s=now_s, refusals=0, next_try_s=None, note="", wish=wish)
 
 
 def interrupted(attempt: Attempt) -> Attempt:
@@ -90,8 +93,8 @@ def unavailable(attempt: Attempt, fingerprint: bytes, text: str, now_s: float) -
 
 
 def is_fresh(attempt: Attempt, now_s: float) -> bool:
-    """Tell whether a login has begun so lately that its answer may be on the way."""
-    return attempt.begun_s is not None and now_s - attempt.begun_s < _FRESH_S
+    """Tell whether a login has begun so lately that its answer, of which there is none yet, may be on the way."""
+    return attempt.begun_s is not None and now_s - attempt.begun_s < _FRESH_S and not attempt.refusals
 
 
 def is_overdue(attempt: Attempt, now_s: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,15 @@ from supervisor.runtime.turns import aside
 from supervisor.tailnet.localapi import LocalApi, LocalApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from supervisor.tailnet.wire import Notify
 
 _AGAIN_FIRST_S = 0.01
 _AGAIN_LONGEST_S = 2.0
 _MOST_ERRORS = 100
+_OPEN_S = 2.0
+_MUTED_S = 1.0
 
 
 class Bus:
@@ -29,6 +32,8 @@ class Bus:
         self._learn = learn
         self._errors: list[str] = []
         self._stream = anyio.CancelScope()
+        self._opened = anyio.Event()
+        self._muted_until_s = 0.0
         self.login_url = ""
 
     async def run(self, api: LocalApi) -> None:
@@ -54,14 +59,37 @@ class Bus:
         """Leave the present stream for another one: it may come from a tailscaled that nobody else reaches."""
         self._stream.cancel()
 
+    @contextlib.asynccontextmanager
+    async def muted(self) -> AsyncIterator[None]:
+        """Tell no error that is older than the start of tailscaled's control client in the block.
+
+        An error names no key. tailscaled says that its preferences are set before the new client logs in, and drops
+        what the one of before still has to say (1.102: ipnlocal.Start, ipnlocal.SetControlClientStatus).
+        """
+        self._errors, self._muted_until_s = [], float("inf")
+        self._opened = anyio.Event()
+        # What waits in the present stream may be older than any later word.
+        self._stream.cancel()
+        try:
+            with anyio.move_on_after(_OPEN_S):
+                await self._opened.wait()
+            yield
+        finally:
+            # Where nothing is said of preferences.
+            self._muted_until_s = min(self._muted_until_s, time.monotonic() + _MUTED_S)
+
     async def _follow(self, api: LocalApi) -> bool:
         """Follow one stream to its end; tell whether there was anything in it."""
         told = False
         # Where the stream breaks, the status tells the same at once, with its reason.
         with contextlib.suppress(LocalApiError), anyio.CancelScope() as self._stream:
             async for frame in api.watch():
-                told = True
+                if told and frame.prefs is not None and self._muted_until_s:
+                    self._muted_until_s = 0.0
+                    self.login_url = ""
                 self._take(frame)
+                told = True
+                self._opened.set()
         self.login_url = ""
         self._wake()
         return told
@@ -70,7 +98,9 @@ class Bus:
         if frame.browse_to_url is not None:
             self._learn(frame.browse_to_url)
             self.login_url = frame.browse_to_url
-        if frame.error:
+        if frame.login_finished is not None:
+            self.login_url = ""
+        if frame.error and time.monotonic() >= self._muted_until_s:
             self._errors = [*self._errors, frame.error][-_MOST_ERRORS:]
         if frame.error or frame.state is not None or frame.browse_to_url is not None or frame.self_change is not None:
             self._wake()

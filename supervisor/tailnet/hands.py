@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from supervisor.plan.model import Plan
     from supervisor.secret import Secret
+    from supervisor.tailnet.bus import Bus
     from supervisor.tailnet.localapi import LocalApi
     from supervisor.tailnet.wire import Json
 
@@ -25,8 +26,9 @@ class Hands:
     in by itself, whatever login it has. ``switched_off`` is how it was found then.
     """
 
-    def __init__(self, plan: Plan, api: LocalApi) -> None:
+    def __init__(self, plan: Plan, api: LocalApi, bus: Bus) -> None:
         self._api = api
+        self._bus = bus
         self._wishes = wishes.wanted(plan.settings.tailnet.prefs)
         tailnet = plan.settings.tailnet
         self._given: AbstractSet[str] | None = tailnet.prefs.given if tailnet.mode == "attach" else None
@@ -54,12 +56,13 @@ class Hands:
         ``anew`` is for a device whose login still holds: it gets another node key, and ``keep_login`` is for when it is
         refused one.
         """
-        known = (await self._api.status()).have_node_key
-        current, wanted = await self._api.prefs(), self._wishes
-        if self._given is not None:
-            wanted = wishes.of_sidecar(current, self._before_logout, self._wishes, self._given)
-        options = {} if key is None else {"AuthKey": key.reveal()}
-        await self._start_with(wishes.for_login(current, {**wanted, "LoggedOut": anew}), **options)
+        async with self._bus.muted():
+            known = (await self._api.status()).have_node_key
+            current, wanted = await self._api.prefs(), self._wishes
+            if self._given is not None:
+                wanted = wishes.of_sidecar(current, self._before_logout, self._wishes, self._given)
+            options = {} if key is None else {"AuthKey": key.reveal()}
+            await self._start_with(wishes.for_login(current, {**wanted, "LoggedOut": anew}), **options)
         # `start` itself logs in a device with a node key, as `tailscale up` knows, save one that has logged out. Of two
         # logins at once, the first may use the key up, or come last at control, which then knows a node key that
         # tailscaled has dropped.
@@ -72,7 +75,8 @@ class Hands:
         Being switched off alone does not keep tailscaled 1.102 from trying a key.
         """
         wanted = {"WantRunning": on, "LoggedOut": False}
-        await self._start_with(wishes.for_login(await self._api.prefs(), wanted))
+        async with self._bus.muted():
+            await self._start_with(wishes.for_login(await self._api.prefs(), wanted))
         self._keyless = False
 
     async def switch(self, *, on: bool) -> None:

@@ -18,6 +18,7 @@ from supervisor.core.model import State
 from supervisor.core.tailnet import STARTING
 from supervisor.plan.model import TAILSCALED
 from supervisor.tailnet import report, sidecar, states
+from supervisor.tailnet.answers import Answers
 from supervisor.tailnet.bus import Bus
 from supervisor.tailnet.complaints import Complaints
 from supervisor.tailnet.course import CONNECTED, Act
@@ -25,7 +26,6 @@ from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, Un
 from supervisor.tailnet.look import Look
 from supervisor.tailnet.pilot import Pilot
 from supervisor.tailnet.remedies import MOST_SILENCES
-from supervisor.tailnet.stopwatch import Stopwatch
 from supervisor.tailnet.telling import Teller
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Link:
         self._leaving = False
         self._complaints = Complaints(hub, self._look_soon)
         self._orders: list[TailnetOrder] = []
-        self._stopwatch = Stopwatch()
+        self._answers = Answers(board.snapshot.tailnet.orders)
 
     async def run(self) -> None:
         """Follow and steer until cancelled."""
@@ -76,7 +76,7 @@ class Link:
         api = LocalApi(self._plan.settings.tailnet.socket, self._hub.redactor.mask_text)
         hand_back = self._desk.lend(partial(_user_metrics, api))
         try:
-            self._pilot = Pilot(self._plan, self._hub, api)
+            self._pilot = Pilot(self._plan, self._hub, api, self._bus)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._bus.run, api)
                 group.start_soon(self._pilot.care.run)
@@ -92,6 +92,7 @@ class Link:
             self._wake = anyio.Event()
             for order in self._take_orders():
                 pilot.take(order)
+                self._answers.begin(order, pilot.login.wish)
             early = await self._turn(api, pilot, group)
             wait_s = LOOK_EARLY_S if early else LOOK_EVERY_S
             with anyio.move_on_after(max(0.0, begin_s + wait_s - time.monotonic())):
@@ -102,7 +103,8 @@ class Link:
 
     def _take(self, order: TailnetOrder) -> None:
         self._orders.append(order)
-        self._stopwatch.begin(order, self._board.snapshot.tailnet, time.monotonic())
+        view = self._board.snapshot.tailnet
+        self._board.put_tailnet(self._answers.take(order, view, time.monotonic()))
         self._look_soon()
 
     def _take_orders(self) -> list[TailnetOrder]:
@@ -124,6 +126,9 @@ class Link:
             self._bus.renew()
         errors = tuple(self._bus.take_errors())
         running = status.backend_state == "Running"
+        if running:
+            # It has led in, or nobody has any use for it.
+            self._bus.login_url = ""
         online, trying = status.node is not None and status.node.online, pilot.login.attempt.under_way
         self._complaints.follow(running=running, online=online, trying=trying)
         pilot.see(Look(status, errors, self._bus.login_url, life, has_network(), self._complaints.removed, now_s))
@@ -189,7 +194,7 @@ class Link:
 
     def _put(self, pilot: Pilot, meaning: states.Meaning, status: Status | None, now_s: float) -> None:
         view = report.view(meaning, status, pilot.extra(), self._board.snapshot.tailnet, now_s)
-        view = self._stopwatch.look(view, now_s)
+        view = self._answers.follow(view, pilot.progress(view), now_s)
         self._board.put_tailnet(view)
         if not self._board.snapshot.stopping:
             self._teller.tell(view, now_s)

@@ -11,7 +11,7 @@ from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import states
 from supervisor.tailnet.attempt import Attempt
 from supervisor.tailnet.course import IN_A_TAILNET, Key
-from supervisor.tailnet.keys import Keys
+from supervisor.tailnet.keys import Keys, fingerprint
 from supervisor.tailnet.localapi import LocalApiError
 from supervisor.tailnet.oauth import OAuthRefusedError, OAuthUnavailableError
 
@@ -35,9 +35,10 @@ _MAY_HAVE_LOGIN = IN_A_TAILNET | {"NoState"}
 class Login:
     """What is known of the login under way, of the last one, and of what a person asked for.
 
-    ``give_up`` says that a round of tries has ended and tailscaled still tries; ``again`` that a new login is wanted
-    though the device is in a tailnet. ``results`` counts logins by what came of them; ``came_about`` says of one that
-    has just come about, and that nobody has noted yet, whether it made the device ephemeral.
+    ``wish`` is a number that changes with what the owner wants, ``failure`` the last thing that went wrong with a login
+    for a wish. ``give_up`` says that a round of tries has ended and tailscaled still tries; ``again`` that a new login
+    is wanted though the device is in a tailnet. ``results`` counts logins by what came of them; ``came_about`` says of
+    one whose key control has just taken, and that nobody has noted yet, whether it made the device ephemeral.
     """
 
     def __init__(self, plan: Plan, hub: LogPipeline, hands: Hands) -> None:
@@ -55,10 +56,13 @@ class Login:
         self._last_error = ""
         self.last_error_s: float | None = None
         self.results: Counts = ()
-        self._by_url = False
+        self._by_url = self._handing_over = False
         self._node_key = ""
-        self._wishes = 0
+        self.wish = 0
+        self.failure: tuple[int, str] | None = None
+        self._minting: bytes | None = None
         self._makes_ephemeral: bool | None = None
+        self.gone_back_s: float | None = None
         self.came_about: bool | None = None
 
     @property
@@ -79,13 +83,14 @@ class Login:
     def connect(self, key: Secret | None, state: str, now_s: float) -> None:
         """Take a person's wish: whatever was tried before is tried at once, unless its answer may be on the way."""
         taken = self.attempt.under_way and not self.again and state in _TAKEN
-        waits = taken or attempts.is_fresh(self.attempt, now_s)
+        waits = taken or self._minting is not None or attempts.is_fresh(self.attempt, now_s)
+        if not waits or (key is not None and fingerprint(key) != (self._minting or self.attempt.fingerprint)):
+            self.wish += 1
         if key is None and not waits and self.again:
             self._let_go("the device was to connect without it")
         if not waits:
             self.attempt = Attempt()
         if key is not None:
-            self._wishes += 1
             self._keys.pasted = key
             self.again = self.again or state in _MAY_HAVE_LOGIN
         self._clicked = True
@@ -93,7 +98,7 @@ class Login:
 
     def disconnect(self, *, under_way: bool) -> None:
         """Take the opposite; a login under way is ended, since tailscaled would go on trying."""
-        self._wishes += 1
+        self.wish += 1
         self.give_up = under_way or self.attempt.under_way
         self.attempt = Attempt()
         self._keys.pasted = None
@@ -115,20 +120,23 @@ class Login:
 
     def see_url(self, url: str) -> None:
         """Take the URL that tailscaled tells of; the same one stays the same object."""
-        if not url:
+        if not url or self._handing_over or self.attempt.under_way or self.give_up:
+            # What was pending is worth nothing once a key is handed over.
             self.url = None
         elif self.url is None or not self.url.matches(url):
             self._hub.redactor.learn(url)
             self.url = Secret(url)
 
-    def see_error(self, text: str, now_s: float) -> None:
-        """Take an error from the bus: while a login is under way, it is about that."""
-        self.last_error = text
+    def see_error(self, text: str, state: str, now_s: float) -> None:
+        """Take an error from the bus: while a login is under way it is about that, else it may be of an earlier one."""
+        if self.attempt.under_way or state == _NEEDED:
+            self.last_error = text
         before = self.attempt
         self.attempt = attempts.refused(before, text, now_s)
         self.give_up = self.give_up or (before.under_way and not self.attempt.under_way)
         if self.attempt.refusals > before.refusals:
             self._count(REFUSED)
+            self._fail(text)
         if self.attempt.refusals == 1 and not before.refusals:
             self._hub.record("error", "tailnet: the key was refused", kind=self.attempt.kind, why=text)
 
@@ -139,6 +147,9 @@ class Login:
         if not attempt.under_way:
             self._node_key = node_key
         online = status.node is not None and status.node.online
+        if attempt.under_way and state in _TAKEN and not (self.again and node_key == self._node_key):
+            # An approval may take days, and outlive this process.
+            self.came_about = self._makes_ephemeral
         if state == "Running" and online:
             # The old login of a device that logs in anew may hold on until the new one is there.
             if attempt.under_way and not (self.again and node_key == self._node_key):
@@ -156,8 +167,12 @@ class Login:
             self.attempt = attempts.given_up(attempt._replace(note=self.last_error), now_s)
             self.give_up = self.give_up or self.again
             self._count(NO_ANSWER)
+            self._fail(self.last_error)
         if state == _NEEDED:
             self._by_url = self.url is not None and not self.attempt.under_way
+
+    def _fail(self, why: str) -> None:
+        self.failure = self.attempt.wish, why
 
     def _count(self, result: str) -> None:
         self.results = plus_one(self.results, result)
@@ -217,6 +232,11 @@ class Login:
         # Who clicked is not left alone with a key that does not work.
         self._url_clicked = self._clicked
 
+    def goes_back(self, now_s: float) -> bool:
+        """Tell whether the device is about to take up the login that it has."""
+        going = self.again and self.give_up
+        return going or (self.gone_back_s is not None and now_s - self.gone_back_s < states.SILENCE_S)
+
     def _let_go(self, why: str) -> None:
         """Let go of a new key: the device has a login."""
         self.again = self._clicked = self.give_up = False
@@ -236,34 +256,41 @@ class Login:
     async def _go_back(self, *, on: bool) -> None:
         # The login URL is worth nothing as soon as tailscaled begins anew.
         self.url = None
+        self.gone_back_s = time.monotonic()
         await self._hands.keep_login(on=on)
         self.give_up = False
 
     async def log_in(self) -> None:
         """Log in with the present key. Raises LocalApiError."""
-        credential, wishes = self._credential, self._wishes
+        credential, wish = self._credential, self.wish
         if credential is None:
             return
-        begun = attempts.begin(self.attempt, credential.fingerprint, time.monotonic())
+        begun = attempts.begin(self.attempt, credential.fingerprint, time.monotonic(), wish)
         # Whoever asked for it may want something else by the time it is there.
+        self._minting = credential.fingerprint
         try:
             usable = await self._keys.usable(credential)
         except (OAuthRefusedError, OAuthUnavailableError) as error:
-            if self._wishes == wishes:
+            if self.wish == wish:
                 self._go_without_key(begun, credential, error)
             return
-        if self._wishes != wishes:
+        finally:
+            self._minting = None
+        if self.wish != wish:
             return
         self._makes_ephemeral = usable.ephemeral
         # Known before tailscaled is told: the first refusal may come at once.
         self.attempt = begun._replace(begun_s=time.monotonic())
         self.url = self._url_asked_s = None
         self._hub.record("info", "tailnet: logging in with a key")
+        self._handing_over = True
         try:
             await self._hands.log_in(usable.key, anew=self.again)
         except LocalApiError:
             self.attempt = attempts.interrupted(self.attempt)
             raise
+        finally:
+            self._handing_over = False
 
     def _go_without_key(
         self, begun: Attempt, credential: Credential, error: OAuthRefusedError | OAuthUnavailableError
@@ -271,6 +298,7 @@ class Login:
         """Take in that the OAuth client got no key: for good, or for now."""
         self._count(NO_KEY)
         self.last_error = why = str(error)
+        self.failure = self.wish, why
         now_s = time.monotonic()
         if not isinstance(error, OAuthRefusedError):
             self._hub.record("warning", "tailnet: no key could be had yet", why=why)

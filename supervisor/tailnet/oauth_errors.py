@@ -107,9 +107,7 @@ def nonsense(url: str) -> OAuthUnavailableError:
     return OAuthUnavailableError(f"what {_host(url)} answers is not of Tailscale's API", _CHECK_URL)
 
 
-def of_answer(
-    url: str, answer: Answer, mask: Mask, *, at_token: bool
-) -> OAuthRefusedError | OAuthUnavailableError:
+def of_answer(url: str, answer: Answer, mask: Mask, *, at_token: bool) -> OAuthRefusedError | OAuthUnavailableError:
     """Return the error for an answer that is no success; ``at_token`` where a token was asked for and no key yet.
 
     ``mask`` takes out of its text what must not be read.

@@ -7,13 +7,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from supervisor.core.orders import Connect
+import anyio
+
+from supervisor.core.orders import Connect, Progress
+from supervisor.core.tailnet import OFF
 from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import report, states
 from supervisor.tailnet.care import Care
 from supervisor.tailnet.course import CONNECTED, FORGOTTEN, IN_A_TAILNET, UNKNOWN, Act, Facts, decide
 from supervisor.tailnet.hands import LOGOUT_S, Hands
-from supervisor.tailnet.localapi import LocalApiError, SilentError
+from supervisor.tailnet.localapi import LocalApiError, SilentError, UnreachableError
 from supervisor.tailnet.login import Login
 from supervisor.tailnet.look import Others
 from supervisor.tailnet.owner import Owner
@@ -24,8 +27,10 @@ from supervisor.tailnet.states import Situation
 
 if TYPE_CHECKING:
     from supervisor.core.orders import TailnetOrder
+    from supervisor.core.snapshot import TailnetView
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.plan.model import Plan
+    from supervisor.tailnet.bus import Bus
     from supervisor.tailnet.localapi import LocalApi
     from supervisor.tailnet.look import Look
 
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
 class Pilot:
     """Steers one tailscaled for one run of the link."""
 
-    def __init__(self, plan: Plan, hub: LogPipeline, api: LocalApi) -> None:
+    def __init__(self, plan: Plan, hub: LogPipeline, api: LocalApi, bus: Bus) -> None:
         tailnet = plan.settings.tailnet
         self._hub = hub
         self._attached = tailnet.mode == "attach"
@@ -41,7 +46,7 @@ class Pilot:
         self._owner = Owner(tailnet.state_dir)
         self._new = not self._owner.found
         self._passivity = Passivity(self._attached)
-        self._hands = Hands(plan, api)
+        self._hands = Hands(plan, api, bus)
         self.login = Login(plan, hub, self._hands)
         self.care = Care(plan, hub, api, self._hands)
         self._look: Look | None = None
@@ -51,6 +56,7 @@ class Pilot:
         self._at_next_login: list[str] = []
         self._remedy: Remedy | None = None
         self._act = Act.NOTHING
+        self._acting = anyio.CancelScope()
         self._setbacks = Setbacks()
 
     @property
@@ -73,6 +79,22 @@ class Pilot:
         else:
             self._owner.choose("forgotten" if order.forget else "disconnected")
             self.login.disconnect(under_way=self._state == "NeedsLogin")
+        if self._act is Act.LOG_OUT and self._owner.choice != FORGOTTEN:
+            # It may wait a minute for a control server that is not there.
+            self._acting.cancel()
+
+    def progress(self, view: TailnetView) -> Progress:
+        """Return how far things are with what the owner wants, the tailnet being as ``view`` says."""
+        login = self.login
+        wish, why = login.failure or (None, "")
+        return Progress(
+            wish=login.wish,
+            connected=view.up and not (login.again or login.attempt.under_way),
+            disconnected=view.state == OFF and not login.give_up,
+            forgotten=self._look is not None and not self._look.status.have_node_key,
+            waits=view.auth_url is not None and login.url_wanted,
+            failure=why if wish == login.wish else "",
+        )
 
     def lose(self, now_s: float) -> None:
         """Note that there was no answer."""
@@ -98,7 +120,7 @@ class Pilot:
         self._others.see(look)
         self.login.see_url(look.status.auth_url or (look.url if self._state == "NeedsLogin" else ""))
         for text in look.errors:
-            self.login.see_error(text, now_s)
+            self.login.see_error(text, self._state, now_s)
         self.login.follow(self._state, look.status, now_s - self._state_since_s, now_s)
         if self.login.came_about is not None:
             self._owner.note_login(ephemeral=self.login.came_about)
@@ -162,11 +184,15 @@ class Pilot:
 
     async def perform(self, act: Act) -> None:
         """Have it done; what goes wrong is remembered and tried again later."""
+        wish = self.login.wish
         try:
-            await self._do(act)
+            with anyio.CancelScope() as self._acting:
+                await self._do(act)
         except LocalApiError as error:
             self._take_failure(act.value, error)
             self._setbacks.refused(act, error)
+            if not isinstance(error, UnreachableError | SilentError):
+                self.login.failure = wish, self.login.last_error
         else:
             self._setbacks.succeeded()
         finally:
@@ -232,6 +258,7 @@ class Pilot:
             last_error=login.last_error,
             forbidden=self._forbidden,
             why_unread=self._owner.why_unread,
+            goes_back=login.goes_back(now_s),
         )
 
     def extra(self) -> report.Extra:

@@ -51,7 +51,8 @@ class Situation(NamedTuple):
     ``held_s`` is how long its state has been what it is, and any login under way; ``retry_s`` is when the key is tried
     again (None: it is not). ``logging_in`` says that a key is being handed over just now, ``had_login`` that the device
     was in a tailnet before, ``expired`` that its key's time is over. ``forbidden`` says what tailscaled does not let us
-    do, where that is what is due. ``why_unread`` says why the choice is unknown.
+    do, where that is what is due. ``why_unread`` says why the choice is unknown. ``goes_back``: the device is about to
+    take up the login that it has.
     """
 
     choice: str = CHOSEN
@@ -66,6 +67,7 @@ class Situation(NamedTuple):
     last_error: str = ""
     forbidden: str = ""
     why_unread: str = ""
+    goes_back: bool = False
 
 
 _SIGN_IN = "give it an auth key (TS_AUTHKEY, or `moltis-supervisor connect`)"
@@ -168,6 +170,8 @@ def _running(status: Status, trouble: str, about: Situation) -> Meaning:
         return Meaning(CONNECTED, up=True)
     if about.attempt is not None and about.attempt.under_way:
         return _logging_in(about.attempt, about)
+    if about.goes_back:
+        return Meaning(CONNECTING, why="the device takes up the login that it has")
     return Meaning(
         UNREACHABLE,
         why=trouble or "there is no connection to the control server; peers may still be reached",
@@ -207,7 +211,9 @@ def _refused(attempt: Attempt, about: Situation) -> Meaning:
         "used up": "make a new key in the admin console, a reusable one where it is to serve again",
     }.get(attempt.kind, "check the key, or make a new one in the admin console")
     again = "" if about.retry_s is None else f"; the same key is tried again in {_duration(about.retry_s)}"
-    return Meaning(REFUSED, why=f"{attempt.kind}: {attempt.error}", what_to_do=f"{advice}, and give it here{again}")
+    # Some say themselves what it comes down to.
+    why = attempt.error if attempt.error.startswith(attempt.kind) else f"{attempt.kind}: {attempt.error}"
+    return Meaning(REFUSED, why=why, what_to_do=f"{advice}, and give it here{again}")
 
 
 def _others(state: str, trouble: str, about: Situation) -> Meaning:

@@ -35,13 +35,10 @@ class Teller:
         self._warned = warnings
 
     def tell_url(self, url: Secret | None) -> None:
-        """Show a login URL: only to whoever reads the container's log, for it gives the device away."""
-        if url is not self._url:
+        """Show a login URL, once: only to whoever reads the container's log, for it gives the device away."""
+        if url is not None and not (self._url is not None and self._url.matches(url.reveal())):
             self._url = url
-            if url is not None:
-                self._hub.log_unredacted(
-                    "warning", "tailnet: open this link to log the device in", {"url": url.reveal()}
-                )
+            self._hub.log_unredacted("warning", "tailnet: open this link to log the device in", {"url": url.reveal()})
 
     def _tell_state(self, view: TailnetView, now_s: float) -> None:
         if view.state == self._last:

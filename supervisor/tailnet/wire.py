@@ -72,11 +72,17 @@ class HealthState(msgspec.Struct):
     warnings: dict[str, Warned] | None = msgspec.field(default=None, name="Warnings")
 
 
+class Something(msgspec.Struct):
+    """An object of which it counts only that it is there; msgspec.Raw beside None takes no object."""
+
+
 class Notify(msgspec.Struct):
     """One frame of the IPN bus (ipn.Notify); most of its fields are absent most of the time."""
 
     error: str | None = msgspec.field(default=None, name="ErrMessage")
     state: int | None = msgspec.field(default=None, name="State")
     browse_to_url: str | None = msgspec.field(default=None, name="BrowseToURL")
+    prefs: Something | None = msgspec.field(default=None, name="Prefs")
     health: HealthState | None = msgspec.field(default=None, name="Health")
-    self_change: msgspec.Raw | None = msgspec.field(default=None, name="SelfChange")
+    login_finished: Something | None = msgspec.field(default=None, name="LoginFinished")
+    self_change: Something | None = msgspec.field(default=None, name="SelfChange")

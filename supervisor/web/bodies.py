@@ -68,6 +68,6 @@ def answer(
     return web.Response(body=_encode(body) + b"\n", status=status, content_type=content_type, headers=headers)
 
 
-def accepted() -> web.Response:
+def accepted(**more: str) -> web.Response:
     """Return the answer to an order: it was taken, and what comes of it is seen on the event stream."""
-    return answer({"ok": True}, 202)
+    return answer({"ok": True, **more}, 202)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from supervisor.core.health import Component
+    from supervisor.core.orders import OrderView
     from supervisor.core.snapshot import ExitView, HealthChange, ListenerView, PeerView, ProcessView
     from supervisor.logs.history import Line
     from supervisor.web.context import Context
@@ -137,6 +138,17 @@ def tailnet(context: Context) -> Document:
         "before_disconnect": view.before_disconnect or None,
         "serve": {"urls": view.serve.urls, "why": view.serve.why or None, "config": _json(view.serve.config)},
         "exposed": [_exposed(listener) for listener in context.board.snapshot.exposed],
+        "orders": [_order(context, order) for order in view.orders],
+    }
+
+
+def _order(context: Context, order: OrderView) -> Document:
+    return {
+        "id": order.id,
+        "kind": order.kind,
+        "at": context.moment(order.at_s),
+        "state": order.state,
+        "why": order.why or None,
     }
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=msgspec.Struct)
 _DEFAULT_ID = "http-rpc"
-_OK = {"ok": True}
 # By HTTP status; what is not here is the client's fault.
 _CODES = {404: "NOT_FOUND", 409: "CONFLICT"}
 _UNAVAILABLE = frozenset({Code.STOPPING, Code.TAILSCALE_OFF})
@@ -97,13 +96,11 @@ async def _status(context: Context, raw: msgspec.Raw, _source: str) -> documents
 
 
 async def _connect(context: Context, raw: msgspec.Raw, source: str) -> documents.Document:
-    tailscale.order_connect(context, _params(raw, tailscale.ConnectWish), source)
-    return _OK
+    return {"ok": True, "order": tailscale.order_connect(context, _params(raw, tailscale.ConnectWish), source)}
 
 
 async def _disconnect(context: Context, raw: msgspec.Raw, source: str) -> documents.Document:
-    tailscale.order_disconnect(context, _params(raw, tailscale.DisconnectWish), source)
-    return _OK
+    return {"ok": True, "order": tailscale.order_disconnect(context, _params(raw, tailscale.DisconnectWish), source)}
 
 
 async def _auth_url(context: Context, raw: msgspec.Raw, _source: str) -> documents.Document:

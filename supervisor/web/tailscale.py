@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -44,14 +45,12 @@ async def status(context: Context, _request: web.Request) -> web.Response:
 
 async def connect(context: Context, request: web.Request) -> web.Response:
     """Order to be connected."""
-    order_connect(context, await body_of(request, ConnectWish), request[CALLER].source)
-    return accepted()
+    return accepted(order=order_connect(context, await body_of(request, ConnectWish), request[CALLER].source))
 
 
 async def disconnect(context: Context, request: web.Request) -> web.Response:
     """Order to be disconnected."""
-    order_disconnect(context, await body_of(request, DisconnectWish), request[CALLER].source)
-    return accepted()
+    return accepted(order=order_disconnect(context, await body_of(request, DisconnectWish), request[CALLER].source))
 
 
 async def auth_url(context: Context, _request: web.Request) -> web.Response:
@@ -59,8 +58,8 @@ async def auth_url(context: Context, _request: web.Request) -> web.Response:
     return answer(await pending_url(context))
 
 
-def order_connect(context: Context, wish: ConnectWish, source: str) -> None:
-    """Hand in the order. Raises RefusedError where it cannot be meant, or cannot be carried out."""
+def order_connect(context: Context, wish: ConnectWish, source: str) -> str:
+    """Hand in the order and return its id. Raises RefusedError where it cannot be meant, or cannot be carried out."""
     key = None
     if wish.auth_key is not None:
         text = _key_in(wish.auth_key)
@@ -68,15 +67,15 @@ def order_connect(context: Context, wish: ConnectWish, source: str) -> None:
         # line would be looked for in all that is logged.
         context.hub.redactor.learn(text)
         key = Secret(text)
-    _post(context, Connect(key), "connect with a key" if key is not None else "connect", source)
+    return _post(context, Connect(key, _new_id()), source)
 
 
-def order_disconnect(context: Context, wish: DisconnectWish, source: str) -> None:
-    """Hand in the order. Raises RefusedError where there is something to know first."""
+def order_disconnect(context: Context, wish: DisconnectWish, source: str) -> str:
+    """Hand in the order and return its id. Raises RefusedError where there is something to know first."""
     before = context.board.snapshot.tailnet.before_disconnect
     if before and not wish.confirm:
         raise RefusedError(Code.CONFIRMATION_NEEDED, before)
-    _post(context, Disconnect(wish.forget), "forget" if wish.forget else "disconnect", source)
+    return _post(context, Disconnect(wish.forget, _new_id()), source)
 
 
 async def pending_url(context: Context) -> documents.Document:
@@ -111,10 +110,15 @@ def _key_in(text: str) -> str:
     return key
 
 
-def _post(context: Context, order: TailnetOrder, name: str, source: str) -> None:
+def _new_id() -> str:
+    return os.urandom(8).hex()
+
+
+def _post(context: Context, order: TailnetOrder, source: str) -> str:
     if context.plan.settings.tailnet.mode == "off":
         raise RefusedError(Code.TAILSCALE_OFF)
     if context.board.snapshot.stopping:
         raise RefusedError(Code.STOPPING)
-    context.hub.record("info", "order received", part="tailnet", order=name, source=source)
+    context.hub.record("info", "order received", part="tailnet", order=order.kind, source=source, id=order.id)
     context.desk.post(order)
+    return order.id

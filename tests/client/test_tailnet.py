@@ -22,7 +22,7 @@ CONNECTING = {**NEEDS_LOGIN, "state": "connecting", "since": "2026-01-01T00:01:0
 REFUSED = {**CONNECTING, "state": "key refused", "why": "used up: invalid key"}
 PENDING = {**NEEDS_LOGIN, "auth_url_pending": True}
 OFF = {**NEEDS_LOGIN, "state": "disconnected by you", "choice": "disconnected"}
-EXPIRED = {"last_error": "expired", "last_error_at": "2026-01-01T00:02:00Z"}
+ORDER = "0123456789abcdef"
 CONFIRM = {"code": "CONFIRMATION_NEEDED", "error": "the sidecar would end and log in again"}
 
 
@@ -31,7 +31,7 @@ def supervisor() -> Iterator[Supervisor]:
     """A supervisor that takes every order for the tailnet, and has a login URL."""
     with answering() as answers:
         for verb in ("connect", "disconnect"):
-            answers.given[f"POST /api/tailscale/{verb}"] = (202, {"ok": True})
+            answers.given[f"POST /api/tailscale/{verb}"] = (202, {"ok": True, "order": ORDER})
         answers.given["GET /api/tailscale/auth-url"] = (200, {"auth_url": URL, "qr_svg": "<svg/>", "since": None})
         yield answers
 
@@ -46,6 +46,12 @@ def showing(supervisor: Supervisor, *documents: dict[str, Any]) -> None:
     supervisor.given["GET /api/tailscale/status"] = show
 
 
+def answered(document: dict[str, Any], state: str, why: str = "", order: str = ORDER) -> dict[str, Any]:
+    """Return the document with an order's answer in it, beside those of others."""
+    others = [{"id": "another", "state": "failed", "why": "another key"}, {"id": "third", "state": "done", "why": None}]
+    return {**document, "orders": [*others, {"id": order, "state": state, "why": why or None}]}
+
+
 def posted(supervisor: Supervisor, verb: str) -> list[Any]:
     """Return the bodies of the orders it got."""
     return supervisor.bodies(f"/api/tailscale/{verb}")
@@ -53,7 +59,7 @@ def posted(supervisor: Supervisor, verb: str) -> list[Any]:
 
 def test_connected_again(supervisor: Supervisor) -> None:
     """0, with name and address."""
-    showing(supervisor, OFF, OFF, {**OFF, "state": "disconnected", "choice": "connected"}, CONNECTING, CONNECTED)
+    showing(supervisor, OFF, answered(OFF, "under way"), answered(CONNECTED, "under way"), answered(CONNECTED, "done"))
     called = call(supervisor.folder, "connect")
     assert called.code == 0
     assert "moltis.tail0.ts.net" in called.out
@@ -63,9 +69,9 @@ def test_connected_again(supervisor: Supervisor) -> None:
 def test_a_key_is_read_from_a_file_or_from_standard_input(supervisor: Supervisor, tmp_path: Path) -> None:
     """White space around it does no harm, nor does a byte order mark, and it is shown nowhere."""
     (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8-sig")
-    showing(supervisor, NEEDS_LOGIN, CONNECTING, CONNECTED)
+    showing(supervisor, NEEDS_LOGIN, CONNECTING, answered(CONNECTED, "done"))
     by_file = call(supervisor.folder, "connect", "--auth-key-file", str(tmp_path / "key"))
-    showing(supervisor, NEEDS_LOGIN, CONNECTING, CONNECTED)
+    showing(supervisor, NEEDS_LOGIN, CONNECTING, answered(CONNECTED, "done"))
     by_pipe = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=f" {KEY}\n")
     assert (by_file.code, by_pipe.code) == (0, 0)
     assert posted(supervisor, "connect") == [{"auth_key": KEY}] * 2
@@ -74,7 +80,7 @@ def test_a_key_is_read_from_a_file_or_from_standard_input(supervisor: Supervisor
 
 def test_a_person_types_the_key_unseen(supervisor: Supervisor) -> None:
     """The terminal asks for it, and does not show it."""
-    showing(supervisor, NEEDS_LOGIN, CONNECTED)
+    showing(supervisor, NEEDS_LOGIN, answered(CONNECTED, "done"))
     called = on_terminal(supervisor.folder, "connect", "--auth-key-file", "-", typed=f"{KEY}\n", asked="auth key")
     assert called.code == 0
     assert posted(supervisor, "connect") == [{"auth_key": KEY}]
@@ -99,7 +105,7 @@ def test_a_key_file_that_cannot_be_read(supervisor: Supervisor) -> None:
 
 def test_a_refused_key(supervisor: Supervisor) -> None:
     """1, and why."""
-    showing(supervisor, NEEDS_LOGIN, CONNECTING, REFUSED)
+    showing(supervisor, NEEDS_LOGIN, answered(CONNECTING, "under way"), answered(REFUSED, "failed", "invalid key"))
     called = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
     assert called.code == 1
     assert "used up: invalid key" in called.out
@@ -107,7 +113,7 @@ def test_a_refused_key(supervisor: Supervisor) -> None:
 
 def test_a_login_url_is_shown(supervisor: Supervisor) -> None:
     """75: a person has to open it."""
-    showing(supervisor, OFF, CONNECTING, NEEDS_LOGIN, PENDING)
+    showing(supervisor, OFF, CONNECTING, answered(PENDING, "under way"), answered(PENDING, "waiting"))
     called = call(supervisor.folder, "connect")
     assert called.code == 75
     assert URL in called.out
@@ -116,51 +122,47 @@ def test_a_login_url_is_shown(supervisor: Supervisor) -> None:
 
 def test_a_refused_key_beside_a_login_url(supervisor: Supervisor) -> None:
     """1 too: a URL that waits is another way in, and makes the key no better."""
-    refused = {**PENDING, "why": "the auth key was refused: expired", **EXPIRED}
-    showing(supervisor, PENDING, {**CONNECTING, "auth_url_pending": True}, refused)
+    refused = {**PENDING, "why": "the auth key was refused: expired"}
+    showing(supervisor, PENDING, answered(CONNECTING, "under way"), answered(refused, "failed", "expired"))
     called = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
     assert called.code == 1
     assert "the auth key was refused: expired" in called.out
     assert URL in called.out
 
 
-def test_an_old_login_url_says_nothing_of_a_new_key(supervisor: Supervisor) -> None:
-    """With a key, what was pending before is no reason to stop waiting."""
-    showing(supervisor, PENDING, PENDING, PENDING, CONNECTED)
-    assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 0
-    showing(supervisor, PENDING)
-    assert call(supervisor.folder, "connect").code == 75
-
-
-def test_a_key_for_a_device_that_is_connected(supervisor: Supervisor) -> None:
-    """It is a new login: that the device was connected before says nothing of it."""
-    blip = {**CONNECTED, "tailscale_up": False, "state": "control server unreachable", "since": "2026-01-01T00:00:01Z"}
-    showing(supervisor, CONNECTED, CONNECTED, blip, {**CONNECTED, "since": "2026-01-01T00:00:02Z"})
-    assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 0
-    showing(supervisor, CONNECTED, CONNECTED, blip, REFUSED)
-    assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 1
-    showing(supervisor, CONNECTED, CONNECTED, {**CONNECTED, **EXPIRED})
-    refused = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
-    assert (refused.code, "the key was not taken: expired" in refused.err) == (1, True)
-
-
-def test_the_same_refusal_once_more(supervisor: Supervisor) -> None:
-    """Its words are those of the last time; its moment is not."""
-    before = {**REFUSED, **EXPIRED}
-    showing(supervisor, before, before, {**before, "last_error_at": "2026-01-01T00:03:00Z"})
-    assert call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY).code == 1
-
-
-def test_tailscaled_has_only_just_been_started(supervisor: Supervisor) -> None:
-    """That it does not answer yet is no end of the waiting."""
+def test_an_answer_is_about_the_order_that_was_given(supervisor: Supervisor) -> None:
+    """Whatever else is true, or was answered to others, or goes wrong meanwhile: it is not this order's answer."""
+    error = {"last_error": "another key was refused", "last_error_at": "2026-01-01T00:02:00Z"}
     down = {**NEEDS_LOGIN, "state": "tailscaled down", "since": "2026-01-01T00:00:09Z"}
-    showing(supervisor, OFF, down, CONNECTING, CONNECTED)
-    assert call(supervisor.folder, "connect").code == 0
+    meanwhile = (PENDING, REFUSED, {**CONNECTED, **error}, down, {**NEEDS_LOGIN, **error}, CONNECTED)
+    showing(supervisor, *(answered(each, "under way") for each in meanwhile), answered(CONNECTED, "done"))
+    good = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
+    assert good.code == 0, good
+    showing(supervisor, *(answered(each, "under way") for each in meanwhile), answered(CONNECTED, "failed", "expired"))
+    bad = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
+    assert (bad.code, bad.err) == (1, "not connected anew: expired\n")
+
+
+@pytest.mark.parametrize("words", [("connect",), ("connect", "--json"), ("disconnect",)])
+def test_an_order_that_was_overtaken(supervisor: Supervisor, words: tuple[str, ...]) -> None:
+    """75: another one came after it, and what is true now is that one's doing."""
+    showing(
+        supervisor, answered(CONNECTED, "under way"), answered(CONNECTED, "replaced", "another order came after it")
+    )
+    called = call(supervisor.folder, *words)
+    assert called.code == 75
+    assert ("another order came after it" in called.err) == ("--json" not in words)
+
+
+def test_a_supervisor_that_names_no_order(supervisor: Supervisor) -> None:
+    """It is of another version: 76."""
+    supervisor.given["POST /api/tailscale/connect"] = (202, {"ok": True})
+    assert call(supervisor.folder, "connect").code == 76
 
 
 def test_a_tailscaled_that_does_not_answer_is_not_disconnected_yet(supervisor: Supervisor) -> None:
     """75: the order is noted, and its peers may reach the app until it is carried out."""
-    showing(supervisor, {**NEEDS_LOGIN, "state": "tailscaled down", "choice": "disconnected"})
+    showing(supervisor, answered({**NEEDS_LOGIN, "state": "tailscaled down", "choice": "disconnected"}, "under way"))
     with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "disconnect")
     assert called.code == 75
@@ -187,20 +189,20 @@ def test_no_tailnet_at_all(supervisor: Supervisor) -> None:
 
 def test_disconnected(supervisor: Supervisor) -> None:
     """0, once it is; the login is kept, or forgotten where that is asked for."""
-    showing(supervisor, CONNECTED, CONNECTED, OFF)
+    showing(supervisor, CONNECTED, answered(OFF, "under way"), answered(OFF, "done"))
     called = call(supervisor.folder, "disconnect")
     assert called.code == 0
     assert "disconnected by you" in called.out
-    showing(supervisor, {**OFF, "choice": "forgotten"})
+    showing(supervisor, answered({**OFF, "choice": "forgotten"}, "done"))
     assert call(supervisor.folder, "disconnect", "--forget").code == 0
     assert posted(supervisor, "disconnect") == [{}, {"forget": True}]
 
 
 def wanting_confirmation(supervisor: Supervisor) -> None:
     """Have it ask for a confirmation, as beside a sidecar."""
-    showing(supervisor, OFF)
+    showing(supervisor, answered(OFF, "done"))
     supervisor.given["POST /api/tailscale/disconnect"] = lambda asked: (
-        (202, {"ok": True}) if asked.body.get("confirm") else (409, CONFIRM)
+        (202, {"ok": True, "order": ORDER}) if asked.body.get("confirm") else (409, CONFIRM)
     )
 
 
@@ -223,6 +225,15 @@ def test_a_person_is_asked(supervisor: Supervisor, typed: str, code: int, orders
     assert "the sidecar would end and log in again" in called.out
     assert ("nothing was changed" in called.out) == (code == 1)
     assert posted(supervisor, "disconnect") == orders
+
+
+def test_a_program_is_told_of_a_no(supervisor: Supervisor) -> None:
+    """The refusal as JSON on standard output, as with every other one; what is for the person is on the terminal."""
+    wanting_confirmation(supervisor)
+    called = on_terminal(supervisor.folder, "disconnect", "--json", typed="\n", asked="go on?")
+    assert called.code == 1
+    assert json.dumps(CONFIRM) in called.out.splitlines()
+    assert posted(supervisor, "disconnect") == [{}]
 
 
 def test_the_login_url_alone(supervisor: Supervisor) -> None:

@@ -21,7 +21,7 @@ REVEALED_IN = frozenset(
         "supervisor.settings.login:_text",  # whether it is an OAuth client's, and well written
         "supervisor.tailnet.hands:Hands.log_in",  # the key that tailscaled takes in a request's body
         "supervisor.tailnet.keys:Keys.usable",  # what the log is to mask, and whether it is an OAuth client's
-        "supervisor.tailnet.keys:_fingerprint",  # what tells one key from another
+        "supervisor.tailnet.keys:fingerprint",  # what tells one key from another
         "supervisor.tailnet.telling:Teller.tell_url",  # the login URL that only the container's log shows
         "supervisor.tailnet.oauth:OAuthClient._exchange",  # what Tailscale's API takes
         "supervisor.tailnet.oauth:OAuthClient.mint",  # what it consists of, and what the log is to mask

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support.waiting import wait_until
@@ -40,8 +41,15 @@ def alive(pid: int) -> bool:
 
 
 def freeze(pid: int) -> None:
-    """Hold a process still: its sockets stay open, and nothing answers."""
+    """Hold a process still, all its threads: its sockets stay open, and nothing answers."""
     os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: _states(pid) <= {"T"}, what=f"process {pid} to stand still")
+
+
+def _states(pid: int) -> set[str]:
+    """Return the states of all threads."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
 
 
 def thaw(pid: int) -> None:

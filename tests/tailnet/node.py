@@ -53,13 +53,22 @@ class Node:
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
 
-    def connect(self, key: str | None = None) -> None:
-        """Want it connected."""
-        assert self.call("POST", "/api/tailscale/connect", {"auth_key": key} if key else {})[0] == 202
+    def connect(self, key: str | None = None) -> str:
+        """Want it connected; return the order's id."""
+        return self._order("connect", {"auth_key": key} if key else {})
 
-    def disconnect(self, *, forget: bool = False) -> None:
-        """Want it disconnected."""
-        assert self.call("POST", "/api/tailscale/disconnect", {"forget": forget})[0] == 202
+    def disconnect(self, *, forget: bool = False) -> str:
+        """Want it disconnected; return the order's id."""
+        return self._order("disconnect", {"forget": forget})
+
+    def _order(self, verb: str, body: object) -> str:
+        status, told = self.call("POST", f"/api/tailscale/{verb}", body)
+        assert status == 202
+        return str(told["order"])
+
+    def answer(self, order: str) -> Any:
+        """Return what came of an order."""
+        return next(each for each in self.view()["orders"] if each["id"] == order)
 
     def view(self) -> Any:
         """Return all that the API says of the tailnet."""

@@ -143,10 +143,27 @@ def test_forgetting_in_an_outage_and_thinking_better_of_it(tmp_path: Path) -> No
         one.run.wait_for("tailnet: cannot log out", 90)
         tried = len(control.attempts())
         one.connect()
+        wait_until(lambda: not one.ask("GET", "prefs")["LoggedOut"], what="the login to be taken up")
         control.order("online")
         one.wait_state("connected", 90)
         assert one.node_key() == key
         assert not [each for each in control.attempts()[tried:] if each["auth_key"]]
+
+
+def test_connecting_while_a_forget_waits_for_a_lost_control_server(tmp_path: Path) -> None:
+    """It is carried out at once, and not only when the wait is over; each order gets its own answer."""
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        key = log_in(control, one)
+        control.order("offline")
+        forget = one.disconnect(forget=True)
+        wait_until(lambda: one.view()["why"] == "the device is being logged out", what="the logout to wait")
+        assert one.answer(forget)["state"] == "under way"
+        connect = one.connect()
+        wait_until(lambda: one.answer(forget)["state"] == "replaced", 5, "the forget to be given up")
+        control.order("online")
+        one.wait_state("connected", 20)
+        assert one.node_key() == key
+        wait_until(lambda: one.answer(connect)["state"] == "done", 5, "the answer")
 
 
 def test_a_container_that_dies_while_a_new_key_is_tried(tmp_path: Path) -> None:

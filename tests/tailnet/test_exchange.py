@@ -151,11 +151,12 @@ async def test_an_answer_that_is_not_json(tmp_path: Path) -> None:
 async def test_frames_of_the_bus(tmp_path: Path) -> None:
     """One a line, however they are cut, however long; a stream that breaks off says so."""
     long = b'{"ErrMessage":"' + b"x" * 200_000 + b'"}\n'
-    chunk = b'\n{"State":2}\n' + long
+    chunk = b'\n{"State":2,"Prefs":{"a":1},"SelfChange":{"b":[]}}\n' + long
     head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
     async with answering(tmp_path, head, b"%x\r\n" % len(chunk), chunk[:70_000], chunk[70_000:], b"\r\n") as server:
         frames = LocalApi(server.path, str).watch()
-        assert (await anext(frames)).state == 2
+        first = await anext(frames)
+        assert (first.state, first.prefs is not None, first.self_change is not None) == (2, True, True)
         assert len((await anext(frames)).error or "") == 200_000
         with pytest.raises(UnreachableError):
             await anext(frames)

@@ -71,6 +71,55 @@ def test_a_login_url(tmp_path: Path) -> None:
         assert one.call("GET", "/api/tailscale/auth-url")[0] == 404
 
 
+def test_what_was_said_is_not_said_again(tmp_path: Path) -> None:
+    """A bad key and a good one: the login URL of each wait is in the log once, and the reason in each text once."""
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        control.order("key", value=GOOD)
+        wait_until(lambda: one.view()["auth_url_pending"], what="the login URL")
+        order = one.connect(BAD)
+        wait_until(lambda: one.answer(order)["state"] == "failed", what="the refusal")
+        wait_until(lambda: one.view()["auth_url_pending"], what="the login URL")
+        assert why(one).count(one.answer(order)["why"]) == 1
+        one.connect(GOOD)
+        one.wait_state("connected")
+        late = one.connect(BAD)
+        wait_until(lambda: one.answer(late)["state"] == "failed", what="the refusal")
+        wait_until(lambda: "keeps its login" in str(one.view()["last_error"]), what="the old login")
+        one.wait_state("connected")
+        urls = [record["url"] for record in one.run.all("tailnet: open this link to log the device in")]
+        assert len(urls) == len(set(urls)) == 2
+        assert not [each for each in one.run.records if each["message"] == "tailnet: control server unreachable"]
+
+
+def test_a_key_that_is_refused_in_words_that_repeat_it(tmp_path: Path) -> None:
+    """A server of one's own may do so: the key is in no text that anybody gets."""
+    key = "own-servers-key-0123456789abcdef"
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        control.order("key", value=GOOD)
+        control.order("key", value=key, expired=1, text=f"the key {key} has expired")
+        wait_until(lambda: one.view()["auth_url_pending"], what="the login URL")
+        order = one.connect(key)
+        wait_until(lambda: one.answer(order)["state"] == "failed", what="the refusal")
+        assert one.answer(order)["why"] == "the key [redacted] has expired"
+        told = [one.view(), one.health(), *one.run.records, *(one.call("GET", f"/api/{name}") for name in ("logs",))]
+        rpc = one.call("POST", "/api/rpc", {"method": "tailscale.status"})
+        assert key not in str([*told, rpc])
+
+
+def test_an_answer_is_about_its_own_order(tmp_path: Path) -> None:
+    """A good key that comes while bad ones are being refused is not answered with their refusals, nor they with it."""
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        control.order("key", value=GOOD)
+        one.wait_state("needs login")
+        orders = [one.connect(key) for key in (BAD, f"{BAD}1")]
+        wait_until(lambda: one.answer(orders[-1])["state"] == "failed", what="the refusal")
+        orders.append(one.connect(f"{BAD}2"))
+        good = one.connect(GOOD)
+        wait_until(lambda: one.answer(good)["state"] not in {"under way", "waiting"}, what="the answer")
+        assert one.answer(good)["state"] == "done"
+        assert [one.answer(order)["state"] for order in orders] == ["replaced", "failed", "replaced"]
+
+
 def test_a_login_url_goes_with_its_tailscaled(tmp_path: Path) -> None:
     """Nobody waits for a visit to it any more; who stopped the process is told to start it, and gets another URL."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.support.control import controlling
 from tests.support.waiting import wait_until
@@ -35,6 +38,31 @@ def _come_and_go(url: str, tmp_path: Path) -> None:
         assert device.run.find("tailnet: logged out")
         log = json.dumps(device.run.records) + device.run.stderr
         assert not [secret for secret in (SECRET, "theSecret", TOKEN, KEY) if secret in log]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_an_ephemeral_device_that_waits_for_approval(tmp_path: Path, number: int) -> None:
+    """What kind of key it was is kept from the moment it was taken: it leaves the tailnet at an orderly end."""
+    async with api() as served:
+        await asyncio.to_thread(_wait_for_approval, served.url, tmp_path, number)
+        assert served.paths() == [TOKEN_PATH, KEYS_PATH]
+
+
+def _wait_for_approval(url: str, tmp_path: Path, number: int) -> None:
+    env = {"TS_CLIENT_SECRET": SECRET, "TS_TAGS": "tag:moltis", "SUPERVISOR_TAILSCALE_API_URL": url}
+    with controlling("-machine-auth", "-authkey", KEY) as control:
+        with node(tmp_path, **env, **at(control)) as device:
+            device.wait_state("waiting for approval")
+            record = tmp_path / "state/owner.json"
+            wait_until(lambda: json.loads(record.read_text())["ephemeral"], what="the kind of key to be kept")
+            device.run.send(number)
+            device.run.wait()
+            assert bool(device.run.find("tailnet: logged out")) == (number == signal.SIGTERM)
+        if number == signal.SIGKILL:
+            with node(tmp_path, **env, **at(control)) as device:
+                device.wait_state("waiting for approval")
+                assert device.run.stop() == 0
+                assert device.run.find("tailnet: logged out")
 
 
 async def test_a_refusal_is_told_where_people_look(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ REFUSED = Attempt(b"1", error="invalid key: expired", kind="expired", rounds=1, 
         (UP, Situation(), "connected"),
         (AWAY, Situation(), "control server unreachable"),
         (AWAY, Situation(attempt=Attempt(b"1", begun_s=1.0), held_s=3.0), "connecting"),
+        (AWAY, Situation(goes_back=True), "connecting"),
         (AWAY, Situation(attempt=Attempt(b"1", begun_s=1.0), held_s=11.0), "control server unreachable"),
         (
             Status(backend_state="NoState", health=("State store failed to initialize.",)),
@@ -78,6 +79,8 @@ def test_a_refused_key_says_when_it_is_tried_again() -> None:
     meaning = of_status(LOGIN, Situation(attempt=REFUSED, retry_s=240.0))
     assert meaning.why == "expired: invalid key: expired"
     assert "tried again in 4 min" in meaning.what_to_do
+    twice = REFUSED._replace(kind="invalid", error="invalid key: API key does not exist")
+    assert of_status(LOGIN, Situation(attempt=twice)).why == "invalid key: API key does not exist"
 
 
 def test_no_answer_is_starting_first_and_down_later() -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from supervisor.core.orders import Connect, Disconnect
+from supervisor.core.orders import Connect, Disconnect, OrderView
 from supervisor.core.snapshot import ListenerView, PeerView, ServeView, TailnetView
 from supervisor.secret import Secret
 from tests.web.serving import BEARER, JSON, Served, serving
@@ -38,6 +38,7 @@ FULL = TailnetView(
     notes=("a note",),
     before_disconnect="it would log in again",
     serve=ServeView("serve", ("https://moltis.tail.example",), "", '{"Web":{}}'),
+    orders=(OrderView("a1", "connect with a key", AT_S, "failed", "expired", 1), OrderView("a2", "connect", AT_S)),
 )
 OFF = {"SUPERVISOR_TAILSCALE": "off"}
 
@@ -47,6 +48,11 @@ def orders_of(served: Served) -> list[TailnetOrder]:
     orders: list[TailnetOrder] = []
     served.desk.attend(orders.append)
     return orders
+
+
+def unnamed(orders: list[TailnetOrder]) -> list[TailnetOrder]:
+    """Return them without their ids."""
+    return [order._replace(id="") for order in orders]
 
 
 async def rpc(served: Served, method: str, params: object = None, **more: object) -> Any:
@@ -89,6 +95,10 @@ async def test_all_that_is_known() -> None:
             "last_seen": "2026",
             "tags": [],
         }
+        assert told["orders"] == [
+            {"id": "a1", "kind": "connect with a key", "at": MOMENT, "state": "failed", "why": "expired"},
+            {"id": "a2", "kind": "connect", "at": MOMENT, "state": "under way", "why": None},
+        ]
         assert (await rpc(served, "tailscale.status"))["payload"] == told
 
 
@@ -114,14 +124,13 @@ async def test_connect_without_a_key() -> None:
     """An order, and no wait for what comes of it; an empty body is an empty object."""
     async with serving() as served:
         orders = orders_of(served)
-        for answer in (
-            await served.post("/api/tailscale/connect"),
-            await served.post("/api/tailscale/connect", {}),
-            await served.post("/api/tailscale/connect", {"auth_key": None}),
-        ):
-            assert (answer.status, answer.json) == (202, {"ok": True})
-        assert (await rpc(served, "tailscale.connect"))["payload"] == {"ok": True}
-        assert orders == [Connect()] * 4
+        for body in (None, {}, {"auth_key": None}):
+            answer = await served.post("/api/tailscale/connect", body)
+            assert answer.status == 202
+            assert answer.json == {"ok": True, "order": orders[-1].id}
+        assert (await rpc(served, "tailscale.connect"))["payload"] == {"ok": True, "order": orders[-1].id}
+        assert unnamed(orders) == [Connect()] * 4
+        assert len({order.id for order in orders}) == 4
 
 
 async def test_connect_with_a_key() -> None:
@@ -173,7 +182,7 @@ async def test_disconnect_and_forget() -> None:
         assert (await served.post("/api/tailscale/disconnect")).status == 202
         assert (await served.post("/api/tailscale/disconnect", {"forget": True})).status == 202
         assert (await rpc(served, "tailscale.disconnect", {"forget": True}))["ok"]
-        assert orders == [Disconnect(), Disconnect(forget=True), Disconnect(forget=True)]
+        assert unnamed(orders) == [Disconnect(), Disconnect(forget=True), Disconnect(forget=True)]
 
 
 async def test_a_disconnect_that_wants_a_word_first() -> None:
@@ -191,14 +200,16 @@ async def test_a_disconnect_that_wants_a_word_first() -> None:
         }
         assert not orders
         assert (await served.post("/api/tailscale/disconnect", {"confirm": True})).status == 202
-        assert orders == [Disconnect()]
+        assert unnamed(orders) == [Disconnect()]
 
 
-async def test_an_order_waits_until_someone_attends() -> None:
-    """The tailnet's part of the supervisor may just be starting."""
+async def test_orders_wait_until_someone_attends() -> None:
+    """The tailnet's part of the supervisor may just be starting: none is lost, and the last one is what counts."""
     async with serving() as served:
-        assert (await served.post("/api/tailscale/connect")).status == 202
-        assert orders_of(served) == [Connect()]
+        ids = [(await served.post(f"/api/tailscale/{verb}")).json["order"] for verb in ("connect", "disconnect")]
+        orders = orders_of(served)
+        assert unnamed(orders) == [Connect(), Disconnect()]
+        assert [order.id for order in orders] == ids
 
 
 @pytest.mark.parametrize("verb", ["connect", "disconnect"])

@@ -12,8 +12,8 @@ const LOGIN = new Set(["needs login", "key expired", "key refused", "disconnecte
 let seen = null;
 let shownLink = "";
 let neededLogin = null;
-// When something went wrong last before a key was given; undefined where none was.
-let errorBefore;
+// The order that gave the last key.
+let keyOrder = null;
 
 /** Takes what is known now. */
 export function take(told, nowMs) {
@@ -32,8 +32,10 @@ export function take(told, nowMs) {
   neededLogin = needsLogin;
   takeLink(told);
   // A device that keeps its login is connected again, and says nothing of the key.
-  const keyFailed = errorBefore !== undefined && told.last_error && told.last_error_at !== errorBefore;
-  if (keyFailed && told.hostname) complain(byId("key-error"), sentence(told.last_error));
+  const answer = keyOrder && told.orders.find((order) => order.id === keyOrder);
+  if (answer?.state === "failed" && told.hostname) {
+    complain(byId("key-error"), sentence(`the key was not taken, and the device keeps its login: ${answer.why}`));
+  }
   more.take(told, nowMs);
   tick(nowMs);
 }
@@ -49,7 +51,7 @@ export function clear() {
   seen = null;
   shownLink = "";
   neededLogin = null;
-  errorBefore = undefined;
+  keyOrder = null;
   for (const id of ["tailnet-facts", "tailnet-more"]) fill(byId(id), null, () => []);
   for (const id of ["tailnet-why", "tailnet-error", "key-error"]) complain(byId(id), "");
   say(byId("tailnet-state"), "…");
@@ -159,7 +161,11 @@ export function setUp() {
   orderButton(byId("disconnect"), { ...about, order: () => disconnect({}) });
   orderButton(byId("forget"), { ...about, first: sureToForget, order: () => disconnect({ forget: true }, seen?.before_disconnect) });
   const withKey = orderButton(byId("connect"), {
-    ...about, error: byId("key-error"), order: (key) => ask("POST", "tailscale/connect", { auth_key: key }),
+    ...about,
+    error: byId("key-error"),
+    order: async (key) => {
+      keyOrder = (await ask("POST", "tailscale/connect", { auth_key: key })).order;
+    },
   });
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -172,7 +178,7 @@ export function setUp() {
     }
     // Nothing keeps it from here on.
     field.value = "";
-    errorBefore = seen?.last_error_at ?? null;
+    keyOrder = null;
     withKey.begin(key);
   });
 }

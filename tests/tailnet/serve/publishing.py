@@ -60,7 +60,7 @@ class Counted(LocalApi):
     """A LocalAPI client that counts, and does something before a write where it is told to."""
 
     def __init__(self, socket_path: str) -> None:
-        super().__init__(socket_path)
+        super().__init__(socket_path, str)
         self.looks = 0
         self.writes = 0
         self.changes = 0

@@ -164,7 +164,7 @@ async def test_a_tailscaled_that_is_down_says_nothing(here: Stage) -> None:
             self.attempts += 1
             await super()._fetch(name, known)
 
-    certificates = Counting(here.node.path + ".none")
+    certificates = Counting(LocalApi(here.node.path + ".none", str))
     async with beside(certificates.run):
         for attempt in (1, 2):
             before = certificates.attempts

@@ -1,0 +1,112 @@
+"""Orders and their answers: each is about its own order, whatever comes before it or beside it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.core.orders import (
+    DONE,
+    FAILED,
+    ORDER_STATES,
+    REPLACED,
+    UNDER_WAY,
+    WAITING,
+    Connect,
+    Disconnect,
+    Orders,
+    OrderView,
+    Progress,
+    TailnetOrder,
+    abandon,
+    add,
+    begin,
+    follow,
+)
+from supervisor.secret import Secret
+
+KINDS: tuple[TailnetOrder, ...] = (Connect(), Connect(Secret("k" * 9)), Disconnect(), Disconnect(forget=True))
+
+
+def given_one(order: TailnetOrder, wish: int, before: Orders = ()) -> Orders:
+    """Return the orders with one more that has been taken up."""
+    return begin(add(before, order, 0.0, idle=False), order.id, wish)
+
+
+def states(orders: Orders) -> list[str]:
+    """Return what there is to say of each."""
+    return [order.state for order in orders]
+
+
+@pytest.mark.parametrize(
+    ("order", "progress", "state"),
+    [
+        (Connect(), Progress(1), UNDER_WAY),
+        (Connect(), Progress(1, connected=True), DONE),
+        (Connect(), Progress(1, waits=True), WAITING),
+        (Connect(), Progress(1, failure="refused"), FAILED),
+        (Connect(Secret("key")), Progress(1, waits=True), UNDER_WAY),
+        (Connect(Secret("key")), Progress(1, failure="refused", waits=True), FAILED),
+        (Connect(Secret("key")), Progress(2, failure="another key was refused"), UNDER_WAY),
+        (Connect(), Progress(2, connected=True), UNDER_WAY),
+        (Disconnect(), Progress(1, connected=True, failure="refused"), UNDER_WAY),
+        (Disconnect(), Progress(1, disconnected=True), DONE),
+        (Disconnect(forget=True), Progress(1, disconnected=True), UNDER_WAY),
+        (Disconnect(forget=True), Progress(1, disconnected=True, forgotten=True), DONE),
+    ],
+)
+def test_an_answer(order: TailnetOrder, progress: Progress, state: str) -> None:
+    """Of each kind, for its own wish and for another."""
+    assert states(follow(given_one(order, 1), progress)) == [state]
+
+
+def test_nothing_answers_an_order_that_was_not_taken_up() -> None:
+    """What is true by then was true before it."""
+    waiting = add((), Connect(Secret("key"), "a"), 0.0, idle=False)
+    assert states(follow(waiting, Progress(0, connected=True, failure="x"))) == [UNDER_WAY]
+
+
+def test_orders_that_come_beside_each_other() -> None:
+    """Who wants the same gets the same answer; who wanted something else is told what became of it."""
+    orders = given_one(Connect(id="b"), 1, given_one(Connect(id="a"), 1))
+    assert states(follow(orders, Progress(1, connected=True))) == [DONE, DONE]
+    orders = given_one(Disconnect(id="c"), 2, orders)
+    assert states(orders) == [REPLACED, REPLACED, UNDER_WAY]
+    assert [bool(order.why) for order in orders] == [True, True, False]
+
+
+def test_a_lost_order_is_answered() -> None:
+    """Whoever had it in hand is gone; an answer that was given stays."""
+    orders = given_one(Disconnect(id="b"), 2, follow(given_one(Connect(id="a"), 1), Progress(1, connected=True)))
+    assert states(abandon(orders, "gone")) == [DONE, FAILED]
+
+
+PROGRESS = st.builds(
+    Progress,
+    wish=st.integers(0, 3),
+    connected=st.booleans(),
+    disconnected=st.booleans(),
+    forgotten=st.booleans(),
+    waits=st.booleans(),
+    failure=st.sampled_from(["", "refused"]),
+)
+STEPS = st.lists(st.one_of(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), PROGRESS), max_size=60)
+
+
+@given(STEPS)
+def test_an_answer_is_final(steps: list[tuple[TailnetOrder, int] | Progress]) -> None:
+    """Whatever happens: what has been answered stays so, ids are kept, and only so many orders are remembered."""
+    orders: Orders = ()
+    answered: dict[str, OrderView] = {}
+    for number, step in enumerate(steps):
+        if isinstance(step, Progress):
+            orders = follow(orders, step)
+        else:
+            orders = given_one(step[0]._replace(id=str(number)), step[1], orders)
+        assert len(orders) <= 16
+        for order in orders:
+            assert order.state in ORDER_STATES
+            assert order.id not in answered or order == answered[order.id]
+            if not order.pending:
+                answered[order.id] = order

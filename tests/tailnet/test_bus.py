@@ -1,0 +1,139 @@
+"""The bus: whose errors are told, and what of them may be read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.logs.redact import Redactor
+from supervisor.tailnet.bus import Bus
+from supervisor.tailnet.localapi import LocalApi, LocalApiError
+from tests.logs.rig import until
+from tests.tailnet.test_exchange import OK, answering
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+KEY = "my-own-servers-key-0123456789abcdef"
+
+
+class Streams:
+    """A tailscaled that only has a bus; each stream begins with a frame, as the real one's do."""
+
+    def __init__(self) -> None:
+        self.open: list[asyncio.StreamWriter] = []
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take one watcher."""
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + b'{"State":2,"Prefs":{}}\n')
+        self.open.append(writer)
+        await reader.read()
+
+    def tell(self, text: str, stream: int = -1) -> None:
+        """Tell an error in one of the streams."""
+        self.say(f'{{"ErrMessage":"{text}"}}', stream)
+
+    def say(self, frame: str, stream: int = -1) -> None:
+        """Send a frame in one of the streams."""
+        self.open[stream].write(f"{frame}\n".encode())
+
+    def close(self) -> None:
+        """Leave nobody behind."""
+        for writer in self.open:
+            writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def following(tmp_path: Path, mask: Callable[[str], str] = str) -> AsyncIterator[tuple[Bus, Streams]]:
+    """Follow the bus of such a one for the length of a block."""
+    streams, bus = Streams(), Bus(lambda: None, lambda _secret: None)
+    path = str(tmp_path / "socket")
+    async with await asyncio.start_unix_server(streams.take, path):
+        task = asyncio.get_running_loop().create_task(bus.run(LocalApi(path, mask)))
+        try:
+            await until(lambda: len(streams.open) == 1)
+            yield bus, streams
+        finally:
+            task.cancel()
+            streams.close()
+
+
+async def errors_of(bus: Bus) -> list[str]:
+    """Wait until the bus tells errors, and return them."""
+    found: list[str] = []
+
+    def told() -> bool:
+        found.extend(bus.take_errors())
+        return bool(found)
+
+    await until(told)
+    return found
+
+
+async def test_an_error_of_an_earlier_key_is_not_told(tmp_path: Path) -> None:
+    """Neither one that waited to be taken, nor one that is still on its way when another key is handed over."""
+    async with following(tmp_path) as (bus, streams):
+        streams.tell("of the first key")
+        assert await errors_of(bus) == ["of the first key"]
+        streams.tell("of the first key again")
+        await until(lambda: bus._errors)
+        async with bus.muted():
+            assert len(streams.open) == 2
+            streams.tell("of the first key, late", 0)
+            streams.tell("of the first key, later")
+            streams.say('{"Prefs":{}}')
+            streams.tell("of the second key")
+            assert await errors_of(bus) == ["of the second key"]
+        streams.tell("of the second key again")
+        assert await errors_of(bus) == ["of the second key again"]
+
+
+async def test_errors_are_told_again_where_nothing_is_said_of_preferences(tmp_path: Path) -> None:
+    """A later tailscaled may leave that out."""
+    async with following(tmp_path) as (bus, streams):
+        async with bus.muted():
+            pass
+
+        def told() -> list[str]:
+            streams.tell("refused")
+            return bus.take_errors()
+
+        await until(told)
+
+
+async def test_nobody_waits_long_for_a_bus_that_is_gone(tmp_path: Path) -> None:
+    """Its tailscaled has ended meanwhile."""
+    bus = Bus(lambda: None, lambda _secret: None)
+    task = asyncio.get_running_loop().create_task(bus.run(LocalApi(str(tmp_path / "none"), str)))
+    async with asyncio.timeout(10), bus.muted():
+        pass
+    task.cancel()
+
+
+async def test_errors_are_masked_where_they_come_in(tmp_path: Path) -> None:
+    """A key that was learned is in no text: the bus's errors, tailscaled's warnings, and refusals, cut or whole."""
+    mask = Redactor([KEY]).mask_text
+    async with following(tmp_path, mask) as (bus, streams):
+        streams.tell(f"{KEY} is unknown")
+        assert await errors_of(bus) == ["[redacted] is unknown"]
+    body = b'{"Health":["The last login error was: %s"]}' % KEY.encode()
+    async with answering(tmp_path, OK, b"Content-Length: %d\r\n\r\n" % len(body), body) as server:
+        status = await LocalApi(server.path, mask).status()
+        assert status.health == ("The last login error was: [redacted]",)
+
+
+@pytest.mark.parametrize("place", [0, 270, 290, 299, 65_500])
+async def test_an_error_is_masked_before_it_is_cut(tmp_path: Path, place: int) -> None:
+    """No part of a key stays, wherever the text is cut."""
+    body = b"x" * place + KEY.encode()
+    head = b"HTTP/1.1 500 Oh\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with answering(tmp_path, head, body) as server:
+        with pytest.raises(LocalApiError) as caught:
+            await LocalApi(server.path, Redactor([KEY]).mask_text).prefs()
+        assert KEY[:8] not in str(caught.value)
