@@ -35,12 +35,13 @@ DAEMON = (
 )
 # Helpers that have shed all but one thing that tells whose they are; each says on a line of {pids} that it is there.
 HELPER = "sh -c 'echo $$ >> {pids}; exec sleep 300'"
+INNER = HELPER.replace("$", r"\$")
 ELSEWHERE = "> /dev/null 2>&1"
 SHED = {
     "its mark": f"env -i {HELPER} {ELSEWHERE} &",
     "its mark and session, not its output": f"env -i setsid {HELPER} &",
     "its session and output, not its mark": f"setsid {HELPER} {ELSEWHERE} &",
-    "everything, below one that has not": f'setsid sh -c "env -i setsid {HELPER} & wait" {ELSEWHERE} &',
+    "everything, below one that has not": f'setsid sh -c "env -i setsid {INNER} & wait" {ELSEWHERE} &',
 }
 CRASH = "while [ ! -s {pids} ]; do sleep 0.05; done; exit 1"
 HEADLESS = headless("import os", "print(os.getpid(), flush=True)")
