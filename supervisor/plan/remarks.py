@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from supervisor.settings.report import Report
 
 LEAST_TOKEN_CHARACTERS = 16
+_PEERS_COME_TO = "127.0.0.1"
 SERVE_PORTS = {"auto": (80, 443), "https": (443,), "http": (80,), "off": ()}
 
 
@@ -30,6 +31,7 @@ def check(plan: Plan, environ: Mapping[str, str], command: Sequence[str], host: 
     _check_socket(settings, report)
     _check_proxies(plan, report)
     report.warnings += _reach(plan)
+    report.warnings += _hidden_panel(plan, host)
     if settings.app.enabled:
         environment.warn_of_open_guards(environ, report)
     _check_token(settings, report)
@@ -93,6 +95,22 @@ def _reach(plan: Plan) -> Iterator[str]:
         yield (
             f"{name} is {plan.listen.port}, which serve takes in the tailnet: the panel is not reached there; "
             "use another port, or SUPERVISOR_SERVE=off"
+        )
+
+
+def _hidden_panel(plan: Plan, host: Host) -> Iterator[str]:
+    """Yield what keeps peers from the panel: networking in user space leads them to 127.0.0.1, in IPv6 too."""
+    if plan.settings.tailnet.mode != "embedded" or plan.settings.tailnet.prefs.shields_up:
+        return
+    if plan.listen.host not in {*WILDCARDS, _PEERS_COME_TO}:
+        yield (
+            f"no peer reaches the panel: they come to {_PEERS_COME_TO}, and SUPERVISOR_BIND is {plan.listen.host}; "
+            "leave it unset"
+        )
+    elif not host.free_port(_PEERS_COME_TO):
+        yield (
+            f"no peer reaches the panel: they come to {_PEERS_COME_TO}, which this machine has not; "
+            f"give it that address (ip address add {_PEERS_COME_TO}/8 dev lo)"
         )
 
 

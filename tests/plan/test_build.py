@@ -181,6 +181,19 @@ def test_without_an_ipv4_loopback_the_app_is_at_that_of_ipv6() -> None:
     assert "SUPERVISOR_APP_BIND=127.0.0.2" in problem
 
 
+def test_a_panel_that_no_peer_reaches_is_told() -> None:
+    """Peers are led to 127.0.0.1, whatever family they come in: it has to be there, and to be listened on."""
+
+    def told(machine: Machine, **environ: str) -> list[str]:
+        return [each for each in plan(environ, machine).warnings if "no peer reaches the panel" in each]
+
+    assert not told(IMAGE)
+    assert not told(IMAGE, SUPERVISOR_BIND="0.0.0.0")
+    assert not told(IPV6_ALONE, SUPERVISOR_TAILSCALE="off")
+    assert "which this machine has not" in told(IPV6_ALONE)[0]
+    assert "SUPERVISOR_BIND is 192.0.2.1" in told(IMAGE, SUPERVISOR_BIND="192.0.2.1")[0]
+
+
 def test_the_supervisor_listens_where_it_is_told_to() -> None:
     """Everywhere by default; the app too, where it has the platform's port."""
     assert plan({}, IMAGE).listen == ("*", 8080)
