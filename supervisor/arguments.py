@@ -40,7 +40,8 @@ class Option(NamedTuple):
 class Command(NamedTuple):
     """One command. ``arguments`` are the words it needs.
 
-    ``word_for_word`` says that from the first word that is no option on, all of them belong to somebody else.
+    ``word_for_word`` says that from the first word that is no option on, all of them belong to somebody else;
+    ``optional`` are words that it takes and checks itself.
     """
 
     summary: str
@@ -49,12 +50,13 @@ class Command(NamedTuple):
     options: tuple[Option, ...] = ()
     arguments: tuple[str, ...] = ()
     word_for_word: str = ""
+    optional: str = ""
 
     @property
     def usage(self) -> str:
         """Return what may follow its name."""
         options = [f"[{option.usage}]" for option in self.options if not option.refused]
-        return " ".join([*options, *self.arguments, *([self.word_for_word] if self.word_for_word else [])])
+        return " ".join([*options, *self.arguments, *filter(None, [self.word_for_word, self.optional])])
 
 
 def parse_arguments(words: Sequence[str], name: str, command: Command) -> ParsedArguments:
@@ -78,7 +80,7 @@ def parse_arguments(words: Sequence[str], name: str, command: Command) -> Parsed
         if option in options:
             raise UsageError(f"{name} was given {option} twice; leave one of them")
         options[option] = value
-    if not command.word_for_word:
+    if not command.word_for_word and not command.optional:
         _check_arguments(rest, name, command)
     return ParsedArguments(options, rest)
 

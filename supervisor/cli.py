@@ -95,7 +95,7 @@ COMMANDS = {
         "Starts a process that is stopped or waits for its next try.",
         "start moltis",
         _operator("commands", "start"),
-        (_JSON,),
+        (Option("--without-backup", "agree to a start though nothing was brought back from the backups"), _JSON),
         ("NAME",),
     ),
     "stop": Command(
@@ -136,6 +136,13 @@ COMMANDS = {
         "auth-url --qr",
         _operator("commands", "auth_url"),
         (Option("--qr", "show its QR code too"), _JSON),
+    ),
+    "backup": Command(
+        "Takes a snapshot now; `list` shows those that there are, `restore` brings the app's folders back to one.",
+        "backup restore 2a588ecc",
+        _operator("backup", "backup"),
+        (Option("--yes", "agree beforehand to what a restore replaces"), _JSON),
+        optional="[list | restore ID]",
     ),
     "token": Command(
         "Prints a fresh one-time code for signing in to the panel.",

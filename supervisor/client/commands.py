@@ -204,7 +204,8 @@ def restart(args: ParsedArguments, console: Console) -> int:
 def _order(verb: str, args: ParsedArguments, console: Console) -> int:
     name = _name(verb, args.rest[0])
     before = _find(console, name)
-    console.control.post(f"{PROCESSES}/{quote(os.fsencode(name), safe='')}/{verb}")
+    wish = {"without_backup": True} if "--without-backup" in args.options else {}
+    console.control.post(f"{PROCESSES}/{quote(os.fsencode(name), safe='')}/{verb}", wish)
     now = before
 
     def arrived() -> bool:

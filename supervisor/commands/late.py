@@ -54,18 +54,31 @@ class Late:
 
         return service
 
-    async def _let_login_go_first(self) -> None:
-        """Wait until the device is logged in, or is not going to be just now; but not for long."""
+    def after_release(self, service: Service) -> Service:
+        """Return a service that begins when nothing is held any more."""
+
+        async def waiting() -> None:
+            await self._until(lambda snapshot: not snapshot.backup.holds)
+            await service()
+
+        return waiting
+
+    async def _until(self, holds: Callable[[Snapshot], bool]) -> None:
+        """Wait until something holds."""
         settled = anyio.Event()
 
         def look(snapshot: Snapshot) -> None:
-            if snapshot.tailnet.state not in _LOGGING_IN:
+            if holds(snapshot):
                 settled.set()
 
         leave = self._board.watch(look)
         look(self._board.snapshot)
         try:
-            with anyio.move_on_after(_LOGIN_FIRST_S):
-                await settled.wait()
+            await settled.wait()
         finally:
             leave()
+
+    async def _let_login_go_first(self) -> None:
+        """Wait until the device is logged in, or is not going to be just now; but not for long."""
+        with anyio.move_on_after(_LOGIN_FIRST_S):
+            await self._until(lambda snapshot: snapshot.tailnet.state not in _LOGGING_IN)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor import __version__
 from supervisor.commands.place import Place
+from supervisor.core.backup import BackupState, BackupView
 from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.core.tailnet import STARTING
 from supervisor.logs.pipeline import LogPipeline
@@ -53,7 +54,9 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     hub = _hub(plan)
     board = Board(_first_snapshot(plan))
     recorder = _recorder(board, hub)
-    engine = Engine(plan.processes, board, hub, Reaper(), launcher)
+    engine = Engine(plan.processes, board, hub, Reaper(), launcher, holds=plan.backup is not None)
+    if plan.backup is not None and plan.backup.holds:
+        engine.hold(engine.children)
     app = plan.app_address if plan.app is not None else None
     listen = {"listen": str(place.address), "app": None if app is None else str(app)}
     hub.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
@@ -100,6 +103,19 @@ def _first_snapshot(plan: Plan) -> Snapshot:
         tailnet_grace_s=plan.settings.tailnet.grace_s,
         warnings=plan.warnings,
         notices=plan.notices,
+        backup=_first_backup(plan, now_s),
+    )
+
+
+def _first_backup(plan: Plan, now_s: float) -> BackupView:
+    if plan.backup is None or plan.settings.backup is None:
+        return BackupView()
+    return BackupView(
+        BackupState.STARTING,
+        now_s,
+        holds=plan.backup.holds,
+        repository=plan.settings.backup.repository,
+        interval_s=plan.settings.backup.interval_s,
     )
 
 
@@ -189,6 +205,15 @@ def _services(
     if plan.settings.tailnet.mode != "off":
         services["tailnet"] = late.part(
             "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine, desk)
+        )
+        if plan.backup is not None:
+            # It reads what is kept beside the device's identity, which may have to come back first.
+            services["tailnet"] = late.after_release(services["tailnet"])
+    if plan.backup is not None:
+        services["backup"] = late.part(
+            "backup",
+            "supervisor.backup.service",
+            lambda found: found.Backups(plan, board, engine, desk, os.environ),
         )
     services["probes"] = late.part("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
     services["judge"] = late.part("judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.backup import COMPONENT as BACKUP
+from supervisor.core.backup import STALE_INTERVALS, BackupState
 from supervisor.core.model import State
 from supervisor.core.snapshot import HealthChange
 
 if TYPE_CHECKING:
+    from supervisor.core.backup import BackupView
     from supervisor.core.snapshot import ProcessView, Snapshot, TailnetView
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
@@ -79,6 +82,8 @@ def judge(snapshot: Snapshot, now_s: float) -> Verdict:
     parts = [_process(view, now_s) for view in snapshot.processes]
     if snapshot.tailnet.mode != "off":
         parts.append(_tailnet(snapshot.tailnet, snapshot.tailnet_grace_s, now_s))
+    if snapshot.backup.state is not BackupState.OFF:
+        parts.append(_backup(snapshot.backup, snapshot.started_s, now_s))
     if any(listener.port == OPEN_PROXY_PORT for listener in snapshot.exposed):
         parts.append(_OPEN_PROXY)
     status = max((part.status for part in parts), key=_WORSE.__getitem__, default=PASS)
@@ -144,3 +149,18 @@ def _tailnet(tailnet: TailnetView, grace_s: float | None, now_s: float) -> Compo
     # Only what has been up can blink.
     blinks = tailnet.first_up_s is not None and now_s - away_since_s < TAILNET_BLINK_S
     return Component(TAILNET, tailnet.state, PASS if blinks else WARN, tailnet.why, until_s)
+
+
+def _backup(view: BackupView, started_s: float, now_s: float) -> Component:
+    state = view.state.value
+    told = "; ".join(filter(None, [view.why, view.what_to_do]))
+    if view.state is BackupState.HELD:
+        return Component(BACKUP, state, FAIL, told)
+    if view.state is BackupState.WITHOUT:
+        return Component(BACKUP, state, WARN, told or "this life takes no snapshots")
+    stale_s = (started_s if view.last_good_s is None else view.last_good_s) + STALE_INTERVALS * view.interval_s
+    if now_s >= stale_s:
+        last = "no good snapshot was taken" if view.last_good_s is None else "the last good snapshot is old"
+        return Component(BACKUP, state, WARN, f"{last}: {told or view.warning or 'it is longer than three intervals'}")
+    wrong = told or view.warning
+    return Component(BACKUP, state, WARN if wrong else PASS, wrong, stale_s)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.backup import BackupView
 from supervisor.core.counts import Counts, Durations
 from supervisor.core.model import State
 
@@ -182,6 +183,7 @@ class Snapshot(NamedTuple):
     exposed: tuple[ListenerView, ...] = ()
     warnings: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    backup: BackupView = BackupView()
 
     def process(self, name: str) -> ProcessView | None:
         """Return the process of that name."""

@@ -97,6 +97,11 @@ def build(settings: Settings, environ: Mapping[str, str], command: Sequence[str]
         notices=(),
     )
     remarks.check(plan, environ, command, host, report)
+    if settings.backup is not None:
+        # Loaded where there are backups.
+        from supervisor.plan import backup
+
+        plan = plan._replace(backup=backup.plan(plan, settings.backup, environ, command, host, report))
     return plan._replace(warnings=tuple(report.warnings), notices=tuple(report.notices))
 
 
@@ -141,7 +146,7 @@ class _Maker(NamedTuple):
         """Tell whether HTTPS may be served. A name gets few certificates; a new one for each container is too many."""
         tailnet = self.settings.tailnet
         if tailnet.serve_config is None and tailnet.serve == "auto":
-            return self.host.outlives_container(tailnet.state_dir)
+            return self.settings.backup is not None or self.host.outlives_container(tailnet.state_dir)
         return tailnet.serve_config is not None or tailnet.serve != "http"
 
     def app(self, command: Sequence[str], address: Address, report: Report) -> ProcessSpec:

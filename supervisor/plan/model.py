@@ -32,6 +32,31 @@ def port_settings(settings: Settings) -> tuple[str, str]:
     return ("SUPERVISOR_PORT", "PORT") if settings.expose == "public" else ("PORT", "SUPERVISOR_APP_PORT")
 
 
+class Source(NamedTuple):
+    """A folder that is backed up: ``name`` stays the same wherever ``path`` lies; ``owner`` is whose its files are.
+
+    ``owner`` is None where that is the supervisor itself.
+    """
+
+    name: str
+    path: str
+    owner: User | None
+
+
+class BackupPlan(NamedTuple):
+    """What backups take: ``program`` is restic, ``folder`` where its cache and what is staged lie.
+
+    ``sources`` are the app's folders, ``identity`` is tailscaled's state (None: a sidecar has it, or nobody).
+    ``holds`` says that nothing is started before what was backed up is there.
+    """
+
+    program: str
+    folder: str
+    sources: tuple[Source, ...]
+    identity: Source | None
+    holds: bool
+
+
 class Plan(NamedTuple):
     """The settings, resolved against this machine.
 
@@ -39,6 +64,7 @@ class Plan(NamedTuple):
     free one is taken. ``app_address`` is where the app is found from inside (None: there is none to be found),
     ``serve_target`` the URL that the tailnet is to be led to (None: nothing is published by us). The users are None
     where a process runs as the supervisor itself. ``warnings`` and ``notices`` are to be said in the log once.
+    ``backup`` is None where there are none.
     """
 
     settings: Settings
@@ -51,6 +77,7 @@ class Plan(NamedTuple):
     app_user: User | None
     warnings: tuple[str, ...]
     notices: tuple[str, ...]
+    backup: BackupPlan | None = None
 
     @property
     def tailscaled(self) -> ProcessSpec | None:

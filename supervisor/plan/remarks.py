@@ -47,7 +47,9 @@ def _without_effect(plan: Plan, command: Sequence[str]) -> Iterator[str]:
     }
     for row in SETTINGS:
         for name, words in row.when:
-            if row.name in settings.given and modes[name] not in words:
+            # What is staged for backups lies beside the state, whoever has that.
+            needed = row.name == "TS_STATE_DIR" and settings.backup is not None
+            if row.name in settings.given and modes[name] not in words and not needed:
                 yield f"{row.name} has no effect with {name}={modes[name]}"
                 break
     if "SUPERVISOR_APP_COMMAND" in settings.given and command and not command[0].startswith("-"):

@@ -51,7 +51,7 @@ class _Subject(NamedTuple):
 
 def check(plan: Plan, environ: Mapping[str, str], host: Host, report: Report) -> None:
     """Find whoever could change what is another's, and warn of secrets that others can read; nothing but as root."""
-    persons = _persons(plan, host) if host.uid == 0 else ()
+    persons = persons_of(plan, host) if host.uid == 0 else ()
     if not persons:
         return
     auditor = Auditor()
@@ -81,7 +81,7 @@ def _explained(subject: _Subject, step: str, person: Person) -> tuple[str, str]:
     return f"{subject.role if subject.wanted else why}, and {person.title} can change it", subject.remedy
 
 
-def _persons(plan: Plan, host: Host) -> tuple[Person, ...]:
+def persons_of(plan: Plan, host: Host) -> tuple[Person, ...]:
     """Return everybody but root that processes run as."""
     named = {"the app's user": plan.app_user, "tailscaled's user": plan.tailscale_user}
     named |= {f"{spec.name}'s user": spec.user for spec in plan.processes}

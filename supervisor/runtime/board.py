@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from supervisor.core.backup import BackupView
     from supervisor.core.snapshot import HealthView, ListenerView, ProcessView, Snapshot, TailnetView
 
 
@@ -38,6 +39,10 @@ class Board:
     def put_exposed(self, listeners: tuple[ListenerView, ...]) -> None:
         """Replace the list of ports that tailnet peers reach past serve."""
         self._put(self.snapshot._replace(exposed=listeners))
+
+    def put_backup(self, view: BackupView) -> None:
+        """Replace what is known of the backups."""
+        self._put(self.snapshot._replace(backup=view))
 
     def put_health(self, view: HealthView) -> None:
         """Replace the verdict."""

@@ -58,7 +58,7 @@ class Child:
         self._policy = Policy(
             restart=spec.restart,
             critical=spec.critical,
-            ordered=bool(spec.after),
+            ordered=bool(spec.after) or engine.holds,
             stop_timeout_s=spec.stop_timeout_s,
             quit_before_kill=spec.quit_before_kill,
             backoff=spec.backoff,
@@ -268,7 +268,7 @@ class Child:
             )
         elif state is State.STOPPING:
             self._engine.hub.record("info", "asked to end", child=name, order=event.kind.value)
-        elif state is State.WAITING:
+        elif state is State.WAITING and self.spec.after:
             self._engine.hub.record("info", "waits until others are ready", child=name, after=self.spec.after)
         elif state in {State.ENDED, State.FAILED}:
             self._engine.on_final(name)

@@ -47,6 +47,7 @@ class Engine:
     ``on_final`` is called with the name of a process that ended for good, by its restart policy or given up;
     ``on_change`` after anything has changed, so that timers can be set anew, ``on_defect`` with what went wrong here.
     ``lent`` is entered for each start: it makes room for the descriptors that a start takes.
+    ``holds`` says that processes may be held (see ``hold``).
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class Engine:
         hub: LogPipeline,
         reaper: Reaper,
         launcher: tuple[str, ...],
+        *,
+        holds: bool = False,
     ) -> None:
         self.board = board
         self.hub = hub
@@ -72,12 +75,25 @@ class Engine:
         self._closing = False
         # All that are at work: each hears of every orphan reaped.
         self.cleaners: list[Cleaner] = []
+        self._held: frozenset[str] = frozenset()
+        self.launcher = launcher
+        # Whether a start may be made to wait, for others or for what has to be there first.
+        self.holds = holds
         self.children = {spec.name: Child(spec, self, launcher) for spec in specs}
 
     def start_all(self) -> None:
         """Give every process the order to start."""
         for name in self.children:
             self.feed(name, Event(Kind.START))
+
+    def hold(self, names: Iterable[str]) -> None:
+        """Have every start of these wait, in addition to what each waits for anyway, until they are released."""
+        self._held = frozenset(names)
+
+    def release(self) -> None:
+        """Let go on what was held."""
+        self._held = frozenset()
+        self.settle()
 
     def close(self) -> None:
         """Take no more orders to start anything: the ordered stop has begun."""
@@ -125,7 +141,9 @@ class Engine:
 
     def _release_waiting(self) -> None:
         for name, child in self.children.items():
-            if child.machine.state is State.WAITING and all(self.is_ready(other) for other in child.spec.after):
+            if child.machine.state is not State.WAITING or name in self._held:
+                continue
+            if all(self.is_ready(other) for other in child.spec.after):
                 self._events.append((name, Event(Kind.RELEASED)))
 
     def is_ready(self, name: str) -> bool:

@@ -6,14 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.core.model import Backoff, Restart
-from supervisor.errors import ConfigError
-from supervisor.secret import Secret
 from supervisor.settings import flags, kinds
 from supervisor.settings.kinds import UnfitError
 from supervisor.settings.model import AppSettings, LogSettings, Prefs, Settings, TailnetSettings
 from supervisor.settings.names import sort_out
 from supervisor.settings.report import Report, shown
-from supervisor.settings.secrets import SecretSource
+from supervisor.settings.secrets import source_of
 from supervisor.settings.table import BY_SPELLING, SETTINGS
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 _UNSHOWN = frozenset({kinds.SECRET, kinds.WORDS, kinds.COMMAND, kinds.URL, kinds.HEALTH_URL})
 # Set and empty, it says something; every other setting is then as if it were not there.
 _EMPTY_COUNTS = "SUPERVISOR_APP_HEALTH_URL"
+_BACKUP = "SUPERVISOR_BACKUP_"
 
 
 class Account(NamedTuple):
@@ -83,6 +82,11 @@ def load(
     )
     settings = _assemble(found, _run_dir(account, environ), _state_dir(account, environ), report)
     _check_together(settings, found.values, report)
+    if any(name.startswith(_BACKUP) for name in found.given):
+        # Loaded where there is something about backups: most runs have none.
+        from supervisor.settings import backup
+
+        settings = backup.add(settings, found.values, report)
     return settings
 
 
@@ -106,7 +110,7 @@ def _config_path(texts: Mapping[str, str], report: Report) -> str | None:
 
 def _value(row: Setting, texts: Mapping[str, str], report: Report) -> object:
     if row.kind is kinds.SECRET:
-        return _secret(row, texts, report)
+        return source_of(row.name, row.spellings, texts, report)
     default = None if row.default is None else row.kind.parse(row.default)
     text = texts.get(row.name)
     if text is None:
@@ -122,31 +126,6 @@ def _value(row: Setting, texts: Mapping[str, str], report: Report) -> object:
             f"write {row.kind.form}, or leave it out for the default ({row.default_text})",
         )
         return default
-
-
-def _secret(row: Setting, texts: Mapping[str, str], report: Report) -> SecretSource | None:
-    present = [name for name in row.spellings if name in texts]
-    if not present:
-        return None
-    name = present[0]
-    if any(other.endswith("_FILE") for other in present[1:]):
-        report.problem(f"choose a value of {row.name}", f"{' and '.join(present)} are both set", "leave one of them")
-        return None
-    if len(present) > 1:
-        report.warnings.append(f"{present[1]} has no effect: {name} is set as well, and beats it")
-    text = texts[name].strip()
-    path = text if name.endswith("_FILE") else text.removeprefix("file:") if text.startswith("file:") else None
-    if path is None:
-        if not text.isprintable():
-            report.problem(f"use {name}", "it has more than one line, or control characters", "write the secret alone")
-            return None
-        return SecretSource(name, value=Secret(text))
-    source = SecretSource(name, path=os.path.abspath(path))
-    try:
-        source.read()
-    except ConfigError as error:
-        report.problems += error.problems
-    return source
 
 
 def _assemble(found: _Found, default_run_dir: str, default_state_dir: str, report: Report) -> Settings:

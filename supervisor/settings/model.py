@@ -111,11 +111,33 @@ class ExtraProcess(NamedTuple):
     health: HttpProbe | TcpProbe | None = None
 
 
+class BackupSettings(NamedTuple):
+    """Backups as asked for: ``repository`` is a URL or an absolute folder, ``paths`` None where none were named.
+
+    The keys are None for a folder. ``keep`` holds counts by their names, ``restore`` is auto, never or an id.
+    """
+
+    repository: str
+    password: SecretSource | None
+    access_key_id: SecretSource | None
+    secret_access_key: SecretSource | None
+    paths: tuple[str, ...] | None
+    interval_s: float
+    keep: Mapping[str, int]
+    restore: str
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the repository is a folder, not a bucket."""
+        return self.repository.startswith("/")
+
+
 class Settings(NamedTuple):
     """Everything that was set, or left at its default.
 
     ``expose`` is tailnet or public. ``bind`` is None for every address of both families. ``given`` are the names
     that were set on purpose, ``config_path`` the TOML file.
+    ``backup`` is None where there are none.
     """
 
     run_dir: str
@@ -133,9 +155,12 @@ class Settings(NamedTuple):
     processes: tuple[ExtraProcess, ...]
     given: frozenset[str]
     config_path: str | None
+    backup: BackupSettings | None = None
 
     @property
     def secrets(self) -> tuple[SecretSource, ...]:
         """Return every secret setting that has a value."""
-        found = (self.token, self.tailnet.auth_key, self.tailnet.client_secret, self.app.password)
+        found = [self.token, self.tailnet.auth_key, self.tailnet.client_secret, self.app.password]
+        if self.backup is not None:
+            found += [self.backup.password, self.backup.access_key_id, self.backup.secret_access_key]
         return tuple(source for source in found if source is not None)

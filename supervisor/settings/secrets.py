@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from supervisor.errors import ConfigError
 from supervisor.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.settings.report import Report
 
 MOST_BYTES = 64 * 1024
 
@@ -48,3 +56,31 @@ def _text_of(name: str, path: str) -> str:
 
 def _unfit(name: str, path: str, why: str) -> ConfigError:
     return ConfigError(f"cannot use {name} from {path}: {why}; put the secret alone into the file, in one line")
+
+
+def source_of(
+    setting: str, spellings: tuple[str, ...], texts: Mapping[str, str], report: Report
+) -> SecretSource | None:
+    """Return where a secret setting comes from; None where it is not set, or badly."""
+    present = [name for name in spellings if name in texts]
+    if not present:
+        return None
+    name = present[0]
+    if any(other.endswith("_FILE") for other in present[1:]):
+        report.problem(f"choose a value of {setting}", f"{' and '.join(present)} are both set", "leave one of them")
+        return None
+    if len(present) > 1:
+        report.warnings.append(f"{present[1]} has no effect: {name} is set as well, and beats it")
+    text = texts[name].strip()
+    path = text if name.endswith("_FILE") else text.removeprefix("file:") if text.startswith("file:") else None
+    if path is None:
+        if not text.isprintable():
+            report.problem(f"use {name}", "it has more than one line, or control characters", "write the secret alone")
+            return None
+        return SecretSource(name, value=Secret(text))
+    source = SecretSource(name, path=os.path.abspath(path))
+    try:
+        source.read()
+    except ConfigError as error:
+        report.problems += error.problems
+    return source

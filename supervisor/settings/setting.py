@@ -25,6 +25,7 @@ RESTARTS = "Stops and restarts"
 LOGS = "Logs"
 TAILSCALE = "Tailnet"
 PANEL = "Panel"
+BACKUPS = "Backups"
 
 
 class Setting(NamedTuple):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from supervisor.settings import kinds
 from supervisor.settings.kinds import Kind, choice
 from supervisor.settings.setting import (
     APP,
     ATTACHED,
+    BACKUPS,
     EMBEDDED,
     EXPOSURE,
     GENERAL,
@@ -21,6 +24,9 @@ from supervisor.settings.setting import (
     Setting,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def _tailscale(name: str, kind: Kind, meaning: str, default: str | None = None, said: str = "") -> Setting:
     return Setting(name, kind, default, TAILSCALE, meaning, (TAILNET,), said)
@@ -28,6 +34,29 @@ def _tailscale(name: str, kind: Kind, meaning: str, default: str | None = None, 
 
 def _tailscaled(name: str, kind: Kind, meaning: str, default: str | None = None, said: str = "") -> Setting:
     return Setting(name, kind, default, TAILSCALE, meaning, (EMBEDDED,), said)
+
+
+def _later(name: str) -> Callable[[str], object]:
+    """Return a parser of a kind that few use, loaded for the first text."""
+
+    def parse(text: str) -> object:
+        from supervisor.settings import backup_forms
+
+        return getattr(backup_forms, name)(text)
+
+    return parse
+
+
+_REPOSITORY = Kind("repository", _later("repository"), "s3:https://HOST/BUCKET/PATH, or an absolute folder")
+_PATHS = Kind("paths", _later("paths"), "absolute paths with : between them, such as /data:/config")
+_BACKUP_INTERVAL = Kind("interval", _later("interval_s"), "a duration of 1m or more, such as 5m")
+_KEEP = Kind("keep", _later("keep"), "counts such as last=10,hourly=24,daily=14")
+_RESTORE = Kind("restore", _later("restore"), "auto, never, or a snapshot's id")
+
+
+def _backup(name: str, kind: Kind, meaning: str, said: str = "") -> Setting:
+    # No default is parsed: what reads these is loaded where there are backups.
+    return Setting(f"SUPERVISOR_BACKUP_{name}", kind, None, BACKUPS, meaning, (), said)
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -342,6 +371,47 @@ SETTINGS: tuple[Setting, ...] = (
         kinds.BOOLEAN,
         "Accepted for the sake of existing files where it says `true`: networking is always in user space.",
         "true",
+    ),
+    _backup(
+        "REPOSITORY",
+        _REPOSITORY,
+        "Where snapshots are kept, in restic's own format: a bucket that speaks S3, or a folder that the app cannot "
+        "write to, outside of the paths that are backed up. Without it there are no backups, and they cost nothing.",
+    ),
+    _backup(
+        "PASSWORD",
+        kinds.SECRET,
+        "Encrypts the repository, and is needed with it. Keep a copy elsewhere: without it no snapshot can be read.",
+    ),
+    _backup("ACCESS_KEY_ID", kinds.SECRET, "The id of the bucket's access key; needed for a bucket."),
+    _backup("SECRET_ACCESS_KEY", kinds.SECRET, "The secret of the bucket's access key; needed for a bucket."),
+    _backup(
+        "PATHS",
+        _PATHS,
+        "The folders that are backed up, absolute and with `:` between them; none may lie inside another. "
+        "An embedded tailscaled's state folder is always part of a snapshot.",
+        said="Moltis' config and data folders; an app with another command needs it",
+    ),
+    _backup(
+        "INTERVAL",
+        _BACKUP_INTERVAL,
+        "How long after the end of one snapshot the next one is begun; at least `1m`.",
+        said="`5m`",
+    ),
+    _backup(
+        "KEEP",
+        _KEEP,
+        "How many snapshots are kept, as `restic forget --keep-*` counts them: `last` (at least 1), `hourly`, "
+        "`daily`, `weekly`, `monthly`, `yearly`. The newest one, and the last one before each change of the app's or "
+        "tailscaled's version, are kept in any case.",
+        said="`last=10,hourly=24,daily=14,weekly=8`",
+    ),
+    _backup(
+        "RESTORE",
+        _RESTORE,
+        "What is brought back at a start. `auto`: the newest snapshot where there are no files yet. `never`: nothing. "
+        "A snapshot's id: that one, once; what is there is kept as a snapshot first.",
+        said="`auto`",
     ),
 )
 

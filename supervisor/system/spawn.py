@@ -33,12 +33,15 @@ def mark(name: str) -> str:
     return f"{name}:{os.getpid()}"
 
 
-def spawn(spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = None) -> Spawned:
+def spawn(
+    spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = None, fds: tuple[int, ...] = ()
+) -> Spawned:
     """Start the process and return at once.
 
     ``launcher`` is put before its command (see kernel.launcher). ``death_fd`` is a read end that tells the child
-    when this process is gone; it is passed on as ``TS_PARENT_DEATH_FD``. To be called on the main thread only: the
-    kernel sends the parent-death signal when the creating thread ends. Raises SpawnError, or RuntimeError elsewhere.
+    when this process is gone; it is passed on as ``TS_PARENT_DEATH_FD``, ``fds`` under their own numbers. To be called
+    on the main thread only: the kernel sends the parent-death signal when the creating thread ends. Raises SpawnError,
+    or RuntimeError elsewhere.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("cannot spawn outside the main thread: the child would die with this thread")
@@ -56,7 +59,7 @@ def spawn(spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = N
             stdout=out_write,
             stderr=err_write,
             start_new_session=True,
-            pass_fds=() if death_fd is None else (death_fd,),
+            pass_fds=fds if death_fd is None else (*fds, death_fd),
             **_as_user_without_launcher(spec, launcher),
         )
     except (OSError, subprocess.SubprocessError) as error:

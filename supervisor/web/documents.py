@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from supervisor.core.backup import COMPONENT as BACKUP
+from supervisor.core.backup import BackupState
 from supervisor.core.health import TAILNET, judge
 from supervisor.logs.format import stamp
 from supervisor.logs.sanitize import sanitize_text
@@ -16,6 +18,7 @@ from supervisor.system import processes as kernel
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from supervisor.core.backup import SnapshotView
     from supervisor.core.health import Component
     from supervisor.core.orders import OrderView
     from supervisor.core.snapshot import ExitView, HealthChange, ListenerView, PeerView, ProcessView
@@ -47,8 +50,10 @@ def _change(context: Context, change: HealthChange) -> Document:
 def _check(context: Context, part: Component, *, signed_in: bool) -> Document:
     check: Document = {"status": part.status, "observedValue": part.state}
     if signed_in:
-        view = context.board.snapshot.process(part.name)
-        since_s = context.board.snapshot.tailnet.since_s if part.name == TAILNET or view is None else view.since_s
+        snapshot = context.board.snapshot
+        view = snapshot.process(part.name)
+        since_s = snapshot.tailnet.since_s if part.name == TAILNET or view is None else view.since_s
+        since_s = snapshot.backup.since_s if part.name == BACKUP and view is None else since_s
         check |= {"time": context.moment(since_s)} | ({"output": part.why} if part.why else {})
     return check
 
@@ -102,6 +107,41 @@ def _exit(context: Context, end: ExitView) -> Document:
         "reason": end.reason,
         "expected": end.expected,
         "last_lines": end.last_lines,
+    }
+
+
+def backups(context: Context, most: int | None = None) -> Document:
+    """Return what is known of the backups, the newest snapshot first, and at most so many."""
+    view = context.board.snapshot.backup
+    newest = sorted(view.snapshots, key=lambda each: each.order, reverse=True)[:most]
+    return {
+        "state": view.state.value,
+        "since": None if view.state is BackupState.OFF else context.moment(view.since_s),
+        "why": view.why or None,
+        "what_to_do": view.what_to_do or None,
+        "warning": view.warning or None,
+        "held": view.holds,
+        "repository": view.repository or None,
+        "generation": view.generation,
+        "progress": None if view.progress is None else round(view.progress, 3),
+        "last_good": None if view.last_good_s is None else context.moment(view.last_good_s),
+        "next": None if view.next_s is None else context.moment(view.next_s),
+        "snapshots": [_snapshot(each) for each in newest],
+    }
+
+
+def _snapshot(view: SnapshotView) -> Document:
+    return {
+        "id": view.id,
+        "at": view.at,
+        "generation": view.generation,
+        "sequence": view.sequence,
+        "whole": view.whole,
+        "reason": view.reason or None,
+        "size_bytes": view.size_bytes,
+        "added_bytes": view.added_bytes,
+        "files": view.files,
+        "duration_s": round(view.duration_s, 3),
     }
 
 

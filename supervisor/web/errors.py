@@ -34,9 +34,15 @@ class Code(Enum):
     NOT_FOUND = (404, "there is nothing at this path; the panel is at /, and the API's page lists all others")
     NO_AUTH_URL = (404, "no login URL is pending; ask for one with connect")
     UNKNOWN_PROCESS = (404, "there is no process of this name; name one of those that there are")
+    UNKNOWN_SNAPSHOT = (
+        404,
+        "there is no snapshot of this id, or more than one; `backup list` shows those that there are",
+    )
     METHOD_NOT_ALLOWED = (405, "this path does not take that method; the header Allow names those that it takes")
     REQUEST_TIMEOUT = (408, "the request took too long to arrive; send its body within 10 seconds")
     CONFIRMATION_NEEDED = (409, "this wants to be confirmed; send it again with confirm: true")
+    BACKUPS_OFF = (409, "there are no backups here: SUPERVISOR_BACKUP_REPOSITORY is not set; set it")
+    BACKUP_BUSY = (409, "a restore is under way; wait until it is done")
     TAILSCALE_OFF = (409, "there is no tailnet here: SUPERVISOR_TAILSCALE is off; set it to embedded or attach")
     STOPPING = (409, "the supervisor is stopping, and everything with it; wait until it is there again")
     TOKEN_SET = (409, "there is an admin token, so no code is printed; sign in with SUPERVISOR_TOKEN's value")

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from supervisor.core.lifecycle import Event, Kind
-from supervisor.web import documents
+from supervisor.web import backups, documents
 from supervisor.web.access import CALLER
-from supervisor.web.bodies import Nothing, accepted, answer, body_of
+from supervisor.web.bodies import accepted, answer, body_of
 from supervisor.web.errors import Code, RefusedError, no_process
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from supervisor.web.context import Context
+
+
+class OrderWish(msgspec.Struct, forbid_unknown_fields=True):
+    """``without_backup`` agrees to a start though nothing was brought back from the backups."""
+
+    without_backup: bool = False
 
 
 async def processes(context: Context, _request: web.Request) -> web.Response:
@@ -41,12 +49,15 @@ async def restart(context: Context, request: web.Request) -> web.Response:
 
 
 async def _order(context: Context, request: web.Request, kind: Kind) -> web.Response:
-    await body_of(request, Nothing)
+    wish = await body_of(request, OrderWish)
     name = request.match_info["name"]
     if name not in context.engine.children:
         raise no_process(name, context.engine.children)
     if context.board.snapshot.stopping:
         raise RefusedError(Code.STOPPING)
+    if context.board.snapshot.backup.holds and kind is not Kind.STOP:
+        backups.start_without(context, request[CALLER].source, agreed=wish.without_backup)
+        return accepted()
     context.hub.record("info", "order received", child=name, order=kind.value, source=request[CALLER].source)
     context.engine.feed(name, Event(kind))
     return accepted()

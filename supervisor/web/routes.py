@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.web import events, health, logs, metrics, processes, rpc, sessions, tailscale
+from supervisor.web import backups, events, health, logs, metrics, processes, rpc, sessions, tailscale
 from supervisor.web.access import Access
 from supervisor.web.pages import asset, index
 
@@ -50,6 +50,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/processes/{name}/start", Access.SIGNED_IN, processes.start),
     Route("POST", "/api/processes/{name}/stop", Access.SIGNED_IN, processes.stop),
     Route("POST", "/api/processes/{name}/restart", Access.SIGNED_IN, processes.restart),
+    Route("GET", "/api/backups", Access.SIGNED_IN, backups.backups),
+    Route("POST", "/api/backups", Access.SIGNED_IN, backups.back_up),
+    Route("POST", "/api/backups/{id}/restore", Access.SIGNED_IN, backups.restore),
     Route("GET", "/api/logs", Access.SIGNED_IN, logs.logs, takes_query=True),
     Route("GET", "/api/events", Access.SIGNED_IN, events.events, takes_query=True),
     Route("POST", "/api/rpc", Access.SIGNED_IN, rpc.rpc),

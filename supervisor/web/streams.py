@@ -41,6 +41,8 @@ _CHARACTERS_A_FRAME = 128 * 1024
 _FRAMES_A_TICK = 4
 _GOODBYE_S = 0.2
 _RETRY_MS = 2000
+# A panel shows no more; all of them are a request away.
+_SNAPSHOTS = 50
 _encode = msgspec.json.Encoder().encode
 
 
@@ -230,6 +232,8 @@ class Stream:
             pieces["processes"] = documents.processes(self._context)["processes"]
         if seen is None or (snapshot.tailnet, snapshot.exposed) != (seen.tailnet, seen.exposed):
             pieces["tailnet"] = documents.tailnet(self._context)
+        if seen is None or snapshot.backup != seen.backup:
+            pieces["backups"] = documents.backups(self._context, most=_SNAPSHOTS)
         health = documents.health(self._context, signed_in=True)
         if health != self._seen_health:
             self._seen_health = pieces["health"] = health

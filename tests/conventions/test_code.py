@@ -16,6 +16,8 @@ REVEALED_IN = frozenset(
         "supervisor.commands.check:check",  # what its output is to mask
         "supervisor.commands.run:_hub",  # what the log is to mask
         "supervisor.client.commands:connect",  # what the supervisor is to log in with
+        "supervisor.backup.restic:Restic._environment",  # what restic alone gets
+        "supervisor.settings.backup:_check_identity",  # whether a key is for devices that do not stay
         "supervisor.plan.environment:for_app",  # Moltis' password, which is the app's own
         "supervisor.plan.remarks:_check_token",  # how long it is
         "supervisor.settings.login:_text",  # whether it is an OAuth client's, and well written

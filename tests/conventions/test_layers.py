@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "system": CORE,
     "runtime": CORE | {"logs", "system"},
     "tailnet": RUNTIME | PLAN,
+    "backup": RUNTIME | PLAN,
     "telemetry": RUNTIME | PLAN,
     "web": SHOWN | PLAN,
     "commands": SHOWN | PLAN | {"tailnet", "web"},

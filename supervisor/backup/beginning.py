@@ -1,0 +1,208 @@
+"""A start: nothing of the app runs before it is decided, and done, what its files are to be."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from supervisor.backup import marker
+from supervisor.backup.restore import Restoration
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
+from supervisor.core.counts import plus_one
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from supervisor.backup.work import Work
+    from supervisor.core.backup import BackupOrder, SnapshotView
+
+    NextOrder = Callable[[float | None], Awaitable[BackupOrder | None]]
+
+_AGAIN_S = 15.0
+_CHOICES = (
+    "restore a snapshot (`backup restore ID`), keep the files that are here (`backup`), "
+    "or start without backups (`start NAME --without-backup`)"
+)
+
+
+class _ChoiceNeededError(BackupError):
+    """A person has to choose: trying again changes nothing."""
+
+
+class Beginning:
+    """Runs until the processes may start."""
+
+    def __init__(self, work: Work, next_order: NextOrder) -> None:
+        self._work = work
+        self._next_order = next_order
+        self._repository = ""
+
+    async def run(self) -> None:
+        """Decide and carry out, again and again where that fails; then let the processes go."""
+        work = self._work
+        if work.kept.generation:
+            # This part alone was started again.
+            return
+        while True:
+            try:
+                if await self._try_unless_told():
+                    self._release()
+                    return
+                self._start_without()
+            except BackupError as error:
+                if not work.plan.holds:
+                    work.fail(error.trouble)
+                    return
+                self._hold(error.trouble)
+                if await self._wait(needs_choice=isinstance(error, _ChoiceNeededError)):
+                    return
+            else:
+                return
+
+    async def _try_unless_told(self) -> bool:
+        """Try; break it off, and return False, where somebody orders to start without it."""
+
+        async def listen() -> None:
+            while True:
+                order = await self._next_order(None)
+                if isinstance(order, StartWithout) and self._work.view.state is not BackupState.RESTORING:
+                    group.cancel_scope.cancel()
+
+        done = False
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(listen)
+                await self._try()
+                done = True
+                group.cancel_scope.cancel()
+        except* BackupError as errors:
+            # Out of the group it comes alone again.
+            raise errors.exceptions[0] from errors
+        return done
+
+    def _start_without(self) -> None:
+        self._work.hub.record("warning", "started without backups", part="backup", why="it was asked for")
+        self._work.show(state=BackupState.WITHOUT, why="", what_to_do="", next_s=None)
+        self._release()
+
+    def _hold(self, trouble: Trouble) -> None:
+        self._work.fail(trouble)
+        self._work.show(state=BackupState.HELD, next_s=None)
+
+    def _release(self) -> None:
+        self._work.show(holds=False)
+        self._work.engine.release()
+
+    async def _try(self) -> None:
+        work = self._work
+        work.places.make()
+        await work.restic.check_version()
+        found = await work.refresh()
+        if found is None:
+            await work.restic.make_repository()
+            work.hub.record("info", "backup repository made", part="backup", repository=work.settings.repository)
+        self._repository = await work.restic.repository_id()
+        if work.plan.holds:
+            await self._follow_table()
+        else:
+            await self._join()
+
+    async def _join(self) -> None:
+        """Without a hold there is nothing to decide: go on with what the files say, or begin a generation."""
+        kept, _ = marker.look(self._work.sources)
+        if kept is not None and kept.repository == self._repository:
+            self._work.kept = kept
+            self._work.show(generation=kept.generation)
+        else:
+            self._settle()
+
+    async def _follow_table(self) -> None:
+        work = self._work
+        kept, files = marker.look(work.sources)
+        wish = work.settings.restore
+        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
+        if wish not in {"auto", "never"}:
+            if kept is not None and kept.restored == wish:
+                work.hub.record("warning", "SUPERVISOR_BACKUP_RESTORE is still set", why="it was done; remove it")
+            else:
+                await self._restore(self._find(wish), has_files=files is not Files.NONE, wish=wish)
+                return
+        if wish == "never" and course in {Course.RESTORE, Course.ASK}:
+            self._settle()
+        elif course is Course.GO_ON and kept is not None:
+            work.kept = kept
+            work.show(generation=kept.generation)
+        elif course is Course.RESTORE and work.newest is not None:
+            await self._restore(work.newest, has_files=False)
+        elif course is Course.ASK:
+            raise _ChoiceNeededError(Trouble(why, _CHOICES))
+        else:
+            await self._adopt(snapshot=course is Course.ADOPT)
+
+    async def _adopt(self, *, snapshot: bool) -> None:
+        """Take the files that are here for the newest, and where there are any, a snapshot of them first."""
+        self._work.take_generation(self._repository)
+        if snapshot:
+            await self._work.snapshot("adopt")
+        self._write()
+
+    def _settle(self) -> None:
+        self._work.take_generation(self._repository)
+        self._write()
+
+    def _write(self) -> None:
+        why = marker.write(self._work.sources, self._work.kept)
+        if why:
+            self._work.hub.record(
+                "warning", "cannot mark the files as backed up", part="backup", why=why, next="the next start will ask"
+            )
+
+    def _find(self, text: str) -> SnapshotView:
+        found = find(self._work.view.snapshots, text)
+        if found is None:
+            raise _ChoiceNeededError(Trouble(f"there is no snapshot {text}", _CHOICES))
+        return found
+
+    async def _restore(self, snapshot: SnapshotView, *, has_files: bool, wish: str = "") -> None:
+        work = self._work
+        if has_files:
+            work.take_generation(self._repository)
+            await work.snapshot("before restore")
+        work.show(state=BackupState.RESTORING)
+        begin_s = time.monotonic()
+        work.hub.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
+        with Restoration(work.restic, snapshot, work.sources) as restoration:
+            await restoration.fetch()
+            marker.remove(work.sources)
+            await restoration.place()
+        work.take_generation(self._repository, restored=wish)
+        self._write()
+        took_s = round(time.monotonic() - begin_s, 3)
+        missing = restoration.missing or None
+        work.show(restores=plus_one(work.view.restores, "ok"))
+        work.hub.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
+
+    async def _wait(self, *, needs_choice: bool) -> bool:
+        """Wait for an order, or until it is tried again; tell whether the processes have been let go."""
+        order = await self._next_order(None if needs_choice else time.monotonic() + _AGAIN_S)
+        if isinstance(order, StartWithout):
+            self._start_without()
+            return True
+        if order is None or not needs_choice:
+            return False
+        try:
+            await self._carry_out(order)
+        except BackupError as error:
+            self._hold(error.trouble)
+            return await self._wait(needs_choice=True)
+        self._release()
+        return True
+
+    async def _carry_out(self, order: BackupOrder) -> None:
+        if isinstance(order, BackUp):
+            await self._adopt(snapshot=True)
+        elif isinstance(order, Restore):
+            await self._restore(self._find(order.id), has_files=True)

@@ -1,0 +1,96 @@
+"""A restore that somebody asked for: the app's folders alone, and what was there is kept as a snapshot first."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from supervisor.backup import marker
+from supervisor.backup.restore import Restoration
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.core.backup import BackupState, find
+from supervisor.core.counts import plus_one
+from supervisor.core.lifecycle import Event, Kind
+
+if TYPE_CHECKING:
+    from supervisor.backup.work import Work
+    from supervisor.core.snapshot import Snapshot
+
+_LONGEST_STOP_S = 120.0
+
+
+class ByHand:
+    """One such restore."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    async def run(self, wanted: str) -> None:
+        """Restore; whatever fails, the app is started again. Raises BackupError, and then nothing was replaced."""
+        work = self._work
+        snapshot = find(work.view.snapshots, wanted)
+        if snapshot is None:
+            raise BackupError(Trouble(f"there is no snapshot {wanted}", "`backup list` shows those that there are"))
+        work.show(state=BackupState.RESTORING)
+        begin_s = time.monotonic()
+        work.hub.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
+        try:
+            with Restoration(work.restic, snapshot, work.plan.sources) as restoration:
+                await restoration.fetch()
+                await self._replace(restoration)
+        except BackupError as error:
+            work.show(restores=plus_one(work.view.restores, "failed"))
+            work.hub.record("error", "restore failed", part="backup", why=error.trouble.why, replaced="nothing")
+            raise
+        work.show(restores=plus_one(work.view.restores, "ok"))
+        took_s = round(time.monotonic() - begin_s, 3)
+        missing = restoration.missing or None
+        work.hub.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
+
+    async def _replace(self, restoration: Restoration) -> None:
+        """Stop what works on the files, keep them as a snapshot, put the others there, and start again."""
+        work, engine = self._work, self._work.engine
+        names = self._users()
+        running = [name for name in names if not engine.all_at_rest([name])]
+        engine.hold(names)
+        try:
+            for name in reversed(running):
+                engine.feed(name, Event(Kind.STOP))
+            await self._wait_for_rest(running)
+            await work.snapshot("before restore")
+            work.show(state=BackupState.RESTORING)
+            await restoration.place()
+            marker.write(work.plan.sources, work.kept)
+        finally:
+            for name in running:
+                engine.feed(name, Event(Kind.START))
+            engine.release()
+
+    def _users(self) -> list[str]:
+        """Return the processes that may work on the files: the app, and those that run as a folder's owner."""
+        owners = {source.owner for source in self._work.plan.sources}
+        return [
+            name
+            for name, child in self._work.engine.children.items()
+            if name == self._work.app or (child.spec.user in owners and child.spec.quit_before_kill is False)
+        ]
+
+    async def _wait_for_rest(self, names: list[str]) -> None:
+        engine = self._work.engine
+        changed = anyio.Event()
+
+        def look(_snapshot: Snapshot) -> None:
+            if engine.all_at_rest(names):
+                changed.set()
+
+        unwatch = engine.board.watch(look)
+        try:
+            look(engine.board.snapshot)
+            with anyio.move_on_after(_LONGEST_STOP_S) as scope:
+                await changed.wait()
+        finally:
+            unwatch()
+        if scope.cancelled_caught:
+            raise BackupError(Trouble("the app does not end", "stop it, and restore again"))

@@ -1,0 +1,199 @@
+"""Copies SQLite databases through SQLite itself; run as the app's user, with nothing but the standard library.
+
+    python -I -m supervisor.backup.copies TARGET FOLDER…
+
+Each database below a folder is found by its head, and copied to the same path below TARGET. What has not changed since
+the last copy is left as it is. Each line of output is a JSON object about one database, the last one says ``done``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import stat
+import sys
+import time
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HEAD = b"SQLite format 3\0"
+BESIDE = ("-wal", "-shm", "-journal")
+_INDEX = ".copies.json"
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Left free on the disk whatever happens.
+_RESERVE_BYTES = 64 * 1024 * 1024
+_STEP_PAGES = 256
+_STEP_PAUSE_S = 0.005
+# Each foreign write makes a copy in steps begin anew: beside many of them it would not end.
+_MOST_RESTARTS = 3
+_BUSY_S = 5.0
+# A change within the clock's tick leaves no trace in a file's time.
+_SETTLED_NS = 2_000_000_000
+
+
+class _RestartedError(Exception):
+    """A copy in steps has begun anew too often."""
+
+
+class _NoRoomError(Exception):
+    """The copy would fill the disk."""
+
+
+def main(target: str, folders: list[str]) -> int:
+    """Copy them all; tell of each. Return 0, also where some failed: the lines say which."""
+    os.umask(0o077)
+    known = _read_index(target)
+    index: dict[str, Any] = {}
+    for path in _databases(folders):
+        copy = target + path
+        said: dict[str, Any] = {"path": path}
+        try:
+            seen = _fingerprint(path)
+            if known.get(path) == seen and os.path.exists(copy):
+                said["state"] = "unchanged"
+            else:
+                said |= {"state": "copied", "waited_s": round(_copy(path, copy), 3)}
+            if _is_settled(seen):
+                index[path] = seen
+        except (OSError, sqlite3.Error, _NoRoomError) as error:
+            said |= {"state": "failed", "why": str(error), "no_room": isinstance(error, _NoRoomError)}
+        _tell(said)
+    _remove_others(target, {target + path for path in _kept(target, folders)})
+    _write_index(target, index)
+    _tell({"done": True})
+    return 0
+
+
+def _tell(said: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+def _databases(folders: list[str]) -> Iterator[str]:
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = os.path.join(place, name)
+                if not name.endswith(BESIDE) and _is_database(path):
+                    yield path
+
+
+def _is_database(path: str) -> bool:
+    try:
+        fd = os.open(path, _READ)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and os.read(fd, len(HEAD)) == HEAD
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _fingerprint(path: str) -> list[list[int]]:
+    """Return what changes when the database does."""
+    found = []
+    for beside in ("", *BESIDE):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(path + beside)
+            found.append([status.st_ino, status.st_size, status.st_mtime_ns])
+        if beside == "-shm":
+            # It changes with every reader.
+            found.pop()
+    return found
+
+
+def _is_settled(seen: list[list[int]]) -> bool:
+    return all(time.time_ns() - changed_ns > _SETTLED_NS for _, _, changed_ns in seen)
+
+
+def _copy(path: str, copy: str) -> float:
+    """Copy one; return for how long a writer may have had to wait for it, in seconds."""
+    os.makedirs(os.path.dirname(copy), exist_ok=True)
+    size = os.stat(path).st_size
+    room = os.statvfs(os.path.dirname(copy))
+    if room.f_bavail * room.f_frsize < size + _RESERVE_BYTES:
+        raise _NoRoomError(f"a copy of {size} bytes would fill the disk")
+    new = f"{copy}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    with contextlib.closing(_opened(path)) as source:
+        # A held read transaction in WAL mode: nobody waits for it, and it sees one moment.
+        in_wal = source.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        waited_s = 0.0
+        with contextlib.closing(sqlite3.connect(new)) as target:
+            if in_wal or not _in_steps(source, target):
+                begin_s = time.monotonic()
+                source.backup(target, pages=-1)
+                waited_s = 0.0 if in_wal else time.monotonic() - begin_s
+            target.execute("PRAGMA journal_mode=DELETE")
+    os.replace(new, copy)
+    return waited_s
+
+
+def _opened(path: str) -> sqlite3.Connection:
+    # Read and write: a crash's journal has to be rolled back before anything is right.
+    return sqlite3.connect(f"file:{urllib.parse.quote(os.fsencode(path))}?mode=rw", uri=True, timeout=_BUSY_S)
+
+
+def _in_steps(source: sqlite3.Connection, target: sqlite3.Connection) -> bool:
+    """Copy in steps, between which writers have their turn; tell whether it came to its end."""
+    last, restarts = sys.maxsize, 0
+
+    def look(_status: int, remaining: int, _total: int) -> None:
+        nonlocal last, restarts
+        restarts += remaining > last
+        last = remaining
+        if restarts >= _MOST_RESTARTS:
+            raise _RestartedError
+
+    try:
+        source.backup(target, pages=_STEP_PAGES, progress=look, sleep=_STEP_PAUSE_S)
+    except _RestartedError:
+        return False
+    return True
+
+
+def _kept(target: str, folders: list[str]) -> Iterator[str]:
+    """Yield the databases whose copies may stay: those whose originals are still there."""
+    for place, _, names in os.walk(target):
+        for name in names:
+            path = os.path.join(place, name)[len(target) :]
+            if any(path.startswith(f"{folder}/") for folder in folders) and os.path.lexists(path):
+                yield path
+
+
+def _remove_others(target: str, kept: set[str]) -> None:
+    for place, folders, names in os.walk(target, topdown=False):
+        for name in names:
+            path = os.path.join(place, name)
+            if path not in kept:
+                os.unlink(path)
+        for name in folders:
+            # Only an empty one goes.
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(place, name))
+
+
+def _read_index(target: str) -> dict[str, Any]:
+    try:
+        with open(os.path.join(target, _INDEX), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_index(target: str, index: dict[str, Any]) -> None:
+    with open(os.path.join(target, _INDEX), "w", encoding="utf-8") as file:
+        json.dump(index, file)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

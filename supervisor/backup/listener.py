@@ -1,0 +1,124 @@
+"""Listens to one call of restic: what it says, and that it says nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+
+from supervisor.backup.messages import Message, message_of
+from supervisor.backup.words import SILENT, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.backup.words import Trouble
+    from supervisor.core.lifecycle import Ending
+    from supervisor.runtime.engine import Engine
+
+# Told by then, given up by then: restic 0.18 itself tries for a quarter of an hour, and is silent for minutes.
+SILENT_S = 4.0
+STALLED_S = 30.0
+PATIENCE_S = 60.0
+_RETRIES = "returned error, retrying after"
+_SKIPS = "does not exist, skipping"
+
+
+class Answer(NamedTuple):
+    """What came of a call: the lines that are no messages, the last summary, and what went wrong on the way."""
+
+    ending: Ending
+    lines: tuple[bytes, ...]
+    summary: Message
+    errors: tuple[str, ...]
+
+
+class Listener:
+    """Takes what one call says, and notices when it says nothing."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        on_progress: Callable[[float], None],
+        on_trouble: Callable[[Trouble | None], None],
+        *,
+        silent: bool,
+    ) -> None:
+        self.trouble = SILENT
+        self._silent = silent
+        self._hub = engine.hub
+        self._on_progress = on_progress
+        self._on_trouble = on_trouble
+        self._lines: list[bytes] = []
+        self._errors: list[str] = []
+        self._summary = Message()
+        self._well_s = time.monotonic()
+        self._got: tuple[int, int] | None = None
+        self._said: set[str] = set()
+
+    def take(self, line: bytes, is_error: bool) -> None:  # noqa: FBT001
+        """Take a line."""
+        message = message_of(line)
+        if message is None or not message.message_type:
+            if is_error:
+                self._take_words(line.decode(errors="replace").strip())
+            else:
+                self._lines.append(line)
+        elif message.message_type == "status":
+            self._take_progress(message)
+            self._on_progress(message.percent_done)
+        elif message.message_type == "error":
+            self._errors.append(f"{message.item}: {_text_of(message.error)}".removeprefix(": "))
+            self._log(self._errors[-1])
+        else:
+            self._summary = message
+            if message.message_type == "exit_error":
+                self._log(message.message)
+
+    def _take_words(self, text: str) -> None:
+        if _RETRIES in text:
+            self.trouble = explain(None, text)
+            self._on_trouble(self.trouble)
+        elif _SKIPS in text:
+            self._errors.append(text)
+        self._log(text)
+
+    def _log(self, text: str) -> None:
+        """Log a line once: an outage says the same again and again."""
+        sort = text.partition(_RETRIES)[0] if _RETRIES in text else text
+        if text and sort not in self._said and len(self._said) < 100:  # noqa: PLR2004 - no flood of file names
+            self._said.add(sort)
+            self._hub.record("warning", "restic says", part="backup", said=self._hub.redactor.mask_text(text)[:2000])
+
+    def _take_progress(self, message: Message) -> None:
+        """Look whether anything moves: the lines come each second, also while a server is away."""
+        got = (message.files_done + message.files_restored, message.bytes_done + message.bytes_restored)
+        if got == self._got:
+            return
+        self._got, self._well_s = got, time.monotonic()
+        if self.trouble is not SILENT:
+            self.trouble = SILENT
+            self._on_trouble(None)
+
+    async def watch(self, scope: anyio.CancelScope) -> None:
+        """Tell of silence, and give up on a repository that does not answer."""
+        told = False
+        while not self._silent:
+            await anyio.sleep(1.0)
+            still_s = time.monotonic() - self._well_s
+            # What has begun may upload one pack for long.
+            silent = still_s >= (SILENT_S if self._got is None else STALLED_S)
+            if silent != told and self.trouble is SILENT:
+                told = silent
+                self._on_trouble(SILENT if silent else None)
+            if still_s >= PATIENCE_S and (self.trouble is not SILENT or self._got is None):
+                scope.cancel()
+
+    def answer(self, ending: Ending) -> Answer:
+        """Return what came of it."""
+        return Answer(ending, tuple(self._lines), self._summary, tuple(self._errors))
+
+
+def _text_of(error: object) -> str:
+    return str(error.get("message", "")) if isinstance(error, dict) else str(error)

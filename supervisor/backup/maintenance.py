@@ -1,0 +1,73 @@
+"""What a repository needs now and then: old snapshots forgotten once a day, a check once a week."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from supervisor.backup.words import BackupError
+from supervisor.core.backup import BackupState, to_forget
+
+if TYPE_CHECKING:
+    from supervisor.backup.work import Work
+
+DAY_S = 24 * 3600.0
+WEEK_S = 7 * DAY_S
+# Never in a life's first minutes: a crash loop would do nothing else.
+NOT_BEFORE_S = 600.0
+_HOUR_S = 3600.0
+
+
+def first_due_s(now_s: float, period_s: float, chance: float) -> float:
+    """Return when something periodic is due first: at any moment of its first period, but not at once.
+
+    ``chance`` is evenly spread over [0, 1).
+    """
+    return now_s + NOT_BEFORE_S + chance * (period_s - NOT_BEFORE_S)
+
+
+class Maintenance:
+    """Knows what is due when."""
+
+    def __init__(self, work: Work, now_s: float) -> None:
+        self._work = work
+        self._forget_s = first_due_s(now_s, DAY_S, _chance())
+        self._check_s = first_due_s(now_s, WEEK_S, _chance())
+
+    @property
+    def due_s(self) -> float:
+        """Return when the next of it is due."""
+        return min(self._forget_s, self._check_s)
+
+    async def run(self) -> None:
+        """Do what is due; what fails is told, and tried again in an hour."""
+        work, now_s = self._work, time.monotonic()
+        next_s = work.view.next_s
+        work.show(state=BackupState.MAINTENANCE)
+        try:
+            if now_s >= self._forget_s:
+                self._forget_s = now_s + _HOUR_S
+                await self._forget()
+                self._forget_s = now_s + DAY_S
+            if now_s >= self._check_s:
+                self._check_s = now_s + _HOUR_S
+                await work.restic.check()
+                self._check_s = now_s + WEEK_S
+                work.hub.record("info", "backup repository checked", part="backup", result="no errors")
+        except BackupError as error:
+            work.fail(error.trouble)
+        work.show(state=BackupState.IDLE, next_s=next_s)
+
+    async def _forget(self) -> None:
+        work = self._work
+        found = await work.refresh() or ()
+        ids = to_forget(found, work.settings.keep)
+        if ids:
+            await work.restic.forget(ids)
+            await work.refresh()
+        work.hub.record("info", "old snapshots forgotten", part="backup", count=len(ids), left=len(found) - len(ids))
+
+
+def _chance() -> float:
+    return int.from_bytes(os.urandom(6), "big") / 2.0**48

@@ -1,0 +1,86 @@
+"""The small file in each folder that says which repository and generation its files belong to."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from supervisor.backup.places import MARKER, WORKSHOP, opened, opened_folder
+from supervisor.core.backup import Files, Marker
+from supervisor.errors import ConfigError
+from supervisor.system import folders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor.plan.model import Source
+
+_MOST_BYTES = 4096
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The file's content. ``restored`` is the id that SUPERVISOR_BACKUP_RESTORE named, once it was done."""
+
+    repository: str = ""
+    generation: int = 0
+    instance: str = ""
+    restored: str = ""
+
+    @property
+    def marker(self) -> Marker:
+        """Return the part that decides."""
+        return Marker(self.repository, self.generation, self.instance)
+
+
+def look(sources: Iterable[Source]) -> tuple[Kept | None, Files]:
+    """Return what the folders say of themselves, and what is in them."""
+    found = [(_read(source.path), _has_files(source.path)) for source in sources]
+    kept = {each for each, _ in found}
+    has_files = any(some for _, some in found)
+    if kept == {None}:
+        return None, Files.SOME if has_files else Files.NONE
+    if len(kept) > 1:
+        return None, Files.MIXED
+    return kept.pop(), Files.SOME if has_files else Files.NONE
+
+
+def write(sources: Iterable[Source], kept: Kept) -> str:
+    """Write it into each folder; return why that could not be done, nothing where it was."""
+    wrong = []
+    for source in sources:
+        try:
+            with opened_folder(source) as fd:
+                folders.put_file(fd, MARKER, msgspec.json.encode(kept).decode(), 0o644)
+        except (OSError, ConfigError) as error:
+            wrong.append(str(error))
+    return "; ".join(wrong)
+
+
+def remove(sources: Iterable[Source]) -> None:
+    """Take it away: the files are about to become others."""
+    for source in sources:
+        with opened_folder(source) as fd:
+            folders.remove_file(fd, MARKER)
+
+
+def _read(folder: str) -> Kept | None:
+    try:
+        with opened(os.path.join(folder, MARKER), _READ) as fd:
+            return msgspec.json.decode(os.read(fd, _MOST_BYTES), type=Kept)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _has_files(folder: str) -> bool:
+    """Tell whether there is anything but folders; what is ours does not count."""
+    ours = {MARKER, WORKSHOP, "supervisor.lock"}
+    for place, names, files in os.walk(folder):
+        if place == folder:
+            names[:] = [name for name in names if name not in ours]
+            files = [name for name in files if name not in ours]  # noqa: PLW2901 - as the folders above
+        if files or any(os.path.islink(os.path.join(place, name)) for name in names):
+            return True
+    return False

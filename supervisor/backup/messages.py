@@ -1,0 +1,116 @@
+"""What restic 0.17 and newer say with `--json`, as far as it is used here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from supervisor.backup.places import STAGED
+from supervisor.core.backup import SnapshotView
+from supervisor.plan.backup import FOLDER
+
+# Every snapshot of ours has this tag: others in the same repository are left alone.
+TAG = "moltis-supervisor"
+PARTIAL = "partial"
+_STAGED = f"/{FOLDER}/{STAGED}"
+
+
+class Message(msgspec.Struct):
+    """One line of output; what it is decides which fields are there."""
+
+    message_type: str = ""
+    percent_done: float = 0.0
+    files_done: int = 0
+    bytes_done: int = 0
+    files_restored: int = 0
+    bytes_restored: int = 0
+    code: int | None = None
+    message: str = ""
+    item: str = ""
+    error: Any = None
+    snapshot_id: str = ""
+    backup_start: str = ""
+    total_files_processed: int = 0
+    total_bytes_processed: int = 0
+    data_added_packed: int = 0
+    total_duration: float = 0.0
+    num_errors: int = 0
+    version: str = ""
+    id: str = ""
+
+
+class _Summary(msgspec.Struct):
+    backup_start: str = ""
+    backup_end: str = ""
+    total_files_processed: int = 0
+    total_bytes_processed: int = 0
+    data_added_packed: int = 0
+
+
+class _Snapshot(msgspec.Struct):
+    id: str
+    time: str = ""
+    paths: list[str] = []
+    tags: list[str] | None = None
+    summary: _Summary | None = None
+
+
+def message_of(line: bytes) -> Message | None:
+    """Return what a line says; None where it is none of these messages."""
+    try:
+        return msgspec.json.decode(line, type=Message)
+    except msgspec.DecodeError:
+        return None
+
+
+def tags_of(view: SnapshotView) -> list[str]:
+    """Return the tags that a snapshot is taken with."""
+    return [
+        TAG,
+        f"generation={view.generation}",
+        f"sequence={view.sequence}",
+        f"reason={view.reason}",
+        f"programs={view.programs}",
+        f"instance={view.instance}",
+    ]
+
+
+def snapshots_of(line: bytes) -> tuple[SnapshotView, ...]:
+    """Return our snapshots in the answer to `restic snapshots`, the oldest first. Raises msgspec.DecodeError."""
+    found = msgspec.json.decode(line, type=list[_Snapshot] | None) or []
+    views = [_view(each) for each in found if TAG in (each.tags or ())]
+    return tuple(sorted(views, key=lambda view: view.order))
+
+
+def _view(found: _Snapshot) -> SnapshotView:
+    said = dict(tag.partition("=")[::2] for tag in found.tags or ())
+    summary = found.summary or _Summary()
+    return SnapshotView(
+        id=found.id,
+        at=found.time,
+        generation=_number(said.get("generation", "")),
+        sequence=_number(said.get("sequence", "")),
+        whole=PARTIAL not in said,
+        reason=said.get("reason", ""),
+        programs=said.get("programs", ""),
+        instance=said.get("instance", ""),
+        size_bytes=summary.total_bytes_processed,
+        added_bytes=summary.data_added_packed,
+        files=summary.total_files_processed,
+        duration_s=_seconds(summary.backup_start, summary.backup_end),
+        staged=next((path for path in found.paths if path.endswith(_STAGED)), ""),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else 0  # noqa: PLR2004 - a sane count
+
+
+def _seconds(start: str, end: str) -> float:
+    from datetime import datetime
+
+    try:
+        return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+    except ValueError:
+        return 0.0

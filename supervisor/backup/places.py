@@ -1,0 +1,131 @@
+"""Where backups keep what they need: cache, what is staged, and the folders that a restore is prepared in."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.errors import ConfigError
+from supervisor.system import folders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.core.model import User
+    from supervisor.plan.model import BackupPlan, Source
+
+# In each folder that is backed up, and beside it: what is ours there.
+MARKER = ".moltis-supervisor.json"
+WORKSHOP = ".moltis-supervisor"
+STAGED = "snapshot"
+DATABASES = "databases"
+MANIFEST = "manifest.json"
+# Left free on the disk whatever happens.
+RESERVE_BYTES = 64 * 1024 * 1024
+_PASSABLE_BY_ALL = 0o711
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OTHERS_MAY_WRITE = 0o022
+_MOST_LINKS = 40
+
+
+class Places:
+    """The folder of the plan, with what is in it."""
+
+    def __init__(self, plan: BackupPlan) -> None:
+        self._plan = plan
+        self.staged = os.path.join(plan.folder, STAGED)
+
+    def make(self) -> None:
+        """Make what is not there. Raises BackupError where the disk refuses it."""
+        try:
+            self._make()
+        except ConfigError as error:
+            raise BackupError(Trouble("; ".join(error.problems))) from error
+        except OSError as error:
+            raise BackupError(Trouble(f"cannot use {self._plan.folder}: {error.strerror}", "check the disk")) from error
+
+    def _make(self) -> None:
+        owner = self._plan.sources[0].owner if self._plan.sources else None
+        for path in (self._plan.folder, self.staged):
+            fd = folders.owned_folder(path, None, "TS_STATE_DIR")
+            try:
+                # The helper of the app's user passes through to its own.
+                os.fchmod(fd, _PASSABLE_BY_ALL)
+            finally:
+                os.close(fd)
+        for name in ("cache", "tmp", "restore"):
+            os.close(folders.owned_folder(os.path.join(self._plan.folder, name), None, "TS_STATE_DIR"))
+        os.close(folders.owned_folder(os.path.join(self.staged, DATABASES), owner, "TS_STATE_DIR"))
+
+
+@contextmanager
+def opened(path: str, flags: int = _FOLDER, folder_fd: int | None = None) -> Iterator[int]:
+    """Open something for the length of a block; a folder where no flags say otherwise."""
+    fd = os.open(path, flags, dir_fd=folder_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def opened_folder(source: Source) -> Iterator[int]:
+    """Open a folder that is backed up, and make it where it is not there; no link that others made is followed.
+
+    Raises OSError.
+    """
+    fd = _step_down(source.path, source.owner)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _step_down(path: str, owner: User | None) -> int:
+    """Return the folder open, reached step by step: whoever owns a folder on the way could lead root elsewhere."""
+    fd = os.open("/", _FOLDER)
+    rest = [part for part in path.split("/") if part]
+    links = 0
+    while rest:
+        part = rest.pop(0)
+        try:
+            deeper = _enter(fd, part, owner)
+        except OSError as error:
+            target = _trusted_link(fd, part) if error.errno in {errno.ENOTDIR, errno.ELOOP} else ""
+            links += 1
+            if not target or links > _MOST_LINKS:
+                os.close(fd)
+                raise OSError(error.errno, f"{part} on the way to {path} is a link, or no folder") from error
+            rest = [step for step in target.split("/") if step] + rest
+            if not target.startswith("/"):
+                continue
+            deeper = os.open("/", _FOLDER)
+        os.close(fd)
+        fd = deeper
+    return fd
+
+
+def _enter(fd: int, part: str, owner: User | None) -> int:
+    try:
+        return os.open(part, _FOLDER, dir_fd=fd)
+    except FileNotFoundError:
+        os.mkdir(part, folders.PRIVATE, dir_fd=fd)
+        deeper = os.open(part, _FOLDER, dir_fd=fd)
+        if owner is not None:
+            os.fchown(deeper, owner.uid, owner.gid)
+        return deeper
+
+
+def _trusted_link(fd: int, part: str) -> str:
+    """Return where a link leads, if nobody but root and this user could have made it; else nothing."""
+    place = os.fstat(fd)
+    loose = place.st_mode & _OTHERS_MAY_WRITE and not place.st_mode & stat.S_ISVTX
+    with suppress(OSError):
+        link = os.stat(part, dir_fd=fd, follow_symlinks=False)
+        if not loose and {place.st_uid, link.st_uid} <= {0, os.geteuid()}:
+            return os.readlink(part, dir_fd=fd)
+    return ""

@@ -1,0 +1,118 @@
+"""Runs a program to its end as a child like any other, out of everybody's way, and hands on what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from supervisor.system.spawn import spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.core.lifecycle import Ending
+    from supervisor.core.model import ProcessSpec
+    from supervisor.runtime.engine import Engine
+    from supervisor.system.reaper import Exit
+
+    # Gets a line, without its end, and whether it came on standard error.
+    Take = Callable[[bytes, bool], None]
+
+_CHUNK_BYTES = 64 * 1024
+# A list of snapshots is one line; what is longer is nothing that is understood here.
+_LONGEST_LINE_BYTES = 8 * 1024 * 1024
+_TERM_GRACE_S = 5.0
+_LEAST_PRIORITY = 19
+_FIRST_TO_KILL = 1000
+
+
+async def run(engine: Engine, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> Ending:
+    """Run it and return how it ended; it is ended when this is cancelled. ``fds`` are passed on to it.
+
+    Raises SpawnError where it cannot be started.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Ending] = loop.create_future()
+
+    def on_exit(exit_: Exit) -> None:
+        if not ended.done():
+            ended.set_result(exit_.ending)
+
+    spawned = spawn(spec, engine.launcher, fds=fds)
+    engine.reaper.own(spawned.pid, on_exit)
+    _step_back(spawned.pid)
+    outputs = [_Output(loop, spawned.stdout_fd, take, False), _Output(loop, spawned.stderr_fd, take, True)]
+    try:
+        return await asyncio.shield(ended)
+    finally:
+        if not ended.done():
+            await _end(spawned.pid, ended)
+        for output in outputs:
+            output.close()
+
+
+def _step_back(pid: int) -> None:
+    """Let everybody else have the processor, and the memory where it runs short."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, _LEAST_PRIORITY)
+    with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(f"{_FIRST_TO_KILL}\n")
+
+
+async def _end(pid: int, ended: asyncio.Future[Ending]) -> None:
+    """Ask it to end, which lets restic take its lock away; kill it where it does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(OSError):
+            os.killpg(pid, number)
+        # Cancelled or not: what was started is seen to its end.
+        await asyncio.wait({ended}, timeout=_TERM_GRACE_S)
+        if ended.done():
+            return
+
+
+class _Output:
+    """One pipe of a child: whole lines, a bounded amount in each turn of the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, take: Take, is_error: bool) -> None:  # noqa: FBT001
+        self._loop = loop
+        self._fd = fd
+        self._take = take
+        self._is_error = is_error
+        self._rest = b""
+        self._open = True
+        loop.add_reader(fd, self._read)
+
+    def _read(self) -> bool:
+        """Take a chunk; tell whether there may be more."""
+        try:
+            data = os.read(self._fd, _CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._fd)
+            self._open = False
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._hand_on(line)
+        if len(self._rest) > _LONGEST_LINE_BYTES:
+            self._rest = b""
+        return True
+
+    def _hand_on(self, line: bytes) -> None:
+        if line.strip():
+            self._take(line, self._is_error)
+
+    def close(self) -> None:
+        """Take what is left, and let go of the pipe."""
+        while self._open and self._read():
+            pass
+        self._hand_on(self._rest)
+        if self._open:
+            self._loop.remove_reader(self._fd)
+        os.close(self._fd)

@@ -1,0 +1,92 @@
+"""The backups' part of the supervisor: first what was backed up comes back, then a snapshot every few minutes."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from supervisor.backup.beginning import Beginning
+from supervisor.backup.by_hand import ByHand
+from supervisor.backup.maintenance import Maintenance
+from supervisor.backup.words import BackupError
+from supervisor.backup.work import Work
+from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from supervisor.core.backup import BackupOrder
+    from supervisor.plan.model import Plan
+    from supervisor.runtime.board import Board
+    from supervisor.runtime.desk import Desk
+    from supervisor.runtime.engine import Engine
+
+
+class Backups:
+    """The one place that runs restic, and the one that orders for it reach."""
+
+    def __init__(self, plan: Plan, board: Board, engine: Engine, desk: Desk, environ: Mapping[str, str]) -> None:
+        self._work = Work(plan, board, engine, environ)
+        self._desk = desk
+        self._orders: list[BackupOrder] = []
+        self._asked = anyio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        leave = self._desk.backups.attend(self._take)
+        try:
+            await Beginning(self._work, self._next_order).run()
+            await self._go_on()
+        finally:
+            leave()
+
+    def _take(self, order: BackupOrder) -> None:
+        self._orders.append(order)
+        self._asked.set()
+
+    async def _next_order(self, until_s: float | None) -> BackupOrder | None:
+        """Return the next order; None where there is none by then."""
+        while not self._orders:
+            self._asked = anyio.Event()
+            with anyio.move_on_after(None if until_s is None else max(0.0, until_s - time.monotonic())) as scope:
+                await self._asked.wait()
+            if scope.cancelled_caught:
+                return None
+        return self._orders.pop(0)
+
+    async def _go_on(self) -> None:
+        work = self._work
+        maintenance = Maintenance(work, time.monotonic())
+        if work.view.state is not BackupState.WITHOUT:
+            work.rest()
+        while True:
+            idle = work.view.state is BackupState.IDLE
+            dues = [due for due in (work.view.next_s, maintenance.due_s) if due is not None]
+            order = await self._next_order(min(dues) if dues and idle else None)
+            if order is not None:
+                await self._carry_out(order)
+            elif work.view.next_s is not None and time.monotonic() >= work.view.next_s:
+                await self._careful(partial(work.snapshot, "interval"))
+            else:
+                await maintenance.run()
+
+    async def _carry_out(self, order: BackupOrder) -> None:
+        if isinstance(order, BackUp):
+            await self._careful(partial(self._work.snapshot, "asked"))
+        elif isinstance(order, Restore):
+            await self._careful(partial(ByHand(self._work).run, order.id))
+        elif isinstance(order, StartWithout):
+            # It has started already.
+            return
+
+    async def _careful(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something that may fail; what failed is told, and shown until something else succeeds."""
+        try:
+            await work()
+        except BackupError as error:
+            self._work.fail(error.trouble)
+        else:
+            self._work.rest()

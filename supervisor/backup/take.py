@@ -1,0 +1,210 @@
+"""Takes one snapshot: databases copied aside, the rest as it lies, and a manifest that says what is whose."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Any
+
+from supervisor.backup import programs
+from supervisor.backup.messages import tags_of
+from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.core.model import ProcessSpec
+from supervisor.errors import ConfigError
+from supervisor.plan import environment
+from supervisor.system import folders
+from supervisor.system import programs as find_programs
+from supervisor.system.programs import SpawnError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from supervisor.backup.messages import Message
+    from supervisor.backup.places import Places
+    from supervisor.backup.restic import Restic
+    from supervisor.core.backup import SnapshotView
+    from supervisor.plan.model import BackupPlan, Plan, Source
+    from supervisor.runtime.engine import Engine
+
+MANIFEST_VERSION = 1
+_HELPER = "supervisor.backup.copies"
+_HELPER_NAME = "copies"
+_BESIDE = ("", "-wal", "-shm", "-journal")
+# Of tailscaled's folder: its log buffers, and what is ours alone.
+_NOT_IDENTITY = ("supervisor.lock", "tailscaled.log?.txt", "tailscaled.log.conf", MARKER)
+
+
+class Taker:
+    """Takes snapshots of one plan's folders."""
+
+    def __init__(self, plan: Plan, engine: Engine, restic: Restic, places: Places, environ: Mapping[str, str]) -> None:
+        if plan.backup is None:
+            raise ValueError("cannot take snapshots: this plan has no backups")
+        self._plan = plan
+        self._backup: BackupPlan = plan.backup
+        self._engine = engine
+        self._restic = restic
+        self._places = places
+        self._environ = environ
+
+    @property
+    def programs(self) -> str:
+        """Return what tells one version of the app and of tailscaled from another: their files' times and sizes."""
+        found = []
+        for spec in self._plan.processes:
+            try:
+                status = os.stat(find_programs.of(spec))
+                found.append(f"{spec.name} {status.st_size} {status.st_mtime_ns}")
+            except (OSError, SpawnError):
+                found.append(spec.name)
+        return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
+
+    async def take(self, view: SnapshotView) -> tuple[SnapshotView, str]:
+        """Take a snapshot with these tags; return it, and what of it is missing (nothing: it is whole).
+
+        Raises BackupError where there is none.
+        """
+        self._places.make()
+        sources = self._backup.sources
+        missing = [source.path for source in sources if not _is_folder(source.path)]
+        if len(missing) == len(sources):
+            raise BackupError(Trouble("none of the folders is there", "mount them, or check SUPERVISOR_BACKUP_PATHS"))
+        self._check_room()
+        copied, wrong = await self._copy_databases([source for source in sources if source.path not in missing])
+        self._write_manifest(copied)
+        wrong += [f"{path} is no folder" for path in missing]
+        words = list(self._words(view, [source for source in sources if source.path not in missing], copied))
+        answer = await self._restic.back_up(words)
+        wrong += answer.errors
+        wrong += [
+            f"{source.path} has vanished"
+            for source in sources
+            if source.path not in missing and not _is_folder(source.path)
+        ]
+        if answer.ending.code and not wrong:
+            wrong.append("some files could not be read")
+        if wrong:
+            await self._restic.mark_partial(answer.summary.snapshot_id)
+        return self._taken(view, answer.summary), "; ".join(wrong[:5])
+
+    def _taken(self, view: SnapshotView, said: Message) -> SnapshotView:
+        return view._replace(
+            id=said.snapshot_id,
+            at=said.backup_start,
+            size_bytes=said.total_bytes_processed,
+            added_bytes=said.data_added_packed,
+            files=said.total_files_processed,
+            duration_s=said.total_duration,
+            staged=self._places.staged,
+        )
+
+    def _check_room(self) -> None:
+        room = os.statvfs(self._backup.folder)
+        if room.f_bavail * room.f_frsize < RESERVE_BYTES:
+            raise BackupError(Trouble("the disk is nearly full, and a snapshot would fill it", "free some of it"))
+
+    async def _copy_databases(self, sources: list[Source]) -> tuple[list[str], list[str]]:
+        """Return the databases that were copied, and what went wrong with others."""
+        copied: list[str] = []
+        wrong: list[str] = []
+        full: list[str] = []
+        done = False
+
+        def take(line: bytes, is_error: bool) -> None:  # noqa: FBT001
+            nonlocal done
+            said = _decoded(line)
+            if is_error or said is None:
+                wrong.append(line.decode(errors="replace"))
+            elif "done" in said:
+                done = True
+            elif said.get("state") == "failed":
+                (full if said.get("no_room") else wrong).append(f"{said['path']}: {said.get('why')}")
+            else:
+                copied.append(str(said["path"]))
+                self._tell_wait(said)
+
+        owner = sources[0].owner
+        target = os.path.join(self._places.staged, DATABASES)
+        argv = (sys.executable, "-I", "-m", _HELPER, target, *(source.path for source in sources))
+        spec = ProcessSpec(_HELPER_NAME, argv, environment.common(self._environ, "/", owner), user=owner)
+        try:
+            ending = await programs.run(self._engine, spec, take)
+        except SpawnError as error:
+            raise BackupError(Trouble(error.why)) from error
+        if full:
+            raise BackupError(Trouble(f"there is no room to copy a database: {full[0]}", "free some of the disk"))
+        if not done:
+            last = wrong[-1] if wrong else f"it ended with {ending.shell_status}"
+            raise BackupError(Trouble(f"the databases could not be copied: {last}", "the log says more"))
+        return copied, wrong
+
+    def _tell_wait(self, said: dict[str, Any]) -> None:
+        if said.get("waited_s"):
+            hub = self._engine.hub
+            hub.record(
+                "warning",
+                "a database was copied in one pass",
+                part="backup",
+                path=said["path"],
+                writers_waited_s=said["waited_s"],
+                why="it is written too often to be copied in steps",
+            )
+
+    def _write_manifest(self, copied: list[str]) -> None:
+        sources = [*self._backup.sources, *([self._backup.identity] if self._backup.identity else [])]
+        manifest = {
+            "version": MANIFEST_VERSION,
+            "folders": [{"name": source.name, "path": source.path} for source in sources],
+            "databases": copied,
+        }
+        fd = os.open(self._places.staged, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            folders.put_file(fd, MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        except ConfigError as error:
+            raise BackupError(Trouble("; ".join(error.problems))) from error
+        finally:
+            os.close(fd)
+
+    def _words(self, view: SnapshotView, sources: list[Source], copied: list[str]) -> Iterator[str]:
+        yield from ("--host", self._plan.settings.app.name, "--group-by", "host", "--exclude-caches")
+        for tag in tags_of(view):
+            yield from ("--tag", tag)
+        for path in copied:
+            for beside in _BESIDE:
+                yield from ("--exclude", _literal(path + beside))
+        for source in sources:
+            yield from ("--exclude", _literal(os.path.join(source.path, MARKER)))
+            yield from ("--exclude", _literal(os.path.join(source.path, WORKSHOP)))
+        identity = self._backup.identity
+        if identity is not None:
+            for name in _NOT_IDENTITY:
+                yield from ("--exclude", f"{_literal(identity.path)}/{name}")
+        yield "--"
+        yield from (source.path for source in sources)
+        if identity is not None:
+            yield identity.path
+        yield self._places.staged
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _literal(path: str) -> str:
+    """Return a path as a pattern of restic's that fits it alone."""
+    return "".join(f"\\{character}" if character in "\\*?[" else character for character in path)

@@ -1,0 +1,95 @@
+"""What restic's troubles mean to people: why, and what to do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+NO_REPOSITORY = 10
+LOCKED = 11
+WRONG_PASSWORD = 12
+INCOMPLETE = 3
+
+
+class Trouble(NamedTuple):
+    """Why something failed, and what helps. ``code`` is restic's exit code, None where it was ended or never began."""
+
+    why: str
+    what_to_do: str = ""
+    code: int | None = None
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.why, self.what_to_do)))
+
+
+_BY_CODE = {
+    NO_REPOSITORY: ("there is no repository there", "check SUPERVISOR_BACKUP_REPOSITORY"),
+    LOCKED: (
+        "the repository is locked by another restic, or by one that was killed",
+        "it is tried again; a lock that is older than half an hour is taken away",
+    ),
+    WRONG_PASSWORD: (
+        "the password is not the repository's",
+        "set SUPERVISOR_BACKUP_PASSWORD to the one it was made with",
+    ),
+}
+# What stands in restic 0.18's words for a server or a disk; the first that fits counts.
+_BY_WORDS = (
+    ("bucket does not exist", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
+    ("NoSuchBucket", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
+    ("wrong region", "the bucket is in another region", "write that region's host into SUPERVISOR_BACKUP_REPOSITORY"),
+    (
+        "AuthorizationHeaderMalformed",
+        "the bucket is in another region",
+        "write its host into SUPERVISOR_BACKUP_REPOSITORY",
+    ),
+    ("PermanentRedirect", "the bucket is in another region", "write its host into SUPERVISOR_BACKUP_REPOSITORY"),
+    ("RequestTimeTooSkewed", "the bucket's clock and this machine's differ too much", "set this machine's clock"),
+    (
+        "difference between the request time",
+        "the bucket's clock and this machine's differ too much",
+        "set this machine's clock",
+    ),
+    (
+        "does not exist in our records",
+        "the bucket does not know the access key",
+        "check SUPERVISOR_BACKUP_ACCESS_KEY_ID",
+    ),
+    ("No user exists", "the bucket does not know the access key", "check SUPERVISOR_BACKUP_ACCESS_KEY_ID"),
+    ("InvalidAccessKeyId", "the bucket does not know the access key", "check SUPERVISOR_BACKUP_ACCESS_KEY_ID"),
+    ("signature we calculated", "the secret access key is wrong", "check SUPERVISOR_BACKUP_SECRET_ACCESS_KEY"),
+    ("SignatureDoesNotMatch", "the secret access key is wrong", "check SUPERVISOR_BACKUP_SECRET_ACCESS_KEY"),
+    ("Access Denied", "the bucket refuses the access key", "let that key read and write in this bucket"),
+    ("AccessDenied", "the bucket refuses the access key", "let that key read and write in this bucket"),
+    ("403", "the bucket refuses the access key", "let that key read and write in this bucket"),
+    ("no space left on device", "the disk is full", "free some of it, or mount a larger volume"),
+    ("connection refused", "the repository's server cannot be reached: connection refused", "it is tried again"),
+    (
+        "no such host",
+        "the repository's host is not known",
+        "check SUPERVISOR_BACKUP_REPOSITORY, and this machine's DNS",
+    ),
+    ("i/o timeout", "the repository's server does not answer", "it is tried again"),
+    ("network is unreachable", "there is no way to the repository's server", "check this machine's network"),
+    ("x509", "the repository's certificate is not trusted", "check its address, and SSL_CERT_FILE"),
+    ("permission denied", "a folder may not be read or written", "check its rights"),
+)
+SILENT = Trouble("the repository has not answered for seconds", "it is waited for")
+
+
+def explain(code: int | None, said: str) -> Trouble:
+    """Return what an exit code and restic's last words mean."""
+    for words, why, what_to_do in _BY_WORDS:
+        if words in said and code not in {LOCKED, WRONG_PASSWORD}:
+            return Trouble(why, what_to_do, code)
+    if code in _BY_CODE:
+        return Trouble(*_BY_CODE[code], code)
+    short = " ".join(said.removeprefix("Fatal: ").split())[:300]
+    return Trouble(f"restic failed: {short or f'it ended with {code}'}", "its lines in the log say more", code)
+
+
+class BackupError(Exception):
+    """Something about backups failed; ``trouble`` is for people."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        self.trouble = trouble
+        super().__init__(str(trouble))

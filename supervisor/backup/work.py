@@ -1,0 +1,156 @@
+"""What everything about backups shares: the repository, the view on the board, and the taking of a snapshot."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from supervisor.backup.marker import Kept
+from supervisor.backup.places import Places
+from supervisor.backup.restic import Restic
+from supervisor.backup.take import Taker
+from supervisor.backup.words import BackupError
+from supervisor.core.backup import BackupState, SnapshotView, newest
+from supervisor.core.counts import plus_one
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.backup.words import Trouble
+    from supervisor.core.backup import BackupView
+    from supervisor.plan.model import BackupPlan, Plan, Source
+    from supervisor.runtime.board import Board
+    from supervisor.runtime.engine import Engine
+    from supervisor.settings.model import BackupSettings
+
+
+class Work:
+    """``kept`` is what this life's marker says, empty before it was decided."""
+
+    def __init__(self, plan: Plan, board: Board, engine: Engine, environ: Mapping[str, str]) -> None:
+        if plan.backup is None or plan.settings.backup is None:
+            raise ValueError("cannot work: this plan has no backups")
+        self.plan: BackupPlan = plan.backup
+        self.settings: BackupSettings = plan.settings.backup
+        self.app = plan.app_name
+        self.engine = engine
+        self.hub = engine.hub
+        self.kept = Kept()
+        self.restic = Restic(self.plan, self.settings, engine, environ)
+        self.restic.on_progress = self._take_progress
+        self.restic.on_trouble = self._take_trouble
+        self.places = Places(self.plan)
+        self._taker = Taker(plan, engine, self.restic, self.places, environ)
+        self._board = board
+        self._failure: Trouble | None = None
+        self._said = ""
+
+    @property
+    def view(self) -> BackupView:
+        """Return what is shown."""
+        return self._board.snapshot.backup
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Return every folder that is backed up, tailscaled's state too."""
+        return (*self.plan.sources, *([self.plan.identity] if self.plan.identity is not None else []))
+
+    def show(self, **changes: object) -> None:
+        """Show something else."""
+        state = changes.get("state", self.view.state)
+        if state is not self.view.state:
+            changes.setdefault("since_s", time.monotonic())
+            changes.setdefault("progress", None)
+        self._board.put_backup(self.view._replace(**changes))  # type: ignore[arg-type]
+
+    def rest(self) -> None:
+        """Show that nothing is done just now, and nothing is wrong; the next snapshot is due in an interval."""
+        self._failure, self._said = None, ""
+        self.show(state=BackupState.IDLE, why="", what_to_do="", next_s=time.monotonic() + self.settings.interval_s)
+
+    def fail(self, trouble: Trouble) -> None:
+        """Tell that something failed; it is tried again in an interval."""
+        self._failure = trouble
+        self._tell(trouble)
+        self.show(
+            state=BackupState.IDLE,
+            why=trouble.why,
+            what_to_do=trouble.what_to_do,
+            next_s=time.monotonic() + self.settings.interval_s,
+        )
+
+    def _take_progress(self, share: float) -> None:
+        self.show(progress=min(1.0, max(0.0, share)))
+
+    def _take_trouble(self, trouble: Trouble | None) -> None:
+        """Show what a call under way suffers from, and what is still wrong from before where that is over."""
+        now = trouble or self._failure
+        if trouble is not None:
+            self._tell(trouble)
+        state = self.view.state
+        if self.view.holds and state in {BackupState.STARTING, BackupState.HELD}:
+            state = BackupState.HELD if now else BackupState.STARTING
+        self.show(state=state, why=now.why if now else "", what_to_do=now.what_to_do if now else "")
+
+    def _tell(self, trouble: Trouble) -> None:
+        if trouble.why != self._said:
+            self._said = trouble.why
+            self.hub.record("warning", "backups: trouble", why=trouble.why, what_to_do=trouble.what_to_do or None)
+
+    async def refresh(self) -> tuple[SnapshotView, ...] | None:
+        """Read the list of snapshots and show it; None where there is no repository. Raises BackupError."""
+        found = await self.restic.snapshots()
+        self.show(snapshots=found or ())
+        return found
+
+    async def snapshot(self, reason: str) -> None:
+        """Take one. Raises BackupError."""
+        self.show(state=BackupState.SNAPSHOT)
+        begin_s = time.monotonic()
+        last = max((each.sequence for each in self._own()), default=0)
+        view = SnapshotView(
+            id="",
+            generation=self.kept.generation,
+            sequence=last + 1,
+            reason=reason,
+            programs=self._taker.programs,
+            instance=self.kept.instance,
+        )
+        try:
+            taken, missing = await self._taker.take(view)
+        except BackupError as error:
+            trouble = error.trouble
+            self.show(taken=plus_one(self.view.taken, "failed"))
+            self.hub.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)
+            self._said = trouble.why
+            raise
+        if missing:
+            # It has got another id.
+            await self.refresh()
+        else:
+            self.show(snapshots=(*self.view.snapshots, taken))
+        self._tell_taken(taken, missing, round(time.monotonic() - begin_s, 3))
+
+    def _tell_taken(self, taken: SnapshotView, missing: str, took_s: float) -> None:
+        said = {"part": "backup", "order": taken.reason, "added_bytes": taken.added_bytes, "took_s": took_s}
+        if missing:
+            self.hub.record("warning", "snapshot taken, but not whole", why=missing, **said)
+            self.show(warning=missing, taken=plus_one(self.view.taken, "partial"))
+        else:
+            self.hub.record("info", "snapshot taken", id=taken.id[:8], **said)
+            self.show(warning="", taken=plus_one(self.view.taken, "ok"), last_good_s=time.monotonic())
+
+    def _own(self) -> list[SnapshotView]:
+        return [each for each in self.view.snapshots if each.generation == self.kept.generation]
+
+    def take_generation(self, repository: str, restored: str = "") -> None:
+        """Begin a generation after all that there are; what is to be written into the folders is ``kept`` then."""
+        last = max((each.generation for each in self.view.snapshots), default=0)
+        self.kept = Kept(repository, last + 1, os.urandom(8).hex(), restored or self.kept.restored)
+        self.show(generation=self.kept.generation)
+
+    @property
+    def newest(self) -> SnapshotView | None:
+        """Return the newest snapshot that is whole."""
+        return newest(self.view.snapshots)

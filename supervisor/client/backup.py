@@ -1,0 +1,127 @@
+"""`backup`, `backup list` and `backup restore ID`: order it, follow it, and tell what came of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from supervisor.client.commands import EX_NOT_YET
+from supervisor.client.control import Response
+from supervisor.client.render import BOLD, DOUBTFUL, FAINT, GOOD, Cell, ago, size, span, table
+from supervisor.errors import UsageError
+from supervisor.settings.report import nearest, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.arguments import ParsedArguments
+    from supervisor.client.render import Console
+
+BACKUPS = "/api/backups"
+_VERBS = ("list", "restore")
+_HEAD = ("ID", "GENERATION", "NUMBER", "TAKEN", "AGO", "SIZE", "ADDED", "WHY")
+_QUIET = frozenset({"idle", "held", "without", "off"})
+_LOOK_AGAIN_S = 0.3
+# Whoever asked is not kept for longer; it goes on without them.
+_FOLLOW_S = 600.0
+
+
+def backup(args: ParsedArguments, console: Console) -> int:
+    """Take a snapshot, list them, or restore one."""
+    verb, *rest = args.rest or [""]
+    if verb and verb not in _VERBS:
+        raise UsageError(f"backup does not know {shown(verb)}{nearest(verb, _VERBS)}; see backup --help")
+    wanted = 1 if verb == "restore" else 0
+    if len(rest) != wanted:
+        raise UsageError(
+            "backup restore needs the ID of one snapshot" if wanted else f"backup {verb} takes no more words"
+        )
+    if verb == "list":
+        return _list(args, console)
+    return _restore(args, console, rest[0]) if wanted else _take(args, console)
+
+
+def _list(args: ParsedArguments, console: Console) -> int:
+    document = console.control.get(BACKUPS)
+    if "--json" in args.options:
+        console.write_json(document)
+        return 0
+    answer = Response(BACKUPS, document)
+    console.write_line(_told(answer))
+    snapshots = answer.objects("snapshots")
+    if snapshots:
+        console.write_line()
+        for line in table(console, _HEAD, map(_row, snapshots)):
+            console.write_line(line)
+    return 0
+
+
+def _take(args: ParsedArguments, console: Console) -> int:
+    before = Response(BACKUPS, console.control.get(BACKUPS))
+    console.control.post(BACKUPS)
+    return _follow(args, console, before, "the snapshot")
+
+
+def _restore(args: ParsedArguments, console: Console, wanted: str) -> int:
+    before = Response(BACKUPS, console.control.get(BACKUPS))
+    path = f"{BACKUPS}/{quote(wanted, safe='')}/restore"
+    agreed = "--yes" in args.options
+    if not agreed and console.can_ask:
+        console.write_err(f"This stops the app, replaces its folders by snapshot {wanted}, and starts it again.")
+        console.write_err("What is there now is kept as a snapshot first. Identity and settings stay. Go on? [y/N]")
+        agreed = console.stdin.readline().strip().lower() in {"y", "yes"}
+        if not agreed:
+            console.write_err("nothing was changed")
+            return 1
+    console.control.post(path, {"confirm": agreed})
+    return _follow(args, console, before, "the restore")
+
+
+def _follow(args: ParsedArguments, console: Console, before: Response, what: str) -> int:
+    """Wait for the end of what was ordered; return 0 where it is done, 1 where it failed."""
+    end_s = time.monotonic() + _FOLLOW_S
+    began = False
+    while True:
+        now = Response(BACKUPS, console.control.get(BACKUPS))
+        quiet = now.text("state") in _QUIET
+        began = began or not quiet or now.text("next") != before.text("next")
+        if began and quiet:
+            break
+        if time.monotonic() >= end_s:
+            console.write_err(f"{what} was asked for, and is still under way; `backup list` tells how it goes on")
+            return EX_NOT_YET
+        time.sleep(_LOOK_AGAIN_S)
+    if "--json" in args.options:
+        console.write_json(now.fields)
+    else:
+        console.write_line(_told(now))
+    return 1 if now.text("why") else 0
+
+
+def _told(answer: Response) -> str:
+    """Return how things are, in a line."""
+    state, why = answer.text("state"), answer.text("why")
+    newest = answer.objects("snapshots")[:1]
+    last = "".join(f"; the newest snapshot is {each.text('id')[:8]}, {ago(each.text('at'))} old" for each in newest)
+    trouble = f": {why}; {answer.text('what_to_do')}".rstrip("; ") if why else ""
+    warning = f"; not whole: {answer.text('warning')}" if answer.text("warning") else ""
+    return f"backups are {state}{trouble}{last}{warning}"
+
+
+def _row(snapshot: Response) -> list[Cell]:
+    return list(_cells(snapshot))
+
+
+def _cells(snapshot: Response) -> Iterator[Cell]:
+    whole = snapshot.flag("whole")
+    yield Cell(snapshot.text("id")[:8], BOLD)
+    yield Cell(f"{snapshot.number('generation') or 0:.0f}")
+    yield Cell(f"{snapshot.number('sequence') or 0:.0f}")
+    yield Cell(snapshot.text("at")[:19].replace("T", " "), FAINT)
+    yield Cell(ago(snapshot.text("at")))
+    yield Cell(size(snapshot.number("size_bytes") or 0))
+    yield Cell(f"{size(snapshot.number('added_bytes') or 0)} in {span(snapshot.number('duration_s') or 0)}")
+    yield Cell(
+        snapshot.text("reason") if whole else f"{snapshot.text('reason')}, not whole", GOOD if whole else DOUBTFUL
+    )

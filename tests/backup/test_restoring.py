@@ -1,0 +1,252 @@
+"""What a restore does to files, and what it does not: owners, links, rights, and whoever tries to lead it elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.backup.world import World, back_up, is_root, listed, wait_for_state
+from tests.client.calling import call
+from tests.support.backups import restic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.process.running import Run
+
+AS_ROOT = pytest.mark.skipif(not is_root(), reason="takes root, for files of others")
+NOBODY = {"SUPERVISOR_APP_USER": "nobody"} if is_root() else {}
+
+
+def restore(run: Run, snapshot: str) -> None:
+    """Restore one, and see that it went well."""
+    called = call(run.run_dir, "backup", "restore", snapshot, "--yes")
+    assert called.code == 0, (called, [record for record in run.records if record.get("part") == "backup"][-5:])
+
+
+def names(folder: Path) -> set[str]:
+    """Return what is in a folder, ours aside."""
+    return {name for name in os.listdir(folder) if not name.startswith(".moltis-supervisor")}
+
+
+def test_everything_that_a_file_can_be() -> None:
+    """Names with newlines, links, hard links, empty folders, modes and times are as they were."""
+    world = World()
+    with world.running(**NOBODY) as run:
+        wait_for_state(run, "idle")
+        data = world.data
+        (data / "new\nline").write_text("1")
+        (data / "b\\*?[x]").write_text("2")
+        os.symlink("/etc/passwd", data / "link")
+        os.link(data / "new\nline", data / "hard")
+        (data / "empty").mkdir()
+        (data / "deep/er").mkdir(parents=True)
+        (data / "deep/er/file").write_text("3")
+        (data / "deep/er/file").chmod(0o640)
+        os.utime(data / "deep/er/file", (1, 1_000_000))
+        os.mkfifo(data / "pipe")
+        before = names(data)
+        taken = back_up(run)
+        for name in before:
+            path = data / name
+            os.rename(path, data / f"moved {name[:2]}")
+        restore(run, taken["id"])
+        assert names(data) == before
+        assert os.readlink(data / "link") == "/etc/passwd"
+        assert (data / "hard").samefile(data / "new\nline")
+        found = (data / "deep/er/file").stat()
+        assert (stat.S_IMODE(found.st_mode), int(found.st_mtime)) == (0o640, 1_000_000)
+
+
+@AS_ROOT
+def test_rights_are_dropped_and_owners_are_by_name() -> None:
+    """Setuid bits, capabilities and devices are gone; all of it is the app's user's, and nothing root's."""
+    world = World()
+    user = pwd.getpwnam("nobody")
+    with world.running(SUPERVISOR_APP_USER="nobody") as run:
+        wait_for_state(run, "idle")
+        data = world.data
+        (data / "tool").write_text("#!/bin/sh\n")
+        (data / "tool").chmod(0o6755)
+        os.mknod(data / "disk", stat.S_IFBLK | 0o666, os.makedev(7, 0))
+        (data / "stranger").write_text("of an image with other numbers")
+        os.chown(data / "stranger", 12345, 12345)
+        os.setxattr(data / "stranger", "user.note", b"kept")
+        os.setxattr(data / "stranger", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+        taken = back_up(run)
+        restore(run, taken["id"])
+        assert stat.S_IMODE((data / "tool").stat().st_mode) == 0o755
+        assert not (data / "disk").exists()
+        assert {path.lstat().st_uid for path in data.rglob("*") if path.name[:18] != ".moltis-supervisor"} == {
+            user.pw_uid
+        }
+        assert os.listxattr(data / "stranger") == ["user.note"]
+
+
+@AS_ROOT
+def test_links_that_the_app_planted_lead_root_nowhere() -> None:
+    """Where the app has put links in the place of its folder, or of ours in it, nothing outside is written."""
+    world = World()
+    outside = world.folder / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("root's")
+    with world.running(SUPERVISOR_APP_USER="nobody") as run:
+        wait_for_state(run, "idle")
+        data = world.data
+        (data / "note").write_text("1")
+        taken = back_up(run)
+        os.symlink(outside, data / ".moltis-supervisor")
+        restore(run, taken["id"])
+        assert os.listdir(outside) == ["precious"]
+        os.chown(world.folder, pwd.getpwnam("nobody").pw_uid, -1)
+        data.rename(world.folder / "elsewhere")
+        os.symlink(outside, data)
+        os.lchown(data, pwd.getpwnam("nobody").pw_uid, -1)
+        called = call(run.run_dir, "backup", "restore", taken["id"], "--yes")
+        assert called.code == 1, called
+        assert os.listdir(outside) == ["precious"]
+        run.wait_for("restore failed")
+
+
+def test_a_restore_that_fails_replaces_nothing_and_the_app_goes_on() -> None:
+    """A snapshot that cannot be read to its end changes no file."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("old" * 1000)
+        taken = back_up(run)
+        (world.data / "note").write_text("new")
+        for pack in (world.folder / "repository/data").rglob("*"):
+            if pack.is_file():
+                pack.chmod(0o600)
+                pack.write_bytes(os.urandom(pack.stat().st_size))
+        import shutil
+
+        shutil.rmtree(world.folder / "state/moltis-supervisor-backup/cache")
+        called = call(run.run_dir, "backup", "restore", taken["id"], "--yes")
+        assert called.code == 1
+        assert (world.data / "note").read_text() == "new"
+        assert run.find("exited") is None
+
+
+def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_chooses() -> None:
+    """Neither is taken by itself; keeping what is here makes it the newest, and the other stays in the repository."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("theirs")
+        theirs = back_up(run)
+        run.stop()
+    world.lose_files()
+    world.data.mkdir()
+    (world.data / "note").write_text("ours")
+    with world.running() as run:
+        wait_for_state(run, "held")
+        assert run.find("started") is None
+        assert call(run.run_dir, "backup").code == 0
+        run.wait_for("started")
+        now = listed(run)["snapshots"]
+        assert (now[0]["generation"], now[-1]["id"]) == (2, theirs["id"])
+        assert (world.data / "note").read_text() == "ours"
+
+
+def test_a_held_start_takes_the_owner_s_word_for_a_snapshot() -> None:
+    """What is here is kept as a snapshot, then the one that was chosen is restored."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("theirs")
+        theirs = back_up(run)
+        run.stop()
+    world.lose_files()
+    world.data.mkdir()
+    (world.data / "note").write_text("ours")
+    with world.running() as run:
+        wait_for_state(run, "held")
+        restore(run, theirs["id"])
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "theirs"
+        assert [each["reason"] for each in listed(run)["snapshots"]] == ["before restore", "asked"]
+
+
+def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
+    """Half of what was backed up is here: nothing is restored over it, and nothing is taken for empty."""
+    world = World()
+    other = world.folder / "other"
+    paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{other}"}
+    with world.running(**paths) as run:
+        wait_for_state(run, "idle")
+        (other / "note").write_text("kept")
+        back_up(run)
+        run.stop()
+    import shutil
+
+    shutil.rmtree(other)
+    with world.running(**paths) as run:
+        assert "volume" in wait_for_state(run, "held")["why"]
+
+
+def test_the_wish_for_a_snapshot_is_carried_out_once() -> None:
+    """SUPERVISOR_BACKUP_RESTORE with an id restores it at one start, and at the next it only reminds."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("old")
+        wish = back_up(run)["id"]
+        (world.data / "note").write_text("new")
+        run.stop()
+    with world.running(SUPERVISOR_BACKUP_RESTORE=wish) as run:
+        wait_for_state(run, "idle")
+        assert (world.data / "note").read_text() == "old"
+        assert listed(run)["snapshots"][0]["reason"] == "before restore"
+        (world.data / "note").write_text("newer")
+        run.stop()
+    with world.running(SUPERVISOR_BACKUP_RESTORE=wish) as run:
+        run.wait_for("SUPERVISOR_BACKUP_RESTORE is still set")
+        wait_for_state(run, "idle")
+        assert (world.data / "note").read_text() == "newer"
+
+
+def test_files_that_were_there_before_backups_are_adopted() -> None:
+    """With an empty repository a snapshot is taken before anything starts."""
+    world = World()
+    world.data.mkdir()
+    (world.data / "note").write_text("kept")
+    with world.running() as run:
+        run.wait_for("started")
+        assert [each["reason"] for each in listed(run)["snapshots"]] == ["adopt"]
+
+
+def test_restic_alone_restores_all_of_it(tmp_path: Path) -> None:
+    """As the page says for a fresh machine."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        taken = back_up(run)["id"]
+    restic(world.repository, "restore", taken, "--target", str(tmp_path))
+    assert (tmp_path / str(world.data)[1:] / "note").read_text() == "kept"
+
+
+def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> None:
+    """restic itself ends with 0 where one of several folders does not exist."""
+    world = World()
+    other = world.folder / "other"
+    with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        whole = back_up(run)
+        other.rename(world.folder / "gone")
+        call(run.run_dir, "backup")
+        run.wait_for("snapshot taken, but not whole")
+        assert [each["whole"] for each in listed(run)["snapshots"]] == [False, True]
+        world.data.rename(world.folder / "gone too")
+        assert call(run.run_dir, "backup").code == 1
+        assert len(listed(run)["snapshots"]) == 2
+    world.lose_files()
+    with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
+        run.wait_for("restored", id=whole["id"][:8])

@@ -1,0 +1,202 @@
+"""What goes wrong with a repository: told in words within seconds, nothing lost, and the next one right."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.backup.world import World, back_up, health_of, listed, wait_for_state
+from tests.client.calling import call
+from tests.support.backups import Bucket, bucket, restic
+from tests.support.processes import alive
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.process.running import Run
+
+TOLD_S = 5.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Bucket]:
+    """A bucket."""
+    with bucket(tmp_path / "s3") as running:
+        yield running
+
+
+def told(run: Run, words: str, begin_s: float) -> None:
+    """Wait until the trouble is shown in these words, and see that it did not take long."""
+    run.wait_for("starting")
+    now: dict[str, Any] = {}
+
+    def look() -> bool:
+        called = call(run.run_dir, "backup", "list", "--json")
+        now.update(json.loads(called.out or "{}"))
+        return words in (now.get("why") or "")
+
+    wait_until(look, what=words)
+    assert time.monotonic() - begin_s < TOLD_S + 2.0  # a crowded machine takes its time to start programs
+    assert health_of(run)["status"] in {"warn", "fail"}
+
+
+def test_a_bucket_takes_snapshots_and_comes_back_after_an_outage(server: Bucket) -> None:
+    """Over S3: a server that is away is told, the app goes on, and the next snapshot succeeds."""
+    world = World(server.repository)
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        back_up(run)
+        server.stop()
+        begin_s = time.monotonic()
+        call_without_waiting(run)
+        told(run, "connection refused", begin_s)
+        assert run.find("exited") is None
+        server.start()
+        wait_for_state(run, "idle", 90.0)
+        (world.data / "note").write_text("2")
+        assert back_up(run)["whole"]
+        assert health_of(run)["status"] == "pass"
+
+
+def call_without_waiting(run: Run) -> None:
+    """Order a snapshot, and do not follow it."""
+    import threading
+
+    threading.Thread(target=call, args=(run.run_dir, "backup"), daemon=True).start()
+
+
+def test_an_unreachable_repository_is_not_taken_for_an_empty_one(server: Bucket) -> None:
+    """At a start it is held and told; with the server back it goes on by itself and restores."""
+    world = World(server.repository)
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        back_up(run)
+        run.stop()
+    world.lose_files()
+    server.stop()
+    begin_s = time.monotonic()
+    with world.running() as run:
+        told(run, "connection refused", begin_s)
+        assert run.find("started") is None
+        server.start()
+        run.wait_for("started", 90.0)
+        assert (world.data / "note").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"SUPERVISOR_BACKUP_PASSWORD": "another password"}, "the password is not the repository's"),
+        ({"SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": "another secret"}, "the secret access key is wrong"),
+        ({"SUPERVISOR_BACKUP_ACCESS_KEY_ID": "another-id"}, "does not know the access key"),
+    ],
+)
+def test_wrong_credentials_hold_a_start(server: Bucket, setting: dict[str, str], words: str) -> None:
+    """They are told as what they are; nothing is started, and nothing is made anew."""
+    world = World(server.repository)
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        run.stop()
+    world.lose_files()
+    begin_s = time.monotonic()
+    with world.running(**setting) as run:
+        told(run, words, begin_s)
+        assert run.find("started") is None
+        assert run.find("backup repository made") is None
+
+
+def test_a_bucket_that_is_not_there_is_told(server: Bucket) -> None:
+    """restic would try for a quarter of an hour."""
+    world = World(server.repository.replace("/bucket/", "/no-such-bucket/"))
+    begin_s = time.monotonic()
+    with world.running() as run:
+        told(run, "the bucket does not exist", begin_s)
+        assert run.find("started") is None
+
+
+def test_what_is_held_can_be_started_without_a_backup_after_asking(server: Bucket) -> None:
+    """It takes the owner's word; such a life takes no snapshots, and says so."""
+    server.stop()
+    world = World(server.repository)
+    with world.running() as run:
+        wait_for_state(run, "held")
+        refused = call(run.run_dir, "start", "moltis")
+        assert refused.code == 1
+        assert "takes no snapshots" in refused.err
+        assert call(run.run_dir, "start", "moltis", "--without-backup").code == 0
+        run.wait_for("started")
+        assert listed(run)["state"] == "without"
+        assert health_of(run)["status"] == "warn"
+        assert call(run.run_dir, "backup").code == 1
+
+
+def test_a_restic_killed_at_any_moment_leaves_the_next_snapshot_right() -> None:
+    """Its end is told; its lock does not keep the next one from being taken."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        for number in range(40):
+            (world.data / f"file{number}").write_bytes(os.urandom(200_000))
+        for turn in range(3):
+            (world.data / "turn").write_bytes(os.urandom(3_000_000))
+            call_without_waiting(run)
+            pid = wait_until(lambda: child_of(run, "restic"), what="restic")
+            os.kill(pid, signal.SIGKILL)
+            run.wait_count(turn + 1, "backup failed")
+            wait_for_state(run, "idle")
+        assert back_up(run)["whole"]
+        assert health_of(run)["status"] == "pass"
+    restic(world.repository, "check")
+
+
+def test_restic_is_out_of_the_way_and_ends_with_the_supervisor() -> None:
+    """It is niced, the first to be killed when memory runs out, has no more rights than it needs, and dies with us."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "much").write_bytes(os.urandom(60_000_000))
+        call_without_waiting(run)
+        pid = wait_until(lambda: child_of(run, "restic"), what="restic")
+        assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+        with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
+            assert file.read().strip() == "1000"
+        with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/cmdline", "rb") as command:
+            assert b"GOMAXPROCS=1\0GOMEMLIMIT=64MiB" in environ.read()
+            assert b"a password of the repository" not in command.read()
+        if os.geteuid() == 0:
+            with open(f"/proc/{pid}/status", encoding="ascii") as status:
+                assert "CapEff:\t0000000000000002\n" in status.read()
+        os.kill(run.pid, signal.SIGKILL)
+        wait_until(lambda: not alive(pid), what="restic's end")
+
+
+def child_of(run: Run, name: str) -> int | None:
+    """Return the pid of a child of the supervisor, by its program's name, once it runs that."""
+    with open(f"/proc/{run.pid}/task/{run.pid}/children", encoding="ascii") as file:
+        pids = [int(pid) for pid in file.read().split()]
+    for pid in pids:
+        with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+            if comm.read().strip() == name:
+                return pid
+    return None
+
+
+def test_no_secret_is_in_the_log(server: Bucket) -> None:
+    """Not even where restic fails for it."""
+    world = World(server.repository)
+    with world.running(SUPERVISOR_BACKUP_PASSWORD="hunter-two-hunter") as run:
+        wait_for_state(run, "idle")
+        server.stop()
+        call_without_waiting(run)
+        run.wait_for("restic says")
+        assert "hunter-two-hunter" not in str(run.records)
+        assert "secret-key-of-tests" not in str(run.records)

@@ -1,0 +1,107 @@
+"""A supervisor with backups, and what a test asks of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.client.calling import call
+from tests.process.running import Run
+from tests.support.backups import KEY, KEY_ID, PASSWORD, path_with_restic
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Nobody's app: it stays, and ends when it is asked to.
+APP = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done")
+
+
+class World:
+    """Folders that outlive a run of the supervisor, as a volume would, and the repository."""
+
+    def __init__(self, repository: str = "") -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="backup-"))
+        # The app's user passes through.
+        self.folder.chmod(0o755)
+        self.repository = repository or str(self.folder / "repository")
+        self.data = self.folder / "data"
+        self.state = self.folder / "state" / "tailscale"
+
+    def env(self, **more: str) -> dict[str, str]:
+        """Return the settings."""
+        return {
+            "PATH": path_with_restic(),
+            "TS_STATE_DIR": str(self.state),
+            "SUPERVISOR_BACKUP_REPOSITORY": self.repository,
+            "SUPERVISOR_BACKUP_PASSWORD": PASSWORD,
+            "SUPERVISOR_BACKUP_PATHS": str(self.data),
+            "SUPERVISOR_STOP_TIMEOUT": "30s",
+            "SUPERVISOR_TOKEN": "a token of sixteen characters",
+            **({} if self.repository.startswith("/") else _KEYS),
+            **more,
+        }
+
+    @contextlib.contextmanager
+    def running(self, *command: str, **env: str) -> Iterator[Run]:
+        """Run a supervisor on these folders for the length of a block."""
+        run = Run(*(command or APP), env=self.env(**env))
+        try:
+            yield run
+        finally:
+            run.close()
+
+    def lose_files(self) -> None:
+        """Be a new container: nothing is there any more but the repository."""
+        import shutil
+
+        for folder in (self.data, self.folder / "state"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+_KEYS = {"SUPERVISOR_BACKUP_ACCESS_KEY_ID": KEY_ID, "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": KEY}
+
+
+def listed(run: Run) -> dict[str, Any]:
+    """Return what `backup list --json` says."""
+    called = call(run.run_dir, "backup", "list", "--json")
+    assert called.code == 0, called
+    answer: dict[str, Any] = json.loads(called.out)
+    return answer
+
+
+def wait_for_state(run: Run, state: str, deadline_s: float = 30.0) -> dict[str, Any]:
+    """Wait until backups are in a state, and return all that is known then."""
+
+    def look() -> dict[str, Any] | None:
+        called = call(run.run_dir, "backup", "list", "--json")
+        if called.code:
+            return None
+        now: dict[str, Any] = json.loads(called.out)
+        return now if now["state"] == state else None
+
+    return wait_until(look, deadline_s, what=f"backups that are {state}")
+
+
+def back_up(run: Run) -> dict[str, Any]:
+    """Take a snapshot and return it."""
+    called = call(run.run_dir, "backup", "--json")
+    assert called.code == 0, (called, run.records[-10:])
+    newest: dict[str, Any] = json.loads(called.out)["snapshots"][0]
+    return newest
+
+
+def health_of(run: Run) -> dict[str, Any]:
+    """Return the component's check."""
+    called = call(run.run_dir, "status", "--json")
+    check: dict[str, Any] = json.loads(called.out)["health"]["checks"]["backup"][0]
+    return check
+
+
+def is_root() -> bool:
+    """Tell whether files may be given to others here."""
+    return os.geteuid() == 0

@@ -1,0 +1,141 @@
+"""What a start does, what is newest, and what may be forgotten: as data."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.core.backup import (
+    BackupState,
+    BackupView,
+    Course,
+    Files,
+    Marker,
+    SnapshotView,
+    decide,
+    find,
+    newest,
+    to_forget,
+)
+from supervisor.core.health import judge
+from supervisor.core.snapshot import Snapshot
+
+REPOSITORY = "a repository"
+OURS = Marker(REPOSITORY, 3, "us")
+
+
+def snapshot(generation: int, sequence: int, **more: object) -> SnapshotView:
+    """Return a snapshot whose id tells its order."""
+    view = SnapshotView(f"{generation:04}{sequence:04}", "2026-11-29T04:00:00Z", generation, sequence, instance="us")
+    return view._replace(**more)  # type: ignore[arg-type]
+
+
+ROWS = [
+    (OURS, Files.SOME, (snapshot(3, 1),), Course.GO_ON),
+    (OURS, Files.NONE, (snapshot(3, 1),), Course.GO_ON),
+    (OURS, Files.SOME, (), Course.GO_ON),
+    (OURS, Files.SOME, (snapshot(2, 9),), Course.GO_ON),
+    (OURS, Files.SOME, (snapshot(4, 1),), Course.ASK),
+    (OURS, Files.SOME, (snapshot(3, 2, instance="another"),), Course.ASK),
+    (OURS._replace(repository="another"), Files.SOME, (snapshot(3, 1),), Course.ASK),
+    (OURS._replace(repository="another"), Files.SOME, (), Course.ASK),
+    (None, Files.NONE, (snapshot(1, 1),), Course.RESTORE),
+    (None, Files.NONE, (), Course.BEGIN),
+    (None, Files.SOME, (), Course.ADOPT),
+    (None, Files.SOME, (snapshot(1, 1),), Course.ASK),
+    (None, Files.MIXED, (snapshot(1, 1),), Course.ASK),
+    (None, Files.MIXED, (), Course.ASK),
+]
+
+
+def test_every_row_of_the_table() -> None:
+    """A start does what the contract's table says."""
+    for marker, files, snapshots, course in ROWS:
+        assert decide(marker, files, snapshots, REPOSITORY)[0] is course, (marker, files, snapshots)
+
+
+snapshots_of_all_sorts = st.lists(
+    st.builds(
+        snapshot,
+        st.integers(1, 4),
+        st.integers(1, 30),
+        at=st.datetimes().map(lambda at: f"{at.isoformat()}Z"),
+        whole=st.booleans(),
+        programs=st.sampled_from("ab"),
+        instance=st.sampled_from(["us", "another"]),
+    ),
+    unique_by=lambda view: view.id,
+    max_size=40,
+).map(tuple)
+markers = st.none() | st.builds(Marker, st.sampled_from([REPOSITORY, "x"]), st.integers(1, 5), st.sampled_from(["us"]))
+
+
+@given(markers, st.sampled_from(Files), snapshots_of_all_sorts)
+def test_the_table_is_total_and_empty_never_beats_full(
+    marker: Marker | None, files: Files, snapshots: tuple[SnapshotView, ...]
+) -> None:
+    """Each combination has an answer; where there are snapshots, nothing begins anew, and files are not replaced."""
+    course, why = decide(marker, files, snapshots, REPOSITORY)
+    assert bool(why) == (course is Course.ASK)
+    if snapshots:
+        assert course not in {Course.BEGIN, Course.ADOPT}
+    if course is Course.RESTORE:
+        assert files is Files.NONE
+        assert marker is None
+    if course is Course.GO_ON:
+        assert marker is not None
+        assert all(each.generation <= marker.generation for each in snapshots)
+
+
+@given(
+    snapshots_of_all_sorts, st.dictionaries(st.sampled_from(["last", "hourly", "daily", "weekly"]), st.integers(0, 9))
+)
+def test_what_counts_is_never_forgotten(snapshots: tuple[SnapshotView, ...], keep: dict[str, int]) -> None:
+    """The newest, the newest whole one, and the last before each change of programs stay, whatever the clocks say."""
+    gone = set(to_forget(snapshots, keep))
+    ordered = sorted(snapshots, key=lambda each: each.order)
+    kept = [each for each in ordered if each.id not in gone]
+    if ordered:
+        assert ordered[-1] in kept
+        assert newest(ordered) in kept
+    for older, newer in itertools.pairwise(ordered):
+        assert older.programs == newer.programs or older in kept
+    assert len(kept) >= min(len(ordered), keep.get("last", 0))
+
+
+def test_periods_are_counted_as_restic_counts_them() -> None:
+    """One an hour, one a day, one a week; a year's last week belongs to the year that it is counted in."""
+    hours = [snapshot(1, hour + 1, at=f"2026-11-2{hour // 24}T{hour % 24:02}:30:00Z") for hour in range(72)]
+    assert len(hours) - len(to_forget(hours, {"last": 1, "hourly": 24})) == 24
+    assert len(hours) - len(to_forget(hours, {"last": 1, "daily": 2})) == 2
+    weeks = [snapshot(1, 1, at="2026-12-31T00:00:00Z"), snapshot(1, 2, at="2027-01-01T00:00:00Z")]
+    assert to_forget(weeks, {"last": 1, "weekly": 5}) == (weeks[0].id,)
+
+
+def test_a_snapshot_is_found_by_the_beginning_of_its_id() -> None:
+    """Eight characters are enough, where they fit one alone."""
+    one, other = snapshot(1, 1, id="a" * 12), snapshot(1, 2, id="a" * 11 + "b")
+    assert find([one, other], "a" * 12) is one
+    assert find([one, other], "a" * 8) is None
+    assert find([one], "a" * 7) is None
+
+
+def judged(view: BackupView, now_s: float = 100.0) -> str:
+    """Return the component's status."""
+    return judge(Snapshot(backup=view), now_s).status
+
+
+def test_health_of_backups() -> None:
+    """A held start fails; trouble, what is missing and an old last snapshot warn, the last when its time has come."""
+    view = BackupView(BackupState.IDLE, interval_s=60.0)
+    assert judged(BackupView()) == "pass"
+    assert judged(view) == "pass"
+    assert judged(view._replace(state=BackupState.HELD, why="w")) == "fail"
+    assert judged(view._replace(why="w")) == judged(view._replace(warning="w")) == "warn"
+    assert judged(view._replace(state=BackupState.WITHOUT)) == "warn"
+    assert judged(view, 180.0) == "warn"
+    assert judged(view._replace(last_good_s=50.0), 229.0) == "pass"
+    assert judged(view._replace(last_good_s=50.0), 230.0) == "warn"
+    assert judge(Snapshot(backup=view._replace(last_good_s=50.0)), 100.0).until_s == 230.0

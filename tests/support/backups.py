@@ -1,0 +1,113 @@
+"""Real restic and a real S3 server: built once for this user, and then used again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAMS = {
+    "restic": ("0.18.1", "github.com/restic/restic/cmd/restic@v0.18.1"),
+    "versitygw": ("1.8.0", "github.com/versity/versitygw/cmd/versitygw@v1.8.0"),
+}
+PASSWORD = "a password of the repository"
+KEY_ID, KEY = "access-key-of-tests", "secret-key-of-tests"
+
+
+@cache
+def program(name: str) -> str:
+    """Return the path of restic or versitygw; the first build takes a minute."""
+    version, module = PROGRAMS[name]
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
+    folder = caches / f"{name}-{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / name).exists():
+            subprocess.run(["go", "install", module], env={**os.environ, "GOBIN": str(folder)}, check=True)
+    return str(folder / name)
+
+
+def path_with_restic() -> str:
+    """Return a PATH on which restic is found first."""
+    return f"{Path(program('restic')).parent}:{os.environ['PATH']}"
+
+
+def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
+    """Run restic beside the supervisor, and return what its last line of JSON says."""
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": tempfile.gettempdir(),
+        "RESTIC_PASSWORD": password,
+        "RESTIC_REPOSITORY": repository,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": KEY,
+    }
+    ended = subprocess.run(
+        [program("restic"), "--no-cache", "--json", *words], env=env, capture_output=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr.decode() + ended.stdout.decode()
+    lines = ended.stdout.splitlines()
+    return json.loads(lines[-1]) if lines else None
+
+
+class Bucket:
+    """A running S3 server with one bucket; ``repository`` is for the supervisor."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder
+        self.port = port or _free_port()
+        (folder / "bucket").mkdir(parents=True, exist_ok=True)
+        self.repository = f"s3:http://127.0.0.1:{self.port}/bucket/snapshots"
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [program("versitygw"), "--port", f"127.0.0.1:{self.port}", "posix", str(self.folder)],
+            env={"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": KEY},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(self._answers, what="the S3 server")
+        return process
+
+    def _answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+
+    def stop(self) -> None:
+        """Take it away; what is in it stays."""
+        self.process.kill()
+        self.process.wait()
+
+    def start(self) -> None:
+        """Have it back."""
+        self.process = self._start()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def bucket(folder: Path) -> Iterator[Bucket]:
+    """Run an S3 server for the length of a block."""
+    server = Bucket(folder)
+    try:
+        yield server
+    finally:
+        server.stop()
