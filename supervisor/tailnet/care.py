@@ -39,6 +39,7 @@ class Care:
         self._minds_name = tailnet.mode == "embedded" or "hostname" in tailnet.prefs.given
         self._forbidden = ""
         self._outage: Outage | None = None
+        self._soft_due = False
         self._peers: tuple[Node, ...] = ()
         self._name_tries = 0
         self._name_next_s = 0.0
@@ -69,7 +70,9 @@ class Care:
         # Another restart of the control client would make a pending login URL worthless.
         away = status.backend_state == "Running" and not status.auth_url and (node is None or not node.online)
         self._outage, remedy = follow(self._outage, now_s, away=away, removed=removed)
-        return remedy
+        # What could not be done at once, as something else was under way, is still due.
+        self._soft_due = self._outage is not None and (self._soft_due or remedy is Remedy.SOFT)
+        return remedy or (Remedy.SOFT if self._soft_due else None)
 
     @property
     def waits_for_name(self) -> bool:
@@ -86,6 +89,7 @@ class Care:
         """Do what there is to do. Raises LocalApiError."""
         try:
             if remedy is Remedy.SOFT and not self._forbidden:
+                self._soft_due = False
                 self._hub.record("warning", "tailnet: restarting the control client", why="no connection to control")
                 await self._hands.restart_control_client()
             await self._mind_name(status, now_s)
