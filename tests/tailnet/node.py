@@ -80,7 +80,11 @@ class Node:
 
     def wait_state(self, state: str, deadline_s: float = 45.0) -> None:
         """Wait until health says so."""
-        wait_until(lambda: self.state() == state, deadline_s, f"the tailnet to be {state}")
+        try:
+            wait_until(lambda: self.state() == state, deadline_s, f"the tailnet to be {state}")
+        except AssertionError as error:
+            last = "\n".join(json.dumps(record) for record in self.run.records[-60:])
+            raise AssertionError(f"{error}\n{json.dumps(self.view())}\n{last}") from None
 
     def node_key(self) -> str:
         """Return what tells one login of the device from another."""
@@ -93,10 +97,6 @@ class Node:
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Ask tailscaled itself."""
         return self.api.ask(method, path, body)
-
-    def log_in(self, url: str, key: str = "") -> None:
-        """Log in with a key, as the supervisor's owner would."""
-        self.api.log_in(url, key)
 
 
 def environment(**more: str) -> dict[str, str]:

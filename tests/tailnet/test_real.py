@@ -18,7 +18,7 @@ from tests.process.running import running
 from tests.support.control import controlling, tailscaled
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
-from tests.tailnet.node import APP, environment, node
+from tests.tailnet.node import APP, at, environment, log_in_by_url, node
 
 
 def test_the_main_job(tmp_path: Path) -> None:
@@ -34,10 +34,9 @@ def test_the_main_job(tmp_path: Path) -> None:
 
 def test_the_states_of_a_login(tmp_path: Path) -> None:
     """Needs login, connected, and an outage, told within seconds; who switches the tailnet off past us is undone."""
-    with controlling() as control, node(tmp_path) as one:
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("needs login")
-        one.log_in(control.url)
-        one.wait_state("connected")
+        log_in_by_url(control, one)
         assert one.health()["status"] == "pass"
         control.order("offline")
         one.wait_state("control server unreachable")
@@ -55,10 +54,8 @@ def test_the_states_of_a_login(tmp_path: Path) -> None:
 
 def test_a_connected_device_costs_next_to_nothing(tmp_path: Path) -> None:
     """Looking after it does not lead to the next look, and that to looking after it."""
-    with controlling() as control, node(tmp_path) as one:
-        one.wait_state("needs login")
-        one.log_in(control.url)
-        one.wait_state("connected")
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        log_in_by_url(control, one)
         wait_until(lambda: one.view()["serve"]["urls"], what="serve")
         before_s, end_s = cpu_s(one.run.pid) or 0.0, time.monotonic() + 2
         wait_until(lambda: time.monotonic() > end_s)
@@ -67,30 +64,24 @@ def test_a_connected_device_costs_next_to_nothing(tmp_path: Path) -> None:
 
 def test_a_login_that_waits_for_approval(tmp_path: Path) -> None:
     """A person has to act, and is told what to do."""
-    with controlling("-machine-auth") as control, node(tmp_path) as one:
-        one.wait_state("needs login")
-        one.log_in(control.url)
+    with controlling("-machine-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("waiting for approval")
-        control.order("approve", key=one.ask("GET", "status?peers=false")["Self"]["PublicKey"])
+        control.order("approve", key=one.node_key())
         one.wait_state("connected")
 
 
 def test_an_expired_key_is_told(tmp_path: Path) -> None:
     """The node key's end comes without an error; it is seen all the same."""
-    with controlling() as control, node(tmp_path) as one:
-        one.wait_state("needs login")
-        one.log_in(control.url)
-        one.wait_state("connected")
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        log_in_by_url(control, one)
         control.order("expire", on=1)
         wait_until(lambda: one.state() in {"key expired", "needs login"}, what="the expiry")
 
 
 def test_a_killed_tailscaled_comes_back_with_its_login(tmp_path: Path) -> None:
     """The app does not notice."""
-    with controlling() as control, node(tmp_path) as one:
-        one.wait_state("needs login")
-        one.log_in(control.url)
-        one.wait_state("connected")
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        log_in_by_url(control, one)
         os.kill(one.run.wait_for("started", child="tailscaled")["pid"], signal.SIGKILL)
         one.run.wait_count(2, "started", child="tailscaled")
         one.wait_state("connected")
