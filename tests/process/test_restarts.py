@@ -117,11 +117,21 @@ def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: s
         assert "Traceback" not in run.stderr
 
 
-def test_a_program_that_appears_later_is_found() -> None:
+def test_a_program_that_appears_later_is_found(tmp_path: Path) -> None:
     """A spawn that failed is tried again like anything else."""
-    with running("sh", "-c", FOR_EVER, toml='[process.late]\ncommand = ["./appears"]\n') as run:
+    program = tmp_path / "appears"
+    with running("sh", "-c", FOR_EVER, toml=f'[process.late]\ncommand = ["{program}"]\n') as run:
         run.wait_for("cannot start", child="late")
         run.wait_for("will be restarted", child="late")
+        assert run.all("started", child="late") == []
+        # Whole at once: one that is still written to cannot be run.
+        (tmp_path / "new").write_text("#!/bin/sh\necho found\nexec sleep 300\n")
+        (tmp_path / "new").chmod(0o755)
+        (tmp_path / "new").rename(program)
+        run.wait_for("started", child="late")
+        run.wait_for("found", process="late")
+        assert len(run.all("started", child="moltis")) == 1
+        assert run.stop() == 0
 
 
 def test_a_critical_process_that_fails_for_good_ends_everything() -> None:
