@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.processes import below
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -157,10 +158,11 @@ class Run:
         return self.wait(deadline_s)
 
     def close(self) -> None:
-        """End it, whatever state it is in, and remove what it left."""
+        """End it, whatever state it is in, and remove what it left: other sessions outlive it."""
         if self.popen.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            for pid in (self.pid, *below(self.popen.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.popen.wait(DEADLINE_S)
         for thread in self._threads:
             thread.join(DEADLINE_S)

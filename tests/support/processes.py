@@ -40,6 +40,17 @@ def alive(pid: int) -> bool:
     return any(state not in "ZX" for state in states)
 
 
+def below(pid: int) -> list[int]:
+    """Return everything that descends from a process and has not lost the way up to it."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                for child in map(int, file.read().split()):
+                    found += [child, *below(child)]
+    return found
+
+
 def freeze(pid: int) -> None:
     """Hold a process still, all its threads: its sockets stay open, and nothing answers."""
     os.kill(pid, signal.SIGSTOP)
