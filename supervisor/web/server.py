@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
     from supervisor.telemetry.spans import Recorder
+    from supervisor.web.connections import Connection
     from supervisor.web.routes import Route
 
     _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
@@ -167,7 +168,7 @@ class Server:
         connection.begin()
         try:
             if request.body_exists:
-                await _read_in_time(request)
+                await _read_in_time(request, connection)
             return await handler(request)
         finally:
             connection.end(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
@@ -205,12 +206,25 @@ class Server:
         return answer
 
 
-async def _read_in_time(request: web.Request) -> None:
+async def _read_in_time(request: web.Request, connection: Connection) -> None:
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(BODY_S) as limit:
+            # What is not here by the client's end never comes.
+            connection.on_end = partial(_end_now, limit)
+            if connection.has_ended:
+                _end_now(limit)
             await request.read()
     except TimeoutError as late:
+        if connection.has_ended:
+            raise RefusedError(Code.BAD_REQUEST, "the request ends in the midst of its body; send all of it") from late
         raise RefusedError(Code.REQUEST_TIMEOUT) from late
+    finally:
+        connection.on_end = lambda: None
+
+
+def _end_now(limit: asyncio.Timeout) -> None:
+    if not limit.expired():
+        limit.reschedule(0)
 
 
 def _check_expectation(request: BaseRequest) -> None:

@@ -140,7 +140,7 @@ class Stream:
         """Have it see at once whether its session is still there."""
         if not self._may_go_on():
             self._wake()
-            if self._writing is not None:
+            if self._writing is not None and not self._writing.expired():
                 # What waits to be taken goes with the connection.
                 self._writing.reschedule(asyncio.get_running_loop().time())
 

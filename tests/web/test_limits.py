@@ -246,6 +246,24 @@ async def test_who_closes_the_writing_side_is_answered(request_: bytes, over: st
         writer.close()
 
 
+@pytest.mark.parametrize("pause", ["after a pause", ""])
+@pytest.mark.parametrize("request_", [WITH_BODY[:-1], IN_CHUNKS[:-2]])
+async def test_who_closes_the_writing_side_in_a_body_is_refused(
+    request_: bytes, pause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: the rest of it cannot come any more."""
+    monkeypatch.setattr("supervisor.web.server.BODY_S", 3600.0)
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(request_)
+        if pause:
+            await served.get("/healthz")
+        writer.write_eof()
+        answer = Answer.of(await asyncio.wait_for(reader.read(), DEADLINE_S))
+        assert answer.refusal == (400, "BAD_REQUEST")
+        writer.close()
+
+
 @pytest.mark.parametrize("part", [b"", b"GET /heal", FIRST + b"GET /heal"])
 async def test_who_closes_the_writing_side_and_asks_nothing_is_closed(part: bytes) -> None:
     """At once: neither a head's time nor that of a kept connection is waited for."""
