@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
 # For each orphan: thousands are not ended in no time.
-RESERVE_EACH_S = 0.0004
+RESERVE_EACH_S = 0.0006
 # With less time than this, one that does not end is short of time and not hung: tailscaled 1.102 may need a second.
 QUIT_WORTH_S = 3.0
 PARTING_S = 0.5

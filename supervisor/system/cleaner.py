@@ -25,8 +25,8 @@ _TURN_S = 0.002
 _REST_FACTOR = 4.0
 # So many may be about to end at once, or none of the processor is left for anybody else; and how long to wait for
 # these before more are sent the same.
-_CROWD = 128
-_PAUSE_S = {signal.SIGTERM: 0.005, signal.SIGKILL: 0.05}
+_CROWD = 256
+_PAUSE_S = {signal.SIGTERM: 0.005, signal.SIGKILL: 0.02}
 
 
 class Cleaner:
