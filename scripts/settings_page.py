@@ -6,17 +6,17 @@ import sys
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from supervisor.settings import kinds
-from supervisor.settings.names import KNOB_PREFIXES, REFUSED
-from supervisor.settings.table import SETTINGS
+from supervisor.config import parsers
+from supervisor.config.table import SETTINGS
+from supervisor.config.tailscale_env import KNOB_PREFIXES, REFUSED
 
 if TYPE_CHECKING:
-    from supervisor.settings.setting import Setting
+    from supervisor.config.setting import Setting
 
 HEAD = """\
 # Settings
 
-<!-- This page is written by scripts/settings_page.py from supervisor/settings/table.py. -->
+<!-- This page is written by scripts/settings_page.py from supervisor/config/table.py. -->
 
 Every setting is an environment variable.
 The same names may stand in the `[settings]` table of a TOML file, which `--config` or `SUPERVISOR_CONFIG` names.
@@ -76,7 +76,7 @@ def _row(row: Setting) -> str:
     names = " ".join(f"`{name}`" for name in (row.name, *row.aliases))
     default = row.default_said or (f"`{row.default}`" if row.default else "none")
     when = "".join(f" Only with `{name}={'|'.join(words)}`." for name, words in row.when)
-    form = "a secret" if row.kind is kinds.SECRET else row.kind.form
+    form = "a secret" if row.kind is parsers.SECRET else row.kind.form
     return f"| {names} | {_cell(form)} | {_cell(default)} | {_cell(row.meaning)}{_cell(when)} |"
 
 

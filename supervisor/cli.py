@@ -214,7 +214,7 @@ def _dispatch(words: list[str]) -> int:
         return EX_USAGE
     command = COMMANDS.get(name)
     if command is None:
-        from supervisor.settings.report import nearest, shown
+        from supervisor.config.diagnostics import nearest, shown
 
         raise UsageError(f"there is no command {shown(name)}{nearest(name, COMMANDS)}; see {PROGRAM} --help")
     if {"-h", "--help"} & set(words[1:2] if command.word_for_word else words[1:]):

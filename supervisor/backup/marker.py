@@ -15,7 +15,7 @@ from supervisor.system import folders
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from supervisor.plan.model import Source
+    from supervisor.config.plan import Source
 
 _MOST_BYTES = 4096
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from supervisor.backup.places import STAGED
+from supervisor.config.backup_plan import FOLDER
 from supervisor.core.backup import SnapshotView
-from supervisor.plan.backup import FOLDER
 
 # Every snapshot of ours has this tag: others in the same repository are left alone.
 TAG = "moltis-supervisor"

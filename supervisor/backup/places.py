@@ -15,8 +15,8 @@ from supervisor.system import folders
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from supervisor.config.plan import BackupPlan, Source
     from supervisor.core.model import User
-    from supervisor.plan.model import BackupPlan, Source
 
 # In each folder that is backed up, and beside it: what is ours there.
 MARKER = ".moltis-supervisor.json"

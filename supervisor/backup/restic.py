@@ -12,20 +12,20 @@ from supervisor.backup import programs
 from supervisor.backup.listener import Answer, Listener
 from supervisor.backup.messages import Message, snapshots_of
 from supervisor.backup.words import INCOMPLETE, NO_REPOSITORY, BackupError, Trouble, explain
+from supervisor.config import environment
+from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.core.model import ProcessSpec
 from supervisor.errors import ConfigError
-from supervisor.plan import environment
-from supervisor.plan.backup import LEAST_VERSION
 from supervisor.system import rights
 from supervisor.system.programs import SpawnError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from supervisor.config.model import BackupSettings
+    from supervisor.config.plan import BackupPlan
     from supervisor.core.backup import SnapshotView
-    from supervisor.plan.model import BackupPlan
     from supervisor.runtime.engine import Engine
-    from supervisor.settings.model import BackupSettings
 
 NAME = "restic"
 # It took 71 to 91 MB for 100 MB of data where this was measured.

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from supervisor.backup.restic import Restic
+    from supervisor.config.plan import Source
     from supervisor.core.backup import SnapshotView
     from supervisor.core.model import User
-    from supervisor.plan.model import Source
 
 # What stays where it is.
 _STAY = frozenset({MARKER, WORKSHOP, "supervisor.lock"})

@@ -18,8 +18,8 @@ from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from supervisor.config.plan import Plan
     from supervisor.core.backup import BackupOrder
-    from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
     from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine

@@ -13,9 +13,9 @@ from supervisor.backup import programs
 from supervisor.backup.messages import tags_of
 from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP
 from supervisor.backup.words import BackupError, Trouble
+from supervisor.config import environment
 from supervisor.core.model import ProcessSpec
 from supervisor.errors import ConfigError
-from supervisor.plan import environment
 from supervisor.system import folders
 from supervisor.system import programs as find_programs
 from supervisor.system.programs import SpawnError
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from supervisor.backup.messages import Message
     from supervisor.backup.places import Places
     from supervisor.backup.restic import Restic
+    from supervisor.config.plan import BackupPlan, Plan, Source
     from supervisor.core.backup import SnapshotView
-    from supervisor.plan.model import BackupPlan, Plan, Source
     from supervisor.runtime.engine import Engine
 
 MANIFEST_VERSION = 1

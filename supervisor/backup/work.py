@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor.backup.words import Trouble
+    from supervisor.config.model import BackupSettings
+    from supervisor.config.plan import BackupPlan, Plan, Source
     from supervisor.core.backup import BackupView
-    from supervisor.plan.model import BackupPlan, Plan, Source
     from supervisor.runtime.board import Board
     from supervisor.runtime.engine import Engine
-    from supervisor.settings.model import BackupSettings
 
 
 class Work:

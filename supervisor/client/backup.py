@@ -9,8 +9,8 @@ from urllib.parse import quote
 from supervisor.client.commands import EX_NOT_YET
 from supervisor.client.control import Response
 from supervisor.client.render import BOLD, DOUBTFUL, FAINT, GOOD, Cell, ago, size, span, table
+from supervisor.config.diagnostics import nearest, shown
 from supervisor.errors import UsageError
-from supervisor.settings.report import nearest, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,10 +23,10 @@ from supervisor.client.render import (
     span,
     table,
 )
+from supervisor.config.diagnostics import shown
 from supervisor.core.orders import DONE, FAILED, REPLACED, UNDER_WAY
 from supervisor.errors import UsageError
 from supervisor.secret import Secret
-from supervisor.settings.report import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

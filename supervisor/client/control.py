@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 from supervisor import __version__
 from supervisor.commands.place import CONTROL_SOCKET
+from supervisor.config.plan import LONGEST_SOCKET_PATH
 from supervisor.errors import SupervisorError, printable
-from supervisor.plan.model import LONGEST_SOCKET_PATH
 from supervisor.system.peers import why_not_trusted
 
 if TYPE_CHECKING:

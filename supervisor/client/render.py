@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from supervisor.client.control import Control
-from supervisor.plan.host import Host
-from supervisor.settings.load import Account, load
-from supervisor.settings.report import Report
+from supervisor.config.diagnostics import Report
+from supervisor.config.host import Host
+from supervisor.config.load import Account, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

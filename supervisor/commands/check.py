@@ -6,21 +6,21 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from supervisor.config.build import resolve
+from supervisor.config.plan import Address
+from supervisor.config.table import SETTINGS
 from supervisor.core.model import HttpProbe
 from supervisor.errors import EX_CONFIG, ConfigError, printable
 from supervisor.logs.redact import Redactor
-from supervisor.plan.build import resolve
-from supervisor.plan.model import Address
 from supervisor.secret import REDACTED
-from supervisor.settings.table import SETTINGS
 from supervisor.system import programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
+    from supervisor.config.plan import Plan
     from supervisor.core.model import ProcessSpec, TcpProbe
-    from supervisor.plan.model import Plan
 
 
 def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: TextIO, *, as_json: bool = False) -> int:

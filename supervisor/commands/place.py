@@ -7,13 +7,13 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from supervisor.config.host import family_of, free_port
+from supervisor.config.plan import EVERYWHERE, Address, port_settings
 from supervisor.errors import ConfigError
-from supervisor.plan.host import family_of, free_port
-from supervisor.plan.model import EVERYWHERE, Address, port_settings
 from supervisor.system import folders
 
 if TYPE_CHECKING:
-    from supervisor.plan.model import Plan
+    from supervisor.config.plan import Plan
 
 HTTP_FILE = "http"
 CONTROL_SOCKET = "control.sock"

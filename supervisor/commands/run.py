@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from supervisor import __version__
 from supervisor.commands.place import Place
+from supervisor.config.build import resolve
+from supervisor.config.plan import SUPERVISOR, TAILSCALED
 from supervisor.core.backup import BackupState, BackupView
 from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.core.tailnet import STARTING
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
-from supervisor.plan.build import resolve
-from supervisor.plan.model import SUPERVISOR, TAILSCALED
 from supervisor.runtime.board import Board
 from supervisor.runtime.desk import Desk
 from supervisor.runtime.engine import Engine
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from supervisor.commands.late import Late
-    from supervisor.plan.model import Plan
+    from supervisor.config.plan import Plan
     from supervisor.runtime.loop import Service
     from supervisor.system.signals import Inbox
     from supervisor.telemetry.spans import Recorder

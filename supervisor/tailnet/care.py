@@ -12,8 +12,8 @@ from supervisor.tailnet.serve.publisher import Serve
 from supervisor.tailnet.sidecar import MAY_NOT
 
 if TYPE_CHECKING:
+    from supervisor.config.plan import Plan
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.plan.model import Plan
     from supervisor.tailnet.hands import Hands
     from supervisor.tailnet.localapi import LocalApi
     from supervisor.tailnet.wire import Node, Status

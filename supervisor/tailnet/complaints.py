@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor.config.plan import TAILSCALED
 from supervisor.logs.history import LAST_LINES
-from supervisor.plan.model import TAILSCALED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from supervisor.tailnet import wishes
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from supervisor.plan.model import Plan
+    from supervisor.config.plan import Plan
     from supervisor.secret import Secret
     from supervisor.tailnet.bus import Bus
     from supervisor.tailnet.localapi import LocalApi

@@ -10,9 +10,9 @@ from supervisor.runtime.turns import aside
 from supervisor.tailnet.oauth import OAuthClient, is_client_secret
 
 if TYPE_CHECKING:
+    from supervisor.config.model import TailnetSettings
     from supervisor.logs.redact import Redactor
     from supervisor.secret import Secret
-    from supervisor.settings.model import TailnetSettings
 
 _SALT = os.urandom(16)
 

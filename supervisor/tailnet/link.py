@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from supervisor.config.plan import TAILSCALED
 from supervisor.core.lifecycle import Event, Kind
 from supervisor.core.model import State
 from supervisor.core.tailnet import STARTING
-from supervisor.plan.model import TAILSCALED
 from supervisor.tailnet import report, sidecar, states
 from supervisor.tailnet.answers import Answers
 from supervisor.tailnet.bus import Bus
@@ -29,9 +29,9 @@ from supervisor.tailnet.remedies import MOST_SILENCES
 from supervisor.tailnet.telling import Teller
 
 if TYPE_CHECKING:
+    from supervisor.config.plan import Plan
     from supervisor.core.orders import TailnetOrder
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
     from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine

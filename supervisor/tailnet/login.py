@@ -16,8 +16,8 @@ from supervisor.tailnet.localapi import LocalApiError
 from supervisor.tailnet.oauth import OAuthRefusedError, OAuthUnavailableError
 
 if TYPE_CHECKING:
+    from supervisor.config.plan import Plan
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.plan.model import Plan
     from supervisor.tailnet.hands import Hands
     from supervisor.tailnet.keys import Credential
     from supervisor.tailnet.wire import Status

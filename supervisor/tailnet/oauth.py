@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from supervisor import __version__
+from supervisor.config.oauth import ClientSecret, is_client_secret, parse
+from supervisor.config.parsers import UnfitError
 from supervisor.runtime.turns import aside
 from supervisor.secret import Secret
-from supervisor.settings.kinds import UnfitError
-from supervisor.settings.oauth import ClientSecret, is_client_secret, parse
 from supervisor.tailnet import oauth_errors as errors
 from supervisor.tailnet.oauth_errors import OAuthRefusedError, OAuthUnavailableError
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import aiohttp
     import tenacity
 
+    from supervisor.config.model import TailnetSettings
     from supervisor.logs.redact import Redactor
-    from supervisor.settings.model import TailnetSettings
 
 MOST_BODY_BYTES = 64 * 1024
 # The key is used at once; one that is not for want of an answer is not to lie about for 90 days.

@@ -26,10 +26,10 @@ from supervisor.tailnet.sidecar import BEFORE_DISCONNECT, MAY_NOT, Passivity
 from supervisor.tailnet.states import Situation
 
 if TYPE_CHECKING:
+    from supervisor.config.plan import Plan
     from supervisor.core.orders import TailnetOrder
     from supervisor.core.snapshot import TailnetView
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.plan.model import Plan
     from supervisor.tailnet.bus import Bus
     from supervisor.tailnet.localapi import LocalApi
     from supervisor.tailnet.look import Look

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from supervisor.settings.model import Prefs
+    from supervisor.config.model import Prefs
     from supervisor.tailnet.wire import Json
 
 DEFAULT_CONTROL = "https://controlplane.tailscale.com"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.logs.format import stamp
 
 if TYPE_CHECKING:
+    from supervisor.config.plan import Plan
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
     from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine

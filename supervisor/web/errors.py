@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from supervisor.settings.report import shown
+from supervisor.config.diagnostics import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -18,8 +18,8 @@ from supervisor.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from supervisor.config.secrets import SecretSource
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.settings.secrets import SecretSource
 
 SESSION_S = 12 * 3600.0
 CODE_S = 15 * 60.0

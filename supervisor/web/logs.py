@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from supervisor.config.diagnostics import shown
 from supervisor.logs.history import SUPERVISOR
-from supervisor.settings.report import shown
 from supervisor.web import documents
 from supervisor.web.bodies import answer, query_of
 from supervisor.web.errors import Code, RefusedError, no_process

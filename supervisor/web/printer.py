@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.plan.model import WILDCARDS
+from supervisor.config.plan import WILDCARDS
 
 if TYPE_CHECKING:
+    from supervisor.config.plan import Address
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.plan.model import Address
     from supervisor.runtime.board import Board
     from supervisor.web.keyring import Keyring, SignInCode
 

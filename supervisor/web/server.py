@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler as Answers
     from aiohttp.web_request import BaseRequest
 
+    from supervisor.config.plan import Plan
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.plan.model import Plan
     from supervisor.runtime.board import Board
     from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine

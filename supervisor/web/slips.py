@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from msgspec.structs import fields
 
-from supervisor.settings.report import shown
+from supervisor.config.diagnostics import shown
 
 if TYPE_CHECKING:
     from msgspec import Struct

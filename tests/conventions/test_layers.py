@@ -8,8 +8,7 @@ from tests.conventions.tree import imports, modules
 
 LEAVES = frozenset({"errors", "secret"})
 CORE = LEAVES | {"core"}
-SETTINGS = CORE | {"system", "settings"}
-PLAN = SETTINGS | {"plan"}
+CONFIG = CORE | {"system", "config"}
 RUNTIME = CORE | {"logs", "system", "runtime"}
 SHOWN = RUNTIME | {"telemetry"}
 # What each part of the package may import beside itself; a part that is not here has no place yet.
@@ -17,19 +16,18 @@ MAY_IMPORT = {
     "errors": frozenset[str](),
     "secret": frozenset[str](),
     "core": LEAVES,
-    "settings": CORE | {"system"},
-    "plan": SETTINGS,
+    "config": CORE | {"system"},
     "logs": CORE,
     "system": CORE,
     "runtime": CORE | {"logs", "system"},
-    "tailnet": RUNTIME | PLAN,
-    "backup": RUNTIME | PLAN,
-    "telemetry": RUNTIME | PLAN,
-    "web": SHOWN | PLAN,
-    "commands": SHOWN | PLAN | {"tailnet", "web"},
-    "arguments": SETTINGS,
-    "client": RUNTIME | PLAN | {"arguments", "commands"},
-    "cli": RUNTIME | PLAN | {"arguments", "client", "commands"},
+    "tailnet": RUNTIME | CONFIG,
+    "backup": RUNTIME | CONFIG,
+    "telemetry": RUNTIME | CONFIG,
+    "web": SHOWN | CONFIG,
+    "commands": SHOWN | CONFIG | {"tailnet", "web"},
+    "arguments": CONFIG,
+    "client": RUNTIME | CONFIG | {"arguments", "commands"},
+    "cli": RUNTIME | CONFIG | {"arguments", "client", "commands"},
     "__main__": frozenset({"cli", "system"}),
 }
 # What waits, looks at a clock, does I/O or logs.

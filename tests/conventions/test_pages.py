@@ -6,8 +6,8 @@ import ast
 import re
 import signal
 
+from supervisor.config.table import SETTINGS
 from supervisor.core.tailnet import STATES
-from supervisor.settings.table import SETTINGS
 from supervisor.system.signals import FOR_THE_APP
 from supervisor.web.errors import Code
 from supervisor.web.routes import ROUTES

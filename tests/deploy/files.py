@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from supervisor.plan.build import build
-from supervisor.settings.load import Account, load
-from supervisor.settings.report import Report
-from tests.plan.machine import IMAGE, Machine
+from supervisor.config.build import build
+from supervisor.config.diagnostics import Report
+from supervisor.config.load import Account, load
+from tests.config.machine import IMAGE, Machine
 from tests.support.control import ROOT
 
 if TYPE_CHECKING:
-    from supervisor.plan.model import Plan
+    from supervisor.config.plan import Plan
 
 DEPLOY = ROOT / "deploy"
 # Secrets are files in these, and nothing in them is read by a test.

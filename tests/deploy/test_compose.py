@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supervisor import __version__
-from supervisor.settings.kinds import duration_s
+from supervisor.config.parsers import duration_s
 from tests.deploy.files import DEPLOY, read
 from tests.support.control import ROOT
 

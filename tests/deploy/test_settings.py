@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.plan.environment import MOLTIS_DEFAULTS
-from supervisor.settings.table import SETTINGS
+from supervisor.config.environment import MOLTIS_DEFAULTS
+from supervisor.config.table import SETTINGS
 from tests.deploy.files import Box, alone, in_cluster, planned, supervisors
 
 # The app gets a budget of at least this from SUPERVISOR_STOP_TIMEOUT; Moltis may need it.

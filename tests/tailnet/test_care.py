@@ -12,7 +12,7 @@ from supervisor.tailnet.care import Care
 from supervisor.tailnet.localapi import ForbiddenError, LocalApi
 from supervisor.tailnet.remedies import Remedy
 from supervisor.tailnet.wire import Node, Status
-from tests.plan.machine import plan
+from tests.config.machine import plan
 
 if TYPE_CHECKING:
     from supervisor.tailnet.hands import Hands

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.settings.model import Prefs
+from supervisor.config.model import Prefs
 from supervisor.tailnet import attempt as attempts
 from supervisor.tailnet import naming, remedies, wishes
 from supervisor.tailnet.attempt import Attempt

@@ -19,7 +19,7 @@ from supervisor.runtime.board import Board
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.exposure import Exposure
 from supervisor.system.reaper import Reaper
-from tests.plan.machine import plan
+from tests.config.machine import plan
 from tests.process.running import running
 from tests.support.control import controlling
 from tests.support.ports import free_port

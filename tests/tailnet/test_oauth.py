@@ -20,7 +20,7 @@ from supervisor.tailnet.oauth import (
     Timing,
     is_client_secret,
 )
-from tests.plan.machine import plan
+from tests.config.machine import plan
 from tests.tailnet.api import GOOD_KEY, GOOD_TOKEN, KEY, KEYS_PATH, TOKEN, TOKEN_PATH, Said, api
 
 if TYPE_CHECKING:

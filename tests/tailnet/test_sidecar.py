@@ -13,7 +13,7 @@ from supervisor.tailnet.localapi import ForbiddenError
 from supervisor.tailnet.sidecar import HANDS_OFF_S, MAY_NOT, OBEYED_S, WHERE_IT_IS, Passivity
 from supervisor.tailnet.states import Situation, down, of_status
 from supervisor.tailnet.wire import Node, Status
-from tests.plan.machine import plan
+from tests.config.machine import plan
 from tests.tailnet.test_decisions import PREFS
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from supervisor.runtime.desk import Desk
 from supervisor.runtime.engine import Engine
 from supervisor.system.reaper import Reaper
 from supervisor.web.server import Server
-from tests.plan.machine import plan
+from tests.config.machine import plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

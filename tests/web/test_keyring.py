@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.config.secrets import SecretSource
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret
-from supervisor.settings.secrets import SecretSource
 from supervisor.web import repeats
 from supervisor.web.keyring import CODE_S, SESSION_S, Grant, Keyring
 from supervisor.web.throttle import Throttle, source_of

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from supervisor.config.host import Host
 from supervisor.core.backoff import ceiling_s
 from supervisor.core.model import Backoff
 from supervisor.core.snapshot import ServeView
-from supervisor.plan.host import Host
 from supervisor.system import background
 from supervisor.tailnet.localapi import (
     ChangedMeanwhileError,
@@ -28,8 +28,8 @@ from supervisor.tailnet.serve.record import ServeRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from supervisor.config.plan import Plan
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.plan.model import Plan
     from supervisor.tailnet.serve.wishes import Wanted
     from supervisor.tailnet.wire import Json, Status
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.plan.environment import MOLTIS_DEFAULTS
+from supervisor.config.environment import MOLTIS_DEFAULTS
 from tests.image.compose.project import PASSWORD, TOKEN
 from tests.image.conftest import KEY
 from tests.support.docker import PATIENCE_S, docker

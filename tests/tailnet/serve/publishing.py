@@ -16,7 +16,7 @@ from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.tailnet.localapi import LocalApi
 from supervisor.tailnet.serve.publisher import Serve
-from tests.plan.machine import plan
+from tests.config.machine import plan
 from tests.support.control import controlling
 from tests.support.peer import bare, peer
 from tests.support.waiting import wait_until

@@ -1,1 +1,0 @@
-"""What is to be run, made from the settings and the machine."""

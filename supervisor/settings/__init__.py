@@ -1,1 +1,0 @@
-"""Names, defaults, kinds and meaning of every setting, and how they are read."""

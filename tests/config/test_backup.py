@@ -1,0 +1,137 @@
+"""The settings for backups: what they take, and what is refused, all of it at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.config import backup_forms as forms
+from supervisor.config.build import resolve
+from supervisor.config.parsers import UnfitError
+from supervisor.errors import ConfigError
+from tests.config.machine import Machine
+from tests.support.backups import path_with_restic
+
+GOOD = {
+    "SUPERVISOR_BACKUP_REPOSITORY": "s3:https://nyc3.digitaloceanspaces.com/bucket/moltis",
+    "SUPERVISOR_BACKUP_PASSWORD": "a good password",
+    "SUPERVISOR_BACKUP_ACCESS_KEY_ID": "an id of a key",
+    "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": "a secret of a key",
+}
+
+
+def problems(**changes: str | None) -> str:
+    """Return what is wrong with settings, a line each."""
+    env = {**GOOD, "PATH": path_with_restic(), **changes}
+    try:
+        resolve({name: text for name, text in env.items() if text is not None}, host=Machine())
+    except ConfigError as error:
+        return "\n".join(error.problems)
+    return ""
+
+
+def test_good_ones() -> None:
+    """A bucket, or a folder without keys; Moltis' own folders where none are named."""
+    plan = resolve({**GOOD, "PATH": path_with_restic(), "HOME": "/home/x"}, host=Machine())
+    assert plan.backup is not None
+    assert [source.path for source in plan.backup.sources] == ["/home/x/.config/moltis", "/home/x/.moltis"]
+    assert plan.backup.identity is not None
+    assert plan.settings.tailnet.ephemeral is False
+    assert not problems(
+        SUPERVISOR_BACKUP_REPOSITORY="/srv/backups",
+        SUPERVISOR_BACKUP_ACCESS_KEY_ID=None,
+        SUPERVISOR_BACKUP_SECRET_ACCESS_KEY=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bucket",
+        "/",
+        "//",
+        "s3:nyc3.digitaloceanspaces.com/bucket",
+        "s3:http://nyc3.digitaloceanspaces.com/bucket",
+        "s3:https://nyc3.digitaloceanspaces.com",
+        "s3:https://nyc3.digitaloceanspaces.com/",
+        "s3:https://nyc3.digitaloceanspaces.com/ab",
+        "s3:https://key:secret@host/bucket",
+        "s3:https://host/bucket?x=1",
+        "sftp:host:/bucket",
+        "rest:https://host/",
+        "b2:bucket",
+        "s3:https://host/Bucket",
+    ],
+)
+def test_a_repository_that_is_none(text: str) -> None:
+    """Only a bucket by TLS and an absolute folder are taken."""
+    assert "SUPERVISOR_BACKUP_REPOSITORY" in problems(SUPERVISOR_BACKUP_REPOSITORY=text)
+
+
+def test_every_bad_value_is_told_at_once() -> None:
+    """Each value that is wrong, and each that is missing, has its line."""
+    said = problems(
+        SUPERVISOR_BACKUP_PASSWORD=None,
+        SUPERVISOR_BACKUP_ACCESS_KEY_ID=None,
+        SUPERVISOR_BACKUP_SECRET_ACCESS_KEY=None,
+        SUPERVISOR_BACKUP_PATHS="/data:/data/inner",
+        SUPERVISOR_BACKUP_INTERVAL="30s",
+        SUPERVISOR_BACKUP_KEEP="last=0",
+        SUPERVISOR_BACKUP_RESTORE="yesterday",
+        TS_EPHEMERAL="true",
+        TS_STATE_DIR="mem:",
+        TS_AUTHKEY="tskey-auth-abc?ephemeral=true",
+        PATH="/nowhere",
+    )
+    for name in ("PASSWORD", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "PATHS", "INTERVAL", "KEEP", "RESTORE"):
+        assert f"SUPERVISOR_BACKUP_{name}" in said, name
+    for words in ("TS_EPHEMERAL=true", "TS_STATE_DIR=mem:", "ephemeral=true in TS_AUTHKEY", "no such program in PATH"):
+        assert words in said, words
+
+
+@pytest.mark.parametrize("text", ["relative", "/", "/a:/", "/a:/a/b", ":", "/a/../.."])
+def test_paths_that_are_none(text: str) -> None:
+    """Not the root, not relative, none inside another."""
+    with pytest.raises(UnfitError):
+        forms.paths(text)
+
+
+@pytest.mark.parametrize("text", ["last=0", "hourly=3", "last", "last=x", "last=1,last=2", "last=1,sometimes=2", ""])
+def test_counts_that_are_none(text: str) -> None:
+    """`last` is 1 or more, names are restic's, each once."""
+    with pytest.raises(UnfitError):
+        forms.keep(text)
+
+
+def test_folders_that_lie_in_each_other() -> None:
+    """The repository, the state and what is staged lie outside of what is backed up."""
+    assert "lie in each other" in problems(SUPERVISOR_BACKUP_REPOSITORY="/data/x", SUPERVISOR_BACKUP_PATHS="/data")
+    assert "lie in each other" in problems(SUPERVISOR_BACKUP_PATHS="/data", TS_STATE_DIR="/data/tailscale")
+    assert "lie in each other" in problems(SUPERVISOR_BACKUP_PATHS="/var/lib/moltis-supervisor-backup/x")
+
+
+def test_another_app_has_to_name_its_folders() -> None:
+    """Only Moltis' own are known."""
+    assert "SUPERVISOR_BACKUP_PATHS" in problems(SUPERVISOR_APP_COMMAND="another-app")
+    assert "SUPERVISOR_BACKUP_PATHS" in problems(SUPERVISOR_APP="off")
+
+
+def test_what_has_no_effect_is_told() -> None:
+    """Without a repository the others do nothing; keys do nothing for a folder."""
+    plan = resolve({"SUPERVISOR_BACKUP_INTERVAL": "1h"}, host=Machine())
+    assert plan.backup is None
+    assert any("SUPERVISOR_BACKUP_INTERVAL has no effect" in text for text in plan.warnings)
+    env = {**GOOD, "SUPERVISOR_BACKUP_REPOSITORY": "/srv/backups", "PATH": path_with_restic()}
+    warnings = resolve(env, host=Machine()).warnings
+    assert any("SUPERVISOR_BACKUP_ACCESS_KEY_ID has no effect" in text for text in warnings)
+
+
+def test_secrets_are_masked_and_come_from_files(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Password and keys are secrets like all others."""
+    file = tmp_path_factory.mktemp("secrets") / "password"
+    file.write_text("from a file\n")
+    env = {**GOOD, "PATH": path_with_restic(), "SUPERVISOR_BACKUP_PASSWORD": f"file:{file}"}
+    plan = resolve(env, host=Machine())
+    assert plan.settings.backup is not None
+    assert plan.settings.backup.password is not None
+    assert plan.settings.backup.password.read().reveal() == "from a file"
+    assert "a secret of a key" in {source.read().reveal() for source in plan.settings.secrets}

@@ -1,0 +1,87 @@
+"""What a setting's text may be."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.config import parsers
+from supervisor.config.parsers import UnfitError
+from supervisor.config.table import SETTINGS
+from supervisor.core.model import GiveUp
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("10s", 10), ("5m", 300), ("1h", 3600), ("1m30s", 90), ("0", 0), ("0s", 0), ("1.5s", 1.5)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    """The forms of the contract, and Go's."""
+    assert parsers.duration_s(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "s", "-5s", "5 s", "5d", "1e3s", "inf", "\u0661s", "9999999h", "5s\n", "NaNs"]
+)
+def test_what_is_no_duration(text: str) -> None:
+    """A number without a unit is not guessed at."""
+    with pytest.raises(UnfitError):
+        parsers.duration_s(text)
+
+
+@given(st.floats(0, 10_000))
+def test_a_duration_means_what_it_says(seconds: float) -> None:
+    """Milliseconds and seconds are the same time."""
+    text = f"{seconds:.3f}"
+    assert parsers.duration_s(f"{text}s") == pytest.approx(float(text))
+    assert parsers.duration_s(f"{text}ms") == pytest.approx(float(text) / 1000)
+
+
+@given(st.text(), st.sampled_from(sorted({row.kind for row in SETTINGS}, key=str)))
+def test_a_parser_takes_or_refuses_and_nothing_else(text: str, kind: parsers.Kind) -> None:
+    """Whatever someone writes, the answer is a value or a reason."""
+    with suppress(UnfitError):
+        kind.parse(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("10/5m", GiveUp(10, 300)), ("1/1s", GiveUp(1, 1)), ("never", None)])
+def test_give_up(text: str, value: GiveUp | None) -> None:
+    """A count and a window."""
+    assert parsers.give_up(text) == value
+
+
+@pytest.mark.parametrize("text", ["10", "0/5m", "x/5m", "5/0s", "5/never", "/5m", "5/"])
+def test_what_is_no_give_up(text: str) -> None:
+    """Each lacks a part, or has an empty one."""
+    with pytest.raises(UnfitError):
+        parsers.give_up(text)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "192.168.1.0/24,fd00::/8", "0.0.0.0/0"])
+def test_routes(text: str) -> None:
+    """Address ranges as the tailnet wants them."""
+    assert ",".join(parsers.routes(text)) == text
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "127.0.0.0/8", "10.0.0.0", "nonsense/8", "::1/128"])
+def test_what_is_no_route(text: str) -> None:
+    """Tailscaled would take these without a word."""
+    with pytest.raises(UnfitError):
+        parsers.routes(text)
+
+
+@pytest.mark.parametrize("text", ["moltis", "tag:", "tag:1x", "tag:a b", "TAG:x"])
+def test_what_is_no_tag(text: str) -> None:
+    """As are these."""
+    with pytest.raises(UnfitError):
+        parsers.tags(text)
+
+
+@pytest.mark.parametrize("text", ["bad host!", "-x", "x-", "a" * 64, "a..b", ""])
+def test_what_is_no_host_name(text: str) -> None:
+    """And these."""
+    with pytest.raises(UnfitError):
+        parsers.host_name(text)

@@ -1,0 +1,222 @@
+"""Nobody's program, certificate or settings may be changed by somebody that may not be trusted with that process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.config.audit import Auditor, Person
+from supervisor.core.model import User
+from supervisor.errors import ConfigError
+from tests.config.machine import MOLTIS, TAILSCALE, Machine, plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORKER = User("worker", 1003, 1003, "/home/worker")
+MACHINE = Machine(users=(MOLTIS, TAILSCALE, WORKER))
+APP_AS_ROOT = Machine(users=(TAILSCALE, WORKER))
+SYSTEM = "/usr/bin:/bin"
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+def problems(environ: dict[str, str], machine: Machine = MACHINE, **more: object) -> list[str]:
+    """Return what is not trusted; nothing where it would start."""
+    try:
+        plan({"SUPERVISOR_TAILSCALE": "off", **environ}, machine, **more)
+    except ConfigError as error:
+        return [problem for problem in error.problems if "cannot trust" in problem]
+    return []
+
+
+def script(path: Path, text: str = "#!/bin/sh\n", owner: User | None = None) -> Path:
+    """Make a program, and give its folder and it to somebody."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    if owner is not None:
+        for given in (path.parent, path):
+            os.chown(given, owner.uid, owner.gid)
+    return path
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """Return a folder that everybody may write to."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+def with_process(tmp_path: Path, *command: str, user: str = "worker", env: str = "") -> str:
+    """Return a settings file with one further process."""
+    file = tmp_path / "settings.toml"
+    words = ", ".join(f'"{word}"' for word in command)
+    file.write_text(f'[process.job]\ncommand = [{words}]\nuser = "{user}"\n' + (f"env = {{{env}}}\n" if env else ""))
+    return str(file)
+
+
+def test_a_folder_of_path_before_the_program_is_found(theirs: Path, tmp_path: Path) -> None:
+    """The app would have its own tailscaled run by another user; behind the real one nobody looks."""
+    real = script(tmp_path / "real" / "tailscaled").parent
+    (problem,) = problems({"SUPERVISOR_TAILSCALE": "embedded", "PATH": f"{theirs}:{real}:{SYSTEM}"})
+    assert f"trust {theirs}: PATH leads tailscaled there first" in problem
+    assert "the app's user moltis can change it" in problem
+    assert "take that folder out of PATH" in problem
+    assert problems({"SUPERVISOR_TAILSCALE": "embedded", "PATH": f"{real}:{theirs}:{SYSTEM}"}) == []
+
+
+def test_a_folder_of_path_that_somebody_could_make(tmp_path: Path) -> None:
+    """Also in /tmp, where what is there already is safe."""
+    tmp_path.chmod(0o1777)
+    environ = {"SUPERVISOR_TAILSCALE": "embedded", "PATH": f"{tmp_path}/tools/bin:{SYSTEM}"}
+    (problem,) = problems(environ)
+    assert f"trust {tmp_path}/tools: PATH leads tailscaled there first" in problem
+    (tmp_path / "tools").mkdir()
+    assert problems(environ) == []
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("owner", "user", "count"),
+    [(None, "worker", 0), (WORKER, "worker", 0), (MOLTIS, "worker", 1), (MOLTIS, "moltis", 0), (WORKER, "root", 1)],
+)
+def test_a_program_belongs_to_root_or_to_whom_it_runs_as(
+    tmp_path: Path, owner: User | None, user: str, count: int
+) -> None:
+    """The app's own programs are the app's affair; root's are nobody else's."""
+    program = script(tmp_path / "bin" / "job", owner=owner)
+    machine = Machine(users=(MOLTIS, TAILSCALE, WORKER, User("root", 0, 0, "/root")))
+    # Whose user is known only by another process.
+    config = with_process(tmp_path, str(program), user=user)
+    with open(config, "a") as file:
+        file.write('[process.other]\ncommand = ["true"]\nuser = "worker"\n')
+    assert len(problems({}, machine, config=config)) == count
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("{theirs}/job",),
+        ("sh", "-e", "{theirs}/job"),
+        ("env", "A=b", "{theirs}/job"),
+        ("env", "python3", "-I", "{theirs}/job"),
+        ("{ours}/by-path",),
+        ("{ours}/by-link",),
+        ("{ours}/by-name",),
+    ],
+    ids=" ".join,
+)
+def test_what_a_program_leads_to_is_a_program_too(theirs: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A script's interpreter, the script that an interpreter is given, what env finds, and where a link leads."""
+    script(theirs / "job")
+    ours = tmp_path / "ours"
+    script(ours / "by-path", f"#! {theirs}/job\n")
+    script(ours / "by-name", "#!/usr/bin/env -S job -x\n")
+    (ours / "by-link").symlink_to(theirs / "job")
+    words = [word.format(theirs=theirs, ours=ours) for word in command]
+    (problem,) = problems({"PATH": f"{SYSTEM}:{theirs}"}, config=with_process(tmp_path, *words))
+    assert f"trust {theirs}" in problem
+    assert "job" in problem
+
+
+def test_what_is_no_program_is_let_be(theirs: Path, tmp_path: Path) -> None:
+    """Data that a process is given may well be another's."""
+    script(theirs / "data")
+    for words in (("cat", f"{theirs}/data"), ("sh", "-c", "true", f"{theirs}/data"), ("env",), ("no-such-program",)):
+        assert problems({"PATH": SYSTEM}, config=with_process(tmp_path, *words)) == []
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "LD_PRELOAD", "OPENSSL_CONF"])
+def test_certificates_and_libraries_that_the_environment_names(theirs: Path, tmp_path: Path, name: str) -> None:
+    """Root itself, and each process that finds the variable, would believe or run what stands there."""
+    (theirs / "file").write_text("")
+    (problem,) = problems({name: f"/etc/ssl:{theirs}/file"})
+    assert f"trust {theirs}: it is on the way to {theirs}/file, which {name} names" in problem
+    config = with_process(tmp_path, "true", env=f'{name} = "{theirs}/file"')
+    assert len(problems({}, config=config)) == 1
+    assert problems({name: "/etc/ssl"}) == []
+
+
+@as_root
+def test_settings_are_nobodys_but_roots(tmp_path: Path) -> None:
+    """Neither a further process's user may change them, nor tailscaled's, also where the app runs as root."""
+    for owner, machine in ((WORKER, MACHINE), (WORKER, APP_AS_ROOT), (MOLTIS, MACHINE)):
+        config = with_process(tmp_path, "true")
+        os.chown(config, owner.uid, owner.gid)
+        (problem,) = problems({}, machine, config=config)
+        assert f"trust {config}: root reads it" in problem
+        assert f"user {owner.name} can change it" in problem
+
+
+@as_root
+def test_tailscaleds_user_has_what_is_tailscaleds(tmp_path: Path) -> None:
+    """The key and the published configuration are in its hands in any case; root's programs are not."""
+    key = tmp_path / "key"
+    key.write_text("tskey-auth-x-y\n")
+    os.chown(key, TAILSCALE.uid, TAILSCALE.gid)
+    environ = {"SUPERVISOR_TAILSCALE": "embedded", "TS_AUTHKEY_FILE": str(key)}
+    assert problems(environ, MACHINE) == []
+    tools = script(tmp_path / "bin" / "job", owner=TAILSCALE)
+    (problem,) = problems(environ, APP_AS_ROOT, command=[str(tools)])
+    assert "tailscaled's user tailscale can change it" in problem
+
+
+def test_without_users_to_keep_apart_nothing_is_looked_at(theirs: Path) -> None:
+    """Not as root alone, and not as another user."""
+    path = {"PATH": f"{theirs}:{SYSTEM}", "SUPERVISOR_TAILSCALE": "embedded", "XDG_STATE_HOME": "/s"}
+    assert problems(path, Machine()) == []
+    assert problems(path, Machine(uid=1000)) == []
+
+
+@as_root
+def test_check_and_run_say_so_on_this_machine(theirs: Path) -> None:
+    """With its real users: exit 78 names the folder, and what the app put there is never run."""
+    trap = script(theirs / "tailscaled", f"#!/bin/sh\ntouch {theirs}/ran\n")
+    env = {"PATH": f"{theirs}:{SYSTEM}", "SUPERVISOR_APP_USER": "nobody", "SUPERVISOR_TAILSCALE_USER": "root"}
+    env |= {"SUPERVISOR_RUN_DIR": f"{theirs.parent}/run", "PORT": "0"}
+    for command in ("check", "run"):
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "supervisor", command],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 78
+        assert f"cannot trust {theirs}: it is on the way to {trap}, which tailscaled runs" in done.stderr
+        assert "take that folder out of PATH" in done.stderr
+    assert not (theirs / "ran").exists()
+
+
+def test_links_are_followed_to_their_end(tmp_path: Path, theirs: Path) -> None:
+    """Whatever they lead to on the way; a circle has none and is no danger."""
+    stranger = (Person("a stranger", 12345, frozenset()),)
+    tmp_path.chmod(0o755)
+    (tmp_path / "a").symlink_to("theirs/../b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "c").symlink_to("../" + tmp_path.name + "/ours/file")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "file").write_text("")
+    auditor = Auditor()
+    assert auditor.changer(str(tmp_path / "a"), stranger) == (str(theirs), stranger[0])
+    assert auditor.changer(str(tmp_path / "b"), stranger) == (str(theirs), stranger[0])
+    assert auditor.changer(str(tmp_path / "c"), stranger) is None
+    (tmp_path / "ours" / "file").chmod(0o666)
+    assert Auditor().changer(str(tmp_path / "c"), stranger) == (str(tmp_path / "ours" / "file"), stranger[0])
+
+
+def test_a_way_may_be_long(tmp_path: Path) -> None:
+    """Neither thousands of folders nor thousands of links are too many to answer."""
+    stranger = (Person("a stranger", 12345, frozenset()),)
+    assert Auditor().changer("/nothing" + "/x" * 5000, stranger) is None
+    for number in range(1500):
+        (tmp_path / str(number)).symlink_to(str(number + 1))
+    assert Auditor().changer(str(tmp_path / "0"), stranger) is None
