@@ -6,45 +6,81 @@ import argparse
 import json
 import os
 import platform
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import logs, processes, standing, tailnet, tailnet_shown
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import PEERS, install
 from benchmarks.running import build
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MEASURES = (*processes.MEASURES, *standing.MEASURES, *logs.MEASURES, *tailnet.MEASURES, *tailnet_shown.MEASURES)
 # `faults` stands for every measure whose name begins with it.
+HEAD = "| measure | ours | target | reached | peers (ratio to ours) |\n|---|---|---|---|---|"
+INTERRUPTED = 128 + signal.SIGINT
 NAMES = sorted({name for measure in MEASURES for name in (measure.name, measure.name.partition("-")[0])})
 
 
 def main() -> int:
-    """Run the measures and print the table; 1 where ours misses a target."""
+    """Run the measures and print each row as it is measured; 1 where ours misses a target, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and lines: for a look, not for a figure")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES)
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     options = parser.parse_args()
+    chosen = [
+        measure
+        for measure in MEASURES
+        if not options.only or {measure.name, measure.name.partition("-")[0]} & set(options.only)
+    ]
+    # As an interruption, which ends what was started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     install()
     with tempfile.TemporaryDirectory(prefix="bench-programs-") as folder:
         peers = tuple(peer for peer in PEERS if peer.available())
         bench = Bench(build(Path(folder)), peers, 3 if options.quick else 9, options.quick)
-        rows = []
-        for measure in MEASURES:
-            if not options.only or {measure.name, measure.name.partition("-")[0]} & set(options.only):
-                sys.stderr.write(f"measuring {measure.name} …\n")
-                rows.append((measure, measure.take(bench)))
-    print(machine())
-    print(table(rows))
-    if options.json:
-        found = {
-            measure.name: {name: result._asdict() for name, result in results.items()} for measure, results in rows
-        }
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
-    return 0 if all(measure.reached(results) for measure, results in rows) else 1
+        print(f"{machine()}\n{HEAD}", flush=True)
+        return take_all(chosen, bench, options.json)
+
+
+def take_all(measures: Sequence[Measure], bench: Bench, json_path: str | None = None) -> int:
+    """Take one measure after the other, print its row at once, and keep the figures so far as JSON too."""
+    found: dict[str, dict[str, Result]] = {}
+    missed = False
+    for measure in measures:
+        sys.stderr.write(f"measuring {measure.name} …\n")
+        try:
+            results = found[measure.name] = take(measure, bench)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"interrupted while measuring {measure.name}: the rows above are whole\n")
+            return INTERRUPTED
+        print(row(measure, results), flush=True)
+        missed = missed or not is_reached(measure, results)
+        if json_path:
+            figures = {name: {peer: one._asdict() for peer, one in each.items()} for name, each in found.items()}
+            Path(json_path).write_text(json.dumps(figures, indent=1) + "\n")
+    return int(missed)
+
+
+def take(measure: Measure, bench: Bench) -> dict[str, Result]:
+    """Return what was measured; what goes wrong with one measure does not take the others along."""
+    try:
+        return measure.take(bench)
+    except (OSError, AssertionError, LookupError, ValueError, subprocess.SubprocessError) as error:
+        return {"ours": Result(None, f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")}
+
+
+def is_reached(measure: Measure, results: dict[str, Result]) -> bool:
+    """Tell whether ours reaches the target; what has no figure does not."""
+    return results["ours"].value is not None and measure.reached(results)
 
 
 def machine() -> str:
@@ -64,18 +100,13 @@ def machine() -> str:
     return "\n".join([*lines, *([f"absent: {', '.join(absent)}"] if absent else []), ""])
 
 
-def table(rows: list[tuple[Measure, dict[str, Result]]]) -> str:
-    """Return the table: ours, the target, and each peer with its ratio to ours."""
-    lines = ["| measure | ours | target | reached | peers (ratio to ours) |", "|---|---|---|---|---|"]
-    for measure, results in rows:
-        ours = results["ours"]
-        peers = [_peer(measure, name, result, ours) for name, result in results.items() if name != "ours"]
-        reached = "yes" if measure.reached(results) else "**no**"
-        note = f" ({ours.note})" if ours.note else ""
-        lines.append(
-            f"| {measure.title} | {_figure(measure, ours)}{note} | {measure.target} | {reached} | {', '.join(peers)} |"
-        )
-    return "\n".join(lines)
+def row(measure: Measure, results: dict[str, Result]) -> str:
+    """Return a row of the table: ours, the target, and each peer with its ratio to ours."""
+    ours = results["ours"]
+    peers = [_peer(measure, name, result, ours) for name, result in results.items() if name != "ours"]
+    reached = "yes" if is_reached(measure, results) else "**no**"
+    note = f" ({ours.note})" if ours.note else ""
+    return f"| {measure.title} | {_figure(measure, ours)}{note} | {measure.target} | {reached} | {', '.join(peers)} |"
 
 
 def _peer(measure: Measure, name: str, result: Result, ours: Result) -> str:

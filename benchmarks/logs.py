@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import Job, Peer
-from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for
+from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for, wait_while_moving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def _take(bench: Bench, peer: Peer, mode: str, lines: int, *, json_logs: bool) -
             pids = run.own_pids((FLOOD,))
             before = sum(map(cpu_ns, pids))
             go.touch()
-            wait_for(lambda: all((folder / name).exists() for name in NAMES), 240, 0.05)
+            done = wait_while_moving(lambda: _ended(folder), lambda: merged.stat().st_size)
             size = -1
             while size != merged.stat().st_size:
                 size = merged.stat().st_size
@@ -53,7 +53,11 @@ def _take(bench: Bench, peer: Peer, mode: str, lines: int, *, json_logs: bool) -
         assert reader.stdin is not None
         reader.stdin.close()
         reader.wait(10)
-        return Result(cpu / 1000 / (2 * lines), _count(merged, lines))
+        return Result(cpu / 1000 / (2 * lines) if done else None, _count(merged, lines))
+
+
+def _ended(folder: Path) -> bool:
+    return all((folder / name).exists() for name in NAMES)
 
 
 def _words(bench: Bench, name: str, lines: int, mode: str, folder: Path) -> list[str]:
@@ -104,7 +108,7 @@ def _in_flood(bench: Bench, peer: Peer) -> Result:
         port, path = free_port(), HEALTH_PATHS[peer.name]
         children = {name: _words(bench, name, 0, "endless", folder) for name in NAMES}
         with running(peer, Job(children, http_port=port), out=null):
-            wait_for(lambda: http_ms(port, path), 20)
+            wait_for(lambda: http_ms(port, path))
             (folder / "go").touch()
             time.sleep(1)
             times = _asked(port, path, 300)
@@ -125,7 +129,7 @@ def _stalled(bench: Bench, peer: Peer) -> Result:
         children = {name: _words(bench, name, lines, "burst", folder) for name in NAMES}
         with running(peer, Job(children, http_port=port), out=write_fd):
             os.close(write_fd)
-            wait_for(lambda: http_ms(port, HEALTH_PATHS[peer.name]), 20)
+            wait_for(lambda: http_ms(port, HEALTH_PATHS[peer.name]))
             (folder / "go").touch()
             end_s = time.monotonic() + STALL_S
             times = []
@@ -135,7 +139,7 @@ def _stalled(bench: Bench, peer: Peer) -> Result:
             with (folder / "merged").open("wb") as file:
                 reader = subprocess.Popen(["cat"], stdin=read_fd, stdout=file)
             os.close(read_fd)
-            wait_for(lambda: all((folder / name).exists() for name in NAMES), 60, 0.05)
+            wait_while_moving(lambda: _ended(folder), lambda: (folder / "merged").stat().st_size)
             time.sleep(1.5)
         reader.wait(20)
         answered = [taken for taken in times if taken is not None]

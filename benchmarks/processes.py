@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import PYTHON, Job, Peer
-from benchmarks.running import alive, below, running, stamps, wait_for
+from benchmarks.running import DEADLINE_S, alive, below, running, stamps, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,14 +25,23 @@ STUBBORN = "trap '' TERM; setsid sh -c \"trap '' TERM; while :; do sleep 0.1; do
 
 
 def medians(bench: Bench, take: Callable[[Peer], float | None], peers: list[Peer]) -> dict[str, Result]:
-    """Take a figure of each peer in turn, several rounds, and return the medians."""
+    """Take a figure of each peer in turn, several rounds, and return the medians; one that fails is out of it."""
     found: dict[str, list[float]] = {peer.name: [] for peer in peers}
+    failed: set[str] = set()
     for _ in range(bench.rounds):
         for peer in peers:
-            value = take(peer)
-            if value is not None:
+            value = None if peer.name in failed else take(peer)
+            if value is None:
+                failed.add(peer.name)
+            else:
                 found[peer.name].append(value)
-    return {name: Result(statistics.median(values) if values else None) for name, values in found.items()}
+    return {name: _median(values, whole=name not in failed) for name, values in found.items()}
+
+
+def _median(values: list[float], *, whole: bool) -> Result:
+    if whole:
+        return Result(statistics.median(values))
+    return Result(None, f"failed after {len(values)} good rounds" if values else "")
 
 
 def start(bench: Bench) -> dict[str, Result]:
@@ -42,7 +51,7 @@ def start(bench: Bench) -> dict[str, Result]:
         with running(peer, Job({"one": ["/bin/true"]})) as run:
             stamp = run.folder / "stamp"
         with running(peer, Job({"one": [bench.programs["tick"], str(stamp.parent) + ".stamp", "stay"]})) as run:
-            first = wait_for(lambda: stamps(Path(str(stamp.parent) + ".stamp")), 20)
+            first = wait_for(lambda: stamps(Path(str(stamp.parent) + ".stamp")))
             Path(str(stamp.parent) + ".stamp").unlink(missing_ok=True)
             return (first[0] - run.began_ns) / 1e6 if first else None
 
@@ -82,14 +91,16 @@ def stop(bench: Bench) -> dict[str, Result]:
         stamp.unlink(missing_ok=True)
         words = [bench.programs["tick"], str(stamp), "stay"]
         with running(peer, Job(dict.fromkeys(names, words))) as run:
-            wait_for(lambda: len(stamps(stamp)) >= len(names), 20)
+            wait_for(lambda: len(stamps(stamp)) >= len(names))
+            stamp.unlink(missing_ok=True)
             time.sleep(1.0)
             begin = time.monotonic_ns()
             run.process.terminate()
-            run.process.wait(30)
-            taken = (time.monotonic_ns() - begin) / 1e6
-        stamp.unlink(missing_ok=True)
-        return taken
+            try:
+                run.process.wait(DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                return None
+            return (time.monotonic_ns() - begin) / 1e6
 
     return medians(bench, take, list(bench.peers))
 
@@ -100,7 +111,7 @@ def stubborn(bench: Bench) -> dict[str, Result]:
 
     def take(peer: Peer) -> float | None:
         with running(peer, Job({"one": ["sh", "-c", STUBBORN]}, stop_timeout_s=LIMIT_S)) as run:
-            wait_for(lambda: len(below(run.process.pid)) >= 2, 20)
+            wait_for(lambda: len(below(run.process.pid)) >= 2)
             time.sleep(0.5)
             pids = below(run.process.pid)
             begin = time.monotonic_ns()
@@ -131,13 +142,16 @@ def orphans(bench: Bench) -> dict[str, Result]:
         stamp.unlink(missing_ok=True)
         job = Job({"one": [bench.programs["orphans"], str(stamp), str(ORPHANS)]})
         with running(peer, job, process_1=True) as run:
-            moment = wait_for(lambda: stamps(stamp), 60, 0.0005)
+            moment = wait_for(lambda: stamps(stamp), pause_s=0.0005)
+            if moment is None:
+                notes[peer.name] = "they did not end"
+                return None
             (first,) = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()[:1] or ["0"]
 
             def few() -> bool:
                 return len(Path(f"/proc/{first}/task/{first}/children").read_text().split()) <= 8
 
-            gone = wait_for(few, 15, 0)
+            gone = wait_for(few, pause_s=0)
             taken = (time.monotonic_ns() - moment[0]) / 1e6
         stamp.unlink(missing_ok=True)
         notes[peer.name] = "" if gone else "some are left for ever"
@@ -155,7 +169,7 @@ def many(bench: Bench) -> dict[str, Result]:
         stamp.unlink(missing_ok=True)
         children = {f"n{number}": [bench.programs["tick"], str(stamp), "stay"] for number in range(MANY)}
         with running(peer, Job(children)) as run:
-            wait_for(lambda: len(stamps(stamp)) >= MANY, 30, 0.01)
+            wait_for(lambda: len(stamps(stamp)) >= MANY, pause_s=0.01)
             times = stamps(stamp)
             taken = (max(times) - run.began_ns) / 1e9 if len(times) >= MANY else None
         stamp.unlink(missing_ok=True)

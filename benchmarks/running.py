@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from benchmarks.peers import Job, Peer
 
 PROGRAMS = Path(__file__).parent / "programs"
-DEADLINE_S = 60.0
+# What has not come by then never comes: a peer that does not get on costs no more than that.
+DEADLINE_S = 15.0
 AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
@@ -128,6 +129,19 @@ def wait_for(condition: Callable[[], Any], deadline_s: float = DEADLINE_S, pause
         if pause_s:
             time.sleep(pause_s)
     return None
+
+
+def wait_while_moving(condition: Callable[[], Any], moved: Callable[[], Any], still_s: float = 5.0) -> bool:
+    """Wait until the condition holds, for as long as what ``moved`` returns goes on changing; tell whether it holds."""
+    last, since_s = moved(), time.monotonic()
+    while not condition():
+        now, now_s = moved(), time.monotonic()
+        if now != last:
+            last, since_s = now, now_s
+        if now_s - since_s > still_s:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def stamps(path: Path) -> list[int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import CACHE, PEERS, PYTHON, ROOT, Job, Peer
-from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for
+from benchmarks.running import DEADLINE_S, cpu_ns, free_port, http_ms, running, wait_for
 
 if TYPE_CHECKING:
     from benchmarks.running import Run
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 IDLE_S = 60
 CHILDREN = {"one": ["sleep", "1000"], "two": ["sleep", "1000"]}
+NULL = subprocess.DEVNULL
 _PRESENT = 1 << 63
 _FRAME = (1 << 55) - 1
 
@@ -55,7 +56,7 @@ def check(bench: Bench) -> dict[str, Result]:
     port = free_port()
     ours = next(peer for peer in PEERS if peer.name == "ours")
     with running(ours, Job(CHILDREN, http_port=port)) as run:
-        wait_for(lambda: http_ms(port, "/health"), 20)
+        wait_for(lambda: http_ms(port, "/health"))
         ways = {
             "ours": [str(ROOT / "healthcheck")],
             "curl": ["curl", "-fsS", f"http://127.0.0.1:{port}/health"],
@@ -65,15 +66,13 @@ def check(bench: Bench) -> dict[str, Result]:
         times: dict[str, list[float]] = {name: [] for name in ways}
         env = {"PATH": os.environ["PATH"], "SUPERVISOR_RUN_DIR": str(run.folder / "run")}
         for _ in range(3 * bench.rounds):
-            for name, words in ways.items():
+            for name, words in list(ways.items()):
                 begin = time.monotonic_ns()
                 try:
-                    done = subprocess.run(
-                        words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-                    )
-                except OSError:
-                    continue
-                if done.returncode == 0:
+                    subprocess.run(words, env=env, stdout=NULL, stderr=NULL, check=True, timeout=DEADLINE_S)
+                except (OSError, subprocess.SubprocessError):
+                    del ways[name]
+                else:
                     times[name].append((time.monotonic_ns() - begin) / 1e6)
     return {name: Result(statistics.median(values) if values else None) for name, values in times.items()}
 
