@@ -37,7 +37,7 @@ GET_PATHS = (
     "/api/logs",
     "/api/events",
 )
-POST_PATHS = ("/api/tailscale/disconnect", "/api/session/code")
+POST_PATHS = ("/api/tailscale/connect", "/api/tailscale/disconnect", "/api/session/code")
 FULL = "moltis-supervisor: cannot write the answer: no space left on device; make room there, or send it elsewhere\n"
 HTML = Raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")
 

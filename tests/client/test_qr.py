@@ -15,9 +15,11 @@ BLACK_ON_WHITE = "\x1b[30;107m"
 
 def showing_url(supervisor: Supervisor) -> None:
     """Have it tell a login URL."""
-    supervisor.given["GET /api/tailscale/status"] = (200, {**NEEDS_LOGIN, "auth_url_pending": True})
+    order = {"id": "0123456789abcdef", "state": "waiting", "why": None}
+    status = {**NEEDS_LOGIN, "auth_url_pending": True, "orders": [order]}
+    supervisor.given["GET /api/tailscale/status"] = (200, status)
     supervisor.given["GET /api/tailscale/auth-url"] = (200, {"auth_url": URL})
-    supervisor.given["POST /api/tailscale/connect"] = (202, {"ok": True})
+    supervisor.given["POST /api/tailscale/connect"] = (202, {"ok": True, "order": order["id"]})
 
 
 def modules(lines: list[str], dark: int) -> list[list[int]]:
