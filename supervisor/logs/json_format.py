@@ -8,7 +8,7 @@ import msgspec
 
 from supervisor.logs.format import shortened, stamp
 from supervisor.logs.history import SUPERVISOR
-from supervisor.logs.json_record import message_of
+from supervisor.logs.json_record import SURELY_FITTING_BYTES, message_of
 from supervisor.logs.lines import MORE, all_within
 from supervisor.logs.parse import USUAL
 from supervisor.logs.sanitize import sanitize_json, sanitize_text
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor.logs.history import Source
-    from supervisor.logs.json_record import JsonRecord
+    from supervisor.logs.json_record import JsonRecord, TracingRecords
     from supervisor.logs.parse import Batch
 
 # Platforms cut at 16 KiB.
 LONGEST_JSON_BYTES = 16 * 1024 - 256
-# Escaping makes a line twice as long at most: a line no longer than this needs no look at what comes out.
-_SURELY_FITTING_BYTES = 7 * 1024
 _OURS = frozenset({"level", "process", "stream", "timestamp"})
 _END = b'"}\n'
+# By what comes after the message among the fields: without any the object of them is left out.
+_AFTER_MESSAGE = {b",": b',"fields":{', b"}": b""}
 
 
 class JsonFormat:
@@ -40,8 +40,10 @@ class JsonFormat:
     def lines(self, batch: Batch, now_s: float) -> bytes:
         """Render a child's lines; those that are JSON objects keep their own fields."""
         heads = _Heads(batch.source, stamp(now_s))
+        if batch.tracing is not None:
+            return _tracing(heads, batch.tracing)
+        fits = all_within(batch.text, SURELY_FITTING_BYTES)
         text = batch.text[:-1].replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
-        fits = all_within(batch.text, _SURELY_FITTING_BYTES)
         if fits and not (batch.levels or batch.records or batch.daemon):
             head = heads[USUAL, ""]
             return head + text.replace(b"\n", _END + head) + _END
@@ -92,14 +94,26 @@ class _Heads(dict[tuple[str, str], bytes]):
     def __init__(self, source: Source, time_text: str) -> None:
         super().__init__()
         self.timestamp = f'"{time_text}"'.encode()
-        self._about = f'","process":"{source.process}","stream":"{source.stream}",'
-        self.source = f'{self._about}"message":'.encode()
+        self.about = f'","process":"{source.process}","stream":"{source.stream}",'
+        self.source = f'{self.about}"message":'.encode()
 
     def __missing__(self, key: tuple[str, str]) -> bytes:
         level, topic = key
-        about = f'{self._about}"topic":"{topic}",' if topic else self._about
+        about = f'{self.about}"topic":"{topic}",' if topic else self.about
         head = self[key] = b'{"timestamp":' + self.timestamp + f',"level":"{level}{about}"message":"'.encode()
         return head
+
+
+def _tracing(heads: _Heads, records: TracingRecords) -> bytes:
+    """Return such objects with what is ours put in, and the message taken out of the fields."""
+    about = {level: f',"level":"{level}{heads.about}"message":'.encode() for level in set(records.levels)}
+    out = [b'{"timestamp":'] * (6 * len(records.levels))
+    out[1::6] = records.timestamps
+    out[2::6] = map(about.__getitem__, records.levels)
+    out[3::6] = records.messages
+    out[4::6] = map(_AFTER_MESSAGE.__getitem__, records.seps)
+    out[5::6] = records.rests
+    return b"".join(out)
 
 
 def _cut(head: bytes, text: bytes) -> bytes:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from supervisor.logs.lines import all_within
 from supervisor.logs.parse import NAMES, USUAL
 from supervisor.logs.sanitize import COLOR_CODE, sanitize_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
+# Escaping makes a line twice as long at most: a line no longer than this needs no look at what comes out.
+SURELY_FITTING_BYTES = 7 * 1024
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -42,6 +45,46 @@ class JsonRecord(NamedTuple):
     rest: dict[str, Any]
 
 
+# Moltis' own objects: tracing-subscriber's, as it writes them, with a text for a message.
+_TRACING = re.compile(
+    rb'\{"timestamp":("\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"),"level":("[A-Z]+"),'
+    rb'"fields":\{"message":("[^"\\]*+(?:\\.[^"\\]*+)*+")([,}])([^\n]*\n)'
+)
+# What a match puts into a list: what is before it, and its groups.
+_STEP = _TRACING.groups + 1
+
+
+class TracingRecords(NamedTuple):
+    """A batch of nothing but such objects, in parts, one of each for every object.
+
+    ``seps`` say whether there are fields besides the message, ``rests`` are what follows.
+    """
+
+    timestamps: list[bytes]
+    levels: list[str]
+    messages: list[bytes]
+    seps: list[bytes]
+    rests: list[bytes]
+
+
+class _Tracing(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """All that they may hold; whatever else does is read one by one."""
+
+    timestamp: msgspec.Raw
+    level: msgspec.Raw
+    fields: msgspec.Raw
+    target: msgspec.Raw = _NO_LEVEL
+    filename: msgspec.Raw = _NO_LEVEL
+    line_number: msgspec.Raw = _NO_LEVEL
+    span: msgspec.Raw = _NO_LEVEL
+    spans: msgspec.Raw = _NO_LEVEL
+    threadName: msgspec.Raw = _NO_LEVEL  # noqa: N815 - tracing-subscriber's name
+    threadId: msgspec.Raw = _NO_LEVEL  # noqa: N815
+
+
+_decode_tracing = msgspec.json.Decoder(_Tracing).decode
+
+
 class _Level(msgspec.Struct, gc=False):
     level: msgspec.Raw = _NO_LEVEL
 
@@ -49,18 +92,37 @@ class _Level(msgspec.Struct, gc=False):
 _decode_level = msgspec.json.Decoder(_Level).decode
 
 
-def levels(lines: Sequence[bytes], places: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """Yield place and level of each object among these lines that is not of level info."""
+def tracing_records(text: bytes, lines: Sequence[bytes]) -> TracingRecords | None:
+    """Return whole lines as tracing-subscriber's objects; None where any is not, or needs a closer look."""
+    if not all_within(text, SURELY_FITTING_BYTES):
+        return None
+    parts = _TRACING.split(text)
+    if len(parts) != _STEP * len(lines) + 1 or (b"\\" in text and b"\\u" in text) or any(parts[::_STEP]):
+        return None
+    try:
+        levels = list(map(_LEVELS.__getitem__, parts[2::_STEP]))
+        for line in lines:
+            _decode_tracing(line)
+    except (KeyError, *_NOT_OURS):
+        return None
+    return TracingRecords(parts[1::_STEP], levels, parts[3::_STEP], parts[4::_STEP], parts[5::_STEP])
+
+
+def levels(text: bytes, lines: Sequence[bytes], places: Sequence[int]) -> dict[int, str]:
+    """Return the levels of the objects among these lines that are not of level info, by their places."""
+    escaped = b"\\" in text and b"\\u" in text
+    found = {}
     for place in places:
         line = lines[place]
         try:
             level = _LEVELS.get(bytes(_decode_level(line).level), USUAL)
-            if b"\\u" in line:
+            if escaped and b"\\u" in line:
                 _decode_any(line)
         except _NOT_OURS:
             continue
         if level != USUAL:
-            yield place, level
+            found[place] = level
+    return found
 
 
 def decode(lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecord]:
@@ -94,8 +156,9 @@ def text_of(record: JsonRecord) -> str:
 def message_of(record: JsonRecord) -> str:
     """Return the message without control characters but newlines and tabs, and without colours."""
     text: str = _decode_text(record.message)
-    plain = COLOR_CODE.sub(b"", text.replace("\r\n", "\n").encode()).decode()
-    return sanitize_text(plain)
+    if "\x1b" in text or "\r" in text:
+        text = COLOR_CODE.sub(b"", text.replace("\r\n", "\n").encode()).decode()
+    return sanitize_text(text)
 
 
 def _record(rest: dict[str, Any]) -> JsonRecord:

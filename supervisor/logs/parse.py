@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor.logs.history import Source
-    from supervisor.logs.json_record import JsonRecord
+    from supervisor.logs.json_record import JsonRecord, TracingRecords
     from supervisor.logs.redact import Redactor
     from supervisor.logs.tailscaled import DaemonLine
 
@@ -44,9 +44,10 @@ NAMES = {
 # Lines of another level than info, each after the newline before it: tracing-subscriber's (time, level in capitals,
 # then the rest), others' with brackets around the level, what crashes look like, and what may be an object.
 _UNUSUAL = (
-    rb"\n(?=[\d\[TDWEFCeptf{])(?:(?>\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?[ \t]+)?\[?"
+    rb"\n(?:(?:\d{4}-\d\d-\d\d[T ][\d:.,]++(?:Z|[+-]\d\d:?\d\d)?+[ \t]++)?+(?=[\[TDWEFC])\[?"
     rb"(TRACE|DEBUG|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[ \t\r\f\v:]"
-    rb"|[Ee]rror:|Caused by:|panic:|fatal error:|thread '[^\n]*' panicked|Traceback \(most recent|(\{))"
+    rb"|(?=[EeCptfT])(?:[Ee]rror:|Caused by:|panic:|fatal error:|thread '[^\n]*' panicked|Traceback \(most recent)"
+    rb"|(\{))"
 )
 _OBJECT = 2
 _NONE: Mapping[int, str] = {}
@@ -57,7 +58,8 @@ class Batch(NamedTuple):
     """Whole lines of one stream, masked and sanitized, and what they say.
 
     ``text`` is without colours, ``colored`` as it came. By a line's place in the batch: ``levels`` of those that are
-    not of level info, ``records`` of JSON objects where they were asked for; ``daemon`` has all of tailscaled's.
+    not of level info, ``records`` of JSON objects where they were asked for, or ``tracing`` for all of them; ``daemon``
+    has all of tailscaled's.
     """
 
     source: Source
@@ -66,6 +68,7 @@ class Batch(NamedTuple):
     lines: int
     levels: Mapping[int, str] = _NONE
     records: Mapping[int, JsonRecord] = _NO_RECORDS
+    tracing: TracingRecords | None = None
     daemon: Sequence[DaemonLine] = ()
 
     def only(self, places: Sequence[int]) -> Batch:
@@ -99,16 +102,21 @@ def parse_batch(source: Source, text: bytes, colored: bytes, *, records: bool) -
         levels = {place: line.level for place, line in enumerate(daemon) if line.level != USUAL}
         return batch._replace(levels=levels, daemon=daemon)
     found: dict[int, str] = {}
-    objects = range(batch.lines) if _all_objects(text, batch.lines) else _unusual(text, found)
+    all_objects = text.startswith(b"{") and text.count(b"\n{") == batch.lines - 1
+    objects = range(batch.lines) if all_objects else _unusual(text, found)
     if not objects:
         return batch._replace(levels=found) if found else batch
     # Loaded for the first object: an app that crashes does not wait for what reads JSON.
     from supervisor.logs import json_record
 
-    lines = text.split(b"\n")
+    lines = text[:-1].split(b"\n")
     if not records:
-        found.update(json_record.levels(lines, objects))
-        return batch._replace(levels=found)
+        return batch._replace(levels=found | json_record.levels(text, lines, objects))
+    tracing = json_record.tracing_records(text, lines) if all_objects else None
+    if tracing is not None:
+        usual = tracing.levels.count(USUAL) == batch.lines
+        levels = {} if usual else {place: level for place, level in enumerate(tracing.levels) if level != USUAL}
+        return batch._replace(levels=levels, tracing=tracing)
     decoded = json_record.decode(lines, objects)
     found.update({place: record.level for place, record in decoded.items() if record.level not in {None, USUAL}})
     return batch._replace(levels=found, records=decoded)
@@ -137,10 +145,6 @@ def parse_line(process: str, line: bytes, redactor: Redactor) -> ParsedLine:
 
     message = text.decode(errors="backslashreplace")
     return ParsedLine(parse(message).topic, message)
-
-
-def _all_objects(text: bytes, lines: int) -> bool:
-    return text.startswith(b"{") and text.count(b"\n{") == lines - 1
 
 
 def _unusual(text: bytes, levels: dict[int, str]) -> list[int]:

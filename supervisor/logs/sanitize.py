@@ -9,36 +9,30 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from supervisor.logs.characters import ASCII, TEXT, UNSEEN, is_clean
 from supervisor.logs.lines import LONGEST_BYTES, all_within, wrapped
 
 ESC = b"\x1b"
 RESET = b"\x1b[0m"
 COLOR_CODE = re.compile(rb"(\x1b\[[0-9;:]*m)")
-# Those of tracing-subscriber, most frequent first: some replacements cost half of what the pattern does.
-_USUAL_CODES = (b"\x1b[0m\x1b[2m", RESET, b"\x1b[2m", b"\x1b[3m", b"\x1b[32m", b"\x1b[33m", b"\x1b[1m")
-# What needs no closer look: printable ASCII, newline and tab; and the same with the bytes of longer characters.
-_ASCII = bytes(code for code in range(0x7F) if code >= 0x20 or code in b"\n\t")
-_TEXT = _ASCII + bytes(range(0x80, 0x100))
-_BLANKS = bytes.maketrans(b"\n\t", b"  ")
-# Those of what is not seen that Python takes for printable, and all bytes but their first ones.
-_PRINTABLE = (b"\xcd\x8f", b"\xe1\x85", b"\xe1\x9e", b"\xe1\xa0", b"\xe3\x85\xa4", b"\xef\xbe\xa0", b"\xf3\xa0")
-_OTHERS = bytes(code for code in range(256) if code not in b"\xcd\xe1\xe3\xef\xf3")
-_UNSEEN = (
-    *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010)),
-    *(*range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x3164, 0xFEFF, 0xFFA0, *range(0xFFF9, 0xFFFC)),
-    *(*range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)),
+# Those of tracing-subscriber, and what it writes between name and value: some replacements cost half of what the
+# pattern does.
+_USUAL_CODES = (
+    (b"\x1b[0m\x1b[2m=\x1b[0m", b"="),
+    (b"\x1b[2m", b""),
+    (RESET, b""),
+    (b"\x1b[3m", b""),
+    (b"\x1b[32m", b""),
 )
+_OTHER_CODES = 4
+_FEW_CONTROLS = 8
 
 
 def without_colors(lines: bytes) -> bytes | None:
     """Return lines without colour codes, at little cost; None where something else is to be shown."""
-    if not lines.translate(None, _ASCII):
-        return lines
     if ESC in lines:
         lines = _stripped(lines)
-        if not lines.translate(None, _ASCII):
-            return lines
-    return lines if is_clean(lines) else None
+    return lines if not lines.translate(None, ASCII) or is_clean(lines) else None
 
 
 def sanitize(lines: bytes) -> tuple[bytes, bytes]:
@@ -57,7 +51,8 @@ def sanitize(lines: bytes) -> tuple[bytes, bytes]:
 
 def sanitize_text(text: str) -> str:
     """Return text in which nothing has to be shown any more; newlines and tabs stay."""
-    return text if text.isascii() and text.isprintable() else _shown(text.encode(errors="backslashreplace")).decode()
+    data = text.encode(errors="backslashreplace")
+    return data.decode() if is_clean(data) else _shown(data).decode()
 
 
 def sanitize_json(data: bytes) -> bytes:
@@ -65,34 +60,34 @@ def sanitize_json(data: bytes) -> bytes:
     return data if is_clean(data) else data.decode().translate(_json_escapes()).encode()
 
 
-def is_clean(data: bytes) -> bool:
-    """Tell, at little cost, that there is nothing to be shown instead of sent; where in doubt it says no."""
-    if data.translate(None, _TEXT):
-        return False
-    if data.isascii():
-        return True
-    try:
-        text = data.translate(_BLANKS).decode()
-    except UnicodeDecodeError:
-        return False
-    return text.isprintable() and not (data.translate(None, _OTHERS) and any(lead in data for lead in _PRINTABLE))
-
-
 def _stripped(lines: bytes) -> bytes:
-    for code in _USUAL_CODES:
-        lines = lines.replace(code, b"")
-    return COLOR_CODE.sub(b"", lines) if ESC in lines else lines
+    for code, kept in _USUAL_CODES:
+        lines = lines.replace(code, kept)
+    # Most writers have few others, which come again and again.
+    for _ in range(_OTHER_CODES):
+        found = COLOR_CODE.search(lines) if ESC in lines else None
+        if found is None:
+            return lines
+        lines = lines.replace(found[0], b"")
+    return COLOR_CODE.sub(b"", lines)
 
 
 def _shown_but_colors(lines: bytes) -> bytes:
     if ESC not in lines:
         return lines if is_clean(lines) else _shown(lines)
+    if COLOR_CODE.search(lines) is None:
+        return _shown(lines)
     # Every second part is a colour code: the pattern is a group.
     parts = COLOR_CODE.split(lines)
     return b"".join(part if odd % 2 or is_clean(part) else _shown(part) for odd, part in enumerate(parts))
 
 
 def _shown(lines: bytes) -> bytes:
+    controls = set(lines.translate(None, TEXT))
+    if len(controls) <= _FEW_CONTROLS and lines.isascii():
+        for control in controls:
+            lines = lines.replace(bytes([control]), _escapes()[control].encode())
+        return lines
     return lines.decode(errors="backslashreplace").translate(_escapes()).encode()
 
 
@@ -111,4 +106,4 @@ def _json_escapes() -> dict[int, str]:
     import json
 
     # JSON's form everywhere: an app's own object stays one.
-    return {0x7F: r"\u007f", **{code: json.dumps(chr(code))[1:-1] for code in (*range(0x80, 0xA0), *_UNSEEN)}}
+    return {0x7F: r"\u007f", **{code: json.dumps(chr(code))[1:-1] for code in (*range(0x80, 0xA0), *UNSEEN)}}

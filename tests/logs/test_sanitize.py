@@ -9,7 +9,8 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.logs.sanitize import is_clean, sanitize, without_colors
+from supervisor.logs.characters import is_clean
+from supervisor.logs.sanitize import sanitize, without_colors
 from tests.logs.rig import Rig, said
 
 # Unicode's Default_Ignorable_Code_Point but for emoji's variation selectors (DerivedCoreProperties.txt), and its
