@@ -54,11 +54,12 @@ def main(target: str, folders: list[str]) -> int:
         said: dict[str, Any] = {"path": path}
         try:
             seen = _fingerprint(path)
+            settled = _is_settled(seen)
             if known.get(path) == seen and os.path.exists(copy):
                 said["state"] = "unchanged"
             else:
                 said |= {"state": "copied", "waited_s": round(_copy(path, copy), 3)}
-            if _is_settled(seen):
+            if settled:
                 index[path] = seen
         except (OSError, sqlite3.Error, _NoRoomError) as error:
             said |= {"state": "failed", "why": str(error), "no_room": isinstance(error, _NoRoomError)}
@@ -99,13 +100,11 @@ def _is_database(path: str) -> bool:
 def _fingerprint(path: str) -> list[list[int]]:
     """Return what changes when the database does."""
     found = []
-    for beside in ("", *BESIDE):
+    # Not -shm: it changes with every reader.
+    for beside in ("", "-wal", "-journal"):
         with contextlib.suppress(FileNotFoundError):
             status = os.lstat(path + beside)
             found.append([status.st_ino, status.st_size, status.st_mtime_ns])
-        if beside == "-shm":
-            # It changes with every reader.
-            found.pop()
     return found
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.backup.words import BackupError
 from supervisor.core.backup import BackupState, to_forget
 
 if TYPE_CHECKING:
@@ -41,23 +40,18 @@ class Maintenance:
         return min(self._forget_s, self._check_s)
 
     async def run(self) -> None:
-        """Do what is due; what fails is told, and tried again in an hour."""
+        """Do what is due; what fails is tried again in an hour. Raises BackupError."""
         work, now_s = self._work, time.monotonic()
-        next_s = work.view.next_s
         work.show(state=BackupState.MAINTENANCE)
-        try:
-            if now_s >= self._forget_s:
-                self._forget_s = now_s + _HOUR_S
-                await self._forget()
-                self._forget_s = now_s + DAY_S
-            if now_s >= self._check_s:
-                self._check_s = now_s + _HOUR_S
-                await work.restic.check()
-                self._check_s = now_s + WEEK_S
-                work.hub.record("info", "backup repository checked", part="backup", result="no errors")
-        except BackupError as error:
-            work.fail(error.trouble)
-        work.show(state=BackupState.IDLE, next_s=next_s)
+        if now_s >= self._forget_s:
+            self._forget_s = now_s + _HOUR_S
+            await self._forget()
+            self._forget_s = now_s + DAY_S
+        if now_s >= self._check_s:
+            self._check_s = now_s + _HOUR_S
+            await work.restic.check()
+            self._check_s = now_s + WEEK_S
+            work.hub.record("info", "backup repository checked", part="backup", result="no errors")
 
     async def _forget(self) -> None:
         work = self._work

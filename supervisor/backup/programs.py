@@ -8,6 +8,8 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import anyio
+
 from supervisor.system.spawn import spawn
 
 if TYPE_CHECKING:
@@ -49,7 +51,9 @@ async def run(engine: Engine, spec: ProcessSpec, take: Take, fds: tuple[int, ...
         return await asyncio.shield(ended)
     finally:
         if not ended.done():
-            await _end(spawned.pid, ended)
+            # Cancelled or not: what was started is seen to its end.
+            with anyio.CancelScope(shield=True):
+                await _end(spawned.pid, ended)
         for output in outputs:
             output.close()
 
@@ -67,7 +71,6 @@ async def _end(pid: int, ended: asyncio.Future[Ending]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(OSError):
             os.killpg(pid, number)
-        # Cancelled or not: what was started is seen to its end.
         await asyncio.wait({ended}, timeout=_TERM_GRACE_S)
         if ended.done():
             return

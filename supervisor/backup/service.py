@@ -33,6 +33,34 @@ class Backups:
         self._desk = desk
         self._orders: list[BackupOrder] = []
         self._asked = anyio.Event()
+        self._one = anyio.Lock()
+        self._current: anyio.CancelScope | None = None
+        self._ending = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is something to take a last snapshot of when everything has ended."""
+        work = self._work
+        return work.plan.holds and not work.view.holds and work.view.state is not BackupState.WITHOUT
+
+    async def keep(self, until_s: float) -> None:
+        """Take the last snapshot, of what the processes have left; what does not make it in time is told."""
+        self._ending = True
+        if self._current is not None:
+            # It began before the last word was written.
+            self._current.cancel()
+        begin_s = time.monotonic()
+        try:
+            with anyio.move_on_after(max(0.0, until_s - begin_s)) as scope:
+                async with self._one:
+                    await self._work.snapshot("stop")
+        except BackupError:
+            # It was told.
+            return
+        if scope.cancelled_caught:
+            took_s = round(time.monotonic() - begin_s, 3)
+            why = "SUPERVISOR_STOP_TIMEOUT leaves too little time for it; raise it and the platform's grace period"
+            self._work.hub.record("error", "no last snapshot", part="backup", after_s=took_s, why=why)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -71,7 +99,7 @@ class Backups:
             elif work.view.next_s is not None and time.monotonic() >= work.view.next_s:
                 await self._careful(partial(work.snapshot, "interval"))
             else:
-                await maintenance.run()
+                await self._careful(maintenance.run)
 
     async def _carry_out(self, order: BackupOrder) -> None:
         if isinstance(order, BackUp):
@@ -84,9 +112,14 @@ class Backups:
 
     async def _careful(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something that may fail; what failed is told, and shown until something else succeeds."""
-        try:
-            await work()
-        except BackupError as error:
-            self._work.fail(error.trouble)
-        else:
-            self._work.rest()
+        async with self._one:
+            if self._ending:
+                return
+            with anyio.CancelScope() as self._current:
+                try:
+                    await work()
+                except BackupError as error:
+                    self._work.fail(error.trouble)
+                else:
+                    self._work.rest()
+            self._current = None

@@ -155,13 +155,14 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
     hub, late = engine.hub, Late(board)
 
     def stop_plan() -> StopPlan:
-        link, web = late.parts.get("tailnet"), late.parts.get("web")
+        link, web, backups = (late.parts.get(name) for name in ("tailnet", "web", "backup"))
         farewell = link.farewell if link is not None and link.takes_leave else None
         return StopPlan(
             timeout_s=plan.settings.stop_timeout_s,
             last=TAILSCALED if plan.tailscaled is not None else None,
             farewell=farewell,
             part=web.part if web is not None else None,
+            keep=backups.keep if backups is not None and backups.keeps else None,
         )
 
     def finish(status: int, why: str | None) -> NoReturn:

@@ -23,6 +23,8 @@ RESERVE_TAILSCALED_S = 1.0
 RESERVE_EACH_S = 0.0006
 # With less time than this, one that does not end is short of time and not hung: tailscaled 1.102 may need a second.
 QUIT_WORTH_S = 3.0
+# What is left for the end after that.
+RESERVE_KEEP_S = 0.5
 PARTING_S = 0.5
 # How far what is done for others may overrun its time before it is broken off.
 OVERRUN_S = 0.1
@@ -36,6 +38,7 @@ class StopPlan(NamedTuple):
     """How long the whole stop may take, which process goes last, and what is to be done before it goes.
 
     ``farewell`` gets the moment by which it has to be done, on the monotonic clock; None where nothing is due.
+    ``keep`` likewise, when every process has ended: it keeps what they leave, and gets half of the time.
     ``part`` is called when nothing is left: it tells those who watch that this is the end, and takes but a moment.
     """
 
@@ -43,6 +46,7 @@ class StopPlan(NamedTuple):
     last: str | None = None
     farewell: Callable[[float], Awaitable[None]] | None = None
     part: Callable[[], Awaitable[None]] | None = None
+    keep: Callable[[float], Awaitable[None]] | None = None
 
     @property
     def reserve_s(self) -> float:
@@ -51,6 +55,8 @@ class StopPlan(NamedTuple):
             wished_s = RESERVE_LOGOUT_S
         else:
             wished_s = RESERVE_TAILSCALED_S if self.last is not None else 0.0
+        if self.keep is not None:
+            wished_s = max(wished_s, self.timeout_s / 2)
         return min(wished_s + RESERVE_EACH_S * processes.count_children(), self.timeout_s / 2)
 
 
@@ -93,6 +99,9 @@ class Stop:
         if last is not None:
             await self._stop((last,), self._deadline_s)
         await self._wait_for(self._engine.all_cleaned, self._deadline_s)
+        if self._plan.keep is not None:
+            until_s = self._deadline_s - RESERVE_KEEP_S
+            await self._see_to("keeping", self._plan.keep(until_s), until_s)
         await self._sweep_all()
         if self._plan.part is not None:
             await self._see_to("parting", self._plan.part(), time.monotonic() + PARTING_S)

@@ -43,6 +43,8 @@ class Pilot:
         self._hub = hub
         self._attached = tailnet.mode == "attach"
         self._settings = tailnet
+        # With backups the device comes back with its identity, whatever key it was logged in with.
+        self._comes_back = plan.settings.backup is not None
         self._owner = Owner(tailnet.state_dir)
         self._new = not self._owner.found
         self._passivity = Passivity(self._attached)
@@ -293,7 +295,7 @@ class Pilot:
 
     @property
     def _logs_out(self) -> bool:
-        return self._settings.logs_out_at_stop or self._owner.record.ephemeral
+        return not self._comes_back and (self._settings.logs_out_at_stop or self._owner.record.ephemeral)
 
     @property
     def takes_leave(self) -> bool:

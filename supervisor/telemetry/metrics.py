@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor import __version__
+from supervisor.core.backup import RESULTS, BackupState
 from supervisor.core.counts import DURATION_BUCKETS_S, END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
 from supervisor.core.health import judge, ready
 from supervisor.core.model import State
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric as Family
 
+    from supervisor.core.backup import SnapshotView
     from supervisor.core.counts import Counts
     from supervisor.core.snapshot import PeerView, ProcessView, Snapshot, TailnetView
 
@@ -34,6 +36,7 @@ STATUSES = ("pass", "warn", "fail")
 PEERS = ("direct", "relayed", "offline")
 PROCESS_STATES = tuple(state.value for state in State)
 TAILNET_STATES = (*STATES, OTHER)
+BACKUP_STATES = tuple(state.value for state in BackupState)
 _SUPERVISOR = "supervisor"
 _ONE_EACH = "1 for the one that holds, 0 for the others"
 _TOTAL = "_total"
@@ -185,6 +188,15 @@ def _logged(column: int) -> Read:
         return [(key, cell[column]) for key, cell in (empty | dict(data.logged)).items()]
 
     return values
+
+
+def _snapshots(data: ScrapeData) -> tuple[SnapshotView, ...]:
+    return data.snapshot.backup.snapshots
+
+
+def _last_good_epoch_s(data: ScrapeData) -> float | None:
+    last_s = data.snapshot.backup.last_good_s
+    return None if last_s is None else last_s + data.snapshot.wall_offset_s
 
 
 def _tailnet_state(data: ScrapeData) -> Labelled:
@@ -405,6 +417,47 @@ _OF_TAILNET = (
         "tailscaled_metrics_errors_total", "Scrapes for which tailscaled gave no metrics.", lambda d: d.relay_errors
     ),
 )
+_OF_BACKUPS = (
+    gauge(
+        "backup_state",
+        f"What is done about backups: {_ONE_EACH}.",
+        lambda d: _one_of(BACKUP_STATES, d.snapshot.backup.state.value),
+        (Label("state", BACKUP_STATES),),
+    ),
+    counter(
+        "backup_snapshots_total",
+        "Snapshots tried, by what came of them.",
+        lambda d: _counted(RESULTS, d.snapshot.backup.taken),
+        (Label("result", RESULTS),),
+    ),
+    counter(
+        "backup_restores_total",
+        "Restores, by what came of them.",
+        lambda d: _counted(RESULTS, d.snapshot.backup.restores),
+        (Label("result", RESULTS),),
+    ),
+    gauge("backup_snapshots", "Snapshots in the repository, as far as is known.", lambda d: len(_snapshots(d))),
+    gauge(
+        "backup_last_good_timestamp_seconds",
+        "When this run's last whole snapshot ended, in seconds since the epoch; absent before the first.",
+        _last_good_epoch_s,
+    ),
+    gauge(
+        "backup_newest_size_bytes",
+        "What the newest snapshot holds.",
+        lambda d: _snapshots(d)[-1].size_bytes if _snapshots(d) else None,
+    ),
+    gauge(
+        "backup_newest_added_bytes",
+        "What the newest snapshot added to the repository.",
+        lambda d: _snapshots(d)[-1].added_bytes if _snapshots(d) else None,
+    ),
+    gauge(
+        "backup_newest_duration_seconds",
+        "How long restic took for the newest snapshot.",
+        lambda d: _snapshots(d)[-1].duration_s if _snapshots(d) else None,
+    ),
+)
 _OF_HTTP = (
     counter(
         "http_requests_total",
@@ -426,6 +479,7 @@ SECTIONS = (
     Section("Processes", _OF_PROCESSES),
     Section("Logs", _OF_LOGS),
     Section("The tailnet", _OF_TAILNET, applies=lambda d: d.tailnet.mode != "off"),
+    Section("Backups", _OF_BACKUPS, applies=lambda d: d.snapshot.backup.state is not BackupState.OFF),
     Section("HTTP", _OF_HTTP),
 )
 METRICS = {metric.name: metric for section in SECTIONS for metric in section.metrics}

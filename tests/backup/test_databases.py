@@ -1,0 +1,199 @@
+"""Databases are copied through SQLite itself, beside writers, and nobody waits for long."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.backup.world import World, back_up, wait_for_state
+from tests.client.calling import call
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def copies(target: Path, *folders: Path) -> dict[str, dict[str, Any]]:
+    """Run the helper as it is run, and return what it says of each database, by its path."""
+    words = [sys.executable, "-I", "-m", "supervisor.backup.copies", str(target), *map(str, folders)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    *lines, done = map(json.loads, ended.stdout.splitlines())
+    assert done == {"done": True}
+    return {line["path"]: line for line in lines}
+
+
+def make(path: Path, mode: str, rows: int = 100) -> None:
+    """Make a database in a journal mode."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA journal_mode={mode}")
+        database.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, text BLOB)")
+        database.executemany("INSERT INTO rows VALUES (?, ?)", ((number, os.urandom(500)) for number in range(rows)))
+        database.commit()
+
+
+def rows_of(path: str | Path) -> int:
+    """Return how many rows a database has, and see that it is whole."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        count: int = database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
+        return count
+
+
+class Writer(threading.Thread):
+    """Writes a row again and again, and takes down how long each took."""
+
+    def __init__(self, path: Path, pause_s: float) -> None:
+        super().__init__(daemon=True)
+        self._path = path
+        self._pause_s = pause_s
+        self._over = threading.Event()
+        self.took_s: list[float] = []
+
+    def run(self) -> None:
+        """Write until stopped."""
+        with contextlib.closing(sqlite3.connect(self._path, timeout=30)) as database:
+            while not self._over.is_set():
+                begin_s = time.monotonic()
+                database.execute("INSERT INTO rows (text) VALUES (?)", (os.urandom(500),))
+                database.commit()
+                self.took_s.append(time.monotonic() - begin_s)
+                time.sleep(self._pause_s)
+
+    def stop(self) -> None:
+        """Have it end."""
+        self._over.set()
+        self.join()
+
+
+@contextlib.contextmanager
+def written(path: Path, pause_s: float = 0.0) -> Iterator[Writer]:
+    """Have a database written to for the length of a block."""
+    writer = Writer(path, pause_s)
+    writer.start()
+    wait_until(lambda: len(writer.took_s) > 5, what="the writer")
+    try:
+        yield writer
+    finally:
+        writer.stop()
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
+def test_a_copy_of_a_database_that_is_written_to_is_whole(tmp_path: Path, mode: str) -> None:
+    """Whatever its journal is, beside a writer that never rests; what was written before is in it."""
+    (tmp_path / "app").mkdir()
+    path = tmp_path / "app/a ?%#[x].db"
+    make(path, mode)
+    with written(path) as writer:
+        for _ in range(5):
+            before = 100 + len(writer.took_s)
+            said = copies(tmp_path / "copies", tmp_path / "app")[str(path)]
+            assert said["state"] == "copied"
+            assert rows_of(f"{tmp_path}/copies{path}") >= before
+
+
+def test_in_wal_mode_nobody_waits(tmp_path: Path) -> None:
+    """A copy of a large database holds up no writer: 99 in 100 take less than 100 ms."""
+    (tmp_path / "app").mkdir()
+    path = tmp_path / "app/large.db"
+    make(path, "wal", rows=60_000)
+    with written(path, 0.001) as writer:
+        first = len(writer.took_s)
+        said = copies(tmp_path / "copies", tmp_path / "app")[str(path)]
+    during = sorted(writer.took_s[first:])
+    assert said["waited_s"] == 0
+    assert during[int(len(during) * 0.99)] < 0.1
+
+
+def test_one_pass_after_three_restarts_is_told(tmp_path: Path) -> None:
+    """With a rollback journal and a writer that never rests, steps begin anew until it is copied in one pass."""
+    (tmp_path / "app").mkdir()
+    path = tmp_path / "app/busy.db"
+    make(path, "delete", rows=30_000)
+    with written(path):
+        said = copies(tmp_path / "copies", tmp_path / "app")[str(path)]
+    assert said["state"] == "copied"
+    assert said["waited_s"] > 0
+    make(tmp_path / "app/quiet.db", "delete")
+    assert copies(tmp_path / "copies", tmp_path / "app")[f"{tmp_path}/app/quiet.db"]["waited_s"] == 0
+
+
+def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
+    """But what changed within the clock's grain is; a database that is gone leaves no copy."""
+    (tmp_path / "app").mkdir()
+    path = tmp_path / "app/a.db"
+    make(path, "wal")
+    # As if it had changed this very moment, however long the helper takes to start.
+    os.utime(path, (time.time() + 1000, time.time() + 1000))
+    assert copies(tmp_path / "copies", tmp_path / "app")[str(path)]["state"] == "copied"
+    assert copies(tmp_path / "copies", tmp_path / "app")[str(path)]["state"] == "copied"
+    os.utime(path, (1_000_000, 1_000_000))
+    states = [copies(tmp_path / "copies", tmp_path / "app")[str(path)]["state"] for _ in range(2)]
+    assert states == ["copied", "unchanged"]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO rows (text) VALUES ('new')")
+        database.commit()
+        assert copies(tmp_path / "copies", tmp_path / "app")[str(path)]["state"] == "copied"
+    assert rows_of(f"{tmp_path}/copies{path}") == 101
+    path.unlink()
+    assert copies(tmp_path / "copies", tmp_path / "app") == {}
+    assert not os.path.exists(f"{tmp_path}/copies{path}")
+
+
+def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    """Links are not followed, pipes not opened; a damaged one is told, and the others are copied."""
+    app = tmp_path / "app"
+    app.mkdir()
+    make(app / "good.db", "wal")
+    make(tmp_path / "outside.db", "wal")
+    os.symlink(tmp_path / "outside.db", app / "link.db")
+    os.mkfifo(app / "pipe.db")
+    (app / "text.db").write_text("no database")
+    (app / "damaged.db").write_bytes(b"SQLite format 3\0" + os.urandom(5000))
+    said = copies(tmp_path / "copies", app)
+    assert {path.rpartition("/")[2]: line["state"] for path, line in said.items()} == {
+        "good.db": "copied",
+        "damaged.db": "failed",
+    }
+
+
+def test_databases_come_back_whole_without_their_journals() -> None:
+    """Through a snapshot and a restore beside a writer: no live file is in it, and the copy takes its place."""
+    world = World()
+    world.data.mkdir()
+    path = world.data / "moltis.db"
+    make(path, "wal")
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        with written(path, 0.001) as writer:
+            before = 100 + len(writer.took_s)
+            taken = back_up(run)
+        assert taken["whole"]
+        assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 0
+        assert sorted(name for name in os.listdir(world.data) if name.startswith("moltis.db")) == ["moltis.db"]
+        assert rows_of(path) >= before
+
+
+def test_a_damaged_database_makes_a_snapshot_partial_and_is_in_it_as_it_lies() -> None:
+    """Better a live file than none; and it is told."""
+    world = World()
+    world.data.mkdir()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        damaged = b"SQLite format 3\0" + os.urandom(5000)
+        (world.data / "damaged.db").write_bytes(damaged)
+        taken = back_up(run)
+        assert not taken["whole"]
+        run.wait_for("snapshot taken, but not whole")
+        (world.data / "damaged.db").unlink()
+        assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 0
+        assert (world.data / "damaged.db").read_bytes() == damaged

@@ -1,0 +1,92 @@
+"""What is kept when everything ends: a last snapshot after the app's last word, within the stop's time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.backup.test_trouble import call_without_waiting, child_of
+from tests.backup.world import World, back_up, listed, wait_for_state
+from tests.support.backups import restic
+from tests.support.waiting import wait_until
+
+# Writes its last word when it is asked to end.
+LAST_WORD = ("sh", "-c", "trap 'echo last > $0/word; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
+
+
+def test_the_last_word_of_the_app_is_in_the_last_snapshot() -> None:
+    """At a stop the snapshot comes after the app, and a new container begins where the old one ended."""
+    world = World()
+    with world.running(*LAST_WORD, str(world.data)) as run:
+        run.wait_for("ready")
+        assert run.stop() == 0
+        run.wait_for("snapshot taken", order="stop")
+    world.lose_files()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        assert (world.data / "word").read_text() == "last\n"
+
+
+def test_a_snapshot_that_is_under_way_at_a_stop_gives_way_to_the_last_one() -> None:
+    """It would lack the last word; its restic is ended, and the stop keeps to its time."""
+    world = World()
+    with world.running(*LAST_WORD, str(world.data)) as run:
+        run.wait_for("ready")
+        (world.data / "much").write_bytes(os.urandom(80_000_000))
+        call_without_waiting(run)
+        wait_until(lambda: child_of(run, "restic"), what="restic")
+        assert run.stop() == 0
+        run.wait_for("snapshot taken", order="stop")
+        assert not run.all("snapshot taken", order="asked")
+    restic(world.repository, "check")
+
+
+def test_a_last_snapshot_that_takes_too_long_is_told_and_the_stop_ends_in_time() -> None:
+    """Its time is what the app left; the exit code is that of the stop."""
+    world = World()
+    with world.running(*LAST_WORD, str(world.data), SUPERVISOR_STOP_TIMEOUT="2s") as run:
+        run.wait_for("ready")
+        (world.data / "much").write_bytes(os.urandom(300_000_000))
+        begin_s = time.monotonic()
+        assert run.stop() == 0
+        assert time.monotonic() - begin_s < 15  # 2 s, and what a crowded machine adds
+        run.wait_for("no last snapshot")
+
+
+def test_a_killed_container_loses_no_more_than_the_last_interval() -> None:
+    """The next one begins with the last snapshot, a generation later; with its files it just goes on."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        back_up(run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        assert listed(run)["generation"] == 1
+        assert back_up(run)["sequence"] == 2
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    world.lose_files()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        assert listed(run)["generation"] == 2
+        assert (world.data / "note").read_text() == "1"
+
+
+def test_nothing_is_kept_of_a_start_that_was_held() -> None:
+    """A held start has nothing to add: TERM changes nothing in the repository."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        back_up(run)
+        run.stop()
+    world.lose_files()
+    world.data.mkdir()
+    (world.data / "note").write_text("another's")
+    with world.running() as run:
+        before = wait_for_state(run, "held")["snapshots"]
+        assert run.stop() == 0
+        assert [each["id"] for each in restic(world.repository, "snapshots")] == [each["id"] for each in before][::-1]
