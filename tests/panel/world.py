@@ -58,8 +58,13 @@ def tailnet() -> Iterator[Control]:
 
 
 @contextlib.contextmanager
-def supervising(control: Control | None = None, *, token: str = TOKEN, toml: str = "", **env: str) -> Iterator[World]:
-    """Run a supervisor for the length of a block; with a control server it has a tailscaled too."""
+def supervising(
+    control: Control | None = None, *, token: str = TOKEN, toml: str = "", waits: bool = True, **env: str
+) -> Iterator[World]:
+    """Run a supervisor for the length of a block; with a control server it has a tailscaled too.
+
+    ``waits`` is False where its app is not going to be ready by itself.
+    """
     with tempfile.TemporaryDirectory(prefix="panel-") as folder:
         pipe = Path(folder) / "orders"
         os.mkfifo(pipe)
@@ -67,5 +72,6 @@ def supervising(control: Control | None = None, *, token: str = TOKEN, toml: str
         if control is not None:
             settings |= environment(**at(control), TS_STATE_DIR=f"{folder}/state")
         with running(sys.executable, str(APP), str(pipe), env=settings | env, toml=toml) as run:
-            run.wait_for("ready", process="moltis")
+            if waits:
+                run.wait_for("ready", process="moltis")
             yield World(run, pipe)

@@ -34,6 +34,11 @@ SERIES = {
     "TailnetAway": ('moltis_supervisor_tailnet_up{instance="a"}', "1 0x20", 15),
     "TailnetKeyRefused": ('moltis_supervisor_tailnet_logins_total{instance="a",result="refused"}', "0 0 1x20", 10),
     "TailnetKeyExpiresSoon": ('moltis_supervisor_tailnet_key_expiry_timestamp_seconds{instance="a"}', "86400x20", 10),
+    "BackupsFail": (
+        'moltis_supervisor_health_component_status{instance="a",component="backup",status="warn"}',
+        "0 1x20",
+        15,
+    ),
     "PortsOpenToPeers": ('moltis_supervisor_exposed_ports{instance="a"}', "2x20", 10),
     "LogLinesDropped": ('moltis_supervisor_log_lines_dropped_total{instance="a"}', "0 0 5x20", 10),
     "EventLoopLate": ('moltis_supervisor_loop_lag_seconds_bucket{instance="a",le="+Inf"}', "0+60x40", 30),

@@ -3,6 +3,7 @@
 import { signOut, token, whenEnded, whenOthersChange } from "./api.js";
 import { worldChanged } from "./order-button.js";
 import { byId, complain, say, show } from "./dom.js";
+import * as backups from "./backups.js";
 import * as health from "./health.js";
 import * as logs from "./logs.js";
 import * as processes from "./processes.js";
@@ -12,7 +13,7 @@ import * as tailnet from "./tailnet.js";
 import { choose, chosen } from "./theme.js";
 import { clock } from "./format.js";
 
-const VIEWS = { processes, tailnet, health };
+const VIEWS = { processes, tailnet, backups, health };
 let isLive = false;
 let lastNewsMs = 0;
 
@@ -90,9 +91,9 @@ byId("sign-out").addEventListener("click", async () => {
   await signOut();
   showSignIn("You have signed out.");
 });
-for (const view of [tailnet, logs]) view.setUp();
+for (const view of [tailnet, backups, logs]) view.setUp();
 // What counts on by itself stands still while nobody knows whether it is true.
-setInterval(() => isLive && [tailnet, processes, health].forEach((view) => view.tick(stream.now())), 1000);
+setInterval(() => isLive && [tailnet, processes, backups, health].forEach((view) => view.tick(stream.now())), 1000);
 whenEnded(showSignIn);
 whenOthersChange(() => {
   if (Boolean(token()) === byId("panel").hidden) follow();

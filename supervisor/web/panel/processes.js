@@ -20,6 +20,11 @@ export function takeFigures(told) {
   for (const one of told) cards.get(one.name)?.takeFigures(one);
 }
 
+/** What they are called, in the order of their start. */
+export function names() {
+  return [...cards.keys()];
+}
+
 /** Counts on. */
 export function tick() {
   for (const card of cards.values()) card.tick();
