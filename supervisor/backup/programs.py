@@ -43,7 +43,8 @@ async def run(engine: Engine, spec: ProcessSpec, take: Take, fds: tuple[int, ...
         if not ended.done():
             ended.set_result(exit_.ending)
 
-    spawned = spawn(spec, engine.launcher, fds=fds)
+    with engine.lent():
+        spawned = spawn(spec, engine.launcher, fds=fds)
     engine.reaper.own(spawned.pid, on_exit)
     _step_back(spawned.pid)
     outputs = [_Output(loop, spawned.stdout_fd, take, False), _Output(loop, spawned.stderr_fd, take, True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from supervisor import __version__
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from supervisor.commands.late import Late
     from supervisor.config.plan import Plan
     from supervisor.runtime.loop import Service
+    from supervisor.runtime.stop import StopPlan
     from supervisor.system.signals import Inbox
     from supervisor.telemetry.spans import Recorder
 
@@ -145,7 +147,6 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
 
     from supervisor.commands.late import Late
     from supervisor.runtime.loop import Loop
-    from supervisor.runtime.stop import StopPlan
     from supervisor.system import background
     from supervisor.system.descriptors import DESCRIPTORS
 
@@ -153,17 +154,6 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
     DESCRIPTORS.claim()
     engine.lent = DESCRIPTORS.lent
     hub, late = engine.hub, Late(board)
-
-    def stop_plan() -> StopPlan:
-        link, web, backups = (late.parts.get(name) for name in ("tailnet", "web", "backup"))
-        farewell = link.farewell if link is not None and link.takes_leave else None
-        return StopPlan(
-            timeout_s=plan.settings.stop_timeout_s,
-            last=TAILSCALED if plan.tailscaled is not None else None,
-            farewell=farewell,
-            part=web.part if web is not None else None,
-            keep=backups.keep if backups is not None and backups.keeps else None,
-        )
 
     def finish(status: int, why: str | None) -> NoReturn:
         hub.record("critical" if why else "info", "stopped", status=status, why=why)
@@ -178,10 +168,24 @@ def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, 
     async def main() -> None:
         _look_for_threads(hub)
         app = plan.app.name if plan.app is not None else None
-        await Loop(engine, inbox, app, stop_plan, _services(plan, place, board, engine, late, recorder)).run(finish)
+        services = _services(plan, place, board, engine, late, recorder)
+        await Loop(engine, inbox, app, partial(_stop_plan, plan, late), services).run(finish)
 
     anyio.run(main)
     raise AssertionError("the loop ended without an exit code")
+
+
+def _stop_plan(plan: Plan, late: Late) -> StopPlan:
+    from supervisor.runtime.stop import StopPlan
+
+    link, web, backups = (late.parts.get(name) for name in ("tailnet", "web", "backup"))
+    return StopPlan(
+        timeout_s=plan.settings.stop_timeout_s,
+        last=TAILSCALED if plan.tailscaled is not None else None,
+        farewell=link.farewell if link is not None and link.takes_leave else None,
+        part=web.part if web is not None else None,
+        keep=backups.keep if backups is not None and backups.keeps else None,
+    )
 
 
 def _look_for_threads(hub: LogPipeline) -> None:

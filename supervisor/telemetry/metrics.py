@@ -436,7 +436,7 @@ _OF_BACKUPS = (
         lambda d: _counted(RESULTS, d.snapshot.backup.restores),
         (Label("result", RESULTS),),
     ),
-    gauge("backup_snapshots", "Snapshots in the repository, as far as is known.", lambda d: len(_snapshots(d))),
+    gauge("backup_snapshots_kept", "Snapshots in the repository, as far as is known.", lambda d: len(_snapshots(d))),
     gauge(
         "backup_last_good_timestamp_seconds",
         "When this run's last whole snapshot ended, in seconds since the epoch; absent before the first.",

@@ -67,7 +67,7 @@ class Writer(threading.Thread):
                 database.execute("INSERT INTO rows (text) VALUES (?)", (os.urandom(500),))
                 database.commit()
                 self.took_s.append(time.monotonic() - begin_s)
-                time.sleep(self._pause_s)
+                self._over.wait(self._pause_s)
 
     def stop(self) -> None:
         """Have it end."""

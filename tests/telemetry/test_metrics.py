@@ -10,6 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from supervisor import __version__
+from supervisor.core.backup import BackupState, BackupView, SnapshotView
 from supervisor.core.counts import Durations, plus_one
 from supervisor.core.model import State
 from supervisor.core.snapshot import ExitView, HealthView, ListenerView, PeerView, ProcessView, ServeView, Snapshot
@@ -75,6 +76,14 @@ DATA = ScrapeData(
         health=HealthView("fail", changes=plus_one(plus_one((), "warn"), "fail")),
         orphans_reaped=4,
         exposed=(ListenerView("0.0.0.0", 1),),
+        backup=BackupView(
+            BackupState.IDLE,
+            interval_s=300.0,
+            last_good_s=95.0,
+            snapshots=(SnapshotView("a", generation=1, sequence=2, size_bytes=10, added_bytes=5, duration_s=1.5),),
+            taken=(("ok", 2), ("failed", 1)),
+            restores=(("ok", 1),),
+        ),
     ),
     now_s=100.0,
     usage={"tailscaled": (4096, 1.5), "supervisor": (None, None)},
