@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from supervisor.backup.work import Work
     from supervisor.core.backup import BackupOrder, SnapshotView
+    from supervisor.config.plan import Source
 
     NextOrder = Callable[[float | None], Awaitable[BackupOrder | None]]
 
@@ -123,6 +124,13 @@ class Beginning:
         work = self._work
         kept, files = marker.look(work.sources)
         wish = work.settings.restore
+        halfway = work.places.swapped_halfway()
+        if halfway is not None:
+            # Killed between two renames: what is here is neither the one nor the other.
+            snapshot_id, whole = halfway
+            sources = None if whole else work.plan.sources
+            await self._restore(self._find(snapshot_id), has_files=False, sources=sources)
+            return
         course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
         if wish not in {"auto", "never"}:
             if kept is not None and kept.restored == wish:
@@ -166,7 +174,14 @@ class Beginning:
             raise _ChoiceNeededError(Trouble(f"there is no snapshot {text}", _CHOICES))
         return found
 
-    async def _restore(self, snapshot: SnapshotView, *, has_files: bool, wish: str = "") -> None:
+    async def _restore(
+        self,
+        snapshot: SnapshotView,
+        *,
+        has_files: bool,
+        wish: str = "",
+        sources: tuple[Source, ...] | None = None,
+    ) -> None:
         work = self._work
         if has_files:
             work.take_generation(self._repository)
@@ -174,12 +189,13 @@ class Beginning:
         work.show(state=BackupState.RESTORING)
         begin_s = time.monotonic()
         work.hub.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
-        with Restoration(work.restic, snapshot, work.sources) as restoration:
+        with Restoration(work.restic, snapshot, sources or work.sources) as restoration:
             await restoration.fetch()
-            marker.remove(work.sources)
-            await restoration.place()
-        work.take_generation(self._repository, restored=wish)
-        self._write()
+            with work.places.swapping(snapshot.id, identity=sources is None):
+                marker.remove(work.sources)
+                await restoration.place()
+                work.take_generation(self._repository, restored=wish)
+                self._write()
         took_s = round(time.monotonic() - begin_s, 3)
         missing = restoration.missing or None
         work.show(restores=plus_one(work.view.restores, "ok"))

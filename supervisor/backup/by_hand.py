@@ -61,8 +61,9 @@ class ByHand:
             await self._wait_for_rest(running)
             await work.snapshot("before restore")
             work.show(state=BackupState.RESTORING)
-            await restoration.place()
-            marker.write(work.plan.sources, work.kept)
+            with work.places.swapping(restoration.id, identity=False):
+                await restoration.place()
+                marker.write(work.plan.sources, work.kept)
         finally:
             for name in running:
                 engine.feed(name, Event(Kind.START))

@@ -30,6 +30,8 @@ _PASSABLE_BY_ALL = 0o711
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_MAY_WRITE = 0o022
 _MOST_LINKS = 40
+_SWAPPING = "swapping"
+_MOST_BYTES = 128
 
 
 class Places:
@@ -38,6 +40,28 @@ class Places:
     def __init__(self, plan: BackupPlan) -> None:
         self._plan = plan
         self.staged = os.path.join(plan.folder, STAGED)
+
+    @contextmanager
+    def swapping(self, snapshot_id: str, *, identity: bool) -> Iterator[None]:
+        """Have it written down for the length of a block that files are being swapped: a start after a kill goes on.
+
+        ``identity`` says that tailscaled's are among them. Where the block fails nothing was swapped.
+        """
+        with opened(self._plan.folder) as fd:
+            folders.put_file(fd, _SWAPPING, f"{snapshot_id} {'all' if identity else 'app'}\n")
+            try:
+                yield
+            finally:
+                folders.remove_file(fd, _SWAPPING)
+
+    def swapped_halfway(self) -> tuple[str, bool] | None:
+        """Return the snapshot that was being put in place when everything was killed, and whether all of it."""
+        try:
+            with opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
+                snapshot_id, _, what = os.read(fd, _MOST_BYTES).decode("ascii", "replace").partition(" ")
+        except OSError:
+            return None
+        return snapshot_id, what.strip() == "all"
 
     def make(self) -> None:
         """Make what is not there. Raises BackupError where the disk refuses it."""

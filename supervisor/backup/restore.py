@@ -61,6 +61,7 @@ class Restoration:
         self._stack = ExitStack()
         self._prepared: list[_Prepared] = []
         self.missing: list[str] = []
+        self.id = snapshot.id
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import stat
 from typing import TYPE_CHECKING
 
@@ -219,6 +220,29 @@ def test_files_that_were_there_before_backups_are_adopted() -> None:
     with world.running() as run:
         run.wait_for("started")
         assert [each["reason"] for each in listed(run)["snapshots"]] == ["adopt"]
+
+
+def test_a_start_after_a_kill_between_two_renames_goes_on_with_that_restore() -> None:
+    """What lies there then is neither the old nor the new: it is not adopted, and nobody has to choose."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("wanted")
+        wanted = back_up(run)
+        (world.data / "note").write_text("newer")
+        back_up(run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    (world.data / "note").unlink()
+    (world.data / ".moltis-supervisor.json").unlink()
+    (world.data / "half").write_text("of it")
+    (world.folder / "state/moltis-supervisor-backup/swapping").write_text(f"{wanted['id']} app\n")
+    with world.running() as run:
+        run.wait_for("restored", id=wanted["id"][:8])
+        run.wait_for("started")
+        assert names(world.data) == {"note"}
+        assert (world.data / "note").read_text() == "wanted"
+        assert not (world.folder / "state/moltis-supervisor-backup/swapping").exists()
 
 
 def test_restic_alone_restores_all_of_it(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""What backups cost: nothing where they are off, little where they are on."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+import pytest
+
+from tests.backup.test_trouble import call_without_waiting, child_of
+from tests.backup.world import World, back_up, wait_for_state
+from tests.process.running import running
+from tests.support.waiting import wait_until
+
+MIB = 1024 * 1024
+# The contract of the issue: what a supervisor with backups may have more than one without.
+MOST_IDLE_BYTES = 14 * MIB
+# A tenth of a machine that others use as well is still no sign of a slow program.
+UNCHANGED_S = 2.0
+
+
+def resident_bytes(pid: int) -> int:
+    """Return a process's resident memory."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        found = re.search(r"VmRSS:\s+(\d+) kB", file.read())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the most that it ever had."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        found = re.search(r"VmHWM:\s+(\d+) kB", file.read())
+    return int(found[1]) * 1024 if found is not None else 0
+
+
+def files_of(pid: int) -> str:
+    """Return which files a process has mapped and open."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+        return maps.read()
+
+
+@pytest.mark.slow
+def test_on_and_idle() -> None:
+    """A supervisor with backups that has taken snapshots has little more memory than one without."""
+    with running("sh", "-c", "echo ready; exec sleep 300") as run:
+        run.wait_for("ready")
+        run.wait_for("sign in to the panel with this code")
+        without = resident_bytes(run.pid)
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        for number in range(3):
+            (world.data / f"file{number}").write_bytes(os.urandom(100_000))
+            back_up(run)
+        assert resident_bytes(run.pid) - without < MOST_IDLE_BYTES
+
+
+@pytest.mark.slow
+def test_a_snapshot_without_changes() -> None:
+    """restic has 90 MB at most beside 100 MB of files, and a snapshot of what has not changed takes two seconds."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        for number in range(100):
+            (world.data / f"file{number}").write_bytes(os.urandom(MIB))
+        back_up(run)
+        took_s, most = [], 0
+        for _ in range(3):
+            call_without_waiting(run)
+            pid = wait_until(lambda: child_of(run, "restic"), what="restic")
+            while (now := child_peak(pid)) is not None:
+                most = max(most, now)
+            wait_for_state(run, "idle")
+            took_s.append(run.all("snapshot taken", order="asked")[-1]["took_s"])
+        print(f"restic had {most / MIB:.1f} MiB at most; snapshots took {took_s} s")
+        assert most < 90 * MIB
+        # The quickest: others work on this machine too.
+        assert min(took_s) < UNCHANGED_S
+
+
+def child_peak(pid: int) -> int | None:
+    """Return the peak of a child, None when it has ended; look again in a moment."""
+    try:
+        found = peak_bytes(pid)
+    except (OSError, AssertionError):
+        return None
+    time.sleep(0.01)
+    return found or None
