@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from supervisor.backup.work import Work
-    from supervisor.core.backup import BackupOrder, SnapshotView
     from supervisor.config.plan import Source
+    from supervisor.core.backup import BackupOrder, SnapshotView
 
     NextOrder = Callable[[float | None], Awaitable[BackupOrder | None]]
 

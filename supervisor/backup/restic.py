@@ -11,7 +11,7 @@ import msgspec
 from supervisor.backup import programs
 from supervisor.backup.listener import Answer, Listener
 from supervisor.backup.messages import Message, snapshots_of
-from supervisor.backup.words import INCOMPLETE, NO_REPOSITORY, BackupError, Trouble, explain
+from supervisor.backup.words import INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain
 from supervisor.config import environment
 from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.core.model import ProcessSpec
@@ -94,12 +94,10 @@ class Restic:
 
     async def forget(self, ids: Sequence[str]) -> None:
         """Remove snapshots, and data that no other one needs. Raises BackupError."""
-        await self._ask("unlock")
         await self._ask("forget", "--prune", *ids)
 
     async def check(self) -> None:
         """Check the repository's structure. Raises BackupError, also where something is damaged."""
-        await self._ask("unlock")
         answer = await self._ask("check")
         if answer.summary.num_errors:
             raise BackupError(Trouble("the repository is damaged", "see restic's manual, `restic repair`"))
@@ -121,6 +119,10 @@ class Restic:
 
     async def _ask(self, *words: str, fine: tuple[int, ...] = (0,), fds: tuple[int, ...] = ()) -> Answer:
         answer = await self.call(*words, fds=fds)
+        if answer.ending.code == LOCKED:
+            # Takes away what a restic that was killed has left, and nothing that somebody still holds.
+            await self.call("unlock")
+            answer = await self.call(*words, fds=fds)
         if answer.ending.code not in fine:
             raise BackupError(explain(answer.ending.code, answer.summary.message or "; ".join(answer.errors[-1:])))
         return answer

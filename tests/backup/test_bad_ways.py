@@ -1,0 +1,190 @@
+"""Servers that are slow, silent or break off, locks of others, and disks that are full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.backup.words import explain
+from tests.backup.test_trouble import call_without_waiting
+from tests.backup.world import World, back_up, is_root, listed, wait_for_state
+from tests.client.calling import call
+from tests.support.backups import PASSWORD, bucket, program, restic
+from tests.support.flaky import Flaky, flaky
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def way(tmp_path: Path) -> Iterator[Flaky]:
+    """A way to a bucket."""
+    with bucket(tmp_path / "s3") as server, flaky(server.port) as running:
+        yield running
+
+
+def repository_at(way: Flaky) -> str:
+    """Return the repository as it is reached this way."""
+    return f"s3:http://127.0.0.1:{way.port}/bucket/snapshots"
+
+
+def test_a_silent_server_is_told_and_the_next_snapshot_is_right(way: Flaky) -> None:
+    """restic says nothing for minutes; here it is told after seconds, and goes on by itself."""
+    world = World(repository_at(way))
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        way.mode = "silent"
+        call_without_waiting(run)
+        wait_until(lambda: "has not answered" in (listed(run)["why"] or ""), 10.0, "words")
+        way.mode = "pass"
+        run.wait_for("snapshot taken", 90.0)
+        wait_until(lambda: listed(run)["why"] is None, what="no trouble")
+
+
+def test_half_an_answer_is_no_answer(way: Flaky) -> None:
+    """It is tried again, told, and never taken for an empty repository."""
+    world = World(repository_at(way))
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        back_up(run)
+        run.stop()
+    world.lose_files()
+    way.mode = "cut"
+    with world.running() as run:
+        run.wait_for("restic says", 15.0)
+        assert run.find("started") is None
+        assert run.find("backup repository made") is None
+        way.mode = "pass"
+        run.wait_for("started", 90.0)
+        assert (world.data / "note").read_text() == "kept"
+
+
+def test_a_slow_server_is_just_slow(way: Flaky) -> None:
+    """What takes its time is not broken off."""
+    world = World(repository_at(way))
+    way.mode = "slow"
+    with world.running() as run:
+        wait_for_state(run, "idle", 60.0)
+        (world.data / "much").write_bytes(os.urandom(5_000_000))
+        assert back_up(run)["whole"]
+
+
+def test_a_lock_that_a_killed_restic_left_is_taken_away() -> None:
+    """An exclusive one of a process that is gone keeps nobody out for long."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        back_up(run)
+        env = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": world.repository, "HOME": "/tmp", "PATH": os.defpath}
+        locks = f"{world.repository}/locks"
+        with subprocess.Popen([program("restic"), "check", "--read-data"], env=env, stdout=subprocess.DEVNULL) as other:
+            wait_until(lambda: os.listdir(locks), what="its lock")
+            other.send_signal(signal.SIGKILL)
+        assert os.listdir(locks)
+        (world.data / "note").write_text("2")
+        assert back_up(run)["whole"]
+        assert not listed(run)["why"]
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a small disk for the length of a block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("nothing may be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
+def test_a_snapshot_that_would_fill_the_disk_is_not_taken() -> None:
+    """It is told, and the app has what is left; with room again the next one is right."""
+    world = World()
+    with small_disk(world.folder / "state", "200m"), world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        ballast = world.folder / "state/ballast"
+        ballast.write_bytes(b"x" * 150_000_000)
+        assert call(run.run_dir, "backup").code == 1
+        run.wait_for("backup failed", why="the disk is nearly full, and a snapshot would fill it")
+        ballast.unlink()
+        assert back_up(run)["whole"]
+
+
+@pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
+def test_a_restore_for_which_the_disk_is_too_small_changes_nothing() -> None:
+    """The old files and the new ones do not fit beside each other: it is told, and the old ones stay."""
+    world = World()
+    with small_disk(world.data, "40m"), world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "much").write_bytes(os.urandom(25_000_000))
+        taken = back_up(run)
+        (world.data / "much").write_bytes(os.urandom(25_000_000))
+        before = (world.data / "much").read_bytes()
+        assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 1
+        run.wait_for("restore failed", why="the disk is full")
+        assert (world.data / "much").read_bytes() == before
+        assert sorted(os.listdir(world.data)) == [".moltis-supervisor.json", "much"]
+
+
+def test_a_folder_that_vanishes_meanwhile_makes_it_partial() -> None:
+    """What was there when it began is missed, and told."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        for number in range(3000):
+            (world.data / f"deep{number % 50}").mkdir(exist_ok=True)
+            (world.data / f"deep{number % 50}/file{number}").write_bytes(os.urandom(20_000))
+        call_without_waiting(run)
+        wait_for_state(run, "snapshot")
+        world.data.rename(world.folder / "gone")
+        run.wait_for("snapshot taken, but not whole")
+        shutil.move(world.folder / "gone", world.data)
+        assert back_up(run)["whole"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("Stat: The specified bucket does not exist.", "the bucket does not exist"),
+        ("client.PutObject: Access Denied.", "the bucket refuses the access key"),
+        ("The difference between the request time and the server's time is too large.", "clock"),
+        (
+            "The request signature we calculated does not match the signature you provided.",
+            "secret access key is wrong",
+        ),
+        ("The authorization header is malformed; AuthorizationHeaderMalformed", "another region"),
+        ("write /x: no space left on device", "the disk is full"),
+        ("dial tcp: lookup nyc9.example.com: no such host", "host is not known"),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "not trusted"),
+    ],
+)
+def test_words_for_what_servers_say(said: str, why: str) -> None:
+    """What cannot be had here in earnest: other servers' refusals, clocks that differ, regions."""
+    assert why in explain(1, said).why
+
+
+def test_a_second_restic_from_elsewhere_is_no_trouble() -> None:
+    """Others may read and write in the repository; their snapshots are not ours, and are left alone."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        restic(world.repository, "backup", str(world.folder / "state"), "--tag", "another")
+        ours = back_up(run)
+        assert [each["id"] for each in listed(run)["snapshots"]] == [ours["id"]]
+        assert len(restic(world.repository, "snapshots")) == 2
