@@ -9,7 +9,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from supervisor import __version__
 from supervisor.arguments import PROGRAM, Command, Option, help_text, parse_arguments
 from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, OutputError, SupervisorError, UsageError, printable
 from supervisor.system import streams
@@ -207,7 +206,9 @@ def _dispatch(words: list[str]) -> int:
         sys.stdout.write(usage())
         return 0
     if name in {"-V", "--version"}:
-        sys.stdout.write(f"{PROGRAM} {__version__}\n")
+        from supervisor.commands.version import report
+
+        sys.stdout.write(report())
         return 0
     if not name:
         sys.stderr.write(usage())

@@ -1,0 +1,68 @@
+"""What `--version` says: enough for a bug report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor import __version__
+from supervisor.commands import version
+from tests.conventions.tree import ROOT
+from tests.support.control import tailscaled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUPERVISOR = (sys.executable, "-I", "-m", "supervisor", "--version")
+
+
+def lines(path: str) -> dict[str, str]:
+    """Return what it says by its first words."""
+    done = subprocess.run(SUPERVISOR, env={"PATH": path}, capture_output=True, text=True, timeout=60, check=True)
+    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+
+
+def program(folder: Path, name: str, script: str) -> str:
+    """Put a program into a folder of PATH, and return the folder."""
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return str(folder)
+
+
+def test_the_versions_of_everything_that_works_here(tmp_path: Path) -> None:
+    """The real tailscaled's own word; restic's as it prints it."""
+    folder = program(tmp_path, "restic", "echo 'restic 0.18.1 compiled with go1.24.4 on linux/amd64'")
+    said = lines(f"{os.path.dirname(tailscaled())}:{folder}:{os.environ['PATH']}")
+    assert said["moltis-supervisor"] == __version__
+    # One that Go installed has a suffix of its own.
+    assert said["tailscaled"].startswith(os.path.basename(os.path.dirname(tailscaled())).removeprefix("tailscaled-"))
+    assert said["restic"] == "0.18.1"
+    assert said["python"] == ".".join(map(str, sys.version_info[:3]))
+    git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "rev-parse", "HEAD"]
+    head = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    # git does not look into another user's checkout.
+    assert said["commit"] in {head, "not known: git does not tell"}
+
+
+@pytest.mark.parametrize("script", ["exit 1", r"printf '\377\n'", "exec sleep 300"])
+def test_what_does_not_tell_its_version_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    """It fails, speaks no text, or hangs."""
+    monkeypatch.setattr(version, "_ANSWER_S", 0.5)
+    monkeypatch.setenv("PATH", program(tmp_path, "restic", script) + ":/usr/bin:/bin")
+    assert "restic      not known: restic does not tell\n" in version.report()
+
+
+def test_nothing_but_the_package_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line stays, so that nobody wonders; the commit is what the image was built with."""
+    (tmp_path / "COMMIT").write_text("0123abc\n")
+    monkeypatch.setattr(version, "COMMIT_FILE", str(tmp_path / "COMMIT"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = dict(line.split(maxsplit=1) for line in version.report().splitlines())
+    assert said["commit"] == "0123abc"
+    assert said["tailscaled"] == said["restic"] == "not known: No such file or directory"
