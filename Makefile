@@ -15,10 +15,14 @@ TESTS ?=
 # Tests wait more than they compute, so there are two at a time for each core.
 WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 
-.PHONY: help install dev tested run test test-slow test-image check format docs bench lock clean screenshots
+# What checks the workflows, from the Go proxy.
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+.PHONY: help install dev tested run test test-slow test-image check check-workflows audit format docs bench lock clean \
+	screenshots packages release release-check release-image release-sign release-notes
 
 help: ## Lists the tasks
-	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 install: $(VENV)/.installed ## Installs the project into .venv from the lock with hashes
 
@@ -40,6 +44,16 @@ check: dev ## Lints, checks types and the project's conventions
 	@$(BIN)/mypy supervisor tests $(wildcard examples benchmarks scripts)
 	@$(BIN)/python -m pytest -q tests/conventions
 
+check-workflows: $(VENV)/.audit ## Checks the workflows in .github with actionlint (needs Go) and zizmor
+	@go run $(ACTIONLINT)
+	@$(VENV)/audit/bin/zizmor --offline --quiet --pedantic .github
+
+audit: $(VENV)/.audit ## Looks for known faults in what the locks name; fails where no index tells of them
+	@for lock in run run-otel build dev; do \
+		echo "requirements/$$lock.txt"; \
+		$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement "requirements/$$lock.txt"; \
+	done
+
 format: dev ## Formats the code, and writes anew what the docs draw from its tables
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -57,12 +71,23 @@ bench: dev ## Measures ours and its peers side by side
 screenshots: tested ## Makes the pictures of the panel in docs/images (as root)
 	@$(BIN)/python -m scripts.screenshots
 
+packages: ## Installs what the tasks need of Debian, as root or by sudo
+	@scripts/need-packages
+
+release: ## Prepares a release but for the push: make release VERSION=1.2.3
+	@scripts/release prepare $(VERSION)
+
+# The steps of .github/workflows/release.yml, for a tag in TAG.
+release-check release-image release-sign release-notes: release-%:
+	@scripts/release $*
+
 lock: ## Writes the locks anew with the newest versions (needs uv)
 	@$(COMPILE) --output-file requirements/run.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/run-otel.txt --extra otel --constraint requirements/run.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/build.txt requirements/build.in
 	@$(COMPILE) --output-file requirements/dev.txt --constraint requirements/run-otel.txt --constraint requirements/build.txt requirements/dev.in
 	@$(COMPILE) --output-file requirements/bench.txt requirements/bench.in
+	@$(COMPILE) --output-file requirements/audit.txt requirements/audit.in
 
 clean: ## Removes what the tasks made here
 	@rm -rf $(VENV) .run .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -84,6 +109,11 @@ $(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml
 	@echo "installing the project into $(VENV)"
 	@$(PIP) --require-hashes -r requirements/run.txt -r requirements/build.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.installed requirements/audit.txt
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/pip --disable-pip-version-check --quiet install --require-hashes -r requirements/audit.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed requirements/dev.txt

@@ -1,0 +1,46 @@
+"""The workflows on GitHub: nothing lives in them alone, and what they use is what it was."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conventions.tree import ROOT, read
+
+WORKFLOWS = sorted(Path(ROOT / ".github/workflows").glob("*.yml"))
+TASKS = set(re.findall(r"[a-z][a-z-]+", " ".join(re.findall(r"^([a-z][a-z -]*):", read("Makefile"), re.MULTILINE))))
+# Root's own: changing users and being process 1 are what is tested.
+AS_ROOT = 'sudo --preserve-env=CI env "PATH=$PATH" '
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    """Return the steps of all jobs."""
+    found = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_step_that_runs_something_calls_a_task(path: Path) -> None:
+    """Whatever fails there can be called by a person, word for word."""
+    lines = [step["run"].removeprefix(AS_ROOT) for step in steps(path) if "run" in step]
+    assert lines
+    assert not [line for line in lines if not line.startswith("make ") or line.removeprefix("make ") not in TASKS]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_an_action_is_pinned_by_its_commit(path: Path) -> None:
+    """With its version beside it, for people and for Dependabot."""
+    used = re.findall(r"uses: (.*)", path.read_text())
+    assert len(used) == len([step for step in steps(path) if "uses" in step])
+    assert not [each for each in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)]
+
+
+def test_an_action_has_one_version_everywhere() -> None:
+    """Else a fault would show in one workflow alone."""
+    pins = {pin for path in WORKFLOWS for pin in re.findall(r"uses: (.*)", path.read_text())}
+    assert len(pins) == len({pin.split("@")[0] for pin in pins})
