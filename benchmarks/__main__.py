@@ -1,4 +1,4 @@
-"""Measures ours and the peers in turn: `python -m benchmarks [--quick] [--only NAME …] [--json FILE]`."""
+"""Measures ours and the peers in turn: `python -m benchmarks [--quick] [--only NAME …] [--compare] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import logs, processes, standing, tailnet, tailnet_shown
+from benchmarks import baseline, log_lines, logs, processes, standing, tailnet, tailnet_shown
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import PEERS, install
 from benchmarks.running import build
@@ -22,10 +22,14 @@ from benchmarks.running import build
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MEASURES = (*processes.MEASURES, *standing.MEASURES, *logs.MEASURES, *tailnet.MEASURES, *tailnet_shown.MEASURES)
+MEASURES = (
+    *(*processes.MEASURES, *standing.MEASURES, *logs.MEASURES, *log_lines.MEASURES),
+    *(*tailnet.MEASURES, *tailnet_shown.MEASURES),
+)
 # `faults` stands for every measure whose name begins with it.
 HEAD = "| measure | ours | target | reached | peers (ratio to ours) |\n|---|---|---|---|---|"
 INTERRUPTED = 128 + signal.SIGINT
+_BASELINE = baseline.PATH.relative_to(Path(__file__).parents[1])
 NAMES = sorted({name for measure in MEASURES for name in (measure.name, measure.name.partition("-")[0])})
 
 
@@ -35,6 +39,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and lines: for a look, not for a figure")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES)
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--compare", action="store_true", help=f"end with 1 where a ratio is worse than {_BASELINE}'s")
+    parser.add_argument("--write-baseline", action="store_true", help=f"write the ratios to {_BASELINE}")
     options = parser.parse_args()
     chosen = [
         measure
@@ -48,12 +54,25 @@ def main() -> int:
         peers = tuple(peer for peer in PEERS if peer.available())
         bench = Bench(build(Path(folder)), peers, 3 if options.quick else 9, options.quick)
         print(f"{machine()}\n{HEAD}", flush=True)
-        return take_all(chosen, bench, options.json)
+        found: dict[str, dict[str, Result]] = {}
+        status = take_all(chosen, bench, options.json, found)
+    if options.write_baseline:
+        baseline.write(found)
+    if not options.compare or status == INTERRUPTED:
+        return status
+    worse = baseline.worse(found)
+    print("\n".join(["", *worse] if worse else ["", "no ratio is worse than before"]))
+    return int(bool(worse))
 
 
-def take_all(measures: Sequence[Measure], bench: Bench, json_path: str | None = None) -> int:
-    """Take one measure after the other, print its row at once, and keep the figures so far as JSON too."""
-    found: dict[str, dict[str, Result]] = {}
+def take_all(
+    measures: Sequence[Measure],
+    bench: Bench,
+    json_path: str | None = None,
+    found: dict[str, dict[str, Result]] | None = None,
+) -> int:
+    """Take one measure after the other, print its row at once, and keep the figures so far as JSON and in ``found``."""
+    found = {} if found is None else found
     missed = False
     for measure in measures:
         sys.stderr.write(f"measuring {measure.name} …\n")

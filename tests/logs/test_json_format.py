@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.logs import json_record
 from supervisor.logs.history import Source
 from supervisor.logs.json_format import JsonFormat
 from supervisor.logs.parse import parse_batch
@@ -102,6 +103,46 @@ def test_what_is_no_level_or_time_of_ours_moves_under_app() -> None:
     (record,) = one(b'{"timestamp":"12:00","level":"loud","app":{"x":1},"message":{"a":1}}')
     assert record["app"] == {"level": "loud", "timestamp": "12:00", "app": {"x": 1}}
     assert record["message"] == '{"a":1}'
+
+
+MESSAGES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
+FIELDS = st.dictionaries(NAMES.filter(lambda name: name != "message"), VALUES, max_size=3)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["INFO", "WARN", "ERROR", "DEBUG", "TRACE"]),
+            MESSAGES,
+            FIELDS,
+            st.dictionaries(st.sampled_from(["target", "span", "threadId", "process", "odd"]), VALUES, max_size=2),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_objects_of_moltis_are_rendered_together_as_they_are_alone(
+    objects: list[tuple[str, str, dict[str, Any], dict[str, Any]]],
+) -> None:
+    """The quick way for a batch of nothing else gives what the way for any object does."""
+    lines = [
+        json.dumps(
+            {"timestamp": "2026-08-21T10:00:00.1Z", "level": level, "fields": {"message": message, **fields}, **more},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        ).encode()
+        for level, message, fields, more in objects
+    ]
+    text, _ = sanitize(b"".join(line + b"\n" for line in lines))
+    batch = parse_batch(SOURCE, text, text, records=True)
+    if b"\\" not in text and not any({"process", "odd"} & more.keys() for _, _, _, more in objects):
+        assert batch.tracing is not None
+    places = range(len(lines))
+    alone = batch._replace(tracing=None, records=json_record.decode(text[:-1].split(b"\n"), places))
+    together = [json.loads(line) for line in JsonFormat().lines(batch, 0.0).decode().split("\n")[:-1]]
+    assert together == [json.loads(line) for line in JsonFormat().lines(alone, 0.0).decode().split("\n")[:-1]]
+    levels = [record["level"] for record in together]
+    assert dict(batch.levels) == {place: level for place, level in enumerate(levels) if level != "info"}
 
 
 async def test_long_lines_stay_below_16_kib() -> None:

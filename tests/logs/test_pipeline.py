@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from supervisor.logs import pipe
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from tests.logs.rig import Rig, until
@@ -78,6 +79,17 @@ async def test_line_by_line_writers_are_read_in_gulps() -> None:
     assert [line.message for line in rig.hub.history.read(0, 10_000).lines] == [str(number) for number in range(5000)]
     assert len(rig.hub.history._blocks) < 2500
     rig.end()
+
+
+async def test_many_short_lines_are_taken_in_turns() -> None:
+    """All of them, in order, and never so many at a time that others wait."""
+    rig = Rig(history_lines=100_000)
+    await rig.say(b"".join(b"%x\n" % number for number in range(50_000)))
+    assert [line.message for line in rig.hub.history.read(0, 100_000).lines] == [
+        f"{number:x}" for number in range(50_000)
+    ]
+    assert max(block.lines for block in rig.hub.history._blocks) <= pipe._MOST_LINES
+    assert rig.end().count(b"\n") == 50_000
 
 
 async def test_a_line_waits_for_its_end() -> None:

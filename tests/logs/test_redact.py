@@ -65,6 +65,17 @@ def test_every_written_form_is_known(secret: str) -> None:
         assert redactor.mask(form.encode()) == MASK, form
 
 
+@given(st.lists(SECRETS, min_size=30, max_size=60, unique=True), PLAIN, st.integers(0, 29), st.integers(0, 7))
+def test_any_number_of_secrets_is_found(secrets: list[str], text: str, which: int, shift: int) -> None:
+    """Wherever one stands, and none where there is none."""
+    few, many = Redactor(secrets[:20]), Redactor(secrets)
+    line = f"{'.' * shift}{text}{secrets[which]}{text}".encode()
+    assert secrets[which].encode() not in many.mask(line).replace(MASK, b"")
+    assert many.mask(text.encode()) == text.encode() or any(secret in text for secret in secrets)
+    if which < 20 and not any(secret in line.decode() for secret in secrets[20:]):
+        assert few.mask(line) == many.mask(line)
+
+
 def test_overlapping_secrets_leave_nothing() -> None:
     """No end of one shows because another was masked first."""
     redactor = Redactor(["abcdefgh", "efghijklmn", "secret-part"])

@@ -1,0 +1,49 @@
+"""What is committed of an earlier run: ratios to the peers, which hardly depend on the machine, to compare with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benchmarks.measure import Result
+
+PATH = Path(__file__).with_name("baseline.json")
+# A ratio that has grown by more than this is worse; less is what one run differs from another.
+MOST_GROWTH = 1.25
+Ratios = dict[str, dict[str, float]]
+
+
+def ratios(found: Mapping[str, Mapping[str, Result]]) -> Ratios:
+    """Return ours by each peer's figure, by measure and peer; a measure that is a ratio itself stands for itself."""
+    made: Ratios = {}
+    for name, results in found.items():
+        ours = results["ours"].value
+        if ours is None:
+            continue
+        peers = {peer: result.value for peer, result in results.items() if peer != "ours" and result.value}
+        if peers:
+            made[name] = {peer: round(ours / value, 3) for peer, value in sorted(peers.items())}
+        elif len(results) == 1:
+            made[name] = {"itself": round(ours, 3)}
+    return made
+
+
+def write(found: Mapping[str, Mapping[str, Result]], path: Path = PATH) -> None:
+    """Put the ratios of these measures in the place of their old ones."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**kept, **ratios(found)}, indent=1, sort_keys=True) + "\n")
+
+
+def worse(found: Mapping[str, Mapping[str, Result]], path: Path = PATH) -> list[str]:
+    """Return a line for each ratio that has grown too much since the baseline was written."""
+    before: Ratios = json.loads(path.read_text())
+    return [
+        f"{name}: {ratio:g} of {peer}'s, {before[name][peer]:g} before"
+        for name, by_peer in ratios(found).items()
+        for peer, ratio in by_peer.items()
+        if peer in before.get(name, {}) and ratio > before[name][peer] * MOST_GROWTH
+    ]
