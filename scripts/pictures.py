@@ -7,7 +7,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from scripts.transitions import transitions
-from supervisor.core.model import State
+from supervisor.core.process import State
 from tests.conventions.test_layers import MAY_IMPORT
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/explanation"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from scripts.transitions import transitions
-from supervisor.core.lifecycle import Kind
-from supervisor.core.model import State
+from supervisor.core.process import EventKind, State
 from supervisor.tailnet.attempt import Attempt
 from supervisor.tailnet.course import DISCONNECTED
 from supervisor.tailnet.states import Meaning, Situation, down, of_status
@@ -41,19 +40,19 @@ MEANS = {
     State.FAILED: "it is critical and has been given up: everything stops, with exit code 70",
 }
 HAPPENS = {
-    Kind.START: "somebody, or the supervisor's own start, wants it to run",
-    Kind.STOP: "somebody, or the ordered stop, wants it to end",
-    Kind.RESTART: "somebody wants it to end and to be started again",
-    Kind.HURRY: "a second INT: it is to be over at once",
-    Kind.HUNG: "it has not answered its probe for `SUPERVISOR_APP_HUNG`",
-    Kind.RELEASED: "those that it waited for are ready",
-    Kind.SPAWNED: "it was started",
-    Kind.SPAWN_FAILED: "it could not be started",
-    Kind.EXITED: "it ended",
-    Kind.CLEANED: "nothing that it left behind is alive",
-    Kind.RETRY_DUE: "its wait is over",
-    Kind.PROVEN: "it has stayed up for `SUPERVISOR_BACKOFF_RESET`: its failures are forgiven",
-    Kind.LIMIT_REACHED: "the time that it had for ending is over",
+    EventKind.START: "somebody, or the supervisor's own start, wants it to run",
+    EventKind.STOP: "somebody, or the ordered stop, wants it to end",
+    EventKind.RESTART: "somebody wants it to end and to be started again",
+    EventKind.FORCE_STOP: "a second INT: it is to be over at once",
+    EventKind.HUNG: "it has not answered its probe for `SUPERVISOR_APP_HUNG`",
+    EventKind.RELEASED: "those that it waited for are ready",
+    EventKind.SPAWNED: "it was started",
+    EventKind.SPAWN_FAILED: "it could not be started",
+    EventKind.EXITED: "it ended",
+    EventKind.CLEANED: "nothing that it left behind is alive",
+    EventKind.RETRY_DUE: "its wait is over",
+    EventKind.PROVEN: "it has stayed up for `SUPERVISOR_BACKOFF_RESET`: its failures are forgiven",
+    EventKind.LIMIT_REACHED: "the time that it had for ending is over",
 }
 BETWEEN = """
 Where several states may follow, the restart policy, `critical`, `after` and what was ordered meanwhile decide.
@@ -115,7 +114,7 @@ def page() -> str:
     for state, row in transitions().items():
         ways = "; ".join(f"{kind.value} → {_targets(state, targets)}" for kind, targets in row.items())
         lines.append(f"| `{state.value}` | {MEANS[state]} | {ways} |\n")
-    lines += [BETWEEN, *(f"| {kind.value} | {HAPPENS[kind]} |\n" for kind in Kind), TAILNET]
+    lines += [BETWEEN, *(f"| {kind.value} | {HAPPENS[kind]} |\n" for kind in EventKind), TAILNET]
     for example, meaning in CASES:
         why, what_to_do = (text.replace("|", "\\|") or "nothing" for text in (meaning.why, meaning.what_to_do))
         lines.append(f"| `{meaning.state}` | {example} | {why} | {what_to_do} |\n")

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from itertools import product
 
-from supervisor.core.lifecycle import Ending, Event, Kind, Machine, Moment, Policy, possible, step
-from supervisor.core.model import GiveUp, Restart, State
+from supervisor.core.process import (
+    Event,
+    EventKind,
+    ExitStatus,
+    GiveUp,
+    Machine,
+    Moment,
+    Policy,
+    Restart,
+    State,
+    possible,
+    step,
+)
 
 _ENOUGH = GiveUp(1, 300.0)
 
 
-def transitions() -> dict[State, dict[Kind, tuple[State, ...]]]:
+def transitions() -> dict[State, dict[EventKind, tuple[State, ...]]]:
     """Return, for every state, what can happen there and where it may lead; to itself where nothing changes."""
-    return {state: {kind: _targets(state, kind) for kind in Kind if possible(state, kind)} for state in State}
+    return {state: {kind: _targets(state, kind) for kind in EventKind if possible(state, kind)} for state in State}
 
 
-def _targets(state: State, kind: Kind) -> tuple[State, ...]:
+def _targets(state: State, kind: EventKind) -> tuple[State, ...]:
     yes_no = (False, True)
     found = set()
     for wanted, asked, code, restart, critical, quits, ordered in product(
@@ -28,8 +39,8 @@ def _targets(state: State, kind: Kind) -> tuple[State, ...]:
             quit_before_kill=quits,
             give_up=_ENOUGH if critical else None,
         )
-        ending = Ending(code=code)
-        machine = Machine(state=state, wanted=wanted, asked=asked, ending=ending)
+        ending = ExitStatus(code=code)
+        machine = Machine(state=state, wanted=wanted, asked=asked, exit_status=ending)
         after, _ = step(policy, machine, Event(kind, ending), Moment(0.0, 0.5))
         found.add(after.state)
     return tuple(after for after in State if after in found)

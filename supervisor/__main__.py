@@ -7,7 +7,7 @@ import sys
 from supervisor.system import kernel
 
 # First of all: the environment holds secrets, and where all is one user the app may be watching for it.
-kernel.close_memory()
+kernel.set_undumpable()
 
 from supervisor.cli import main  # noqa: E402 - what it loads takes time
 

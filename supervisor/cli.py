@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.arguments import PROGRAM, Command, Option, help_text, parse_arguments
 from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, OutputError, SupervisorError, UsageError, printable
-from supervisor.system import streams
+from supervisor.system import stdio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,7 +154,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command named in ``argv`` and return the exit code."""
-    streams.mend()
+    stdio.prepare()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
@@ -165,12 +165,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
     except SupervisorError as error:
         if isinstance(error, OutputError):
-            streams.give_up(sys.stdout)
+            stdio.give_up(sys.stdout)
         _complain(error)
         return error.exit_code
     except BrokenPipeError:
         # Nobody reads any more, which is no news to anyone.
-        streams.give_up(sys.stdout)
+        stdio.give_up(sys.stdout)
         return _SIGNALLED + _SIGPIPE
     except KeyboardInterrupt:
         return _SIGNALLED + _SIGINT
@@ -187,7 +187,7 @@ def _complain(error: SupervisorError) -> None:
         sys.stderr.write(explain(error))
     except OSError:
         # The exit code has to say it all.
-        streams.give_up(sys.stderr)
+        stdio.give_up(sys.stderr)
 
 
 def explain(error: SupervisorError) -> str:

@@ -85,7 +85,7 @@ class Beginning:
         return done
 
     def _start_without(self) -> None:
-        self._work.hub.record("warning", "started without backups", part="backup", why="it was asked for")
+        self._work.log.record("warning", "started without backups", part="backup", why="it was asked for")
         self._work.show(state=BackupState.WITHOUT, why="", what_to_do="", next_s=None)
         self._release()
 
@@ -104,7 +104,7 @@ class Beginning:
         found = await work.refresh()
         if found is None:
             await work.restic.make_repository()
-            work.hub.record("info", "backup repository made", part="backup", repository=work.settings.repository)
+            work.log.record("info", "backup repository made", part="backup", repository=work.settings.repository)
         self._repository = await work.restic.repository_id()
         if work.plan.holds:
             await self._follow_table()
@@ -134,7 +134,7 @@ class Beginning:
         course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
         if wish not in {"auto", "never"}:
             if kept is not None and kept.restored == wish:
-                work.hub.record("warning", "SUPERVISOR_BACKUP_RESTORE is still set", why="it was done; remove it")
+                work.log.record("warning", "SUPERVISOR_BACKUP_RESTORE is still set", why="it was done; remove it")
             else:
                 await self._restore(self._find(wish), has_files=files is not Files.NONE, wish=wish)
                 return
@@ -164,7 +164,7 @@ class Beginning:
     def _write(self) -> None:
         why = marker.write(self._work.sources, self._work.kept)
         if why:
-            self._work.hub.record(
+            self._work.log.record(
                 "warning", "cannot mark the files as backed up", part="backup", why=why, next="the next start will ask"
             )
 
@@ -188,7 +188,7 @@ class Beginning:
             await work.snapshot("before restore")
         work.show(state=BackupState.RESTORING)
         begin_s = time.monotonic()
-        work.hub.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
+        work.log.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
         with Restoration(work.restic, snapshot, sources or work.sources) as restoration:
             await restoration.fetch()
             with work.places.swapping(snapshot.id, identity=sources is None):
@@ -199,7 +199,7 @@ class Beginning:
         took_s = round(time.monotonic() - begin_s, 3)
         missing = restoration.missing or None
         work.show(restores=plus_one(work.view.restores, "ok"))
-        work.hub.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
+        work.log.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
 
     async def _wait(self, *, needs_choice: bool) -> bool:
         """Wait for an order, or until it is tried again; tell whether the processes have been let go."""

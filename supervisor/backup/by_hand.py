@@ -12,7 +12,7 @@ from supervisor.backup.restore import Restoration
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackupState, find
 from supervisor.core.counts import plus_one
-from supervisor.core.lifecycle import Event, Kind
+from supervisor.core.process import Event, EventKind
 
 if TYPE_CHECKING:
     from supervisor.backup.work import Work
@@ -35,19 +35,19 @@ class ByHand:
             raise BackupError(Trouble(f"there is no snapshot {wanted}", "`backup list` shows those that there are"))
         work.show(state=BackupState.RESTORING)
         begin_s = time.monotonic()
-        work.hub.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
+        work.log.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
         try:
             with Restoration(work.restic, snapshot, work.plan.sources) as restoration:
                 await restoration.fetch()
                 await self._replace(restoration)
         except BackupError as error:
             work.show(restores=plus_one(work.view.restores, "failed"))
-            work.hub.record("error", "restore failed", part="backup", why=error.trouble.why, replaced="nothing")
+            work.log.record("error", "restore failed", part="backup", why=error.trouble.why, replaced="nothing")
             raise
         work.show(restores=plus_one(work.view.restores, "ok"))
         took_s = round(time.monotonic() - begin_s, 3)
         missing = restoration.missing or None
-        work.hub.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
+        work.log.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
 
     async def _replace(self, restoration: Restoration) -> None:
         """Stop what works on the files, keep them as a snapshot, put the others there, and start again."""
@@ -57,7 +57,7 @@ class ByHand:
         engine.hold(names)
         try:
             for name in reversed(running):
-                engine.feed(name, Event(Kind.STOP))
+                engine.dispatch(name, Event(EventKind.STOP))
             await self._wait_for_rest(running)
             await work.snapshot("before restore")
             work.show(state=BackupState.RESTORING)
@@ -66,7 +66,7 @@ class ByHand:
                 marker.write(work.plan.sources, work.kept)
         finally:
             for name in running:
-                engine.feed(name, Event(Kind.START))
+                engine.dispatch(name, Event(EventKind.START))
             engine.release()
 
     def _users(self) -> list[str]:
@@ -86,9 +86,9 @@ class ByHand:
             if engine.all_at_rest(names):
                 changed.set()
 
-        unwatch = engine.board.watch(look)
+        unwatch = engine.store.watch(look)
         try:
-            look(engine.board.snapshot)
+            look(engine.store.snapshot)
             with anyio.move_on_after(_LONGEST_STOP_S) as scope:
                 await changed.wait()
         finally:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from supervisor.backup.words import Trouble
-    from supervisor.core.lifecycle import Ending
+    from supervisor.core.process import ExitStatus
     from supervisor.runtime.engine import Engine
 
 # Told by then, given up by then: restic 0.18 itself tries for a quarter of an hour, and is silent for minutes.
@@ -28,7 +28,7 @@ _SKIPS = "does not exist, skipping"
 class Answer(NamedTuple):
     """What came of a call: the lines that are no messages, the last summary, and what went wrong on the way."""
 
-    ending: Ending
+    ending: ExitStatus
     lines: tuple[bytes, ...]
     summary: Message
     errors: tuple[str, ...]
@@ -47,7 +47,7 @@ class Listener:
     ) -> None:
         self.trouble = SILENT
         self._silent = silent
-        self._hub = engine.hub
+        self._log = engine.log
         self._on_progress = on_progress
         self._on_trouble = on_trouble
         self._lines: list[bytes] = []
@@ -70,11 +70,11 @@ class Listener:
             self._on_progress(message.percent_done)
         elif message.message_type == "error":
             self._errors.append(f"{message.item}: {_text_of(message.error)}".removeprefix(": "))
-            self._log(self._errors[-1])
+            self._note(self._errors[-1])
         else:
             self._summary = message
             if message.message_type == "exit_error":
-                self._log(message.message)
+                self._note(message.message)
 
     def _take_words(self, text: str) -> None:
         if _RETRIES in text:
@@ -82,14 +82,14 @@ class Listener:
             self._on_trouble(self.trouble)
         elif _SKIPS in text:
             self._errors.append(text)
-        self._log(text)
+        self._note(text)
 
-    def _log(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         """Log a line once: an outage says the same again and again."""
         sort = text.partition(_RETRIES)[0] if _RETRIES in text else text
         if text and sort not in self._said and len(self._said) < 100:  # noqa: PLR2004 - no flood of file names
             self._said.add(sort)
-            self._hub.record("warning", "restic says", part="backup", said=self._hub.redactor.mask_text(text)[:2000])
+            self._log.record("warning", "restic says", part="backup", said=self._log.redactor.mask_text(text)[:2000])
 
     def _take_progress(self, message: Message) -> None:
         """Look whether anything moves: the lines come each second, also while a server is away."""
@@ -115,7 +115,7 @@ class Listener:
             if still_s >= PATIENCE_S and (self.trouble is not SILENT or self._got is None):
                 scope.cancel()
 
-    def answer(self, ending: Ending) -> Answer:
+    def answer(self, ending: ExitStatus) -> Answer:
         """Return what came of it."""
         return Answer(ending, tuple(self._lines), self._summary, tuple(self._errors))
 

@@ -18,12 +18,12 @@ NOT_BEFORE_S = 600.0
 _HOUR_S = 3600.0
 
 
-def first_due_s(now_s: float, period_s: float, chance: float) -> float:
+def first_due_s(now_s: float, period_s: float, jitter: float) -> float:
     """Return when something periodic is due first: at any moment of its first period, but not at once.
 
-    ``chance`` is evenly spread over [0, 1).
+    ``jitter`` is evenly spread over [0, 1).
     """
-    return now_s + NOT_BEFORE_S + chance * (period_s - NOT_BEFORE_S)
+    return now_s + NOT_BEFORE_S + jitter * (period_s - NOT_BEFORE_S)
 
 
 class Maintenance:
@@ -51,7 +51,7 @@ class Maintenance:
             self._check_s = now_s + _HOUR_S
             await work.restic.check()
             self._check_s = now_s + WEEK_S
-            work.hub.record("info", "backup repository checked", part="backup", result="no errors")
+            work.log.record("info", "backup repository checked", part="backup", result="no errors")
 
     async def _forget(self) -> None:
         work = self._work
@@ -60,7 +60,7 @@ class Maintenance:
         if ids:
             await work.restic.forget(ids)
             await work.refresh()
-        work.hub.record("info", "old snapshots forgotten", part="backup", count=len(ids), left=len(found) - len(ids))
+        work.log.record("info", "old snapshots forgotten", part="backup", count=len(ids), left=len(found) - len(ids))
 
 
 def _chance() -> float:

@@ -10,7 +10,7 @@ import msgspec
 from supervisor.backup.places import MARKER, WORKSHOP, opened, opened_folder
 from supervisor.core.backup import Files, Marker
 from supervisor.errors import ConfigError
-from supervisor.system import folders
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,7 @@ def write(sources: Iterable[Source], kept: Kept) -> str:
     for source in sources:
         try:
             with opened_folder(source) as fd:
-                folders.put_file(fd, MARKER, msgspec.json.encode(kept).decode(), 0o644)
+                dirs.put_file(fd, MARKER, msgspec.json.encode(kept).decode(), 0o644)
         except (OSError, ConfigError) as error:
             wrong.append(str(error))
     return "; ".join(wrong)
@@ -63,7 +63,7 @@ def remove(sources: Iterable[Source]) -> None:
     """Take it away: the files are about to become others."""
     for source in sources:
         with opened_folder(source) as fd:
-            folders.remove_file(fd, MARKER)
+            dirs.remove_file(fd, MARKER)
 
 
 def _read(folder: str) -> Kept | None:

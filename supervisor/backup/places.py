@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.errors import ConfigError
-from supervisor.system import folders
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from supervisor.config.plan import BackupPlan, Source
-    from supervisor.core.model import User
+    from supervisor.core.process import User
 
 # In each folder that is backed up, and beside it: what is ours there.
 MARKER = ".moltis-supervisor.json"
@@ -48,11 +48,11 @@ class Places:
         ``identity`` says that tailscaled's are among them. Where the block fails nothing was swapped.
         """
         with opened(self._plan.folder) as fd:
-            folders.put_file(fd, _SWAPPING, f"{snapshot_id} {'all' if identity else 'app'}\n")
+            dirs.put_file(fd, _SWAPPING, f"{snapshot_id} {'all' if identity else 'app'}\n")
             try:
                 yield
             finally:
-                folders.remove_file(fd, _SWAPPING)
+                dirs.remove_file(fd, _SWAPPING)
 
     def swapped_halfway(self) -> tuple[str, bool] | None:
         """Return the snapshot that was being put in place when everything was killed, and whether all of it."""
@@ -75,15 +75,15 @@ class Places:
     def _make(self) -> None:
         owner = self._plan.sources[0].owner if self._plan.sources else None
         for path in (self._plan.folder, self.staged):
-            fd = folders.owned_folder(path, None, "TS_STATE_DIR")
+            fd = dirs.owned_folder(path, None, "TS_STATE_DIR")
             try:
                 # The helper of the app's user passes through to its own.
                 os.fchmod(fd, _PASSABLE_BY_ALL)
             finally:
                 os.close(fd)
         for name in ("cache", "tmp", "restore"):
-            os.close(folders.owned_folder(os.path.join(self._plan.folder, name), None, "TS_STATE_DIR"))
-        os.close(folders.owned_folder(os.path.join(self.staged, DATABASES), owner, "TS_STATE_DIR"))
+            os.close(dirs.owned_folder(os.path.join(self._plan.folder, name), None, "TS_STATE_DIR"))
+        os.close(dirs.owned_folder(os.path.join(self.staged, DATABASES), owner, "TS_STATE_DIR"))
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _enter(fd: int, part: str, owner: User | None) -> int:
     try:
         return os.open(part, _FOLDER, dir_fd=fd)
     except FileNotFoundError:
-        os.mkdir(part, folders.PRIVATE, dir_fd=fd)
+        os.mkdir(part, dirs.PRIVATE, dir_fd=fd)
         deeper = os.open(part, _FOLDER, dir_fd=fd)
         if owner is not None:
             os.fchown(deeper, owner.uid, owner.gid)

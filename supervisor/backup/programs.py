@@ -15,8 +15,7 @@ from supervisor.system.spawn import spawn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.lifecycle import Ending
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.process import ExitStatus, ProcessSpec
     from supervisor.runtime.engine import Engine
     from supervisor.system.reaper import Exit
 
@@ -31,17 +30,17 @@ _LEAST_PRIORITY = 19
 _FIRST_TO_KILL = 1000
 
 
-async def run(engine: Engine, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> Ending:
+async def run(engine: Engine, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> ExitStatus:
     """Run it and return how it ended; it is ended when this is cancelled. ``fds`` are passed on to it.
 
     Raises SpawnError where it cannot be started.
     """
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[Ending] = loop.create_future()
+    ended: asyncio.Future[ExitStatus] = loop.create_future()
 
     def on_exit(exit_: Exit) -> None:
         if not ended.done():
-            ended.set_result(exit_.ending)
+            ended.set_result(exit_.exit_status)
 
     with engine.lent():
         spawned = spawn(spec, engine.launcher, fds=fds)
@@ -67,7 +66,7 @@ def _step_back(pid: int) -> None:
         file.write(f"{_FIRST_TO_KILL}\n")
 
 
-async def _end(pid: int, ended: asyncio.Future[Ending]) -> None:
+async def _end(pid: int, ended: asyncio.Future[ExitStatus]) -> None:
     """Ask it to end, which lets restic take its lock away; kill it where it does not."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(OSError):

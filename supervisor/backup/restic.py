@@ -14,10 +14,10 @@ from supervisor.backup.messages import Message, snapshots_of
 from supervisor.backup.words import INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain
 from supervisor.config import environment
 from supervisor.config.backup_plan import LEAST_VERSION
-from supervisor.core.model import ProcessSpec
+from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
-from supervisor.system import rights
-from supervisor.system.programs import SpawnError
+from supervisor.system import kernel
+from supervisor.system.spawn import SpawnError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +132,9 @@ class Restic:
         listener = Listener(self._engine, self.on_progress, self.on_trouble, silent=words[0] in _SILENT_BY_NATURE)
         try:
             env = self._environment() if needs_repository else environment.common(self._environ, "/", None)
-            limit = rights.only(rights.RESTORE if words[0] == "restore" else rights.READ, self._engine.launcher)
+            limit = kernel.only_capabilities(
+                kernel.CAP_RESTORE if words[0] == "restore" else kernel.CAP_READ, self._engine.launcher
+            )
             spec = ProcessSpec(NAME, (*limit, self._plan.program, "--json", *words), env, cwd=self._folder())
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
@@ -162,7 +164,7 @@ class Restic:
         }
         values = {name: source.read().reveal() for name, source in secrets.items() if source is not None}
         for text in values.values():
-            self._engine.hub.redactor.learn(text)
+            self._engine.log.redactor.learn(text)
         return {
             **environment.common(self._environ, folder, None),
             "HOME": folder,

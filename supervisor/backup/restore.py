@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from supervisor.backup.places import DATABASES, MANIFEST, MARKER, WORKSHOP, opened, opened_folder
 from supervisor.backup.words import BackupError, Trouble
-from supervisor.system import folders
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from supervisor.backup.restic import Restic
     from supervisor.config.plan import Source
     from supervisor.core.backup import SnapshotView
-    from supervisor.core.model import User
+    from supervisor.core.process import User
 
 # What stays where it is.
 _STAY = frozenset({MARKER, WORKSHOP, "supervisor.lock"})
@@ -128,14 +128,14 @@ def _workshop(fd: int) -> AbstractContextManager[int]:
             shutil.rmtree(WORKSHOP, dir_fd=fd)
         else:
             os.unlink(WORKSHOP, dir_fd=fd)
-    os.mkdir(WORKSHOP, folders.PRIVATE, dir_fd=fd)
+    os.mkdir(WORKSHOP, dirs.PRIVATE, dir_fd=fd)
     return opened(WORKSHOP, folder_fd=fd)
 
 
 def _clean(workshop_fd: int, owner: User | None) -> None:
     """Give what was restored to its owner, and take away what could give anybody rights. Raises OSError."""
     made = os.fstat(workshop_fd)
-    if made.st_uid != os.geteuid() or stat.S_IMODE(made.st_mode) != folders.PRIVATE:
+    if made.st_uid != os.geteuid() or stat.S_IMODE(made.st_mode) != dirs.PRIVATE:
         raise PermissionError(errno.EPERM, "the folder for restoring was replaced by another one")
     for _, names, files, fd in os.fwalk(_NEW, dir_fd=workshop_fd, follow_symlinks=False):
         for name in (*names, *files):
@@ -168,7 +168,7 @@ def _swap(prepared: Sequence[_Prepared]) -> None:
     with ExitStack() as stack:
         try:
             for each in prepared:
-                os.mkdir(_OLD, folders.PRIVATE, dir_fd=each.workshop_fd)
+                os.mkdir(_OLD, dirs.PRIVATE, dir_fd=each.workshop_fd)
                 old_fd = stack.enter_context(opened(_OLD, folder_fd=each.workshop_fd))
                 new_fd = stack.enter_context(opened(_NEW, folder_fd=each.workshop_fd))
                 for name in _names(each.fd):

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
     from supervisor.config.plan import Plan
     from supervisor.core.backup import BackupOrder
-    from supervisor.runtime.board import Board
-    from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.store import Channels, SnapshotStore
 
 
 class Backups:
     """The one place that runs restic, and the one that orders for it reach."""
 
-    def __init__(self, plan: Plan, board: Board, engine: Engine, desk: Desk, environ: Mapping[str, str]) -> None:
-        self._work = Work(plan, board, engine, environ)
-        self._desk = desk
+    def __init__(
+        self, plan: Plan, store: SnapshotStore, engine: Engine, channels: Channels, environ: Mapping[str, str]
+    ) -> None:
+        self._work = Work(plan, store, engine, environ)
+        self._channels = channels
         self._orders: list[BackupOrder] = []
         self._asked = anyio.Event()
         self._one = anyio.Lock()
@@ -60,11 +61,11 @@ class Backups:
         if scope.cancelled_caught:
             took_s = round(time.monotonic() - begin_s, 3)
             why = "SUPERVISOR_STOP_TIMEOUT leaves too little time for it; raise it and the platform's grace period"
-            self._work.hub.record("error", "no last snapshot", part="backup", after_s=took_s, why=why)
+            self._work.log.record("error", "no last snapshot", part="backup", after_s=took_s, why=why)
 
     async def run(self) -> None:
         """Work until cancelled."""
-        leave = self._desk.backups.attend(self._take)
+        leave = self._channels.backups.set_handler(self._take)
         try:
             await Beginning(self._work, self._next_order).run()
             await self._go_on()

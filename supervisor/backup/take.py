@@ -14,11 +14,11 @@ from supervisor.backup.messages import tags_of
 from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config import environment
-from supervisor.core.model import ProcessSpec
+from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
-from supervisor.system import folders
-from supervisor.system import programs as find_programs
-from supervisor.system.programs import SpawnError
+from supervisor.system import dirs
+from supervisor.system import spawn as find_programs
+from supervisor.system.spawn import SpawnError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,7 +57,7 @@ class Taker:
         found = []
         for spec in self._plan.processes:
             try:
-                status = os.stat(find_programs.of(spec))
+                status = os.stat(find_programs.program_of(spec))
                 found.append(f"{spec.name} {status.st_size} {status.st_mtime_ns}")
             except (OSError, SpawnError):
                 found.append(spec.name)
@@ -144,8 +144,8 @@ class Taker:
 
     def _tell_wait(self, said: dict[str, Any]) -> None:
         if said.get("waited_s"):
-            hub = self._engine.hub
-            hub.record(
+            log = self._engine.log
+            log.record(
                 "warning",
                 "a database was copied in one pass",
                 part="backup",
@@ -163,7 +163,7 @@ class Taker:
         }
         fd = os.open(self._places.staged, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            folders.put_file(fd, MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            dirs.put_file(fd, MANIFEST, json.dumps(manifest, indent=1) + "\n")
         except ConfigError as error:
             raise BackupError(Trouble("; ".join(error.problems))) from error
         finally:

@@ -1,4 +1,4 @@
-"""What everything about backups shares: the repository, the view on the board, and the taking of a snapshot."""
+"""What everything about backups shares: the repository, the view in the store, and the taking of a snapshot."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from supervisor.config.model import BackupSettings
     from supervisor.config.plan import BackupPlan, Plan, Source
     from supervisor.core.backup import BackupView
-    from supervisor.runtime.board import Board
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.store import SnapshotStore
 
 
 class Work:
     """``kept`` is what this life's marker says, empty before it was decided."""
 
-    def __init__(self, plan: Plan, board: Board, engine: Engine, environ: Mapping[str, str]) -> None:
+    def __init__(self, plan: Plan, store: SnapshotStore, engine: Engine, environ: Mapping[str, str]) -> None:
         if plan.backup is None or plan.settings.backup is None:
             raise ValueError("cannot work: this plan has no backups")
         self.plan: BackupPlan = plan.backup
         self.settings: BackupSettings = plan.settings.backup
         self.app = plan.app_name
         self.engine = engine
-        self.hub = engine.hub
+        self.log = engine.log
         self.kept = Kept()
         self.restic = Restic(self.plan, self.settings, engine, environ)
         self.restic.on_progress = self._take_progress
         self.restic.on_trouble = self._take_trouble
         self.places = Places(self.plan)
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
-        self._board = board
+        self._store = store
         self._failure: Trouble | None = None
         self._said = ""
 
     @property
     def view(self) -> BackupView:
         """Return what is shown."""
-        return self._board.snapshot.backup
+        return self._store.snapshot.backup
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -62,7 +62,7 @@ class Work:
         if state is not self.view.state:
             changes.setdefault("since_s", time.monotonic())
             changes.setdefault("progress", None)
-        self._board.put_backup(self.view._replace(**changes))  # type: ignore[arg-type]
+        self._store.update_backup(self.view._replace(**changes))  # type: ignore[arg-type]
 
     def rest(self) -> None:
         """Show that nothing is done just now, and nothing is wrong; the next snapshot is due in an interval."""
@@ -96,7 +96,7 @@ class Work:
     def _tell(self, trouble: Trouble) -> None:
         if trouble.why != self._said:
             self._said = trouble.why
-            self.hub.record("warning", "backups: trouble", why=trouble.why, what_to_do=trouble.what_to_do or None)
+            self.log.record("warning", "backups: trouble", why=trouble.why, what_to_do=trouble.what_to_do or None)
 
     async def refresh(self) -> tuple[SnapshotView, ...] | None:
         """Read the list of snapshots and show it; None where there is no repository. Raises BackupError."""
@@ -122,7 +122,7 @@ class Work:
         except BackupError as error:
             trouble = error.trouble
             self.show(taken=plus_one(self.view.taken, "failed"))
-            self.hub.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)
+            self.log.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)
             self._said = trouble.why
             raise
         if missing:
@@ -135,10 +135,10 @@ class Work:
     def _tell_taken(self, taken: SnapshotView, missing: str, took_s: float) -> None:
         said = {"part": "backup", "order": taken.reason, "added_bytes": taken.added_bytes, "took_s": took_s}
         if missing:
-            self.hub.record("warning", "snapshot taken, but not whole", why=missing, **said)
+            self.log.record("warning", "snapshot taken, but not whole", why=missing, **said)
             self.show(warning=missing, taken=plus_one(self.view.taken, "partial"))
         else:
-            self.hub.record("info", "snapshot taken", id=taken.id[:8], **said)
+            self.log.record("info", "snapshot taken", id=taken.id[:8], **said)
             self.show(warning="", taken=plus_one(self.view.taken, "ok"), last_good_s=time.monotonic())
 
     def _own(self) -> list[SnapshotView]:

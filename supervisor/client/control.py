@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from supervisor import __version__
-from supervisor.commands.place import CONTROL_SOCKET
+from supervisor.commands.resources import CONTROL_SOCKET
 from supervisor.config.plan import LONGEST_SOCKET_PATH
 from supervisor.errors import SupervisorError, printable
-from supervisor.system.peers import why_not_trusted
+from supervisor.system.peercred import why_not_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator, Mapping

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from supervisor.config.build import resolve
 from supervisor.config.plan import Address
 from supervisor.config.table import SETTINGS
-from supervisor.core.model import HttpProbe
+from supervisor.core.process import HttpProbe
 from supervisor.errors import EX_CONFIG, ConfigError, printable
 from supervisor.logs.redact import Redactor
 from supervisor.secret import REDACTED
-from supervisor.system import programs
+from supervisor.system import spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
     from supervisor.config.plan import Plan
-    from supervisor.core.model import ProcessSpec, TcpProbe
+    from supervisor.core.process import ProcessSpec, TcpProbe
 
 
 def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: TextIO, *, as_json: bool = False) -> int:
@@ -53,8 +53,8 @@ def _with_programs(plan: Plan) -> tuple[Plan, dict[str, str]]:
     found, warnings = {}, []
     for spec in plan.processes:
         try:
-            found[spec.name] = programs.of(spec)
-        except programs.SpawnError as error:
+            found[spec.name] = spawn.program_of(spec)
+        except spawn.SpawnError as error:
             warnings.append(f"{spec.name} would not start: {error.why}")
     return plan._replace(warnings=(*plan.warnings, *warnings)), found
 

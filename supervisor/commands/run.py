@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from supervisor import __version__
-from supervisor.commands.place import Place
+from supervisor.commands.resources import RunResources
 from supervisor.config.build import resolve
 from supervisor.config.plan import SUPERVISOR, TAILSCALED
 from supervisor.core.backup import BackupState, BackupView
@@ -17,9 +17,8 @@ from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.core.tailnet import STARTING
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
-from supervisor.runtime.board import Board
-from supervisor.runtime.desk import Desk
 from supervisor.runtime.engine import Engine
+from supervisor.runtime.store import Channels, SnapshotStore
 from supervisor.system import kernel
 from supervisor.system.reaper import Reaper
 
@@ -27,9 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
-    from supervisor.commands.late import Late
     from supervisor.config.plan import Plan
-    from supervisor.runtime.loop import Service
+    from supervisor.runtime.main_loop import LazyServices, Service
     from supervisor.runtime.stop import StopPlan
     from supervisor.system.signals import Inbox
     from supervisor.telemetry.spans import Recorder
@@ -49,47 +47,47 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     Raises ConfigError before anything was started.
     """
     plan = resolve(os.environ, config=config, restart=restart, command=command)
-    place = Place(plan)
-    place.announce()
-    adopts, closed = kernel.adopt_orphans(), kernel.close_memory()
+    resources = RunResources(plan)
+    resources.announce()
+    adopts, closed = kernel.adopt_orphans(), kernel.set_undumpable()
     launcher = kernel.launcher()
-    hub = _hub(plan)
-    board = Board(_first_snapshot(plan))
-    recorder = _recorder(board, hub)
-    engine = Engine(plan.processes, board, hub, Reaper(), launcher, holds=plan.backup is not None)
+    log = _log(plan)
+    store = SnapshotStore(_first_snapshot(plan))
+    recorder = _recorder(store, log)
+    engine = Engine(plan.processes, store, log, Reaper(), launcher, holds=plan.backup is not None)
     if plan.backup is not None and plan.backup.holds:
         engine.hold(engine.children)
     app = plan.app_address if plan.app is not None else None
-    listen = {"listen": str(place.address), "app": None if app is None else str(app)}
-    hub.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
+    listen = {"listen": str(resources.address), "app": None if app is None else str(app)}
+    log.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
     engine.start_all()
-    for warning in (*place.warnings, *plan.warnings):
-        hub.record("warning", warning)
+    for warning in (*resources.warnings, *plan.warnings):
+        log.record("warning", warning)
     for notice in (*plan.notices, *_missing(adopts=adopts, closed=closed, launcher=launcher)):
-        hub.record("info", notice)
-    _stay(plan, place, board, engine, inbox, recorder)
+        log.record("info", notice)
+    _stay(plan, resources, store, engine, inbox, recorder)
 
 
-def _hub(plan: Plan) -> LogPipeline:
-    log = plan.settings.log
+def _log(plan: Plan) -> LogPipeline:
+    settings = plan.settings.log
     return LogPipeline(
-        format=log.format,
-        color=log.format == "pretty" and os.isatty(1),
+        format=settings.format,
+        color=settings.format == "pretty" and os.isatty(1),
         redactor=Redactor([source.read().reveal() for source in plan.settings.secrets]),
-        history_lines=log.history_lines,
-        overflow=log.overflow,
-        noise=log.noise,
+        history_lines=settings.history_lines,
+        overflow=settings.overflow,
+        noise=settings.noise,
         names=[SUPERVISOR, *(spec.name for spec in plan.processes)],
     )
 
 
-def _recorder(board: Board, hub: LogPipeline) -> Recorder | None:
+def _recorder(store: SnapshotStore, log: LogPipeline) -> Recorder | None:
     if not any(os.environ.get(name) for name in ENDPOINTS):
         return None
     # Loaded where there is someone to send spans to.
     from supervisor.telemetry import spans
 
-    return spans.begin(os.environ, board, hub)
+    return spans.begin(os.environ, store, log)
 
 
 def _first_snapshot(plan: Plan) -> Snapshot:
@@ -99,7 +97,7 @@ def _first_snapshot(plan: Plan) -> Snapshot:
     if mode != "off":
         tailnet = TailnetView(mode, STARTING, now_s, why="nothing is known of it yet", away_since_s=now_s)
     return Snapshot(
-        wall_offset_s=time.time() - now_s,  # noqa: TID251 - the one place where the two clocks meet
+        wall_offset_s=time.time() - now_s,  # noqa: TID251 - the one resources where the two clocks meet
         started_s=now_s,
         tailnet=tailnet,
         tailnet_grace_s=plan.settings.tailnet.grace_s,
@@ -141,105 +139,112 @@ def _missing(*, adopts: bool, closed: bool, launcher: tuple[str, ...]) -> list[s
     return said
 
 
-def _stay(plan: Plan, place: Place, board: Board, engine: Engine, inbox: Inbox, recorder: Recorder | None) -> NoReturn:
+def _stay(
+    plan: Plan, resources: RunResources, store: SnapshotStore, engine: Engine, inbox: Inbox, recorder: Recorder | None
+) -> NoReturn:
     # Loaded now, while the children start: an event loop costs more than all that came before.
     import anyio
 
-    from supervisor.commands.late import Late
-    from supervisor.runtime.loop import Loop
-    from supervisor.system import background
+    from supervisor.runtime import loop_latency
+    from supervisor.runtime.main_loop import LazyServices, MainLoop
     from supervisor.system.descriptors import DESCRIPTORS
 
     # Only now: the first children have the limit that this process began with.
     DESCRIPTORS.claim()
     engine.lent = DESCRIPTORS.lent
-    hub, late = engine.hub, Late(board)
+    log, lazy = engine.log, LazyServices(store)
 
     def finish(status: int, why: str | None) -> NoReturn:
-        hub.record("critical" if why else "info", "stopped", status=status, why=why)
-        place.leave()
-        background.settle(SETTLE_S)
+        log.record("critical" if why else "info", "stopped", status=status, why=why)
+        resources.close()
+        loop_latency.join_background(SETTLE_S)
         if recorder is not None:
             recorder.flush(FLUSH_S)
-        hub.close()
+        log.close()
         sys.stdout.flush()
         os._exit(status)
 
     async def main() -> None:
-        _look_for_threads(hub)
-        app = plan.app.name if plan.app is not None else None
-        services = _services(plan, place, board, engine, late, recorder)
-        await Loop(engine, inbox, app, partial(_stop_plan, plan, late), services).run(finish)
+        _look_for_threads(log)
+        services = _services(plan, resources, store, engine, lazy, recorder)
+        await MainLoop(engine, inbox, plan.app and plan.app.name, partial(_stop_plan, plan, lazy), services).run(finish)
 
     anyio.run(main)
     raise AssertionError("the loop ended without an exit code")
 
 
-def _stop_plan(plan: Plan, late: Late) -> StopPlan:
+def _stop_plan(plan: Plan, lazy: LazyServices) -> StopPlan:
     from supervisor.runtime.stop import StopPlan
 
-    link, web, backups = (late.parts.get(name) for name in ("tailnet", "web", "backup"))
+    link, web, backups = (lazy.running.get(name) for name in ("tailnet", "web", "backup"))
     return StopPlan(
         timeout_s=plan.settings.stop_timeout_s,
         last=TAILSCALED if plan.tailscaled is not None else None,
-        farewell=link.farewell if link is not None and link.takes_leave else None,
-        part=web.part if web is not None else None,
+        close_tailnet=link.farewell if link is not None and link.takes_leave else None,
+        close_web=web.close if web is not None else None,
         keep=backups.keep if backups is not None and backups.keeps else None,
     )
 
 
-def _look_for_threads(hub: LogPipeline) -> None:
+def _look_for_threads(log: LogPipeline) -> None:
     import asyncio
 
-    from supervisor.runtime.turns import has_threads
+    from supervisor.runtime.loop_latency import has_threads
 
     def look() -> None:
         if not has_threads():
-            hub.record("warning", _NO_THREADS)
+            log.record("warning", _NO_THREADS)
 
     # Once the log has taken its own, which comes first.
     asyncio.get_running_loop().call_soon(look)
 
 
 def _services(
-    plan: Plan, place: Place, board: Board, engine: Engine, late: Late, recorder: Recorder | None = None
+    plan: Plan,
+    resources: RunResources,
+    store: SnapshotStore,
+    engine: Engine,
+    lazy: LazyServices,
+    recorder: Recorder | None = None,
 ) -> Mapping[str, Service]:
     """Return what runs beside the processes, the login's part first and the heavy ones last."""
-    hub, desk = engine.hub, Desk()
+    log, channels = engine.log, Channels()
     services = {}
     if plan.settings.tailnet.mode != "off":
-        services["tailnet"] = late.part(
-            "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, board, hub, engine, desk)
+        services["tailnet"] = lazy.service(
+            "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, store, log, engine, channels)
         )
         if plan.backup is not None:
             # It reads what is kept beside the device's identity, which may have to come back first.
-            services["tailnet"] = late.after_release(services["tailnet"])
+            services["tailnet"] = lazy.after_release(services["tailnet"])
     if plan.backup is not None:
-        services["backup"] = late.part(
+        services["backup"] = lazy.service(
             "backup",
             "supervisor.backup.service",
-            lambda found: found.Backups(plan, board, engine, desk, os.environ),
+            lambda found: found.Backups(plan, store, engine, channels, os.environ),
         )
-    services["probes"] = late.part("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
-    services["judge"] = late.part("judge", "supervisor.runtime.judge", lambda found: found.Judge(board, hub))
+    services["probes"] = lazy.service("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
+    services["judge"] = lazy.service(
+        "judge", "supervisor.runtime.health_monitor", lambda found: found.HealthMonitor(store, log)
+    )
     if plan.settings.tailnet.mode != "off" and not plan.settings.tailnet.prefs.shields_up:
-        own = [listener.getsockname()[:2] for listener in place.sockets]
+        own = [listener.getsockname()[:2] for listener in resources.sockets]
         public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
-        services["exposure"] = late.part(
+        services["exposure"] = lazy.service(
             "exposure",
             "supervisor.runtime.exposure",
             lambda found: found.Exposure(engine, own, public, sidecar=plan.settings.tailnet.mode == "attach"),
         )
-    services["records"] = late.heavy_part("records", "supervisor.logs.bridge", lambda found: found.EventBridge(hub))
-    services["web"] = late.heavy_part(
+    services["records"] = lazy.heavy_service("records", "supervisor.logs.bridge", lambda found: found.EventBridge(log))
+    services["web"] = lazy.heavy_service(
         "web",
         "supervisor.web.server",
-        lambda found: found.Server(plan, board, hub, engine, desk, place.sockets, place.control, recorder),
+        lambda found: found.Server(plan, store, log, engine, channels, resources.sockets, resources.control, recorder),
     )
     if recorder is not None:
-        services["spans"] = late.heavy_part(
+        services["spans"] = lazy.heavy_service(
             "spans",
             "supervisor.telemetry.otlp",
-            lambda found: found.Exporter(recorder, hub, board.snapshot.wall_offset_s),
+            lambda found: found.Exporter(recorder, log, store.snapshot.wall_offset_s),
         )
     return services

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.config import audit, environment, permissions
 from supervisor.config.backup_forms import is_inside
 from supervisor.config.plan import BackupPlan, Source
-from supervisor.system import programs
+from supervisor.system import spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,8 +56,8 @@ def plan(
 
 def _program(env_path: str, report: Report) -> str:
     try:
-        return programs.find(PROGRAM, env_path, "/")
-    except programs.SpawnError as error:
+        return spawn.find_program(PROGRAM, env_path, "/")
+    except spawn.SpawnError as error:
         least = ".".join(map(str, LEAST_VERSION))
         report.problem("use SUPERVISOR_BACKUP_REPOSITORY", error.why, f"{PROGRAM} {least} or newer is needed")
     return PROGRAM
@@ -142,7 +142,7 @@ def _check_rights(
 
 def _ways_to(program: str, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the program, and each file that would be run in its place if it were there."""
-    for path in programs.candidates(PROGRAM, environ.get("PATH") or environment.DEFAULT_PATH, "/"):
+    for path in spawn.program_candidates(PROGRAM, environ.get("PATH") or environment.DEFAULT_PATH, "/"):
         yield path
         if path == program:
             return

@@ -10,14 +10,14 @@ from supervisor.config.host import Host
 from supervisor.config.load import Account, load
 from supervisor.config.parsers import is_ip
 from supervisor.config.plan import EVERYWHERE, SUPERVISOR, TAILSCALED, Address, Plan, port_settings
-from supervisor.core.model import HttpProbe, ProcessSpec, TcpProbe
+from supervisor.core.process import HttpProbe, ProcessSpec, TcpProbe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor.config.model import ExtraProcess, Settings
     from supervisor.config.users import Users
-    from supervisor.core.model import User
+    from supervisor.core.process import User
 
 # The port that firewalls are opened for in the field; a busy one makes tailscaled take another.
 WIREGUARD_PORT = 41641

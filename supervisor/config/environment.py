@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from supervisor.config.diagnostics import Report
     from supervisor.config.model import Settings
     from supervisor.config.plan import Address
-    from supervisor.core.model import User
+    from supervisor.core.process import User
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one

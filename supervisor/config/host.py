@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 
-from supervisor.core.model import User
+from supervisor.core.process import User
 
 CAP_KILL = 5
 CAP_SETGID = 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from supervisor.backoff import Backoff
 from supervisor.config import flags, parsers
 from supervisor.config.diagnostics import Report, shown
 from supervisor.config.model import AppSettings, LogSettings, Prefs, Settings, TailnetSettings
@@ -12,7 +13,7 @@ from supervisor.config.parsers import UnfitError
 from supervisor.config.secrets import source_of
 from supervisor.config.table import BY_SPELLING, SETTINGS
 from supervisor.config.tailscale_env import sort_out
-from supervisor.core.model import Backoff, Restart
+from supervisor.core.process import Restart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

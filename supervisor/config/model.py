@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.model import Backoff, GiveUp, HttpProbe, Restart, TcpProbe
+from supervisor.core.process import GiveUp, HttpProbe, Restart, TcpProbe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from supervisor.backoff import Backoff
     from supervisor.config.secrets import SecretSource
 
 

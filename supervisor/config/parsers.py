@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.model import GiveUp
+from supervisor.core.process import GiveUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

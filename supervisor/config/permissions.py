@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.config.audit import Auditor, Person
-from supervisor.system import kernel, programs
+from supervisor.system import kernel, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from supervisor.config.diagnostics import Report
     from supervisor.config.host import Host
     from supervisor.config.plan import Plan
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.process import ProcessSpec
 
 # execve(2): so much of a script's first line counts, and so many scripts may lead to each other.
 _SHEBANG_BYTES = 256
@@ -149,7 +149,7 @@ def _programs(spec: ProcessSpec, persons: tuple[Person, ...]) -> Iterator[_Subje
     for _ in range(_MOST_SCRIPTS):
         program = None
         remedy = _OUT_OF_PATH if words and "/" not in words[0] else _TO_ROOT
-        for path in programs.candidates(words[0], search, spec.cwd) if words else ():
+        for path in spawn.program_candidates(words[0], search, spec.cwd) if words else ():
             if os.path.isfile(path) and os.access(path, os.X_OK):
                 program = path
                 break

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from supervisor.config.model import Settings
-    from supervisor.core.model import ProcessSpec, User
+    from supervisor.core.process import ProcessSpec, User
 
 TAILSCALED = "tailscaled"
 # Every address of both families; no program but ourselves is told so.

@@ -9,7 +9,7 @@ from supervisor.config import parsers
 from supervisor.config.diagnostics import Report, nearest, shown
 from supervisor.config.model import ExtraProcess
 from supervisor.config.parsers import UnfitError
-from supervisor.core.model import HttpProbe, Restart, TcpProbe
+from supervisor.core.process import HttpProbe, Restart, TcpProbe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -39,13 +39,13 @@ class SecretSource:
 
 def _text_of(name: str, path: str) -> str:
     # Loaded where there is a file to read: values of the environment need none.
-    from supervisor.system import files
+    from supervisor.system import dirs
 
     try:
-        text = files.read_text(path, MOST_BYTES).strip()
+        text = dirs.read_text(path, MOST_BYTES).strip()
     except OSError as error:
         raise ConfigError(
-            f"cannot read {name} from {path}: {files.why(error)}; check the path, and that the supervisor may read it"
+            f"cannot read {name} from {path}: {dirs.reason(error)}; check the path, and that the supervisor may read it"
         ) from error
     except ValueError as error:
         raise _unfit(name, path, str(error)) from error

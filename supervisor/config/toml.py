@@ -9,7 +9,7 @@ from supervisor.config.diagnostics import Report, nearest
 from supervisor.config.processes import read_process
 from supervisor.config.table import BY_SPELLING
 from supervisor.config.tailscale_env import OURS, sort_out
-from supervisor.system import files
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from supervisor.config.model import ExtraProcess
@@ -33,9 +33,9 @@ def read(path: str, report: Report) -> ConfigFile:
     """Read the file; whatever is wrong with it goes into the report."""
     found = ConfigFile()
     try:
-        text = files.read_text(path, MOST_BYTES)
+        text = dirs.read_text(path, MOST_BYTES)
     except (OSError, ValueError) as error:
-        report.problem(f"read {path}", files.why(error), "check --config or SUPERVISOR_CONFIG, and the file")
+        report.problem(f"read {path}", dirs.reason(error), "check --config or SUPERVISOR_CONFIG, and the file")
         return found
     # Loaded where there is a file to read: most have none.
     import tomllib

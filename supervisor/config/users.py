@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from supervisor.config.diagnostics import Report
     from supervisor.config.host import Host
     from supervisor.config.model import Settings
-    from supervisor.core.model import ProcessSpec, User
+    from supervisor.core.process import ProcessSpec, User
 
 TAILSCALE_USER = "tailscale"
 APP_USER = "moltis"

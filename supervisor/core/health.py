@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.backup import COMPONENT as BACKUP
 from supervisor.core.backup import STALE_INTERVALS, BackupState
-from supervisor.core.model import State
+from supervisor.core.process import State
 from supervisor.core.snapshot import HealthChange
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def remembered(changes: tuple[HealthChange, ...], verdict: Verdict, now_s: float
     return (*changes, HealthChange(now_s, verdict.status, verdict.reasons, verdict.wrong))[-MOST_CHANGES:]
 
 
-def judge(snapshot: Snapshot, now_s: float) -> Verdict:
+def assess(snapshot: Snapshot, now_s: float) -> Verdict:
     """Return the combined verdict and each component's."""
     parts = [_process(view, now_s) for view in snapshot.processes]
     if snapshot.tailnet.mode != "off":
@@ -95,7 +95,7 @@ def ready(snapshot: Snapshot, now_s: float) -> tuple[bool, tuple[str, ...]]:
     """Tell whether traffic is welcome, and if not why: every critical process, and the tailnet within its grace."""
     if snapshot.stopping:
         return False, ("stopping",)
-    verdict = judge(snapshot, now_s)
+    verdict = assess(snapshot, now_s)
     return verdict.status != FAIL, verdict.reasons if verdict.status == FAIL else ()
 
 
@@ -164,3 +164,57 @@ def _backup(view: BackupView, started_s: float, now_s: float) -> Component:
         return Component(BACKUP, state, WARN, f"{last}: {told or view.warning or 'it is longer than three intervals'}")
     wrong = told or view.warning
     return Component(BACKUP, state, WARN if wrong else PASS, wrong, stale_s)
+
+
+EAGER_S = 0.5
+STEADY_S = 5.0
+DEADLINE_S = 2.0
+# A busy loop is late by less.
+LATE_S = 0.5
+MISSES = 3
+
+
+class Probing(NamedTuple):
+    """One life's probes so far: whether one was answered, how many were missed since, and for how long.
+
+    ``seen_s`` is when the last one was over. Time in which this program did not run is nobody's silence: between two
+    looks, no more counts than there should be, and a probe that was over far too late counts for nothing.
+    """
+
+    answered: bool = False
+    misses: int = 0
+    silent_s: float = 0.0
+    seen_s: float = 0.0
+
+
+class Finding(NamedTuple):
+    """What is known now: ``ready`` is None where nothing has changed; ``hung`` asks for a restart."""
+
+    ready: bool | None
+    why: str = ""
+    hung: bool = False
+
+
+def take_probe(
+    probing: Probing, miss: str | None, begun_s: float, now_s: float, hung_after_s: float | None
+) -> tuple[Probing, Finding]:
+    """Take one probe's result: ``miss`` says why it failed, None that it was answered."""
+    if miss is None:
+        return Probing(answered=True, seen_s=now_s), Finding(ready=True)
+    if now_s - begun_s > DEADLINE_S + LATE_S:
+        return probing._replace(seen_s=now_s), Finding(ready=None)
+    misses = probing.misses + 1
+    if not probing.answered:
+        return probing._replace(misses=misses), Finding(ready=False, why=f"it has not answered yet: {miss}")
+    silent_s = probing.silent_s + min(now_s - probing.seen_s, STEADY_S + DEADLINE_S)
+    probing = probing._replace(misses=misses, silent_s=silent_s, seen_s=now_s)
+    if hung_after_s is not None and silent_s >= hung_after_s:
+        return probing, Finding(ready=False, why=f"no answer for {silent_s:.0f} s: {miss}", hung=True)
+    if misses >= MISSES:
+        return probing, Finding(ready=False, why=f"{misses} probes in a row failed: {miss}")
+    return probing, Finding(ready=None)
+
+
+def interval_s(probing: Probing) -> float:
+    """Return how long after the start of one probe the next one starts."""
+    return EAGER_S if not probing.answered else STEADY_S

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.backup import BackupView
 from supervisor.core.counts import Counts, Durations
-from supervisor.core.model import State
+from supervisor.core.process import State
 
 if TYPE_CHECKING:
     from supervisor.core.orders import Orders

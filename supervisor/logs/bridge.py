@@ -1,6 +1,6 @@
 """Lets records of structlog and of the standard library's logging join the merged log.
 
-Loaded in a worker thread when the processes run already; who logs before that says it to the hub.
+Loaded in a worker thread when the processes run already; who logs before that says it to the log.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class EventBridge:
-    """The one place that configures structlog: `structlog.get_logger()` anywhere ends in the hub."""
+    """The one place that configures structlog: `structlog.get_logger()` anywhere ends in the log."""
 
-    def __init__(self, hub: LogPipeline) -> None:
-        self._hub = hub
+    def __init__(self, log: LogPipeline) -> None:
+        self._log = log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
 
@@ -49,11 +49,11 @@ class EventBridge:
         logging.captureWarnings(True)
 
     def take(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        """Hand one record to the hub, which lives on the loop's thread."""
+        """Hand one record to the log, which lives on the loop's thread."""
         if self._loop is None or threading.get_ident() == self._thread:
-            self._hub.record(level, event, **fields)
+            self._log.record(level, event, **fields)
         elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(lambda: self._hub.record(level, event, **fields))
+            self._loop.call_soon_threadsafe(lambda: self._log.record(level, event, **fields))
 
     def _take_structured(self, _logger: Any, method: str, record: MutableMapping[str, Any]) -> NoReturn:
         fields = dict(record)

@@ -7,35 +7,36 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.core.counts import ASKED, NOT_STARTED, plus_one
-from supervisor.core.lifecycle import (
-    AskForStacks,
+from supervisor.core.counts import ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS, plus_one
+from supervisor.core.process import (
     AskToEnd,
     Clean,
-    Ending,
+    EscalateClean,
     Event,
+    EventKind,
+    ExitStatus,
     GiveUpOn,
-    Hasten,
     Kill,
-    Kind,
     Machine,
     Moment,
     Policy,
+    RequestStacks,
+    Restart,
     SetTimer,
     Spawn,
+    State,
     step,
 )
-from supervisor.core.model import Restart, State
 from supervisor.core.snapshot import ExitView, ProcessView
-from supervisor.runtime.endings import describe, kind_of, signal_name
-from supervisor.system.oom import OomCounter
-from supervisor.system.programs import SpawnError
+from supervisor.system.kernel import OomCounter
 from supervisor.system.signals import send
-from supervisor.system.spawn import open_pipe, spawn
+from supervisor.system.spawn import SpawnError, open_pipe, spawn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from supervisor.core.counts import Counts
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.process import ProcessSpec
     from supervisor.runtime.cleaning import Cleaning
     from supervisor.runtime.engine import Engine
     from supervisor.system.reaper import Exit
@@ -48,12 +49,12 @@ LIFE_LINES = 500
 
 
 class Child:
-    """Carries out what the state table orders for one process, and shows it on the board."""
+    """Carries out what the state table orders for one process, and shows it in the store."""
 
     def __init__(self, spec: ProcessSpec, engine: Engine, launcher: tuple[str, ...]) -> None:
         self.spec = spec
         self.machine = Machine()
-        self.era = 0
+        self.generation = 0
         self.cleaning: Cleaning | None = None
         self._policy = Policy(
             restart=spec.restart,
@@ -76,7 +77,7 @@ class Child:
         self.view = ProcessView(
             spec.name, critical=spec.critical, command=" ".join(spec.argv), since_s=time.monotonic()
         )
-        engine.board.put_process(self.view)
+        engine.store.update_process(self.view)
 
     @property
     def ready(self) -> bool:
@@ -88,13 +89,13 @@ class Child:
         """How its last life ended, in words."""
         return self.view.exits[-1].reason if self.view.exits else "it never ran"
 
-    def step(self, event: Event, now_s: float, chance: float) -> None:
+    def step(self, event: Event, now_s: float, jitter: float) -> None:
         """Let one event happen, and do all it asks for."""
         before = self.machine.state
-        self.machine, actions = step(self._policy, self.machine, event, Moment(now_s, chance))
+        self.machine, actions = step(self._policy, self.machine, event, Moment(now_s, jitter))
         state = self.machine.state
         if state is not before:
-            self.era += 1
+            self.generation += 1
             self._cause = ASKED if before in AT_REST else self._cause
         shown = {"failures": self.machine.failures, "next_try_s": self.machine.next_try_s, "state": state}
         self._show(**shown, since_s=self.view.since_s if state is before else now_s)
@@ -104,25 +105,25 @@ class Child:
 
     def _carry_out(self, action: object) -> None:
         if isinstance(action, SetTimer):
-            self._engine.set_timer(self.spec.name, action, self.era)
+            self._engine.set_timer(self.spec.name, action, self.generation)
         elif isinstance(action, Spawn):
             self._spawn()
         elif isinstance(action, AskToEnd):
             self.signal(self.spec.stop_signal, group=True)
             # One that was stopped (SIGSTOP) could not take that.
             self.signal(signal.SIGCONT, group=True)
-        elif isinstance(action, AskForStacks):
-            self._engine.hub.record("warning", "does not end, asked for its stacks", child=self.spec.name)
+        elif isinstance(action, RequestStacks):
+            self._engine.log.record("warning", "does not end, asked for its stacks", child=self.spec.name)
             self.signal(signal.SIGQUIT)
         elif isinstance(action, Kill):
             self._killed_by_us = True
-            self._engine.hub.record("warning", "killed", child=self.spec.name, why="it did not end in time")
+            self._engine.log.record("warning", "killed", child=self.spec.name, why="it did not end in time")
             self.signal(signal.SIGKILL, group=True)
         elif isinstance(action, Clean):
             self._clean()
-        elif isinstance(action, Hasten):
+        elif isinstance(action, EscalateClean):
             if self.cleaning is not None:
-                self.cleaning.hasten()
+                self.cleaning.escalate()
             self.clean_on()
         elif isinstance(action, GiveUpOn):
             self._give_up(action)
@@ -136,20 +137,20 @@ class Child:
                     death_fd = self._open_death_pipe()
                 spawned = spawn(self.spec, self._launcher, death_fd)
         except SpawnError as error:
-            engine.hub.record("error", "cannot start", child=self.spec.name, why=error.why)
+            engine.log.record("error", "cannot start", child=self.spec.name, why=error.why)
             self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why, kind=NOT_STARTED))
-            engine.feed(self.spec.name, Event(Kind.SPAWN_FAILED, Ending(code=error.code)))
+            engine.dispatch(self.spec.name, Event(EventKind.SPAWN_FAILED, ExitStatus(code=error.code)))
             return
         finally:
             if death_fd is not None:
                 os.close(death_fd)
         engine.reaper.own(spawned.pid, self._exited)
-        engine.hub.attach(self.spec.name, "stdout", spawned.stdout_fd)
-        engine.hub.attach(self.spec.name, "stderr", spawned.stderr_fd)
+        engine.log.attach(self.spec.name, "stdout", spawned.stdout_fd)
+        engine.log.attach(self.spec.name, "stderr", spawned.stderr_fd)
         self._killed_by_us = False
         self._refused.clear()
         self._last_pid = spawned.pid
-        self._first_line = engine.hub.history.next
+        self._first_line = engine.log.history.next
         now_s = time.monotonic()
         probed = self.spec.probe is not None
         self._show(
@@ -161,8 +162,8 @@ class Child:
             ready_since_s=None if probed else now_s,
             restarts_by=self._restarts_by(),
         )
-        engine.hub.record("info", "started", child=self.spec.name, pid=spawned.pid)
-        engine.feed(self.spec.name, Event(Kind.SPAWNED))
+        engine.log.record("info", "started", child=self.spec.name, pid=spawned.pid)
+        engine.dispatch(self.spec.name, Event(EventKind.SPAWNED))
 
     def _restarts_by(self) -> Counts:
         """Return the restarts with this one, if it is one: by the last end, or by an order where it was at rest."""
@@ -180,41 +181,43 @@ class Child:
         """Take the reaper's word: the last lines come first, then the event that tells of the end."""
         engine = self._engine
         now_s = time.monotonic()
-        engine.hub.drain(self.spec.name)
-        lines = engine.hub.tail(self.spec.name, LAST_LINES, self._first_line)
-        why = describe(exit_.ending, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=self._oom.rose)
-        kind = kind_of(exit_.ending, why, asked=self.machine.asked, hung=self.machine.hung)
-        why = self._why(exit_.ending, why)
+        engine.log.drain(self.spec.name)
+        lines = engine.log.tail(self.spec.name, LAST_LINES, self._first_line)
+        why = describe(exit_.exit_status, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=self._oom.rose)
+        kind = kind_of(exit_.exit_status, why, asked=self.machine.asked, hung=self.machine.hung)
+        why = self._why(exit_.exit_status, why)
         uptime_s = now_s - (self.view.started_s or now_s)
         # One that is not started again after a success has done what it was there for.
-        done = exit_.ending.success and not self.machine.hung and self.spec.restart is not Restart.ALWAYS
+        done = exit_.exit_status.success and not self.machine.hung and self.spec.restart is not Restart.ALWAYS
         expected = self.machine.asked or done
-        engine.hub.record(
+        engine.log.record(
             "info" if expected else "error",
             "exited",
             child=self.spec.name,
             pid=exit_.pid,
             why=why,
-            code=exit_.ending.code,
-            signal=signal_name(exit_.ending.signal),
+            code=exit_.exit_status.code,
+            signal=signal_name(exit_.exit_status.signal),
             uptime_s=round(uptime_s, 3),
             last_lines=None if expected else lines,
         )
-        self._remember(ExitView(now_s, exit_.ending.code, exit_.ending.signal, uptime_s, why, lines, expected, kind))
+        self._remember(
+            ExitView(now_s, exit_.exit_status.code, exit_.exit_status.signal, uptime_s, why, lines, expected, kind)
+        )
         self._show(pid=None, ready=False, ready_why=why, ready_since_s=None)
-        engine.feed(self.spec.name, Event(Kind.EXITED, exit_.ending))
+        engine.dispatch(self.spec.name, Event(EventKind.EXITED, exit_.exit_status))
 
-    def _why(self, ending: Ending, why: str) -> str:
+    def _why(self, exit_status: ExitStatus, why: str) -> str:
         if self.machine.hung:
             why = f"it hung ({self.view.ready_why}): {why}"
-        remedy = self._known_failure() if ending.code else None
+        remedy = self._known_failure() if exit_status.code else None
         return why if remedy is None else f"{why}: {remedy}; trying again does not mend this"
 
     def _known_failure(self) -> str | None:
         """Return what a person should know of a failure that this program tells by its output."""
         if not self.spec.known_failures:
             return None
-        page = self._engine.hub.history.read(self._first_line - 1, LIFE_LINES, self.spec.name)
+        page = self._engine.log.history.read(self._first_line - 1, LIFE_LINES, self.spec.name)
         said = [line.message for line in page.lines]
         for signs, text in self.spec.known_failures:
             if any(all(sign in line for sign in signs) for line in said):
@@ -236,7 +239,7 @@ class Child:
             *earlier, last = self.view.exits
             self._show(exits=(*earlier, last._replace(reason=self.cleaning.tell(last, self.spec.backoff.reset_s))))
         self.leave_remains()
-        self._engine.feed(self.spec.name, Event(Kind.CLEANED))
+        self._engine.dispatch(self.spec.name, Event(EventKind.CLEANED))
 
     def leave_remains(self) -> None:
         """Clean no more."""
@@ -246,7 +249,7 @@ class Child:
 
     def _give_up(self, action: GiveUpOn) -> None:
         window = self.spec.give_up.window_s if self.spec.give_up else 0.0
-        self._engine.hub.record(
+        self._engine.log.record(
             "error",
             "given up",
             child=self.spec.name,
@@ -263,17 +266,17 @@ class Child:
         name = self.spec.name
         if state is State.BACKOFF and self.machine.next_try_s is not None:
             wait_s = max(0.0, self.machine.next_try_s - time.monotonic())
-            self._engine.hub.record(
+            self._engine.log.record(
                 "warning", "will be restarted", child=name, in_s=round(wait_s, 3), failures=self.machine.failures
             )
         elif state is State.STOPPING:
-            self._engine.hub.record("info", "asked to end", child=name, order=event.kind.value)
+            self._engine.log.record("info", "asked to end", child=name, order=event.kind.value)
         elif state is State.WAITING and self.spec.after:
-            self._engine.hub.record("info", "waits until others are ready", child=name, after=self.spec.after)
+            self._engine.log.record("info", "waits until others are ready", child=name, after=self.spec.after)
         elif state in {State.ENDED, State.FAILED}:
             self._engine.on_final(name)
 
-    def put_readiness(self, *, ready: bool, why: str) -> bool:
+    def update_readiness(self, *, ready: bool, why: str) -> bool:
         """Take a probe's finding; tell whether it changed anything."""
         if self.view.pid is None or (self.view.ready, self.view.ready_why) == (ready, why):
             return False
@@ -290,7 +293,7 @@ class Child:
         if why and number not in self._refused:
             self._refused.add(number)
             name = signal_name(number)
-            self._engine.hub.record("warning", "cannot signal", child=self.spec.name, signal=name, why=why)
+            self._engine.log.record("warning", "cannot signal", child=self.spec.name, signal=name, why=why)
 
     def _remember(self, exit_view: ExitView) -> None:
         self._cause = exit_view.kind
@@ -298,4 +301,58 @@ class Child:
 
     def _show(self, **changes: object) -> None:
         self.view = self.view._replace(**changes)  # type: ignore[arg-type]
-        self._engine.board.put_process(self.view)
+        self._engine.store.update_process(self.view)
+
+
+_OUT_OF_MEMORY = "killed by the kernel: out of memory"
+_LAUNCHER = "setpriv: "
+_CANNOT_START = "cannot start"
+_LAUNCHER_CODES = frozenset({1, 126, 127})
+
+
+def describe(
+    exit_status: ExitStatus,
+    last_lines: Sequence[str],
+    *,
+    killed_by_us: bool,
+    ran_out_of_memory: Callable[[], bool | None],
+) -> str:
+    """Return why a process is gone.
+
+    ``ran_out_of_memory`` is asked only where it may be the reason, and answers None where nobody knows.
+    """
+    if exit_status.signal is None:
+        refused = last_lines[-1] if last_lines and last_lines[-1].startswith(_LAUNCHER) else ""
+        if refused and exit_status.code in _LAUNCHER_CODES:
+            return f"{_CANNOT_START}: {refused.removeprefix(_LAUNCHER)}"
+        return f"exit code {exit_status.code}"
+    name = signal_name(exit_status.signal)
+    if exit_status.signal != signal.SIGKILL or killed_by_us:
+        return f"ended by {name}"
+    out_of_memory = ran_out_of_memory()
+    if out_of_memory:
+        return _OUT_OF_MEMORY
+    return f"ended by {name} from outside" + ("" if out_of_memory is False else ", perhaps out of memory")
+
+
+def kind_of(exit_status: ExitStatus, why: str, *, asked: bool, hung: bool) -> str:
+    """Return what an end comes down to; ``why`` is what ``describe`` said of it."""
+    if asked or hung:
+        return ASKED if asked else HUNG
+    if why == _OUT_OF_MEMORY:
+        return OUT_OF_MEMORY
+    if exit_status.signal is not None:
+        return SIGNAL
+    if why.startswith(_CANNOT_START):
+        return NOT_STARTED
+    return SUCCESS if exit_status.success else EXIT_CODE
+
+
+def signal_name(number: int | None) -> str | None:
+    """Return a signal's name, as SIGTERM; None where there was none."""
+    if number is None:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core.counts import SUCCESS
-from supervisor.system.cleaner import Cleaner
-from supervisor.system.processes import Remains
+from supervisor.system.procfs import Remains
+from supervisor.system.sweeper import Sweeper
 
 if TYPE_CHECKING:
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.process import ProcessSpec
     from supervisor.core.snapshot import ExitView
     from supervisor.runtime.engine import Engine
 
 _IN_FOREGROUND = "have it stay in the foreground (most programs have an option for that), or what it starts is ended"
 
 
-class Cleaning(Cleaner):
+class Cleaning(Sweeper):
     """The cleaning after a life that had ``pid``; it hears of every orphan reaped until it is closed."""
 
     def __init__(self, spec: ProcessSpec, pid: int, engine: Engine) -> None:
-        remains = Remains(spec, pid, engine.hub.pipes_of(spec.name))
+        remains = Remains(spec, pid, engine.log.pipes_of(spec.name))
         super().__init__(lambda: remains.find(engine.reaper.owned))
         self._name = spec.name
         self._engine = engine
@@ -36,7 +36,7 @@ class Cleaning(Cleaner):
         One that ended with success within ``early_s`` and left something behind seems to have gone into the background.
         """
         background = last.kind == SUCCESS and last.uptime_s < early_s
-        self._engine.hub.record(
+        self._engine.log.record(
             "warning",
             "ended what it left behind",
             child=self._name,

@@ -14,31 +14,30 @@ from collections import deque
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.lifecycle import Event, Kind, SetTimer, possible
-from supervisor.core.model import State
+from supervisor.core.process import Event, EventKind, SetTimer, State, possible
 from supervisor.runtime.child import AT_REST, Child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.process import ProcessSpec
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.runtime.board import Board
-    from supervisor.system.cleaner import Cleaner
+    from supervisor.runtime.store import SnapshotStore
     from supervisor.system.reaper import Reaper
+    from supervisor.system.sweeper import Sweeper
 
 FINAL = frozenset({State.ENDED, State.FAILED})
 _ENDED = AT_REST | {State.CLEANING}
-_BEGINNINGS = frozenset({Kind.START, Kind.RESTART, Kind.RELEASED})
+_BEGINNINGS = frozenset({EventKind.START, EventKind.RESTART, EventKind.RELEASED})
 
 
 class _Timer(NamedTuple):
     due_s: float
     number: int
     name: str
-    kind: Kind
-    era: int
+    kind: EventKind
+    generation: int
 
 
 class Engine:
@@ -53,15 +52,15 @@ class Engine:
     def __init__(
         self,
         specs: Iterable[ProcessSpec],
-        board: Board,
-        hub: LogPipeline,
+        store: SnapshotStore,
+        log: LogPipeline,
         reaper: Reaper,
         launcher: tuple[str, ...],
         *,
         holds: bool = False,
     ) -> None:
-        self.board = board
-        self.hub = hub
+        self.store = store
+        self.log = log
         self.reaper = reaper
         reaper.on_orphan = self._take_orphan
         self.on_final: Callable[[str], None] = lambda _name: None
@@ -74,7 +73,7 @@ class Engine:
         self._stepping = False
         self._closing = False
         # All that are at work: each hears of every orphan reaped.
-        self.cleaners: list[Cleaner] = []
+        self.cleaners: list[Sweeper] = []
         self._held: frozenset[str] = frozenset()
         self.launcher = launcher
         # Whether a start may be made to wait, for others or for what has to be there first.
@@ -84,7 +83,7 @@ class Engine:
     def start_all(self) -> None:
         """Give every process the order to start."""
         for name in self.children:
-            self.feed(name, Event(Kind.START))
+            self.dispatch(name, Event(EventKind.START))
 
     def hold(self, names: Iterable[str]) -> None:
         """Have every start of these wait, in addition to what each waits for anyway, until they are released."""
@@ -99,7 +98,7 @@ class Engine:
         """Take no more orders to start anything: the ordered stop has begun."""
         self._closing = True
 
-    def feed(self, name: str, event: Event) -> None:
+    def dispatch(self, name: str, event: Event) -> None:
         """Have something happen to a process. What an event causes comes before whatever else is waiting."""
         if self._stepping:
             self._events.appendleft((name, event))
@@ -129,7 +128,7 @@ class Engine:
         if self._closing and event.kind in _BEGINNINGS:
             return
         if not possible(child.machine.state, event.kind):
-            self.hub.record(
+            self.log.record(
                 "error",
                 "impossible event ignored",
                 child=name,
@@ -144,22 +143,22 @@ class Engine:
             if child.machine.state is not State.WAITING or name in self._held:
                 continue
             if all(self.is_ready(other) for other in child.spec.after):
-                self._events.append((name, Event(Kind.RELEASED)))
+                self._events.append((name, Event(EventKind.RELEASED)))
 
     def is_ready(self, name: str) -> bool:
         """Tell whether a process is alive and its probe, if it has one, says ready."""
         return self.children[name].ready
 
-    def put_readiness(self, name: str, *, ready: bool, why: str = "") -> None:
+    def update_readiness(self, name: str, *, ready: bool, why: str = "") -> None:
         """Take a probe's finding; one about a process that has ended since is ignored."""
-        if self.children[name].put_readiness(ready=ready, why=why):
+        if self.children[name].update_readiness(ready=ready, why=why):
             self.settle()
 
-    def set_timer(self, name: str, timer: SetTimer, era: int) -> None:
+    def set_timer(self, name: str, timer: SetTimer, generation: int) -> None:
         """Feed an event later, unless the process has left the state it is in now."""
         # One that is due at once waits for ``fire_due`` too: without a pause between starts others must get their turn.
         due_s = time.monotonic() + max(0.0, timer.after_s)
-        heapq.heappush(self._timers, _Timer(due_s, next(self._numbers), name, timer.kind, era))
+        heapq.heappush(self._timers, _Timer(due_s, next(self._numbers), name, timer.kind, generation))
 
     def next_due_s(self) -> float | None:
         """Return when the next timer is due, on the monotonic clock."""
@@ -178,18 +177,18 @@ class Engine:
             due.append(heapq.heappop(self._timers))
         for timer in due:
             if self._is_current(timer):
-                self.feed(timer.name, Event(timer.kind))
+                self.dispatch(timer.name, Event(timer.kind))
         self.on_change()
 
     def _is_current(self, timer: _Timer) -> bool:
-        return self.children[timer.name].era == timer.era
+        return self.children[timer.name].generation == timer.generation
 
     def reap(self) -> bool:
         """Collect the dead; tell whether there may be more."""
         before = self.reaper.orphans
         more = self.reaper.reap()
         if self.reaper.orphans != before:
-            self.board.put_orphans_reaped(self.reaper.orphans)
+            self.store.update_orphans_reaped(self.reaper.orphans)
             self._clean_on()
         return more
 

@@ -11,21 +11,21 @@ import anyio
 
 from supervisor.core.health import OPEN_PROXY_PORT
 from supervisor.core.snapshot import ListenerView
-from supervisor.runtime.turns import aside
-from supervisor.system import listeners, processes
+from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.system import listeners, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.engine import Engine
-    from supervisor.system.listeners import Holder, Listener
+    from supervisor.system.listeners import Holder, ListeningSocket
 
 _REMEDY = "have it listen on 127.0.0.2 or [::1], or close the port in the tailnet's policy"
 _PROXY_REMEDY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"
 
 
-class Timing(NamedTuple):
+class ScanInterval(NamedTuple):
     """How often to look, and how long after a process got ready: it opens its ports at about that time."""
 
     every_s: float = 60.0
@@ -33,7 +33,7 @@ class Timing(NamedTuple):
 
 
 class Exposure:
-    """Keeps the list on the board, and says in the log what is new on it and what is gone.
+    """Keeps the list in the store, and says in the log what is new on it and what is gone.
 
     ``own`` are the addresses of the supervisor itself. ``public_port`` is the app's where it is meant for everyone.
     Beside a ``sidecar`` the list is empty unless its network is this one.
@@ -44,30 +44,30 @@ class Exposure:
         engine: Engine,
         own: Collection[tuple[str, int]],
         public_port: int | None = None,
-        timing: Timing = Timing(),  # noqa: B008 - immutable
+        interval: ScanInterval = ScanInterval(),  # noqa: B008 - immutable
         *,
         sidecar: bool = False,
     ) -> None:
         self._engine = engine
         self._own = frozenset(own)
         self._public_port = public_port
-        self._timing = timing
+        self._interval = interval
         self._sidecar = sidecar
         self._news = anyio.Event()
-        self._ready = self._ready_pids(engine.board.snapshot)
-        self._meant = engine.board.snapshot.tailnet.peer_api_ports
+        self._ready = self._ready_pids(engine.store.snapshot)
+        self._meant = engine.store.snapshot.tailnet.peer_api_ports
         self._holders: dict[int, Holder | None] = {}
         self._blind = False
 
     async def run(self) -> None:
         """Look until cancelled."""
-        unwatch = self._engine.board.watch(self._notice)
+        unwatch = self._engine.store.watch(self._notice)
         try:
             while True:
-                await anyio.sleep(self._timing.settle_s)
+                await anyio.sleep(self._interval.settle_s)
                 self._news = anyio.Event()
                 await self._look()
-                with anyio.move_on_after(self._timing.every_s):
+                with anyio.move_on_after(self._interval.every_s):
                     await self._news.wait()
         finally:
             unwatch()
@@ -84,14 +84,14 @@ class Exposure:
         return frozenset(view.pid for view in snapshot.processes if view.pid is not None and view.ready)
 
     async def _look(self) -> None:
-        managed = {view.pid: view.name for view in self._engine.board.snapshot.processes if view.pid is not None}
+        managed = {view.pid: view.name for view in self._engine.store.snapshot.processes if view.pid is not None}
         # In a thread: the kernel takes its time over /proc where there is much in it.
-        found = await aside(self._find, managed, self._engine.board.snapshot.tailnet.peer_api_ports)
+        found = await run_in_thread(self._find, managed, self._engine.store.snapshot.tailnet.peer_api_ports)
         if found is None:
             self._say_blind()
             return
-        self._tell(self._engine.board.snapshot.exposed, found)
-        self._engine.board.put_exposed(found)
+        self._tell(self._engine.store.snapshot.exposed, found)
+        self._engine.store.update_exposed(found)
 
     def _find(self, managed: Mapping[int, str], meant: Collection[int]) -> tuple[ListenerView, ...] | None:
         """Return what is reached, save the ports ``meant`` for peers; None where the kernel does not list even ours."""
@@ -113,11 +113,11 @@ class Exposure:
         views = {self._view(each, self._holders[each.inode], managed) for each in reached}
         return tuple(sorted(views, key=lambda view: (view.port, view.host, view.process, view.pid or 0)))
 
-    def _view(self, listener: Listener, holder: Holder | None, managed: Mapping[int, str]) -> ListenerView:
+    def _view(self, listener: ListeningSocket, holder: Holder | None, managed: Mapping[int, str]) -> ListenerView:
         if holder is None:
             return ListenerView(listener.host, listener.port, self._of_user(listener.uid))
-        owner = processes.owner_of(holder.pid, managed)
-        program = processes.name_of(holder.pid)
+        owner = procfs.owner_of(holder.pid, managed)
+        program = procfs.name_of(holder.pid)
         if managed.get(holder.pid):
             program = ""
         process = f"{owner} ({program})" if owner and program else owner or program
@@ -133,7 +133,7 @@ class Exposure:
         old, new = ({(view.host, view.port, view.process): view for view in views} for views in (before, after))
         for key, view in new.items():
             if key not in old:
-                self._engine.hub.record(
+                self._engine.log.record(
                     "warning",
                     "a port is open to every tailnet peer",
                     listen=_address(view),
@@ -143,7 +143,7 @@ class Exposure:
                 )
         for key, view in old.items():
             if key not in new:
-                self._engine.hub.record(
+                self._engine.log.record(
                     "info",
                     "a port is no longer open to every tailnet peer",
                     listen=_address(view),
@@ -153,7 +153,7 @@ class Exposure:
     def _say_blind(self) -> None:
         if not self._blind:
             self._blind = True
-            self._engine.hub.record(
+            self._engine.log.record(
                 "warning",
                 "cannot tell which ports are open to every tailnet peer",
                 why="this kernel does not list who listens in /proc/net/tcp",
@@ -161,7 +161,7 @@ class Exposure:
             )
 
 
-def _reach(every: Iterable[Listener], peer_api_ports: Collection[int]) -> bool:
+def _reach(every: Iterable[ListeningSocket], peer_api_ports: Collection[int]) -> bool:
     """Tell whether a tailscaled that networks in user space listens here, and so leads peers here.
 
     It serves PeerAPI on every address then, and otherwise on the tailnet's own (tailscale.com/ipn/ipnlocal).

@@ -10,12 +10,11 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from supervisor.core.lifecycle import Event, Kind
-from supervisor.core.model import HttpProbe, State
-from supervisor.core.probing import DEADLINE_S, Probing, interval_s, step
+from supervisor.core.health import DEADLINE_S, Probing, interval_s, take_probe
+from supervisor.core.process import Event, EventKind, HttpProbe, State
 
 if TYPE_CHECKING:
-    from supervisor.core.model import ProcessSpec, TcpProbe
+    from supervisor.core.process import ProcessSpec, TcpProbe
     from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.engine import Engine
 
@@ -34,7 +33,7 @@ class Probes:
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        unwatch = self._engine.board.watch(self._notice)
+        unwatch = self._engine.store.watch(self._notice)
         try:
             async with anyio.create_task_group() as group:
                 for row in self._rows:
@@ -53,7 +52,7 @@ class _Row:
     def __init__(self, engine: Engine, spec: ProcessSpec) -> None:
         self._engine = engine
         self._spec = spec
-        self._life = self._now(engine.board.snapshot)
+        self._life = self._now(engine.store.snapshot)
         self._changed = anyio.Event()
 
     def notice(self, snapshot: Snapshot) -> None:
@@ -85,12 +84,12 @@ class _Row:
             now_s = time.monotonic()
             if self._life != life:
                 return
-            probing, finding = step(probing, miss, begin_s, now_s, self._spec.hung_after_s)
+            probing, finding = take_probe(probing, miss, begin_s, now_s, self._spec.hung_after_s)
             if finding.ready is not None:
-                self._engine.put_readiness(self._spec.name, ready=finding.ready, why=finding.why)
+                self._engine.update_readiness(self._spec.name, ready=finding.ready, why=finding.why)
             if finding.hung:
-                self._engine.hub.record("error", "hung", child=self._spec.name, why=finding.why)
-                self._engine.feed(self._spec.name, Event(Kind.HUNG))
+                self._engine.log.record("error", "hung", child=self._spec.name, why=finding.why)
+                self._engine.dispatch(self._spec.name, Event(EventKind.HUNG))
                 return
             with anyio.move_on_after(max(0.0, begin_s + interval_s(probing) - now_s)):
                 await self._changed.wait()

@@ -8,9 +8,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.lifecycle import QUIT_GRACE_S, Event, Kind
-from supervisor.system import processes
-from supervisor.system.cleaner import TERM_GRACE_S, Cleaner
+from supervisor.core.process import QUIT_GRACE_S, Event, EventKind
+from supervisor.system import procfs
+from supervisor.system.sweeper import TERM_GRACE_S, Sweeper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -25,7 +25,7 @@ RESERVE_EACH_S = 0.0006
 QUIT_WORTH_S = 3.0
 # What is left for the end after that.
 RESERVE_KEEP_S = 0.5
-PARTING_S = 0.5
+CLOSE_WEB_S = 0.5
 # How far what is done for others may overrun its time before it is broken off.
 OVERRUN_S = 0.1
 # How long the kernel may take to end what was killed; what waits for a broken disk does not end at all.
@@ -37,27 +37,27 @@ SWEEP_OVERRUN_S = 0.4
 class StopPlan(NamedTuple):
     """How long the whole stop may take, which process goes last, and what is to be done before it goes.
 
-    ``farewell`` gets the moment by which it has to be done, on the monotonic clock; None where nothing is due.
+    ``close_tailnet`` gets the moment by which it has to be done, on the monotonic clock; None where nothing is due.
     ``keep`` likewise, when every process has ended: it keeps what they leave, and gets half of the time.
-    ``part`` is called when nothing is left: it tells those who watch that this is the end, and takes but a moment.
+    ``close_web`` is called when nothing is left: it tells those who watch that this is the end, and takes but a moment.
     """
 
     timeout_s: float = 8.0
     last: str | None = None
-    farewell: Callable[[float], Awaitable[None]] | None = None
-    part: Callable[[], Awaitable[None]] | None = None
+    close_tailnet: Callable[[float], Awaitable[None]] | None = None
+    close_web: Callable[[], Awaitable[None]] | None = None
     keep: Callable[[float], Awaitable[None]] | None = None
 
     @property
     def reserve_s(self) -> float:
         """Return the part of the budget that the app does not get."""
-        if self.farewell is not None:
+        if self.close_tailnet is not None:
             wished_s = RESERVE_LOGOUT_S
         else:
             wished_s = RESERVE_TAILSCALED_S if self.last is not None else 0.0
         if self.keep is not None:
             wished_s = max(wished_s, self.timeout_s / 2)
-        return min(wished_s + RESERVE_EACH_S * processes.count_children(), self.timeout_s / 2)
+        return min(wished_s + RESERVE_EACH_S * procfs.count_children(), self.timeout_s / 2)
 
 
 class Stop:
@@ -69,20 +69,20 @@ class Stop:
         self._changed = asyncio.Event()
         self._deadline_s = time.monotonic() + plan.timeout_s
         self._current: tuple[str, ...] = ()
-        self._sweep: Cleaner | None = None
-        self._hurried = False
+        self._sweep: Sweeper | None = None
+        self._forced = False
         engine.close()
 
     def look(self) -> None:
         """Wake whoever waits for a process to end."""
         self._changed.set()
 
-    def hurry(self) -> None:
+    def force(self) -> None:
         """Kill at once what is being stopped just now, and the app when its turn comes; the order stays."""
-        self._hurried = True
+        self._forced = True
         self._kill(self._current)
         if self._sweep is not None:
-            self._sweep.hasten()
+            self._sweep.escalate()
         self.look()
 
     async def run(self) -> None:
@@ -93,18 +93,18 @@ class Stop:
         while not self._engine.all_at_rest(others):
             left = await self._stop(self._top(others), first_deadline_s)
             others = [name for name in others if name not in left]
-        if self._plan.farewell is not None:
+        if self._plan.close_tailnet is not None:
             until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
-            await self._see_to("farewell", self._plan.farewell(until_s), until_s)
+            await self._see_to("leaving the tailnet", self._plan.close_tailnet(until_s), until_s)
         if last is not None:
             await self._stop((last,), self._deadline_s)
         await self._wait_for(self._engine.all_cleaned, self._deadline_s)
         if self._plan.keep is not None:
             until_s = self._deadline_s - RESERVE_KEEP_S
-            await self._see_to("keeping", self._plan.keep(until_s), until_s)
+            await self._see_to("the last snapshot", self._plan.keep(until_s), until_s)
         await self._sweep_all()
-        if self._plan.part is not None:
-            await self._see_to("parting", self._plan.part(), time.monotonic() + PARTING_S)
+        if self._plan.close_web is not None:
+            await self._see_to("closing the web server", self._plan.close_web(), time.monotonic() + CLOSE_WEB_S)
 
     async def _see_to(self, name: str, work: Awaitable[None], until_s: float) -> None:
         """Have something done that is not ours; whatever becomes of it, the stop goes on."""
@@ -112,7 +112,7 @@ class Stop:
             async with asyncio.timeout_at(until_s + OVERRUN_S):
                 await work
         except Exception as error:  # noqa: BLE001 - the border of a failure domain
-            self._engine.hub.record("error", f"{name} failed", why=repr(error))
+            self._engine.log.record("error", f"{name} failed", why=repr(error))
 
     def _top(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the processes that no other one still alive was started after."""
@@ -123,7 +123,7 @@ class Stop:
     def _kill(self, names: Iterable[str]) -> None:
         for name in names:
             if not self._engine.all_at_rest((name,)):
-                self._engine.feed(name, Event(Kind.HURRY))
+                self._engine.dispatch(name, Event(EventKind.FORCE_STOP))
 
     async def _stop(self, names: tuple[str, ...], deadline_s: float) -> frozenset[str]:
         """Stop these; return those that not even KILL has ended, or whose remains are still being ended.
@@ -135,8 +135,8 @@ class Stop:
             left_s = deadline_s - time.monotonic()
             if self._engine.children[name].spec.quit_before_kill and left_s >= QUIT_WORTH_S:
                 left_s -= QUIT_GRACE_S
-            self._engine.feed(name, Event(Kind.STOP, limit_s=max(left_s, 0.0)))
-        if self._hurried and self._plan.last not in names:
+            self._engine.dispatch(name, Event(EventKind.STOP, limit_s=max(left_s, 0.0)))
+        if self._forced and self._plan.last not in names:
             self._kill(names)
         await self._wait_for(partial(self._engine.all_at_rest, names), deadline_s)
         self._kill(names)
@@ -144,7 +144,7 @@ class Stop:
         self._current = ()
         unending = [name for name in names if not self._engine.all_ended((name,))]
         if unending:
-            self._engine.hub.record("error", "cannot be ended", names=sorted(unending))
+            self._engine.log.record("error", "cannot be ended", names=sorted(unending))
         return frozenset(name for name in names if not self._engine.all_at_rest((name,)))
 
     async def _wait_for(self, condition: Callable[[], bool], deadline_s: float) -> None:
@@ -155,18 +155,18 @@ class Stop:
     async def _sweep_all(self) -> None:
         """End what no one manages: orphans, other sessions, whatever a console started."""
         now_s = time.monotonic()
-        left_s = 0.0 if self._hurried else max(self._deadline_s - now_s, 0.0)
+        left_s = 0.0 if self._forced else max(self._deadline_s - now_s, 0.0)
         until_s = max(now_s, self._deadline_s) + SWEEP_OVERRUN_S
         for child in self._engine.children.values():
             child.leave_remains()
-        sweep = self._sweep = Cleaner(processes.everything_else, min(TERM_GRACE_S, left_s), until_s)
+        sweep = self._sweep = Sweeper(procfs.everything_else, min(TERM_GRACE_S, left_s), until_s)
         self._engine.cleaners.append(sweep)
         while not sweep.work():
             # Others get their turn between two pieces of work also where there is no time to wait.
             await asyncio.sleep(0)
             await self._wait_change(sweep.due_s)
         if sweep.seen:
-            self._engine.hub.record(
+            self._engine.log.record(
                 "warning" if sweep.killed else "info",
                 "ended everything else",
                 count=len(sweep.seen),

@@ -26,7 +26,7 @@ def adopt_orphans() -> bool:
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0 or os.getpid() == 1
 
 
-def close_memory() -> bool:
+def set_undumpable() -> bool:
     """Keep processes of the same user out of this one's memory and environment; tell whether that worked."""
     return _prctl(_PR_SET_DUMPABLE, 0) == 0
 
@@ -63,3 +63,60 @@ def launcher() -> tuple[str, ...]:
     if _prctl(_PR_SET_PDEATHSIG, signal_now.value) != 0 or _prctl(_PR_GET_NO_NEW_PRIVS) < 0:
         return ()
     return (setpriv, "--pdeathsig", "KILL", "--no-new-privs")
+
+
+_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+
+
+class OomCounter:
+    """Tells whether the kernel's count of out-of-memory kills rose since it was last asked."""
+
+    def __init__(self) -> None:
+        self._seen = _kills()
+
+    def rose(self) -> bool | None:
+        """Return None where this kernel does not say (gVisor, no control group)."""
+        seen, self._seen = self._seen, _kills()
+        if seen is None or self._seen is None:
+            return None
+        return self._seen > seen
+
+
+def _kills() -> int | None:
+    for path in _COUNTERS:
+        try:
+            with open(path, encoding="ascii") as file:
+                for line in file:
+                    key, _, value = line.partition(" ")
+                    if key == "oom_kill":
+                        return int(value)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+# capabilities(7).
+_CAP_SETPCAP = 8
+# Reading folders that are closed to others.
+CAP_READ = ("dac_override",)
+# The same, and giving files to their owners.
+CAP_RESTORE = ("dac_override", "chown", "fowner")
+
+
+def only_capabilities(wanted: tuple[str, ...], launcher: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words before a child's own that leave it these capabilities alone.
+
+    Nothing where this process is not root, or may not take rights away, or there is no setpriv of util-linux.
+    """
+    if os.geteuid() != 0 or not launcher or not _effective() >> _CAP_SETPCAP & 1:
+        return ()
+    kept = "".join(f",+{name}" for name in wanted)
+    return (launcher[0], "--inh-caps=-all", f"--bounding-set=-all{kept}", "--")
+
+
+def _effective() -> int:
+    try:
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            return int(file.read().partition(b"\nCapEff:")[2].split(maxsplit=1)[0], 16)
+    except (OSError, ValueError, IndexError):
+        return 0

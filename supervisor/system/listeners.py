@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.system.processes import every_pid, folder_of
+from supervisor.system.procfs import every_pid, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -24,7 +24,7 @@ _REACHED_V4 = frozenset({socket.inet_aton("127.0.0.1"), socket.inet_aton("0.0.0.
 _REACHED_V6 = b"\0" * 16
 
 
-class Listener(NamedTuple):
+class ListeningSocket(NamedTuple):
     """A port that is listened on; ``inode`` tells the socket, ``uid`` is whose it is."""
 
     host: str
@@ -41,19 +41,19 @@ class Holder(NamedTuple):
     path: str
 
 
-def listening() -> tuple[Listener, ...]:
+def listening() -> tuple[ListeningSocket, ...]:
     """Return every listener of this network namespace; nothing where the kernel does not tell."""
     return tuple(found for path in _TABLES for found in parse(_read(path)))
 
 
-def parse(table: bytes) -> Iterable[Listener]:
+def parse(table: bytes) -> Iterable[ListeningSocket]:
     """Yield the listeners of one table. ``by_loopback`` says that a connection to 127.0.0.1 gets there."""
     for address, port, uid, inode in _LISTENING.findall(table):
         raw = _address(address)
         mapped = raw.startswith(_MAPPED)
         family = socket.AF_INET if len(raw) == _IPV4_BYTES else socket.AF_INET6
         reached = raw[-_IPV4_BYTES:] in _REACHED_V4 if mapped or family == socket.AF_INET else raw == _REACHED_V6
-        yield Listener(socket.inet_ntop(family, raw), int(port, 16), int(uid), int(inode), reached)
+        yield ListeningSocket(socket.inet_ntop(family, raw), int(port, 16), int(uid), int(inode), reached)
 
 
 def own_inodes() -> frozenset[int]:

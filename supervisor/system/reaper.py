@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.lifecycle import Ending
+from supervisor.core.process import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,13 +15,13 @@ class Exit(NamedTuple):
     """A child's end as the kernel tells it."""
 
     pid: int
-    ending: Ending
+    exit_status: ExitStatus
 
 
-def decode(status: int) -> Ending:
-    """Turn the kernel's wait status into an ending."""
+def decode(status: int) -> ExitStatus:
+    """Turn the kernel's wait status into an exit_status."""
     code = os.waitstatus_to_exitcode(status)
-    return Ending(code=code) if code >= 0 else Ending(signal=-code)
+    return ExitStatus(code=code) if code >= 0 else ExitStatus(signal=-code)
 
 
 class Reaper:

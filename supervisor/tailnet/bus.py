@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from supervisor.runtime.turns import aside
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.tailnet.localapi import LocalApi, LocalApiError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Bus:
         while await self._follow(api):
             pass
         # Loaded where there was nobody: the login does not wait for it.
-        tenacity = await aside(import_module, "tenacity")
+        tenacity = await run_in_thread(import_module, "tenacity")
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda told: not told),
             wait=tenacity.wait_exponential(_AGAIN_FIRST_S, _AGAIN_LONGEST_S),

@@ -29,11 +29,11 @@ _NAME_ADVICE = (
 class Care:
     """What it found is in ``serve`` and ``warnings``."""
 
-    def __init__(self, plan: Plan, hub: LogPipeline, api: LocalApi, hands: Hands) -> None:
-        self._hub = hub
+    def __init__(self, plan: Plan, log: LogPipeline, api: LocalApi, hands: Hands) -> None:
+        self._log = log
         self._api = api
         self._hands = hands
-        self._serve = Serve(plan, hub)
+        self._serve = Serve(plan, log)
         self._hostname = plan.settings.tailnet.prefs.hostname
         tailnet = plan.settings.tailnet
         self._minds_name = tailnet.mode == "embedded" or "hostname" in tailnet.prefs.given
@@ -90,12 +90,12 @@ class Care:
         try:
             if remedy is Remedy.SOFT and not self._forbidden:
                 self._soft_due = False
-                self._hub.record("warning", "tailnet: restarting the control client", why="no connection to control")
+                self._log.record("warning", "tailnet: restarting the control client", why="no connection to control")
                 await self._hands.restart_control_client()
             await self._mind_name(status, now_s)
         except ForbiddenError as error:
             self._forbidden = f"cannot help in an outage, nor take the plain name back: {error}; {MAY_NOT}"
-            self._hub.record("warning", "tailnet: cannot look after the device", why=str(error), what_to_do=MAY_NOT)
+            self._log.record("warning", "tailnet: cannot look after the device", why=str(error), what_to_do=MAY_NOT)
         self.serve = await self._serve.reconcile(self._api, status)
 
     async def _mind_name(self, status: Status, now_s: float) -> None:
@@ -113,5 +113,5 @@ class Care:
             return
         self._name_next_s = now_s + min(_NAME_LONGEST_S, _NAME_AGAIN_S * 2.0**self._name_tries)
         self._name_tries += 1
-        self._hub.record("info", "tailnet: asking for the plain name", name=naming.wished(self._hostname))
+        self._log.record("info", "tailnet: asking for the plain name", name=naming.wished(self._hostname))
         await self._hands.ask_for_name(self._hostname)

@@ -22,15 +22,15 @@ class Complaints:
     ``removed``: control does not know it.
     """
 
-    def __init__(self, hub: LogPipeline, wake: Callable[[], None]) -> None:
-        self._hub = hub
+    def __init__(self, log: LogPipeline, wake: Callable[[], None]) -> None:
+        self._log = log
         self._wake = wake
         self._next: int | None = None
         self.removed = False
 
     def listen(self) -> Callable[[], None]:
         """Listen from now on; return what ends that."""
-        return self._hub.subscribe(self._hear)
+        return self._log.subscribe(self._hear)
 
     def follow(self, *, running: bool, online: bool, trying: bool) -> None:
         """Take how the device is; ``trying``: it logs in.
@@ -40,14 +40,14 @@ class Complaints:
         if not (running or trying):
             self._next = None
         elif self._next is None:
-            self._next = self._hub.history.next
+            self._next = self._log.history.next
         self.removed = self.removed and running and not online
 
     def _hear(self) -> None:
         if self._next is None:
             return
-        lines = self._hub.tail(TAILSCALED, LAST_LINES, self._next)
-        self._next = self._hub.history.next
+        lines = self._log.tail(TAILSCALED, LAST_LINES, self._next)
+        self._next = self._log.history.next
         if any(_LOST in line for line in lines):
             self.removed = self.removed or any(_UNKNOWN_DEVICE in line for line in lines)
             self._wake()

@@ -6,7 +6,8 @@ import os
 import threading
 
 from supervisor.errors import ConfigError
-from supervisor.system import background, files, folders
+from supervisor.runtime import loop_latency
+from supervisor.system import dirs
 
 MOST_BYTES = 1024 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,26 +39,26 @@ class KeptFile:
             folder_fd = os.open(self._folder, _FOLDER)
         except OSError as error:
             # What cannot be entered has nothing of ours; a run beside a sidecar does without.
-            self.why_not = "" if isinstance(error, FileNotFoundError) else files.why(error)
+            self.why_not = "" if isinstance(error, FileNotFoundError) else dirs.reason(error)
             return None
         try:
-            return files.read(self._name, MOST_BYTES, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
+            return dirs.read(self._name, MOST_BYTES, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            self.why_unread = files.why(error)
+            self.why_unread = dirs.reason(error)
             return None
         finally:
             os.close(folder_fd)
 
     def write(self, data: bytes) -> None:
-        """Keep this from now on; ``background.settle`` waits for the disk."""
+        """Keep this from now on; ``loop_latency.join_background`` waits for the disk."""
         with self._lock:
             self._memory = data
             if self._storing:
                 return
             self._storing = True
-        background.run(self._store)
+        loop_latency.run_in_background(self._store)
 
     def _store(self) -> None:
         """Put the newest on the disk."""
@@ -75,7 +76,7 @@ class KeptFile:
         try:
             folder_fd = os.open(self._folder, _FOLDER)
             try:
-                folders.put_file(folder_fd, self._name, data.decode(), durable=True)
+                dirs.put_file(folder_fd, self._name, data.decode(), durable=True)
             finally:
                 os.close(folder_fd)
         except OSError as error:

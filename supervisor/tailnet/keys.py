@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.errors import ConfigError
-from supervisor.runtime.turns import aside
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.tailnet.oauth import OAuthClient, is_client_secret
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Keys:
         secret = self.pasted
         if secret is None and self._source is not None:
             try:
-                secret = await aside(self._source.read)
+                secret = await run_in_thread(self._source.read)
             except ConfigError as error:
                 self.trouble = str(error)
                 return None

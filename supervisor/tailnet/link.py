@@ -1,4 +1,4 @@
-"""Drives tailscaled: looks how it is, decides what is next, has that done, and keeps the board up to date.
+"""Drives tailscaled: looks how it is, decides what is next, has that done, and keeps the store up to date.
 
 It works by level, not by edge: each look starts from what is, so nothing is lost when tailscaled, or this, is restarted
 half-way through anything.
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from supervisor.config.plan import TAILSCALED
-from supervisor.core.lifecycle import Event, Kind
-from supervisor.core.model import State
+from supervisor.core.process import Event, EventKind, State
 from supervisor.core.tailnet import STARTING
 from supervisor.tailnet import report, sidecar, states
 from supervisor.tailnet.answers import Answers
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
     from supervisor.config.plan import Plan
     from supervisor.core.orders import TailnetOrder
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.runtime.board import Board
-    from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.store import Channels, SnapshotStore
     from supervisor.tailnet.wire import Status
 
 # An outage raises no event on tailscaled's bus for minutes; its status tells at once, and costs 2 ms. Its log may tell
@@ -51,32 +49,32 @@ _INTERFACE_UP = 1
 class Link:
     """The one place that knows how the tailnet is, and the one that orders for it reach."""
 
-    def __init__(self, plan: Plan, board: Board, hub: LogPipeline, engine: Engine, desk: Desk) -> None:
+    def __init__(self, plan: Plan, store: SnapshotStore, log: LogPipeline, engine: Engine, channels: Channels) -> None:
         self._plan = plan
         self._attached = plan.settings.tailnet.mode == "attach"
-        self._board = board
-        self._hub = hub
+        self._store = store
+        self._log = log
         self._engine = engine
-        self._desk = desk
+        self._channels = channels
         self._wake = anyio.Event()
-        self._bus = Bus(self._look_soon, hub.redactor.learn)
-        self._teller = Teller(hub)
+        self._bus = Bus(self._look_soon, log.redactor.learn)
+        self._teller = Teller(log)
         self._pilot: Pilot | None = None
         self._silences = 0
         self._answered: object = None
         self._leaving = False
-        self._complaints = Complaints(hub, self._look_soon)
+        self._complaints = Complaints(log, self._look_soon)
         self._orders: list[TailnetOrder] = []
-        self._answers = Answers(board.snapshot.tailnet.orders)
+        self._answers = Answers(store.snapshot.tailnet.orders)
 
     async def run(self) -> None:
         """Follow and steer until cancelled."""
-        leave = self._desk.attend(self._take)
+        leave = self._channels.tailnet.set_handler(self._take)
         turn_away = self._complaints.listen()
-        api = LocalApi(self._plan.settings.tailnet.socket, self._hub.redactor.mask_text)
-        hand_back = self._desk.lend(partial(_user_metrics, api))
+        api = LocalApi(self._plan.settings.tailnet.socket, self._log.redactor.mask_text)
+        hand_back = self._channels.set_metrics_reader(partial(_user_metrics, api))
         try:
-            self._pilot = Pilot(self._plan, self._hub, api, self._bus)
+            self._pilot = Pilot(self._plan, self._log, api, self._bus)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._bus.run, api)
                 group.start_soon(self._pilot.care.run)
@@ -103,8 +101,8 @@ class Link:
 
     def _take(self, order: TailnetOrder) -> None:
         self._orders.append(order)
-        view = self._board.snapshot.tailnet
-        self._board.put_tailnet(self._answers.take(order, view, time.monotonic()))
+        view = self._store.snapshot.tailnet
+        self._store.update_tailnet(self._answers.take(order, view, time.monotonic()))
         self._look_soon()
 
     def _take_orders(self) -> list[TailnetOrder]:
@@ -141,7 +139,7 @@ class Link:
             if pilot.restart_due:
                 self._restart("the tailnet has been away for long, and nothing else has helped")
         self._show(pilot, status, now_s)
-        return self._board.snapshot.tailnet.state == STARTING and self._is_young(_YOUNG_S)
+        return self._store.snapshot.tailnet.state == STARTING and self._is_young(_YOUNG_S)
 
     async def _status(self, api: LocalApi, pilot: Pilot, now_s: float) -> Status:
         if pilot.peers_due(now_s):
@@ -179,8 +177,8 @@ class Link:
         if isinstance(error, UnreachableError):
             # Its login URL has gone with it: nobody waits for the visit any more.
             pilot.login.see_url("")
-        before = self._board.snapshot.tailnet
-        process = self._board.snapshot.process(TAILSCALED)
+        before = self._store.snapshot.tailnet
+        process = self._store.snapshot.process(TAILSCALED)
         stopped = process is not None and process.state is State.INACTIVE
         meaning = states.down(str(error), begun=begun, attached=self._attached, stopped=stopped)
         if before.choice != CONNECTED:
@@ -193,31 +191,31 @@ class Link:
         self._teller.tell_url(pilot.login.url)
 
     def _put(self, pilot: Pilot, meaning: states.Meaning, status: Status | None, now_s: float) -> None:
-        view = report.view(meaning, status, pilot.extra(), self._board.snapshot.tailnet, now_s)
+        view = report.view(meaning, status, pilot.extra(), self._store.snapshot.tailnet, now_s)
         view = self._answers.follow(view, pilot.progress(view), now_s)
-        self._board.put_tailnet(view)
-        if not self._board.snapshot.stopping:
+        self._store.update_tailnet(view)
+        if not self._store.snapshot.stopping:
             self._teller.tell(view, now_s)
 
     def _restart(self, why: str) -> None:
         """Have tailscaled restarted; one that hangs says in the log where."""
         self._silences = 0
-        view = self._board.snapshot.process(TAILSCALED)
+        view = self._store.snapshot.process(TAILSCALED)
         if view is not None and view.state is State.RUNNING:
-            self._hub.record("error", "hung", child=TAILSCALED, why=why)
-            self._engine.feed(TAILSCALED, Event(Kind.HUNG))
+            self._log.record("error", "hung", child=TAILSCALED, why=why)
+            self._engine.dispatch(TAILSCALED, Event(EventKind.HUNG))
 
     def _life(self) -> object:
         """Return what tells one life of tailscaled from another."""
         if self._attached:
             return sidecar.life_of(self._plan.settings.tailnet.socket)
-        view = self._board.snapshot.process(TAILSCALED)
+        view = self._store.snapshot.process(TAILSCALED)
         return None if view is None else view.pid
 
     def _is_young(self, limit_s: float) -> bool:
         """Tell whether tailscaled has only just been started, so that no answer is no news."""
-        view = self._board.snapshot.process(TAILSCALED)
-        started_s = view.started_s if view is not None else self._board.snapshot.started_s
+        view = self._store.snapshot.process(TAILSCALED)
+        started_s = view.started_s if view is not None else self._store.snapshot.started_s
         alive = view is None or view.pid is not None
         return alive and started_s is not None and time.monotonic() - started_s < limit_s
 

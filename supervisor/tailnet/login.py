@@ -41,10 +41,10 @@ class Login:
     one whose key control has just taken, and that nobody has noted yet, whether it made the device ephemeral.
     """
 
-    def __init__(self, plan: Plan, hub: LogPipeline, hands: Hands) -> None:
-        self._hub = hub
+    def __init__(self, plan: Plan, log: LogPipeline, hands: Hands) -> None:
+        self._log = log
         self._hands = hands
-        self._keys = Keys(plan.settings.tailnet, hub.redactor)
+        self._keys = Keys(plan.settings.tailnet, log.redactor)
         self._credential: Credential | None = None
         self._clicked = False
         self._url_clicked = False
@@ -124,7 +124,7 @@ class Login:
             # What was pending is worth nothing once a key is handed over.
             self.url = None
         elif self.url is None or not self.url.matches(url):
-            self._hub.redactor.learn(url)
+            self._log.redactor.learn(url)
             self.url = Secret(url)
 
     def see_error(self, text: str, state: str, now_s: float) -> None:
@@ -138,7 +138,7 @@ class Login:
             self._count(REFUSED)
             self._fail(text)
         if self.attempt.refusals == 1 and not before.refusals:
-            self._hub.record("error", "tailnet: the key was refused", kind=self.attempt.kind, why=text)
+            self._log.record("error", "tailnet: the key was refused", kind=self.attempt.kind, why=text)
 
     def follow(self, state: str, status: Status, held_s: float, now_s: float) -> None:
         """Draw the conclusions from the state, which has been what it is for ``held_s``."""
@@ -282,7 +282,7 @@ class Login:
         # Known before tailscaled is told: the first refusal may come at once.
         self.attempt = begun._replace(begun_s=time.monotonic())
         self.url = self._url_asked_s = None
-        self._hub.record("info", "tailnet: logging in with a key")
+        self._log.record("info", "tailnet: logging in with a key")
         self._handing_over = True
         try:
             await self._hands.log_in(usable.key, anew=self.again)
@@ -301,10 +301,10 @@ class Login:
         self.failure = self.wish, why
         now_s = time.monotonic()
         if not isinstance(error, OAuthRefusedError):
-            self._hub.record("warning", "tailnet: no key could be had yet", why=why)
+            self._log.record("warning", "tailnet: no key could be had yet", why=why)
             self.attempt = attempts.unavailable(self.attempt, credential.fingerprint, why, now_s)
             return
-        self._hub.record("error", "tailnet: no key could be had", why=why)
+        self._log.record("error", "tailnet: no key could be had", why=why)
         if self.again:
             self._let_go(why)
             return

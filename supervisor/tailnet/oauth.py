@@ -16,7 +16,7 @@ import msgspec
 from supervisor import __version__
 from supervisor.config.oauth import ClientSecret, is_client_secret, parse
 from supervisor.config.parsers import UnfitError
-from supervisor.runtime.turns import aside
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
 from supervisor.tailnet import oauth_errors as errors
 from supervisor.tailnet.oauth_errors import OAuthRefusedError, OAuthUnavailableError
@@ -92,7 +92,7 @@ class OAuthClient:
             self._redactor.learn(part)
         url = client.api_url or self._tailnet.api_url
         # It takes a tenth of a second, and most devices never need it.
-        await aside(import_module, "aiohttp")
+        await run_in_thread(import_module, "aiohttp")
         try:
             async with asyncio.timeout(self._timing.budget_s):
                 async for attempt in self._attempts():

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 class Pilot:
     """Steers one tailscaled for one run of the link."""
 
-    def __init__(self, plan: Plan, hub: LogPipeline, api: LocalApi, bus: Bus) -> None:
+    def __init__(self, plan: Plan, log: LogPipeline, api: LocalApi, bus: Bus) -> None:
         tailnet = plan.settings.tailnet
-        self._hub = hub
+        self._log = log
         self._attached = tailnet.mode == "attach"
         self._settings = tailnet
         # With backups the device comes back with its identity, whatever key it was logged in with.
@@ -49,8 +49,8 @@ class Pilot:
         self._new = not self._owner.found
         self._passivity = Passivity(self._attached)
         self._hands = Hands(plan, api, bus)
-        self.login = Login(plan, hub, self._hands)
-        self.care = Care(plan, hub, api, self._hands)
+        self.login = Login(plan, log, self._hands)
+        self.care = Care(plan, log, api, self._hands)
         self._look: Look | None = None
         self._lost = self._busy = self._adjusted = self._had_login = False
         self._state_since_s = 0.0
@@ -236,12 +236,12 @@ class Pilot:
         self.care.afresh()
         self._adjusted = self._had_login = False
         self._owner.note_logout()
-        self._hub.record("info", "tailnet: logged out", took_s=round(time.monotonic() - began_s, 3))
+        self._log.record("info", "tailnet: logged out", took_s=round(time.monotonic() - began_s, 3))
 
     def _take_failure(self, what: str, error: LocalApiError) -> None:
         self.login.last_error = f"cannot {what}: {error}"
         if self._setbacks.failed(time.monotonic()):
-            self._hub.record("warning", f"tailnet: cannot {what}", why=str(error))
+            self._log.record("warning", f"tailnet: cannot {what}", why=str(error))
 
     def situation(self, now_s: float) -> Situation:
         """Return what people have to know beside tailscaled's own account."""
@@ -264,7 +264,7 @@ class Pilot:
         )
 
     def extra(self) -> report.Extra:
-        """Return what the board shows beside the state."""
+        """Return what the store shows beside the state."""
         expiry = report.key_expiry(self._look.status) if self._look is not None else None
         expires, soon = report.expiry_words(expiry, datetime.now(UTC))
         kept = self._owner.why_not_kept
@@ -320,7 +320,7 @@ class Pilot:
                 raise SilentError("tailscaled gives no answer")
             await self._log_out(max(0.1, deadline_s - began_s))
         except LocalApiError as error:
-            self._hub.record(
+            self._log.record(
                 "warning",
                 "tailnet: could not log out",
                 why=str(error),

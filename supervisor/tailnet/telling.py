@@ -19,8 +19,8 @@ _UNDER_WAY = frozenset({STARTING, CONNECTING})
 class Teller:
     """Remembers what was said. A state said less than a minute ago is said again only when it has lasted."""
 
-    def __init__(self, hub: LogPipeline) -> None:
-        self._hub = hub
+    def __init__(self, log: LogPipeline) -> None:
+        self._log = log
         self._said: dict[str, float] = {}
         self._last = ""
         self._url: Secret | None = None
@@ -31,14 +31,14 @@ class Teller:
         self._tell_state(view, now_s)
         warnings = frozenset([*view.warnings, *([view.serve.why] if view.serve.why else [])])
         for text in sorted(warnings - self._warned):
-            self._hub.record("warning", "tailnet: there is something to look after", why=text)
+            self._log.record("warning", "tailnet: there is something to look after", why=text)
         self._warned = warnings
 
     def tell_url(self, url: Secret | None) -> None:
         """Show a login URL, once: only to whoever reads the container's log, for it gives the device away."""
         if url is not None and not (self._url is not None and self._url.matches(url.reveal())):
             self._url = url
-            self._hub.log_unredacted("warning", "tailnet: open this link to log the device in", {"url": url.reveal()})
+            self._log.log_unredacted("warning", "tailnet: open this link to log the device in", {"url": url.reveal()})
 
     def _tell_state(self, view: TailnetView, now_s: float) -> None:
         if view.state == self._last:
@@ -48,7 +48,7 @@ class Teller:
             return
         self._last = view.state
         self._said[view.state] = now_s
-        self._hub.record(
+        self._log.record(
             "info" if view.up or view.by_owner or view.state in _UNDER_WAY else "warning",
             f"tailnet: {view.state}",
             why=view.why or None,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor import __version__
 from supervisor.core.backup import RESULTS, BackupState
 from supervisor.core.counts import DURATION_BUCKETS_S, END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
-from supervisor.core.health import judge, ready
-from supervisor.core.model import State
+from supervisor.core.health import assess, ready
+from supervisor.core.process import State
 from supervisor.core.tailnet import STATES
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _restarts(data: ScrapeData) -> Labelled:
 
 
 def _components(data: ScrapeData) -> Labelled:
-    for component in judge(data.snapshot, data.now_s).components:
+    for component in assess(data.snapshot, data.now_s).components:
         yield from _one_of(STATUSES, component.status, component.name)
 
 
@@ -263,7 +263,7 @@ _OF_HEALTH = (
     gauge(
         "health_status",
         f"The combined verdict: {_ONE_EACH}.",
-        lambda d: _one_of(STATUSES, judge(d.snapshot, d.now_s).status),
+        lambda d: _one_of(STATUSES, assess(d.snapshot, d.now_s).status),
         _STATUS,
     ),
     counter(

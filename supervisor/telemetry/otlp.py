@@ -26,7 +26,7 @@ from opentelemetry.trace import (
 )
 
 from supervisor import __version__
-from supervisor.runtime.turns import aside
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.telemetry.spans import Recorder, Sender
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ NAME = "moltis-supervisor"
 class Exporter:
     """Lets a recorder's spans out; batches are sent from the SDK's own thread."""
 
-    def __init__(self, recorder: Recorder, hub: LogPipeline, wall_offset_s: float) -> None:
+    def __init__(self, recorder: Recorder, log: LogPipeline, wall_offset_s: float) -> None:
         self._recorder = recorder
-        self._hub = hub
+        self._log = log
         self._wall_offset_s = wall_offset_s
 
     async def run(self) -> None:
@@ -54,9 +54,9 @@ class Exporter:
 
         def tell(level: str, event: str, why: str | None = None) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(partial(self._hub.record, level, event, why=why))
+                loop.call_soon_threadsafe(partial(self._log.record, level, event, why=why))
 
-        provider = await aside(_provider, tell)
+        provider = await run_in_thread(_provider, tell)
 
         def flush(timeout_s: float) -> None:
             thread = threading.Thread(target=provider.force_flush, name="span-flush", daemon=True)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.model import State
+from supervisor.core.process import State
 from supervisor.core.tailnet import (
     CONNECTING,
     DOWN,
@@ -21,14 +21,14 @@ from supervisor.core.tailnet import (
     SWITCHED_OFF,
     UNREACHABLE,
 )
-from supervisor.runtime.endings import signal_name
+from supervisor.runtime.child import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.runtime.board import Board
+    from supervisor.runtime.store import SnapshotStore
 
 SPAWN, STOP, RESTART = "process.spawn", "process.stop", "process.restart"
 CONNECT, DISCONNECT, SERVE = "tailnet.connect", "tailnet.disconnect", "tailnet.serve"
@@ -202,13 +202,13 @@ class Sender(NamedTuple):
 class Recorder:
     """Derives spans from each new snapshot, takes others, and hands all to a sender as soon as there is one."""
 
-    def __init__(self, board: Board, hub: LogPipeline) -> None:
-        self._hub = hub
+    def __init__(self, store: SnapshotStore, log: LogPipeline) -> None:
+        self._log = log
         self._kept: deque[Span] = deque(maxlen=MOST_KEPT)
         self._sender: Sender | None = None
         self._processes: dict[str, ProcessSpans] = {}
-        self._tailnet = TailnetSpans(board.snapshot.tailnet)
-        self._unwatch = board.watch(self._update)
+        self._tailnet = TailnetSpans(store.snapshot.tailnet)
+        self._unwatch = store.watch(self._update)
 
     def put(self, span: Span) -> None:
         """Take a span that has ended; secrets in it are masked."""
@@ -236,12 +236,12 @@ class Recorder:
                     self.put(span)
             for span in self._tailnet.update(snapshot.tailnet, time.monotonic()):
                 self.put(span)
-        except Exception as error:  # noqa: BLE001 - whoever changed the board is not to notice
+        except Exception as error:  # noqa: BLE001 - whoever changed the store is not to notice
             self._unwatch()
-            self._hub.record("error", "spans are not made any more", why=repr(error))
+            self._log.record("error", "spans are not made any more", why=repr(error))
 
     def _masked(self, span: Span) -> Span:
-        mask = self._hub.redactor.mask_text
+        mask = self._log.redactor.mask_text
 
         def masked(value: Attribute) -> Attribute:
             if isinstance(value, str):
@@ -253,7 +253,7 @@ class Recorder:
         return span._replace(attributes=attributes, error=mask(span.error), children=children)
 
 
-def begin(environ: Mapping[str, str], board: Board, hub: LogPipeline) -> Recorder | None:
+def begin(environ: Mapping[str, str], store: SnapshotStore, log: LogPipeline) -> Recorder | None:
     """Return a recorder where spans are wanted and can be sent; where they are wanted in vain, the log says why."""
     exporters = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -267,10 +267,10 @@ def begin(environ: Mapping[str, str], board: Board, hub: LogPipeline) -> Recorde
         why = "OpenTelemetry is not installed"
         what_to_do = "install moltis-supervisor[otel], or remove the OTEL_EXPORTER_OTLP settings"
     if why:
-        hub.record("warning", "spans are not sent", why=why, what_to_do=what_to_do)
+        log.record("warning", "spans are not sent", why=why, what_to_do=what_to_do)
         return None
-    _learn_secrets(environ, hub)
-    return Recorder(board, hub)
+    _learn_secrets(environ, log)
+    return Recorder(store, log)
 
 
 def _is_installed() -> bool:
@@ -283,7 +283,7 @@ def _is_installed() -> bool:
         return False
 
 
-def _learn_secrets(environ: Mapping[str, str], hub: LogPipeline) -> None:
+def _learn_secrets(environ: Mapping[str, str], log: LogPipeline) -> None:
     """Have the log mask what the headers say, such as a token."""
     from urllib.parse import unquote
 
@@ -291,5 +291,5 @@ def _learn_secrets(environ: Mapping[str, str], hub: LogPipeline) -> None:
     for value in (unquote(pair.partition("=")[2]).strip() for pair in pairs):
         # A token may stand behind its scheme: `Bearer …`. A short value is a name, and no secret.
         if len(value) >= _MIN_SECRET_LENGTH:
-            hub.redactor.learn(value)
-            hub.redactor.learn(value.split()[-1])
+            log.redactor.learn(value)
+            log.redactor.learn(value.split()[-1])

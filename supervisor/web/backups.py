@@ -42,7 +42,7 @@ async def back_up(context: Context, request: web.Request) -> web.Response:
 async def restore(context: Context, request: web.Request) -> web.Response:
     """Order that the app's folders are brought back to a snapshot."""
     wish = await body_of(request, RestoreWish)
-    view = context.board.snapshot.backup
+    view = context.store.snapshot.backup
     _check(context)
     found = find(view.snapshots, request.match_info["id"])
     if found is None:
@@ -60,7 +60,7 @@ async def restore(context: Context, request: web.Request) -> web.Response:
 def start_without(context: Context, source: str, *, agreed: bool) -> None:
     """Order to start what is held though nothing was brought back. Raises RefusedError where that was not agreed to."""
     if not agreed:
-        why = context.board.snapshot.backup.why or "what was backed up is not there yet"
+        why = context.store.snapshot.backup.why or "what was backed up is not there yet"
         raise RefusedError(
             Code.CONFIRMATION_NEEDED,
             f"everything is held: {why}; started now, it runs on the files that are here, and takes no snapshots; "
@@ -70,19 +70,19 @@ def start_without(context: Context, source: str, *, agreed: bool) -> None:
 
 
 def _check(context: Context) -> None:
-    view = context.board.snapshot.backup
+    view = context.store.snapshot.backup
     if view.state is BackupState.OFF:
         raise RefusedError(Code.BACKUPS_OFF)
-    if context.board.snapshot.stopping:
+    if context.store.snapshot.stopping:
         raise RefusedError(Code.STOPPING)
 
 
 def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
     _check(context)
-    view = context.board.snapshot.backup
+    view = context.store.snapshot.backup
     if view.state is BackupState.WITHOUT:
         raise RefusedError(Code.BACKUPS_OFF, "this life was started without backups; restart the container")
     if view.state in _BUSY and not isinstance(order, StartWithout):
         raise RefusedError(Code.BACKUP_BUSY)
-    context.hub.record("info", "order received", part="backup", order=name, source=source)
-    context.desk.backups.post(order)
+    context.log.record("info", "order received", part="backup", order=name, source=source)
+    context.channels.backups.send(order)

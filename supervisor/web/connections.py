@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from supervisor.system.peers import Socket
+    from supervisor.system.peercred import Socket
     from supervisor.web.handler import Handler
 
 HEAD_S = 10.0

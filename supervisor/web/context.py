@@ -9,9 +9,8 @@ from supervisor.logs.format import stamp
 if TYPE_CHECKING:
     from supervisor.config.plan import Plan
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.runtime.board import Board
-    from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.store import Channels, SnapshotStore
     from supervisor.web.keyring import Keyring
     from supervisor.web.metrics import Meters
     from supervisor.web.printer import Printer
@@ -23,10 +22,10 @@ class Context(NamedTuple):
     """The parts of the program that a request may look at, or give an order to."""
 
     plan: Plan
-    board: Board
-    hub: LogPipeline
+    store: SnapshotStore
+    log: LogPipeline
     engine: Engine
-    desk: Desk
+    channels: Channels
     keyring: Keyring
     printer: Printer
     throttle: Throttle
@@ -35,4 +34,4 @@ class Context(NamedTuple):
 
     def moment(self, at_s: float) -> str:
         """Return a moment of the monotonic clock as RFC 3339."""
-        return stamp(at_s + self.board.snapshot.wall_offset_s)
+        return stamp(at_s + self.store.snapshot.wall_offset_s)

@@ -9,11 +9,11 @@ import msgspec
 
 from supervisor.core.backup import COMPONENT as BACKUP
 from supervisor.core.backup import BackupState
-from supervisor.core.health import TAILNET, judge
+from supervisor.core.health import TAILNET, assess
 from supervisor.logs.format import stamp
 from supervisor.logs.sanitize import sanitize_text
-from supervisor.runtime.endings import signal_name
-from supervisor.system import processes as kernel
+from supervisor.runtime.child import signal_name
+from supervisor.system import procfs as kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,8 +33,8 @@ def health(context: Context, *, signed_in: bool) -> Document:
 
     Why, since when, how it came to this, and what is to be said of the settings is for others.
     """
-    snapshot = context.board.snapshot
-    verdict = judge(snapshot, time.monotonic())
+    snapshot = context.store.snapshot
+    verdict = assess(snapshot, time.monotonic())
     checks = {part.name: [_check(context, part, signed_in=signed_in)] for part in verdict.components}
     document: Document = {"status": verdict.status, "checks": checks}
     if signed_in:
@@ -50,7 +50,7 @@ def _change(context: Context, change: HealthChange) -> Document:
 def _check(context: Context, part: Component, *, signed_in: bool) -> Document:
     check: Document = {"status": part.status, "observedValue": part.state}
     if signed_in:
-        snapshot = context.board.snapshot
+        snapshot = context.store.snapshot
         view = snapshot.process(part.name)
         since_s = snapshot.tailnet.since_s if part.name == TAILNET or view is None else view.since_s
         since_s = snapshot.backup.since_s if part.name == BACKUP and view is None else since_s
@@ -60,7 +60,7 @@ def _check(context: Context, part: Component, *, signed_in: bool) -> Document:
 
 def processes(context: Context) -> Document:
     """Return every process, in the order of their start."""
-    return {"processes": [_process(context, view) for view in context.board.snapshot.processes]}
+    return {"processes": [_process(context, view) for view in context.store.snapshot.processes]}
 
 
 def _process(context: Context, view: ProcessView) -> Document:
@@ -74,7 +74,7 @@ def _process(context: Context, view: ProcessView) -> Document:
         "critical": view.critical,
         "ready": view.ready,
         "ready_why": view.ready_why or None,
-        "command": sanitize_text(context.hub.redactor.mask_text(view.command)),
+        "command": sanitize_text(context.log.redactor.mask_text(view.command)),
         "uptime_s": round(now_s - (view.started_s or now_s), 3) if lives else None,
         "restarts": view.restarts,
         "failures": view.failures,
@@ -86,7 +86,7 @@ def _process(context: Context, view: ProcessView) -> Document:
 
 def figures(context: Context) -> Document:
     """Return what changes of the processes without anything happening."""
-    views = context.board.snapshot.processes
+    views = context.store.snapshot.processes
     return {"processes": [{"name": view.name, **_used(view)} for view in views]}
 
 
@@ -112,7 +112,7 @@ def _exit(context: Context, end: ExitView) -> Document:
 
 def backups(context: Context, most: int | None = None) -> Document:
     """Return what is known of the backups, the newest snapshot first, and at most so many."""
-    view = context.board.snapshot.backup
+    view = context.store.snapshot.backup
     newest = sorted(view.snapshots, key=lambda each: each.order, reverse=True)[:most]
     return {
         "state": view.state.value,
@@ -147,7 +147,7 @@ def _snapshot(view: SnapshotView) -> Document:
 
 def tailnet(context: Context) -> Document:
     """Return what is known of the tailnet; the first nine names are those of Moltis' own endpoint."""
-    view = context.board.snapshot.tailnet
+    view = context.store.snapshot.tailnet
     is_off = context.plan.settings.tailnet.mode == "off"
     return {
         "mode": "serve" if view.serve.mode == "serve" else "off",
@@ -177,7 +177,7 @@ def tailnet(context: Context) -> Document:
         "notes": view.notes,
         "before_disconnect": view.before_disconnect or None,
         "serve": {"urls": view.serve.urls, "why": view.serve.why or None, "config": _json(view.serve.config)},
-        "exposed": [_exposed(listener) for listener in context.board.snapshot.exposed],
+        "exposed": [_exposed(listener) for listener in context.store.snapshot.exposed],
         "orders": [_order(context, order) for order in view.orders],
     }
 

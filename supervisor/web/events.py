@@ -61,7 +61,7 @@ async def events(context: Context, request: web.Request) -> web.StreamResponse:
 
 def _begin(context: Context, event_id: str, query: Query) -> int:
     """Return the number of the line to go on after."""
-    history = context.hub.history
+    history = context.log.history
     number = line_of(event_id, context.streams.boot, history.next - 1) if "-" in event_id else None
     if number is not None:
         return number

@@ -25,7 +25,7 @@ async def healthz(_context: Context, _request: web.Request) -> web.Response:
 
 async def readyz(context: Context, _request: web.Request) -> web.Response:
     """Whether traffic is welcome."""
-    welcome, _why = ready(context.board.snapshot, time.monotonic())
+    welcome, _why = ready(context.store.snapshot, time.monotonic())
     return answer({"status": "pass" if welcome else "fail"}, 200 if welcome else 503, HEALTH_JSON)
 
 

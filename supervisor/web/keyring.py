@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.errors import ConfigError
-from supervisor.runtime.turns import aside
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Keyring:
     ``on_end`` is called when a session was ended, by whatever but its time.
     """
 
-    def __init__(self, token: SecretSource | None, hub: LogPipeline) -> None:
+    def __init__(self, token: SecretSource | None, log: LogPipeline) -> None:
         self._token = token
-        self._hub = hub
+        self._log = log
         self.on_end: Callable[[], object] = lambda: None
         self._admin: Secret | None = None
         self._last: Secret | None = None
@@ -142,7 +142,7 @@ class Keyring:
                 return
             self._read_s = time.monotonic()
             try:
-                self._admin = await aside(self._token.read) if self._token.path else self._token.read()
+                self._admin = await run_in_thread(self._token.read) if self._token.path else self._token.read()
             except ConfigError as error:
                 self._admin = None
                 self._complain(str(error))
@@ -153,17 +153,17 @@ class Keyring:
     def _complain(self, why: str) -> None:
         if why != self._complaint:
             self._complaint = why
-            self._hub.record("error", "cannot check the admin token", why=why)
+            self._log.record("error", "cannot check the admin token", why=why)
 
     def _compare(self, token: Secret) -> None:
         before, self._last = self._last, token
         if before is not None and before.matches(token.reveal()):
             return
-        self._hub.redactor.learn(token.reveal())
+        self._log.redactor.learn(token.reveal())
         if before is not None:
             self._sessions.clear()
             self._epoch += 1
-            self._hub.record("info", "the admin token has changed", sessions="ended")
+            self._log.record("info", "the admin token has changed", sessions="ended")
             self.on_end()
 
 

@@ -30,8 +30,8 @@ _LEAST = 8
 class Door:
     """What every listener shares when there are no descriptors left: whose connections make room, and the log."""
 
-    def __init__(self, hub: LogPipeline, kinds: Sequence[Connections]) -> None:
-        self._hub = hub
+    def __init__(self, log: LogPipeline, kinds: Sequence[Connections]) -> None:
+        self._log = log
         self._kinds = kinds
         self._repeats = Repeats(self._tell)
 
@@ -45,7 +45,7 @@ class Door:
         return _PAUSE_S if closed or DESCRIPTORS.give_spare(_AT_ONCE // 4) else _LONG_PAUSE_S
 
     def _tell(self, count: int) -> None:
-        self._hub.record(
+        self._log.record(
             "warning",
             "too few file descriptors",
             limit=descriptors.limit(),

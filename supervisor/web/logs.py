@@ -39,7 +39,7 @@ async def logs(context: Context, request: web.Request) -> web.Response:
     if query.after is not None and query.last is not None:
         raise RefusedError(Code.INVALID_QUERY, "cannot use the query: after and last exclude each other; leave one")
     begin = -(query.last or query.limit) if query.after is None else _line_at(context, query.after)
-    page = context.hub.history.read(begin, query.limit, query.process)
+    page = context.log.history.read(begin, query.limit, query.process)
     told = {"lines": documents.lines(page.lines), "lost": page.lost, "after": page.after}
     return answer(told | {"boot": context.streams.boot})
 
@@ -57,11 +57,11 @@ def _line_at(context: Context, place: str) -> int:
     if not _PLACE.fullmatch(place):
         why = f"after is {shown(place)}, neither the number of a line nor the id of an event"
         raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {why}; see the API's page")
-    return line_of(place, context.streams.boot, context.hub.history.next - 1) or 0
+    return line_of(place, context.streams.boot, context.log.history.next - 1) or 0
 
 
 def check_process(context: Context, name: str | None) -> None:
     """Raise RefusedError where there is no process of that name, and no log of it."""
-    names = [SUPERVISOR, *(view.name for view in context.board.snapshot.processes)]
+    names = [SUPERVISOR, *(view.name for view in context.store.snapshot.processes)]
     if name is not None and name not in names:
         raise no_process(name, names)

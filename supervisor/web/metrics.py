@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from supervisor.logs.history import SUPERVISOR
-from supervisor.runtime.lag import Lag
-from supervisor.runtime.turns import aside, load
-from supervisor.system import processes
+from supervisor.runtime.loop_latency import LoopLatency, load_module, run_in_thread
+from supervisor.system import procfs
 from supervisor.web.counting import Counting
 
 if TYPE_CHECKING:
@@ -27,18 +26,18 @@ class Meters:
 
     def __init__(self) -> None:
         self.counting = Counting()
-        self.lag = Lag()
+        self.lag = LoopLatency()
         self.relay_errors = 0
 
 
 async def metrics(context: Context, request: web.Request) -> web.Response:
     """Give everything in the format that the client asks for."""
     context.meters.lag.start()
-    module = await load("supervisor.telemetry.metrics")
+    module = await load_module("supervisor.telemetry.metrics")
     data = await _scrape_data(context, module)
     accept = ",".join(request.headers.getall("Accept", []))
     accept_encoding = ",".join(request.headers.getall("Accept-Encoding", []))
-    written = await aside(_write, module, data, accept, accept_encoding)
+    written = await run_in_thread(_write, module, data, accept, accept_encoding)
     context.meters.relay_errors = written.relay_errors
     headers = {"Content-Type": written.content_type, "Vary": "Accept, Accept-Encoding"}
     return web.Response(body=written.body, headers=headers | ({"Content-Encoding": "gzip"} if written.gzipped else {}))
@@ -46,17 +45,17 @@ async def metrics(context: Context, request: web.Request) -> web.Response:
 
 async def _scrape_data(context: Context, module: Any) -> ScrapeData:
     """Collect what the loop's thread knows; all but the uses of processes."""
-    hub, meters = context.hub, context.meters
+    log, meters = context.log, context.meters
     # First: it may take its time, and the rest is to be of one moment.
-    relayed = None if context.board.snapshot.tailnet.mode == "off" else await context.desk.read_metrics(RELAY_S)
+    relayed = None if context.store.snapshot.tailnet.mode == "off" else await context.channels.read_metrics(RELAY_S)
     data: ScrapeData = module.ScrapeData(
-        snapshot=context.board.snapshot,
+        snapshot=context.store.snapshot,
         now_s=time.monotonic(),
         usage={},
-        logged=hub.counted(),
-        dropped=hub.dropped,
-        held_back=hub.held_back,
-        masked=hub.redactor.masked,
+        logged=log.counted(),
+        dropped=log.dropped,
+        held_back=log.held_back,
+        masked=log.redactor.masked,
         requests=dict(meters.counting.counts),
         durations=dict(meters.counting.durations),
         streams=context.streams.count,
@@ -69,6 +68,6 @@ async def _scrape_data(context: Context, module: Any) -> ScrapeData:
 
 def _write(module: Any, data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
     pids = {view.name: view.pid for view in data.snapshot.processes if view.pid is not None} | {SUPERVISOR: os.getpid()}
-    usage = {name: (processes.memory_bytes(pid), processes.cpu_s(pid)) for name, pid in pids.items()}
+    usage = {name: (procfs.memory_bytes(pid), procfs.cpu_s(pid)) for name, pid in pids.items()}
     written: Exposition = module.write(data._replace(usage=usage), accept, accept_encoding)
     return written

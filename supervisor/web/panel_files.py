@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
-from supervisor.runtime.turns import aside
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.web.errors import Code, RefusedError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _File(NamedTuple):
 
 async def serve(request: web.Request, name: str) -> web.Response:
     """Give one of the panel's files. Raises RefusedError where there is none of that name."""
-    found = (await aside(_files)).get(name)
+    found = (await run_in_thread(_files)).get(name)
     if found is None:
         raise RefusedError(Code.NOT_FOUND)
     packed = _takes_gzip(request)

@@ -10,7 +10,7 @@ from supervisor.config.plan import WILDCARDS
 if TYPE_CHECKING:
     from supervisor.config.plan import Address
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.runtime.board import Board
+    from supervisor.runtime.store import SnapshotStore
     from supervisor.web.keyring import Keyring, SignInCode
 
 LEAST_WAIT_S = 60.0
@@ -19,10 +19,10 @@ LEAST_WAIT_S = 60.0
 class Printer:
     """Prints at most one a minute, as anyone may ask for it. ``address`` is where the panel is found."""
 
-    def __init__(self, keyring: Keyring, hub: LogPipeline, board: Board, address: Address) -> None:
+    def __init__(self, keyring: Keyring, log: LogPipeline, store: SnapshotStore, address: Address) -> None:
         self._keyring = keyring
-        self._hub = hub
-        self._board = board
+        self._log = log
+        self._store = store
         self._address = address
         self._printed_s: float | None = None
 
@@ -35,7 +35,7 @@ class Printer:
         code = self._keyring.new_code()
         self._printed_s = time.monotonic()
         shown = {"code": code.secret.reveal(), "link": self.link(code)}
-        self._hub.log_unredacted(
+        self._log.log_unredacted(
             "info", "sign in to the panel with this code", shown, good_for="one sign-in within 15 minutes"
         )
         return code.ends_s
@@ -44,5 +44,5 @@ class Printer:
         """Return the panel's address with the code in its fragment, which no browser sends and no proxy logs."""
         address = self._address
         if address.host in WILDCARDS:
-            address = address._replace(host=self._board.snapshot.tailnet.hostname or "localhost")
+            address = address._replace(host=self._store.snapshot.tailnet.hostname or "localhost")
         return f"http://{address}/#code={code.secret.reveal()}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from supervisor.core.lifecycle import Event, Kind
+from supervisor.core.process import Event, EventKind
 from supervisor.web import backups, documents
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import accepted, answer, body_of
@@ -35,29 +35,29 @@ async def processes(context: Context, _request: web.Request) -> web.Response:
 
 async def start(context: Context, request: web.Request) -> web.Response:
     """Start one, now."""
-    return await _order(context, request, Kind.START)
+    return await _order(context, request, EventKind.START)
 
 
 async def stop(context: Context, request: web.Request) -> web.Response:
     """Stop one, until it is started again."""
-    return await _order(context, request, Kind.STOP)
+    return await _order(context, request, EventKind.STOP)
 
 
 async def restart(context: Context, request: web.Request) -> web.Response:
     """Stop one and start it again."""
-    return await _order(context, request, Kind.RESTART)
+    return await _order(context, request, EventKind.RESTART)
 
 
-async def _order(context: Context, request: web.Request, kind: Kind) -> web.Response:
+async def _order(context: Context, request: web.Request, kind: EventKind) -> web.Response:
     wish = await body_of(request, OrderWish)
     name = request.match_info["name"]
     if name not in context.engine.children:
         raise no_process(name, context.engine.children)
-    if context.board.snapshot.stopping:
+    if context.store.snapshot.stopping:
         raise RefusedError(Code.STOPPING)
-    if context.board.snapshot.backup.holds and kind is not Kind.STOP:
+    if context.store.snapshot.backup.holds and kind is not EventKind.STOP:
         backups.start_without(context, request[CALLER].source, agreed=wish.without_backup)
         return accepted()
-    context.hub.record("info", "order received", child=name, order=kind.value, source=request[CALLER].source)
-    context.engine.feed(name, Event(kind))
+    context.log.record("info", "order received", child=name, order=kind.value, source=request[CALLER].source)
+    context.engine.dispatch(name, Event(kind))
     return accepted()

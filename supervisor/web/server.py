@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from aiohttp import HttpVersion11, web
 
-from supervisor.system.peers import why_refused
+from supervisor.system.peercred import why_refused
 from supervisor.web.access import CALLER, admit
 from supervisor.web.bodies import Nothing, query_of
 from supervisor.web.connections import MOST_CONNECTIONS, MOST_HEAD_BYTES, Connections
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
     from supervisor.config.plan import Plan
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.runtime.board import Board
-    from supervisor.runtime.desk import Desk
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.store import Channels, SnapshotStore
     from supervisor.telemetry.spans import Recorder
     from supervisor.web.connections import Connection
     from supervisor.web.routes import Route
@@ -74,24 +73,24 @@ class Server:
     def __init__(
         self,
         plan: Plan,
-        board: Board,
-        hub: LogPipeline,
+        store: SnapshotStore,
+        log: LogPipeline,
         engine: Engine,
-        desk: Desk,
+        channels: Channels,
         sockets: Sequence[socket.socket],
         control: socket.socket | None,
         recorder: Recorder | None = None,
     ) -> None:
         address = plan.listen._replace(port=sockets[0].getsockname()[1]) if sockets else plan.listen
-        keyring = Keyring(plan.settings.token, hub)
-        printer = Printer(keyring, hub, board, address)
-        boot = f"{int((board.snapshot.started_s + board.snapshot.wall_offset_s) * 1000):x}"
+        keyring = Keyring(plan.settings.token, log)
+        printer = Printer(keyring, log, store, address)
+        boot = f"{int((store.snapshot.started_s + store.snapshot.wall_offset_s) * 1000):x}"
         self._meters = Meters()
         self._context = Context(
-            plan, board, hub, engine, desk, keyring, printer, Throttle(hub), Streams(boot), self._meters
+            plan, store, log, engine, channels, keyring, printer, Throttle(log), Streams(boot), self._meters
         )
         keyring.on_end = self._context.streams.look
-        self._hub = hub
+        self._log = log
         self._recorder = recorder
         self._sockets = sockets
         self._control = control
@@ -111,12 +110,12 @@ class Server:
             for listener in listeners:
                 listener.close()
             with anyio.CancelScope(shield=True):
-                await self.part()
+                await self.close()
                 await runner.cleanup()
 
-    async def part(self) -> None:
+    async def close(self) -> None:
         """Tell whoever follows the events that this is the end; it takes no longer than a moment."""
-        await self._context.streams.part()
+        await self._context.streams.close()
 
     def _listen(self, runner: web.AppRunner) -> list[Listener]:
         if runner.server is None:
@@ -134,7 +133,7 @@ class Server:
         public = Connections(make_handler, most)
         control = Connections(make_handler, most_over_control, why_refused)
         self._kinds = [public, control]
-        door = Door(self._hub, self._kinds)
+        door = Door(self._log, self._kinds)
         wanted = [(public, listener) for listener in self._sockets]
         wanted += [(control, self._control)] if self._control is not None else []
         return [Listener(listener.dup(), kind, door.make_room) for kind, listener in wanted]
@@ -197,7 +196,7 @@ class Server:
             except web.HTTPException as failure:
                 failed = of_status(failure.status, _allowed(failure))
             except Exception as failure:  # noqa: BLE001 - the border of a failure domain
-                self._hub.record(
+                self._log.record(
                     "error", "request failed", path=request.path, why=repr(failure), traceback=traceback.format_exc()
                 )
                 failed = RefusedError(Code.INTERNAL_ERROR)

@@ -78,7 +78,7 @@ class Streams:
         for stream in self._open:
             stream.look()
 
-    async def part(self) -> None:
+    async def close(self) -> None:
         """Have all of them end, and give them a moment for it."""
         self.closing = True
         for stream in self._open:
@@ -157,9 +157,9 @@ class Stream:
         self._connection.on_end = self._doubt
         if self._connection.has_ended:
             self._doubt()
-        ends = [self._context.board.watch(lambda _snapshot: self._news.set())]
+        ends = [self._context.store.watch(lambda _snapshot: self._news.set())]
         if self._wish.logs:
-            ends.append(self._context.hub.subscribe(self._news.set))
+            ends.append(self._context.log.subscribe(self._news.set))
         try:
             await self._write(b"retry: %d\n\n" % _RETRY_MS)
             over: RefusedError | None = None
@@ -184,7 +184,7 @@ class Stream:
             await self._send_state()
             await self._send_lines()
         else:
-            self._after = self._context.hub.history.next - 1
+            self._after = self._context.log.history.next - 1
             await self._send_state()
         await self._send_figures()
 
@@ -223,7 +223,7 @@ class Stream:
 
     def _changed_pieces(self) -> documents.Document:
         """Return the parts of the state that are not as the client knows them; all of them at first."""
-        snapshot, seen = self._context.board.snapshot, self._seen
+        snapshot, seen = self._context.store.snapshot, self._seen
         if snapshot is seen:
             return {}
         self._seen = snapshot
@@ -241,7 +241,7 @@ class Stream:
 
     async def _send_lines(self) -> None:
         """Send the lines that are new: not all at once where they are many, as others want their turn."""
-        history = self._context.hub.history
+        history = self._context.log.history
         for _ in range(_FRAMES_A_TICK):
             if not self._may_go_on():
                 return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from supervisor.core.orders import Connect, Disconnect
-from supervisor.runtime.turns import aside
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
 from supervisor.web import documents
 from supervisor.web.access import CALLER
@@ -65,14 +65,14 @@ def order_connect(context: Context, wish: ConnectWish, source: str) -> str:
         text = _key_in(wish.auth_key)
         # From here on no log shows it. What can be no key is not learned: of a page that was pasted by mistake each
         # line would be looked for in all that is logged.
-        context.hub.redactor.learn(text)
+        context.log.redactor.learn(text)
         key = Secret(text)
     return _post(context, Connect(key, _new_id()), source)
 
 
 def order_disconnect(context: Context, wish: DisconnectWish, source: str) -> str:
     """Hand in the order and return its id. Raises RefusedError where there is something to know first."""
-    before = context.board.snapshot.tailnet.before_disconnect
+    before = context.store.snapshot.tailnet.before_disconnect
     if before and not wish.confirm:
         raise RefusedError(Code.CONFIRMATION_NEEDED, before)
     return _post(context, Disconnect(wish.forget, _new_id()), source)
@@ -80,13 +80,13 @@ def order_disconnect(context: Context, wish: DisconnectWish, source: str) -> str
 
 async def pending_url(context: Context) -> documents.Document:
     """Return the login URL with its QR code. Raises RefusedError where none is pending."""
-    view = context.board.snapshot.tailnet
+    view = context.store.snapshot.tailnet
     if view.auth_url is None:
         is_off = context.plan.settings.tailnet.mode == "off"
         raise RefusedError(Code.NO_AUTH_URL, f"no login URL is pending: {Code.TAILSCALE_OFF.text}" if is_off else "")
     url = view.auth_url.reveal()
     since = None if view.auth_url_since_s is None else context.moment(view.auth_url_since_s)
-    return {"auth_url": url, "qr_svg": await aside(_qr_svg, url), "since": since}
+    return {"auth_url": url, "qr_svg": await run_in_thread(_qr_svg, url), "since": since}
 
 
 def _qr_svg(url: str) -> str:
@@ -117,8 +117,8 @@ def _new_id() -> str:
 def _post(context: Context, order: TailnetOrder, source: str) -> str:
     if context.plan.settings.tailnet.mode == "off":
         raise RefusedError(Code.TAILSCALE_OFF)
-    if context.board.snapshot.stopping:
+    if context.store.snapshot.stopping:
         raise RefusedError(Code.STOPPING)
-    context.hub.record("info", "order received", part="tailnet", order=order.kind, source=source, id=order.id)
-    context.desk.post(order)
+    context.log.record("info", "order received", part="tailnet", order=order.kind, source=source, id=order.id)
+    context.channels.tailnet.send(order)
     return order.id

@@ -54,8 +54,8 @@ class _Bucket:
 class Throttle:
     """Tells a client with wrong credentials whether to wait, and the log that there are such clients."""
 
-    def __init__(self, hub: LogPipeline) -> None:
-        self._hub = hub
+    def __init__(self, log: LogPipeline) -> None:
+        self._log = log
         self._total = _Bucket(IN_TOTAL)
         self._sources: dict[str, _Bucket] = {}
         self._address = ""
@@ -89,7 +89,7 @@ class Throttle:
         return wait_s
 
     def _tell(self, count: int) -> None:
-        self._hub.record("warning", "wrong credentials", source=self._address, count=count)
+        self._log.record("warning", "wrong credentials", source=self._address, count=count)
 
 
 def source_of(address: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.system import peers
+from supervisor.system import peercred
 from tests.client.calling import DEADLINE_S, PROGRAM, environment
 from tests.process.running import AS_PROCESS_1, running
 from tests.process.test_process_1 import as_process_1
@@ -84,5 +84,5 @@ def test_a_supervisor_is_told_by_its_command(
 ) -> None:
     """What only starts one, or asks one, is none."""
     line = b"".join(word.encode() + b"\0" for word in words)
-    monkeypatch.setattr("supervisor.system.processes.command_line", lambda _pid: line)
-    assert peers._supervises(1) == is_one
+    monkeypatch.setattr("supervisor.system.procfs.command_line", lambda _pid: line)
+    assert peercred._supervises(1) == is_one

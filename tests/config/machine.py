@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.config.build import resolve
 from supervisor.config.host import Host
-from supervisor.core.model import User
+from supervisor.core.process import User
 
 if TYPE_CHECKING:
     from supervisor.config.plan import Plan

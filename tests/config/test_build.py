@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.model import HttpProbe, Restart, TcpProbe
+from supervisor.core.process import HttpProbe, Restart, TcpProbe
 from supervisor.errors import ConfigError
 from tests.config.machine import IMAGE, MOLTIS, TAILSCALE, Machine, plan
 

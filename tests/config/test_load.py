@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from supervisor.config.diagnostics import Report
 from supervisor.config.load import Account, load
 from supervisor.config.table import BY_SPELLING, SETTINGS
-from supervisor.core.model import Restart, TcpProbe
+from supervisor.core.process import Restart, TcpProbe
 
 if TYPE_CHECKING:
     from pathlib import Path

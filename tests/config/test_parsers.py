@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from supervisor.config import parsers
 from supervisor.config.parsers import UnfitError
 from supervisor.config.table import SETTINGS
-from supervisor.core.model import GiveUp
+from supervisor.core.process import GiveUp
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ TABLES = frozenset({"supervisor/config/table.py", "supervisor/telemetry/metrics.
 REVEALED_IN = frozenset(
     {
         "supervisor.commands.check:check",  # what its output is to mask
-        "supervisor.commands.run:_hub",  # what the log is to mask
+        "supervisor.commands.run:_log",  # what the log is to mask
         "supervisor.client.commands:connect",  # what the supervisor is to log in with
         "supervisor.backup.restic:Restic._environment",  # what restic alone gets
         "supervisor.config.backup_settings:_check_identity",  # whether a key is for devices that do not stay

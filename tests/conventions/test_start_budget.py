@@ -83,5 +83,5 @@ def test_few_modules_are_loaded_before_the_first_child(loaded: frozenset[str]) -
 
 
 def test_nothing_of_backups_is_loaded_where_there_are_none(loaded: frozenset[str]) -> None:
-    """Off, they cost nothing: the board's own view of them is all there is."""
+    """Off, they cost nothing: the store's own view of them is all there is."""
     assert {name for name in loaded if "backup" in name} == {"supervisor.core.backup"}

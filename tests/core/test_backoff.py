@@ -5,18 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.backoff import ceiling_s, delay_s, recent
-from supervisor.core.model import Backoff, GiveUp
+from supervisor.backoff import Backoff, ceiling_s, delay_s
+from supervisor.core.process import GiveUp, recent
 
 SPANS = st.floats(0.001, 1e4)
 CHANCES = st.floats(0, 1, exclude_max=True)
 
 
-@given(initial=SPANS, most=SPANS, failures=st.integers(1, 10**9), chance=CHANCES)
-def test_a_wait_is_never_longer_than_the_ceiling(initial: float, most: float, failures: int, chance: float) -> None:
+@given(initial=SPANS, most=SPANS, failures=st.integers(1, 10**9), jitter=CHANCES)
+def test_a_wait_is_never_longer_than_the_ceiling(initial: float, most: float, failures: int, jitter: float) -> None:
     """Full jitter spreads a wait over everything from nothing to the ceiling."""
     backoff = Backoff(initial, most, 60.0)
-    assert 0 <= delay_s(backoff, failures, chance) <= ceiling_s(backoff, failures) <= most
+    assert 0 <= delay_s(backoff, failures, jitter) <= ceiling_s(backoff, failures) <= most
 
 
 @given(failures=st.integers(1, 100))

@@ -19,7 +19,7 @@ from supervisor.core.backup import (
     newest,
     to_forget,
 )
-from supervisor.core.health import judge
+from supervisor.core.health import assess
 from supervisor.core.snapshot import Snapshot
 
 REPOSITORY = "a repository"
@@ -124,7 +124,7 @@ def test_a_snapshot_is_found_by_the_beginning_of_its_id() -> None:
 
 def judged(view: BackupView, now_s: float = 100.0) -> str:
     """Return the component's status."""
-    return judge(Snapshot(backup=view), now_s).status
+    return assess(Snapshot(backup=view), now_s).status
 
 
 def test_health_of_backups() -> None:
@@ -138,4 +138,4 @@ def test_health_of_backups() -> None:
     assert judged(view, 180.0) == "warn"
     assert judged(view._replace(last_good_s=50.0), 229.0) == "pass"
     assert judged(view._replace(last_good_s=50.0), 230.0) == "warn"
-    assert judge(Snapshot(backup=view._replace(last_good_s=50.0)), 100.0).until_s == 230.0
+    assert assess(Snapshot(backup=view._replace(last_good_s=50.0)), 100.0).until_s == 230.0

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core import health
-from supervisor.core.health import MOST_CHANGES, judge, ready, remembered
-from supervisor.core.model import State
-from supervisor.core.probing import MISSES, Probing, interval_s, step
+from supervisor.core.health import MISSES, MOST_CHANGES, Probing, assess, interval_s, ready, remembered, take_probe
+from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot, TailnetView
 from supervisor.core.tailnet import CONNECTED, STATES
 
@@ -30,7 +29,7 @@ def world(*processes: ProcessView, tailnet: TailnetView = ON, **more: object) ->
 
 def status(snapshot: Snapshot, now_s: float = NOW) -> str:
     """Return the combined verdict."""
-    return judge(snapshot, now_s).status
+    return assess(snapshot, now_s).status
 
 
 def test_all_well() -> None:
@@ -69,7 +68,7 @@ def test_one_that_did_its_work_is_well() -> None:
 def test_flapping_is_held_until_it_has_settled() -> None:
     """After three crashes the verdict does not jump back with each start."""
     flapping = UP._replace(exits=crashes(30, 20, 10), ready_since_s=NOW - 1)
-    verdict = judge(world(flapping), NOW)
+    verdict = assess(world(flapping), NOW)
     assert (verdict.status, verdict.until_s) == ("fail", NOW - 1 + health.SETTLED_S)
     assert status(world(flapping), NOW + 9) == "warn"
     assert status(world(flapping), NOW + health.FLAPPING_WINDOW_S) == "pass"
@@ -87,14 +86,14 @@ def test_the_tailnet_warns_and_fails_only_after_its_grace() -> None:
     assert status(world(UP, tailnet=away, tailnet_grace_s=101.0)) == "warn"
     assert status(world(UP, tailnet=away, tailnet_grace_s=100.0)) == "fail"
     assert status(world(UP, tailnet=away._replace(by_owner=True), tailnet_grace_s=0.0)) == "warn"
-    assert judge(world(UP, tailnet=away, tailnet_grace_s=150.0), NOW).until_s == NOW + 50
+    assert assess(world(UP, tailnet=away, tailnet_grace_s=150.0), NOW).until_s == NOW + 50
 
 
 def test_a_blink_of_the_tailnet_changes_the_state_and_not_the_verdict() -> None:
     """The state shown is the truth at once; the verdict waits ten seconds, unless no grace was given."""
     blink = TailnetView("embedded", "connecting", away_since_s=NOW - 3, first_up_s=NOW - 50)
     assert status(world(UP, tailnet=blink)) == "pass"
-    assert judge(world(UP, tailnet=blink), NOW).components[1].state == "connecting"
+    assert assess(world(UP, tailnet=blink), NOW).components[1].state == "connecting"
     assert status(world(UP, tailnet=blink, tailnet_grace_s=0.0)) == "fail"
 
 
@@ -109,7 +108,7 @@ def test_a_tailnet_that_was_never_up_warns_from_the_start(state: str) -> None:
 
 def test_no_tailnet_is_no_component() -> None:
     """Where it is off there is nothing to say of it."""
-    assert [part.name for part in judge(world(UP, tailnet=TailnetView()), NOW).components] == ["moltis"]
+    assert [part.name for part in assess(world(UP, tailnet=TailnetView()), NOW).components] == ["moltis"]
 
 
 def test_stopping_is_not_ready() -> None:
@@ -129,48 +128,48 @@ def test_until_is_when_time_changes_it(
 ) -> None:
     """Whoever looks again at that time, and not before, misses nothing."""
     view = UP._replace(state=state, critical=critical, ready=is_ready, ready_since_s=NOW - since, exits=crashes(*ago))
-    verdict = judge(world(view), NOW)
+    verdict = assess(world(view), NOW)
     until_s = verdict.until_s if verdict.until_s is not None else NOW + 10_000
     assert until_s > NOW
-    assert judge(world(view), NOW + (until_s - NOW) * 0.99).status == verdict.status
+    assert assess(world(view), NOW + (until_s - NOW) * 0.99).status == verdict.status
 
 
 def test_probes_before_the_first_answer_are_frequent() -> None:
     """And every miss says not ready."""
-    probing, finding = step(Probing(), "refused", 1.0, 1.0, 120.0)
+    probing, finding = take_probe(Probing(), "refused", 1.0, 1.0, 120.0)
     assert (finding.ready, finding.hung, interval_s(probing)) == (False, False, 0.5)
-    probing, finding = step(probing, None, 2.0, 2.0, 120.0)
+    probing, finding = take_probe(probing, None, 2.0, 2.0, 120.0)
     assert (finding.ready, interval_s(probing)) == (True, 5.0)
 
 
 def test_three_misses_make_it_not_ready_and_long_silence_hung() -> None:
     """One answer mends it all."""
-    probing, _ = step(Probing(), None, 0.0, 0.0, 60.0)
+    probing, _ = take_probe(Probing(), None, 0.0, 0.0, 60.0)
     for miss in range(1, 12):
-        probing, finding = step(probing, "no answer", miss * 5.0, miss * 5.0, 60.0)
+        probing, finding = take_probe(probing, "no answer", miss * 5.0, miss * 5.0, 60.0)
         assert finding.ready is (None if miss < MISSES else False)
         assert not finding.hung
-    assert step(probing, "no answer", 60.0, 60.0, 60.0)[1].hung
-    assert not step(probing, "no answer", 60.0, 60.0, None)[1].hung
-    mended, finding = step(probing, None, 60.0, 60.0, 60.0)
+    assert take_probe(probing, "no answer", 60.0, 60.0, 60.0)[1].hung
+    assert not take_probe(probing, "no answer", 60.0, 60.0, None)[1].hung
+    mended, finding = take_probe(probing, None, 60.0, 60.0, 60.0)
     assert (mended, finding.ready) == (Probing(answered=True, seen_s=60.0), True)
 
 
 @pytest.mark.parametrize("frozen_in", ["the wait", "the probe"])
 def test_time_in_which_the_supervisor_did_not_run_is_nobodys_silence(frozen_in: str) -> None:
     """After an hour's pause an app is hung no sooner than without one, and the probe it cut through is no miss."""
-    probing, _ = step(Probing(), None, 0.0, 0.0, 60.0)
-    probing, _ = step(probing, "no answer", 5.0, 7.0, 60.0)
+    probing, _ = take_probe(Probing(), None, 0.0, 0.0, 60.0)
+    probing, _ = take_probe(probing, "no answer", 5.0, 7.0, 60.0)
     if frozen_in == "the probe":
-        probing, finding = step(probing, "no answer", 10.0, 3610.0, 60.0)
+        probing, finding = take_probe(probing, "no answer", 10.0, 3610.0, 60.0)
         assert (finding.ready, probing.misses) == (None, 1)
     now_s = 3610.0
     for _ in range(9):
-        probing, finding = step(probing, "no answer", now_s, now_s + 2.0, 60.0)
+        probing, finding = take_probe(probing, "no answer", now_s, now_s + 2.0, 60.0)
         assert not finding.hung
         now_s += 5.0
     while not finding.hung:
-        probing, finding = step(probing, "no answer", now_s, now_s + 2.0, 60.0)
+        probing, finding = take_probe(probing, "no answer", now_s, now_s + 2.0, 60.0)
         now_s += 5.0
     assert 3610.0 + 45.0 < now_s < 3610.0 + 70.0
 
@@ -181,15 +180,15 @@ def test_one_that_never_answered_is_never_hung(answers: list[bool]) -> None:
     probing = Probing()
     for number, answered in enumerate(answers):
         had = probing.answered
-        probing, finding = step(probing, None if answered else "miss", number * 5.0, number * 5.0, 10.0)
+        probing, finding = take_probe(probing, None if answered else "miss", number * 5.0, number * 5.0, 10.0)
         assert not finding.hung or had
 
 
 def test_changes_are_remembered_by_what_is_wrong() -> None:
     """Other words for the same are no change; the oldest of too many goes."""
-    fine = judge(Snapshot(), 0.0)
-    bad = judge(Snapshot(processes=(ProcessView("app", State.BACKOFF, critical=True),)), 0.0)
-    worse = judge(Snapshot(processes=(ProcessView("app", State.STOPPING, critical=True),)), 0.0)
+    fine = assess(Snapshot(), 0.0)
+    bad = assess(Snapshot(processes=(ProcessView("app", State.BACKOFF, critical=True),)), 0.0)
+    worse = assess(Snapshot(processes=(ProcessView("app", State.STOPPING, critical=True),)), 0.0)
     changes = remembered((), bad, 1.0)
     assert changes == (HealthChange(1.0, "fail", bad.reasons, (("app", "fail"),)),)
     assert bad.reasons != worse.reasons

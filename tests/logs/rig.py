@@ -1,4 +1,4 @@
-"""A hub on a running loop, with its output in a file, and pipes to feed it."""
+"""A log on a running loop, with its output in a file, and pipes to feed it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def until(condition: Callable[[], object], deadline_s: float = DEADLINE_S)
 
 
 class Rig:
-    """Made inside a running loop. ``end`` closes the hub; what it wrote is in ``output`` then."""
+    """Made inside a running loop. ``end`` closes the log; what it wrote is in ``output`` then."""
 
     def __init__(self, *, secrets: Iterable[str] = (), out_fd: int | None = None, **options: Any) -> None:
         self._file = tempfile.TemporaryFile() if out_fd is None else None  # noqa: SIM115 - closed by ``end``
@@ -36,24 +36,24 @@ class Rig:
         assert out_fd is not None
         choices: dict[str, Any] = {"format": "pretty", "color": False, "history_lines": 2000} | options
         self.redactor = Redactor(secrets)
-        self.hub = LogPipeline(
+        self.log = LogPipeline(
             redactor=self.redactor,
             names=["supervisor", "moltis"],
             out_fd=out_fd,
             **choices,
         )
-        self.hub.start(asyncio.get_running_loop())
+        self.log.start(asyncio.get_running_loop())
 
     def pipe(self, process: str = "moltis", stream: str = "stdout") -> int:
         """Attach a new pipe and return its write end."""
         read_fd, write_fd = os.pipe()
         os.set_blocking(read_fd, False)
-        self.hub.attach(process, stream, read_fd)
+        self.log.attach(process, stream, read_fd)
         return write_fd
 
     async def closed(self, process: str = "moltis") -> None:
         """Wait for the end of all its streams."""
-        await until(lambda: all(pipe.closed for pipe in self.hub._pipes[process]))
+        await until(lambda: all(pipe.closed for pipe in self.log._pipes[process]))
 
     async def say(self, data: bytes, process: str = "moltis", stream: str = "stdout") -> None:
         """Let a process say this and close its stream."""
@@ -68,8 +68,8 @@ class Rig:
         await self.closed(process)
 
     def end(self) -> bytes:
-        """Close the hub and return all it wrote to its file."""
-        self.hub.close(DEADLINE_S)
+        """Close the log and return all it wrote to its file."""
+        self.log.close(DEADLINE_S)
         if self._file is None:
             return b""
         self._file.seek(0)
@@ -82,7 +82,7 @@ class Rig:
 
 
 async def said(data: bytes, process: str = "moltis", **options: Any) -> bytes:
-    """Return what a hub makes of one process' output."""
+    """Return what a log makes of one process' output."""
     rig = Rig(**options)
     await rig.say(data, process)
     return rig.end()

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    """Return a hub that takes everyone's records; the configuration is undone afterwards."""
+    """Return a log that takes everyone's records; the configuration is undone afterwards."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     rig = Rig(format="json", secrets=["geheimnis"])
-    await EventBridge(rig.hub).run()
+    await EventBridge(rig.log).run()
     yield rig
     structlog.reset_defaults()
     logging.captureWarnings(False)
@@ -32,14 +32,14 @@ async def rig() -> AsyncIterator[Rig]:
 
 async def test_structlog(rig: Rig) -> None:
     """Fields, levels and errors come as they were said; debug is left out."""
-    log = structlog.get_logger()
-    log.debug("not told")
-    log.info("hello", count=1, level="x", why="geheimnis")
+    logger = structlog.get_logger()
+    logger.debug("not told")
+    logger.info("hello", count=1, level="x", why="geheimnis")
     try:
         int("geheimnis")
     except ValueError as error:
-        log.exception("failed")
-        log.warning("failed again", exc_info=error)
+        logger.exception("failed")
+        logger.warning("failed again", exc_info=error)
     first, second, third = rig.end_json()
     assert (first["level"], first["message"], first["count"], first["level_"]) == ("info", "hello", 1, "x")
     assert first["why"] == "[redacted]"
@@ -58,6 +58,6 @@ async def test_standard_library(rig: Rig) -> None:
 async def test_other_threads(rig: Rig) -> None:
     """They hand their records to the loop's."""
     await asyncio.to_thread(lambda: structlog.get_logger().warning("from afar", thread=threading.active_count() > 1))
-    await until(lambda: rig.hub.history.next == 2)
+    await until(lambda: rig.log.history.next == 2)
     (record,) = rig.end_json()
     assert record["message"] == "from afar"

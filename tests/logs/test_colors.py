@@ -26,7 +26,7 @@ async def remembered(data: bytes, **options: Any) -> list[Line]:
     rig = Rig(**options)
     await rig.say(data)
     rig.end()
-    return list(rig.hub.history.read(0, 100, "moltis").lines)
+    return list(rig.log.history.read(0, 100, "moltis").lines)
 
 
 async def test_words_and_colours() -> None:

@@ -59,10 +59,10 @@ async def test_what_the_hub_counts() -> None:
     """Lines of a process and the supervisor's own records, what was masked, and nothing dropped; reading adds none."""
     rig = Rig(secrets=["a-secret-of-some-length"])
     await rig.say(b'one\nWARN two\n{"message":"a-secret-of-some-\\u006cength"}\na-secret-of-some-length\n')
-    rig.hub.record("error", "a record")
+    rig.log.record("error", "a record")
     await asyncio.sleep(0)
-    assert rig.hub.history.read().lines
-    counted = {key: lines for key, (lines, _size) in rig.hub.counted().items()}
+    assert rig.log.history.read().lines
+    counted = {key: lines for key, (lines, _size) in rig.log.counted().items()}
     assert counted == {("moltis", "info"): 3, ("moltis", "warning"): 1, ("supervisor", "error"): 1}
-    assert (rig.hub.redactor.masked, rig.hub.dropped) == (2, 0)
+    assert (rig.log.redactor.masked, rig.log.dropped) == (2, 0)
     rig.end()

@@ -18,13 +18,13 @@ async def test_lines_have_their_process_in_a_margin() -> None:
 async def test_own_records_are_short() -> None:
     """What happened, the facts, the last lines below; None is left out, secrets are masked."""
     rig = Rig(secrets=["geheimnis"])
-    rig.hub.record(
+    rig.log.record(
         "error", "exited", child="moltis", code=1, signal=None, why="a geheimnis", last_lines=("x", "y \x1b[2J")
     )
     lines = rig.end().decode().splitlines()
     assert re.fullmatch(f'supervisor │ {STAMP} ERROR exited child=moltis code=1 why="a \\[redacted\\]"', lines[0])
     assert lines[1:] == ["supervisor │     x", "supervisor │     y \\x1b[2J"]
-    (line,) = rig.hub.history.read().lines
+    (line,) = rig.log.history.read().lines
     assert (line.process, line.level) == ("supervisor", "error")
     assert line.message == 'exited child=moltis code=1 why="a [redacted]" last_lines=x,"y \\x1b[2J"'
 
@@ -32,7 +32,7 @@ async def test_own_records_are_short() -> None:
 async def test_colours_are_ours_alone() -> None:
     """On a terminal names and levels are painted; what a record quotes is not."""
     rig = Rig(color=True)
-    rig.hub.record("warning", "odd", why="\x1b[31mred")
+    rig.log.record("warning", "odd", why="\x1b[31mred")
     out = rig.end()
     assert b"\x1b[33mWARNING\x1b[0m odd" in out
     assert b"\x1b[31m" not in out.split(b"odd")[1]
@@ -42,9 +42,9 @@ async def test_revealed_values_are_in_the_log_alone() -> None:
     """A login URL is shown to who reads the container's log, not to readers of the history."""
     rig = Rig()
     url = "https://login.tailscale.com/a/1234"
-    rig.hub.log_unredacted("info", "to log in, visit", {"url": url}, who=url)
+    rig.log.log_unredacted("info", "to log in, visit", {"url": url}, who=url)
     assert f"who=[redacted] url={url}\n".encode() in rig.end()
-    (line,) = rig.hub.history.read().lines
+    (line,) = rig.log.history.read().lines
     assert line.message == "to log in, visit who=[redacted] url=[redacted]"
 
 
@@ -66,6 +66,6 @@ async def test_the_setup_code_is_on_the_terminal_alone() -> None:
     """The owner needs it there; the API does not tell it."""
     rig = Rig()
     await rig.say(b"\x1b[32m INFO\x1b[0m moltis: setup code: AB12CD34\n")
-    assert rig.hub.history.read().lines[0].message == " INFO moltis: setup code: [redacted]"
-    assert rig.hub.tail("moltis", 1) == (" INFO moltis: setup code: [redacted]",)
+    assert rig.log.history.read().lines[0].message == " INFO moltis: setup code: [redacted]"
+    assert rig.log.tail("moltis", 1) == (" INFO moltis: setup code: [redacted]",)
     assert b"setup code: AB12CD34" in rig.end()

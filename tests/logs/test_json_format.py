@@ -34,7 +34,7 @@ VALUES = st.recursive(
 
 
 def one(line: bytes) -> list[dict[str, Any]]:
-    """Render what the hub would hand over for this one line."""
+    """Render what the log would hand over for this one line."""
     text, _ = sanitize(line.replace(b"\n", b"") + b"\n")
     out = JsonFormat().lines(parse_batch(SOURCE, text, text, records=True), 0.0)
     assert all(len(part) <= 16 * 1024 for part in out.splitlines())
@@ -172,8 +172,8 @@ async def test_escaped_control_characters_are_shown() -> None:
 async def test_own_records() -> None:
     """Facts are fields; none is lost to a name of ours, none is longer than platforms take."""
     rig = Rig(format="json", secrets=["geheimnis"])
-    rig.hub.record("error", "exited", child="moltis", code=1, none=None, process="x", why="geheimnis", odd={1: {2}})
-    rig.hub.record("info", "long", last_lines=["x" * 15_000] * 10, not_a_number=float("nan"), lone="\ud800")
+    rig.log.record("error", "exited", child="moltis", code=1, none=None, process="x", why="geheimnis", odd={1: {2}})
+    rig.log.record("info", "long", last_lines=["x" * 15_000] * 10, not_a_number=float("nan"), lone="\ud800")
     first, second = rig.end_json()
     assert [first[key] for key in OURS[1:]] == ["error", "supervisor", "log", "exited"]
     assert first["child"], first["code"] == ("moltis", 1)

@@ -79,9 +79,9 @@ async def test_in_the_log() -> None:
     known, news = STAMP + NOISE[0] + b"\n", STAMP + NEWS[0] + b"\n"
     await rig.say(known * 9 + news, "tailscaled", "stderr")
     await rig.say(known * 9, "moltis")
-    rig.hub.drain("moltis")
-    assert len(rig.hub.history.read().lines) == 19
-    rig.hub.drain("tailscaled")
+    rig.log.drain("moltis")
+    assert len(rig.log.history.read().lines) == 19
+    rig.log.drain("tailscaled")
     await rig.say(known * 9, "tailscaled", "stderr")
     records = rig.end_json()
     theirs = [record for record in records if record["process"] == "tailscaled"]
@@ -97,7 +97,7 @@ async def test_told_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     for told in (1, 2):
         await rig.say((STAMP + NOISE[0] + b"\n") * 9, "tailscaled")
-        await until(lambda told=told: len(rig.hub.history.read(0, 1000, "supervisor").lines) == told)  # type: ignore[misc]
+        await until(lambda told=told: len(rig.log.history.read(0, 1000, "supervisor").lines) == told)  # type: ignore[misc]
     assert rig.end().count(b"log lines held back child=tailscaled count=6 kinds=netcheck:6") == 2
 
 

@@ -63,7 +63,7 @@ class Reader:
 
 
 async def stalled(overflow: str) -> tuple[Rig, Reader, asyncio.Task[None], list[int]]:
-    """Return a hub whose consumer does not read, with a child that writes more than the buffer takes."""
+    """Return a log whose consumer does not read, with a child that writes more than the buffer takes."""
     reader = Reader()
     rig = Rig(out_fd=reader.write_fd, overflow=overflow)
     progress: list[int] = []
@@ -74,8 +74,8 @@ async def stalled(overflow: str) -> tuple[Rig, Reader, asyncio.Task[None], list[
 async def test_block_lets_children_wait_and_loses_nothing() -> None:
     """Memory stays bounded, the loop stays quick, and when the consumer reads again all of it is there."""
     rig, reader, pouring, progress = await stalled("block")
-    await until(lambda: rig.hub._held_since_s is not None)
-    assert rig.hub._writer._bytes < BUFFER_BYTES + 1024 * 1024
+    await until(lambda: rig.log._held_since_s is not None)
+    assert rig.log._writer._bytes < BUFFER_BYTES + 1024 * 1024
     taken = len(progress)
     begun_s = time.monotonic()
     for _ in range(100):
@@ -93,7 +93,7 @@ async def test_drop_never_waits_and_says_how_much_is_gone() -> None:
     rig, reader, pouring, _ = await stalled("drop")
     await pouring
     await rig.closed()
-    assert rig.hub._writer._bytes <= BUFFER_BYTES
+    assert rig.log._writer._bytes <= BUFFER_BYTES
     await reader.read_until(b"%08d" % (MANY - 1))
     rig.end()
     check_lost(reader)
@@ -125,8 +125,8 @@ async def test_a_closed_consumer_does_no_harm() -> None:
     os.close(reader.fd)
     rig = Rig(out_fd=reader.write_fd)
     await rig.say(b"".join(LINE % number for number in range(MANY // 2)))
-    assert rig.hub.history.next == MANY // 2 + 1
-    writer = rig.hub._writer
+    assert rig.log.history.next == MANY // 2 + 1
+    writer = rig.log._writer
     await until(lambda: writer.unread)
     await rig.say(b"x\n" * 1000)
     assert writer._bytes <= UNREAD_BYTES + 64 * 1024
@@ -167,10 +167,10 @@ async def test_the_next_reader_of_a_fifo_goes_on_where_the_last_one_left(tmp_pat
 async def test_a_bad_descriptor_does_no_harm() -> None:
     """EBADF, as after `>&-`: the history goes on, and nothing is kept for a reader that cannot come."""
     rig = Rig(out_fd=10_000)
-    rig.hub.record("info", "hello")
+    rig.log.record("info", "hello")
     await rig.say(b"x\n" * 1000)
-    assert rig.hub.history.next == 1002
-    writer = rig.hub._writer
+    assert rig.log.history.next == 1002
+    writer = rig.log._writer
     await until(lambda: not writer._bytes and not writer._queue)
     rig.end()
 
@@ -182,19 +182,19 @@ async def test_a_full_disk_does_no_harm() -> None:
     await rig.say(b"x\n" * 1000)
     before_s = time.process_time()
     begun_s = time.monotonic()
-    rig.hub.close(0.5)
+    rig.log.close(0.5)
     assert time.monotonic() - begun_s < 2
     assert time.process_time() - before_s < 0.3
-    rig.hub.close(0.0)
+    rig.log.close(0.0)
     os.close(fd)
 
 
 async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
     """Half a second, not more."""
     rig, reader, pouring, _ = await stalled("block")
-    await until(lambda: rig.hub._held_since_s is not None)
+    await until(lambda: rig.log._held_since_s is not None)
     begun_s = time.monotonic()
-    rig.hub.close()
+    rig.log.close()
     assert time.monotonic() - begun_s < 1.5
     pouring.cancel()
     os.close(reader.fd)
@@ -203,8 +203,8 @@ async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
 async def test_a_stop_lets_children_wait_no_longer() -> None:
     """One that says goodbye could not end while its pipe is full."""
     rig, reader, pouring, _ = await stalled("block")
-    await until(lambda: rig.hub._held_since_s is not None)
-    rig.hub.stop_waiting()
+    await until(lambda: rig.log._held_since_s is not None)
+    rig.log.stop_waiting()
     await asyncio.wait_for(pouring, 20)
     await rig.closed()
     await reader.read_until(b"%08d" % (MANY - 1))

@@ -1,4 +1,4 @@
-"""The hub with real pipes and real processes."""
+"""The log with real pipes and real processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ os._exit(3)
 
 
 def start(rig: Rig, *argv: str, **options: object) -> subprocess.Popen[bytes]:
-    """Run a program whose output the hub reads."""
+    """Run a program whose output the log reads."""
     out, err = rig.pipe("moltis", "stdout"), rig.pipe("moltis", "stderr")
     try:
         return subprocess.Popen(argv, stdout=out, stderr=err, **options)  # type: ignore[call-overload,no-any-return]
@@ -58,7 +58,7 @@ async def test_a_flood_arrives_whole(format_: str) -> None:
     child = start(rig, sys.executable, "-c", FLOOD, str(count))
     await asyncio.wait_for(rig.closed(), 120)
     assert child.wait() == 0
-    assert rig.hub.history.next - 1 == 2 * count
+    assert rig.log.history.next - 1 == 2 * count
     seen = {b"out": 0, b"err": 0}
     begin, end = ("moltis     │ ".encode(), b"") if format_ == "pretty" else (b'"message":"', b'"}')
     for line in rig.end().splitlines():
@@ -76,8 +76,8 @@ async def test_line_by_line_writers_are_read_in_gulps() -> None:
     program = "import os\nfor number in range(5000): os.write(1, b'%d\\n' % number)"
     start(rig, sys.executable, "-c", program).wait()
     await rig.closed()
-    assert [line.message for line in rig.hub.history.read(0, 10_000).lines] == [str(number) for number in range(5000)]
-    assert len(rig.hub.history._blocks) < 2500
+    assert [line.message for line in rig.log.history.read(0, 10_000).lines] == [str(number) for number in range(5000)]
+    assert len(rig.log.history._blocks) < 2500
     rig.end()
 
 
@@ -85,10 +85,10 @@ async def test_many_short_lines_are_taken_in_turns() -> None:
     """All of them, in order, and never so many at a time that others wait."""
     rig = Rig(history_lines=100_000)
     await rig.say(b"".join(b"%x\n" % number for number in range(50_000)))
-    assert [line.message for line in rig.hub.history.read(0, 100_000).lines] == [
+    assert [line.message for line in rig.log.history.read(0, 100_000).lines] == [
         f"{number:x}" for number in range(50_000)
     ]
-    assert max(block.lines for block in rig.hub.history._blocks) <= pipe._MOST_LINES
+    assert max(block.lines for block in rig.log.history._blocks) <= pipe._MOST_LINES
     assert rig.end().count(b"\n") == 50_000
 
 
@@ -97,10 +97,10 @@ async def test_a_line_waits_for_its_end() -> None:
     rig = Rig()
     fd = rig.pipe()
     os.write(fd, b"first\nhal")
-    await until(lambda: rig.hub.history.next == 2)
+    await until(lambda: rig.log.history.next == 2)
     os.write(fd, b"f\n")
-    await until(lambda: rig.hub.history.next == 3)
-    assert rig.hub.tail("moltis", 5) == ("first", "half")
+    await until(lambda: rig.log.history.next == 3)
+    assert rig.log.tail("moltis", 5) == ("first", "half")
     os.close(fd)
     rig.end()
 
@@ -122,13 +122,13 @@ async def test_drain_takes_the_last_words_and_leaves_a_held_pipe_open() -> None:
     rig = Rig()
     child = start(rig, sys.executable, "-c", HOLDER, stdin=subprocess.PIPE)
     assert child.wait() == 3
-    rig.hub.drain("moltis")
-    assert rig.hub.tail("moltis", 3) == ("a line",)
-    assert not any(pipe.closed for pipe in rig.hub._pipes["moltis"])
+    rig.log.drain("moltis")
+    assert rig.log.tail("moltis", 3) == ("a line",)
+    assert not any(pipe.closed for pipe in rig.log._pipes["moltis"])
     assert child.stdin is not None
     child.stdin.close()
     await rig.closed()
-    assert rig.hub.tail("moltis", 1) == ("the last wordsfrom the grandchild",)
+    assert rig.log.tail("moltis", 1) == ("the last wordsfrom the grandchild",)
     rig.end()
 
 
@@ -137,10 +137,10 @@ async def test_drain_closes_what_has_ended() -> None:
     rig = Rig()
     child = start(rig, sys.executable, "-c", "print('x' * 20_000); print('end', end='')")
     assert child.wait() == 0
-    rig.hub.drain("nobody")
-    rig.hub.drain("moltis")
-    assert all(pipe.closed for pipe in rig.hub._pipes["moltis"])
-    assert rig.hub.tail("moltis", 1) == ("end",)
+    rig.log.drain("nobody")
+    rig.log.drain("moltis")
+    assert all(pipe.closed for pipe in rig.log._pipes["moltis"])
+    assert rig.log.tail("moltis", 1) == ("end",)
     rig.end()
 
 
@@ -149,17 +149,17 @@ async def test_what_comes_before_the_start_is_remembered() -> None:
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     out_read, out_write = os.pipe()
-    hub = LogPipeline(
+    log = LogPipeline(
         format="pretty", color=False, redactor=Redactor(), history_lines=10, names=["moltis"], out_fd=out_write
     )
-    hub.record("info", "starting", child=None)
-    hub.attach("moltis", "stdout", read_fd)
+    log.record("info", "starting", child=None)
+    log.attach("moltis", "stdout", read_fd)
     os.write(write_fd, b"hello\n")
-    hub.start(asyncio.get_running_loop())
-    await until(lambda: hub.history.next == 3)
+    log.start(asyncio.get_running_loop())
+    await until(lambda: log.history.next == 3)
     os.close(write_fd)
-    hub.close()
-    assert [line.message for line in hub.history.read().lines] == ["starting", "hello"]
+    log.close()
+    assert [line.message for line in log.history.read().lines] == ["starting", "hello"]
     os.close(out_write)
     assert os.read(out_read, 4096).endswith("INFO starting\nmoltis │ hello\n".encode())
     os.close(out_read)
@@ -169,14 +169,14 @@ async def test_subscribers_are_called_once_a_turn() -> None:
     """However much there is, and no more when they have left."""
     rig = Rig()
     calls: list[int] = []
-    leave = rig.hub.subscribe(lambda: calls.append(rig.hub.history.next))
+    leave = rig.log.subscribe(lambda: calls.append(rig.log.history.next))
     for number in range(50):
-        rig.hub.record("info", f"record {number}")
+        rig.log.record("info", f"record {number}")
     await until(lambda: calls)
     assert calls == [51]
     leave()
     leave()
-    rig.hub.record("info", "more")
+    rig.log.record("info", "more")
     await asyncio.sleep(0)
     assert calls == [51]
     rig.end()
@@ -192,5 +192,5 @@ async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
     os.write(fd, b"key-1 here\n")
     os.close(fd)
     await rig.closed()
-    assert rig.hub.tail("moltis", 1) == ("my [redacted] here",)
+    assert rig.log.tail("moltis", 1) == ("my [redacted] here",)
     assert b"pasted" not in rig.end()

@@ -184,7 +184,7 @@ async def test_no_format_shows_a_hidden_secret(format_: str) -> None:
     ]
     await rig.say("".join(f"{line}\n" for line in lines).encode())
     out = rig.end().decode()
-    told = [line.message for line in rig.hub.history.read().lines]
+    told = [line.message for line in rig.log.history.read().lines]
     assert out.count("[redacted]") == 6
     assert sum(line.count("[redacted]") for line in told) == 6
     assert not any(part in text for text in (out, *told) for part in ("4711", "eheim"))

@@ -69,10 +69,10 @@ async def test_nothing_unseen_reaches_a_reader(characters: list[str], begin: str
     for options in ({}, {"color": True}, {"format": "json"}):
         rig = Rig(**options)
         await rig.say(lines.encode())
-        rig.hub.record("info", "told", why=forged, names=[forged])
+        rig.log.record("info", "told", why=forged, names=[forged])
         out = rig.end().decode()
         assert not DANGEROUS.search(re.sub(r"\x1b\[[0-9;]*m", "", out))
-        told = [line.message for line in rig.hub.history.read().lines]
+        told = [line.message for line in rig.log.history.read().lines]
         assert len(told) >= 3
         assert not any(DANGEROUS.search(line) for line in told)
         # Raw control characters make an object plain text.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.model import ProcessSpec
+from supervisor.core.process import ProcessSpec
 from supervisor.system import kernel
 from supervisor.system.spawn import spawn
 from tests.process.running import Run, running

@@ -71,7 +71,7 @@ def test_a_second_int_hurries() -> None:
         run.wait_for("asked to end", child="moltis")
         run.send(signal.SIGINT)
         assert run.wait(10) == 0
-        run.wait_for("hurrying")
+        run.wait_for("forcing the stop")
 
 
 def test_a_second_term_changes_nothing() -> None:
@@ -90,7 +90,7 @@ def test_a_second_term_changes_nothing() -> None:
         assert run.wait() == 0
         run.wait_for("saved", process="moltis")
         assert run.wait_for("exited", child="moltis")["code"] == 0
-        assert not run.all("hurrying")
+        assert not run.all("forcing the stop")
 
 
 def test_a_second_int_also_kills_an_app_whose_turn_has_not_come() -> None:

@@ -11,14 +11,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.health import OPEN_PROXY_PORT, judge
-from supervisor.core.model import State
+from supervisor.core.health import OPEN_PROXY_PORT, assess
+from supervisor.core.process import State
 from supervisor.core.snapshot import ListenerView, ProcessView, Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
-from supervisor.runtime.board import Board
 from supervisor.runtime.engine import Engine
-from supervisor.runtime.exposure import Exposure, Timing
+from supervisor.runtime.exposure import Exposure, ScanInterval
+from supervisor.runtime.store import SnapshotStore
 from supervisor.system import listeners
 from supervisor.system.reaper import Reaper
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from supervisor.system.listeners import Listener
+    from supervisor.system.listeners import ListeningSocket
 
 OPENED = "a port is open to every tailnet peer"
 CLOSED = "a port is no longer open to every tailnet peer"
@@ -40,24 +40,24 @@ READY = ProcessView("moltis", State.RUNNING, critical=True, ready=True, ready_si
 
 
 class Audit:
-    """A running audit over a made-up board; the sockets are real."""
+    """A running audit over a made-up store; the sockets are real."""
 
     def __init__(self, *views: ProcessView, public_port: int | None = None, every_s: float = 0.02) -> None:
-        self.board = Board(Snapshot(processes=views))
-        self.hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
+        self.store = SnapshotStore(Snapshot(processes=views))
+        self.log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
         self.own = socket.create_server(("127.0.0.1", 0))
-        engine = Engine([], self.board, self.hub, Reaper(), ())
-        timing = Timing(every_s=every_s, settle_s=0.01)
+        engine = Engine([], self.store, self.log, Reaper(), ())
+        timing = ScanInterval(every_s=every_s, settle_s=0.01)
         self.exposure = Exposure(engine, [self.own.getsockname()], public_port, timing)
 
     def said(self, event: str, port: int | None = None) -> list[dict[str, Any]]:
         """Return what the log was told of it."""
-        records = [dict(record.fields) for record in self.hub._waiting_records if record.event == event]
+        records = [dict(record.fields) for record in self.log._waiting_records if record.event == event]
         return [fields for fields in records if port is None or fields["listen"].endswith(f":{port}")]
 
     def view(self, port: int) -> ListenerView | None:
-        """Return what the board says of a port."""
-        return next((view for view in self.board.snapshot.exposed if view.port == port), None)
+        """Return what the store says of a port."""
+        return next((view for view in self.store.snapshot.exposed if view.port == port), None)
 
     async def wait(self, condition: Callable[[], object]) -> None:
         """Wait until something holds."""
@@ -71,7 +71,7 @@ class Audit:
         looks = 0
         listening = listeners.listening
 
-        def look() -> tuple[Listener, ...]:
+        def look() -> tuple[ListeningSocket, ...]:
             nonlocal looks
             looks += 1
             return listening()
@@ -179,7 +179,7 @@ async def test_one_that_got_ready_is_looked_at_soon() -> None:
         async with auditing(every_s=600) as audit:
             await audit.wait(lambda: audit.said(OPENED, app.port))
             first = audit.view(app.port)
-            audit.board.put_process(app.view)
+            audit.store.update_process(app.view)
             await audit.wait(lambda: audit.view(app.port) != first)
             view = audit.view(app.port)
             assert view is not None
@@ -196,7 +196,7 @@ async def test_a_kernel_that_does_not_tell_is_said_once(monkeypatch: pytest.Monk
     async with auditing(READY) as audit:
         await audit.wait_looks(monkeypatch, 3)
         assert len(audit.said("cannot tell which ports are open to every tailnet peer")) == 1
-        assert audit.board.snapshot.exposed == ()
+        assert audit.store.snapshot.exposed == ()
 
 
 async def test_a_socket_that_cannot_be_traced_is_told_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,9 +213,9 @@ def test_health_warns_of_moltis_open_proxy_alone() -> None:
     """Other ports are told in log and status; this one takes every peer everywhere."""
     app = READY._replace(pid=1)
     other = Snapshot(processes=(app,), exposed=(ListenerView("127.0.0.1", 5000, "moltis", 1),))
-    assert [part.name for part in judge(other, 0.0).components] == ["moltis"]
+    assert [part.name for part in assess(other, 0.0).components] == ["moltis"]
     proxy = other._replace(exposed=(*other.exposed, ListenerView("0.0.0.0", OPEN_PROXY_PORT)))
-    verdict = judge(proxy, 0.0)
+    verdict = assess(proxy, 0.0)
     assert (verdict.status, [part.name for part in verdict.components]) == ("warn", ["moltis", "exposure"])
     assert "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass" in verdict.reasons[0]
     assert verdict.components[1].state == "open proxy"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.model import HttpProbe, TcpProbe
+from supervisor.core.process import HttpProbe, TcpProbe
 from supervisor.runtime.probes import ask
 
 if TYPE_CHECKING:

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.lifecycle import Event, Kind
-from supervisor.core.model import ProcessSpec, State
+from supervisor.core.process import Event, EventKind, ProcessSpec, State
 from supervisor.core.snapshot import Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
-from supervisor.runtime.board import Board
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.stop import Stop, StopPlan
-from supervisor.system import cleaner, processes
+from supervisor.runtime.store import SnapshotStore
+from supervisor.system import procfs, sweeper
 from supervisor.system.reaper import Reaper
 from supervisor.system.spawn import MARK, mark
 
@@ -32,10 +31,10 @@ NAMES = ("first", "last")
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Two processes that sleep, and no sweep through the tests' own children."""
-    monkeypatch.setattr(processes, "everything_else", list)
-    hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=NAMES)
+    monkeypatch.setattr(procfs, "everything_else", list)
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=NAMES)
     specs = [ProcessSpec(name, ("sleep", "300"), {"PATH": os.environ["PATH"]}) for name in NAMES]
-    made = Engine(specs, Board(Snapshot()), hub, Reaper(), ())
+    made = Engine(specs, SnapshotStore(Snapshot()), log, Reaper(), ())
     made.start_all()
     pids = list(made.reaper.owned)
     yield made
@@ -43,13 +42,13 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-    for _, fd in hub._waiting_pipes:
+    for _, fd in log._waiting_pipes:
         os.close(fd)
 
 
 def said(engine: Engine) -> list[str]:
     """Return what was logged so far."""
-    return [record.event for record in engine.hub._waiting_records]
+    return [record.event for record in engine.log._waiting_records]
 
 
 async def test_what_cannot_be_ended_does_not_hold_the_stop_up(engine: Engine) -> None:
@@ -63,7 +62,7 @@ async def test_what_cannot_be_ended_does_not_hold_the_stop_up(engine: Engine) ->
 @pytest.fixture
 def remains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What the first process has left behind, and no signal ends."""
-    monkeypatch.setattr(cleaner, "send", lambda _pid, _number: None)
+    monkeypatch.setattr(sweeper, "send", lambda _pid, _number: None)
     pid = os.posix_spawn("/bin/sleep", ["sleep", "300"], {MARK: mark("first")})
     yield
     os.kill(pid, signal.SIGKILL)
@@ -79,7 +78,7 @@ async def test_remains_hold_up_nothing_that_comes_after_them(engine: Engine) -> 
     async def farewell(until_s: float) -> None:
         asked.append(until_s - time.monotonic())
 
-    stop = Stop(engine, StopPlan(timeout_s=3, last="last", farewell=farewell))
+    stop = Stop(engine, StopPlan(timeout_s=3, last="last", close_tailnet=farewell))
     engine.on_change = stop.look
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
     try:
@@ -101,15 +100,15 @@ async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: E
     async def part() -> None:
         await asyncio.Event().wait()
 
-    stop = Stop(engine, StopPlan(timeout_s=5, last="last", farewell=farewell, part=part))
+    stop = Stop(engine, StopPlan(timeout_s=5, last="last", close_tailnet=farewell, close_web=part))
     engine.on_change = stop.look
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
     try:
         await asyncio.wait_for(stop.run(), 15)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
-    assert said(engine)[-1] == "parting failed"
-    assert "farewell failed" in said(engine)
+    assert said(engine)[-1] == "closing the web server failed"
+    assert "leaving the tailnet failed" in said(engine)
     assert engine.all_at_rest(NAMES)
 
 
@@ -117,7 +116,7 @@ def test_a_spawn_without_descriptors_is_an_event_like_a_crash(engine: Engine) ->
     """At the limit of open files a start fails, nothing is lost, and it is tried again later."""
     import resource
 
-    engine.feed("first", Event(Kind.HURRY))
+    engine.dispatch("first", Event(EventKind.FORCE_STOP))
     os.waitid(os.P_PID, int(engine.children["first"].view.pid or 0), os.WEXITED | os.WNOWAIT)
     before = set(os.listdir("/proc/self/fd"))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -125,7 +124,7 @@ def test_a_spawn_without_descriptors_is_an_event_like_a_crash(engine: Engine) ->
     free = next(number for number in range(soft) if str(number) not in before)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
     try:
-        engine.feed("first", Event(Kind.START))
+        engine.dispatch("first", Event(EventKind.START))
         engine.reap()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.system import listeners, processes
+from supervisor.system import listeners, procfs
 from supervisor.system.spawn import MARK, mark
 from tests.support.processes import headless
 
@@ -47,7 +47,7 @@ def listening(code: str = LISTENS + WAITS) -> Iterator[tuple[int, int]]:
             process.kill()
 
 
-def find(port: int) -> listeners.Listener:
+def find(port: int) -> listeners.ListeningSocket:
     """Return who listens on a port."""
     return next(found for found in listeners.listening() if found.port == port)
 
@@ -115,21 +115,21 @@ def test_a_process_belongs_to_the_one_it_descends_from() -> None:
         holder = next(iter(listeners.holders({find(port).inode}, {}).values()))
         assert holder is not None
         assert holder.pid != pid
-        assert processes.owner_of(holder.pid, {pid: "moltis", os.getpid(): "other"}) == "moltis"
-        assert processes.owner_of(pid, {holder.pid: "moltis"}) == ""
+        assert procfs.owner_of(holder.pid, {pid: "moltis", os.getpid(): "other"}) == "moltis"
+        assert procfs.owner_of(pid, {holder.pid: "moltis"}) == ""
 
 
 def test_a_daemon_belongs_to_the_one_it_is_marked_as(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has left its parents; what it was born with tells."""
     monkeypatch.setenv(MARK, mark("moltis"))
     with listening() as (pid, _):
-        assert processes.owner_of(pid, {10**9: "other", 10**9 + 1: "moltis"}) == "moltis"
+        assert procfs.owner_of(pid, {10**9: "other", 10**9 + 1: "moltis"}) == "moltis"
 
 
 def test_one_of_its_session_belongs_to_it() -> None:
     """An orphan whose environment was wiped is told by the session that it is of."""
     with listening() as (pid, _):
-        assert processes.owner_of(pid, {os.getsid(pid): "moltis"}) == "moltis"
+        assert procfs.owner_of(pid, {os.getsid(pid): "moltis"}) == "moltis"
 
 
 def test_a_process_whose_first_thread_has_ended_is_seen() -> None:
@@ -141,7 +141,7 @@ def test_a_process_whose_first_thread_has_ended_is_seen() -> None:
         assert holder is not None
         assert holder.pid == pid
         assert listeners.holders({inode}, {inode: holder}) == {inode: holder}
-        assert (processes.memory_bytes(pid) or 0) > 1_000_000
-        found = processes.look(pid)
+        assert (procfs.memory_bytes(pid) or 0) > 1_000_000
+        found = procfs.look(pid)
         assert found is not None
         assert (found.pid, found.parent) == (pid, os.getpid())

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.system import programs
-from supervisor.system.programs import NOT_EXECUTABLE, NOT_FOUND, SpawnError
+from supervisor.system import spawn
+from supervisor.system.spawn import NOT_EXECUTABLE, NOT_FOUND, SpawnError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +39,9 @@ def test_whatever_is_relative_begins_at_the_working_directory(
     """As for a shell that stands there; where this process stands is nothing to it."""
     script(tmp_path / "server")
     script(tmp_path / "sub/tool")
-    assert programs.find(name, env_path, str(tmp_path)) == str(tmp_path) + "/" + found
+    assert spawn.find_program(name, env_path, str(tmp_path)) == str(tmp_path) + "/" + found
     with pytest.raises(SpawnError, match="no such") as caught:
-        programs.find(name, env_path, "/")
+        spawn.find_program(name, env_path, "/")
     assert caught.value.code == NOT_FOUND
 
 
@@ -49,26 +49,26 @@ def test_the_first_that_can_be_run_counts(tmp_path: Path) -> None:
     """As execvp(3) does it: one that may not be run is passed over, and told only where there is no other."""
     first, second = script(tmp_path / "a/it", 0o644), script(tmp_path / "b/it")
     path = f"{tmp_path}/a:{tmp_path}/b"
-    assert programs.candidates("it", path, "/") == [first, second]
-    assert programs.find("it", path, "/") == second
+    assert spawn.program_candidates("it", path, "/") == [first, second]
+    assert spawn.find_program("it", path, "/") == second
     os.unlink(second)
     with pytest.raises(SpawnError, match="a/it: it is not executable") as caught:
-        programs.find("it", path, "/")
+        spawn.find_program("it", path, "/")
     assert caught.value.code == NOT_EXECUTABLE
 
 
 def test_a_folder_and_a_device_are_told_as_what_they_are(tmp_path: Path) -> None:
     """Neither is "no such file"."""
     with pytest.raises(SpawnError, match="it is a folder"):
-        programs.find(str(tmp_path), "", "/")
+        spawn.find_program(str(tmp_path), "", "/")
     with pytest.raises(SpawnError, match="it is no regular file"):
-        programs.find("/dev/null", "", "/")
+        spawn.find_program("/dev/null", "", "/")
 
 
 def test_without_proc_nothing_is_for_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where this machine's own kind is not known, the kernel is to say."""
-    head = programs._head
-    monkeypatch.setattr(programs, "_head", lambda path: b"" if path.startswith("/proc/") else head(path))
-    assert programs.find(sys.executable, "", "/") == sys.executable
+    head = spawn._head
+    monkeypatch.setattr(spawn, "_head", lambda path: b"" if path.startswith("/proc/") else head(path))
+    assert spawn.find_program(sys.executable, "", "/") == sys.executable
     monkeypatch.setattr(sys, "executable", "")
-    assert programs.find("/bin/sh", "", "/") == "/bin/sh"
+    assert spawn.find_program("/bin/sh", "", "/") == "/bin/sh"

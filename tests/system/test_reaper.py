@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.lifecycle import Ending
+from supervisor.core.process import ExitStatus
 from supervisor.system import kernel
 from supervisor.system.reaper import Exit, Reaper, decode
 from tests.support.waiting import wait_until
@@ -37,7 +37,7 @@ def test_owners_are_told_and_others_counted() -> None:
     reaper.own(mine, exits.append)
     assert reaper.owned == {mine}
     reap_all(reaper, [mine, other])
-    assert exits == [Exit(mine, Ending(code=7))]
+    assert exits == [Exit(mine, ExitStatus(code=7))]
     assert (reaper.orphans, reaper.owned) == (1, frozenset())
 
 
@@ -58,7 +58,7 @@ def test_signals_are_told_apart_from_codes(number: int) -> None:
     """A process that was killed did not end with a code."""
     pid = os.posix_spawn("/bin/sleep", ["sleep", "300"], {})
     os.kill(pid, number)
-    assert decode(os.waitpid(pid, 0)[1]) == Ending(signal=number)
+    assert decode(os.waitpid(pid, 0)[1]) == ExitStatus(signal=number)
 
 
 def test_what_this_kernel_can_do() -> None:

@@ -41,9 +41,9 @@ def hands() -> Refusing:
 @pytest.fixture
 def care(hands: Refusing, tmp_path: object) -> Care:
     """The care of a device that is published nowhere."""
-    hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
     settled = plan({"SUPERVISOR_SERVE": "off", "TS_STATE_DIR": f"{tmp_path}/state"})
-    return Care(settled, hub, LocalApi(f"{tmp_path}/socket", str), cast("Hands", hands))
+    return Care(settled, log, LocalApi(f"{tmp_path}/socket", str), cast("Hands", hands))
 
 
 async def test_a_remedy_stays_due_until_somebody_has_time_for_it(care: Care, hands: Refusing) -> None:

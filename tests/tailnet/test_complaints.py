@@ -15,7 +15,7 @@ OTHER = b"2026/11/24 15:22:00 control: client.Login(0)\n"
 async def write(rig: Rig, data: bytes, process: str = "tailscaled") -> None:
     """Let a process say this, and return when it was heard."""
     heard = asyncio.Event()
-    leave = rig.hub.subscribe(heard.set)
+    leave = rig.log.subscribe(heard.set)
     await rig.say(data, process, "stderr")
     async with asyncio.timeout(5):
         await heard.wait()
@@ -27,7 +27,7 @@ async def test_a_complaint_wakes() -> None:
     rig = Rig()
     woken: list[bytes] = []
     said = b""
-    complaints = Complaints(rig.hub, lambda: woken.append(said))
+    complaints = Complaints(rig.log, lambda: woken.append(said))
     leave = complaints.listen()
     await write(rig, LOST)
     complaints.follow(running=True, online=True, trying=False)
@@ -50,7 +50,7 @@ async def test_a_complaint_wakes() -> None:
 async def test_a_removed_device() -> None:
     """It is one until it is online again, or out of its tailnet; what was said before is over."""
     rig = Rig()
-    complaints = Complaints(rig.hub, lambda: None)
+    complaints = Complaints(rig.log, lambda: None)
     complaints.listen()
     await write(rig, REMOVED)
     found = []

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.commands.late import Late
 from supervisor.commands.run import _services
 from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
-from supervisor.runtime.board import Board
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.exposure import Exposure
+from supervisor.runtime.main_loop import LazyServices
+from supervisor.runtime.store import SnapshotStore
 from supervisor.system.reaper import Reaper
 from tests.config.machine import plan
 from tests.process.running import running
@@ -89,11 +89,11 @@ def test_beside_a_sidecar_that_shares_the_network(tmp_path: Path) -> None:
 
 def test_beside_a_sidecar_with_a_network_of_its_own() -> None:
     """Nothing is named: peers reach the sidecar's loopback."""
-    board = Board(Snapshot(tailnet=TailnetView(peer_api_ports=(free_port(),))))
-    hub = LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
+    store = SnapshotStore(Snapshot(tailnet=TailnetView(peer_api_ports=(free_port(),))))
+    log = LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
     with socket.create_server(("127.0.0.1", 0)):
-        engine = Engine([], board, hub, Reaper(), ())
-        assert Exposure(engine, (), sidecar=True)._find({}, board.snapshot.tailnet.peer_api_ports) == ()
+        engine = Engine([], store, log, Reaper(), ())
+        assert Exposure(engine, (), sidecar=True)._find({}, store.snapshot.tailnet.peer_api_ports) == ()
         assert Exposure(engine, ())._find({}, ()) != ()
 
 
@@ -108,8 +108,8 @@ def test_beside_a_sidecar_with_a_network_of_its_own() -> None:
 )
 def test_it_looks_where_peers_reach_this_loopback(environ: dict[str, str], *, looks: bool) -> None:
     """Where there is no tailnet, or a node has its shields up, no one gets in."""
-    board = Board(Snapshot())
-    hub = LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
+    store = SnapshotStore(Snapshot())
+    log = LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
     place: Any = SimpleNamespace(sockets=[])
-    services = _services(plan(environ), place, board, Engine([], board, hub, Reaper(), ()), Late(board))
+    services = _services(plan(environ), place, store, Engine([], store, log, Reaper(), ()), LazyServices(store))
     assert ("exposure" in services) is looks

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.system import background, folders
+from supervisor.runtime import loop_latency
+from supervisor.system import dirs
 from supervisor.tailnet.owner import FILE, Owner
 
 if TYPE_CHECKING:
@@ -89,19 +90,19 @@ async def test_the_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: 
     """A disk that stands still holds up neither the loop nor the next choice, and the newest one is what is kept."""
     from threading import Event
 
-    may, put = Event(), folders.put_file
+    may, put = Event(), dirs.put_file
 
     def slow(*words: object, **more: object) -> None:
         assert may.wait(20)
         put(*words, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(folders, "put_file", slow)
+    monkeypatch.setattr(dirs, "put_file", slow)
     owner = Owner(str(tmp_path))
     owner.choose("disconnected")
     owner.choose("forgotten")
     assert owner.choice == "forgotten"
     assert not (tmp_path / FILE).exists()
     may.set()
-    await background.settled(20)
+    await loop_latency.background_done(20)
     assert Owner(str(tmp_path)).choice == "forgotten"
     assert owner.why_not_kept == ""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from supervisor.config.environment import MOLTIS_DEFAULTS
-from supervisor.system import listeners, processes
+from supervisor.system import listeners, procfs
 from tests.process.running import running
 from tests.support.control import controlling
 from tests.support.peer import peer
@@ -188,7 +188,7 @@ def test_health_is_open_to_anyone(scene: Scene) -> None:
 
 def test_no_other_port_is_open(scene: Scene) -> None:
     """Of all that the run listens on, a peer reaches the supervisor's port, and the PeerAPI that each node has."""
-    tree = {scene.node.run.pid, *processes.descendants(scene.node.run.pid)}
+    tree = {scene.node.run.pid, *procfs.descendants(scene.node.run.pid)}
     found = {listener.inode: listener.port for listener in listeners.listening()}
     holders = listeners.holders(found, {})
     ports = {port for inode, port in found.items() if (holder := holders[inode]) is not None and holder.pid in tree}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.system.processes import cpu_s
+from supervisor.system.procfs import cpu_s
 from tests.process.running import running
 from tests.support.control import controlling, tailscaled
 from tests.support.processes import alive

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from supervisor import __version__
 from supervisor.core.backup import BackupState, BackupView, SnapshotView
 from supervisor.core.counts import Durations, plus_one
-from supervisor.core.model import State
+from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, HealthView, ListenerView, PeerView, ProcessView, ServeView, Snapshot
 from supervisor.telemetry.metrics import HISTOGRAM, METRICS, PREFIX, ScrapeData, write
 from tests.telemetry.promtool import promtool

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.counts import Durations
-from supervisor.core.model import State
+from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, ProcessView, ServeView, TailnetView
 from supervisor.core.tailnet import CONNECTED, CONNECTING, NEEDS_LOGIN, OFF, STARTING, STATES, UNREACHABLE
 from supervisor.telemetry.spans import CONNECT, DISCONNECT, SERVE, ProcessSpans, TailnetSpans

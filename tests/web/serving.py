@@ -11,13 +11,12 @@ import socket
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from supervisor.core.model import State
+from supervisor.core.process import State
 from supervisor.core.snapshot import ProcessView, Snapshot, TailnetView
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
-from supervisor.runtime.board import Board
-from supervisor.runtime.desk import Desk
 from supervisor.runtime.engine import Engine
+from supervisor.runtime.store import Channels, SnapshotStore
 from supervisor.system.reaper import Reaper
 from supervisor.web.server import Server
 from tests.config.machine import plan
@@ -25,7 +24,7 @@ from tests.config.machine import plan
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.process import ProcessSpec
 
 READY = ProcessView("moltis", State.RUNNING, critical=True, pid=1, ready=True, ready_since_s=0.0, ever_ready=True)
 TOKEN = "an-admin-token-of-good-length"
@@ -34,15 +33,15 @@ JSON = "Content-Type: application/json\r\n"
 
 
 class Served(NamedTuple):
-    """A running server. ``log`` is the file that the merged log goes to."""
+    """A running server. ``log_path`` is the file that the merged log goes to."""
 
-    board: Board
-    hub: LogPipeline
+    store: SnapshotStore
+    log: LogPipeline
     engine: Engine
-    desk: Desk
+    channels: Channels
     port: int
     control: str
-    log: str
+    log_path: str
     server: Server
 
     async def ask(self, method: str, path: str, head: str = "", body: bytes = b"", host: str = "x") -> Answer:
@@ -84,13 +83,13 @@ class Served(NamedTuple):
 
     def logged(self) -> str:
         """Return the log as the container's reader gets it, once all that was said is in it."""
-        self.hub.close(15)
-        with open(self.log, encoding="utf-8") as file:
+        self.log.close(15)
+        with open(self.log_path, encoding="utf-8") as file:
             return file.read()
 
     def remembered(self) -> list[str]:
         """Return the messages of the history."""
-        return [line.message for line in self.hub.history.read(0, 1000).lines]
+        return [line.message for line in self.log.history.read(0, 1000).lines]
 
 
 class Answer(NamedTuple):
@@ -131,14 +130,14 @@ async def serving(
     """Serve for the length of a block. With ``specs`` the processes are real ones, none of them started."""
     specs = tuple(specs)
     views = processes or (() if specs else (READY,))
-    board = Board(Snapshot(processes=views, tailnet=tailnet or TailnetView(), **more))
+    store = SnapshotStore(Snapshot(processes=views, tailnet=tailnet or TailnetView(), **more))
     with tempfile.TemporaryDirectory(prefix="web-") as folder:
-        log = os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT)
-        hub = LogPipeline(
-            format="json", color=False, redactor=Redactor([]), history_lines=history_lines, names=[], out_fd=log
+        out_fd = os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT)
+        log = LogPipeline(
+            format="json", color=False, redactor=Redactor([]), history_lines=history_lines, names=[], out_fd=out_fd
         )
-        hub.start(asyncio.get_running_loop())
-        engine, desk = Engine(specs, board, hub, Reaper(), ()), Desk()
+        log.start(asyncio.get_running_loop())
+        engine, channels = Engine(specs, store, log, Reaper(), ()), Channels()
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         control = socket.socket(socket.AF_UNIX)
@@ -147,10 +146,10 @@ async def serving(
         control.setblocking(False)
         settings = {"SUPERVISOR_TOKEN": TOKEN, **(environ or {})}
         resolved = plan({name: text for name, text in settings.items() if text})
-        server = Server(resolved, board, hub, engine, desk, [listener], control)
+        server = Server(resolved, store, log, engine, channels, [listener], control)
         task = asyncio.get_running_loop().create_task(server.run())
         port = listener.getsockname()[1]
-        served = Served(board, hub, engine, desk, port, f"{folder}/control.sock", f"{folder}/log", server)
+        served = Served(store, log, engine, channels, port, f"{folder}/control.sock", f"{folder}/log", server)
         try:
             await served.ask("GET", "/healthz")
             yield served
@@ -159,10 +158,10 @@ async def serving(
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             _end_children(engine)
-            hub.close()
+            log.close()
             listener.close()
             control.close()
-            os.close(log)
+            os.close(out_fd)
 
 
 def _end_children(engine: Engine) -> None:

@@ -174,7 +174,7 @@ async def test_wrong_ones_are_slowed_down_and_right_ones_never() -> None:
 async def test_health_says_more_to_who_is_signed_in() -> None:
     """Anyone gets names and states; why and since when is for others, and a wrong token makes one anyone."""
     async with serving() as served:
-        served.board.put_process(served.board.snapshot.processes[0]._replace(ready=False, ready_why="it said 500"))
+        served.store.update_process(served.store.snapshot.processes[0]._replace(ready=False, ready_why="it said 500"))
         for head in ("", "Authorization: Bearer wrong\r\n"):
             answer = await served.ask("GET", "/health", head)
             assert answer.json["checks"]["moltis"] == [{"status": "fail", "observedValue": "not ready"}]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.model import State
+from supervisor.core.process import State
 from supervisor.core.snapshot import TailnetView
 from supervisor.web import keyring, streams
 from tests.logs.rig import until
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def say(served: Served, first: int, last: int) -> None:
     """Have the supervisor log lines with these numbers, in one go."""
     for number in range(first, last + 1):
-        served.hub.record("info", f"line {number}")
+        served.log.record("info", f"line {number}")
 
 
 async def test_the_whole_state_comes_first() -> None:
@@ -55,13 +55,13 @@ async def test_only_what_changed_follows() -> None:
         following(served) as stream,
     ):
         await stream.until("state")
-        served.board.put_process(READY._replace(restarts_by=(("signal", 3),)))
+        served.store.update_process(READY._replace(restarts_by=(("signal", 3),)))
         assert set((await stream.until("state")).data) == {"processes"}
-        served.board.put_tailnet(TailnetView("embedded", "connected", up=True))
+        served.store.update_tailnet(TailnetView("embedded", "connected", up=True))
         event = await stream.until("state")
         assert set(event.data) == {"tailnet", "health"}
         assert event.data["tailnet"]["state"] == "connected"
-        served.board.put_orphans_reaped(5)
+        served.store.update_orphans_reaped(5)
         say(served, 1, 1)
         assert (await stream.next()).kind == "log"
 
@@ -71,7 +71,7 @@ async def test_many_changes_are_one_event() -> None:
     async with serving() as served, following(served) as stream:
         await stream.until("state")
         for state in (State.STOPPING, State.CLEANING, State.BACKOFF, State.RUNNING, State.STOPPING):
-            served.board.put_process(READY._replace(state=state))
+            served.store.update_process(READY._replace(state=state))
         assert (await stream.until("state")).data["processes"][0]["state"] == "stopping"
         say(served, 1, 1)
         assert (await stream.next()).kind == "log"
@@ -124,7 +124,7 @@ async def test_the_last_so_many_lines_to_begin_with() -> None:
             async with following(served, query) as stream:
                 assert (await stream.next()).kind == "state"
                 assert not numbers or [line["id"] for line in await stream.lines(2)] == numbers
-                served.board.put_process(READY._replace(failures=served.board.snapshot.processes[0].failures + 1))
+                served.store.update_process(READY._replace(failures=served.store.snapshot.processes[0].failures + 1))
                 assert (await stream.next()).kind == "state"
 
 
@@ -139,13 +139,13 @@ async def test_lines_of_one_process_or_none() -> None:
         await none.until("state")
         say(served, 1, 5)
         read_fd, write_fd = os.pipe()
-        served.hub.attach("moltis", "stdout", read_fd)
+        served.log.attach("moltis", "stdout", read_fd)
         os.write(write_fd, b"from moltis\n")
         os.close(write_fd)
         event = await one.until("log")
         assert [line["message"] for line in event.data["lines"]] == ["from moltis"]
         assert event.number == 6
-        served.board.put_process(READY._replace(restarts_by=(("signal", 1),)))
+        served.store.update_process(READY._replace(restarts_by=(("signal", 1),)))
         assert ((event := await none.next()).kind, event.number) == ("state", 6)
 
 
@@ -164,7 +164,7 @@ async def test_many_lines_come_in_pieces() -> None:
     async with serving(history_lines=3000) as served:
         say(served, 1, 1500)
         for number in range(1501, 1521):
-            served.hub.record("info", f"line {number} " + "x" * 14_000)
+            served.log.record("info", f"line {number} " + "x" * 14_000)
         async with following(served) as stream:
             seen: list[int] = []
             while len(seen) < 1520:
@@ -280,7 +280,7 @@ async def test_a_session_that_was_ended_gets_no_line_more(when: str, monkeypatch
                 say(served, 1, 800)
                 await stream.lines(1)
                 end()
-                said = served.hub.history.next
+                said = served.log.history.next
                 say(served, 801, 900)
                 event = await stream.until("end")
                 assert event.number < said - 1
@@ -347,7 +347,7 @@ async def test_a_stream_ends_politely() -> None:
     async with serving() as served, following(served) as stream:
         await stream.until("state")
         say(served, 1, 2)
-        await served.server.part()
+        await served.server.close()
         assert len(await stream.lines(2)) == 2
         assert (await stream.next()).data["code"] == "STOPPING"
         assert await stream.block() == ""
@@ -361,7 +361,7 @@ async def test_a_client_that_goes_is_forgotten() -> None:
             await stream.until("state")
         say(served, 1, 1)
         await until(lambda: not served.server._context.streams._open)
-        assert not served.board._watchers
+        assert not served.store._watchers
         assert served.remembered() == ["line 1"]
 
 

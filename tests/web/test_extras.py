@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def print_line(served: Served, line: bytes) -> None:
     """Have the app print this."""
     read_fd, write_fd = os.pipe()
-    served.hub.attach("moltis", "stdout", read_fd)
+    served.log.attach("moltis", "stdout", read_fd)
     os.write(write_fd, line)
     os.close(write_fd)
 
@@ -37,7 +37,7 @@ async def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         assert own["cpu_s"] > 0
         assert none == {"name": "stopped", "memory_bytes": None, "cpu_s": None}
         await plain.until("state")
-        served.hub.record("info", "a line")
+        served.log.record("info", "a line")
         assert (await plain.next()).kind == "log"
 
 

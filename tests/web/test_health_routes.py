@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.model import State
+from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, HealthChange, HealthView, TailnetView
 from supervisor.web.access import Access
 from supervisor.web.routes import ROUTES
@@ -59,11 +59,11 @@ async def test_anyone_reads_names_and_states_and_nothing_else() -> None:
 async def test_a_change_is_seen_at_once() -> None:
     """Every answer is made from the world as it is."""
     async with serving() as served:
-        served.board.put_process(DOWN)
+        served.store.update_process(DOWN)
         assert (await served.ask("GET", "/readyz")).status == 503
-        served.board.put_process(READY)
+        served.store.update_process(READY)
         assert (await served.ask("GET", "/readyz")).status == 200
-        served.board.put_stopping()
+        served.store.update_stopping()
         assert (await served.ask("GET", "/readyz")).status == 503
 
 

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def hub() -> LogPipeline:
+def log() -> LogPipeline:
     """A log that was not started: it keeps its records."""
     return LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=10, names=[])
 
 
-def events(hub: LogPipeline) -> list[str]:
+def events(log: LogPipeline) -> list[str]:
     """Return what was recorded."""
-    return [record.event for record in hub._waiting_records]
+    return [record.event for record in log._waiting_records]
 
 
-async def test_a_session_lasts_twelve_hours(clock: Clock, hub: LogPipeline) -> None:
+async def test_a_session_lasts_twelve_hours(clock: Clock, log: LogPipeline) -> None:
     """And not a moment longer; it can be ended before, and others go on."""
-    keyring = Keyring(None, hub)
+    keyring = Keyring(None, log)
     first, second = keyring.open_session()[0], keyring.open_session()[0]
     assert first != second
     grant = await keyring.grant_of(first)
@@ -51,34 +51,34 @@ async def test_a_session_lasts_twelve_hours(clock: Clock, hub: LogPipeline) -> N
     assert SESSION_S == 12 * 3600
 
 
-def test_a_session_is_kept_as_a_digest(clock: Clock, hub: LogPipeline) -> None:
+def test_a_session_is_kept_as_a_digest(clock: Clock, log: LogPipeline) -> None:
     """Nothing in the keyring is a token that opens."""
-    keyring = Keyring(None, hub)
+    keyring = Keyring(None, log)
     session, ends_s = keyring.open_session()
     assert ends_s == clock.now_s + SESSION_S
     assert session not in repr(vars(keyring))
     assert len(session) >= 40
 
 
-async def test_only_so_many_sessions_are_kept(hub: LogPipeline) -> None:
+async def test_only_so_many_sessions_are_kept(log: LogPipeline) -> None:
     """The oldest one goes, so that memory is bounded."""
-    keyring = Keyring(None, hub)
+    keyring = Keyring(None, log)
     sessions = [keyring.open_session()[0] for _ in range(101)]
     assert (await keyring.grant_of(sessions[0])) is None
     assert (await keyring.grant_of(sessions[1])) is not None
 
 
-async def test_without_a_token_nothing_is_the_admin(hub: LogPipeline) -> None:
+async def test_without_a_token_nothing_is_the_admin(log: LogPipeline) -> None:
     """Neither nothing nor any text."""
-    keyring = Keyring(None, hub)
+    keyring = Keyring(None, log)
     assert not keyring.has_token
     assert not await keyring.is_admin("")
     assert (await keyring.grant_of("")) is None
 
 
-def test_a_code_is_good_once_and_for_a_while(clock: Clock, hub: LogPipeline) -> None:
+def test_a_code_is_good_once_and_for_a_while(clock: Clock, log: LogPipeline) -> None:
     """Spelled as people do; a newer one does not spoil it."""
-    keyring = Keyring(None, hub)
+    keyring = Keyring(None, log)
     code = keyring.new_code()
     text = code.secret.reveal()
     assert len(text) == 20
@@ -95,11 +95,11 @@ def test_a_code_is_good_once_and_for_a_while(clock: Clock, hub: LogPipeline) -> 
     assert not keyring.take_code(other)
 
 
-async def test_the_admin_token_is_read_anew(hub: LogPipeline, tmp_path: Path) -> None:
+async def test_the_admin_token_is_read_anew(log: LogPipeline, tmp_path: Path) -> None:
     """A new one is good at once and masked in the log; the old one is not, nor are the sessions that it gave."""
     path = tmp_path / "token"
     path.write_text("the-first-token-there-was\n")
-    keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), hub)
+    keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), log)
     first = await keyring.grant_of("the-first-token-there-was")
     assert first is not None
     assert keyring.holds(first)
@@ -113,15 +113,15 @@ async def test_the_admin_token_is_read_anew(hub: LogPipeline, tmp_path: Path) ->
     assert (await keyring.grant_of(session)) is None
     assert not await keyring.is_admin("the-first-token-there-was")
     assert await keyring.grant_of("the-second-token") == Grant(None, 1)
-    assert b"the-second-token" not in hub.redactor.mask(b"said the-second-token")
-    assert events(hub) == ["the admin token has changed"]
+    assert b"the-second-token" not in log.redactor.mask(b"said the-second-token")
+    assert events(log) == ["the admin token has changed"]
 
 
-async def test_a_token_that_cannot_be_read(hub: LogPipeline, tmp_path: Path) -> None:
+async def test_a_token_that_cannot_be_read(log: LogPipeline, tmp_path: Path) -> None:
     """Opens nothing, is told in the log once, and ends no session; when it is back, it opens again."""
     path = tmp_path / "token"
     path.write_text("the-token-in-a-file")
-    keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), hub)
+    keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), log)
     assert await keyring.is_admin("the-token-in-a-file")
     session = keyring.open_session()[0]
     path.unlink()
@@ -131,21 +131,21 @@ async def test_a_token_that_cannot_be_read(hub: LogPipeline, tmp_path: Path) -> 
     assert (await keyring.grant_of(session)) is not None
     path.write_text("the-token-in-a-file")
     assert await keyring.is_admin("the-token-in-a-file")
-    assert events(hub) == ["cannot check the admin token"]
+    assert events(log) == ["cannot check the admin token"]
 
 
 @pytest.mark.parametrize("candidate", ["\ud800", "☃", "a" * 100_000, "\0"])
-async def test_what_is_no_text_is_just_wrong(hub: LogPipeline, candidate: str) -> None:
+async def test_what_is_no_text_is_just_wrong(log: LogPipeline, candidate: str) -> None:
     """Bytes that are not UTF-8 arrive as what cannot be encoded."""
-    keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", Secret("an-admin-token-\udcfe")), hub)
+    keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", Secret("an-admin-token-\udcfe")), log)
     assert (await keyring.grant_of(candidate)) is None
     assert not keyring.take_code(candidate)
     assert await keyring.is_admin("an-admin-token-\udcfe")
 
 
-async def test_wrong_credentials_are_counted_by_source(clock: Clock, hub: LogPipeline) -> None:
+async def test_wrong_credentials_are_counted_by_source(clock: Clock, log: LogPipeline) -> None:
     """Ten at once, then one each half minute; another address is not held back by that."""
-    throttle = Throttle(hub)
+    throttle = Throttle(log)
     assert [throttle.count("192.0.2.1") for _ in range(11)] == [0.0] * 10 + [30.0]
     assert throttle.count("192.0.2.2") == 0.0
     clock.now_s += 20
@@ -155,9 +155,9 @@ async def test_wrong_credentials_are_counted_by_source(clock: Clock, hub: LogPip
     assert throttle.count("192.0.2.1") == pytest.approx(30.0)
 
 
-async def test_wrong_credentials_are_counted_in_total(clock: Clock, hub: LogPipeline) -> None:
+async def test_wrong_credentials_are_counted_in_total(clock: Clock, log: LogPipeline) -> None:
     """Many addresses with a few each are slowed down together; what is kept of them is bounded."""
-    throttle = Throttle(hub)
+    throttle = Throttle(log)
     waits = [throttle.count(f"192.0.2.{number}") for number in range(61)]
     assert waits == [0.0] * 60 + [1.0]
     clock.now_s += 1
@@ -165,32 +165,32 @@ async def test_wrong_credentials_are_counted_in_total(clock: Clock, hub: LogPipe
     for number in range(2000):
         throttle.count(f"2001:db8:{number:x}::1")
     assert len(throttle._sources) == 1000
-    assert events(hub) == ["wrong credentials"]
+    assert events(log) == ["wrong credentials"]
 
 
 async def test_what_was_counted_is_told_also_where_silence_follows(
-    hub: LogPipeline, monkeypatch: pytest.MonkeyPatch
+    log: LogPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one at once, all others by a timer, and what comes after that at once again."""
     monkeypatch.setattr(repeats, "SAY_EVERY_S", 0.2)
-    throttle = Throttle(hub)
+    throttle = Throttle(log)
     for _ in range(3000):
         throttle.count("192.0.2.1")
-    assert [record.fields["count"] for record in hub._waiting_records] == [1]
-    await until(lambda: len(events(hub)) > 1)
-    assert hub._waiting_records[-1].fields == {"source": "192.0.2.1", "count": 2999}
+    assert [record.fields["count"] for record in log._waiting_records] == [1]
+    await until(lambda: len(events(log)) > 1)
+    assert log._waiting_records[-1].fields == {"source": "192.0.2.1", "count": 2999}
     await until(lambda: throttle._repeats._pause is None)
     throttle.count("192.0.2.2")
-    assert hub._waiting_records[-1].fields == {"source": "192.0.2.2", "count": 1}
-    assert set(events(hub)) == {"wrong credentials"}
+    assert log._waiting_records[-1].fields == {"source": "192.0.2.2", "count": 1}
+    assert set(events(log)) == {"wrong credentials"}
 
 
-async def test_the_token_is_read_in_a_thread_and_once_for_many(hub: LogPipeline, tmp_path: Path) -> None:
+async def test_the_token_is_read_in_a_thread_and_once_for_many(log: LogPipeline, tmp_path: Path) -> None:
     """A file that hangs holds up nobody but those who need it, and who may do with an older one asks for none."""
     path = tmp_path / "token"
     path.write_text("the-token-in-a-file")
     source = CountingSource("SUPERVISOR_TOKEN", path=str(path))
-    keyring = Keyring(source, hub)
+    keyring = Keyring(source, log)
     assert await keyring.is_admin("the-token-in-a-file")
     for _ in range(100):
         await keyring.refresh(60.0)

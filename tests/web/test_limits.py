@@ -159,7 +159,7 @@ async def test_who_is_signed_in_makes_no_room() -> None:
         await answered(reader, 1)
         idle = [await served.connect() for _ in range(300)]
         assert all([await closed(reader) for reader, _ in idle[:40]])
-        served.hub.record("info", "still here")
+        served.log.record("info", "still here")
         assert await stream.lines(1)
         writer.write(f"GET /api/logs HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
         await reader.readuntil(b"still here")

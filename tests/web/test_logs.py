@@ -20,7 +20,7 @@ async def page(served: Served, query: str = "") -> Any:
 def say(served: Served, *numbers: int) -> None:
     """Have the supervisor log these."""
     for number in numbers:
-        served.hub.record("info", f"line {number}")
+        served.log.record("info", f"line {number}")
 
 
 async def test_the_last_lines_and_the_next() -> None:

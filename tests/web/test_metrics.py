@@ -6,7 +6,7 @@ import gzip
 import subprocess
 import sys
 
-from supervisor.runtime.lag import Lag
+from supervisor.runtime.loop_latency import LoopLatency
 from supervisor.telemetry.metrics import PREFIX
 from tests.conventions.tree import ROOT
 from tests.logs.rig import until
@@ -88,7 +88,7 @@ async def test_what_tailscaled_tells_comes_from_whoever_lends_it() -> None:
 
         errors = f"{PREFIX}tailscaled_metrics_errors_total"
         assert value(await scrape(served), errors) == 1
-        hand_back = served.desk.lend(read)
+        hand_back = served.channels.set_metrics_reader(read)
         text = await scrape(served)
         assert (value(text, errors), value(text, "tailscaled_advertised_routes")) == (1, 3)
         hand_back()
@@ -97,7 +97,7 @@ async def test_what_tailscaled_tells_comes_from_whoever_lends_it() -> None:
 
 async def test_what_holds_the_loop_up_shows_as_lag() -> None:
     """By about as long as it was held up; started twice, it looks no more often."""
-    watch = Lag(0.01)
+    watch = LoopLatency(0.01)
     watch.start()
     watch.start()
     # Nobody else gets a turn meanwhile.

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
 from schemathesis.core.result import Ok
 
-from supervisor.core.model import ProcessSpec
+from supervisor.core.process import ProcessSpec
 from supervisor.core.snapshot import ExitView, ListenerView
 from supervisor.secret import Secret
 from supervisor.web import streams, throttle
@@ -82,7 +82,7 @@ async def test_the_server_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
     tailnet = FULL._replace(before_disconnect="", auth_url=Secret("https://login.example.com/a/1"))
     exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
     async with serving(specs=[spec], tailnet=tailnet, exposed=exposed, environ={"SUPERVISOR_TOKEN": TOKEN}) as served:
-        served.hub.record("info", "a line")
+        served.log.record("info", "a line")
         await to_thread.run_sync(_ask_everything, served)
         assert "request failed" not in served.logged()
 
@@ -96,11 +96,11 @@ async def test_the_stream_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
         serving(READY._replace(exits=(ended,)), tailnet=FULL, exposed=exposed) as served,
         following(served, "?figures=on") as stream,
     ):
-        served.hub.record("info", "a line")
-        state, log, figures = await stream.next(), await stream.next(), await stream.next()
-        await served.server.part()
+        served.log.record("info", "a line")
+        state, lines, figures = await stream.next(), await stream.next(), await stream.next()
+        await served.server.close()
         end = await stream.next()
-    for event, name in ((state, "Events"), (log, "Log"), (figures, "Figures"), (end, "Error")):
+    for event, name in ((state, "Events"), (lines, "Log"), (figures, "Figures"), (end, "Error")):
         assert event.data
         jsonschema_rs.validator_for({**DOCUMENT, "$ref": f"#/components/schemas/{name}"}).validate(event.data)
     with pytest.raises(jsonschema_rs.ValidationError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.core.model import ProcessSpec, State
+from supervisor.core.process import ProcessSpec, State
 from tests.process.running import running
 from tests.support.waiting import wait_until
 from tests.web.following import following
@@ -180,5 +180,5 @@ async def test_secrets_in_a_command_are_masked() -> None:
     """Nobody should put one there; who does shows it to no reader of the API."""
     spec = ProcessSpec("moltis", ("serve", "--key", "a-secret-of-the-owner"), {"PATH": os.defpath})
     async with serving(specs=[spec]) as served:
-        served.hub.redactor.learn("a-secret-of-the-owner")
+        served.log.redactor.learn("a-secret-of-the-owner")
         assert (await served.get("/api/processes")).json["processes"][0]["command"] == "serve --key [redacted]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.model import ProcessSpec
+from supervisor.core.process import ProcessSpec
 from supervisor.web.errors import Code
 from tests.web.serving import BEARER, JSON, serving
 

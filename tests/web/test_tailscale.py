@@ -1,4 +1,4 @@
-"""The tailnet by REST and by RPC: what is told of it, and orders that reach the desk."""
+"""The tailnet by REST and by RPC: what is told of it, and orders that reach the channels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OFF = {"SUPERVISOR_TAILSCALE": "off"}
 def orders_of(served: Served) -> list[TailnetOrder]:
     """Return the list that orders are put on from now on."""
     orders: list[TailnetOrder] = []
-    served.desk.attend(orders.append)
+    served.channels.tailnet.set_handler(orders.append)
     return orders
 
 
@@ -145,7 +145,7 @@ async def test_connect_with_a_key() -> None:
             key,
             key,
         ]
-        served.hub.record("info", f"somebody said {key}")
+        served.log.record("info", f"somebody said {key}")
         assert not [text for text in served.remembered() if key in text]
         assert key not in served.logged()
 
@@ -171,7 +171,7 @@ async def test_what_is_no_key_is_not_looked_for() -> None:
     async with serving() as served:
         page = "\n".join(f"connected to {number}" for number in range(200))
         assert (await served.post("/api/tailscale/connect", {"auth_key": page})).status == 400
-        served.hub.record("info", "connected to 7")
+        served.log.record("info", "connected to 7")
         assert served.remembered() == ["connected to 7"]
 
 
@@ -223,7 +223,7 @@ async def test_no_orders_where_there_is_no_tailnet_or_no_more(verb: str) -> None
         assert not orders
     async with serving() as served:
         orders = orders_of(served)
-        served.board.put_stopping()
+        served.store.update_stopping()
         assert (await served.post(f"/api/tailscale/{verb}")).refusal == (409, "STOPPING")
         error = (await rpc(served, f"tailscale.{verb}"))["error"]
         assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import anyio
 
-from supervisor.core.backoff import ceiling_s
-from supervisor.core.model import Backoff
+from supervisor.backoff import Backoff, ceiling_s
 from supervisor.tailnet.localapi import ForbiddenError, LocalApi, LocalApiError, SilentError, UnreachableError
 
 FETCH_S = 60.0

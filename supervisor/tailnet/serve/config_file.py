@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from supervisor.system import files
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,10 +90,10 @@ class ServeFile:
 
     def _read(self, domain: str) -> Found:
         try:
-            data = files.read(self._path, MOST_BYTES)
+            data = dirs.read(self._path, MOST_BYTES)
             found = Found(*parse(data, domain))
         except (OSError, ValueError) as error:
-            why = files.why(error)
+            why = dirs.reason(error)
             said = f"cannot use TS_SERVE_CONFIG {self._path}: {why}; mend it; what was published before stays"
             return Found(None if self._good is None else parse(self._good, domain)[0], (said,))
         self._good = data
@@ -114,7 +114,7 @@ def parse(data: bytes, domain: str) -> tuple[Json, tuple[str, ...]]:
 
 
 def _decoded(data: bytes) -> Any:
-    text = files.text_of(data)
+    text = dirs.text_of(data)
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:

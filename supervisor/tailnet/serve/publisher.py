@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from supervisor.backoff import Backoff, ceiling_s
 from supervisor.config.host import Host
-from supervisor.core.backoff import ceiling_s
-from supervisor.core.model import Backoff
 from supervisor.core.snapshot import ServeView
-from supervisor.system import background
+from supervisor.runtime import loop_latency
 from supervisor.tailnet.localapi import (
     ChangedMeanwhileError,
     ForbiddenError,
@@ -61,7 +60,7 @@ class Serve:
     def __init__(
         self,
         plan: Plan,
-        hub: LogPipeline,
+        log: LogPipeline,
         *,
         lasting: Callable[[str], bool] | None = None,
         certificates: Certificates | None = None,
@@ -72,7 +71,7 @@ class Serve:
         ``lasting`` tells whether a folder outlives the container.
         """
         tailnet = plan.settings.tailnet
-        self._hub = hub
+        self._log = log
         self._target = plan.serve_target
         self._panel = tailnet.serve_panel
         self._mode = tailnet.serve
@@ -81,7 +80,7 @@ class Serve:
         self._record = ServeRecord(tailnet.state_dir)
         self._is_lasting = lasting or Host().outlives_container
         self._lasting: bool | None = None
-        self._certificates = certificates or Certificates(LocalApi(tailnet.socket, hub.redactor.mask_text))
+        self._certificates = certificates or Certificates(LocalApi(tailnet.socket, log.redactor.mask_text))
         self._look_every_s = look_every_s
         self._view = ServeView()
         self._notes: tuple[str, ...] = ()
@@ -177,7 +176,7 @@ class Serve:
                     return
                 # Before it is written: what is written and not recorded could never be removed again.
                 self._record.put(step.ours, step.written)
-                await background.settled(_RECORDED_S)
+                await loop_latency.background_done(_RECORDED_S)
                 await api.put_serve_config(step.config, found.etag)
             except ChangedMeanwhileError:
                 continue
@@ -236,7 +235,7 @@ class Serve:
         before, self._view = self._view, view
         if (view.mode, view.urls) != (before.mode, before.urls):
             event = "serve: published" if view.mode == "serve" else "serve: no longer published"
-            self._hub.record("info", event, urls=" ".join(view.urls) or None)
+            self._log.record("info", event, urls=" ".join(view.urls) or None)
 
 
 def _joined(*whys: str) -> str:

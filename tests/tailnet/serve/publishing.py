@@ -92,10 +92,10 @@ class Stage(NamedTuple):
 
     def serve(self, *, lasting: bool = False, look_every_s: float = 0.0, **more: Any) -> Serve:
         """Return what a supervisor with these settings would have."""
-        hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
+        log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
         certificates = more.pop("certificates", None)
         found = plan({**self.settings(), **more})
-        return Serve(found, hub, lasting=lambda _: lasting, certificates=certificates, look_every_s=look_every_s)
+        return Serve(found, log, lasting=lambda _: lasting, certificates=certificates, look_every_s=look_every_s)
 
     def settings(self) -> dict[str, str]:
         """Return what leads a supervisor to this node and this app."""
@@ -169,7 +169,7 @@ async def look_until(serve: Serve, node: Peer, condition: Callable[[ServeView], 
 
 def said(serve: Serve) -> list[str]:
     """Return what it has logged."""
-    return [f"{record.event} {dict(record.fields)}" for record in serve._hub._waiting_records]
+    return [f"{record.event} {dict(record.fields)}" for record in serve._log._waiting_records]
 
 
 @contextlib.contextmanager

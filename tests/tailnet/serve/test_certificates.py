@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from supervisor.core.model import Backoff
+from supervisor.backoff import Backoff
 from supervisor.tailnet.localapi import LocalApi
 from supervisor.tailnet.serve import certificates as module
 from supervisor.tailnet.serve.certificates import WAITS, Certificate, Certificates

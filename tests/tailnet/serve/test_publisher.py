@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.snapshot import ServeView
-from supervisor.system import background
+from supervisor.runtime import loop_latency
 from supervisor.tailnet.localapi import LocalApi, UnreachableError
 from supervisor.tailnet.serve.record import NAME as RECORD
 from supervisor.tailnet.wire import Status
@@ -170,7 +170,7 @@ async def test_off_removes_what_is_ours_alone(here: Stage) -> None:
 
 def recorded(here: Stage) -> Json:
     """Return what the record in the state folder says is ours."""
-    background.settle(20)
+    loop_latency.join_background(20)
     kept = json.loads((here.node.folder / "state" / RECORD).read_text())
     return config_of({tuple(entry["path"]): entry["value"] for entry in kept["entries"]})
 

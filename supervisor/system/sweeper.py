@@ -7,13 +7,13 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.system import processes
+from supervisor.system import procfs
 from supervisor.system.signals import send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from supervisor.system.processes import Process
+    from supervisor.system.procfs import Process
 
 TERM_GRACE_S = 2.0
 KILL_GRACE_S = 2.0
@@ -29,7 +29,7 @@ _CROWD = 256
 _PAUSE_S = {signal.SIGTERM: 0.005, signal.SIGKILL: 0.02}
 
 
-class Cleaner:
+class Sweeper:
     """Works through the remains that ``find`` yields, each time ``work`` is called, until none is left.
 
     ``due_s`` is when to call it next at the latest, on the monotonic clock; an orphan reaped may make it due at once.
@@ -57,7 +57,7 @@ class Cleaner:
         self.left: dict[int, Process] = {}
         self.due_s = 0.0
 
-    def hasten(self) -> None:
+    def escalate(self) -> None:
         """Go on with KILL from now on."""
         self._kill_s = self.due_s = min(self._kill_s, time.monotonic())
 
@@ -76,7 +76,7 @@ class Cleaner:
         if begun_s < self.due_s:
             return False
         if begun_s >= self._end_s:
-            self.left = {pid: process for pid, process in self.left.items() if processes.lives_on(process)}
+            self.left = {pid: process for pid, process in self.left.items() if procfs.lives_on(process)}
             return True
         if self._pass is None or (begun_s >= self._kill_s and self._number != signal.SIGKILL):
             self._number = signal.SIGTERM if begun_s < self._kill_s else signal.SIGKILL
@@ -102,7 +102,7 @@ class Cleaner:
             yield 0.0
         # One whose parent ended meanwhile has moved to where this look had been already.
         for pid, process in [*self.left.items()]:
-            if pid not in self._found and processes.lives_on(process):
+            if pid not in self._found and procfs.lives_on(process):
                 self._found[pid] = process
             yield 0.0
         self._ending.clear()

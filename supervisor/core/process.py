@@ -10,22 +10,105 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.backoff import delay_s, recent
-from supervisor.core.model import Backoff, GiveUp, Restart, State
+from supervisor.backoff import Backoff, delay_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 QUIT_GRACE_S = 0.5
 
 
-class Kind(Enum):
+class State(Enum):
+    """Where a process is in its life; the values are what people and the API read."""
+
+    INACTIVE = "inactive"
+    WAITING = "waiting"
+    SPAWNING = "spawning"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    QUITTING = "quitting"
+    KILLING = "killing"
+    CLEANING = "cleaning"
+    BACKOFF = "backoff"
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+class Restart(Enum):
+    """When an ended process is started again."""
+
+    ALWAYS = "always"
+    ON_FAILURE = "on-failure"
+    NEVER = "never"
+
+
+class GiveUp(NamedTuple):
+    """So many failures within so long make a critical process fatal."""
+
+    failures: int = 10
+    window_s: float = 300.0
+
+
+class User(NamedTuple):
+    """An account that a process runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+class HttpProbe(NamedTuple):
+    """Ready means: a GET on this URL answers 2xx within the deadline."""
+
+    url: str
+
+
+class TcpProbe(NamedTuple):
+    """Ready means: this address accepts a connection within the deadline."""
+
+    host: str
+    port: int
+
+
+class ProcessSpec(NamedTuple):
+    """Everything there is to know to run one process.
+
+    ``probe`` is None where being alive is all the health that can be known. ``hung_after_s`` is how long a process
+    that once answered its probe may stay silent before it is restarted; None means for ever. ``user`` is None where
+    the process runs as the supervisor itself does. ``shares_user`` says that other processes may run as that user,
+    so that its remains are recognised by the mark in their environment, not by their user. ``known_failures`` are
+    pairs: the words that a line of its output holds when a failure is one that trying again cannot mend, and what a
+    person should know; the first that fits counts.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str = "/"
+    user: User | None = None
+    shares_user: bool = True
+    critical: bool = False
+    restart: Restart = Restart.ALWAYS
+    after: tuple[str, ...] = ()
+    stop_signal: int = 15
+    stop_timeout_s: float = 8.0
+    quit_before_kill: bool = False
+    parent_death_fd: bool = False
+    backoff: Backoff = Backoff()
+    give_up: GiveUp | None = GiveUp()
+    probe: HttpProbe | TcpProbe | None = None
+    hung_after_s: float | None = 120.0
+    known_failures: tuple[tuple[tuple[str, ...], str], ...] = ()
+
+
+class EventKind(Enum):
     """What can happen to a process."""
 
     START = "start"
     STOP = "stop"
     RESTART = "restart"
-    HURRY = "hurry"
+    FORCE_STOP = "force stop"
     HUNG = "hung"
     RELEASED = "released"
     SPAWNED = "spawned"
@@ -37,7 +120,7 @@ class Kind(Enum):
     LIMIT_REACHED = "limit reached"
 
 
-class Ending(NamedTuple):
+class ExitStatus(NamedTuple):
     """How a process ended: an exit code, or the signal that ended it."""
 
     code: int | None = None
@@ -55,10 +138,10 @@ class Ending(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One thing that happened; ``ending`` comes with an end, ``limit_s`` may come with an order to stop."""
+    """One thing that happened; ``exit_status`` comes with an end, ``limit_s`` may come with an order to stop."""
 
-    kind: Kind
-    ending: Ending | None = None
+    kind: EventKind
+    exit_status: ExitStatus | None = None
     limit_s: float | None = None
 
 
@@ -70,7 +153,7 @@ class AskToEnd(NamedTuple):
     """Send the stop signal to the process's group."""
 
 
-class AskForStacks(NamedTuple):
+class RequestStacks(NamedTuple):
     """Send QUIT: a hung Go program tells on standard error where it hangs."""
 
 
@@ -82,14 +165,14 @@ class Clean(NamedTuple):
     """End what the process left behind; the answer is CLEANED."""
 
 
-class Hasten(NamedTuple):
+class EscalateClean(NamedTuple):
     """End what the process left behind with KILL, at once."""
 
 
 class SetTimer(NamedTuple):
     """Feed ``kind`` once ``after_s`` have passed, unless the state was left."""
 
-    kind: Kind
+    kind: EventKind
     after_s: float
 
 
@@ -99,7 +182,7 @@ class GiveUpOn(NamedTuple):
     failures: int
 
 
-Action = Spawn | AskToEnd | AskForStacks | Kill | Clean | Hasten | SetTimer | GiveUpOn
+Action = Spawn | AskToEnd | RequestStacks | Kill | Clean | EscalateClean | SetTimer | GiveUpOn
 
 
 class Policy(NamedTuple):
@@ -117,7 +200,7 @@ class Policy(NamedTuple):
 class Machine(NamedTuple):
     """Where one process stands.
 
-    ``failures`` counts those in a row, ``failed_at_s`` those in the give-up window; ``hurried`` says that this life
+    ``failures`` counts those in a row, ``failed_at_s`` those in the give-up window; ``forced`` says that this life
     is to be over at once, with all it leaves behind.
     """
 
@@ -125,18 +208,18 @@ class Machine(NamedTuple):
     wanted: bool = False
     asked: bool = False
     hung: bool = False
-    hurried: bool = False
-    ending: Ending | None = None
+    forced: bool = False
+    exit_status: ExitStatus | None = None
     failures: int = 0
     failed_at_s: tuple[float, ...] = ()
     next_try_s: float | None = None
 
 
 class Moment(NamedTuple):
-    """The clock and the dice, handed in: ``chance`` is evenly spread over [0, 1)."""
+    """The clock and the dice, handed in: ``jitter`` is evenly spread over [0, 1)."""
 
     now_s: float
-    chance: float
+    jitter: float
 
 
 Step = tuple[Machine, tuple[Action, ...]]
@@ -149,7 +232,7 @@ def step(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step
     return TABLE[machine.state][event.kind](policy, machine, event, moment)
 
 
-def possible(state: State, kind: Kind) -> bool:
+def possible(state: State, kind: EventKind) -> bool:
     """Tell whether ``kind`` can come up in ``state``: one that cannot is a defect worth a line in the log."""
     return TABLE[state][kind] is not _impossible
 
@@ -171,12 +254,12 @@ def _begin(policy: Policy, machine: Machine, event: Event, moment: Moment) -> St
 
 
 def _spawn(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    machine = machine._replace(asked=False, hung=False, hurried=False, ending=None, next_try_s=None)
+    machine = machine._replace(asked=False, hung=False, forced=False, exit_status=None, next_try_s=None)
     return machine._replace(state=State.SPAWNING), (Spawn(),)
 
 
 def _live(policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    return machine._replace(state=State.RUNNING), (SetTimer(Kind.PROVEN, policy.backoff.reset_s),)
+    return machine._replace(state=State.RUNNING), (SetTimer(EventKind.PROVEN, policy.backoff.reset_s),)
 
 
 def _forgive(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
@@ -193,47 +276,47 @@ def _want(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> 
 
 def _want_no_more(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
     """Take an order to stop while the end is under way; a limit that comes with it replaces the old one."""
-    timers = () if event.limit_s is None else (SetTimer(Kind.LIMIT_REACHED, event.limit_s),)
+    timers = () if event.limit_s is None else (SetTimer(EventKind.LIMIT_REACHED, event.limit_s),)
     return machine._replace(wanted=False, asked=True), timers
 
 
 def _unwant(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
-    return machine._replace(wanted=False, hurried=machine.hurried or event.kind is Kind.HURRY), ()
+    return machine._replace(wanted=False, forced=machine.forced or event.kind is EventKind.FORCE_STOP), ()
 
 
-def _hasten(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    return machine._replace(wanted=False), (Hasten(),)
+def _escalate(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
+    return machine._replace(wanted=False), (EscalateClean(),)
 
 
 def _end(policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
     limit_s = policy.stop_timeout_s if event.limit_s is None else event.limit_s
-    hung = event.kind is Kind.HUNG
-    machine = machine._replace(state=State.STOPPING, wanted=event.kind is not Kind.STOP, asked=not hung, hung=hung)
-    return machine, (AskToEnd(), SetTimer(Kind.LIMIT_REACHED, limit_s))
+    hung = event.kind is EventKind.HUNG
+    machine = machine._replace(state=State.STOPPING, wanted=event.kind is not EventKind.STOP, asked=not hung, hung=hung)
+    return machine, (AskToEnd(), SetTimer(EventKind.LIMIT_REACHED, limit_s))
 
 
 def _lose_patience(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:
     if not policy.quit_before_kill:
         return _kill(policy, machine, event, moment)
-    return machine._replace(state=State.QUITTING), (AskForStacks(), SetTimer(Kind.LIMIT_REACHED, QUIT_GRACE_S))
+    return machine._replace(state=State.QUITTING), (RequestStacks(), SetTimer(EventKind.LIMIT_REACHED, QUIT_GRACE_S))
 
 
 def _kill(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
     """End it at once; an order to hurry comes with an ordered stop, so it is not wanted afterwards."""
-    hurried = event.kind is Kind.HURRY
+    forced = event.kind is EventKind.FORCE_STOP
     machine = machine._replace(
         state=State.KILLING,
-        wanted=machine.wanted and not hurried,
-        asked=machine.asked or hurried,
-        hurried=machine.hurried or hurried,
+        wanted=machine.wanted and not forced,
+        asked=machine.asked or forced,
+        forced=machine.forced or forced,
     )
     return machine, (Kill(),)
 
 
 def _clean(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
     # Who was in a hurry with the process is so with what it left behind.
-    actions: tuple[Action, ...] = (Clean(), Hasten()) if machine.hurried else (Clean(),)
-    return machine._replace(state=State.CLEANING, ending=event.ending), actions
+    actions: tuple[Action, ...] = (Clean(), EscalateClean()) if machine.forced else (Clean(),)
+    return machine._replace(state=State.CLEANING, exit_status=event.exit_status), actions
 
 
 def _decide(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:
@@ -246,12 +329,12 @@ def _decide(policy: Policy, machine: Machine, event: Event, moment: Moment) -> S
 
 
 def _not_started(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:
-    return _judge(policy, machine._replace(ending=event.ending), moment)
+    return _judge(policy, machine._replace(exit_status=event.exit_status), moment)
 
 
 def _judge(policy: Policy, machine: Machine, moment: Moment) -> Step:
     """Apply the restart policy to an end that nobody asked for: one that had to be ended is no success."""
-    success = machine.ending is not None and machine.ending.success and not machine.hung
+    success = machine.exit_status is not None and machine.exit_status.success and not machine.hung
     if policy.restart is Restart.NEVER or (policy.restart is Restart.ON_FAILURE and success):
         return machine._replace(state=State.ENDED, wanted=False), ()
     failures = machine.failures + 1
@@ -260,20 +343,25 @@ def _judge(policy: Policy, machine: Machine, moment: Moment) -> Step:
         failed_at_s = recent((*machine.failed_at_s, moment.now_s), policy.give_up, moment.now_s)
         if len(failed_at_s) >= policy.give_up.failures:
             return machine._replace(state=State.FAILED, wanted=False, failures=failures), (GiveUpOn(len(failed_at_s)),)
-    wait_s = delay_s(policy.backoff, failures, moment.chance)
+    wait_s = delay_s(policy.backoff, failures, moment.jitter)
     machine = machine._replace(
         state=State.BACKOFF, failures=failures, failed_at_s=failed_at_s, next_try_s=moment.now_s + wait_s
     )
-    return machine, (SetTimer(Kind.RETRY_DUE, wait_s),)
+    return machine, (SetTimer(EventKind.RETRY_DUE, wait_s),)
 
 
-def _row(**handlers: Handler) -> dict[Kind, Handler]:
+def recent(times_s: tuple[float, ...], give_up: GiveUp, now_s: float) -> tuple[float, ...]:
+    """Return the failures that still count against ``give_up``, at most as many as it takes."""
+    return tuple(at_s for at_s in times_s if now_s - at_s < give_up.window_s)[-give_up.failures :]
+
+
+def _row(**handlers: Handler) -> dict[EventKind, Handler]:
     """Spell one row out in full: what is not named cannot happen there."""
-    named = {Kind[name]: handler for name, handler in handlers.items()}
-    return {kind: named.get(kind, _impossible) for kind in Kind}
+    named = {EventKind[name]: handler for name, handler in handlers.items()}
+    return {kind: named.get(kind, _impossible) for kind in EventKind}
 
 
-_AT_REST = _row(START=_begin, RESTART=_begin, STOP=_nothing, HURRY=_nothing)
+_AT_REST = _row(START=_begin, RESTART=_begin, STOP=_nothing, FORCE_STOP=_nothing)
 _ENDING = {
     "START": _want,
     "RESTART": _want,
@@ -282,18 +370,18 @@ _ENDING = {
     "HUNG": _nothing,
 }
 
-TABLE: dict[State, dict[Kind, Handler]] = {
+TABLE: dict[State, dict[EventKind, Handler]] = {
     State.INACTIVE: _AT_REST,
-    State.WAITING: _row(START=_nothing, RESTART=_nothing, STOP=_rest, HURRY=_rest, RELEASED=_spawn),
+    State.WAITING: _row(START=_nothing, RESTART=_nothing, STOP=_rest, FORCE_STOP=_rest, RELEASED=_spawn),
     State.SPAWNING: _row(SPAWNED=_live, SPAWN_FAILED=_not_started),
     State.RUNNING: _row(
-        START=_nothing, STOP=_end, RESTART=_end, HURRY=_kill, HUNG=_end, EXITED=_clean, PROVEN=_forgive
+        START=_nothing, STOP=_end, RESTART=_end, FORCE_STOP=_kill, HUNG=_end, EXITED=_clean, PROVEN=_forgive
     ),
-    State.STOPPING: _row(HURRY=_kill, LIMIT_REACHED=_lose_patience, **_ENDING),
-    State.QUITTING: _row(HURRY=_kill, LIMIT_REACHED=_kill, **_ENDING),
-    State.KILLING: _row(HURRY=_unwant, **_ENDING | {"STOP": _unwant}),
-    State.CLEANING: _row(START=_want, RESTART=_want, STOP=_unwant, HURRY=_hasten, CLEANED=_decide),
-    State.BACKOFF: _row(START=_spawn, RESTART=_spawn, STOP=_rest, HURRY=_rest, RETRY_DUE=_spawn),
+    State.STOPPING: _row(FORCE_STOP=_kill, LIMIT_REACHED=_lose_patience, **_ENDING),
+    State.QUITTING: _row(FORCE_STOP=_kill, LIMIT_REACHED=_kill, **_ENDING),
+    State.KILLING: _row(FORCE_STOP=_unwant, **_ENDING | {"STOP": _unwant}),
+    State.CLEANING: _row(START=_want, RESTART=_want, STOP=_unwant, FORCE_STOP=_escalate, CLEANED=_decide),
+    State.BACKOFF: _row(START=_spawn, RESTART=_spawn, STOP=_rest, FORCE_STOP=_rest, RETRY_DUE=_spawn),
     State.ENDED: _AT_REST,
-    State.FAILED: _AT_REST | {Kind.STOP: _rest},
+    State.FAILED: _AT_REST | {EventKind.STOP: _rest},
 }

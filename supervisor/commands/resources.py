@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from supervisor.config.host import family_of, free_port
 from supervisor.config.plan import EVERYWHERE, Address, port_settings
 from supervisor.errors import ConfigError
-from supervisor.system import folders
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from supervisor.config.plan import Plan
@@ -24,7 +24,7 @@ _TRIES = 10
 _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
-class Place:
+class RunResources:
     """What this run holds as long as it lives.
 
     ``address`` is where the supervisor listens, its port known; ``control`` is the operator's commands' own socket.
@@ -54,14 +54,14 @@ class Place:
             except ConfigError as error:
                 problems += error.problems
         if problems:
-            self.leave()
+            self.close()
             raise ConfigError(problems)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Take back what says that a supervisor is here; the locks go with the process."""
         if self._is_locked:
-            folders.remove_file(self._run_fd, HTTP_FILE)
-            folders.remove_file(self._run_fd, CONTROL_SOCKET)
+            dirs.remove_file(self._run_fd, HTTP_FILE)
+            dirs.remove_file(self._run_fd, CONTROL_SOCKET)
         if self.control is not None:
             self.control.close()
             self.control = None
@@ -74,11 +74,11 @@ class Place:
         host, port = self.address
         if host == EVERYWHERE:
             host = "127.0.0.1" if free_port("127.0.0.1") else "::1"
-        folders.put_file(self._run_fd, HTTP_FILE, f"{host} {port}\n")
+        dirs.put_file(self._run_fd, HTTP_FILE, f"{host} {port}\n")
 
     def _take_run_folder(self, plan: Plan) -> None:
         path = plan.settings.run_dir
-        self._run_fd = folders.run_folder(path, plan.tailscale_user)
+        self._run_fd = dirs.run_folder(path, plan.tailscale_user)
         taken = (
             f"cannot use {path}: another supervisor runs there; stop it, or set SUPERVISOR_RUN_DIR to another folder"
         )
@@ -92,17 +92,17 @@ class Place:
             return
         folder = os.path.dirname(plan.settings.tailnet.socket)
         if folder == os.path.join(plan.settings.run_dir, "tailscale") or not os.path.exists(folder):
-            self._fds.append(folders.owned_folder(folder, plan.tailscale_user, "TS_SOCKET"))
+            self._fds.append(dirs.owned_folder(folder, plan.tailscale_user, "TS_SOCKET"))
 
     def _take_state_folder(self, plan: Plan) -> None:
         tailnet = plan.settings.tailnet
         if tailnet.mode == "attach":
             # Beside a sidecar it holds the owner's choice and little else: a run can do without.
-            folders.offer_folder(tailnet.state_dir)
+            dirs.offer_folder(tailnet.state_dir)
         # Kept in memory it lies in the run folder, whose trouble is told already.
         if plan.tailscaled is None or (tailnet.in_memory and self._run_fd < 0):
             return
-        fd = folders.owned_folder(tailnet.state_dir, plan.tailscale_user, "TS_STATE_DIR")
+        fd = dirs.owned_folder(tailnet.state_dir, plan.tailscale_user, "TS_STATE_DIR")
         taken = (
             f"cannot use {tailnet.state_dir}: another supervisor runs a tailscaled on it, and two would ruin it; "
             "stop that one, or set TS_STATE_DIR to another folder"
@@ -111,7 +111,7 @@ class Place:
         self._lock(fd, tailnet.state_dir, taken)
 
     def _lock(self, folder_fd: int, path: str, taken: str) -> bool:
-        fd, locked = folders.lock(folder_fd, _LOCK, taken)
+        fd, locked = dirs.lock(folder_fd, _LOCK, taken)
         self._fds.append(fd)
         if not locked:
             self.warnings.append(
@@ -132,7 +132,7 @@ class Place:
         if not self._is_locked:
             return
         path = os.path.join(plan.settings.run_dir, CONTROL_SOCKET)
-        folders.remove_file(self._run_fd, CONTROL_SOCKET)
+        dirs.remove_file(self._run_fd, CONTROL_SOCKET)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(path)

@@ -9,15 +9,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from supervisor.commands.late import Late
 from supervisor.core.snapshot import Snapshot, TailnetView
-from supervisor.runtime.board import Board
+from supervisor.runtime.main_loop import LazyServices
+from supervisor.runtime.store import SnapshotStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from supervisor.runtime.loop import Service
+    from supervisor.runtime.main_loop import Service
 
 
 class Parts:
@@ -74,14 +74,14 @@ def slow_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
         sys.modules.pop(f"{stem}_{letter}", None)
 
 
-def board(state: str) -> Board:
+def store(state: str) -> SnapshotStore:
     """Return one with a tailnet in this state."""
-    return Board(Snapshot(tailnet=TailnetView("embedded", state)))
+    return SnapshotStore(Snapshot(tailnet=TailnetView("embedded", state)))
 
 
 async def test_one_after_the_other(slow: str) -> None:
     """Parts are loaded in the order in which they were begun, one at a time; the loop has its turn meanwhile."""
-    late, parts, before_s = Late(board("off")), Parts(), sys.getswitchinterval()
+    late, parts, before_s = LazyServices(store("off")), Parts(), sys.getswitchinterval()
     turns: list[float] = []
 
     def part(letter: str) -> Service:
@@ -89,25 +89,25 @@ async def test_one_after_the_other(slow: str) -> None:
             turns.append(found.turn_s)
             return parts.make(letter)
 
-        return late.part(letter, f"{slow}_{letter}", make)
+        return late.service(letter, f"{slow}_{letter}", make)
 
     async with anyio.create_task_group() as group:
         group.start_soon(run, part("a"))
         group.start_soon(run, part("b"))
         await parts.wait(2)
-        assert list(late.parts) == parts.told == ["a", "b"]
+        assert list(late.running) == parts.told == ["a", "b"]
         group.cancel_scope.cancel()
-    assert not late.parts
+    assert not late.running
     assert max(turns) < before_s == sys.getswitchinterval()
 
 
 @pytest.mark.parametrize("state", ["starting", "connecting"])
 async def test_a_login_goes_first(state: str) -> None:
     """What is heavy waits for it, and when it takes long no more: health is to come all the same."""
-    late, parts = Late(board(state)), Parts()
+    late, parts = LazyServices(store(state)), Parts()
     async with anyio.create_task_group() as group:
-        group.start_soon(run, late.heavy_part("heavy", "json", lambda _found: parts.make("heavy")))
-        group.start_soon(run, late.part("light", "json", lambda _found: parts.make("light")))
+        group.start_soon(run, late.heavy_service("heavy", "json", lambda _found: parts.make("heavy")))
+        group.start_soon(run, late.service("light", "json", lambda _found: parts.make("light")))
         await parts.wait(2)
         assert parts.told == ["light", "heavy"]
         group.cancel_scope.cancel()
@@ -117,13 +117,13 @@ async def test_a_login_goes_first(state: str) -> None:
 @pytest.mark.parametrize("after", ["connected", "needs login", "key refused"])
 async def test_no_login_to_wait_for(monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:
     """Where none is under way, or no more, nothing is waited for."""
-    monkeypatch.setattr("supervisor.commands.late._LOGIN_FIRST_S", 60.0)
-    here = board(before)
-    late, parts = Late(here), Parts()
+    monkeypatch.setattr("supervisor.runtime.main_loop._LOGIN_FIRST_S", 60.0)
+    here = store(before)
+    late, parts = LazyServices(here), Parts()
     async with anyio.create_task_group() as group:
-        group.start_soon(run, late.heavy_part("heavy", "json", lambda _found: parts.make("heavy")))
+        group.start_soon(run, late.heavy_service("heavy", "json", lambda _found: parts.make("heavy")))
         await anyio.lowlevel.checkpoint()
-        here.put_tailnet(TailnetView("embedded", after))
+        here.update_tailnet(TailnetView("embedded", after))
         await parts.wait(1)
         group.cancel_scope.cancel()
 

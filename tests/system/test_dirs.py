@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.model import User
+from supervisor.core.process import User
 from supervisor.errors import ConfigError
-from supervisor.system import folders
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +27,10 @@ def mode(path: Path) -> int:
 def test_the_run_folder_is_closed(tmp_path: Path) -> None:
     """0700, also where it was open before; another user may pass through by its group, and no more."""
     path = tmp_path / "a" / "run"
-    os.close(folders.run_folder(str(path), None))
+    os.close(dirs.run_folder(str(path), None))
     assert mode(path) == 0o700
     path.chmod(0o777)
-    os.close(folders.run_folder(str(path), None))
+    os.close(dirs.run_folder(str(path), None))
     assert mode(path) == 0o700
 
 
@@ -38,7 +38,7 @@ def test_the_run_folder_is_closed(tmp_path: Path) -> None:
 def test_a_visitor_may_pass_through_the_run_folder(tmp_path: Path) -> None:
     """Tailscaled of another user reaches its own folder inside, and lists nothing."""
     path = tmp_path / "run"
-    os.close(folders.run_folder(str(path), NOBODY))
+    os.close(dirs.run_folder(str(path), NOBODY))
     assert (mode(path), path.stat().st_gid, path.stat().st_uid) == (0o710, 65534, 0)
 
 
@@ -49,7 +49,7 @@ def test_a_run_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     path.mkdir()
     os.chown(path, 65534, 65534)
     with pytest.raises(ConfigError, match="belongs to user 65534"):
-        folders.run_folder(str(path), None)
+        dirs.run_folder(str(path), None)
 
 
 @as_root
@@ -60,7 +60,7 @@ def test_a_volume_is_handed_over_and_no_link_followed(tmp_path: Path) -> None:
     outside.write_text("root's")
     (volume / "deep" / "file").write_text("x")
     (volume / "link").symlink_to(outside)
-    os.close(folders.owned_folder(str(volume), NOBODY, "TS_STATE_DIR"))
+    os.close(dirs.owned_folder(str(volume), NOBODY, "TS_STATE_DIR"))
     assert (volume.stat().st_uid, mode(volume)) == (65534, 0o700)
     assert (volume / "deep" / "file").stat().st_uid == 65534
     assert outside.stat().st_uid == 0
@@ -70,20 +70,20 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
     """Whoever made it would choose what is written to."""
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(ConfigError, match="it is a link"):
-        folders.run_folder(str(tmp_path / "link"), None)
+        dirs.run_folder(str(tmp_path / "link"), None)
     with pytest.raises(ConfigError, match="it is a link"):
-        folders.owned_folder(str(tmp_path / "link"), None, "X")
+        dirs.owned_folder(str(tmp_path / "link"), None, "X")
 
 
 def test_a_lock_is_taken_once(tmp_path: Path) -> None:
     """And free again when its holder is gone."""
     folder = os.open(tmp_path, os.O_RDONLY)
-    first, locked = folders.lock(folder, "lock", "taken")
+    first, locked = dirs.lock(folder, "lock", "taken")
     assert locked
     with pytest.raises(ConfigError, match="taken"):
-        folders.lock(folder, "lock", "taken")
+        dirs.lock(folder, "lock", "taken")
     os.close(first)
-    os.close(folders.lock(folder, "lock", "taken")[0])
+    os.close(dirs.lock(folder, "lock", "taken")[0])
     os.close(folder)
 
 
@@ -94,13 +94,13 @@ def test_no_trap_is_written_to(tmp_path: Path) -> None:
     outside.write_text("root's")
     for trap in (tmp_path / ".name.new", tmp_path / "name"):
         trap.symlink_to(outside)
-        folders.put_file(folder, "name", "ours")
+        dirs.put_file(folder, "name", "ours")
         assert (outside.read_text(), (tmp_path / "name").read_text()) == ("root's", "ours")
         assert not (tmp_path / "name").is_symlink()
         (tmp_path / "name").unlink()
     (tmp_path / ".name.new").write_text("open")
     (tmp_path / ".name.new").chmod(0o666)
-    folders.put_file(folder, "name", "ours")
+    dirs.put_file(folder, "name", "ours")
     assert mode(tmp_path / "name") == 0o600
     os.close(folder)
 
@@ -108,12 +108,12 @@ def test_no_trap_is_written_to(tmp_path: Path) -> None:
 def test_a_file_is_put_whole(tmp_path: Path) -> None:
     """Readers see the old text or the new one."""
     folder = os.open(tmp_path, os.O_RDONLY)
-    folders.put_file(folder, "name", "one")
-    folders.put_file(folder, "name", "two")
+    dirs.put_file(folder, "name", "one")
+    dirs.put_file(folder, "name", "two")
     assert os.listdir(tmp_path) == ["name"]
     assert (tmp_path / "name").read_text() == "two"
-    folders.remove_file(folder, "name")
-    folders.remove_file(folder, "name")
+    dirs.remove_file(folder, "name")
+    dirs.remove_file(folder, "name")
     assert os.listdir(tmp_path) == []
     os.close(folder)
 
@@ -123,17 +123,17 @@ def test_what_cannot_be_written_is_named_in_full(tmp_path: Path) -> None:
     (tmp_path / "lock").mkdir()
     folder = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(ConfigError, match=str(tmp_path / "lock")):
-        folders.lock(folder, "lock", "taken")
+        dirs.lock(folder, "lock", "taken")
     os.close(folder)
 
 
 def test_a_folder_that_a_run_can_do_without(tmp_path: Path) -> None:
     """It is made where that is possible, as a private one, and what is there stays as it is."""
-    folders.offer_folder(str(tmp_path / "new/kept"))
+    dirs.offer_folder(str(tmp_path / "new/kept"))
     assert mode(tmp_path / "new/kept") == 0o700
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)
-    folders.offer_folder(str(tmp_path / "open"))
+    dirs.offer_folder(str(tmp_path / "open"))
     assert mode(tmp_path / "open") == 0o755
     (tmp_path / "file").touch()
-    folders.offer_folder(str(tmp_path / "file/kept"))
+    dirs.offer_folder(str(tmp_path / "file/kept"))

@@ -11,7 +11,7 @@ from supervisor.system.spawn import MARK, mark
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from supervisor.core.model import ProcessSpec
+    from supervisor.core.process import ProcessSpec
 
 _DEAD = frozenset({b"Z", b"X"})
 _STOPPED = b"T"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.system import cleaner as module
-from supervisor.system.cleaner import Cleaner
-from supervisor.system.processes import Process, look
+from supervisor.system import sweeper as module
+from supervisor.system.procfs import Process, look
+from supervisor.system.sweeper import Sweeper
 from tests.support.processes import freeze
 from tests.support.waiting import wait_until
 
@@ -46,7 +46,7 @@ def test_each_turn_is_short_however_much_there_is_to_look_at(monkeypatch: pytest
     """By a clock that each look takes a millisecond of, no turn takes more than a few."""
     clock = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 1000)
-    cleaner = Cleaner(lambda: iter([None] * 1000))
+    cleaner = Sweeper(lambda: iter([None] * 1000))
     turns = 0
     over = False
     while not over:
@@ -62,7 +62,7 @@ def test_many_are_not_ended_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     sent: list[int] = []
     monkeypatch.setattr(module, "send", lambda pid, _number: sent.append(pid))
     found = [Process(pid, "x", stopped=False, parent=1, group=1, session=1, born=1, folder="") for pid in range(1000)]
-    cleaner = Cleaner(lambda: iter(found), term_grace_s=0.0)
+    cleaner = Sweeper(lambda: iter(found), term_grace_s=0.0)
     wait_until(lambda: cleaner.work() or len(sent) >= module._CROWD)
     assert len(sent) == module._CROWD
     for pid in sent[: module._CROWD * 3 // 4]:
@@ -76,7 +76,7 @@ def test_many_are_not_ended_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_orphan_reaped_is_reason_to_look_at_once(start: Callable[..., int]) -> None:
     """Nobody waits for the next look where nothing is left."""
     pid = start("exec sleep 300")
-    cleaner = Cleaner(lambda: living(pid))
+    cleaner = Sweeper(lambda: living(pid))
     assert not cleaner.work()
     assert cleaner.due_s > time.monotonic() or cleaner.left
     os.waitpid(pid, 0)
@@ -90,7 +90,7 @@ def test_one_that_is_stopped_gets_cont_after_term(start: Callable[..., int]) -> 
     pid = start("exec sleep 300")
     freeze(pid)
     wait_until(lambda: getattr(look(pid), "stopped", False))
-    cleaner = Cleaner(lambda: living(pid), term_grace_s=300)
+    cleaner = Sweeper(lambda: living(pid), term_grace_s=300)
     assert not cleaner.work()
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM
 
@@ -100,7 +100,7 @@ def test_what_moves_behind_a_look_is_not_lost(monkeypatch: pytest.MonkeyPatch, s
     monkeypatch.setattr(module, "send", lambda _pid, _number: None)
     pid = start("exec sleep 300")
     looks = iter([[pid], []])
-    cleaner = Cleaner(lambda: living(*next(looks)))
+    cleaner = Sweeper(lambda: living(*next(looks)))
     assert not cleaner.work()
     wait_until(lambda: cleaner.due_s <= time.monotonic())
     assert not cleaner.work()
@@ -111,6 +111,6 @@ def test_what_cannot_be_ended_is_given_up(monkeypatch: pytest.MonkeyPatch, start
     """What not even KILL ends is told, by the time that was set."""
     monkeypatch.setattr(module, "send", lambda _pid, _number: None)
     pid = start("exec sleep 300")
-    cleaner = Cleaner(lambda: living(pid), term_grace_s=0.0, until_s=time.monotonic() + 0.2)
+    cleaner = Sweeper(lambda: living(pid), term_grace_s=0.0, until_s=time.monotonic() + 0.2)
     wait_until(cleaner.work, 2)
     assert set(cleaner.left) == {pid}

@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Protocol
 
-from supervisor.system import processes
+from supervisor.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def _is_this(pid: int) -> bool:
 
 
 def _supervises(pid: int) -> bool:
-    return _SUPERVISOR.match(processes.command_line(pid)) is not None
+    return _SUPERVISOR.match(procfs.command_line(pid)) is not None
 
 
 def _below(pid: int, is_it: Callable[[int], bool]) -> bool | None:
@@ -147,5 +147,5 @@ def _walk_up(pid: int, is_it: Callable[[int], bool]) -> bool | None:
             return False
         if is_it(at):
             return True
-        at = processes.parent(at)
+        at = procfs.parent(at)
     return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.system import files
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 def test_a_text_has_no_byte_order_mark(tmp_path: Path, start: bytes) -> None:
     """Editors on other systems write one."""
     (tmp_path / "file").write_bytes(start + "grün\n".encode())
-    assert files.read_text(str(tmp_path / "file"), 100) == "grün\n"
+    assert dirs.read_text(str(tmp_path / "file"), 100) == "grün\n"
 
 
 def test_a_file_is_read_whole_or_refused(tmp_path: Path) -> None:
     """A byte too much is told, as is text that is none, with its line."""
     (tmp_path / "file").write_bytes(b"a\nb\n\xff")
-    assert files.read(str(tmp_path / "file"), 5) == b"a\nb\n\xff"
+    assert dirs.read(str(tmp_path / "file"), 5) == b"a\nb\n\xff"
     with pytest.raises(ValueError, match="more than 4 bytes"):
-        files.read(str(tmp_path / "file"), 4)
+        dirs.read(str(tmp_path / "file"), 4)
     with pytest.raises(ValueError, match=r"not UTF-8 text \(at line 3\)"):
-        files.read_text(str(tmp_path / "file"), 5)
+        dirs.read_text(str(tmp_path / "file"), 5)
 
 
 @pytest.mark.parametrize("filled", [True, False])
@@ -38,7 +38,7 @@ def test_a_pipe_is_no_file(tmp_path: Path, *, filled: bool) -> None:
     if filled:
         os.write(fd, b"text")
     with pytest.raises(ValueError, match="it is a pipe"):
-        files.read(str(tmp_path / "pipe"), 100)
+        dirs.read(str(tmp_path / "pipe"), 100)
     os.close(fd)
 
 
@@ -46,5 +46,5 @@ def test_a_folder_and_nothing_at_all_are_told_by_the_system(tmp_path: Path) -> N
     """In its own words."""
     for path, why in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file or directory")):
         with pytest.raises(OSError, match=why) as caught:
-            files.read(str(path), 100)
-        assert files.why(caught.value) == why
+            dirs.read(str(path), 100)
+        assert dirs.reason(caught.value) == why

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.system import peers, processes
-from supervisor.system.peers import why_refused
+from supervisor.system import peercred, procfs
+from supervisor.system.peercred import why_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def test_a_pid_is_not_taken_for_the_one_that_has_it_now(
     child = client(listener)
     with listener.accept()[0] as accepted:
         child.communicate(b"")
-        monkeypatch.setattr(peers, "_below", lambda *_: False)
+        monkeypatch.setattr(peercred, "_below", lambda *_: False)
         assert "cannot be told" in why_refused(accepted)
 
 
@@ -83,12 +83,12 @@ def test_another_user_may_not(listener: socket.socket, tmp_path: Path) -> None:
 
 def test_the_way_up_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be followed to its root is not said to be harmless."""
-    monkeypatch.setattr(processes, "parent", lambda _pid: 12)
-    assert peers._below(11, peers._is_this) is None
-    monkeypatch.setattr(processes, "parent", lambda _pid: None)
-    assert peers._below(11, peers._is_this) is None
-    monkeypatch.setattr(processes, "parent", lambda _pid: 0)
-    assert peers._below(11, peers._is_this) is False
-    assert peers._below(0, peers._is_this) is None
-    monkeypatch.setattr(processes, "parent", lambda _pid: os.getpid())
-    assert peers._below(11, peers._is_this) is True
+    monkeypatch.setattr(procfs, "parent", lambda _pid: 12)
+    assert peercred._below(11, peercred._is_this) is None
+    monkeypatch.setattr(procfs, "parent", lambda _pid: None)
+    assert peercred._below(11, peercred._is_this) is None
+    monkeypatch.setattr(procfs, "parent", lambda _pid: 0)
+    assert peercred._below(11, peercred._is_this) is False
+    assert peercred._below(0, peercred._is_this) is None
+    monkeypatch.setattr(procfs, "parent", lambda _pid: os.getpid())
+    assert peercred._below(11, peercred._is_this) is True

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def mend() -> None:
+def prepare() -> None:
     """Open what is closed on /dev/null, before a file of ours takes its number; let any text be printed."""
     for fd in range(3):
         try:

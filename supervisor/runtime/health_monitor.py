@@ -1,4 +1,4 @@
-"""Keeps the verdict on the board up to date, and says in the log when it changes and why."""
+"""Keeps the verdict in the store up to date, and says in the log when it changes and why."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING
 import anyio
 
 from supervisor.core.counts import plus_one
-from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S, WARN, judge, remembered
+from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S, WARN, assess, remembered
 from supervisor.core.snapshot import HealthView
 
 if TYPE_CHECKING:
     from supervisor.core.health import Verdict
     from supervisor.core.snapshot import Snapshot
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.runtime.board import Board
+    from supervisor.runtime.store import SnapshotStore
 
 _LEVELS = {"pass": "info", "warn": "warning", "fail": "error"}
 # How long after the start a first verdict is held back.
 _HELD_S = {FAIL: STARTUP_S, WARN: TAILNET_BLINK_S}
 
 
-class Judge:
+class HealthMonitor:
     """Looks whenever the world has changed, or when time alone may have changed the verdict; never just so."""
 
-    def __init__(self, board: Board, hub: LogPipeline) -> None:
-        self._board = board
-        self._hub = hub
+    def __init__(self, store: SnapshotStore, log: LogPipeline) -> None:
+        self._store = store
+        self._log = log
         self._changed = anyio.Event()
         self._said: tuple[tuple[str, str], ...] | None = None
 
     async def run(self) -> None:
-        """Judge until cancelled."""
-        unwatch = self._board.watch(self._wake)
+        """HealthMonitor until cancelled."""
+        unwatch = self._store.watch(self._wake)
         try:
             while True:
                 self._changed = anyio.Event()
@@ -47,16 +47,16 @@ class Judge:
         self._changed.set()
 
     def _look(self) -> float | None:
-        """Judge once; return when to look again though nothing changes."""
+        """HealthMonitor once; return when to look again though nothing changes."""
         now_s = time.monotonic()
-        snapshot = self._board.snapshot
-        verdict = judge(snapshot, now_s)
+        snapshot = self._store.snapshot
+        verdict = assess(snapshot, now_s)
         before = snapshot.health
         same = before.status == verdict.status
         since_s = before.since_s if same else now_s
         changes = before.changes if same else plus_one(before.changes, verdict.status)
         history = remembered(before.history, verdict, now_s)
-        self._board.put_health(HealthView(verdict.status, since_s, verdict.reasons, changes, history))
+        self._store.update_health(HealthView(verdict.status, since_s, verdict.reasons, changes, history))
         if snapshot.stopping:
             return None
         starting_until_s = snapshot.started_s + _HELD_S.get(verdict.status, 0.0)
@@ -71,4 +71,4 @@ class Judge:
         if verdict.wrong == self._said:
             return
         self._said = verdict.wrong
-        self._hub.record(_LEVELS[verdict.status], f"health is {verdict.status}", why="; ".join(verdict.reasons) or None)
+        self._log.record(_LEVELS[verdict.status], f"health is {verdict.status}", why="; ".join(verdict.reasons) or None)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from supervisor.core.model import Backoff
+from supervisor.backoff import Backoff
 from supervisor.core.snapshot import Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
-from supervisor.runtime import loop as module
-from supervisor.runtime.board import Board
+from supervisor.runtime import main_loop as module
 from supervisor.runtime.engine import Engine
-from supervisor.runtime.loop import Loop
+from supervisor.runtime.main_loop import MainLoop
 from supervisor.runtime.stop import StopPlan
+from supervisor.runtime.store import SnapshotStore
 from supervisor.system.reaper import Reaper
 from supervisor.system.signals import Inbox
 
@@ -26,8 +26,8 @@ BACKOFF = Backoff(initial_s=0.01, max_s=0.08, reset_s=0.1)
 async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that fails once a day is not kept waiting for a minute in the end."""
     monkeypatch.setattr(module, "SERVICE_BACKOFF", BACKOFF)
-    hub = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
-    loop = Loop(Engine((), Board(Snapshot()), hub, Reaper(), ()), Inbox(), None, StopPlan, {})
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
+    loop = MainLoop(Engine((), SnapshotStore(Snapshot()), log, Reaper(), ()), Inbox(), None, StopPlan, {})
     stays_s = iter([0.0, 0.0, 0.0, BACKOFF.reset_s, 0.0])
 
     async def part() -> None:
@@ -39,5 +39,5 @@ async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch:
             raise RuntimeError("a defect")
 
     await loop._keep("part", part)
-    waits_s = [record.fields["again_in_s"] for record in hub._waiting_records]
+    waits_s = [record.fields["again_in_s"] for record in log._waiting_records]
     assert waits_s == [0.01, 0.02, 0.04, 0.01, 0.02]

@@ -11,26 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from supervisor.core.backoff import delay_s
-from supervisor.core.model import Backoff, Restart, State
+from supervisor.backoff import Backoff, delay_s
+from supervisor.core.process import Restart, State
+from supervisor.core.tailnet import CONNECTING, STARTING
 from supervisor.errors import EX_SOFTWARE
 from supervisor.runtime import cleaning  # noqa: F401 - what a child's end needs is to be there by then
+from supervisor.runtime.loop_latency import load_module
 from supervisor.runtime.stop import Stop, StopPlan
 from supervisor.system.signals import STOP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.engine import Engine
+    from supervisor.runtime.store import SnapshotStore
     from supervisor.system.signals import Inbox
 
     Service = Callable[[], Awaitable[None]]
 
 SERVICE_BACKOFF = Backoff(initial_s=1.0, max_s=60.0)
-_HURRY = "a second INT (Ctrl-C) kills the app at once"
+_FORCE_HINT = "a second INT (Ctrl-C) kills the app at once"
 
 
-class Loop:
+class MainLoop:
     """Runs an engine whose processes were started already, until there is a reason to stop; then stops in order.
 
     ``services`` run beside it under their names: one that fails is told in the log and started again, and no
@@ -73,7 +77,7 @@ class Loop:
     async def _run(self, finish: Callable[[int, str | None], None]) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._take_exception)
-        self._engine.hub.start(loop)
+        self._engine.log.start(loop)
         loop.add_reader(self._inbox.fd, self._wake)
         async with anyio.create_task_group() as group:
             for name, service in self._services.items():
@@ -84,11 +88,11 @@ class Loop:
             for name in self._engine.final_names():
                 self._take_final(name)
             await self._stop_asked.wait()
-            self._engine.board.put_stopping()
-            self._engine.hub.stop_waiting()
+            self._engine.store.update_stopping()
+            self._engine.log.stop_waiting()
             self._stop = Stop(self._engine, self._stop_plan())
             if self._interrupts > 1:
-                self._stop.hurry()
+                self._stop.force()
             await self._stop.run()
             finish(self._final_status(), self._why)
             group.cancel_scope.cancel()
@@ -97,8 +101,8 @@ class Loop:
         """Return the exit code; an app that runs only once speaks for itself, also after a signal, as under tini."""
         if self._status == 0 and self._app is not None:
             app = self._engine.children[self._app]
-            if app.spec.restart is Restart.NEVER and app.machine.ending is not None:
-                return app.machine.ending.shell_status
+            if app.spec.restart is Restart.NEVER and app.machine.exit_status is not None:
+                return app.machine.exit_status.shell_status
         return self._status
 
     def _wake(self) -> None:
@@ -135,7 +139,7 @@ class Loop:
 
     def _tell_defect(self, error: Exception) -> str:
         trace = "".join(traceback.format_exception(error))
-        self._engine.hub.record("critical", "internal error", why=repr(error), traceback=trace)
+        self._engine.log.record("critical", "internal error", why=repr(error), traceback=trace)
         return f"internal error: {error!r}"
 
     def _take_stop(self, number: int) -> None:
@@ -143,36 +147,38 @@ class Loop:
         name = signal.Signals(number).name
         self._interrupts += number == signal.SIGINT
         if not self._stop_asked.is_set():
-            self._engine.hub.record("info", "stopping", why=f"{name} received")
+            self._engine.log.record("info", "stopping", why=f"{name} received")
             self._stop_asked.set()
         elif number == signal.SIGINT and self._interrupts > 1:
-            self._engine.hub.record("warning", "hurrying", why=f"{name} received again")
+            self._engine.log.record("warning", "forcing the stop", why=f"{name} received again")
             if self._stop is not None:
-                self._stop.hurry()
+                self._stop.force()
         else:
-            self._engine.hub.record("info", f"{name} changes nothing", why="the stop is under way", what_to_do=_HURRY)
+            self._engine.log.record(
+                "info", f"{name} changes nothing", why="the stop is under way", what_to_do=_FORCE_HINT
+            )
 
     def _take_hangup(self) -> None:
         if self._inbox.hangup_stops:
             self._take_stop(signal.SIGHUP)
         else:
-            self._engine.hub.record("info", "SIGHUP ignored", why="settings take a restart")
+            self._engine.log.record("info", "SIGHUP ignored", why="settings take a restart")
 
     def _take_final(self, name: str) -> None:
         """Stop everything where the app ended for good, or a critical process failed for good."""
         if self._stop_asked.is_set():
             return
         child = self._engine.children[name]
-        ending = child.machine.ending
+        exit_status = child.machine.exit_status
         failed = child.machine.state is State.FAILED
-        if name == self._app and not failed and ending is not None:
-            self._status = ending.shell_status
-            self._engine.hub.record("info", "stopping", why=f"{name} has ended for good", status=self._status)
+        if name == self._app and not failed and exit_status is not None:
+            self._status = exit_status.shell_status
+            self._engine.log.record("info", "stopping", why=f"{name} has ended for good", status=self._status)
             self._stop_asked.set()
-        elif child.spec.critical and (failed or ending is None or not ending.success):
+        elif child.spec.critical and (failed or exit_status is None or not exit_status.success):
             self._status = EX_SOFTWARE
             self._why = f"{name} is critical and failed for good: {child.last_reason}"
-            self._engine.hub.record("critical", "stopping", why=self._why, status=self._status)
+            self._engine.log.record("critical", "stopping", why=self._why, status=self._status)
             self._stop_asked.set()
 
     def _changed(self) -> None:
@@ -200,9 +206,9 @@ class Loop:
                 proven = time.monotonic() - begun_s >= SERVICE_BACKOFF.reset_s
                 failures = 1 if proven else failures + 1
                 wait_s = delay_s(SERVICE_BACKOFF, failures, 1.0)
-                self._engine.hub.record(
+                self._engine.log.record(
                     "error",
-                    "part of the supervisor failed",
+                    "service crashed",
                     part=name,
                     why=repr(error),
                     again_in_s=wait_s,
@@ -215,4 +221,72 @@ class Loop:
     def _take_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         trace = "".join(traceback.format_exception(error)) if error is not None else None
-        self._engine.hub.record("error", "internal error", why=context.get("message"), traceback=trace)
+        self._engine.log.record("error", "internal error", why=context.get("message"), traceback=trace)
+
+
+# Where the control server is far away a login takes longer, and little of this machine's time.
+_LOGIN_FIRST_S = 0.15
+_LOGGING_IN = frozenset({STARTING, CONNECTING})
+
+
+class LazyServices:
+    """Makes services of parts that are loaded late; ``running`` holds each one as long as it runs, by its name."""
+
+    def __init__(self, store: SnapshotStore) -> None:
+        self._store = store
+        # Two threads that load would take each other's time, and both be late.
+        self._one = anyio.Lock()
+        self.running: dict[str, Any] = {}
+
+    def service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
+        """Return a service that loads a module, makes its part and runs it."""
+
+        async def run() -> None:
+            async with self._one:
+                found = await load_module(module)
+            self.running[name] = make(found)
+            try:
+                await self.running[name].run()
+            finally:
+                del self.running[name]
+
+        return run
+
+    def heavy_service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
+        """Return the same for a part that takes a tenth of a second to load: the login is let go first."""
+        later = self.service(name, module, make)
+
+        async def run() -> None:
+            await self._let_login_go_first()
+            await later()
+
+        return run
+
+    def after_release(self, service: Service) -> Service:
+        """Return a service that begins when nothing is held any more."""
+
+        async def waiting() -> None:
+            await self._until(lambda snapshot: not snapshot.backup.holds)
+            await service()
+
+        return waiting
+
+    async def _until(self, holds: Callable[[Snapshot], bool]) -> None:
+        """Wait until something holds."""
+        settled = anyio.Event()
+
+        def look(snapshot: Snapshot) -> None:
+            if holds(snapshot):
+                settled.set()
+
+        leave = self._store.watch(look)
+        look(self._store.snapshot)
+        try:
+            await settled.wait()
+        finally:
+            leave()
+
+    async def _let_login_go_first(self) -> None:
+        """Wait until the device is logged in, or is not going to be just now; but not for long."""
+        with anyio.move_on_after(_LOGIN_FIRST_S):
+            await self._until(lambda snapshot: snapshot.tailnet.state not in _LOGGING_IN)

@@ -1,0 +1,26 @@
+"""Exponential backoff: how long to wait before the next try."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_DOUBLINGS_MAX = 63
+
+
+class Backoff(NamedTuple):
+    """The wait before a restart: doubles from ``initial_s`` to ``max_s``, forgotten after ``reset_s`` of life."""
+
+    initial_s: float = 0.5
+    max_s: float = 30.0
+    reset_s: float = 60.0
+
+
+def ceiling_s(backoff: Backoff, failures: int) -> float:
+    """Return the longest wait after so many failures in a row (1 is the first), in seconds."""
+    doublings = min(max(failures - 1, 0), _DOUBLINGS_MAX)
+    return min(backoff.max_s, backoff.initial_s * 2.0**doublings)
+
+
+def delay_s(backoff: Backoff, failures: int, jitter: float) -> float:
+    """Return the wait with full jitter; ``jitter`` is evenly spread over [0, 1)."""
+    return ceiling_s(backoff, failures) * jitter

@@ -1,0 +1,129 @@
+"""Where the current snapshot hangs: owners replace their part of it, readers take it or watch it change."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.core.backup import BackupView
+    from supervisor.core.snapshot import HealthView, ListenerView, ProcessView, Snapshot, TailnetView
+
+
+class SnapshotStore:
+    """Holds one immutable snapshot; every change makes the next one and tells the watchers, in order."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._watchers: list[Callable[[Snapshot], None]] = []
+
+    def watch(self, watcher: Callable[[Snapshot], None]) -> Callable[[], None]:
+        """Call ``watcher`` with each new snapshot; return what ends that. A watcher must not block."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def update_process(self, view: ProcessView) -> None:
+        """Replace (or add) one process."""
+        views = self.snapshot.processes
+        if any(old.name == view.name for old in views):
+            views = tuple(view if old.name == view.name else old for old in views)
+        else:
+            views = (*views, view)
+        self._put(self.snapshot._replace(processes=views))
+
+    def update_tailnet(self, view: TailnetView) -> None:
+        """Replace what is known of the tailnet."""
+        self._put(self.snapshot._replace(tailnet=view))
+
+    def update_exposed(self, listeners: tuple[ListenerView, ...]) -> None:
+        """Replace the list of ports that tailnet peers reach past serve."""
+        self._put(self.snapshot._replace(exposed=listeners))
+
+    def update_backup(self, view: BackupView) -> None:
+        """Replace what is known of the backups."""
+        self._put(self.snapshot._replace(backup=view))
+
+    def update_health(self, view: HealthView) -> None:
+        """Replace the verdict."""
+        self._put(self.snapshot._replace(health=view))
+
+    def update_stopping(self) -> None:
+        """Say that the ordered stop has begun."""
+        self._put(self.snapshot._replace(stopping=True))
+
+    def update_orphans_reaped(self, count: int) -> None:
+        """Say how many adopted orphans were reaped since the start."""
+        self._put(self.snapshot._replace(orphans_reaped=count))
+
+    def _put(self, snapshot: Snapshot) -> None:
+        if snapshot == self.snapshot:
+            return
+        self.snapshot = snapshot._replace(number=snapshot.number + 1)
+        for watcher in tuple(self._watchers):
+            watcher(self.snapshot)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from supervisor.core.backup import BackupOrder
+    from supervisor.core.orders import TailnetOrder
+
+    # What tailscaled tells of itself to Prometheus, within so many seconds; None where it does not.
+    MetricsReader = Callable[[float], Awaitable[bytes | None]]
+
+_MOST_WAITING = 16
+
+
+Order = TypeVar("Order")
+
+
+class CommandChannel(Generic[Order]):
+    """Hands each order to its handler; the last of those sent before there is one are kept until then."""
+
+    def __init__(self) -> None:
+        self._handler: Callable[[Order], None] | None = None
+        self._waiting: deque[Order] = deque(maxlen=_MOST_WAITING)
+
+    def send(self, order: Order) -> None:
+        """Hand in an order; its effect shows in the store."""
+        if self._handler is None:
+            self._waiting.append(order)
+        else:
+            self._handler(order)
+
+    def set_handler(self, handler: Callable[[Order], None]) -> Callable[[], None]:
+        """Pass every order to ``handler`` from now on, the waiting ones first; return what ends that.
+
+        It must not block.
+        """
+        self._handler = handler
+        while self._waiting:
+            handler(self._waiting.popleft())
+        return self._clear
+
+    def _clear(self) -> None:
+        self._handler = None
+
+
+class Channels:
+    """What web, tailnet and backup use of each other: a channel for each one's orders, and tailscaled's own metrics."""
+
+    def __init__(self) -> None:
+        self.tailnet: CommandChannel[TailnetOrder] = CommandChannel()
+        self.backups: CommandChannel[BackupOrder] = CommandChannel()
+        self._reader: MetricsReader | None = None
+
+    def set_metrics_reader(self, reader: MetricsReader) -> Callable[[], None]:
+        """Have tailscaled's own metrics read by ``reader`` from now on; return what ends that."""
+        self._reader = reader
+        return self._clear_reader
+
+    def _clear_reader(self) -> None:
+        self._reader = None
+
+    async def read_metrics(self, timeout_s: float) -> bytes | None:
+        """Return tailscaled's own metrics; None where there are none to be had in this time."""
+        return None if self._reader is None else await self._reader(timeout_s)

@@ -1,0 +1,328 @@
+"""Every edge of the state table, walked; and the table as a whole, driven at random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from supervisor.backoff import Backoff
+from supervisor.core.process import (
+    QUIT_GRACE_S,
+    TABLE,
+    AskToEnd,
+    Clean,
+    EscalateClean,
+    Event,
+    EventKind,
+    ExitStatus,
+    GiveUp,
+    GiveUpOn,
+    Kill,
+    Machine,
+    Moment,
+    Policy,
+    RequestStacks,
+    Restart,
+    SetTimer,
+    Spawn,
+    State,
+    possible,
+    step,
+)
+
+POLICY = Policy(backoff=Backoff(1.0, 8.0, 60.0), stop_timeout_s=5.0)
+NOW = Moment(100.0, 0.5)
+CRASH = ExitStatus(code=1)
+LIMIT = SetTimer(EventKind.LIMIT_REACHED, 5.0)
+
+# (state, event) -> (what the machine is before, the policy if not the usual one, the next state, the actions).
+EDGES: dict[tuple[State, EventKind], tuple[dict[str, Any], State, tuple[object, ...]]] = {
+    (State.INACTIVE, EventKind.START): ({}, State.SPAWNING, (Spawn(),)),
+    (State.INACTIVE, EventKind.RESTART): ({}, State.SPAWNING, (Spawn(),)),
+    (State.INACTIVE, EventKind.STOP): ({}, State.INACTIVE, ()),
+    (State.INACTIVE, EventKind.FORCE_STOP): ({}, State.INACTIVE, ()),
+    (State.WAITING, EventKind.START): ({"wanted": True}, State.WAITING, ()),
+    (State.WAITING, EventKind.RESTART): ({"wanted": True}, State.WAITING, ()),
+    (State.WAITING, EventKind.STOP): ({"wanted": True}, State.INACTIVE, ()),
+    (State.WAITING, EventKind.FORCE_STOP): ({"wanted": True}, State.INACTIVE, ()),
+    (State.WAITING, EventKind.RELEASED): ({"wanted": True}, State.SPAWNING, (Spawn(),)),
+    (State.SPAWNING, EventKind.SPAWNED): ({"wanted": True}, State.RUNNING, (SetTimer(EventKind.PROVEN, 60.0),)),
+    (State.SPAWNING, EventKind.SPAWN_FAILED): ({"wanted": True}, State.BACKOFF, (SetTimer(EventKind.RETRY_DUE, 0.5),)),
+    (State.RUNNING, EventKind.START): ({"wanted": True}, State.RUNNING, ()),
+    (State.RUNNING, EventKind.STOP): ({"wanted": True}, State.STOPPING, (AskToEnd(), LIMIT)),
+    (State.RUNNING, EventKind.RESTART): ({"wanted": True}, State.STOPPING, (AskToEnd(), LIMIT)),
+    (State.RUNNING, EventKind.HUNG): ({"wanted": True}, State.STOPPING, (AskToEnd(), LIMIT)),
+    (State.RUNNING, EventKind.FORCE_STOP): ({"wanted": True}, State.KILLING, (Kill(),)),
+    (State.RUNNING, EventKind.EXITED): ({"wanted": True}, State.CLEANING, (Clean(),)),
+    (State.RUNNING, EventKind.PROVEN): ({"wanted": True, "failures": 3}, State.RUNNING, ()),
+    (State.STOPPING, EventKind.START): ({}, State.STOPPING, ()),
+    (State.STOPPING, EventKind.RESTART): ({}, State.STOPPING, ()),
+    (State.STOPPING, EventKind.STOP): ({"wanted": True}, State.STOPPING, ()),
+    (State.STOPPING, EventKind.HUNG): ({"wanted": True}, State.STOPPING, ()),
+    (State.STOPPING, EventKind.FORCE_STOP): ({"wanted": True}, State.KILLING, (Kill(),)),
+    (State.STOPPING, EventKind.EXITED): ({"wanted": True}, State.CLEANING, (Clean(),)),
+    (State.STOPPING, EventKind.LIMIT_REACHED): ({"wanted": True}, State.KILLING, (Kill(),)),
+    (State.QUITTING, EventKind.START): ({}, State.QUITTING, ()),
+    (State.QUITTING, EventKind.RESTART): ({}, State.QUITTING, ()),
+    (State.QUITTING, EventKind.STOP): ({"wanted": True}, State.QUITTING, ()),
+    (State.QUITTING, EventKind.HUNG): ({"wanted": True}, State.QUITTING, ()),
+    (State.QUITTING, EventKind.FORCE_STOP): ({}, State.KILLING, (Kill(),)),
+    (State.QUITTING, EventKind.EXITED): ({}, State.CLEANING, (Clean(),)),
+    (State.QUITTING, EventKind.LIMIT_REACHED): ({}, State.KILLING, (Kill(),)),
+    (State.KILLING, EventKind.START): ({}, State.KILLING, ()),
+    (State.KILLING, EventKind.RESTART): ({}, State.KILLING, ()),
+    (State.KILLING, EventKind.STOP): ({"wanted": True}, State.KILLING, ()),
+    (State.KILLING, EventKind.HUNG): ({}, State.KILLING, ()),
+    (State.KILLING, EventKind.FORCE_STOP): ({"wanted": True}, State.KILLING, ()),
+    (State.KILLING, EventKind.EXITED): ({}, State.CLEANING, (Clean(),)),
+    (State.CLEANING, EventKind.START): ({}, State.CLEANING, ()),
+    (State.CLEANING, EventKind.RESTART): ({}, State.CLEANING, ()),
+    (State.CLEANING, EventKind.STOP): ({"wanted": True}, State.CLEANING, ()),
+    (State.CLEANING, EventKind.FORCE_STOP): ({"wanted": True}, State.CLEANING, (EscalateClean(),)),
+    (State.CLEANING, EventKind.CLEANED): (
+        {"wanted": True, "exit_status": CRASH},
+        State.BACKOFF,
+        (SetTimer(EventKind.RETRY_DUE, 0.5),),
+    ),
+    (State.BACKOFF, EventKind.START): ({"wanted": True}, State.SPAWNING, (Spawn(),)),
+    (State.BACKOFF, EventKind.RESTART): ({"wanted": True}, State.SPAWNING, (Spawn(),)),
+    (State.BACKOFF, EventKind.STOP): ({"wanted": True}, State.INACTIVE, ()),
+    (State.BACKOFF, EventKind.FORCE_STOP): ({"wanted": True}, State.INACTIVE, ()),
+    (State.BACKOFF, EventKind.RETRY_DUE): ({"wanted": True}, State.SPAWNING, (Spawn(),)),
+    (State.ENDED, EventKind.START): ({"exit_status": CRASH}, State.SPAWNING, (Spawn(),)),
+    (State.ENDED, EventKind.RESTART): ({"exit_status": CRASH}, State.SPAWNING, (Spawn(),)),
+    (State.ENDED, EventKind.STOP): ({"exit_status": CRASH}, State.ENDED, ()),
+    (State.ENDED, EventKind.FORCE_STOP): ({"exit_status": CRASH}, State.ENDED, ()),
+    (State.FAILED, EventKind.START): ({"failures": 9}, State.SPAWNING, (Spawn(),)),
+    (State.FAILED, EventKind.RESTART): ({"failures": 9}, State.SPAWNING, (Spawn(),)),
+    (State.FAILED, EventKind.STOP): ({"failures": 9}, State.INACTIVE, ()),
+    (State.FAILED, EventKind.FORCE_STOP): ({"failures": 9}, State.FAILED, ()),
+}
+
+
+def walk(kind: EventKind, before: Machine, policy: Policy = POLICY, **event: Any) -> tuple[Machine, tuple[object, ...]]:
+    """Let one thing happen."""
+    exit_status = CRASH if kind in {EventKind.EXITED, EventKind.SPAWN_FAILED} else None
+    return step(policy, before, Event(kind, **{"exit_status": exit_status, **event}), NOW)
+
+
+def test_the_table_is_total() -> None:
+    """Each state has a row, and each row an answer to everything."""
+    assert {state: set(row) for state, row in TABLE.items()} == {state: set(EventKind) for state in State}
+
+
+def test_the_edges_below_are_all_there_are() -> None:
+    """What is not walked in this file cannot happen."""
+    assert {(state, kind) for state in State for kind in EventKind if possible(state, kind)} == set(EDGES)
+
+
+@pytest.mark.parametrize(("edge", "expected"), EDGES.items(), ids=lambda value: str(value)[:60])
+def test_an_edge(edge: tuple[State, EventKind], expected: tuple[dict[str, Any], State, tuple[object, ...]]) -> None:
+    """An edge leads where it is said to, and asks for what it is said to."""
+    (state, kind), (fields, after, actions) = edge, expected
+    assert walk(kind, Machine(state=state, **fields))[0].state is after
+    assert walk(kind, Machine(state=state, **fields))[1] == actions
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("kind", EventKind)
+def test_what_cannot_happen_changes_nothing(state: State, kind: EventKind) -> None:
+    """A pair that cannot happen leaves the machine as it is and asks for nothing."""
+    before = Machine(state=state, wanted=True, failures=2)
+    if not possible(state, kind):
+        assert walk(kind, before) == (before, ())
+
+
+def test_forgiven_after_a_proven_stay() -> None:
+    """A process that stayed up long enough begins again with the shortest wait."""
+    after, _ = walk(EventKind.PROVEN, Machine(State.RUNNING, wanted=True, failures=5))
+    assert after.failures == 0
+
+
+@pytest.mark.parametrize(
+    ("restart", "exit_status", "state"),
+    [
+        (Restart.ALWAYS, ExitStatus(code=0), State.BACKOFF),
+        (Restart.ALWAYS, ExitStatus(signal=9), State.BACKOFF),
+        (Restart.ON_FAILURE, ExitStatus(code=0), State.ENDED),
+        (Restart.ON_FAILURE, ExitStatus(code=3), State.BACKOFF),
+        (Restart.ON_FAILURE, ExitStatus(signal=15), State.BACKOFF),
+        (Restart.NEVER, ExitStatus(code=0), State.ENDED),
+        (Restart.NEVER, ExitStatus(code=3), State.ENDED),
+    ],
+)
+def test_the_restart_policy(restart: Restart, exit_status: ExitStatus, state: State) -> None:
+    """Whether an end that nobody asked for is followed by another try is the policy's to say."""
+    cleaning = Machine(State.CLEANING, wanted=True, exit_status=exit_status)
+    assert walk(EventKind.CLEANED, cleaning, POLICY._replace(restart=restart))[0].state is state
+
+
+def test_a_hung_process_counts_as_failed_even_if_it_then_ends_well() -> None:
+    """What had to be ended for being hung is no success, whatever its exit code."""
+    hung, _ = walk(EventKind.HUNG, Machine(State.RUNNING, wanted=True))
+    assert (hung.wanted, hung.hung, hung.asked) == (True, True, False)
+    cleaning, _ = step(POLICY, hung, Event(EventKind.EXITED, ExitStatus(code=0)), NOW)
+    after, _ = walk(EventKind.CLEANED, cleaning, POLICY._replace(restart=Restart.ON_FAILURE))
+    assert (after.state, after.failures) == (State.BACKOFF, 1)
+
+
+def test_a_restart_that_was_asked_for_is_no_failure() -> None:
+    """After an order to restart the successor starts at once, and nothing is counted."""
+    stopping, _ = walk(EventKind.RESTART, Machine(State.RUNNING, wanted=True))
+    cleaning, _ = walk(EventKind.EXITED, stopping)
+    after, actions = walk(EventKind.CLEANED, cleaning)
+    assert (after.state, after.failures, actions) == (State.SPAWNING, 0, (Spawn(),))
+
+
+def test_an_order_to_start_during_a_stop_is_kept() -> None:
+    """Stop, then start before it has ended: it is started again."""
+    machine, _ = walk(EventKind.STOP, Machine(State.RUNNING, wanted=True))
+    for kind in (EventKind.START, EventKind.EXITED, EventKind.CLEANED):
+        machine, _ = walk(kind, machine)
+    assert machine.state is State.SPAWNING
+
+
+def test_a_stop_with_a_limit_replaces_the_old_limit() -> None:
+    """The ordered stop may have less time left than a stop already under way."""
+    _, actions = walk(EventKind.STOP, Machine(State.STOPPING, wanted=True), limit_s=0.25)
+    assert actions == (SetTimer(EventKind.LIMIT_REACHED, 0.25),)
+    _, actions = walk(EventKind.STOP, Machine(State.RUNNING, wanted=True), limit_s=0.0)
+    assert actions == (AskToEnd(), SetTimer(EventKind.LIMIT_REACHED, 0.0))
+
+
+def test_stacks_are_asked_for_once_before_the_kill() -> None:
+    """A hung tailscaled gets QUIT, half a second, then KILL."""
+    policy = POLICY._replace(quit_before_kill=True)
+    quitting, actions = walk(EventKind.LIMIT_REACHED, Machine(State.STOPPING), policy)
+    assert (quitting.state, actions) == (
+        State.QUITTING,
+        (RequestStacks(), SetTimer(EventKind.LIMIT_REACHED, QUIT_GRACE_S)),
+    )
+    assert walk(EventKind.LIMIT_REACHED, quitting, policy)[1] == (Kill(),)
+
+
+def test_one_that_follows_others_waits_for_them() -> None:
+    """A process with `after` is not spawned by the order to start."""
+    after, actions = walk(EventKind.START, Machine(), POLICY._replace(ordered=True))
+    assert (after.state, after.wanted, actions) == (State.WAITING, True, ())
+
+
+def test_only_critical_processes_are_given_up() -> None:
+    """Ten failures in the window end a critical process; another is tried for ever."""
+    for critical, state in ((True, State.FAILED), (False, State.BACKOFF)):
+        policy = POLICY._replace(critical=critical, give_up=GiveUp(3, 300.0))
+        machine = Machine(State.SPAWNING, wanted=True)
+        for _ in range(3):
+            machine, actions = walk(EventKind.SPAWN_FAILED, machine._replace(state=State.SPAWNING), policy)
+        assert machine.state is state
+        assert (actions == (GiveUpOn(3),)) is critical
+
+
+def test_failures_outside_the_window_do_not_count() -> None:
+    """Three failures, each a window apart, are no reason to give up."""
+    policy = POLICY._replace(critical=True, give_up=GiveUp(2, 10.0))
+    machine = Machine(State.SPAWNING, wanted=True)
+    for now_s in (0.0, 10.0, 20.0, 29.9):
+        spawning = machine._replace(state=State.SPAWNING)
+        assert machine.state is not State.FAILED
+        machine, _ = step(policy, spawning, Event(EventKind.SPAWN_FAILED, CRASH), Moment(now_s, 0.0))
+    assert machine.state is State.FAILED
+
+
+@given(st.integers(0, 255))
+def test_a_shell_would_say_the_same(code: int) -> None:
+    """An exit code stands for itself, a signal for 128 and its number."""
+    assert ExitStatus(code=code).shell_status == code
+    assert ExitStatus(signal=code % 64 + 1).shell_status == 128 + code % 64 + 1
+
+
+class AnyLife(RuleBasedStateMachine):
+    """Plays the world: gives orders at random and answers every action truthfully."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy = Policy(critical=True, give_up=GiveUp(4, 50.0), quit_before_kill=True)
+        self.machine = Machine()
+        self.now_s = 0.0
+        self.alive = False
+        self.cleaning = False
+        self.spawning = False
+        self.timers: list[SetTimer] = []
+
+    def feed(self, event: Event, jitter: float = 0.5) -> None:
+        """Let one thing happen, and take note of what is to be done about it."""
+        assert possible(self.machine.state, event.kind), (self.machine.state, event.kind)
+        before = self.machine.state
+        self.machine, actions = step(self.policy, self.machine, event, Moment(self.now_s, jitter))
+        if self.machine.state is not before:
+            self.timers = []
+        for action in actions:
+            if isinstance(action, Spawn):
+                assert not self.alive
+                assert not self.cleaning
+                self.spawning = True
+            elif isinstance(action, Clean):
+                self.cleaning = True
+            elif isinstance(action, SetTimer):
+                self.timers.append(action)
+            elif isinstance(action, AskToEnd | Kill | RequestStacks):
+                assert self.alive
+
+    @precondition(lambda self: not self.spawning)
+    @rule(kind=st.sampled_from([EventKind.START, EventKind.STOP, EventKind.RESTART, EventKind.FORCE_STOP]))
+    def order(self, kind: EventKind) -> None:
+        """Someone wants something."""
+        if possible(self.machine.state, kind):
+            self.feed(Event(kind))
+
+    @precondition(lambda self: self.spawning)
+    @rule(works=st.booleans(), jitter=st.floats(0, 1, exclude_max=True))
+    def spawn(self, *, works: bool, jitter: float) -> None:
+        """The spawn that was asked for works, or does not."""
+        self.spawning = False
+        self.alive = works
+        self.feed(Event(EventKind.SPAWNED) if works else Event(EventKind.SPAWN_FAILED, ExitStatus(code=127)), jitter)
+
+    @precondition(lambda self: self.alive)
+    @rule(exit_status=st.sampled_from([ExitStatus(code=0), ExitStatus(code=1), ExitStatus(signal=9)]))
+    def exit(self, exit_status: ExitStatus) -> None:
+        """The process ends."""
+        self.alive = False
+        self.feed(Event(EventKind.EXITED, exit_status))
+
+    @precondition(lambda self: self.cleaning)
+    @rule(jitter=st.floats(0, 1, exclude_max=True))
+    def cleaned(self, jitter: float) -> None:
+        """Nothing of it is left."""
+        self.cleaning = False
+        self.feed(Event(EventKind.CLEANED), jitter)
+
+    @precondition(lambda self: self.timers and not self.spawning)
+    @rule(data=st.data())
+    def timer(self, data: st.DataObject) -> None:
+        """A timer of this state comes due."""
+        timer = data.draw(st.sampled_from(self.timers))
+        self.timers.remove(timer)
+        self.now_s += timer.after_s
+        self.feed(Event(timer.kind))
+
+    @invariant()
+    def never_stuck(self) -> None:
+        """A process that is wanted has something under way that leads on."""
+        waits = self.alive or self.cleaning or self.spawning or bool(self.timers)
+        assert waits or not self.machine.wanted
+
+    @invariant()
+    def the_state_tells_the_truth(self) -> None:
+        """The state says alive exactly while the process is."""
+        living = {State.RUNNING, State.STOPPING, State.QUITTING, State.KILLING}
+        assert (self.machine.state in living) is self.alive
+        assert (self.machine.state is State.CLEANING) is self.cleaning
+        assert (self.machine.state is State.BACKOFF) is (self.machine.next_try_s is not None)
+
+
+TestAnyLife = AnyLife.TestCase
