@@ -18,7 +18,7 @@ STATUS = "/api/tailscale/status"
 
 def path_of(path: str) -> str:
     """Return a path that the route's pattern stands for."""
-    return path.replace("{name}", "moltis")
+    return path.replace("{name}", "moltis").replace("{id}", "1a2b3c4d")
 
 
 async def test_everything_but_health_and_signing_in_takes_a_token() -> None:

@@ -15,7 +15,7 @@ STRICT = [(route.method, route.path) for route in ROUTES if route.path not in OP
 async def test_a_parameter_that_is_not_known_is_refused(method: str, path: str) -> None:
     """By name, on every path but the open ones, and before anything is done."""
     async with serving() as served:
-        answer = await served.ask(method, f"{path.format(name='moltis')}?forget=true", BEARER)
+        answer = await served.ask(method, f"{path.format(name='moltis', id='1a2b3c4d')}?forget=true", BEARER)
         assert answer.refusal == (400, "INVALID_QUERY")
         assert "forget" in answer.json["error"]
         assert not [message for message in served.remembered() if "order received" in message]
