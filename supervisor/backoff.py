@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 _DOUBLINGS_MAX = 63
@@ -24,3 +25,8 @@ def ceiling_s(backoff: Backoff, failures: int) -> float:
 def delay_s(backoff: Backoff, failures: int, jitter: float) -> float:
     """Return the wait with full jitter; ``jitter`` is evenly spread over [0, 1)."""
     return ceiling_s(backoff, failures) * jitter
+
+
+def random_jitter() -> float:
+    """Return a number evenly spread over [0, 1); the module random would take longer to load than the first child."""
+    return int.from_bytes(os.urandom(6), "big") / 2.0**48

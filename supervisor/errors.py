@@ -48,6 +48,11 @@ class ConfigError(SupervisorError):
         super().__init__("\n".join(self.problems))
 
 
+def host_port(host: str, port: int) -> str:
+    """Return an address as it is written: an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def printable(text: str) -> str:
     """Return text without anything that a terminal would obey or that ends a line; tabs stay."""
     if text.isprintable():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
+from supervisor.backoff import random_jitter
 from supervisor.core.backup import BackupState, to_forget
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Maintenance:
 
     def __init__(self, work: Work, now_s: float) -> None:
         self._work = work
-        self._forget_s = first_due_s(now_s, DAY_S, _chance())
-        self._check_s = first_due_s(now_s, WEEK_S, _chance())
+        self._forget_s = first_due_s(now_s, DAY_S, random_jitter())
+        self._check_s = first_due_s(now_s, WEEK_S, random_jitter())
 
     @property
     def due_s(self) -> float:
@@ -61,7 +61,3 @@ class Maintenance:
             await work.restic.forget(ids)
             await work.refresh()
         work.log.record("info", "old snapshots forgotten", part="backup", count=len(ids), left=len(found) - len(ids))
-
-
-def _chance() -> float:
-    return int.from_bytes(os.urandom(6), "big") / 2.0**48

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.spawn import spawn
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ async def run(engine: Engine, spec: ProcessSpec, take: Take, fds: tuple[int, ...
         if not ended.done():
             ended.set_result(exit_.exit_status)
 
-    with engine.lent():
+    with DESCRIPTORS.lent():
         spawned = spawn(spec, engine.launcher, fds=fds)
     engine.reaper.own(spawned.pid, on_exit)
     _step_back(spawned.pid)

@@ -25,7 +25,7 @@ from supervisor.client.render import (
 )
 from supervisor.config.diagnostics import shown
 from supervisor.core.orders import DONE, FAILED, REPLACED, UNDER_WAY
-from supervisor.errors import UsageError
+from supervisor.errors import UsageError, host_port
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ def _exposed(listeners: list[Response]) -> Iterator[str]:
     if listeners:
         yield "every peer of the tailnet reaches these past serve:"
     for listener in listeners:
-        host, port, pid = listener.text("host"), listener.number("port") or 0, listener.number("pid")
-        address = f"[{host}]:{port:.0f}" if ":" in host else f"{host}:{port:.0f}"
+        address = host_port(listener.text("host"), int(listener.number("port") or 0))
+        pid = listener.number("pid")
         whose = listener.text("process")
         yield " ".join(filter(None, [address, whose and f"of {whose}", "" if pid is None else f"(pid {pid:.0f})"]))
 

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor import __version__
 from supervisor.commands.resources import RunResources
@@ -20,6 +20,7 @@ from supervisor.logs.redact import Redactor
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.store import Channels, SnapshotStore
 from supervisor.system import kernel
+from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.reaper import Reaper
 
 if TYPE_CHECKING:
@@ -49,23 +50,133 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     plan = resolve(os.environ, config=config, restart=restart, command=command)
     resources = RunResources(plan)
     resources.announce()
-    adopts, closed = kernel.adopt_orphans(), kernel.set_undumpable()
+    adopts, undumpable = kernel.adopt_orphans(), kernel.set_undumpable()
     launcher = kernel.launcher()
-    log = _log(plan)
-    store = SnapshotStore(_first_snapshot(plan))
-    recorder = _recorder(store, log)
-    engine = Engine(plan.processes, store, log, Reaper(), launcher, holds=plan.backup is not None)
-    if plan.backup is not None and plan.backup.holds:
-        engine.hold(engine.children)
+    parts = Run(plan, resources, launcher)
     app = plan.app_address if plan.app is not None else None
     listen = {"listen": str(resources.address), "app": None if app is None else str(app)}
-    log.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
-    engine.start_all()
+    parts.log.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
+    parts.engine.start_all()
     for warning in (*resources.warnings, *plan.warnings):
-        log.record("warning", warning)
-    for notice in (*plan.notices, *_missing(adopts=adopts, closed=closed, launcher=launcher)):
-        log.record("info", notice)
-    _stay(plan, resources, store, engine, inbox, recorder)
+        parts.log.record("warning", warning)
+    for notice in (*plan.notices, *_missing(adopts=adopts, undumpable=undumpable, launcher=launcher)):
+        parts.log.record("info", notice)
+    # Loaded now, while the children start: an event loop costs more than all that came before.
+    import asyncio
+
+    # Only now: the first children have the limit that this process began with.
+    DESCRIPTORS.claim()
+    asyncio.run(parts.stay(inbox))
+    raise AssertionError("the loop ended without an exit code")
+
+
+class Run:
+    """The parts of one run: those that the first child needs, and how the others are made."""
+
+    def __init__(self, plan: Plan, resources: RunResources, launcher: tuple[str, ...]) -> None:
+        self.plan = plan
+        self.resources = resources
+        self.log = _log(plan)
+        self.store = SnapshotStore(_first_snapshot(plan))
+        self.channels = Channels()
+        self.recorder = _recorder(self.store, self.log)
+        holds = plan.backup is not None
+        self.engine = Engine(plan.processes, self.store, self.log, Reaper(), launcher, holds=holds)
+        if plan.backup is not None and plan.backup.holds:
+            self.engine.hold(self.engine.children)
+
+    async def stay(self, inbox: Inbox) -> None:
+        """Run the loop with everything beside the processes; it ends the process."""
+        import asyncio
+
+        from supervisor.runtime.main_loop import LazyServices, MainLoop
+
+        # Once the log has its own thread, which comes first.
+        asyncio.get_running_loop().call_soon(self._look_for_threads)
+        app = self.plan.app.name if self.plan.app is not None else None
+        lazy = LazyServices(self.store)
+        loop = MainLoop(self.engine, inbox, app, partial(self.stop_plan, lazy), self.services(lazy))
+        await loop.run(self._finish)
+
+    def _look_for_threads(self) -> None:
+        from supervisor.runtime.loop_latency import can_start_threads
+
+        if not can_start_threads():
+            self.log.record("warning", _NO_THREADS)
+
+    def stop_plan(self, lazy: LazyServices) -> StopPlan:
+        """Return what the ordered stop has to see to, of what runs by then."""
+        from supervisor.runtime.stop import StopPlan
+
+        link, web, backups = (lazy.running.get(name) for name in ("tailnet", "web", "backup"))
+        return StopPlan(
+            timeout_s=self.plan.settings.stop_timeout_s,
+            last=TAILSCALED if self.plan.tailscaled is not None else None,
+            close_tailnet=link.farewell if link is not None and link.takes_leave else None,
+            keep=backups.keep if backups is not None and backups.keeps else None,
+            close_web=web.close if web is not None else None,
+        )
+
+    def _finish(self, status: int, why: str | None) -> NoReturn:
+        from supervisor.runtime.loop_latency import join_background
+
+        self.log.record("critical" if why else "info", "stopped", status=status, why=why)
+        self.resources.close()
+        join_background(SETTLE_S)
+        if self.recorder is not None:
+            self.recorder.flush(FLUSH_S)
+        self.log.close()
+        sys.stdout.flush()
+        os._exit(status)
+
+    def services(self, lazy: LazyServices) -> Mapping[str, Service]:
+        """Return what runs beside the processes, the login's part first and the heavy ones last."""
+        plan, store, log, engine, recorder = self.plan, self.store, self.log, self.engine, self.recorder
+        services = {}
+        if plan.settings.tailnet.mode != "off":
+            services["tailnet"] = lazy.service(
+                "tailnet",
+                "supervisor.tailnet.link",
+                lambda found: found.Link(plan, store, log, engine, self.channels),
+            )
+            if plan.backup is not None:
+                # It reads what is kept beside the device's identity, which may have to come back first.
+                services["tailnet"] = lazy.after_release(services["tailnet"])
+        if plan.backup is not None:
+            services["backup"] = lazy.service(
+                "backup",
+                "supervisor.backup.service",
+                lambda found: found.Backups(plan, store, engine, self.channels, os.environ),
+            )
+        services["probes"] = lazy.service("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
+        services["health"] = lazy.service(
+            "health", "supervisor.runtime.health_monitor", lambda found: found.HealthMonitor(store, log)
+        )
+        if plan.settings.tailnet.mode != "off" and not plan.settings.tailnet.prefs.shields_up:
+            services["exposure"] = lazy.service("exposure", "supervisor.runtime.exposure", self._exposure)
+        services["records"] = lazy.heavy_service(
+            "records", "supervisor.logs.bridge", lambda found: found.EventBridge(log)
+        )
+        services["web"] = lazy.heavy_service("web", "supervisor.web.server", self._server)
+        if recorder is not None:
+            services["spans"] = lazy.heavy_service(
+                "spans",
+                "supervisor.telemetry.otlp",
+                lambda found: found.Exporter(recorder, log, store.snapshot.wall_offset_s),
+            )
+        return services
+
+    def _exposure(self, found: Any) -> Any:
+        plan = self.plan
+        own = [listener.getsockname()[:2] for listener in self.resources.sockets]
+        public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
+        return found.Exposure(self.engine, own, public, sidecar=plan.settings.tailnet.mode == "attach")
+
+    def _server(self, found: Any) -> Any:
+        sockets, control = self.resources.sockets, self.resources.control
+        return found.Server(
+            self.plan, self.store, self.log, self.engine, self.channels, sockets, control, self.recorder
+        )
 
 
 def _log(plan: Plan) -> LogPipeline:
@@ -119,7 +230,7 @@ def _first_backup(plan: Plan, now_s: float) -> BackupView:
     )
 
 
-def _missing(*, adopts: bool, closed: bool, launcher: tuple[str, ...]) -> list[str]:
+def _missing(*, adopts: bool, undumpable: bool, launcher: tuple[str, ...]) -> list[str]:
     """Say what this kernel or image does not give."""
     said = []
     if not adopts:
@@ -129,7 +240,7 @@ def _missing(*, adopts: bool, closed: bool, launcher: tuple[str, ...]) -> list[s
             "there is no /proc of this container's own: what a process leaves behind cannot be found, and commands "
             "over the control socket are refused; mount one"
         )
-    if not closed:
+    if not undumpable:
         said.append("the kernel does not close the supervisor's memory to processes of its user")
     if not launcher:
         said.append(
@@ -137,114 +248,3 @@ def _missing(*, adopts: bool, closed: bool, launcher: tuple[str, ...]) -> list[s
             "gain privileges; install util-linux in the image"
         )
     return said
-
-
-def _stay(
-    plan: Plan, resources: RunResources, store: SnapshotStore, engine: Engine, inbox: Inbox, recorder: Recorder | None
-) -> NoReturn:
-    # Loaded now, while the children start: an event loop costs more than all that came before.
-    import anyio
-
-    from supervisor.runtime import loop_latency
-    from supervisor.runtime.main_loop import LazyServices, MainLoop
-    from supervisor.system.descriptors import DESCRIPTORS
-
-    # Only now: the first children have the limit that this process began with.
-    DESCRIPTORS.claim()
-    engine.lent = DESCRIPTORS.lent
-    log, lazy = engine.log, LazyServices(store)
-
-    def finish(status: int, why: str | None) -> NoReturn:
-        log.record("critical" if why else "info", "stopped", status=status, why=why)
-        resources.close()
-        loop_latency.join_background(SETTLE_S)
-        if recorder is not None:
-            recorder.flush(FLUSH_S)
-        log.close()
-        sys.stdout.flush()
-        os._exit(status)
-
-    async def main() -> None:
-        _look_for_threads(log)
-        services = _services(plan, resources, store, engine, lazy, recorder)
-        await MainLoop(engine, inbox, plan.app and plan.app.name, partial(_stop_plan, plan, lazy), services).run(finish)
-
-    anyio.run(main)
-    raise AssertionError("the loop ended without an exit code")
-
-
-def _stop_plan(plan: Plan, lazy: LazyServices) -> StopPlan:
-    from supervisor.runtime.stop import StopPlan
-
-    link, web, backups = (lazy.running.get(name) for name in ("tailnet", "web", "backup"))
-    return StopPlan(
-        timeout_s=plan.settings.stop_timeout_s,
-        last=TAILSCALED if plan.tailscaled is not None else None,
-        close_tailnet=link.farewell if link is not None and link.takes_leave else None,
-        close_web=web.close if web is not None else None,
-        keep=backups.keep if backups is not None and backups.keeps else None,
-    )
-
-
-def _look_for_threads(log: LogPipeline) -> None:
-    import asyncio
-
-    from supervisor.runtime.loop_latency import has_threads
-
-    def look() -> None:
-        if not has_threads():
-            log.record("warning", _NO_THREADS)
-
-    # Once the log has taken its own, which comes first.
-    asyncio.get_running_loop().call_soon(look)
-
-
-def _services(
-    plan: Plan,
-    resources: RunResources,
-    store: SnapshotStore,
-    engine: Engine,
-    lazy: LazyServices,
-    recorder: Recorder | None = None,
-) -> Mapping[str, Service]:
-    """Return what runs beside the processes, the login's part first and the heavy ones last."""
-    log, channels = engine.log, Channels()
-    services = {}
-    if plan.settings.tailnet.mode != "off":
-        services["tailnet"] = lazy.service(
-            "tailnet", "supervisor.tailnet.link", lambda found: found.Link(plan, store, log, engine, channels)
-        )
-        if plan.backup is not None:
-            # It reads what is kept beside the device's identity, which may have to come back first.
-            services["tailnet"] = lazy.after_release(services["tailnet"])
-    if plan.backup is not None:
-        services["backup"] = lazy.service(
-            "backup",
-            "supervisor.backup.service",
-            lambda found: found.Backups(plan, store, engine, channels, os.environ),
-        )
-    services["probes"] = lazy.service("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
-    services["judge"] = lazy.service(
-        "judge", "supervisor.runtime.health_monitor", lambda found: found.HealthMonitor(store, log)
-    )
-    if plan.settings.tailnet.mode != "off" and not plan.settings.tailnet.prefs.shields_up:
-        own = [listener.getsockname()[:2] for listener in resources.sockets]
-        public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
-        services["exposure"] = lazy.service(
-            "exposure",
-            "supervisor.runtime.exposure",
-            lambda found: found.Exposure(engine, own, public, sidecar=plan.settings.tailnet.mode == "attach"),
-        )
-    services["records"] = lazy.heavy_service("records", "supervisor.logs.bridge", lambda found: found.EventBridge(log))
-    services["web"] = lazy.heavy_service(
-        "web",
-        "supervisor.web.server",
-        lambda found: found.Server(plan, store, log, engine, channels, resources.sockets, resources.control, recorder),
-    )
-    if recorder is not None:
-        services["spans"] = lazy.heavy_service(
-            "spans",
-            "supervisor.telemetry.otlp",
-            lambda found: found.Exporter(recorder, log, store.snapshot.wall_offset_s),
-        )
-    return services

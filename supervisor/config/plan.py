@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.errors import host_port
+
 if TYPE_CHECKING:
     from supervisor.config.model import Settings
     from supervisor.core.process import ProcessSpec, User
@@ -24,7 +26,7 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(*self)
 
 
 def port_settings(settings: Settings) -> tuple[str, str]:

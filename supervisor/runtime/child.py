@@ -1,4 +1,4 @@
-"""One process at run time: its machine, its pid, and the hands that carry its machine's actions out."""
+"""One process at run time: carries out what its state table orders, and shows it in the store."""
 
 from __future__ import annotations
 
@@ -28,34 +28,62 @@ from supervisor.core.process import (
     step,
 )
 from supervisor.core.snapshot import ExitView, ProcessView
+from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.kernel import OomCounter
 from supervisor.system.signals import send
 from supervisor.system.spawn import SpawnError, open_pipe, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
     from supervisor.core.counts import Counts
     from supervisor.core.process import ProcessSpec
-    from supervisor.runtime.cleaning import Cleaning
-    from supervisor.runtime.engine import Engine
-    from supervisor.system.reaper import Exit
+    from supervisor.logs.pipeline import LogPipeline
+    from supervisor.runtime.store import SnapshotStore
+    from supervisor.system.reaper import Exit, Reaper
+    from supervisor.system.sweeper import Sweeper
+
+    class Host(Protocol):
+        """What a child uses of the engine."""
+
+        store: SnapshotStore
+        log: LogPipeline
+        reaper: Reaper
+        launcher: tuple[str, ...]
+        holds: bool
+        sweepers: list[Sweeper]
+
+        def dispatch(self, name: str, event: Event) -> None:
+            """Have an event happen to a process."""
+
+        def set_timer(self, name: str, timer: SetTimer, generation: int) -> None:
+            """Dispatch an event later, unless the process has left its state by then."""
+
+        def take_final(self, name: str) -> None:
+            """Hear that a process has ended for good."""
+
 
 AT_REST = frozenset({State.INACTIVE, State.ENDED, State.FAILED})
 EXITS_KEPT = 10
 LAST_LINES = 10
 # How far a short life's output is searched for the reason of its end.
 LIFE_LINES = 500
+_OUT_OF_MEMORY = "killed by the kernel: out of memory"
+_LAUNCHER = "setpriv: "
+_CANNOT_START = "cannot start"
+_LAUNCHER_CODES = frozenset({1, 126, 127})
+_IN_FOREGROUND = "have it stay in the foreground (most programs have an option for that), or what it starts is ended"
 
 
 class Child:
-    """Carries out what the state table orders for one process, and shows it in the store."""
+    """One process: ``generation`` counts its changes of state, ``sweeper`` ends what its last life left behind."""
 
-    def __init__(self, spec: ProcessSpec, engine: Engine, launcher: tuple[str, ...]) -> None:
+    def __init__(self, spec: ProcessSpec, engine: Host) -> None:
         self.spec = spec
         self.machine = Machine()
         self.generation = 0
-        self.cleaning: Cleaning | None = None
+        self.sweeper: Sweeper | None = None
         self._policy = Policy(
             restart=spec.restart,
             critical=spec.critical,
@@ -66,7 +94,6 @@ class Child:
             give_up=spec.give_up,
         )
         self._engine = engine
-        self._launcher = launcher
         self._oom = OomCounter()
         self._killed_by_us = False
         self._refused: set[int] = set()
@@ -122,9 +149,9 @@ class Child:
         elif isinstance(action, Clean):
             self._clean()
         elif isinstance(action, EscalateClean):
-            if self.cleaning is not None:
-                self.cleaning.escalate()
-            self.clean_on()
+            if self.sweeper is not None:
+                self.sweeper.escalate()
+            self.sweep()
         elif isinstance(action, GiveUpOn):
             self._give_up(action)
 
@@ -132,10 +159,10 @@ class Child:
         engine = self._engine
         death_fd = None
         try:
-            with engine.lent():
+            with DESCRIPTORS.lent():
                 if self.spec.parent_death_fd:
                     death_fd = self._open_death_pipe()
-                spawned = spawn(self.spec, self._launcher, death_fd)
+                spawned = spawn(self.spec, engine.launcher, death_fd)
         except SpawnError as error:
             engine.log.record("error", "cannot start", child=self.spec.name, why=error.why)
             self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why, kind=NOT_STARTED))
@@ -211,7 +238,7 @@ class Child:
         if self.machine.hung:
             why = f"it hung ({self.view.ready_why}): {why}"
         remedy = self._known_failure() if exit_status.code else None
-        return why if remedy is None else f"{why}: {remedy}; trying again does not mend this"
+        return why if remedy is None else f"{why}: {remedy}; trying again does not help"
 
     def _known_failure(self) -> str | None:
         """Return what a person should know of a failure that this program tells by its output."""
@@ -226,26 +253,44 @@ class Child:
 
     def _clean(self) -> None:
         # Loaded with the loop: no child has to start later for it.
-        from supervisor.runtime.cleaning import Cleaning
+        from supervisor.system.procfs import Remains
+        from supervisor.system.sweeper import Sweeper
 
-        self.cleaning = Cleaning(self.spec, self._last_pid, self._engine)
-        self.clean_on()
+        remains = Remains(self.spec, self._last_pid, self._engine.log.pipes_of(self.spec.name))
+        self.sweeper = Sweeper(lambda: remains.find(self._engine.reaper.owned))
+        self._engine.sweepers.append(self.sweeper)
+        self.sweep()
 
-    def clean_on(self) -> None:
-        """Go on ending the remains of the life that is over."""
-        if self.cleaning is None or not self.cleaning.work():
+    def sweep(self) -> None:
+        """Go on ending what the last life left behind."""
+        if self.sweeper is None or not self.sweeper.work():
             return
-        if self.cleaning.seen:
-            *earlier, last = self.view.exits
-            self._show(exits=(*earlier, last._replace(reason=self.cleaning.tell(last, self.spec.backoff.reset_s))))
-        self.leave_remains()
+        if self.sweeper.seen:
+            self._report_remains(self.sweeper)
+        self.stop_sweeping()
         self._engine.dispatch(self.spec.name, Event(EventKind.CLEANED))
 
-    def leave_remains(self) -> None:
-        """Clean no more."""
-        if self.cleaning is not None:
-            self.cleaning.close()
-            self.cleaning = None
+    def stop_sweeping(self) -> None:
+        """Leave the rest of what the last life left behind."""
+        if self.sweeper is not None:
+            self._engine.sweepers.remove(self.sweeper)
+            self.sweeper = None
+
+    def _report_remains(self, sweeper: Sweeper) -> None:
+        """Log what was ended, and amend the reason of the exit where the process seems to have gone into background.
+
+        It seems so where it ended early, with success, and left something running.
+        """
+        *earlier, last = self.view.exits
+        background = last.kind == SUCCESS and last.uptime_s < self.spec.backoff.reset_s
+        remedy = _IN_FOREGROUND if background else None
+        self._engine.log.record(
+            "warning", "ended what it left behind", child=self.spec.name, **sweeper.figures(), what_to_do=remedy
+        )
+        if background:
+            left = f"left {len(sweeper.seen)} running"
+            why = f"{last.reason}: it seems to have gone into the background, and {left}; {_IN_FOREGROUND}"
+            self._show(exits=(*earlier, last._replace(reason=why)))
 
     def _give_up(self, action: GiveUpOn) -> None:
         window = self.spec.give_up.window_s if self.spec.give_up else 0.0
@@ -274,7 +319,7 @@ class Child:
         elif state is State.WAITING and self.spec.after:
             self._engine.log.record("info", "waits until others are ready", child=name, after=self.spec.after)
         elif state in {State.ENDED, State.FAILED}:
-            self._engine.on_final(name)
+            self._engine.take_final(name)
 
     def update_readiness(self, *, ready: bool, why: str) -> bool:
         """Take a probe's finding; tell whether it changed anything."""
@@ -302,12 +347,6 @@ class Child:
     def _show(self, **changes: object) -> None:
         self.view = self.view._replace(**changes)  # type: ignore[arg-type]
         self._engine.store.update_process(self.view)
-
-
-_OUT_OF_MEMORY = "killed by the kernel: out of memory"
-_LAUNCHER = "setpriv: "
-_CANNOT_START = "cannot start"
-_LAUNCHER_CODES = frozenset({1, 126, 127})
 
 
 def describe(

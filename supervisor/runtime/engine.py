@@ -1,31 +1,43 @@
 """Drives every process through its state table: carries out actions, feeds back what came of them.
 
 Nothing here waits and nothing needs an event loop, so that the first child starts before one is loaded. Whoever
-drives it calls ``fire_due`` when ``next_due_s`` has come and ``reaper.reap`` on SIGCHLD.
+drives it calls ``fire_due`` when ``next_due_s`` has come, and ``reap`` on SIGCHLD.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import time
 from collections import deque
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.backoff import random_jitter
 from supervisor.core.process import Event, EventKind, SetTimer, State, possible
 from supervisor.runtime.child import AT_REST, Child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable
+    from typing import Protocol
 
     from supervisor.core.process import ProcessSpec
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
     from supervisor.system.reaper import Reaper
     from supervisor.system.sweeper import Sweeper
+
+    class Observer(Protocol):
+        """Who drives an engine: hears of what it cannot see in the store."""
+
+        def take_final(self, name: str) -> None:
+            """Hear that a process has ended for good, by its restart policy or given up."""
+
+        def take_change(self) -> None:
+            """Hear that anything has changed, so that timers are to be set anew."""
+
+        def take_defect(self, error: Exception) -> None:
+            """Hear what went wrong in the engine itself."""
+
 
 FINAL = frozenset({State.ENDED, State.FAILED})
 _ENDED = AT_REST | {State.CLEANING}
@@ -41,13 +53,7 @@ class _Timer(NamedTuple):
 
 
 class Engine:
-    """All processes of one plan.
-
-    ``on_final`` is called with the name of a process that ended for good, by its restart policy or given up;
-    ``on_change`` after anything has changed, so that timers can be set anew, ``on_defect`` with what went wrong here.
-    ``lent`` is entered for each start: it makes room for the descriptors that a start takes.
-    ``holds`` says that processes may be held (see ``hold``).
-    """
+    """All processes of one plan; ``holds`` says that starts may be made to wait (see ``hold``)."""
 
     def __init__(
         self,
@@ -62,23 +68,26 @@ class Engine:
         self.store = store
         self.log = log
         self.reaper = reaper
-        reaper.on_orphan = self._take_orphan
-        self.on_final: Callable[[str], None] = lambda _name: None
-        self.on_change: Callable[[], None] = lambda: None
-        self.on_defect: Callable[[Exception], None] = _raise
-        self.lent: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.launcher = launcher
+        self.holds = holds
+        # Each hears of every orphan reaped.
+        self.sweepers: list[Sweeper] = []
+        self._observer: Observer | None = None
         self._events: deque[tuple[str, Event]] = deque()
         self._timers: list[_Timer] = []
         self._numbers = itertools.count()
         self._stepping = False
         self._closing = False
-        # All that are at work: each hears of every orphan reaped.
-        self.cleaners: list[Sweeper] = []
         self._held: frozenset[str] = frozenset()
-        self.launcher = launcher
-        # Whether a start may be made to wait, for others or for what has to be there first.
-        self.holds = holds
-        self.children = {spec.name: Child(spec, self, launcher) for spec in specs}
+        self.children = {spec.name: Child(spec, self) for spec in specs}
+
+    def observe(self, observer: Observer) -> None:
+        """Tell ``observer`` from now on, and of what has ended for good already."""
+        self._observer = observer
+        self.settle()
+        for name, child in self.children.items():
+            if child.machine.state in FINAL:
+                observer.take_final(name)
 
     def start_all(self) -> None:
         """Give every process the order to start."""
@@ -117,11 +126,23 @@ class Engine:
                 self._step(*self._events.popleft())
                 if not self._events:
                     self._release_waiting()
-        except Exception as error:  # noqa: BLE001 - who drives this decides; an order's giver is not to blame
-            self.on_defect(error)
+        except Exception as error:
+            # Who drives this decides; an order's giver is not to blame.
+            if self._observer is None:
+                raise
+            self._observer.take_defect(error)
         finally:
             self._stepping = False
-        self.on_change()
+        self._tell_change()
+
+    def take_final(self, name: str) -> None:
+        """Pass on that a process has ended for good."""
+        if self._observer is not None:
+            self._observer.take_final(name)
+
+    def _tell_change(self) -> None:
+        if self._observer is not None:
+            self._observer.take_change()
 
     def _step(self, name: str, event: Event) -> None:
         child = self.children[name]
@@ -136,18 +157,14 @@ class Engine:
                 event_kind=event.kind.value,
             )
             return
-        child.step(event, time.monotonic(), int.from_bytes(os.urandom(6), "big") / 2.0**48)
+        child.step(event, time.monotonic(), random_jitter())
 
     def _release_waiting(self) -> None:
         for name, child in self.children.items():
             if child.machine.state is not State.WAITING or name in self._held:
                 continue
-            if all(self.is_ready(other) for other in child.spec.after):
+            if all(self.children[other].ready for other in child.spec.after):
                 self._events.append((name, Event(EventKind.RELEASED)))
-
-    def is_ready(self, name: str) -> bool:
-        """Tell whether a process is alive and its probe, if it has one, says ready."""
-        return self.children[name].ready
 
     def update_readiness(self, name: str, *, ready: bool, why: str = "") -> None:
         """Take a probe's finding; one about a process that has ended since is ignored."""
@@ -165,12 +182,12 @@ class Engine:
         while self._timers and not self._is_current(self._timers[0]):
             heapq.heappop(self._timers)
         dues = [self._timers[0].due_s] if self._timers else []
-        dues += [child.cleaning.due_s for child in self.children.values() if child.cleaning is not None]
+        dues += [child.sweeper.due_s for child in self.children.values() if child.sweeper is not None]
         return min(dues, default=None)
 
     def fire_due(self) -> None:
         """Feed every timer that is due."""
-        self._clean_on()
+        self._sweep()
         now_s = time.monotonic()
         due = []
         while self._timers and self._timers[0].due_s <= now_s:
@@ -178,7 +195,7 @@ class Engine:
         for timer in due:
             if self._is_current(timer):
                 self.dispatch(timer.name, Event(timer.kind))
-        self.on_change()
+        self._tell_change()
 
     def _is_current(self, timer: _Timer) -> bool:
         return self.children[timer.name].generation == timer.generation
@@ -186,23 +203,19 @@ class Engine:
     def reap(self) -> bool:
         """Collect the dead; tell whether there may be more."""
         before = self.reaper.orphans
-        more = self.reaper.reap()
+        more = self.reaper.reap(self._take_orphan)
         if self.reaper.orphans != before:
             self.store.update_orphans_reaped(self.reaper.orphans)
-            self._clean_on()
+            self._sweep()
         return more
 
     def _take_orphan(self, pid: int) -> None:
-        for cleaner in self.cleaners:
-            cleaner.take_reaped(pid)
+        for sweeper in self.sweepers:
+            sweeper.take_reaped(pid)
 
-    def _clean_on(self) -> None:
+    def _sweep(self) -> None:
         for child in self.children.values():
-            child.clean_on()
-
-    def final_names(self) -> list[str]:
-        """Return the processes that have ended for good."""
-        return [name for name, child in self.children.items() if child.machine.state in FINAL]
+            child.sweep()
 
     def all_at_rest(self, names: Iterable[str]) -> bool:
         """Tell whether none of these processes lives or is about to."""
@@ -214,8 +227,4 @@ class Engine:
 
     def all_cleaned(self) -> bool:
         """Tell whether nothing is being ended that a process left behind."""
-        return all(child.cleaning is None for child in self.children.values())
-
-
-def _raise(error: Exception) -> None:
-    raise error
+        return all(child.sweeper is None for child in self.children.values())

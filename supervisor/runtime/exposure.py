@@ -5,13 +5,14 @@ Networking in user space leads what a peer sends to the node's address on to the
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
-
-import anyio
 
 from supervisor.core.health import OPEN_PROXY_PORT
 from supervisor.core.snapshot import ListenerView
+from supervisor.errors import host_port
 from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.store import Watch
 from supervisor.system import listeners, procfs
 
 if TYPE_CHECKING:
@@ -53,35 +54,19 @@ class Exposure:
         self._public_port = public_port
         self._interval = interval
         self._sidecar = sidecar
-        self._news = anyio.Event()
-        self._ready = self._ready_pids(engine.store.snapshot)
-        self._meant = engine.store.snapshot.tailnet.peer_api_ports
         self._holders: dict[int, Holder | None] = {}
         self._blind = False
 
     async def run(self) -> None:
         """Look until cancelled."""
-        unwatch = self._engine.store.watch(self._notice)
+        watch = Watch(self._engine.store, _openers)
         try:
             while True:
-                await anyio.sleep(self._interval.settle_s)
-                self._news = anyio.Event()
+                await asyncio.sleep(self._interval.settle_s)
                 await self._look()
-                with anyio.move_on_after(self._interval.every_s):
-                    await self._news.wait()
+                await watch.changed(self._interval.every_s)
         finally:
-            unwatch()
-
-    def _notice(self, snapshot: Snapshot) -> None:
-        """Wake up for a process that has just got ready, and for a tailnet; what went away can wait for its round."""
-        ready, meant = self._ready_pids(snapshot), snapshot.tailnet.peer_api_ports
-        if ready - self._ready or set(meant) - set(self._meant):
-            self._news.set()
-        self._ready, self._meant = ready, meant
-
-    @staticmethod
-    def _ready_pids(snapshot: Snapshot) -> frozenset[int]:
-        return frozenset(view.pid for view in snapshot.processes if view.pid is not None and view.ready)
+            watch.close()
 
     async def _look(self) -> None:
         managed = {view.pid: view.name for view in self._engine.store.snapshot.processes if view.pid is not None}
@@ -136,7 +121,7 @@ class Exposure:
                 self._engine.log.record(
                     "warning",
                     "a port is open to every tailnet peer",
-                    listen=_address(view),
+                    listen=host_port(view.host, view.port),
                     whose=view.process or "unknown",
                     pid=view.pid,
                     what_to_do=_PROXY_REMEDY if view.port == OPEN_PROXY_PORT else _REMEDY,
@@ -146,7 +131,7 @@ class Exposure:
                 self._engine.log.record(
                     "info",
                     "a port is no longer open to every tailnet peer",
-                    listen=_address(view),
+                    listen=host_port(view.host, view.port),
                     whose=view.process or "unknown",
                 )
 
@@ -169,5 +154,7 @@ def _reach(every: Iterable[ListeningSocket], peer_api_ports: Collection[int]) ->
     return any(each.by_loopback and each.port in peer_api_ports for each in every)
 
 
-def _address(view: ListenerView) -> str:
-    return f"[{view.host}]:{view.port}" if ":" in view.host else f"{view.host}:{view.port}"
+def _openers(snapshot: Snapshot) -> tuple[frozenset[int], tuple[int, ...]]:
+    """Return what a change of the open ports comes from: the processes that are ready, and tailscaled's own ports."""
+    ready = frozenset(view.pid for view in snapshot.processes if view.pid is not None and view.ready)
+    return ready, snapshot.tailnet.peer_api_ports

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import anyio
-
 from supervisor.core.counts import plus_one
 from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S, WARN, assess, remembered
 from supervisor.core.snapshot import HealthView
+from supervisor.runtime.store import Watch
 
 if TYPE_CHECKING:
     from supervisor.core.health import Verdict
-    from supervisor.core.snapshot import Snapshot
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
 
@@ -23,31 +21,25 @@ _HELD_S = {FAIL: STARTUP_S, WARN: TAILNET_BLINK_S}
 
 
 class HealthMonitor:
-    """Looks whenever the world has changed, or when time alone may have changed the verdict; never just so."""
+    """Assesses each new snapshot, and again when time alone may have changed the verdict."""
 
     def __init__(self, store: SnapshotStore, log: LogPipeline) -> None:
         self._store = store
         self._log = log
-        self._changed = anyio.Event()
         self._said: tuple[tuple[str, str], ...] | None = None
 
     async def run(self) -> None:
-        """HealthMonitor until cancelled."""
-        unwatch = self._store.watch(self._wake)
+        """Assess until cancelled."""
+        watch = Watch(self._store, lambda snapshot: snapshot.number)
         try:
             while True:
-                self._changed = anyio.Event()
                 due_s = self._look()
-                with anyio.move_on_after(None if due_s is None else max(0.0, due_s - time.monotonic())):
-                    await self._changed.wait()
+                await watch.changed(None if due_s is None else max(0.0, due_s - time.monotonic()))
         finally:
-            unwatch()
-
-    def _wake(self, _snapshot: Snapshot) -> None:
-        self._changed.set()
+            watch.close()
 
     def _look(self) -> float | None:
-        """HealthMonitor once; return when to look again though nothing changes."""
+        """Assess once; return when to look again though nothing changes."""
         now_s = time.monotonic()
         snapshot = self._store.snapshot
         verdict = assess(snapshot, now_s)

@@ -1,4 +1,4 @@
-"""Lets the event loop have its turn while a thread of ours works on Python code."""
+"""Keeps the event loop responsive: what takes long goes to threads; and measures how late the loop is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import gc
 import sys
 import threading
 import time
-from functools import partial
+from concurrent.futures import Future
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
-
-from anyio import to_thread
 
 from supervisor.core.counts import Durations
 from supervisor.system import kernel
@@ -21,44 +19,89 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-# While a thread loads, the loop has its turn after so long, and not only after Python's 5 ms.
-_TURN_S = 0.001
-# What Python says where the kernel gives it none.
-_NO_THREAD = "can't start new thread"
+# While a thread loads a module, the loop runs after so long, and not only after Python's 5 ms.
+_SHORT_S = 0.001
 _USUAL_S = sys.getswitchinterval()
+_MOST_THREADS = 32
+MEASURE_EVERY_S = 1.0
 
 T = TypeVar("T")
+_slots = asyncio.Semaphore(_MOST_THREADS)
+_background: list[threading.Thread] = []
 
 
-async def load_module(module: str) -> ModuleType:
+async def load_module(name: str) -> ModuleType:
     """Load a module in a thread."""
     with short_switch_interval():
-        return await run_in_thread(_load, module)
+        return await run_in_thread(_load, name)
 
 
-async def run_in_thread(work: Callable[..., T], *words: object) -> T:
-    """Do something in a thread; where there is none to be had, the loop has to wait for it."""
+async def run_in_thread(work: Callable[..., T], *arguments: object) -> T:
+    """Return what ``work`` returns, called in a thread; on the loop's own where no other can be started.
+
+    asyncio's pool would run it a second time after that failure, and anyio's is not loaded this early.
+    """
+    async with _slots:
+        future: Future[T] = Future()
+        if not _start(_call, future, work, arguments):
+            _call(future, work, arguments)
+        return await asyncio.wrap_future(future)
+
+
+def _call(future: Future[T], work: Callable[..., T], arguments: tuple[object, ...]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
     try:
-        return await to_thread.run_sync(partial(work, *words))
-    except RuntimeError as error:
-        if str(error) != _NO_THREAD:
-            raise
-        return work(*words)
+        result = work(*arguments)
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
-def has_threads() -> bool:
-    """Tell whether a thread is to be had: each counts as a process at the container's limit."""
-    thread = threading.Thread(target=int)
+def _start(target: Callable[..., object], *arguments: object) -> threading.Thread | None:
+    """Return a thread just started; None where the container is at its limit, which counts each as a process."""
+    thread = threading.Thread(target=target, args=arguments, daemon=True)
     try:
         thread.start()
     except RuntimeError:
-        return False
-    thread.join()
-    return True
+        return None
+    return thread
 
 
-def _load(module: str) -> ModuleType:
-    found = import_module(module)
+def can_start_threads() -> bool:
+    """Tell whether a thread can be started."""
+    return _start(int) is not None
+
+
+def run_in_background(work: Callable[[], None]) -> None:
+    """Have something done that may wait for a disk: in a thread, or at once where no event loop runs on this one."""
+    try:
+        asyncio.get_running_loop()
+        thread = _start(work)
+    except RuntimeError:
+        thread = None
+    if thread is None:
+        work()
+        return
+    _background[:] = [*(each for each in _background if each.is_alive()), thread]
+
+
+def join_background(limit_s: float) -> None:
+    """Wait until all of it is done, for at most so long."""
+    deadline_s = time.monotonic() + limit_s
+    for thread in tuple(_background):
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+
+
+async def background_done(limit_s: float) -> None:
+    """Wait for the same, and let the loop go on meanwhile."""
+    if any(thread.is_alive() for thread in _background):
+        await run_in_thread(join_background, limit_s)
+
+
+def _load(name: str) -> ModuleType:
+    found = import_module(name)
     # What reading a module's code took is not needed any more.
     kernel.give_back_memory()
     # It stays: a collection that looks through it holds the loop up for 15 ms, a stop included.
@@ -68,21 +111,18 @@ def _load(module: str) -> ModuleType:
 
 @contextlib.contextmanager
 def short_switch_interval() -> Iterator[None]:
-    """Make turns short for the length of a block."""
-    sys.setswitchinterval(_TURN_S)
+    """Let threads take turns more often for the length of a block."""
+    sys.setswitchinterval(_SHORT_S)
     try:
         yield
     finally:
         sys.setswitchinterval(_USUAL_S)
 
 
-EVERY_S = 1.0
-
-
 class LoopLatency:
-    """Looks once a second from ``start`` on: nobody who does not ask for it pays for it."""
+    """How late the event loop is for a timer, measured once a second between ``start`` and ``stop``."""
 
-    def __init__(self, every_s: float = EVERY_S) -> None:
+    def __init__(self, every_s: float = MEASURE_EVERY_S) -> None:
         self.seen = Durations()
         self._every_s = every_s
         self._timer: asyncio.TimerHandle | None = None
@@ -90,52 +130,17 @@ class LoopLatency:
     def start(self) -> None:
         """Begin, if that has not been done."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._look)
+            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._measure)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Measure no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         if self._timer is None:
             return
         loop = asyncio.get_running_loop()
         self.seen = self.seen.plus(max(0.0, loop.time() - self._timer.when()))
-        self._timer = loop.call_later(self._every_s, self._look)
-
-
-_under_way: set[threading.Thread] = set()
-
-
-def run_in_background(work: Callable[[], None]) -> None:
-    """Have something done: on a thread where an event loop runs on this one; else here, as where there is no thread."""
-    thread = threading.Thread(target=_work, args=(work,), name="background", daemon=True)
-    try:
-        asyncio.get_running_loop()
-        _under_way.add(thread)
-        thread.start()
-    except RuntimeError:
-        _under_way.discard(thread)
-        work()
-
-
-def join_background(limit_s: float) -> None:
-    """Wait until all of it is done, for at most so long."""
-    deadline_s = time.monotonic() + limit_s
-    for thread in tuple(_under_way):
-        thread.join(max(0.0, deadline_s - time.monotonic()))
-
-
-async def background_done(limit_s: float) -> None:
-    """Wait for the same, and let the loop go on meanwhile."""
-    if _under_way:
-        await asyncio.get_running_loop().run_in_executor(None, join_background, limit_s)
-
-
-def _work(work: Callable[[], None]) -> None:
-    try:
-        work()
-    finally:
-        _under_way.discard(threading.current_thread())
+        self._timer = loop.call_later(self._every_s, self._measure)

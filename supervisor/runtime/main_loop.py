@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from supervisor.backoff import Backoff, delay_s
 from supervisor.core.process import Restart, State
 from supervisor.core.tailnet import CONNECTING, STARTING
 from supervisor.errors import EX_SOFTWARE
-from supervisor.runtime import cleaning  # noqa: F401 - what a child's end needs is to be there by then
 from supervisor.runtime.loop_latency import load_module
 from supervisor.runtime.stop import Stop, StopPlan
+from supervisor.runtime.store import Watch
 from supervisor.system.signals import STOP
 
 if TYPE_CHECKING:
@@ -60,9 +59,6 @@ class MainLoop:
         self._status = 0
         self._why: str | None = None
         self._timer: asyncio.TimerHandle | None = None
-        engine.on_final = self._take_final
-        engine.on_change = self._changed
-        engine.on_defect = self._take_defect
 
     async def run(self, finish: Callable[[int, str | None], None]) -> None:
         """Run until everything has stopped, then call ``finish`` with the exit code of the whole.
@@ -79,14 +75,11 @@ class MainLoop:
         loop.set_exception_handler(self._take_exception)
         self._engine.log.start(loop)
         loop.add_reader(self._inbox.fd, self._wake)
-        async with anyio.create_task_group() as group:
-            for name, service in self._services.items():
-                group.start_soon(self._keep, name, service)
+        async with asyncio.TaskGroup() as group:
+            services = [group.create_task(self._keep(name, service)) for name, service in self._services.items()]
             self._wake()
             self._reap()
-            self._engine.settle()
-            for name in self._engine.final_names():
-                self._take_final(name)
+            self._engine.observe(self)
             await self._stop_asked.wait()
             self._engine.store.update_stopping()
             self._engine.log.stop_waiting()
@@ -95,7 +88,8 @@ class MainLoop:
                 self._stop.force()
             await self._stop.run()
             finish(self._final_status(), self._why)
-            group.cancel_scope.cancel()
+            for task in services:
+                task.cancel()
 
     def _final_status(self) -> int:
         """Return the exit code; an app that runs only once speaks for itself, also after a signal, as under tini."""
@@ -122,15 +116,15 @@ class MainLoop:
     def _reap(self) -> None:
         if self._engine.reap():
             asyncio.get_running_loop().call_soon(self._careful, self._reap)
-        self._changed()
+        self.take_change()
 
     def _careful(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and everything stops
-            self._take_defect(error)
+            self.take_defect(error)
 
-    def _take_defect(self, error: Exception) -> None:
+    def take_defect(self, error: Exception) -> None:
         """Stop everything: after a defect in the engine nobody knows what state a process is in."""
         why = self._tell_defect(error)
         if not self._stop_asked.is_set():
@@ -164,7 +158,7 @@ class MainLoop:
         else:
             self._engine.log.record("info", "SIGHUP ignored", why="settings take a restart")
 
-    def _take_final(self, name: str) -> None:
+    def take_final(self, name: str) -> None:
         """Stop everything where the app ended for good, or a critical process failed for good."""
         if self._stop_asked.is_set():
             return
@@ -181,16 +175,14 @@ class MainLoop:
             self._engine.log.record("critical", "stopping", why=self._why, status=self._status)
             self._stop_asked.set()
 
-    def _changed(self) -> None:
-        """Set the one timer to what is due next, and wake a stop that waits."""
+    def take_change(self) -> None:
+        """Set the one timer to what is due next."""
         due_s = self._engine.next_due_s()
         if self._timer is None or self._timer.cancelled() or due_s != self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
             loop = asyncio.get_running_loop()
             self._timer = None if due_s is None else loop.call_at(due_s, self._careful, self._fire)
-        if self._stop is not None:
-            self._stop.look()
 
     def _fire(self) -> None:
         self._timer = None
@@ -214,7 +206,7 @@ class MainLoop:
                     again_in_s=wait_s,
                     traceback=traceback.format_exc(),
                 )
-                await anyio.sleep(wait_s)
+                await asyncio.sleep(wait_s)
             else:
                 return
 
@@ -235,7 +227,7 @@ class LazyServices:
     def __init__(self, store: SnapshotStore) -> None:
         self._store = store
         # Two threads that load would take each other's time, and both be late.
-        self._one = anyio.Lock()
+        self._one = asyncio.Lock()
         self.running: dict[str, Any] = {}
 
     def service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
@@ -271,22 +263,15 @@ class LazyServices:
 
         return waiting
 
-    async def _until(self, holds: Callable[[Snapshot], bool]) -> None:
-        """Wait until something holds."""
-        settled = anyio.Event()
-
-        def look(snapshot: Snapshot) -> None:
-            if holds(snapshot):
-                settled.set()
-
-        leave = self._store.watch(look)
-        look(self._store.snapshot)
+    async def _until(self, condition: Callable[[Snapshot], bool]) -> None:
+        watch = Watch(self._store, condition)
         try:
-            await settled.wait()
+            await watch.until_true()
         finally:
-            leave()
+            watch.close()
 
     async def _let_login_go_first(self) -> None:
         """Wait until the device is logged in, or is not going to be just now; but not for long."""
-        with anyio.move_on_after(_LOGIN_FIRST_S):
-            await self._until(lambda snapshot: snapshot.tailnet.state not in _LOGGING_IN)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOGIN_FIRST_S):
+                await self._until(lambda snapshot: snapshot.tailnet.state not in _LOGGING_IN)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import anyio
-
 from supervisor.core.health import DEADLINE_S, Probing, interval_s, take_probe
 from supervisor.core.process import Event, EventKind, HttpProbe, State
+from supervisor.runtime.store import Watch
 
 if TYPE_CHECKING:
     from supervisor.core.process import ProcessSpec, TcpProbe
@@ -25,74 +25,52 @@ _BODY_S = 0.5
 
 
 class Probes:
-    """One row of probes for each process that is alive; nothing at all for those that are not, or have no probe."""
+    """Probes each process that is alive and has a probe."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._rows = [_Row(engine, child.spec) for child in engine.children.values() if child.spec.probe is not None]
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        unwatch = self._engine.store.watch(self._notice)
+        async with asyncio.TaskGroup() as group:
+            for child in self._engine.children.values():
+                if child.spec.probe is not None:
+                    group.create_task(self._follow(child.spec))
+
+    async def _follow(self, spec: ProcessSpec) -> None:
+        """Probe one process, life after life."""
+        life: Watch[float | None] = Watch(self._engine.store, partial(_began_s, spec.name))
         try:
-            async with anyio.create_task_group() as group:
-                for row in self._rows:
-                    group.start_soon(row.run)
+            while True:
+                if life.value is not None:
+                    await self._follow_life(spec, life, life.value)
+                else:
+                    await life.changed()
         finally:
-            unwatch()
+            life.close()
 
-    def _notice(self, snapshot: Snapshot) -> None:
-        for row in self._rows:
-            row.notice(snapshot)
-
-
-class _Row:
-    """The probes of one process, life after life."""
-
-    def __init__(self, engine: Engine, spec: ProcessSpec) -> None:
-        self._engine = engine
-        self._spec = spec
-        self._life = self._now(engine.store.snapshot)
-        self._changed = anyio.Event()
-
-    def notice(self, snapshot: Snapshot) -> None:
-        """Wake where another life has begun, or this one ended."""
-        life = self._now(snapshot)
-        if life != self._life:
-            self._life = life
-            self._changed.set()
-
-    def _now(self, snapshot: Snapshot) -> float | None:
-        """Return what tells one life from another: when it began; None where there is none."""
-        view = snapshot.process(self._spec.name)
-        return view.started_s if view is not None and view.state is State.RUNNING else None
-
-    async def run(self) -> None:
-        """Follow every life."""
-        while True:
-            self._changed = anyio.Event()
-            if self._life is None:
-                await self._changed.wait()
-            else:
-                await self._follow(self._life)
-
-    async def _follow(self, life: float) -> None:
+    async def _follow_life(self, spec: ProcessSpec, life: Watch[float | None], began_s: float) -> None:
         probing = Probing()
-        while self._life == life:
+        while life.value == began_s:
             begin_s = time.monotonic()
-            miss = await ask(self._spec.probe)
+            miss = await ask(spec.probe)
             now_s = time.monotonic()
-            if self._life != life:
+            if life.value != began_s:
                 return
-            probing, finding = take_probe(probing, miss, begin_s, now_s, self._spec.hung_after_s)
+            probing, finding = take_probe(probing, miss, begin_s, now_s, spec.hung_after_s)
             if finding.ready is not None:
-                self._engine.update_readiness(self._spec.name, ready=finding.ready, why=finding.why)
+                self._engine.update_readiness(spec.name, ready=finding.ready, why=finding.why)
             if finding.hung:
-                self._engine.log.record("error", "hung", child=self._spec.name, why=finding.why)
-                self._engine.dispatch(self._spec.name, Event(EventKind.HUNG))
+                self._engine.log.record("error", "hung", child=spec.name, why=finding.why)
+                self._engine.dispatch(spec.name, Event(EventKind.HUNG))
                 return
-            with anyio.move_on_after(max(0.0, begin_s + interval_s(probing) - now_s)):
-                await self._changed.wait()
+            await life.changed(max(0.0, begin_s + interval_s(probing) - now_s))
+
+
+def _began_s(name: str, snapshot: Snapshot) -> float | None:
+    """Return what tells one life of a process from another: when it began; None where it does not run."""
+    view = snapshot.process(name)
+    return view.started_s if view is not None and view.state is State.RUNNING else None
 
 
 async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S) -> str | None:
@@ -125,7 +103,7 @@ async def _ask_http(url: str, deadline_s: float) -> str | None:
             status = _status(await reader.readline())
         await _hear_out(reader)
     except ValueError:
-        return "the answer is no HTTP"
+        return "the answer is not HTTP"
     else:
         return status
     finally:
@@ -146,5 +124,5 @@ def _status(line: bytes) -> str | None:
     version, _, rest = line.partition(b" ")
     code = rest[:3]
     if not version.startswith(b"HTTP/1.") or not code.isdigit():
-        return "the answer is no HTTP" if line else "it closed the connection without an answer"
+        return "the answer is not HTTP" if line else "it closed the connection without an answer"
     return None if code.startswith(b"2") else f"it answered {code.decode()}"

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.process import QUIT_GRACE_S, Event, EventKind
+from supervisor.runtime.store import Watch
 from supervisor.system import procfs
 from supervisor.system.sweeper import TERM_GRACE_S, Sweeper
 
@@ -61,21 +62,18 @@ class StopPlan(NamedTuple):
 
 
 class Stop:
-    """One ordered stop under way. ``look`` is to be called whenever a process has changed or an orphan was reaped."""
+    """One ordered stop under way."""
 
     def __init__(self, engine: Engine, plan: StopPlan) -> None:
         self._engine = engine
         self._plan = plan
-        self._changed = asyncio.Event()
+        # A process that changes state and an orphan that is reaped both show there.
+        self._watch = Watch(engine.store, lambda snapshot: snapshot.number)
         self._deadline_s = time.monotonic() + plan.timeout_s
         self._current: tuple[str, ...] = ()
         self._sweep: Sweeper | None = None
         self._forced = False
         engine.close()
-
-    def look(self) -> None:
-        """Wake whoever waits for a process to end."""
-        self._changed.set()
 
     def force(self) -> None:
         """Kill at once what is being stopped just now, and the app when its turn comes; the order stays."""
@@ -83,7 +81,6 @@ class Stop:
         self._kill(self._current)
         if self._sweep is not None:
             self._sweep.escalate()
-        self.look()
 
     async def run(self) -> None:
         """Stop everything; returns when nothing is left, or nothing more can be done about it."""
@@ -158,9 +155,9 @@ class Stop:
         left_s = 0.0 if self._forced else max(self._deadline_s - now_s, 0.0)
         until_s = max(now_s, self._deadline_s) + SWEEP_OVERRUN_S
         for child in self._engine.children.values():
-            child.leave_remains()
+            child.stop_sweeping()
         sweep = self._sweep = Sweeper(procfs.everything_else, min(TERM_GRACE_S, left_s), until_s)
-        self._engine.cleaners.append(sweep)
+        self._engine.sweepers.append(sweep)
         while not sweep.work():
             # Others get their turn between two pieces of work also where there is no time to wait.
             await asyncio.sleep(0)
@@ -169,21 +166,11 @@ class Stop:
             self._engine.log.record(
                 "warning" if sweep.killed else "info",
                 "ended everything else",
-                count=len(sweep.seen),
-                killed=len(sweep.killed),
-                still_alive=len(sweep.left),
-                names=sorted(set(sweep.seen.values())),
+                **sweep.figures(),
                 pid_1=os.getpid() == 1,
             )
 
     async def _wait_change(self, deadline_s: float) -> bool:
         """Wait until something changed; False when the deadline comes first."""
-        self._changed.clear()
         timeout_s = deadline_s - time.monotonic()
-        if timeout_s <= 0:
-            return False
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return True
+        return timeout_s > 0 and await self._watch.changed(timeout_s)

@@ -78,6 +78,42 @@ _MOST_WAITING = 16
 
 
 Order = TypeVar("Order")
+T = TypeVar("T")
+
+
+class Watch(Generic[T]):
+    """Waits for ``value``, what ``look`` finds in the snapshot, to become another one; for the event loop alone."""
+
+    def __init__(self, store: SnapshotStore, look: Callable[[Snapshot], T]) -> None:
+        # The store is there before an event loop is loaded.
+        import asyncio
+
+        self._timeout = asyncio.timeout
+        self._changed = asyncio.Event()
+        self._look = look
+        self.value = look(store.snapshot)
+        self.close = store.watch(self._take)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        value = self._look(snapshot)
+        if value != self.value:
+            self.value = value
+            self._changed.set()
+
+    async def changed(self, timeout_s: float | None = None) -> bool:
+        """Wait for a change since the last call, for at most so long; tell whether there was one."""
+        try:
+            async with self._timeout(timeout_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        self._changed.clear()
+        return True
+
+    async def until_true(self) -> None:
+        """Wait until the value is true."""
+        while not self.value:
+            await self.changed()
 
 
 class CommandChannel(Generic[Order]):

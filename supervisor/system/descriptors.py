@@ -6,7 +6,6 @@ Some are held back: a process can be started, and a client taken, when all other
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,6 +28,9 @@ class Descriptors:
 
     def claim(self) -> None:
         """Raise this process's own limit as far as it may, and hold a reserve back."""
+        # No start waits for what is needed after it alone.
+        import resource
+
         self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
             self._limit(self._hard)
@@ -74,6 +76,8 @@ class Descriptors:
 
     def _limit(self, soft: int) -> None:
         if self._soft != self._hard:
+            import resource
+
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
 
 
@@ -82,6 +86,8 @@ DESCRIPTORS = Descriptors()
 
 def limit() -> int:
     """Return how many files this process may have open."""
+    import resource
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 

@@ -28,13 +28,12 @@ class Reaper:
     """Collects the dead and tells the owner of each; one without an owner was an orphan.
 
     Spawning and ``own`` have to happen without a ``reap`` between them. A pid stays valid for signals until its
-    owner was told, since nobody else waits. ``on_orphan`` is told of what had no owner.
+    owner was told, since nobody else waits.
     """
 
     def __init__(self) -> None:
         self._owners: dict[int, Callable[[Exit], None]] = {}
         self.orphans = 0
-        self.on_orphan: Callable[[int], None] = lambda _pid: None
 
     def own(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
         """Have ``on_exit`` called once with the end of ``pid``."""
@@ -45,8 +44,11 @@ class Reaper:
         """Return the managed children that have not been reaped."""
         return frozenset(self._owners)
 
-    def reap(self, most: int = 1000) -> bool:
-        """Collect at most ``most`` children without waiting; tell whether there may be more."""
+    def reap(self, on_orphan: Callable[[int], None], most: int = 1000) -> bool:
+        """Collect at most ``most`` children without waiting; tell whether there may be more.
+
+        ``on_orphan`` is called with the pid of each that has no owner.
+        """
         for _ in range(most):
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -57,7 +59,7 @@ class Reaper:
             owner = self._owners.pop(pid, None)
             if owner is None:
                 self.orphans += 1
-                self.on_orphan(pid)
+                on_orphan(pid)
                 continue
             owner(Exit(pid, decode(status)))
         return True

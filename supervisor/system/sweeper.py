@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor.system import procfs
 from supervisor.system.signals import send
@@ -56,6 +56,15 @@ class Sweeper:
         self.seen: dict[int, str] = {}
         self.left: dict[int, Process] = {}
         self.due_s = 0.0
+
+    def figures(self) -> dict[str, Any]:
+        """Return what was ended, as fields of a log record."""
+        return {
+            "count": len(self.seen),
+            "killed": len(self.killed),
+            "still_alive": len(self.left),
+            "names": sorted(set(self.seen.values())),
+        }
 
     def escalate(self) -> None:
         """Go on with KILL from now on."""

@@ -18,7 +18,7 @@ _PIECE_BYTES = 64 * 1024
 _MOST_HEAD_BYTES = 64 * 1024
 MOST_BODY_BYTES = 64 * 1024 * 1024
 _WITHOUT_BODY = frozenset({204, 304})
-_NO_HTTP = "the answer is no HTTP"
+_NO_HTTP = "the answer is not HTTP"
 _CUT_SHORT = "the answer ended too soon"
 
 

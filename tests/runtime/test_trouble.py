@@ -79,7 +79,6 @@ async def test_remains_hold_up_nothing_that_comes_after_them(engine: Engine) -> 
         asked.append(until_s - time.monotonic())
 
     stop = Stop(engine, StopPlan(timeout_s=3, last="last", close_tailnet=farewell))
-    engine.on_change = stop.look
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
     try:
         await asyncio.wait_for(stop.run(), 15)
@@ -101,7 +100,6 @@ async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: E
         await asyncio.Event().wait()
 
     stop = Stop(engine, StopPlan(timeout_s=5, last="last", close_tailnet=farewell, close_web=part))
-    engine.on_change = stop.look
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
     try:
         await asyncio.wait_for(stop.run(), 15)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.commands.run import _services
+from supervisor.commands.run import Run
 from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
@@ -108,8 +108,7 @@ def test_beside_a_sidecar_with_a_network_of_its_own() -> None:
 )
 def test_it_looks_where_peers_reach_this_loopback(environ: dict[str, str], *, looks: bool) -> None:
     """Where there is no tailnet, or a node has its shields up, no one gets in."""
-    store = SnapshotStore(Snapshot())
-    log = LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
-    place: Any = SimpleNamespace(sockets=[])
-    services = _services(plan(environ), place, store, Engine([], store, log, Reaper(), ()), LazyServices(store))
+    resources: Any = SimpleNamespace(sockets=[])
+    run = Run(plan(environ), resources, ())
+    services = run.services(LazyServices(run.store))
     assert ("exposure" in services) is looks

@@ -122,7 +122,7 @@ def test_a_tailscaled_that_ends_at_once(tmp_path: Path) -> None:
     with node(tmp_path, TS_TAILSCALED_EXTRA_ARGS="--no-such-flag") as one:
         exited = one.run.wait_for("exited", child="tailscaled")
         assert "TS_TAILSCALED_EXTRA_ARGS" in exited["why"]
-        assert "trying again does not mend this" in exited["why"]
+        assert "trying again does not help" in exited["why"]
         one.run.wait_count(3, "exited", child="tailscaled")
         assert one.run.all("exited", child="moltis") == []
         assert one.health()["status"] == "warn"
