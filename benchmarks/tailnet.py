@@ -18,7 +18,7 @@ from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import CACHE, PYTHON, ROOT, Job, Ours, Peer
 from benchmarks.processes import medians
 from benchmarks.running import free_port, running, wait_for
-from benchmarks.standing import minute
+from benchmarks.standing import distinct_bytes, minute
 from tests.support.control import LOOPBACK_ONLY, controlling, tailscaled
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ BOOT = "containerboot"
 POLL_S = 0.005
 LONGEST_S = 30.0
 IDLE_MS = 60
+MEMORY_MB = 33
 # Where the `tailscale` program looks for tailscaled, and containerboot leaves a link.
 _USUAL_SOCKET = Path("/var/run/tailscale/tailscaled.sock")
 _ASK = b"GET /localapi/v0/status?peers=false HTTP/1.1\r\nHost: local-tailscaled.sock\r\nConnection: close\r\n\r\n"
@@ -187,13 +188,31 @@ def login(bench: Bench) -> dict[str, Result]:
         return medians(bench, take, peers)
 
 
-def idle(bench: Bench) -> dict[str, Result]:
-    """Processor time of the supervisor alone in a minute, connected and without anything to do."""
+@contextlib.contextmanager
+def _connected() -> Iterator[Run]:
+    """Run ours until it has been connected for some seconds."""
     with controlling() as control, joining(Joining(control)) as run:
         path = str(run.folder / "run/tailscale/tailscaled.sock")
         assert wait_for(lambda: is_running(path), LONGEST_S)
         time.sleep(5)
+        yield run
+
+
+def idle(bench: Bench) -> dict[str, Result]:
+    """Processor time of the supervisor alone in a minute, connected and without anything to do."""
+    with _connected() as run:
         return {"ours": minute(bench, [run.process.pid])}
+
+
+def memory(bench: Bench) -> dict[str, Result]:  # noqa: ARG001 - one run
+    """Distinct pages of the supervisor alone, connected, in MB."""
+    with _connected() as run:
+        return {"ours": Result(distinct_bytes([run.process.pid]) / 1e6)}
+
+
+def _small(found: dict[str, Result]) -> bool:
+    value = found["ours"].value
+    return value is not None and value <= MEMORY_MB
 
 
 def _calm(found: dict[str, Result]) -> bool:
@@ -207,6 +226,7 @@ def _level(found: dict[str, Result]) -> bool:
 
 
 MEASURES = (
+    Measure("memory-tailnet", "memory, connected, web on", "MB", f"≤ {MEMORY_MB} MB", _small, memory),
     Measure("idle-tailnet", "idle CPU a minute, connected", "ms", "≤ 60 ms", _calm, idle),
     Measure("login", "login with a key, start to *Running*", "ms", "≤ 1.15 times containerboot's", _level, login, 0),
 )

@@ -157,7 +157,7 @@ class Run:
         services["records"] = lazy.heavy_service(
             "records", "supervisor.logs.bridge", lambda found: found.EventBridge(log)
         )
-        services["web"] = lazy.heavy_service("web", "supervisor.web.server", self._server)
+        services["web"] = lazy.service("web", "supervisor.web.server", self._server)
         if recorder is not None:
             services["spans"] = lazy.heavy_service(
                 "spans",

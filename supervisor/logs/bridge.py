@@ -10,8 +10,6 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import structlog
-
 from supervisor.logs.parse import NAMES
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EventBridge:
-    """The one place that configures structlog: `structlog.get_logger()` anywhere ends in the log."""
+    """The one place that configures logging and structlog: what is said to their loggers ends in the log."""
 
     def __init__(self, log: LogPipeline) -> None:
         self._log = log
@@ -39,14 +37,20 @@ class EventBridge:
         """Take every record, on the loop's thread or another."""
         self._loop = loop
         self._thread = threading.get_ident()
+        logging.basicConfig(handlers=[_Handler(self)], level=logging.WARNING, force=True)
+        logging.captureWarnings(True)
+
+    def get_logger(self, **fields: Any) -> Any:
+        """Return structlog's logger with these fields. structlog is loaded for the first one: it takes 2 MB."""
+        import structlog
+
         structlog.configure(
             processors=[structlog.contextvars.merge_contextvars, self._take_structured],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
             logger_factory=structlog.ReturnLoggerFactory(),
             cache_logger_on_first_use=False,
         )
-        logging.basicConfig(handlers=[_Handler(self)], level=logging.WARNING, force=True)
-        logging.captureWarnings(True)
+        return structlog.get_logger(**fields)
 
     def take(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """Hand one record to the log, which lives on the loop's thread."""
@@ -63,7 +67,9 @@ class EventBridge:
         elif isinstance(error, BaseException):
             fields["traceback"] = "".join(traceback.format_exception(error))
         self.take(NAMES.get(method, "error"), str(fields.pop("event", "")), fields)
-        raise structlog.DropEvent
+        from structlog import DropEvent
+
+        raise DropEvent
 
 
 class _Handler(logging.Handler):

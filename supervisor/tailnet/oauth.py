@@ -92,7 +92,7 @@ class OAuthClient:
             self._redactor.learn(part)
         url = client.api_url or self._tailnet.api_url
         # It takes a tenth of a second, and most devices never need it.
-        await run_in_thread(import_module, "aiohttp")
+        await run_in_thread(import_module, "aiohttp.client")
         try:
             async with asyncio.timeout(self._timing.budget_s):
                 async for attempt in self._attempts():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
-    from supervisor.web.connections import Connection
+    from supervisor.web.connections import Connection, ConnectionHandler
     from supervisor.web.context import Context
     from supervisor.web.keyring import Grant
 
@@ -105,3 +105,8 @@ async def _by_token(context: Context, request: web.Request) -> tuple[Caller, flo
     if grant is not None:
         return Caller(Access.SIGNED_IN, source, grant), None
     return anyone, await context.throttle.failed(source)
+
+
+def connection_of(request: web.Request) -> Connection:
+    """Return the connection that a request came over."""
+    return cast("ConnectionHandler", request.protocol).connection

@@ -10,7 +10,7 @@ from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout, f
 from supervisor.web import documents
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import Nothing, accepted, answer, body_of
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from supervisor.web import slips
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.error_codes import Code, RefusedError
 
 T = TypeVar("T", bound=msgspec.Struct)
 

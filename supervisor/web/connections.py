@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
+
+from supervisor.web.front import MOST_HEAD_BYTES, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from supervisor.system.peercred import Socket
-    from supervisor.web.handler import Handler
+    from supervisor.web.front import Front
 
 HEAD_S = 10.0
-# The cookies of the app come to this host name too.
-MOST_HEAD_BYTES = 32 * 1024
 MOST_CONNECTIONS = 256
+KEEP_ALIVE_S = 75.0
+# Health requests that one connection has answered before others have their turn.
+_AT_ONCE = 16
 _HEAD_END = b"\r\n\r\n"
 # No head may hold it: aiohttp then refuses what it has of one.
 _NO_HEAD = b"\0" + _HEAD_END
+
+
+class ConnectionHandler(Protocol):
+    """What answers requests of a connection: aiohttp's handler, as far as it is used here.
+
+    ``too_large`` says that the head was, so that nobody looked at what is in it. ``has_more`` tells whether further
+    requests wait for their turn, ``is_idle`` whether none is here or being answered.
+    """
+
+    connection: Connection
+    too_large: bool
+
+    @property
+    def has_more(self) -> bool: ...  # noqa: D102 - above
+    @property
+    def is_idle(self) -> bool: ...  # noqa: D102 - above
+    def expect_no_more(self) -> None: ...  # noqa: D102 - as asyncio's, like the others
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...  # noqa: D102
+    def data_received(self, data: bytes) -> None: ...  # noqa: D102
+    def eof_received(self) -> object: ...  # noqa: D102
+    def connection_lost(self, exc: BaseException | None) -> None: ...  # noqa: D102
+    def pause_writing(self) -> None: ...  # noqa: D102
+    def resume_writing(self) -> None: ...  # noqa: D102
 
 
 class Connections:
@@ -27,18 +53,16 @@ class Connections:
     ``check`` makes them connections of the control socket: it says why whoever connected is refused, if so.
     """
 
-    def __init__(
-        self, make_handler: Callable[[], Handler], most: int, check: Callable[[Socket], str] | None = None
-    ) -> None:
+    def __init__(self, front: Front, most: int, check: Callable[[Socket], str] | None = None) -> None:
         self.check = check
         self.most = most
-        self._make_handler = make_handler
+        self._front = front
         self._anonymous: dict[Connection, None] = {}
         self._known: dict[Connection, None] = {}
 
     def __call__(self) -> Connection:
         """Make the protocol of a new connection; what the event loop asks for."""
-        return Connection(self, self._make_handler())
+        return Connection(self, self._front)
 
     def __iter__(self) -> Iterator[Connection]:
         """Go through all that are open."""
@@ -79,21 +103,26 @@ class Connections:
 class Connection(asyncio.Protocol):
     """Stands between the transport and aiohttp's handler, to know how long a head takes to arrive, and how large it is.
 
+    There is no handler until something comes that is not a plain health request: these are answered here.
     ``has_ended`` says that the client sends nothing more, though it may read on; ``on_end`` is called when that is so.
     """
 
-    def __init__(self, connections: Connections, handler: Handler) -> None:
-        self.handler = handler
-        handler.connection = self
+    _transport: asyncio.Transport
+
+    def __init__(self, connections: Connections, front: Front) -> None:
         self.has_ended = False
         self.on_end: Callable[[], object] = lambda: None
-        self._connections = connections
-        self._transport: asyncio.Transport | None = None
-        self._limit: asyncio.TimerHandle | None = None
-        self._in_request = False
-        self._received = _Received()
         self.over_control = connections.check is not None
         self.refused = ""
+        self._connections = connections
+        self._front = front
+        self._handler: ConnectionHandler | None = None
+        # Input that nobody has answered yet.
+        self._input = bytearray()
+        self._limit: asyncio.TimerHandle | None = None
+        self._in_request = False
+        self._is_full = False
+        self._received = _Received()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to count: the first head is due."""
@@ -101,26 +130,98 @@ class Connection(asyncio.Protocol):
         if self._connections.check is not None:
             # Now, before the process at the other end has time to become another one.
             self.refused = self._connections.check(transport.get_extra_info("socket"))
-        self.handler.connection_made(transport)
         self._connections.opened(self)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Pass on; on a kept connection this is where the next head begins."""
+        """Answer health requests, and pass on what follows anything else."""
+        if self._handler is not None:
+            self._pass_on(self._handler, data)
+            return
+        if not self._input:
+            self._stop_limit()
+            self._expect_head()
+        self._input += data
+        self._answer_probes()
+
+    def _answer_probes(self) -> None:
+        """Answer the health requests that are here; with the first one that is none, the handler takes over."""
+        for _ in range(_AT_ONCE):
+            end = self._input.find(_HEAD_END)
+            if end < 0 or self._is_full or self._transport.is_closing():
+                break
+            answer = None if self.over_control else self._front.answer(bytes(self._input[:end]))
+            if answer is None:
+                break
+            del self._input[: end + len(_HEAD_END)]
+            self._connections.active(self)
+            self._stop_limit()
+            self._transport.write(answer.data)
+            if not answer.keeps_open:
+                self._transport.close()
+        else:
+            # Others have their turn; until then nothing more is read.
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+            return
+        self._read_on()
+
+    def _go_on(self) -> None:
+        if not self._transport.is_closing():
+            self._answer_probes()
+
+    def _read_on(self) -> None:
+        """Wait for what is still to come, or leave what is here to the handler."""
+        if self._is_full:
+            self._transport.pause_reading()
+        elif self._transport.is_closing():
+            self._input.clear()
+        elif self._input and (self.over_control or _HEAD_END in self._input or not self._front.waits(self._input)):
+            self._stop_limit()
+            self._transport.pause_reading()
+            self._front.when_loaded(self._take_handler)
+        else:
+            self._transport.resume_reading()
+            if self._limit is None:
+                self._limit = asyncio.get_running_loop().call_later(
+                    HEAD_S if self._input else KEEP_ALIVE_S, self._take_late_head
+                )
+
+    def _take_handler(self, make_handler: Callable[[], ConnectionHandler] | None) -> None:
+        """Have a handler answer from now on; None where there is none to be had."""
+        if self._transport.is_closing():
+            return
+        if make_handler is None:
+            self._transport.write(unavailable())
+            self._transport.close()
+            return
+        self._handler = handler = make_handler()
+        handler.connection = self
+        handler.connection_made(self._transport)
+        self._transport.resume_reading()
+        self._expect_head()
+        data = bytes(self._input)
+        self._input.clear()
+        self._pass_on(handler, data)
+
+    def _pass_on(self, handler: ConnectionHandler, data: bytes) -> None:
         if not self._in_request and self._limit is None:
             self._expect_head()
         if self._received.take(data) > MOST_HEAD_BYTES:
-            self.handler.too_large = True
+            handler.too_large = True
             data = _NO_HEAD
-        self.handler.data_received(data)
+        handler.data_received(data)
 
     def eof_received(self) -> bool:
         """Go on where answers are still due: a client may close its writing side after its last request."""
-        self.handler.eof_received()
-        if self.handler.is_idle:
+        if self._handler is None:
+            # It is read when every whole request that came before it has been answered.
+            return False
+        self._handler.eof_received()
+        if self._handler.is_idle:
             return False
         self.has_ended = True
-        self.handler.expect_no_more()
+        self._handler.expect_no_more()
         self.on_end()
         return True
 
@@ -128,15 +229,22 @@ class Connection(asyncio.Protocol):
         """Forget it."""
         self._stop_limit()
         self._connections.closed(self)
-        self.handler.connection_lost(exc)
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Pass on."""
-        self.handler.pause_writing()
+        """The client does not take what waits for it."""
+        self._is_full = True
+        if self._handler is not None:
+            self._handler.pause_writing()
 
     def resume_writing(self) -> None:
-        """Pass on."""
-        self.handler.resume_writing()
+        """The client takes it again."""
+        self._is_full = False
+        if self._handler is not None:
+            self._handler.resume_writing()
+        else:
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def begin(self) -> None:
         """A head is complete, and its request is being answered."""
@@ -151,12 +259,12 @@ class Connection(asyncio.Protocol):
     @property
     def unsent_bytes(self) -> int:
         """How much waits here until the client takes it."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._transport.get_write_buffer_size()
 
     @property
     def is_last_answer(self) -> bool:
         """Whether nothing comes after the request that is being answered."""
-        return self.has_ended and not self.handler.has_more
+        return self.has_ended and self._handler is not None and not self._handler.has_more
 
     def end(self, body_bytes: int | None) -> None:
         """The answer is on its way. The request's body had so many bytes; None where only its end tells."""
@@ -167,13 +275,13 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def _expect_head(self) -> None:
         self._limit = asyncio.get_running_loop().call_later(HEAD_S, self._take_late_head)
 
     def _take_late_head(self) -> None:
+        self._limit = None
         if self.unsent_bytes:
             # The answer before it is still being taken: until then nobody looks at a head.
             self._expect_head()

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from aiohttp import web
 
-from supervisor.web.access import CALLER
+from supervisor.web.access import CALLER, connection_of
 from supervisor.web.bodies import query_of
-from supervisor.web.handler import connection_of
 from supervisor.web.logs import MOST_LINES, check_process, line_of
 from supervisor.web.streams import Stream, Wish
 

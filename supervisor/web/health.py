@@ -9,13 +9,12 @@ from supervisor.core.health import FAIL, ready
 from supervisor.web import documents
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import answer
+from supervisor.web.front import HEALTH_JSON
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from supervisor.web.context import Context
-
-HEALTH_JSON = "application/health+json"
 
 
 async def healthz(_context: Context, _request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from supervisor.config.diagnostics import shown
 from supervisor.logs.history import SUPERVISOR
 from supervisor.web import documents
 from supervisor.web.bodies import answer, query_of
-from supervisor.web.errors import Code, RefusedError, no_process
+from supervisor.web.error_codes import Code, RefusedError, no_process
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from supervisor.logs.history import SUPERVISOR
-from supervisor.runtime.loop_latency import LoopLatency, load_module, run_in_thread
+from supervisor.runtime.loop_latency import load_module, run_in_thread
 from supervisor.system import procfs
-from supervisor.web.counting import Counting
 
 if TYPE_CHECKING:
     from supervisor.telemetry.metrics import Exposition, ScrapeData
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
 
 # Prometheus itself waits for ten seconds unless it is told otherwise.
 RELAY_S = 2.0
-
-
-class Meters:
-    """What is counted for metrics alone."""
-
-    def __init__(self) -> None:
-        self.counting = Counting()
-        self.lag = LoopLatency()
-        self.relay_errors = 0
 
 
 async def metrics(context: Context, request: web.Request) -> web.Response:
@@ -56,8 +46,8 @@ async def _scrape_data(context: Context, module: Any) -> ScrapeData:
         dropped=log.dropped,
         held_back=log.held_back,
         masked=log.redactor.masked,
-        requests=dict(meters.counting.counts),
-        durations=dict(meters.counting.durations),
+        requests=dict(meters.requests),
+        durations=dict(meters.durations),
         streams=context.streams.count,
         relayed=relayed,
         relay_errors=meters.relay_errors,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiohttp import web
 
 from supervisor.runtime.loop_latency import run_in_thread
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

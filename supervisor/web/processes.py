@@ -14,7 +14,7 @@ from supervisor.core.process import Event, EventKind
 from supervisor.web import backups, documents
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import accepted, answer, body_of
-from supervisor.web.errors import Code, RefusedError, no_process
+from supervisor.web.error_codes import Code, RefusedError, no_process
 
 if TYPE_CHECKING:
     from aiohttp import web

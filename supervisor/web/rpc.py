@@ -9,7 +9,7 @@ import msgspec
 from supervisor.web import documents, tailscale
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import Nothing, answer, body_of, decoded
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from supervisor.web.access import CALLER, Access, wrong
 from supervisor.web.bodies import Nothing, answer, body_of
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
     from supervisor.web.context import Context

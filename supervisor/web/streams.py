@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from supervisor.web import documents
-from supervisor.web.errors import Code, RefusedError, encode_error
+from supervisor.web.error_codes import Code, RefusedError, encode_error
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from supervisor.web.connections import Connection
     from supervisor.web.context import Context
 
-MOST_STREAMS = 32
 TICK_S = 0.1
 HEARTBEAT_S = 15.0
 # Whether a client that sends nothing more still reads is seen by writing alone.
@@ -39,55 +37,10 @@ STALLED_S = 60.0
 LINES_A_FRAME = 250
 _CHARACTERS_A_FRAME = 128 * 1024
 _FRAMES_A_TICK = 4
-_GOODBYE_S = 0.2
 _RETRY_MS = 2000
 # A panel shows no more; all of them are a request away.
 _SNAPSHOTS = 50
 _encode = msgspec.json.Encoder().encode
-
-
-class Streams:
-    """All of them. ``boot`` tells this run of the supervisor from others: its lines are numbered anew."""
-
-    def __init__(self, boot: str) -> None:
-        self.boot = boot
-        self.closing = False
-        self._open: set[Stream] = set()
-        self._changed = asyncio.Event()
-
-    @property
-    def count(self) -> int:
-        """Return how many are open."""
-        return len(self._open)
-
-    def enter(self, stream: Stream) -> None:
-        """Take one in. Raises RefusedError where there are too many."""
-        if self.closing:
-            raise RefusedError(Code.STOPPING)
-        if len(self._open) >= MOST_STREAMS:
-            raise RefusedError(Code.TOO_MANY_STREAMS)
-        self._open.add(stream)
-
-    def leave(self, stream: Stream) -> None:
-        """Forget one."""
-        self._open.discard(stream)
-        self._changed.set()
-
-    def look(self) -> None:
-        """Have each see at once whether its session is still there."""
-        for stream in self._open:
-            stream.look()
-
-    async def close(self) -> None:
-        """Have all of them end, and give them a moment for it."""
-        self.closing = True
-        for stream in self._open:
-            stream.close()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_GOODBYE_S):
-                while self._open:
-                    self._changed.clear()
-                    await self._changed.wait()
 
 
 class Wish(NamedTuple):

@@ -14,7 +14,7 @@ from supervisor.secret import Secret
 from supervisor.web import documents
 from supervisor.web.access import CALLER
 from supervisor.web.bodies import accepted, answer, body_of
-from supervisor.web.errors import Code, RefusedError
+from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
     from aiohttp import web

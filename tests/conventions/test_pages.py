@@ -9,7 +9,7 @@ import signal
 from supervisor.config.table import SETTINGS
 from supervisor.core.tailnet import STATES
 from supervisor.system.signals import FOR_THE_APP
-from supervisor.web.errors import Code
+from supervisor.web.error_codes import Code
 from supervisor.web.routes import ROUTES
 from tests.conventions.tree import ROOT, modules, read, tracked
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.conventions.tree import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.process.running import running
 
 # Each of these costs milliseconds that the app's start would wait for; they are loaded after it.
 LATE = frozenset(
@@ -85,3 +84,43 @@ def test_few_modules_are_loaded_before_the_first_child(loaded: frozenset[str]) -
 def test_nothing_of_backups_is_loaded_where_there_are_none(loaded: frozenset[str]) -> None:
     """Off, they cost nothing: the store's own view of them is all there is."""
     assert {name for name in loaded if "backup" in name} == {"supervisor.core.backup"}
+
+
+def test_the_api_is_loaded_when_it_is_first_asked_for() -> None:
+    """Health needs no aiohttp, whose compiled parts are seen among the files that a process has mapped."""
+    token = "an-admin-token-of-good-length"
+    with running("sleep", "300", env={"SUPERVISOR_TOKEN": token}) as run:
+        port = run.wait_for("starting")["listen"].rpartition(":")[2]
+
+        def get(path: str, **headers: str) -> int:
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+            connection.request("GET", path, headers=headers)
+            status = connection.getresponse().status
+            connection.close()
+            return status
+
+        def loads(name: str) -> bool:
+            return name in Path(f"/proc/{run.pid}/maps").read_text()
+
+        for path in ("/healthz", "/readyz", "/health") * 3:
+            assert get(path) == 200
+        assert loads("msgspec")
+        assert not loads("aiohttp")
+        assert get("/api/processes", Authorization=f"Bearer {token}") == 200
+        assert loads("aiohttp")
+        assert get("/health") == 200
+
+
+def test_the_api_needs_no_http_client() -> None:
+    """aiohttp's takes 4 MB; whoever needs it later gets it whole."""
+    code = (
+        "import sys\n"
+        "from supervisor.web.server import API, load_without_client\n"
+        "load_without_client()\n"
+        "__import__(API)\n"
+        "print('aiohttp.web' in sys.modules, 'aiohttp.client' in sys.modules)\n"
+        "import aiohttp\n"
+        "print(aiohttp.ClientSession.__name__, aiohttp.web.__name__, bool(aiohttp.__version__))\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\nClientSession aiohttp.web True\n"

@@ -23,7 +23,9 @@ async def rig() -> AsyncIterator[Rig]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     rig = Rig(format="json", secrets=["geheimnis"])
-    await EventBridge(rig.log).run()
+    bridge = EventBridge(rig.log)
+    await bridge.run()
+    bridge.get_logger(part="tests")
     yield rig
     structlog.reset_defaults()
     logging.captureWarnings(False)

@@ -205,7 +205,7 @@ async def test_a_slow_reader_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> No
 
 def transports_of(served: Served) -> list[asyncio.Transport]:
     """Return the server's ends of all connections."""
-    return [connection._transport for connection in served.server._kinds[0] if connection._transport is not None]
+    return [connection._transport for connection in served.server._kinds[0]]
 
 
 def _numbers(data: bytes, name: bytes) -> list[bytes]:
@@ -367,7 +367,7 @@ async def test_a_client_that_goes_is_forgotten() -> None:
 
 async def test_only_so_many_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is refused, and goes through when another has gone."""
-    monkeypatch.setattr(streams, "MOST_STREAMS", 2)
+    monkeypatch.setattr("supervisor.web.context.MOST_STREAMS", 2)
     async with serving() as served:
         async with following(served), following(served):
             assert (await served.get("/api/events")).refusal == (503, "TOO_MANY_STREAMS")

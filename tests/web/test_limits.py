@@ -91,7 +91,7 @@ async def test_a_connection_that_is_kept_has_no_head_yet(request_: bytes, monkey
 
 async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 408, and the connection closed."""
-    monkeypatch.setattr("supervisor.web.server.BODY_S", 0.3)
+    monkeypatch.setattr("supervisor.web.app.BODY_S", 0.3)
     async with serving() as served:
         answer = await served.send(b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
         assert (answer.status, answer.headers["Connection"]) == (408, "close")
@@ -252,7 +252,7 @@ async def test_who_closes_the_writing_side_in_a_body_is_refused(
     request_: bytes, pause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once: the rest of it cannot come any more."""
-    monkeypatch.setattr("supervisor.web.server.BODY_S", 3600.0)
+    monkeypatch.setattr("supervisor.web.app.BODY_S", 3600.0)
     async with serving() as served:
         reader, writer = await served.connect()
         writer.write(request_)

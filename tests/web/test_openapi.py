@@ -19,7 +19,7 @@ from supervisor.core.snapshot import ExitView, ListenerView
 from supervisor.secret import Secret
 from supervisor.web import streams, throttle
 from supervisor.web.access import Access
-from supervisor.web.errors import Code
+from supervisor.web.error_codes import Code
 from supervisor.web.routes import ROUTES
 from tests.conventions.tree import read
 from tests.web.following import following

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.process import ProcessSpec
-from supervisor.web.errors import Code
+from supervisor.web.error_codes import Code
 from tests.web.serving import BEARER, JSON, serving
 
 BODIES = [

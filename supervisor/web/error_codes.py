@@ -6,7 +6,6 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
 
 from supervisor.config.diagnostics import shown
 
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _encode = msgspec.json.Encoder().encode
-_FIRST_SERVER_ERROR = 500
 
 
 class Code(Enum):
@@ -66,21 +64,8 @@ class Code(Enum):
         return self.value[1]
 
 
-# What aiohttp itself refuses.
-_BY_STATUS = {
-    code.status: code
-    for code in (
-        Code.BAD_REQUEST,
-        Code.NOT_FOUND,
-        Code.METHOD_NOT_ALLOWED,
-        Code.REQUEST_TIMEOUT,
-        Code.PAYLOAD_TOO_LARGE,
-        Code.EXPECTATION_FAILED,
-    )
-}
-
-
-_HEADERS = {
+# What every answer has, unless it has another of that name.
+HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -105,25 +90,6 @@ def no_process(name: str, names: Iterable[str]) -> RefusedError:
     return RefusedError(Code.UNKNOWN_PROCESS, f"there is no process {shown(name)}; {what_there_is}")
 
 
-def error(refusal: RefusedError) -> web.Response:
-    """Return an error's response."""
-    body = encode_error(refusal) + b"\n"
-    status = refusal.code.status
-    return web.Response(body=body, status=status, content_type="application/json", headers=refusal.headers)
-
-
 def encode_error(refusal: RefusedError) -> bytes:
     """Return an error's body."""
     return _encode({"code": refusal.code.name, "error": refusal.text})
-
-
-def of_status(status: int, headers: Mapping[str, str] | None = None) -> RefusedError:
-    """Return the error for what aiohttp answers with this status."""
-    default = Code.INTERNAL_ERROR if status >= _FIRST_SERVER_ERROR else Code.BAD_REQUEST
-    return RefusedError(_BY_STATUS.get(status, default), headers=headers)
-
-
-def complete(response: web.StreamResponse) -> None:
-    """Give an answer the headers that all of them have, unless it has others of that name."""
-    for name, text in _HEADERS.items():
-        response.headers.setdefault(name, text)

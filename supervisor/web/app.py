@@ -1,0 +1,264 @@
+"""The API and the panel on aiohttp: its application and its connections' handlers. Loaded when first asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from supervisor.core.counts import OTHER
+from supervisor.web.access import CALLER, admit, connection_of
+from supervisor.web.bodies import Nothing, query_of
+from supervisor.web.connections import KEEP_ALIVE_S
+from supervisor.web.error_codes import HEADERS, Code, RefusedError, encode_error
+from supervisor.web.front import MOST_HEAD_BYTES
+from supervisor.web.routes import ROUTES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from aiohttp.typedefs import Handler as Answers
+    from aiohttp.web_request import BaseRequest
+
+    from supervisor.telemetry.spans import Recorder
+    from supervisor.web.connections import Connection
+    from supervisor.web.context import Context
+    from supervisor.web.routes import Route
+
+    _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
+
+MOST_BODY_BYTES = 64 * 1024
+BODY_S = 10.0
+SHUTDOWN_S = 1.0
+ENDPOINT = web.RequestKey("endpoint", str)
+_BEGUN_S = web.RequestKey("begun_s", float)
+_FIRST_SERVER_ERROR = 500
+# After these a body, or the rest of one, may still be on its way.
+_UNREAD = frozenset({Code.REQUEST_TIMEOUT, Code.PAYLOAD_TOO_LARGE, Code.EXPECTATION_FAILED})
+# Whatever goes wrong in a handler is said by us, with its traceback; bad requests are the client's affair.
+_SILENT = logging.getLogger("supervisor.web.requests")
+_SILENT.disabled = True
+_OPTIONS: dict[str, Any] = {
+    "logger": _SILENT,
+    "access_log": None,
+    "keepalive_timeout": KEEP_ALIVE_S,
+    "lingering_time": 1.0,
+    "auto_decompress": False,
+    "max_line_size": MOST_HEAD_BYTES,
+    "max_field_size": MOST_HEAD_BYTES,
+}
+# What aiohttp itself refuses.
+_BY_STATUS = {
+    code.status: code
+    for code in (
+        Code.BAD_REQUEST,
+        Code.NOT_FOUND,
+        Code.METHOD_NOT_ALLOWED,
+        Code.REQUEST_TIMEOUT,
+        Code.PAYLOAD_TOO_LARGE,
+        Code.EXPECTATION_FAILED,
+    )
+}
+
+
+class Api:
+    """aiohttp's application, with our words and limits around it. ``recorder`` takes spans, where they are wanted."""
+
+    def __init__(self, context: Context, recorder: Recorder | None) -> None:
+        self._context = context
+        self._recorder = recorder
+        self._runner = web.AppRunner(self._app(), handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
+
+    async def start(self) -> Callable[[], Handler]:
+        """Get ready; return what makes the handler of a connection."""
+        await self._runner.setup()
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("cannot serve: aiohttp made no server")
+        answers = self._in_our_words(server.request_handler)
+        if self._recorder is not None:
+            # Loaded where spans are wanted.
+            from supervisor.web.tracing import traced
+
+            answers = traced(answers, self._recorder.put)
+        server.request_handler = answers
+        return partial(Handler, server, loop=asyncio.get_running_loop(), **_OPTIONS)
+
+    async def close(self) -> None:
+        """End what is being answered."""
+        await self._runner.cleanup()
+
+    def _app(self) -> web.Application:
+        app = web.Application(client_max_size=MOST_BODY_BYTES, middlewares=[self._limit])
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, self._bound(route))
+            if route.method == "GET":
+                app.router.add_route("HEAD", route.path, self._bound(route))
+        app.on_response_prepare.append(self._begin_answer)
+        return app
+
+    def _bound(self, route: Route) -> Answers:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            request[ENDPOINT] = route.path
+            connection = connection_of(request)
+            request[CALLER] = await admit(self._context, route.access, request, connection)
+            if request[CALLER].signed_in:
+                connection.known()
+            if not route.takes_query:
+                query_of(request, Nothing)
+            return await route.handler(self._context, request)
+
+        return handle
+
+    @web.middleware
+    async def _limit(self, request: web.Request, handler: Answers) -> web.StreamResponse:
+        """Keep the limits of time and size."""
+        connection = connection_of(request)
+        connection.begin()
+        try:
+            if request.body_exists:
+                await _read_in_time(request, connection)
+            return await handler(request)
+        finally:
+            connection.end(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
+
+    async def _begin_answer(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Count it and complete its headers; called for every answer when it is about to begin."""
+        if _BEGUN_S in request:
+            endpoint = request.get(ENDPOINT, OTHER)
+            self._context.meters.answered(endpoint, request.method, response.status, request[_BEGUN_S])
+        complete(response)
+        response.headers.pop("Server", None)
+        if connection_of(request).is_last_answer:
+            response.force_close()
+
+    def _in_our_words(self, handle: _Handle) -> _Handle:
+        """Turn everything that goes wrong into an answer for people.
+
+        Around all of aiohttp's: it refuses some requests before a middleware is asked.
+        """
+
+        async def answer(request: BaseRequest) -> web.StreamResponse:
+            request[_BEGUN_S] = time.monotonic()
+            try:
+                _check_expectation(request)
+                return await handle(request)
+            except RefusedError as refusal:
+                failed = refusal
+            except web.HTTPException as failure:
+                failed = of_status(failure.status, _allowed(failure))
+            except Exception as failure:  # noqa: BLE001 - the border of a failure domain
+                self._context.log.record(
+                    "error", "request failed", path=request.path, why=repr(failure), traceback=traceback.format_exc()
+                )
+                failed = RefusedError(Code.INTERNAL_ERROR)
+            return _closing(error(failed)) if failed.code in _UNREAD else error(failed)
+
+        return answer
+
+
+class Handler(RequestHandler):
+    """Refuses what is no HTTP in our words as well: such a request never gets to a route.
+
+    ``too_large`` says that the head was, so that nobody looked at what is in it. ``connection`` is whose it is.
+    """
+
+    __slots__ = ("connection", "too_large")
+
+    connection: Connection
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.too_large = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether further requests wait for their turn."""
+        return bool(self._messages)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is here, and none is being answered."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def expect_no_more(self) -> None:
+        """Close after the request that is being answered; further ones that wait already have to say so themselves."""
+        if not self.has_more:
+            self.close()
+
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Return the answer to a request that could not be read."""
+        super().handle_error(request, status, exc, message)
+        is_large = self.too_large or isinstance(exc, LineTooLong)
+        answer = error(RefusedError(Code.HEAD_TOO_LARGE) if is_large else of_status(status))
+        answer.force_close()
+        complete(answer)
+        # Left out, it would be aiohttp's name and version.
+        answer.headers["Server"] = ""
+        return answer
+
+
+def error(refusal: RefusedError) -> web.Response:
+    """Return an error's response."""
+    body = encode_error(refusal) + b"\n"
+    status = refusal.code.status
+    return web.Response(body=body, status=status, content_type="application/json", headers=refusal.headers)
+
+
+def of_status(status: int, headers: Mapping[str, str] | None = None) -> RefusedError:
+    """Return the error for what aiohttp answers with this status."""
+    default = Code.INTERNAL_ERROR if status >= _FIRST_SERVER_ERROR else Code.BAD_REQUEST
+    return RefusedError(_BY_STATUS.get(status, default), headers=headers)
+
+
+def complete(response: web.StreamResponse) -> None:
+    """Give an answer the headers that all of them have, unless it has others of that name."""
+    for name, text in HEADERS.items():
+        response.headers.setdefault(name, text)
+
+
+async def _read_in_time(request: web.Request, connection: Connection) -> None:
+    try:
+        async with asyncio.timeout(BODY_S) as limit:
+            # What is not here by the client's end never comes.
+            connection.on_end = partial(_end_now, limit)
+            if connection.has_ended:
+                _end_now(limit)
+            await request.read()
+    except TimeoutError as late:
+        if connection.has_ended:
+            raise RefusedError(Code.BAD_REQUEST, "the request ends in the midst of its body; send all of it") from late
+        raise RefusedError(Code.REQUEST_TIMEOUT) from late
+    finally:
+        connection.on_end = lambda: None
+
+
+def _end_now(limit: asyncio.Timeout) -> None:
+    if not limit.expired():
+        limit.reschedule(0)
+
+
+def _check_expectation(request: BaseRequest) -> None:
+    """Refuse it before aiohttp does, whose refusal repeats what was expected and fails where that is no text."""
+    expected = request.headers.get("Expect", "")
+    if expected and request.version == HttpVersion11 and expected.lower() != "100-continue":
+        raise RefusedError(Code.EXPECTATION_FAILED)
+
+
+def _allowed(failure: web.HTTPException) -> dict[str, str]:
+    return {"Allow": failure.headers["Allow"]} if "Allow" in failure.headers else {}
+
+
+def _closing(answer: web.Response) -> web.Response:
+    answer.force_close()
+    return answer
