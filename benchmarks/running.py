@@ -102,11 +102,13 @@ def program(pid: int) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except OSError:
-        return False
+    """Tell whether a process has a thread that lives; its first one may have ended before the others."""
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/task/{task}/stat").read_text().rpartition(") ")[2][0] not in "ZX":
+                    return True
+    return False
 
 
 def cpu_ns(pid: int) -> int:

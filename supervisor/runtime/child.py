@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from supervisor.system.reaper import Exit, Reaper
     from supervisor.system.sweeper import Sweeper
 
-    class Host(Protocol):
+    class ChildHost(Protocol):
         """What a child uses of the engine."""
 
         store: SnapshotStore
@@ -79,7 +79,7 @@ _IN_FOREGROUND = "have it stay in the foreground (most programs have an option f
 class Child:
     """One process: ``generation`` counts its changes of state, ``sweeper`` ends what its last life left behind."""
 
-    def __init__(self, spec: ProcessSpec, engine: Host) -> None:
+    def __init__(self, spec: ProcessSpec, engine: ChildHost) -> None:
         self.spec = spec
         self.machine = Machine()
         self.generation = 0
