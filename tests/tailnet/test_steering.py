@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.control import controlling
+from tests.support.control import controlling, tailscaled
 from tests.support.peer import peer
-from tests.support.processes import freeze, thaw
+from tests.support.processes import below, freeze
 from tests.support.waiting import wait_until
 from tests.tailnet.node import Node, at, node
 
@@ -225,14 +225,19 @@ def test_a_frozen_tailscaled_is_restarted(tmp_path: Path) -> None:
 
 def test_a_hung_tailscaled_says_where(tmp_path: Path) -> None:
     """The stacks of one that does not end are in the log before it is killed."""
-    env = {"SUPERVISOR_STOP_TIMEOUT": "2s"}
+    # Held still alone it would end by itself: a stop wakes up what it ends. This one hears of nothing but QUIT.
+    wrapper = tmp_path / "tailscaled"
+    wrapper.write_text(
+        f"#!/bin/sh\ntrap '' TERM\nsetsid {tailscaled()} \"$@\" &\n"
+        "trap 'kill -QUIT $!; kill -CONT $!' QUIT\nwhile kill -0 $!; do wait $!; done\n"
+    )
+    wrapper.chmod(0o755)
+    env = {"SUPERVISOR_STOP_TIMEOUT": "2s", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control), **env) as one:
         one.wait_state("connected")
-        pid = one.run.wait_for("started", child="tailscaled")["pid"]
+        (pid,) = below(one.run.wait_for("started", child="tailscaled")["pid"])
         freeze(pid)
         one.run.wait_for("does not end, asked for its stacks", 40, child="tailscaled")
-        # What it was sent while it was held still reaches it now.
-        thaw(pid)
         one.run.wait_count(2, "started", 30, child="tailscaled")
         assert any("goroutine" in record["message"] for record in one.run.records)
 
