@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.logs.history import TAILSCALED
-from supervisor.logs.sanitize import COLOR_CODE, ESC, RESET
+from supervisor.logs.sanitize import COLOR_CODE, ESC, RESET, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,6 +126,9 @@ def parse_line(process: str, line: bytes, redactor: Redactor) -> ParsedLine:
     """Return what a line of the history says; Moltis' setup code is masked."""
     if ESC in line:
         plain = COLOR_CODE.sub(b"", line)
+        if ESC in plain:
+            # Codes within codes: what is left of them is shown.
+            plain, line = (lines[:-1] for lines in sanitize(line + b"\n"))
         parsed = parse_line(process, plain, redactor)
         # What had to be masked, or is put together from JSON, is shown without colours.
         if parsed.message.encode() != plain:

@@ -30,9 +30,12 @@ _FEW_CONTROLS = 8
 
 def without_colors(lines: bytes) -> bytes | None:
     """Return lines without colour codes, at little cost; None where something else is to be shown."""
-    if ESC in lines:
-        lines = _stripped(lines)
-    return lines if not lines.translate(None, ASCII) or is_clean(lines) else None
+    text = _stripped(lines) if ESC in lines else lines
+    if not text.translate(None, ASCII):
+        return text
+    if not is_clean(text) or (text is not lines and not _is_utf8(lines)):
+        return None
+    return text
 
 
 def sanitize(lines: bytes) -> tuple[bytes, bytes]:
@@ -58,6 +61,15 @@ def sanitize_text(text: str) -> str:
 def sanitize_json(data: bytes) -> bytes:
     """Return valid JSON with the characters that hide or turn others escaped: it says the same to a program."""
     return data if is_clean(data) else data.decode().translate(_json_escapes()).encode()
+
+
+def _is_utf8(lines: bytes) -> bool:
+    # A code may stand within a character.
+    try:
+        lines.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _stripped(lines: bytes) -> bytes:

@@ -60,6 +60,18 @@ async def test_no_code_is_cut_in_two() -> None:
         assert bool(line.colored) == is_colored
 
 
+async def test_codes_within_codes_and_within_characters() -> None:
+    """Nothing of them reaches a reader raw."""
+    for line in (b"a\x1b\x1b[0m[2mb\n", b"a\x1b[\x1b[0m2mb\n", b"caf\xc3\x1b[0m\xa9\n"):
+        for options in ({}, {"color": True}, {"format": "json"}):
+            rig = Rig(**options)
+            await rig.say(line)
+            rig.end().decode()
+            (told,) = rig.hub.history.read(0, 100, "moltis").lines
+            assert not re.search(r"[\x00-\x1f]", told.message)
+            assert CODE.sub("", told.colored) in {told.message, ""}
+
+
 @given(PARTS)
 def test_both_forms_say_the_same(parts: list[str]) -> None:
     """Taking the codes out of the coloured form gives the message, and nothing else in it is a control character."""

@@ -6,8 +6,11 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from supervisor.logs import pipe
 from supervisor.logs.pipeline import LogPipeline
@@ -79,6 +82,44 @@ async def test_line_by_line_writers_are_read_in_gulps() -> None:
     assert [line.message for line in rig.log.history.read(0, 10_000).lines] == [str(number) for number in range(5000)]
     assert len(rig.log.history._blocks) < 2500
     rig.end()
+
+
+PLAIN = [
+    "word ",
+    "é",
+    "│",
+    "\\u0041",
+    "%41",
+    '"',
+    "\\",
+    "\t",
+    "ERROR ",
+    "2026-01-02T03:04:05Z  WARN ",
+    "{",
+    "}",
+    "-" * 300,
+]
+ODD = ["\x1b[31m", "\x1b[0m", "\x1b", "\x1b[K", "[2m", "\r", "\0", "\x85", "\u202e", "\u200b", "geheimnis", "geheim"]
+PIECES = st.sampled_from(PLAIN) | st.sampled_from(ODD)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(PIECES, max_size=8), min_size=1, max_size=12), st.sampled_from(["pretty", "json"]))
+async def test_log_and_history_say_the_same(lines: list[list[str]], format_: str) -> None:
+    """Line by line, and with the same level, whatever the lines hold; the counter knows as many."""
+    rig = Rig(format=format_, secrets=["geheimnis"])
+    await rig.say("".join("".join(parts) + "\n" for parts in lines).encode())
+    told = rig.hub.history.read(0, 1000, "moltis").lines
+    counted = {level: count for (_, level), (count, _) in rig.hub.counted().items()}
+    assert counted == Counter(line.level for line in told)
+    if format_ == "json":
+        assert [(record["level"], record["message"]) for record in rig.end_json()] == [
+            (line.level, line.message) for line in told
+        ]
+    else:
+        out = rig.end().decode().split("\n")[:-1]
+        assert [line.partition("│ ")[2] for line in out] == [line.message for line in told]
+    assert not any("geheimnis" in line.message for line in told)
 
 
 async def test_many_short_lines_are_taken_in_turns() -> None:

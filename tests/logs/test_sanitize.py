@@ -25,7 +25,15 @@ LINES = st.lists(
     st.one_of(
         st.binary(max_size=60).map(lambda part: part.replace(b"\n", b"")),
         st.sampled_from(
-            [b"\x1b[31mred\x1b[0m", b"\x1b[2J", b"\x1b]0;title\x07", b"a\r", "\x9b31m".encode(), b"\x9b1m"]
+            [
+                b"\x1b[31mred\x1b[0m",
+                b"\xc3\x1b[0m\xa9",
+                b"\x1b[2J",
+                b"\x1b]0;title\x07",
+                b"a\r",
+                "\x9b31m".encode(),
+                b"\x9b1m",
+            ]
             + [character.encode() for character in ("\u202e", "\u200b", "\u2028", "\u3164", "\U000e0041")]
         ),
     ),
