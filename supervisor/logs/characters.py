@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Printable ASCII, newline and tab; and the same with the bytes of longer characters.
 ASCII = bytes(code for code in range(0x7F) if code >= 0x20 or code in b"\n\t")
 TEXT = ASCII + bytes(range(0x80, 0x100))
 # Unicode's default ignorable ones (DerivedCoreProperties.txt) but for emoji's variation selectors, and its separators
 # and annotations of lines.
-UNSEEN = (
-    *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010)),
-    *(*range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x3164, 0xFEFF, 0xFFA0, *range(0xFFF9, 0xFFFC)),
-    *(*range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)),
+_UNSEEN = (
+    *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0)),
+    *((0xFFF9, 0xFFFB), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
 )
 # Those of them that Python takes for printable, and all bytes but their first ones.
 _PRINTABLE = (b"\xcd\x8f", b"\xe1\x85", b"\xe1\x9e", b"\xe1\xa0", b"\xe3\x85\xa4", b"\xef\xbe\xa0", b"\xf3\xa0")
@@ -33,6 +37,12 @@ def is_clean(data: bytes) -> bool:
     return text.isprintable() and not (data.translate(None, _OTHERS) and any(lead in data for lead in _PRINTABLE))
 
 
+def unseen() -> Iterator[int]:
+    """Yield these characters' numbers, and those of C1 controls."""
+    for first, last in ((0x80, 0x9F), *_UNSEEN):
+        yield from range(first, last + 1)
+
+
 @cache
 def unseen_pattern() -> bytes:
     """Return a pattern for these characters beyond ASCII, C1 controls among them, in UTF-8."""
@@ -40,7 +50,7 @@ def unseen_pattern() -> bytes:
     import re
 
     lasts: dict[bytes, bytes] = {}
-    for code in (*range(0x80, 0xA0), *UNSEEN):
+    for code in unseen():
         character = chr(code).encode()
         lasts[character[:-1]] = lasts.get(character[:-1], b"") + character[-1:]
     return b"|".join(re.escape(lead) + b"[" + re.escape(last) + b"]" for lead, last in lasts.items())

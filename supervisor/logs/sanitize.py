@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from supervisor.logs.characters import ASCII, TEXT, UNSEEN, is_clean
+from supervisor.logs.characters import ASCII, TEXT, is_clean, unseen
 from supervisor.logs.lines import LONGEST_BYTES, all_within, wrapped
 
 ESC = b"\x1b"
@@ -118,4 +118,4 @@ def _json_escapes() -> dict[int, str]:
     import json
 
     # JSON's form everywhere: an app's own object stays one.
-    return {0x7F: r"\u007f", **{code: json.dumps(chr(code))[1:-1] for code in (*range(0x80, 0xA0), *UNSEEN)}}
+    return {0x7F: r"\u007f", **{code: json.dumps(chr(code))[1:-1] for code in unseen()}}
