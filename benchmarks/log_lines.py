@@ -189,13 +189,13 @@ def _endured(bench: Bench, shape: Shape, size: int, *, json_logs: bool) -> tuple
         return cpu / 1000 / lines, len("".join(block).encode()) / len(block), slowest
 
 
-def _reached(most: float, tool: str = "", part: float = 1.0) -> Callable[[dict[str, Result]], bool]:
+def _reached(most: float, tool: str = "", part: float | None = None) -> Callable[[dict[str, Result]], bool]:
     def judge(found: dict[str, Result]) -> bool:
         value, note = found["ours"]
         if value is None or value > most or (note and note != "lost 0, wrong 0"):
             return False
         peer = found.get(tool)
-        return peer is None or (peer.value is not None and value <= peer.value * part)
+        return part is None or peer is None or (peer.value is not None and value <= peer.value * part)
 
     return judge
 
@@ -208,8 +208,8 @@ def _worst_reached(found: dict[str, Result]) -> bool:
 
 def _measure(name: str, title: str, target: str, most: float, **options: object) -> Measure:
     tool = options.get("tool")
-    part = options.get("part", 1.0)
-    assert isinstance(part, float)
+    part = options.get("part")
+    assert part is None or isinstance(part, float)
     words = tool if isinstance(tool, tuple) else None
     judge = _reached(most, words[0] if words else "", part)
     take = _row(str(options["shape"]), json_logs=bool(options["json_logs"]), tool=words)

@@ -15,7 +15,7 @@ TAILSCALED = "tailscaled"
 HISTORY_BYTES = 4 * 1024 * 1024
 # Kept of each process in any case, to be told when it ends.
 LAST_LINES = 20
-_LAST_BYTES = 64 * 1024
+_LAST_BYTES = 96 * 1024
 
 
 class Source(NamedTuple):

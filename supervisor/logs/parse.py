@@ -99,27 +99,37 @@ def parse_batch(source: Source, text: bytes, colored: bytes, *, records: bool) -
         from supervisor.logs.tailscaled import parse
 
         daemon = [parse(line) for line in text[:-1].decode().split("\n")]
-        levels = {place: line.level for place, line in enumerate(daemon) if line.level != USUAL}
-        return batch._replace(levels=levels, daemon=daemon)
-    found: dict[int, str] = {}
-    all_objects = text.startswith(b"{") and text.count(b"\n{") == batch.lines - 1
-    objects = range(batch.lines) if all_objects else _unusual(text, found)
-    if not objects:
-        return batch._replace(levels=found) if found else batch
+        unusual = {place: line.level for place, line in enumerate(daemon) if line.level != USUAL}
+        return batch._replace(levels=unusual, daemon=daemon)
+    if text.startswith(b"{"):
+        return _with_objects(batch, range(batch.lines), {}, records=records)
+    levels: dict[int, str] = {}
+    objects = _unusual(text, levels)
+    if objects:
+        return _with_objects(batch, objects, levels, records=records)
+    return batch._replace(levels=levels) if levels else batch
+
+
+def _with_objects(batch: Batch, places: Sequence[int], levels: dict[int, str], *, records: bool) -> Batch:
+    """Return a batch with what the lines at these places say, where they are objects, and the levels of the others."""
     # Loaded for the first object: an app that crashes does not wait for what reads JSON.
     from supervisor.logs import json_record
 
+    text = batch.text
     lines = text[:-1].split(b"\n")
+    if not levels:
+        tracing = json_record.tracing_records(text, lines) if records else None
+        if tracing is not None:
+            usual = tracing.levels.count(USUAL) == batch.lines
+            levels = {} if usual else {place: level for place, level in enumerate(tracing.levels) if level != USUAL}
+            return batch._replace(levels=levels, tracing=tracing)
+        if text.count(b"\n{") != batch.lines - 1:
+            places = _unusual(text, levels)
     if not records:
-        return batch._replace(levels=found | json_record.levels(text, lines, objects))
-    tracing = json_record.tracing_records(text, lines) if all_objects else None
-    if tracing is not None:
-        usual = tracing.levels.count(USUAL) == batch.lines
-        levels = {} if usual else {place: level for place, level in enumerate(tracing.levels) if level != USUAL}
-        return batch._replace(levels=levels, tracing=tracing)
-    decoded = json_record.decode(lines, objects)
-    found.update({place: record.level for place, record in decoded.items() if record.level not in {None, USUAL}})
-    return batch._replace(levels=found, records=decoded)
+        return batch._replace(levels=levels | json_record.levels(text, lines, places))
+    decoded = json_record.decode(lines, places)
+    levels |= {place: record.level for place, record in decoded.items() if record.level not in {None, USUAL}}
+    return batch._replace(levels=levels, records=decoded)
 
 
 def parse_line(process: str, line: bytes, redactor: Redactor) -> ParsedLine:
