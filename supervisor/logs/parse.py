@@ -50,6 +50,8 @@ _UNUSUAL = (
     rb"|(\{))"
 )
 _OBJECT = 2
+# What stands there, by the word; what crashes look like has none.
+_WORDS: Mapping[bytes | None, str] = {name.upper().encode(): level for name, level in NAMES.items()}
 _NONE: Mapping[int, str] = {}
 _NO_RECORDS: Mapping[int, JsonRecord] = {}
 
@@ -101,30 +103,31 @@ def parse_batch(source: Source, text: bytes, colored: bytes, *, records: bool) -
         daemon = [parse(line) for line in text[:-1].decode().split("\n")]
         unusual = {place: line.level for place, line in enumerate(daemon) if line.level != USUAL}
         return batch._replace(levels=unusual, daemon=daemon)
-    if text.startswith(b"{"):
-        return _with_objects(batch, range(batch.lines), {}, records=records)
     levels: dict[int, str] = {}
-    objects = _unusual(text, levels)
-    if objects:
-        return _with_objects(batch, objects, levels, records=records)
+    places = None if text.startswith(b"{") else _unusual(text, levels)
+    if places is None or places:
+        return _with_objects(batch, places, levels, records=records)
     return batch._replace(levels=levels) if levels else batch
 
 
-def _with_objects(batch: Batch, places: Sequence[int], levels: dict[int, str], *, records: bool) -> Batch:
-    """Return a batch with what the lines at these places say, where they are objects, and the levels of the others."""
+def _with_objects(batch: Batch, places: Sequence[int] | None, levels: dict[int, str], *, records: bool) -> Batch:
+    """Return a batch with what the objects among the lines at these places say, and the levels of other lines.
+
+    Without ``places`` all lines may be objects.
+    """
     # Loaded for the first object: an app that crashes does not wait for what reads JSON.
     from supervisor.logs import json_record
 
     text = batch.text
     lines = text[:-1].split(b"\n")
-    if not levels:
+    if places is None:
         tracing = json_record.tracing_records(text, lines) if records else None
         if tracing is not None:
             usual = tracing.levels.count(USUAL) == batch.lines
             levels = {} if usual else {place: level for place, level in enumerate(tracing.levels) if level != USUAL}
             return batch._replace(levels=levels, tracing=tracing)
-        if text.count(b"\n{") != batch.lines - 1:
-            places = _unusual(text, levels)
+        all_objects = text.count(b"\n{") == batch.lines - 1
+        places = range(batch.lines) if all_objects else _unusual(text, levels)
     if not records:
         return batch._replace(levels=levels | json_record.levels(text, lines, places))
     decoded = json_record.decode(lines, places)
@@ -172,7 +175,7 @@ def _unusual(text: bytes, levels: dict[int, str]) -> list[int]:
         if found.lastindex == _OBJECT:
             objects.append(place)
         else:
-            levels[place] = NAMES[found[1].decode().lower()] if found[1] else "error"
+            levels[place] = _WORDS.get(found[1], "error")
     return objects
 
 
