@@ -67,7 +67,7 @@ async def test_codes_within_codes_and_within_characters() -> None:
             rig = Rig(**options)
             await rig.say(line)
             rig.end().decode()
-            (told,) = rig.hub.history.read(0, 100, "moltis").lines
+            (told,) = rig.log.history.read(0, 100, "moltis").lines
             assert not re.search(r"[\x00-\x1f]", told.message)
             assert CODE.sub("", told.colored) in {told.message, ""}
 

@@ -109,8 +109,8 @@ async def test_log_and_history_say_the_same(lines: list[list[str]], format_: str
     """Line by line, and with the same level, whatever the lines hold; the counter knows as many."""
     rig = Rig(format=format_, secrets=["geheimnis"])
     await rig.say("".join("".join(parts) + "\n" for parts in lines).encode())
-    told = rig.hub.history.read(0, 1000, "moltis").lines
-    counted = {level: count for (_, level), (count, _) in rig.hub.counted().items()}
+    told = rig.log.history.read(0, 1000, "moltis").lines
+    counted = {level: count for (_, level), (count, _) in rig.log.counted().items()}
     assert counted == Counter(line.level for line in told)
     if format_ == "json":
         assert [(record["level"], record["message"]) for record in rig.end_json()] == [
