@@ -11,7 +11,7 @@ from supervisor.core.process import (
     GiveUp,
     Machine,
     Moment,
-    Policy,
+    ProcessSpec,
     Restart,
     State,
     possible,
@@ -32,7 +32,10 @@ def _targets(state: State, kind: EventKind) -> tuple[State, ...]:
     for wanted, asked, code, restart, critical, quits, ordered in product(
         yes_no, yes_no, (0, 3), Restart, yes_no, yes_no, yes_no
     ):
-        policy = Policy(
+        policy = ProcessSpec(
+            "app",
+            (),
+            {},
             restart=restart,
             critical=critical,
             ordered=ordered,

@@ -79,7 +79,7 @@ class ProcessSpec(NamedTuple):
     the process runs as the supervisor itself does. ``shares_user`` says that other processes may run as that user,
     so that its remains are recognised by the mark in their environment, not by their user. ``known_failures`` are
     pairs: the words that a line of its output holds when a failure is one that trying again cannot mend, and what a
-    person should know; the first that fits counts.
+    person should know; the first that fits counts. ``ordered`` says that a start waits until it is released.
     """
 
     name: str
@@ -91,6 +91,7 @@ class ProcessSpec(NamedTuple):
     critical: bool = False
     restart: Restart = Restart.ALWAYS
     after: tuple[str, ...] = ()
+    ordered: bool = False
     stop_signal: int = 15
     stop_timeout_s: float = 8.0
     quit_before_kill: bool = False
@@ -145,28 +146,20 @@ class Event(NamedTuple):
     limit_s: float | None = None
 
 
-class Spawn(NamedTuple):
-    """Start the process; the answer is SPAWNED or SPAWN_FAILED."""
+class ProcessAction(Enum):
+    """What is to be done about a process, where that takes no more than a word.
 
+    SPAWN starts it; the answer is SPAWNED or SPAWN_FAILED. REQUEST_END sends the stop signal to its group.
+    REQUEST_STACKS sends QUIT: a hung Go program tells on standard error where it hangs. KILL is for its group.
+    CLEAN ends what it left behind, and the answer is CLEANED; ESCALATE_CLEAN does so with KILL, at once.
+    """
 
-class AskToEnd(NamedTuple):
-    """Send the stop signal to the process's group."""
-
-
-class RequestStacks(NamedTuple):
-    """Send QUIT: a hung Go program tells on standard error where it hangs."""
-
-
-class Kill(NamedTuple):
-    """Send KILL to the process's group."""
-
-
-class Clean(NamedTuple):
-    """End what the process left behind; the answer is CLEANED."""
-
-
-class EscalateClean(NamedTuple):
-    """End what the process left behind with KILL, at once."""
+    SPAWN = "spawn"
+    REQUEST_END = "request end"
+    REQUEST_STACKS = "request stacks"
+    KILL = "kill"
+    CLEAN = "clean"
+    ESCALATE_CLEAN = "escalate clean"
 
 
 class SetTimer(NamedTuple):
@@ -182,19 +175,7 @@ class GiveUpOn(NamedTuple):
     failures: int
 
 
-Action = Spawn | AskToEnd | RequestStacks | Kill | Clean | EscalateClean | SetTimer | GiveUpOn
-
-
-class Policy(NamedTuple):
-    """The part of a process's plan that decides about its life."""
-
-    restart: Restart = Restart.ALWAYS
-    critical: bool = False
-    ordered: bool = False
-    stop_timeout_s: float = 8.0
-    quit_before_kill: bool = False
-    backoff: Backoff = Backoff()
-    give_up: GiveUp | None = GiveUp()
+Action = ProcessAction | SetTimer | GiveUpOn
 
 
 class Machine(NamedTuple):
@@ -224,12 +205,12 @@ class Moment(NamedTuple):
 
 Step = tuple[Machine, tuple[Action, ...]]
 if TYPE_CHECKING:
-    Handler = Callable[[Policy, Machine, Event, Moment], Step]
+    Handler = Callable[[ProcessSpec, Machine, Event, Moment], Step]
 
 
-def step(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:
+def step(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
     """Return the next machine and what is to be done. Pairs that cannot happen change nothing."""
-    return TABLE[machine.state][event.kind](policy, machine, event, moment)
+    return TABLE[machine.state][event.kind](spec, machine, event, moment)
 
 
 def possible(state: State, kind: EventKind) -> bool:
@@ -237,71 +218,74 @@ def possible(state: State, kind: EventKind) -> bool:
     return TABLE[state][kind] is not _impossible
 
 
-def _nothing(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _nothing(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine, ()
 
 
-def _impossible(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _impossible(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine, ()
 
 
-def _begin(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:
+def _begin(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
     """Take an order to start, from rest."""
     machine = Machine(state=machine.state, wanted=True)
-    if policy.ordered:
+    if spec.ordered:
         return machine._replace(state=State.WAITING), ()
-    return _spawn(policy, machine, event, moment)
+    return _spawn(spec, machine, event, moment)
 
 
-def _spawn(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _spawn(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     machine = machine._replace(asked=False, hung=False, forced=False, exit_status=None, next_try_s=None)
-    return machine._replace(state=State.SPAWNING), (Spawn(),)
+    return machine._replace(state=State.SPAWNING), (ProcessAction.SPAWN,)
 
 
-def _live(policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    return machine._replace(state=State.RUNNING), (SetTimer(EventKind.PROVEN, policy.backoff.reset_s),)
+def _live(spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
+    return machine._replace(state=State.RUNNING), (SetTimer(EventKind.PROVEN, spec.backoff.reset_s),)
 
 
-def _forgive(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _forgive(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine._replace(failures=0), ()
 
 
-def _rest(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _rest(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine._replace(state=State.INACTIVE, wanted=False, next_try_s=None), ()
 
 
-def _want(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _want(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine._replace(wanted=True), ()
 
 
-def _want_no_more(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
+def _want_no_more(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
     """Take an order to stop while the end is under way; a limit that comes with it replaces the old one."""
     timers = () if event.limit_s is None else (SetTimer(EventKind.LIMIT_REACHED, event.limit_s),)
     return machine._replace(wanted=False, asked=True), timers
 
 
-def _unwant(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
+def _unwant(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
     return machine._replace(wanted=False, forced=machine.forced or event.kind is EventKind.FORCE_STOP), ()
 
 
-def _escalate(_policy: Policy, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    return machine._replace(wanted=False), (EscalateClean(),)
+def _escalate(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
+    return machine._replace(wanted=False), (ProcessAction.ESCALATE_CLEAN,)
 
 
-def _end(policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
-    limit_s = policy.stop_timeout_s if event.limit_s is None else event.limit_s
+def _end(spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
+    limit_s = spec.stop_timeout_s if event.limit_s is None else event.limit_s
     hung = event.kind is EventKind.HUNG
     machine = machine._replace(state=State.STOPPING, wanted=event.kind is not EventKind.STOP, asked=not hung, hung=hung)
-    return machine, (AskToEnd(), SetTimer(EventKind.LIMIT_REACHED, limit_s))
+    return machine, (ProcessAction.REQUEST_END, SetTimer(EventKind.LIMIT_REACHED, limit_s))
 
 
-def _lose_patience(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:
-    if not policy.quit_before_kill:
-        return _kill(policy, machine, event, moment)
-    return machine._replace(state=State.QUITTING), (RequestStacks(), SetTimer(EventKind.LIMIT_REACHED, QUIT_GRACE_S))
+def _lose_patience(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
+    if not spec.quit_before_kill:
+        return _kill(spec, machine, event, moment)
+    return machine._replace(state=State.QUITTING), (
+        ProcessAction.REQUEST_STACKS,
+        SetTimer(EventKind.LIMIT_REACHED, QUIT_GRACE_S),
+    )
 
 
-def _kill(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
+def _kill(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
     """End it at once; an order to hurry comes with an ordered stop, so it is not wanted afterwards."""
     forced = event.kind is EventKind.FORCE_STOP
     machine = machine._replace(
@@ -310,40 +294,42 @@ def _kill(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> S
         asked=machine.asked or forced,
         forced=machine.forced or forced,
     )
-    return machine, (Kill(),)
+    return machine, (ProcessAction.KILL,)
 
 
-def _clean(_policy: Policy, machine: Machine, event: Event, _moment: Moment) -> Step:
+def _clean(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
     # Who was in a hurry with the process is so with what it left behind.
-    actions: tuple[Action, ...] = (Clean(), EscalateClean()) if machine.forced else (Clean(),)
+    actions: tuple[Action, ...] = (
+        (ProcessAction.CLEAN, ProcessAction.ESCALATE_CLEAN) if machine.forced else (ProcessAction.CLEAN,)
+    )
     return machine._replace(state=State.CLEANING, exit_status=event.exit_status), actions
 
 
-def _decide(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:
+def _decide(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
     """Choose what follows an end, once nothing of the process is left."""
     if not machine.wanted:
-        return _rest(policy, machine, event, moment)
+        return _rest(spec, machine, event, moment)
     if machine.asked:
-        return _spawn(policy, machine, event, moment)
-    return _judge(policy, machine, moment)
+        return _spawn(spec, machine, event, moment)
+    return _judge(spec, machine, moment)
 
 
-def _not_started(policy: Policy, machine: Machine, event: Event, moment: Moment) -> Step:
-    return _judge(policy, machine._replace(exit_status=event.exit_status), moment)
+def _not_started(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
+    return _judge(spec, machine._replace(exit_status=event.exit_status), moment)
 
 
-def _judge(policy: Policy, machine: Machine, moment: Moment) -> Step:
+def _judge(spec: ProcessSpec, machine: Machine, moment: Moment) -> Step:
     """Apply the restart policy to an end that nobody asked for: one that had to be ended is no success."""
     success = machine.exit_status is not None and machine.exit_status.success and not machine.hung
-    if policy.restart is Restart.NEVER or (policy.restart is Restart.ON_FAILURE and success):
+    if spec.restart is Restart.NEVER or (spec.restart is Restart.ON_FAILURE and success):
         return machine._replace(state=State.ENDED, wanted=False), ()
     failures = machine.failures + 1
     failed_at_s: tuple[float, ...] = ()
-    if policy.critical and policy.give_up is not None:
-        failed_at_s = recent((*machine.failed_at_s, moment.now_s), policy.give_up, moment.now_s)
-        if len(failed_at_s) >= policy.give_up.failures:
+    if spec.critical and spec.give_up is not None:
+        failed_at_s = recent((*machine.failed_at_s, moment.now_s), spec.give_up, moment.now_s)
+        if len(failed_at_s) >= spec.give_up.failures:
             return machine._replace(state=State.FAILED, wanted=False, failures=failures), (GiveUpOn(len(failed_at_s)),)
-    wait_s = delay_s(policy.backoff, failures, moment.jitter)
+    wait_s = delay_s(spec.backoff, failures, moment.jitter)
     machine = machine._replace(
         state=State.BACKOFF, failures=failures, failed_at_s=failed_at_s, next_try_s=moment.now_s + wait_s
     )

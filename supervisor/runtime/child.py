@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.counts import ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS, plus_one
 from supervisor.core.process import (
-    AskToEnd,
-    Clean,
-    EscalateClean,
     Event,
     EventKind,
     ExitStatus,
     GiveUpOn,
-    Kill,
     Machine,
     Moment,
-    Policy,
-    RequestStacks,
+    ProcessAction,
     Restart,
     SetTimer,
-    Spawn,
     State,
     step,
 )
@@ -38,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from supervisor.core.counts import Counts
-    from supervisor.core.process import ProcessSpec
+    from supervisor.core.process import Action, ProcessSpec
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
     from supervisor.system.reaper import Exit, Reaper
@@ -80,19 +74,10 @@ class Child:
     """One process: ``generation`` counts its changes of state, ``sweeper`` ends what its last life left behind."""
 
     def __init__(self, spec: ProcessSpec, engine: ChildHost) -> None:
-        self.spec = spec
+        self.spec = spec._replace(ordered=bool(spec.after) or engine.holds)
         self.machine = Machine()
         self.generation = 0
         self.sweeper: Sweeper | None = None
-        self._policy = Policy(
-            restart=spec.restart,
-            critical=spec.critical,
-            ordered=bool(spec.after) or engine.holds,
-            stop_timeout_s=spec.stop_timeout_s,
-            quit_before_kill=spec.quit_before_kill,
-            backoff=spec.backoff,
-            give_up=spec.give_up,
-        )
         self._engine = engine
         self._oom = OomCounter()
         self._killed_by_us = False
@@ -119,7 +104,7 @@ class Child:
     def step(self, event: Event, now_s: float, jitter: float) -> None:
         """Let one event happen, and do all it asks for."""
         before = self.machine.state
-        self.machine, actions = step(self._policy, self.machine, event, Moment(now_s, jitter))
+        self.machine, actions = step(self.spec, self.machine, event, Moment(now_s, jitter))
         state = self.machine.state
         if state is not before:
             self.generation += 1
@@ -130,30 +115,30 @@ class Child:
             self._carry_out(action)
         self._report(before, event)
 
-    def _carry_out(self, action: object) -> None:
+    def _carry_out(self, action: Action) -> None:
         if isinstance(action, SetTimer):
             self._engine.set_timer(self.spec.name, action, self.generation)
-        elif isinstance(action, Spawn):
+        elif isinstance(action, GiveUpOn):
+            self._give_up(action)
+        elif action is ProcessAction.SPAWN:
             self._spawn()
-        elif isinstance(action, AskToEnd):
+        elif action is ProcessAction.REQUEST_END:
             self.signal(self.spec.stop_signal, group=True)
             # One that was stopped (SIGSTOP) could not take that.
             self.signal(signal.SIGCONT, group=True)
-        elif isinstance(action, RequestStacks):
+        elif action is ProcessAction.REQUEST_STACKS:
             self._engine.log.record("warning", "does not end, asked for its stacks", child=self.spec.name)
             self.signal(signal.SIGQUIT)
-        elif isinstance(action, Kill):
+        elif action is ProcessAction.KILL:
             self._killed_by_us = True
             self._engine.log.record("warning", "killed", child=self.spec.name, why="it did not end in time")
             self.signal(signal.SIGKILL, group=True)
-        elif isinstance(action, Clean):
+        elif action is ProcessAction.CLEAN:
             self._clean()
-        elif isinstance(action, EscalateClean):
+        else:
             if self.sweeper is not None:
                 self.sweeper.escalate()
             self.sweep()
-        elif isinstance(action, GiveUpOn):
-            self._give_up(action)
 
     def _spawn(self) -> None:
         engine = self._engine

@@ -13,98 +13,95 @@ from supervisor.backoff import Backoff
 from supervisor.core.process import (
     QUIT_GRACE_S,
     TABLE,
-    AskToEnd,
-    Clean,
-    EscalateClean,
     Event,
     EventKind,
     ExitStatus,
     GiveUp,
     GiveUpOn,
-    Kill,
     Machine,
     Moment,
-    Policy,
-    RequestStacks,
+    ProcessAction,
+    ProcessSpec,
     Restart,
     SetTimer,
-    Spawn,
     State,
     possible,
     step,
 )
 
-POLICY = Policy(backoff=Backoff(1.0, 8.0, 60.0), stop_timeout_s=5.0)
+POLICY = ProcessSpec("app", ("app",), {}, backoff=Backoff(1.0, 8.0, 60.0), stop_timeout_s=5.0)
 NOW = Moment(100.0, 0.5)
 CRASH = ExitStatus(code=1)
 LIMIT = SetTimer(EventKind.LIMIT_REACHED, 5.0)
 
 # (state, event) -> (what the machine is before, the policy if not the usual one, the next state, the actions).
 EDGES: dict[tuple[State, EventKind], tuple[dict[str, Any], State, tuple[object, ...]]] = {
-    (State.INACTIVE, EventKind.START): ({}, State.SPAWNING, (Spawn(),)),
-    (State.INACTIVE, EventKind.RESTART): ({}, State.SPAWNING, (Spawn(),)),
+    (State.INACTIVE, EventKind.START): ({}, State.SPAWNING, (ProcessAction.SPAWN,)),
+    (State.INACTIVE, EventKind.RESTART): ({}, State.SPAWNING, (ProcessAction.SPAWN,)),
     (State.INACTIVE, EventKind.STOP): ({}, State.INACTIVE, ()),
     (State.INACTIVE, EventKind.FORCE_STOP): ({}, State.INACTIVE, ()),
     (State.WAITING, EventKind.START): ({"wanted": True}, State.WAITING, ()),
     (State.WAITING, EventKind.RESTART): ({"wanted": True}, State.WAITING, ()),
     (State.WAITING, EventKind.STOP): ({"wanted": True}, State.INACTIVE, ()),
     (State.WAITING, EventKind.FORCE_STOP): ({"wanted": True}, State.INACTIVE, ()),
-    (State.WAITING, EventKind.RELEASED): ({"wanted": True}, State.SPAWNING, (Spawn(),)),
+    (State.WAITING, EventKind.RELEASED): ({"wanted": True}, State.SPAWNING, (ProcessAction.SPAWN,)),
     (State.SPAWNING, EventKind.SPAWNED): ({"wanted": True}, State.RUNNING, (SetTimer(EventKind.PROVEN, 60.0),)),
     (State.SPAWNING, EventKind.SPAWN_FAILED): ({"wanted": True}, State.BACKOFF, (SetTimer(EventKind.RETRY_DUE, 0.5),)),
     (State.RUNNING, EventKind.START): ({"wanted": True}, State.RUNNING, ()),
-    (State.RUNNING, EventKind.STOP): ({"wanted": True}, State.STOPPING, (AskToEnd(), LIMIT)),
-    (State.RUNNING, EventKind.RESTART): ({"wanted": True}, State.STOPPING, (AskToEnd(), LIMIT)),
-    (State.RUNNING, EventKind.HUNG): ({"wanted": True}, State.STOPPING, (AskToEnd(), LIMIT)),
-    (State.RUNNING, EventKind.FORCE_STOP): ({"wanted": True}, State.KILLING, (Kill(),)),
-    (State.RUNNING, EventKind.EXITED): ({"wanted": True}, State.CLEANING, (Clean(),)),
+    (State.RUNNING, EventKind.STOP): ({"wanted": True}, State.STOPPING, (ProcessAction.REQUEST_END, LIMIT)),
+    (State.RUNNING, EventKind.RESTART): ({"wanted": True}, State.STOPPING, (ProcessAction.REQUEST_END, LIMIT)),
+    (State.RUNNING, EventKind.HUNG): ({"wanted": True}, State.STOPPING, (ProcessAction.REQUEST_END, LIMIT)),
+    (State.RUNNING, EventKind.FORCE_STOP): ({"wanted": True}, State.KILLING, (ProcessAction.KILL,)),
+    (State.RUNNING, EventKind.EXITED): ({"wanted": True}, State.CLEANING, (ProcessAction.CLEAN,)),
     (State.RUNNING, EventKind.PROVEN): ({"wanted": True, "failures": 3}, State.RUNNING, ()),
     (State.STOPPING, EventKind.START): ({}, State.STOPPING, ()),
     (State.STOPPING, EventKind.RESTART): ({}, State.STOPPING, ()),
     (State.STOPPING, EventKind.STOP): ({"wanted": True}, State.STOPPING, ()),
     (State.STOPPING, EventKind.HUNG): ({"wanted": True}, State.STOPPING, ()),
-    (State.STOPPING, EventKind.FORCE_STOP): ({"wanted": True}, State.KILLING, (Kill(),)),
-    (State.STOPPING, EventKind.EXITED): ({"wanted": True}, State.CLEANING, (Clean(),)),
-    (State.STOPPING, EventKind.LIMIT_REACHED): ({"wanted": True}, State.KILLING, (Kill(),)),
+    (State.STOPPING, EventKind.FORCE_STOP): ({"wanted": True}, State.KILLING, (ProcessAction.KILL,)),
+    (State.STOPPING, EventKind.EXITED): ({"wanted": True}, State.CLEANING, (ProcessAction.CLEAN,)),
+    (State.STOPPING, EventKind.LIMIT_REACHED): ({"wanted": True}, State.KILLING, (ProcessAction.KILL,)),
     (State.QUITTING, EventKind.START): ({}, State.QUITTING, ()),
     (State.QUITTING, EventKind.RESTART): ({}, State.QUITTING, ()),
     (State.QUITTING, EventKind.STOP): ({"wanted": True}, State.QUITTING, ()),
     (State.QUITTING, EventKind.HUNG): ({"wanted": True}, State.QUITTING, ()),
-    (State.QUITTING, EventKind.FORCE_STOP): ({}, State.KILLING, (Kill(),)),
-    (State.QUITTING, EventKind.EXITED): ({}, State.CLEANING, (Clean(),)),
-    (State.QUITTING, EventKind.LIMIT_REACHED): ({}, State.KILLING, (Kill(),)),
+    (State.QUITTING, EventKind.FORCE_STOP): ({}, State.KILLING, (ProcessAction.KILL,)),
+    (State.QUITTING, EventKind.EXITED): ({}, State.CLEANING, (ProcessAction.CLEAN,)),
+    (State.QUITTING, EventKind.LIMIT_REACHED): ({}, State.KILLING, (ProcessAction.KILL,)),
     (State.KILLING, EventKind.START): ({}, State.KILLING, ()),
     (State.KILLING, EventKind.RESTART): ({}, State.KILLING, ()),
     (State.KILLING, EventKind.STOP): ({"wanted": True}, State.KILLING, ()),
     (State.KILLING, EventKind.HUNG): ({}, State.KILLING, ()),
     (State.KILLING, EventKind.FORCE_STOP): ({"wanted": True}, State.KILLING, ()),
-    (State.KILLING, EventKind.EXITED): ({}, State.CLEANING, (Clean(),)),
+    (State.KILLING, EventKind.EXITED): ({}, State.CLEANING, (ProcessAction.CLEAN,)),
     (State.CLEANING, EventKind.START): ({}, State.CLEANING, ()),
     (State.CLEANING, EventKind.RESTART): ({}, State.CLEANING, ()),
     (State.CLEANING, EventKind.STOP): ({"wanted": True}, State.CLEANING, ()),
-    (State.CLEANING, EventKind.FORCE_STOP): ({"wanted": True}, State.CLEANING, (EscalateClean(),)),
+    (State.CLEANING, EventKind.FORCE_STOP): ({"wanted": True}, State.CLEANING, (ProcessAction.ESCALATE_CLEAN,)),
     (State.CLEANING, EventKind.CLEANED): (
         {"wanted": True, "exit_status": CRASH},
         State.BACKOFF,
         (SetTimer(EventKind.RETRY_DUE, 0.5),),
     ),
-    (State.BACKOFF, EventKind.START): ({"wanted": True}, State.SPAWNING, (Spawn(),)),
-    (State.BACKOFF, EventKind.RESTART): ({"wanted": True}, State.SPAWNING, (Spawn(),)),
+    (State.BACKOFF, EventKind.START): ({"wanted": True}, State.SPAWNING, (ProcessAction.SPAWN,)),
+    (State.BACKOFF, EventKind.RESTART): ({"wanted": True}, State.SPAWNING, (ProcessAction.SPAWN,)),
     (State.BACKOFF, EventKind.STOP): ({"wanted": True}, State.INACTIVE, ()),
     (State.BACKOFF, EventKind.FORCE_STOP): ({"wanted": True}, State.INACTIVE, ()),
-    (State.BACKOFF, EventKind.RETRY_DUE): ({"wanted": True}, State.SPAWNING, (Spawn(),)),
-    (State.ENDED, EventKind.START): ({"exit_status": CRASH}, State.SPAWNING, (Spawn(),)),
-    (State.ENDED, EventKind.RESTART): ({"exit_status": CRASH}, State.SPAWNING, (Spawn(),)),
+    (State.BACKOFF, EventKind.RETRY_DUE): ({"wanted": True}, State.SPAWNING, (ProcessAction.SPAWN,)),
+    (State.ENDED, EventKind.START): ({"exit_status": CRASH}, State.SPAWNING, (ProcessAction.SPAWN,)),
+    (State.ENDED, EventKind.RESTART): ({"exit_status": CRASH}, State.SPAWNING, (ProcessAction.SPAWN,)),
     (State.ENDED, EventKind.STOP): ({"exit_status": CRASH}, State.ENDED, ()),
     (State.ENDED, EventKind.FORCE_STOP): ({"exit_status": CRASH}, State.ENDED, ()),
-    (State.FAILED, EventKind.START): ({"failures": 9}, State.SPAWNING, (Spawn(),)),
-    (State.FAILED, EventKind.RESTART): ({"failures": 9}, State.SPAWNING, (Spawn(),)),
+    (State.FAILED, EventKind.START): ({"failures": 9}, State.SPAWNING, (ProcessAction.SPAWN,)),
+    (State.FAILED, EventKind.RESTART): ({"failures": 9}, State.SPAWNING, (ProcessAction.SPAWN,)),
     (State.FAILED, EventKind.STOP): ({"failures": 9}, State.INACTIVE, ()),
     (State.FAILED, EventKind.FORCE_STOP): ({"failures": 9}, State.FAILED, ()),
 }
 
 
-def walk(kind: EventKind, before: Machine, policy: Policy = POLICY, **event: Any) -> tuple[Machine, tuple[object, ...]]:
+def walk(
+    kind: EventKind, before: Machine, policy: ProcessSpec = POLICY, **event: Any
+) -> tuple[Machine, tuple[object, ...]]:
     """Let one thing happen."""
     exit_status = CRASH if kind in {EventKind.EXITED, EventKind.SPAWN_FAILED} else None
     return step(policy, before, Event(kind, **{"exit_status": exit_status, **event}), NOW)
@@ -175,7 +172,7 @@ def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     stopping, _ = walk(EventKind.RESTART, Machine(State.RUNNING, wanted=True))
     cleaning, _ = walk(EventKind.EXITED, stopping)
     after, actions = walk(EventKind.CLEANED, cleaning)
-    assert (after.state, after.failures, actions) == (State.SPAWNING, 0, (Spawn(),))
+    assert (after.state, after.failures, actions) == (State.SPAWNING, 0, (ProcessAction.SPAWN,))
 
 
 def test_an_order_to_start_during_a_stop_is_kept() -> None:
@@ -191,7 +188,7 @@ def test_a_stop_with_a_limit_replaces_the_old_limit() -> None:
     _, actions = walk(EventKind.STOP, Machine(State.STOPPING, wanted=True), limit_s=0.25)
     assert actions == (SetTimer(EventKind.LIMIT_REACHED, 0.25),)
     _, actions = walk(EventKind.STOP, Machine(State.RUNNING, wanted=True), limit_s=0.0)
-    assert actions == (AskToEnd(), SetTimer(EventKind.LIMIT_REACHED, 0.0))
+    assert actions == (ProcessAction.REQUEST_END, SetTimer(EventKind.LIMIT_REACHED, 0.0))
 
 
 def test_stacks_are_asked_for_once_before_the_kill() -> None:
@@ -200,9 +197,9 @@ def test_stacks_are_asked_for_once_before_the_kill() -> None:
     quitting, actions = walk(EventKind.LIMIT_REACHED, Machine(State.STOPPING), policy)
     assert (quitting.state, actions) == (
         State.QUITTING,
-        (RequestStacks(), SetTimer(EventKind.LIMIT_REACHED, QUIT_GRACE_S)),
+        (ProcessAction.REQUEST_STACKS, SetTimer(EventKind.LIMIT_REACHED, QUIT_GRACE_S)),
     )
-    assert walk(EventKind.LIMIT_REACHED, quitting, policy)[1] == (Kill(),)
+    assert walk(EventKind.LIMIT_REACHED, quitting, policy)[1] == (ProcessAction.KILL,)
 
 
 def test_one_that_follows_others_waits_for_them() -> None:
@@ -245,7 +242,7 @@ class AnyLife(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.policy = Policy(critical=True, give_up=GiveUp(4, 50.0), quit_before_kill=True)
+        self.policy = ProcessSpec("app", ("app",), {}, critical=True, give_up=GiveUp(4, 50.0), quit_before_kill=True)
         self.machine = Machine()
         self.now_s = 0.0
         self.alive = False
@@ -261,15 +258,15 @@ class AnyLife(RuleBasedStateMachine):
         if self.machine.state is not before:
             self.timers = []
         for action in actions:
-            if isinstance(action, Spawn):
+            if action is ProcessAction.SPAWN:
                 assert not self.alive
                 assert not self.cleaning
                 self.spawning = True
-            elif isinstance(action, Clean):
+            elif action is ProcessAction.CLEAN:
                 self.cleaning = True
             elif isinstance(action, SetTimer):
                 self.timers.append(action)
-            elif isinstance(action, AskToEnd | Kill | RequestStacks):
+            elif action in {ProcessAction.REQUEST_END, ProcessAction.KILL, ProcessAction.REQUEST_STACKS}:
                 assert self.alive
 
     @precondition(lambda self: not self.spawning)
