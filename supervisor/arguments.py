@@ -6,9 +6,10 @@ hands on another program's arguments word for word.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.errors import UsageError
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

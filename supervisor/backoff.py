@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from supervisor.namedtuples import NamedTuple
 
 _DOUBLINGS_MAX = 63
 

@@ -5,6 +5,7 @@ A command loads what it takes when it is called: `run` must start its first proc
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ def _operator(module: str, function: str) -> Callable[[ParsedArguments], int]:
 
         from supervisor.client.render import Console
 
+        gc.enable()
         console = Console(os.environ, sys.stdin, sys.stdout, sys.stderr)
         code: int = getattr(import_module(f"supervisor.client.{module}"), function)(args, console)
         return code

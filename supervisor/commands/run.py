@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -66,6 +67,7 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
 
     # Only now: the first children have the limit that this process began with.
     DESCRIPTORS.claim()
+    gc.enable()
     asyncio.run(parts.stay(inbox))
     raise AssertionError("the loop ended without an exit code")
 

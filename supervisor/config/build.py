@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.config import environment, users, warnings
 from supervisor.config.diagnostics import Report, nearest
@@ -11,6 +11,7 @@ from supervisor.config.load import Account, load
 from supervisor.config.parsers import is_ip
 from supervisor.config.plan import EVERYWHERE, SUPERVISOR, TAILSCALED, Address, Plan, port_settings
 from supervisor.core.process import HttpProbe, ProcessSpec, TcpProbe
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

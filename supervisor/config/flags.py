@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.config import parsers
 from supervisor.config.diagnostics import Report, nearest, shown
 from supervisor.config.parsers import UnfitError
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from supervisor.backoff import Backoff
 from supervisor.config import flags, parsers
@@ -14,6 +14,7 @@ from supervisor.config.secrets import source_of
 from supervisor.config.table import BY_SPELLING, SETTINGS
 from supervisor.config.tailscale_env import sort_out
 from supervisor.core.process import Restart
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

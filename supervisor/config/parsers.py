@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.core.process import GiveUp
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

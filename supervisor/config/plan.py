@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.errors import host_port
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from supervisor.config.model import Settings

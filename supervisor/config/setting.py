@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.config import parsers
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from supervisor.config.parsers import Kind

@@ -8,9 +8,10 @@ Rule 3: what follows an end depends on two facts: is the process ``wanted``, and
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.backoff import Backoff, delay_s
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,11 +5,12 @@ Times are seconds of the monotonic clock; ``Snapshot.wall_offset_s`` added to on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.core.backup import BackupView
 from supervisor.core.counts import Counts, Durations
 from supervisor.core.process import State
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from supervisor.core.orders import Orders

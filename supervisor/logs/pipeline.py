@@ -9,10 +9,11 @@ import fcntl
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from supervisor.logs.history import HISTORY_BYTES, SUPERVISOR, TAILSCALED, History, Source
 from supervisor.logs.redact import MASK
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     import asyncio

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.logs.characters import is_clean, unseen_pattern
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     import re

@@ -10,10 +10,11 @@ import heapq
 import itertools
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.backoff import random_jitter
 from supervisor.core.process import Event, EventKind, SetTimer, State, possible
+from supervisor.namedtuples import NamedTuple
 from supervisor.runtime.child import AT_REST, Child
 
 if TYPE_CHECKING:

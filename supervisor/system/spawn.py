@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

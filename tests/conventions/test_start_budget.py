@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import http.client
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conventions.tree import ROOT
+from tests.conventions.tree import ROOT, modules
 from tests.process.running import running
 
 # Each of these costs milliseconds that the app's start would wait for; they are loaded after it.
@@ -79,6 +80,20 @@ def test_nothing_heavy_is_loaded_before_the_first_child(loaded: frozenset[str]) 
 def test_few_modules_are_loaded_before_the_first_child(loaded: frozenset[str]) -> None:
     """All in all few modules are loaded; one more than this has to be worth it."""
     assert len(loaded) <= MOST_MODULES, sorted(loaded)
+
+
+def test_no_costly_class_is_made_before_the_first_child(loaded: frozenset[str]) -> None:
+    """A NamedTuple of typing's takes ten times as long to make as one of ours, and there are dozens of them."""
+    ours = [module for module in modules("supervisor") if module.name in loaded - {"supervisor.namedtuples"}]
+    wrong = [module.path for module in ours if any(map(_is_typings, ast.walk(module.tree)))]
+    assert not wrong, "import NamedTuple from supervisor.namedtuples there"
+
+
+def _is_typings(node: ast.AST) -> bool:
+    """Tell whether this imports typing's NamedTuple."""
+    if not isinstance(node, ast.ImportFrom) or node.module != "typing":
+        return False
+    return any(alias.name == "NamedTuple" for alias in node.names)
 
 
 def test_nothing_of_backups_is_loaded_where_there_are_none(loaded: frozenset[str]) -> None:
