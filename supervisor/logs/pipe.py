@@ -86,16 +86,17 @@ class Pipe:
             most = fcntl.fcntl(self._fd, _F_GETPIPE_SZ)
         except OSError:
             most = _PIPE_BYTES
-        most += len(self._left)
         size = 1
-        while size and most > 0 and not self.closed:
-            size = self._read()
-            most -= size
-        while self._left:
-            self._read()
+        while (self._left or (size and most > 0)) and not self.closed:
+            was_left = bool(self._left)
+            taken = self._read()
+            if not was_left:
+                size = taken
+                most -= taken
         if size and not self.closed:
             # To see the end, when there is nothing more.
             self._read()
+        self._go_on()
 
     def finish(self) -> None:
         """Take what is there, the unfinished last line too, and close."""
@@ -178,6 +179,6 @@ class Pipe:
         self._stop_gathering()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
-        rest = self._splitter.flush()
+        rest = self._left + self._splitter.flush()
         if rest:
             self._take(self.source, rest)

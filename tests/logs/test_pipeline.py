@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -170,6 +171,21 @@ async def test_drain_takes_the_last_words_and_leaves_a_held_pipe_open() -> None:
     child.stdin.close()
     await rig.closed()
     assert rig.log.tail("moltis", 1) == ("the last wordsfrom the grandchild",)
+    rig.end()
+
+
+async def test_drain_takes_all_that_a_pipe_holds() -> None:
+    """Also where the lines are so short that they are taken in many turns."""
+    rig = Rig(history_lines=1_000_000)
+    fd = rig.pipe()
+    os.set_blocking(fd, False)
+    written = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            written += os.write(fd, b"\n" * 65536)
+    rig.log.drain("moltis")
+    assert rig.log.history.next - 1 == written
+    os.close(fd)
     rig.end()
 
 
