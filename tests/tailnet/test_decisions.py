@@ -136,20 +136,35 @@ def test_a_restart_of_tailscaled_costs_no_round() -> None:
     assert attempt.due(b"k", 0.0)
 
 
-@given(st.lists(st.floats(0.1, 900), max_size=80))
-def test_an_outage_is_never_helped_too_often(steps: list[float]) -> None:
-    """The first help comes after a minute, no two in less than one, and one restart at the most."""
+@given(st.lists(st.tuples(st.floats(0.1, 900), st.booleans()), max_size=80))
+def test_an_outage_is_never_helped_too_often(steps: list[tuple[float, bool]]) -> None:
+    """The first help comes after a minute, or at once to a removed device; no two in less, and one restart at most."""
     outage: Outage | None = None
-    now_s, softs, restarts = 0.0, [], 0
-    for step_s in steps:
+    softs: list[float] = []
+    now_s, begun_s, restarts = 0.0, 0.0, 0
+    for step_s, removed in steps:
         now_s += step_s
-        outage, remedy = follow(outage, now_s, away=True)
+        begun_s = begun_s or now_s
+        outage, remedy = follow(outage, now_s, away=True, removed=removed)
         if remedy is Remedy.SOFT:
+            assert softs or removed or now_s - begun_s >= remedies.SOFT_AFTER_S
             softs.append(now_s)
+        if removed:
+            assert softs
         restarts += remedy is Remedy.RESTART
     assert restarts <= 1
     assert all(later - sooner >= remedies.SOFT_AFTER_S for sooner, later in itertools.pairwise(softs))
     assert follow(outage, now_s, away=False) == (None, None)
+
+
+def test_a_key_that_cannot_be_had_is_asked_for_less_and_less_often() -> None:
+    """Whoever gives keys out is not helped by being asked."""
+    attempt, waits = Attempt(), []
+    for _ in range(5):
+        attempt = attempts.unavailable(attempt, b"k", "not now", 0.0)
+        assert attempt.next_try_s is not None
+        waits.append(attempt.next_try_s)
+    assert waits == sorted(set(waits))
 
 
 @pytest.mark.parametrize(
