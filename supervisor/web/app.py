@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import traceback
 from functools import partial
@@ -15,11 +16,12 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from supervisor.core.counts import OTHER
-from supervisor.web.access import CALLER, admit, connection_of
-from supervisor.web.bodies import Nothing, query_of
+from supervisor.telemetry.spans import Parent, Span
+from supervisor.web.auth import CALLER, authorize, connection_of
 from supervisor.web.connections import KEEP_ALIVE_S
 from supervisor.web.error_codes import HEADERS, Code, RefusedError, encode_error
 from supervisor.web.front import MOST_HEAD_BYTES
+from supervisor.web.requests import Empty, parse_query
 from supervisor.web.routes import ROUTES
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from supervisor.web.routes import Route
 
     _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
+    from collections.abc import Awaitable, Callable
+
+    from supervisor.telemetry.spans import Attribute
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_S = 10.0
@@ -44,10 +49,10 @@ _FIRST_SERVER_ERROR = 500
 # After these a body, or the rest of one, may still be on its way.
 _UNREAD = frozenset({Code.REQUEST_TIMEOUT, Code.PAYLOAD_TOO_LARGE, Code.EXPECTATION_FAILED})
 # Whatever goes wrong in a handler is said by us, with its traceback; bad requests are the client's affair.
-_SILENT = logging.getLogger("supervisor.web.requests")
-_SILENT.disabled = True
+_DISABLED = logging.getLogger("requests_of_aiohttp")
+_DISABLED.disabled = True
 _OPTIONS: dict[str, Any] = {
-    "logger": _SILENT,
+    "logger": _DISABLED,
     "access_log": None,
     "keepalive_timeout": KEEP_ALIVE_S,
     "lingering_time": 1.0,
@@ -83,10 +88,9 @@ class Api:
         server = self._runner.server
         if server is None:
             raise RuntimeError("cannot serve: aiohttp made no server")
-        answers = self._in_our_words(server.request_handler)
+        answers = self._with_json_errors(server.request_handler)
         if self._recorder is not None:
             # Loaded where spans are wanted.
-            from supervisor.web.tracing import traced
 
             answers = traced(answers, self._recorder.put)
         server.request_handler = answers
@@ -109,11 +113,11 @@ class Api:
         async def handle(request: web.Request) -> web.StreamResponse:
             request[ENDPOINT] = route.path
             connection = connection_of(request)
-            request[CALLER] = await admit(self._context, route.access, request, connection)
+            request[CALLER] = await authorize(self._context, route.access, request, connection)
             if request[CALLER].signed_in:
-                connection.known()
+                connection.mark_signed_in()
             if not route.takes_query:
-                query_of(request, Nothing)
+                parse_query(request, Empty)
             return await route.handler(self._context, request)
 
         return handle
@@ -122,25 +126,25 @@ class Api:
     async def _limit(self, request: web.Request, handler: Answers) -> web.StreamResponse:
         """Keep the limits of time and size."""
         connection = connection_of(request)
-        connection.begin()
+        connection.request_started()
         try:
             if request.body_exists:
                 await _read_in_time(request, connection)
             return await handler(request)
         finally:
-            connection.end(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
+            connection.request_finished(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
 
     async def _begin_answer(self, request: web.Request, response: web.StreamResponse) -> None:
         """Count it and complete its headers; called for every answer when it is about to begin."""
         if _BEGUN_S in request:
             endpoint = request.get(ENDPOINT, OTHER)
-            self._context.meters.answered(endpoint, request.method, response.status, request[_BEGUN_S])
+            self._context.metrics.answered(endpoint, request.method, response.status, request[_BEGUN_S])
         complete(response)
         response.headers.pop("Server", None)
         if connection_of(request).is_last_answer:
             response.force_close()
 
-    def _in_our_words(self, handle: _Handle) -> _Handle:
+    def _with_json_errors(self, handle: _Handle) -> _Handle:
         """Turn everything that goes wrong into an answer for people.
 
         Around all of aiohttp's: it refuses some requests before a middleware is asked.
@@ -189,7 +193,7 @@ class Handler(RequestHandler):
         """Whether no request is here, and none is being answered."""
         return self._waiter is not None and not self._waiter.done()
 
-    def expect_no_more(self) -> None:
+    def close_after_answer(self) -> None:
         """Close after the request that is being answered; further ones that wait already have to say so themselves."""
         if not self.has_more:
             self.close()
@@ -262,3 +266,60 @@ def _allowed(failure: web.HTTPException) -> dict[str, str]:
 def _closing(answer: web.Response) -> web.Response:
     answer.force_close()
     return answer
+
+
+_API = "/api/"
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_BROKEN = 500
+
+
+def traced(handle: _Handle, put: Callable[[Span], None]) -> _Handle:
+    """Return a handler that does the same and hands in a span of it."""
+
+    async def answer(request: BaseRequest) -> web.StreamResponse:
+        begun_s = time.monotonic()
+        status = None
+        try:
+            response = await handle(request)
+            status = response.status
+            return response
+        finally:
+            span = _span_of(request, status, begun_s)
+            if span is not None:
+                put(span)
+
+    return answer
+
+
+def _span_of(request: BaseRequest, status: int | None, begun_s: float) -> Span | None:
+    """Return it; None for what is no request to the API, or nobody's who is signed in."""
+    caller = request.get(CALLER)
+    if caller is None or not caller.signed_in or not isinstance(request, web.Request):
+        return None
+    resource = request.match_info.route.resource
+    if resource is None or not resource.canonical.startswith(_API):
+        return None
+    facts: dict[str, Attribute] = {
+        "http.request.method": request.method,
+        "http.route": resource.canonical,
+        "url.path": request.path,
+        "url.scheme": "http",
+    }
+    # There is no status where the client went before its answer, as from the event stream.
+    if status is not None:
+        facts["http.response.status_code"] = status
+    error = ""
+    if status is not None and status >= _BROKEN:
+        facts["error.type"] = error = str(status)
+    name = f"{request.method} {resource.canonical}"
+    parent = parent_of(request.headers.get("traceparent", ""))
+    return Span(name, begun_s, time.monotonic(), facts, error, server=True, parent=parent)
+
+
+def parent_of(header: str) -> Parent | None:
+    """Return what a `traceparent` names; None where it is none."""
+    found = _TRACEPARENT.fullmatch(header.strip())
+    if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
+        return None
+    parent = Parent(int(found[2], 16), int(found[3], 16), int(found[4], 16))
+    return parent if parent.trace_id and parent.span_id else None

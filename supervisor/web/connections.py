@@ -1,23 +1,29 @@
-"""Keeps slow and idle clients from shutting others out: time limits for a head, and a limit on connections."""
+"""Accepts connections, limits their number and the time of a head, and answers health until the API is asked."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, cast
 
+from supervisor.system import descriptors
+from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.web.front import MOST_HEAD_BYTES, unavailable
+from supervisor.web.throttle import RepeatLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import socket
+    from collections.abc import Callable, Iterator, Sequence
 
+    from supervisor.logs.pipeline import LogPipeline
     from supervisor.system.peercred import Socket
     from supervisor.web.front import Front
 
 HEAD_S = 10.0
 MOST_CONNECTIONS = 256
 KEEP_ALIVE_S = 75.0
-# Health requests that one connection has answered before others have their turn.
+# What one turn of the loop takes: connections that are accepted or closed, health requests of one connection.
 _AT_ONCE = 16
 _HEAD_END = b"\r\n\r\n"
 # No head may hold it: aiohttp then refuses what it has of one.
@@ -38,7 +44,7 @@ class ConnectionHandler(Protocol):
     def has_more(self) -> bool: ...  # noqa: D102 - above
     @property
     def is_idle(self) -> bool: ...  # noqa: D102 - above
-    def expect_no_more(self) -> None: ...  # noqa: D102 - as asyncio's, like the others
+    def close_after_answer(self) -> None: ...  # noqa: D102 - as asyncio's, like the others
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...  # noqa: D102
     def data_received(self, data: bytes) -> None: ...  # noqa: D102
     def eof_received(self) -> object: ...  # noqa: D102
@@ -121,8 +127,8 @@ class Connection(asyncio.Protocol):
         self._input = bytearray()
         self._limit: asyncio.TimerHandle | None = None
         self._in_request = False
-        self._is_full = False
-        self._received = _Received()
+        self._is_writing_paused = False
+        self._received = _HeadMeter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to count: the first head is due."""
@@ -142,13 +148,13 @@ class Connection(asyncio.Protocol):
             self._stop_limit()
             self._expect_head()
         self._input += data
-        self._answer_probes()
+        self._answer_health()
 
-    def _answer_probes(self) -> None:
+    def _answer_health(self) -> None:
         """Answer the health requests that are here; with the first one that is none, the handler takes over."""
         for _ in range(_AT_ONCE):
             end = self._input.find(_HEAD_END)
-            if end < 0 or self._is_full or self._transport.is_closing():
+            if end < 0 or self._is_writing_paused or self._transport.is_closing():
                 break
             answer = None if self.over_control else self._front.answer(bytes(self._input[:end]))
             if answer is None:
@@ -162,24 +168,24 @@ class Connection(asyncio.Protocol):
         else:
             # Others have their turn; until then nothing more is read.
             self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._answer_more)
             return
-        self._read_on()
+        self._await_input()
 
-    def _go_on(self) -> None:
+    def _answer_more(self) -> None:
         if not self._transport.is_closing():
-            self._answer_probes()
+            self._answer_health()
 
-    def _read_on(self) -> None:
+    def _await_input(self) -> None:
         """Wait for what is still to come, or leave what is here to the handler."""
-        if self._is_full:
+        if self._is_writing_paused:
             self._transport.pause_reading()
         elif self._transport.is_closing():
             self._input.clear()
         elif self._input and (self.over_control or _HEAD_END in self._input or not self._front.waits(self._input)):
             self._stop_limit()
             self._transport.pause_reading()
-            self._front.when_loaded(self._take_handler)
+            self._front.when_loaded(self._attach_handler)
         else:
             self._transport.resume_reading()
             if self._limit is None:
@@ -187,7 +193,7 @@ class Connection(asyncio.Protocol):
                     HEAD_S if self._input else KEEP_ALIVE_S, self._take_late_head
                 )
 
-    def _take_handler(self, make_handler: Callable[[], ConnectionHandler] | None) -> None:
+    def _attach_handler(self, make_handler: Callable[[], ConnectionHandler] | None) -> None:
         """Have a handler answer from now on; None where there is none to be had."""
         if self._transport.is_closing():
             return
@@ -221,7 +227,7 @@ class Connection(asyncio.Protocol):
         if self._handler.is_idle:
             return False
         self.has_ended = True
-        self._handler.expect_no_more()
+        self._handler.close_after_answer()
         self.on_end()
         return True
 
@@ -234,25 +240,25 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not take what waits for it."""
-        self._is_full = True
+        self._is_writing_paused = True
         if self._handler is not None:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
         """The client takes it again."""
-        self._is_full = False
+        self._is_writing_paused = False
         if self._handler is not None:
             self._handler.resume_writing()
         else:
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._answer_more)
 
-    def begin(self) -> None:
+    def request_started(self) -> None:
         """A head is complete, and its request is being answered."""
         self._in_request = True
         self._stop_limit()
         self._connections.active(self)
 
-    def known(self) -> None:
+    def mark_signed_in(self) -> None:
         """Whoever sent the request has signed in."""
         self._connections.known(self)
 
@@ -266,7 +272,7 @@ class Connection(asyncio.Protocol):
         """Whether nothing comes after the request that is being answered."""
         return self.has_ended and self._handler is not None and not self._handler.has_more
 
-    def end(self, body_bytes: int | None) -> None:
+    def request_finished(self, body_bytes: int | None) -> None:
         """The answer is on its way. The request's body had so many bytes; None where only its end tells."""
         self._in_request = False
         self._connections.active(self)
@@ -294,7 +300,7 @@ class Connection(asyncio.Protocol):
             self._limit = None
 
 
-class _Received:
+class _HeadMeter:
     """Tells by counting how large a head is, and whether something follows a request: aiohttp keeps that to itself.
 
     Where requests come without waiting for answers the count is lost until they pause; then the last bytes have to do,
@@ -331,3 +337,91 @@ class _Received:
         self._beyond = None
         self._in_head = True
         return more
+
+
+_PAUSE_S = 0.02
+_LONG_PAUSE_S = 0.5
+_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# What else the process opens: pipes of children that are started later, files, tailscaled's socket, probes.
+_KEPT_FREE = 64
+_LEAST = 8
+
+
+class DescriptorShortage:
+    """What all listeners share when there are no descriptors left: whose connections make room, and the log."""
+
+    def __init__(self, log: LogPipeline, kinds: Sequence[Connections]) -> None:
+        self._log = log
+        self._kinds = kinds
+        self._repeated = RepeatLimiter(self._log_count)
+
+    def make_room(self) -> float:
+        """Close idle connections, or draw on the reserve; return how long to wait until the next try."""
+        self._repeated.add()
+        closed = sum(kind.make_room(_AT_ONCE) for kind in self._kinds)
+        if closed:
+            # It comes back first, as connections are let in with what is left of it.
+            asyncio.get_running_loop().call_later(_PAUSE_S / 2, DESCRIPTORS.refill)
+        return _PAUSE_S if closed or DESCRIPTORS.give_spare(_AT_ONCE // 4) else _LONG_PAUSE_S
+
+    def _log_count(self, count: int) -> None:
+        self._log.record(
+            "warning",
+            "too few file descriptors",
+            limit=descriptors.limit(),
+            times=count,
+            what_to_do="idle connections are closed; raise the limit of open files (ulimit -n, docker run --ulimit)",
+        )
+
+
+class Acceptor:
+    """Takes the connections of one listening socket, which is non-blocking, until it is closed."""
+
+    def __init__(self, listener: socket.socket, connections: Connections, make_room: Callable[[], float]) -> None:
+        self._listener = listener
+        self._connections = connections
+        self._make_room = make_room
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[None]] = set()
+        self._resume()
+
+    def close(self) -> None:
+        """Take no more."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listener, self._take)
+
+    def _take(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connected, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as error:
+                self._loop.remove_reader(self._listener)
+                wait_s = self._make_room() if error.errno in _LACK else _LONG_PAUSE_S
+                self._pause = self._loop.call_later(wait_s, self._resume)
+                return
+            opening = self._loop.create_task(self._begin(connected))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
+
+    async def _begin(self, connected: socket.socket) -> None:
+        connected.setblocking(False)
+        try:
+            await self._loop.connect_accepted_socket(self._connections, connected)
+        except OSError:
+            # It is gone already, or no descriptor is left to watch it with.
+            connected.close()
+
+
+def connection_limits(most: int) -> tuple[int, int]:
+    """Return how many anonymous connections the port may have, and how many the control socket: ``most`` at best."""
+    left = descriptors.left() - _KEPT_FREE
+    return max(_LEAST, min(most, left * 3 // 4)), max(_LEAST, min(most, left // 4))

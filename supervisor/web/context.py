@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import Channels, SnapshotStore
-    from supervisor.web.keyring import Keyring
-    from supervisor.web.printer import Printer
+    from supervisor.web.sessions import Keyring, SignInCodes
     from supervisor.web.throttle import Throttle
 
 MOST_STREAMS = 32
@@ -31,11 +30,11 @@ class OpenStream(Protocol):
     def close(self) -> None:
         """Send what is new and end."""
 
-    def look(self) -> None:
+    def recheck_session(self) -> None:
         """End at once where the session has ended."""
 
 
-class Streams:
+class OpenStreams:
     """The event streams that are open. ``boot`` tells this run of the supervisor from others."""
 
     def __init__(self, boot: str) -> None:
@@ -62,10 +61,10 @@ class Streams:
         self._open.discard(stream)
         self._changed.set()
 
-    def look(self) -> None:
+    def recheck_session(self) -> None:
         """Have each see at once whether its session is still there."""
         for stream in self._open:
-            stream.look()
+            stream.recheck_session()
 
     async def close(self) -> None:
         """Have all of them end, and give them a moment for it."""
@@ -79,7 +78,7 @@ class Streams:
                     await self._changed.wait()
 
 
-class Meters:
+class RequestMetrics:
     """What is counted for metrics: requests by endpoint, method and status, and how long until an answer began.
 
     By route, not by path, so that no client can make up new counters.
@@ -101,7 +100,7 @@ class Meters:
 
 
 class Context(NamedTuple):
-    """The parts of the program that a request may look at, or give an order to."""
+    """The parts of the program that a request may recheck_session at, or give an order to."""
 
     plan: Plan
     store: SnapshotStore
@@ -109,10 +108,10 @@ class Context(NamedTuple):
     engine: Engine
     channels: Channels
     keyring: Keyring
-    printer: Printer
+    sign_in_codes: SignInCodes
     throttle: Throttle
-    streams: Streams
-    meters: Meters
+    streams: OpenStreams
+    metrics: RequestMetrics
 
     def moment(self, at_s: float) -> str:
         """Return a moment of the monotonic clock as RFC 3339."""

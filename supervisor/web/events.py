@@ -1,25 +1,54 @@
-"""`GET /api/events`: state and log as they change, resumable by the id of the last event that a client got."""
+"""`GET /api/events`: state and log as they change, resumable by the id of the last event that a client got.
+
+Each stream reads the history at its own pace, so that none can slow anybody else. It keeps no lines of its own, just
+the number of the last one that it sent. One that reads too slowly finds that lines have left the history meanwhile,
+and is told how many.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from aiohttp import web
 
-from supervisor.web.access import CALLER, connection_of
-from supervisor.web.bodies import query_of
-from supervisor.web.logs import MOST_LINES, check_process, line_of
-from supervisor.web.streams import Stream, Wish
+from supervisor.web import schemas
+from supervisor.web.auth import CALLER, connection_of
+from supervisor.web.error_codes import Code, RefusedError, encode_error
+from supervisor.web.handlers import MOST_LINES, line_of, require_process
+from supervisor.web.requests import parse_query
 
 if TYPE_CHECKING:
+    from supervisor.core.snapshot import Snapshot
+    from supervisor.logs.history import Line
+    from supervisor.web.auth import Caller
+    from supervisor.web.connections import Connection
     from supervisor.web.context import Context
 
+TICK_S = 0.1
+HEARTBEAT_S = 15.0
+# Whether a client that sends nothing more still reads is seen by writing alone.
+HALF_CLOSED_HEARTBEAT_S = 1.0
+# How old the knowledge of the admin token may be.
+TOKEN_S = 1.0
+FIGURES_S = 5.0
+# A client that takes nothing for so long is cut off; it may come back and resume.
+STALLED_S = 60.0
+LINES_A_FRAME = 250
+_CHARACTERS_A_FRAME = 128 * 1024
+_FRAMES_A_TICK = 4
+_RETRY_MS = 2000
+# A panel shows no more; all of them are a request away.
+_SNAPSHOTS = 50
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _LAST_ID = "Last-Event-ID"
+_encode = msgspec.json.Encoder().encode
 
 
-class Query(msgspec.Struct, forbid_unknown_fields=True):
+class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
     """``after`` is the id of an event, for clients that cannot send the header; ``last`` so many lines to begin with.
 
     Without either the whole history comes first. ``figures`` asks for memory and CPU now and then, ``colors`` for the
@@ -34,16 +63,206 @@ class Query(msgspec.Struct, forbid_unknown_fields=True):
     colors: Literal["on", "off"] = "off"
 
 
+class Stream:
+    """One client's stream."""
+
+    def __init__(
+        self,
+        context: Context,
+        caller: Caller,
+        query: EventsQuery,
+        after: int,
+        response: web.StreamResponse,
+        connection: Connection,
+    ) -> None:
+        self._context = context
+        self._caller = caller
+        self._query = query
+        self._response = response
+        self._connection = connection
+        self._after = after
+        self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._is_closing = False
+        self._writing: asyncio.Timeout | None = None
+        self._heartbeat_s = HEARTBEAT_S
+        self._seen: Snapshot | None = None
+        self._seen_health: schemas.Document | None = None
+        self._sent_s = 0.0
+        self._figures_due_s = time.monotonic() + FIGURES_S if query.figures == "on" else math.inf
+
+    def close(self) -> None:
+        """Have it send what is new and end."""
+        self._is_closing = True
+        self._wake()
+
+    def _watch_for_disconnect(self) -> None:
+        """The client sends nothing more, and may have gone: write often enough to find out."""
+        self._heartbeat_s = HALF_CLOSED_HEARTBEAT_S
+        self._sent_s = 0.0
+        self._wake()
+
+    def recheck_session(self) -> None:
+        """Have it see at once whether its session is still there."""
+        if not self._has_session():
+            self._wake()
+            if self._writing is not None and not self._writing.expired():
+                # What waits to be taken goes with the connection.
+                self._writing.reschedule(asyncio.get_running_loop().time())
+
+    def _wake(self) -> None:
+        self._urgent.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Send what there is, then what comes, then why it is over.
+
+        Raises TimeoutError where the client takes nothing any more, and ConnectionError where nothing that waits to be
+        taken may be given any more.
+        """
+        self._connection.on_end = self._watch_for_disconnect
+        if self._connection.has_ended:
+            self._watch_for_disconnect()
+        ends = [self._context.store.watch(lambda _snapshot: self._news.set())]
+        if self._query.logs == "on":
+            ends.append(self._context.log.subscribe(self._news.set))
+        try:
+            await self._write(b"retry: %d\n\n" % _RETRY_MS)
+            over: RefusedError | None = None
+            while over is None:
+                if self._caller.grant is not None:
+                    await self._context.keyring.refresh(TOKEN_S)
+                # Asked first: what is new comes before the end.
+                over = self._end_reason()
+                self._news.clear()
+                self._urgent.clear()
+                await self._send_news()
+                await self._wait(over)
+            if over.code is Code.NOT_SIGNED_IN and self._connection.unsent_bytes:
+                raise ConnectionAbortedError
+            await self._send("end", encode_error(over))
+        finally:
+            for end in ends:
+                end()
+
+    async def _send_news(self) -> None:
+        if self._query.logs == "on":
+            await self._send_state()
+            await self._send_lines()
+        else:
+            self._after = self._context.log.history.next - 1
+            await self._send_state()
+        await self._send_figures()
+
+    def _has_session(self) -> bool:
+        """Tell whether the session is still there; to be asked right before anything is sent."""
+        grant = self._caller.grant
+        return grant is None or self._context.keyring.is_valid(grant)
+
+    def _end_reason(self) -> RefusedError | None:
+        if not self._has_session():
+            return RefusedError(Code.NOT_SIGNED_IN, "the session has ended; sign in again")
+        return RefusedError(Code.STOPPING) if self._is_closing else None
+
+    async def _wait(self, over: RefusedError | None) -> None:
+        """Wait for news, at least a tick, and say now and then that there are none."""
+        if over is not None or await _wait_for(TICK_S, self._urgent):
+            return
+        silent_s = self._sent_s + self._heartbeat_s
+        grant = self._caller.grant
+        ends_s = math.inf if grant is None else self._context.keyring.ends_s(grant)
+        heard = await _wait_for(min(silent_s, self._figures_due_s, ends_s) - time.monotonic(), self._news)
+        if not heard and silent_s <= time.monotonic() and self._has_session():
+            await self._write(b": nothing new\n\n")
+
+    async def _send_state(self) -> None:
+        pieces = self._changed_pieces() if self._has_session() else {}
+        if pieces:
+            await self._send("state", _encode(pieces))
+
+    async def _send_figures(self) -> None:
+        """Send what changes without anything happening, when it is due."""
+        now_s = time.monotonic()
+        if now_s >= self._figures_due_s and self._has_session():
+            self._figures_due_s = now_s + FIGURES_S
+            await self._send("figures", _encode(schemas.figures(self._context)))
+
+    def _changed_pieces(self) -> schemas.Document:
+        """Return the parts of the state that are not as the client knows them; all of them at first."""
+        snapshot, seen = self._context.store.snapshot, self._seen
+        if snapshot is seen:
+            return {}
+        self._seen = snapshot
+        pieces: schemas.Document = {}
+        if seen is None or snapshot.processes != seen.processes:
+            pieces["processes"] = schemas.processes(self._context)["processes"]
+        if seen is None or (snapshot.tailnet, snapshot.exposed) != (seen.tailnet, seen.exposed):
+            pieces["tailnet"] = schemas.tailnet(self._context)
+        if seen is None or snapshot.backup != seen.backup:
+            pieces["backups"] = schemas.backups(self._context, most=_SNAPSHOTS)
+        health = schemas.health(self._context, signed_in=True)
+        if health != self._seen_health:
+            self._seen_health = pieces["health"] = health
+        return pieces
+
+    async def _send_lines(self) -> None:
+        """Send the lines that are new: not all at once where they are many, as others want their turn."""
+        history = self._context.log.history
+        for _ in range(_FRAMES_A_TICK):
+            if not self._has_session():
+                return
+            page = history.read(self._after, LINES_A_FRAME, self._query.process)
+            lines = _frame_of(page.lines)
+            is_cut = len(lines) < len(page.lines)
+            self._after = lines[-1].number if is_cut else page.after
+            if lines or page.lost:
+                told = schemas.lines(lines, colors=self._query.colors == "on")
+                await self._send("log", _encode({"lines": told, "lost": page.lost}))
+            if not is_cut and len(lines) < LINES_A_FRAME:
+                return
+            await asyncio.sleep(0)
+        self._news.set()
+
+    async def _send(self, event: str, data: bytes) -> None:
+        name = f"{self._context.streams.boot}-{self._after}"
+        await self._write(f"event: {event}\nid: {name}\ndata: ".encode() + data + b"\n\n")
+
+    async def _write(self, data: bytes) -> None:
+        async with asyncio.timeout(STALLED_S) as self._writing:
+            await self._response.write(data)
+        self._writing = None
+        self._sent_s = time.monotonic()
+
+
+def _frame_of(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Return as many of the first lines as make a frame of bearable size; one at least."""
+    characters = 0
+    for count, line in enumerate(lines):
+        characters += len(line.message)
+        if characters > _CHARACTERS_A_FRAME and count:
+            return lines[:count]
+    return lines
+
+
+async def _wait_for(limit_s: float, event: asyncio.Event) -> bool:
+    """Wait for an event; tell whether it came in time."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
+
+
 async def events(context: Context, request: web.Request) -> web.StreamResponse:
     """Stream until the client goes, its session ends, or the supervisor does."""
-    query = query_of(request, Query)
-    check_process(context, query.process)
+    query = parse_query(request, EventsQuery)
+    require_process(context, query.process)
     if request.method == "HEAD":
         return web.Response(headers=_HEADERS)
     begin = _begin(context, request.headers.get(_LAST_ID, query.after), query)
     response = web.StreamResponse(headers=_HEADERS)
-    wish = Wish(begin, query.process, query.logs == "on", query.figures == "on", query.colors == "on")
-    stream = Stream(context, request[CALLER], wish, response, connection_of(request))
+    stream = Stream(context, request[CALLER], query, begin, response, connection_of(request))
     context.streams.enter(stream)
     try:
         await response.prepare(request)
@@ -58,7 +277,7 @@ async def events(context: Context, request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _begin(context: Context, event_id: str, query: Query) -> int:
+def _begin(context: Context, event_id: str, query: EventsQuery) -> int:
     """Return the number of the line to go on after."""
     history = context.log.history
     number = line_of(event_id, context.streams.boot, history.next - 1) if "-" in event_id else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from supervisor.core.health import FAIL, PASS, ready
-from supervisor.web import documents
+from supervisor.web import schemas
 from supervisor.web.error_codes import HEADERS, Code, RefusedError, encode_error
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class HealthRequest(NamedTuple):
         return self.connection == b"keep-alive" if self.minor_version == 0 else self.connection != b"close"
 
 
-class Answer(NamedTuple):
+class HealthResponse(NamedTuple):
     """The bytes of an answer, and whether the connection stays open after it."""
 
     data: bytes
@@ -79,7 +79,7 @@ class Front:
         """Tell whether what has come of a head may still become that of a health request."""
         return len(part) <= MOST_HEAD_BYTES and any(part.startswith(start[: len(part)]) for start in _STARTS)
 
-    def answer(self, head: bytes) -> Answer | None:
+    def answer(self, head: bytes) -> HealthResponse | None:
         """Return the answer to a health request, and count it; None where it is another one.
 
         ``head`` is without its empty line.
@@ -110,18 +110,18 @@ def parse(head: bytes) -> HealthRequest | None:
     return HealthRequest(found[1].decode(), found[2].decode(), int(found[3]), connection) if is_plain else None
 
 
-def _answer(context: Context, request: HealthRequest) -> Answer:
+def _answer(context: Context, request: HealthRequest) -> HealthResponse:
     begun_s = time.monotonic()
-    body, status = state_of(context, request.path)
-    context.meters.answered(request.path, request.method, status, begun_s)
+    body, status = health_body(context, request.path)
+    context.metrics.answered(request.path, request.method, status, begun_s)
     says = b""
     if request.keeps_open != (request.minor_version == 1):
         says = b"keep-alive" if request.keeps_open else b"close"
     data = _head(request.minor_version, status, HEALTH_JSON, len(body), says)
-    return Answer(data if request.method == "HEAD" else data + body, request.keeps_open)
+    return HealthResponse(data if request.method == "HEAD" else data + body, request.keeps_open)
 
 
-def state_of(context: Context, path: str) -> tuple[bytes, int]:
+def health_body(context: Context, path: str) -> tuple[bytes, int]:
     """Return what a health endpoint tells anyone, and with which status.
 
     That `/healthz` is answered shows that the loop turns, and the reaper works on that loop.
@@ -130,7 +130,7 @@ def state_of(context: Context, path: str) -> tuple[bytes, int]:
     if path == "/readyz" and not ready(context.store.snapshot, time.monotonic())[0]:
         told = {"status": FAIL}
     elif path == "/health":
-        told = documents.health(context, signed_in=False)
+        told = schemas.health(context, signed_in=False)
     return _encode(told) + b"\n", 503 if told["status"] == FAIL else 200
 
 

@@ -18,12 +18,10 @@ import anyio
 from supervisor.backoff import Backoff, delay_s
 from supervisor.runtime.loop_latency import load_module, run_in_thread
 from supervisor.system.peercred import why_refused
-from supervisor.web.connections import MOST_CONNECTIONS, Connections
-from supervisor.web.context import Context, Meters, Streams
+from supervisor.web.connections import MOST_CONNECTIONS, Acceptor, Connections, DescriptorShortage, connection_limits
+from supervisor.web.context import Context, OpenStreams, RequestMetrics
 from supervisor.web.front import Front
-from supervisor.web.keyring import Keyring
-from supervisor.web.listening import Door, Listener, shares
-from supervisor.web.printer import Printer
+from supervisor.web.sessions import Keyring, SignInCodes
 from supervisor.web.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -62,13 +60,13 @@ class Server:
     ) -> None:
         address = plan.listen._replace(port=sockets[0].getsockname()[1]) if sockets else plan.listen
         keyring = Keyring(plan.settings.token, log)
-        printer = Printer(keyring, log, store, address)
+        codes = SignInCodes(keyring, log, store, address)
         boot = f"{int((store.snapshot.started_s + store.snapshot.wall_offset_s) * 1000):x}"
         self._context = Context(
-            plan, store, log, engine, channels, keyring, printer, Throttle(log), Streams(boot), Meters()
+            plan, store, log, engine, channels, keyring, codes, Throttle(log), OpenStreams(boot), RequestMetrics()
         )
-        keyring.on_end = self._context.streams.look
-        self._api = LateApi(self._context, recorder)
+        keyring.on_end = self._context.streams.recheck_session
+        self._api = ApiLoader(self._context, recorder)
         self._kinds: list[Connections] = []
         self._sockets = sockets
         self._control = control
@@ -77,11 +75,11 @@ class Server:
         """Serve until cancelled."""
         listeners = self._listen()
         if not self._context.keyring.has_token:
-            self._context.printer.print_code()
+            self._context.sign_in_codes.print_code()
         try:
             await anyio.sleep_forever()
         finally:
-            self._context.meters.lag.stop()
+            self._context.metrics.lag.stop()
             for listener in listeners:
                 listener.close()
             with anyio.CancelScope(shield=True):
@@ -92,19 +90,19 @@ class Server:
         """Tell whoever follows the events that this is the end; it takes no longer than a moment."""
         await self._context.streams.close()
 
-    def _listen(self) -> list[Listener]:
+    def _listen(self) -> list[Acceptor]:
         front = Front(self._context, self._api.when_loaded)
-        most, most_over_control = shares(MOST_CONNECTIONS)
+        most, most_over_control = connection_limits(MOST_CONNECTIONS)
         public = Connections(front, most)
         control = Connections(front, most_over_control, why_refused)
         self._kinds = [public, control]
-        door = Door(self._context.log, self._kinds)
+        door = DescriptorShortage(self._context.log, self._kinds)
         wanted = [(public, listener) for listener in self._sockets]
         wanted += [(control, self._control)] if self._control is not None else []
-        return [Listener(listener.dup(), kind, door.make_room) for kind, listener in wanted]
+        return [Acceptor(listener.dup(), kind, door.make_room) for kind, listener in wanted]
 
 
-class LateApi:
+class ApiLoader:
     """The API and the panel, loaded in a thread when the first connection wants them.
 
     A failure is logged. Whoever wants them is refused then, and the first to come after a pause has them loaded again.

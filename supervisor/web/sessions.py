@@ -1,60 +1,209 @@
-"""`/api/session`: signing in for a session, signing out, and codes for those who have no admin token."""
+"""Everything that proves who one is: the admin token, sessions of 12 hours, and sign-in codes for one use."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import hashlib
 import math
-from typing import TYPE_CHECKING
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-from aiohttp import web
-
-from supervisor.web.access import CALLER, Access, wrong
-from supervisor.web.bodies import Nothing, answer, body_of
-from supervisor.web.error_codes import Code, RefusedError
+from supervisor.config.plan import WILDCARDS
+from supervisor.errors import ConfigError
+from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.secret import Secret
 
 if TYPE_CHECKING:
-    from supervisor.web.context import Context
+    from collections.abc import Callable
+
+    from supervisor.config.plan import Address
+    from supervisor.config.secrets import SecretSource
+    from supervisor.logs.pipeline import LogPipeline
+    from supervisor.runtime.store import SnapshotStore
+
+SESSION_S = 12 * 3600.0
+CODE_S = 15 * 60.0
+CODE_CHARACTERS = 20
+_MOST_SESSIONS = 100
+_MOST_CODES = 64
 
 
-class SignIn(msgspec.Struct, forbid_unknown_fields=True):
-    """Either the admin token, or a code from the log."""
+class Grant(NamedTuple):
+    """What a right credential gives: ``session`` is the session's digest, None for the admin token.
 
-    token: str | None = None
-    code: str | None = None
+    ``epoch`` counts the admin tokens that there have been.
+    """
 
-
-async def sign_in(context: Context, request: web.Request) -> web.Response:
-    """Give a session for the admin token or a code."""
-    given = await body_of(request, SignIn)
-    if (given.token is None) == (given.code is None):
-        raise RefusedError(Code.INVALID_BODY, "cannot sign in: send either a token or a code")
-    keyring = context.keyring
-    right = keyring.take_code(given.code) if given.code is not None else await keyring.is_admin(given.token or "")
-    if not right:
-        raise wrong(await context.throttle.failed(request[CALLER].source))
-    session, ends_s = keyring.open_session()
-    return answer({"session": session, "expires_at": context.moment(ends_s)})
+    session: bytes | None
+    epoch: int
 
 
-async def sign_out(context: Context, request: web.Request) -> web.Response:
-    """End the session that the request was sent with."""
-    await body_of(request, Nothing)
-    grant = request[CALLER].grant
-    if grant is not None:
-        context.keyring.end_session(grant)
-    return web.Response(status=204)
+class SignInCode(NamedTuple):
+    """A sign-in code, and until when it is good on the monotonic clock."""
+
+    secret: Secret
+    ends_s: float
 
 
-async def new_code(context: Context, request: web.Request) -> web.Response:
-    """Print a code in the log, for whoever can read that; give it to whoever asks over the control socket."""
-    await body_of(request, Nothing)
-    if request[CALLER].access is Access.CONTROL:
-        code = context.keyring.new_code()
-        given = {"code": code.secret.reveal(), "link": context.printer.link(code)}
-        return answer(given | {"expires_at": context.moment(code.ends_s)})
-    if context.keyring.has_token:
-        raise RefusedError(Code.TOKEN_SET)
-    wait_s = context.printer.wait_s()
-    if wait_s:
-        raise RefusedError(Code.CODE_PRINTED_ALREADY, headers={"Retry-After": str(math.ceil(wait_s))})
-    return answer({"ok": True, "expires_at": context.moment(context.printer.print_code())}, 202)
+class Keyring:
+    """Holds sessions and codes in memory alone. ``token`` is the admin secret's setting, read anew at each use.
+
+    ``on_end`` is called when a session was ended, by whatever but its time.
+    """
+
+    def __init__(self, token: SecretSource | None, log: LogPipeline) -> None:
+        self._token = token
+        self._log = log
+        self.on_end: Callable[[], object] = lambda: None
+        self._admin: Secret | None = None
+        self._last: Secret | None = None
+        self._reading = asyncio.Lock()
+        self._read_s = -math.inf
+        self._complaint = ""
+        self._epoch = 0
+        self._sessions: dict[bytes, float] = {}
+        self._codes: list[SignInCode] = []
+
+    @property
+    def has_token(self) -> bool:
+        """Whether an admin token was set, so that nobody needs a code."""
+        return self._token is not None
+
+    async def is_admin(self, candidate: str) -> bool:
+        """Tell whether this is the admin token."""
+        await self.refresh()
+        return self._admin is not None and self._admin.matches(candidate)
+
+    async def grant_of(self, bearer: str) -> Grant | None:
+        """Return what a bearer's token gives; None where it is wrong, or no longer good."""
+        if await self.is_admin(bearer):
+            return Grant(None, self._epoch)
+        grant = Grant(_digest(bearer), self._epoch)
+        return grant if self.is_valid(grant) else None
+
+    def is_valid(self, grant: Grant) -> bool:
+        """Tell whether a grant is still good: sessions end, and the admin token may be another one by now."""
+        if grant.session is None or grant.epoch != self._epoch:
+            return grant.epoch == self._epoch
+        if self.ends_s(grant) <= time.monotonic():
+            self._sessions.pop(grant.session, None)
+            return False
+        return True
+
+    def ends_s(self, grant: Grant) -> float:
+        """Return until when a grant is good, on the monotonic clock; forever for the admin token."""
+        return math.inf if grant.session is None else self._sessions.get(grant.session, -math.inf)
+
+    def open_session(self) -> tuple[str, float]:
+        """Begin a session; return its token, which is kept nowhere here, and until when it is good."""
+        session = secrets.token_urlsafe(32)
+        ends_s = time.monotonic() + SESSION_S
+        self._sessions[_digest(session)] = ends_s
+        if len(self._sessions) > _MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+            self.on_end()
+        return session, ends_s
+
+    def end_session(self, grant: Grant) -> None:
+        """End a session; the admin token has none."""
+        if grant.session is not None:
+            self._sessions.pop(grant.session, None)
+            self.on_end()
+
+    def new_code(self) -> SignInCode:
+        """Make a sign-in code. Older ones stay good: whoever asks for one must not spoil another's."""
+        text = base64.b32encode(os.urandom(CODE_CHARACTERS)).decode()[:CODE_CHARACTERS]
+        code = SignInCode(Secret(text), time.monotonic() + CODE_S)
+        self._codes = [*self._good_codes(), code][-_MOST_CODES:]
+        return code
+
+    def redeem_code(self, candidate: str) -> bool:
+        """Tell whether this is a sign-in code, and use it up. Spaces, dashes and small letters do no harm."""
+        text = "".join(candidate.upper().replace("-", " ").split())
+        codes = self._good_codes()
+        matching = [code for code in codes if code.secret.matches(text)]
+        self._codes = [code for code in codes if code not in matching]
+        return bool(matching)
+
+    def _good_codes(self) -> list[SignInCode]:
+        now_s = time.monotonic()
+        return [code for code in self._codes if code.ends_s > now_s]
+
+    async def refresh(self, oldest_s: float = 0.0) -> None:
+        """Read the admin token again, unless that was begun less than ``oldest_s`` ago.
+
+        In a thread: a file may hang. A new token is masked in the log, and ends the sessions of the old.
+        """
+        if self._token is None or (self._token.path is None and self._admin is not None):
+            return
+        asked_s = time.monotonic()
+        async with self._reading:
+            if self._read_s > asked_s - oldest_s:
+                return
+            self._read_s = time.monotonic()
+            try:
+                self._admin = await run_in_thread(self._token.read) if self._token.path else self._token.read()
+            except ConfigError as error:
+                self._admin = None
+                self._complain(str(error))
+            else:
+                self._complaint = ""
+                self._compare(self._admin)
+
+    def _complain(self, why: str) -> None:
+        if why != self._complaint:
+            self._complaint = why
+            self._log.record("error", "cannot check the admin token", why=why)
+
+    def _compare(self, token: Secret) -> None:
+        before, self._last = self._last, token
+        if before is not None and before.matches(token.reveal()):
+            return
+        self._log.redactor.learn(token.reveal())
+        if before is not None:
+            self._sessions.clear()
+            self._epoch += 1
+            self._log.record("info", "the admin token has changed", sessions="ended")
+            self.on_end()
+
+
+def _digest(session: str) -> bytes:
+    return hashlib.sha256(session.encode(errors="surrogatepass")).digest()
+
+
+LEAST_WAIT_S = 60.0
+
+
+class SignInCodes:
+    """Prints at most one a minute, as anyone may ask for it. ``address`` is where the panel is found."""
+
+    def __init__(self, keyring: Keyring, log: LogPipeline, store: SnapshotStore, address: Address) -> None:
+        self._keyring = keyring
+        self._log = log
+        self._store = store
+        self._address = address
+        self._printed_s: float | None = None
+
+    def wait_s(self) -> float:
+        """Return how long until another may be printed."""
+        return 0.0 if self._printed_s is None else max(0.0, self._printed_s + LEAST_WAIT_S - time.monotonic())
+
+    def print_code(self) -> float:
+        """Print a new one; return until when it is good, on the monotonic clock."""
+        code = self._keyring.new_code()
+        self._printed_s = time.monotonic()
+        shown = {"code": code.secret.reveal(), "link": self.link(code)}
+        self._log.log_unredacted(
+            "info", "sign in to the panel with this code", shown, good_for="one sign-in within 15 minutes"
+        )
+        return code.ends_s
+
+    def link(self, code: SignInCode) -> str:
+        """Return the panel's address with the code in its fragment, which no browser sends and no proxy logs."""
+        address = self._address
+        if address.host in WILDCARDS:
+            address = address._replace(host=self._store.snapshot.tailnet.hostname or "localhost")
+        return f"http://{address}/#code={code.secret.reveal()}"

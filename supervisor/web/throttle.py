@@ -7,10 +7,36 @@ import time
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.web.repeats import Repeats
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.logs.pipeline import LogPipeline
+
+SAY_EVERY_S = 60.0
+
+
+class RepeatLimiter:
+    """One such thing; ``tell`` is given how often it has happened since it was last called."""
+
+    def __init__(self, tell: Callable[[int], object]) -> None:
+        self._log_count = tell
+        self._untold = 0
+        self._pause: asyncio.TimerHandle | None = None
+
+    def add(self) -> None:
+        """Count one."""
+        self._untold += 1
+        if self._pause is None:
+            self._say()
+
+    def _say(self) -> None:
+        """Tell what was counted, and be silent for a while; a timer tells the rest, so that nothing stays untold."""
+        self._pause = None
+        if self._untold:
+            count, self._untold = self._untold, 0
+            self._pause = asyncio.get_running_loop().call_later(SAY_EVERY_S, self._say)
+            self._log_count(count)
+
 
 _MOST_SOURCES = 1000
 _IPV6_PREFIX = 64
@@ -59,7 +85,7 @@ class Throttle:
         self._total = _Bucket(IN_TOTAL)
         self._sources: dict[str, _Bucket] = {}
         self._address = ""
-        self._repeats = Repeats(self._tell)
+        self._repeated = RepeatLimiter(self._log_count)
 
     async def failed(self, address: str) -> float:
         """Count a wrong one, and slow its answer down where there were too many.
@@ -76,7 +102,7 @@ class Throttle:
         """Count a wrong one; return how many seconds to wait, 0 where there were not too many yet."""
         now_s = time.monotonic()
         self._address = address
-        self._repeats.add()
+        self._repeated.add()
         source = source_of(address)
         bucket = self._sources.pop(source, None) or _Bucket(PER_SOURCE)
         self._sources[source] = bucket
@@ -88,7 +114,7 @@ class Throttle:
             self._total.take()
         return wait_s
 
-    def _tell(self, count: int) -> None:
+    def _log_count(self, count: int) -> None:
         self._log.record("warning", "wrong credentials", source=self._address, count=count)
 
 

@@ -27,11 +27,11 @@ REVEALED_IN = frozenset(
         "supervisor.tailnet.telling:Teller.tell_url",  # the login URL that only the container's log shows
         "supervisor.tailnet.oauth:OAuthClient._exchange",  # what Tailscale's API takes
         "supervisor.tailnet.oauth:OAuthClient.mint",  # what it consists of, and what the log is to mask
-        "supervisor.web.keyring:Keyring._compare",  # whether it has changed, and what the log is to mask
-        "supervisor.web.printer:Printer.link",  # what whoever asks over the control socket gets
-        "supervisor.web.printer:Printer.print_code",  # what only the container's log shows
-        "supervisor.web.sessions:new_code",  # what whoever asks over the control socket gets
-        "supervisor.web.tailscale:pending_url",  # what whoever is signed in gets, to log the device in
+        "supervisor.web.sessions:Keyring._compare",  # whether it has changed, and what the log is to mask
+        "supervisor.web.sessions:SignInCodes.link",  # what whoever asks over the control socket gets
+        "supervisor.web.sessions:SignInCodes.print_code",  # what only the container's log shows
+        "supervisor.web.handlers:new_code",  # what whoever asks over the control socket gets
+        "supervisor.web.handlers_tailnet:pending_url",  # what whoever is signed in gets, to log the device in
     }
 )
 

@@ -166,7 +166,7 @@ runpy.run_module("supervisor", run_name="__main__")
     ],
 )
 def test_it_costs_nothing_unless_it_is_wanted(tmp_path: Path, how: str, more: dict[str, str]) -> None:
-    """Nothing of OpenTelemetry is loaded; who wanted spans in vain is told once, and what to do."""
+    """Empty of OpenTelemetry is loaded; who wanted spans in vain is told once, and what to do."""
     endpoint = {} if "nobody" in how else {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     report = tmp_path / "modules"
     with running(env={"REPORT": str(report), **endpoint, **more}, program=(sys.executable, "-c", LOADED, how)) as run:

@@ -12,7 +12,7 @@ from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, ProcessView, ServeView, TailnetView
 from supervisor.core.tailnet import CONNECTED, CONNECTING, NEEDS_LOGIN, OFF, STARTING, STATES, UNREACHABLE
 from supervisor.telemetry.spans import CONNECT, DISCONNECT, SERVE, ProcessSpans, TailnetSpans
-from supervisor.web.tracing import parent_of
+from supervisor.web.app import parent_of
 
 if TYPE_CHECKING:
     from supervisor.telemetry.spans import Span

@@ -9,7 +9,7 @@ from supervisor.telemetry.spans import CONNECT, DISCONNECT, RESTART, SERVE, SPAW
 from tests.conventions.tree import ROOT, modules
 
 NAME = re.compile(r"(?:supervisor|process|http|url|error|service)(?:\.[a-z_]+)+")
-SENDERS = ("supervisor.telemetry.spans", "supervisor.web.tracing")
+SENDERS = ("supervisor.telemetry.spans", "supervisor.web.app")
 
 
 def test_every_span_and_attribute_has_its_line() -> None:

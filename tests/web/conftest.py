@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.web import keyring, printer, throttle
+from supervisor.web import sessions, throttle
 
 
 class Clock:
@@ -22,6 +22,6 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of everything here."""
     clock = Clock()
-    for user in (keyring, printer, throttle):
+    for user in (sessions, throttle):
         monkeypatch.setattr(user, "time", clock)
     return clock

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from supervisor.web import throttle
-from supervisor.web.access import Access
+from supervisor.web.auth import Access
 from supervisor.web.routes import ROUTES
 from tests.web.serving import BEARER, JSON, TOKEN, Answer, serving
 

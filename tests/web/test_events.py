@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.core.process import State
 from supervisor.core.snapshot import TailnetView
-from supervisor.web import keyring, streams
+from supervisor.web import events, sessions
 from tests.logs.rig import until
 from tests.web.following import following
 from tests.web.serving import BEARER, READY, TOKEN, serving
@@ -170,7 +170,7 @@ async def test_many_lines_come_in_pieces() -> None:
             while len(seen) < 1520:
                 event = await stream.until("log")
                 ids = [line["id"] for line in event.data["lines"]]
-                assert len(ids) <= streams.LINES_A_FRAME
+                assert len(ids) <= events.LINES_A_FRAME
                 assert sum(len(line["message"]) for line in event.data["lines"]) <= 160 * 1024
                 assert event.number == ids[-1]
                 seen += ids
@@ -179,7 +179,7 @@ async def test_many_lines_come_in_pieces() -> None:
 
 async def test_a_slow_reader_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """One client takes nothing while lines pour in: the other gets every one, and little is kept for the slow one."""
-    monkeypatch.setattr(streams, "TICK_S", 0.001)
+    monkeypatch.setattr(events, "TICK_S", 0.001)
     async with serving(history_lines=1000) as served, following(served) as quick:
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -214,8 +214,8 @@ def _numbers(data: bytes, name: bytes) -> list[bytes]:
 
 async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """It makes room, and may come back."""
-    monkeypatch.setattr(streams, "STALLED_S", 0.2)
-    monkeypatch.setattr(streams, "TICK_S", 0.001)
+    monkeypatch.setattr(events, "STALLED_S", 0.2)
+    monkeypatch.setattr(events, "TICK_S", 0.001)
     async with serving(history_lines=1000) as served:
         reader, writer = await served.connect()
         writer.write(f"GET /api/events HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())
@@ -235,7 +235,7 @@ async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pyte
 
 async def test_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a comment, so that proxies do not take it for death."""
-    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
     async with serving() as served, following(served) as stream:
         await stream.until("state")
         assert [await stream.block() for _ in range(3)] == [": nothing new\n"] * 3
@@ -267,7 +267,7 @@ async def signed_in(served: Served) -> tuple[str, Callable[[], None]]:
 @pytest.mark.parametrize("when", ["before its tick", "in the midst of a flood"])
 async def test_a_session_that_was_ended_gets_no_line_more(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither those that waited for their tick, nor the frames that are left of many."""
-    monkeypatch.setattr(streams, "LINES_A_FRAME", 1)
+    monkeypatch.setattr(events, "LINES_A_FRAME", 1)
     async with serving(history_lines=1000) as served:
         session, end = await signed_in(served)
         async with following(served, "?last=0", token=session) as stream:
@@ -290,7 +290,7 @@ async def test_a_session_that_was_ended_gets_no_line_more(when: str, monkeypatch
 
 async def test_what_an_ended_session_has_not_taken_goes_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """At once, although a client that takes nothing is given a minute otherwise."""
-    monkeypatch.setattr(streams, "TICK_S", 0.001)
+    monkeypatch.setattr(events, "TICK_S", 0.001)
     async with serving(history_lines=1000) as served:
         session, end = await signed_in(served)
         reader, writer = await served.connect()
@@ -313,8 +313,8 @@ async def test_what_an_ended_session_has_not_taken_goes_with_its_connection(monk
 @pytest.mark.parametrize("way", ["time", "another token"])
 async def test_a_session_that_ends_by_itself_is_seen(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When its time is over, without any news; and where another admin token has ended it, before the next news."""
-    monkeypatch.setattr(keyring, "SESSION_S", 1.0 if way == "time" else 1000.0)
-    monkeypatch.setattr(streams, "TOKEN_S", 0.0)
+    monkeypatch.setattr(sessions, "SESSION_S", 1.0 if way == "time" else 1000.0)
+    monkeypatch.setattr(events, "TOKEN_S", 0.0)
     token = tmp_path / "token"
     token.write_text(TOKEN)
     async with serving(environ={"SUPERVISOR_TOKEN": f"file:{token}"}) as served:
@@ -330,7 +330,7 @@ async def test_a_session_that_ends_by_itself_is_seen(way: str, tmp_path: Path, m
 
 async def test_a_stream_goes_on_where_the_client_sends_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that closed its writing side alone is served on; one that has gone is found out by writing."""
-    monkeypatch.setattr(streams, "HALF_CLOSED_HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(events, "HALF_CLOSED_HEARTBEAT_S", 0.05)
     async with serving() as served:
         reader, writer = await served.connect()
         writer.write(f"GET /api/events HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n".encode())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.web import streams
+from supervisor.web import events
 from tests.web.following import following
 from tests.web.serving import READY, serving
 
@@ -25,7 +25,7 @@ def print_line(served: Served, line: bytes) -> None:
 
 async def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory and CPU of each process, again and again though nothing happens; nobody else gets them."""
-    monkeypatch.setattr(streams, "FIGURES_S", 0.05)
+    monkeypatch.setattr(events, "FIGURES_S", 0.05)
     app = READY._replace(pid=os.getpid())
     stopped = READY._replace(name="stopped", pid=None)
     async with serving(app, stopped) as served, following(served, "?figures=on") as stream, following(served) as plain:
@@ -43,8 +43,8 @@ async def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_figures_leave_silence_to_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for figures is not taken for dead either."""
-    monkeypatch.setattr(streams, "FIGURES_S", 1000.0)
-    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(events, "FIGURES_S", 1000.0)
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
     async with serving() as served, following(served, "?figures=on") as stream:
         await stream.until("state")
         assert await stream.block() == ": nothing new\n"

@@ -109,7 +109,7 @@ async def test_health_is_answered_as_the_api_answers_it(request_: bytes, monkeyp
         async with serving(view, tailnet=tailnet) as served:
             ours = await raw(served, request_)
             assert served.server._api._api is None
-            meters = served.server._context.meters
+            meters = served.server._context.metrics
             counted, meters.requests = meters.requests, {}
             with monkeypatch.context() as patch:
                 patch.setattr(front, "parse", lambda _head: None)
@@ -180,12 +180,12 @@ async def test_health_is_answered_while_the_api_loads(gate: Gate) -> None:
         gate.opened.set()
         assert {answer.status for answer in await asyncio.gather(*waiting)} == {200}
         assert gate.begun == 1
-        assert served.server._context.meters.requests["/healthz", "GET", "200"] == 3001
+        assert served.server._context.metrics.requests["/healthz", "GET", "200"] == 3001
         writer.close()
 
 
 async def test_who_goes_while_it_loads_is_forgotten(gate: Gate) -> None:
-    """Nothing is answered, told or kept of them."""
+    """Empty is answered, told or kept of them."""
     async with serving() as served:
         for _ in range(5):
             _, writer = await served.connect()
@@ -224,7 +224,7 @@ async def test_a_client_that_takes_no_answers_holds_no_memory(monkeypatch: pytes
         writer.write(FIRST * count + b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         for _ in range(20):
             assert (await served.ask("GET", "/health")).status == 200
-            kept = [connection for connection in served.server._kinds[0] if connection._is_full]
+            kept = [connection for connection in served.server._kinds[0] if connection._is_writing_paused]
             assert all(connection.unsent_bytes < 256 * 1024 for connection in kept)
             assert all(len(connection._input) < 512 * 1024 for connection in kept)
         writer.transport.resume_reading()  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, HealthChange, HealthView, TailnetView
-from supervisor.web.access import Access
+from supervisor.web.auth import Access
 from supervisor.web.routes import ROUTES
 from tests.web.serving import READY, serving
 

@@ -12,8 +12,7 @@ from supervisor.config.secrets import SecretSource
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret
-from supervisor.web import repeats
-from supervisor.web.keyring import CODE_S, SESSION_S, Grant, Keyring
+from supervisor.web.sessions import CODE_S, SESSION_S, Grant, Keyring
 from supervisor.web.throttle import Throttle, source_of
 from tests.logs.rig import until
 
@@ -43,7 +42,7 @@ async def test_a_session_lasts_twelve_hours(clock: Clock, log: LogPipeline) -> N
     assert grant is not None
     keyring.end_session(grant)
     assert (await keyring.grant_of(first)) is None
-    assert not keyring.holds(grant)
+    assert not keyring.is_valid(grant)
     clock.now_s += SESSION_S - 1
     assert (await keyring.grant_of(second)) is not None
     clock.now_s += 1
@@ -87,12 +86,12 @@ def test_a_code_is_good_once_and_for_a_while(clock: Clock, log: LogPipeline) -> 
     assert CODE_S == 15 * 60
     other = keyring.new_code().secret.reveal()
     assert other != text
-    assert not keyring.take_code("")
-    assert not keyring.take_code(text[:-1])
-    assert keyring.take_code(f" {text[:5].lower()}-{text[5:10]} {text[10:]}\n")
-    assert not keyring.take_code(text)
+    assert not keyring.redeem_code("")
+    assert not keyring.redeem_code(text[:-1])
+    assert keyring.redeem_code(f" {text[:5].lower()}-{text[5:10]} {text[10:]}\n")
+    assert not keyring.redeem_code(text)
     clock.now_s += CODE_S
-    assert not keyring.take_code(other)
+    assert not keyring.redeem_code(other)
 
 
 async def test_the_admin_token_is_read_anew(log: LogPipeline, tmp_path: Path) -> None:
@@ -102,14 +101,14 @@ async def test_the_admin_token_is_read_anew(log: LogPipeline, tmp_path: Path) ->
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), log)
     first = await keyring.grant_of("the-first-token-there-was")
     assert first is not None
-    assert keyring.holds(first)
+    assert keyring.is_valid(first)
     session = keyring.open_session()[0]
     grant = await keyring.grant_of(session)
     assert grant is not None
     path.write_text("the-second-token\n")
     await keyring.refresh()
-    assert not keyring.holds(first)
-    assert not keyring.holds(grant)
+    assert not keyring.is_valid(first)
+    assert not keyring.is_valid(grant)
     assert (await keyring.grant_of(session)) is None
     assert not await keyring.is_admin("the-first-token-there-was")
     assert await keyring.grant_of("the-second-token") == Grant(None, 1)
@@ -139,7 +138,7 @@ async def test_what_is_no_text_is_just_wrong(log: LogPipeline, candidate: str) -
     """Bytes that are not UTF-8 arrive as what cannot be encoded."""
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", Secret("an-admin-token-\udcfe")), log)
     assert (await keyring.grant_of(candidate)) is None
-    assert not keyring.take_code(candidate)
+    assert not keyring.redeem_code(candidate)
     assert await keyring.is_admin("an-admin-token-\udcfe")
 
 
@@ -172,14 +171,14 @@ async def test_what_was_counted_is_told_also_where_silence_follows(
     log: LogPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one at once, all others by a timer, and what comes after that at once again."""
-    monkeypatch.setattr(repeats, "SAY_EVERY_S", 0.2)
+    monkeypatch.setattr("supervisor.web.throttle.SAY_EVERY_S", 0.2)
     throttle = Throttle(log)
     for _ in range(3000):
         throttle.count("192.0.2.1")
     assert [record.fields["count"] for record in log._waiting_records] == [1]
     await until(lambda: len(events(log)) > 1)
     assert log._waiting_records[-1].fields == {"source": "192.0.2.1", "count": 2999}
-    await until(lambda: throttle._repeats._pause is None)
+    await until(lambda: throttle._repeated._pause is None)
     throttle.count("192.0.2.2")
     assert log._waiting_records[-1].fields == {"source": "192.0.2.2", "count": 1}
     assert set(events(log)) == {"wrong credentials"}

@@ -17,8 +17,8 @@ from schemathesis.core.result import Ok
 from supervisor.core.process import ProcessSpec
 from supervisor.core.snapshot import ExitView, ListenerView
 from supervisor.secret import Secret
-from supervisor.web import streams, throttle
-from supervisor.web.access import Access
+from supervisor.web import events, throttle
+from supervisor.web.auth import Access
 from supervisor.web.error_codes import Code
 from supervisor.web.routes import ROUTES
 from tests.conventions.tree import read
@@ -89,7 +89,7 @@ async def test_the_server_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
 
 async def test_the_stream_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
     """The data of each kind of event, of whatever is told there."""
-    monkeypatch.setattr(streams, "FIGURES_S", 0.5)
+    monkeypatch.setattr(events, "FIGURES_S", 0.5)
     exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
     ended = ExitView(1.0, None, 9, 1.0, "ended by SIGKILL", ("last words",))
     async with (

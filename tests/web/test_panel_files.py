@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.web import panel_files
+from supervisor.web import static
 from tests.conventions.tree import ROOT
 from tests.web.serving import Answer, serving
 
@@ -155,18 +155,18 @@ async def test_nothing_else_is_given(path: str) -> None:
 
 async def test_nothing_is_read_before_the_first_browser() -> None:
     """Whoever never opens the panel does not pay for it."""
-    panel_files._files.cache_clear()
+    static._files.cache_clear()
     async with serving() as served:
         for path in ("/health", "/api/processes"):
             await served.get(path)
-        assert panel_files._files.cache_info().currsize == 0
+        assert static._files.cache_info().currsize == 0
         await served.ask("GET", "/")
-        assert panel_files._files.cache_info().currsize == 1
+        assert static._files.cache_info().currsize == 1
 
 
 def test_nothing_is_loaded_before_the_first_browser() -> None:
     """Not even what would serve it."""
-    loaded = "import sys, supervisor.web.server; sys.exit('supervisor.web.panel_files' in sys.modules)"
+    loaded = "import sys, supervisor.web.server; sys.exit('supervisor.web.static' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=False).returncode == 0
 
 

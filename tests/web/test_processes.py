@@ -142,7 +142,7 @@ FLOOD = (
 
 
 async def test_a_flood_is_followed_over_many_streams() -> None:
-    """Streams that end in its midst are taken up again, and together they hold every line once, in order."""
+    """OpenStreams that end in its midst are taken up again, and together they hold every line once, in order."""
     count = 20_000
     env = {"SUPERVISOR_LOG_HISTORY": str(count * 2)}
     with running("python3", "-c", FLOOD.format(count=count), env=env) as run:

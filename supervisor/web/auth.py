@@ -14,7 +14,7 @@ from supervisor.web.error_codes import Code, RefusedError
 if TYPE_CHECKING:
     from supervisor.web.connections import Connection, ConnectionHandler
     from supervisor.web.context import Context
-    from supervisor.web.keyring import Grant
+    from supervisor.web.sessions import Grant
 
 _READING = frozenset({"GET", "HEAD"})
 _SAME_SITE = frozenset({"same-origin", "none"})
@@ -45,30 +45,30 @@ class Caller(NamedTuple):
 CALLER = web.RequestKey("caller", Caller)
 
 
-async def admit(context: Context, needed: Access, request: web.Request, connection: Connection) -> Caller:
+async def authorize(context: Context, needed: Access, request: web.Request, connection: Connection) -> Caller:
     """Return who asks. Raises RefusedError where they may not call a route that takes ``needed``."""
     if connection.over_control:
         if connection.refused:
             raise RefusedError(Code.CONTROL_REFUSED, connection.refused)
         return Caller(Access.CONTROL, "control socket")
-    if not (needed is Access.ANYONE and request.method in _READING) and is_foreign(request):
+    if not (needed is Access.ANYONE and request.method in _READING) and is_cross_site(request):
         raise RefusedError(Code.CROSS_SITE)
     caller, wait_s = await _by_token(context, request)
     if caller.access.value >= needed.value:
         return caller
     if wait_s is None:
         raise RefusedError(Code.NOT_SIGNED_IN, headers={"WWW-Authenticate": "Bearer"})
-    raise wrong(wait_s)
+    raise wrong_credentials(wait_s)
 
 
-def wrong(wait_s: float) -> RefusedError:
+def wrong_credentials(wait_s: float) -> RefusedError:
     """Return the refusal of wrong credentials, by what the throttle said to them."""
     if wait_s:
         return RefusedError(Code.TOO_MANY_ATTEMPTS, headers={"Retry-After": str(math.ceil(wait_s))})
     return RefusedError(Code.WRONG_CREDENTIALS, headers={"WWW-Authenticate": "Bearer"})
 
 
-def is_foreign(request: web.Request) -> bool:
+def is_cross_site(request: web.Request) -> bool:
     """Tell whether a browser sent this for another site than ours."""
     sites = request.headers.getall("Sec-Fetch-Site", [])
     if any(site not in _SAME_SITE for site in sites):
@@ -83,12 +83,12 @@ def _is_own(origin: str, host: str) -> bool:
     try:
         asked, own = urlsplit(origin), urlsplit(f"//{host}")
         default = _DEFAULT_PORTS.get(asked.scheme)
-        return bool(asked.hostname) and _place(asked, default) == _place(own, default)
+        return bool(asked.hostname) and _host_and_port(asked, default) == _host_and_port(own, default)
     except ValueError:
         return False
 
 
-def _place(url: SplitResult, default_port: int | None) -> tuple[str | None, int | None]:
+def _host_and_port(url: SplitResult, default_port: int | None) -> tuple[str | None, int | None]:
     return url.hostname, url.port or default_port
 
 

@@ -31,7 +31,7 @@ QUERIES = [
     ("logs?last=0", "last has to be at least 1"),
     ("logs?last=1001", "last has to be at most 1000"),
     ("logs?lines=5", "'lines' is not known; it takes after, last, limit, process"),
-    ("events?logs=maybe", "logs has to be on or off"),
+    ("events?logs=maybe", "logs has to be off or on"),
     ("processes?x=1", "'x' is not known; it takes nothing"),
     ("logs?last=1&last=2", "a name stands in it twice"),
 ]

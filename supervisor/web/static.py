@@ -1,7 +1,4 @@
-"""The panel: static files, read and packed when the first browser asks, and from then on served from memory.
-
-Loaded for that first browser: whoever never opens the panel pays nothing for it.
-"""
+"""The panel: static files, read and packed when the first browser asks, and from then on served from memory."""
 
 from __future__ import annotations
 
@@ -18,6 +15,19 @@ from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from supervisor.web.context import Context
+
+
+async def index(_context: Context, request: web.Request) -> web.Response:
+    """Give the page that everything begins with."""
+    return await serve(request, INDEX)
+
+
+async def asset(_context: Context, request: web.Request) -> web.Response:
+    """Give one of the files that the page is made of."""
+    return await serve(request, request.match_info["file"])
+
 
 # No asset has this name.
 INDEX = ""

@@ -1,0 +1,298 @@
+"""The handlers of health, metrics, sessions, processes, backups and the log."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from aiohttp import web
+
+from supervisor.config.diagnostics import shown
+from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout, find
+from supervisor.core.health import FAIL, ready
+from supervisor.core.process import Event, EventKind
+from supervisor.logs.history import SUPERVISOR
+from supervisor.runtime.loop_latency import load_module, run_in_thread
+from supervisor.system import procfs
+from supervisor.web import schemas
+from supervisor.web.auth import CALLER, Access, wrong_credentials
+from supervisor.web.error_codes import Code, RefusedError, no_process
+from supervisor.web.front import HEALTH_JSON
+from supervisor.web.requests import Empty, accepted, json_response, parse_body, parse_query
+
+if TYPE_CHECKING:
+    from supervisor.core.backup import BackupOrder
+    from supervisor.telemetry.metrics import Exposition, ScrapeData
+    from supervisor.web.context import Context
+
+
+async def healthz(_context: Context, _request: web.Request) -> web.Response:
+    """Liveness of the supervisor: this very answer shows that its loop turns, and the reaper works on that loop."""
+    return json_response({"status": "pass"}, 200, HEALTH_JSON)
+
+
+async def readyz(context: Context, _request: web.Request) -> web.Response:
+    """Whether traffic is welcome."""
+    welcome, _why = ready(context.store.snapshot, time.monotonic())
+    return json_response({"status": "pass" if welcome else "fail"}, 200 if welcome else 503, HEALTH_JSON)
+
+
+async def health(context: Context, request: web.Request) -> web.Response:
+    """The combined verdict, with each component's state; whoever is signed in gets the reasons too."""
+    body = schemas.health(context, signed_in=request[CALLER].signed_in)
+    return json_response(body, 503 if body["status"] == FAIL else 200, HEALTH_JSON)
+
+
+# Prometheus itself waits for ten seconds unless it is told otherwise.
+RELAY_S = 2.0
+
+
+async def metrics(context: Context, request: web.Request) -> web.Response:
+    """Give everything in the format that the client asks for."""
+    context.metrics.lag.start()
+    module = await load_module("supervisor.telemetry.metrics")
+    data = await _scrape_data(context, module)
+    accept = ",".join(request.headers.getall("Accept", []))
+    accept_encoding = ",".join(request.headers.getall("Accept-Encoding", []))
+    written = await run_in_thread(_write, module, data, accept, accept_encoding)
+    context.metrics.relay_errors = written.relay_errors
+    headers = {"Content-Type": written.content_type, "Vary": "Accept, Accept-Encoding"}
+    return web.Response(body=written.body, headers=headers | ({"Content-Encoding": "gzip"} if written.gzipped else {}))
+
+
+async def _scrape_data(context: Context, module: Any) -> ScrapeData:
+    """Collect what the loop's thread knows; all but the uses of processes."""
+    log, meters = context.log, context.metrics
+    # First: it may take its time, and the rest is to be of one moment.
+    relayed = None if context.store.snapshot.tailnet.mode == "off" else await context.channels.read_metrics(RELAY_S)
+    data: ScrapeData = module.ScrapeData(
+        snapshot=context.store.snapshot,
+        now_s=time.monotonic(),
+        usage={},
+        logged=log.counted(),
+        dropped=log.dropped,
+        held_back=log.held_back,
+        masked=log.redactor.masked,
+        requests=dict(meters.requests),
+        durations=dict(meters.durations),
+        streams=context.streams.count,
+        relayed=relayed,
+        relay_errors=meters.relay_errors,
+        lag=meters.lag.seen,
+    )
+    return data
+
+
+def _write(module: Any, data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
+    pids = {view.name: view.pid for view in data.snapshot.processes if view.pid is not None} | {SUPERVISOR: os.getpid()}
+    usage = {name: (procfs.memory_bytes(pid), procfs.cpu_s(pid)) for name, pid in pids.items()}
+    written: Exposition = module.write(data._replace(usage=usage), accept, accept_encoding)
+    return written
+
+
+class SignInRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Either the admin token, or a code from the log."""
+
+    token: str | None = None
+    code: str | None = None
+
+
+async def sign_in(context: Context, request: web.Request) -> web.Response:
+    """Give a session for the admin token or a code."""
+    given = await parse_body(request, SignInRequest)
+    if (given.token is None) == (given.code is None):
+        raise RefusedError(Code.INVALID_BODY, "cannot sign in: send either a token or a code")
+    keyring = context.keyring
+    right = keyring.redeem_code(given.code) if given.code is not None else await keyring.is_admin(given.token or "")
+    if not right:
+        raise wrong_credentials(await context.throttle.failed(request[CALLER].source))
+    session, ends_s = keyring.open_session()
+    return json_response({"session": session, "expires_at": context.moment(ends_s)})
+
+
+async def sign_out(context: Context, request: web.Request) -> web.Response:
+    """End the session that the request was sent with."""
+    await parse_body(request, Empty)
+    grant = request[CALLER].grant
+    if grant is not None:
+        context.keyring.end_session(grant)
+    return web.Response(status=204)
+
+
+async def new_code(context: Context, request: web.Request) -> web.Response:
+    """Print a code in the log, for whoever can read that; give it to whoever asks over the control socket."""
+    await parse_body(request, Empty)
+    if request[CALLER].access is Access.CONTROL:
+        code = context.keyring.new_code()
+        given = {"code": code.secret.reveal(), "link": context.sign_in_codes.link(code)}
+        return json_response(given | {"expires_at": context.moment(code.ends_s)})
+    if context.keyring.has_token:
+        raise RefusedError(Code.TOKEN_SET)
+    wait_s = context.sign_in_codes.wait_s()
+    if wait_s:
+        raise RefusedError(Code.CODE_PRINTED_ALREADY, headers={"Retry-After": str(math.ceil(wait_s))})
+    return json_response({"ok": True, "expires_at": context.moment(context.sign_in_codes.print_code())}, 202)
+
+
+class ProcessOrderRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """``without_backup`` agrees to a start though nothing was brought back from the backups."""
+
+    without_backup: bool = False
+
+
+async def processes(context: Context, _request: web.Request) -> web.Response:
+    """Give every process."""
+    return json_response(schemas.processes(context))
+
+
+async def start(context: Context, request: web.Request) -> web.Response:
+    """Start one, now."""
+    return await _order(context, request, EventKind.START)
+
+
+async def stop(context: Context, request: web.Request) -> web.Response:
+    """Stop one, until it is started again."""
+    return await _order(context, request, EventKind.STOP)
+
+
+async def restart(context: Context, request: web.Request) -> web.Response:
+    """Stop one and start it again."""
+    return await _order(context, request, EventKind.RESTART)
+
+
+async def _order(context: Context, request: web.Request, kind: EventKind) -> web.Response:
+    given = await parse_body(request, ProcessOrderRequest)
+    name = request.match_info["name"]
+    if name not in context.engine.children:
+        raise no_process(name, context.engine.children)
+    if context.store.snapshot.stopping:
+        raise RefusedError(Code.STOPPING)
+    if context.store.snapshot.backup.holds and kind is not EventKind.STOP:
+        start_without(context, request[CALLER].source, agreed=given.without_backup)
+        return accepted()
+    context.log.record("info", "order received", child=name, order=kind.value, source=request[CALLER].source)
+    context.engine.dispatch(name, Event(kind))
+    return accepted()
+
+
+_BUSY = frozenset({BackupState.RESTORING, BackupState.STARTING})
+
+
+class RestoreRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """``confirm`` says that what is replaced was read."""
+
+    confirm: bool = False
+
+
+async def backups(context: Context, _request: web.Request) -> web.Response:
+    """Give all that is known of them."""
+    return json_response(schemas.backups(context))
+
+
+async def back_up(context: Context, request: web.Request) -> web.Response:
+    """Order a snapshot; where a start is held, the files that are here become the newest."""
+    await parse_body(request, Empty)
+    _post(context, BackUp(), "back up", request[CALLER].source)
+    return accepted()
+
+
+async def restore(context: Context, request: web.Request) -> web.Response:
+    """Order that the app's folders are brought back to a snapshot."""
+    given = await parse_body(request, RestoreRequest)
+    view = context.store.snapshot.backup
+    _check(context)
+    found = find(view.snapshots, request.match_info["id"])
+    if found is None:
+        raise RefusedError(Code.UNKNOWN_SNAPSHOT)
+    if not given.confirm:
+        raise RefusedError(
+            Code.CONFIRMATION_NEEDED,
+            f"the app is stopped, its folders are replaced by snapshot {found.id[:8]} of {found.at}, and it is started "
+            "again; what is there now is kept as a snapshot first; send it again with confirm: true",
+        )
+    _post(context, Restore(found.id), f"restore {found.id[:8]}", request[CALLER].source)
+    return accepted()
+
+
+def start_without(context: Context, source: str, *, agreed: bool) -> None:
+    """Order to start what is held though nothing was brought back. Raises RefusedError where that was not agreed to."""
+    if not agreed:
+        why = context.store.snapshot.backup.why or "what was backed up is not there yet"
+        raise RefusedError(
+            Code.CONFIRMATION_NEEDED,
+            f"everything is held: {why}; started now, it runs on the files that are here, and takes no snapshots; "
+            "send it again with without_backup: true",
+        )
+    _post(context, StartWithout(), "start without backups", source)
+
+
+def _check(context: Context) -> None:
+    view = context.store.snapshot.backup
+    if view.state is BackupState.OFF:
+        raise RefusedError(Code.BACKUPS_OFF)
+    if context.store.snapshot.stopping:
+        raise RefusedError(Code.STOPPING)
+
+
+def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
+    _check(context)
+    view = context.store.snapshot.backup
+    if view.state is BackupState.WITHOUT:
+        raise RefusedError(Code.BACKUPS_OFF, "this life was started without backups; restart the container")
+    if view.state in _BUSY and not isinstance(order, StartWithout):
+        raise RefusedError(Code.BACKUP_BUSY)
+    context.log.record("info", "order received", part="backup", order=name, source=source)
+    context.channels.backups.send(order)
+
+
+MOST_LINES = 1000
+# Python refuses to read numbers of some thousand digits.
+_POSITION = re.compile(r"(?:([0-9a-f]{1,32})-)?([0-9]{1,18})")
+
+
+class LogsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Either the lines ``after`` a place, at most ``limit`` of them, or the ``last`` so many; the last by default."""
+
+    after: str | None = None
+    last: Annotated[int, msgspec.Meta(ge=1, le=MOST_LINES)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_LINES)] = MOST_LINES
+    process: str | None = None
+
+
+async def logs(context: Context, request: web.Request) -> web.Response:
+    """Give a page of the history."""
+    query = parse_query(request, LogsQuery)
+    require_process(context, query.process)
+    if query.after is not None and query.last is not None:
+        raise RefusedError(Code.INVALID_QUERY, "cannot use the query: after and last exclude each other; leave one")
+    begin = -(query.last or query.limit) if query.after is None else _line_at(context, query.after)
+    page = context.log.history.read(begin, query.limit, query.process)
+    told = {"lines": schemas.lines(page.lines), "lost": page.lost, "after": page.after}
+    return json_response(told | {"boot": context.streams.boot})
+
+
+def line_of(place: str, boot: str, newest: int) -> int | None:
+    """Return the number in a line's number or an event's id; None where it is none, or one of another run."""
+    found = _POSITION.fullmatch(place)
+    if found is None or found[1] not in {None, boot} or int(found[2]) > newest:
+        return None
+    return int(found[2])
+
+
+def _line_at(context: Context, place: str) -> int:
+    """Return the number of the line to go on after: none where the place is of another run of the supervisor."""
+    if not _POSITION.fullmatch(place):
+        why = f"after is {shown(place)}, neither the number of a line nor the id of an event"
+        raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {why}; see the API's page")
+    return line_of(place, context.streams.boot, context.log.history.next - 1) or 0
+
+
+def require_process(context: Context, name: str | None) -> None:
+    """Raise RefusedError where there is no process of that name, and no log of it."""
+    names = [SUPERVISOR, *(view.name for view in context.store.snapshot.processes)]
+    if name is not None and name not in names:
+        raise no_process(name, names)

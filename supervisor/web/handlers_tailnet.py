@@ -1,0 +1,226 @@
+"""`/api/tailscale/*` and the same four as `POST /api/rpc`: how the tailnet is, and orders for it."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from supervisor.core.orders import Connect, Disconnect
+from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.secret import Secret
+from supervisor.web import schemas
+from supervisor.web.auth import CALLER
+from supervisor.web.error_codes import Code, RefusedError
+from supervisor.web.requests import Empty, accepted, decode, json_response, parse_body
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+
+    from supervisor.core.orders import TailnetOrder
+    from supervisor.web.context import Context
+
+    Method = Callable[[Context, msgspec.Raw, str], Awaitable[schemas.Document]]
+
+_MOST_KEY_CHARACTERS = 4096
+
+
+class ConnectRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """With a key: log in. Without: reconnect, or ask for a login URL."""
+
+    auth_key: str | None = None
+
+
+class DisconnectRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """``forget`` logs out as well; ``confirm`` says that the warning which goes with it was read."""
+
+    forget: bool = False
+    confirm: bool = False
+
+
+async def status(context: Context, _request: web.Request) -> web.Response:
+    """Give all that is known."""
+    return json_response(schemas.tailnet(context))
+
+
+async def connect(context: Context, request: web.Request) -> web.Response:
+    """Order to be connected."""
+    return accepted(order=order_connect(context, await parse_body(request, ConnectRequest), request[CALLER].source))
+
+
+async def disconnect(context: Context, request: web.Request) -> web.Response:
+    """Order to be disconnected."""
+    return accepted(
+        order=order_disconnect(context, await parse_body(request, DisconnectRequest), request[CALLER].source)
+    )
+
+
+async def auth_url(context: Context, _request: web.Request) -> web.Response:
+    """Give the login URL that is pending; this never starts anything."""
+    return json_response(await pending_url(context))
+
+
+def order_connect(context: Context, given: ConnectRequest, source: str) -> str:
+    """Hand in the order and return its id. Raises RefusedError where it cannot be meant, or cannot be carried out."""
+    key = None
+    if given.auth_key is not None:
+        text = _key_in(given.auth_key)
+        # From here on no log shows it. What can be no key is not learned: of a page that was pasted by mistake each
+        # line would be looked for in all that is logged.
+        context.log.redactor.learn(text)
+        key = Secret(text)
+    return _post(context, Connect(key, _new_id()), source)
+
+
+def order_disconnect(context: Context, given: DisconnectRequest, source: str) -> str:
+    """Hand in the order and return its id. Raises RefusedError where there is something to know first."""
+    before = context.store.snapshot.tailnet.before_disconnect
+    if before and not given.confirm:
+        raise RefusedError(Code.CONFIRMATION_NEEDED, before)
+    return _post(context, Disconnect(given.forget, _new_id()), source)
+
+
+async def pending_url(context: Context) -> schemas.Document:
+    """Return the login URL with its QR code. Raises RefusedError where none is pending."""
+    view = context.store.snapshot.tailnet
+    if view.auth_url is None:
+        is_off = context.plan.settings.tailnet.mode == "off"
+        raise RefusedError(Code.NO_AUTH_URL, f"no login URL is pending: {Code.TAILSCALE_OFF.text}" if is_off else "")
+    url = view.auth_url.reveal()
+    since = None if view.auth_url_since_s is None else context.moment(view.auth_url_since_s)
+    return {"auth_url": url, "qr_svg": await run_in_thread(_qr_svg, url), "since": since}
+
+
+def _qr_svg(url: str) -> str:
+    # Loaded for the first URL: it costs what few need, and is made in a thread for that.
+    svg: str = import_module("segno").make(url, micro=False).svg_inline(scale=4)
+    return svg
+
+
+def _key_in(text: str) -> str:
+    """Return the auth key in what was pasted. Raises RefusedError where it can be none."""
+    key = text.strip(" \t\r\n")
+    why = ""
+    if not key:
+        why = "it is empty; leave it out to connect without one"
+    elif len(key) > _MOST_KEY_CHARACTERS:
+        why = f"it has more than {_MOST_KEY_CHARACTERS} characters; paste the key alone"
+    elif not (key.isascii() and key.isprintable()) or " " in key:
+        why = "it has white space in it, or characters that no key has; paste the key alone"
+    if why:
+        raise RefusedError(Code.INVALID_AUTH_KEY, f"cannot use this auth key: {why}")
+    return key
+
+
+def _new_id() -> str:
+    return os.urandom(8).hex()
+
+
+def _post(context: Context, order: TailnetOrder, source: str) -> str:
+    if context.plan.settings.tailnet.mode == "off":
+        raise RefusedError(Code.TAILSCALE_OFF)
+    if context.store.snapshot.stopping:
+        raise RefusedError(Code.STOPPING)
+    context.log.record("info", "order received", part="tailnet", order=order.kind, source=source, id=order.id)
+    context.channels.tailnet.send(order)
+    return order.id
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+_DEFAULT_ID = "http-rpc"
+# By HTTP status; what is not here is the client's fault.
+_CODES = {404: "NOT_FOUND", 409: "CONFLICT"}
+_UNAVAILABLE = frozenset({Code.STOPPING, Code.TAILSCALE_OFF})
+_RETRYABLE = frozenset({Code.STOPPING})
+
+
+class RpcRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A request; ``type`` may be left out, as there is only one. ``channel`` is for sockets, and says nothing here."""
+
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+    id: str = _DEFAULT_ID
+    type: Literal["req"] = "req"
+    channel: str | None = None
+
+
+class _RpcId(msgspec.Struct):
+    """What is read of a frame that is refused."""
+
+    id: str = _DEFAULT_ID
+
+
+async def rpc(context: Context, request: web.Request) -> web.Response:
+    """Answer one frame."""
+    try:
+        frame = await parse_body(request, RpcRequest)
+        payload = await _call(context, frame, request[CALLER].source)
+    except RefusedError as refusal:
+        if refusal.code is Code.UNSUPPORTED_MEDIA_TYPE:
+            raise
+        return json_response({"type": "res", "id": await _id_of(request), "ok": False, "error": _error(refusal)})
+    except _UnknownMethodError as error:
+        unknown = {"code": "UNKNOWN_METHOD", "message": str(error)}
+        return json_response({"type": "res", "id": frame.id, "ok": False, "error": unknown})
+    return json_response({"type": "res", "id": frame.id, "ok": True, "payload": payload})
+
+
+class _UnknownMethodError(Exception):
+    pass
+
+
+async def _id_of(request: web.Request) -> str:
+    """Return the id of a frame, whatever else is wrong with it; the usual one where it cannot be read."""
+    try:
+        return msgspec.json.decode(await request.read(), type=_RpcId).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _DEFAULT_ID
+
+
+async def _call(context: Context, frame: RpcRequest, source: str) -> schemas.Document:
+    method = METHODS.get(frame.method)
+    if method is None:
+        raise _UnknownMethodError(f"there is no method {frame.method!r}; there are {', '.join(METHODS)}")
+    return await method(context, frame.params, source)
+
+
+def _error(refusal: RefusedError) -> dict[str, Any]:
+    is_away = refusal.code in _UNAVAILABLE
+    code = "UNAVAILABLE" if is_away else _CODES.get(refusal.code.status, "INVALID_REQUEST")
+    error = {"code": code, "message": refusal.text, "details": {"code": refusal.code.name}}
+    return error | ({"retryable": refusal.code in _RETRYABLE} if is_away else {})
+
+
+def _params(raw: msgspec.Raw, shape: type[T]) -> T:
+    """Return a method's parameters; null counts as none."""
+    return decode(b"{}" if bytes(raw) == b"null" else raw, shape, "params")
+
+
+async def _status(context: Context, raw: msgspec.Raw, _source: str) -> schemas.Document:
+    _params(raw, Empty)
+    return schemas.tailnet(context)
+
+
+async def _connect(context: Context, raw: msgspec.Raw, source: str) -> schemas.Document:
+    return {"ok": True, "order": order_connect(context, _params(raw, ConnectRequest), source)}
+
+
+async def _disconnect(context: Context, raw: msgspec.Raw, source: str) -> schemas.Document:
+    return {"ok": True, "order": order_disconnect(context, _params(raw, DisconnectRequest), source)}
+
+
+async def _auth_url(context: Context, raw: msgspec.Raw, _source: str) -> schemas.Document:
+    _params(raw, Empty)
+    return await pending_url(context)
+
+
+METHODS: dict[str, Method] = {
+    "tailscale.status": _status,
+    "tailscale.connect": _connect,
+    "tailscale.disconnect": _disconnect,
+    "tailscale.auth_url": _auth_url,
+}

@@ -1,0 +1,155 @@
+"""Reads bodies and queries, checked against the struct that a route takes, and says what is wrong with them."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+from aiohttp import web
+from msgspec.inspect import (
+    AnyType,
+    BoolType,
+    IntType,
+    LiteralType,
+    NoneType,
+    RawType,
+    StrType,
+    StructType,
+    Type,
+    UnionType,
+    type_info,
+)
+
+from supervisor.config.diagnostics import shown
+from supervisor.web.error_codes import Code, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+T = TypeVar("T", bound=msgspec.Struct)
+_encode = msgspec.json.Encoder().encode
+_JSON = "application/json"
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+class Empty(msgspec.Struct, forbid_unknown_fields=True):
+    """What comes where nothing is taken: an empty object."""
+
+
+async def parse_body(request: web.Request, shape: type[T]) -> T:
+    """Return a request's body; an empty one counts as an empty object.
+
+    Raises RefusedError where it is not JSON, or not of this shape.
+    """
+    data = await request.read()
+    if data and request.content_type != _JSON:
+        raise RefusedError(Code.UNSUPPORTED_MEDIA_TYPE)
+    return decode(data or b"{}", shape, "body")
+
+
+def decode(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
+    """Return what JSON says; ``what`` is the part of the request that it is.
+
+    Raises RefusedError where it is not JSON, or not of this shape.
+    """
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = bytes(data)
+        problem = explain_json(text, error, shape) if text.strip() else "there is nothing but white space in it"
+        raise RefusedError(Code.INVALID_BODY, f"cannot use the {what}: {problem}; see the API's page") from error
+
+
+def parse_query(request: web.Request, shape: type[T]) -> T:
+    """Return a request's query. Raises RefusedError where it is not of this shape."""
+    given = dict(request.query)
+    if len(given) != len(request.query):
+        raise RefusedError(Code.INVALID_QUERY, "cannot use the query: a name stands in it twice; leave one of them")
+    try:
+        return msgspec.convert(given, shape, strict=False)
+    except msgspec.ValidationError as error:
+        problem = explain_query(given, shape)
+        raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {problem}; see the API's page") from error
+
+
+def json_response(
+    body: Mapping[str, Any] | msgspec.Struct,
+    status: int = 200,
+    content_type: str = _JSON,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Return a response with this as its JSON."""
+    return web.Response(body=_encode(body) + b"\n", status=status, content_type=content_type, headers=headers)
+
+
+def accepted(**more: str) -> web.Response:
+    """Return the answer to an order: it was taken, and what comes of it is seen on the event stream."""
+    return json_response({"ok": True, **more}, 202)
+
+
+_WANTED = {IntType: "a whole number", BoolType: "true or false", StrType: "a text"}
+_PYTHON = {IntType: int, BoolType: bool, StrType: str, NoneType: type(None)}
+_GOT = {int: "a number", float: "a number", bool: "true or false", str: "a text", list: "a list", dict: "an object"}
+
+
+def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> str:
+    """Return what is wrong with JSON that was to be of this shape, in words for people."""
+    try:
+        # A number that Python has no place for is one all the same.
+        value = msgspec.json.Decoder(float_hook=float).decode(data)
+    except UnicodeDecodeError:
+        return "it is not UTF-8"
+    except RecursionError:
+        return "it is nested too deeply"
+    except msgspec.DecodeError as malformed:
+        _, _, detail = str(malformed).partition(": ")
+        return (
+            f"it is no JSON: {detail}"
+            if detail
+            else r"it ends too early, or has half of a character in it, as \ud800 is"
+        )
+    return _explain(value, shape) or str(error)
+
+
+def explain_query(given: Mapping[str, str], shape: type[msgspec.Struct]) -> str:
+    """Return what is wrong with a query that was to be of this shape. All that it holds is text."""
+    return _explain(given, shape, is_text=True)
+
+
+def _explain(value: object, shape: type[msgspec.Struct], *, is_text: bool = False) -> str:
+    """Return what is wrong first; nothing where all is well."""
+    if not isinstance(value, dict):
+        return f"it is {_GOT.get(type(value), 'null')}, not an object"
+    fields = {field.encode_name: field for field in cast("StructType", type_info(shape)).fields}
+    for name, given in value.items():
+        if name not in fields:
+            return f"{shown(name)} is not known; it takes {', '.join(fields) or 'nothing'}"
+        kind = fields[name].type
+        problem = _mismatch(given, kind.types if isinstance(kind, UnionType) else (kind,), is_text=is_text)
+        if problem:
+            return f"{name} {problem}"
+    return next((f"{name} is missing" for name, field in fields.items() if field.required and name not in value), "")
+
+
+def _mismatch(value: object, kinds: Sequence[Type], *, is_text: bool) -> str:
+    """Return why a value is of none of these kinds; nothing where it is of one."""
+    wanted = next(kind for kind in kinds if not isinstance(kind, NoneType))
+    if isinstance(wanted, LiteralType):
+        return "" if value in wanted.values else f"has to be {' or '.join(map(str, wanted.values))}"
+    if is_text and isinstance(wanted, IntType) and isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = int(value)
+    if isinstance(wanted, (AnyType, RawType)) or any(type(value) is _PYTHON.get(type(kind)) for kind in kinds):
+        return _out_of_bounds(value, wanted)
+    got = "a number that is too large" if value == math.inf else _GOT.get(type(value), "null")
+    return f"is {'' if is_text else got + ', '}not {_WANTED.get(type(wanted), 'what is taken there')}"
+
+
+def _out_of_bounds(value: object, kind: Type) -> str:
+    if isinstance(kind, IntType) and isinstance(value, int):
+        if kind.ge is not None and value < kind.ge:
+            return f"has to be at least {kind.ge}"
+        if kind.le is not None and value > kind.le:
+            return f"has to be at most {kind.le}"
+    return ""
