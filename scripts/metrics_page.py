@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from supervisor.core.counts import DURATION_BUCKETS_S
+from supervisor.moltis import DURATION_BUCKETS_S
 from supervisor.telemetry.metrics import HISTOGRAM, RELAYED_PREFIX, SECTIONS
 
 if TYPE_CHECKING:

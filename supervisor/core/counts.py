@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from supervisor.namedtuples import NamedTuple
 
-# Those of Moltis' own durations, so that one dashboard reads both.
-DURATION_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from supervisor.moltis import DURATION_BUCKETS_S
 
 # What an end may come down to; a restart is counted by the one that it followed.
 ASKED, HUNG, NOT_STARTED, OUT_OF_MEMORY = "asked", "hung", "not_started", "out_of_memory"

@@ -8,6 +8,7 @@ from supervisor.core.backup import COMPONENT as BACKUP
 from supervisor.core.backup import STALE_INTERVALS, BackupState
 from supervisor.core.process import State
 from supervisor.core.snapshot import HealthChange
+from supervisor.moltis import CLOSE_PROXY, OPEN_PROXY_PORT
 
 if TYPE_CHECKING:
     from supervisor.core.backup import BackupView
@@ -25,8 +26,6 @@ STARTUP_S = 60.0
 MOST_CHANGES = 50
 TAILNET = "tailnet"
 EXPOSURE = "exposure"
-# Moltis' forward proxy: it takes everyone to everywhere, the loopback included.
-OPEN_PROXY_PORT = 18791
 
 
 class Component(NamedTuple):
@@ -47,7 +46,7 @@ _OPEN_PROXY = Component(
     "open proxy",
     WARN,
     f"every tailnet peer reaches Moltis' forward proxy on port {OPEN_PROXY_PORT}, and through it everything in here; "
-    "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass, and restart the app",
+    f"{CLOSE_PROXY}, and restart the app",
 )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.logs.characters import is_clean, unseen_pattern
 from supervisor.namedtuples import NamedTuple
+from supervisor.moltis import SETUP_CODE, SETUP_CODE_HINTS
 
 if TYPE_CHECKING:
     import re
@@ -25,7 +26,6 @@ _LONGEST_ESCAPE_BYTES = 6
 # few: a control server of one's own has login pages of its own.
 _HINTS = (b"tskey-", b"AuthURL", b"authenticate, visit", b"login.tailscale.com/a/")
 _DAEMON_HINT = b"://"
-_SETUP_HINTS = (b"code", b"Code", b"CODE")
 _ADDRESS = rb"""[^\s"'<>\\\x00-\x1f\x7f]+"""
 _SHAPES = (
     rb"(tskey-[A-Za-z0-9_-]+)",
@@ -33,8 +33,6 @@ _SHAPES = (
     rb"""(?:AuthURL["']?(?: is |: ?|=)["']?|authenticate, visit:?\s{1,16})([a-z]+://""" + _ADDRESS + rb")",
 )
 _DAEMON_SHAPE = rb"""(https?://[^\s/"'<>\\]+/(?:a|auth|login|oidc|register)/""" + _ADDRESS + rb")"
-# Moltis' banner, and the same as a field.
-_SETUP_SHAPE = rb"""(?i)(\bset-?up[ _-]?code["']?\s*(?:[:=]|is\b)\s*["']?)([A-Za-z0-9][A-Za-z0-9-]{3,63})"""
 # JSON's escapes, and those of Python and Rust for what is not printable; then a URL's.
 _ESCAPES = (
     rb"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
@@ -125,9 +123,9 @@ class Redactor:
 
     def mask_setup_code(self, data: bytes) -> bytes:
         """Hide Moltis' setup code: it is for whoever reads the container's log, not for the API."""
-        if not any(hint in data for hint in _SETUP_HINTS):
+        if not any(hint in data for hint in SETUP_CODE_HINTS):
             return data
-        return _compiled(_SETUP_SHAPE).sub(rb"\1" + MASK, data)
+        return _compiled(SETUP_CODE).sub(rb"\1" + MASK, data)
 
     def spans(self, data: bytes, *, daemon: bool = False) -> list[Span]:
         """Return what is to be masked, in order and apart from each other; at little cost where there is nothing."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.health import OPEN_PROXY_PORT
 from supervisor.core.snapshot import ListenerView
 from supervisor.errors import host_port
+from supervisor.moltis import CLOSE_PROXY, OPEN_PROXY_PORT
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.runtime.store import Watch
 from supervisor.system import listeners, procfs
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from supervisor.system.listeners import Holder, ListeningSocket
 
 _REMEDY = "have it listen on 127.0.0.2 or [::1], or close the port in the tailnet's policy"
-_PROXY_REMEDY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"
 
 
 class ScanInterval(NamedTuple):
@@ -124,7 +123,7 @@ class Exposure:
                     listen=host_port(view.host, view.port),
                     whose=view.process or "unknown",
                     pid=view.pid,
-                    what_to_do=_PROXY_REMEDY if view.port == OPEN_PROXY_PORT else _REMEDY,
+                    what_to_do=CLOSE_PROXY if view.port == OPEN_PROXY_PORT else _REMEDY,
                 )
         for key, view in old.items():
             if key not in new:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.system.procfs import every_pid, folder_of
+from supervisor.system.procfs import every_pid, folder_of, open_files, read, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -43,7 +42,7 @@ class Holder(NamedTuple):
 
 def listening() -> tuple[ListeningSocket, ...]:
     """Return every listener of this network namespace; nothing where the kernel does not tell."""
-    return tuple(found for path in _TABLES for found in parse(_read(path)))
+    return tuple(found for path in _TABLES for found in parse(read(path)))
 
 
 def parse(table: bytes) -> Iterable[ListeningSocket]:
@@ -58,7 +57,7 @@ def parse(table: bytes) -> Iterable[ListeningSocket]:
 
 def own_inodes() -> frozenset[int]:
     """Return the sockets of this process."""
-    return frozenset(inode for inode in map(_inode_of, _descriptors("/proc/self")) if inode)
+    return frozenset(inode for _, target in open_files("/proc/self") if (inode := _inode_of(target)))
 
 
 def holders(inodes: Collection[int], known: Mapping[int, Holder | None]) -> dict[int, Holder | None]:
@@ -77,8 +76,8 @@ def _search(missing: set[int]) -> dict[int, Holder | None]:
     """Look through every process until each socket was found; the oldest that has one counts."""
     found: dict[int, Holder | None] = {}
     for pid in every_pid():
-        for path in _descriptors(folder_of(pid)):
-            inode = _inode_of(path)
+        for path, target in open_files(folder_of(pid)):
+            inode = _inode_of(target)
             if inode in missing and inode not in found:
                 found[inode] = Holder(pid, path)
         if len(found) == len(missing):
@@ -87,22 +86,11 @@ def _search(missing: set[int]) -> dict[int, Holder | None]:
 
 
 def _holds(holder: Holder | None, inode: int) -> bool:
-    return holder is None or _inode_of(holder.path) == inode
+    return holder is None or _inode_of(target_of(holder.path)) == inode
 
 
-def _descriptors(folder: str) -> list[str]:
-    try:
-        return [f"{folder}/fd/{fd}" for fd in os.listdir(f"{folder}/fd")]
-    except OSError:
-        return []
-
-
-def _inode_of(path: str) -> int:
+def _inode_of(target: str) -> int:
     """Return the number of the socket that a descriptor is; 0 for anything else."""
-    try:
-        target = os.readlink(path)
-    except OSError:
-        return 0
     return int(target[8:-1]) if target.startswith("socket:[") else 0
 
 
@@ -112,11 +100,3 @@ def _address(text: bytes) -> bytes:
     if sys.byteorder == "big":
         return raw
     return b"".join(raw[at : at + _WORD_BYTES][::-1] for at in range(0, len(raw), _WORD_BYTES))
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""

@@ -43,7 +43,7 @@ def children(pid: int) -> list[int]:
     """Return the live and dead children of a process; empty where it is gone."""
     if not _CHILDREN_LISTED:
         return [other for other in every_pid() if parent(other) == pid]
-    return [int(child) for task in _threads(pid) for child in _read(f"/proc/{pid}/task/{task}/children").split()]
+    return [int(child) for task in _threads(pid) for child in read(f"/proc/{pid}/task/{task}/children").split()]
 
 
 def count_children() -> int:
@@ -75,7 +75,7 @@ def parent(pid: int) -> int | None:
 
 def look(pid: int) -> Process | None:
     """Return a process that has a living thread, be it another than its first; None for one that has not."""
-    head, _, rest = _read(f"/proc/{pid}/stat").rpartition(b") ")
+    head, _, rest = read(f"/proc/{pid}/stat").rpartition(b") ")
     fields = rest.split()
     folder = _living(pid, fields)
     if not folder:
@@ -98,12 +98,12 @@ def lives_on(process: Process) -> bool:
 
 def name_of(pid: int) -> str:
     """Return a process's short name as the kernel keeps it."""
-    return _read(f"/proc/{pid}/comm").decode(errors="replace").strip() or str(pid)
+    return read(f"/proc/{pid}/comm").decode(errors="replace").strip() or str(pid)
 
 
 def command_line(pid: int) -> bytes:
     """Return a process's words, each with a zero byte behind it; none where it is gone."""
-    return _read(f"/proc/{pid}/cmdline")
+    return read(f"/proc/{pid}/cmdline")
 
 
 def memory_bytes(pid: int) -> int | None:
@@ -156,9 +156,12 @@ class Remains:
             self._known.get(process.pid) == process.born
             or self._pid in {process.session, process.group}
             # The folder's owner does not tell: it is root's for a process that made itself undumpable.
-            or bool(self._uid and self._uid in _read(f"{process.folder}/status"))
-            or self._mark in _read(f"{process.folder}/environ").split(b"\0")
-            or bool(self._pipes and not self._pipes.isdisjoint(_open_files(process.folder)))
+            or bool(self._uid and self._uid in read(f"{process.folder}/status"))
+            or self._mark in read(f"{process.folder}/environ").split(b"\0")
+            or bool(
+                self._pipes
+                and not self._pipes.isdisjoint((target for _, target in open_files(process.folder, _MOST_FILES)))
+            )
         )
 
 
@@ -187,7 +190,7 @@ def owner_of(pid: int, managed: Mapping[int, str]) -> str:
         return ""
     if process.session in managed:
         return managed[process.session]
-    environ = _read(f"{process.folder}/environ").split(b"\0")
+    environ = read(f"{process.folder}/environ").split(b"\0")
     return next((name for name in managed.values() if _marked(name) in environ), "")
 
 
@@ -195,17 +198,23 @@ def _marked(name: str) -> bytes:
     return f"{MARK}={mark(name)}".encode()
 
 
-def _open_files(folder: str) -> Iterator[str]:
-    """Yield what the descriptors of a process are, as the kernel writes it: ``pipe:[4711]``."""
+def open_files(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
+    """Yield where each descriptor of a process is, and what it is as the kernel writes it: ``pipe:[4711]``."""
     try:
         names = os.listdir(f"{folder}/fd")
     except OSError:
         return
-    for name in names[:_MOST_FILES]:
-        try:
-            yield os.readlink(f"{folder}/fd/{name}")
-        except OSError:
-            continue
+    for name in names[:most]:
+        path = f"{folder}/fd/{name}"
+        yield path, target_of(path)
+
+
+def target_of(path: str) -> str:
+    """Return what a link leads to; nothing where it is gone."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _living(pid: int, fields: list[bytes]) -> str:
@@ -231,10 +240,11 @@ def _threads(pid: int) -> list[str]:
 
 def _fields(folder: str) -> list[bytes]:
     """Return the fields of a stat file behind the name: state, parent, group … (proc(5), from the third on)."""
-    return _read(f"{folder}/stat").rpartition(b") ")[2].split()
+    return read(f"{folder}/stat").rpartition(b") ")[2].split()
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
+    """Return what a file of /proc says; nothing where it is gone or closed to us."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read()

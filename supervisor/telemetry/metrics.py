@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor import __version__
 from supervisor.core.backup import RESULTS, BackupState
-from supervisor.core.counts import DURATION_BUCKETS_S, END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
+from supervisor.core.counts import END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
 from supervisor.core.health import assess, ready
 from supervisor.core.process import State
 from supervisor.core.tailnet import STATES
+from supervisor.moltis import DURATION_BUCKETS_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor.core.counts import DURATION_BUCKETS_S, Durations, plus_one
+from supervisor.core.counts import Durations, plus_one
+from supervisor.moltis import DURATION_BUCKETS_S
 
 
 def test_counts_grow_by_kind() -> None:

@@ -11,11 +11,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.health import OPEN_PROXY_PORT, assess
+from supervisor.core.health import assess
 from supervisor.core.process import State
 from supervisor.core.snapshot import ListenerView, ProcessView, Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
+from supervisor.moltis import OPEN_PROXY_PORT
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.exposure import Exposure, ScanInterval
 from supervisor.runtime.store import SnapshotStore
