@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = _dispatch(words)
         finally:
-            # Here, where a reader that has gone away is still told from a failure; there may be no output at all.
+            # Here, where a closed pipe can still be told from a failure; there may be no output at all.
             if sys.stdout is not None:
                 sys.stdout.flush()
     except SupervisorError as error:
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error)
         return error.exit_code
     except BrokenPipeError:
-        # Nobody reads any more, which is no news to anyone.
+        # The reader has closed the pipe, which is normal: `| head`.
         stdio.give_up(sys.stdout)
         return _SIGNALLED + _SIGPIPE
     except KeyboardInterrupt:

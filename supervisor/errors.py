@@ -16,7 +16,7 @@ EX_CONFIG = 78
 class SupervisorError(Exception):
     """A failure told to a person: one text that says what failed, why, and what to do next.
 
-    ``body`` is the same for programs, where the supervisor said it.
+    ``body`` is the same for programs, as the supervisor's API answered it.
     """
 
     exit_code = EX_SOFTWARE
@@ -30,15 +30,15 @@ class UsageError(SupervisorError):
 
 
 class OutputError(SupervisorError):
-    """Standard output takes no more."""
+    """Standard output cannot be written to."""
 
     exit_code = EX_IOERR
 
 
 class ConfigError(SupervisorError):
-    """Something outside the program has to be changed before it can start.
+    """The configuration or the environment has to be changed before the program can start.
 
-    ``problems`` holds every one of them, so that they can be mended in one go.
+    ``problems`` holds all of them, so that they can be fixed in one go.
     """
 
     exit_code = EX_CONFIG

@@ -1,4 +1,4 @@
-"""Makes the place a run happens in: its folders, its locks, its port. Whatever fails here fails before any start."""
+"""The resources of a run: its folders, locks, port and control socket. What fails here fails before any start."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class RunResources:
     """What this run holds as long as it lives.
 
     ``address`` is where the supervisor listens, its port known; ``control`` is the operator's commands' own socket.
-    ``warnings`` are to be said in the log.
+    ``warnings`` are to be logged.
     """
 
     def __init__(self, plan: Plan) -> None:
-        """Take hold of everything. Raises ConfigError with every problem, and then holds nothing that matters."""
+        """Acquire everything. Raises ConfigError with every problem, and then releases what it has."""
         self._run_fd = -1
         self._is_locked = False
         self._fds: list[int] = []
@@ -58,7 +58,7 @@ class RunResources:
             raise ConfigError(problems)
 
     def close(self) -> None:
-        """Take back what says that a supervisor is here; the locks go with the process."""
+        """Remove what announces this supervisor; the locks end with the process."""
         if self._is_locked:
             dirs.remove_file(self._run_fd, HTTP_FILE)
             dirs.remove_file(self._run_fd, CONTROL_SOCKET)
@@ -70,7 +70,7 @@ class RunResources:
         self.sockets.clear()
 
     def announce(self) -> None:
-        """Write down where the supervisor listens, for the container's health check."""
+        """Write the address into a file, for the container's health check."""
         host, port = self.address
         if host == EVERYWHERE:
             host = "127.0.0.1" if free_port("127.0.0.1") else "::1"
@@ -128,7 +128,7 @@ class RunResources:
         self.address = Address(host, self.sockets[0].getsockname()[1])
 
     def _listen_for_control(self, plan: Plan) -> None:
-        # Without the folder's lock in hand, what is there is another supervisor's.
+        # Without the folder's lock, the socket there is another supervisor's.
         if not self._is_locked:
             return
         path = os.path.join(plan.settings.run_dir, CONTROL_SOCKET)

@@ -1,4 +1,4 @@
-"""The main job, put together: what is needed to start the first child, then the loop, then everything else."""
+"""`run`: puts the parts together, first those that the first child needs, then the loop and everything else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 _NO_THREADS = "no thread can be started, so all is slower: the container is at its limit of processes (pids); raise it"
 # What a stop spends on spans that are still to be sent.
 FLUSH_S = 0.3
-# What it spends on a disk that has not taken the owner's choice yet.
+# What it spends on writing the owner's choice to a slow disk.
 SETTLE_S = 0.5
 
 
@@ -107,7 +107,7 @@ class Run:
             self.log.record("warning", _NO_THREADS)
 
     def stop_plan(self, lazy: LazyServices) -> StopPlan:
-        """Return what the ordered stop has to see to, of what runs by then."""
+        """Return the steps of the ordered stop, for the services that run by then."""
         from supervisor.runtime.stop import StopPlan
 
         link, web, backups = (lazy.running.get(name) for name in ("tailnet", "web", "backup"))
@@ -233,20 +233,20 @@ def _first_backup(plan: Plan, now_s: float) -> BackupView:
 
 
 def _missing(*, adopts: bool, undumpable: bool, launcher: tuple[str, ...]) -> list[str]:
-    """Say what this kernel or image does not give."""
-    said = []
+    """Return a note for each thing that this kernel or image does not offer."""
+    notes = []
     if not adopts:
-        said.append("orphans are not handed to the supervisor here: it cannot end what a process left behind")
+        notes.append("orphans are not handed to the supervisor here: it cannot end what a process left behind")
     if not kernel.shows_processes():
-        said.append(
+        notes.append(
             "there is no /proc of this container's own: what a process leaves behind cannot be found, and commands "
             "over the control socket are refused; mount one"
         )
     if not undumpable:
-        said.append("the kernel does not close the supervisor's memory to processes of its user")
+        notes.append("the kernel does not close the supervisor's memory to processes of its user")
     if not launcher:
-        said.append(
+        notes.append(
             "there is no setpriv of util-linux that works here: processes do not end with a killed supervisor, and may "
             "gain privileges; install util-linux in the image"
         )
-    return said
+    return notes

@@ -1,4 +1,4 @@
-"""Counts of what happened, as parts of an immutable picture: a new value for each event, and none that blocks."""
+"""Immutable counters and histograms of durations: each event makes a new value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ END_KINDS = (ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS
 # What may come of a login: it went well, was refused, brought no answer, or there was no key to be had for it.
 SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY = "succeeded", "refused", "no_answer", "no_key"
 LOGIN_RESULTS = (SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY)
-# Methods that are counted by their names. OTHER is whatever has no name, no route or no state of its own.
+# Methods that are counted by their names. OTHER stands for everything else.
 OTHER = "other"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
 
@@ -28,7 +28,7 @@ def plus_one(counts: Counts, kind: str) -> Counts:
 
 
 class Durations(NamedTuple):
-    """How long something took, each time: so many in each bucket (the last is for what is longer), and their sum."""
+    """A histogram of durations: the count of each bucket (the last one is unbounded), and the sum."""
 
     buckets: tuple[int, ...] = (0,) * (len(DURATION_BUCKETS_S) + 1)
     sum_s: float = 0.0
@@ -39,6 +39,6 @@ class Durations(NamedTuple):
         return sum(self.buckets)
 
     def plus(self, took_s: float) -> Durations:
-        """Return them with one more."""
+        """Return the histogram with one more duration."""
         at = sum(edge_s < took_s for edge_s in DURATION_BUCKETS_S)
         return Durations((*self.buckets[:at], self.buckets[at] + 1, *self.buckets[at + 1 :]), self.sum_s + took_s)

@@ -1,4 +1,4 @@
-"""The verdicts: each a pure function of one picture of the world and the time."""
+"""Health as a pure function of a snapshot and the time, and what probes say about one process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 _WORSE = {PASS: 0, WARN: 1, FAIL: 2}
-# So many failures in so long are flapping; then only a stay of so long counts as up.
+# So many failures within so long are flapping; a process then counts as up after having run for so long.
 FLAPPING_FAILURES = 3
 FLAPPING_WINDOW_S = 300.0
 SETTLED_S = 10.0
-# A tailnet that was up and is away for less than this changes nothing but the state shown.
+# A connected tailnet that drops out for less than this keeps its status; only the state shown changes.
 TAILNET_BLINK_S = 10.0
 STARTUP_S = 60.0
 MOST_CHANGES = 50
@@ -65,7 +65,7 @@ class Verdict(NamedTuple):
 
     @property
     def wrong(self) -> tuple[tuple[str, str], ...]:
-        """Return what is not pass, by name and status: when this is another, the verdict is another one."""
+        """Return the name and status of each component that does not pass: what tells one verdict from another."""
         return tuple((part.name, part.status) for part in self.components if part.status != PASS)
 
 
@@ -91,7 +91,7 @@ def assess(snapshot: Snapshot, now_s: float) -> Verdict:
 
 
 def ready(snapshot: Snapshot, now_s: float) -> tuple[bool, tuple[str, ...]]:
-    """Tell whether traffic is welcome, and if not why: every critical process, and the tailnet within its grace."""
+    """Return whether to accept traffic, and the reasons against it: critical processes, the tailnet after its grace."""
     if snapshot.stopping:
         return False, ("stopping",)
     verdict = assess(snapshot, now_s)
@@ -176,8 +176,8 @@ MISSES = 3
 class Probing(NamedTuple):
     """One life's probes so far: whether one was answered, how many were missed since, and for how long.
 
-    ``seen_s`` is when the last one was over. Time in which this program did not run is nobody's silence: between two
-    looks, no more counts than there should be, and a probe that was over far too late counts for nothing.
+    ``seen_s`` is when the last one was over. Time in which this program did not run does not count as silence: between
+    two probes, at most the interval counts, and a probe that ended far too late is ignored.
     """
 
     answered: bool = False

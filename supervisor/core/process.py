@@ -1,4 +1,4 @@
-"""One process's life as data: a total table of state and event, and nothing that touches the world.
+"""The life of one process as a total table of state and event: pure, without I/O and without a clock.
 
 Rule 1: everything that can happen to a process is an ``Event``; everything to be done about it is an ``Action``.
 Rule 2: a timer belongs to the state that set it. Leaving the state ends it, so a late one is only ever ignored.
@@ -79,8 +79,8 @@ class ProcessSpec(NamedTuple):
     that once answered its probe may stay silent before it is restarted; None means for ever. ``user`` is None where
     the process runs as the supervisor itself does. ``shares_user`` says that other processes may run as that user,
     so that its remains are recognised by the mark in their environment, not by their user. ``known_failures`` are
-    pairs: the words that a line of its output holds when a failure is one that trying again cannot mend, and what a
-    person should know; the first that fits counts. ``ordered`` says that a start waits until it is released.
+    pairs: the words in a line of its output that tell a permanent failure, and what a person should know; the first
+    that fits counts. ``ordered`` says that a start waits until it is released.
     """
 
     name: str
@@ -148,7 +148,7 @@ class Event(NamedTuple):
 
 
 class ProcessAction(Enum):
-    """What is to be done about a process, where that takes no more than a word.
+    """What is to be done about a process, as far as it takes no arguments.
 
     SPAWN starts it; the answer is SPAWNED or SPAWN_FAILED. REQUEST_END sends the stop signal to its group.
     REQUEST_STACKS sends QUIT: a hung Go program tells on standard error where it hangs. KILL is for its group.
@@ -198,7 +198,7 @@ class Machine(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """The clock and the dice, handed in: ``jitter`` is evenly spread over [0, 1)."""
+    """The inputs from outside: the time, and ``jitter``, evenly spread over [0, 1)."""
 
     now_s: float
     jitter: float
@@ -227,7 +227,7 @@ def _impossible(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Mo
     return machine, ()
 
 
-def _begin(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
+def _start(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
     """Take an order to start, from rest."""
     machine = Machine(state=machine.state, wanted=True)
     if spec.ordered:
@@ -240,29 +240,29 @@ def _spawn(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment)
     return machine._replace(state=State.SPAWNING), (ProcessAction.SPAWN,)
 
 
-def _live(spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _spawned(spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine._replace(state=State.RUNNING), (SetTimer(EventKind.PROVEN, spec.backoff.reset_s),)
 
 
-def _forgive(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _reset_failures(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine._replace(failures=0), ()
 
 
-def _rest(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _go_inactive(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine._replace(state=State.INACTIVE, wanted=False, next_try_s=None), ()
 
 
-def _want(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
+def _set_wanted(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     return machine._replace(wanted=True), ()
 
 
-def _want_no_more(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
-    """Take an order to stop while the end is under way; a limit that comes with it replaces the old one."""
+def _stop_further(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
+    """Take an order to stop while the process is being stopped; its limit replaces the old one."""
     timers = () if event.limit_s is None else (SetTimer(EventKind.LIMIT_REACHED, event.limit_s),)
     return machine._replace(wanted=False, asked=True), timers
 
 
-def _unwant(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
+def _drop_wanted(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
     return machine._replace(wanted=False, forced=machine.forced or event.kind is EventKind.FORCE_STOP), ()
 
 
@@ -277,7 +277,7 @@ def _end(spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> 
     return machine, (ProcessAction.REQUEST_END, SetTimer(EventKind.LIMIT_REACHED, limit_s))
 
 
-def _lose_patience(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
+def _time_out(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
     if not spec.quit_before_kill:
         return _kill(spec, machine, event, moment)
     return machine._replace(state=State.QUITTING), (
@@ -287,7 +287,7 @@ def _lose_patience(spec: ProcessSpec, machine: Machine, event: Event, moment: Mo
 
 
 def _kill(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
-    """End it at once; an order to hurry comes with an ordered stop, so it is not wanted afterwards."""
+    """End it at once; a forced stop is part of the ordered stop, so it is not wanted afterwards."""
     forced = event.kind is EventKind.FORCE_STOP
     machine = machine._replace(
         state=State.KILLING,
@@ -299,28 +299,28 @@ def _kill(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -
 
 
 def _clean(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
-    # Who was in a hurry with the process is so with what it left behind.
+    # A forced stop includes what the process left behind.
     actions: tuple[Action, ...] = (
         (ProcessAction.CLEAN, ProcessAction.ESCALATE_CLEAN) if machine.forced else (ProcessAction.CLEAN,)
     )
     return machine._replace(state=State.CLEANING, exit_status=event.exit_status), actions
 
 
-def _decide(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
-    """Choose what follows an end, once nothing of the process is left."""
+def _cleaned(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
+    """Choose what follows an exit, once nothing of the process is left."""
     if not machine.wanted:
-        return _rest(spec, machine, event, moment)
+        return _go_inactive(spec, machine, event, moment)
     if machine.asked:
         return _spawn(spec, machine, event, moment)
-    return _judge(spec, machine, moment)
+    return _apply_restart_policy(spec, machine, moment)
 
 
-def _not_started(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
-    return _judge(spec, machine._replace(exit_status=event.exit_status), moment)
+def _spawn_failed(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
+    return _apply_restart_policy(spec, machine._replace(exit_status=event.exit_status), moment)
 
 
-def _judge(spec: ProcessSpec, machine: Machine, moment: Moment) -> Step:
-    """Apply the restart policy to an end that nobody asked for: one that had to be ended is no success."""
+def _apply_restart_policy(spec: ProcessSpec, machine: Machine, moment: Moment) -> Step:
+    """Apply the restart policy to an unrequested exit; a hung process that had to be ended counts as a failure."""
     success = machine.exit_status is not None and machine.exit_status.success and not machine.hung
     if spec.restart is Restart.NEVER or (spec.restart is Restart.ON_FAILURE and success):
         return machine._replace(state=State.ENDED, wanted=False), ()
@@ -348,27 +348,29 @@ def _row(**handlers: Handler) -> dict[EventKind, Handler]:
     return {kind: named.get(kind, _impossible) for kind in EventKind}
 
 
-_AT_REST = _row(START=_begin, RESTART=_begin, STOP=_nothing, FORCE_STOP=_nothing)
+_AT_REST = _row(START=_start, RESTART=_start, STOP=_nothing, FORCE_STOP=_nothing)
 _ENDING = {
-    "START": _want,
-    "RESTART": _want,
-    "STOP": _want_no_more,
+    "START": _set_wanted,
+    "RESTART": _set_wanted,
+    "STOP": _stop_further,
     "EXITED": _clean,
     "HUNG": _nothing,
 }
 
 TABLE: dict[State, dict[EventKind, Handler]] = {
     State.INACTIVE: _AT_REST,
-    State.WAITING: _row(START=_nothing, RESTART=_nothing, STOP=_rest, FORCE_STOP=_rest, RELEASED=_spawn),
-    State.SPAWNING: _row(SPAWNED=_live, SPAWN_FAILED=_not_started),
+    State.WAITING: _row(START=_nothing, RESTART=_nothing, STOP=_go_inactive, FORCE_STOP=_go_inactive, RELEASED=_spawn),
+    State.SPAWNING: _row(SPAWNED=_spawned, SPAWN_FAILED=_spawn_failed),
     State.RUNNING: _row(
-        START=_nothing, STOP=_end, RESTART=_end, FORCE_STOP=_kill, HUNG=_end, EXITED=_clean, PROVEN=_forgive
+        START=_nothing, STOP=_end, RESTART=_end, FORCE_STOP=_kill, HUNG=_end, EXITED=_clean, PROVEN=_reset_failures
     ),
-    State.STOPPING: _row(FORCE_STOP=_kill, LIMIT_REACHED=_lose_patience, **_ENDING),
+    State.STOPPING: _row(FORCE_STOP=_kill, LIMIT_REACHED=_time_out, **_ENDING),
     State.QUITTING: _row(FORCE_STOP=_kill, LIMIT_REACHED=_kill, **_ENDING),
-    State.KILLING: _row(FORCE_STOP=_unwant, **_ENDING | {"STOP": _unwant}),
-    State.CLEANING: _row(START=_want, RESTART=_want, STOP=_unwant, FORCE_STOP=_escalate, CLEANED=_decide),
-    State.BACKOFF: _row(START=_spawn, RESTART=_spawn, STOP=_rest, FORCE_STOP=_rest, RETRY_DUE=_spawn),
+    State.KILLING: _row(FORCE_STOP=_drop_wanted, **_ENDING | {"STOP": _drop_wanted}),
+    State.CLEANING: _row(
+        START=_set_wanted, RESTART=_set_wanted, STOP=_drop_wanted, FORCE_STOP=_escalate, CLEANED=_cleaned
+    ),
+    State.BACKOFF: _row(START=_spawn, RESTART=_spawn, STOP=_go_inactive, FORCE_STOP=_go_inactive, RETRY_DUE=_spawn),
     State.ENDED: _AT_REST,
-    State.FAILED: _AT_REST | {EventKind.STOP: _rest},
+    State.FAILED: _AT_REST | {EventKind.STOP: _go_inactive},
 }

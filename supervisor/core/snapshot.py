@@ -1,4 +1,4 @@
-"""The one picture of the world that every reader gets: immutable, replaced as a whole.
+"""The immutable state that every reader gets, replaced as a whole.
 
 Times are seconds of the monotonic clock; ``Snapshot.wall_offset_s`` added to one gives seconds since the epoch.
 """
@@ -148,7 +148,7 @@ class ListenerView(NamedTuple):
 
 
 class HealthChange(NamedTuple):
-    """A moment at which something else was wrong than before; ``wrong`` names the components and what each means."""
+    """When the set of components with problems changed; ``wrong`` names them and what each means."""
 
     at_s: float
     status: str
@@ -170,7 +170,7 @@ class HealthView(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The world at one moment; ``warnings`` and ``notices`` are the plan's, and stay as they are."""
+    """The whole state at one moment; ``warnings`` and ``notices`` are the plan's, and stay as they are."""
 
     number: int = 0
     wall_offset_s: float = 0.0

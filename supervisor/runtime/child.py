@@ -178,7 +178,7 @@ class Child:
         engine.dispatch(self.spec.name, Event(EventKind.SPAWNED))
 
     def _restarts_by(self) -> Counts:
-        """Return the restarts with this one, if it is one: by the last end, or by an order where it was at rest."""
+        """Return the restarts including this one, counted by the kind of the exit or order before it."""
         first = self.view.started_s is None
         return self.view.restarts_by if first else plus_one(self.view.restarts_by, self._cause)
 
@@ -190,7 +190,7 @@ class Child:
         return read_fd
 
     def _exited(self, exit_: Exit) -> None:
-        """Take the reaper's word: the last lines come first, then the event that tells of the end."""
+        """Record an exit as the reaper reports it: the last lines first, then the event."""
         engine = self._engine
         now_s = time.monotonic()
         engine.log.drain(self.spec.name)
@@ -199,7 +199,7 @@ class Child:
         kind = kind_of(exit_.exit_status, why, asked=self.machine.asked, hung=self.machine.hung)
         why = self._why(exit_.exit_status, why)
         uptime_s = now_s - (self.view.started_s or now_s)
-        # One that is not started again after a success has done what it was there for.
+        # Success is an expected end for a process that is not restarted after it.
         done = exit_.exit_status.success and not self.machine.hung and self.spec.restart is not Restart.ALWAYS
         expected = self.machine.asked or done
         engine.log.record(
@@ -226,7 +226,7 @@ class Child:
         return why if remedy is None else f"{why}: {remedy}; trying again does not help"
 
     def _known_failure(self) -> str | None:
-        """Return what a person should know of a failure that this program tells by its output."""
+        """Return what a person should know of a failure that the output identifies."""
         if not self.spec.known_failures:
             return None
         page = self._engine.log.history.read(self._first_line - 1, LIFE_LINES, self.spec.name)
@@ -247,7 +247,7 @@ class Child:
         self.sweep()
 
     def sweep(self) -> None:
-        """Go on ending what the last life left behind."""
+        """Continue to end what the last life left behind."""
         if self.sweeper is None or not self.sweeper.work():
             return
         if self.sweeper.seen:
@@ -289,7 +289,7 @@ class Child:
         )
 
     def _report(self, before: State, event: Event) -> None:
-        """Say what a person at the log would ask: when it is tried again, and that it has ended for good."""
+        """Log a change of state that a person would ask about, such as when the next try is."""
         state = self.machine.state
         if state is before:
             return
@@ -307,7 +307,7 @@ class Child:
             self._engine.take_final(name)
 
     def update_readiness(self, *, ready: bool, why: str) -> bool:
-        """Take a probe's finding; tell whether it changed anything."""
+        """Store a probe's result; return whether it changed anything."""
         if self.view.pid is None or (self.view.ready, self.view.ready_why) == (ready, why):
             return False
         since_s = self.view.ready_since_s if self.view.ready == ready else time.monotonic()
@@ -315,7 +315,7 @@ class Child:
         return True
 
     def signal(self, number: int, *, group: bool = False) -> None:
-        """Send a signal to the process alone, or to its group; nothing where it is gone. A refusal is told once a life.
+        """Send a signal to the process, or to its group, if it is alive; log a refusal once per life.
 
         The pid is still this process's: only we reap it.
         """
@@ -341,9 +341,9 @@ def describe(
     killed_by_us: bool,
     ran_out_of_memory: Callable[[], bool | None],
 ) -> str:
-    """Return why a process is gone.
+    """Return why a process exited.
 
-    ``ran_out_of_memory`` is asked only where it may be the reason, and answers None where nobody knows.
+    ``ran_out_of_memory`` is called only where it may be the reason; it returns None where the kernel does not tell.
     """
     if exit_status.signal is None:
         refused = last_lines[-1] if last_lines and last_lines[-1].startswith(_LAUNCHER) else ""
@@ -360,7 +360,7 @@ def describe(
 
 
 def kind_of(exit_status: ExitStatus, why: str, *, asked: bool, hung: bool) -> str:
-    """Return what an end comes down to; ``why`` is what ``describe`` said of it."""
+    """Return the kind of an exit, one of core.counts.END_KINDS; ``why`` is what ``describe`` said of it."""
     if asked or hung:
         return ASKED if asked else HUNG
     if why == _OUT_OF_MEMORY:

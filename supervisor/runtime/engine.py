@@ -1,7 +1,7 @@
-"""Drives every process through its state table: carries out actions, feeds back what came of them.
+"""Drives every process through its state table: dispatches events, keeps timers, collects exits.
 
-Nothing here waits and nothing needs an event loop, so that the first child starts before one is loaded. Whoever
-drives it calls ``fire_due`` when ``next_due_s`` has come, and ``reap`` on SIGCHLD.
+Nothing here blocks or needs an event loop, so that the first child starts before one is loaded. The main loop calls
+``fire_due`` when ``next_due_s`` has come, and ``reap`` on SIGCHLD.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from supervisor.system.sweeper import Sweeper
 
     class Observer(Protocol):
-        """Who drives an engine: hears of what it cannot see in the store."""
+        """What the main loop is told beside what the store shows."""
 
         def take_final(self, name: str) -> None:
-            """Hear that a process has ended for good, by its restart policy or given up."""
+            """Handle that a process has ended for good: by its restart policy, or given up."""
 
         def take_change(self) -> None:
-            """Hear that anything has changed, so that timers are to be set anew."""
+            """Handle any change: the next timer may be due at another time."""
 
         def take_defect(self, error: Exception) -> None:
-            """Hear what went wrong in the engine itself."""
+            """Handle an internal error."""
 
 
 FINAL = frozenset({State.ENDED, State.FAILED})
@@ -83,7 +83,7 @@ class Engine:
         self.children = {spec.name: Child(spec, self) for spec in specs}
 
     def observe(self, observer: Observer) -> None:
-        """Tell ``observer`` from now on, and of what has ended for good already."""
+        """Notify ``observer`` from now on, and of the processes that have ended for good already."""
         self._observer = observer
         self.settle()
         for name, child in self.children.items():
@@ -96,20 +96,20 @@ class Engine:
             self.dispatch(name, Event(EventKind.START))
 
     def hold(self, names: Iterable[str]) -> None:
-        """Have every start of these wait, in addition to what each waits for anyway, until they are released."""
+        """Make every start of these processes wait until ``release``, and for what each one waits for anyway."""
         self._held = frozenset(names)
 
     def release(self) -> None:
-        """Let go on what was held."""
+        """Let the processes that are held start."""
         self._held = frozenset()
         self.settle()
 
     def close(self) -> None:
-        """Take no more orders to start anything: the ordered stop has begun."""
+        """Refuse to start anything from now on: the ordered stop has begun."""
         self._closing = True
 
     def dispatch(self, name: str, event: Event) -> None:
-        """Have something happen to a process. What an event causes comes before whatever else is waiting."""
+        """Pass an event to a process. The events that it causes are handled before any others that wait."""
         if self._stepping:
             self._events.appendleft((name, event))
             return
@@ -117,7 +117,7 @@ class Engine:
         self.settle()
 
     def settle(self) -> None:
-        """Work off all events, and let those go on that waited for others."""
+        """Handle all events, and start the processes whose dependencies are ready."""
         if self._stepping:
             return
         self._stepping = True
@@ -128,7 +128,7 @@ class Engine:
                 if not self._events:
                     self._release_waiting()
         except Exception as error:
-            # Who drives this decides; an order's giver is not to blame.
+            # The main loop decides: the caller who gave an order has no part in it.
             if self._observer is None:
                 raise
             self._observer.take_defect(error)
@@ -168,12 +168,12 @@ class Engine:
                 self._events.append((name, Event(EventKind.RELEASED)))
 
     def update_readiness(self, name: str, *, ready: bool, why: str = "") -> None:
-        """Take a probe's finding; one about a process that has ended since is ignored."""
+        """Store a probe's result; one about a process that has ended since is ignored."""
         if self.children[name].update_readiness(ready=ready, why=why):
             self.settle()
 
     def set_timer(self, name: str, timer: SetTimer, generation: int) -> None:
-        """Feed an event later, unless the process has left the state it is in now."""
+        """Dispatch an event later, unless the process has left its present state by then."""
         # One that is due at once waits for ``fire_due`` too: without a pause between starts others must get their turn.
         due_s = time.monotonic() + max(0.0, timer.after_s)
         heapq.heappush(self._timers, _Timer(due_s, next(self._numbers), name, timer.kind, generation))
@@ -187,7 +187,7 @@ class Engine:
         return min(dues, default=None)
 
     def fire_due(self) -> None:
-        """Feed every timer that is due."""
+        """Dispatch the event of every timer that is due."""
         self._sweep()
         now_s = time.monotonic()
         due = []
@@ -202,7 +202,7 @@ class Engine:
         return self.children[timer.name].generation == timer.generation
 
     def reap(self) -> bool:
-        """Collect the dead; tell whether there may be more."""
+        """Collect exited children; return whether there may be more."""
         before = self.reaper.orphans
         more = self.reaper.reap(self._take_orphan)
         if self.reaper.orphans != before:
@@ -212,20 +212,20 @@ class Engine:
 
     def _take_orphan(self, pid: int) -> None:
         for sweeper in self.sweepers:
-            sweeper.take_reaped(pid)
+            sweeper.forget(pid)
 
     def _sweep(self) -> None:
         for child in self.children.values():
             child.sweep()
 
     def all_at_rest(self, names: Iterable[str]) -> bool:
-        """Tell whether none of these processes lives or is about to."""
+        """Return whether none of these processes runs or is about to."""
         return all(self.children[name].machine.state in AT_REST for name in names)
 
     def all_ended(self, names: Iterable[str]) -> bool:
-        """Tell whether none of these processes lives, whatever it has left behind."""
+        """Return whether none of these processes runs; what they left behind may still run."""
         return all(self.children[name].machine.state in _ENDED for name in names)
 
     def all_cleaned(self) -> bool:
-        """Tell whether nothing is being ended that a process left behind."""
+        """Return whether all that processes left behind has been dealt with."""
         return all(child.sweeper is None for child in self.children.values())

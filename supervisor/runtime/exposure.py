@@ -1,4 +1,4 @@
-"""Looks for ports that every tailnet peer reaches past serve, and names them with the process behind each.
+"""Finds the ports that every tailnet peer reaches past serve, and the process behind each.
 
 Networking in user space leads what a peer sends to the node's address on to the same port of 127.0.0.1.
 """
@@ -33,7 +33,7 @@ class ScanInterval(NamedTuple):
 
 
 class Exposure:
-    """Keeps the list in the store, and says in the log what is new on it and what is gone.
+    """Keeps the list in the store, and logs what appears on it and what disappears.
 
     ``own`` are the addresses of the supervisor itself. ``public_port`` is the app's where it is meant for everyone.
     Beside a ``sidecar`` the list is empty unless its network is this one.
@@ -57,7 +57,7 @@ class Exposure:
         self._blind = False
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Scan until cancelled."""
         watch = Watch(self._engine.store, _openers)
         try:
             while True:
@@ -69,16 +69,16 @@ class Exposure:
 
     async def _look(self) -> None:
         managed = {view.pid: view.name for view in self._engine.store.snapshot.processes if view.pid is not None}
-        # In a thread: the kernel takes its time over /proc where there is much in it.
+        # In a thread: reading /proc is slow where there are many processes.
         found = await run_in_thread(self._find, managed, self._engine.store.snapshot.tailnet.peer_api_ports)
         if found is None:
-            self._say_blind()
+            self._report_blind()
             return
-        self._tell(self._engine.store.snapshot.exposed, found)
+        self._log_changes(self._engine.store.snapshot.exposed, found)
         self._engine.store.update_exposed(found)
 
     def _find(self, managed: Mapping[int, str], meant: Collection[int]) -> tuple[ListenerView, ...] | None:
-        """Return what is reached, save the ports ``meant`` for peers; None where the kernel does not list even ours."""
+        """Return what peers reach, without the ports ``meant`` for them; None where the kernel lists not even ours."""
         every = listeners.listening()
         if self._sidecar and not _reach(every, meant):
             return ()
@@ -108,12 +108,12 @@ class Exposure:
         return ListenerView(listener.host, listener.port, process, holder.pid)
 
     def _of_user(self, uid: int) -> str:
-        """Return whose a socket is that we may not look behind: root in a container may not see others' files."""
+        """Return which processes run as the owner of a socket; root in a container may be unable to see its holder."""
         specs = [child.spec for child in self._engine.children.values()]
         return " or ".join(spec.name for spec in specs if spec.user is not None and spec.user.uid == uid)
 
-    def _tell(self, before: tuple[ListenerView, ...], after: tuple[ListenerView, ...]) -> None:
-        """Log each change once; a process that was started again with the same ports is none."""
+    def _log_changes(self, before: tuple[ListenerView, ...], after: tuple[ListenerView, ...]) -> None:
+        """Log each change once; a restarted process with the same ports is the same entry."""
         old, new = ({(view.host, view.port, view.process): view for view in views} for views in (before, after))
         for key, view in new.items():
             if key not in old:
@@ -134,7 +134,7 @@ class Exposure:
                     whose=view.process or "unknown",
                 )
 
-    def _say_blind(self) -> None:
+    def _report_blind(self) -> None:
         if not self._blind:
             self._blind = True
             self._engine.log.record(

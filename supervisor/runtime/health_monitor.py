@@ -1,4 +1,4 @@
-"""Keeps the verdict in the store up to date, and says in the log when it changes and why."""
+"""Keeps the health in the store up to date, and logs when it changes and why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.store import SnapshotStore
 
 _LEVELS = {"pass": "info", "warn": "warning", "fail": "error"}
-# How long after the start a first verdict is held back.
+# How long after the start a bad status is held back.
 _HELD_S = {FAIL: STARTUP_S, WARN: TAILNET_BLINK_S}
 
 
@@ -26,7 +26,7 @@ class HealthMonitor:
     def __init__(self, store: SnapshotStore, log: LogPipeline) -> None:
         self._store = store
         self._log = log
-        self._said: tuple[tuple[str, str], ...] | None = None
+        self._logged: tuple[tuple[str, str], ...] | None = None
 
     async def run(self) -> None:
         """Assess until cancelled."""
@@ -52,15 +52,15 @@ class HealthMonitor:
         if snapshot.stopping:
             return None
         starting_until_s = snapshot.started_s + _HELD_S.get(verdict.status, 0.0)
-        if self._said is None and now_s < starting_until_s:
-            # Nothing is wrong yet: it takes its time to start.
+        if self._logged is None and now_s < starting_until_s:
+            # Starting takes time: nothing is wrong yet.
             return min(due for due in (verdict.until_s, starting_until_s) if due is not None)
-        self._say(verdict)
+        self._report(verdict)
         return verdict.until_s
 
-    def _say(self, verdict: Verdict) -> None:
-        """Log a verdict that is another one than the last: by what is wrong, not by the words for it."""
-        if verdict.wrong == self._said:
+    def _report(self, verdict: Verdict) -> None:
+        """Log a verdict whose failing components differ from those logged last."""
+        if verdict.wrong == self._logged:
             return
-        self._said = verdict.wrong
+        self._logged = verdict.wrong
         self._log.record(_LEVELS[verdict.status], f"health is {verdict.status}", why="; ".join(verdict.reasons) or None)

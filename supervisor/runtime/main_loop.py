@@ -1,4 +1,4 @@
-"""The event loop around the engine: signals in, timers, services beside it, and the end."""
+"""The event loop around the engine: signals, timers, the services beside it, and the ordered stop."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class MainLoop:
     async def run(self, finish: Callable[[int, str | None], None]) -> None:
         """Run until everything has stopped, then call ``finish`` with the exit code of the whole.
 
-        Where the end was nobody's wish, ``finish`` gets the reason too.
+        ``finish`` gets the reason too where the stop was not requested.
         """
         try:
             await self._run(finish)
-        except Exception as error:  # noqa: BLE001 - the children go with us, and the log says why
-            finish(EX_SOFTWARE, self._tell_defect(error))
+        except Exception as error:  # noqa: BLE001 - the children end with this process, and the log says why
+            finish(EX_SOFTWARE, self._log_defect(error))
 
     async def _run(self, finish: Callable[[int, str | None], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class MainLoop:
                 task.cancel()
 
     def _final_status(self) -> int:
-        """Return the exit code; an app that runs only once speaks for itself, also after a signal, as under tini."""
+        """Return the exit code: that of an app that runs only once, also after a signal, as under tini."""
         if self._status == 0 and self._app is not None:
             app = self._engine.children[self._app]
             if app.spec.restart is Restart.NEVER and app.machine.exit_status is not None:
@@ -101,7 +101,7 @@ class MainLoop:
 
     def _wake(self) -> None:
         for number in self._inbox.read():
-            self._careful(partial(self._take, number))
+            self._guarded(partial(self._take, number))
 
     def _take(self, number: int) -> None:
         if number == signal.SIGCHLD:
@@ -115,23 +115,23 @@ class MainLoop:
 
     def _reap(self) -> None:
         if self._engine.reap():
-            asyncio.get_running_loop().call_soon(self._careful, self._reap)
+            asyncio.get_running_loop().call_soon(self._guarded, self._reap)
         self.take_change()
 
-    def _careful(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and everything stops
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged, and everything stops
             self.take_defect(error)
 
     def take_defect(self, error: Exception) -> None:
-        """Stop everything: after a defect in the engine nobody knows what state a process is in."""
-        why = self._tell_defect(error)
+        """Stop everything: after an error in the engine the state of the processes is unknown."""
+        why = self._log_defect(error)
         if not self._stop_asked.is_set():
             self._status, self._why = EX_SOFTWARE, why
             self._stop_asked.set()
 
-    def _tell_defect(self, error: Exception) -> str:
+    def _log_defect(self, error: Exception) -> str:
         trace = "".join(traceback.format_exception(error))
         self._engine.log.record("critical", "internal error", why=repr(error), traceback=trace)
         return f"internal error: {error!r}"
@@ -182,7 +182,7 @@ class MainLoop:
             if self._timer is not None:
                 self._timer.cancel()
             loop = asyncio.get_running_loop()
-            self._timer = None if due_s is None else loop.call_at(due_s, self._careful, self._fire)
+            self._timer = None if due_s is None else loop.call_at(due_s, self._guarded, self._fire)
 
     def _fire(self) -> None:
         self._timer = None
@@ -216,13 +216,13 @@ class MainLoop:
         self._engine.log.record("error", "internal error", why=context.get("message"), traceback=trace)
 
 
-# Where the control server is far away a login takes longer, and little of this machine's time.
+# A longer login waits for a distant control server, and needs little processor time.
 _LOGIN_FIRST_S = 0.15
 _LOGGING_IN = frozenset({STARTING, CONNECTING})
 
 
 class LazyServices:
-    """Makes services of parts that are loaded late; ``running`` holds each one as long as it runs, by its name."""
+    """Makes services whose modules are loaded late; ``running`` holds each one by its name while it runs."""
 
     def __init__(self, store: SnapshotStore) -> None:
         self._store = store
@@ -231,7 +231,7 @@ class LazyServices:
         self.running: dict[str, Any] = {}
 
     def service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
-        """Return a service that loads a module, makes its part and runs it."""
+        """Return a service that loads a module, makes an object with ``make`` and runs it."""
 
         async def run() -> None:
             async with self._one:
@@ -245,7 +245,7 @@ class LazyServices:
         return run
 
     def heavy_service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
-        """Return the same for a part that takes a tenth of a second to load: the login is let go first."""
+        """Return the same for a module that takes a tenth of a second to load: the login goes first."""
         later = self.service(name, module, make)
 
         async def run() -> None:
@@ -255,7 +255,7 @@ class LazyServices:
         return run
 
     def after_release(self, service: Service) -> Service:
-        """Return a service that begins when nothing is held any more."""
+        """Return a service that begins once the processes are no longer held."""
 
         async def waiting() -> None:
             await self._until(lambda snapshot: not snapshot.backup.holds)
@@ -271,7 +271,7 @@ class LazyServices:
             watch.close()
 
     async def _let_login_go_first(self) -> None:
-        """Wait until the device is logged in, or is not going to be just now; but not for long."""
+        """Wait briefly until the device has logged in or waits for something else."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOGIN_FIRST_S):
                 await self._until(lambda snapshot: snapshot.tailnet.state not in _LOGGING_IN)

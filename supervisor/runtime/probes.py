@@ -1,4 +1,4 @@
-"""Asks each process that has a probe whether it is ready, and has a hung one restarted."""
+"""Probes processes for readiness, and has a hung one restarted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 4096
 _BODY_BYTES = 256 * 1024
-# How long an app may take to end an answer whose head has said enough.
+# How long the body of an answer is read for; its head has told all that is needed.
 _BODY_S = 0.5
 
 
@@ -74,7 +74,7 @@ def _began_s(name: str, snapshot: Snapshot) -> float | None:
 
 
 async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S) -> str | None:
-    """Probe once; return why it failed, None where it did not."""
+    """Probe once; return why it failed, or None on success."""
     try:
         if isinstance(probe, HttpProbe):
             return await _ask_http(probe.url, deadline_s)
@@ -101,7 +101,7 @@ async def _ask_http(url: str, deadline_s: float) -> str | None:
             reader, writer = await asyncio.open_connection(host, port, ssl=secure or None, limit=_HEAD_BYTES)
             writer.write(f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode())
             status = _status(await reader.readline())
-        await _hear_out(reader)
+        await _read_rest(reader)
     except ValueError:
         return "the answer is not HTTP"
     else:
@@ -111,8 +111,8 @@ async def _ask_http(url: str, deadline_s: float) -> str | None:
             writer.close()
 
 
-async def _hear_out(reader: asyncio.StreamReader) -> None:
-    """Read the rest, so that the app sees an orderly client; how it ends says nothing."""
+async def _read_rest(reader: asyncio.StreamReader) -> None:
+    """Read the rest, so that the app sees an orderly client; errors are ignored."""
     left = _BODY_BYTES
     with suppress(OSError):
         async with asyncio.timeout(_BODY_S):

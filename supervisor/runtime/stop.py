@@ -1,4 +1,4 @@
-"""The ordered stop: the app and what stands on it, then the tailnet, then whatever is left, within one budget."""
+"""The ordered stop: the app and what depends on it, then the tailnet, then whatever is left, within one budget."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
-# For each orphan: thousands are not ended in no time.
+# For each orphan: ending thousands takes time.
 RESERVE_EACH_S = 0.0006
-# With less time than this, one that does not end is short of time and not hung: tailscaled 1.102 may need a second.
+# With less time than this, a process that does not end may just be slow: tailscaled 1.102 may need a second.
 QUIT_WORTH_S = 3.0
 # What is left for the end after that.
 RESERVE_KEEP_S = 0.5
 CLOSE_WEB_S = 0.5
-# How far what is done for others may overrun its time before it is broken off.
+# How far a step of another part may overrun its time before it is cancelled.
 OVERRUN_S = 0.1
 # How long the kernel may take to end what was killed; what waits for a broken disk does not end at all.
 KILL_GRACE_S = 1.0
@@ -51,7 +51,7 @@ class StopPlan(NamedTuple):
 
     @property
     def reserve_s(self) -> float:
-        """Return the part of the budget that the app does not get."""
+        """Return how much of the budget is kept for the steps after the app, in seconds."""
         if self.close_tailnet is not None:
             wished_s = RESERVE_LOGOUT_S
         else:
@@ -76,7 +76,7 @@ class Stop:
         engine.close()
 
     def force(self) -> None:
-        """Kill at once what is being stopped just now, and the app when its turn comes; the order stays."""
+        """Kill at once what is being stopped, and the app when its turn comes; the order stays."""
         self._forced = True
         self._kill(self._current)
         if self._sweep is not None:
@@ -88,31 +88,31 @@ class Stop:
         first_deadline_s = self._deadline_s - self._plan.reserve_s
         others = [name for name in self._engine.children if name != last]
         while not self._engine.all_at_rest(others):
-            left = await self._stop(self._top(others), first_deadline_s)
+            left = await self._stop(self._without_dependents(others), first_deadline_s)
             others = [name for name in others if name not in left]
         if self._plan.close_tailnet is not None:
             until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
-            await self._see_to("leaving the tailnet", self._plan.close_tailnet(until_s), until_s)
+            await self._attempt("leaving the tailnet", self._plan.close_tailnet(until_s), until_s)
         if last is not None:
             await self._stop((last,), self._deadline_s)
         await self._wait_for(self._engine.all_cleaned, self._deadline_s)
         if self._plan.keep is not None:
             until_s = self._deadline_s - RESERVE_KEEP_S
-            await self._see_to("the last snapshot", self._plan.keep(until_s), until_s)
+            await self._attempt("the last snapshot", self._plan.keep(until_s), until_s)
         await self._sweep_all()
         if self._plan.close_web is not None:
-            await self._see_to("closing the web server", self._plan.close_web(), time.monotonic() + CLOSE_WEB_S)
+            await self._attempt("closing the web server", self._plan.close_web(), time.monotonic() + CLOSE_WEB_S)
 
-    async def _see_to(self, name: str, work: Awaitable[None], until_s: float) -> None:
-        """Have something done that is not ours; whatever becomes of it, the stop goes on."""
+    async def _attempt(self, name: str, work: Awaitable[None], until_s: float) -> None:
+        """Run a step of another part; the stop goes on even if it fails."""
         try:
             async with asyncio.timeout_at(until_s + OVERRUN_S):
                 await work
         except Exception as error:  # noqa: BLE001 - the border of a failure domain
             self._engine.log.record("error", f"{name} failed", why=repr(error))
 
-    def _top(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the processes that no other one still alive was started after."""
+    def _without_dependents(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the processes that no other live one depends on."""
         alive = [name for name in names if not self._engine.all_at_rest((name,))]
         needed = {other for name in alive for other in self._engine.children[name].spec.after}
         return tuple(name for name in alive if name not in needed) or tuple(alive)
@@ -123,9 +123,9 @@ class Stop:
                 self._engine.dispatch(name, Event(EventKind.FORCE_STOP))
 
     async def _stop(self, names: tuple[str, ...], deadline_s: float) -> frozenset[str]:
-        """Stop these; return those that not even KILL has ended, or whose remains are still being ended.
+        """Stop these; return those that survived KILL, or whose remains are still being ended.
 
-        Remains hold nothing up that comes after them: their cleaning goes on beside it.
+        The stop does not wait for remains: they are ended alongside.
         """
         self._current = names
         for name in names:
@@ -150,7 +150,7 @@ class Stop:
                 return
 
     async def _sweep_all(self) -> None:
-        """End what no one manages: orphans, other sessions, whatever a console started."""
+        """End all unmanaged processes: orphans, other sessions, whatever a console started."""
         now_s = time.monotonic()
         left_s = 0.0 if self._forced else max(self._deadline_s - now_s, 0.0)
         until_s = max(now_s, self._deadline_s) + SWEEP_OVERRUN_S
@@ -159,7 +159,7 @@ class Stop:
         sweep = self._sweep = Sweeper(procfs.everything_else, min(TERM_GRACE_S, left_s), until_s)
         self._engine.sweepers.append(sweep)
         while not sweep.work():
-            # Others get their turn between two pieces of work also where there is no time to wait.
+            # Other tasks run between two pieces of work even where there is no time to wait.
             await asyncio.sleep(0)
             await self._wait_change(sweep.due_s)
         if sweep.seen:

@@ -1,4 +1,4 @@
-"""Where the current snapshot hangs: owners replace their part of it, readers take it or watch it change."""
+"""Holds the current snapshot and notifies of changes; passes orders between parts that do not know each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SnapshotStore:
-    """Holds one immutable snapshot; every change makes the next one and tells the watchers, in order."""
+    """Holds one immutable snapshot; every change makes the next one and notifies the watchers, in order."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -46,15 +46,15 @@ class SnapshotStore:
         self._put(self.snapshot._replace(backup=view))
 
     def update_health(self, view: HealthView) -> None:
-        """Replace the verdict."""
+        """Replace the health."""
         self._put(self.snapshot._replace(health=view))
 
     def update_stopping(self) -> None:
-        """Say that the ordered stop has begun."""
+        """Record that the ordered stop has begun."""
         self._put(self.snapshot._replace(stopping=True))
 
     def update_orphans_reaped(self, count: int) -> None:
-        """Say how many adopted orphans were reaped since the start."""
+        """Record how many adopted orphans were reaped since the start."""
         self._put(self.snapshot._replace(orphans_reaped=count))
 
     def _put(self, snapshot: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""How many files this process may have open: as many as the kernel allows, its children as many as it began with.
+"""The limit of open files: as high as the kernel allows for this process, unchanged for its children.
 
 Some are held back: a process can be started, and a client taken, when all others are in use.
 """
@@ -56,18 +56,18 @@ class Descriptors:
             self.refill()
 
     def give(self, most: int) -> int:
-        """Let go of so many at most; return of how many."""
+        """Close so many at most; return how many."""
         given, self._reserve = self._reserve[:most], self._reserve[most:]
         for fd in given:
             os.close(fd)
         return len(given)
 
     def give_spare(self, most: int) -> int:
-        """Let go of so many at most, and keep those that a start takes; return of how many."""
+        """Close so many at most, but keep those that a start takes; return how many."""
         return self.give(max(0, min(most, len(self._reserve) - FOR_A_START)))
 
     def refill(self) -> None:
-        """Hold back again what was given, as far as it can be had."""
+        """Open the reserve again, as far as possible."""
         try:
             while len(self._reserve) < self._size:
                 self._reserve.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))

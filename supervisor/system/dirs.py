@@ -1,4 +1,4 @@
-"""Makes the folders that must be ours alone, and locks them; root follows no link on the way."""
+"""Private directories, locks and small files; root follows no link on the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from supervisor.core.process import User
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What the kernel says of a call that a file system has not: fsync(2), flock(2).
+# The errors of a call that a file system does not offer: fsync(2), flock(2).
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK})
 PRIVATE = 0o700
 # Its owner, and those of its group that know a name inside it.
@@ -65,7 +65,7 @@ def owned_folder(path: str, owner: User | None, setting: str) -> int:
 
 
 def offer_folder(path: str) -> None:
-    """Make a private folder where there is none; nothing where that cannot be done."""
+    """Make a private folder unless it exists; failures are ignored."""
     try:
         os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
         os.mkdir(path, PRIVATE)
@@ -139,7 +139,7 @@ def _sync(fd: int) -> None:
 
 
 def remove_file(folder_fd: int, name: str) -> None:
-    """Remove a file from a folder; nothing where it is gone already."""
+    """Remove a file from a folder, if it is there."""
     try:
         os.unlink(name, dir_fd=folder_fd)
     except OSError:
@@ -203,7 +203,7 @@ def read(path: str, most_bytes: int, *, folder_fd: int | None = None, flags: int
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder_fd)
     try:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            raise ValueError("it is a pipe and no file")
+            raise ValueError("it is a pipe, not a file")
         data = b""
         while len(data) <= most_bytes and (chunk := os.read(fd, most_bytes + 1 - len(data))):
             data += chunk

@@ -1,4 +1,4 @@
-"""What this kernel can do, asked rather than assumed: gVisor and small containers lack parts of Linux."""
+"""What this kernel offers, found out rather than assumed: gVisor and small containers lack parts of Linux."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def adopt_orphans() -> bool:
 
 
 def set_undumpable() -> bool:
-    """Keep processes of the same user out of this one's memory and environment; tell whether that worked."""
+    """Keep processes of the same user out of this one's memory and environment; return whether that worked."""
     return _prctl(_PR_SET_DUMPABLE, 0) == 0
 
 
@@ -47,7 +47,7 @@ def give_back_memory() -> None:
 
 
 def launcher() -> tuple[str, ...]:
-    """Return the words that go before a child's own, so that it dies with its parent and gains no privileges.
+    """Return the command prefix by which a child dies with its parent and gains no privileges.
 
     They are util-linux's setpriv, where it and the kernel can do both: no Python code then runs between fork and
     exec, and the parent-death signal is set after a change of user, which would clear it (prctl(2)). Empty where
@@ -104,9 +104,9 @@ CAP_RESTORE = ("dac_override", "chown", "fowner")
 
 
 def only_capabilities(wanted: tuple[str, ...], launcher: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words before a child's own that leave it these capabilities alone.
+    """Return the command prefix that leaves a child these capabilities alone.
 
-    Nothing where this process is not root, or may not take rights away, or there is no setpriv of util-linux.
+    Empty unless this process is root, may drop capabilities, and there is util-linux's setpriv.
     """
     if os.geteuid() != 0 or not launcher or not _effective() >> _CAP_SETPCAP & 1:
         return ()

@@ -1,4 +1,4 @@
-"""Reads /proc for the TCP ports that something listens on, and for whose they are."""
+"""The TCP sockets that listen in this network namespace, and the processes that hold them, from /proc."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def own_inodes() -> frozenset[int]:
 def holders(inodes: Collection[int], known: Mapping[int, Holder | None]) -> dict[int, Holder | None]:
     """Return who has each of these sockets; None for one whose holder this process may not see.
 
-    ``known`` is the last answer: what still holds is not looked for again, and neither is what was looked for in vain.
+    ``known`` is the last answer: holders that still hold, and sockets without one, are not searched for again.
     """
     found = {inode: known[inode] for inode in inodes if inode in known and _holds(known[inode], inode)}
     missing = set(inodes) - set(found)

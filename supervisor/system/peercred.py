@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket: what runs under a supervisor may neither give it orders nor pass for it."""
+"""Peer credentials of unix sockets: a supervised process may neither give orders nor pose as the supervisor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SUPERVISOR = re.compile(
 
 
 def why_refused(connection: Socket) -> str:
-    """Return why whoever connected may give no orders; empty where it may: our user or root, and not one of ours."""
+    """Return why a client may not give orders; empty for our user or root, unless it runs under the supervisor."""
     try:
         pid, uid = _credentials(connection)
         descends = pid != os.getpid() and _certainly_below(pid, connection, _is_this)
@@ -53,7 +53,7 @@ def why_refused(connection: Socket) -> str:
 
 
 def why_not_trusted(connection: Socket) -> str:
-    """Return why what listens at the other end is not to be told anything; empty where it may be.
+    """Return why the listener at the other end is not trusted; empty where it is.
 
     It has to be root's or our own user's, or process 1, which all of a container trusts, and not to run under a
     supervisor: where all is one user, an app can put a socket of its own in the place of another.

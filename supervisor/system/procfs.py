@@ -1,4 +1,4 @@
-"""Reads /proc: who descends from whom, who is whose, what they use."""
+"""Processes as /proc shows them: their ancestry, which managed process they belong to, what they use."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def folder_of(pid: int) -> str:
 
 
 def lives_on(process: Process) -> bool:
-    """Tell whether a process still lives, and not just another one with its pid."""
+    """Return whether a process still lives, and its pid was not given to another one."""
     now = look(process.pid)
     return now is not None and now.born == process.born
 
@@ -122,7 +122,7 @@ class Remains:
     """Finds what one life of a process left behind, among everything below this process.
 
     Its session and group tell, the pipes of its output, the mark that was put into its environment, and its user
-    where that is shared with nobody: each of them can be shed, and whoever has shed one often keeps another. What is
+    where no other process has it. Each mark can be shed, but a process that sheds one often keeps another. What is
     below such a process belongs to it, and what was found once stays found. ``pid`` is what the life had, ``pipes``
     are the inodes of its output. What has shed all of it is not found, nor what never was below this process.
     """
@@ -135,7 +135,7 @@ class Remains:
         self._known: dict[int, int] = {}
 
     def find(self, managed: Collection[int]) -> Iterator[Process | None]:
-        """Yield them one by one, and None for each process that is none of them: finding many takes a while.
+        """Yield them one by one, and None for each process that does not belong: a search through many takes a while.
 
         ``managed`` are live children: they and what is below them belong to someone.
         """

@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 
 class Exit(NamedTuple):
-    """A child's end as the kernel tells it."""
+    """The exit of a child."""
 
     pid: int
     exit_status: ExitStatus
 
 
 def decode(status: int) -> ExitStatus:
-    """Turn the kernel's wait status into an exit_status."""
+    """Return the exit status that a wait status of the kernel stands for."""
     code = os.waitstatus_to_exitcode(status)
     return ExitStatus(code=code) if code >= 0 else ExitStatus(signal=-code)
 
 
 class Reaper:
-    """Collects the dead and tells the owner of each; one without an owner was an orphan.
+    """Collects exited children and notifies the owner of each; one without an owner was an orphan.
 
     Spawning and ``own`` have to happen without a ``reap`` between them. A pid stays valid for signals until its
-    owner was told, since nobody else waits.
+    owner was notified, since there is no other waiter.
     """
 
     def __init__(self) -> None:

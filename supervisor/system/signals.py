@@ -1,4 +1,4 @@
-"""Signals, taken from the first moment on and read whenever the loop gets to it."""
+"""Signals: caught from the first moment on, read whenever the loop gets to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Inbox:
 
     def open(self) -> None:
         """Begin to take signals, whatever a parent had blocked or ignored; only on the main thread."""
-        # Asked now: when HUP comes, the terminal that was closed is nobody's any more. One from nohup is ignored.
+        # Checked now: by the time HUP comes the terminal is gone. Under nohup it is ignored.
         self.hangup_stops = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
         signal.set_wakeup_fd(self._wake_fd, warn_on_full_buffer=False)
         taken = {signal.SIGCHLD, signal.SIGHUP, *STOP, *FOR_THE_APP}

@@ -119,7 +119,7 @@ def _output_pipes(spec: ProcessSpec) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _give_to(user: User | None, write_fd: int) -> None:
-    """Let a user open a pipe anew: that is what /dev/stdout is, whoever has the pipe open already."""
+    """Let a user open a pipe again, as a program does that opens /dev/stdout."""
     if user is None:
         return
     try:
@@ -193,7 +193,7 @@ def find_program(name: str, env_path: str, cwd: str) -> str:
         where = "no such file"
     else:
         where = f"no such file in its working directory {cwd}"
-    raise SpawnError(NOT_FOUND, f"cannot run {name}: {where}; put it into the image, or mend the command's first word")
+    raise SpawnError(NOT_FOUND, f"cannot run {name}: {where}; put it into the image, or correct the command")
 
 
 def _why_not(path: str) -> str | None:
@@ -207,7 +207,7 @@ def _why_not(path: str) -> str | None:
     if stat.S_ISDIR(mode):
         return "it is a folder; name the program in it"
     if not stat.S_ISREG(mode):
-        return "it is no regular file; name a program"
+        return "it is not a regular file; name a program"
     return "" if os.access(path, os.X_OK) else "it is not executable; `chmod +x` it in the image"
 
 

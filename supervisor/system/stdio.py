@@ -1,4 +1,4 @@
-"""Standard input, output and error: open, and fit for every text."""
+"""Standard input, output and error: opened where closed, and able to print any text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Open what is closed on /dev/null, before a file of ours takes its number; let any text be printed."""
+    """Open closed descriptors on /dev/null, before other files get their numbers; let any text be printed."""
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -31,27 +31,27 @@ def prepare() -> None:
 
 
 class Output(io.TextIOWrapper):
-    """Standard output, which tells its own failures from those of everything else. Whoever went away is none."""
+    """Standard output whose failures are OutputErrors, except for a closed pipe (BrokenPipeError)."""
 
     def write(self, text: str, /) -> int:
         """Write. Raises OutputError."""
-        with _told():
+        with _errors_wrapped():
             return super().write(text)
 
     def flush(self) -> None:
         """Write what is held back. Raises OutputError."""
-        with _told():
+        with _errors_wrapped():
             super().flush()
 
 
 def give_up(stream: TextIO) -> None:
-    """Have nothing more written to it: at the exit Python would try once more, and complain."""
+    """Discard what is written from now on: at the exit Python would flush once more, and print an error."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _errors_wrapped() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:

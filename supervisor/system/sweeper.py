@@ -1,4 +1,4 @@
-"""Ends what a process left behind: TERM, and KILL after two seconds, a little at a time."""
+"""Ends leftover processes with TERM, and with KILL after two seconds, a little at a time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 TERM_GRACE_S = 2.0
 KILL_GRACE_S = 2.0
-# What the kernel may need to end a thousand at once is no sign that one cannot be ended.
+# The kernel may need this much longer for each when it ends thousands at once.
 _KILL_GRACE_EACH_S = 0.001
 _LOOK_AGAIN_S = 0.02
 # The loop waits for no longer than this; where there are thousands, the looks are no more than a fifth of the time.
 _TURN_S = 0.002
 _REST_FACTOR = 4.0
-# So many may be about to end at once, or none of the processor is left for anybody else; and how long to wait for
-# these before more are sent the same.
+# So many may be about to end at once, since their exits take processor time from all others; and how long to wait
+# for these before more are sent the same.
 _CROWD = 256
 _PAUSE_S = {signal.SIGTERM: 0.005, signal.SIGKILL: 0.02}
 
@@ -51,7 +51,7 @@ class Sweeper:
         self._took_s = 0.0
         self._found: dict[int, Process] = {}
         self._ending: set[int] = set()
-        self._told: set[tuple[int, int, int]] = set()
+        self._sent: set[tuple[int, int, int]] = set()
         self.killed: set[int] = set()
         self.seen: dict[int, str] = {}
         self.left: dict[int, Process] = {}
@@ -67,11 +67,11 @@ class Sweeper:
         }
 
     def escalate(self) -> None:
-        """Go on with KILL from now on."""
+        """Use KILL from now on."""
         self._kill_s = self.due_s = min(self._kill_s, time.monotonic())
 
-    def take_reaped(self, pid: int) -> None:
-        """Hear that an orphan has ended for good."""
+    def forget(self, pid: int) -> None:
+        """Drop an orphan that has been reaped."""
         self._found.pop(pid, None)
         self._ending.discard(pid)
         if self._pass is not None and len(self._ending) < _CROWD // 2:
@@ -80,7 +80,7 @@ class Sweeper:
             self.due_s = 0.0
 
     def work(self) -> bool:
-        """Go on for a moment; tell whether this is over: nothing is left, or what is left cannot be ended."""
+        """Work for a moment; return whether it is over: nothing is left, or what is left cannot be ended."""
         begun_s = time.monotonic()
         if begun_s < self.due_s:
             return False
@@ -127,21 +127,21 @@ class Sweeper:
                 room = max(_CROWD - len(self._ending), _CROWD // 2)
 
     def _end(self, process: Process) -> bool:
-        """Send what is due; tell whether this process had not got it before."""
+        """Send the signal that is due; return whether it is the first time for this process."""
         pid, number = process.pid, self._number
         self.seen.setdefault(pid, process.name)
         if number == signal.SIGKILL:
             self.killed.add(pid)
-        new = (pid, process.born, number) not in self._told
+        new = (pid, process.born, number) not in self._sent
         if new:
-            self._told.add((pid, process.born, number))
+            self._sent.add((pid, process.born, number))
             send(pid, number)
         if process.stopped:
             send(pid, signal.SIGCONT)
         return new
 
     def _finish_pass(self) -> bool:
-        """Take stock of a look at everything."""
+        """Set when to look next, and when to give up."""
         self.left, self._found = self._found, {}
         now_s = time.monotonic()
         if self._number == signal.SIGKILL:

@@ -187,7 +187,7 @@ async def test_one_that_got_ready_is_looked_at_soon() -> None:
             assert view.process == "moltis"
             # The same port after a restart is no news.
             count = len(audit.said(OPENED))
-            audit.exposure._tell((view,), (view._replace(pid=1),))
+            audit.exposure._log_changes((view,), (view._replace(pid=1),))
             assert len(audit.said(OPENED)) == count
 
 

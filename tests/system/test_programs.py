@@ -61,7 +61,7 @@ def test_a_folder_and_a_device_are_told_as_what_they_are(tmp_path: Path) -> None
     """Neither is "no such file"."""
     with pytest.raises(SpawnError, match="it is a folder"):
         spawn.find_program(str(tmp_path), "", "/")
-    with pytest.raises(SpawnError, match="it is no regular file"):
+    with pytest.raises(SpawnError, match="it is not a regular file"):
         spawn.find_program("/dev/null", "", "/")
 
 

@@ -66,7 +66,7 @@ def test_many_are_not_ended_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     wait_until(lambda: cleaner.work() or len(sent) >= module._CROWD)
     assert len(sent) == module._CROWD
     for pid in sent[: module._CROWD * 3 // 4]:
-        cleaner.take_reaped(pid)
+        cleaner.forget(pid)
     assert not cleaner.work()
     assert module._CROWD < len(sent) < 2 * module._CROWD
     wait_until(lambda: cleaner.work() or len(sent) == 1000)
@@ -80,7 +80,7 @@ def test_an_orphan_reaped_is_reason_to_look_at_once(start: Callable[..., int]) -
     assert not cleaner.work()
     assert cleaner.due_s > time.monotonic() or cleaner.left
     os.waitpid(pid, 0)
-    cleaner.take_reaped(pid)
+    cleaner.forget(pid)
     assert cleaner.work()
     assert (set(cleaner.seen), cleaner.killed) == ({pid}, set())
 
