@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor.namedtuples import NamedTuple
-
 from supervisor.moltis import DURATION_BUCKETS_S
+from supervisor.namedtuples import NamedTuple
 
 # What an end may come down to; a restart is counted by the one that it followed.
 ASKED, HUNG, NOT_STARTED, OUT_OF_MEMORY = "asked", "hung", "not_started", "out_of_memory"

@@ -11,8 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from supervisor.logs.characters import is_clean, unseen_pattern
-from supervisor.namedtuples import NamedTuple
 from supervisor.moltis import SETUP_CODE, SETUP_CODE_HINTS
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     import re
