@@ -24,7 +24,8 @@ MASK = b"[redacted]"
 _LONGEST_ESCAPE_BYTES = 6
 # What text has to contain before it is worth a closer look. An address is one only in tailscaled's lines, which are
 # few: a control server of one's own has login pages of its own.
-_HINTS = (b"tskey-", b"AuthURL", b"authenticate, visit", b"login.tailscale.com/a/")
+_ANNOUNCED = b"authenticate, visit"
+_HINTS = (b"tskey-", b"AuthURL", _ANNOUNCED, b"login.tailscale.com/a/")
 _DAEMON_HINT = b"://"
 _ADDRESS = rb"""[^\s"'<>\\\x00-\x1f\x7f]+"""
 _SHAPES = (
@@ -154,10 +155,19 @@ class Redactor:
 
     def _found(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
         yield from self._found_as_written(data, daemon=daemon)
-        for view in _views(data):
-            if self._may_hold(view.text, daemon=daemon):
+        seen = data if is_clean(data) else _without_unseen(data)
+        if seen is data and b"\\" not in data and b"%" not in data:
+            return
+        lines = [data], [seen]
+        if _ANNOUNCED not in seen:
+            # A view costs much: one is made of each line that needs it. An announced address may stand lines below.
+            lines = data.split(b"\n"), seen.split(b"\n")
+        at = 0
+        for line, read in zip(*lines, strict=True):
+            for view in _views(line) if self.touches(read, daemon=daemon) else ():
                 for context, begin, end in self._found_as_written(view.text, daemon=daemon):
-                    yield Span(view.begin_of(context), view.begin_of(begin), view.end_of(end))
+                    yield Span(at + view.begin_of(context), at + view.begin_of(begin), at + view.end_of(end))
+            at += len(line) + 1
 
     def _found_as_written(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
         for secret in self._secrets if self._literals(data) else ():
@@ -231,14 +241,15 @@ class _View(NamedTuple):
 
 def _views(data: bytes) -> Iterator[_View]:
     """Yield each way to read the bytes that differs from them."""
-    seen = _view(_unseen(), data)
+    seen = None if is_clean(data) else _view(_unseen(), data)
     if seen is not None:
         yield seen
-    for escapes in (_ESCAPES, _ESCAPES + _URL_ESCAPES) if b"%" in data else (_ESCAPES,):
+    patterns = (_ESCAPES,) if b"\\" in data else ()
+    for escapes in (*patterns, _ESCAPES + _URL_ESCAPES) if b"%" in data else patterns:
         spelled = _view(escapes, data)
         if spelled is not None:
             yield spelled
-            both = _view(_unseen(), spelled.text, spelled)
+            both = None if is_clean(spelled.text) else _view(_unseen(), spelled.text, spelled)
             if both is not None:
                 yield both
 

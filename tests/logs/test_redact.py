@@ -76,6 +76,22 @@ def test_any_number_of_secrets_is_found(secrets: list[str], text: str, which: in
         assert few.mask(line) == many.mask(line)
 
 
+def test_a_secret_is_masked_in_its_own_line_whatever_the_others_hold() -> None:
+    """Lines are looked at one by one where something hides, and an announced address may stand lines below."""
+    hidden = b"a ge\x1b[1mheim\x1b[Knis \x1b[0m\n"
+    lines = (
+        b"\x1b[2mplain\x1b[0m\n"
+        + hidden
+        + b"%41\0\n"
+        + hidden
+        + b"To authenticate, visit:\n\n\t\x1b[1mhttps://hs/x\x1b[0m\n"
+    )
+    out = Redactor(["geheimnis"]).mask(lines)
+    assert out.count(b"a [redacted] \x1b[0m\n") == 2
+    assert out.endswith(b"visit:\n\n\t\x1b[1m[redacted]\x1b[0m\n")
+    assert out.count(b"\n") == lines.count(b"\n")
+
+
 def test_overlapping_secrets_leave_nothing() -> None:
     """No end of one shows because another was masked first."""
     redactor = Redactor(["abcdefgh", "efghijklmn", "secret-part"])
