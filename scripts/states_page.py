@@ -6,9 +6,9 @@ import sys
 
 from scripts.transitions import transitions
 from supervisor.core.process import EventKind, State
-from supervisor.tailnet.attempt import Attempt
-from supervisor.tailnet.course import DISCONNECTED
-from supervisor.tailnet.states import Meaning, Situation, down, of_status
+from supervisor.core.retry import LoginRetry
+from supervisor.core.tailnet import Choice
+from supervisor.tailnet.view import Meaning, Situation, down, of_status
 from supervisor.tailnet.wire import Node, Status
 
 HEAD = """\
@@ -71,7 +71,7 @@ The texts below are what the code says in the plainest case of each; [The tailne
 | state | for example | why | what to do |
 |---|---|---|---|
 """
-REFUSAL = Attempt(refusals=3, kind="expired", error="invalid key: API key expired")
+REFUSAL = LoginRetry(refusals=3, kind="expired", error="invalid key: API key expired")
 # The plainest case of each state: what it is an example of, and what the code makes of it.
 CASES: tuple[tuple[str, Meaning], ...] = (
     ("tailscaled was started a moment ago", down("it does not answer yet", begun=True)),
@@ -90,13 +90,13 @@ CASES: tuple[tuple[str, Meaning], ...] = (
     ("all is well", of_status(Status(backend_state="Running", node=Node(online=True)), Situation())),
     (
         "*Disconnect* was chosen",
-        of_status(Status(backend_state="Stopped", have_node_key=True), Situation(choice=DISCONNECTED)),
+        of_status(Status(backend_state="Stopped", have_node_key=True), Situation(choice=Choice.DISCONNECTED)),
     ),
     ("a sidecar's owner ran `tailscale down`", of_status(Status(backend_state="Stopped"), Situation())),
     ("a person's login is over", of_status(Status(backend_state="NeedsLogin"), Situation(expired=True))),
     (
         "the key has expired",
-        of_status(Status(backend_state="NeedsLogin"), Situation(attempt=REFUSAL, retry_s=60.0)),
+        of_status(Status(backend_state="NeedsLogin"), Situation(retry=REFUSAL, retry_s=60.0)),
     ),
     ("control is away", of_status(Status(backend_state="Running", node=Node()), Situation())),
     ("tailscaled has ended, or hangs", down("it does not answer", begun=False)),

@@ -15,7 +15,7 @@ from supervisor.config.build import resolve
 from supervisor.config.plan import SUPERVISOR, TAILSCALED
 from supervisor.core.backup import BackupState, BackupView
 from supervisor.core.snapshot import Snapshot, TailnetView
-from supervisor.core.tailnet import STARTING
+from supervisor.core.tailnet_states import TailnetState
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.runtime.engine import Engine
@@ -110,11 +110,11 @@ class Run:
         """Return the steps of the ordered stop, for the services that run by then."""
         from supervisor.runtime.stop import StopPlan
 
-        link, web, backups = (lazy.running.get(name) for name in ("tailnet", "web", "backup"))
+        tailnet, web, backups = (lazy.running.get(name) for name in ("tailnet", "web", "backup"))
         return StopPlan(
             timeout_s=self.plan.settings.stop_timeout_s,
             last=TAILSCALED if self.plan.tailscaled is not None else None,
-            close_tailnet=link.farewell if link is not None and link.takes_leave else None,
+            close_tailnet=tailnet.close if tailnet is not None and tailnet.needs_closing else None,
             keep=backups.keep if backups is not None and backups.keeps else None,
             close_web=web.close if web is not None else None,
         )
@@ -138,8 +138,8 @@ class Run:
         if plan.settings.tailnet.mode != "off":
             services["tailnet"] = lazy.service(
                 "tailnet",
-                "supervisor.tailnet.link",
-                lambda found: found.Link(plan, store, log, engine, self.channels),
+                "supervisor.tailnet.tailnet_service",
+                lambda found: found.TailnetService(plan, store, log, engine, self.channels),
             )
             if plan.backup is not None:
                 # It reads what is kept beside the device's identity, which may have to come back first.
@@ -208,7 +208,7 @@ def _first_snapshot(plan: Plan) -> Snapshot:
     mode = plan.settings.tailnet.mode
     tailnet = TailnetView()
     if mode != "off":
-        tailnet = TailnetView(mode, STARTING, now_s, why="nothing is known of it yet", away_since_s=now_s)
+        tailnet = TailnetView(mode, TailnetState.STARTING, now_s, why="nothing is known of it yet", away_since_s=now_s)
     return Snapshot(
         wall_offset_s=time.time() - now_s,  # noqa: TID251 - the one resources where the two clocks meet
         started_s=now_s,

@@ -138,6 +138,12 @@ def _is_done(view: OrderView, progress: Progress) -> bool:
     return progress.disconnected and (progress.forgotten or view.kind == DISCONNECT)
 
 
+def newly_done(before: Orders, after: Orders) -> tuple[OrderView, ...]:
+    """Return those that have been fulfilled in between, of those that had something to change."""
+    done = zip(before, after, strict=True)
+    return tuple(new for old, new in done if new.state == DONE and old.pending and not new.idle)
+
+
 def abandon(orders: Orders, why: str) -> Orders:
     """Return them with none pending: whoever had them in hand is gone."""
     return tuple(view._replace(state=FAILED, why=why) if view.pending else view for view in orders)

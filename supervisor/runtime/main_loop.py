@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.backoff import Backoff, delay_s
 from supervisor.core.process import Restart, State
-from supervisor.core.tailnet import CONNECTING, STARTING
+from supervisor.core.tailnet_states import TailnetState
 from supervisor.errors import EX_SOFTWARE
 from supervisor.runtime.loop_latency import load_module
 from supervisor.runtime.stop import Stop, StopPlan
@@ -218,7 +218,7 @@ class MainLoop:
 
 # A longer login waits for a distant control server, and needs little processor time.
 _LOGIN_FIRST_S = 0.15
-_LOGGING_IN = frozenset({STARTING, CONNECTING})
+_LOGGING_IN = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
 
 
 class LazyServices:

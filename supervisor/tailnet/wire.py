@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from supervisor.core.tailnet import Backend
+
 Json = dict[str, Any]
 
 
@@ -47,7 +49,7 @@ class Status(msgspec.Struct):
     """The answer to `GET status` (ipnstate.Status)."""
 
     version: str = msgspec.field(default="", name="Version")
-    backend_state: str = msgspec.field(default="NoState", name="BackendState")
+    backend_state: str = msgspec.field(default=Backend.NO_STATE, name="BackendState")
     have_node_key: bool = msgspec.field(default=False, name="HaveNodeKey")
     auth_url: str = msgspec.field(default="", name="AuthURL")
     ips: tuple[str, ...] | None = msgspec.field(default=None, name="TailscaleIPs")

@@ -16,7 +16,7 @@ from supervisor.core.backup import RESULTS, BackupState
 from supervisor.core.counts import END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
 from supervisor.core.health import assess, ready
 from supervisor.core.process import State
-from supervisor.core.tailnet import STATES
+from supervisor.core.tailnet_states import STATES
 from supervisor.moltis import DURATION_BUCKETS_S
 
 if TYPE_CHECKING:

@@ -10,17 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.process import State
-from supervisor.core.tailnet import (
-    CONNECTING,
-    DOWN,
-    EXPIRED,
-    NO_NETWORK,
-    NOT_KEPT,
-    REFUSED,
-    STARTING,
-    SWITCHED_OFF,
-    UNREACHABLE,
-)
+from supervisor.core.tailnet_states import TailnetState
 from supervisor.runtime.child import signal_name
 
 if TYPE_CHECKING:
@@ -34,9 +24,19 @@ SPAWN, STOP, RESTART = "process.spawn", "process.stop", "process.restart"
 CONNECT, DISCONNECT, SERVE = "tailnet.connect", "tailnet.disconnect", "tailnet.serve"
 _STOPPING = frozenset({State.STOPPING, State.QUITTING, State.KILLING})
 _RESTARTING = frozenset({State.CLEANING, State.BACKOFF, State.SPAWNING})
-_UNDER_WAY = frozenset({STARTING, CONNECTING})
+_UNDER_WAY = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
 # Other states, such as a login that waits for a person, are no failure.
-_FAILURES = frozenset({DOWN, EXPIRED, NO_NETWORK, NOT_KEPT, REFUSED, SWITCHED_OFF, UNREACHABLE})
+_FAILURES = frozenset(
+    {
+        TailnetState.DOWN,
+        TailnetState.EXPIRED,
+        TailnetState.NO_NETWORK,
+        TailnetState.NOT_KEPT,
+        TailnetState.REFUSED,
+        TailnetState.SWITCHED_OFF,
+        TailnetState.UNREACHABLE,
+    }
+)
 # Kept until an exporter is there; the newest win.
 MOST_KEPT = 2048
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")

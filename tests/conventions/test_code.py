@@ -21,12 +21,12 @@ REVEALED_IN = frozenset(
         "supervisor.config.environment:for_app",  # Moltis' password, which is the app's own
         "supervisor.config.warnings:_check_token",  # how long it is
         "supervisor.config.login:_text",  # whether it is an OAuth client's, and well written
-        "supervisor.tailnet.hands:Hands.log_in",  # the key that tailscaled takes in a request's body
-        "supervisor.tailnet.keys:Keys.usable",  # what the log is to mask, and whether it is an OAuth client's
-        "supervisor.tailnet.keys:fingerprint",  # what tells one key from another
-        "supervisor.tailnet.telling:Teller.tell_url",  # the login URL that only the container's log shows
-        "supervisor.tailnet.oauth:OAuthClient._exchange",  # what Tailscale's API takes
-        "supervisor.tailnet.oauth:OAuthClient.mint",  # what it consists of, and what the log is to mask
+        "supervisor.tailnet.executor:Executor._log_in",  # the key that tailscaled takes in a request's body
+        "supervisor.tailnet.oauth_client:Keys.usable",  # what the log is to mask, and whether it is an OAuth client's
+        "supervisor.tailnet.oauth_client:fingerprint",  # what tells one key from another
+        "supervisor.tailnet.log:StateLogger.tell_url",  # the login URL that only the container's log shows
+        "supervisor.tailnet.oauth_client:OAuthClient._exchange",  # what Tailscale's API takes
+        "supervisor.tailnet.oauth_client:OAuthClient.mint",  # what it consists of, and what the log is to mask
         "supervisor.web.sessions:Keyring._compare",  # whether it has changed, and what the log is to mask
         "supervisor.web.sessions:SignInCodes.link",  # what whoever asks over the control socket gets
         "supervisor.web.sessions:SignInCodes.print_code",  # what only the container's log shows

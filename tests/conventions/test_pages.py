@@ -7,7 +7,7 @@ import re
 import signal
 
 from supervisor.config.table import SETTINGS
-from supervisor.core.tailnet import STATES
+from supervisor.core.tailnet_states import STATES
 from supervisor.system.signals import FOR_THE_APP
 from supervisor.web.error_codes import Code
 from supervisor.web.routes import ROUTES

@@ -10,7 +10,7 @@ from supervisor.core import health
 from supervisor.core.health import MISSES, MOST_CHANGES, Probing, assess, interval_s, ready, remembered, take_probe
 from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot, TailnetView
-from supervisor.core.tailnet import CONNECTED, STATES
+from supervisor.core.tailnet_states import STATES, TailnetState
 
 NOW = 10_000.0
 UP = ProcessView("moltis", State.RUNNING, critical=True, pid=1, ready=True, ready_since_s=0.0, ever_ready=True)
@@ -98,7 +98,7 @@ def test_a_blink_of_the_tailnet_changes_the_state_and_not_the_verdict() -> None:
     assert status(world(UP, tailnet=blink, tailnet_grace_s=0.0)) == "fail"
 
 
-@pytest.mark.parametrize("state", [state for state in STATES if state != CONNECTED])
+@pytest.mark.parametrize("state", [state for state in STATES if state != TailnetState.CONNECTED])
 def test_a_tailnet_that_was_never_up_warns_from_the_start(state: str) -> None:
     """Whatever its state: only what has been up can blink. Its grace counts from the start too."""
     new = TailnetView("embedded", state, away_since_s=NOW)

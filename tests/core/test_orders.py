@@ -23,6 +23,7 @@ from supervisor.core.orders import (
     add,
     begin,
     follow,
+    newly_done,
 )
 from supervisor.secret import Secret
 
@@ -74,6 +75,14 @@ def test_orders_that_come_beside_each_other() -> None:
     orders = given_one(Disconnect(id="c"), 2, orders)
     assert states(orders) == [REPLACED, REPLACED, UNDER_WAY]
     assert [bool(order.why) for order in orders] == [True, True, False]
+
+
+def test_what_has_been_done_is_told_once() -> None:
+    """For the time that it took; not of what there was nothing to do for."""
+    orders = begin(add(given_one(Connect(id="a"), 1), Connect(id="b"), 5.0, idle=True), "b", 1)
+    done = follow(orders, Progress(1, connected=True))
+    assert [order.id for order in newly_done(orders, done)] == ["a"]
+    assert not newly_done(done, done)
 
 
 def test_a_lost_order_is_answered() -> None:

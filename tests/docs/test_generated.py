@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scripts import pictures, states_page
-from supervisor.core.tailnet import STATES
+from supervisor.core.tailnet_states import STATES
 from tests.conventions.tree import ROOT, read
 
 

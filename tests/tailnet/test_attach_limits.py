@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.tailnet.sidecar import MAY_NOT
+from supervisor.tailnet.view import MAY_NOT
 from tests.support.control import controlling
 from tests.support.waiting import wait_until
 from tests.tailnet.attached import attached, attached_as_nobody, orders, sidecar

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.logs.redact import Redactor
-from supervisor.tailnet.bus import Bus
-from supervisor.tailnet.localapi import LocalApi, LocalApiError
+from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError
 from tests.logs.rig import until
-from tests.tailnet.test_exchange import OK, answering
+from tests.tailnet.test_http1 import OK, answering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

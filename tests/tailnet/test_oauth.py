@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret
-from supervisor.tailnet.oauth import (
+from supervisor.tailnet.oauth_client import (
     KEY_LIVES_S,
     OAuthClient,
     OAuthRefusedError,

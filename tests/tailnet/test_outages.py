@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from supervisor.tailnet.sidecar import MAY_NOT
+from supervisor.tailnet.view import MAY_NOT
 from tests.support.control import controlling
 from tests.support.peer import peer
 from tests.support.waiting import wait_until

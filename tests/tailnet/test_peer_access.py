@@ -29,7 +29,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "x.localhost")
 # What an app behind a proxy might take for the truth, each as a peer would have it.
 FORGED = {
     "Tailscale-User-Login": "owner@example.com",
-    "Tailscale-User-Name": "The Owner",
+    "Tailscale-User-Name": "The DesiredStateStore",
     "Tailscale-User-Profile-Pic": "https://example.com/owner.png",
     "Tailscale-Headers-Info": "https://example.com/",
     "X-Forwarded-For": "127.0.0.1",

@@ -1,25 +1,23 @@
-"""What is pure about a sidecar: whose preferences count, and when a device that is switched off stays so."""
+"""What is pure about a sidecar: whose preferences count, and what is said of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from supervisor.tailnet import sidecar, wishes
+from supervisor.tailnet import preferences
 from supervisor.tailnet.localapi import ForbiddenError
-from supervisor.tailnet.sidecar import HANDS_OFF_S, MAY_NOT, OBEYED_S, WHERE_IT_IS, Passivity
-from supervisor.tailnet.states import Situation, down, of_status
+from supervisor.tailnet.tailnet_service import life_of
+from supervisor.tailnet.view import MAY_NOT, WHERE_IT_IS, Situation, down, of_status
 from supervisor.tailnet.wire import Node, Status
 from tests.config.machine import plan
-from tests.tailnet.test_decisions import PREFS
+from tests.tailnet.test_preferences import PREFS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WANTED = wishes.wanted(PREFS)
+WANTED = preferences.wanted(PREFS)
 THEIRS: dict[str, Any] = {
     "ControlURL": "https://headscale.example.com",
     "Hostname": "",
@@ -71,61 +69,37 @@ def test_a_reset_speaks_of_everything() -> None:
 )
 def test_a_sidecars_own_preferences_stay(given_flags: set[str], changes: dict[str, Any]) -> None:
     """Only what was set on purpose is changed in a device that is logged in."""
-    assert wishes.differing(THEIRS, wishes.on_purpose(THEIRS, WANTED, given_flags)) == changes
+    assert preferences.differing(THEIRS, preferences.on_purpose(THEIRS, WANTED, given_flags)) == changes
 
 
 def test_an_exit_node_beside_a_sidecars_own_routes() -> None:
     """Each of the two flags leaves alone what the other one speaks of."""
-    wanted = wishes.wanted(PREFS._replace(routes=(), advertise_exit_node=False))
-    chosen = wishes.on_purpose(THEIRS, wanted, {"advertise-exit-node"})
+    wanted = preferences.wanted(PREFS._replace(routes=(), advertise_exit_node=False))
+    chosen = preferences.on_purpose(THEIRS, wanted, {"advertise-exit-node"})
     assert chosen == {"AdvertiseRoutes": ["192.0.2.0/24"]}
 
 
 def test_what_a_sidecar_logs_in_with() -> None:
     """Again: what it has. For the first time: ours where it says nothing. After our logout: what it had."""
-    again = wishes.of_sidecar(THEIRS, {}, WANTED, set())
+    again = preferences.of_sidecar(THEIRS, {}, WANTED, set())
     assert again == {"WantRunning": True, "LoggedOut": False}
-    first = wishes.of_sidecar(FRESH, {}, WANTED, set())
+    first = preferences.of_sidecar(FRESH, {}, WANTED, set())
     assert (first["Hostname"], first["ControlURL"], first["AdvertiseTags"]) == (
         "moltis",
-        wishes.DEFAULT_CONTROL,
+        preferences.DEFAULT_CONTROL,
         ["tag:moltis"],
     )
     assert "CorpDNS" not in first
-    after = wishes.of_sidecar(FRESH, THEIRS, WANTED, {"advertise-tags"})
+    after = preferences.of_sidecar(FRESH, THEIRS, WANTED, {"advertise-tags"})
     assert (after["ControlURL"], after["Hostname"], after["RunSSH"]) == (THEIRS["ControlURL"], "", True)
     assert after["AdvertiseTags"] == ["tag:moltis"]
 
 
 def test_what_differs_from_the_login_is_told_where_it_was_asked_for() -> None:
     """Other tags and another control server take a login."""
-    assert wishes.at_next_login(THEIRS, wishes.on_purpose(THEIRS, WANTED, set())) == []
-    chosen = wishes.on_purpose(THEIRS, WANTED, {"login-server", "advertise-tags"})
-    assert len(wishes.at_next_login(THEIRS, chosen)) == 2
-
-
-@given(st.lists(st.tuples(st.sampled_from(["Running", "Stopped", "NeedsLogin"]), st.floats(0.1, 9.0)), max_size=40))
-def test_a_device_that_is_switched_off_stays_so(looks: list[tuple[str, float]]) -> None:
-    """Without an order nothing is ever switched on; an order counts until it has been carried out."""
-    now_s, passive, ordered = 100.0, Passivity(attached=True), Passivity(attached=True).order(100.0)
-    done = False
-    for state, step_s in looks:
-        now_s += step_s
-        passive, ordered = passive.see(state, now_s), ordered.see(state, now_s)
-        done = done or (state == "Running" and now_s - 100.0 >= OBEYED_S)
-        assert passive.holds()
-        assert ordered.holds() is done
-    assert not Passivity(attached=False).holds()
-
-
-def test_a_login_is_left_to_the_sidecar_first() -> None:
-    """But for a moment only, and not where the owner has ordered one."""
-    passive = Passivity(attached=True)
-    assert passive.waits("NeedsLogin", 0.0)
-    assert not passive.waits("NeedsLogin", HANDS_OFF_S)
-    assert not passive.waits("Running", 0.0)
-    assert not passive.order(1.0).waits("NeedsLogin", 0.0)
-    assert not Passivity(attached=False).waits("NeedsLogin", 0.0)
+    assert preferences.at_next_login(THEIRS, preferences.on_purpose(THEIRS, WANTED, set())) == []
+    chosen = preferences.on_purpose(THEIRS, WANTED, {"login-server", "advertise-tags"})
+    assert len(preferences.at_next_login(THEIRS, chosen)) == 2
 
 
 @pytest.mark.parametrize(
@@ -152,13 +126,13 @@ def test_a_sidecar_that_is_not_there() -> None:
     assert down("x", begun=False, attached=True).what_to_do == WHERE_IT_IS
 
 
-def test_one_life_of_a_sidecar(tmp_path: Path) -> None:
+def test_onelife_of_a_sidecar(tmp_path: Path) -> None:
     """Another socket at the same path is another life; none is none."""
     path = tmp_path / "socket"
-    assert sidecar.life_of(str(path)) is None
+    assert life_of(str(path)) is None
     path.touch()
-    first = sidecar.life_of(str(path))
-    assert first == sidecar.life_of(str(path))
+    first = life_of(str(path))
+    assert first == life_of(str(path))
     path.rename(tmp_path / "aside")
     path.touch()
-    assert sidecar.life_of(str(path)) not in {None, first}
+    assert life_of(str(path)) not in {None, first}

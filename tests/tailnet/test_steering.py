@@ -57,7 +57,7 @@ def test_forget_and_come_back(tmp_path: Path) -> None:
             one.disconnect(forget=True)
             one.wait_state("disconnected by you")
             wait_until(lambda: not one.api.status().get("HaveNodeKey"), what="the logout")
-            assert "forgotten" in one.view()["why"]
+            wait_until(lambda: "forgotten" in one.view()["why"], what="the logout")
             assert one.run.stop() == 0
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("disconnected by you")

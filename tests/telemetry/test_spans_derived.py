@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from supervisor.core.counts import Durations
 from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, ProcessView, ServeView, TailnetView
-from supervisor.core.tailnet import CONNECTED, CONNECTING, NEEDS_LOGIN, OFF, STARTING, STATES, UNREACHABLE
+from supervisor.core.tailnet_states import STATES, TailnetState
 from supervisor.telemetry.spans import CONNECT, DISCONNECT, SERVE, ProcessSpans, TailnetSpans
 from supervisor.web.app import parent_of
 
@@ -52,11 +52,11 @@ def check(spans: list[Span], now_s: float) -> None:
 @given(st.lists(st.tuples(st.sampled_from(STATES), st.booleans(), st.sampled_from(["", "in the way"]))))
 def test_any_tailnet_gives_sound_spans(steps: list[tuple[str, bool, str]]) -> None:
     """The same for the tailnet."""
-    view = TailnetView("embedded", STARTING, 0.0)
+    view = TailnetView("embedded", TailnetState.STARTING, 0.0)
     tailnet = TailnetSpans(view)
     for now_s, (state, served, why) in enumerate(steps, 1):
         serve = ServeView(urls=("http://moltis/",) if served else (), why=why)
-        view = view._replace(state=state, up=state == CONNECTED, since_s=float(now_s), serve=serve)
+        view = view._replace(state=state, up=state == TailnetState.CONNECTED, since_s=float(now_s), serve=serve)
         for span in tailnet.update(view, float(now_s)):
             assert 0 <= span.begun_s <= span.ended_s <= now_s
         assert not list(tailnet.update(view, float(now_s)))
@@ -64,22 +64,22 @@ def test_any_tailnet_gives_sound_spans(steps: list[tuple[str, bool, str]]) -> No
 
 def test_what_a_connect_came_to() -> None:
     """A person's turn is no failure, an outage is; an order is timed from when it came."""
-    view = TailnetView("embedded", STARTING, 10.0)
+    view = TailnetView("embedded", TailnetState.STARTING, 10.0)
     tailnet = TailnetSpans(view)
-    (waits,) = tailnet.update(view._replace(state=NEEDS_LOGIN, since_s=11.0), 11.0)
+    (waits,) = tailnet.update(view._replace(state=TailnetState.NEEDS_LOGIN, since_s=11.0), 11.0)
     assert (waits.name, waits.begun_s, waits.ended_s, waits.error) == (CONNECT, 10.0, 11.0, "")
-    assert not list(tailnet.update(view._replace(state=CONNECTING, since_s=20.0), 20.0))
-    away = view._replace(state=UNREACHABLE, since_s=25.0, why="it does not answer")
+    assert not list(tailnet.update(view._replace(state=TailnetState.CONNECTING, since_s=20.0), 20.0))
+    away = view._replace(state=TailnetState.UNREACHABLE, since_s=25.0, why="it does not answer")
     (failed,) = tailnet.update(away, 25.0)
-    assert (failed.error, failed.attributes["error.type"]) == ("it does not answer", UNREACHABLE)
+    assert (failed.error, failed.attributes["error.type"]) == ("it does not answer", TailnetState.UNREACHABLE)
     took = Durations().plus(4.0)
-    up = view._replace(state=CONNECTED, since_s=30.0, up=True, connects=took)
+    up = view._replace(state=TailnetState.CONNECTED, since_s=30.0, up=True, connects=took)
     assert [(span.name, span.begun_s) for span in tailnet.update(up, 30.0)] == [(CONNECT, 26.0)]
     told = up._replace(serve=ServeView(why="in the way"))
     assert [(span.name, span.error) for span in tailnet.update(told, 31.0)] == [(SERVE, "in the way")]
     (served,) = tailnet.update(up._replace(serve=ServeView("serve", ("http://moltis/",))), 33.0)
     assert (served.begun_s, served.ended_s, served.error) == (31.0, 33.0, "")
-    off = up._replace(state=OFF, up=False, choice="forgotten", disconnects=took)
+    off = up._replace(state=TailnetState.OFF, up=False, choice="forgotten", disconnects=took)
     (ended,) = tailnet.update(off, 50.0)
     assert (ended.name, ended.begun_s, ended.attributes["supervisor.tailnet.forget"]) == (DISCONNECT, 46.0, True)
 

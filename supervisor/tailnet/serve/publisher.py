@@ -1,9 +1,9 @@
-"""Publishes the app in the tailnet: keeps tailscaled's serve configuration as the settings want it."""
+"""Publishes the app in the tailnet, keeps what it published, and says what stands in the way."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -19,18 +19,157 @@ from supervisor.tailnet.localapi import (
     SilentError,
     UnreachableError,
 )
-from supervisor.tailnet.serve import changes, wishes, words
+from supervisor.tailnet.serve import desired, diff
 from supervisor.tailnet.serve.certificates import Certificates
-from supervisor.tailnet.serve.config_file import ServeFile
-from supervisor.tailnet.serve.record import ServeRecord
+from supervisor.tailnet.serve.desired import ServeFile
+from supervisor.tailnet.serve.diff import Conflict, Kind, Path, endpoint, handling, host_port, is_port
+from supervisor.tailnet.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from supervisor.config.plan import Plan
     from supervisor.logs.pipeline import LogPipeline
-    from supervisor.tailnet.serve.wishes import Wanted
+    from supervisor.tailnet.serve.desired import Wanted
+    from supervisor.tailnet.serve.diff import Entries, Record
     from supervisor.tailnet.wire import Json, Status
+
+
+def conflict_text(found: Conflict, config: Json) -> str:
+    """Return what a conflict means for the owner."""
+    where, what, remedy = place(found.path), thing(found.value), f"`{off_command(found, config)}`"
+    if found.kind is Kind.BESIDE:
+        return f"{where} is not ours and leads to {what}, not to what we publish beside it; remove it with {remedy}"
+    if found.kind is Kind.SESSION:
+        return f"cannot publish on {where}: a `tailscale serve` that runs in a terminal has that port; end it"
+    if found.kind is Kind.OPEN_TO_FUNNEL:
+        return f"the whole internet reaches {where}: Funnel was switched on, not by us; switch it off with {remedy}"
+    if found.kind is Kind.CLOSED_TO_FUNNEL:
+        return (
+            f"cannot publish on {where}: Funnel is on there, not by us, and the whole internet would reach it; "
+            f"switch it off with {remedy}"
+        )
+    return f"cannot publish on {where}: something that is not ours is there, {what}; remove it with {remedy}"
+
+
+def place(path: Path) -> str:
+    """Return what people call the place of an entry."""
+    target, (service, port) = host_port(path), endpoint(path)
+    if target:
+        return target if path[-1] == "/" else f"{target}{path[-1]}"
+    if not port:
+        return service
+    return f"port {port} of {service}" if service else f"port {port}"
+
+
+def thing(value: Any) -> str:
+    """Return what an entry leads to."""
+    told = value if isinstance(value, dict) else {}
+    if told.get("TCPForward"):
+        return f"a TCP forward to {told['TCPForward']}"
+    for name, kind in (("Proxy", ""), ("Path", "the files in "), ("Redirect", "a redirect to ")):
+        if told.get(name):
+            return f"{kind}{told[name]}"
+    if told.get("HTTP") or told.get("HTTPS"):
+        return f"a web server ({handling(told).upper()})"
+    return "a text" if told.get("Text") else "something else"
+
+
+def off_command(found: Conflict, config: Json) -> str:
+    """Return the command that removes what is in the way."""
+    service, port = endpoint(found.path)
+    if not port:
+        return f"tailscale serve --service={service} --tun off"
+    if found.kind is Kind.CLOSED_TO_FUNNEL and host_port(found.path) not in (config.get("Web") or {}):
+        # It switches nothing off where nothing is served.
+        return "tailscale funnel reset"
+    words = ["tailscale", "funnel" if found.kind in {Kind.OPEN_TO_FUNNEL, Kind.CLOSED_TO_FUNNEL} else "serve"]
+    if service:
+        words.append(f"--service={service}")
+    handler = found.value if is_port(found.path) else _port_handler(config, service, port)
+    words.append(f"--{handling(handler or {'HTTPS': True})}={port}")
+    if host_port(found.path) and found.path[-1] != "/":
+        words.append(f"--set-path={found.path[-1]}")
+    return " ".join([*words, "off"])
+
+
+def takes_root(entries: dict[Path, Any]) -> bool:
+    """Tell whether any entry leads to files or to a unix socket."""
+    targets = [(value.get("Path"), value.get("Proxy"), value.get("TCPForward")) for value in _handlers(entries)]
+    return any(path or "unix:" in {str(proxy)[:5], str(tcp)[:5]} for path, proxy, tcp in targets)
+
+
+def _handlers(entries: dict[Path, Any]) -> list[dict[str, Any]]:
+    return [value for value in entries.values() if isinstance(value, dict)]
+
+
+def _port_handler(config: Json, service: str, port: str) -> Any:
+    above = (config.get("Services") or {}).get(service) if service else config
+    return ((above or {}).get("TCP") or {}).get(port)
+
+
+NAME = "serve.json"
+
+
+class _Entry(msgspec.Struct):
+    path: tuple[str, ...]
+    value: Any
+
+
+class _Kept(msgspec.Struct):
+    entries: list[_Entry]
+
+
+class Ownership:
+    """What we have written into tailscaled's serve configuration, across restarts of either."""
+
+    def __init__(self, folder: str) -> None:
+        self._file = StateFile(folder, NAME)
+        self._entries: Record | None = None
+        self._why_unread = ""
+
+    @property
+    def why_not_kept(self) -> str:
+        """Return why it is forgotten when the supervisor ends; empty where it is not."""
+        return self._file.why_not
+
+    @property
+    def why_unread(self) -> str:
+        """Return why what was recorded could not be read; empty where it could."""
+        return self._why_unread
+
+    def entries(self) -> Record:
+        """Return what is recorded. A file that cannot be read, or makes no sense, counts as none."""
+        if self._entries is None:
+            data = self._file.read()
+            self._why_unread = self._file.why_unread
+            try:
+                self._entries = {} if data is None else _decoded(data)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._entries, self._why_unread = {}, f"it is damaged: {error}"
+        return self._entries
+
+    def put(self, *written: Entries) -> None:
+        """Record these from now on, and nothing else."""
+        record: Record = {}
+        for entries in written:
+            for path, value in entries.items():
+                if value not in record.get(path, ()):
+                    record[path] = (*record.get(path, ()), value)
+        if record == self.entries():
+            return
+        self._entries = record
+        found = [_Entry(path, value) for path, values in record.items() for value in values]
+        self._file.write(msgspec.json.encode(_Kept(found)))
+
+
+def _decoded(data: bytes) -> Record:
+    kept = msgspec.json.decode(data, type=_Kept)
+    record: Record = {}
+    for entry in kept.entries:
+        record[entry.path] = (*record.get(entry.path, ()), entry.value)
+    return record
+
 
 # What others change in the configuration is seen after so long at most.
 LOOK_EVERY_S = 30.0
@@ -77,7 +216,7 @@ class Serve:
         self._mode = tailnet.serve
         self._file = ServeFile(tailnet.serve_config) if tailnet.serve_config is not None else None
         self._folder = tailnet.state_dir
-        self._record = ServeRecord(tailnet.state_dir)
+        self._record = Ownership(tailnet.state_dir)
         self._is_lasting = lasting or Host().outlives_container
         self._lasting: bool | None = None
         self._certificates = certificates or Certificates(LocalApi(tailnet.socket, log.redactor.mask_text))
@@ -140,39 +279,39 @@ class Serve:
         if self._file is not None:
             domain = domains[0] if domains else name
             if not domain:
-                return wishes.nameless()
+                return desired.nameless()
             found = self._file.look(domain)
             if found.config is None:
-                return wishes.unknown(found.whys)
-            return wishes.of_file(found.config, domains, found.whys)
+                return desired.unknown(found.whys)
+            return desired.of_file(found.config, domains, found.whys)
         if self._target is None or self._mode == "off":
-            return wishes.nothing()
+            return desired.nothing()
         if self._lasting is None:
             self._lasting = self._is_lasting(self._folder)
         lasting = self._lasting
-        secure_name = wishes.certificate_name(self._mode, name, domains, lasting=lasting)
+        secure_name = desired.certificate_name(self._mode, name, domains, lasting=lasting)
         certificate = self._certificates.want(secure_name)
-        wanted = wishes.of_app(self._mode, self._target, name, domains, certificate, lasting=lasting)
-        return wishes.with_panel(wanted, name, self._panel) if self._panel is not None else wanted
+        wanted = desired.of_app(self._mode, self._target, name, domains, certificate, lasting=lasting)
+        return desired.with_panel(wanted, name, self._panel) if self._panel is not None else wanted
 
     async def _converge(self, api: LocalApi, wanted: Wanted) -> None:
         """Write step by step until there is nothing left to do, and show what is then in force."""
-        former = wishes.services(self._record.entries())
+        former = desired.services(self._record.entries())
         for _ in range(_TRIES):
             found = await api.serve_config()
             wish = wanted.wish
             if wish is None:
-                self._tell(found.config, changes.Wish({}), wanted, ())
+                self._tell(found.config, diff.Wish({}), wanted, ())
                 return
-            step = changes.step(found.config, wish, self._record.entries())
+            step = diff.step(found.config, wish, self._record.entries())
             if self._is_refused(wanted, found.etag):
-                self._tell(found.config, wish, wanted, step.clashes, self._refusal)
+                self._tell(found.config, wish, wanted, step.conflicts, self._refusal)
                 return
             try:
                 if step.config is None:
                     self._record.put(step.ours)
-                    await self._advertise(api, wishes.services(wish.entries), former)
-                    self._tell(found.config, wish, wanted, step.clashes)
+                    await self._advertise(api, desired.services(wish.entries), former)
+                    self._tell(found.config, wish, wanted, step.conflicts)
                     return
                 # Before it is written: what is written and not recorded could never be removed again.
                 self._record.put(step.ours, step.written)
@@ -183,7 +322,7 @@ class Serve:
             except ForbiddenError as error:
                 self._refusal = _Refusal(wanted, found.etag, error)
                 self._record.put(step.ours)
-                self._tell(found.config, wish, wanted, step.clashes, self._refusal)
+                self._tell(found.config, wish, wanted, step.conflicts, self._refusal)
                 return
         raise LocalApiError("something else changes it again and again; see in tailscaled's log what asks for it")
 
@@ -204,17 +343,17 @@ class Serve:
     def _tell(
         self,
         config: Json,
-        wish: changes.Wish,
+        wish: diff.Wish,
         wanted: Wanted,
-        clashes: tuple[changes.Clash, ...],
+        conflicts: tuple[diff.Conflict, ...],
         refusal: _Refusal | None = None,
     ) -> None:
         """Show what a configuration means."""
-        found = changes.in_force(config, wish, self._record.entries())
-        whys = [*wanted.whys, *(words.clash(clash, config) for clash in clashes)]
+        found = diff.in_force(config, wish, self._record.entries())
+        whys = [*wanted.whys, *(conflict_text(each, config) for each in conflicts)]
         if refusal is not None:
-            targets = changes.entries(config) | wish.entries
-            remedy = _ROOT_ONLY if words.takes_root(targets) else _READ_ONLY
+            targets = diff.entries(config) | wish.entries
+            remedy = _ROOT_ONLY if takes_root(targets) else _READ_ONLY
             whys.append(f"cannot change what is published: {refusal.error}; {remedy}")
         self._notes = wanted.notes
         if self._record.why_unread:
@@ -225,7 +364,7 @@ class Serve:
         self._show(
             ServeView(
                 mode="serve" if found else "off",
-                urls=changes.urls(config, found),
+                urls=diff.urls(config, found),
                 why=_joined(*whys),
                 config=msgspec.json.encode(config).decode() if config else "",
             )

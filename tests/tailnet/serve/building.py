@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from supervisor.tailnet.serve.changes import Entries
+    from supervisor.tailnet.serve.diff import Entries
     from supervisor.tailnet.wire import Json
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.tailnet.serve.config_file import MOST_BYTES, Found, ServeFile, parse
+from supervisor.tailnet.serve.desired import MOST_BYTES, Found, ServeFile, parse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.tailnet.serve.changes import (
+from supervisor.tailnet.serve.diff import (
     WEB,
     Entries,
     Record,
@@ -22,7 +22,7 @@ from supervisor.tailnet.serve.changes import (
     step,
 )
 from tests.tailnet.serve.building import config_of
-from tests.tailnet.serve.test_changes import APP, FORWARD, HTTP, HTTPS, OLD, page, port, recorded, settle
+from tests.tailnet.serve.test_diff import APP, FORWARD, HTTP, HTTPS, OLD, page, port, recorded, settle
 
 if TYPE_CHECKING:
     from supervisor.tailnet.wire import Json
@@ -110,7 +110,7 @@ def test_what_is_wanted_is_there_or_told(world: tuple[Json, Wish, Record]) -> No
     """An entry of the wish is in force, or waits, or something in its way, or in that of its port, is told."""
     current, wish, record = world
     end, record, _ = settle(current, wish, record)
-    told = {endpoint(clash.path) for clash in step(end, wish, record).clashes}
+    told = {endpoint(conflict.path) for conflict in step(end, wish, record).conflicts}
     for path, value in wish.entries.items():
         waits = path in wish.kept or (is_port(path) and serves(value) and idle(path, wish, end))
         assert entries(end).get(path) == value or waits or endpoint(path) in told

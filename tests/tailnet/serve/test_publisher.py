@@ -11,7 +11,7 @@ import pytest
 from supervisor.core.snapshot import ServeView
 from supervisor.runtime import loop_latency
 from supervisor.tailnet.localapi import LocalApi, UnreachableError
-from supervisor.tailnet.serve.record import NAME as RECORD
+from supervisor.tailnet.serve.publisher import NAME as RECORD
 from supervisor.tailnet.wire import Status
 from tests.support.control import controlling
 from tests.support.peer import bare

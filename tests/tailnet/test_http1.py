@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.tailnet.exchange import BrokenError, exchange
+from supervisor.tailnet.http1 import BrokenError, exchange
 from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ class BrokenError(Exception):
     """The connection broke, or what came is no whole answer."""
 
 
-class Answer(NamedTuple):
+class Http1Response(NamedTuple):
     """The head of an answer, its header names in lower case, and the way to the rest."""
 
     status: int
@@ -65,7 +65,7 @@ class Answer(NamedTuple):
 @contextlib.asynccontextmanager
 async def exchange(
     socket_path: str, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
-) -> AsyncIterator[Answer]:
+) -> AsyncIterator[Http1Response]:
     """Ask, and yield the answer; the connection lasts as long as the block.
 
     Raises OSError where there is nobody, and BrokenError.
@@ -84,7 +84,7 @@ async def exchange(
         writer.transport.abort()
 
 
-async def _head(reader: asyncio.StreamReader) -> Answer:
+async def _head(reader: asyncio.StreamReader) -> Http1Response:
     text = (await _up_to(reader, b"\r\n\r\n")).decode("latin-1")
     first, *lines = text.split("\r\n")
     version, _, rest = first.partition(" ")
@@ -92,7 +92,7 @@ async def _head(reader: asyncio.StreamReader) -> Answer:
         raise BrokenError(_NO_HTTP)
     pairs = [line.partition(":") for line in lines]
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return Answer(_number(rest[:3], 10), headers, reader)
+    return Http1Response(_number(rest[:3], 10), headers, reader)
 
 
 async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.tailnet.complaints import Complaints
+from supervisor.tailnet.log import LogWatcher
 from tests.logs.rig import Rig
 
 LOST = b"2026/11/24 15:21:52 Received error: PollNetMap: unexpected EOF\n"
@@ -27,7 +27,7 @@ async def test_a_complaint_wakes() -> None:
     rig = Rig()
     woken: list[bytes] = []
     said = b""
-    complaints = Complaints(rig.log, lambda: woken.append(said))
+    complaints = LogWatcher(rig.log, lambda: woken.append(said))
     leave = complaints.listen()
     await write(rig, LOST)
     complaints.follow(running=True, online=True, trying=False)
@@ -50,7 +50,7 @@ async def test_a_complaint_wakes() -> None:
 async def test_a_removed_device() -> None:
     """It is one until it is online again, or out of its tailnet; what was said before is over."""
     rig = Rig()
-    complaints = Complaints(rig.log, lambda: None)
+    complaints = LogWatcher(rig.log, lambda: None)
     complaints.listen()
     await write(rig, REMOVED)
     found = []

@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.runtime import loop_latency
 from supervisor.system import dirs
-from supervisor.tailnet.owner import FILE, Owner
+from supervisor.tailnet.state_file import FILE, DesiredStateStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def test_nothing_kept_means_connected(tmp_path: Path) -> None:
     """A first start, with a folder or without; afterwards a choice holds."""
     for folder in (tmp_path, tmp_path / "none"):
-        owner = Owner(str(folder))
+        owner = DesiredStateStore(str(folder))
         assert (owner.choice, owner.found, owner.why_unread) == ("connected", False, "")
-    owner = Owner(str(tmp_path))
-    owner.choose("disconnected")
-    assert Owner(str(tmp_path)).choice == "disconnected"
+    owner = DesiredStateStore(str(tmp_path))
+    owner.keep("disconnected", ephemeral=False)
+    assert DesiredStateStore(str(tmp_path)).choice == "disconnected"
 
 
 @pytest.mark.parametrize(
@@ -52,31 +52,31 @@ def test_what_cannot_be_read_is_told_and_never_taken_for_connected(tmp_path: Pat
         path.mkdir()
     else:
         os.mkfifo(path)
-    owner = Owner(str(tmp_path))
+    owner = DesiredStateStore(str(tmp_path))
     assert (owner.choice, owner.found) == ("unknown", True)
     assert why in owner.why_unread.lower()
-    owner.note_login(ephemeral=True)
+    owner.keep(owner.choice, ephemeral=True)
     assert owner.choice == "unknown"
     if data != "folder":
-        again = Owner(str(tmp_path))
+        again = DesiredStateStore(str(tmp_path))
         assert (again.choice, again.record.ephemeral) == ("unknown", True)
         assert again.why_unread
-    owner.choose("connected")
+    owner.keep("connected", ephemeral=False)
     assert (owner.choice, owner.why_unread) == ("connected", "")
     assert bool(owner.why_not_kept) is (data == "folder")
 
 
 def test_a_disk_that_takes_only_a_part_changes_nothing(tmp_path: Path) -> None:
     """A short write is followed by the rest, or by nothing at all: the last choice stays on the disk."""
-    owner = Owner(str(tmp_path))
-    owner.choose("disconnected")
+    owner = DesiredStateStore(str(tmp_path))
+    owner.keep("disconnected", ephemeral=False)
     before = (tmp_path / FILE).read_bytes()
     # A file may have ten bytes from here on; the kernel writes those, and refuses the next.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     try:
-        owner.choose("forgotten")
+        owner.keep("forgotten", ephemeral=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
@@ -97,12 +97,12 @@ async def test_the_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: 
         put(*words, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(dirs, "put_file", slow)
-    owner = Owner(str(tmp_path))
-    owner.choose("disconnected")
-    owner.choose("forgotten")
+    owner = DesiredStateStore(str(tmp_path))
+    owner.keep("disconnected", ephemeral=False)
+    owner.keep("forgotten", ephemeral=False)
     assert owner.choice == "forgotten"
     assert not (tmp_path / FILE).exists()
     may.set()
     await loop_latency.background_done(20)
-    assert Owner(str(tmp_path)).choice == "forgotten"
+    assert DesiredStateStore(str(tmp_path)).choice == "forgotten"
     assert owner.why_not_kept == ""

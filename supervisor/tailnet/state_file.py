@@ -1,10 +1,17 @@
-"""Small files of ours in the state folder: they hold what tailscaled does not keep for us."""
+"""Small files in the state folder, and what the owner chose.
+
+tailscaled's own WantRunning proves nothing of that: it is cleared here.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+from typing import Literal
 
+import msgspec
+
+from supervisor.core.tailnet import Choice
 from supervisor.errors import ConfigError
 from supervisor.runtime import loop_latency
 from supervisor.system import dirs
@@ -13,7 +20,7 @@ MOST_BYTES = 1024 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class KeptFile:
+class StateFile:
     """One file in a folder that may belong to another user: no link in it is followed.
 
     What cannot be kept on the disk is kept in memory for this run; ``why_not`` then says why, else it is empty.
@@ -84,3 +91,56 @@ class KeptFile:
         except ConfigError as error:
             return str(error)
         return ""
+
+
+FILE = "owner.json"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The file's content. ``ephemeral`` says that the device was logged in with a key for such devices."""
+
+    choice: Literal["connected", "disconnected", "forgotten", "unknown"] = "connected"
+    ephemeral: bool = False
+
+
+class DesiredStateStore:
+    """The choice in force; it holds over restarts as long as the state folder does.
+
+    One that is there and cannot be read is unknown until there is another one: then ``why_unread`` says why.
+    """
+
+    def __init__(self, state_dir: str) -> None:
+        self._file = StateFile(state_dir, FILE)
+        data = self._file.read()
+        self._why_unread = self._file.why_unread
+        self.found = data is not None or bool(self._why_unread)
+        self.record = Record("unknown" if self._why_unread else "connected")
+        if data is not None:
+            try:
+                self.record = msgspec.json.decode(data, type=Record)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._why_unread = f"it is damaged: {str(error).lower()}" if data else "it is empty"
+                self.record = Record("unknown")
+
+    @property
+    def choice(self) -> str:
+        """Return connected, disconnected, forgotten or unknown."""
+        return self.record.choice
+
+    @property
+    def why_unread(self) -> str:
+        """Return why the choice is unknown; empty where it is not."""
+        return (self._why_unread or "it could not be read before") if self.choice == Choice.UNKNOWN else ""
+
+    @property
+    def why_not_kept(self) -> str:
+        """Return why the choice would be lost with this process; empty where it would not."""
+        return self._file.why_not
+
+    def keep(self, choice: str, *, ephemeral: bool, first: bool = False) -> None:
+        """Keep these from now on; where they are what was kept, and nothing is, they are written on the ``first``."""
+        before = self.record
+        if (choice, ephemeral) != (before.choice, before.ephemeral) or (first and not self.found):
+            self.record = msgspec.convert({"choice": choice, "ephemeral": ephemeral}, Record)
+            self.found = True
+            self._file.write(msgspec.json.encode(self.record))

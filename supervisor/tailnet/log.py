@@ -1,22 +1,70 @@
-"""Says in the log how the tailnet is: each change at once, a flapping one no more often than people can bear."""
+"""Hears what tailscaled tells in its log alone (1.102), and says in the supervisor's how the tailnet is.
+
+What is heard there: that control is lost, or does not know the device.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.tailnet import CONNECTING, STARTING
+from supervisor.config.plan import TAILSCALED
+from supervisor.core.tailnet_states import TailnetState
+from supervisor.logs.history import LAST_LINES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.core.snapshot import TailnetView
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.secret import Secret
 
+_LOST = "Received error"
+_UNKNOWN_DEVICE = "node not found"
+
+
+class LogWatcher:
+    """Calls ``wake`` at each complaint of a device that is in its tailnet, or logs in.
+
+    ``removed``: control does not know it.
+    """
+
+    def __init__(self, log: LogPipeline, wake: Callable[[], None]) -> None:
+        self._log = log
+        self._wake = wake
+        self._next: int | None = None
+        self.removed = False
+
+    def listen(self) -> Callable[[], None]:
+        """Listen from now on; return what ends that."""
+        return self._log.subscribe(self._hear)
+
+    def follow(self, *, running: bool, online: bool, trying: bool) -> None:
+        """Take how the device is; ``trying``: it logs in.
+
+        Who is not in a tailnet has nothing to lose, and who is online has lost nothing.
+        """
+        if not (running or trying):
+            self._next = None
+        elif self._next is None:
+            self._next = self._log.history.next
+        self.removed = self.removed and running and not online
+
+    def _hear(self) -> None:
+        if self._next is None:
+            return
+        lines = self._log.tail(TAILSCALED, LAST_LINES, self._next)
+        self._next = self._log.history.next
+        if any(_LOST in line for line in lines):
+            self.removed = self.removed or any(_UNKNOWN_DEVICE in line for line in lines)
+            self._wake()
+
+
 _SAME_AGAIN_S = 60.0
 _SETTLED_S = 10.0
-_UNDER_WAY = frozenset({STARTING, CONNECTING})
+_UNDER_WAY = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
 
 
-class Teller:
+class StateLogger:
     """Remembers what was said. A state said less than a minute ago is said again only when it has lasted."""
 
     def __init__(self, log: LogPipeline) -> None:

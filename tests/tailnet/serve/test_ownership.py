@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.tailnet.serve.record import NAME, ServeRecord
+from supervisor.tailnet.serve.publisher import NAME, Ownership
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.tailnet.serve.changes import Entries
+    from supervisor.tailnet.serve.diff import Entries
 
 OURS: Entries = {("TCP", "80"): {"HTTP": True}, ("Web", "a.x:80", "Handlers", "/"): {"Proxy": "x"}}
 MOVED: Entries = {("Web", "a.x:80", "Handlers", "/"): {"Proxy": "y"}}
@@ -20,23 +20,23 @@ MOVED: Entries = {("Web", "a.x:80", "Handlers", "/"): {"Proxy": "y"}}
 
 def test_it_is_remembered(tmp_path: Path) -> None:
     """By the next supervisor; while a write is under way both values are ours."""
-    record = ServeRecord(str(tmp_path))
+    record = Ownership(str(tmp_path))
     assert record.entries() == {}
     record.put(OURS, MOVED)
-    again = ServeRecord(str(tmp_path))
+    again = Ownership(str(tmp_path))
     assert again.entries() == {
         ("TCP", "80"): ({"HTTP": True},),
         ("Web", "a.x:80", "Handlers", "/"): ({"Proxy": "x"}, {"Proxy": "y"}),
     }
     again.put()
-    assert ServeRecord(str(tmp_path)).entries() == {}
+    assert Ownership(str(tmp_path)).entries() == {}
     assert again.why_not_kept == ""
     assert (tmp_path / NAME).stat().st_mode & 0o077 == 0
 
 
 def test_the_same_again_is_not_written(tmp_path: Path) -> None:
     """The disk is left alone."""
-    record = ServeRecord(str(tmp_path))
+    record = Ownership(str(tmp_path))
     record.put()
     assert not (tmp_path / NAME).exists()
     record.put(OURS)
@@ -49,41 +49,41 @@ def test_the_same_again_is_not_written(tmp_path: Path) -> None:
 def test_garbage_is_no_record(tmp_path: Path, data: bytes) -> None:
     """Nothing is then ours, and nothing is lost but that."""
     (tmp_path / NAME).write_bytes(data)
-    record = ServeRecord(str(tmp_path))
+    record = Ownership(str(tmp_path))
     assert record.entries() == {}
     assert record.why_unread
     record.put(OURS)
-    again = ServeRecord(str(tmp_path))
+    again = Ownership(str(tmp_path))
     assert set(again.entries()) == set(OURS)
     assert again.why_unread == ""
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:
     """Neither to read nor to write, and none at the name of the file that is being written."""
-    ServeRecord(str(tmp_path)).put(OURS)
+    Ownership(str(tmp_path)).put(OURS)
     outside = tmp_path / "outside"
     (tmp_path / NAME).rename(outside)
     before = outside.read_bytes()
     (tmp_path / NAME).symlink_to(outside)
     (tmp_path / f".{NAME}.new").symlink_to(outside)
-    record = ServeRecord(str(tmp_path))
+    record = Ownership(str(tmp_path))
     assert record.entries() == {}
     record.put(MOVED)
     assert outside.read_bytes() == before
     assert not (tmp_path / NAME).is_symlink()
-    assert set(ServeRecord(str(tmp_path)).entries()) == set(MOVED)
+    assert set(Ownership(str(tmp_path)).entries()) == set(MOVED)
 
 
 def test_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
     """Who owns the folder may have put one there."""
     os.mkfifo(tmp_path / NAME)
-    assert ServeRecord(str(tmp_path)).entries() == {}
+    assert Ownership(str(tmp_path)).entries() == {}
 
 
 def test_without_a_folder_it_lasts_for_this_run(tmp_path: Path) -> None:
     """And it is said that it does not last longer."""
-    record = ServeRecord(str(tmp_path / "none"))
+    record = Ownership(str(tmp_path / "none"))
     record.put(OURS)
     assert set(record.entries()) == set(OURS)
     assert "No such file" in record.why_not_kept
-    assert ServeRecord(str(tmp_path / "none")).entries() == {}
+    assert Ownership(str(tmp_path / "none")).entries() == {}

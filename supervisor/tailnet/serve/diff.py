@@ -39,7 +39,7 @@ class Kind(Enum):
     OPEN_TO_FUNNEL = "open to funnel"
 
 
-class Clash(NamedTuple):
+class Conflict(NamedTuple):
     """Something foreign at, or near, the path of a wish; ``value`` is what stands there."""
 
     kind: Kind
@@ -58,13 +58,13 @@ class Step(NamedTuple):
     """What to do next.
 
     ``config`` is to be written (None: all is as it can be), ``written`` what of it will be ours. ``ours`` is what of
-    ours is in force now, ``clashes`` what is in the way.
+    ours is in force now, ``conflicts`` what is in the way.
     """
 
     config: Json | None
     written: Entries
     ours: Entries
-    clashes: tuple[Clash, ...]
+    conflicts: tuple[Conflict, ...]
 
 
 def entries(config: Json) -> Entries:
@@ -118,8 +118,8 @@ def step(current: Json, wish: Wish, record: Record) -> Step:
     """
     here = entries(current)
     ours = {path: value for path, value in here.items() if value in record.get(path, ())}
-    clashes = tuple(_clashes(current, here, ours, wish.entries))
-    allowed = _allowed(here, wish, clashes)
+    conflicts = tuple(_conflicts(current, here, ours, wish.entries))
+    allowed = _allowed(here, wish, conflicts)
     put = {path: value for path, value in allowed.items() if path not in here or here[path] != value}
     gone = [path for path in ours if path not in allowed and not _is_used_by_others(path, here, ours)]
     for path in [path for path in put if is_port(path) and path in here]:
@@ -127,13 +127,13 @@ def step(current: Json, wish: Wish, record: Record) -> Step:
             del put[path]
             gone.append(path)
     if not put and not gone:
-        return Step(None, {}, ours, clashes)
+        return Step(None, {}, ours, conflicts)
     config = copy.deepcopy(current)
     for path in gone:
         _drop(config, path)
     for path, value in put.items():
         _put(config, path, value)
-    return Step(config, put, ours, clashes)
+    return Step(config, put, ours, conflicts)
 
 
 def in_force(current: Json, wish: Wish, record: Record) -> Entries:
@@ -160,10 +160,10 @@ def urls(current: Json, found: Entries) -> tuple[str, ...]:
     return tuple(sorted(told, key=lambda url: (not url.startswith("https:"), url)))
 
 
-def _allowed(here: Entries, wish: Wish, clashes: tuple[Clash, ...]) -> Entries:
+def _allowed(here: Entries, wish: Wish, conflicts: tuple[Conflict, ...]) -> Entries:
     """Return what of the wish can be had. A web port without any page that can be had is not opened."""
     blocks = {Kind.TAKEN, Kind.SESSION, Kind.CLOSED_TO_FUNNEL}
-    blocked = {clash.path for clash in clashes if clash.kind in blocks}
+    blocked = {conflict.path for conflict in conflicts if conflict.kind in blocks}
     closed = {endpoint(path) for path in blocked if is_port(path)}
     had = {
         path: value
@@ -180,7 +180,7 @@ def _allowed(here: Entries, wish: Wish, clashes: tuple[Clash, ...]) -> Entries:
     }
 
 
-def _clashes(current: Json, here: Entries, ours: Entries, wish: Entries) -> Iterator[Clash]:
+def _conflicts(current: Json, here: Entries, ours: Entries, wish: Entries) -> Iterator[Conflict]:
     sessions = _session_ports(current)
     foreign = {path: value for path, value in here.items() if path not in ours}
     for path, value in wish.items():
@@ -188,22 +188,22 @@ def _clashes(current: Json, here: Entries, ours: Entries, wish: Entries) -> Iter
             continue
         port = endpoint(path)
         if path in foreign:
-            yield Clash(Kind.TAKEN, path, foreign[path])
+            yield Conflict(Kind.TAKEN, path, foreign[path])
         elif is_port(path) and not port.service and port.port in sessions:
-            yield Clash(Kind.SESSION, path)
+            yield Conflict(Kind.SESSION, path)
         elif is_port(path) and path in ours and handling(ours[path]) != handling(value):
             # To close our port for a moment would close theirs.
             pages = [each for each in foreign if host_port(each) and endpoint(each) == port]
             if pages:
-                yield Clash(Kind.TAKEN, path, foreign[pages[0]])
+                yield Conflict(Kind.TAKEN, path, foreign[pages[0]])
     servers = {path[:-1] for path in wish if host_port(path)}
     for path, value in foreign.items():
         if path[:-1] in servers and path not in wish:
-            yield Clash(Kind.BESIDE, path, value)
+            yield Conflict(Kind.BESIDE, path, value)
     yield from _open_doors(current, here, wish)
 
 
-def _open_doors(current: Json, here: Entries, wish: Entries) -> Iterator[Clash]:
+def _open_doors(current: Json, here: Entries, wish: Entries) -> Iterator[Conflict]:
     """Yield what Funnel opens. What is in force stays so; nothing is put behind a door that is open already."""
     opened = funnels(current)
     ports = {target.rpartition(":")[2] for target in opened}
@@ -216,7 +216,7 @@ def _open_doors(current: Json, here: Entries, wish: Entries) -> Iterator[Clash]:
             is_open = is_port(path) and handling(value) not in WEB and path[-1] in ports
         if is_open:
             there = path in here and here[path] == value
-            yield Clash(Kind.OPEN_TO_FUNNEL if there else Kind.CLOSED_TO_FUNNEL, path)
+            yield Conflict(Kind.OPEN_TO_FUNNEL if there else Kind.CLOSED_TO_FUNNEL, path)
 
 
 def _is_used_by_others(path: Path, here: Entries, ours: Entries) -> bool:

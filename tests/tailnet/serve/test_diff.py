@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.tailnet.serve.changes import (
+from supervisor.tailnet.serve.diff import (
     Entries,
     Kind,
     Record,
@@ -136,7 +136,7 @@ def test_what_waits_for_a_certificate_is_kept_and_not_added() -> None:
 def test_what_is_in_the_way(current: Json, wish: Entries, kind: Kind, path: tuple[str, ...]) -> None:
     """It is told where, and of what kind."""
     found = step(current, Wish(wish), recorded(OURS) if kind is Kind.OPEN_TO_FUNNEL else {})
-    assert (kind, path) in [(clash.kind, clash.path) for clash in found.clashes]
+    assert (kind, path) in [(conflict.kind, conflict.path) for conflict in found.conflicts]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_what_is_in_the_way(current: Json, wish: Entries, kind: Kind, path: tupl
 )
 def test_what_is_not_in_the_way(current: Json) -> None:
     """Other ports, other names and a Funnel that is off are nobody's business."""
-    assert step(current, Wish(OURS), {}).clashes == ()
+    assert step(current, Wish(OURS), {}).conflicts == ()
 
 
 def test_services_have_ports_of_their_own() -> None:
@@ -157,7 +157,7 @@ def test_services_have_ports_of_their_own() -> None:
     service: Entries = {("Services", "svc:s", *path): value for path, value in OURS.items()}
     current = config_of({port(80): FORWARD}) | {"AllowFunnel": {"a.x:80": True}}
     found = step(current, Wish(service), {})
-    assert found.clashes == ()
+    assert found.conflicts == ()
     assert found.config is not None
     assert found.config["Services"] == {"svc:s": config_of(OURS)}
     assert [endpoint(path) for path in service] == [("svc:s", "80")] * 2

@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from supervisor.core.retry import LoginRetry
 from supervisor.core.snapshot import TailnetView
-from supervisor.core.tailnet import STATES
-from supervisor.tailnet.attempt import Attempt
-from supervisor.tailnet.report import Extra, expiry_words, key_expiry, peers_of, view
-from supervisor.tailnet.states import Situation, down, of_status
+from supervisor.core.tailnet import Choice
+from supervisor.core.tailnet_states import STATES
+from supervisor.tailnet.view import Situation, down, expiry_words, key_expiry, of_status, peers_of, with_state
 from supervisor.tailnet.wire import Node, Status, Tailnet, User
 
 LOGIN = Status(backend_state="NeedsLogin")
 AWAY = Status(backend_state="Running", node=Node(online=False))
 UP = Status(backend_state="Running", have_node_key=True, node=Node(online=True, dns_name="moltis.tail.example."))
-REFUSED = Attempt(b"1", error="invalid key: expired", kind="expired", rounds=1, next_try_s=60.0)
+REFUSED = LoginRetry(b"1", error="invalid key: expired", kind="expired", rounds=1, next_try_s=60.0)
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,17 @@ REFUSED = Attempt(b"1", error="invalid key: expired", kind="expired", rounds=1, 
         (LOGIN, Situation(login_url=True), "needs login"),
         (LOGIN, Situation(expired=True), "key expired"),
         (LOGIN, Situation(has_network=False), "no network interface"),
-        (LOGIN, Situation(attempt=Attempt(b"1", begun_s=1.0)), "connecting"),
-        (LOGIN, Situation(attempt=Attempt(b"1", begun_s=1.0), held_s=30.0), "control server unreachable"),
-        (LOGIN, Situation(attempt=REFUSED, retry_s=60.0), "key refused"),
-        (LOGIN, Situation(attempt=REFUSED, login_url=True), "needs login"),
-        (LOGIN, Situation(choice="disconnected"), "disconnected by you"),
-        (LOGIN, Situation(choice="forgotten"), "disconnected by you"),
-        (Status(backend_state="Stopped", have_node_key=True), Situation(choice="forgotten"), "disconnected by you"),
+        (LOGIN, Situation(retry=LoginRetry(b"1", begun_s=1.0)), "connecting"),
+        (LOGIN, Situation(retry=LoginRetry(b"1", begun_s=1.0), held_s=30.0), "control server unreachable"),
+        (LOGIN, Situation(retry=REFUSED, retry_s=60.0), "key refused"),
+        (LOGIN, Situation(retry=REFUSED, login_url=True), "needs login"),
+        (LOGIN, Situation(choice=Choice.DISCONNECTED), "disconnected by you"),
+        (LOGIN, Situation(choice=Choice.FORGOTTEN), "disconnected by you"),
+        (
+            Status(backend_state="Stopped", have_node_key=True),
+            Situation(choice=Choice.FORGOTTEN),
+            "disconnected by you",
+        ),
         (
             Status(
                 backend_state="NeedsLogin",
@@ -41,7 +45,7 @@ REFUSED = Attempt(b"1", error="invalid key: expired", kind="expired", rounds=1, 
                     "You are logged out. The last login error was: fetch control key: dial tcp: connection refused",
                 ),
             ),
-            Situation(attempt=Attempt(b"1", begun_s=1.0)),
+            Situation(retry=LoginRetry(b"1", begun_s=1.0)),
             "control server unreachable",
         ),
         (Status(backend_state="NeedsMachineAuth"), Situation(), "waiting for approval"),
@@ -52,9 +56,9 @@ REFUSED = Attempt(b"1", error="invalid key: expired", kind="expired", rounds=1, 
         (Status(backend_state="NoState", health=("fetch control key: x",)), Situation(), "control server unreachable"),
         (UP, Situation(), "connected"),
         (AWAY, Situation(), "control server unreachable"),
-        (AWAY, Situation(attempt=Attempt(b"1", begun_s=1.0), held_s=3.0), "connecting"),
+        (AWAY, Situation(retry=LoginRetry(b"1", begun_s=1.0), held_s=3.0), "connecting"),
         (AWAY, Situation(goes_back=True), "connecting"),
-        (AWAY, Situation(attempt=Attempt(b"1", begun_s=1.0), held_s=11.0), "control server unreachable"),
+        (AWAY, Situation(retry=LoginRetry(b"1", begun_s=1.0), held_s=11.0), "control server unreachable"),
         (
             Status(backend_state="NoState", health=("State store failed to initialize.",)),
             Situation(),
@@ -76,11 +80,11 @@ def test_states(status: Status, about: Situation, state: str) -> None:
 
 def test_a_refused_key_says_when_it_is_tried_again() -> None:
     """The reason comes in the other side's words, with what it comes down to."""
-    meaning = of_status(LOGIN, Situation(attempt=REFUSED, retry_s=240.0))
+    meaning = of_status(LOGIN, Situation(retry=REFUSED, retry_s=240.0))
     assert meaning.why == "expired: invalid key: expired"
     assert "tried again in 4 min" in meaning.what_to_do
     twice = REFUSED._replace(kind="invalid", error="invalid key: API key does not exist")
-    assert of_status(LOGIN, Situation(attempt=twice)).why == "invalid key: API key does not exist"
+    assert of_status(LOGIN, Situation(retry=twice)).why == "invalid key: API key does not exist"
 
 
 def test_no_answer_is_starting_first_and_down_later() -> None:
@@ -91,12 +95,12 @@ def test_no_answer_is_starting_first_and_down_later() -> None:
 def test_since_when() -> None:
     """A state's time counts from its beginning, the time away from when it was last up."""
     up, off = of_status(UP, Situation()), down("x", begun=False)
-    first = view(off, None, Extra(), TailnetView("embedded", "starting", 0.0, away_since_s=0.0), 10.0)
+    first = with_state(TailnetView("embedded", "starting", 0.0, away_since_s=0.0), off, None, 10.0)
     assert (first.since_s, first.away_since_s) == (10.0, 0.0)
-    assert view(off, None, Extra(), first, 20.0).since_s == 10.0
-    again = view(up, UP, Extra(), first, 30.0)
+    assert with_state(first, off, None, 20.0).since_s == 10.0
+    again = with_state(first, up, UP, 30.0)
     assert (again.up, again.away_since_s, again.since_s) == (True, None, 30.0)
-    assert view(off, None, Extra(), again, 40.0).away_since_s == 40.0
+    assert with_state(again, off, None, 40.0).away_since_s == 40.0
 
 
 def test_what_is_known_of_the_device() -> None:
@@ -109,10 +113,10 @@ def test_what_is_known_of_the_device() -> None:
         node=Node(online=True, dns_name="moltis.tail.example.", user_id=7, tags=("tag:moltis",)),
         users={"7": User("you@example.org")},
     )
-    told = view(of_status(status, Situation()), status, Extra(), TailnetView("embedded"), 1.0)
+    told = with_state(TailnetView("embedded"), of_status(status, Situation()), status, 1.0)
     assert (told.hostname, told.tailnet, told.login_name) == ("moltis.tail.example", "example.org", "you@example.org")
     assert (told.version, told.addresses, told.tags) == ("1.102.5", ("100.64.0.1",), ("tag:moltis",))
-    after = view(of_status(LOGIN, Situation()), LOGIN, Extra(), told, 2.0)
+    after = with_state(told, of_status(LOGIN, Situation()), LOGIN, 2.0)
     assert (after.hostname, after.addresses, after.tailnet) == ("", (), "")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.tailnet.serve import wishes
+from supervisor.tailnet.serve import desired
 from supervisor.tailnet.serve.certificates import Certificate
-from supervisor.tailnet.serve.changes import Clash, Kind, Path
-from supervisor.tailnet.serve.words import clash, off_command, takes_root, thing
+from supervisor.tailnet.serve.diff import Conflict, Kind, Path
+from supervisor.tailnet.serve.publisher import conflict_text, off_command, takes_root, thing
 from tests.tailnet.serve.building import config_of
 
 APP = "http://127.0.0.2:13131"
@@ -34,7 +34,7 @@ PENDING = Certificate()
 )
 def test_the_modes(mode: str, certificate: Certificate | None, ports: set[str], kept: bool, says: str) -> None:  # noqa: FBT001
     """Which ports lead to the app, whether HTTPS is only kept, and what is not as it should be."""
-    wanted = wishes.of_app(mode, APP, NAME, DOMAINS, certificate, lasting=True)
+    wanted = desired.of_app(mode, APP, NAME, DOMAINS, certificate, lasting=True)
     assert wanted.wish is not None
     assert {path[1] for path in wanted.wish.entries if path[0] == "TCP"} == ports
     assert {("Web", f"{NAME}:{port}", "Handlers", "/") for port in ports} <= set(wanted.wish.entries)
@@ -48,18 +48,18 @@ def test_the_modes(mode: str, certificate: Certificate | None, ports: set[str], 
 def test_the_panel_beside_the_app() -> None:
     """It has its own port, by HTTP, also where the app itself cannot be published yet."""
     for mode, ports in (("auto", {"80", "8080"}), ("https", {"8080"})):
-        app = wishes.of_app(mode, APP, NAME, (), None, lasting=True)
-        wish = wishes.with_panel(app, NAME, "http://panel:8080/").wish
+        app = desired.of_app(mode, APP, NAME, (), None, lasting=True)
+        wish = desired.with_panel(app, NAME, "http://panel:8080/").wish
         assert wish is not None
         assert {path[1] for path in wish.entries if path[0] == "TCP"} == ports
         assert wish.entries["TCP", "8080"] == {"HTTP": True}
         assert wish.entries["Web", f"{NAME}:8080", "Handlers", "/"] == {"Proxy": "http://panel:8080"}
-    assert wishes.with_panel(wishes.nameless(), "", "http://panel:8080").wish is None
+    assert desired.with_panel(desired.nameless(), "", "http://panel:8080").wish is None
 
 
 def test_as_tailscaled_wants_it() -> None:
     """The shape is that of `tailscale serve`."""
-    wanted = wishes.of_app("auto", APP, NAME, DOMAINS, THERE, lasting=True)
+    wanted = desired.of_app("auto", APP, NAME, DOMAINS, THERE, lasting=True)
     assert wanted.wish is not None
     assert config_of(wanted.wish.entries) == {
         "TCP": {"80": {"HTTP": True}, "443": {"HTTPS": True}},
@@ -84,22 +84,22 @@ def test_as_tailscaled_wants_it() -> None:
 )
 def test_when_a_certificate_is_wanted(mode: str, domains: tuple[str, ...], lasting: bool, name: str) -> None:  # noqa: FBT001
     """Where the tailnet issues them and it would not be lost with the container, or where HTTPS was asked for."""
-    assert wishes.certificate_name(mode, NAME, domains, lasting=lasting) == name
+    assert desired.certificate_name(mode, NAME, domains, lasting=lasting) == name
 
 
 def test_a_state_folder_that_is_no_volume_is_worth_a_note() -> None:
     """It says why there is no HTTPS, or what HTTPS will cost; where there could be none, nothing."""
-    auto = wishes.of_app("auto", APP, NAME, DOMAINS, None, lasting=False)
+    auto = desired.of_app("auto", APP, NAME, DOMAINS, None, lasting=False)
     assert "mount a volume" in auto.notes[0]
     assert "not published by HTTPS" in auto.notes[0]
-    assert "each new container takes" in wishes.of_app("https", APP, NAME, DOMAINS, THERE, lasting=False).notes[0]
-    assert wishes.of_app("auto", APP, NAME, (), None, lasting=False).notes == ()
-    assert wishes.of_app("http", APP, NAME, DOMAINS, None, lasting=False).notes == ()
+    assert "each new container takes" in desired.of_app("https", APP, NAME, DOMAINS, THERE, lasting=False).notes[0]
+    assert desired.of_app("auto", APP, NAME, (), None, lasting=False).notes == ()
+    assert desired.of_app("http", APP, NAME, DOMAINS, None, lasting=False).notes == ()
 
 
 def test_a_device_without_a_name() -> None:
     """All stays as it is until it has one."""
-    wanted = wishes.of_app("auto", APP, "", (), None, lasting=True)
+    wanted = desired.of_app("auto", APP, "", (), None, lasting=True)
     assert wanted.wish is None
     assert "no name" in wanted.whys[0]
 
@@ -111,7 +111,7 @@ def test_a_file_without_certificates() -> None:
         "Web": {f"{NAME}:443": {"Handlers": {"/": {"Proxy": APP}}}, f"{NAME}:80": {"Handlers": {"/": {"Proxy": APP}}}},
         "Services": {"svc:s": {"TCP": {"443": {"HTTPS": True}}}},
     }
-    wanted = wishes.of_file(config, (), ("before",))
+    wanted = desired.of_file(config, (), ("before",))
     assert wanted.wish is not None
     assert config_of(wanted.wish.entries) == {
         "TCP": {"80": {"HTTP": True}},
@@ -119,10 +119,10 @@ def test_a_file_without_certificates() -> None:
     }
     assert wanted.whys[0] == "before"
     assert "port 443, 443 of svc:s, 993, which is left out" in wanted.whys[1]
-    with_them = wishes.of_file(config, DOMAINS, ())
+    with_them = desired.of_file(config, DOMAINS, ())
     assert with_them.wish is not None
     assert (config_of(with_them.wish.entries), with_them.whys) == (config, ())
-    assert wishes.of_file({"TCP": {"80": {"HTTP": True}}}, (), ()).whys == ()
+    assert desired.of_file({"TCP": {"80": {"HTTP": True}}}, (), ()).whys == ()
 
 
 FORWARD = {"TCPForward": "127.0.0.1:22"}
@@ -134,46 +134,46 @@ CONFIG = {"TCP": {"80": {"HTTP": True}}, "Services": {"svc:s": {"TCP": {"443": {
     ("found", "says"),
     [
         (
-            Clash(Kind.TAKEN, ("TCP", "80"), FORWARD),
+            Conflict(Kind.TAKEN, ("TCP", "80"), FORWARD),
             (
                 "cannot publish on port 80: something that is not ours is there, a TCP forward to 127.0.0.1:22; "
                 "remove it with `tailscale serve --tcp=80 off`"
             ),
         ),
         (
-            Clash(Kind.TAKEN, WEB, {"Proxy": "http://x"}),
+            Conflict(Kind.TAKEN, WEB, {"Proxy": "http://x"}),
             (
                 "cannot publish on moltis.tail.example:80: something that is not ours is there, http://x; "
                 "remove it with `tailscale serve --http=80 off`"
             ),
         ),
         (
-            Clash(Kind.BESIDE, (*WEB[:-1], "/x"), {"Path": "/srv"}),
+            Conflict(Kind.BESIDE, (*WEB[:-1], "/x"), {"Path": "/srv"}),
             (
                 "moltis.tail.example:80/x is not ours and leads to the files in /srv, not to what we publish beside "
                 "it; remove it with `tailscale serve --http=80 --set-path=/x off`"
             ),
         ),
         (
-            Clash(Kind.SESSION, ("TCP", "80")),
+            Conflict(Kind.SESSION, ("TCP", "80")),
             "cannot publish on port 80: a `tailscale serve` that runs in a terminal has that port; end it",
         ),
         (
-            Clash(Kind.OPEN_TO_FUNNEL, ("Web", f"{NAME}:443", "Handlers", "/")),
+            Conflict(Kind.OPEN_TO_FUNNEL, ("Web", f"{NAME}:443", "Handlers", "/")),
             (
                 "the whole internet reaches moltis.tail.example:443: Funnel was switched on, not by us; "
                 "switch it off with `tailscale funnel --https=443 off`"
             ),
         ),
         (
-            Clash(Kind.CLOSED_TO_FUNNEL, ("Web", f"{NAME}:443", "Handlers", "/")),
+            Conflict(Kind.CLOSED_TO_FUNNEL, ("Web", f"{NAME}:443", "Handlers", "/")),
             (
                 "cannot publish on moltis.tail.example:443: Funnel is on there, not by us, and the whole internet "
                 "would reach it; switch it off with `tailscale funnel reset`"
             ),
         ),
         (
-            Clash(Kind.TAKEN, ("Services", "svc:s", "Web", "s.x:443", "Handlers", "/"), {"Text": "t"}),
+            Conflict(Kind.TAKEN, ("Services", "svc:s", "Web", "s.x:443", "Handlers", "/"), {"Text": "t"}),
             (
                 "cannot publish on s.x:443: something that is not ours is there, a text; "
                 "remove it with `tailscale serve --service=svc:s --https=443 off`"
@@ -181,15 +181,15 @@ CONFIG = {"TCP": {"80": {"HTTP": True}}, "Services": {"svc:s": {"TCP": {"443": {
         ),
     ],
 )
-def test_what_is_in_the_way_in_words(found: Clash, says: str) -> None:
+def test_what_is_in_the_way_in_words(found: Conflict, says: str) -> None:
     """Where, what, and the command that removes it."""
-    assert clash(found, CONFIG) == says
+    assert conflict_text(found, CONFIG) == says
 
 
 def test_a_funnel_with_a_page_behind_it_is_switched_off_alone() -> None:
     """Nothing else is then lost with it."""
     page: Path = ("Web", f"{NAME}:443", "Handlers", "/")
-    found = Clash(Kind.CLOSED_TO_FUNNEL, page)
+    found = Conflict(Kind.CLOSED_TO_FUNNEL, page)
     assert off_command(found, config_of({page: {"Text": "t"}})) == "tailscale funnel --https=443 off"
 
 
@@ -204,7 +204,7 @@ def test_things_have_names() -> None:
         "something else",
     ]
     assert (
-        off_command(Clash(Kind.TAKEN, ("Services", "svc:s", "Tun"), True), {})
+        off_command(Conflict(Kind.TAKEN, ("Services", "svc:s", "Tun"), True), {})
         == "tailscale serve --service=svc:s --tun off"
     )
 

@@ -1,0 +1,153 @@
+"""When a login with a key is tried again, and when an outage gets help: pure, no clock, no I/O."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+# tailscaled itself would try for ever, several times a second at first.
+MOST_REFUSALS = 3
+_MINUTE_S = 60.0
+_LONGEST_S = 15 * _MINUTE_S
+# A login that brings neither success nor an error for so long brings none.
+FRUITLESS_S = 60.0
+# So long an answer may take; a second login meanwhile would use up a key that has just been taken.
+_FRESH_S = 10.0
+# Where Tailscale's API cannot be asked for a key, the first wait; it doubles.
+_UNAVAILABLE_S = 5.0
+_RATE_LIMIT = "rate limit"
+# Refusals say it in words of their control server; these are what the known ones have in common.
+_KINDS = (
+    ("tag not permitted", ("tag",)),
+    ("expired", ("expired",)),
+    ("used up", ("already used", "used up", "been used", "single-use", "not reusable")),
+)
+SOFT_AFTER_S = 60.0
+# A restart drops every connection, and direct ones may still work: late, and seldom.
+RESTART_AFTER_S = 1800.0
+
+
+def doubling_s(first_s: float, times: int, longest_s: float = _LONGEST_S) -> float:
+    """Return the wait after so many before it: it doubles each time."""
+    return min(longest_s, first_s * 2.0 ** min(times, 10))
+
+
+class LoginRetry(NamedTuple):
+    """The tries with one key. ``fingerprint`` tells keys apart, ``begun_s`` is when tailscaled was given it.
+
+    ``begun_s`` is None once tailscaled has let go of it, or is to. ``rounds`` counts the times it was given up on,
+    ``next_try_s`` is when it is tried again; ``error`` is the last refusal as the other side put it, ``kind`` what it
+    comes down to, ``note`` what is worth knowing meanwhile. ``wish`` is the owner's wish that it was begun for: what
+    comes of it is an answer to that and to no other.
+    """
+
+    fingerprint: bytes | None = None
+    begun_s: float | None = None
+    refusals: int = 0
+    rounds: int = 0
+    next_try_s: float | None = None
+    kind: str = ""
+    error: str = ""
+    note: str = ""
+    wish: int = 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether tailscaled has the key and has not given up on it, nor have we."""
+        return self.begun_s is not None
+
+    def due(self, fingerprint: bytes, now_s: float) -> bool:
+        """Tell whether this key is to be tried now: it is another one, or was never tried, or its wait is over."""
+        if fingerprint != self.fingerprint:
+            return True
+        return not self.under_way and (self.next_try_s is None or now_s >= self.next_try_s)
+
+    def fresh(self, now_s: float) -> bool:
+        """Tell whether it has begun so lately that its answer, of which there is none yet, may be on the way."""
+        return self.begun_s is not None and now_s - self.begun_s < _FRESH_S and not self.refusals
+
+    def overdue(self, now_s: float) -> bool:
+        """Tell whether it has been under way for too long."""
+        return self.begun_s is not None and now_s - self.begun_s >= FRUITLESS_S
+
+    def fruitless(self, now_s: float) -> bool:
+        """Tell whether it has been under way for too long without any word: neither a refusal nor to wait."""
+        return self.overdue(now_s) and not self.refusals and not self.note
+
+    def begin(self, fingerprint: bytes, now_s: float, wish: int = 0) -> LoginRetry:
+        """Return it with a key that has just been handed over."""
+        if fingerprint != self.fingerprint:
+            return LoginRetry(fingerprint, now_s, wish=wish)
+        return self._replace(begun_s=now_s, refusals=0, next_try_s=None, note="", wish=wish)
+
+    def interrupted(self) -> LoginRetry:
+        """Return it after tailscaled was restarted: what it had been given is lost, and is given again at once."""
+        return self._replace(begun_s=None)
+
+    def refused(self, text: str, now_s: float, *, final: bool = False) -> LoginRetry:
+        """Return it with one refusal more; the third ends the round, and so does one that is ``final``.
+
+        Being told to wait is none: tailscaled does wait.
+        """
+        if not self.under_way:
+            return self
+        if _RATE_LIMIT in text.lower():
+            return self._replace(note=text)
+        found = self._replace(refusals=self.refusals + 1, kind=kind_of(text), error=text)
+        return found.given_up(now_s) if final or found.refusals >= MOST_REFUSALS else found
+
+    def given_up(self, now_s: float, first_s: float = _MINUTE_S) -> LoginRetry:
+        """Return it with the round over: the next one comes after 1, 2, 4, 8 and then every 15 minutes."""
+        next_try_s = now_s + doubling_s(first_s, self.rounds)
+        return self._replace(begun_s=None, rounds=self.rounds + 1, next_try_s=next_try_s)
+
+    def unavailable(self, fingerprint: bytes, text: str, now_s: float) -> LoginRetry:
+        """Return it after no key could be had for a reason that is not the key's fault."""
+        return self.begin(fingerprint, now_s)._replace(note=text).given_up(now_s, _UNAVAILABLE_S)
+
+    def succeeded(self, now_s: float) -> LoginRetry:
+        """Return it once the device is in its tailnet. A login that does not last is not repeated without end."""
+        wait_s = doubling_s(_MINUTE_S, self.rounds - 1) if self.rounds else 0.0
+        return LoginRetry(self.fingerprint, rounds=self.rounds + 1, next_try_s=now_s + wait_s)
+
+
+def kind_of(text: str) -> str:
+    """Return what a refusal comes down to: invalid, expired, used up or tag not permitted."""
+    words = text.lower()
+    return next((kind for kind, signs in _KINDS if any(sign in words for sign in signs)), "invalid")
+
+
+class Recovery(Enum):
+    """What helps in an outage."""
+
+    SOFT = "restart the control client"
+    RESTART = "restart tailscaled"
+
+
+class Outage(NamedTuple):
+    """An outage under way: since when, what was tried, and when the next try is due."""
+
+    since_s: float
+    softs: int = 0
+    next_s: float = 0.0
+    restarted: bool = False
+
+
+def recover(
+    outage: Outage | None, now_s: float, *, away: bool, removed: bool = False
+) -> tuple[Outage | None, Recovery | None]:
+    """Return the outage as it is now, and what is due to be tried.
+
+    ``removed`` is a sign that control does not know the device any more: then the first help shows it at once.
+    """
+    if not away:
+        return None, None
+    if outage is None:
+        outage = Outage(now_s, next_s=now_s + SOFT_AFTER_S)
+    if removed and not outage.softs:
+        return outage._replace(softs=1, next_s=now_s + SOFT_AFTER_S), Recovery.SOFT
+    if not outage.restarted and now_s - outage.since_s >= RESTART_AFTER_S:
+        return outage._replace(restarted=True), Recovery.RESTART
+    if now_s < outage.next_s:
+        return outage, None
+    return outage._replace(softs=outage.softs + 1, next_s=now_s + doubling_s(SOFT_AFTER_S, outage.softs)), Recovery.SOFT

@@ -1,0 +1,269 @@
+"""Carries out what was decided: the only place that changes anything in tailscaled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.retry import doubling_s
+from supervisor.core.snapshot import ServeView
+from supervisor.core.tailnet import Action, Choice, Kind, LoginPrefs, TailnetEvent
+from supervisor.tailnet import preferences
+from supervisor.tailnet.localapi import ForbiddenError, LocalApiError, SilentError, UnreachableError
+from supervisor.tailnet.oauth_client import Keys, OAuthRefusedError, OAuthUnavailableError
+from supervisor.tailnet.serve.publisher import Serve
+from supervisor.tailnet.view import MAY_NOT, holder, is_suffixed, label, wished
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from supervisor.config.plan import Plan
+    from supervisor.core.tailnet import TailnetMachine
+    from supervisor.logs.pipeline import LogPipeline
+    from supervisor.logs.redact import Redactor
+    from supervisor.secret import Secret
+    from supervisor.tailnet.localapi import Bus, LocalApi
+    from supervisor.tailnet.oauth_client import Credential, Usable
+    from supervisor.tailnet.wire import Json, Node, Status
+
+# A refused connection to a control server may keep tailscaled waiting for nearly a minute.
+LOGOUT_S = 60.0
+
+
+class Executor:
+    """Commands for one tailscaled, and the keys for it.
+
+    ``at_next_login`` says, for people, which settings differ from what the device was logged in with.
+    """
+
+    def __init__(self, plan: Plan, api: LocalApi, bus: Bus, redactor: Redactor) -> None:
+        tailnet = plan.settings.tailnet
+        self._api = api
+        self._bus = bus
+        self._wanted = preferences.wanted(tailnet.prefs)
+        self._given: AbstractSet[str] | None = tailnet.prefs.given if tailnet.mode == "attach" else None
+        self._before_logout: Json = {}
+        self._keyless = False
+        self._credential: Credential | None = None
+        self._ready: Usable | None = None
+        self.keys = Keys(tailnet, redactor)
+        self.at_next_login: tuple[str, ...] = ()
+
+    async def find_key(self) -> bytes | None:
+        """Return the fingerprint of the key to use now; None where there is none."""
+        self._credential = await self.keys.current()
+        return None if self._credential is None else self._credential.fingerprint
+
+    async def login_prefs(self) -> LoginPrefs | None:
+        """Return the preferences that decide about a login; None where tailscaled does not tell them."""
+        try:
+            return _login_prefs(await self._api.prefs())
+        except LocalApiError:
+            return None
+
+    async def execute(self, action: Action, machine: TailnetMachine, *, logout_s: float = LOGOUT_S) -> TailnetEvent:
+        """Do one thing, and return what came of it."""
+        try:
+            if action is Action.FETCH_KEY:
+                return await self._fetch_key()
+            return TailnetEvent(Kind.DONE, action=action, prefs=await self._do(action, machine, logout_s))
+        except LocalApiError as error:
+            return failure(action, error)
+
+    async def _do(self, action: Action, machine: TailnetMachine, logout_s: float) -> LoginPrefs | None:
+        """Have tailscaled do it; return the preferences as they are then, where they are known."""
+        prefs = None
+        if action is Action.LOG_IN:
+            prefs = await self._log_in(self._ready and self._ready.key, anew=machine.replaces)
+        elif action is Action.ASK_URL:
+            prefs = await self._log_in(None)
+        elif action in {Action.KEEP_LOGIN, Action.RELEASE_KEY}:
+            # Who is to be disconnected stays switched off, and who has no login has nothing to go on with.
+            goes_on = machine.choice is Choice.CONNECTED and machine.have_node_key
+            prefs = await self._keep_login(on=goes_on or action is Action.KEEP_LOGIN)
+        elif action in {Action.SWITCH_ON, Action.SWITCH_OFF}:
+            await self._api.change_prefs({"WantRunning": action is Action.SWITCH_ON})
+        elif action is Action.LOG_OUT:
+            await self._log_out(logout_s)
+        elif action is Action.ADJUST:
+            prefs = await self._adjust()
+        return prefs
+
+    async def _fetch_key(self) -> TailnetEvent:
+        """Get a key that tailscaled takes: an OAuth client's secret is exchanged for one."""
+        if self._credential is None:
+            return TailnetEvent(Kind.BROKEN_OFF)
+        try:
+            usable = await self.keys.usable(self._credential)
+        except OAuthRefusedError as error:
+            return TailnetEvent(Kind.NO_KEY, why=str(error), refusal=error.kind)
+        except OAuthUnavailableError as error:
+            return TailnetEvent(Kind.NO_KEY, why=str(error))
+        self._ready = usable
+        return TailnetEvent(Kind.KEY_READY, ephemeral=usable.ephemeral)
+
+    async def _log_in(self, key: Secret | None, *, anew: bool = False) -> LoginPrefs:
+        """Hand tailscaled a key and have it log in; without one it asks for a login URL.
+
+        ``anew`` is for a device whose login still holds: it gets another node key, and KEEP_LOGIN is for when it is
+        refused one.
+        """
+        async with self._bus.muted():
+            known = (await self._api.status()).have_node_key
+            current, wanted = await self._api.prefs(), self._wanted
+            if self._given is not None:
+                wanted = preferences.of_sidecar(current, self._before_logout, self._wanted, self._given)
+            options = {} if key is None else {"AuthKey": key.reveal()}
+            prefs = await self._start_with(preferences.for_login(current, {**wanted, "LoggedOut": anew}), **options)
+        # `start` itself logs in a device with a node key, as `tailscale up` knows, save one that has logged out. Of two
+        # logins at once, the first may use the key up, or come last at control, which then knows a node key that
+        # tailscaled has dropped.
+        if anew or not known:
+            await self._api.login()
+        return prefs
+
+    async def _keep_login(self, *, on: bool) -> LoginPrefs:
+        """Let go of any key, and take up the login that the device has, if any; ``on`` or off.
+
+        Being switched off alone does not keep tailscaled 1.102 from trying a key.
+        """
+        async with self._bus.muted():
+            wanted = {"WantRunning": on, "LoggedOut": False}
+            prefs = await self._start_with(preferences.for_login(await self._api.prefs(), wanted))
+        self._keyless = False
+        return prefs
+
+    async def _start_with(self, prefs: Json, **options: Any) -> LoginPrefs:
+        await self._api.start({"UpdatePrefs": prefs, **options})
+        return _login_prefs(prefs)
+
+    async def _log_out(self, timeout_s: float) -> None:
+        """Take the device out of its tailnet."""
+        if self._given is not None:
+            self._before_logout = await self._api.prefs()
+        if self._keyless:
+            await self._api.start({})
+        # After one that fails, tailscaled 1.102 has no key to log out with until it looks into its state again.
+        self._keyless = True
+        await self._api.logout(timeout_s)
+        self._keyless = False
+
+    async def _adjust(self) -> LoginPrefs:
+        """Bring the preferences to what the settings say."""
+        current, wanted = await self._api.prefs(), self._wanted
+        if self._given is not None:
+            wanted = preferences.on_purpose(current, wanted, self._given)
+        changes = preferences.differing(current, wanted)
+        if changes:
+            await self._api.change_prefs(changes)
+        self.at_next_login = tuple(preferences.at_next_login(current, wanted))
+        return _login_prefs(current)
+
+
+def failure(action: Action, error: LocalApiError) -> TailnetEvent:
+    """Return what happened where tailscaled did not do it."""
+    return TailnetEvent(
+        Kind.FAILED,
+        action=action,
+        why=str(error),
+        forbidden=isinstance(error, ForbiddenError),
+        passing=isinstance(error, UnreachableError | SilentError),
+    )
+
+
+def _login_prefs(prefs: Json) -> LoginPrefs:
+    return LoginPrefs(bool(prefs.get("LoggedOut")), not prefs.get("WantRunning"))
+
+
+_NAME_AGAIN_S = 30.0
+_NAME_LONGEST_S = 3600.0
+_NAME_ADVICE = (
+    "after two deploys overlapped it takes the name back by itself; else remove the other device in the admin console, "
+    "or set TS_HOSTNAME to another name"
+)
+
+
+class DeviceMaintenance:
+    """What it found is in ``serve`` and ``warnings``."""
+
+    def __init__(self, plan: Plan, log: LogPipeline, api: LocalApi) -> None:
+        tailnet = plan.settings.tailnet
+        self._log = log
+        self._api = api
+        self._publisher = Serve(plan, log)
+        self._hostname = tailnet.prefs.hostname
+        self._keeps_name = tailnet.mode == "embedded" or "hostname" in tailnet.prefs.given
+        self._forbidden = ""
+        self._peers: tuple[Node, ...] = ()
+        self._name_tries = 0
+        self._name_next_s = 0.0
+        self.serve = ServeView()
+        self.warnings: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Get certificates in the background until cancelled."""
+        await self._publisher.run()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is worth knowing of the way the app is published."""
+        return (*self._publisher.notes, *([self._forbidden] if self._forbidden else []))
+
+    @property
+    def waits_for_name(self) -> bool:
+        """Whether the device has another name than it should, so that news of its peers matter."""
+        return bool(self.warnings)
+
+    def see_peers(self, status: Status) -> None:
+        """Take the other devices from a status that has them."""
+        if status.peers is not None:
+            self._peers = tuple(status.peers.values())
+
+    def reset(self) -> None:
+        """Forget what was known of tailscaled: it was restarted, or the device logged out."""
+        self._publisher.forget()
+        self.allow()
+        self.serve = ServeView()
+        self.warnings = ()
+
+    def allow(self) -> None:
+        """Try again what was not allowed: a person asks for it."""
+        self._forbidden = ""
+
+    async def run_once(self, status: Status, now_s: float, *, restart_client: bool) -> None:
+        """Do what there is to do. Raises LocalApiError."""
+        try:
+            if restart_client and not self._forbidden:
+                self._log.record("warning", "tailnet: restarting the control client", why="no connection to control")
+                # Traffic goes on meanwhile.
+                await self._api.start({})
+            await self._keep_name(status, now_s)
+        except ForbiddenError as error:
+            self._forbidden = f"cannot help in an outage, nor take the plain name back: {error}; {MAY_NOT}"
+            self._log.record("warning", "tailnet: cannot look after the device", why=str(error), what_to_do=MAY_NOT)
+        self.serve = await self._publisher.reconcile(self._api, status)
+
+    async def _keep_name(self, status: Status, now_s: float) -> None:
+        dns_name = status.node.dns_name if status.node is not None else ""
+        if not self._keeps_name or not is_suffixed(dns_name, self._hostname):
+            self.warnings = ()
+            self._name_tries = 0
+            return
+        other = holder(self._hostname, self._peers)
+        online = other is not None and other.online
+        taken = "another device, online just now, has that name" if online else "another device had that name"
+        called = f"the device is called {label(dns_name)} and not {wished(self._hostname)}"
+        self.warnings = (f"{called}: {taken}; {_NAME_ADVICE}",)
+        if online or now_s < self._name_next_s or self._forbidden:
+            return
+        self._name_next_s = now_s + doubling_s(_NAME_AGAIN_S, self._name_tries, _NAME_LONGEST_S)
+        self._name_tries += 1
+        self._log.record("info", "tailnet: asking for the plain name", name=wished(self._hostname))
+        await self._ask_for_name()
+
+    async def _ask_for_name(self) -> None:
+        """Ask for the plain name once more: control looks at a name only when it changes."""
+        await self._api.change_prefs({"Hostname": f"{self._hostname}-again"})
+        try:
+            await self._api.start({})
+        finally:
+            await self._api.change_prefs({"Hostname": self._hostname})

@@ -1,0 +1,452 @@
+"""What the supervisor says of the tailnet: what tailscaled's account of itself means, why, and what to do. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from supervisor.core.retry import LoginRetry
+from supervisor.core.snapshot import PeerView, ServeView, TailnetView
+from supervisor.core.tailnet import Action, Backend, Choice, Stage
+from supervisor.core.tailnet_states import TailnetState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor.core.tailnet import TailnetMachine
+    from supervisor.secret import Secret
+    from supervisor.tailnet.state_file import DesiredStateStore
+    from supervisor.tailnet.wire import Node, Status
+
+
+# What an order of ours would end, were it allowed.
+_OURS_TO_END = frozenset({TailnetState.NEEDS_LOGIN, TailnetState.EXPIRED, TailnetState.SWITCHED_OFF, TailnetState.OFF})
+# Whatever the owner chose, these are told as what they are.
+NOT_OFF = frozenset({Backend.RUNNING, Backend.STARTING})
+BEFORE_DISCONNECT = (
+    "if the sidecar runs the official image's own start program (containerboot), it ends when the device is "
+    "disconnected or forgotten, is started again by the platform, logs in again, and is disconnected again, without "
+    "end; to stay disconnected, run `tailscaled` itself as the sidecar's command"
+)
+WHERE_IT_IS = (
+    "see that the sidecar runs, and that the folder of its socket is mounted here, at TS_SOCKET, and may be entered by "
+    "the supervisor's user"
+)
+MAY_NOT = (
+    "run the supervisor as root or as tailscaled's user, or run `tailscale set --operator=USER` beside tailscaled; "
+    "then connect again"
+)
+# A control server that takes the connection and then says nothing gives no error either.
+SILENCE_S = 10.0
+
+
+class Meaning(NamedTuple):
+    """What a state means: is the tailnet up, why it is not, what a person can do; ``by_owner``: it was their wish."""
+
+    state: str
+    up: bool = False
+    why: str = ""
+    what_to_do: str = ""
+    by_owner: bool = False
+
+
+class Situation(NamedTuple):
+    """What is known beside tailscaled's own account.
+
+    ``held_s`` is how long its state has been what it is, and any login under way; ``retry_s`` is when the key is tried
+    again (None: it is not). ``logging_in`` says that a key is being handed over just now, ``had_login`` that the device
+    was in a tailnet before, ``expired`` that its key's time is over. ``forbidden`` says what tailscaled does not let us
+    do, where that is what is due. ``why_unread`` says why the choice is unknown. ``goes_back``: the device is about to
+    take up the login that it has.
+    """
+
+    choice: Choice = Choice.CONNECTED
+    retry: LoginRetry | None = None
+    login_url: bool = False
+    logging_in: bool = False
+    has_network: bool = True
+    held_s: float = 0.0
+    retry_s: float | None = None
+    had_login: bool = False
+    expired: bool = False
+    last_error: str = ""
+    forbidden: str = ""
+    why_unread: str = ""
+    goes_back: bool = False
+
+
+_SIGN_IN = "give it an auth key (TS_AUTHKEY, or `moltis-supervisor connect`)"
+_OPEN_URL = "open the login URL, which the panel, the container's log and `moltis-supervisor auth-url` show"
+_CHECK_NETWORK = "check the container's way to the internet"
+# What tailscaled says of itself whenever it is not wanted to run, or is only just starting: no news.
+_NO_NEWS = (
+    "Tailscale is stopped.",
+    "Tailscale is starting. Please wait.",
+    "You are logged out.",
+    "Tailscale hasn't received a network map from the coordination server yet.",
+)
+_LOGIN_ERROR = "You are logged out. The last login error was: "
+_STORE_FAILED = "State store failed"
+_MEND_STATE = (
+    "make TS_STATE_DIR writable, with room on its disk; where tailscaled.state in it is damaged, remove that file and "
+    "log in again"
+)
+_UNREACHED = ("fetch control key", "dial tcp", "connection refused", "no such host", "i/o timeout", "control")
+_APPROVAL = Meaning(
+    TailnetState.NEEDS_APPROVAL,
+    why="an admin of the tailnet has to approve the device",
+    what_to_do="approve it on the Machines page of the admin console",
+)
+_NO_INTERFACE = Meaning(
+    TailnetState.NO_NETWORK,
+    why="the container has no network interface but the loopback",
+    what_to_do="attach it to a network",
+)
+
+
+def effective(status: Status) -> str:
+    """Return tailscaled's state, save where it is wrong: a device that control has removed is still called Running.
+
+    That it was removed shows only in a login URL, which a restart of the control client brings (seen with 1.102).
+    """
+    removed = status.backend_state == Backend.RUNNING and status.auth_url and not (status.node and status.node.online)
+    return Backend.NEEDS_LOGIN if removed else status.backend_state
+
+
+def of_status(status: Status, about: Situation) -> Meaning:
+    """Return what tailscaled's own account of itself means."""
+    meaning = _of_status(status, about)
+    if about.forbidden and meaning.state in _OURS_TO_END and not about.login_url:
+        return meaning._replace(why=about.forbidden, what_to_do=MAY_NOT)
+    return meaning
+
+
+def _of_status(status: Status, about: Situation) -> Meaning:
+    trouble = trouble_of(status)
+    state = effective(status)
+    if _STORE_FAILED in trouble:
+        return Meaning(TailnetState.NOT_KEPT, why=trouble, what_to_do=_MEND_STATE)
+    if about.choice != Choice.CONNECTED and state not in NOT_OFF:
+        return _by_owner(status, about)
+    if state == Backend.RUNNING:
+        return _running(status, trouble, about)
+    if state in {Backend.NEEDS_LOGIN, Backend.NO_STATE} and not about.has_network:
+        return _NO_INTERFACE
+    if state == Backend.NEEDS_LOGIN:
+        return _needs_login(trouble, about)
+    return _others(state, trouble, about)
+
+
+def trouble_of(status: Status) -> str:
+    """Return what tailscaled complains of, without what is no news."""
+    # tailscaled tells them in another order each time.
+    return " ".join(sorted(text.removeprefix(_LOGIN_ERROR) for text in status.health or () if text not in _NO_NEWS))
+
+
+def down(why: str, *, begun: bool, attached: bool = False, stopped: bool = False) -> Meaning:
+    """Return what no answer at all means.
+
+    ``begun`` says whether tailscaled has only just been started, ``stopped`` that an owner has stopped it.
+    """
+    if stopped:
+        return Meaning(TailnetState.DOWN, why="it was stopped on purpose", what_to_do="start the process tailscaled")
+    what_to_do = WHERE_IT_IS if attached else "read its lines in the log"
+    return (
+        Meaning(TailnetState.STARTING, why=why) if begun else Meaning(TailnetState.DOWN, why=why, what_to_do=what_to_do)
+    )
+
+
+def unread(why: str) -> str:
+    """Return what is said of a choice that is unknown."""
+    return f"whether it is to be connected cannot be read from owner.json in TS_STATE_DIR ({why}), so it stays as it is"
+
+
+def _by_owner(status: Status, about: Situation) -> Meaning:
+    if about.choice == Choice.UNKNOWN:
+        return Meaning(
+            TailnetState.SWITCHED_OFF, why=unread(about.why_unread), what_to_do="connect, or disconnect", by_owner=True
+        )
+    if about.choice == Choice.DISCONNECTED:
+        return Meaning(TailnetState.OFF, why="it was disconnected on purpose", what_to_do="connect", by_owner=True)
+    if status.have_node_key or effective(status) not in {Backend.NEEDS_LOGIN, Backend.NO_STATE}:
+        why = about.last_error or "the device is being logged out"
+        return Meaning(TailnetState.OFF, why=why, what_to_do="wait, or remove it in the admin console", by_owner=True)
+    return Meaning(
+        TailnetState.OFF, why="the device was forgotten", what_to_do="connect to log in again", by_owner=True
+    )
+
+
+def _running(status: Status, trouble: str, about: Situation) -> Meaning:
+    if status.node is not None and status.node.online:
+        return Meaning(TailnetState.CONNECTED, up=True)
+    if about.retry is not None and about.retry.under_way:
+        return _logging_in(about.retry, about)
+    if about.goes_back:
+        return Meaning(TailnetState.CONNECTING, why="the device takes up the login that it has")
+    return Meaning(
+        TailnetState.UNREACHABLE,
+        why=trouble or "there is no connection to the control server; peers may still be reached",
+        what_to_do=_CHECK_NETWORK,
+    )
+
+
+def _needs_login(trouble: str, about: Situation) -> Meaning:
+    attempt = about.retry or LoginRetry()
+    refused = bool(attempt.error)
+    if refused and not about.login_url:
+        return _refused(attempt, about)
+    if is_unreached(trouble) and not refused and not about.login_url:
+        return Meaning(TailnetState.UNREACHABLE, why=trouble, what_to_do=_CHECK_NETWORK)
+    if attempt.under_way or about.logging_in:
+        return _logging_in(attempt, about)
+    why = attempt.note or (f"the auth key was refused: {attempt.error}" if refused else "")
+    what_to_do = f"{_OPEN_URL}, or {_SIGN_IN}" if about.login_url else _SIGN_IN
+    if about.expired:
+        return Meaning(TailnetState.EXPIRED, why=why or "the device's key has expired", what_to_do=what_to_do)
+    if about.had_login:
+        why = why or "the control server has logged the device out: it was removed, or its key has expired"
+    return Meaning(TailnetState.NEEDS_LOGIN, why=why or trouble or "the device is in no tailnet", what_to_do=what_to_do)
+
+
+def _logging_in(attempt: LoginRetry, about: Situation) -> Meaning:
+    if attempt.under_way and about.held_s >= SILENCE_S and not attempt.note:
+        why = f"the control server has said nothing for {about.held_s:.0f} s"
+        return Meaning(TailnetState.UNREACHABLE, why=why, what_to_do=_CHECK_NETWORK)
+    return Meaning(TailnetState.CONNECTING, why=attempt.note or "logging in with the auth key")
+
+
+def _refused(attempt: LoginRetry, about: Situation) -> Meaning:
+    advice = {
+        "tag not permitted": "let the key, or the tailnet's policy, permit TS_TAGS",
+        "expired": "make a new key in the admin console",
+        "used up": "make a new key in the admin console, a reusable one where it is to serve again",
+    }.get(attempt.kind, "check the key, or make a new one in the admin console")
+    again = "" if about.retry_s is None else f"; the same key is tried again in {_duration(about.retry_s)}"
+    # Some say themselves what it comes down to.
+    why = attempt.error if attempt.error.startswith(attempt.kind) else f"{attempt.kind}: {attempt.error}"
+    return Meaning(TailnetState.REFUSED, why=why, what_to_do=f"{advice}, and give it here{again}")
+
+
+def _others(state: str, trouble: str, about: Situation) -> Meaning:
+    if state == Backend.NO_STATE:
+        if is_unreached(trouble) or about.held_s >= SILENCE_S:
+            why = trouble or f"the control server has said nothing for {about.held_s:.0f} s"
+            return Meaning(TailnetState.UNREACHABLE, why=why, what_to_do=_CHECK_NETWORK)
+        return Meaning(TailnetState.STARTING, why=trouble or "tailscaled is starting")
+    if state == Backend.NEEDS_APPROVAL:
+        return _APPROVAL
+    if state == Backend.STARTING:
+        return Meaning(TailnetState.CONNECTING, why=trouble or "it is connecting")
+    if state == Backend.STOPPED:
+        return Meaning(TailnetState.SWITCHED_OFF, why="the tailnet is switched off here", what_to_do="connect")
+    # A state of a later version is shown as it is.
+    return Meaning(state or "unknown", why=trouble)
+
+
+def is_unreached(trouble: str) -> bool:
+    """Tell whether a complaint is about the way to the control server."""
+    return any(sign in trouble for sign in _UNREACHED)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - as people say it
+
+
+EXPIRY_NOTE = timedelta(days=28)
+EXPIRY_WARNING = timedelta(days=7)
+NEW_DEVICE = (
+    "TS_STATE_DIR held no record of an earlier start: this is a new device, or the folder was lost; where it is not a "
+    "volume, a choice to stay disconnected is lost with the container"
+)
+_NEVER = "0001-01-01"
+
+
+def situation(
+    machine: TailnetMachine, status: Status, why_unread: str, now_s: float, *, has_network: bool
+) -> Situation:
+    """Return what people have to know beside tailscaled's own account."""
+    next_s, went_s = machine.retry.next_try_s, machine.went_back_s
+    goes_back = machine.replaces and machine.stage is Stage.RELEASING
+    return Situation(
+        choice=machine.choice,
+        retry=machine.retry,
+        login_url=machine.pending_url,
+        logging_in=machine.running in {Action.FETCH_KEY, Action.LOG_IN},
+        has_network=has_network,
+        held_s=now_s - max(machine.since_s, machine.retry.begun_s or 0.0),
+        retry_s=None if next_s is None else max(0.0, next_s - now_s),
+        had_login=machine.had_login,
+        expired=has_expired(status, datetime.now(UTC)),
+        last_error=machine.last_error,
+        forbidden=machine.may_not,
+        goes_back=goes_back or (went_s is not None and now_s - went_s < SILENCE_S),
+        why_unread=why_unread,
+    )
+
+
+class DeviceDetails(NamedTuple):
+    """What was found beside the machine, by whoever looked after the device or its keys."""
+
+    url: Secret | None = None
+    peers: tuple[PeerView, ...] = ()
+    routes: tuple[str, ...] = ()
+    serve: ServeView = ServeView()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def with_details(
+    before: TailnetView,
+    machine: TailnetMachine,
+    status: Status | None,
+    found: DeviceDetails,
+    store: DesiredStateStore,
+    now_s: float,
+    *,
+    new: bool,
+) -> TailnetView:
+    """Return the view with what is shown beside the state; ``new``: nothing was kept of an earlier start."""
+    expires, soon = expiry_words(key_expiry(status) if status is not None else None, datetime.now(UTC))
+    kept, why_unread = store.why_not_kept, store.why_unread
+    notes = [
+        NEW_DEVICE if new else "",
+        f"your choice is not kept over a restart: {kept}; set TS_STATE_DIR to a folder that is" if kept else "",
+        "" if soon else expires,
+        *found.notes,
+    ]
+    told = why_unread and machine.state in NOT_OFF
+    warnings = [
+        f"{machine.may_not}; {MAY_NOT}" if machine.may_not else "",
+        f"{unread(why_unread)}: connect, or disconnect" if told else "",
+        expires if soon else "",
+        *found.warnings,
+    ]
+    url = found.url if machine.choice is Choice.CONNECTED else None
+    url_since_s = None if url is None else before.auth_url_since_s if url is before.auth_url else now_s
+    return before._replace(
+        choice=machine.choice,
+        last_error=machine.last_error,
+        last_error_s=machine.last_error_s,
+        auth_url=url,
+        auth_url_since_s=url_since_s,
+        routes=found.routes,
+        peers=found.peers if machine.state == Backend.RUNNING else (),
+        warnings=tuple(text for text in warnings if text),
+        notes=tuple(text for text in notes if text),
+        before_disconnect=BEFORE_DISCONNECT if machine.attached else "",
+        serve=found.serve,
+        logins=machine.results,
+    )
+
+
+def with_state(before: TailnetView, meaning: Meaning, status: Status | None, now_s: float) -> TailnetView:
+    """Return the view with the state: since when counts from a change of it, away from the last time it was up."""
+    away_since_s = before.away_since_s if before.away_since_s is not None else now_s
+    found = before._replace(
+        state=meaning.state,
+        since_s=before.since_s if before.state == meaning.state else now_s,
+        up=meaning.up,
+        why=meaning.why,
+        what_to_do=meaning.what_to_do,
+        by_owner=meaning.by_owner,
+        away_since_s=None if meaning.up else away_since_s,
+        control=False,
+        first_up_s=now_s if meaning.up and before.first_up_s is None else before.first_up_s,
+    )
+    return _with_device(found, status) if status is not None else found
+
+
+def _with_device(base: TailnetView, status: Status) -> TailnetView:
+    node = status.node
+    known = node is not None and status.have_node_key and status.backend_state != Backend.NEEDS_LOGIN
+    user = (status.users or {}).get(str(node.user_id)) if node is not None else None
+    return base._replace(
+        version=status.version.partition("-")[0],
+        hostname=node.dns_name.rstrip(".") if node is not None and known else "",
+        addresses=status.ips or () if known else (),
+        tailnet=status.tailnet.name if status.tailnet is not None and known else "",
+        login_name=user.login_name if user is not None and known else "",
+        tags=(node.tags or ()) if node is not None and known else (),
+        key_expiry=(node.key_expiry or "") if node is not None and known else "",
+        health=tuple(sorted(status.health or ())),
+        control=node is not None and node.online,
+        peer_api_ports=_ports(node.peer_api_urls or ()) if node is not None else (),
+    )
+
+
+def _ports(urls: Iterable[str]) -> tuple[int, ...]:
+    ports = {url.rpartition(":")[2] for url in urls}
+    return tuple(sorted(int(port) for port in ports if port.isdecimal()))
+
+
+def peers_of(status: Status) -> tuple[PeerView, ...]:
+    """Return the other devices, the online ones first."""
+    found = [_peer(node) for node in (status.peers or {}).values()]
+    return tuple(sorted(found, key=lambda peer: (not peer.online, peer.name)))
+
+
+def _peer(node: Node) -> PeerView:
+    return PeerView(
+        name=node.dns_name.rstrip(".") or node.host_name,
+        address=(node.ips or ("",))[0],
+        online=node.online,
+        direct=node.direct,
+        relay=node.relay,
+        last_seen="" if node.online or node.last_seen.startswith(_NEVER) else node.last_seen,
+        tags=node.tags or (),
+    )
+
+
+def key_expiry(status: Status) -> datetime | None:
+    """Return when the device's key expires; None where it does not, or nobody says."""
+    if status.node is None or not status.node.key_expiry:
+        return None
+    try:
+        at = datetime.fromisoformat(status.node.key_expiry)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def has_expired(status: Status, now: datetime) -> bool:
+    """Tell whether the device's key has expired."""
+    at = key_expiry(status)
+    return (status.node is not None and status.node.expired) or (at is not None and at <= now)
+
+
+def expiry_words(at: datetime | None, now: datetime) -> tuple[str, bool]:
+    """Return what to say of a key that will expire, and whether that is a warning; nothing while it is far off."""
+    if at is None or not timedelta(0) <= at - now < EXPIRY_NOTE:
+        return "", False
+    days = (at - now).days
+    when = "today" if not days else f"in {days} day{'s' if days > 1 else ''}"
+    advice = "connect with a new key before, or tag the device"
+    text = f"the device's key expires {when}, at {at:%Y-%m-%d %H:%M} UTC; {advice}"
+    return text, at - now < EXPIRY_WARNING
+
+
+_FOREIGN = re.compile(r"[^a-z0-9-]+")
+_LONGEST = 63
+
+
+def label(dns_name: str) -> str:
+    """Return the first part of a DNS name: the device's own."""
+    return dns_name.partition(".")[0]
+
+
+def wished(hostname: str) -> str:
+    """Return what a host name becomes in a tailnet (tailscale.com/util/dnsname.SanitizeHostname)."""
+    return _FOREIGN.sub("-", hostname.lower()).strip("-")[:_LONGEST].rstrip("-")
+
+
+def is_suffixed(dns_name: str, hostname: str) -> bool:
+    """Tell whether control put a number behind the name because another device has it: `moltis-1` for `moltis`."""
+    plain = wished(hostname)
+    return bool(plain) and re.fullmatch(re.escape(plain) + r"-[0-9]{1,4}", label(dns_name)) is not None
+
+
+def holder(hostname: str, peers: Iterable[Node]) -> Node | None:
+    """Return the device that has the plain name."""
+    plain = wished(hostname)
+    return next((peer for peer in peers if label(peer.dns_name) == plain), None)
