@@ -101,10 +101,14 @@ async def background_done(limit_s: float) -> None:
 
 
 def _load(name: str) -> ModuleType:
+    is_new = name not in sys.modules
     found = import_module(name)
+    if not is_new:
+        return found
     # What reading a module's code took is not needed any more.
     kernel.give_back_memory()
-    # It stays: a collection that looks through it holds the loop up for 15 ms, a stop included.
+    # It stays: a collection that looks through it holds the loop up for 15 ms, a stop included. Only once for each:
+    # garbage that is frozen along with it stays as well.
     gc.freeze()
     return found
 

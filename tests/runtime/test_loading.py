@@ -1,0 +1,28 @@
+"""Modules that are loaded late: in a thread, and what stays is left out of garbage collections once."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+from supervisor.runtime.loop_latency import load_module
+
+
+async def test_what_is_loaded_already_freezes_nothing() -> None:
+    """Each scrape asks for its module anew: garbage that was frozen with it would never be freed."""
+    first = await load_module("supervisor.telemetry.metrics")
+    gc.collect()
+    frozen = gc.get_freeze_count()
+    cycle: list[object] = []
+    cycle.append(cycle)
+    assert await load_module("supervisor.telemetry.metrics") is first
+    assert gc.get_freeze_count() <= frozen
+
+
+async def test_what_is_new_is_frozen() -> None:
+    """Its objects are looked through by no later collection."""
+    before = gc.get_freeze_count()
+    sys.modules.pop("colorsys", None)
+    await load_module("colorsys")
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()
