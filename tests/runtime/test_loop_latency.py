@@ -1,0 +1,103 @@
+"""Work for which the loop does not wait."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.runtime import loop_latency
+from supervisor.runtime.loop_latency import background_done, can_start_threads, run_in_background, run_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEADLINE_S = 10
+
+
+@pytest.fixture(params=["threads", "no threads"])
+def main_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether all has to be done on the main thread, since no other can be started."""
+    if request.param == "threads":
+        return False
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return True
+
+
+async def test_work_is_done_once_with_and_without_threads(*, main_only: bool) -> None:
+    """Its result comes back, and at the container's limit of processes the loop does it itself."""
+    ran_in: list[bool] = []
+
+    def work(number: int) -> int:
+        ran_in.append(threading.current_thread() is threading.main_thread())
+        return number + 1
+
+    assert await asyncio.wait_for(run_in_thread(work, 1), DEADLINE_S) == 2
+    run_in_background(lambda: ran_in.append(threading.current_thread() is threading.main_thread()))
+    await background_done(DEADLINE_S)
+    assert ran_in == [main_only, main_only]
+    assert can_start_threads() is not main_only
+
+
+@pytest.mark.usefixtures("main_only")
+async def test_what_the_work_raises_is_raised_where_it_is_awaited() -> None:
+    """With threads and without."""
+
+    def work() -> None:
+        raise OSError("no such disk")
+
+    with pytest.raises(OSError, match="no such disk"):
+        await asyncio.wait_for(run_in_thread(work), DEADLINE_S)
+
+
+async def test_whoever_is_cancelled_does_not_wait_for_a_disk() -> None:
+    """The thread goes on by itself, and its result is dropped."""
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(DEADLINE_S)
+
+    waiting = asyncio.ensure_future(run_in_thread(work))
+    await asyncio.wait_for(begun.wait(), DEADLINE_S)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, DEADLINE_S / 2)
+    assert not go_on.is_set()
+    go_on.set()
+
+
+async def test_no_more_threads_run_at_once_than_a_container_bears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each counts as a process at its limit: a crowd of requests waits for its turn."""
+    # Whoever waits for one ties it to the event loop, and each test has its own.
+    monkeypatch.setattr(loop_latency, "_slots", asyncio.Semaphore(loop_latency._MOST_THREADS))
+    at_once, most, lock, full = 0, 0, threading.Lock(), threading.Event()
+
+    def work() -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+            if at_once == loop_latency._MOST_THREADS:
+                full.set()
+        full.wait(DEADLINE_S)
+        with lock:
+            at_once -= 1
+
+    crowd = [run_in_thread(work) for _ in range(2 * loop_latency._MOST_THREADS)]
+    await asyncio.wait_for(asyncio.gather(*crowd), DEADLINE_S)
+    assert most == loop_latency._MOST_THREADS
+
+
+def test_without_a_loop_background_work_is_done_at_once() -> None:
+    """As before the loop has begun, and after it has ended."""
+    done: list[Callable[[], object]] = []
+    run_in_background(lambda: done.append(threading.current_thread))
+    assert done

@@ -1,0 +1,47 @@
+"""The store: who waits for a change, and orders for parts that are not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor.core.snapshot import HealthView, ProcessView, Snapshot
+from supervisor.runtime.store import CommandChannel, SnapshotStore, Watch
+
+DEADLINE_S = 10
+
+
+async def test_a_watch_waits_for_a_change_of_its_own_part_alone() -> None:
+    """A change that came before the wait is not missed; one of another part wakes nobody."""
+    store = SnapshotStore(Snapshot())
+    watch = Watch(store, lambda snapshot: snapshot.stopping)
+    store.update_health(HealthView("pass"))
+    assert not await watch.changed(0.01)
+    store.update_stopping()
+    assert await watch.changed(DEADLINE_S)
+    assert watch.value
+    assert not await watch.changed(0.01)
+    await asyncio.wait_for(watch.until_true(), DEADLINE_S)
+
+
+async def test_a_closed_watch_is_not_told() -> None:
+    """What is not watched any more costs nothing."""
+    store = SnapshotStore(Snapshot())
+    watch = Watch(store, lambda snapshot: len(snapshot.processes))
+    watch.close()
+    store.update_process(ProcessView("app"))
+    assert watch.value == 0
+
+
+def test_a_channel_keeps_the_last_orders_until_there_is_a_handler() -> None:
+    """They are handled in their order, and so are those after a handler has left."""
+    channel: CommandChannel[int] = CommandChannel()
+    got: list[int] = []
+    for order in range(20):
+        channel.send(order)
+    leave = channel.set_handler(got.append)
+    assert got == list(range(4, 20))
+    leave()
+    channel.send(20)
+    assert got[-1] == 19
+    channel.set_handler(got.append)
+    assert got[-1] == 20
