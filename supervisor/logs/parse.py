@@ -44,7 +44,7 @@ NAMES = {
 # Lines of another level than info, each after the newline before it: tracing-subscriber's (time, level in capitals,
 # then the rest), others' with brackets around the level, what crashes look like, and what may be an object.
 _UNUSUAL = (
-    rb"\n(?:(?:\d{4}-\d\d-\d\d[T ][\d:.,]++(?:Z|[+-]\d\d:?\d\d)?+[ \t]++)?+(?=[\[TDWEFC])\[?"
+    rb"\n(?=[\d\[TDWEFCeptf{])(?:(?:\d{4}-\d\d-\d\d[T ][\d:.,]++(?:Z|[+-]\d\d:?\d\d)?+[ \t]++)?+(?=[\[TDWEFC])\[?"
     rb"(TRACE|DEBUG|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[ \t\r\f\v:]"
     rb"|(?=[EeCptfT])(?:[Ee]rror:|Caused by:|panic:|fatal error:|thread '[^\n]*' panicked|Traceback \(most recent)"
     rb"|(\{))"
