@@ -45,6 +45,7 @@ _RETRY_MS = 2000
 _SNAPSHOTS = 50
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _LAST_ID = "Last-Event-ID"
+_NOTHING_NEW = schemas.EventsBody()
 _encode = msgspec.json.Encoder().encode
 
 
@@ -87,7 +88,7 @@ class Stream:
         self._writing: asyncio.Timeout | None = None
         self._heartbeat_s = HEARTBEAT_S
         self._seen: Snapshot | None = None
-        self._seen_health: schemas.Document | None = None
+        self._seen_health: schemas.HealthBody | None = None
         self._sent_s = 0.0
         self._figures_due_s = time.monotonic() + FIGURES_S if query.figures == "on" else math.inf
 
@@ -176,8 +177,8 @@ class Stream:
             await self._write(b": nothing new\n\n")
 
     async def _send_state(self) -> None:
-        pieces = self._changed_pieces() if self._has_session() else {}
-        if pieces:
+        pieces = self._changed_pieces() if self._has_session() else _NOTHING_NEW
+        if pieces != _NOTHING_NEW:
             await self._send("state", _encode(pieces))
 
     async def _send_figures(self) -> None:
@@ -187,22 +188,22 @@ class Stream:
             self._figures_due_s = now_s + FIGURES_S
             await self._send("figures", _encode(schemas.figures(self._context)))
 
-    def _changed_pieces(self) -> schemas.Document:
+    def _changed_pieces(self) -> schemas.EventsBody:
         """Return the parts of the state that are not as the client knows them; all of them at first."""
         snapshot, seen = self._context.store.snapshot, self._seen
         if snapshot is seen:
-            return {}
+            return _NOTHING_NEW
         self._seen = snapshot
-        pieces: schemas.Document = {}
+        pieces = schemas.EventsBody()
         if seen is None or snapshot.processes != seen.processes:
-            pieces["processes"] = schemas.processes(self._context)["processes"]
+            pieces.processes = schemas.processes(self._context).processes
         if seen is None or (snapshot.tailnet, snapshot.exposed) != (seen.tailnet, seen.exposed):
-            pieces["tailnet"] = schemas.tailnet(self._context)
+            pieces.tailnet = schemas.tailnet(self._context)
         if seen is None or snapshot.backup != seen.backup:
-            pieces["backups"] = schemas.backups(self._context, most=_SNAPSHOTS)
+            pieces.backups = schemas.backups(self._context, most=_SNAPSHOTS)
         health = schemas.health(self._context, signed_in=True)
         if health != self._seen_health:
-            self._seen_health = pieces["health"] = health
+            self._seen_health = pieces.health = health
         return pieces
 
     async def _send_lines(self) -> None:
@@ -216,8 +217,8 @@ class Stream:
             is_cut = len(lines) < len(page.lines)
             self._after = lines[-1].number if is_cut else page.after
             if lines or page.lost:
-                told = schemas.lines(lines, colors=self._query.colors == "on")
-                await self._send("log", _encode({"lines": told, "lost": page.lost}))
+                shown = schemas.lines(lines, colors=self._query.colors == "on")
+                await self._send("log", _encode(schemas.LogBody(shown, page.lost)))
             if not is_cut and len(lines) < LINES_A_FRAME:
                 return
             await asyncio.sleep(0)

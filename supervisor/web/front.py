@@ -126,12 +126,11 @@ def health_body(context: Context, path: str) -> tuple[bytes, int]:
 
     That `/healthz` is answered shows that the loop turns, and the reaper works on that loop.
     """
-    told: dict[str, Any] = {"status": PASS}
-    if path == "/readyz" and not ready(context.store.snapshot, time.monotonic())[0]:
-        told = {"status": FAIL}
-    elif path == "/health":
-        told = schemas.health(context, signed_in=False)
-    return _encode(told) + b"\n", 503 if told["status"] == FAIL else 200
+    if path == "/health":
+        verdict = schemas.health(context, signed_in=False)
+        return _encode(verdict) + b"\n", 503 if verdict.status == FAIL else 200
+    is_well = path == "/healthz" or ready(context.store.snapshot, time.monotonic())[0]
+    return _encode({"status": PASS if is_well else FAIL}) + b"\n", 200 if is_well else 503
 
 
 def unavailable() -> bytes:

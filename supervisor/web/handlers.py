@@ -13,7 +13,7 @@ from aiohttp import web
 
 from supervisor.config.diagnostics import shown
 from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout, find
-from supervisor.core.health import FAIL, ready
+from supervisor.core.health import FAIL
 from supervisor.core.process import Event, EventKind
 from supervisor.logs.history import SUPERVISOR
 from supervisor.runtime.loop_latency import load_module, run_in_thread
@@ -21,7 +21,7 @@ from supervisor.system import procfs
 from supervisor.web import schemas
 from supervisor.web.auth import CALLER, Access, wrong_credentials
 from supervisor.web.error_codes import Code, RefusedError, no_process
-from supervisor.web.front import HEALTH_JSON
+from supervisor.web.front import HEALTH_JSON, health_body
 from supervisor.web.requests import Empty, accepted, json_response, parse_body, parse_query
 
 if TYPE_CHECKING:
@@ -30,21 +30,16 @@ if TYPE_CHECKING:
     from supervisor.web.context import Context
 
 
-async def healthz(_context: Context, _request: web.Request) -> web.Response:
-    """Liveness of the supervisor: this very answer shows that its loop turns, and the reaper works on that loop."""
-    return json_response({"status": "pass"}, 200, HEALTH_JSON)
-
-
-async def readyz(context: Context, _request: web.Request) -> web.Response:
-    """Whether traffic is welcome."""
-    welcome, _why = ready(context.store.snapshot, time.monotonic())
-    return json_response({"status": "pass" if welcome else "fail"}, 200 if welcome else 503, HEALTH_JSON)
+async def probe(context: Context, request: web.Request) -> web.Response:
+    """Answer liveness or readiness, as it is done without the API."""
+    body, status = health_body(context, request.path)
+    return web.Response(body=body, status=status, content_type=HEALTH_JSON)
 
 
 async def health(context: Context, request: web.Request) -> web.Response:
-    """The combined verdict, with each component's state; whoever is signed in gets the reasons too."""
+    """Answer the combined verdict, with each component's state; whoever is signed in gets the reasons too."""
     body = schemas.health(context, signed_in=request[CALLER].signed_in)
-    return json_response(body, 503 if body["status"] == FAIL else 200, HEALTH_JSON)
+    return json_response(body, 503 if body.status == FAIL else 200, HEALTH_JSON)
 
 
 # Prometheus itself waits for ten seconds unless it is told otherwise.
@@ -111,7 +106,7 @@ async def sign_in(context: Context, request: web.Request) -> web.Response:
     if not right:
         raise wrong_credentials(await context.throttle.failed(request[CALLER].source))
     session, ends_s = keyring.open_session()
-    return json_response({"session": session, "expires_at": context.moment(ends_s)})
+    return json_response(schemas.SessionBody(session, context.moment(ends_s)))
 
 
 async def sign_out(context: Context, request: web.Request) -> web.Response:
@@ -128,8 +123,8 @@ async def new_code(context: Context, request: web.Request) -> web.Response:
     await parse_body(request, Empty)
     if request[CALLER].access is Access.CONTROL:
         code = context.keyring.new_code()
-        given = {"code": code.secret.reveal(), "link": context.sign_in_codes.link(code)}
-        return json_response(given | {"expires_at": context.moment(code.ends_s)})
+        link, ends = context.sign_in_codes.link(code), context.moment(code.ends_s)
+        return json_response(schemas.SignInCodeBody(code.secret.reveal(), link, ends))
     if context.keyring.has_token:
         raise RefusedError(Code.TOKEN_SET)
     wait_s = context.sign_in_codes.wait_s()
@@ -271,8 +266,8 @@ async def logs(context: Context, request: web.Request) -> web.Response:
         raise RefusedError(Code.INVALID_QUERY, "cannot use the query: after and last exclude each other; leave one")
     begin = -(query.last or query.limit) if query.after is None else _line_at(context, query.after)
     page = context.log.history.read(begin, query.limit, query.process)
-    told = {"lines": schemas.lines(page.lines), "lost": page.lost, "after": page.after}
-    return json_response(told | {"boot": context.streams.boot})
+    lines = schemas.lines(page.lines)
+    return json_response(schemas.LogPageBody(lines, page.lost, page.after, context.streams.boot))
 
 
 def line_of(place: str, boot: str, newest: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from supervisor.core.orders import TailnetOrder
     from supervisor.web.context import Context
 
-    Method = Callable[[Context, msgspec.Raw, str], Awaitable[schemas.Document]]
+    Payload = schemas.TailnetBody | schemas.AuthUrlBody | dict[str, Any]
+    Method = Callable[[Context, msgspec.Raw, str], Awaitable[Payload]]
 
 _MOST_KEY_CHARACTERS = 4096
+# As the reference has it; it is told in better words than a pattern's.
+_KEY_PATTERN = rf"^[ \t\r\n]*[!-~]{{1,{_MOST_KEY_CHARACTERS}}}[ \t\r\n]*$"
 
 
 class ConnectRequest(msgspec.Struct, forbid_unknown_fields=True):
     """With a key: log in. Without: reconnect, or ask for a login URL."""
 
-    auth_key: str | None = None
+    auth_key: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": _KEY_PATTERN})] | None = None
 
 
 class DisconnectRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,7 +87,7 @@ def order_disconnect(context: Context, given: DisconnectRequest, source: str) ->
     return _post(context, Disconnect(given.forget, _new_id()), source)
 
 
-async def pending_url(context: Context) -> schemas.Document:
+async def pending_url(context: Context) -> schemas.AuthUrlBody:
     """Return the login URL with its QR code. Raises RefusedError where none is pending."""
     view = context.store.snapshot.tailnet
     if view.auth_url is None:
@@ -92,7 +95,7 @@ async def pending_url(context: Context) -> schemas.Document:
         raise RefusedError(Code.NO_AUTH_URL, f"no login URL is pending: {Code.TAILSCALE_OFF.text}" if is_off else "")
     url = view.auth_url.reveal()
     since = None if view.auth_url_since_s is None else context.moment(view.auth_url_since_s)
-    return {"auth_url": url, "qr_svg": await run_in_thread(_qr_svg, url), "since": since}
+    return schemas.AuthUrlBody(url, await run_in_thread(_qr_svg, url), since)
 
 
 def _qr_svg(url: str) -> str:
@@ -181,7 +184,7 @@ async def _id_of(request: web.Request) -> str:
         return _DEFAULT_ID
 
 
-async def _call(context: Context, frame: RpcRequest, source: str) -> schemas.Document:
+async def _call(context: Context, frame: RpcRequest, source: str) -> Payload:
     method = METHODS.get(frame.method)
     if method is None:
         raise _UnknownMethodError(f"there is no method {frame.method!r}; there are {', '.join(METHODS)}")
@@ -200,20 +203,20 @@ def _params(raw: msgspec.Raw, shape: type[T]) -> T:
     return decode(b"{}" if bytes(raw) == b"null" else raw, shape, "params")
 
 
-async def _status(context: Context, raw: msgspec.Raw, _source: str) -> schemas.Document:
+async def _status(context: Context, raw: msgspec.Raw, _source: str) -> Payload:
     _params(raw, Empty)
     return schemas.tailnet(context)
 
 
-async def _connect(context: Context, raw: msgspec.Raw, source: str) -> schemas.Document:
+async def _connect(context: Context, raw: msgspec.Raw, source: str) -> Payload:
     return {"ok": True, "order": order_connect(context, _params(raw, ConnectRequest), source)}
 
 
-async def _disconnect(context: Context, raw: msgspec.Raw, source: str) -> schemas.Document:
+async def _disconnect(context: Context, raw: msgspec.Raw, source: str) -> Payload:
     return {"ok": True, "order": order_disconnect(context, _params(raw, DisconnectRequest), source)}
 
 
-async def _auth_url(context: Context, raw: msgspec.Raw, _source: str) -> schemas.Document:
+async def _auth_url(context: Context, raw: msgspec.Raw, _source: str) -> Payload:
     _params(raw, Empty)
     return await pending_url(context)
 

@@ -13,6 +13,7 @@ from msgspec.inspect import (
     BoolType,
     IntType,
     LiteralType,
+    Metadata,
     NoneType,
     RawType,
     StrType,
@@ -127,7 +128,9 @@ def _explain(value: object, shape: type[msgspec.Struct], *, is_text: bool = Fals
         if name not in fields:
             return f"{shown(name)} is not known; it takes {', '.join(fields) or 'nothing'}"
         kind = fields[name].type
-        problem = _mismatch(given, kind.types if isinstance(kind, UnionType) else (kind,), is_text=is_text)
+        kinds = kind.types if isinstance(kind, UnionType) else (kind,)
+        kinds = tuple(each.type if isinstance(each, Metadata) else each for each in kinds)
+        problem = _mismatch(given, kinds, is_text=is_text)
         if problem:
             return f"{name} {problem}"
     return next((f"{name} is missing" for name, field in fields.items() if field.required and name not in value), "")

@@ -33,8 +33,8 @@ class Route(NamedTuple):
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/healthz", Access.ANYONE, handlers.healthz, takes_query=True),
-    Route("GET", "/readyz", Access.ANYONE, handlers.readyz, takes_query=True),
+    Route("GET", "/healthz", Access.ANYONE, handlers.probe, takes_query=True),
+    Route("GET", "/readyz", Access.ANYONE, handlers.probe, takes_query=True),
     Route("GET", "/health", Access.ANYONE, handlers.health, takes_query=True),
     Route("GET", "/metrics", Access.SIGNED_IN, handlers.metrics),
     Route("GET", "/", Access.ANYONE, index, takes_query=True),

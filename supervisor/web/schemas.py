@@ -1,34 +1,302 @@
-"""What there is to know, as the API tells it: each a rendering of the one snapshot. Nothing to say is null."""
+"""What the API answers: each struct a rendering of the one snapshot. Nothing to say is null.
+
+The reference, docs/reference/openapi.json, is made from these structs, by their names without `Body`.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from supervisor.core.backup import COMPONENT as BACKUP
 from supervisor.core.backup import BackupState
 from supervisor.core.health import TAILNET, assess
+from supervisor.core.process import State  # noqa: TC001 - msgspec reads it
 from supervisor.logs.format import stamp
 from supervisor.logs.sanitize import sanitize_text
 from supervisor.runtime.child import signal_name
-from supervisor.system import procfs as kernel
+from supervisor.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from supervisor.core.backup import SnapshotView
     from supervisor.core.health import Component
-    from supervisor.core.orders import OrderView
-    from supervisor.core.snapshot import ExitView, HealthChange, ListenerView, PeerView, ProcessView
+    from supervisor.core.snapshot import ExitView, ProcessView
     from supervisor.logs.history import Line
     from supervisor.web.context import Context
 
-Document = dict[str, Any]
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Link = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+Count = Annotated[int, Meta(ge=0)]
+HealthStatus = Annotated[str, Meta(extra_json_schema={"enum": ["pass", "warn", "fail"]})]
+Texts = tuple[str, ...]
+B = TypeVar("B", bound="Body")
 
 
-def health(context: Context, *, signed_in: bool) -> Document:
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """What has no other fields than those it names."""
+
+    @classmethod
+    def of(cls, view: object, **more: Any) -> Self:
+        """Return one with a view's attributes and what is given besides; an empty text is null where it may be."""
+        values = {name: getattr(view, name) for name in cls.__struct_fields__ if name not in more}
+        nulls = {name for name, text in values.items() if text == "" and "None" in cls.__annotations__[name]}
+        return cls(**values | dict.fromkeys(nulls), **more)
+
+
+class CheckBody(Body):
+    """One component's part of the verdict; whoever is signed in gets the last two."""
+
+    status: HealthStatus
+    observedValue: str  # noqa: N815 - the media type's name
+    time: Moment | UnsetType = UNSET
+    output: str | UnsetType = UNSET
+
+
+class ChangeBody(Body):
+    """A moment at which something else was wrong than before."""
+
+    at: Moment
+    status: HealthStatus
+    reasons: Texts
+
+
+class HealthBody(Body):
+    """The combined verdict; whoever is signed in gets the last three."""
+
+    status: HealthStatus
+    checks: dict[str, Annotated[list[CheckBody], Meta(min_length=1, max_length=1)]]
+    changes: Annotated[list[ChangeBody], Meta(max_length=50)] | UnsetType = UNSET
+    warnings: Texts | UnsetType = UNSET
+    notices: Texts | UnsetType = UNSET
+
+
+class ExitBody(Body):
+    """One end of a process."""
+
+    at: Moment
+    code: int | None
+    signal: str | None
+    uptime_s: float
+    reason: str
+    expected: bool
+    last_lines: Texts
+
+
+class UsageBody(Body):
+    """What a process uses; null where it does not run, or the kernel does not say."""
+
+    name: str
+    memory_bytes: int | None
+    cpu_s: float | None
+
+
+class ProcessBody(Body):
+    """One process."""
+
+    name: str
+    state: State
+    since: Moment
+    pid: int | None
+    critical: bool
+    ready: bool
+    ready_why: str | None
+    command: str
+    uptime_s: float | None
+    restarts: Count
+    failures: Count
+    next_try_in_s: float | None
+    memory_bytes: int | None
+    cpu_s: float | None
+    exits: Annotated[list[ExitBody], Meta(max_length=10)]
+
+
+class ProcessesBody(Body):
+    """Every process, in the order of their start."""
+
+    processes: list[ProcessBody]
+
+
+class SnapshotBody(Body):
+    """One snapshot of the backups."""
+
+    id: str
+    at: str
+    generation: Count
+    sequence: Count
+    whole: bool
+    reason: str | None
+    size_bytes: Count
+    added_bytes: Count
+    files: Count
+    duration_s: float
+
+
+class BackupsBody(Body):
+    """What is known of the backups."""
+
+    state: BackupState
+    since: Moment | None
+    why: str | None
+    what_to_do: str | None
+    warning: str | None
+    held: bool
+    repository: str | None
+    generation: Count
+    progress: float | None
+    last_good: Moment | None
+    next: Moment | None
+    snapshots: list[SnapshotBody]
+
+
+class PeerBody(Body):
+    """Another device of the tailnet."""
+
+    name: str
+    address: str | None
+    online: bool
+    direct: str | None
+    relay: str | None
+    last_seen: str | None
+    tags: Texts
+
+
+class ServeBody(Body):
+    """How the app is published in the tailnet."""
+
+    urls: Texts
+    why: str | None
+    config: dict[str, Any] | None
+
+
+class ExposedBody(Body):
+    """A port that every peer reaches past serve."""
+
+    host: str
+    port: int
+    process: str | None
+    pid: int | None
+
+
+class OrderBody(Body):
+    """An order of the owner's for the tailnet, and what came of it."""
+
+    id: str
+    kind: Literal["connect", "connect with a key", "disconnect", "forget"]
+    at: Moment
+    state: Literal["under way", "waiting", "done", "failed", "replaced"]
+    why: str | None
+
+
+class TailnetBody(Body):
+    """What is known of the tailnet; the first nine names are those of Moltis' own endpoint."""
+
+    mode: Literal["serve", "off"]
+    hostname: str | None
+    url: str | None
+    tailscale_up: bool
+    installed: bool
+    tailnet: str | None
+    version: str | None
+    login_name: str | None
+    tailscale_ip: str | None
+    addresses: Texts
+    state: str
+    since: Moment | None
+    why: str | None
+    what_to_do: str | None
+    last_error: str | None
+    last_error_at: Moment | None
+    choice: Literal["connected", "disconnected", "forgotten", "unknown"]
+    auth_url_pending: bool
+    peers: list[PeerBody]
+    advertised_routes: Texts
+    tags: Texts
+    key_expiry: str | None
+    health: Texts
+    warnings: Texts
+    notes: Texts
+    before_disconnect: str | None
+    serve: ServeBody
+    exposed: list[ExposedBody]
+    orders: Annotated[list[OrderBody], Meta(max_length=16)]
+
+
+class AuthUrlBody(Body):
+    """The login URL that is pending; ``qr_svg`` is its QR code."""
+
+    auth_url: Link
+    qr_svg: str
+    since: Moment | None
+
+
+class LineBody(Body):
+    """A line of the log."""
+
+    id: Annotated[int, Meta(ge=1)]
+    at: Moment
+    process: str
+    stream: Annotated[str, Meta(extra_json_schema={"enum": ["stdout", "stderr", "log"]})]
+    level: str
+    topic: str | None
+    message: str
+    colored: str | UnsetType = UNSET
+
+
+class LogBody(Body):
+    """The data of an event `log`."""
+
+    lines: list[LineBody]
+    lost: Count
+
+
+class LogPageBody(Body):
+    """A page of the history."""
+
+    lines: list[LineBody]
+    lost: Count
+    after: Count
+    boot: str
+
+
+class FiguresBody(Body):
+    """The data of an event `figures`: what changes without anything happening."""
+
+    processes: list[UsageBody]
+
+
+class EventsBody(Body):
+    """The data of an event `state`: the pieces that have changed."""
+
+    processes: list[ProcessBody] | UnsetType = UNSET
+    backups: BackupsBody | UnsetType = UNSET
+    tailnet: TailnetBody | UnsetType = UNSET
+    health: HealthBody | UnsetType = UNSET
+
+
+class SessionBody(Body):
+    """A session that was opened: a bearer token."""
+
+    session: str
+    expires_at: Moment
+
+
+class SignInCodeBody(Body):
+    """A sign-in code, for whoever asks over the control socket."""
+
+    code: Annotated[str, Meta(pattern="^[A-Z2-7]{20}$")]
+    link: Link
+    expires_at: Moment
+
+
+# All that the reference has to show; those within them come along.
+RESPONSES = (*(AuthUrlBody, EventsBody, FiguresBody, LogBody, LogPageBody, ProcessesBody, SessionBody, SignInCodeBody),)
+
+
+def health(context: Context, *, signed_in: bool) -> HealthBody:
     """Return the combined verdict. Anyone gets each component's name and state.
 
     Why, since when, how it came to this, and what is to be said of the settings is for others.
@@ -36,204 +304,119 @@ def health(context: Context, *, signed_in: bool) -> Document:
     snapshot = context.store.snapshot
     verdict = assess(snapshot, time.monotonic())
     checks = {part.name: [_check(context, part, signed_in=signed_in)] for part in verdict.components}
-    document: Document = {"status": verdict.status, "checks": checks}
+    body = HealthBody(verdict.status, checks)
     if signed_in:
-        document["changes"] = [_change(context, change) for change in snapshot.health.history]
-        document |= {"warnings": snapshot.warnings, "notices": snapshot.notices}
-    return document
+        changes = snapshot.health.history
+        body.changes = [ChangeBody(context.moment(each.at_s), each.status, each.reasons) for each in changes]
+        body.warnings, body.notices = snapshot.warnings, snapshot.notices
+    return body
 
 
-def _change(context: Context, change: HealthChange) -> Document:
-    return {"at": context.moment(change.at_s), "status": change.status, "reasons": change.reasons}
-
-
-def _check(context: Context, part: Component, *, signed_in: bool) -> Document:
-    check: Document = {"status": part.status, "observedValue": part.state}
+def _check(context: Context, part: Component, *, signed_in: bool) -> CheckBody:
+    check = CheckBody(part.status, part.state)
     if signed_in:
         snapshot = context.store.snapshot
         view = snapshot.process(part.name)
         since_s = snapshot.tailnet.since_s if part.name == TAILNET or view is None else view.since_s
         since_s = snapshot.backup.since_s if part.name == BACKUP and view is None else since_s
-        check |= {"time": context.moment(since_s)} | ({"output": part.why} if part.why else {})
+        check.time, check.output = context.moment(since_s), part.why or UNSET
     return check
 
 
-def processes(context: Context) -> Document:
+def processes(context: Context) -> ProcessesBody:
     """Return every process, in the order of their start."""
-    return {"processes": [_process(context, view) for view in context.store.snapshot.processes]}
+    return ProcessesBody([_process(context, view) for view in context.store.snapshot.processes])
 
 
-def _process(context: Context, view: ProcessView) -> Document:
+def _process(context: Context, view: ProcessView) -> ProcessBody:
     now_s = time.monotonic()
     lives = view.pid is not None and view.started_s is not None
-    return {
-        "name": view.name,
-        "state": view.state.value,
-        "since": context.moment(view.since_s),
-        "pid": view.pid,
-        "critical": view.critical,
-        "ready": view.ready,
-        "ready_why": view.ready_why or None,
-        "command": sanitize_text(context.log.redactor.mask_text(view.command)),
-        "uptime_s": round(now_s - (view.started_s or now_s), 3) if lives else None,
-        "restarts": view.restarts,
-        "failures": view.failures,
-        "next_try_in_s": None if view.next_try_s is None else round(max(0.0, view.next_try_s - now_s), 3),
-        **_used(view),
-        "exits": [_exit(context, end) for end in view.exits],
-    }
+    memory_bytes, cpu_s = _usage(view.pid)
+    return ProcessBody.of(
+        view,
+        since=context.moment(view.since_s),
+        command=sanitize_text(context.log.redactor.mask_text(view.command)),
+        uptime_s=round(now_s - (view.started_s or now_s), 3) if lives else None,
+        next_try_in_s=None if view.next_try_s is None else round(max(0.0, view.next_try_s - now_s), 3),
+        memory_bytes=memory_bytes,
+        cpu_s=cpu_s,
+        exits=[_exit(context, end) for end in view.exits],
+    )
 
 
-def figures(context: Context) -> Document:
+def _exit(context: Context, end: ExitView) -> ExitBody:
+    uptime_s, signal = round(end.uptime_s, 3), signal_name(end.signal)
+    return ExitBody.of(end, at=context.moment(end.at_s), signal=signal, uptime_s=uptime_s)
+
+
+def figures(context: Context) -> FiguresBody:
     """Return what changes of the processes without anything happening."""
     views = context.store.snapshot.processes
-    return {"processes": [{"name": view.name, **_used(view)} for view in views]}
+    return FiguresBody([UsageBody(view.name, *_usage(view.pid)) for view in views])
 
 
-def _used(view: ProcessView) -> Document:
-    pid = view.pid
-    return {
-        "memory_bytes": None if pid is None else kernel.memory_bytes(pid),
-        "cpu_s": None if pid is None else kernel.cpu_s(pid),
-    }
+def _usage(pid: int | None) -> tuple[int | None, float | None]:
+    return (None, None) if pid is None else (procfs.memory_bytes(pid), procfs.cpu_s(pid))
 
 
-def _exit(context: Context, end: ExitView) -> Document:
-    return {
-        "at": context.moment(end.at_s),
-        "code": end.code,
-        "signal": signal_name(end.signal),
-        "uptime_s": round(end.uptime_s, 3),
-        "reason": end.reason,
-        "expected": end.expected,
-        "last_lines": end.last_lines,
-    }
-
-
-def backups(context: Context, most: int | None = None) -> Document:
+def backups(context: Context, most: int | None = None) -> BackupsBody:
     """Return what is known of the backups, the newest snapshot first, and at most so many."""
     view = context.store.snapshot.backup
     newest = sorted(view.snapshots, key=lambda each: each.order, reverse=True)[:most]
-    return {
-        "state": view.state.value,
-        "since": None if view.state is BackupState.OFF else context.moment(view.since_s),
-        "why": view.why or None,
-        "what_to_do": view.what_to_do or None,
-        "warning": view.warning or None,
-        "held": view.holds,
-        "repository": view.repository or None,
-        "generation": view.generation,
-        "progress": None if view.progress is None else round(view.progress, 3),
-        "last_good": None if view.last_good_s is None else context.moment(view.last_good_s),
-        "next": None if view.next_s is None else context.moment(view.next_s),
-        "snapshots": [_snapshot(each) for each in newest],
-    }
+    return BackupsBody.of(
+        view,
+        since=None if view.state is BackupState.OFF else context.moment(view.since_s),
+        held=view.holds,
+        progress=None if view.progress is None else round(view.progress, 3),
+        last_good=_moment(context, view.last_good_s),
+        next=_moment(context, view.next_s),
+        snapshots=[SnapshotBody.of(each, duration_s=round(each.duration_s, 3)) for each in newest],
+    )
 
 
-def _snapshot(view: SnapshotView) -> Document:
-    return {
-        "id": view.id,
-        "at": view.at,
-        "generation": view.generation,
-        "sequence": view.sequence,
-        "whole": view.whole,
-        "reason": view.reason or None,
-        "size_bytes": view.size_bytes,
-        "added_bytes": view.added_bytes,
-        "files": view.files,
-        "duration_s": round(view.duration_s, 3),
-    }
-
-
-def tailnet(context: Context) -> Document:
-    """Return what is known of the tailnet; the first nine names are those of Moltis' own endpoint."""
+def tailnet(context: Context) -> TailnetBody:
+    """Return what is known of the tailnet."""
     view = context.store.snapshot.tailnet
     is_off = context.plan.settings.tailnet.mode == "off"
-    return {
-        "mode": "serve" if view.serve.mode == "serve" else "off",
-        "hostname": view.hostname or None,
-        "url": view.serve.urls[0] if view.serve.urls else None,
-        "tailscale_up": view.up,
-        "installed": not is_off,
-        "tailnet": view.tailnet or None,
-        "version": view.version or None,
-        "login_name": view.login_name or None,
-        "tailscale_ip": view.addresses[0] if view.addresses else None,
-        "addresses": view.addresses,
-        "state": view.state,
-        "since": None if is_off else context.moment(view.since_s),
-        "why": view.why or None,
-        "what_to_do": view.what_to_do or None,
-        "last_error": view.last_error or None,
-        "last_error_at": None if view.last_error_s is None else context.moment(view.last_error_s),
-        "choice": view.choice,
-        "auth_url_pending": view.auth_url is not None,
-        "peers": [_peer(peer) for peer in view.peers],
-        "advertised_routes": view.routes,
-        "tags": view.tags,
-        "key_expiry": view.key_expiry or None,
-        "health": view.health,
-        "warnings": view.warnings,
-        "notes": view.notes,
-        "before_disconnect": view.before_disconnect or None,
-        "serve": {"urls": view.serve.urls, "why": view.serve.why or None, "config": _json(view.serve.config)},
-        "exposed": [_exposed(listener) for listener in context.store.snapshot.exposed],
-        "orders": [_order(context, order) for order in view.orders],
-    }
+    return TailnetBody.of(
+        view,
+        mode="serve" if view.serve.mode == "serve" else "off",
+        url=view.serve.urls[0] if view.serve.urls else None,
+        tailscale_up=view.up,
+        installed=not is_off,
+        tailscale_ip=view.addresses[0] if view.addresses else None,
+        since=None if is_off else context.moment(view.since_s),
+        last_error_at=_moment(context, view.last_error_s),
+        auth_url_pending=view.auth_url is not None,
+        peers=list(map(PeerBody.of, view.peers)),
+        advertised_routes=view.routes,
+        serve=ServeBody.of(view.serve, config=_json(view.serve.config)),
+        exposed=list(map(ExposedBody.of, context.store.snapshot.exposed)),
+        orders=[OrderBody.of(order, at=context.moment(order.at_s)) for order in view.orders],
+    )
 
 
-def _order(context: Context, order: OrderView) -> Document:
-    return {
-        "id": order.id,
-        "kind": order.kind,
-        "at": context.moment(order.at_s),
-        "state": order.state,
-        "why": order.why or None,
-    }
+def _moment(context: Context, at_s: float | None) -> str | None:
+    return None if at_s is None else context.moment(at_s)
 
 
-def _exposed(listener: ListenerView) -> Document:
-    return {**listener._asdict(), "process": listener.process or None}
-
-
-def _peer(peer: PeerView) -> Document:
-    return {
-        "name": peer.name,
-        "address": peer.address or None,
-        "online": peer.online,
-        "direct": peer.direct or None,
-        "relay": peer.relay or None,
-        "last_seen": peer.last_seen or None,
-        "tags": peer.tags,
-    }
-
-
-def _json(text: str) -> object:
+def _json(text: str) -> dict[str, Any] | None:
     """Return JSON's meaning; null where there is none."""
     try:
-        return msgspec.json.decode(text) if text else None
+        return msgspec.json.decode(text, type=dict) if text else None
     except msgspec.DecodeError:
         return None
 
 
-def lines(found: Iterable[Line], *, colors: bool = False) -> list[Document]:
+def lines(found: Iterable[Line], *, colors: bool = False) -> list[LineBody]:
     """Return lines of the log; with ``colors`` those that came with colours are there in both forms."""
-    documents = []
+    bodies = []
     at_s, at = -1.0, ""
     for line in found:
         if line.at_s != at_s:
             # Lines that came together share their time, and putting it into words is what costs here.
             at_s, at = line.at_s, stamp(line.at_s)
-        documents.append(
-            {
-                "id": line.number,
-                "at": at,
-                "process": line.process,
-                "stream": line.stream,
-                "level": line.level,
-                "topic": line.topic or None,
-                "message": line.message,
-                **({"colored": line.colored} if colors and line.colored else {}),
-            }
-        )
-    return documents
+        colored = (colors and line.colored) or UNSET
+        topic = line.topic or None
+        bodies.append(LineBody(line.number, at, line.process, line.stream, line.level, topic, line.message, colored))
+    return bodies

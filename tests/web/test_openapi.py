@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
 from schemathesis.core.result import Ok
 
+from scripts.openapi_document import document
 from supervisor.core.process import ProcessSpec
 from supervisor.core.snapshot import ExitView, ListenerView
 from supervisor.secret import Secret
@@ -61,6 +62,12 @@ def test_every_route_is_in_the_document() -> None:
     for route in ROUTES:
         operation = OPERATIONS[route.method, route.path]
         assert ("security" in operation) == (route.access is Access.ANYONE), route.path
+
+
+def test_the_document_is_made_from_the_structs() -> None:
+    """After a change: python -m scripts.openapi_document docs/reference/openapi.json."""
+    text = read("docs/reference/openapi.json")
+    assert document(text) == text
 
 
 def test_every_error_is_in_the_document() -> None:

@@ -1,0 +1,63 @@
+"""Writes the schemas of docs/reference/openapi.json from the structs that requests and answers are made of.
+
+`python -m scripts.openapi_document FILE` writes it in place. Paths and descriptions stand in the document itself, and
+so do the schemas that no struct says: what signs in is one of two fields, and what RPC answers one of two forms.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from supervisor.web import handlers, handlers_tailnet, requests, schemas
+
+REQUESTS = (
+    requests.Empty,
+    handlers.ProcessOrderRequest,
+    handlers.RestoreRequest,
+    handlers_tailnet.ConnectRequest,
+    handlers_tailnet.DisconnectRequest,
+)
+BY_HAND = ("Error", "Taken", "Ordered", "Probe", "SignIn", "Request", "Response")
+_REFERENCE = "#/components/schemas/"
+
+
+def document(text: str) -> str:
+    """Return the document with its schemas made anew, and with the descriptions that it has."""
+    found: dict[str, Any] = json.loads(text)
+    before = found["components"]["schemas"]
+    _, made = msgspec.json.schema_components((*schemas.RESPONSES, *REQUESTS), ref_template=_REFERENCE + "{name}")
+    components = {_name(name): _plain(schema) for name, schema in made.items()}
+    for name, schema in components.items():
+        properties = before.get(name, {}).get("properties", {})
+        for field, described in schema.get("properties", {}).items():
+            if "description" in properties.get(field, {}):
+                described["description"] = properties[field]["description"]
+    found["components"]["schemas"] = {name: before[name] for name in BY_HAND} | dict(sorted(components.items()))
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def _name(name: str) -> str:
+    return {"State": "ProcessState"}.get(name, name.removesuffix("Body").removesuffix("Request"))
+
+
+def _plain(schema: Any) -> Any:
+    """Return a schema with the names that the document has, and without titles."""
+    if isinstance(schema, list):
+        return [_plain(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _REFERENCE + _name(value.removeprefix(_REFERENCE)) if key == "$ref" else _plain(value)
+        for key, value in schema.items()
+        if key != "title" or not isinstance(value, str)
+    }
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(document(path.read_text()))
