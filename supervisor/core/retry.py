@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+
+from supervisor.namedtuples import NamedTuple
 
 # tailscaled itself would try for ever, several times a second at first.
 MOST_REFUSALS = 3

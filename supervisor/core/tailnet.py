@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from supervisor.core.retry import LoginRetry, Outage
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from supervisor.core.counts import Counts
