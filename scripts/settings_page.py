@@ -7,16 +7,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from supervisor.config import parsers
-from supervisor.config.table import SETTINGS
-from supervisor.config.tailscale_env import KNOB_PREFIXES, REFUSED
+from supervisor.config.settings import SETTINGS
+from supervisor.config.tailscale_env import PASSTHROUGH_PREFIXES, REFUSED
 
 if TYPE_CHECKING:
-    from supervisor.config.setting import Setting
+    from supervisor.config.settings import Setting
 
 HEAD = """\
 # Settings
 
-<!-- This page is written by scripts/settings_page.py from supervisor/config/table.py. -->
+<!-- This page is written by scripts/settings_page.py from supervisor/config/settings.py. -->
 
 Every setting is an environment variable.
 The same names may stand in the `[settings]` table of a TOML file, which `--config` or `SUPERVISOR_CONFIG` names.
@@ -74,9 +74,9 @@ def _section(name: str, rows: list[Setting]) -> str:
 
 def _row(row: Setting) -> str:
     names = " ".join(f"`{name}`" for name in (row.name, *row.aliases))
-    default = row.default_said or (f"`{row.default}`" if row.default else "none")
+    default = row.said or (f"`{row.default}`" if row.default else "none")
     when = "".join(f" Only with `{name}={'|'.join(words)}`." for name, words in row.when)
-    form = "a secret" if row.kind is parsers.SECRET else row.kind.form
+    form = "a secret" if row.parser is parsers.SECRET else row.parser.form
     return f"| {names} | {_cell(form)} | {_cell(default)} | {_cell(row.meaning)}{_cell(when)} |"
 
 
@@ -95,8 +95,8 @@ def _others() -> str:
         "|---|---|---|",
     ]
     lines += [f"| `{name}` | {_cell(why)} | {_cell(remedy)} |" for name, why, remedy in REFUSED]
-    knobs = ", ".join(f"`{prefix}*`" for prefix in KNOB_PREFIXES)
-    return "\n".join([*lines, "", f"Other names that begin with {knobs} go to tailscaled and to nobody else.", ""])
+    prefixes = ", ".join(f"`{prefix}*`" for prefix in PASSTHROUGH_PREFIXES)
+    return "\n".join([*lines, "", f"Other names that begin with {prefixes} go to tailscaled and to nobody else.", ""])
 
 
 if __name__ == "__main__":

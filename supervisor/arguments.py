@@ -134,7 +134,7 @@ def _check_arguments(rest: list[str], name: str, command: Command) -> None:
         missing = command.arguments[len(rest)]
         raise UsageError(f"{name} needs {missing}; usage: {PROGRAM} {name} {command.usage}")
     if len(rest) > len(command.arguments):
-        from supervisor.config.diagnostics import shown
+        from supervisor.errors import quoted
 
-        extra = shown(rest[len(command.arguments)])
+        extra = quoted(rest[len(command.arguments)])
         raise UsageError(f"{name} does not take {extra}; usage: {PROGRAM} {name} {command.usage}")

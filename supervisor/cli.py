@@ -217,9 +217,9 @@ def _dispatch(words: list[str]) -> int:
         return EX_USAGE
     command = COMMANDS.get(name)
     if command is None:
-        from supervisor.config.diagnostics import nearest, shown
+        from supervisor.errors import did_you_mean, quoted
 
-        raise UsageError(f"there is no command {shown(name)}{nearest(name, COMMANDS)}; see {PROGRAM} --help")
+        raise UsageError(f"there is no command {quoted(name)}{did_you_mean(name, COMMANDS)}; see {PROGRAM} --help")
     if {"-h", "--help"} & set(words[1:2] if command.word_for_word else words[1:]):
         sys.stdout.write(help_text(name, command))
         return 0

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from supervisor.secret import REDACTED
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 EX_USAGE = 64
 EX_SOFTWARE = 70
 EX_IOERR = 74
 EX_CONFIG = 78
+_KEY = "tskey-"
+_KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_QUOTED_CHARACTERS = 80
 
 
 class SupervisorError(Exception):
@@ -51,6 +56,63 @@ class ConfigError(SupervisorError):
 def host_port(host: str, port: int) -> str:
     """Return an address as it is written: an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Diagnostics:
+    """What is wrong with the configuration, collected so that all of it is reported at once.
+
+    Problems prevent the start; warnings and notices go to the log and to ``check``. Keys are redacted and control
+    characters escaped in each text, whatever was pasted into a setting.
+    """
+
+    __slots__ = ("notices", "problems", "warnings")
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        self.notices: list[str] = []
+
+    def problem(self, what: str, why: str, remedy: str) -> None:
+        """Add a problem: "cannot what: why; remedy"."""
+        self.problems.append(_safe(f"cannot {what}: {why}; {remedy}"))
+
+    def add(self, error: ConfigError) -> None:
+        """Add the problems of an error."""
+        self.problems += map(_safe, error.problems)
+
+    def warn(self, *texts: str) -> None:
+        """Add warnings."""
+        self.warnings += map(_safe, texts)
+
+    def note(self, *texts: str) -> None:
+        """Add notices."""
+        self.notices += map(_safe, texts)
+
+    def raise_problems(self) -> None:
+        """Raise ConfigError with every problem, if there is one."""
+        if self.problems:
+            raise ConfigError(tuple(dict.fromkeys(self.problems)))
+
+
+def _safe(text: str) -> str:
+    head, *keys = text.split(_KEY)
+    return printable("".join([head, *(REDACTED + key.lstrip(_KEY_CHARACTERS) for key in keys)]))
+
+
+def quoted(text: str) -> str:
+    """Return a value for a message: in quotes, shortened, and redacted where it contains a key."""
+    if _KEY in text:
+        return REDACTED
+    return repr(text if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS] + "…")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean X?)" with the known name closest to this one; empty if none is close."""
+    # Loaded for a misspelt name only: it costs the start milliseconds.
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def printable(text: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from supervisor.backup.work import Work
-    from supervisor.config.plan import Source
+    from supervisor.config.plan import BackupSource
     from supervisor.core.backup import BackupOrder, SnapshotView
 
     NextOrder = Callable[[float | None], Awaitable[BackupOrder | None]]
@@ -180,7 +180,7 @@ class Beginning:
         *,
         has_files: bool,
         wish: str = "",
-        sources: tuple[Source, ...] | None = None,
+        sources: tuple[BackupSource, ...] | None = None,
     ) -> None:
         work = self._work
         if has_files:

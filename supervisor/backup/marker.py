@@ -15,7 +15,7 @@ from supervisor.system import dirs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from supervisor.config.plan import Source
+    from supervisor.config.plan import BackupSource
 
 _MOST_BYTES = 4096
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -35,7 +35,7 @@ class Kept(msgspec.Struct, frozen=True):
         return Marker(self.repository, self.generation, self.instance)
 
 
-def look(sources: Iterable[Source]) -> tuple[Kept | None, Files]:
+def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
     """Return what the folders say of themselves, and what is in them."""
     found = [(_read(source.path), _has_files(source.path)) for source in sources]
     kept = {each for each, _ in found}
@@ -47,7 +47,7 @@ def look(sources: Iterable[Source]) -> tuple[Kept | None, Files]:
     return kept.pop(), Files.SOME if has_files else Files.NONE
 
 
-def write(sources: Iterable[Source], kept: Kept) -> str:
+def write(sources: Iterable[BackupSource], kept: Kept) -> str:
     """Write it into each folder; return why that could not be done, nothing where it was."""
     wrong = []
     for source in sources:
@@ -59,7 +59,7 @@ def write(sources: Iterable[Source], kept: Kept) -> str:
     return "; ".join(wrong)
 
 
-def remove(sources: Iterable[Source]) -> None:
+def remove(sources: Iterable[BackupSource]) -> None:
     """Take it away: the files are about to become others."""
     for source in sources:
         with opened_folder(source) as fd:

@@ -15,7 +15,7 @@ from supervisor.system import dirs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.config.plan import BackupPlan, Source
+    from supervisor.config.plan import BackupPlan, BackupSource
     from supervisor.core.process import User
 
 # In each folder that is backed up, and beside it: what is ours there.
@@ -97,7 +97,7 @@ def opened(path: str, flags: int = _FOLDER, folder_fd: int | None = None) -> Ite
 
 
 @contextmanager
-def opened_folder(source: Source) -> Iterator[int]:
+def opened_folder(source: BackupSource) -> Iterator[int]:
     """Open a folder that is backed up, and make it where it is not there; no link that others made is followed.
 
     Raises OSError.

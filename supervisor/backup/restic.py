@@ -12,8 +12,8 @@ from supervisor.backup import programs
 from supervisor.backup.listener import Answer, Listener
 from supervisor.backup.messages import Message, snapshots_of
 from supervisor.backup.words import INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain
-from supervisor.config import environment
 from supervisor.config.backup_plan import LEAST_VERSION
+from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
 from supervisor.system import kernel
@@ -22,8 +22,8 @@ from supervisor.system.spawn import SpawnError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.config.model import BackupSettings
     from supervisor.config.plan import BackupPlan
+    from supervisor.config.settings import BackupSettings
     from supervisor.core.backup import SnapshotView
     from supervisor.runtime.engine import Engine
 
@@ -131,7 +131,7 @@ class Restic:
         """Run it to its end. Raises BackupError where it cannot be run, or gets no answer for long."""
         listener = Listener(self._engine, self.on_progress, self.on_trouble, silent=words[0] in _SILENT_BY_NATURE)
         try:
-            env = self._environment() if needs_repository else environment.common(self._environ, "/", None)
+            env = self._environment() if needs_repository else common_environment(self._environ, "/", None)
             limit = kernel.only_capabilities(
                 kernel.CAP_RESTORE if words[0] == "restore" else kernel.CAP_READ, self._engine.launcher
             )
@@ -166,7 +166,7 @@ class Restic:
         for text in values.values():
             self._engine.log.redactor.learn(text)
         return {
-            **environment.common(self._environ, folder, None),
+            **common_environment(self._environ, folder, None),
             "HOME": folder,
             "RESTIC_REPOSITORY": settings.repository,
             "RESTIC_CACHE_DIR": os.path.join(folder, "cache"),

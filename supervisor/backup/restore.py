@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from supervisor.backup.restic import Restic
-    from supervisor.config.plan import Source
+    from supervisor.config.plan import BackupSource
     from supervisor.core.backup import SnapshotView
     from supervisor.core.process import User
 
@@ -46,7 +46,7 @@ class _Manifest(msgspec.Struct):
 class _Prepared(NamedTuple):
     """A folder that is ready: ``fd`` is the folder itself, ``workshop_fd`` the one in it that holds the new files."""
 
-    source: Source
+    source: BackupSource
     fd: int
     workshop_fd: int
 
@@ -54,7 +54,7 @@ class _Prepared(NamedTuple):
 class Restoration:
     """One restore under way: ``fetch`` it, then ``place`` it; used as a context, which cleans up."""
 
-    def __init__(self, restic: Restic, snapshot: SnapshotView, sources: Sequence[Source]) -> None:
+    def __init__(self, restic: Restic, snapshot: SnapshotView, sources: Sequence[BackupSource]) -> None:
         self._restic = restic
         self._snapshot = snapshot
         self._sources = sources
@@ -90,7 +90,7 @@ class Restoration:
         except msgspec.DecodeError as error:
             raise BackupError(Trouble("this snapshot's manifest makes no sense", "choose another one")) from error
 
-    async def _fetch_one(self, source: Source, manifest: _Manifest) -> None:
+    async def _fetch_one(self, source: BackupSource, manifest: _Manifest) -> None:
         inside = _path_in(manifest, source)
         if inside is None:
             self.missing.append(source.path)
@@ -113,7 +113,7 @@ class Restoration:
             raise BackupError(_disk(error)) from error
 
 
-def _path_in(manifest: _Manifest, source: Source) -> str | None:
+def _path_in(manifest: _Manifest, source: BackupSource) -> str | None:
     """Return where in the snapshot a folder's files are: by its path, or by its name where it lay elsewhere."""
     by_path = [each.path for each in manifest.folders if each.path == source.path]
     by_name = [each.path for each in manifest.folders if each.name == source.name]

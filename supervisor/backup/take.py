@@ -13,7 +13,7 @@ from supervisor.backup import programs
 from supervisor.backup.messages import tags_of
 from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP
 from supervisor.backup.words import BackupError, Trouble
-from supervisor.config import environment
+from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
 from supervisor.system import dirs
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from supervisor.backup.messages import Message
     from supervisor.backup.places import Places
     from supervisor.backup.restic import Restic
-    from supervisor.config.plan import BackupPlan, Plan, Source
+    from supervisor.config.plan import BackupPlan, BackupSource, Plan
     from supervisor.core.backup import SnapshotView
     from supervisor.runtime.engine import Engine
 
@@ -107,7 +107,7 @@ class Taker:
         if room.f_bavail * room.f_frsize < RESERVE_BYTES:
             raise BackupError(Trouble("the disk is nearly full, and a snapshot would fill it", "free some of it"))
 
-    async def _copy_databases(self, sources: list[Source]) -> tuple[list[str], list[str]]:
+    async def _copy_databases(self, sources: list[BackupSource]) -> tuple[list[str], list[str]]:
         """Return the databases that were copied, and what went wrong with others."""
         copied: list[str] = []
         wrong: list[str] = []
@@ -130,7 +130,7 @@ class Taker:
         owner = sources[0].owner
         target = os.path.join(self._places.staged, DATABASES)
         argv = (sys.executable, "-I", "-m", _HELPER, target, *(source.path for source in sources))
-        spec = ProcessSpec(_HELPER_NAME, argv, environment.common(self._environ, "/", owner), user=owner)
+        spec = ProcessSpec(_HELPER_NAME, argv, common_environment(self._environ, "/", owner), user=owner)
         try:
             ending = await programs.run(self._engine, spec, take)
         except SpawnError as error:
@@ -169,7 +169,7 @@ class Taker:
         finally:
             os.close(fd)
 
-    def _words(self, view: SnapshotView, sources: list[Source], copied: list[str]) -> Iterator[str]:
+    def _words(self, view: SnapshotView, sources: list[BackupSource], copied: list[str]) -> Iterator[str]:
         yield from ("--host", self._plan.settings.app.name, "--group-by", "host", "--exclude-caches")
         for tag in tags_of(view):
             yield from ("--tag", tag)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor.backup.words import Trouble
-    from supervisor.config.model import BackupSettings
-    from supervisor.config.plan import BackupPlan, Plan, Source
+    from supervisor.config.plan import BackupPlan, BackupSource, Plan
+    from supervisor.config.settings import BackupSettings
     from supervisor.core.backup import BackupView
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import SnapshotStore
@@ -52,7 +52,7 @@ class Work:
         return self._store.snapshot.backup
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[BackupSource, ...]:
         """Return every folder that is backed up, tailscaled's state too."""
         return (*self.plan.sources, *([self.plan.identity] if self.plan.identity is not None else []))
 

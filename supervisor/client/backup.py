@@ -9,8 +9,7 @@ from urllib.parse import quote
 from supervisor.client.commands import EX_NOT_YET
 from supervisor.client.control import Response
 from supervisor.client.render import BOLD, DOUBTFUL, FAINT, GOOD, Cell, ago, size, span, table
-from supervisor.config.diagnostics import nearest, shown
-from supervisor.errors import UsageError
+from supervisor.errors import UsageError, did_you_mean, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +30,7 @@ def backup(args: ParsedArguments, console: Console) -> int:
     """Take a snapshot, list them, or restore one."""
     verb, *rest = args.rest or [""]
     if verb and verb not in _VERBS:
-        raise UsageError(f"backup does not know {shown(verb)}{nearest(verb, _VERBS)}; see backup --help")
+        raise UsageError(f"backup does not know {quoted(verb)}{did_you_mean(verb, _VERBS)}; see backup --help")
     wanted = 1 if verb == "restore" else 0
     if len(rest) != wanted:
         raise UsageError(

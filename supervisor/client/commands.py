@@ -23,9 +23,8 @@ from supervisor.client.render import (
     span,
     table,
 )
-from supervisor.config.diagnostics import shown
 from supervisor.core.orders import DONE, FAILED, REPLACED, UNDER_WAY
-from supervisor.errors import UsageError, host_port
+from supervisor.errors import UsageError, host_port, quoted
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
@@ -231,7 +230,7 @@ def _order(verb: str, args: ParsedArguments, console: Console) -> int:
 def _name(verb: str, text: str) -> str:
     """Return the name of a process. Raises UsageError for what can be none, and no part of a path either."""
     if text in {"", ".", ".."}:
-        raise UsageError(f"{verb} needs the name of a process, not {shown(text)}; `status` lists them")
+        raise UsageError(f"{verb} needs the name of a process, not {quoted(text)}; `status` lists them")
     return text
 
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from supervisor.client.control import Control
-from supervisor.config.diagnostics import Report
-from supervisor.config.host import Host
 from supervisor.config.load import Account, load
+from supervisor.config.users import Host
+from supervisor.errors import Diagnostics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ def run_folder(environ: Mapping[str, str]) -> str:
     """Return the run folder by the supervisor's own rule; settings that are wrong are the supervisor's affair."""
     host = Host()
     account = Account(host.uid, environ.get("HOME") or host.home)
-    return load(environ, Report(), account=account).run_dir
+    return load(environ, Diagnostics(), account=account).run_dir
 
 
 class Cell(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.config.build import resolve
 from supervisor.config.plan import Address
-from supervisor.config.table import SETTINGS
+from supervisor.config.settings import SETTINGS
 from supervisor.core.process import HttpProbe
 from supervisor.errors import EX_CONFIG, ConfigError, printable
 from supervisor.logs.redact import Redactor

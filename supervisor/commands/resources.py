@@ -7,8 +7,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from supervisor.config.host import family_of, free_port
 from supervisor.config.plan import EVERYWHERE, Address, port_settings
+from supervisor.config.users import family_of, free_port
 from supervisor.errors import ConfigError
 from supervisor.system import dirs
 

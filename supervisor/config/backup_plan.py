@@ -1,29 +1,94 @@
-"""Makes the part of the plan that backups take: restic, the folders, and who may change them."""
+"""Backups: what their settings need of each other, which folders they copy, and who may change those."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from supervisor.config import audit, environment, permissions
-from supervisor.config.backup_forms import is_inside
-from supervisor.config.plan import BackupPlan, Source
+from supervisor.config.parsers import InvalidValueError
+from supervisor.config.permissions import Auditor, persons_of
+from supervisor.config.plan import DEFAULT_PATH, BackupPlan, BackupSource
+from supervisor.config.settings import BackupSettings, rows
+from supervisor.config.tailscale_env import parse_client_secret
+from supervisor.errors import ConfigError
 from supervisor.system import spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from supervisor.config.diagnostics import Report
-    from supervisor.config.host import Host
-    from supervisor.config.model import BackupSettings
     from supervisor.config.plan import Plan
+    from supervisor.config.settings import Settings, TailnetSettings
+    from supervisor.config.users import Host
+    from supervisor.errors import Diagnostics
 
 PROGRAM = "restic"
 LEAST_VERSION = (0, 17)
-IDENTITY = "tailscale"
 FOLDER = "moltis-supervisor-backup"
+_REPOSITORY = "SUPERVISOR_BACKUP_REPOSITORY"
+_PASSWORD = "SUPERVISOR_BACKUP_PASSWORD"  # noqa: S105 - the name of one
+_KEYS = ("SUPERVISOR_BACKUP_ACCESS_KEY_ID", "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY")
 _LEAST_STOP_S = 30.0
-_MOLTIS = "moltis"
+
+
+def add_settings(settings: Settings, values: dict[str, Any], diags: Diagnostics) -> Settings:
+    """Return the settings with those of backups, unless there is no repository."""
+    if _REPOSITORY not in settings.given:
+        names = sorted(row.name for row in rows(BackupSettings).values() if row.name in settings.given)
+        diags.warn(*(f"{name} has no effect without {_REPOSITORY}" for name in names))
+        return settings
+    # An invalid repository has been reported; the rest is checked nevertheless.
+    is_valid = values["repository"] is not None
+    backup = BackupSettings(**{**values, "repository": values["repository"] or "/"})
+    if _PASSWORD not in settings.given:
+        why = "it encrypts the repository, and one that is lost cannot be replaced"
+        diags.problem(f"use {_REPOSITORY} without {_PASSWORD}", why, "set it, and keep a copy of it elsewhere")
+    if is_valid:
+        _check_keys(backup, settings.given, diags)
+    if is_valid and backup.in_folder:
+        _check_folder(backup, diags)
+    if settings.tailnet.mode == "embedded":
+        _check_identity(settings.tailnet, diags)
+        # The device is restored with its identity, so keys that an OAuth client makes are for permanent devices.
+        settings = settings._replace(tailnet=settings.tailnet._replace(ephemeral=False))
+    return settings._replace(backup=backup)
+
+
+def _check_keys(backup: BackupSettings, given: frozenset[str], diags: Diagnostics) -> None:
+    for name in _KEYS:
+        if name in given and backup.in_folder:
+            diags.warn(f"{name} has no effect: the repository is a folder")
+        elif name not in given and not backup.in_folder:
+            diags.problem(f"use {_REPOSITORY} without {name}", "a bucket requires it", "set it")
+
+
+def _check_folder(backup: BackupSettings, diags: Diagnostics) -> None:
+    for path in backup.paths or ():
+        if _overlap(backup.repository, path):
+            what = f"use {_REPOSITORY}={backup.repository}"
+            why = f"it and the backed-up folder {path} lie in each other"
+            diags.problem(what, why, "choose a folder outside of all that is backed up")
+
+
+def _check_identity(tailnet: TailnetSettings, diags: Diagnostics) -> None:
+    """Report settings that would make each start another device, or log it out at a stop."""
+    why = "with backups the device keeps its identity"
+    if tailnet.ephemeral:
+        diags.problem("honour TS_EPHEMERAL=true", why, "remove it, or the backups")
+    if tailnet.in_memory:
+        diags.problem("honour TS_STATE_DIR=mem:", why, "set it to a folder, or leave it out")
+    for source in (tailnet.auth_key, tailnet.client_secret):
+        try:
+            ephemeral = source is not None and parse_client_secret(source.read().reveal()).ephemeral
+        except (ConfigError, InvalidValueError):
+            continue
+        if source is not None and ephemeral:
+            diags.problem(f"honour ephemeral=true in {source.name}", why, "remove that attribute")
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether one of two folders is the other or inside it, by name alone."""
+    one, other = (f"{path.rstrip('/')}/" for path in (one, other))
+    return one.startswith(other) or other.startswith(one)
 
 
 def plan(
@@ -32,34 +97,35 @@ def plan(
     environ: Mapping[str, str],
     command: Sequence[str],
     host: Host,
-    report: Report,
+    diags: Diagnostics,
 ) -> BackupPlan:
-    """Return the plan for backups; what is wrong with it goes into the report."""
+    """Return the plan of the backups, and report what is wrong with it."""
     tailnet = plan.settings.tailnet
-    embedded = tailnet.mode == "embedded"
-    found = BackupPlan(
-        program=_program(environ.get("PATH") or environment.DEFAULT_PATH, report),
+    backup = BackupPlan(
+        program=_program(environ, diags),
         folder=os.path.join(os.path.dirname(tailnet.state_dir), FOLDER),
-        sources=tuple(_sources(plan, settings, environ, command, host, report)),
-        identity=Source(IDENTITY, tailnet.state_dir, plan.tailscale_user) if embedded else None,
+        sources=tuple(_sources(plan, settings, environ, command, host, diags)),
+        identity=BackupSource("tailscale", tailnet.state_dir, plan.tailscale_user)
+        if tailnet.mode == "embedded"
+        else None,
         holds=plan.settings.app.enabled and tailnet.mode != "attach",
     )
-    _check_places(found, settings, report)
-    _check_rights(plan, found, settings, environ, host, report)
-    if found.holds and plan.settings.stop_timeout_s < _LEAST_STOP_S:
-        report.warnings.append(
+    _check_places(backup, settings, diags)
+    _check_permissions(plan, backup, settings, environ, host, diags)
+    if backup.holds and plan.settings.stop_timeout_s < _LEAST_STOP_S:
+        diags.warn(
             f"SUPERVISOR_STOP_TIMEOUT is less than {_LEAST_STOP_S:g} s: it may be too short for a last snapshot; "
             "raise it and the platform's grace period together"
         )
-    return found
+    return backup
 
 
-def _program(env_path: str, report: Report) -> str:
+def _program(environ: Mapping[str, str], diags: Diagnostics) -> str:
     try:
-        return spawn.find_program(PROGRAM, env_path, "/")
+        return spawn.find_program(PROGRAM, environ.get("PATH") or DEFAULT_PATH, "/")
     except spawn.SpawnError as error:
         least = ".".join(map(str, LEAST_VERSION))
-        report.problem("use SUPERVISOR_BACKUP_REPOSITORY", error.why, f"{PROGRAM} {least} or newer is needed")
+        diags.problem(f"use {_REPOSITORY}", error.why, f"{PROGRAM} {least} or newer is needed")
     return PROGRAM
 
 
@@ -69,80 +135,75 @@ def _sources(
     environ: Mapping[str, str],
     command: Sequence[str],
     host: Host,
-    report: Report,
-) -> Iterator[Source]:
+    diags: Diagnostics,
+) -> Iterator[BackupSource]:
     owner = plan.app_user
     if settings.paths is not None:
-        for path in settings.paths:
-            yield Source(path, path, owner)
+        yield from (BackupSource(path, path, owner) for path in settings.paths)
         return
     built_in = not command or command[0].startswith("-")
     program = plan.settings.app.command[0] if built_in else command[0]
-    if not plan.settings.app.enabled or os.path.basename(program) != _MOLTIS:
-        report.problem(
+    if not plan.settings.app.enabled or os.path.basename(program) != "moltis":
+        diags.problem(
             "back up without SUPERVISOR_BACKUP_PATHS",
             "only Moltis' own folders are known, and this is another app",
-            "name the folders that hold what is to be kept",
+            "name the folders to back up",
         )
         return
     home = owner.home if owner is not None else environ.get("HOME") or host.home
-    yield Source("config", os.path.normpath(environ.get("MOLTIS_CONFIG_DIR") or f"{home}/.config/moltis"), owner)
-    yield Source("data", os.path.normpath(environ.get("MOLTIS_DATA_DIR") or f"{home}/.moltis"), owner)
+    yield BackupSource("config", os.path.normpath(environ.get("MOLTIS_CONFIG_DIR") or f"{home}/.config/moltis"), owner)
+    yield BackupSource("data", os.path.normpath(environ.get("MOLTIS_DATA_DIR") or f"{home}/.moltis"), owner)
 
 
-def _check_places(found: BackupPlan, settings: BackupSettings, report: Report) -> None:
-    """Find folders that lie in each other: what is backed up, and what backups are made of."""
-    ours = {"the folder for what is staged": found.folder}
-    if found.identity is not None:
-        ours["tailscaled's state"] = found.identity.path
+def _check_places(backup: BackupPlan, settings: BackupSettings, diags: Diagnostics) -> None:
+    """Report folders that are backed up and overlap with those that backups use."""
+    used = {"the folder for staged files": backup.folder}
+    if backup.identity is not None:
+        used["tailscaled's state"] = backup.identity.path
     if settings.in_folder and settings.paths is None and settings.repository != "/":
-        ours["SUPERVISOR_BACKUP_REPOSITORY"] = settings.repository
-    for what, path in ours.items():
-        for source in found.sources:
-            if is_inside(path, source.path) or is_inside(source.path, path):
-                report.problem(
-                    f"back up {source.path}",
-                    f"{what} ({path}) and it lie in each other",
-                    "choose other folders with SUPERVISOR_BACKUP_PATHS, or set TS_STATE_DIR to one outside of them",
-                )
+        used[_REPOSITORY] = settings.repository
+    for what, path in used.items():
+        for source in backup.sources:
+            if _overlap(path, source.path):
+                why = f"{what} ({path}) and it lie in each other"
+                remedy = "choose other folders with SUPERVISOR_BACKUP_PATHS, or set TS_STATE_DIR to one outside of them"
+                diags.problem(f"back up {source.path}", why, remedy)
 
 
-def _check_rights(
+def _check_permissions(
     plan: Plan,
-    found: BackupPlan,
+    backup: BackupPlan,
     settings: BackupSettings,
     environ: Mapping[str, str],
     host: Host,
-    report: Report,
+    diags: Diagnostics,
 ) -> None:
-    """Find what the app's user could change: the repository, restic, the folder that root stages in."""
+    """Report what another user could change: restic, the repository, the folder that root stages files in."""
     if host.uid != 0 or plan.app_user is None:
-        report.warnings.append(
+        diags.warn(
             "the app runs as the same user as the supervisor: it can read the backups' password and keys from "
-            "restic's environment while that runs, and change what is staged; start as root, with a user for each"
+            "restic's environment while that runs, and change staged files; start as root, with a user for each"
         )
         return
-    looked_at = {
-        **dict.fromkeys(_ways_to(found.program, environ), "runs it as root"),
-        os.path.dirname(found.folder): "stages snapshots in it",
+    audited = {
+        **dict.fromkeys(_candidates(backup.program, environ), "runs it as root"),
+        os.path.dirname(backup.folder): "stages snapshots in it",
     }
     if settings.in_folder and settings.repository != "/":
-        looked_at[settings.repository] = "keeps the repository there"
-    auditor, persons = audit.Auditor(), permissions.persons_of(plan, host)
-    for path, what in looked_at.items():
+        audited[settings.repository] = "keeps the repository there"
+    auditor, persons = Auditor(), persons_of(plan, host)
+    for path, what in audited.items():
         changer = auditor.changer(path, persons, wanted=True)
         if changer is not None:
             step, person = changer
-            report.problem(
-                f"trust {step}",
-                f"the supervisor {what} ({path}), and {person.title} can change it",
-                "give it to root, with write access for no one else, or choose another folder",
-            )
+            why = f"the supervisor {what} ({path}), and {person.title} can change it"
+            remedy = "give it to root, with write access for no one else, or choose another folder"
+            diags.problem(f"trust {step}", why, remedy)
 
 
-def _ways_to(program: str, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the program, and each file that would be run in its place if it were there."""
-    for path in spawn.program_candidates(PROGRAM, environ.get("PATH") or environment.DEFAULT_PATH, "/"):
+def _candidates(program: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the program, and before it each file that would be run in its place if it existed."""
+    for path in spawn.program_candidates(PROGRAM, environ.get("PATH") or DEFAULT_PATH, "/"):
         yield path
         if path == program:
             return

@@ -1,55 +1,58 @@
-"""Makes the plan of a run from the settings and the machine."""
+"""Builds the plan from the settings and the machine, and reports problems and warnings about it."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from supervisor.config import environment, users, warnings
-from supervisor.config.diagnostics import Report, nearest
-from supervisor.config.host import Host
+from supervisor.config import users
 from supervisor.config.load import Account, load
 from supervisor.config.parsers import is_ip
-from supervisor.config.plan import EVERYWHERE, SUPERVISOR, TAILSCALED, Address, Plan, port_settings
-from supervisor.core.process import HttpProbe, ProcessSpec, TcpProbe
-from supervisor.namedtuples import NamedTuple
+from supervisor.config.plan import (
+    EVERYWHERE,
+    LONGEST_SOCKET_PATH,
+    MOLTIS_DEFAULTS,
+    SUPERVISOR,
+    TAILSCALED,
+    WILDCARDS,
+    Address,
+    Plan,
+    SpecBuilder,
+    port_settings,
+)
+from supervisor.config.settings import SETTINGS
+from supervisor.config.tailscale_env import LOOPBACK, warn_of_open_proxy
+from supervisor.config.users import Host
+from supervisor.errors import ConfigError, Diagnostics, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from supervisor.config.model import ExtraProcess, Settings
-    from supervisor.config.users import Users
-    from supervisor.core.process import User
+    from supervisor.config.settings import Settings
+    from supervisor.core.process import ProcessSpec
 
-# The port that firewalls are opened for in the field; a busy one makes tailscaled take another.
-WIREGUARD_PORT = 41641
-_SOCKET, _SOCKS5, _PROXY = "safesocket.Listen:", "SOCKS5 listener:", "HTTP proxy listener:"
-_REFUSED, _NOT_OURS = "permission denied", "cannot assign requested address"
-# What tailscaled 1.102 says, in one line, before it ends for a reason that trying again cannot mend.
-TAILSCALED_FAILURES = (
-    (("flag provided but not defined",), "it does not know a flag: mend TS_TAILSCALED_EXTRA_ARGS"),
-    (("invalid value",), "it does not take the value of a flag: mend TS_TAILSCALED_EXTRA_ARGS"),
-    (("does not take non-flag arguments",), "it was given a word that is no flag: mend TS_TAILSCALED_EXTRA_ARGS"),
-    (
-        (_SOCKET, _REFUSED),
-        "its user may not make its socket: let it reach and write the folder of TS_SOCKET, or name another one",
+SERVE_PORTS = {"auto": (80, 443), "https": (443,), "http": (80,), "off": ()}
+_SHORTEST_TOKEN = 16
+# Where userspace networking forwards tailnet peers to, IPv6 included.
+_FORWARDED_TO = "127.0.0.1"
+# Moltis' settings: their safe values, and what another one allows.
+_GUARDS: dict[str, tuple[frozenset[str], str]] = {
+    "MOLTIS_BEHIND_PROXY": (
+        frozenset({"true", "1"}),
+        "a tailnet peer that reaches Moltis on 127.0.0.1 may then pass for a local user",
     ),
-    ((_SOCKET, "no such file"), "the folder of its socket is not there: make it, or set TS_SOCKET to another path"),
-    ((_SOCKET, "read-only"), "its socket is to be on a read-only disk: mount a tmpfs there, or set TS_SOCKET"),
-    ((_SOCKET, "in use"), "its socket is in use: end whatever uses it, or set TS_SOCKET to another path"),
-    ((_SOCKET,), "it cannot make its socket: see its last lines, or set TS_SOCKET to another path"),
-    ((_SOCKS5, _REFUSED), "it may not listen on that port: choose one from 1024 on in TS_SOCKS5_SERVER"),
-    ((_SOCKS5, _NOT_OURS), "the machine has no such address: choose one that it has in TS_SOCKS5_SERVER"),
-    ((_SOCKS5,), "it cannot listen on TS_SOCKS5_SERVER: choose another port"),
-    ((_PROXY, _REFUSED), "it may not listen on that port: choose one from 1024 on in TS_OUTBOUND_HTTP_PROXY_LISTEN"),
-    ((_PROXY, _NOT_OURS), "the machine has no such address: choose one that it has in TS_OUTBOUND_HTTP_PROXY_LISTEN"),
-    ((_PROXY,), "it cannot listen on TS_OUTBOUND_HTTP_PROXY_LISTEN: choose another port"),
-    (("getLocalBackend error",), "its state is damaged: remove tailscaled.state in TS_STATE_DIR, and log in again"),
-    (("error reading config file",), "it cannot read its configuration file: mend TS_TAILSCALED_EXTRA_ARGS"),
-    (("createEngine:",), "it cannot make its network engine: see its last lines"),
-)
-_PLANNED_FLAGS = {
-    "tailnet": {"--bind": "SUPERVISOR_APP_BIND", "--port": "SUPERVISOR_APP_PORT"},
-    "public": {"--bind": "SUPERVISOR_BIND", "--port": "PORT"},
+    "MOLTIS_TAILSCALE": (
+        frozenset({"off"}),
+        "Moltis then changes the serve configuration, which the supervisor looks after",
+    ),
+    "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": (
+        frozenset({"bypass", "blocked"}),
+        "Moltis then opens a forward proxy on port 18791, through which tailnet peers reach everything in here",
+    ),
+    "MOLTIS_TERMINAL_DISABLED": (
+        frozenset({"true", "1"}),
+        "whoever signs in to Moltis then has a shell in the container",
+    ),
 }
 
 
@@ -63,197 +66,85 @@ def resolve(
 ) -> Plan:
     """Read the settings and return the plan.
 
-    ``config``, ``restart`` and ``command`` are the command line's. Raises ConfigError with every problem there is.
+    ``config``, ``restart`` and ``command`` come from the command line. Raises ConfigError with every problem.
     """
     host = host or Host()
-    report = Report()
-    settings = load(environ, report, config=config, restart=restart, account=Account(host.uid, _home(environ, host)))
-    plan = build(settings, environ, command, host, report)
-    report.raise_problems()
+    diags = Diagnostics()
+    account = Account(host.uid, environ.get("HOME") or host.home)
+    settings = load(environ, diags, config=config, restart=restart, account=account)
+    plan = build(settings, environ, command, host, diags)
+    diags.raise_problems()
     return plan
 
 
-def build(settings: Settings, environ: Mapping[str, str], command: Sequence[str], host: Host, report: Report) -> Plan:
-    """Return the plan of these settings; what is wrong with it goes into the report."""
-    chosen = users.choose(settings, host, report)
-    listen, app_address = _addresses(settings, host, report)
-    maker = _Maker(settings, environ, host, _home(environ, host), chosen)
+def build(
+    settings: Settings, environ: Mapping[str, str], command: Sequence[str], host: Host, diags: Diagnostics
+) -> Plan:
+    """Return the plan of these settings, and report what is wrong with it."""
+    chosen = users.choose(settings, host, diags)
+    listen, app_address = _addresses(settings, host, diags)
+    builder = SpecBuilder(settings, environ, host, environ.get("HOME") or host.home, chosen)
     specs: list[ProcessSpec] = []
     if settings.tailnet.mode == "embedded":
-        specs.append(maker.tailscaled())
+        specs.append(builder.tailscaled())
     if settings.app.enabled and app_address is not None:
-        specs.append(maker.app(command, app_address, report))
-    specs += [maker.further(process) for process in settings.processes]
-    _check_names(settings, specs, report)
+        specs.append(builder.app(command, app_address, diags))
+    specs += map(builder.extra, settings.processes)
+    _check_names(settings, specs, diags)
     plan = Plan(
         settings=settings,
-        processes=users.shared(specs),
+        processes=users.mark_shared(specs),
         listen=listen,
         app_name=settings.app.name if settings.app.enabled else None,
         app_address=app_address,
         serve_target=_serve_target(settings, app_address),
         tailscale_user=chosen.tailscale,
         app_user=chosen.app,
-        warnings=(),
-        notices=(),
     )
-    warnings.check(plan, environ, command, host, report)
+    _check_files(plan, environ, host, diags)
+    _check_socket_paths(settings, diags)
+    _check_proxies(plan, diags)
+    diags.warn(*_without_effect(plan, command), *_unreachable(plan, host))
+    if settings.app.enabled:
+        diags.warn(*_open_guards(environ))
+    _check_token(settings, diags)
     if settings.backup is not None:
-        # Loaded where there are backups.
+        # Loaded when needed: most runs have no backups.
         from supervisor.config import backup_plan
 
-        plan = plan._replace(backup=backup_plan.plan(plan, settings.backup, environ, command, host, report))
-    return plan._replace(warnings=tuple(report.warnings), notices=tuple(report.notices))
+        plan = plan._replace(backup=backup_plan.plan(plan, settings.backup, environ, command, host, diags))
+    return plan._replace(warnings=tuple(diags.warnings), notices=tuple(diags.notices))
 
 
-class _Maker(NamedTuple):
-    """Makes the single processes out of what they all depend on."""
-
-    settings: Settings
-    environ: Mapping[str, str]
-    host: Host
-    home: str
-    users: Users
-
-    def tailscaled(self) -> ProcessSpec:
-        """Return tailscaled's."""
-        tailnet, user = self.settings.tailnet, self.users.tailscale
-        argv = ["tailscaled", "--tun=userspace-networking", f"--socket={tailnet.socket}", f"--port={WIREGUARD_PORT}"]
-        if tailnet.in_memory:
-            argv.append("--state=mem:")
-        argv.append(f"--statedir={tailnet.state_dir}")
-        if tailnet.socks5 is not None:
-            argv.append(f"--socks5-server={Address(*tailnet.socks5)}")
-        if tailnet.http_proxy is not None:
-            argv.append(f"--outbound-http-proxy-listen={Address(*tailnet.http_proxy)}")
-        return ProcessSpec(
-            name=TAILSCALED,
-            argv=(*argv, *tailnet.extra_args),
-            env=environment.for_tailscaled(
-                self.settings, self.environ, self.home, user, certificates=self._takes_certificates()
-            ),
-            cwd="/",
-            user=user,
-            stop_timeout_s=self.settings.stop_timeout_s,
-            quit_before_kill=True,
-            parent_death_fd=True,
-            known_failures=TAILSCALED_FAILURES,
-            backoff=self.settings.backoff,
-            give_up=self.settings.give_up,
-            hung_after_s=None,
-        )
-
-    def _takes_certificates(self) -> bool:
-        """Tell whether HTTPS may be served. A name gets few certificates; a new one for each container is too many."""
-        tailnet = self.settings.tailnet
-        if tailnet.serve_config is None and tailnet.serve == "auto":
-            return self.settings.backup is not None or self.host.outlives_container(tailnet.state_dir)
-        return tailnet.serve_config is not None or tailnet.serve != "http"
-
-    def app(self, command: Sequence[str], address: Address, report: Report) -> ProcessSpec:
-        """Return the app's: its own command with what it needs to be told, or another one word for word."""
-        app, user = self.settings.app, self.users.app
-        built_in = not command or command[0].startswith("-")
-        return ProcessSpec(
-            name=app.name,
-            argv=_built_in_command(self.settings, command, address, report) if built_in else tuple(command),
-            env=environment.for_app(self.settings, self.environ, self.home, user, address),
-            cwd=self._working_directory(user),
-            user=user,
-            critical=True,
-            restart=app.restart,
-            stop_timeout_s=self.settings.stop_timeout_s,
-            backoff=self.settings.backoff,
-            give_up=self.settings.give_up,
-            probe=_app_probe(app.health_url, inside(address), built_in=built_in),
-            hung_after_s=app.hung_after_s,
-        )
-
-    def further(self, process: ExtraProcess) -> ProcessSpec:
-        """Return that of a TOML table."""
-        user, limit_s = self.users.further[process.name], process.stop_timeout_s
-        return ProcessSpec(
-            name=process.name,
-            argv=process.command,
-            env={**environment.common(self.environ, self.home, user), **process.env},
-            cwd=self._working_directory(user),
-            user=user,
-            critical=process.critical,
-            restart=process.restart,
-            after=process.after,
-            stop_signal=process.stop_signal,
-            stop_timeout_s=self.settings.stop_timeout_s if limit_s is None else limit_s,
-            backoff=self.settings.backoff,
-            give_up=self.settings.give_up,
-            probe=process.health,
-            hung_after_s=None,
-        )
-
-    def _working_directory(self, user: User | None) -> str:
-        if user is None:
-            return self.host.cwd
-        return user.home if self.host.folder_exists(user.home) else "/"
-
-
-def _home(environ: Mapping[str, str], host: Host) -> str:
-    return environ.get("HOME") or host.home
-
-
-def _addresses(settings: Settings, host: Host, report: Report) -> tuple[Address, Address | None]:
+def _addresses(settings: Settings, host: Host, diags: Diagnostics) -> tuple[Address, Address | None]:
     """Return where the supervisor listens, and where the app does."""
-    everywhere, bind = settings.bind or EVERYWHERE, "SUPERVISOR_APP_BIND"
+    own_host = settings.bind or EVERYWHERE
     if settings.bind is not None:
-        _check_bind("SUPERVISOR_BIND", settings.bind, host, report)
+        _check_bind("SUPERVISOR_BIND", settings.bind, host, diags)
     if settings.expose == "public":
-        own, bind = Address(everywhere, settings.supervisor_port), ""
+        own = Address(own_host, settings.supervisor_port)
         apps = Address(settings.bind or host.wildcard(), settings.port)
     else:
-        own = Address(everywhere, settings.port)
+        own = Address(own_host, settings.port)
         apps = Address(settings.app.bind or host.private_address(), settings.app.port)
     if not settings.app.enabled:
         return own, apps if apps.port else None
-    if bind:
-        _check_bind(bind, apps.host, host, report)
+    if settings.expose == "tailnet":
+        _check_bind("SUPERVISOR_APP_BIND", apps.host, host, diags)
     if apps.port == own.port != 0:
         ours, theirs = port_settings(settings)
-        why = f"{theirs} is {apps.port} as well"
-        report.problem(f"listen on {ours}={own.port}", why, "give each a port of its own")
+        diags.problem(f"listen on {ours}={own.port}", f"{theirs} is {apps.port} as well", "give each a port of its own")
     if apps.port == 0:
         apps = apps._replace(port=host.free_port(apps.host))
     return own, apps
 
 
-def _check_bind(setting: str, address: str, host: Host, report: Report) -> None:
+def _check_bind(setting: str, address: str, host: Host, diags: Diagnostics) -> None:
     if not is_ip(address):
-        report.problem(f"listen on {setting}={address!r}", "it is not an IP address", "write one, such as 127.0.0.2")
+        diags.problem(f"listen on {setting}={address!r}", "it is not an IP address", "write one, such as 127.0.0.2")
     elif not host.free_port(address):
-        why = f"{address} is no address of this machine"
-        report.problem(f"listen on {setting}={address}", why, f"set {setting} to one that it has")
-
-
-def _built_in_command(settings: Settings, appended: Sequence[str], address: Address, report: Report) -> tuple[str, ...]:
-    # Moltis refuses a flag that it is given twice.
-    flags = [word.partition("=")[0] for word in (*settings.app.command[1:], *appended)]
-    for flag, setting in _PLANNED_FLAGS[settings.expose].items():
-        if flag in flags:
-            why = "the plan adds it already"
-            report.problem(f"have {flag} in the app's command", why, f"remove it; {setting} says what it is to be")
-    switches = ["--no-tls", *(["--json-logs"] if settings.log.format == "json" else [])]
-    added = [switch for switch in switches if switch not in flags]
-    return (*settings.app.command, "--bind", address.host, "--port", str(address.port), *added, *appended)
-
-
-def _app_probe(health_url: str | None, address: Address, *, built_in: bool) -> HttpProbe | TcpProbe | None:
-    if health_url is None:
-        return HttpProbe(f"http://{address}/health") if built_in else TcpProbe(*address)
-    if not health_url:
-        return None
-    return HttpProbe(f"http://{address}{health_url}" if health_url.startswith("/") else health_url)
-
-
-def inside(address: Address) -> Address:
-    """Return where something that listens on an address is reached from inside the container."""
-    return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)
+        why = f"this machine has no address {address}"
+        diags.problem(f"listen on {setting}={address}", why, f"set {setting} to one that it has")
 
 
 def _serve_target(settings: Settings, app_address: Address | None) -> str | None:
@@ -262,32 +153,30 @@ def _serve_target(settings: Settings, app_address: Address | None) -> str | None
         return None
     if not settings.app.enabled and not settings.given & {"SUPERVISOR_APP_BIND", "SUPERVISOR_APP_PORT"}:
         return None
-    return f"http://{inside(app_address)}"
+    return f"http://{app_address.local}"
 
 
-def _check_names(settings: Settings, specs: Sequence[ProcessSpec], report: Report) -> None:
-    """Find names that are taken, unknown ones in ``after``, and circles."""
+def _check_names(settings: Settings, specs: Sequence[ProcessSpec], diags: Diagnostics) -> None:
+    """Report names that are taken, unknown ones in ``after``, and cycles."""
     app = settings.app
     if app.enabled and app.name in {TAILSCALED, SUPERVISOR}:
-        why = "that name is taken"
-        report.problem(f"use SUPERVISOR_APP_NAME={app.name!r}", why, "choose another one")
-    for process in settings.processes:
-        if process.name in {TAILSCALED, SUPERVISOR, app.name}:
-            report.problem(f"use [process.{process.name}]", "that name is taken", "choose another one")
+        diags.problem(f"use SUPERVISOR_APP_NAME={app.name!r}", "that name is taken", "choose another one")
     known = {spec.name for spec in specs}
     for process in settings.processes:
+        if process.name in {TAILSCALED, SUPERVISOR, app.name}:
+            diags.problem(f"use [process.{process.name}]", "that name is taken", "choose another one")
         for other in process.after:
             if other not in known:
-                hint = nearest(other, known) or (" (SUPERVISOR_APP=off)" if other == app.name else "")
+                hint = did_you_mean(other, known) or (" (SUPERVISOR_APP=off)" if other == app.name else "")
                 why = f"there is no process of that name{hint}"
-                report.problem(f"start {process.name} after {other}", why, f"write one of {', '.join(sorted(known))}")
-    for circle in _circles({process.name: process.after for process in settings.processes}):
-        why = "they wait for each other: " + " after ".join(circle)
-        report.problem(f"start {circle[0]}", why, "remove one of these `after`")
+                diags.problem(f"start {process.name} after {other}", why, f"write one of {', '.join(sorted(known))}")
+    for cycle in _cycles({process.name: process.after for process in settings.processes}):
+        why = "they wait for each other: " + " after ".join(cycle)
+        diags.problem(f"start {cycle[0]}", why, "remove one of these `after`")
 
 
-def _circles(after: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Return each circle once, as the names along it, the first one again at its end."""
+def _cycles(after: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return each cycle once, as the names along it, ending with the first."""
     found: dict[frozenset[str], list[str]] = {}
     for start in after:
         paths = [[start]]
@@ -301,3 +190,132 @@ def _circles(after: Mapping[str, Sequence[str]]) -> list[list[str]]:
                     seen.add(other)
                     paths.append([*path, other])
     return list(found.values())
+
+
+def _without_effect(plan: Plan, command: Sequence[str]) -> Iterator[str]:
+    settings, given = plan.settings, plan.settings.given
+    modes = {
+        "SUPERVISOR_TAILSCALE": settings.tailnet.mode,
+        "SUPERVISOR_APP": "on" if settings.app.enabled else "off",
+        "SUPERVISOR_EXPOSE": settings.expose,
+    }
+    for row in SETTINGS:
+        # Files are staged for backups beside tailscaled's state, even a sidecar's.
+        needed = row.name == "TS_STATE_DIR" and settings.backup is not None
+        unmet = (name for name, words in row.when if modes[name] not in words)
+        name = next(unmet, None) if row.name in given and not needed else None
+        if name is not None:
+            yield f"{row.name} has no effect with {name}={modes[name]}"
+    if "SUPERVISOR_APP_COMMAND" in given and command and not command[0].startswith("-"):
+        yield "SUPERVISOR_APP_COMMAND has no effect: a command is given to `run`"
+    if settings.tailnet.mode == "off" or "SUPERVISOR_SERVE" not in given:
+        return
+    if settings.tailnet.serve_config is not None:
+        yield "SUPERVISOR_SERVE has no effect: TS_SERVE_CONFIG replaces it"
+    elif settings.tailnet.serve != "off" and plan.serve_target is None:
+        yield "SUPERVISOR_SERVE has no effect: there is no app, and SUPERVISOR_APP_BIND does not say where one is"
+
+
+def _check_proxies(plan: Plan, diags: Diagnostics) -> None:
+    """Report proxies that any peer may use, and ports that are taken, at which tailscaled would fail forever."""
+    settings, tailnet = plan.settings, plan.settings.tailnet
+    if tailnet.mode != "embedded":
+        return
+    own, apps = port_settings(settings)
+    taken = {own: plan.listen}
+    if plan.app_address is not None and settings.app.enabled:
+        taken[apps] = plan.app_address
+    proxies = (("TS_SOCKS5_SERVER", tailnet.socks5), ("TS_OUTBOUND_HTTP_PROXY_LISTEN", tailnet.http_proxy))
+    for name, proxy in proxies:
+        if proxy is None:
+            continue
+        warn_of_open_proxy(name, proxy[0], diags)
+        for other, address in taken.items():
+            if proxy[1] == address.port != 0 and (proxy[0] == address.host or {proxy[0], address.host} & WILDCARDS):
+                why = f"{other} is {address.port} as well"
+                diags.problem(f"have {name} listen on port {proxy[1]}", why, "give each a port of its own")
+
+
+def _unreachable(plan: Plan, host: Host) -> Iterator[str]:
+    """Yield warnings about an app or a panel that cannot be reached."""
+    settings, tailnet, listen = plan.settings, plan.settings.tailnet, plan.listen
+    if not plan.processes and tailnet.mode == "off":
+        yield "there is nothing to run: SUPERVISOR_APP and SUPERVISOR_TAILSCALE are off, and nothing else is named"
+    serves = tailnet.mode != "off" and (plan.serve_target is not None or tailnet.serve_config is not None)
+    shields_up = tailnet.prefs.shields_up
+    if serves and shields_up:
+        yield "--shields-up in TS_EXTRA_ARGS closes the tailnet's way in: no peer reaches the app or the panel"
+    if settings.app.enabled and settings.expose == "tailnet":
+        yield from _private_app(plan, serves=serves)
+    if plan.serve_target is not None and listen.port in SERVE_PORTS[tailnet.serve]:
+        yield (
+            f"{port_settings(settings)[0]} is {listen.port}, which serve takes in the tailnet: the panel is not "
+            "reached there; use another port, or SUPERVISOR_SERVE=off"
+        )
+    if tailnet.mode != "embedded" or shields_up:
+        return
+    no_peer = f"no peer reaches the panel: they are forwarded to {_FORWARDED_TO}"
+    if listen.host not in {*WILDCARDS, _FORWARDED_TO}:
+        yield f"{no_peer}, and SUPERVISOR_BIND is {listen.host}; leave it unset"
+    elif not host.free_port(_FORWARDED_TO):
+        yield f"{no_peer}, which this machine lacks; add it (ip address add {_FORWARDED_TO}/8 dev lo)"
+
+
+def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:
+    bind, mode = plan.app_address.host if plan.app_address is not None else "", plan.settings.tailnet.mode
+    if mode == "embedded" and bind in LOOPBACK:
+        yield (
+            f"SUPERVISOR_APP_BIND is {bind}: every tailnet peer reaches the app there, past serve and with headers of "
+            "its choice; use 127.0.0.2"
+        )
+    elif bind.startswith(("127.", "::1")) and not serves:
+        off = mode == "off"
+        why = "there is no tailnet" if off else "SUPERVISOR_SERVE is off"
+        remedy = "SUPERVISOR_TAILSCALE=embedded" if off else "SUPERVISOR_SERVE=auto"
+        yield (
+            f"no one can reach the app: it listens on {plan.app_address} and {why}; "
+            f"use {remedy}, or SUPERVISOR_EXPOSE=public"
+        )
+
+
+def _open_guards(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield warnings about settings of Moltis that make the loopback address unsafe."""
+    for name, (safe, danger) in _GUARDS.items():
+        text = environ.get(name)
+        if text and text.lower() not in safe:
+            yield f"{name} is not {MOLTIS_DEFAULTS[name]}: {danger}"
+
+
+def _check_token(settings: Settings, diags: Diagnostics) -> None:
+    try:
+        length = len(settings.token.read().reveal()) if settings.token is not None else _SHORTEST_TOKEN
+    except ConfigError:
+        return
+    if settings.token is not None and length < _SHORTEST_TOKEN:
+        diags.warn(f"{settings.token.name} has {length} characters: it can be guessed; use {_SHORTEST_TOKEN} or more")
+
+
+def _check_files(plan: Plan, environ: Mapping[str, str], host: Host, diags: Diagnostics) -> None:
+    """Report files that are missing, and those that the wrong user could change."""
+    tailnet = plan.settings.tailnet
+    serve_config = tailnet.serve_config if tailnet.mode != "off" else None
+    if serve_config is not None and not os.access(serve_config, os.R_OK):
+        why = "it is a folder" if os.path.isdir(serve_config) else "it does not exist, or may not be read"
+        diags.problem(f"read TS_SERVE_CONFIG {serve_config}", why, "check the path and its permissions")
+    if plan.app_user is not None or any(spec.user is not None for spec in plan.processes):
+        # Loaded when needed: only then is there more than one user.
+        from supervisor.config import permissions
+
+        permissions.check(plan, environ, host, diags)
+
+
+def _check_socket_paths(settings: Settings, diags: Diagnostics) -> None:
+    paths = [("SUPERVISOR_RUN_DIR", f"{settings.run_dir}/control.sock")]
+    if settings.tailnet.mode != "off":
+        setting = "TS_SOCKET" if "TS_SOCKET" in settings.given else "SUPERVISOR_RUN_DIR"
+        paths.append((setting, settings.tailnet.socket))
+    # The longest path for each setting.
+    for setting, path in dict(sorted(paths, key=lambda item: len(item[1]))).items():
+        if len(path.encode(errors="surrogateescape")) > LONGEST_SOCKET_PATH:
+            why = f"a socket's path has at most {LONGEST_SOCKET_PATH} bytes"
+            diags.problem(f"make the socket {path}", why, f"choose a shorter {setting}")

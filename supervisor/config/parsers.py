@@ -1,4 +1,4 @@
-"""What a setting's text may be, and what it then means to the program."""
+"""What the text of a setting means: parsers, and where a secret comes from."""
 
 from __future__ import annotations
 
@@ -7,34 +7,105 @@ import re
 from typing import TYPE_CHECKING
 
 from supervisor.core.process import GiveUp
+from supervisor.errors import ConfigError
 from supervisor.namedtuples import NamedTuple
+from supervisor.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_S = 366 * 24 * 3600.0
+MEMORY = "mem:"
+FALSE = frozenset({"0", "f", "false", "no", "off"})
+_TRUE = frozenset({"1", "t", "true", "yes", "on"})
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+", re.ASCII)
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h)", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
-_TAG = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*", re.ASCII)
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _BYTES = frozenset(map(str, range(256)))
-_NAME = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
-_TRUE = frozenset({"1", "t", "true", "yes", "on"})
-_FALSE = frozenset({"0", "f", "false", "no", "off"})
-MEMORY = "mem:"
+_LARGEST_SECRET_BYTES = 64 * 1024
+_NOT_A_URL = "it is not a URL of http or https"
 
 
-class UnfitError(ValueError):
-    """A text is not of the kind it should be; the message is the reason."""
+class InvalidValueError(ValueError):
+    """A value cannot be used; the message is the reason."""
 
 
-class Kind(NamedTuple):
-    """A kind of value. ``parse`` raises UnfitError with the reason; ``form`` says what to write instead."""
+class SecretSource:
+    """Where a secret comes from: ``path`` is a file that is read at each use, or None if the value itself is set."""
 
-    name: str
+    __slots__ = ("_value", "name", "path")
+
+    def __init__(self, name: str, value: Secret | None = None, path: str | None = None) -> None:
+        self.name = name
+        self.path = path
+        self._value = value
+
+    def __repr__(self) -> str:
+        return f"SecretSource({self.name!r}, path={self.path!r})"
+
+    def read(self) -> Secret:
+        """Return the current secret, stripped of white space.
+
+        Raises ConfigError if its file is unreadable, too large or empty, or contains more than one line of text.
+        """
+        if self._value is not None:
+            return self._value
+        # Loaded for a file only.
+        from supervisor.system import dirs
+
+        what = f"{self.name} from {self.path}"
+        try:
+            text = line(dirs.read_text(self.path or "", _LARGEST_SECRET_BYTES).strip())
+            if not text:
+                raise InvalidValueError("it is empty")
+        except OSError as error:
+            why = f"{dirs.reason(error)}; check the path, and that the supervisor may read it"
+            raise ConfigError(f"cannot read {what}: {why}") from error
+        except ValueError as error:
+            why = f"{error}; write only the secret into the file, on one line"
+            raise ConfigError(f"cannot use {what}: {why}") from error
+        return Secret(text)
+
+
+class Parser(NamedTuple):
+    """``parse`` raises InvalidValueError; ``form`` describes a valid text.
+
+    The value of a ``private`` setting may contain a secret, so messages do not repeat it.
+    """
+
     parse: Callable[[str], object]
     form: str
+    private: bool = False
+
+
+def or_never(parse: Callable[[str], object]) -> Callable[[str], object]:
+    """Return a parser that also accepts ``never``, as None."""
+    return lambda text: None if text == "never" else parse(text)
+
+
+def choice(*words: str, to: Callable[[str], object] = str) -> Parser:
+    """Return a parser that accepts these words, each converted by ``to``."""
+
+    def parse(text: str) -> object:
+        if text not in words:
+            raise InvalidValueError("there is no such choice")
+        return to(text)
+
+    return Parser(parse, "one of " + ", ".join(words))
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of integers in an inclusive range."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) <= 12):
+            raise InvalidValueError("it is not a whole number")
+        if not least <= int(text) <= most:
+            raise InvalidValueError(f"it is not between {least} and {most}")
+        return int(text)
+
+    return parse
 
 
 def duration_s(text: str) -> float:
@@ -42,161 +113,130 @@ def duration_s(text: str) -> float:
     if text == "0":
         return 0.0
     if not _DURATION.fullmatch(text):
-        raise UnfitError("it has no unit" if text.isdecimal() else "it is not a duration")
+        raise InvalidValueError("it has no unit" if text.isdecimal() else "it is not a duration")
     total_s = sum(float(number) * _UNITS_S[unit] for number, unit in _DURATION_PART.findall(text))
     if total_s > LONGEST_S:
-        raise UnfitError("it is longer than a year")
+        raise InvalidValueError("it is longer than a year")
     return total_s
 
 
-def duration_or_never_s(text: str) -> float | None:
-    """Return the seconds, or None for ``never``."""
-    return None if text == "never" else duration_s(text)
+def give_up(text: str) -> GiveUp:
+    """Return a failure count and the window it applies to."""
+    failures, slash, window = text.partition("/")
+    if not slash:
+        raise InvalidValueError("it has no window")
+    window_s = duration_s(window)
+    if window_s <= 0:
+        raise InvalidValueError("its window is empty")
+    return GiveUp(integer(1, 10_000)(failures), window_s)
 
 
 def boolean(text: str) -> bool:
-    """Return what a switch says."""
+    """Return a boolean, in any of the spellings Go accepts, or yes, no, on or off."""
     word = text.lower()
-    if word not in _TRUE and word not in _FALSE:
-        raise UnfitError("it is neither true nor false")
+    if word not in _TRUE and word not in FALSE:
+        raise InvalidValueError("it is neither true nor false")
     return word in _TRUE
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """Return a parser of whole numbers between two bounds, both allowed."""
-
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) <= 12):
-            raise UnfitError("it is not a whole number")
-        number = int(text)
-        if not least <= number <= most:
-            raise UnfitError(f"it is not between {least} and {most}")
-        return number
-
-    return parse
-
-
-port = whole(0, 65535)
-
-
-def choice(*words: str) -> Kind:
-    """Return the kind whose values are these words."""
-
-    def parse(text: str) -> str:
-        if text not in words:
-            raise UnfitError("there is no such choice")
-        return text
-
-    return Kind("choice", parse, "one of " + ", ".join(words))
-
-
-def give_up(text: str) -> GiveUp | None:
-    """Return how many failures in how long are too many; None for ``never``."""
-    if text == "never":
-        return None
-    failures, slash, window = text.partition("/")
-    if not slash:
-        raise UnfitError("it has no window")
-    window_s = duration_s(window)
-    if window_s <= 0:
-        raise UnfitError("its window is empty")
-    return GiveUp(whole(1, 10_000)(failures), window_s)
-
-
-def plain(text: str) -> str:
-    """Return a text as it is, as long as it is one printable line."""
+def line(text: str) -> str:
+    """Return one printable line of text."""
     if not text.isprintable():
-        raise UnfitError("it has control characters or bytes that are not UTF-8")
+        raise InvalidValueError("it contains control characters or invalid UTF-8")
     return text
 
 
 def path(text: str) -> str:
-    """Return an absolute path: children have working directories of their own."""
+    """Return an absolute path: children have other working directories."""
     if "\0" in text:
-        raise UnfitError("it has a NUL character")
+        raise InvalidValueError("it contains a NUL character")
     return os.path.abspath(text)
 
 
-def state_folder(text: str) -> str:
-    """Return an absolute path, or ``mem:`` where nothing is to be kept."""
+def state_dir(text: str) -> str:
+    """Return an absolute path or ``mem:``."""
     return text if text == MEMORY else path(text)
 
 
 def process_name(text: str) -> str:
-    """Return a process's name."""
-    if not _NAME.fullmatch(text):
-        raise UnfitError("only a-z, 0-9 and - may be in it, 32 of them at most")
+    """Return the name of a process."""
+    if not re.fullmatch(r"[a-z0-9-]{1,32}", text, re.ASCII):
+        raise InvalidValueError("a name consists of 1 to 32 characters of a-z, 0-9 and -")
     return text
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Return the words a shell would see."""
-    # Loaded for the few settings that are split: the others need not wait for it.
+    """Split a text as a shell would."""
+    if not text:
+        return ()
+    # Loaded when needed: few settings are split.
     from shlex import split
 
     if "\0" in text:
-        raise UnfitError("it has a NUL character")
+        raise InvalidValueError("it contains a NUL character")
     try:
         return tuple(split(text))
     except ValueError as error:
-        raise UnfitError(f"a shell could not read it ({str(error).lower()})") from error
+        raise InvalidValueError(f"a shell could not read it ({str(error).lower()})") from error
 
 
 def command(text: str) -> tuple[str, ...]:
-    """Return the words of a command line, at least one."""
+    """Return a command line as words, at least one."""
     found = words(text)
     if not found or not found[0]:
-        raise UnfitError("it names no program")
+        raise InvalidValueError("it names no program")
     return found
 
 
 def items(text: str) -> tuple[str, ...]:
-    """Return the parts of a comma list, each once."""
+    """Return the distinct items of a comma-separated list."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def tags(text: str) -> tuple[str, ...]:
-    """Return tailnet tags: tailscaled would take anything and be refused by the control server."""
+    """Return ACL tags. Tailscaled accepts anything, and the control server then refuses the login."""
     found = items(text)
     for tag in found:
-        if not _TAG.fullmatch(tag):
-            raise UnfitError(f"{tag!r} is not a tag")
+        if not re.fullmatch(r"tag:[A-Za-z][A-Za-z0-9-]*", tag, re.ASCII):
+            raise InvalidValueError(f"{tag!r} is not a tag")
     return found
 
 
 def routes(text: str) -> tuple[str, ...]:
-    """Return subnet routes in their usual writing: tailscaled would take anything."""
-    # Loaded where routes are set: few do.
+    """Return subnet routes in canonical form. Tailscaled accepts anything."""
+    found = items(text)
+    if not found:
+        return ()
+    # Loaded when needed: few offer routes.
     from ipaddress import ip_address, ip_network
 
-    found = items(text)
     for route in found:
         if "/" not in route:
-            raise UnfitError(f"{route!r} has no prefix length (a single address is /32 or /128)")
+            raise InvalidValueError(f"{route!r} has no prefix length (a single address is /32 or /128)")
         try:
             network = ip_network(route, strict=False)
         except ValueError as error:
-            raise UnfitError(f"{route!r} is not an address range") from error
+            raise InvalidValueError(f"{route!r} is not an address range") from error
         if network.network_address != ip_address(route.partition("/")[0]):
-            raise UnfitError(f"{route} has bits set behind its prefix, {network} is meant")
+            raise InvalidValueError(f"{route} has host bits set; the network is {network}")
         if network.is_loopback:
-            raise UnfitError(f"{route} is the loopback of each machine")
+            raise InvalidValueError(f"{route} is the loopback of each machine")
     return tuple(str(ip_network(route)) for route in found)
 
 
 def host_name(text: str) -> str:
-    """Return a DNS host name: tailscaled would take anything."""
-    if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in text.split(".")):
-        raise UnfitError("it is not a DNS name")
+    """Return a DNS host name. Tailscaled accepts anything."""
+    if len(text) > 253 or not all(re.fullmatch(_LABEL, label, re.ASCII) for label in text.split(".")):
+        raise InvalidValueError("it is not a DNS name")
     return text
 
 
 def is_ip(text: str) -> bool:
-    """Tell whether this is an IP address, written out."""
+    """Tell whether this is an IP address in its full form."""
     if ":" not in text:
         parts = text.split(".")
         return len(parts) == 4 and all(part in _BYTES for part in parts)
-    # Loaded for IPv6 alone.
+    # Loaded for IPv6 only.
     import socket
 
     try:
@@ -206,85 +246,165 @@ def is_ip(text: str) -> bool:
     return True
 
 
-def host(text: str) -> str:
-    """Return an IP address or a host name."""
+def ip(text: str) -> str:
+    """Return an IP address."""
     if not is_ip(text):
-        host_name(text)
-        if text.replace(".", "").isdecimal():
-            raise UnfitError("it is not an IP address")
+        raise InvalidValueError("it is not an IP address")
     return text
 
 
+def host(text: str) -> str:
+    """Return an IP address or a host name."""
+    return ip(text) if is_ip(text) or text.replace(".", "").isdecimal() else host_name(text)
+
+
 def address(text: str) -> tuple[str, int]:
-    """Return host and port; the host is empty where every address is meant."""
+    """Return host and port; the host is empty for every address."""
     name, colon, number = text.rpartition(":")
     if not colon:
-        raise UnfitError("it has no port")
+        raise InvalidValueError("it has no port")
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     elif ":" in name:
-        raise UnfitError("an IPv6 address stands in brackets")
-    if name:
-        host(name)
-    return name, whole(1, 65535)(number)
+        raise InvalidValueError("an IPv6 address stands in brackets")
+    return host(name) if name else "", integer(1, 65535)(number)
 
 
 def url(text: str) -> str:
     """Return a URL of http or https."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.lower() not in {"http", "https"} or not text.isascii() or not text.isprintable():
-        raise UnfitError("it is not a URL of http or https")
+        raise InvalidValueError(_NOT_A_URL)
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
-        raise UnfitError("it has a user name or password in it, which would be shown")
+        raise InvalidValueError("it contains a user name or password, which would be shown")
     if " " in text:
-        raise UnfitError("it has a space in it")
-    name, number = _split_authority(authority)
+        raise InvalidValueError("it contains a space")
+    if authority.startswith("["):
+        name, _, end = authority[1:].partition("]")
+        if end and not end.startswith(":"):
+            raise InvalidValueError(_NOT_A_URL)
+        number = end[1:]
+    else:
+        name, _, number = authority.partition(":")
     host(name)
     if number:
-        whole(1, 65535)(number)
+        integer(1, 65535)(number)
     return text
 
 
-def _split_authority(authority: str) -> tuple[str, str]:
-    if authority.startswith("["):
-        name, _, rest = authority[1:].partition("]")
-        if rest and not rest.startswith(":"):
-            raise UnfitError("it is not a URL of http or https")
-        return name, rest[1:]
-    name, _, number = authority.partition(":")
-    return name, number
+def base_url(text: str) -> str:
+    """Return a URL without a slash at its end."""
+    return url(text).rstrip("/")
 
 
 def health_url(text: str) -> str:
     """Return a URL, a path on the app's own port, or nothing."""
-    if not text:
-        return text
-    if text.startswith("/"):
-        if not text.isascii() or not text.isprintable() or " " in text:
-            raise UnfitError("a space or another character that a path cannot hold is in it")
-        return text
-    return url(text)
+    if text and not text.startswith("/"):
+        return url(text)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise InvalidValueError("it contains a space or another character that a path cannot contain")
+    return text
 
 
-TEXT = Kind("text", plain, "one line of text")
-SECRET = Kind("secret", plain, "the secret itself, `file:/path`, or the name with `_FILE` and a path")
-DURATION = Kind("duration", duration_s, "a number and a unit such as 500ms, 10s or 5m")
-DURATION_OR_NEVER = Kind("duration or never", duration_or_never_s, "a duration such as 500ms, 10s or 5m, or never")
-BOOLEAN = Kind("switch", boolean, "true or false")
-PORT = Kind("port", port, "a number from 0 (any free port) to 65535")
-LINES = Kind("number", whole(0, 1_000_000), "a number from 0 to 1000000")
-GIVE_UP = Kind("count/duration or never", give_up, "a count and a window such as 10/5m, or never")
-PATH = Kind("path", path, "a path")
-STATE_FOLDER = Kind("path or mem:", state_folder, "a path, or mem: to keep nothing")
-NAME = Kind("process name", process_name, "a name such as my-app")
-USER = Kind("user", plain, "the name of a user in the image")
-COMMAND = Kind("command line", command, "a command line as for a shell, with closed quotes")
-WORDS = Kind("flags", words, "flags as for a shell, with closed quotes")
-TAGS = Kind("comma list of tags", tags, "tags such as tag:moltis,tag:server (a letter first, then letters, digits, -)")
-ROUTES = Kind("comma list of routes", routes, "routes such as 10.0.0.0/8,fd00::/64")
-HOST_NAME = Kind("host name", host_name, "a name of letters, digits and - such as moltis")
-HOST = Kind("address", host, "an IP address such as 127.0.0.2")
-ADDRESS = Kind("address and port", address, "an address and a port such as 127.0.0.2:1055 or [::1]:1055")
-URL = Kind("URL", url, "a URL such as https://example.com")
-HEALTH_URL = Kind("URL or path", health_url, "a path such as /health, a URL, or nothing")
+def repository(text: str) -> str:
+    """Return a bucket as restic writes it, or an absolute folder."""
+    line(text)
+    if not text.startswith("s3:"):
+        if not text.startswith("/"):
+            raise InvalidValueError("it is neither a bucket (s3:https://…) nor an absolute folder")
+        return _folder(text)
+    bucket_url = url(text.removeprefix("s3:"))
+    if not bucket_url.startswith(("https://", "http://127.", "http://[::1]", "http://localhost:")):
+        raise InvalidValueError("it is not s3:https://, so data and keys would travel unencrypted")
+    if "?" in bucket_url or "#" in bucket_url:
+        raise InvalidValueError("it has more than host, bucket and path")
+    bucket = (*bucket_url.split("/"), "")[3]
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket, re.ASCII):
+        raise InvalidValueError("the host is not followed by a bucket (3 to 63 characters of a-z, 0-9, . and -)")
+    return text.rstrip("/")
+
+
+def _folder(text: str) -> str:
+    if not text.startswith("/"):
+        raise InvalidValueError(f"{text!r} is not absolute")
+    folder = os.path.normpath(text).replace("//", "/")
+    if folder == "/":
+        raise InvalidValueError("it is the root folder")
+    return folder
+
+
+def folders(text: str) -> tuple[str, ...]:
+    """Return distinct absolute folders, separated by colons, none inside another."""
+    found = tuple(dict.fromkeys(_folder(part) for part in line(text).split(":") if part))
+    if not found:
+        raise InvalidValueError("it names none")
+    for inner in found:
+        for outer in found:
+            if inner.startswith(f"{outer}/"):
+                raise InvalidValueError(f"{inner} lies inside {outer}")
+    return found
+
+
+def backup_interval_s(text: str) -> float:
+    """Return the seconds between backups."""
+    seconds = duration_s(text)
+    if seconds < 60:
+        raise InvalidValueError("it is less than a minute")
+    return seconds
+
+
+def keep(text: str) -> dict[str, int]:
+    """Return how many snapshots to keep for each period."""
+    periods = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+    counts: dict[str, int] = {}
+    for part in text.split(","):
+        name, sign, number = (piece.strip() for piece in part.partition("="))
+        if name not in periods or not sign:
+            expected = ", ".join(f"{period}=N" for period in periods)
+            raise InvalidValueError(f"{part.strip()!r} is not one of {expected}")
+        if name in counts:
+            raise InvalidValueError(f"it contains {name} twice")
+        counts[name] = integer(0, 100_000)(number)
+    if counts.get("last", 0) < 1:
+        raise InvalidValueError("last has to be 1 or more")
+    return counts
+
+
+def restore(text: str) -> str:
+    """Return auto, never, or the id of a snapshot."""
+    if text not in {"auto", "never"} and not re.fullmatch(r"[0-9a-f]{8,64}", text, re.ASCII):
+        raise InvalidValueError("it is not an id as `backup list` shows it (8 to 64 of 0-9 and a-f)")
+    return text
+
+
+_A_URL = "a URL such as https://example.com"
+
+TEXT = Parser(line, "one line of text")
+SECRET = Parser(line, "the secret itself, `file:/path`, or the name with `_FILE` and a path", private=True)
+DURATION = Parser(duration_s, "a number and a unit such as 500ms, 10s or 5m")
+DURATION_OR_NEVER = Parser(or_never(duration_s), "a duration such as 500ms, 10s or 5m, or never")
+BOOLEAN = Parser(boolean, "true or false")
+PORT = Parser(integer(0, 65535), "a number from 0 (any free port) to 65535")
+LINES = Parser(integer(0, 1_000_000), "a number from 0 to 1000000")
+GIVE_UP = Parser(or_never(give_up), "a count and a window such as 10/5m, or never")
+PATH = Parser(path, "a path")
+STATE_DIR = Parser(state_dir, "a path, or mem: to keep nothing")
+NAME = Parser(process_name, "a name such as my-app")
+USER = Parser(line, "the name of a user in the image")
+COMMAND = Parser(command, "a command line as for a shell, with closed quotes", private=True)
+WORDS = Parser(words, "flags as for a shell, with closed quotes", private=True)
+TAGS = Parser(tags, "tags such as tag:moltis,tag:server (a letter first, then letters, digits, -)")
+ROUTES = Parser(routes, "routes such as 10.0.0.0/8,fd00::/64")
+HOST_NAME = Parser(host_name, "a name of letters, digits and - such as moltis")
+HOST = Parser(host, "an IP address such as 127.0.0.2")
+IP = Parser(ip, "the IP address of the exit node")
+ADDRESS = Parser(address, "an address and a port such as 127.0.0.2:1055 or [::1]:1055")
+URL = Parser(url, _A_URL, private=True)
+BASE_URL = Parser(base_url, _A_URL, private=True)
+HEALTH_URL = Parser(health_url, "a path such as /health, a URL, or nothing", private=True)
+REPOSITORY = Parser(repository, "s3:https://HOST/BUCKET/PATH, or an absolute folder")
+FOLDERS = Parser(folders, "absolute paths with : between them, such as /data:/config")
+BACKUP_INTERVAL = Parser(backup_interval_s, "a duration of 1m or more, such as 5m")
+KEEP = Parser(keep, "counts such as last=10,hourly=24,daily=14")
+RESTORE = Parser(restore, "auto, never, or a snapshot's id")

@@ -1,46 +1,157 @@
-"""Finds what a process reads or runs and somebody else could change: it would do that one's bidding, root above all."""
+"""Audits file permissions: no user may change what another user's process, root's above all, reads or runs."""
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from supervisor.config.audit import Auditor, Person
+from supervisor.namedtuples import NamedTuple
 from supervisor.system import kernel, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from supervisor.config.diagnostics import Report
-    from supervisor.config.host import Host
     from supervisor.config.plan import Plan
+    from supervisor.config.users import Host
     from supervisor.core.process import ProcessSpec
+    from supervisor.errors import Diagnostics
 
-# execve(2): so much of a script's first line counts, and so many scripts may lead to each other.
+_READ = 4
+_WRITE = 2
+_SEARCH = 1
+# path_resolution(7): following more links fails with ELOOP.
+_MOST_LINKS = 40
+# execve(2): how much of a script's first line counts, and how many scripts may be each other's interpreter.
 _SHEBANG_BYTES = 256
 _MOST_SCRIPTS = 5
-# Interpreters, and the options after which the words are no script.
+# Interpreters, and their options that no script follows.
 _INTERPRETERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("ash", "bash", "dash", "sh"), ("-c",)),
     **dict.fromkeys(("node", "perl", "ruby"), ("-e",)),
     "python": ("-c", "-m"),
 }
-# Whoever may change such a file is believed, or run, by whatever is given the variable.
-_NAMING = (
+# Variables that name certificates to trust and libraries to load.
+_PATH_VARIABLES = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
     *("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD", "OPENSSL_CONF", "OPENSSL_ENGINES", "OPENSSL_MODULES"),
 )
 _TO_ROOT = "give it to root, with write access for no one else"
 _OUT_OF_PATH = f"take that folder out of PATH, or {_TO_ROOT}"
-_READ = "root reads"
+_READ_BY_ROOT = "root reads"
+
+
+class Person(NamedTuple):
+    """A user that processes run as; ``title`` is how messages call that user."""
+
+    title: str
+    uid: int
+    groups: frozenset[int]
+
+
+class Auditor:
+    """Finds who could change a file. It caches what it has seen, so each path is looked up once."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, os.stat_result | None] = {}
+        self._steps: dict[str, tuple[str, ...]] = {}
+        self._answers: dict[tuple[str, int], bool] = {}
+
+    def changer(self, path: str, persons: tuple[Person, ...], *, wanted: bool = False) -> tuple[str, Person] | None:
+        """Return the first of a path, its parents, and the targets of links among them that somebody could change.
+
+        ``wanted`` means that a program is searched for there, so that creating a missing file counts as a change.
+        """
+        for step in self._resolve(os.path.abspath(path)):
+            for person in persons:
+                if self._may_change(step, person) or (wanted and self._may_create(step, person)):
+                    return step, person
+        return None
+
+    def readable(self, path: str, person: Person) -> bool:
+        """Tell whether somebody could read a file."""
+        try:
+            *folders, file = self._resolve(os.path.abspath(path))
+            return _may(os.stat(file), person, _READ) and all(_may(os.stat(step), person, _SEARCH) for step in folders)
+        except (OSError, ValueError):
+            return False
+
+    def _resolve(self, path: str, links: int = 0) -> tuple[str, ...]:
+        """Return every path that is passed in opening a file; the last is the file, or the first that is missing."""
+        steps: tuple[str, ...] = ("/",)
+        here = ""
+        for name in path.split("/"):
+            if name in {"", "."}:
+                continue
+            here = f"{here}/{name}"
+            known = self._steps.get(here)
+            steps = self._steps[here] = known if known is not None else self._enter(steps, name, links)
+            if self._status(steps[-1]) is None:
+                break
+        return steps
+
+    def _enter(self, steps: tuple[str, ...], name: str, links: int) -> tuple[str, ...]:
+        if name == "..":
+            return (*steps, *self._resolve(os.path.dirname(steps[-1])))
+        here = os.path.join(steps[-1], name)
+        status = self._status(here)
+        if status is None or not stat.S_ISLNK(status.st_mode) or links == _MOST_LINKS:
+            return (*steps, here)
+        try:
+            target = os.path.join(steps[-1], os.readlink(here))
+        except OSError:
+            return (*steps, here)
+        return (*steps, here, *self._resolve(target, links + 1))
+
+    def _status(self, path: str) -> os.stat_result | None:
+        if path not in self._statuses:
+            try:
+                self._statuses[path] = os.lstat(path)
+            except (OSError, ValueError):
+                self._statuses[path] = None
+        return self._statuses[path]
+
+    def _may_change(self, path: str, person: Person) -> bool:
+        key = (path, person.uid)
+        known = self._answers.get(key)
+        if known is None:
+            status = self._status(path)
+            known = self._answers[key] = status is not None and _may_modify(status, person) and not _read_only(path)
+        return known
+
+    def _may_create(self, path: str, person: Person) -> bool:
+        folder = os.path.dirname(path)
+        status = self._status(folder) if self._status(path) is None else None
+        return status is not None and _may(status, person, _WRITE) and not _read_only(folder)
+
+
+def _may_modify(status: os.stat_result, person: Person) -> bool:
+    if stat.S_ISLNK(status.st_mode):
+        # Replacing a link takes rights to its folder.
+        return False
+    if status.st_uid == person.uid:
+        return True
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        # In a sticky folder such as /tmp, the files of others are safe.
+        return False
+    return _may(status, person, _WRITE)
+
+
+def _may(status: os.stat_result, person: Person, right: int) -> bool:
+    shift = 6 if status.st_uid == person.uid else 3 if status.st_gid in person.groups else 0
+    return bool(status.st_mode >> shift & right)
+
+
+def _read_only(path: str) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 class _Subject(NamedTuple):
-    """What is not to be changed by these: ``role`` says of it that `root reads` it, or the like.
-
-    ``wanted`` says that it is looked for where it may be missing.
-    """
+    """A path that none of these may change; ``role`` says why, as in `root reads` it. For ``wanted`` see Auditor."""
 
     path: str
     role: str
@@ -49,40 +160,37 @@ class _Subject(NamedTuple):
     remedy: str = _TO_ROOT
 
 
-def check(plan: Plan, environ: Mapping[str, str], host: Host, report: Report) -> None:
-    """Find whoever could change what is another's, and warn of secrets that others can read; nothing but as root."""
+def check(plan: Plan, environ: Mapping[str, str], host: Host, diags: Diagnostics) -> None:
+    """As root, report files that the wrong user could change, and secrets that other users can read."""
     persons = persons_of(plan, host) if host.uid == 0 else ()
     if not persons:
         return
     auditor = Auditor()
-    others = _but_tailscaled(plan, persons)
-    told = set()
+    others = _without_tailscaled(plan, persons)
+    reported = set()
     for subject in _subjects(plan, environ, persons, others):
         found = auditor.changer(subject.path, subject.persons, wanted=subject.wanted)
-        if found is not None and found[0] not in told:
-            told.add(found[0])
-            report.problem(f"trust {found[0]}", *_explained(subject, *found))
-    secrets = [source.path for source in plan.settings.secrets if source.path is not None]
+        if found is not None and found[0] not in reported:
+            step, person = found
+            reported.add(step)
+            reason = subject.role
+            if not subject.wanted:
+                on_the_way = f"it is on the way to {subject.path}, which {reason}"
+                reason = f"{reason} it" if step == subject.path else on_the_way
+            diags.problem(f"trust {step}", f"{reason}, and {person.title} can change it", subject.remedy)
+    secrets = plan.settings.secrets
+    files = [source.path for source in secrets if source.path is not None]
     if plan.settings.config_path is not None and any(
-        source.path is None and source.name not in environ for source in plan.settings.secrets
+        source.path is None and source.name not in environ for source in secrets
     ):
-        secrets.append(plan.settings.config_path)
-    report.warnings += [
-        f"{path} can be read by {person.title}; give it mode 0400"
-        for path in secrets
-        for person in others
-        if auditor.readable(path, person)
-    ]
-
-
-def _explained(subject: _Subject, step: str, person: Person) -> tuple[str, str]:
-    """Return why somebody's hand on a step of the way is a problem, and what to do."""
-    why = f"{subject.role} it" if step == subject.path else f"it is on the way to {subject.path}, which {subject.role}"
-    return f"{subject.role if subject.wanted else why}, and {person.title} can change it", subject.remedy
+        files.append(plan.settings.config_path)
+    for path in files:
+        readers = (person for person in others if auditor.readable(path, person))
+        diags.warn(*(f"{path} can be read by {person.title}; give it mode 0400" for person in readers))
 
 
 def persons_of(plan: Plan, host: Host) -> tuple[Person, ...]:
-    """Return everybody but root that processes run as."""
+    """Return every user except root that processes run as."""
     named = {"the app's user": plan.app_user, "tailscaled's user": plan.tailscale_user}
     named |= {f"{spec.name}'s user": spec.user for spec in plan.processes}
     found: dict[int, Person] = {}
@@ -92,11 +200,11 @@ def persons_of(plan: Plan, host: Host) -> tuple[Person, ...]:
     return tuple(found.values())
 
 
-def _but_tailscaled(plan: Plan, persons: tuple[Person, ...]) -> tuple[Person, ...]:
-    """Return those that may not change what is tailscaled's: a user that runs nothing else has that in any case."""
-    others = {spec.user.uid for spec in plan.processes if spec.user is not None and spec != plan.tailscaled}
-    others |= {plan.app_user.uid} if plan.app_user is not None else set()
-    return tuple(person for person in persons if person.uid in others)
+def _without_tailscaled(plan: Plan, persons: tuple[Person, ...]) -> tuple[Person, ...]:
+    """Return all but tailscaled's own user, which may change what belongs to tailscaled."""
+    users = [spec.user for spec in plan.processes if spec != plan.tailscaled]
+    uids = {user.uid for user in (*users, plan.app_user) if user is not None}
+    return tuple(person for person in persons if person.uid in uids)
 
 
 def _subjects(
@@ -105,46 +213,45 @@ def _subjects(
     settings, tailnet = plan.settings, plan.settings.tailnet
     serve_config = tailnet.serve_config if tailnet.mode != "off" else None
     if settings.config_path is not None:
-        yield _Subject(settings.config_path, _READ, persons)
+        yield _Subject(settings.config_path, _READ_BY_ROOT, persons)
     for path in (serve_config, *(source.path for source in settings.secrets)):
         if path is not None:
-            yield _Subject(path, _READ, others)
+            yield _Subject(path, _READ_BY_ROOT, others)
     for path in _own_code():
-        yield _Subject(path, _READ, persons)
-    yield from _named_files("/", environ, persons)
-    made = {settings.run_dir: persons}
+        yield _Subject(path, _READ_BY_ROOT, persons)
+    yield from _named_by_variables("/", environ, persons)
+    created = {settings.run_dir: persons}
     if tailnet.mode != "off":
-        made[tailnet.state_dir] = others
+        created[tailnet.state_dir] = others
     if tailnet.mode == "embedded" and plan.tailscale_user != plan.app_user:
-        made[tailnet.socket] = others
-    for path, who in made.items():
+        created[tailnet.socket] = others
+    for path, who in created.items():
         yield _Subject(os.path.dirname(path), f"root makes {path} in", who)
     for spec in plan.processes:
         uid = 0 if spec.user is None else spec.user.uid
-        # The app may do with its own programs what it wants.
+        # The app may change its own programs.
         if uid == 0 or plan.app_user is None or uid != plan.app_user.uid:
             strangers = tuple(person for person in persons if person.uid != uid)
             yield from _programs(spec, strangers)
-            yield from _named_files(spec.cwd, spec.env, strangers)
+            yield from _named_by_variables(spec.cwd, spec.env, strangers)
 
 
 def _own_code() -> Iterable[str]:
-    """Return what root runs: this interpreter, where it looks for modules, the modules it has, and the launcher."""
+    """Return what the supervisor itself runs: the interpreter, its module path, loaded modules, and setpriv."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     folders = (path for path in sys.path if path)
     return dict.fromkeys([sys.executable, *kernel.SETPRIV_PATHS, *folders, *(file for file in files if file)])
 
 
-def _named_files(cwd: str, environ: Mapping[str, str], persons: tuple[Person, ...]) -> Iterator[_Subject]:
-    """Yield the certificates and libraries that variables name."""
-    for name in _NAMING:
+def _named_by_variables(cwd: str, environ: Mapping[str, str], persons: tuple[Person, ...]) -> Iterator[_Subject]:
+    for name in _PATH_VARIABLES:
         for path in environ.get(name, "").replace(" ", ":").split(":"):
             if path:
                 yield _Subject(os.path.join(cwd, path), f"{name} names", persons)
 
 
 def _programs(spec: ProcessSpec, persons: tuple[Person, ...]) -> Iterator[_Subject]:
-    """Yield each program that a process's command runs, and where it is looked for before it is found."""
+    """Yield each program that a command runs, and where PATH is searched for it in vain."""
     words, search = list(spec.argv), spec.env.get("PATH", os.defpath)
     for _ in range(_MOST_SCRIPTS):
         program = None
@@ -158,14 +265,14 @@ def _programs(spec: ProcessSpec, persons: tuple[Person, ...]) -> Iterator[_Subje
         if program is None:
             return
         yield _Subject(program, f"{spec.name} runs", persons, remedy=remedy)
-        script = _script_given(program, words[1:], spec.cwd)
+        script = _script(program, words[1:], spec.cwd)
         if script:
             yield _Subject(script, f"{spec.name} runs", persons)
-        words = _led_to(program, words[1:])
+        words = _next_command(program, words[1:])
 
 
-def _led_to(program: str, arguments: list[str]) -> list[str]:
-    """Return the command that a program leads to in its turn: env's, or a script's interpreter."""
+def _next_command(program: str, arguments: list[str]) -> list[str]:
+    """Return the command that a program runs in turn: a script's interpreter, or what env is given."""
     try:
         with open(program, "rb", buffering=0) as file:
             first, *_ = file.read(_SHEBANG_BYTES).split(b"\n")
@@ -178,11 +285,11 @@ def _led_to(program: str, arguments: list[str]) -> list[str]:
     return [word for word in arguments if not word.startswith("-") and "=" not in word]
 
 
-def _script_given(program: str, arguments: list[str], cwd: str) -> str | None:
-    """Return the script that an interpreter is given as a word."""
-    last_options = _INTERPRETERS.get(os.path.basename(program).rstrip("0123456789."), ())
-    for word in arguments if last_options else ():
-        if word in last_options:
+def _script(program: str, arguments: list[str], cwd: str) -> str | None:
+    """Return the script among an interpreter's arguments."""
+    without_script = _INTERPRETERS.get(os.path.basename(program).rstrip("0123456789."), ())
+    for word in arguments if without_script else ():
+        if word in without_script:
             return None
         path = os.path.join(cwd, word)
         if not word.startswith("-") and os.path.isfile(path):

@@ -1,27 +1,81 @@
-"""The plan: all that `run` has to know before it starts anything."""
+"""The plan: what `run` starts, where it listens, and what each process finds in its environment."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from supervisor.errors import host_port
+from supervisor.config.tailscale_env import OURS, is_passthrough
+from supervisor.core.process import HttpProbe, ProcessSpec, TcpProbe
+from supervisor.errors import ConfigError, host_port
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
-    from supervisor.config.model import Settings
-    from supervisor.core.process import ProcessSpec, User
+    from collections.abc import Mapping, Sequence
+
+    from supervisor.config.settings import ExtraProcess, Settings
+    from supervisor.config.users import Host, Users
+    from supervisor.core.process import User
+    from supervisor.errors import Diagnostics
 
 TAILSCALED = "tailscaled"
-# Every address of both families; no program but ourselves is told so.
-EVERYWHERE = "*"
-# What stands for every address, of one family at least.
-WILDCARDS = frozenset({EVERYWHERE, "0.0.0.0", "::", ""})
 SUPERVISOR = "supervisor"
+# Every address of both families, for the supervisor itself only.
+EVERYWHERE = "*"
+WILDCARDS = frozenset({EVERYWHERE, "0.0.0.0", "::", ""})
+# unix(7): 108 bytes with the zero at the end.
 LONGEST_SOCKET_PATH = 107
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TAILSCALED_MEMORY = "96MiB"
+# tailscaled's usual port, which firewalls are opened for; it takes another if this one is in use.
+WIREGUARD_PORT = 41641
+_PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
+_COMMON = (
+    *("PATH", "HOME", "LANG", "TZ"),
+    *(name for word in ("http_proxy", "https_proxy", "no_proxy", "all_proxy") for name in (word.upper(), word)),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+)
+# What Moltis is told unless the user sets it.
+MOLTIS_DEFAULTS = {
+    "MOLTIS_BEHIND_PROXY": "true",
+    "MOLTIS_NO_TLS": "true",
+    "MOLTIS_TAILSCALE": "off",
+    "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": "bypass",
+    "MOLTIS_TERMINAL_DISABLED": "1",
+}
+_ADDED_FLAGS = {
+    "tailnet": {"--bind": "SUPERVISOR_APP_BIND", "--port": "SUPERVISOR_APP_PORT"},
+    "public": {"--bind": "SUPERVISOR_BIND", "--port": "PORT"},
+}
+_SOCKET, _SOCKS5, _PROXY = "safesocket.Listen:", "SOCKS5 listener:", "HTTP proxy listener:"
+_REFUSED, _NOT_OURS = "permission denied", "cannot assign requested address"
+# What tailscaled 1.102 logs, in one line, before it exits for a reason that a retry cannot fix.
+TAILSCALED_FAILURES = (
+    (("flag provided but not defined",), "it does not know a flag: fix TS_TAILSCALED_EXTRA_ARGS"),
+    (("invalid value",), "it does not accept the value of a flag: fix TS_TAILSCALED_EXTRA_ARGS"),
+    (("does not take non-flag arguments",), "it was given a word that is not a flag: fix TS_TAILSCALED_EXTRA_ARGS"),
+    (
+        (_SOCKET, _REFUSED),
+        "its user may not make its socket: let it reach and write the folder of TS_SOCKET, or name another one",
+    ),
+    ((_SOCKET, "no such file"), "the folder of its socket does not exist: make it, or set TS_SOCKET to another path"),
+    ((_SOCKET, "read-only"), "its socket would be on a read-only disk: mount a tmpfs there, or set TS_SOCKET"),
+    ((_SOCKET, "in use"), "its socket is in use: end whatever uses it, or set TS_SOCKET to another path"),
+    ((_SOCKET,), "it cannot make its socket: see its last lines, or set TS_SOCKET to another path"),
+    ((_SOCKS5, _REFUSED), "it may not listen on that port: choose one from 1024 on in TS_SOCKS5_SERVER"),
+    ((_SOCKS5, _NOT_OURS), "the machine has no such address: choose one that it has in TS_SOCKS5_SERVER"),
+    ((_SOCKS5,), "it cannot listen on TS_SOCKS5_SERVER: choose another port"),
+    ((_PROXY, _REFUSED), "it may not listen on that port: choose one from 1024 on in TS_OUTBOUND_HTTP_PROXY_LISTEN"),
+    ((_PROXY, _NOT_OURS), "the machine has no such address: choose one that it has in TS_OUTBOUND_HTTP_PROXY_LISTEN"),
+    ((_PROXY,), "it cannot listen on TS_OUTBOUND_HTTP_PROXY_LISTEN: choose another port"),
+    (("getLocalBackend error",), "its state is damaged: remove tailscaled.state in TS_STATE_DIR, and log in again"),
+    (("error reading config file",), "it cannot read its configuration file: fix TS_TAILSCALED_EXTRA_ARGS"),
+    (("createEngine:",), "it cannot make its network engine: see its last lines"),
+)
 
 
 class Address(NamedTuple):
-    """Where something listens. An IPv6 host stands without brackets."""
+    """Where something listens. An IPv6 host has no brackets."""
 
     host: str
     port: int
@@ -29,17 +83,19 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return host_port(*self)
 
+    @property
+    def local(self) -> Address:
+        """Return the address at which a program inside the container connects to this one."""
+        return self._replace(host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host))
+
 
 def port_settings(settings: Settings) -> tuple[str, str]:
-    """Return the names of the settings that say where the supervisor listens, and where the app does."""
+    """Return the names of the settings for the supervisor's port and the app's."""
     return ("SUPERVISOR_PORT", "PORT") if settings.expose == "public" else ("PORT", "SUPERVISOR_APP_PORT")
 
 
-class Source(NamedTuple):
-    """A folder that is backed up: ``name`` stays the same wherever ``path`` lies; ``owner`` is whose its files are.
-
-    ``owner`` is None where that is the supervisor itself.
-    """
+class BackupSource(NamedTuple):
+    """A folder to back up. ``name`` is independent of its ``path``; its files' ``owner`` is None for the supervisor."""
 
     name: str
     path: str
@@ -47,27 +103,25 @@ class Source(NamedTuple):
 
 
 class BackupPlan(NamedTuple):
-    """What backups take: ``program`` is restic, ``folder`` where its cache and what is staged lie.
+    """Backups: ``program`` is restic, ``folder`` contains its cache and staged files.
 
-    ``sources`` are the app's folders, ``identity`` is tailscaled's state (None: a sidecar has it, or nobody).
-    ``holds`` says that nothing is started before what was backed up is there.
+    ``sources`` are the app's folders, ``identity`` is tailscaled's state (None if a sidecar has it, or there is none).
+    ``holds`` means that nothing is started before a backup has been restored.
     """
 
     program: str
     folder: str
-    sources: tuple[Source, ...]
-    identity: Source | None
+    sources: tuple[BackupSource, ...]
+    identity: BackupSource | None
     holds: bool
 
 
 class Plan(NamedTuple):
     """The settings, resolved against this machine.
 
-    ``processes`` are in the order they are to be started. ``listen`` is the supervisor's own HTTP; port 0 means a
-    free one is taken. ``app_address`` is where the app is found from inside (None: there is none to be found),
-    ``serve_target`` the URL that the tailnet is to be led to (None: nothing is published by us). The users are None
-    where a process runs as the supervisor itself. ``warnings`` and ``notices`` are to be said in the log once.
-    ``backup`` is None where there are none.
+    ``processes`` are in the order of starting. ``listen`` is the supervisor's own HTTP; port 0 is a free one.
+    ``app_address`` is where the app listens, seen from inside, and ``serve_target`` the URL that is published in the
+    tailnet; both may be None. A user is None for the supervisor's own. ``warnings`` and ``notices`` are logged once.
     """
 
     settings: Settings
@@ -78,16 +132,148 @@ class Plan(NamedTuple):
     serve_target: str | None
     tailscale_user: User | None
     app_user: User | None
-    warnings: tuple[str, ...]
-    notices: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     backup: BackupPlan | None = None
 
     @property
     def tailscaled(self) -> ProcessSpec | None:
-        """Return tailscaled's own process, if this plan has one."""
+        """Return tailscaled's process, if there is one."""
         return next((spec for spec in self.processes if spec.name == TAILSCALED), None)
 
     @property
     def app(self) -> ProcessSpec | None:
-        """Return the app's process, if this plan has one."""
+        """Return the app's process, if there is one."""
         return next((spec for spec in self.processes if spec.name == self.app_name), None)
+
+
+def common_environment(environ: Mapping[str, str], home: str, user: User | None) -> dict[str, str]:
+    """Return the variables that every process gets."""
+    env = {name: environ[name] for name in _COMMON if environ.get(name)}
+    return {"PATH": DEFAULT_PATH, **env, "HOME": user.home if user else home}
+
+
+class SpecBuilder(NamedTuple):
+    """Builds the processes."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    host: Host
+    home: str
+    users: Users
+
+    def tailscaled(self) -> ProcessSpec:
+        """Return tailscaled's process. Its environment has no PORT (it would become its UDP port) and no key."""
+        tailnet, user = self.settings.tailnet, self.users.tailscale
+        argv = ["tailscaled", "--tun=userspace-networking", f"--socket={tailnet.socket}", f"--port={WIREGUARD_PORT}"]
+        if tailnet.in_memory:
+            argv.append("--state=mem:")
+        argv.append(f"--statedir={tailnet.state_dir}")
+        if tailnet.socks5 is not None:
+            argv.append(f"--socks5-server={Address(*tailnet.socks5)}")
+        if tailnet.http_proxy is not None:
+            argv.append(f"--outbound-http-proxy-listen={Address(*tailnet.http_proxy)}")
+        env = {
+            # tailscaled 1.102 fetches certificates by itself for whatever is served, even plain HTTP.
+            **({} if self._may_fetch_certificates() else {"TS_CERT_SHARE_MODE": "ro"}),
+            **common_environment(self.environ, self.home, user),
+            "GOMEMLIMIT": self.environ.get("GOMEMLIMIT") or TAILSCALED_MEMORY,
+            "TS_LOGS_DIR": tailnet.state_dir,
+            **{name: text for name, text in tailnet.passthrough.items() if is_passthrough(name)},
+        }
+        return self._spec(
+            name=TAILSCALED,
+            argv=(*argv, *tailnet.extra_args),
+            env=env,
+            cwd="/",
+            user=user,
+            quit_before_kill=True,
+            parent_death_fd=True,
+            known_failures=TAILSCALED_FAILURES,
+        )
+
+    def _may_fetch_certificates(self) -> bool:
+        """Tell whether HTTPS may be served. Certificates for a name are rationed: one per container is too many."""
+        tailnet = self.settings.tailnet
+        if tailnet.serve_config is None and tailnet.serve == "auto":
+            return self.settings.backup is not None or self.host.outlives_container(tailnet.state_dir)
+        return tailnet.serve_config is not None or tailnet.serve != "http"
+
+    def app(self, command: Sequence[str], address: Address, diags: Diagnostics) -> ProcessSpec:
+        """Return the app's process: the configured command with its address added, or ``command`` unchanged."""
+        app, user = self.settings.app, self.users.app
+        built_in = not command or command[0].startswith("-")
+        return self._spec(
+            name=app.name,
+            argv=self._built_in_command(command, address, diags) if built_in else tuple(command),
+            env=self._app_environment(address),
+            cwd=self._working_directory(user),
+            user=user,
+            critical=True,
+            restart=app.restart,
+            probe=_app_probe(app.health_url, address.local, built_in=built_in),
+            hung_after_s=app.hung_after_s,
+        )
+
+    def _built_in_command(self, appended: Sequence[str], address: Address, diags: Diagnostics) -> tuple[str, ...]:
+        # Moltis refuses a repeated flag.
+        command = self.settings.app.command
+        flags = [word.partition("=")[0] for word in (*command[1:], *appended)]
+        for flag, setting in _ADDED_FLAGS[self.settings.expose].items():
+            if flag in flags:
+                what = f"have {flag} in the app's command"
+                diags.problem(what, "the supervisor adds it", f"remove it, and use {setting}")
+        switches = ["--no-tls", *(["--json-logs"] if self.settings.log.format == "json" else [])]
+        added = [switch for switch in switches if switch not in flags]
+        return (*command, "--bind", address.host, "--port", str(address.port), *added, *appended)
+
+    def _app_environment(self, address: Address) -> dict[str, str]:
+        """Return the supervisor's environment without its own settings and tailscaled's."""
+        env = {"PATH": DEFAULT_PATH} | {
+            name: text
+            for name, text in self.environ.items()
+            if not name.startswith(OURS) and name != f"{_PASSWORD}_FILE"
+        }
+        user, password = self.users.app, self.settings.app.password
+        env |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name} if user else {"HOME": self.home}
+        env |= {name: text for name, text in MOLTIS_DEFAULTS.items() if not env.get(name)}
+        if password is not None and (password.path is not None or not env.get(_PASSWORD)):
+            # An unreadable one has been reported.
+            with suppress(ConfigError):
+                env[_PASSWORD] = password.read().reveal()
+        return env | {"HOST": address.host, "PORT": str(address.port)}
+
+    def extra(self, process: ExtraProcess) -> ProcessSpec:
+        """Return the process of a TOML table."""
+        user = self.users.further[process.name]
+        spec = self._spec(
+            name=process.name,
+            argv=process.command,
+            env={**common_environment(self.environ, self.home, user), **process.env},
+            cwd=self._working_directory(user),
+            user=user,
+            critical=process.critical,
+            restart=process.restart,
+            after=process.after,
+            stop_signal=process.stop_signal,
+            probe=process.health,
+        )
+        return spec if process.stop_timeout_s is None else spec._replace(stop_timeout_s=process.stop_timeout_s)
+
+    def _spec(self, **fields: Any) -> ProcessSpec:
+        settings = self.settings
+        shared = {"stop_timeout_s": settings.stop_timeout_s, "backoff": settings.backoff, "give_up": settings.give_up}
+        return ProcessSpec(**{"hung_after_s": None, **shared, **fields})
+
+    def _working_directory(self, user: User | None) -> str:
+        if user is None:
+            return self.host.cwd
+        return user.home if self.host.folder_exists(user.home) else "/"
+
+
+def _app_probe(health_url: str | None, address: Address, *, built_in: bool) -> HttpProbe | TcpProbe | None:
+    if health_url is None:
+        return HttpProbe(f"http://{address}/health") if built_in else TcpProbe(*address)
+    if not health_url:
+        return None
+    return HttpProbe(f"http://{address}{health_url}" if health_url.startswith("/") else health_url)

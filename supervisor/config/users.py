@@ -1,66 +1,188 @@
-"""Decides whom each child runs as."""
+"""The machine as the plan sees it, and the users that processes run as."""
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import TYPE_CHECKING
 
+from supervisor.core.process import User
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.config.diagnostics import Report
-    from supervisor.config.host import Host
-    from supervisor.config.model import Settings
-    from supervisor.core.process import ProcessSpec, User
+    from supervisor.config.settings import Settings
+    from supervisor.core.process import ProcessSpec
+    from supervisor.errors import Diagnostics
 
-TAILSCALE_USER = "tailscale"
-APP_USER = "moltis"
+# capabilities(7): their bits in the mask.
+CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7}
+# Userspace networking forwards each tailnet peer to 127.0.0.1.
+APP_LOOPBACK = "127.0.0.2"
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+_SHARED_STATE = (
+    "tailscaled's state and socket are open to the processes that run as the same user; "
+    "start as root, with a user for each, to prevent that"
+)
+
+
+class Host:
+    """The machine; tests replace it."""
+
+    def __init__(self) -> None:
+        self.uid = os.geteuid()
+        self.cwd = _working_directory()
+
+    @property
+    def home(self) -> str:
+        """Return the home directory of this process."""
+        try:
+            return pwd.getpwuid(self.uid).pw_dir
+        except KeyError:
+            return "/"
+
+    def find_user(self, name: str) -> User | None:
+        """Return the user of a name or number."""
+        try:
+            entry = pwd.getpwuid(int(name)) if name.isascii() and name.isdecimal() else pwd.getpwnam(name)
+        except (KeyError, OverflowError, ValueError):
+            return None
+        return User(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+
+    def groups_of(self, user: User) -> frozenset[int]:
+        """Return the ids of every group a user is in."""
+        return frozenset(os.getgrouplist(user.name, user.gid))
+
+    def missing_capabilities(self) -> tuple[str, ...]:
+        """Return the capabilities for changing users and stopping processes that this process lacks."""
+        mask = _effective_capabilities()
+        return tuple(name for name, bit in CAPABILITIES.items() if not mask >> bit & 1)
+
+    def folder_exists(self, path: str) -> bool:
+        """Tell whether a folder exists."""
+        return os.path.isdir(path)
+
+    def outlives_container(self, path: str) -> bool:
+        """Tell whether a folder is a mount, other than one in memory."""
+        return os.path.ismount(path) and _mounted(path) not in IN_MEMORY
+
+    def free_port(self, address: str) -> int:
+        """Return a TCP port of an address that is free now; 0 if there is none."""
+        return free_port(address)
+
+    def private_address(self) -> str:
+        """Return a loopback address that no tailnet peer reaches."""
+        return "::1" if not self.free_port(APP_LOOPBACK) and self.free_port("::1") else APP_LOOPBACK
+
+    def wildcard(self) -> str:
+        """Return the wildcard address for a program that binds one: IPv6's if only IPv6 has a route out."""
+        return "::" if not _has_route("192.0.2.1") and _has_route("2001:db8::1") else "0.0.0.0"
+
+
+def free_port(address: str) -> int:
+    """Return a TCP port of an address that is free now; 0 if there is none."""
+    import socket
+
+    try:
+        with socket.socket(family_of(address), socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+            return int(probe.getsockname()[1])
+    except OSError:
+        return 0
+
+
+def family_of(address: str) -> int:
+    """Return the socket family of an IP address."""
+    import socket
+
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _has_route(address: str) -> bool:
+    """Tell whether there is a route to an address; nothing is sent."""
+    import socket
+
+    try:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+    except OSError:
+        return False
+    return True
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"
+
+
+def _mounted(path: str) -> str:
+    """Return the type of the file system mounted on a folder; empty if unknown."""
+    real = os.fsencode(os.path.realpath(path))
+    try:
+        with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+            lines = [line.split(b" ") for line in file.read().splitlines()]
+        # proc(5): the mount point is the fifth word, the type the first after a lone dash; the last mount counts.
+        found = [words[words.index(b"-") + 1] for words in lines if words[4] == real]
+    except (OSError, ValueError, IndexError):
+        return ""
+    return found[-1].decode(errors="replace") if found else ""
+
+
+def _effective_capabilities() -> int:
+    """Return the mask of effective capabilities; all of them if unknown."""
+    try:
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            status = file.read()
+        return int(status.partition(b"\nCapEff:")[2].split(maxsplit=1)[0], 16)
+    except (OSError, ValueError, IndexError):
+        return -1
 
 
 class Users(NamedTuple):
-    """Whom children run as; None stands for the supervisor itself. ``further`` is by process name."""
+    """The users that processes run as, None for the supervisor's own; ``further`` is by process name."""
 
     tailscale: User | None
     app: User | None
     further: dict[str, User | None]
 
 
-def choose(settings: Settings, host: Host, report: Report) -> Users:
-    """Return the users that exist; tell about those that do not."""
-    wished = {process.name: process.user for process in settings.processes}
+def choose(settings: Settings, host: Host, diags: Diagnostics) -> Users:
+    """Return the user of each process, and report those that do not exist."""
+    wanted = {process.name: process.user for process in settings.processes}
     if host.uid != 0:
-        _say_not_root(settings, host, report)
-        return Users(None, None, dict.fromkeys(wished))
+        _report_not_root(settings, host, diags)
+        return Users(None, None, dict.fromkeys(wanted))
     has_tailscaled = settings.tailnet.mode == "embedded"
     # A panel beside a sidecar starts nothing.
     has_children = has_tailscaled or settings.app.enabled or bool(settings.processes)
     missing = host.missing_capabilities() if has_children else ()
     if missing:
-        report.problem(
+        diags.problem(
             "run children as other users and stop them",
             f"this is root without the capabilities {', '.join(missing)}",
             "add SETUID, SETGID and KILL to the container's capabilities, or start it as another user "
             "(docker run --user 1000)",
         )
-    tailscale = (
-        _one(settings.tailnet.user, TAILSCALE_USER, "SUPERVISOR_TAILSCALE_USER", host, report)
-        if has_tailscaled
-        else None
-    )
-    needs_app_user = settings.app.enabled or settings.app.user is not None or None in wished.values()
-    app = _one(settings.app.user, APP_USER, "SUPERVISOR_APP_USER", host, report) if needs_app_user else None
-    further = {
-        name: app if user is None else _named(user, f"user in [process.{name}]", host, report)
-        for name, user in wished.items()
-    }
+    tailscale = app = None
     if has_tailscaled:
-        others = [app] if settings.app.enabled else []
-        _say_open_state(tailscale, [*others, *further.values()], report)
+        tailscale = _with_default(settings.tailnet.user, "tailscale", "SUPERVISOR_TAILSCALE_USER", host, diags)
+    if settings.app.enabled or settings.app.user is not None or None in wanted.values():
+        app = _with_default(settings.app.user, "moltis", "SUPERVISOR_APP_USER", host, diags)
+    further = {
+        name: app if user is None else _named(user, f"user in [process.{name}]", host, diags)
+        for name, user in wanted.items()
+    }
+    others = [*([app] if settings.app.enabled else []), *further.values()]
+    shared_with = None if tailscale is None else tailscale.uid
+    if has_tailscaled and any(other is None or other.uid == shared_with for other in others):
+        diags.note(_SHARED_STATE)
     return Users(tailscale, app, further)
 
 
-def shared(specs: Sequence[ProcessSpec]) -> tuple[ProcessSpec, ...]:
+def mark_shared(specs: Sequence[ProcessSpec]) -> tuple[ProcessSpec, ...]:
     """Return the processes with ``shares_user`` set where another runs as the same user."""
     uids = [spec.user.uid if spec.user else None for spec in specs]
     return tuple(
@@ -68,62 +190,53 @@ def shared(specs: Sequence[ProcessSpec]) -> tuple[ProcessSpec, ...]:
     )
 
 
-def _one(wished: str | None, default: str, setting: str, host: Host, report: Report) -> User | None:
-    if wished is not None:
-        return _named(wished, setting, host, report)
+def _with_default(name: str | None, default: str, setting: str, host: Host, diags: Diagnostics) -> User | None:
+    if name is not None:
+        return _named(name, setting, host, diags)
     user = host.find_user(default)
     if user is None:
-        report.notices.append(f"there is no user {default}: its processes run as the supervisor itself ({setting})")
-    return _unless_self(user, host)
+        diags.note(f"there is no user {default}: its processes run as the supervisor itself ({setting})")
+    return _unless_own(user, host)
 
 
-def _named(name: str, setting: str, host: Host, report: Report) -> User | None:
+def _named(name: str, setting: str, host: Host, diags: Diagnostics) -> User | None:
     user = host.find_user(name)
     if user is None:
-        report.problem(f"use {setting} {name!r}", "there is no such user", "make it in the image, or name another one")
-    return _unless_self(user, host)
+        diags.problem(f"use {setting} {name!r}", "there is no such user", "create it in the image, or name another one")
+    return _unless_own(user, host)
 
 
-def _unless_self(user: User | None, host: Host) -> User | None:
+def _unless_own(user: User | None, host: Host) -> User | None:
     return None if user is None or user.uid == host.uid else user
 
 
-def _say_open_state(tailscale: User | None, others: list[User | None], report: Report) -> None:
-    if any(other is None or (tailscale is not None and other.uid == tailscale.uid) for other in others):
-        report.notices.append(_OPEN_STATE)
-
-
-def _say_not_root(settings: Settings, host: Host, report: Report) -> None:
-    if settings.tailnet.mode == "embedded" and (settings.app.enabled or settings.processes):
-        report.notices.append(f"not started as root: {_OPEN_STATE}")
+def _report_not_root(settings: Settings, host: Host, diags: Diagnostics) -> None:
     if settings.app.enabled or settings.processes:
-        _say_open_secrets(settings, report)
+        if settings.tailnet.mode == "embedded":
+            diags.note(f"not started as root: {_SHARED_STATE}")
+        _report_readable_secrets(settings, diags)
     named = [("SUPERVISOR_TAILSCALE_USER", settings.tailnet.user), ("SUPERVISOR_APP_USER", settings.app.user)]
     named += [(f"user in [process.{process.name}]", process.user) for process in settings.processes]
     for setting, name in named:
         user = host.find_user(name) if name is not None else None
         if name is not None and (user is None or user.uid != host.uid):
-            report.warnings.append(f"{setting} has no effect: only root can run children as other users")
+            diags.warn(f"{setting} has no effect: only root can run children as other users")
 
 
-def _say_open_secrets(settings: Settings, report: Report) -> None:
-    """Tell which secrets the app can read where it runs as the supervisor's own user; its password is its own."""
+def _report_readable_secrets(settings: Settings, diags: Diagnostics) -> None:
+    """Report the secrets that the app can read because it runs as the same user; its own password is excepted."""
     secrets = [source for source in settings.secrets if source != settings.app.password]
     values = " and ".join(source.name for source in secrets if source.path is None)
     if values:
-        report.warnings.append(
-            f"the app can read {values}: a value stands in the environment of every health check and command, which "
-            "run as the app's own user here; start as root, with a user for each"
+        diags.warn(
+            f"the app can read {values}: it is in the environment of every health check and command, which run as "
+            "the app's own user here; start as root, with a user for each"
         )
-    report.notices += [
-        f"the app can read {source.path}, which has to be readable for its user here; start as root, with a user for "
-        "each, to close it"
-        for source in secrets
-        if source.path is not None
-    ]
-
-
-_OPEN_STATE = (
-    "tailscaled's state and socket are open to the processes that run as the same user; "
-    "start as root, with a user for each, to close them"
-)
+    diags.note(
+        *(
+            f"the app can read {source.path}, which its user has to be able to read here; start as root, with a user "
+            "for each, to prevent that"
+            for source in secrets
+            if source.path is not None
+        )
+    )

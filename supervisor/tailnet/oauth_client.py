@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from supervisor import __version__
-from supervisor.config.oauth import ClientSecret, is_client_secret, parse
-from supervisor.config.parsers import UnfitError
+from supervisor.config.parsers import InvalidValueError
+from supervisor.config.tailscale_env import ClientSecret, is_client_secret, parse_client_secret
 from supervisor.errors import ConfigError
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Mask = Callable[[str], str]
     import tenacity
 
-    from supervisor.config.model import TailnetSettings
+    from supervisor.config.settings import TailnetSettings
     from supervisor.logs.redact import Redactor
 
 INVALID = "invalid"
@@ -234,10 +234,10 @@ class OAuthClient:
         Raises OAuthRefusedError or OAuthUnavailableError.
         """
         try:
-            client = parse(secret.reveal())
-        except UnfitError as error:
+            client = parse_client_secret(secret.reveal())
+        except InvalidValueError as error:
             raise malformed(str(error)) from error
-        if not self._tailnet.prefs.tags:
+        if not self._tailnet.prefs.advertise_tags:
             raise no_tags()
         # Servers repeat the part behind the last dash alone, too.
         for part in (client.value.reveal(), client.value.reveal().rpartition("-")[2]):
@@ -299,7 +299,7 @@ class OAuthClient:
         access = self._kept(token.access_token, url)
         ephemeral = self._is_ephemeral(client)
         create = {"reusable": False, "ephemeral": ephemeral, "preauthorized": client.preauthorized}
-        tags = list(self._tailnet.prefs.tags)
+        tags = list(self._tailnet.prefs.advertise_tags)
         wish = {"capabilities": {"devices": {"create": create | {"tags": tags}}}, "expirySeconds": KEY_LIVES_S}
         headers = {"Authorization": f"Bearer {access}"}
         made = await self._ask(session, f"{url}/api/v2/tailnet/-/keys", _Key, json=wish, headers=headers)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from supervisor.config.model import Prefs
+    from supervisor.config.settings import Prefs
     from supervisor.tailnet.wire import Json
 
 DEFAULT_CONTROL = "https://controlplane.tailscale.com"
@@ -37,13 +37,13 @@ def wanted(prefs: Prefs) -> dict[str, Any]:
 
     The last four are closed doors: a shell, a control page, and remote control past the panel's sign-in.
     """
-    routes = [*prefs.routes, *(EXIT_ROUTES if prefs.advertise_exit_node else ())]
+    routes = [*prefs.advertise_routes, *(EXIT_ROUTES if prefs.advertise_exit_node else ())]
     return {
         "ControlURL": prefs.login_server or DEFAULT_CONTROL,
         "WantRunning": True,
         "LoggedOut": False,
         "Hostname": prefs.hostname,
-        "AdvertiseTags": list(prefs.tags) or None,
+        "AdvertiseTags": list(prefs.advertise_tags) or None,
         "AdvertiseRoutes": routes or None,
         "CorpDNS": prefs.accept_dns,
         "RouteAll": prefs.accept_routes,

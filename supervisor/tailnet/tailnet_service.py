@@ -385,7 +385,7 @@ class TailnetService:
         return DeviceDetails(
             url=self._url,
             peers=self._peers,
-            routes=self._settings.prefs.routes,
+            routes=self._settings.prefs.advertise_routes,
             serve=self._maintenance.serve,
             warnings=(self._executor.keys.trouble, *self._maintenance.warnings),
             notes=(*self._executor.at_next_login, *self._maintenance.notes),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from supervisor.config.diagnostics import shown
+from supervisor.errors import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -87,7 +87,7 @@ def no_process(name: str, names: Iterable[str]) -> RefusedError:
     """Return the refusal of a process that is none of ``names``."""
     there = ", ".join(names)
     what_there_is = f"those that there are: {there}" if there else "there is none here"
-    return RefusedError(Code.UNKNOWN_PROCESS, f"there is no process {shown(name)}; {what_there_is}")
+    return RefusedError(Code.UNKNOWN_PROCESS, f"there is no process {quoted(name)}; {what_there_is}")
 
 
 def encode_error(refusal: RefusedError) -> bytes:

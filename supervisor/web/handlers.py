@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from aiohttp import web
 
-from supervisor.config.diagnostics import shown
 from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout, find
 from supervisor.core.health import FAIL
 from supervisor.core.process import Event, EventKind
+from supervisor.errors import quoted
 from supervisor.logs.history import SUPERVISOR
 from supervisor.runtime.loop_latency import load_module, run_in_thread
 from supervisor.system import procfs
@@ -281,7 +281,7 @@ def line_of(place: str, boot: str, newest: int) -> int | None:
 def _line_at(context: Context, place: str) -> int:
     """Return the number of the line to go on after: none where the place is of another run of the supervisor."""
     if not _POSITION.fullmatch(place):
-        why = f"after is {shown(place)}, neither the number of a line nor the id of an event"
+        why = f"after is {quoted(place)}, neither the number of a line nor the id of an event"
         raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {why}; see the API's page")
     return line_of(place, context.streams.boot, context.log.history.next - 1) or 0
 

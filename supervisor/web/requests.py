@@ -23,7 +23,7 @@ from msgspec.inspect import (
     type_info,
 )
 
-from supervisor.config.diagnostics import shown
+from supervisor.errors import quoted
 from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _explain(value: object, shape: type[msgspec.Struct], *, is_text: bool = Fals
     fields = {field.encode_name: field for field in cast("StructType", type_info(shape)).fields}
     for name, given in value.items():
         if name not in fields:
-            return f"{shown(name)} is not known; it takes {', '.join(fields) or 'nothing'}"
+            return f"{quoted(name)} is not known; it takes {', '.join(fields) or 'nothing'}"
         kind = fields[name].type
         kinds = kind.types if isinstance(kind, UnionType) else (kind,)
         kinds = tuple(each.type if isinstance(each, Metadata) else each for each in kinds)

@@ -19,8 +19,8 @@ from supervisor.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from supervisor.config.parsers import SecretSource
     from supervisor.config.plan import Address
-    from supervisor.config.secrets import SecretSource
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from supervisor.config.build import resolve
-from supervisor.config.host import Host
+from supervisor.config.users import Host
 from supervisor.core.process import User
 
 if TYPE_CHECKING:

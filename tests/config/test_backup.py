@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.config import backup_forms as forms
+from supervisor.config import parsers
 from supervisor.config.build import resolve
-from supervisor.config.parsers import UnfitError
+from supervisor.config.parsers import InvalidValueError
 from supervisor.errors import ConfigError
 from tests.config.machine import Machine
 from tests.support.backups import path_with_restic
@@ -91,15 +91,15 @@ def test_every_bad_value_is_told_at_once() -> None:
 @pytest.mark.parametrize("text", ["relative", "/", "/a:/", "/a:/a/b", ":", "/a/../.."])
 def test_paths_that_are_none(text: str) -> None:
     """Not the root, not relative, none inside another."""
-    with pytest.raises(UnfitError):
-        forms.paths(text)
+    with pytest.raises(InvalidValueError):
+        parsers.folders(text)
 
 
 @pytest.mark.parametrize("text", ["last=0", "hourly=3", "last", "last=x", "last=1,last=2", "last=1,sometimes=2", ""])
 def test_counts_that_are_none(text: str) -> None:
     """`last` is 1 or more, names are restic's, each once."""
-    with pytest.raises(UnfitError):
-        forms.keep(text)
+    with pytest.raises(InvalidValueError):
+        parsers.keep(text)
 
 
 def test_folders_that_lie_in_each_other() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config.diagnostics import Report
 from supervisor.config.load import Account, load
-from supervisor.config.table import BY_SPELLING
+from supervisor.config.settings import BY_SPELLING
 from supervisor.config.tailscale_env import refusal
+from supervisor.errors import Diagnostics
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/containerboot.md").read_text()
 NAMES = frozenset(
@@ -107,9 +107,9 @@ def rows(heading: str) -> dict[str, tuple[str, str]]:
 
 def problems(environ: dict[str, str]) -> list[str]:
     """Return what keeps a start with these variables from happening."""
-    report = Report()
-    load(environ, report, account=Account(0, "/root"))
-    return report.problems
+    diags = Diagnostics()
+    load(environ, diags, account=Account(0, "/root"))
+    return diags.problems
 
 
 def test_every_scenario_is_on_the_page() -> None:
@@ -131,9 +131,9 @@ def test_a_scenario_starts_or_does_not_as_the_page_says(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
-        ("no_args", {"accept_dns": False, "routes": (), "tags": ()}),
-        ("routes", {"routes": ("1.2.3.0/24", "10.20.30.0/24")}),
-        ("empty_routes", {"routes": ()}),
+        ("no_args", {"accept_dns": False, "advertise_routes": (), "advertise_tags": ()}),
+        ("routes", {"advertise_routes": ("1.2.3.0/24", "10.20.30.0/24")}),
+        ("empty_routes", {"advertise_routes": ()}),
         ("auth_key_once_extra_args_override_dns", {"accept_dns": True}),
         ("dns", {"accept_dns": True}),
         ("extra_args_accept_routes", {"accept_routes": True}),
@@ -144,7 +144,7 @@ def test_a_scenario_starts_or_does_not_as_the_page_says(name: str) -> None:
 )
 def test_what_the_device_is_to_be(name: str, facts: dict[str, object]) -> None:
     """The same as containerboot would tell `tailscale up`."""
-    prefs = load(SCENARIOS[name], Report(), account=Account(0, "/root")).tailnet.prefs
+    prefs = load(SCENARIOS[name], Diagnostics(), account=Account(0, "/root")).tailnet.prefs
     assert {fact: getattr(prefs, fact) for fact in facts} == facts
 
 

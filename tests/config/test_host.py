@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.config.host import Host
+from supervisor.config.users import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

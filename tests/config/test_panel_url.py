@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.config.diagnostics import Report
 from supervisor.config.load import Account, load
+from supervisor.errors import Diagnostics
 
 ATTACHED = {
     "SUPERVISOR_TAILSCALE": "attach",
@@ -16,17 +16,17 @@ ATTACHED = {
 }
 
 
-def read(url: str, **more: str) -> tuple[str | None, Report]:
-    """Return what is to be published of this, and the report."""
-    report = Report()
+def read(url: str, **more: str) -> tuple[str | None, Diagnostics]:
+    """Return what is to be published of this, and the diags."""
+    diags = Diagnostics()
     environ = {**ATTACHED, "SUPERVISOR_SERVE_PANEL": url, **more}
-    return load(environ, report, account=Account(0, "/root")).tailnet.serve_panel, report
+    return load(environ, diags, account=Account(0, "/root")).tailnet.serve_panel, diags
 
 
 def test_a_url_that_fits() -> None:
     """A name in the container network, and the panel's port."""
-    found, report = read("http://panel:8080")
-    assert (found, report.problems, report.warnings) == ("http://panel:8080", [], [])
+    found, diags = read("http://panel:8080")
+    assert (found, diags.problems, diags.warnings) == ("http://panel:8080", [], [])
 
 
 @pytest.mark.parametrize(
@@ -35,18 +35,18 @@ def test_a_url_that_fits() -> None:
         ("http://panel", "it has no port"),
         ("http://panel:80", "in the tailnet, port 80 is the app's"),
         ("http://panel:443/", "in the tailnet, port 443 is the app's"),
-        ("http://panel:8080/x", "a path behind the port"),
+        ("http://panel:8080/x", "a path follows the port"),
     ],
 )
 def test_a_url_that_does_not(url: str, why: str) -> None:
     """What it could not be published by stops the start."""
-    _, report = read(url)
-    assert len(report.problems) == 1
-    assert why in report.problems[0]
+    _, diags = read(url)
+    assert len(diags.problems) == 1
+    assert why in diags.problems[0]
 
 
 @pytest.mark.parametrize("more", [{"SUPERVISOR_SERVE": "off"}, {"TS_SERVE_CONFIG": "/serve.json"}])
 def test_where_it_does_nothing(more: dict[str, str]) -> None:
     """Somebody else then says what is published, and a warning tells so."""
-    _, report = read("http://panel:8080", **more)
-    assert any("SUPERVISOR_SERVE_PANEL has no effect" in text for text in report.warnings)
+    _, diags = read("http://panel:8080", **more)
+    assert any("SUPERVISOR_SERVE_PANEL has no effect" in text for text in diags.warnings)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.config import parsers
-from supervisor.config.parsers import UnfitError
-from supervisor.config.table import SETTINGS
+from supervisor.config.parsers import InvalidValueError
+from supervisor.config.settings import SETTINGS
 from supervisor.core.process import GiveUp
 
 
@@ -28,7 +28,7 @@ def test_durations(text: str, seconds: float) -> None:
 )
 def test_what_is_no_duration(text: str) -> None:
     """A number without a unit is not guessed at."""
-    with pytest.raises(UnfitError):
+    with pytest.raises(InvalidValueError):
         parsers.duration_s(text)
 
 
@@ -40,23 +40,23 @@ def test_a_duration_means_what_it_says(seconds: float) -> None:
     assert parsers.duration_s(f"{text}ms") == pytest.approx(float(text) / 1000)
 
 
-@given(st.text(), st.sampled_from(sorted({row.kind for row in SETTINGS}, key=str)))
-def test_a_parser_takes_or_refuses_and_nothing_else(text: str, kind: parsers.Kind) -> None:
+@given(st.text(), st.sampled_from(sorted({row.parser for row in SETTINGS}, key=str)))
+def test_a_parser_takes_or_refuses_and_nothing_else(text: str, kind: parsers.Parser) -> None:
     """Whatever someone writes, the answer is a value or a reason."""
-    with suppress(UnfitError):
+    with suppress(InvalidValueError):
         kind.parse(text)
 
 
 @pytest.mark.parametrize(("text", "value"), [("10/5m", GiveUp(10, 300)), ("1/1s", GiveUp(1, 1)), ("never", None)])
 def test_give_up(text: str, value: GiveUp | None) -> None:
     """A count and a window."""
-    assert parsers.give_up(text) == value
+    assert parsers.GIVE_UP.parse(text) == value
 
 
 @pytest.mark.parametrize("text", ["10", "0/5m", "x/5m", "5/0s", "5/never", "/5m", "5/"])
 def test_what_is_no_give_up(text: str) -> None:
     """Each lacks a part, or has an empty one."""
-    with pytest.raises(UnfitError):
+    with pytest.raises(InvalidValueError):
         parsers.give_up(text)
 
 
@@ -69,19 +69,19 @@ def test_routes(text: str) -> None:
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "127.0.0.0/8", "10.0.0.0", "nonsense/8", "::1/128"])
 def test_what_is_no_route(text: str) -> None:
     """Tailscaled would take these without a word."""
-    with pytest.raises(UnfitError):
+    with pytest.raises(InvalidValueError):
         parsers.routes(text)
 
 
 @pytest.mark.parametrize("text", ["moltis", "tag:", "tag:1x", "tag:a b", "TAG:x"])
 def test_what_is_no_tag(text: str) -> None:
     """As are these."""
-    with pytest.raises(UnfitError):
+    with pytest.raises(InvalidValueError):
         parsers.tags(text)
 
 
 @pytest.mark.parametrize("text", ["bad host!", "-x", "x-", "a" * 64, "a..b", ""])
 def test_what_is_no_host_name(text: str) -> None:
     """And these."""
-    with pytest.raises(UnfitError):
+    with pytest.raises(InvalidValueError):
         parsers.host_name(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.config.audit import Auditor, Person
+from supervisor.config.permissions import Auditor, Person
 from supervisor.core.process import User
 from supervisor.errors import ConfigError
 from tests.config.machine import MOLTIS, TAILSCALE, Machine, plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from supervisor.config.environment import DEFAULT_PATH
+from supervisor.config.plan import DEFAULT_PATH
 from tests.conventions.tree import ROOT, read
 
 

@@ -14,7 +14,7 @@ SHOWN = RUNTIME | {"telemetry"}
 # What each part of the package may import beside itself; a part that is not here has no place yet.
 MAY_IMPORT = {
     "backoff": frozenset({"namedtuples"}),
-    "errors": frozenset[str](),
+    "errors": frozenset({"secret"}),
     "namedtuples": frozenset[str](),
     "moltis": frozenset[str](),
     "secret": frozenset[str](),
@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "telemetry": RUNTIME | CONFIG,
     "web": SHOWN | CONFIG,
     "commands": SHOWN | CONFIG | {"tailnet", "web"},
-    "arguments": CONFIG,
+    "arguments": LEAVES,
     "client": RUNTIME | CONFIG | {"arguments", "commands"},
     "cli": RUNTIME | CONFIG | {"arguments", "client", "commands"},
     "__main__": frozenset({"cli", "system"}),

@@ -6,7 +6,7 @@ import ast
 import re
 import signal
 
-from supervisor.config.table import SETTINGS
+from supervisor.config.settings import SETTINGS
 from supervisor.core.tailnet_states import STATES
 from supervisor.system.signals import FOR_THE_APP
 from supervisor.web.error_codes import Code

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from supervisor.config.build import build
-from supervisor.config.diagnostics import Report
 from supervisor.config.load import Account, load
+from supervisor.errors import Diagnostics
 from tests.config.machine import IMAGE, Machine
 from tests.support.control import ROOT
 
@@ -121,11 +121,11 @@ def alone() -> list[Box]:
     return [composed("deploy/droplet/compose.yaml")["moltis"], in_cluster()["moltis"]]
 
 
-def planned(box: Box) -> tuple[Plan, Report]:
+def planned(box: Box) -> tuple[Plan, Diagnostics]:
     """Return what the supervisor makes of a container's settings, in the image."""
-    report = Report()
+    diags = Diagnostics()
     environ = {"PATH": "/usr/bin:/bin", "HOME": "/root", "PORT": "8080", **box.settled()}
     machine = IMAGE if box.env.get("SUPERVISOR_APP") != "off" else Machine(missing=("SETUID", "SETGID", "KILL"))
-    settings = load(environ, report, account=Account(0, "/root"))
-    plan = build(settings, environ, (), machine, report)
-    return plan, report
+    settings = load(environ, diags, account=Account(0, "/root"))
+    plan = build(settings, environ, (), machine, diags)
+    return plan, diags

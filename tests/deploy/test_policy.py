@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from supervisor.config.warnings import SERVE_PORTS
+from supervisor.config.build import SERVE_PORTS
 from tests.deploy.files import DEPLOY, supervisors
 from tests.process.running import running
 from tests.support.control import controlling

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.config.environment import MOLTIS_DEFAULTS
-from supervisor.config.table import SETTINGS
+from supervisor.config.plan import MOLTIS_DEFAULTS
+from supervisor.config.settings import SETTINGS
 from tests.deploy.files import Box, alone, in_cluster, planned, supervisors
 
 # The app gets a budget of at least this from SUPERVISOR_STOP_TIMEOUT; Moltis may need it.
 MOLTIS_S = 25.0
 # A platform's grace is this much longer than ours, so that it is never the one that kills.
 MARGIN_S = 5.0
-SECRETS = frozenset(row.name for row in SETTINGS if row.kind.form.startswith("the secret itself"))
+SECRETS = frozenset(row.name for row in SETTINGS if row.parser.form.startswith("the secret itself"))
 BOXES = pytest.mark.parametrize("box", supervisors(), ids=lambda box: box.where)
 
 
@@ -38,7 +38,7 @@ def test_secrets_are_secrets(box: Box) -> None:
 def test_who_it_is(box: Box) -> None:
     """It asks for the tag that the policy knows, and has a name."""
     plan, _ = planned(box)
-    assert plan.settings.tailnet.prefs.tags == ("tag:moltis",)
+    assert plan.settings.tailnet.prefs.advertise_tags == ("tag:moltis",)
     assert plan.settings.tailnet.prefs.hostname == "moltis"
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from supervisor.config.environment import MOLTIS_DEFAULTS
+from supervisor.config.plan import MOLTIS_DEFAULTS
 from supervisor.system import listeners, procfs
 from tests.process.running import running
 from tests.support.control import controlling

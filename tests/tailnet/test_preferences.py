@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.config.model import Prefs
+from supervisor.config.settings import Prefs
 from supervisor.tailnet import preferences, view
 from supervisor.tailnet.wire import Node
 
 PREFS = Prefs(
     hostname="moltis",
-    tags=("tag:moltis",),
-    routes=("10.0.0.0/8",),
+    advertise_tags=("tag:moltis",),
+    advertise_routes=("10.0.0.0/8",),
     accept_dns=False,
     accept_routes=False,
     advertise_exit_node=False,

@@ -74,7 +74,7 @@ def test_a_sidecars_own_preferences_stay(given_flags: set[str], changes: dict[st
 
 def test_an_exit_node_beside_a_sidecars_own_routes() -> None:
     """Each of the two flags leaves alone what the other one speaks of."""
-    wanted = preferences.wanted(PREFS._replace(routes=(), advertise_exit_node=False))
+    wanted = preferences.wanted(PREFS._replace(advertise_routes=(), advertise_exit_node=False))
     chosen = preferences.on_purpose(THEIRS, wanted, {"advertise-exit-node"})
     assert chosen == {"AdvertiseRoutes": ["192.0.2.0/24"]}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.config.secrets import SecretSource
+from supervisor.config.parsers import SecretSource
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from supervisor.backoff import Backoff, ceiling_s
-from supervisor.config.host import Host
+from supervisor.config.users import Host
 from supervisor.core.snapshot import ServeView
 from supervisor.runtime import loop_latency
 from supervisor.tailnet.localapi import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.config.environment import MOLTIS_DEFAULTS
+from supervisor.config.plan import MOLTIS_DEFAULTS
 from tests.image.compose.project import PASSWORD, TOKEN
 from tests.image.conftest import KEY
 from tests.support.docker import PATIENCE_S, docker
