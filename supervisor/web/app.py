@@ -27,18 +27,15 @@ from supervisor.web.routes import ROUTES
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from aiohttp.typedefs import Handler as Answers
+    from aiohttp.typedefs import Handler as RouteHandler
     from aiohttp.web_request import BaseRequest
 
-    from supervisor.telemetry.spans import Recorder
+    from supervisor.telemetry.spans import Attribute, Recorder
     from supervisor.web.connections import Connection
     from supervisor.web.context import Context
     from supervisor.web.routes import Route
 
     _Handle = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
-    from collections.abc import Awaitable, Callable
-
-    from supervisor.telemetry.spans import Attribute
 
 MOST_BODY_BYTES = 64 * 1024
 BODY_S = 10.0
@@ -46,6 +43,8 @@ SHUTDOWN_S = 1.0
 ENDPOINT = web.RequestKey("endpoint", str)
 _BEGUN_S = web.RequestKey("begun_s", float)
 _FIRST_SERVER_ERROR = 500
+_API = "/api/"
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 # After these a body, or the rest of one, may still be on its way.
 _UNREAD = frozenset({Code.REQUEST_TIMEOUT, Code.PAYLOAD_TOO_LARGE, Code.EXPECTATION_FAILED})
 # Whatever goes wrong in a handler is said by us, with its traceback; bad requests are the client's affair.
@@ -88,12 +87,8 @@ class Api:
         server = self._runner.server
         if server is None:
             raise RuntimeError("cannot serve: aiohttp made no server")
-        answers = self._with_json_errors(server.request_handler)
-        if self._recorder is not None:
-            # Loaded where spans are wanted.
-
-            answers = traced(answers, self._recorder.put)
-        server.request_handler = answers
+        handle = self._with_json_errors(server.request_handler)
+        server.request_handler = handle if self._recorder is None else traced(handle, self._recorder.put)
         return partial(Handler, server, loop=asyncio.get_running_loop(), **_OPTIONS)
 
     async def close(self) -> None:
@@ -109,7 +104,7 @@ class Api:
         app.on_response_prepare.append(self._begin_answer)
         return app
 
-    def _bound(self, route: Route) -> Answers:
+    def _bound(self, route: Route) -> RouteHandler:
         async def handle(request: web.Request) -> web.StreamResponse:
             request[ENDPOINT] = route.path
             connection = connection_of(request)
@@ -123,7 +118,7 @@ class Api:
         return handle
 
     @web.middleware
-    async def _limit(self, request: web.Request, handler: Answers) -> web.StreamResponse:
+    async def _limit(self, request: web.Request, handler: RouteHandler) -> web.StreamResponse:
         """Keep the limits of time and size."""
         connection = connection_of(request)
         connection.request_started()
@@ -139,7 +134,7 @@ class Api:
         if _BEGUN_S in request:
             endpoint = request.get(ENDPOINT, OTHER)
             self._context.metrics.answered(endpoint, request.method, response.status, request[_BEGUN_S])
-        complete(response)
+        add_default_headers(response)
         response.headers.pop("Server", None)
         if connection_of(request).is_last_answer:
             response.force_close()
@@ -158,13 +153,16 @@ class Api:
             except RefusedError as refusal:
                 failed = refusal
             except web.HTTPException as failure:
-                failed = of_status(failure.status, _allowed(failure))
+                failed = refusal_of_status(failure.status, _allowed(failure))
             except Exception as failure:  # noqa: BLE001 - the border of a failure domain
                 self._context.log.record(
                     "error", "request failed", path=request.path, why=repr(failure), traceback=traceback.format_exc()
                 )
                 failed = RefusedError(Code.INTERNAL_ERROR)
-            return _closing(error(failed)) if failed.code in _UNREAD else error(failed)
+            response = error_response(failed)
+            if failed.code in _UNREAD:
+                response.force_close()
+            return response
 
         return answer
 
@@ -204,28 +202,27 @@ class Handler(RequestHandler):
         """Return the answer to a request that could not be read."""
         super().handle_error(request, status, exc, message)
         is_large = self.too_large or isinstance(exc, LineTooLong)
-        answer = error(RefusedError(Code.HEAD_TOO_LARGE) if is_large else of_status(status))
+        answer = error_response(RefusedError(Code.HEAD_TOO_LARGE) if is_large else refusal_of_status(status))
         answer.force_close()
-        complete(answer)
+        add_default_headers(answer)
         # Left out, it would be aiohttp's name and version.
         answer.headers["Server"] = ""
         return answer
 
 
-def error(refusal: RefusedError) -> web.Response:
+def error_response(refusal: RefusedError) -> web.Response:
     """Return an error's response."""
-    body = encode_error(refusal) + b"\n"
-    status = refusal.code.status
+    body, status = encode_error(refusal) + b"\n", refusal.code.status
     return web.Response(body=body, status=status, content_type="application/json", headers=refusal.headers)
 
 
-def of_status(status: int, headers: Mapping[str, str] | None = None) -> RefusedError:
+def refusal_of_status(status: int, headers: Mapping[str, str] | None = None) -> RefusedError:
     """Return the error for what aiohttp answers with this status."""
     default = Code.INTERNAL_ERROR if status >= _FIRST_SERVER_ERROR else Code.BAD_REQUEST
     return RefusedError(_BY_STATUS.get(status, default), headers=headers)
 
 
-def complete(response: web.StreamResponse) -> None:
+def add_default_headers(response: web.StreamResponse) -> None:
     """Give an answer the headers that all of them have, unless it has others of that name."""
     for name, text in HEADERS.items():
         response.headers.setdefault(name, text)
@@ -261,16 +258,6 @@ def _check_expectation(request: BaseRequest) -> None:
 
 def _allowed(failure: web.HTTPException) -> dict[str, str]:
     return {"Allow": failure.headers["Allow"]} if "Allow" in failure.headers else {}
-
-
-def _closing(answer: web.Response) -> web.Response:
-    answer.force_close()
-    return answer
-
-
-_API = "/api/"
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_BROKEN = 500
 
 
 def traced(handle: _Handle, put: Callable[[Span], None]) -> _Handle:
@@ -309,7 +296,7 @@ def _span_of(request: BaseRequest, status: int | None, begun_s: float) -> Span |
     if status is not None:
         facts["http.response.status_code"] = status
     error = ""
-    if status is not None and status >= _BROKEN:
+    if status is not None and status >= _FIRST_SERVER_ERROR:
         facts["error.type"] = error = str(status)
     name = f"{request.method} {resource.canonical}"
     parent = parent_of(request.headers.get("traceparent", ""))

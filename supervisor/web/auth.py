@@ -1,4 +1,4 @@
-"""Who asks, and may they: bearer tokens, the control socket, and no trust in anything else that a request says."""
+"""Authentication and authorization: bearer tokens and the control socket. Nothing else in a request is trusted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Access(Enum):
-    """Who someone is, and who may call a route: each may do what those before it may."""
+    """Access levels, of a caller and as needed by a route; each includes those before it."""
 
     ANYONE = 0
     SIGNED_IN = 1
@@ -30,7 +30,7 @@ class Access(Enum):
 
 
 class Caller(NamedTuple):
-    """Whoever sent a request; ``grant`` is what their token gives."""
+    """The sender of a request; ``grant`` is what their token gives."""
 
     access: Access
     source: str
@@ -46,7 +46,7 @@ CALLER = web.RequestKey("caller", Caller)
 
 
 async def authorize(context: Context, needed: Access, request: web.Request, connection: Connection) -> Caller:
-    """Return who asks. Raises RefusedError where they may not call a route that takes ``needed``."""
+    """Return the caller. Raises RefusedError where they may not call a route that needs ``needed``."""
     if connection.over_control:
         if connection.refused:
             raise RefusedError(Code.CONTROL_REFUSED, connection.refused)
@@ -62,14 +62,14 @@ async def authorize(context: Context, needed: Access, request: web.Request, conn
 
 
 def wrong_credentials(wait_s: float) -> RefusedError:
-    """Return the refusal of wrong credentials, by what the throttle said to them."""
+    """Return the error for wrong credentials, 429 where the throttle says how long to wait."""
     if wait_s:
         return RefusedError(Code.TOO_MANY_ATTEMPTS, headers={"Retry-After": str(math.ceil(wait_s))})
     return RefusedError(Code.WRONG_CREDENTIALS, headers={"WWW-Authenticate": "Bearer"})
 
 
 def is_cross_site(request: web.Request) -> bool:
-    """Tell whether a browser sent this for another site than ours."""
+    """Return whether a browser sent this for another site."""
     sites = request.headers.getall("Sec-Fetch-Site", [])
     if any(site not in _SAME_SITE for site in sites):
         return True
@@ -93,7 +93,7 @@ def _host_and_port(url: SplitResult, default_port: int | None) -> tuple[str | No
 
 
 async def _by_token(context: Context, request: web.Request) -> tuple[Caller, float | None]:
-    """Return who the request's token says it is from, and, where it is wrong, how long to wait."""
+    """Return the caller by the request's token, and, where that is wrong, the seconds to wait."""
     source = request.remote or ""
     anyone = Caller(Access.ANYONE, source)
     given = request.headers.getall("Authorization", [])

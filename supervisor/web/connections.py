@@ -279,6 +279,11 @@ class Connection(asyncio.Protocol):
         if self._received.goes_on(body_bytes) and self._limit is None:
             self._expect_head()
 
+    def close_unhandled(self) -> None:
+        """Close where no handler does."""
+        if self._handler is None:
+            self._transport.close()
+
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()

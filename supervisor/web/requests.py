@@ -36,11 +36,11 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 class Empty(msgspec.Struct, forbid_unknown_fields=True):
-    """What comes where nothing is taken: an empty object."""
+    """An empty object: the body of a route that takes nothing."""
 
 
 async def parse_body(request: web.Request, shape: type[T]) -> T:
-    """Return a request's body; an empty one counts as an empty object.
+    """Return a request's body as a struct; no body counts as an empty object.
 
     Raises RefusedError where it is not JSON, or not of this shape.
     """
@@ -51,7 +51,7 @@ async def parse_body(request: web.Request, shape: type[T]) -> T:
 
 
 def decode(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
-    """Return what JSON says; ``what`` is the part of the request that it is.
+    """Decode JSON into a struct; ``what`` names the part of the request in error messages.
 
     Raises RefusedError where it is not JSON, or not of this shape.
     """
@@ -64,7 +64,7 @@ def decode(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
 
 
 def parse_query(request: web.Request, shape: type[T]) -> T:
-    """Return a request's query. Raises RefusedError where it is not of this shape."""
+    """Return a request's query as a struct. Raises RefusedError where it does not fit."""
     given = dict(request.query)
     if len(given) != len(request.query):
         raise RefusedError(Code.INVALID_QUERY, "cannot use the query: a name stands in it twice; leave one of them")
@@ -86,7 +86,7 @@ def json_response(
 
 
 def accepted(**more: str) -> web.Response:
-    """Return the answer to an order: it was taken, and what comes of it is seen on the event stream."""
+    """Return 202 for an order that was accepted; its outcome is seen on the event stream."""
     return json_response({"ok": True, **more}, 202)
 
 
@@ -96,9 +96,9 @@ _GOT = {int: "a number", float: "a number", bool: "true or false", str: "a text"
 
 
 def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> str:
-    """Return what is wrong with JSON that was to be of this shape, in words for people."""
+    """Return why JSON does not fit a struct, in words for people."""
     try:
-        # A number that Python has no place for is one all the same.
+        # Numbers beyond a double's range become infinite here instead of an error.
         value = msgspec.json.Decoder(float_hook=float).decode(data)
     except UnicodeDecodeError:
         return "it is not UTF-8"
@@ -107,7 +107,7 @@ def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> 
     except msgspec.DecodeError as malformed:
         _, _, detail = str(malformed).partition(": ")
         return (
-            f"it is no JSON: {detail}"
+            f"invalid JSON: {detail}"
             if detail
             else r"it ends too early, or has half of a character in it, as \ud800 is"
         )
@@ -115,12 +115,12 @@ def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> 
 
 
 def explain_query(given: Mapping[str, str], shape: type[msgspec.Struct]) -> str:
-    """Return what is wrong with a query that was to be of this shape. All that it holds is text."""
+    """Return why a query does not fit a struct. All values of a query are text."""
     return _explain(given, shape, is_text=True)
 
 
 def _explain(value: object, shape: type[msgspec.Struct], *, is_text: bool = False) -> str:
-    """Return what is wrong first; nothing where all is well."""
+    """Return the first problem; an empty text where there is none."""
     if not isinstance(value, dict):
         return f"it is {_GOT.get(type(value), 'null')}, not an object"
     fields = {field.encode_name: field for field in cast("StructType", type_info(shape)).fields}
@@ -137,7 +137,7 @@ def _explain(value: object, shape: type[msgspec.Struct], *, is_text: bool = Fals
 
 
 def _mismatch(value: object, kinds: Sequence[Type], *, is_text: bool) -> str:
-    """Return why a value is of none of these kinds; nothing where it is of one."""
+    """Return why a value has none of these types; an empty text where it has one."""
     wanted = next(kind for kind in kinds if not isinstance(kind, NoneType))
     if isinstance(wanted, LiteralType):
         return "" if value in wanted.values else f"has to be {' or '.join(map(str, wanted.values))}"

@@ -84,6 +84,8 @@ class Server:
                 listener.close()
             with anyio.CancelScope(shield=True):
                 await self.close()
+                for connection in (*self._kinds[0], *self._kinds[1]):
+                    connection.close_unhandled()
                 await self._api.close()
 
     async def close(self) -> None:
@@ -96,10 +98,10 @@ class Server:
         public = Connections(front, most)
         control = Connections(front, most_over_control, why_refused)
         self._kinds = [public, control]
-        door = DescriptorShortage(self._context.log, self._kinds)
+        shortage = DescriptorShortage(self._context.log, self._kinds)
         wanted = [(public, listener) for listener in self._sockets]
         wanted += [(control, self._control)] if self._control is not None else []
-        return [Acceptor(listener.dup(), kind, door.make_room) for kind, listener in wanted]
+        return [Acceptor(listener.dup(), kind, shortage.make_room) for kind, listener in wanted]
 
 
 class ApiLoader:

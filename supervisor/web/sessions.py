@@ -1,4 +1,4 @@
-"""Everything that proves who one is: the admin token, sessions of 12 hours, and sign-in codes for one use."""
+"""Credentials: the admin token, sessions of 12 hours, and sign-in codes for one use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts wrong credentials, by source and in total. Right ones never come here, so nobody can be shut out by others."""
+"""Rate limits for wrong credentials, by source and in total. Right ones are never limited, so nobody is shut out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAY_EVERY_S = 60.0
 
 
 class RepeatLimiter:
-    """One such thing; ``tell`` is given how often it has happened since it was last called."""
+    """Logs a repeated event at once and then once a minute; ``tell`` gets the count since its last call."""
 
     def __init__(self, tell: Callable[[int], object]) -> None:
         self._log_count = tell

@@ -184,6 +184,23 @@ async def test_health_is_answered_while_the_api_loads(gate: Gate) -> None:
         writer.close()
 
 
+async def test_connections_without_a_handler_end_with_the_server(gate: Gate) -> None:
+    """Idle ones, and those that wait for the API: nobody is there any more who would answer."""
+    async with serving() as served:
+        idle, first = await served.connect()
+        first.write(FIRST)
+        assert (await answered(idle)).status == 200
+        waiting, second = await served.connect()
+        second.write(SIGNED_IN)
+        await served.get("/healthz", head="")
+        assert gate.begun == 1
+    for reader in (idle, waiting):
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), DEADLINE_S) == b""
+    first.close()
+    second.close()
+
+
 async def test_who_goes_while_it_loads_is_forgotten(gate: Gate) -> None:
     """Empty is answered, told or kept of them."""
     async with serving() as served:
