@@ -36,23 +36,14 @@ _SHORTEST_TOKEN = 16
 # Where userspace networking forwards tailnet peers to, IPv6 included.
 _FORWARDED_TO = "127.0.0.1"
 # Moltis' settings: their safe values, and what another one allows.
-_GUARDS: dict[str, tuple[frozenset[str], str]] = {
-    "MOLTIS_BEHIND_PROXY": (
-        frozenset({"true", "1"}),
-        "a tailnet peer that reaches Moltis on 127.0.0.1 may then pass for a local user",
-    ),
-    "MOLTIS_TAILSCALE": (
-        frozenset({"off"}),
-        "Moltis then changes the serve configuration, which the supervisor looks after",
-    ),
+_GUARDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "MOLTIS_BEHIND_PROXY": (("true", "1"), "a tailnet peer that reaches 127.0.0.1 may then pass for a local user"),
+    "MOLTIS_TAILSCALE": (("off",), "Moltis then changes the serve configuration, which the supervisor manages"),
     "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": (
-        frozenset({"bypass", "blocked"}),
+        ("bypass", "blocked"),
         "Moltis then opens a forward proxy on port 18791, through which tailnet peers reach everything in here",
     ),
-    "MOLTIS_TERMINAL_DISABLED": (
-        frozenset({"true", "1"}),
-        "whoever signs in to Moltis then has a shell in the container",
-    ),
+    "MOLTIS_TERMINAL_DISABLED": (("true", "1"), "whoever signs in to Moltis then has a shell in the container"),
 }
 
 

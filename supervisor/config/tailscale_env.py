@@ -26,24 +26,13 @@ OURS = ("TS_", "SUPERVISOR_")
 PASSTHROUGH_PREFIXES = ("TS_DEBUG_", "TS_DISABLE_", "TS_NO_", "TS_LOG_")
 # Further variables of tailscaled; TS_BE_CLI, TS_PERMIT_CERT_UID and the like are left out on purpose.
 PASSTHROUGH = frozenset(
-    {
-        "TS_BIND_TO_INTERFACE_BY_ROUTE",
-        "TS_DERP_DISABLE_RTT_STATS",
-        "TS_DISCO_PONG_IPV4_DELAY",
-        "TS_DNS_FORWARD_SKIP_TCP_RETRY",
-        "TS_FORCE_LINUX_BIND_TO_DEVICE",
-        "TS_FORCE_NOISE_443",
-        "TS_LOGS_DIR",
-        "TS_NETSTACK_KEEPALIVE_IDLE",
-        "TS_NETSTACK_KEEPALIVE_INTERVAL",
-        "TS_PANIC_IF_HIT_MAIN_CONTROL",
-        "TS_PLEASE_PANIC",
-        "TS_PORTLIST",
-        "TS_USE_CACHED_NETMAP",
-        "TS_USE_CONTROL_DIAL_PLAN",
-    }
+    (
+        *("TS_BIND_TO_INTERFACE_BY_ROUTE", "TS_DERP_DISABLE_RTT_STATS", "TS_DISCO_PONG_IPV4_DELAY", "TS_PORTLIST"),
+        *("TS_DNS_FORWARD_SKIP_TCP_RETRY", "TS_FORCE_LINUX_BIND_TO_DEVICE", "TS_FORCE_NOISE_443", "TS_LOGS_DIR"),
+        *("TS_NETSTACK_KEEPALIVE_IDLE", "TS_NETSTACK_KEEPALIVE_INTERVAL", "TS_PANIC_IF_HIT_MAIN_CONTROL"),
+        *("TS_PLEASE_PANIC", "TS_USE_CACHED_NETMAP", "TS_USE_CONTROL_DIAL_PLAN"),
+    )
 )
-
 _KERNEL = "it needs kernel networking, and here tailscaled runs in user space"
 _OWN_HEALTH = "the supervisor answers on its own port"
 _KUBERNETES = "it belongs to Tailscale's Kubernetes operator"
@@ -72,7 +61,7 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     ("TS_ENABLE_*", "nothing is switched on that way here", "remove it"),
     (
         "TS_BOOT_TIMEOUT",
-        "a login may take as long as it takes, and nothing ends for it",
+        "a login has no time limit",
         "remove it; SUPERVISOR_TAILNET_GRACE says when health fails",
     ),
     (
@@ -177,23 +166,17 @@ UP_REFUSED: dict[str, tuple[str, str]] = {
 }
 
 DAEMON_SWITCHES = frozenset({"cleanup", "encrypt-state", "hardware-attestation", "no-logs-no-support", "version"})
-DAEMON_FLAGS = DAEMON_SWITCHES | {
-    "bird-socket",
-    "outbound-http-proxy-listen",
-    "socks5-server",
-    "syspolicy-file",
-    "verbose",
-}
 _PROXIES = frozenset({"outbound-http-proxy-listen", "socks5-server"})
-# Networking in user space leads every peer to the same port of 127.0.0.1.
+DAEMON_FLAGS = DAEMON_SWITCHES | _PROXIES | {"bird-socket", "syspolicy-file", "verbose"}
+# Userspace networking forwards every peer to the same port of 127.0.0.1.
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "0.0.0.0", "::", ""})
-_PLAN = "the plan sets it"
+_SET_HERE = "the supervisor sets it"
 DAEMON_REFUSED: dict[str, tuple[str, str]] = {
-    "tun": (_PLAN + ": networking is always in user space", "remove it"),
-    "socket": (_PLAN, "use TS_SOCKET"),
-    "state": (_PLAN, "use TS_STATE_DIR, which also takes mem:"),
-    "statedir": (_PLAN, "use TS_STATE_DIR"),
-    "port": (_PLAN, "remove it"),
+    "tun": (_SET_HERE + ": networking is always in user space", "remove it"),
+    "socket": (_SET_HERE, "use TS_SOCKET"),
+    "state": (_SET_HERE, "use TS_STATE_DIR, which also takes mem:"),
+    "statedir": (_SET_HERE, "use TS_STATE_DIR"),
+    "port": (_SET_HERE, "remove it"),
     "debug": ("its debug server would be open to every tailnet peer", "remove it; use /metrics"),
     "config": (
         "a configuration file would lock the settings that the supervisor makes",
@@ -201,8 +184,8 @@ DAEMON_REFUSED: dict[str, tuple[str, str]] = {
     ),
     "cleanup": ("tailscaled would end at once with it", "remove it"),
     "version": ("tailscaled would end at once with it", "remove it"),
-    "ssh": ("it is no flag of tailscaled, and Tailscale SSH is not offered", "remove it"),
-    "webclient": ("it is no flag of tailscaled, and its web client is not offered", "remove it; use the panel"),
+    "ssh": ("tailscaled has no such flag, and Tailscale SSH is not offered", "remove it"),
+    "webclient": ("tailscaled has no such flag, and its web client is not offered", "remove it; use the panel"),
 }
 
 

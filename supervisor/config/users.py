@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.process import User
 from supervisor.namedtuples import NamedTuple
+from supervisor.system import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +57,8 @@ class Host:
 
     def missing_capabilities(self) -> tuple[str, ...]:
         """Return the capabilities for changing users and stopping processes that this process lacks."""
-        mask = _effective_capabilities()
-        return tuple(name for name, bit in CAPABILITIES.items() if not mask >> bit & 1)
+        mask = kernel.effective_capabilities()
+        return tuple(name for name, bit in CAPABILITIES.items() if mask is not None and not mask >> bit & 1)
 
     def folder_exists(self, path: str) -> bool:
         """Tell whether a folder exists."""
@@ -129,16 +130,6 @@ def _mounted(path: str) -> str:
     except (OSError, ValueError, IndexError):
         return ""
     return found[-1].decode(errors="replace") if found else ""
-
-
-def _effective_capabilities() -> int:
-    """Return the mask of effective capabilities; all of them if unknown."""
-    try:
-        with open("/proc/self/status", "rb", buffering=0) as file:
-            status = file.read()
-        return int(status.partition(b"\nCapEff:")[2].split(maxsplit=1)[0], 16)
-    except (OSError, ValueError, IndexError):
-        return -1
 
 
 class Users(NamedTuple):

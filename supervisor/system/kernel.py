@@ -108,15 +108,16 @@ def only_capabilities(wanted: tuple[str, ...], launcher: tuple[str, ...]) -> tup
 
     Empty unless this process is root, may drop capabilities, and there is util-linux's setpriv.
     """
-    if os.geteuid() != 0 or not launcher or not _effective() >> _CAP_SETPCAP & 1:
+    if os.geteuid() != 0 or not launcher or not (effective_capabilities() or 0) >> _CAP_SETPCAP & 1:
         return ()
     kept = "".join(f",+{name}" for name in wanted)
     return (launcher[0], "--inh-caps=-all", f"--bounding-set=-all{kept}", "--")
 
 
-def _effective() -> int:
+def effective_capabilities() -> int | None:
+    """Return the mask of this process's effective capabilities; None if unknown."""
     try:
         with open("/proc/self/status", "rb", buffering=0) as file:
             return int(file.read().partition(b"\nCapEff:")[2].split(maxsplit=1)[0], 16)
     except (OSError, ValueError, IndexError):
-        return 0
+        return None

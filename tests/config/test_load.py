@@ -249,3 +249,11 @@ def test_a_run_folder_that_the_health_check_cannot_know(tmp_path: Path) -> None:
     assert any("health check does not read" in text for text in diags.warnings)
     _, diags = read({"SUPERVISOR_RUN_DIR": "/srv/run"}, config=str(path))
     assert not diags.warnings
+
+
+def test_each_setting_fills_one_field() -> None:
+    """No name is declared twice, in whichever spelling, and each default is a valid text."""
+    spellings = [spelling for row in SETTINGS for spelling in row.spellings]
+    assert len(spellings) == len(set(spellings)) == len(BY_SPELLING)
+    for row in SETTINGS:
+        assert (row.default_value is None) == (row.default in {None, "never"}), row.name
