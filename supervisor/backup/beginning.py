@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from supervisor.backup import marker
+from supervisor.backup.holder import LostError
 from supervisor.backup.restore import Restoration
+from supervisor.backup.standby import UNCONDITIONAL, Standby
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
 from supervisor.core.counts import plus_one
@@ -79,7 +81,7 @@ class Beginning:
                 await self._try()
                 done = True
                 group.cancel_scope.cancel()
-        except* BackupError as errors:
+        except* (BackupError, LostError) as errors:
             # Out of the group it comes alone again.
             raise errors.exceptions[0] from errors
         return done
@@ -107,9 +109,24 @@ class Beginning:
             work.log.record("info", "backup repository made", part="backup", repository=work.settings.repository)
         self._repository = await work.restic.repository_id()
         if work.plan.holds:
+            await self._take_hold()
             await self._follow_table()
         else:
             await self._join()
+
+    async def _take_hold(self, *, force: bool = False) -> None:
+        """Be the one that works on the files; stand by until the one before has let go, or is gone."""
+        work = self._work
+        if work.holder is None or work.holder.holds:
+            return
+        standby = Standby(work)
+        kept, _ = marker.look(work.sources)
+        before = await work.holder.acquire(kept.instance if kept else "", standby.wait, force=force)
+        standby.over()
+        if not work.holder.conditional:
+            work.log.record("warning", "the bucket heeds no conditions", part="backup", why=UNCONDITIONAL)
+        if before is not None:
+            await work.refresh()
 
     async def _join(self) -> None:
         """Without a hold there is nothing to decide: go on with what the files say, or begin a generation."""
@@ -218,6 +235,7 @@ class Beginning:
         return True
 
     async def _carry_out(self, order: BackupOrder) -> None:
+        await self._take_hold(force=True)
         if isinstance(order, BackUp):
             await self._adopt(snapshot=True)
         elif isinstance(order, Restore):

@@ -10,18 +10,24 @@ import anyio
 
 from supervisor.backup.beginning import Beginning
 from supervisor.backup.by_hand import ByHand
+from supervisor.backup.holder import LostError
 from supervisor.backup.maintenance import Maintenance
 from supervisor.backup.words import BackupError
 from supervisor.backup.work import Work
 from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout
+from supervisor.core.process import Event, EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from supervisor.backup.holder import Lease
     from supervisor.config.plan import Plan
     from supervisor.core.backup import BackupOrder
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import Channels, SnapshotStore
+
+# Of the last snapshot's time: for letting go of the repository.
+RELEASE_S = 1.0
 
 
 class Backups:
@@ -37,6 +43,8 @@ class Backups:
         self._one = anyio.Lock()
         self._current: anyio.CancelScope | None = None
         self._ending = False
+        self._lost = anyio.Event()
+        self._life: anyio.CancelScope | None = None
 
     @property
     def keeps(self) -> bool:
@@ -45,32 +53,88 @@ class Backups:
         return work.plan.holds and not work.view.holds and work.view.state is not BackupState.WITHOUT
 
     async def keep(self, until_s: float) -> None:
-        """Take the last snapshot, of what the processes have left; what does not make it in time is told."""
+        """Take the last snapshot, of what the processes have left, and let go; what does not make it is told."""
         self._ending = True
         if self._current is not None:
             # It began before the last word was written.
             self._current.cancel()
         begin_s = time.monotonic()
+        whole = False
         try:
-            with anyio.move_on_after(max(0.0, until_s - begin_s)) as scope:
+            with anyio.move_on_after(max(0.0, until_s - RELEASE_S - begin_s)) as scope:
                 async with self._one:
                     await self._work.snapshot("stop")
+                    whole = not self._work.view.warning
+        except LostError:
+            return
         except BackupError:
             # It was told.
+            pass
+        else:
+            if scope.cancelled_caught:
+                took_s = round(time.monotonic() - begin_s, 3)
+                why = "SUPERVISOR_STOP_TIMEOUT leaves too little time for it; raise it and the platform's grace period"
+                self._work.log.record("error", "no last snapshot", part="backup", after_s=took_s, why=why)
+        await self._let_go(whole=whole)
+
+    async def _let_go(self, *, whole: bool) -> None:
+        work = self._work
+        if work.holder is None or not work.holder.holds:
             return
-        if scope.cancelled_caught:
-            took_s = round(time.monotonic() - begin_s, 3)
-            why = "SUPERVISOR_STOP_TIMEOUT leaves too little time for it; raise it and the platform's grace period"
-            self._work.log.record("error", "no last snapshot", part="backup", after_s=took_s, why=why)
+        try:
+            await work.holder.renew(work.kept.generation, work.kept.instance, released=True, whole=whole)
+        except (BackupError, LostError) as error:
+            work.log.record("warning", "cannot hand over", part="backup", why=str(error), next="the next one waits")
+        else:
+            work.log.record("info", "handed over", part="backup", whole=whole)
 
     async def run(self) -> None:
         """Work until cancelled."""
         leave = self._channels.backups.set_handler(self._take)
         try:
-            await Beginning(self._work, self._next_order).run()
-            await self._go_on()
+            async with anyio.create_task_group() as group:
+                if self._work.holder is not None:
+                    group.start_soon(self._hold, self._work.holder)
+                    group.start_soon(self._lose)
+                with anyio.CancelScope() as self._life:
+                    try:
+                        await Beginning(self._work, self._next_order).run()
+                        await self._go_on()
+                    except LostError:
+                        self._lost.set()
         finally:
             leave()
+
+    async def _hold(self, holder: Lease) -> None:
+        """Renew the hold; told is what keeps it from that, and the snapshots with it."""
+
+        def tell() -> tuple[int, str]:
+            return self._work.kept.generation, self._work.kept.instance
+
+        try:
+            await holder.keep(tell, lambda: self._ending, self._work.take_hold_trouble)
+        except LostError:
+            self._lost.set()
+
+    async def _lose(self) -> None:
+        """Stop what works on the files where another instance has taken over: what it writes would count no more."""
+        await self._lost.wait()
+        if self._life is not None:
+            self._life.cancel()
+        if self._current is not None:
+            self._current.cancel()
+        work, engine = self._work, self._work.engine
+        work.log.record("error", "another instance has taken over", part="backup", next="everything is stopped here")
+        work.show(
+            state=BackupState.REPLACED,
+            holds=True,
+            next_s=None,
+            why="another instance has taken over",
+            what_to_do="end one of the two; this one starts nothing until the container is started again",
+        )
+        engine.hold(engine.children)
+        for name in engine.children:
+            engine.dispatch(name, Event(EventKind.STOP))
 
     def _take(self, order: BackupOrder) -> None:
         self._orders.append(order)
@@ -119,6 +183,8 @@ class Backups:
             with anyio.CancelScope() as self._current:
                 try:
                     await work()
+                except LostError:
+                    self._lost.set()
                 except BackupError as error:
                     self._work.fail(error.trouble)
                 else:

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from supervisor.backup.holder import Lease
 from supervisor.backup.marker import Kept
 from supervisor.backup.places import Places
 from supervisor.backup.restic import Restic
@@ -41,6 +42,8 @@ class Work:
         self.restic.on_progress = self._take_progress
         self.restic.on_trouble = self._take_trouble
         self.places = Places(self.plan)
+        # Without a hold there is nothing to hold: a panel beside a sidecar starts no app.
+        self.holder = Lease(self.settings) if self.plan.holds else None
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
         self._store = store
         self._failure: Trouble | None = None
@@ -93,6 +96,16 @@ class Work:
             state = BackupState.HELD if now else BackupState.STARTING
         self.show(state=state, why=now.why if now else "", what_to_do=now.what_to_do if now else "")
 
+    def take_hold_trouble(self, trouble: Trouble | None) -> None:
+        """Show that the hold cannot be renewed, until it can."""
+        if trouble is not None:
+            self._failure = trouble
+            self._tell(trouble)
+            self.show(why=trouble.why, what_to_do=trouble.what_to_do)
+        elif self._failure is not None and self.view.state is BackupState.IDLE:
+            self._failure, self._said = None, ""
+            self.show(why="", what_to_do="")
+
     def _tell(self, trouble: Trouble) -> None:
         if trouble.why != self._said:
             self._said = trouble.why
@@ -105,8 +118,9 @@ class Work:
         return found
 
     async def snapshot(self, reason: str) -> None:
-        """Take one. Raises BackupError."""
+        """Take one. Raises BackupError, and LostError where another instance has taken over."""
         self.show(state=BackupState.SNAPSHOT)
+        await self._look_at_hold()
         begin_s = time.monotonic()
         last = max((each.sequence for each in self._own()), default=0)
         view = SnapshotView(
@@ -132,6 +146,16 @@ class Work:
             self.show(snapshots=(*self.view.snapshots, taken))
         self._tell_taken(taken, missing, round(time.monotonic() - begin_s, 3))
 
+    async def _look_at_hold(self) -> None:
+        """See that what is written now counts: nobody else may have taken over meanwhile."""
+        if self.holder is not None and self.holder.holds:
+            try:
+                await self.holder.renew(self.kept.generation, self.kept.instance)
+            except BackupError as error:
+                self.log.record("error", "backup failed", why=error.trouble.why, what_to_do=error.trouble.what_to_do)
+                self.show(taken=plus_one(self.view.taken, "failed"))
+                raise
+
     def _tell_taken(self, taken: SnapshotView, missing: str, took_s: float) -> None:
         said = {"part": "backup", "order": taken.reason, "added_bytes": taken.added_bytes, "took_s": took_s}
         if missing:
@@ -147,6 +171,8 @@ class Work:
     def take_generation(self, repository: str, restored: str = "") -> None:
         """Begin a generation after all that there are; what is to be written into the folders is ``kept`` then."""
         last = max((each.generation for each in self.view.snapshots), default=0)
+        if self.holder is not None and self.holder.record is not None:
+            last = max(last, self.holder.record.generation)
         self.kept = Kept(repository, last + 1, os.urandom(8).hex(), restored or self.kept.restored)
         self.show(generation=self.kept.generation)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BACKUPS = "/api/backups"
 _VERBS = ("list", "restore")
 _HEAD = ("ID", "GENERATION", "NUMBER", "TAKEN", "AGO", "SIZE", "ADDED", "WHY")
-_QUIET = frozenset({"idle", "held", "without", "off"})
+_QUIET = frozenset({"idle", "held", "without", "replaced", "off"})
 _LOOK_AGAIN_S = 0.3
 # Whoever asked is not kept for longer; it goes on without them.
 _FOLLOW_S = 600.0

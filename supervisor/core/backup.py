@@ -26,12 +26,14 @@ class BackupState(Enum):
 
     OFF = "off"
     STARTING = "starting"
+    STANDBY = "standby"
     RESTORING = "restoring"
     HELD = "held"
     IDLE = "idle"
     SNAPSHOT = "snapshot"
     MAINTENANCE = "maintenance"
     WITHOUT = "without"
+    REPLACED = "replaced"
 
 
 class SnapshotView(NamedTuple):
@@ -67,6 +69,7 @@ class BackupView(NamedTuple):
 
     ``warning`` is about the last snapshot. ``progress`` goes from 0 to 1, None where it is not known. ``holds`` says
     that the processes wait. ``last_good_s`` is when the last whole snapshot ended, ``next_s`` when one is due.
+    ``rehearsed`` says that all is there for a take-over, ``ready_until_s`` until when it counts as ready after one.
     """
 
     state: BackupState = BackupState.OFF
@@ -84,6 +87,13 @@ class BackupView(NamedTuple):
     snapshots: tuple[SnapshotView, ...] = ()
     taken: Counts = ()
     restores: Counts = ()
+    rehearsed: bool = False
+    ready_until_s: float | None = None
+
+    def stands_in(self, now_s: float) -> bool:
+        """Tell whether this instance counts as ready though nothing runs yet: a take-over was rehearsed."""
+        soon = self.ready_until_s is not None and now_s < self.ready_until_s
+        return self.rehearsed and (self.state is BackupState.STANDBY or soon)
 
     @property
     def newest(self) -> SnapshotView | None:

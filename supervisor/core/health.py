@@ -85,6 +85,10 @@ def assess(snapshot: Snapshot, now_s: float) -> Verdict:
         parts.append(_backup(snapshot.backup, snapshot.started_s, now_s))
     if any(listener.port == OPEN_PROXY_PORT for listener in snapshot.exposed):
         parts.append(_OPEN_PROXY)
+    if snapshot.backup.stands_in(now_s) and not all(view.ever_ready for view in snapshot.processes if view.critical):
+        # What runs on the platform until then is not to be ended for it, nor this one for what it waits for.
+        until_s = snapshot.backup.ready_until_s
+        parts = [part._replace(status=WARN, until_s=until_s) if part.status == FAIL else part for part in parts]
     status = max((part.status for part in parts), key=_WORSE.__getitem__, default=PASS)
     dues = [part.until_s for part in parts if part.until_s is not None]
     return Verdict(status, tuple(parts), min(dues, default=None))
@@ -153,9 +157,9 @@ def _tailnet(tailnet: TailnetView, grace_s: float | None, now_s: float) -> Compo
 def _backup(view: BackupView, started_s: float, now_s: float) -> Component:
     state = view.state.value
     told = "; ".join(filter(None, [view.why, view.what_to_do]))
-    if view.state is BackupState.HELD:
+    if view.state in {BackupState.HELD, BackupState.REPLACED}:
         return Component(BACKUP, state, FAIL, told)
-    if view.state is BackupState.WITHOUT:
+    if view.state in {BackupState.WITHOUT, BackupState.STANDBY}:
         return Component(BACKUP, state, WARN, told or "this life takes no snapshots")
     stale_s = (started_s if view.last_good_s is None else view.last_good_s) + STALE_INTERVALS * view.interval_s
     if now_s >= stale_s:

@@ -174,7 +174,7 @@ async def _order(context: Context, request: web.Request, kind: EventKind) -> web
     return accepted()
 
 
-_BUSY = frozenset({BackupState.RESTORING, BackupState.STARTING})
+_BUSY = frozenset({BackupState.RESTORING, BackupState.STARTING, BackupState.STANDBY})
 
 
 class RestoreRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -238,6 +238,8 @@ def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
     view = context.store.snapshot.backup
     if view.state is BackupState.WITHOUT:
         raise RefusedError(Code.BACKUPS_OFF, "this life was started without backups; restart the container")
+    if view.state is BackupState.REPLACED:
+        raise RefusedError(Code.BACKUPS_OFF, f"{view.why}; {view.what_to_do}")
     if view.state in _BUSY and not isinstance(order, StartWithout):
         raise RefusedError(Code.BACKUP_BUSY)
     context.log.record("info", "order received", part="backup", order=name, source=source)

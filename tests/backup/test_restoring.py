@@ -171,7 +171,7 @@ def test_a_held_start_takes_the_owner_s_word_for_a_snapshot() -> None:
         restore(run, theirs["id"])
         run.wait_for("started")
         assert (world.data / "note").read_text() == "theirs"
-        assert [each["reason"] for each in listed(run)["snapshots"]] == ["before restore", "asked"]
+        assert [each["reason"] for each in listed(run)["snapshots"]] == ["before restore", "stop", "asked"]
 
 
 def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
@@ -234,7 +234,6 @@ def test_a_start_after_a_kill_between_two_renames_goes_on_with_that_restore() ->
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
     (world.data / "note").unlink()
-    (world.data / ".moltis-supervisor.json").unlink()
     (world.data / "half").write_text("of it")
     (world.folder / "state/moltis-supervisor-backup/swapping").write_text(f"{wanted['id']} app\n")
     with world.running() as run:
@@ -271,6 +270,8 @@ def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> Non
         world.data.rename(world.folder / "gone too")
         assert call(run.run_dir, "backup").code == 1
         assert len(listed(run)["snapshots"]) == 2
+        run.stop()
+        run.wait_for("handed over", whole=False)
     world.lose_files()
     with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
         run.wait_for("restored", id=whole["id"][:8])

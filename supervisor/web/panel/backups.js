@@ -7,7 +7,7 @@ import { moment, plural, size, span } from "./format.js";
 import { orderButton } from "./order-button.js";
 import { names } from "./processes.js";
 
-const DOTS = { idle: "ok", snapshot: "ok", maintenance: "ok", held: "bad", without: "warn" };
+const DOTS = { idle: "ok", snapshot: "ok", maintenance: "ok", held: "bad", replaced: "bad", without: "warn" };
 const WORDS = {
   starting: "looking at what there is",
   restoring: "restoring",
@@ -15,6 +15,8 @@ const WORDS = {
   idle: "waiting for the next snapshot",
   snapshot: "taking a snapshot",
   maintenance: "looking after the repository",
+  standby: "standing by: another instance is at work",
+  replaced: "another instance has taken over",
   without: "started without a backup: no snapshots are taken",
 };
 const REASONS = { interval: "by the clock", asked: "asked for", adopt: "what was there first", "before restore": "before a restore", stop: "at a stop" };

@@ -1,0 +1,176 @@
+"""Reads and writes one small object beside a repository, on the condition that nobody else has meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import quote, urlsplit
+
+from anyio import to_thread
+
+from supervisor.backup.words import BackupError, Trouble, explain
+
+if TYPE_CHECKING:
+    from supervisor.config.parsers import SecretSource
+
+_TIMEOUT_S = 10.0
+_MOST_BYTES = 4096
+_NAME = "holder"
+_DEFAULT_REGION = "us-east-1"
+_OK, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 404, 409, 412
+# What DNS names of stores say of their region: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
+_STORES = (".amazonaws.com", ".digitaloceanspaces.com")
+
+
+class ConflictError(Exception):
+    """Somebody else has written it meanwhile."""
+
+
+class StoredObject(NamedTuple):
+    """The object's bytes, and the tag of this very version; nothing and an empty tag where there is none."""
+
+    data: bytes | None
+    tag: str
+
+
+class Store(Protocol):
+    """Where the object lies."""
+
+    async def get(self) -> StoredObject:
+        """Read it. Raises BackupError where that cannot be done."""
+
+    async def put(self, data: bytes, tag: str) -> str:
+        """Write it over the version of that tag (empty: where there is none); return the new tag.
+
+        Raises ConflictError where it is another version by now, BackupError where it cannot be written.
+        """
+
+
+class FolderStore:
+    """Beside a repository in a folder."""
+
+    def __init__(self, repository: str) -> None:
+        self._path = f"{repository}.{_NAME}"
+
+    async def get(self) -> StoredObject:
+        """Read it."""
+        return await to_thread.run_sync(self._get)
+
+    async def put(self, data: bytes, tag: str) -> str:
+        """Write it, under a lock."""
+        return await to_thread.run_sync(self._put, data, tag)
+
+    def _get(self) -> StoredObject:
+        try:
+            with open(self._path, "rb", buffering=0) as file:
+                data = file.read(_MOST_BYTES)
+        except FileNotFoundError:
+            return StoredObject(None, "")
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+        return StoredObject(data, hashlib.sha256(data).hexdigest())
+
+    def _put(self, data: bytes, tag: str) -> str:
+        try:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            with open(f"{self._path}.lock", "wb", buffering=0) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if self._get().tag != tag:
+                    raise ConflictError
+                with open(f"{self._path}.new", "wb", buffering=0) as file:
+                    file.write(data)
+                os.rename(f"{self._path}.new", self._path)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+        return hashlib.sha256(data).hexdigest()
+
+
+def _unwritable(path: str, error: OSError) -> BackupError:
+    return BackupError(Trouble(f"cannot use {path}: {error.strerror or error}", "check the folder and its disk"))
+
+
+class BucketStore:
+    """Beside a repository in a bucket; requests are signed as AWS' Signature Version 4 has it."""
+
+    def __init__(self, repository: str, key_id: SecretSource, secret: SecretSource) -> None:
+        parts = urlsplit(repository.removeprefix("s3:"))
+        bucket, _, path = parts.path.strip("/").partition("/")
+        key = f"{path}.{_NAME}" if path else _NAME
+        self._host = parts.netloc
+        self._path = quote(f"/{bucket}/{key}")
+        self._url = f"{parts.scheme}://{self._host}{self._path}"
+        self._key_id = key_id
+        self._secret = secret
+        self._region = _region(parts.hostname or "")
+
+    async def get(self) -> StoredObject:
+        """Read it."""
+        status, data, tag = await self._ask("GET", b"", {})
+        if status == _NOT_FOUND and b"NoSuchBucket" not in data:
+            return StoredObject(None, "")
+        if status != _OK:
+            raise self._refused(status, data)
+        return StoredObject(data, tag)
+
+    async def put(self, data: bytes, tag: str) -> str:
+        """Write it on a condition, which a server may ignore: whoever relies on it tries that first."""
+        condition = {"If-Match": tag} if tag else {"If-None-Match": "*"}
+        status, answer, new_tag = await self._ask("PUT", data, condition)
+        if status in {_CONFLICT, _PRECONDITION} or (status == _NOT_FOUND and b"NoSuchBucket" not in answer):
+            raise ConflictError
+        if status != _OK:
+            raise self._refused(status, answer)
+        return new_tag
+
+    def _refused(self, status: int, answer: bytes) -> BackupError:
+        return BackupError(explain(None, f"{status} {answer[:1000].decode(errors='replace')}"))
+
+    async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> tuple[int, bytes, str]:
+        # Loaded where there is a bucket; by then the panel has it as well.
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, trust_env=True, cookie_jar=aiohttp.DummyCookieJar()) as session,
+                session.request(
+                    method, self._url, data=data or None, headers=headers | self._signed(method, data)
+                ) as answer,
+            ):
+                return answer.status, await answer.content.read(_MOST_BYTES), answer.headers.get("ETag", "")
+        except TimeoutError as error:
+            raise BackupError(explain(None, "i/o timeout")) from error
+        except aiohttp.ClientError as error:
+            refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionError)
+            raise BackupError(explain(None, "connection refused" if refused else str(error))) from error
+
+    def _signed(self, method: str, data: bytes) -> dict[str, str]:
+        """Return the headers that prove who asks."""
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        digest = hashlib.sha256(data).hexdigest()
+        headers = {"host": self._host, "x-amz-content-sha256": digest, "x-amz-date": now}
+        names = ";".join(headers)
+        lines = "".join(f"{name}:{text}\n" for name, text in headers.items())
+        request = f"{method}\n{self._path}\n\n{lines}\n{names}\n{digest}"
+        scope = f"{now[:8]}/{self._region}/s3/aws4_request"
+        to_sign = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+        key = f"AWS4{self._secret.read().reveal()}".encode()
+        for part in (*scope.split("/"), to_sign):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        credential = f"{self._key_id.read().reveal()}/{scope}"
+        proof = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={key.hex()}"
+        return {**{name: text for name, text in headers.items() if name != "host"}, "Authorization": proof}
+
+
+def _region(host: str) -> str:
+    with suppress(ValueError):
+        for store in _STORES:
+            if host.endswith(store):
+                found = host.removesuffix(store).split(".")[-1]
+                return found if found != "s3" else _DEFAULT_REGION
+    return os.environ.get("AWS_DEFAULT_REGION") or _DEFAULT_REGION

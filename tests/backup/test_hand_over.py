@@ -1,0 +1,181 @@
+"""Two containers on one repository: one works, the other stands by, and takes over with everything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.backup.world import World, back_up, health_of, listed, wait_for_state
+from tests.client.calling import call
+from tests.support.backups import Bucket, bucket, restic
+from tests.support.processes import freeze, thaw
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.process.running import Run
+
+LAST_WORD = """#!/bin/sh
+trap 'echo last > $HOME/.moltis/word; exit 0' TERM
+echo ready
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return a repository of each kind."""
+    if request.param == "folder":
+        yield str(tmp_path / "repository")
+    else:
+        with bucket(tmp_path / "s3") as server:
+            yield server.repository
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Bucket]:
+    """A bucket."""
+    with bucket(tmp_path / "s3") as running:
+        yield running
+
+
+def ready(run: Run) -> bool:
+    """Tell what /readyz says."""
+    import http.client
+
+    host, port = (run.run_dir / "http").read_text().split()
+    connection = http.client.HTTPConnection(host.replace("*", "127.0.0.1").replace("0.0.0.0", "127.0.0.1"), int(port))
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+def moltis(world: World) -> tuple[str, ...]:
+    """Return the command of an app with Moltis' own folders, which writes a last word when it is asked to end."""
+    program = world.folder / "bin/moltis"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(LAST_WORD)
+    program.chmod(0o755)
+    return (str(program),)
+
+
+def settings(world: World) -> dict[str, str]:
+    """Return what makes them Moltis' own: they lie in another place in each container."""
+    return {"HOME": str(world.folder), "SUPERVISOR_BACKUP_PATHS": ""}
+
+
+def test_the_next_one_stands_by_and_takes_over_when_the_first_lets_go(repository: str) -> None:
+    """It is ready while it waits, starts nothing, and has the first one's last word within seconds of its end."""
+    first, second = World(repository), World(repository)
+    with first.running(*moltis(first), **settings(first)) as one:
+        one.wait_for("ready")
+        (first.folder / ".moltis/note").write_text("kept")
+        back_up(one)
+        with second.running(*moltis(second), **settings(second)) as two:
+            wait_for_state(two, "standby")
+            wait_until(lambda: ready(two), what="readiness in standby")
+            assert health_of(two)["status"] == "warn"
+            assert two.find("started") is None
+            assert one.stop() == 0
+            begin_s = time.monotonic()
+            one.wait_for("handed over", whole=True)
+            two.wait_for("ready", 30.0)
+            assert time.monotonic() - begin_s < 20  # some six here; the machine is shared
+            assert ready(two)
+            assert (second.folder / ".moltis/word").read_text() == "last\n"
+            assert (second.folder / ".moltis/note").read_text() == "kept"
+            assert listed(two)["generation"] == 2
+
+
+def test_term_in_standby_changes_nothing(repository: str) -> None:
+    """Neither the object nor the repository."""
+    world, other = World(repository), World(repository)
+    with world.running() as one:
+        wait_for_state(one, "idle")
+        back_up(one)
+        with other.running() as two:
+            wait_for_state(two, "standby")
+            before = len(listed(one)["snapshots"])
+            assert two.stop() == 0
+            assert two.find("handed over") is None
+        assert back_up(one)["generation"] == 1
+        assert len(listed(one)["snapshots"]) == before + 1
+
+
+def test_a_killed_container_that_comes_back_on_its_files_goes_on_at_once() -> None:
+    """Its own files tell: nobody waits a minute for oneself."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        back_up(run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    with world.running() as run:
+        wait_for_state(run, "idle", 30.0)
+        assert listed(run)["generation"] == 1
+
+
+def test_what_cannot_be_read_is_never_taken_for_nobodys() -> None:
+    """Rubbish, or an object of a later version: held, told, and the owner may choose."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        back_up(run)
+        run.stop()
+    holder = world.folder / "repository.holder"
+    for text in ("rubbish", json.dumps(json.loads(holder.read_text()) | {"version": 9})):
+        holder.write_text(text)
+        world.lose_files()
+        with world.running() as run:
+            assert "who holds" in wait_for_state(run, "held")["why"]
+            assert run.find("started") is None
+
+
+@pytest.mark.slow
+def test_a_holder_that_was_replaced_stops_and_adds_nothing() -> None:
+    """Another one's word in the object: what is written here counts no more, so nothing is."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        back_up(run)
+        before = len(restic(world.repository, "snapshots"))
+        # As another instance with the password would write it.
+        with World(world.repository).running(SUPERVISOR_BACKUP_RESTORE="never") as other:
+            wait_for_state(other, "standby")
+            freeze(run.pid)
+            try:
+                other.wait_for("started", 120.0)
+                back_up(other)
+            finally:
+                thaw(run.pid)
+            run.wait_for("another instance has taken over", 60.0)
+            wait_until(lambda: run.find("exited") is not None, what="the end of its app")
+            assert health_of(run)["status"] == "fail"
+            assert call(run.run_dir, "backup").code == 1
+            run.stop()
+            assert run.find("snapshot taken", order="stop") is None
+            assert len(restic(world.repository, "snapshots")) == before + 1
+            assert back_up(other)["whole"]
+
+
+def test_a_holder_that_cannot_reach_the_bucket_goes_on_and_takes_no_snapshot(server: Bucket) -> None:
+    """The app is not touched; when the bucket is back, it looks first, and goes on."""
+    world = World(server.repository)
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        back_up(run)
+        server.stop()
+        assert call(run.run_dir, "backup").code == 1
+        assert run.find("exited") is None
+        server.start()
+        assert back_up(run)["whole"]
+        assert run.find("another instance has taken over") is None

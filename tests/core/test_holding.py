@@ -1,0 +1,100 @@
+"""Who holds a repository: as data, and as a model of instances whose clocks and messages are out of joint."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor.core.holding import (
+    SILENCE_S,
+    Claim,
+    LeaseRecord,
+    LeaseWatch,
+    Seen,
+    Standing,
+    Unreadable,
+    observe,
+    stand,
+)
+
+OTHER = LeaseRecord("other", 3, 7, "their files")
+
+
+@pytest.mark.parametrize(
+    ("seen", "files", "still_s", "verdict"),
+    [
+        (None, "", 0.0, Claim.TAKE),
+        (OTHER, "", 0.0, Claim.WAIT),
+        (OTHER, "", SILENCE_S - 1, Claim.WAIT),
+        (OTHER, "", SILENCE_S, Claim.TAKE),
+        (OTHER._replace(released=True), "", 0.0, Claim.TAKE),
+        (OTHER, "their files", 0.0, Claim.TAKE),
+        (OTHER._replace(files=""), "", 0.0, Claim.WAIT),
+        (Unreadable.UNKNOWN, "", SILENCE_S * 9, Claim.ASK),
+        (Unreadable.FORGED, "", SILENCE_S * 9, Claim.ASK),
+    ],
+)
+def test_what_a_new_instance_does(seen: Seen, files: str, still_s: float, verdict: Claim) -> None:
+    """Nobody's and a released one are taken at once, a silent one in time, one that says nothing never by itself."""
+    watch, _ = observe(LeaseWatch(), seen, files, 100.0)
+    assert observe(watch, seen, files, 100.0 + still_s)[1] is verdict
+
+
+def test_a_counter_that_moves_begins_the_wait_anew() -> None:
+    """Silence is measured from the last move, by the watcher's own clock."""
+    watch, _ = observe(LeaseWatch(), OTHER, "", 0.0)
+    watch, verdict = observe(watch, OTHER._replace(counter=8), "", 59.0)
+    assert verdict is Claim.WAIT
+    assert observe(watch, OTHER._replace(counter=8), "", 118.0)[1] is Claim.WAIT
+    assert observe(watch, OTHER._replace(counter=8), "", 119.0)[1] is Claim.TAKE
+
+
+def test_how_a_holder_stands() -> None:
+    """What is gone or nobody's is written anew; another's, and what may be another's, is not touched."""
+    assert stand(LeaseRecord("me"), "me") is Standing.MINE
+    assert stand(None, "me") is stand(Unreadable.FORGED, "me") is Standing.GONE
+    assert stand(OTHER, "me") is stand(Unreadable.UNKNOWN, "me") is Standing.LOST
+
+
+class Instance:
+    """A model of one: it looks when it is its turn, and may be frozen for any time."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.watch = LeaseWatch()
+        self.holds = False
+        self.generation = 0
+
+    def turn(self, world: dict[str, LeaseRecord], now_s: float) -> None:
+        """Look at the object and act, as one step that a conditional write makes of it."""
+        seen = world.get("object")
+        if self.holds:
+            if stand(seen, self.name) is Standing.LOST:
+                self.holds = False
+            else:
+                counter = 0 if seen is None else seen.counter + 1
+                world["object"] = LeaseRecord(self.name, self.generation, counter)
+            return
+        self.watch, verdict = observe(self.watch, seen, "", now_s)
+        if verdict is Claim.TAKE:
+            self.generation = (0 if seen is None else seen.generation) + 1
+            self.holds = True
+            world["object"] = LeaseRecord(self.name, self.generation, 0 if seen is None else seen.counter + 1)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 70.0)), max_size=60))
+def test_never_two_of_one_generation(turns: list[tuple[str, float]]) -> None:
+    """However long anybody is frozen: two that believe to hold have different generations, and the newer one counts."""
+    world: dict[str, LeaseRecord] = {}
+    instances = {name: Instance(name) for name in "abc"}
+    now_s = 0.0
+    for name, passes_s in turns:
+        now_s += passes_s
+        instances[name].turn(world, now_s)
+        holders = [each for each in instances.values() if each.holds]
+        generations = [each.generation for each in holders]
+        assert len(set(generations)) == len(generations)
+        if "object" in world:
+            assert world["object"].generation == max(each.generation for each in instances.values())
