@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor.core.counts import ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS, plus_one
 from supervisor.core.process import (
@@ -127,11 +127,11 @@ class Child:
             # One that was stopped (SIGSTOP) could not take that.
             self.signal(signal.SIGCONT, group=True)
         elif action is ProcessAction.REQUEST_STACKS:
-            self._engine.log.record("warning", "does not end, asked for its stacks", child=self.spec.name)
+            self._record("warning", "does not end, asked for its stacks")
             self.signal(signal.SIGQUIT)
         elif action is ProcessAction.KILL:
             self._killed_by_us = True
-            self._engine.log.record("warning", "killed", child=self.spec.name, why="it did not end in time")
+            self._record("warning", "killed", why="it did not end in time")
             self.signal(signal.SIGKILL, group=True)
         elif action is ProcessAction.CLEAN:
             self._clean()
@@ -149,7 +149,7 @@ class Child:
                     death_fd = self._open_death_pipe()
                 spawned = spawn(self.spec, engine.launcher, death_fd)
         except SpawnError as error:
-            engine.log.record("error", "cannot start", child=self.spec.name, why=error.why)
+            self._record("error", "cannot start", why=error.why)
             self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why, kind=NOT_STARTED))
             engine.dispatch(self.spec.name, Event(EventKind.SPAWN_FAILED, ExitStatus(code=error.code)))
             return
@@ -174,7 +174,7 @@ class Child:
             ready_since_s=None if probed else now_s,
             restarts_by=self._restarts_by(),
         )
-        engine.log.record("info", "started", child=self.spec.name, pid=spawned.pid)
+        self._record("info", "started", pid=spawned.pid)
         engine.dispatch(self.spec.name, Event(EventKind.SPAWNED))
 
     def _restarts_by(self) -> Counts:
@@ -202,10 +202,9 @@ class Child:
         # Success is an expected end for a process that is not restarted after it.
         done = exit_.exit_status.success and not self.machine.hung and self.spec.restart is not Restart.ALWAYS
         expected = self.machine.asked or done
-        engine.log.record(
+        self._record(
             "info" if expected else "error",
             "exited",
-            child=self.spec.name,
             pid=exit_.pid,
             why=why,
             code=exit_.exit_status.code,
@@ -269,9 +268,7 @@ class Child:
         *earlier, last = self.view.exits
         background = last.kind == SUCCESS and last.uptime_s < self.spec.backoff.reset_s
         remedy = _IN_FOREGROUND if background else None
-        self._engine.log.record(
-            "warning", "ended what it left behind", child=self.spec.name, **sweeper.figures(), what_to_do=remedy
-        )
+        self._record("warning", "ended what it left behind", **sweeper.figures(), what_to_do=remedy)
         if background:
             left = f"left {len(sweeper.seen)} running"
             why = f"{last.reason}: it seems to have gone into the background, and {left}; {_IN_FOREGROUND}"
@@ -279,10 +276,9 @@ class Child:
 
     def _give_up(self, action: GiveUpOn) -> None:
         window = self.spec.give_up.window_s if self.spec.give_up else 0.0
-        self._engine.log.record(
+        self._record(
             "error",
             "given up",
-            child=self.spec.name,
             failures=action.failures,
             within_s=window,
             last_failure=self.last_reason,
@@ -296,13 +292,11 @@ class Child:
         name = self.spec.name
         if state is State.BACKOFF and self.machine.next_try_s is not None:
             wait_s = max(0.0, self.machine.next_try_s - time.monotonic())
-            self._engine.log.record(
-                "warning", "will be restarted", child=name, in_s=round(wait_s, 3), failures=self.machine.failures
-            )
+            self._record("warning", "will be restarted", in_s=round(wait_s, 3), failures=self.machine.failures)
         elif state is State.STOPPING:
-            self._engine.log.record("info", "asked to end", child=name, order=event.kind.value)
+            self._record("info", "asked to end", order=event.kind.value)
         elif state is State.WAITING and self.spec.after:
-            self._engine.log.record("info", "waits until others are ready", child=name, after=self.spec.after)
+            self._record("info", "waits until others are ready", after=self.spec.after)
         elif state in {State.ENDED, State.FAILED}:
             self._engine.take_final(name)
 
@@ -323,11 +317,14 @@ class Child:
         if why and number not in self._refused:
             self._refused.add(number)
             name = signal_name(number)
-            self._engine.log.record("warning", "cannot signal", child=self.spec.name, signal=name, why=why)
+            self._record("warning", "cannot signal", signal=name, why=why)
 
     def _remember(self, exit_view: ExitView) -> None:
         self._cause = exit_view.kind
         self._show(exits=(*self.view.exits, exit_view)[-EXITS_KEPT:])
+
+    def _record(self, level: str, event: str, **fields: Any) -> None:
+        self._engine.log.record(level, event, child=self.spec.name, **fields)
 
     def _show(self, **changes: object) -> None:
         self.view = self.view._replace(**changes)  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ class Node(msgspec.Struct):
     peer_api_urls: tuple[str, ...] | None = msgspec.field(default=None, name="PeerAPIURL")
 
 
-class User(msgspec.Struct):
+class UserProfile(msgspec.Struct):
     """Whose a device is (tailcfg.UserProfile)."""
 
     login_name: str = msgspec.field(default="", name="LoginName")
@@ -58,7 +58,7 @@ class Status(msgspec.Struct):
     tailnet: Tailnet | None = msgspec.field(default=None, name="CurrentTailnet")
     cert_domains: tuple[str, ...] | None = msgspec.field(default=None, name="CertDomains")
     peers: dict[str, Node] | None = msgspec.field(default=None, name="Peer")
-    users: dict[str, User] | None = msgspec.field(default=None, name="User")
+    users: dict[str, UserProfile] | None = msgspec.field(default=None, name="User")
 
 
 class Warned(msgspec.Struct):

@@ -12,7 +12,7 @@ from supervisor.core.snapshot import TailnetView
 from supervisor.core.tailnet import Choice
 from supervisor.core.tailnet_states import STATES
 from supervisor.tailnet.view import Situation, down, expiry_words, key_expiry, of_status, peers_of, with_state
-from supervisor.tailnet.wire import Node, Status, Tailnet, User
+from supervisor.tailnet.wire import Node, Status, Tailnet, UserProfile
 
 LOGIN = Status(backend_state="NeedsLogin")
 AWAY = Status(backend_state="Running", node=Node(online=False))
@@ -111,7 +111,7 @@ def test_what_is_known_of_the_device() -> None:
         ips=("100.64.0.1",),
         tailnet=Tailnet("example.org"),
         node=Node(online=True, dns_name="moltis.tail.example.", user_id=7, tags=("tag:moltis",)),
-        users={"7": User("you@example.org")},
+        users={"7": UserProfile("you@example.org")},
     )
     told = with_state(TailnetView("embedded"), of_status(status, Situation()), status, 1.0)
     assert (told.hostname, told.tailnet, told.login_name) == ("moltis.tail.example", "example.org", "you@example.org")
