@@ -1,7 +1,30 @@
-"""The facts about Moltis that the supervisor relies on; those that a setting decides are in ``config``."""
+"""The facts about Moltis that the supervisor relies on."""
 
 from __future__ import annotations
 
+PROGRAM = "moltis"
+PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
+# What Moltis is told unless the user sets it.
+DEFAULTS = {
+    "MOLTIS_BEHIND_PROXY": "true",
+    "MOLTIS_NO_TLS": "true",
+    "MOLTIS_TAILSCALE": "off",
+    "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": "bypass",
+    "MOLTIS_TERMINAL_DISABLED": "1",
+}
+# The safe values of its settings, and what any other value allows.
+SAFE_SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
+    "MOLTIS_BEHIND_PROXY": (("true", "1"), "a tailnet peer that reaches 127.0.0.1 may then pass for a local user"),
+    "MOLTIS_TAILSCALE": (("off",), "Moltis then changes the serve configuration, which the supervisor manages"),
+    "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": (
+        ("bypass", "blocked"),
+        "Moltis then opens a forward proxy on port 18791, through which tailnet peers reach everything in here",
+    ),
+    "MOLTIS_TERMINAL_DISABLED": (("true", "1"), "whoever signs in to Moltis then has a shell in the container"),
+}
+# Its folders, by the setting that moves each: below the home of its user.
+CONFIG_FOLDER = ("MOLTIS_CONFIG_DIR", ".config/moltis")
+DATA_FOLDER = ("MOLTIS_DATA_DIR", ".moltis")
 # Its forward proxy: it takes everyone to everywhere, the loopback included.
 OPEN_PROXY_PORT = 18791
 CLOSE_PROXY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"

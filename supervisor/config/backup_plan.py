@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from supervisor import moltis
 from supervisor.config.parsers import InvalidValueError
 from supervisor.config.permissions import Auditor, persons_of
 from supervisor.config.plan import DEFAULT_PATH, BackupPlan, BackupSource
@@ -143,7 +144,7 @@ def _sources(
         return
     built_in = not command or command[0].startswith("-")
     program = plan.settings.app.command[0] if built_in else command[0]
-    if not plan.settings.app.enabled or os.path.basename(program) != "moltis":
+    if not plan.settings.app.enabled or os.path.basename(program) != moltis.PROGRAM:
         diags.problem(
             "back up without SUPERVISOR_BACKUP_PATHS",
             "only Moltis' own folders are known, and this is another app",
@@ -151,8 +152,8 @@ def _sources(
         )
         return
     home = owner.home if owner is not None else environ.get("HOME") or host.home
-    yield BackupSource("config", os.path.normpath(environ.get("MOLTIS_CONFIG_DIR") or f"{home}/.config/moltis"), owner)
-    yield BackupSource("data", os.path.normpath(environ.get("MOLTIS_DATA_DIR") or f"{home}/.moltis"), owner)
+    for key, (name, folder) in (("config", moltis.CONFIG_FOLDER), ("data", moltis.DATA_FOLDER)):
+        yield BackupSource(key, os.path.normpath(environ.get(name) or f"{home}/{folder}"), owner)
 
 
 def _check_places(backup: BackupPlan, settings: BackupSettings, diags: Diagnostics) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from supervisor import moltis
 from supervisor.config import users
 from supervisor.config.load import Account, load
 from supervisor.config.parsers import is_ip
 from supervisor.config.plan import (
     EVERYWHERE,
     LONGEST_SOCKET_PATH,
-    MOLTIS_DEFAULTS,
     SUPERVISOR,
     TAILSCALED,
     WILDCARDS,
@@ -35,16 +35,6 @@ SERVE_PORTS = {"auto": (80, 443), "https": (443,), "http": (80,), "off": ()}
 _SHORTEST_TOKEN = 16
 # Where userspace networking forwards tailnet peers to, IPv6 included.
 _FORWARDED_TO = "127.0.0.1"
-# Moltis' settings: their safe values, and what another one allows.
-_GUARDS: dict[str, tuple[tuple[str, ...], str]] = {
-    "MOLTIS_BEHIND_PROXY": (("true", "1"), "a tailnet peer that reaches 127.0.0.1 may then pass for a local user"),
-    "MOLTIS_TAILSCALE": (("off",), "Moltis then changes the serve configuration, which the supervisor manages"),
-    "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": (
-        ("bypass", "blocked"),
-        "Moltis then opens a forward proxy on port 18791, through which tailnet peers reach everything in here",
-    ),
-    "MOLTIS_TERMINAL_DISABLED": (("true", "1"), "whoever signs in to Moltis then has a shell in the container"),
-}
 
 
 def resolve(
@@ -271,10 +261,10 @@ def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:
 
 def _open_guards(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield warnings about settings of Moltis that make the loopback address unsafe."""
-    for name, (safe, danger) in _GUARDS.items():
+    for name, (safe, danger) in moltis.SAFE_SETTINGS.items():
         text = environ.get(name)
         if text and text.lower() not in safe:
-            yield f"{name} is not {MOLTIS_DEFAULTS[name]}: {danger}"
+            yield f"{name} is not {moltis.DEFAULTS[name]}: {danger}"
 
 
 def _check_token(settings: Settings, diags: Diagnostics) -> None:

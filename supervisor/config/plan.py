@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from supervisor import moltis
 from supervisor.config.tailscale_env import OURS, is_passthrough
 from supervisor.core.process import HttpProbe, ProcessSpec, TcpProbe
 from supervisor.errors import ConfigError, host_port
@@ -29,20 +30,11 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TAILSCALED_MEMORY = "96MiB"
 # tailscaled's usual port, which firewalls are opened for; it takes another if this one is in use.
 WIREGUARD_PORT = 41641
-_PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
 _COMMON = (
     *("PATH", "HOME", "LANG", "TZ"),
     *(name for word in ("http_proxy", "https_proxy", "no_proxy", "all_proxy") for name in (word.upper(), word)),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
 )
-# What Moltis is told unless the user sets it.
-MOLTIS_DEFAULTS = {
-    "MOLTIS_BEHIND_PROXY": "true",
-    "MOLTIS_NO_TLS": "true",
-    "MOLTIS_TAILSCALE": "off",
-    "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": "bypass",
-    "MOLTIS_TERMINAL_DISABLED": "1",
-}
 _ADDED_FLAGS = {
     "tailnet": {"--bind": "SUPERVISOR_APP_BIND", "--port": "SUPERVISOR_APP_PORT"},
     "public": {"--bind": "SUPERVISOR_BIND", "--port": "PORT"},
@@ -232,15 +224,15 @@ class SpecBuilder(NamedTuple):
         env = {"PATH": DEFAULT_PATH} | {
             name: text
             for name, text in self.environ.items()
-            if not name.startswith(OURS) and name != f"{_PASSWORD}_FILE"
+            if not name.startswith(OURS) and name != f"{moltis.PASSWORD}_FILE"
         }
         user, password = self.users.app, self.settings.app.password
         env |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name} if user else {"HOME": self.home}
-        env |= {name: text for name, text in MOLTIS_DEFAULTS.items() if not env.get(name)}
-        if password is not None and (password.path is not None or not env.get(_PASSWORD)):
+        env |= {name: text for name, text in moltis.DEFAULTS.items() if not env.get(name)}
+        if password is not None and (password.path is not None or not env.get(moltis.PASSWORD)):
             # An unreadable one has been reported.
             with suppress(ConfigError):
-                env[_PASSWORD] = password.read().reveal()
+                env[moltis.PASSWORD] = password.read().reveal()
         return env | {"HOST": address.host, "PORT": str(address.port)}
 
     def extra(self, process: ExtraProcess) -> ProcessSpec:

@@ -51,9 +51,9 @@ def test_every_signal_and_every_record_of_the_main_job_is_documented() -> None:
     said = {
         str(call.args[1].value)
         for module in modules("supervisor")
-        if module.name.rpartition(".")[2] in {"child", "engine", "loop", "probes", "run", "stop"}
+        if module.name.rpartition(".")[2] in {"child", "engine", "main_loop", "probes", "run", "stop"}
         for call in ast.walk(module.tree)
-        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("log.record")
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(("log.record", "self._record"))
         if isinstance(call.args[1], ast.Constant)
     }
     assert len(said) > 15

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.config.plan import MOLTIS_DEFAULTS
 from supervisor.config.settings import SETTINGS
+from supervisor.moltis import DEFAULTS
 from tests.deploy.files import Box, alone, in_cluster, planned, supervisors
 
 # The app gets a budget of at least this from SUPERVISOR_STOP_TIMEOUT; Moltis may need it.
@@ -59,7 +59,7 @@ def test_the_app_is_published_and_moltis_has_its_password(box: Box) -> None:
     assert plan.serve_target is not None
     if plan.app is None:
         return
-    assert MOLTIS_DEFAULTS.items() <= plan.app.env.items()
+    assert DEFAULTS.items() <= plan.app.env.items()
     assert plan.app.env["MOLTIS_PASSWORD"]
     assert "MOLTIS_PASSWORD" in {name.removesuffix("_FILE") for name in box.secrets}
 
@@ -67,7 +67,7 @@ def test_the_app_is_published_and_moltis_has_its_password(box: Box) -> None:
 @pytest.mark.parametrize("box", alone(), ids=lambda box: box.where)
 def test_moltis_alone_gets_the_same(box: Box) -> None:
     """What the supervisor would hand on stands in the file, word for word, and nothing else of ours does."""
-    assert MOLTIS_DEFAULTS.items() <= box.env.items()
+    assert DEFAULTS.items() <= box.env.items()
     assert not [name for name in box.env if name.startswith(("TS_", "SUPERVISOR_"))]
     assert box.grace_s >= MOLTIS_S + MARGIN_S
 

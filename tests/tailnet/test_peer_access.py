@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from supervisor.config.plan import MOLTIS_DEFAULTS
+from supervisor.moltis import DEFAULTS
 from supervisor.system import listeners, procfs
 from tests.process.running import running
 from tests.support.control import controlling
@@ -203,7 +203,7 @@ def test_no_other_port_is_open(scene: Scene) -> None:
 def test_what_the_app_is_told(scene: Scene) -> None:
     """That it stands behind a proxy, and nothing that is the supervisor's or tailscaled's."""
     environ = scene.app()["environ"]
-    assert MOLTIS_DEFAULTS.items() <= environ.items()
+    assert DEFAULTS.items() <= environ.items()
     assert environ["MOLTIS_BEHIND_PROXY"] == "true"
     assert environ["HOST"] == "127.0.0.2"
     assert not [name for name in environ if name.startswith(("TS_", "SUPERVISOR_"))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.config.plan import MOLTIS_DEFAULTS
+from supervisor.moltis import DEFAULTS
 from tests.image.compose.project import PASSWORD, TOKEN
 from tests.image.conftest import KEY
 from tests.support.docker import PATIENCE_S, docker
@@ -80,7 +80,7 @@ def test_the_app_gets_what_the_contract_lists(droplet: Project) -> None:
     seen = box.execute(
         "bash", "-c", "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; cat /proc/self/status"
     ).stdout.splitlines()
-    assert {f"{name}={text}" for name, text in MOLTIS_DEFAULTS.items()} <= set(seen)
+    assert {f"{name}={text}" for name, text in DEFAULTS.items()} <= set(seen)
     assert f"MOLTIS_PASSWORD={PASSWORD}" in seen
     assert "NoNewPrivs:\t1" in seen
     assert box.execute("sudo", "-n", "true", may_fail=True).status != 0
