@@ -127,6 +127,8 @@ class Connection(asyncio.Protocol):
         self._input = bytearray()
         self._limit: asyncio.TimerHandle | None = None
         self._in_request = False
+        # The first head is due from the connection's beginning, a later one from its first byte.
+        self._is_kept = False
         self._is_writing_paused = False
         self._received = _HeadMeter()
 
@@ -144,7 +146,7 @@ class Connection(asyncio.Protocol):
         if self._handler is not None:
             self._pass_on(self._handler, data)
             return
-        if not self._input:
+        if self._is_kept and not self._input:
             self._stop_limit()
             self._expect_head()
         self._input += data
@@ -161,6 +163,7 @@ class Connection(asyncio.Protocol):
                 break
             del self._input[: end + len(_HEAD_END)]
             self._connections.active(self)
+            self._is_kept = True
             self._stop_limit()
             self._transport.write(answer.data)
             if not answer.keeps_open:

@@ -201,6 +201,26 @@ async def test_connections_without_a_handler_end_with_the_server(gate: Gate) -> 
     second.close()
 
 
+async def test_the_first_head_is_due_from_the_beginning_of_its_connection() -> None:
+    """What comes of it, and when, gives it no more time; on a kept connection a head's time begins with it."""
+    async with serving() as served:
+        reader, writer = await served.connect()
+        await served.get("/healthz", head="")
+        (connection,) = served.server._kinds[0]
+        assert connection._limit is not None
+        due_s = connection._limit.when()
+        writer.write(FIRST[:7])
+        await served.get("/healthz", head="")
+        assert (bytes(connection._input), connection._limit.when()) == (FIRST[:7], due_s)
+        writer.write(FIRST[7:])
+        assert (await answered(reader)).status == 200
+        assert connection._limit.when() > due_s + connections.KEEP_ALIVE_S - 2 * connections.HEAD_S
+        writer.write(FIRST[:7])
+        await served.get("/healthz", head="")
+        assert connection._limit.when() < asyncio.get_running_loop().time() + connections.HEAD_S
+        writer.close()
+
+
 async def test_who_goes_while_it_loads_is_forgotten(gate: Gate) -> None:
     """Empty is answered, told or kept of them."""
     async with serving() as served:
