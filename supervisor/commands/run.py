@@ -62,6 +62,7 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
         parts.log.record("warning", warning)
     for notice in (*plan.notices, *_missing(adopts=adopts, undumpable=undumpable, launcher=launcher)):
         parts.log.record("info", notice)
+    kernel.keep_heaps_few()
     # Loaded now, while the children start: an event loop costs more than all that came before.
     import asyncio
 

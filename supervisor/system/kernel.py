@@ -10,6 +10,10 @@ _PR_GET_PDEATHSIG = 2
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_NO_NEW_PRIVS = 39
+# mallopt(3); the second is what it is by default, but does not grow with what was freed.
+_M_TRIM_THRESHOLD = -1
+_M_ARENA_MAX = -8
+_TRIM_ABOVE_BYTES = 128 * 1024
 SETPRIV_PATHS = ("/usr/bin/setpriv", "/bin/setpriv")
 
 
@@ -37,6 +41,17 @@ def shows_processes() -> bool:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:
         return False
+
+
+def keep_heaps_few() -> None:
+    """Have all threads share one heap of the C library, and give back what is free at its end; nothing on musl.
+
+    Python's lock lets one thread allocate at a time, so that a heap for each only takes memory.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_ABOVE_BYTES)
 
 
 def give_back_memory() -> None:
