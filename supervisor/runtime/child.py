@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         launcher: tuple[str, ...]
         holds: bool
         sweepers: list[Sweeper]
+        sweeping: dict[str, Child]
 
         def dispatch(self, name: str, event: Event) -> None:
             """Have an event happen to a process."""
@@ -243,6 +244,7 @@ class Child:
         remains = Remains(self.spec, self._last_pid, self._engine.log.pipes_of(self.spec.name))
         self.sweeper = Sweeper(lambda: remains.find(self._engine.reaper.owned))
         self._engine.sweepers.append(self.sweeper)
+        self._engine.sweeping[self.spec.name] = self
         self.sweep()
 
     def sweep(self) -> None:
@@ -258,6 +260,7 @@ class Child:
         """Leave the rest of what the last life left behind."""
         if self.sweeper is not None:
             self._engine.sweepers.remove(self.sweeper)
+            del self._engine.sweeping[self.spec.name]
             self.sweeper = None
 
     def _report_remains(self, sweeper: Sweeper) -> None:

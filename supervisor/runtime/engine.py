@@ -80,6 +80,9 @@ class Engine:
         self._stepping = False
         self._closing = False
         self._held: frozenset[str] = frozenset()
+        # Of a thousand processes few wait, or are being cleaned up after, at a time: those alone are looked through.
+        self._waiting: set[str] = set()
+        self.sweeping: dict[str, Child] = {}
         self.children = {spec.name: Child(spec, self) for spec in specs}
 
     def observe(self, observer: Observer) -> None:
@@ -159,10 +162,16 @@ class Engine:
             )
             return
         child.step(event, time.monotonic(), random_jitter())
+        if child.machine.state is State.WAITING:
+            self._waiting.add(name)
+        else:
+            self._waiting.discard(name)
 
     def _release_waiting(self) -> None:
+        if not self._waiting:
+            return
         for name, child in self.children.items():
-            if child.machine.state is not State.WAITING or name in self._held:
+            if name not in self._waiting or name in self._held:
                 continue
             if all(self.children[other].ready for other in child.spec.after):
                 self._events.append((name, Event(EventKind.RELEASED)))
@@ -183,7 +192,7 @@ class Engine:
         while self._timers and not self._is_current(self._timers[0]):
             heapq.heappop(self._timers)
         dues = [self._timers[0].due_s] if self._timers else []
-        dues += [child.sweeper.due_s for child in self.children.values() if child.sweeper is not None]
+        dues += [child.sweeper.due_s for child in self.sweeping.values() if child.sweeper is not None]
         return min(dues, default=None)
 
     def fire_due(self) -> None:
@@ -215,7 +224,7 @@ class Engine:
             sweeper.forget(pid)
 
     def _sweep(self) -> None:
-        for child in self.children.values():
+        for child in tuple(self.sweeping.values()):
             child.sweep()
 
     def all_at_rest(self, names: Iterable[str]) -> bool:
@@ -228,4 +237,4 @@ class Engine:
 
     def all_cleaned(self) -> bool:
         """Return whether all that processes left behind has been dealt with."""
-        return all(child.sweeper is None for child in self.children.values())
+        return not self.sweeping

@@ -17,6 +17,7 @@ class SnapshotStore:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+        self._places = {view.name: place for place, view in enumerate(snapshot.processes)}
         self._watchers: list[Callable[[Snapshot], None]] = []
 
     def watch(self, watcher: Callable[[Snapshot], None]) -> Callable[[], None]:
@@ -27,11 +28,8 @@ class SnapshotStore:
     def update_process(self, view: ProcessView) -> None:
         """Replace (or add) one process."""
         views = self.snapshot.processes
-        if any(old.name == view.name for old in views):
-            views = tuple(view if old.name == view.name else old for old in views)
-        else:
-            views = (*views, view)
-        self._put(self.snapshot._replace(processes=views))
+        place = self._places.setdefault(view.name, len(views))
+        self._put(self.snapshot._replace(processes=(*views[:place], view, *views[place + 1 :])))
 
     def update_tailnet(self, view: TailnetView) -> None:
         """Replace what is known of the tailnet."""
