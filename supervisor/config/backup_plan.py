@@ -12,6 +12,7 @@ from supervisor.config.plan import DEFAULT_PATH, BackupPlan, BackupSource
 from supervisor.config.settings import BackupSettings, rows
 from supervisor.config.tailscale_env import parse_client_secret
 from supervisor.errors import ConfigError
+from supervisor.namedtuples import NamedTuple
 from supervisor.system import spawn
 
 if TYPE_CHECKING:
@@ -92,119 +93,102 @@ def _overlap(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
-def plan(
-    plan: Plan,
-    settings: BackupSettings,
-    environ: Mapping[str, str],
-    command: Sequence[str],
-    host: Host,
-    diags: Diagnostics,
-) -> BackupPlan:
-    """Return the plan of the backups, and report what is wrong with it."""
-    tailnet = plan.settings.tailnet
-    backup = BackupPlan(
-        program=_program(environ, diags),
-        folder=os.path.join(os.path.dirname(tailnet.state_dir), FOLDER),
-        sources=tuple(_sources(plan, settings, environ, command, host, diags)),
-        identity=BackupSource("tailscale", tailnet.state_dir, plan.tailscale_user)
-        if tailnet.mode == "embedded"
-        else None,
-        holds=plan.settings.app.enabled and tailnet.mode != "attach",
-    )
-    _check_places(backup, settings, diags)
-    _check_permissions(plan, backup, settings, environ, host, diags)
-    if backup.holds and plan.settings.stop_timeout_s < _LEAST_STOP_S:
-        diags.warn(
-            f"SUPERVISOR_STOP_TIMEOUT is less than {_LEAST_STOP_S:g} s: it may be too short for a last snapshot; "
-            "raise it and the platform's grace period together"
+class BackupPlanner(NamedTuple):
+    """Plans the backups, and reports what is wrong with them."""
+
+    plan: Plan
+    settings: BackupSettings
+    environ: Mapping[str, str]
+    command: Sequence[str]
+    host: Host
+    diags: Diagnostics
+
+    def build(self) -> BackupPlan:
+        """Return the plan of the backups."""
+        settings, tailnet, user = self.plan.settings, self.plan.settings.tailnet, self.plan.tailscale_user
+        backup = BackupPlan(
+            program=self._program(),
+            folder=os.path.join(os.path.dirname(tailnet.state_dir), FOLDER),
+            sources=tuple(self._sources()),
+            identity=BackupSource("tailscale", tailnet.state_dir, user) if tailnet.mode == "embedded" else None,
+            holds=settings.app.enabled and tailnet.mode != "attach",
         )
-    return backup
+        self._check_places(backup)
+        self._check_permissions(backup)
+        if backup.holds and settings.stop_timeout_s < _LEAST_STOP_S:
+            self.diags.warn(
+                f"SUPERVISOR_STOP_TIMEOUT is less than {_LEAST_STOP_S:g} s: it may be too short for a last snapshot; "
+                "raise it and the platform's grace period together"
+            )
+        return backup
 
+    @property
+    def _path(self) -> str:
+        return self.environ.get("PATH") or DEFAULT_PATH
 
-def _program(environ: Mapping[str, str], diags: Diagnostics) -> str:
-    try:
-        return spawn.find_program(PROGRAM, environ.get("PATH") or DEFAULT_PATH, "/")
-    except spawn.SpawnError as error:
-        least = ".".join(map(str, LEAST_VERSION))
-        diags.problem(f"use {_REPOSITORY}", error.why, f"{PROGRAM} {least} or newer is needed")
-    return PROGRAM
+    def _program(self) -> str:
+        try:
+            return spawn.find_program(PROGRAM, self._path, "/")
+        except spawn.SpawnError as error:
+            least = ".".join(map(str, LEAST_VERSION))
+            self.diags.problem(f"use {_REPOSITORY}", error.why, f"{PROGRAM} {least} or newer is needed")
+        return PROGRAM
 
-
-def _sources(
-    plan: Plan,
-    settings: BackupSettings,
-    environ: Mapping[str, str],
-    command: Sequence[str],
-    host: Host,
-    diags: Diagnostics,
-) -> Iterator[BackupSource]:
-    owner = plan.app_user
-    if settings.paths is not None:
-        yield from (BackupSource(path, path, owner) for path in settings.paths)
-        return
-    built_in = not command or command[0].startswith("-")
-    program = plan.settings.app.command[0] if built_in else command[0]
-    if not plan.settings.app.enabled or os.path.basename(program) != moltis.PROGRAM:
-        diags.problem(
-            "back up without SUPERVISOR_BACKUP_PATHS",
-            "only Moltis' own folders are known, and this is another app",
-            "name the folders to back up",
-        )
-        return
-    home = owner.home if owner is not None else environ.get("HOME") or host.home
-    for key, (name, folder) in (("config", moltis.CONFIG_FOLDER), ("data", moltis.DATA_FOLDER)):
-        yield BackupSource(key, os.path.normpath(environ.get(name) or f"{home}/{folder}"), owner)
-
-
-def _check_places(backup: BackupPlan, settings: BackupSettings, diags: Diagnostics) -> None:
-    """Report folders that are backed up and overlap with those that backups use."""
-    used = {"the folder for staged files": backup.folder}
-    if backup.identity is not None:
-        used["tailscaled's state"] = backup.identity.path
-    if settings.in_folder and settings.paths is None and settings.repository != "/":
-        used[_REPOSITORY] = settings.repository
-    for what, path in used.items():
-        for source in backup.sources:
-            if _overlap(path, source.path):
-                why = f"{what} ({path}) and it lie in each other"
-                remedy = "choose other folders with SUPERVISOR_BACKUP_PATHS, or set TS_STATE_DIR to one outside of them"
-                diags.problem(f"back up {source.path}", why, remedy)
-
-
-def _check_permissions(
-    plan: Plan,
-    backup: BackupPlan,
-    settings: BackupSettings,
-    environ: Mapping[str, str],
-    host: Host,
-    diags: Diagnostics,
-) -> None:
-    """Report what another user could change: restic, the repository, the folder that root stages files in."""
-    if host.uid != 0 or plan.app_user is None:
-        diags.warn(
-            "the app runs as the same user as the supervisor: it can read the backups' password and keys from "
-            "restic's environment while that runs, and change staged files; start as root, with a user for each"
-        )
-        return
-    audited = {
-        **dict.fromkeys(_candidates(backup.program, environ), "runs it as root"),
-        os.path.dirname(backup.folder): "stages snapshots in it",
-    }
-    if settings.in_folder and settings.repository != "/":
-        audited[settings.repository] = "keeps the repository there"
-    auditor, persons = Auditor(), persons_of(plan, host)
-    for path, what in audited.items():
-        changer = auditor.changer(path, persons, wanted=True)
-        if changer is not None:
-            step, person = changer
-            why = f"the supervisor {what} ({path}), and {person.title} can change it"
-            remedy = "give it to root, with write access for no one else, or choose another folder"
-            diags.problem(f"trust {step}", why, remedy)
-
-
-def _candidates(program: str, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the program, and before it each file that would be run in its place if it existed."""
-    for path in spawn.program_candidates(PROGRAM, environ.get("PATH") or DEFAULT_PATH, "/"):
-        yield path
-        if path == program:
+    def _sources(self) -> Iterator[BackupSource]:
+        owner, app, environ = self.plan.app_user, self.plan.settings.app, self.environ
+        if self.settings.paths is not None:
+            yield from (BackupSource(path, path, owner) for path in self.settings.paths)
             return
+        built_in = not self.command or self.command[0].startswith("-")
+        program = app.command[0] if built_in else self.command[0]
+        if not app.enabled or os.path.basename(program) != moltis.PROGRAM:
+            why = "only Moltis' own folders are known, and this is another app"
+            self.diags.problem("back up without SUPERVISOR_BACKUP_PATHS", why, "name the folders to back up")
+            return
+        home = owner.home if owner is not None else environ.get("HOME") or self.host.home
+        for key, (name, folder) in (("config", moltis.CONFIG_FOLDER), ("data", moltis.DATA_FOLDER)):
+            yield BackupSource(key, os.path.normpath(environ.get(name) or f"{home}/{folder}"), owner)
+
+    def _check_places(self, backup: BackupPlan) -> None:
+        """Report folders that are backed up and overlap with those that backups use."""
+        used = {"the folder for staged files": backup.folder}
+        if backup.identity is not None:
+            used["tailscaled's state"] = backup.identity.path
+        if self.settings.in_folder and self.settings.paths is None and self.settings.repository != "/":
+            used[_REPOSITORY] = self.settings.repository
+        for what, path in used.items():
+            for source in backup.sources:
+                if _overlap(path, source.path):
+                    why = f"{what} ({path}) and it lie in each other"
+                    remedy = "choose other SUPERVISOR_BACKUP_PATHS, or set TS_STATE_DIR to a folder outside of them"
+                    self.diags.problem(f"back up {source.path}", why, remedy)
+
+    def _check_permissions(self, backup: BackupPlan) -> None:
+        """Report what another user could change: restic, the repository, the folder that root stages files in."""
+        if self.host.uid != 0 or self.plan.app_user is None:
+            self.diags.warn(
+                "the app runs as the same user as the supervisor: it can read the backups' password and keys from "
+                "restic's environment while that runs, and change staged files; start as root, with a user for each"
+            )
+            return
+        audited = {
+            **dict.fromkeys(self._candidates(backup.program), "runs it as root"),
+            os.path.dirname(backup.folder): "stages snapshots in it",
+        }
+        if self.settings.in_folder and self.settings.repository != "/":
+            audited[self.settings.repository] = "keeps the repository there"
+        auditor, persons = Auditor(), persons_of(self.plan, self.host)
+        for path, what in audited.items():
+            changer = auditor.changer(path, persons, wanted=True)
+            if changer is not None:
+                step, person = changer
+                why = f"the supervisor {what} ({path}), and {person.title} can change it"
+                remedy = "give it to root, with write access for no one else, or choose another folder"
+                self.diags.problem(f"trust {step}", why, remedy)
+
+    def _candidates(self, program: str) -> Iterator[str]:
+        """Yield the program, and before it each file that would be run in its place if it existed."""
+        for path in spawn.program_candidates(PROGRAM, self._path, "/"):
+            yield path
+            if path == program:
+                return

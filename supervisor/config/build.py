@@ -93,7 +93,8 @@ def build(
         # Loaded when needed: most runs have no backups.
         from supervisor.config import backup_plan
 
-        plan = plan._replace(backup=backup_plan.plan(plan, settings.backup, environ, command, host, diags))
+        planner = backup_plan.BackupPlanner(plan, settings.backup, environ, command, host, diags)
+        plan = plan._replace(backup=planner.build())
     return plan._replace(warnings=tuple(diags.warnings), notices=tuple(diags.notices))
 
 
