@@ -230,9 +230,9 @@ class Child:
         if not self.spec.known_failures:
             return None
         page = self._engine.log.history.read(self._first_line - 1, LIFE_LINES, self.spec.name)
-        said = [line.message for line in page.lines]
+        messages = [line.message for line in page.lines]
         for signs, text in self.spec.known_failures:
-            if any(all(sign in line for sign in signs) for line in said):
+            if any(all(sign in message for sign in signs) for message in messages):
                 return text
         return None
 
