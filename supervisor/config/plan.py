@@ -237,7 +237,7 @@ class SpecBuilder(NamedTuple):
 
     def extra(self, process: ExtraProcess) -> ProcessSpec:
         """Return the process of a TOML table."""
-        user = self.users.further[process.name]
+        user = self.users.extra[process.name]
         spec = self._spec(
             name=process.name,
             argv=process.command,

@@ -127,7 +127,7 @@ UP_FLAGS: dict[str, Parser] = {
     "exit-node-allow-lan-access": parsers.BOOLEAN,
     "hostname": parsers.HOST_NAME,
     "login-server": parsers.URL,
-    "diags-posture": parsers.BOOLEAN,
+    "report-posture": parsers.BOOLEAN,
     "reset": parsers.BOOLEAN,
     "shields-up": parsers.BOOLEAN,
 }

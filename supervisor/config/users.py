@@ -133,11 +133,11 @@ def _mounted(path: str) -> str:
 
 
 class Users(NamedTuple):
-    """The users that processes run as, None for the supervisor's own; ``further`` is by process name."""
+    """The users that processes run as, None for the supervisor's own; ``extra`` is by process name."""
 
     tailscale: User | None
     app: User | None
-    further: dict[str, User | None]
+    extra: dict[str, User | None]
 
 
 def choose(settings: Settings, host: Host, diags: Diagnostics) -> Users:
@@ -162,15 +162,15 @@ def choose(settings: Settings, host: Host, diags: Diagnostics) -> Users:
         tailscale = _with_default(settings.tailnet.user, "tailscale", "SUPERVISOR_TAILSCALE_USER", host, diags)
     if settings.app.enabled or settings.app.user is not None or None in wanted.values():
         app = _with_default(settings.app.user, "moltis", "SUPERVISOR_APP_USER", host, diags)
-    further = {
+    extra = {
         name: app if user is None else _named(user, f"user in [process.{name}]", host, diags)
         for name, user in wanted.items()
     }
-    others = [*([app] if settings.app.enabled else []), *further.values()]
+    others = [*([app] if settings.app.enabled else []), *extra.values()]
     shared_with = None if tailscale is None else tailscale.uid
     if has_tailscaled and any(other is None or other.uid == shared_with for other in others):
         diags.note(_SHARED_STATE)
-    return Users(tailscale, app, further)
+    return Users(tailscale, app, extra)
 
 
 def mark_shared(specs: Sequence[ProcessSpec]) -> tuple[ProcessSpec, ...]:

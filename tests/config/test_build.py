@@ -61,7 +61,7 @@ def test_tailscaled_takes_no_certificate_that_is_lost(
 
 
 def test_tailscaled_with_what_was_asked_for() -> None:
-    """Proxies, extra words split as a shell would, passthrough, a memory limit of the user's."""
+    """Proxies, extra words split as a shell would, variables of its own, a memory limit of the user's."""
     spec = plan(
         {
             "TS_SOCKS5_SERVER": "127.0.0.2:1055",

@@ -23,7 +23,7 @@ WITH_TAGS = {"TS_TAGS": "tag:moltis"}
 
 
 def read(**environ: str) -> tuple[Settings, Diagnostics]:
-    """Load the settings and return them with the diags."""
+    """Load the settings and return them with the diagnostics."""
     diags = Diagnostics()
     return load(environ, diags, account=Account(0, "/root")), diags
 

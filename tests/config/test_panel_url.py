@@ -17,7 +17,7 @@ ATTACHED = {
 
 
 def read(url: str, **more: str) -> tuple[str | None, Diagnostics]:
-    """Return what is to be published of this, and the diags."""
+    """Return what is to be published of this, and the diagnostics."""
     diags = Diagnostics()
     environ = {**ATTACHED, "SUPERVISOR_SERVE_PANEL": url, **more}
     return load(environ, diags, account=Account(0, "/root")).tailnet.serve_panel, diags
