@@ -141,7 +141,7 @@ COMMANDS = {
     "backup": Command(
         "Takes a snapshot now; `list` shows those that there are, `restore` brings the app's folders back to one.",
         "backup restore 2a588ecc",
-        _operator("backup", "backup"),
+        _operator("backup_commands", "backup"),
         (Option("--yes", "agree beforehand to what a restore replaces"), _JSON),
         optional="[list | restore ID]",
     ),

@@ -21,11 +21,11 @@ from supervisor.core.tailnet import (
     Action,
     Backend,
     Choice,
-    Kind,
     LogEntry,
     LoginPrefs,
     Pending,
     Stage,
+    TailnetEventKind,
 )
 
 if TYPE_CHECKING:
@@ -377,22 +377,22 @@ def _begin(machine: TailnetMachine, action: Action, now_s: float) -> TailnetMach
     return machine._replace(retry=LoginRetry()) if action is Action.KEEP_LOGIN else machine
 
 
-_EVERYWHERE: dict[Kind, _Handler] = {
-    Kind.CONNECT: _connect,
-    Kind.DISCONNECT: _disconnect,
-    Kind.LEAVE: _leave,
-    Kind.OBSERVED: _observed,
-    Kind.LOST: _lost,
-    Kind.DONE: _done,
-    Kind.FAILED: _failed,
-    Kind.BROKEN_OFF: _broken_off,
-    Kind.REFUSED: _note_error,
-    Kind.KEY_READY: _late_key,
-    Kind.NO_KEY: _late_key,
+_EVERYWHERE: dict[TailnetEventKind, _Handler] = {
+    TailnetEventKind.CONNECT: _connect,
+    TailnetEventKind.DISCONNECT: _disconnect,
+    TailnetEventKind.LEAVE: _leave,
+    TailnetEventKind.OBSERVED: _observed,
+    TailnetEventKind.LOST: _lost,
+    TailnetEventKind.DONE: _done,
+    TailnetEventKind.FAILED: _failed,
+    TailnetEventKind.BROKEN_OFF: _broken_off,
+    TailnetEventKind.REFUSED: _note_error,
+    TailnetEventKind.KEY_READY: _late_key,
+    TailnetEventKind.NO_KEY: _late_key,
 }
-TABLE: dict[tuple[Stage, Kind], _Handler] = {
+TABLE: dict[tuple[Stage, TailnetEventKind], _Handler] = {
     **{(stage, kind): handler for stage in Stage for kind, handler in _EVERYWHERE.items()},
-    (Stage.FETCHING, Kind.KEY_READY): _key_ready,
-    (Stage.FETCHING, Kind.NO_KEY): _no_key,
-    (Stage.TRYING, Kind.REFUSED): _refused,
+    (Stage.FETCHING, TailnetEventKind.KEY_READY): _key_ready,
+    (Stage.FETCHING, TailnetEventKind.NO_KEY): _no_key,
+    (Stage.TRYING, TailnetEventKind.REFUSED): _refused,
 }

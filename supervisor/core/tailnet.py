@@ -56,7 +56,7 @@ class Pending(Enum):
     URL = "a login URL"
 
 
-class Kind(Enum):
+class TailnetEventKind(Enum):
     """What can happen."""
 
     CONNECT = "connect"
@@ -143,7 +143,7 @@ class TailnetEvent(NamedTuple):
     ``forbidden``: this user may not; ``passing``: tailscaled is away, or slow.
     """
 
-    kind: Kind
+    kind: TailnetEventKind
     key: bytes | None = None
     forget: bool = False
     seen: Observation = Observation()

@@ -53,7 +53,7 @@ _FEW_LITERALS = 24
 _WORD_BYTES = 4
 
 
-class Span(NamedTuple):
+class SecretSpan(NamedTuple):
     """A part to be masked; ``context`` is where begins what gives it away, such as the words before a URL."""
 
     context: int
@@ -128,16 +128,16 @@ class Redactor:
             return data
         return _compiled(SETUP_CODE).sub(rb"\1" + MASK, data)
 
-    def spans(self, data: bytes, *, daemon: bool = False) -> list[Span]:
+    def spans(self, data: bytes, *, daemon: bool = False) -> list[SecretSpan]:
         """Return what is to be masked, in order and apart from each other; at little cost where there is nothing."""
         if not self.touches(data, daemon=daemon) and not self._hides(data, daemon=daemon):
             return []
-        apart: list[Span] = []
+        apart: list[SecretSpan] = []
         for span in sorted(self._found(data, daemon=daemon), key=lambda found: found.begin):
             # Secrets may overlap: none may show because another was masked first.
             if apart and span.begin <= apart[-1].end:
                 last = apart[-1]
-                apart[-1] = Span(min(last.context, span.context), last.begin, max(last.end, span.end))
+                apart[-1] = SecretSpan(min(last.context, span.context), last.begin, max(last.end, span.end))
             else:
                 apart.append(span)
         return apart
@@ -153,7 +153,7 @@ class Redactor:
         """Tell whether something to mask may show when what nobody sees is left out."""
         return not is_clean(data) and self.touches(_without_unseen(data), daemon=daemon)
 
-    def _found(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
+    def _found(self, data: bytes, *, daemon: bool) -> Iterator[SecretSpan]:
         yield from self._found_as_written(data, daemon=daemon)
         seen = data if is_clean(data) else _without_unseen(data)
         if seen is data and b"\\" not in data and b"%" not in data:
@@ -166,19 +166,19 @@ class Redactor:
         for line, read in zip(*lines, strict=True):
             for view in _views(line) if self.touches(read, daemon=daemon) else ():
                 for context, begin, end in self._found_as_written(view.text, daemon=daemon):
-                    yield Span(at + view.begin_of(context), at + view.begin_of(begin), at + view.end_of(end))
+                    yield SecretSpan(at + view.begin_of(context), at + view.begin_of(begin), at + view.end_of(end))
             at += len(line) + 1
 
-    def _found_as_written(self, data: bytes, *, daemon: bool) -> Iterator[Span]:
+    def _found_as_written(self, data: bytes, *, daemon: bool) -> Iterator[SecretSpan]:
         for secret in self._secrets if self._literals(data) else ():
             at = data.find(secret)
             while at >= 0:
-                yield Span(at, at, at + len(secret))
+                yield SecretSpan(at, at, at + len(secret))
                 at = data.find(secret, at + 1)
         if any(hint in data for hint in _HINTS) or (daemon and _DAEMON_HINT in data):
             for shape in (*_SHAPES, _DAEMON_SHAPE) if daemon else _SHAPES:
                 for match in _compiled(shape).finditer(data):
-                    yield Span(match.start(), *match.span(1))
+                    yield SecretSpan(match.start(), *match.span(1))
 
 
 class _Few:

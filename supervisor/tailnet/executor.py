@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.retry import doubling_s
 from supervisor.core.snapshot import ServeView
-from supervisor.core.tailnet import Action, Choice, Kind, LoginPrefs, TailnetEvent
+from supervisor.core.tailnet import Action, Choice, LoginPrefs, TailnetEvent, TailnetEventKind
 from supervisor.tailnet import preferences
 from supervisor.tailnet.localapi import ForbiddenError, LocalApiError, SilentError, UnreachableError
 from supervisor.tailnet.oauth_client import Keys, OAuthRefusedError, OAuthUnavailableError
@@ -65,7 +65,7 @@ class Executor:
         try:
             if action is Action.FETCH_KEY:
                 return await self._fetch_key()
-            return TailnetEvent(Kind.DONE, action=action, prefs=await self._do(action, machine, logout_s))
+            return TailnetEvent(TailnetEventKind.DONE, action=action, prefs=await self._do(action, machine, logout_s))
         except LocalApiError as error:
             return failure(action, error)
 
@@ -91,15 +91,15 @@ class Executor:
     async def _fetch_key(self) -> TailnetEvent:
         """Get a key that tailscaled takes: an OAuth client's secret is exchanged for one."""
         if self._credential is None:
-            return TailnetEvent(Kind.BROKEN_OFF)
+            return TailnetEvent(TailnetEventKind.BROKEN_OFF)
         try:
             usable = await self.keys.usable(self._credential)
         except OAuthRefusedError as error:
-            return TailnetEvent(Kind.NO_KEY, why=str(error), refusal=error.kind)
+            return TailnetEvent(TailnetEventKind.NO_KEY, why=str(error), refusal=error.kind)
         except OAuthUnavailableError as error:
-            return TailnetEvent(Kind.NO_KEY, why=str(error))
+            return TailnetEvent(TailnetEventKind.NO_KEY, why=str(error))
         self._ready = usable
-        return TailnetEvent(Kind.KEY_READY, ephemeral=usable.ephemeral)
+        return TailnetEvent(TailnetEventKind.KEY_READY, ephemeral=usable.ephemeral)
 
     async def _log_in(self, key: Secret | None, *, anew: bool = False) -> LoginPrefs:
         """Hand tailscaled a key and have it log in; without one it asks for a login URL.
@@ -162,7 +162,7 @@ class Executor:
 def failure(action: Action, error: LocalApiError) -> TailnetEvent:
     """Return what happened where tailscaled did not do it."""
     return TailnetEvent(
-        Kind.FAILED,
+        TailnetEventKind.FAILED,
         action=action,
         why=str(error),
         forbidden=isinstance(error, ForbiddenError),

@@ -22,11 +22,11 @@ from supervisor.core.tailnet import (
     Action,
     Backend,
     Choice,
-    Kind,
     LogEntry,
     Observation,
     Stage,
     TailnetEvent,
+    TailnetEventKind,
     TailnetMachine,
 )
 from supervisor.core.tailnet_states import TailnetState
@@ -156,9 +156,13 @@ class TailnetService:
         if isinstance(order, Connect):
             self._executor.keys.pasted = order.auth_key or self._executor.keys.pasted
             self._maintenance.allow()
-            self._feed(TailnetEvent(Kind.CONNECT, key=None if order.auth_key is None else fingerprint(order.auth_key)))
+            self._feed(
+                TailnetEvent(
+                    TailnetEventKind.CONNECT, key=None if order.auth_key is None else fingerprint(order.auth_key)
+                )
+            )
         else:
-            self._feed(TailnetEvent(Kind.DISCONNECT, forget=order.forget))
+            self._feed(TailnetEvent(TailnetEventKind.DISCONNECT, forget=order.forget))
         self._orders = orders.begin(self._orders, order.id, self._machine.wish)
         self._store.update_tailnet(view._replace(orders=self._orders))
         self._wake_up()
@@ -168,7 +172,7 @@ class TailnetService:
         self._machine, actions = step(self._machine, event, time.monotonic())
         if not self._machine.pasted:
             self._executor.keys.pasted = None
-        ordered = event.kind in {Kind.CONNECT, Kind.DISCONNECT}
+        ordered = event.kind in {TailnetEventKind.CONNECT, TailnetEventKind.DISCONNECT}
         first = ordered or (self._machine.had_login and not self._attached)
         self._desired.keep(self._machine.choice, ephemeral=self._machine.ephemeral, first=first)
         for action in actions:
@@ -194,14 +198,14 @@ class TailnetService:
 
     async def _execute(self, action: Action, scope: anyio.CancelScope) -> None:
         """Have it done; what came of it is an event, and worth another look."""
-        event = TailnetEvent(Kind.BROKEN_OFF)
+        event = TailnetEvent(TailnetEventKind.BROKEN_OFF)
         if action in BEGIN_ANEW:
             # Whatever it was, it is worth nothing any more; the status tells of the one that counts.
             self._bus.login_url = ""
         with scope:
             began_s = time.monotonic()
             event = await self._executor.execute(action, self._machine)
-            if action is Action.LOG_OUT and event.kind is Kind.DONE:
+            if action is Action.LOG_OUT and event.kind is TailnetEventKind.DONE:
                 self._logged_out(began_s)
         self._changes += 1
         self._feed(event)
@@ -213,7 +217,7 @@ class TailnetService:
 
     async def _maintain(self) -> None:
         """Look after the device; only what comes of it is worth another look, or one would lead to the next."""
-        before, event = self._found(), TailnetEvent(Kind.DONE, action=Action.MAINTAIN)
+        before, event = self._found(), TailnetEvent(TailnetEventKind.DONE, action=Action.MAINTAIN)
         restart_client, self._restart_client = self._restart_client, False
         try:
             if self._status is not None:
@@ -248,8 +252,8 @@ class TailnetService:
         if status.peers is not None:
             self._peers, self._peers_at_s = peers_of(status), now_s
         for text in self._bus.take_errors():
-            self._feed(TailnetEvent(Kind.REFUSED, why=text))
-        self._feed(TailnetEvent(Kind.OBSERVED, seen=seen))
+            self._feed(TailnetEvent(TailnetEventKind.REFUSED, why=text))
+        self._feed(TailnetEvent(TailnetEventKind.OBSERVED, seen=seen))
         self._see_url(status)
         self._show(status, now_s)
         return self._store.snapshot.tailnet.state == TailnetState.STARTING and self._is_young(_YOUNG_S)
@@ -313,7 +317,7 @@ class TailnetService:
             self._silences += 1
             if self._silences >= MOST_SILENCES and not begun and not self._machine.leaving:
                 self._restart("it does not answer")
-        self._feed(TailnetEvent(Kind.LOST))
+        self._feed(TailnetEvent(TailnetEventKind.LOST))
         if isinstance(error, UnreachableError):
             # Its login URL has gone with it: nobody waits for the visit any more.
             self._url = None
@@ -407,7 +411,7 @@ class TailnetService:
 
     async def close(self, deadline_s: float) -> None:
         """Log the device out by ``deadline_s`` on the monotonic clock, and say how that went."""
-        self._feed(TailnetEvent(Kind.LEAVE))
+        self._feed(TailnetEvent(TailnetEventKind.LEAVE))
         if not self._logs_out:
             await self._executor.execute(self._machine.closing_action, self._machine)
             return
@@ -418,7 +422,7 @@ class TailnetService:
         if not self._machine.lost:
             timeout_s = max(0.1, deadline_s - began_s)
             event = await self._executor.execute(Action.LOG_OUT, self._machine, logout_s=timeout_s)
-        if event.kind is Kind.DONE:
+        if event.kind is TailnetEventKind.DONE:
             self._logged_out(began_s)
             self._feed(event)
             return

@@ -8,9 +8,6 @@ from pathlib import Path
 
 from tests.conventions.tree import Module, imports, modules
 
-# What has to be renamed yet; nothing is added here.
-SHARED_FILES = frozenset(["backup.py"])
-SHARED_CLASSES = frozenset(["Kind", "Span"])
 # Modules that lead to each other yet, by their packages; nothing is added here.
 CIRCLES_IN = frozenset(["supervisor.logs"])
 
@@ -23,13 +20,13 @@ def more_than_once(names: list[str]) -> set[str]:
 def test_no_two_files_have_the_same_name() -> None:
     """A file is found by its name alone."""
     names = [Path(module.path).name for module in modules("supervisor") if module.path.endswith(".py")]
-    assert not more_than_once(names) - SHARED_FILES - {"__init__.py"}
+    assert not more_than_once(names) - {"__init__.py"}
 
 
 def test_no_two_classes_have_the_same_name() -> None:
     """A class is found by its name alone."""
     nodes = [node for module in modules("supervisor") for node in ast.walk(module.tree)]
-    assert not more_than_once([node.name for node in nodes if isinstance(node, ast.ClassDef)]) - SHARED_CLASSES
+    assert not more_than_once([node.name for node in nodes if isinstance(node, ast.ClassDef)])
 
 
 def reached_from(start: str, graph: dict[str, set[str]]) -> set[str]:

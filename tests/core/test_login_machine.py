@@ -16,13 +16,13 @@ from supervisor.core.tailnet import (
     Action,
     Backend,
     Choice,
-    Kind,
     LogEntry,
     LoginPrefs,
     Observation,
     Pending,
     Stage,
     TailnetEvent,
+    TailnetEventKind,
     TailnetMachine,
 )
 
@@ -38,7 +38,7 @@ AWAY = frozenset({Action.SWITCH_OFF, Action.RELEASE_KEY, Action.LOG_OUT})
 
 
 def after(
-    machine: TailnetMachine, kind: Kind, now_s: float = NOW, **fields: Any
+    machine: TailnetMachine, kind: TailnetEventKind, now_s: float = NOW, **fields: Any
 ) -> tuple[TailnetMachine, list[Action]]:
     """Return the next machine, and what is to be done beside the log."""
     found, actions = step(machine, TailnetEvent(kind, **fields), now_s)
@@ -48,10 +48,10 @@ def after(
 def seen(machine: TailnetMachine, now_s: float = NOW, **fields: Any) -> tuple[TailnetMachine, list[Action]]:
     """Return the same after a look; what is not given is as it was."""
     look = Observation(state=machine.state, have_node_key=machine.have_node_key, key=machine.key, life=machine.life)
-    return after(machine, Kind.OBSERVED, now_s, seen=look._replace(**fields))
+    return after(machine, TailnetEventKind.OBSERVED, now_s, seen=look._replace(**fields))
 
 
-def records(machine: TailnetMachine, kind: Kind, **fields: Any) -> list[str]:
+def records(machine: TailnetMachine, kind: TailnetEventKind, **fields: Any) -> list[str]:
     """Return the events that are logged."""
     actions = step(machine, TailnetEvent(kind, **fields), NOW)[1]
     return [action.event for action in actions if isinstance(action, LogEntry)]
@@ -59,9 +59,9 @@ def records(machine: TailnetMachine, kind: Kind, **fields: Any) -> list[str]:
 
 def test_the_table_is_total() -> None:
     """Whatever happens in whatever stage is taken in."""
-    assert set(TABLE) == {(stage, kind) for stage in Stage for kind in Kind}
+    assert set(TABLE) == {(stage, kind) for stage in Stage for kind in TailnetEventKind}
     for stage in Stage:
-        for kind in Kind:
+        for kind in TailnetEventKind:
             step(TailnetMachine(stage=stage), TailnetEvent(kind), NOW)
 
 
@@ -69,9 +69,9 @@ def test_a_key_is_fetched_handed_over_and_taken() -> None:
     """One command after the other; then the login has come about, and what was tried for it is forgotten."""
     machine, actions = seen(NEEDS._replace(pasted=True))
     assert (machine.stage, machine.running, actions) == (Stage.FETCHING, Action.FETCH_KEY, [Action.FETCH_KEY])
-    machine, actions = after(machine, Kind.KEY_READY, ephemeral=True)
+    machine, actions = after(machine, TailnetEventKind.KEY_READY, ephemeral=True)
     assert (machine.stage, machine.retry.wish, actions) == (Stage.TRYING, 1, [Action.LOG_IN])
-    machine, actions = after(machine, Kind.DONE, action=Action.LOG_IN, prefs=LoginPrefs())
+    machine, actions = after(machine, TailnetEventKind.DONE, action=Action.LOG_IN, prefs=LoginPrefs())
     assert (machine.stage, machine.running, actions) == (Stage.TRYING, Action.NOTHING, [])
     machine, _ = seen(machine, state=Backend.STARTING, node_key="n")
     assert machine.ephemeral
@@ -91,74 +91,76 @@ def test_a_device_that_waits_for_approval_is_known_for_what_it_is() -> None:
 def test_three_refusals_release_the_key() -> None:
     """The first is logged and answers its wish; who asked for it by hand gets a login URL then."""
     machine = TRYING._replace(by_hand=Pending.TRY)
-    assert records(machine, Kind.REFUSED, why="expired") == ["tailnet: the key was refused"]
+    assert records(machine, TailnetEventKind.REFUSED, why="expired") == ["tailnet: the key was refused"]
     for _ in range(MOST_REFUSALS):
         assert machine.stage is Stage.TRYING
-        machine, _ = after(machine, Kind.REFUSED, why="expired")
+        machine, _ = after(machine, TailnetEventKind.REFUSED, why="expired")
     assert (machine.stage, machine.failure, machine.results) == (Stage.RELEASING, (1, "expired"), (("refused", 3),))
     machine, actions = seen(machine)
     assert actions == [Action.RELEASE_KEY]
-    machine, _ = after(machine, Kind.DONE, action=Action.RELEASE_KEY)
+    machine, _ = after(machine, TailnetEventKind.DONE, action=Action.RELEASE_KEY)
     assert (machine.stage, machine.by_hand) == (Stage.IDLE, Pending.URL)
     assert seen(machine)[1] == [Action.ASK_URL]
 
 
 def test_being_told_to_wait_is_no_refusal() -> None:
     """tailscaled does wait."""
-    machine, _ = after(TRYING, Kind.REFUSED, why="rate limit; retry after 3s")
+    machine, _ = after(TRYING, TailnetEventKind.REFUSED, why="rate limit; retry after 3s")
     assert (machine.stage, machine.retry.refusals, machine.failure) == (Stage.TRYING, 0, None)
 
 
 @pytest.mark.parametrize("stage", [Stage.IDLE, Stage.FETCHING, Stage.RELEASING])
 def test_an_error_beside_a_login_is_no_answer(stage: Stage) -> None:
     """It is shown where a login is needed; a device that has one may hear of one that was let go."""
-    machine, _ = after(NEEDS._replace(stage=stage), Kind.REFUSED, why="no")
+    machine, _ = after(NEEDS._replace(stage=stage), TailnetEventKind.REFUSED, why="no")
     assert (machine.last_error, machine.failure, machine.retry) == ("no", None, LoginRetry())
-    assert not after(machine._replace(state="Running", last_error=""), Kind.REFUSED, why="no")[0].last_error
+    assert not after(machine._replace(state="Running", last_error=""), TailnetEventKind.REFUSED, why="no")[0].last_error
 
 
 def test_a_key_that_is_not_to_be_had() -> None:
     """For now it is asked for again soon; for good, a person gets a login URL, and a device keeps its login."""
     fetching = NEEDS._replace(stage=Stage.FETCHING, running=Action.FETCH_KEY, by_hand=Pending.TRY)
-    machine, _ = after(fetching, Kind.NO_KEY, why="no answer")
+    machine, _ = after(fetching, TailnetEventKind.NO_KEY, why="no answer")
     assert (machine.stage, machine.failure, machine.by_hand) == (Stage.IDLE, (1, "no answer"), Pending.TRY)
     assert seen(machine, NOW + 4.0)[1] == []
     assert seen(machine, NOW + 5.0)[1] == [Action.FETCH_KEY]
-    machine, _ = after(fetching, Kind.NO_KEY, why="no", refusal="not permitted")
+    machine, _ = after(fetching, TailnetEventKind.NO_KEY, why="no", refusal="not permitted")
     assert (machine.retry.kind, machine.by_hand) == ("not permitted", Pending.URL)
     assert seen(machine)[1] == [Action.ASK_URL]
-    machine, _ = after(fetching._replace(replaces=True, pasted=True), Kind.NO_KEY, why="no", refusal="invalid")
+    machine, _ = after(
+        fetching._replace(replaces=True, pasted=True), TailnetEventKind.NO_KEY, why="no", refusal="invalid"
+    )
     assert (machine.replaces, machine.pasted) == (False, False)
     assert "keeps its login: no" in machine.last_error
 
 
 @pytest.mark.parametrize("stage", [Stage.IDLE, Stage.RELEASING])
-@pytest.mark.parametrize("kind", [Kind.KEY_READY, Kind.NO_KEY])
-def test_a_late_key_is_not_used(stage: Stage, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [TailnetEventKind.KEY_READY, TailnetEventKind.NO_KEY])
+def test_a_late_key_is_not_used(stage: Stage, kind: TailnetEventKind) -> None:
     """Whoever asked for it wants something else by now."""
     machine, actions = after(NEEDS._replace(stage=stage, running=Action.FETCH_KEY), kind)
     assert (machine.stage, machine.running, actions, machine.retry) == (stage, Action.NOTHING, [], LoginRetry())
     fetching = NEEDS._replace(stage=Stage.FETCHING, running=Action.FETCH_KEY, key=None)
-    assert after(fetching, Kind.KEY_READY)[1] == []
+    assert after(fetching, TailnetEventKind.KEY_READY)[1] == []
 
 
 def test_connecting_again_waits_for_an_answer_that_may_be_on_its_way() -> None:
     """With the same key it is the same wish; with another one it is not, and the other is tried at once."""
     for key in (None, KEY):
-        machine, actions = after(TRYING, Kind.CONNECT, NOW + 1.0, key=key)
+        machine, actions = after(TRYING, TailnetEventKind.CONNECT, NOW + 1.0, key=key)
         assert (machine.stage, machine.wish, machine.retry, actions) == (Stage.TRYING, 1, UNDER_WAY, [])
-    machine, _ = after(TRYING, Kind.CONNECT, NOW + 1.0, key=OTHER)
+    machine, _ = after(TRYING, TailnetEventKind.CONNECT, NOW + 1.0, key=OTHER)
     assert (machine.wish, machine.retry.wish) == (2, 1)
     assert seen(machine, NOW + 1.0, key=OTHER)[1] == [Action.FETCH_KEY]
-    machine, _ = after(TRYING, Kind.CONNECT, NOW + 11.0, key=KEY)
+    machine, _ = after(TRYING, TailnetEventKind.CONNECT, NOW + 11.0, key=KEY)
     assert (machine.stage, machine.wish) == (Stage.IDLE, 2)
     assert seen(machine, NOW + 11.0)[1] == [Action.FETCH_KEY]
 
 
 def test_connecting_after_a_refusal_tries_at_once() -> None:
     """The answer is known: there is nothing to wait for."""
-    refused, _ = after(TRYING, Kind.REFUSED, why="expired")
-    machine, _ = after(refused, Kind.CONNECT, key=KEY)
+    refused, _ = after(TRYING, TailnetEventKind.REFUSED, why="expired")
+    machine, _ = after(refused, TailnetEventKind.CONNECT, key=KEY)
     assert (machine.stage, machine.wish) == (Stage.IDLE, 2)
     assert machine.failure != (machine.wish, "expired")
 
@@ -166,23 +168,23 @@ def test_connecting_after_a_refusal_tries_at_once() -> None:
 def test_connecting_while_a_key_is_fetched() -> None:
     """The same key is waited for; another one breaks that off."""
     fetching = NEEDS._replace(stage=Stage.FETCHING, running=Action.FETCH_KEY)
-    machine, actions = after(fetching, Kind.CONNECT)
+    machine, actions = after(fetching, TailnetEventKind.CONNECT)
     assert (machine.stage, machine.wish, actions) == (Stage.FETCHING, 1, [])
-    machine, actions = after(fetching, Kind.CONNECT, key=OTHER)
+    machine, actions = after(fetching, TailnetEventKind.CONNECT, key=OTHER)
     assert (machine.stage, machine.wish, actions) == (Stage.IDLE, 2, [Action.CANCEL])
-    assert after(machine, Kind.BROKEN_OFF)[0].running is Action.NOTHING
+    assert after(machine, TailnetEventKind.BROKEN_OFF)[0].running is Action.NOTHING
 
 
 def test_connecting_without_the_new_key_lets_go_of_it() -> None:
     """The device has a login."""
-    machine, _ = after(REPLACING, Kind.CONNECT, NOW + 11.0)
+    machine, _ = after(REPLACING, TailnetEventKind.CONNECT, NOW + 11.0)
     assert (machine.replaces, machine.pasted, machine.stage, machine.wish) == (False, False, Stage.IDLE, 2)
     assert seen(machine, NOW + 11.0, prefs=LoginPrefs(logged_out=True))[1] == [Action.KEEP_LOGIN]
 
 
 def test_a_new_key_for_a_device_that_has_a_login() -> None:
     """It is another login only when the device has another node key; where it is not taken, the old one is kept."""
-    machine, _ = after(NEEDS._replace(state=Backend.RUNNING, have_node_key=True), Kind.CONNECT, key=OTHER)
+    machine, _ = after(NEEDS._replace(state=Backend.RUNNING, have_node_key=True), TailnetEventKind.CONNECT, key=OTHER)
     assert machine.replaces
     machine, _ = seen(REPLACING, online=True, node_key="old")
     assert machine.stage is Stage.TRYING
@@ -190,7 +192,7 @@ def test_a_new_key_for_a_device_that_has_a_login() -> None:
     machine, actions = seen(REPLACING, NOW + 60.0, node_key="old")
     assert (machine.stage, machine.results) == (Stage.RELEASING, ((NO_ANSWER, 1),))
     assert (actions, machine.replaces) == ([Action.RELEASE_KEY], False)
-    machine, _ = after(machine, Kind.DONE, action=Action.RELEASE_KEY)
+    machine, _ = after(machine, TailnetEventKind.DONE, action=Action.RELEASE_KEY)
     assert (machine.stage, machine.by_hand) == (Stage.IDLE, Pending.NOTHING)
 
 
@@ -213,7 +215,7 @@ def test_a_login_without_any_word_is_given_up_on() -> None:
 )
 def test_disconnecting_ends_a_login(before: TailnetMachine, stage: Stage) -> None:
     """tailscaled would go on trying; what went wrong before says nothing of what comes now."""
-    machine, actions = after(before._replace(last_error="x", pasted=True), Kind.DISCONNECT)
+    machine, actions = after(before._replace(last_error="x", pasted=True), TailnetEventKind.DISCONNECT)
     assert (machine.stage, machine.choice, machine.wish) == (stage, Choice.DISCONNECTED, 2)
     assert (machine.pasted, machine.last_error, machine.retry) == (False, "", LoginRetry())
     assert actions == ([Action.CANCEL] if before.running is Action.FETCH_KEY else [])
@@ -221,13 +223,15 @@ def test_disconnecting_ends_a_login(before: TailnetMachine, stage: Stage) -> Non
 
 def test_forgetting_and_thinking_better_of_it() -> None:
     """A logout that waits for control is broken off; another forget changes nothing of it."""
-    machine, _ = after(NEEDS._replace(state=Backend.RUNNING, have_node_key=True), Kind.DISCONNECT, forget=True)
+    machine, _ = after(
+        NEEDS._replace(state=Backend.RUNNING, have_node_key=True), TailnetEventKind.DISCONNECT, forget=True
+    )
     machine, actions = seen(machine)
     assert actions == [Action.LOG_OUT]
-    assert after(machine, Kind.DISCONNECT, forget=True)[1] == []
-    assert after(machine, Kind.CONNECT)[1] == [Action.CANCEL]
-    assert after(machine, Kind.DISCONNECT)[1] == [Action.CANCEL]
-    done, _ = after(machine._replace(ephemeral=True, had_login=True), Kind.DONE, action=Action.LOG_OUT)
+    assert after(machine, TailnetEventKind.DISCONNECT, forget=True)[1] == []
+    assert after(machine, TailnetEventKind.CONNECT)[1] == [Action.CANCEL]
+    assert after(machine, TailnetEventKind.DISCONNECT)[1] == [Action.CANCEL]
+    done, _ = after(machine._replace(ephemeral=True, had_login=True), TailnetEventKind.DONE, action=Action.LOG_OUT)
     assert (done.ephemeral, done.had_login, done.adjusted) == (False, False, False)
 
 
@@ -237,8 +241,8 @@ def test_another_life_of_tailscaled_has_forgotten_everything() -> None:
     machine, actions = seen(before, life=2)
     assert (machine.adjusted, machine.prefs, machine.forbidden) == (False, None, ())
     assert actions == [Action.RESET, Action.FETCH_KEY]
-    lost, _ = after(before, Kind.LOST, NOW + 1.0)
-    assert (lost.lost, lost.since_s, after(lost, Kind.LOST, NOW + 2.0)[0].since_s) == (
+    lost, _ = after(before, TailnetEventKind.LOST, NOW + 1.0)
+    assert (lost.lost, lost.since_s, after(lost, TailnetEventKind.LOST, NOW + 2.0)[0].since_s) == (
         True,
         NOW + 1.0,
         NOW + 1.0,
@@ -249,30 +253,32 @@ def test_another_life_of_tailscaled_has_forgotten_everything() -> None:
 def test_commands_that_fail_are_tried_again_later() -> None:
     """Longer after each; what this user may not do is not tried at all, until a person orders something."""
     before = NEEDS._replace(running=Action.ASK_URL, key=None)
-    machine, _ = after(before, Kind.FAILED, action=Action.ASK_URL, why="no")
+    machine, _ = after(before, TailnetEventKind.FAILED, action=Action.ASK_URL, why="no")
     assert (machine.running, machine.failure) == (Action.NOTHING, (1, "cannot ask for a login URL: no"))
-    assert records(before, Kind.FAILED, action=Action.ASK_URL, why="no") == ["tailnet: cannot ask for a login URL"]
-    assert records(machine, Kind.FAILED, action=Action.ASK_URL, why="no") == []
+    assert records(before, TailnetEventKind.FAILED, action=Action.ASK_URL, why="no") == [
+        "tailnet: cannot ask for a login URL"
+    ]
+    assert records(machine, TailnetEventKind.FAILED, action=Action.ASK_URL, why="no") == []
     assert (seen(machine, NOW + 0.9)[1], seen(machine, NOW + 1.0)[1]) == ([], [Action.ASK_URL])
-    machine, _ = after(before, Kind.FAILED, action=Action.ASK_URL, why="late", passing=True)
+    machine, _ = after(before, TailnetEventKind.FAILED, action=Action.ASK_URL, why="late", passing=True)
     assert machine.failure is None
-    machine, _ = after(before, Kind.FAILED, action=Action.ASK_URL, why="403", forbidden=True)
+    machine, _ = after(before, TailnetEventKind.FAILED, action=Action.ASK_URL, why="403", forbidden=True)
     machine, actions = seen(machine, NOW + 99.0)
     assert (actions, "may not have this tailscaled ask for a login URL" in machine.may_not) == ([], True)
-    assert seen(after(machine, Kind.CONNECT)[0])[1] == [Action.ASK_URL]
+    assert seen(after(machine, TailnetEventKind.CONNECT)[0])[1] == [Action.ASK_URL]
 
 
 def test_a_key_that_may_not_be_handed_over_is_not_fetched_again() -> None:
     """It would be made, and used up, for nothing."""
     before = TRYING._replace(running=Action.LOG_IN)
-    machine, _ = after(before, Kind.FAILED, action=Action.LOG_IN, why="403", forbidden=True)
+    machine, _ = after(before, TailnetEventKind.FAILED, action=Action.LOG_IN, why="403", forbidden=True)
     machine, actions = seen(machine, NOW + 99.0)
     assert (actions, "may not have this tailscaled log in with the key" in machine.may_not) == ([], True)
 
 
 def test_a_key_that_could_not_be_handed_over_is_handed_over_again() -> None:
     """tailscaled does not have it."""
-    machine, _ = after(TRYING._replace(running=Action.LOG_IN), Kind.FAILED, action=Action.LOG_IN, why="no")
+    machine, _ = after(TRYING._replace(running=Action.LOG_IN), TailnetEventKind.FAILED, action=Action.LOG_IN, why="no")
     assert (machine.stage, machine.retry.under_way) == (Stage.IDLE, False)
     assert seen(machine, NOW + 1.0)[1] == [Action.FETCH_KEY]
 
@@ -280,8 +286,8 @@ def test_a_key_that_could_not_be_handed_over_is_handed_over_again() -> None:
 def test_a_command_that_ends_late_undoes_no_order() -> None:
     """A key was being let go of when another one came: it gets its try, and no URL is asked for beside it."""
     releasing = NEEDS._replace(stage=Stage.RELEASING, by_hand=Pending.TRY, running=Action.RELEASE_KEY)
-    machine, _ = after(releasing, Kind.CONNECT, key=OTHER)
-    machine, _ = after(machine, Kind.DONE, action=Action.RELEASE_KEY)
+    machine, _ = after(releasing, TailnetEventKind.CONNECT, key=OTHER)
+    machine, _ = after(machine, TailnetEventKind.DONE, action=Action.RELEASE_KEY)
     assert machine.by_hand is Pending.TRY
     assert seen(machine, key=OTHER)[1] == [Action.FETCH_KEY]
 
@@ -301,11 +307,11 @@ def test_a_device_that_is_connected_is_looked_after() -> None:
     assert seen(up, online=True)[1] == [Action.MAINTAIN]
     machine, actions = seen(up._replace(outage=Outage(0.0, next_s=NOW)))
     assert (actions, machine.running) == ([Action.RESTART_CLIENT, Action.MAINTAIN], Action.MAINTAIN)
-    assert after(machine, Kind.FAILED, action=Action.MAINTAIN, why="x", forbidden=True)[0].forbidden == ()
+    assert after(machine, TailnetEventKind.FAILED, action=Action.MAINTAIN, why="x", forbidden=True)[0].forbidden == ()
     assert seen(machine._replace(outage=Outage(-2000.0)))[1] == [Action.RESTART_TAILSCALED]
     assert seen(REPLACING._replace(adjusted=True, outage=Outage(0.0, next_s=NOW)), node_key="old")[1] == []
     assert seen(up._replace(choice=Choice.UNKNOWN), online=True)[1] == [Action.MAINTAIN]
-    helped, _ = after(up._replace(outage=Outage(0.0, next_s=NOW + 60.0)), Kind.CONNECT)
+    helped, _ = after(up._replace(outage=Outage(0.0, next_s=NOW + 60.0)), TailnetEventKind.CONNECT)
     assert seen(helped)[1] == [Action.RESTART_CLIENT, Action.MAINTAIN]
 
 
@@ -330,7 +336,7 @@ def test_a_login_that_lasts_is_settled() -> None:
 
 def test_leaving_begins_nothing_more() -> None:
     """A sidecar is left the login that it had."""
-    machine, _ = after(NEEDS, Kind.LEAVE)
+    machine, _ = after(NEEDS, TailnetEventKind.LEAVE)
     assert seen(machine)[1] == []
     assert NEEDS.closing_action is Action.NOTHING
     assert REPLACING._replace(attached=True).closing_action is Action.KEEP_LOGIN
@@ -340,7 +346,7 @@ def test_leaving_begins_nothing_more() -> None:
 def test_a_sidecar_that_is_switched_off_stays_so(looks: list[tuple[str, float]]) -> None:
     """Without an order nothing is ever switched on; an order counts until it has been carried out."""
     now_s, passive = NOW, TailnetMachine(attached=True)
-    ordered, _ = after(passive, Kind.CONNECT)
+    ordered, _ = after(passive, TailnetEventKind.CONNECT)
     done = False
     for state, step_s in looks:
         now_s += step_s
@@ -375,7 +381,7 @@ class Model(RuleBasedStateMachine):
             assert not before.leaving or handing
         if self.machine.choice in {Choice.DISCONNECTED, Choice.FORGOTTEN}:
             assert AWAY.issuperset(commands)
-        if event.kind in {Kind.CONNECT, Kind.DISCONNECT} or Action.RESET in actions:
+        if event.kind in {TailnetEventKind.CONNECT, TailnetEventKind.DISCONNECT} or Action.RESET in actions:
             self.handed_over.clear()
         if Action.LOG_IN in commands:
             # A key that was refused for good is not tried again within a minute.
@@ -393,13 +399,13 @@ class Model(RuleBasedStateMachine):
     @rule(key=st.sampled_from([None, KEY, OTHER]))
     def connect(self, key: bytes | None) -> None:
         """The owner wants it connected."""
-        self.feed(TailnetEvent(Kind.CONNECT, key=key))
+        self.feed(TailnetEvent(TailnetEventKind.CONNECT, key=key))
         assert self.machine.choice is Choice.CONNECTED
 
     @rule(forget=st.booleans())
     def disconnect(self, *, forget: bool) -> None:
         """The owner wants it away."""
-        self.feed(TailnetEvent(Kind.DISCONNECT, forget=forget))
+        self.feed(TailnetEvent(TailnetEventKind.DISCONNECT, forget=forget))
         assert (self.machine.pasted, self.machine.replaces, self.machine.trying) == (False, False, False)
 
     @rule(
@@ -420,34 +426,34 @@ class Model(RuleBasedStateMachine):
         prefs: LoginPrefs | None,
     ) -> None:
         """tailscaled is looked at."""
-        self.feed(TailnetEvent(Kind.OBSERVED, seen=Observation(state, life, node_key, *flags, key, prefs)))
+        self.feed(TailnetEvent(TailnetEventKind.OBSERVED, seen=Observation(state, life, node_key, *flags, key, prefs)))
         assert not self.machine.lost
 
     @rule()
     def lose(self) -> None:
         """tailscaled does not answer."""
-        self.feed(TailnetEvent(Kind.LOST))
+        self.feed(TailnetEvent(TailnetEventKind.LOST))
 
     @rule(why=st.sampled_from(["expired", "rate limit"]))
     def refuse(self, why: str) -> None:
         """The bus tells an error."""
-        self.feed(TailnetEvent(Kind.REFUSED, why=why))
+        self.feed(TailnetEvent(TailnetEventKind.REFUSED, why=why))
 
     @precondition(lambda self: self.machine.running is Action.FETCH_KEY)
     @rule(
-        kind=st.sampled_from([Kind.KEY_READY, Kind.NO_KEY, Kind.BROKEN_OFF]),
+        kind=st.sampled_from([TailnetEventKind.KEY_READY, TailnetEventKind.NO_KEY, TailnetEventKind.BROKEN_OFF]),
         refusal=st.sampled_from(["", "invalid"]),
     )
-    def fetch(self, kind: Kind, refusal: str) -> None:
+    def fetch(self, kind: TailnetEventKind, refusal: str) -> None:
         """There is a key, or none."""
         self.feed(TailnetEvent(kind, why="no", refusal=refusal, ephemeral=True))
 
     @precondition(lambda self: self.machine.running not in {Action.NOTHING, Action.FETCH_KEY})
     @rule(
-        kind=st.sampled_from([Kind.DONE, Kind.FAILED, Kind.BROKEN_OFF]),
+        kind=st.sampled_from([TailnetEventKind.DONE, TailnetEventKind.FAILED, TailnetEventKind.BROKEN_OFF]),
         forbidden=st.booleans(),
     )
-    def end(self, kind: Kind, *, forbidden: bool) -> None:
+    def end(self, kind: TailnetEventKind, *, forbidden: bool) -> None:
         """A command ends."""
         self.feed(TailnetEvent(kind, action=self.machine.running, why="no", forbidden=forbidden))
         assert self.machine.running is Action.NOTHING
@@ -455,7 +461,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def leave(self) -> None:
         """The supervisor ends; in this world it may think better of it."""
-        self.feed(TailnetEvent(Kind.LEAVE))
+        self.feed(TailnetEvent(TailnetEventKind.LEAVE))
         self.machine = self.machine._replace(leaving=False)
 
     @invariant()

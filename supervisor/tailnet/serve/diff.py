@@ -29,7 +29,7 @@ class Endpoint(NamedTuple):
     port: str
 
 
-class Kind(Enum):
+class ConflictKind(Enum):
     """How something that is not ours stands in the way of ours."""
 
     TAKEN = "taken"
@@ -42,7 +42,7 @@ class Kind(Enum):
 class Conflict(NamedTuple):
     """Something foreign at, or near, the path of a wish; ``value`` is what stands there."""
 
-    kind: Kind
+    kind: ConflictKind
     path: Path
     value: Any = None
 
@@ -162,7 +162,7 @@ def urls(current: Json, found: Entries) -> tuple[str, ...]:
 
 def _allowed(here: Entries, wish: Wish, conflicts: tuple[Conflict, ...]) -> Entries:
     """Return what of the wish can be had. A web port without any page that can be had is not opened."""
-    blocks = {Kind.TAKEN, Kind.SESSION, Kind.CLOSED_TO_FUNNEL}
+    blocks = {ConflictKind.TAKEN, ConflictKind.SESSION, ConflictKind.CLOSED_TO_FUNNEL}
     blocked = {conflict.path for conflict in conflicts if conflict.kind in blocks}
     closed = {endpoint(path) for path in blocked if is_port(path)}
     had = {
@@ -188,18 +188,18 @@ def _conflicts(current: Json, here: Entries, ours: Entries, wish: Entries) -> It
             continue
         port = endpoint(path)
         if path in foreign:
-            yield Conflict(Kind.TAKEN, path, foreign[path])
+            yield Conflict(ConflictKind.TAKEN, path, foreign[path])
         elif is_port(path) and not port.service and port.port in sessions:
-            yield Conflict(Kind.SESSION, path)
+            yield Conflict(ConflictKind.SESSION, path)
         elif is_port(path) and path in ours and handling(ours[path]) != handling(value):
             # To close our port for a moment would close theirs.
             pages = [each for each in foreign if host_port(each) and endpoint(each) == port]
             if pages:
-                yield Conflict(Kind.TAKEN, path, foreign[pages[0]])
+                yield Conflict(ConflictKind.TAKEN, path, foreign[pages[0]])
     servers = {path[:-1] for path in wish if host_port(path)}
     for path, value in foreign.items():
         if path[:-1] in servers and path not in wish:
-            yield Conflict(Kind.BESIDE, path, value)
+            yield Conflict(ConflictKind.BESIDE, path, value)
     yield from _open_doors(current, here, wish)
 
 
@@ -216,7 +216,7 @@ def _open_doors(current: Json, here: Entries, wish: Entries) -> Iterator[Conflic
             is_open = is_port(path) and handling(value) not in WEB and path[-1] in ports
         if is_open:
             there = path in here and here[path] == value
-            yield Conflict(Kind.OPEN_TO_FUNNEL if there else Kind.CLOSED_TO_FUNNEL, path)
+            yield Conflict(ConflictKind.OPEN_TO_FUNNEL if there else ConflictKind.CLOSED_TO_FUNNEL, path)
 
 
 def _is_used_by_others(path: Path, here: Entries, ours: Entries) -> bool:

@@ -22,7 +22,7 @@ from supervisor.tailnet.localapi import (
 from supervisor.tailnet.serve import desired, diff
 from supervisor.tailnet.serve.certificates import Certificates
 from supervisor.tailnet.serve.desired import ServeFile
-from supervisor.tailnet.serve.diff import Conflict, Kind, Path, endpoint, handling, host_port, is_port
+from supervisor.tailnet.serve.diff import Conflict, ConflictKind, Path, endpoint, handling, host_port, is_port
 from supervisor.tailnet.state_file import StateFile
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 def conflict_text(found: Conflict, config: Json) -> str:
     """Return what a conflict means for the owner."""
     where, what, remedy = place(found.path), thing(found.value), f"`{off_command(found, config)}`"
-    if found.kind is Kind.BESIDE:
+    if found.kind is ConflictKind.BESIDE:
         return f"{where} is not ours and leads to {what}, not to what we publish beside it; remove it with {remedy}"
-    if found.kind is Kind.SESSION:
+    if found.kind is ConflictKind.SESSION:
         return f"cannot publish on {where}: a `tailscale serve` that runs in a terminal has that port; end it"
-    if found.kind is Kind.OPEN_TO_FUNNEL:
+    if found.kind is ConflictKind.OPEN_TO_FUNNEL:
         return f"the whole internet reaches {where}: Funnel was switched on, not by us; switch it off with {remedy}"
-    if found.kind is Kind.CLOSED_TO_FUNNEL:
+    if found.kind is ConflictKind.CLOSED_TO_FUNNEL:
         return (
             f"cannot publish on {where}: Funnel is on there, not by us, and the whole internet would reach it; "
             f"switch it off with {remedy}"
@@ -80,10 +80,13 @@ def off_command(found: Conflict, config: Json) -> str:
     service, port = endpoint(found.path)
     if not port:
         return f"tailscale serve --service={service} --tun off"
-    if found.kind is Kind.CLOSED_TO_FUNNEL and host_port(found.path) not in (config.get("Web") or {}):
+    if found.kind is ConflictKind.CLOSED_TO_FUNNEL and host_port(found.path) not in (config.get("Web") or {}):
         # It switches nothing off where nothing is served.
         return "tailscale funnel reset"
-    words = ["tailscale", "funnel" if found.kind in {Kind.OPEN_TO_FUNNEL, Kind.CLOSED_TO_FUNNEL} else "serve"]
+    words = [
+        "tailscale",
+        "funnel" if found.kind in {ConflictKind.OPEN_TO_FUNNEL, ConflictKind.CLOSED_TO_FUNNEL} else "serve",
+    ]
     if service:
         words.append(f"--service={service}")
     handler = found.value if is_port(found.path) else _port_handler(config, service, port)

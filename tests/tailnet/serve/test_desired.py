@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.tailnet.serve import desired
 from supervisor.tailnet.serve.certificates import Certificate
-from supervisor.tailnet.serve.diff import Conflict, Kind, Path
+from supervisor.tailnet.serve.diff import Conflict, ConflictKind, Path
 from supervisor.tailnet.serve.publisher import conflict_text, off_command, takes_root, thing
 from tests.tailnet.serve.building import config_of
 
@@ -134,46 +134,46 @@ CONFIG = {"TCP": {"80": {"HTTP": True}}, "Services": {"svc:s": {"TCP": {"443": {
     ("found", "says"),
     [
         (
-            Conflict(Kind.TAKEN, ("TCP", "80"), FORWARD),
+            Conflict(ConflictKind.TAKEN, ("TCP", "80"), FORWARD),
             (
                 "cannot publish on port 80: something that is not ours is there, a TCP forward to 127.0.0.1:22; "
                 "remove it with `tailscale serve --tcp=80 off`"
             ),
         ),
         (
-            Conflict(Kind.TAKEN, WEB, {"Proxy": "http://x"}),
+            Conflict(ConflictKind.TAKEN, WEB, {"Proxy": "http://x"}),
             (
                 "cannot publish on moltis.tail.example:80: something that is not ours is there, http://x; "
                 "remove it with `tailscale serve --http=80 off`"
             ),
         ),
         (
-            Conflict(Kind.BESIDE, (*WEB[:-1], "/x"), {"Path": "/srv"}),
+            Conflict(ConflictKind.BESIDE, (*WEB[:-1], "/x"), {"Path": "/srv"}),
             (
                 "moltis.tail.example:80/x is not ours and leads to the files in /srv, not to what we publish beside "
                 "it; remove it with `tailscale serve --http=80 --set-path=/x off`"
             ),
         ),
         (
-            Conflict(Kind.SESSION, ("TCP", "80")),
+            Conflict(ConflictKind.SESSION, ("TCP", "80")),
             "cannot publish on port 80: a `tailscale serve` that runs in a terminal has that port; end it",
         ),
         (
-            Conflict(Kind.OPEN_TO_FUNNEL, ("Web", f"{NAME}:443", "Handlers", "/")),
+            Conflict(ConflictKind.OPEN_TO_FUNNEL, ("Web", f"{NAME}:443", "Handlers", "/")),
             (
                 "the whole internet reaches moltis.tail.example:443: Funnel was switched on, not by us; "
                 "switch it off with `tailscale funnel --https=443 off`"
             ),
         ),
         (
-            Conflict(Kind.CLOSED_TO_FUNNEL, ("Web", f"{NAME}:443", "Handlers", "/")),
+            Conflict(ConflictKind.CLOSED_TO_FUNNEL, ("Web", f"{NAME}:443", "Handlers", "/")),
             (
                 "cannot publish on moltis.tail.example:443: Funnel is on there, not by us, and the whole internet "
                 "would reach it; switch it off with `tailscale funnel reset`"
             ),
         ),
         (
-            Conflict(Kind.TAKEN, ("Services", "svc:s", "Web", "s.x:443", "Handlers", "/"), {"Text": "t"}),
+            Conflict(ConflictKind.TAKEN, ("Services", "svc:s", "Web", "s.x:443", "Handlers", "/"), {"Text": "t"}),
             (
                 "cannot publish on s.x:443: something that is not ours is there, a text; "
                 "remove it with `tailscale serve --service=svc:s --https=443 off`"
@@ -189,7 +189,7 @@ def test_what_is_in_the_way_in_words(found: Conflict, says: str) -> None:
 def test_a_funnel_with_a_page_behind_it_is_switched_off_alone() -> None:
     """Nothing else is then lost with it."""
     page: Path = ("Web", f"{NAME}:443", "Handlers", "/")
-    found = Conflict(Kind.CLOSED_TO_FUNNEL, page)
+    found = Conflict(ConflictKind.CLOSED_TO_FUNNEL, page)
     assert off_command(found, config_of({page: {"Text": "t"}})) == "tailscale funnel --https=443 off"
 
 
@@ -204,7 +204,7 @@ def test_things_have_names() -> None:
         "something else",
     ]
     assert (
-        off_command(Conflict(Kind.TAKEN, ("Services", "svc:s", "Tun"), True), {})
+        off_command(Conflict(ConflictKind.TAKEN, ("Services", "svc:s", "Tun"), True), {})
         == "tailscale serve --service=svc:s --tun off"
     )
 

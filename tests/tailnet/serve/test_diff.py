@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.tailnet.serve.diff import (
+    ConflictKind,
     Entries,
-    Kind,
     Record,
     Wish,
     endpoint,
@@ -123,19 +123,19 @@ def test_what_waits_for_a_certificate_is_kept_and_not_added() -> None:
 @pytest.mark.parametrize(
     ("current", "wish", "kind", "path"),
     [
-        (config_of({port(80): FORWARD}), OURS, Kind.TAKEN, port(80)),
-        (config_of({port(80): HTTP, page(80): OLD}), OURS, Kind.TAKEN, page(80)),
-        (config_of({port(80): HTTP, page(80, "/x"): OLD}), OURS, Kind.BESIDE, page(80, "/x")),
-        ({"Foreground": {"s": config_of({port(80): HTTP})}}, OURS, Kind.SESSION, port(80)),
-        ({"AllowFunnel": {"a.x:80": True}}, OURS, Kind.CLOSED_TO_FUNNEL, page(80)),
-        ({"Foreground": {"s": {"AllowFunnel": {"a.x:80": True}}}}, OURS, Kind.CLOSED_TO_FUNNEL, page(80)),
-        (config_of(OURS) | {"AllowFunnel": {"a.x:80": True}}, OURS, Kind.OPEN_TO_FUNNEL, page(80)),
-        ({"AllowFunnel": {"b.x:22": True}}, {port(22): FORWARD}, Kind.CLOSED_TO_FUNNEL, port(22)),
+        (config_of({port(80): FORWARD}), OURS, ConflictKind.TAKEN, port(80)),
+        (config_of({port(80): HTTP, page(80): OLD}), OURS, ConflictKind.TAKEN, page(80)),
+        (config_of({port(80): HTTP, page(80, "/x"): OLD}), OURS, ConflictKind.BESIDE, page(80, "/x")),
+        ({"Foreground": {"s": config_of({port(80): HTTP})}}, OURS, ConflictKind.SESSION, port(80)),
+        ({"AllowFunnel": {"a.x:80": True}}, OURS, ConflictKind.CLOSED_TO_FUNNEL, page(80)),
+        ({"Foreground": {"s": {"AllowFunnel": {"a.x:80": True}}}}, OURS, ConflictKind.CLOSED_TO_FUNNEL, page(80)),
+        (config_of(OURS) | {"AllowFunnel": {"a.x:80": True}}, OURS, ConflictKind.OPEN_TO_FUNNEL, page(80)),
+        ({"AllowFunnel": {"b.x:22": True}}, {port(22): FORWARD}, ConflictKind.CLOSED_TO_FUNNEL, port(22)),
     ],
 )
-def test_what_is_in_the_way(current: Json, wish: Entries, kind: Kind, path: tuple[str, ...]) -> None:
+def test_what_is_in_the_way(current: Json, wish: Entries, kind: ConflictKind, path: tuple[str, ...]) -> None:
     """It is told where, and of what kind."""
-    found = step(current, Wish(wish), recorded(OURS) if kind is Kind.OPEN_TO_FUNNEL else {})
+    found = step(current, Wish(wish), recorded(OURS) if kind is ConflictKind.OPEN_TO_FUNNEL else {})
     assert (kind, path) in [(conflict.kind, conflict.path) for conflict in found.conflicts]
 
 
