@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from supervisor.client.control import NoSupervisorError, RequestRefusedError, Response, events
 from supervisor.errors import UsageError
 from supervisor.logs.format import COLORS, LEVEL_COLORS
-from supervisor.logs.history import SUPERVISOR
+from supervisor.logs.lines import SUPERVISOR
 
 if TYPE_CHECKING:
     from supervisor.arguments import ParsedArguments

@@ -10,7 +10,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from supervisor.logs.parse import NAMES
+from supervisor.logs.lines import NAMES
 
 if TYPE_CHECKING:
     import asyncio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.logs.history import SUPERVISOR
+from supervisor.logs.lines import SUPERVISOR
 from supervisor.logs.sanitize import ESC, RESET, sanitize
 
 if TYPE_CHECKING:

@@ -10,21 +10,13 @@ from supervisor.namedtuples import NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from supervisor.logs.lines import Source
     from supervisor.logs.redact import Redactor
 
-SUPERVISOR = "supervisor"
-TAILSCALED = "tailscaled"
 HISTORY_BYTES = 4 * 1024 * 1024
 # Kept of each process in any case, to be told when it ends.
 LAST_LINES = 20
 _LAST_BYTES = 96 * 1024
-
-
-class Source(NamedTuple):
-    """Whose lines these are."""
-
-    process: str
-    stream: str
 
 
 class Line(NamedTuple):

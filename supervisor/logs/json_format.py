@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from supervisor.logs.format import shortened, stamp
-from supervisor.logs.history import SUPERVISOR
 from supervisor.logs.json_record import SURELY_FITTING_BYTES, message_of
-from supervisor.logs.lines import MORE, all_within
-from supervisor.logs.parse import USUAL
+from supervisor.logs.lines import MORE, SUPERVISOR, USUAL, all_within
 from supervisor.logs.sanitize import sanitize_json, sanitize_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor.logs.history import Source
     from supervisor.logs.json_record import JsonRecord, TracingRecords
+    from supervisor.logs.lines import Source
     from supervisor.logs.parse import Batch
 
 # Platforms cut at 16 KiB.

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from supervisor.logs.lines import all_within
-from supervisor.logs.parse import NAMES, USUAL
+from supervisor.logs.lines import NAMES, USUAL, all_within
 from supervisor.logs.sanitize import COLOR_CODE, sanitize_text
 
 if TYPE_CHECKING:

@@ -5,16 +5,47 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.logs.redact import MASK
+from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
 
+SUPERVISOR = "supervisor"
+TAILSCALED = "tailscaled"
+USUAL = "info"
+# What writers call them; the numbers are those of pino and bunyan.
+NAMES = {
+    "trace": "debug",
+    "debug": "debug",
+    "info": "info",
+    "notice": "info",
+    "warn": "warning",
+    "warning": "warning",
+    "err": "error",
+    "error": "error",
+    "fatal": "critical",
+    "critical": "critical",
+    "panic": "critical",
+    "10": "debug",
+    "20": "debug",
+    "30": "info",
+    "40": "warning",
+    "50": "error",
+    "60": "critical",
+}
 LONGEST_BYTES = 15 * 1024
 MORE = b" [line continues]"
 # How far behind a cut a secret is looked for that begins before it.
 _MARGIN_BYTES = 4096
 # What a key or a login URL may go on with.
 _SECRET_CHARACTERS = bytes(code for code in range(0x21, 0x100) if code not in b"\"'<>\\\x7f")
+
+
+class Source(NamedTuple):
+    """Whose lines these are."""
+
+    process: str
+    stream: str
 
 
 class LineSplitter:

@@ -9,38 +9,17 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.logs.history import TAILSCALED
+from supervisor.logs.lines import NAMES, TAILSCALED, USUAL
 from supervisor.logs.sanitize import COLOR_CODE, ESC, RESET, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from supervisor.logs.history import Source
     from supervisor.logs.json_record import JsonRecord, TracingRecords
+    from supervisor.logs.lines import Source
     from supervisor.logs.redact import Redactor
     from supervisor.logs.tailscaled import DaemonLine
 
-USUAL = "info"
-# What writers call them; the numbers are those of pino and bunyan.
-NAMES = {
-    "trace": "debug",
-    "debug": "debug",
-    "info": "info",
-    "notice": "info",
-    "warn": "warning",
-    "warning": "warning",
-    "err": "error",
-    "error": "error",
-    "fatal": "critical",
-    "critical": "critical",
-    "panic": "critical",
-    "10": "debug",
-    "20": "debug",
-    "30": "info",
-    "40": "warning",
-    "50": "error",
-    "60": "critical",
-}
 # Lines of another level than info, each after the newline before it: tracing-subscriber's (time, level in capitals,
 # then the rest), others' with brackets around the level, what crashes look like, and what may be an object.
 _UNUSUAL = (

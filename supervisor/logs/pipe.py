@@ -6,14 +6,13 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from supervisor.logs.history import TAILSCALED
-from supervisor.logs.lines import LineSplitter
+from supervisor.logs.lines import TAILSCALED, LineSplitter
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from supervisor.logs.history import Source
+    from supervisor.logs.lines import Source
     from supervisor.logs.redact import Redactor
 
 MOST_BYTES = 64 * 1024

@@ -11,7 +11,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from supervisor.logs.history import HISTORY_BYTES, SUPERVISOR, TAILSCALED, History, Source
+from supervisor.logs.history import HISTORY_BYTES, History
+from supervisor.logs.lines import SUPERVISOR, TAILSCALED, Source
 from supervisor.logs.redact import MASK
 from supervisor.namedtuples import NamedTuple
 

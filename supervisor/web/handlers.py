@@ -15,7 +15,7 @@ from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout, f
 from supervisor.core.health import FAIL
 from supervisor.core.process import Event, EventKind
 from supervisor.errors import quoted
-from supervisor.logs.history import SUPERVISOR
+from supervisor.logs.lines import SUPERVISOR
 from supervisor.runtime.loop_latency import load_module, run_in_thread
 from supervisor.system import procfs
 from supervisor.web import schemas

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from supervisor.logs.history import TAILSCALED, Source
+from supervisor.logs.lines import TAILSCALED, Source
 from supervisor.logs.parse import parse_batch
 from supervisor.logs.pipeline import LineCounter
 from tests.logs.rig import Rig

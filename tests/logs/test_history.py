@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.logs.history import History, Source
+from supervisor.logs.history import History
+from supervisor.logs.lines import Source
 from supervisor.logs.redact import Redactor
 
 OUT = Source("moltis", "stdout")

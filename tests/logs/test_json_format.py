@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.logs import json_record
-from supervisor.logs.history import Source
 from supervisor.logs.json_format import JsonFormat
+from supervisor.logs.lines import Source
 from supervisor.logs.parse import parse_batch
 from supervisor.logs.sanitize import sanitize
 from tests.logs.rig import Rig, said_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.logs.history import Source
+from supervisor.logs.lines import Source
 from supervisor.logs.parse import parse_batch, parse_line
 from supervisor.logs.redact import Redactor
 
