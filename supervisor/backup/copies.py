@@ -31,7 +31,8 @@ _STEP_PAGES = 256
 _STEP_PAUSE_S = 0.005
 # Each foreign write makes a copy in steps begin anew: beside many of them it would not end.
 _MOST_RESTARTS = 3
-_BUSY_S = 5.0
+# A writer that never rests leaves moments only; waiting for one holds nobody up.
+_BUSY_S = 30.0
 # A change within the clock's tick leaves no trace in a file's time.
 _SETTLED_NS = 2_000_000_000
 
@@ -129,7 +130,7 @@ def _copy(path: str, copy: str) -> float:
         with contextlib.closing(sqlite3.connect(new)) as target:
             if in_wal or not _in_steps(source, target):
                 begin_s = time.monotonic()
-                source.backup(target, pages=-1)
+                source.backup(target, pages=-1, sleep=_STEP_PAUSE_S)
                 waited_s = 0.0 if in_wal else time.monotonic() - begin_s
             target.execute("PRAGMA journal_mode=DELETE")
     os.replace(new, copy)

@@ -9,6 +9,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from supervisor.backup import programs
 from supervisor.backup.messages import tags_of
 from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
 
 MANIFEST_VERSION = 1
+# One that somebody holds for good must not keep everything else from being backed up for ever.
+COPY_S = 600.0
 _HELPER = "supervisor.backup.copies"
 _HELPER_NAME = "copies"
 _BESIDE = ("", "-wal", "-shm", "-journal")
@@ -132,7 +136,11 @@ class Taker:
         argv = (sys.executable, "-I", "-m", _HELPER, target, *(source.path for source in sources))
         spec = ProcessSpec(_HELPER_NAME, argv, common_environment(self._environ, "/", owner), user=owner)
         try:
-            ending = await programs.run(self._engine, spec, take)
+            with anyio.fail_after(COPY_S):
+                ending = await programs.run(self._engine, spec, take)
+        except TimeoutError as error:
+            why = f"the databases could not be copied within {COPY_S:g} s"
+            raise BackupError(Trouble(why, "the log says which were; is one of them held?")) from error
         except SpawnError as error:
             raise BackupError(Trouble(error.why)) from error
         if full:
