@@ -48,13 +48,17 @@ class Backups:
 
     @property
     def keeps(self) -> bool:
-        """Whether there is something to take a last snapshot of when everything has ended."""
+        """Whether there is something to be kept, or to be let go, when everything has ended."""
         work = self._work
-        return work.plan.holds and not work.view.holds and work.view.state is not BackupState.WITHOUT
+        return work.holder is not None and work.holder.holds and work.view.state is not BackupState.REPLACED
 
     async def keep(self, until_s: float) -> None:
         """Take the last snapshot, of what the processes have left, and let go; what does not make it is told."""
         self._ending = True
+        if self._work.view.holds or self._work.view.state is BackupState.WITHOUT:
+            # Nothing of this life counts.
+            await self._let_go(whole=False)
+            return
         if self._current is not None:
             # It began before the last word was written.
             self._current.cancel()

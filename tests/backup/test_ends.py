@@ -93,4 +93,6 @@ def test_nothing_is_kept_of_a_start_that_was_held() -> None:
     with world.running() as run:
         before = wait_for_state(run, "held")["snapshots"]
         assert run.stop() == 0
+        # The next one need not wait for it.
+        run.wait_for("handed over", whole=False)
         assert [each["id"] for each in restic(world.repository, "snapshots")] == [each["id"] for each in before][::-1]
