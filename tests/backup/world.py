@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ class World:
 
     def __init__(self, repository: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="backup-"))
+        # With the test, or at the latest with the tests: some are large.
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         # The app's user passes through.
         self.folder.chmod(0o755)
         self.repository = repository or str(self.folder / "repository")
@@ -57,8 +61,6 @@ class World:
 
     def lose_files(self) -> None:
         """Be a new container: nothing is there any more but the repository."""
-        import shutil
-
         for folder in (self.data, self.folder / "state"):
             shutil.rmtree(folder, ignore_errors=True)
 
