@@ -18,7 +18,8 @@ from supervisor.backup.words import BackupError, Trouble, explain
 if TYPE_CHECKING:
     from supervisor.config.parsers import SecretSource
 
-_TIMEOUT_S = 10.0
+# The object has a few hundred bytes: whoever waits is told within 5 s.
+_TIMEOUT_S = 4.5
 _MOST_BYTES = 4096
 _NAME = "holder"
 _DEFAULT_REGION = "us-east-1"

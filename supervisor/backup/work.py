@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import SnapshotStore
 
+# After a failure the next try comes sooner than the next snapshot would.
+RETRY_S = 30.0
+
 
 class Work:
     """``kept`` is what this life's marker says, empty before it was decided."""
@@ -47,6 +50,7 @@ class Work:
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
         self._store = store
         self._failure: Trouble | None = None
+        self._hold_failure: Trouble | None = None
         self._said = ""
 
     @property
@@ -73,15 +77,11 @@ class Work:
         self.show(state=BackupState.IDLE, why="", what_to_do="", next_s=time.monotonic() + self.settings.interval_s)
 
     def fail(self, trouble: Trouble) -> None:
-        """Tell that something failed; it is tried again in an interval."""
+        """Tell that something failed; it is tried again soon."""
         self._failure = trouble
         self._tell(trouble)
-        self.show(
-            state=BackupState.IDLE,
-            why=trouble.why,
-            what_to_do=trouble.what_to_do,
-            next_s=time.monotonic() + self.settings.interval_s,
-        )
+        next_s = time.monotonic() + min(self.settings.interval_s, RETRY_S)
+        self.show(state=BackupState.IDLE, why=trouble.why, what_to_do=trouble.what_to_do, next_s=next_s)
 
     def _take_progress(self, share: float) -> None:
         self.show(progress=min(1.0, max(0.0, share)))
@@ -99,12 +99,14 @@ class Work:
     def take_hold_trouble(self, trouble: Trouble | None) -> None:
         """Show that the hold cannot be renewed, until it can."""
         if trouble is not None:
-            self._failure = trouble
+            self._hold_failure = trouble
             self._tell(trouble)
             self.show(why=trouble.why, what_to_do=trouble.what_to_do)
-        elif self._failure is not None and self.view.state is BackupState.IDLE:
-            self._failure, self._said = None, ""
-            self.show(why="", what_to_do="")
+        elif self._hold_failure is not None and self.view.state is BackupState.IDLE:
+            # A snapshot that failed is still to be made good for.
+            self._hold_failure, rest = None, self._failure
+            self._said = "" if rest is None else rest.why
+            self.show(why=self._said, what_to_do="" if rest is None else rest.what_to_do)
 
     def _tell(self, trouble: Trouble) -> None:
         if trouble.why != self._said:
