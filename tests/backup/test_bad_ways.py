@@ -141,6 +141,7 @@ def test_a_restore_for_which_the_disk_is_too_small_changes_nothing() -> None:
         assert sorted(os.listdir(world.data)) == [".moltis-supervisor.json", "much"]
 
 
+@pytest.mark.slow_fault
 def test_a_folder_that_vanishes_meanwhile_makes_it_partial() -> None:
     """What was there when it began is missed, and told."""
     world = World()

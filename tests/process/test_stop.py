@@ -118,7 +118,7 @@ def test_a_stopped_process_takes_its_term_at_once() -> None:
 
 def test_nothing_is_left_of_another_session() -> None:
     """A grandchild that leads a session of its own and ignores TERM does not outlive the stop."""
-    with running(sys.executable, "-c", GRANDCHILD, env={"SUPERVISOR_STOP_TIMEOUT": "1500ms"}) as run:
+    with running(sys.executable, "-c", GRANDCHILD, env={"SUPERVISOR_STOP_TIMEOUT": "4s"}) as run:
         wait_until(lambda: any(record["message"].startswith("grandchild") for record in run.records), what="grandchild")
         line = next(record["message"] for record in run.records if record["message"].startswith("grandchild"))
         pid = int(line.split()[1])

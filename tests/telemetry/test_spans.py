@@ -124,8 +124,8 @@ def test_a_collector_that_is_away() -> None:
         receiver.status = 403
         told = run.wait_for("spans are not taken", level="warning")
         assert "403" in told["why"]
-        Node(run).call("GET", "/api/logs")
         seen = len(receiver.headers)
+        Node(run).call("GET", "/api/logs")
         wait_until(lambda: len(receiver.headers) > seen, 20, "the next batch")
         receiver.status = 200
         Node(run).call("GET", "/api/logs")
