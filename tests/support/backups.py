@@ -46,7 +46,7 @@ def path_with_restic() -> str:
 
 
 def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
-    """Run restic beside the supervisor, and return what its last line of JSON says."""
+    """Run restic beside the supervisor, and return what its last line of JSON says, None where that is none."""
     env = {
         "PATH": os.environ["PATH"],
         "HOME": tempfile.gettempdir(),
@@ -59,8 +59,10 @@ def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
         [program("restic"), "--no-cache", "--json", *words], env=env, capture_output=True, timeout=60, check=False
     )
     assert ended.returncode == 0, ended.stderr.decode() + ended.stdout.decode()
-    lines = ended.stdout.splitlines()
-    return json.loads(lines[-1]) if lines else None
+    # `unlock` speaks plain text also with --json.
+    with contextlib.suppress(ValueError, IndexError):
+        return json.loads(ended.stdout.splitlines()[-1])
+    return None
 
 
 class Bucket:
