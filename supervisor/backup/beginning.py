@@ -9,9 +9,11 @@ import anyio
 
 from supervisor.backup import marker
 from supervisor.backup.holder import LostError
+from supervisor.backup.restore import Restoration
 from supervisor.backup.standby import UNCONDITIONAL, Standby
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
+from supervisor.core.counts import plus_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -201,13 +203,20 @@ class Beginning:
         if has_files:
             work.take_generation(self._repository)
             await work.snapshot("before restore")
-        with work.restoring(snapshot, sources or work.sources) as restoration:
+        work.show(state=BackupState.RESTORING)
+        begin_s = time.monotonic()
+        work.log.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
+        with Restoration(work.restic, snapshot, sources or work.sources) as restoration:
             await restoration.fetch()
             with work.places.swapping(snapshot.id, identity=sources is None):
                 marker.remove(work.sources)
                 await restoration.place()
                 work.take_generation(self._repository, restored=wish)
                 self._write()
+        took_s = round(time.monotonic() - begin_s, 3)
+        missing = restoration.missing or None
+        work.show(restores=plus_one(work.view.restores, "ok"))
+        work.log.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
 
     async def _wait(self, *, needs_choice: bool) -> bool:
         """Wait for an order, or until it is tried again; tell whether the processes have been let go."""

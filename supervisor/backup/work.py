@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from supervisor.backup.holder import Lease
 from supervisor.backup.marker import Kept
 from supervisor.backup.places import Places
 from supervisor.backup.restic import Restic
-from supervisor.backup.restore import Restoration
 from supervisor.backup.take import Taker
 from supervisor.backup.words import BackupError
 from supervisor.core.backup import BackupState, SnapshotView, newest
 from supervisor.core.counts import plus_one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from supervisor.backup.words import Trouble
     from supervisor.config.plan import BackupPlan, BackupSource, Plan
@@ -123,7 +121,8 @@ class Work:
 
     async def snapshot(self, reason: str) -> None:
         """Take one. Raises BackupError, and LostError where another instance has taken over."""
-        self.show(state=BackupState.SNAPSHOT, since_s=time.monotonic())
+        self.show(state=BackupState.SNAPSHOT)
+        await self._look_at_hold()
         begin_s = time.monotonic()
         last = max((each.sequence for each in self._own()), default=0)
         view = SnapshotView(
@@ -135,11 +134,10 @@ class Work:
             instance=self.kept.instance,
         )
         try:
-            await self._look_at_hold()
             taken, missing = await self._taker.take(view)
         except BackupError as error:
             trouble = error.trouble
-            self.show(taken=plus_one(self.view.taken, "failed"), why=trouble.why, what_to_do=trouble.what_to_do)
+            self.show(taken=plus_one(self.view.taken, "failed"))
             self.log.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)
             self._said = trouble.why
             raise
@@ -150,29 +148,15 @@ class Work:
             self.show(snapshots=(*self.view.snapshots, taken))
         self._tell_taken(taken, missing, round(time.monotonic() - begin_s, 3))
 
-    @contextmanager
-    def restoring(self, snapshot: SnapshotView, sources: Sequence[BackupSource]) -> Iterator[Restoration]:
-        """Show and tell of a restore for the length of a block, and count what came of it."""
-        self.show(state=BackupState.RESTORING)
-        begin_s = time.monotonic()
-        said = {"part": "backup", "id": snapshot.id[:8]}
-        self.log.record("info", "restoring", taken_at=snapshot.at, **said)
-        try:
-            with Restoration(self.restic, snapshot, sources) as restoration:
-                yield restoration
-        except BackupError as error:
-            trouble = error.trouble
-            self.show(restores=plus_one(self.view.restores, "failed"), why=trouble.why, what_to_do=trouble.what_to_do)
-            self.log.record("error", "restore failed", part="backup", why=trouble.why, replaced="nothing")
-            raise
-        missing, took_s = restoration.missing, round(time.monotonic() - begin_s, 3)
-        self.show(restores=plus_one(self.view.restores, "partial" if missing else "ok"))
-        self.log.record("info", "restored", took_s=took_s, not_in_it=missing or None, **said)
-
     async def _look_at_hold(self) -> None:
         """See that what is written now counts: nobody else may have taken over meanwhile."""
         if self.holder is not None and self.holder.holds:
-            await self.holder.renew(self.kept.generation, self.kept.instance)
+            try:
+                await self.holder.renew(self.kept.generation, self.kept.instance)
+            except BackupError as error:
+                self.log.record("error", "backup failed", why=error.trouble.why, what_to_do=error.trouble.what_to_do)
+                self.show(taken=plus_one(self.view.taken, "failed"))
+                raise
 
     def _tell_taken(self, taken: SnapshotView, missing: str, took_s: float) -> None:
         said = {"part": "backup", "order": taken.reason, "added_bytes": taken.added_bytes, "took_s": took_s}

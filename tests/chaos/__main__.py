@@ -1,0 +1,83 @@
+"""Breaks the supervisor at random, and prints what did not hold: `python -m tests.chaos --help`."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from collections import Counter
+
+from tests.chaos import plan
+from tests.chaos.faults import KINDS, PHASES
+from tests.chaos.rounds import Violation, play
+from tests.chaos.shrink import shrink
+
+
+def main() -> int:
+    """Play lives until there were enough rounds or the time is over; return 1 where something did not hold."""
+    options = _options()
+    if options.life:
+        return _play_one(plan.parse(options.life))
+    seed = options.seed or secrets.token_hex(4)
+    print(f"seed {seed}", flush=True)
+    begun_s = time.monotonic()
+    end_s = begun_s + (options.seconds or 1e9)
+    met: Counter[tuple[str, str]] = Counter()
+    number = rounds = violations = 0
+    while rounds < options.rounds and time.monotonic() < end_s:
+        life = plan.life(seed, number)
+        number += 1
+        if options.verbose:
+            print(f"{time.monotonic() - begun_s:8.1f} s  {life}", flush=True)
+        try:
+            rounds += play(life, met)
+        except Violation as violation:
+            rounds += len(life.rounds)
+            violations += 1
+            print(f"VIOLATION in life {number - 1} of seed {seed}: {violation}", flush=True)
+            _tell(shrink(life, violation) if options.shrink else life)
+            if violations >= options.most:
+                break
+    if options.table:
+        _print_table(met)
+    print(f"seed {seed}: {rounds} rounds, {number} lives, {violations} violations", flush=True)
+    return 1 if violations else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", default="", help="what decides everything; a fresh one by default")
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=0.0, help="begin no life after so long")
+    parser.add_argument("--life", default="", help="play this one alone, as printed after a violation")
+    parser.add_argument("--most", type=int, default=5, help="end after so many violations")
+    parser.add_argument("--verbose", action="store_true", help="print each life before it is played")
+    parser.add_argument("--no-shrink", dest="shrink", action="store_false")
+    parser.add_argument("--no-table", dest="table", action="store_false")
+    return parser.parse_args()
+
+
+def _play_one(life: plan.Life) -> int:
+    try:
+        play(life, Counter())
+    except Violation as violation:
+        print(f"VIOLATION: {violation}")
+        return 1
+    print("it held")
+    return 0
+
+
+def _tell(life: plan.Life) -> None:
+    print(f"repeat it with: make chaos LIFE='{life}'", flush=True)
+
+
+def _print_table(met: Counter[tuple[str, str]]) -> None:
+    print(f"{'kind':24}" + "".join(f"{phase:>10}" for phase in PHASES))
+    for kind, entry in KINDS.items():
+        cells = [str(met[kind, phase]) if phase in entry.phases else "-" for phase in PHASES]
+        print(f"{kind:24}" + "".join(f"{cell:>10}" for cell in cells))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""What holds after every round, whatever went wrong in it: each check returns what does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.chaos.world import APP, SECRETS, environment_of
+from tests.support.processes import below
+
+if TYPE_CHECKING:
+    from tests.chaos.world import World
+
+# How much more than after its first round a supervisor may hold: the log's buffer and history, once over.
+MOST_GROWTH_BYTES = 40 * 1024 * 1024
+MOST_THREADS = 16
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# What only the supervisor is told.
+_PRIVATE = b"SUPERVISOR_"
+
+
+class Use(NamedTuple):
+    """What a supervisor holds: descriptors but for children's pipes, threads, and memory."""
+
+    files: int
+    pipes: int
+    threads: int
+    memory_bytes: int
+
+
+def use(pid: int) -> Use:
+    """Return what it holds now."""
+    links = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    pipes = sum(link.startswith("pipe:") for link in links)
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return Use(len(links) - pipes, pipes, len(os.listdir(f"/proc/{pid}/task")), pages * _PAGE_BYTES)
+
+
+def zombies(world: World) -> list[str]:
+    """Return the children that have ended and were not collected."""
+    found = []
+    for pid in below(world.pid):
+        with contextlib.suppress(OSError, IndexError):
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
+            if state in "ZX":
+                found.append(f"zombie {pid} {Path(f'/proc/{pid}/comm').read_text().strip()}")
+    return found
+
+
+def untruths(world: World) -> list[str]:
+    """Return what the API says of processes, and is not so."""
+    try:
+        processes = world.processes()
+    except OSError as error:
+        return [f"the API does not answer: {error!r}"]
+    found = []
+    for name, each in processes.items():
+        if name == "looper":
+            continue
+        if each["state"] != "running":
+            found.append(f"{name} is {each['state']}")
+        elif world.pid_of(name) != world.outer(each["pid"]):
+            found.append(f"{name} is told to be {each['pid']} and is {world.pid_of(name)}")
+    return found
+
+
+def leaks(world: World) -> list[str]:
+    """Return what is held beyond what was held after the first round."""
+    if world.baseline is None:
+        return []
+    now, then = use(world.pid), world.baseline
+    found = []
+    if now.files > then.files or now.pipes > then.pipes + 4:
+        found.append(f"descriptors: {now.files}+{now.pipes} after {then.files}+{then.pipes}")
+    if now.threads > MOST_THREADS:
+        found.append(f"threads: {now.threads} after {then.threads}")
+    if now.memory_bytes > then.memory_bytes + MOST_GROWTH_BYTES:
+        found.append(f"memory: {now.memory_bytes} after {then.memory_bytes}")
+    return found
+
+
+def secrets(world: World) -> list[str]:
+    """Return where a secret stands that must not stand there: a command line, or an environment but the app's."""
+    found = []
+    for pid in (world.pid, *below(world.pid)):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            environment = environment_of(pid)
+            if any(secret in words for secret in SECRETS):
+                found.append(f"a secret on the command line {words!r}")
+            mark = environment.get(b"SUPERVISED_PROCESS", b"")
+            leaked = [name for name, text in environment.items() if SECRETS[0] in text or name.startswith(_PRIVATE)]
+            if mark and leaked:
+                found.append(f"{mark!r} was given {leaked}")
+            if mark and not mark.startswith(APP.encode()) and b"MOLTIS_PASSWORD" in environment:
+                found.append(f"{mark!r} was given the app's password")
+    return found
+
+
+def defects(world: World) -> list[str]:
+    """Return what the supervisor said of itself that it must never have to say."""
+    found = [
+        f"{record['message']}: {record.get('why')} {record.get('traceback', '')}"
+        for record in world.output.records
+        if record["message"] in {"internal error", "service crashed", "impossible event ignored", "request failed"}
+    ]
+    errors = world.errors()
+    return found + ([f"standard error: {errors[-2000:]}"] if errors else [])

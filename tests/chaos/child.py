@@ -1,0 +1,136 @@
+"""What the supervisor runs under chaos: writes numbered lines, and does mischief when it is told to.
+
+    python child.py NAME FOLDER
+
+A line is `NAME LIFE NUMBER PAD.`; the pad's length follows from the number, so that a torn line shows. How many were
+written stands in `FOLDER/counts/NAME.LIFE` by the time that the next one is. Orders come by datagrams to
+`FOLDER/NAME.sock`. Only Python's own modules are used, as it starts hundreds of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PAUSE_S = 0.02
+MOST_PAD = 40
+AT_ONCE = 400
+NAME, FOLDER = sys.argv[1:3]
+LIFE = f"{time.monotonic_ns():x}"
+
+
+class Writer:
+    """Writes the lines and keeps the count of them."""
+
+    def __init__(self) -> None:
+        path = f"{FOLDER}/counts/{NAME}.{LIFE}"
+        with open(path, "xb+") as file:
+            file.write(bytes(8))
+            file.flush()
+            self._count = mmap.mmap(file.fileno(), 8)
+        self.number = 0
+
+    def write(self, count: int = 1) -> None:
+        """Write so many lines."""
+        while count:
+            some = min(count, AT_ONCE)
+            numbers = range(self.number, self.number + some)
+            send("".join(f"{NAME} {LIFE} {number} {'x' * (number % MOST_PAD)}.\n" for number in numbers).encode())
+            self.number += some
+            self._count[:8] = struct.pack("=Q", self.number)
+            count -= some
+
+
+def send(data: bytes, fd: int = 1) -> None:
+    """Write to standard output, whatever it takes."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def daemons(count: int) -> None:
+    """Leave so many processes behind that have a session of their own; each eighth does not end when it is asked to."""
+    for number in range(count):
+        if os.fork() == 0:
+            os.setsid()
+            # What tells it from a managed process for whoever looks from outside.
+            with open("/proc/self/comm", "w", encoding="ascii") as file:
+                file.write("daemon")
+            if number % 8 == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(30)
+            os._exit(0)
+
+
+def zombies(count: int) -> None:
+    """Leave grandchildren that end at once to whoever adopts them."""
+    for _ in range(count):
+        if os.fork() == 0:
+            if os.fork() == 0:
+                os._exit(0)
+            os._exit(0)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def orders(writer: Writer) -> dict[str, Callable[..., object]]:
+    """Return what it can be told to do."""
+
+    def half() -> None:
+        text = f"{NAME} {LIFE} {writer.number} {'x' * (writer.number % MOST_PAD)}.\n".encode()
+        send(text[:7])
+        time.sleep(0.05)
+        send(text[7:])
+        writer.number += 1
+
+    return {
+        "burst": lambda count: writer.write(int(count)),
+        "half": half,
+        "long": lambda size: send(b"~" * int(size) + b"\n"),
+        "rubbish": lambda size: send(os.urandom(int(size)).replace(b"\n", b" ") + b"\n"),
+        "say": lambda text: send(b"~ " + text.encode() + b"\n"),
+        "exit": lambda code: os._exit(int(code)),
+        "abort": os.abort,
+        "zombies": lambda count: zombies(int(count)),
+        "daemons": lambda count: daemons(int(count)),
+        "stubborn": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+        "errors": lambda count: send(b"~ an error\n" * int(count), 2),
+        "spin": spin,
+    }
+
+
+def spin(seconds: str) -> None:
+    """Use the processor."""
+    end_s = time.monotonic() + float(seconds)
+    while time.monotonic() < end_s:
+        pass
+
+
+def main() -> None:
+    """Write, and listen."""
+    inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    path = f"{FOLDER}/{NAME}.sock"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    inbox.bind(path)
+    writer = Writer()
+    known = orders(writer)
+    while True:
+        writer.write()
+        if select.select([inbox], [], [], PAUSE_S)[0]:
+            word, _, argument = inbox.recv(65536).decode().partition(" ")
+            known[word](*([argument] if argument else []))
+
+
+main()

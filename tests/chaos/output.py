@@ -1,0 +1,177 @@
+"""Reads what the supervisor prints, as slowly as it is told to, and finds lines that are lost, doubled or torn."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LINE = re.compile(r"([a-z0-9-]+) ([0-9a-f]+) ([0-9]+) (x*)\.\Z")
+_MOST_PAD = 40
+_PIECE_BYTES = 256 * 1024
+_LOOK_S = 0.05
+
+
+class Output:
+    """The consumer of the log, on a named pipe.
+
+    ``problems`` are what may not be seen; ``records`` the supervisor's own. ``allowed`` is how many lines it owned up
+    to having dropped.
+    """
+
+    def __init__(self, folder: Path, secrets: tuple[bytes, ...]) -> None:
+        self.path = folder / "out"
+        self.problems: list[str] = []
+        self.records: list[dict[str, Any]] = []
+        self.allowed = 0
+        self.bytes = 0
+        self.excused: set[tuple[str, str]] = set()
+        self._counts = folder / "counts"
+        self._secrets = secrets
+        self._seen: dict[tuple[str, str], int] = {}
+        self._missing = 0
+        self._current: dict[str, str] = {}
+        self._torn: dict[str, str] = {}
+        self._rest = b""
+        self._stalled_until_s = 0.0
+        self._reading = threading.Event()
+        self._over = False
+        self._changed = threading.Condition()
+        os.mkfifo(self.path)
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def writer(self) -> int:
+        """Return a descriptor for the supervisor's standard output."""
+        return os.open(self.path, os.O_WRONLY)
+
+    def stall(self, seconds: float) -> None:
+        """Read nothing for so long."""
+        self._stalled_until_s = time.monotonic() + seconds
+
+    def go_away(self) -> None:
+        """Close the pipe."""
+        with self._lock:
+            os.close(self._fd)
+            self._fd = -1
+
+    def come_back(self) -> None:
+        """Open it again, and read at once."""
+        self._stalled_until_s = 0.0
+        with self._lock:
+            if self._fd < 0:
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def drain(self, deadline_s: float = 10.0) -> None:
+        """Read what is left after every writer has gone, and stop."""
+        self.come_back()
+        self._over = True
+        self._thread.join(deadline_s)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def find(self, message: str, since: int = 0, **fields: object) -> dict[str, Any] | None:
+        """Return the first record with this message and these fields, of those from the number ``since`` on."""
+        for record in self.records[since:]:
+            if record["message"] == message and all(record.get(name) == value for name, value in fields.items()):
+                return record
+        return None
+
+    def missing(self) -> list[str]:
+        """Return what was written and is not there: beyond what the supervisor said that it dropped."""
+        with self._lock:
+            short, told = self._missing, []
+            for path in self._counts.iterdir():
+                name, _, life = path.name.partition(".")
+                written = int.from_bytes(path.read_bytes(), sys.byteorder)
+                seen = self._seen.get((name, life), 0)
+                if written > seen and (name, life) not in self.excused:
+                    short += written - seen
+                    told.append(f"{name}.{life}: {seen} of {written}")
+            return told or [f"{self._missing} in between"] if short > self.allowed else []
+
+    def excuse(self) -> None:
+        """Let the lives there are now lose lines: their supervisor was killed outright."""
+        self.excused.update((name, life) for name, _, life in (p.name.partition(".") for p in self._counts.iterdir()))
+        self._rest = b""
+
+    def _run(self) -> None:
+        while True:
+            if time.monotonic() < self._stalled_until_s and not self._over:
+                time.sleep(_LOOK_S / 5)
+                continue
+            with self._lock:
+                data = self._read()
+            if data:
+                self._take(data)
+            elif self._over:
+                return
+            elif self._fd >= 0:
+                select.select([self._fd], [], [], _LOOK_S)
+                if data is not None:
+                    time.sleep(_LOOK_S / 5)
+            else:
+                time.sleep(_LOOK_S / 5)
+
+    def _read(self) -> bytes | None:
+        """Return what there is; None where there is nothing yet, no bytes where nobody writes."""
+        if self._fd < 0:
+            return None
+        try:
+            return os.read(self._fd, _PIECE_BYTES)
+        except BlockingIOError:
+            return None
+
+    def _take(self, data: bytes) -> None:
+        self.bytes += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            for secret in self._secrets:
+                if secret in line:
+                    self.problems.append(f"a secret in the output: {line!r}")
+            try:
+                record = json.loads(line)
+            except ValueError:
+                self.problems.append(f"a torn line of output: {line[:300]!r}")
+                continue
+            with self._lock:
+                self._look_at(record)
+
+    def _look_at(self, record: dict[str, Any]) -> None:
+        if record["process"] == "supervisor":
+            self.records.append(record)
+            if record["message"] == "log lines lost":
+                self.allowed += record["count"]
+            return
+        name, message = record["process"], record["message"]
+        if message.startswith("~") or record["stream"] != "stdout" or not message.startswith(name):
+            return
+        found = _LINE.match(message)
+        if found is None or found[1] != name or len(found[4]) != int(found[3]) % _MOST_PAD:
+            # The last words of one that was killed; whatever it says after that tells that it was not.
+            self._torn[name] = message
+            return
+        life, number = found[2], int(found[3])
+        torn = self._torn.pop(name, None)
+        if torn is not None and self._current.get(name) == life:
+            self.problems.append(f"a torn line of {name}: {torn[:200]!r}")
+        seen = self._seen.get((name, life), 0)
+        if number < seen:
+            self.problems.append(f"a line twice or out of order: {message[:60]!r} after {seen - 1}")
+        if (name, life) not in self.excused:
+            self._missing += max(0, number - seen)
+        if seen and self._current.get(name) != life:
+            self.problems.append(f"a line of an earlier life: {message[:60]!r}")
+        self._seen[name, life] = number + 1
+        self._current[name] = life

@@ -1,0 +1,97 @@
+"""Asks for health without a pause, and takes off what the machine itself made both sides wait for a processor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+MOST_S = 0.2
+_PAUSE_S = 0.03
+_TIMEOUT_S = 5.0
+_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n\r\n"
+
+
+def waits_s(*pids: int) -> dict[str, float]:
+    """Return how long each thread of these processes has waited for a processor so far."""
+    found = {}
+    for path in (path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat")):
+        with contextlib.suppress(OSError, IndexError):
+            found[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """Return how long all threads of a process have had a processor so far."""
+    found = 0.0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError):
+            found += int(path.read_text().split()[0]) / 1e9
+    return found
+
+
+class Prober:
+    """Asks, from a thread of its own; ``problems`` are answers that were late, wrong or none."""
+
+    def __init__(self, pid: int, port: int) -> None:
+        self.problems: list[str] = []
+        self.answers = 0
+        self.slowest_s = 0.0
+        self._pid = pid
+        self._port = port
+        self._excused = 0
+        self._ending = False
+        self._begun_s = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def excuse(self, change: int) -> None:
+        """Take no notice while it is held still; the sum of all changes decides."""
+        self._excused += change
+
+    def end(self) -> None:
+        """Let it refuse from now on: it stops."""
+        self._ending = True
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._over.set()
+        self._thread.join(_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while not self._over.wait(_PAUSE_S):
+            before = self._excused
+            waited_s = waits_s(self._pid, os.getpid())
+            cpu_before_s = cpu_s(self._pid)
+            begun_s = time.monotonic()
+            why = self._ask()
+            took_s = time.monotonic() - begun_s
+            now_s = waits_s(self._pid, os.getpid())
+            net_s = took_s - sum(each_s - waited_s.get(thread, 0.0) for thread, each_s in now_s.items())
+            if before or self._excused or (why and (self._ending or not self.answers)):
+                continue
+            # The first answer comes when the loop turns for the first time.
+            self.answers += 1
+            self.slowest_s = max(self.slowest_s, net_s)
+            if why:
+                self.problems.append(f"health: {why}")
+            elif net_s > MOST_S and self.answers > 1:
+                when_s = begun_s - self._begun_s
+                self.problems.append(
+                    f"health took {net_s:.3f} s of its own, {took_s:.3f} s in all, {when_s:.3f} s after the start; "
+                    f"the processor worked {cpu_s(self._pid) - cpu_before_s:.3f} s for it"
+                )
+
+    def _ask(self) -> str:
+        """Return what is wrong with the answer."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=_TIMEOUT_S) as connection:
+                connection.sendall(_REQUEST)
+                answer = connection.recv(4096)
+        except OSError as error:
+            return repr(error)
+        return "" if answer.startswith(b"HTTP/1.1 200") else f"the answer {answer[:100]!r}"
