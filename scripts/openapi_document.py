@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.web import handlers, handlers_tailnet, requests, schemas
+from supervisor.web import handlers, handlers_tailnet, requests, schemas, schemas_incidents
 
 REQUESTS = (
     requests.Empty,
@@ -30,7 +30,8 @@ def document(text: str) -> str:
     """Return the document with its schemas made anew, and with the descriptions that it has."""
     found: dict[str, Any] = json.loads(text)
     before = found["components"]["schemas"]
-    _, made = msgspec.json.schema_components((*schemas.RESPONSES, *REQUESTS), ref_template=_REFERENCE + "{name}")
+    shown = (*schemas.RESPONSES, *schemas_incidents.RESPONSES, *REQUESTS)
+    _, made = msgspec.json.schema_components(shown, ref_template=_REFERENCE + "{name}")
     components = {_name(name): _plain(schema) for name, schema in made.items()}
     for name, schema in components.items():
         properties = before.get(name, {}).get("properties", {})

@@ -41,7 +41,11 @@ class ByHand:
                 await restoration.fetch()
                 await self._replace(restoration)
         except BackupError as error:
-            work.show(restores=plus_one(work.view.restores, "failed"))
+            work.show(
+                restores=plus_one(work.view.restores, "failed"),
+                why=error.trouble.why,
+                what_to_do=error.trouble.what_to_do,
+            )
             work.log.record("error", "restore failed", part="backup", why=error.trouble.why, replaced="nothing")
             raise
         work.show(restores=plus_one(work.view.restores, "ok"))

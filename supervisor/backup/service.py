@@ -12,7 +12,7 @@ from supervisor.backup.beginning import Beginning
 from supervisor.backup.by_hand import ByHand
 from supervisor.backup.holder import LostError
 from supervisor.backup.maintenance import Maintenance
-from supervisor.backup.words import BackupError
+from supervisor.backup.words import BackupError, Trouble
 from supervisor.backup.work import Work
 from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout
 from supervisor.core.process import Event, EventKind
@@ -79,6 +79,7 @@ class Backups:
                 took_s = round(time.monotonic() - begin_s, 3)
                 why = "SUPERVISOR_STOP_TIMEOUT leaves too little time for it; raise it and the platform's grace period"
                 self._work.log.record("error", "no last snapshot", part="backup", after_s=took_s, why=why)
+                self._work.count_failure(Trouble(f"there was no time for the last snapshot: {why}"))
         await self._let_go(whole=whole)
 
     async def _let_go(self, *, whole: bool) -> None:
@@ -141,6 +142,7 @@ class Backups:
             engine.dispatch(name, Event(EventKind.STOP))
 
     def _take(self, order: BackupOrder) -> None:
+        self._work.take_order(order)
         self._orders.append(order)
         self._asked.set()
 

@@ -12,7 +12,7 @@ from supervisor.backup.places import Places
 from supervisor.backup.restic import Restic
 from supervisor.backup.take import Taker
 from supervisor.backup.words import BackupError
-from supervisor.core.backup import BackupState, SnapshotView, newest
+from supervisor.core.backup import BackupOrderView, BackupState, Restore, SnapshotView, StartWithout, newest
 from supervisor.core.counts import plus_one
 
 if TYPE_CHECKING:
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from supervisor.backup.words import Trouble
     from supervisor.config.plan import BackupPlan, BackupSource, Plan
     from supervisor.config.settings import BackupSettings
-    from supervisor.core.backup import BackupView
+    from supervisor.core.backup import BackupOrder, BackupView
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import SnapshotStore
 
 # After a failure the next try comes sooner than the next snapshot would.
 RETRY_S = 30.0
+# How many of the last orders are shown.
+_ORDERS = 16
 
 
 class Work:
@@ -70,6 +72,13 @@ class Work:
             changes.setdefault("since_s", time.monotonic())
             changes.setdefault("progress", None)
         self._store.update_backup(self.view._replace(**changes))  # type: ignore[arg-type]
+
+    def take_order(self, order: BackupOrder) -> None:
+        """Show that somebody ordered something."""
+        if not isinstance(order, StartWithout):
+            snapshot = order.id if isinstance(order, Restore) else ""
+            shown = BackupOrderView(time.monotonic(), snapshot, order.by)
+            self.show(orders=(*self.view.orders, shown)[-_ORDERS:])
 
     def rest(self) -> None:
         """Show that nothing is done just now, and nothing is wrong; the next snapshot is due in an interval."""
@@ -137,8 +146,8 @@ class Work:
             taken, missing = await self._taker.take(view)
         except BackupError as error:
             trouble = error.trouble
-            self.show(taken=plus_one(self.view.taken, "failed"))
             self.log.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)
+            self.count_failure(trouble)
             self._said = trouble.why
             raise
         if missing:
@@ -155,8 +164,13 @@ class Work:
                 await self.holder.renew(self.kept.generation, self.kept.instance)
             except BackupError as error:
                 self.log.record("error", "backup failed", why=error.trouble.why, what_to_do=error.trouble.what_to_do)
-                self.show(taken=plus_one(self.view.taken, "failed"))
+                self.count_failure(error.trouble)
                 raise
+
+    def count_failure(self, trouble: Trouble) -> None:
+        """Count a snapshot that failed, and show why."""
+        taken = plus_one(self.view.taken, "failed")
+        self.show(taken=taken, why=trouble.why, what_to_do=trouble.what_to_do)
 
     def _tell_taken(self, taken: SnapshotView, missing: str, took_s: float) -> None:
         said = {"part": "backup", "order": taken.reason, "added_bytes": taken.added_bytes, "took_s": took_s}

@@ -96,9 +96,9 @@ class RunResources:
 
     def _take_state_folder(self, plan: Plan) -> None:
         tailnet = plan.settings.tailnet
-        if tailnet.mode == "attach":
-            # Beside a sidecar it holds the owner's choice and little else: a run can do without.
-            dirs.offer_folder(tailnet.state_dir)
+        if tailnet.mode != "embedded":
+            # It holds the owner's choice, incidents, and little else: a run can do without.
+            dirs.offer_folder(plan.state_folder)
         # Kept in memory it lies in the run folder, whose trouble is told already.
         if plan.tailscaled is None or (tailnet.in_memory and self._run_fd < 0):
             return

@@ -157,6 +157,11 @@ class Run:
         )
         if plan.settings.tailnet.mode != "off" and not plan.settings.tailnet.prefs.shields_up:
             services["exposure"] = lazy.service("exposure", "supervisor.runtime.exposure", self._exposure)
+        services["incidents"] = lazy.service(
+            "incidents",
+            "supervisor.incidents.recorder",
+            lambda found: found.IncidentRecorder(plan, store, log),
+        )
         services["records"] = lazy.heavy_service(
             "records", "supervisor.logs.bridge", lambda found: found.EventBridge(log)
         )

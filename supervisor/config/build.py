@@ -182,8 +182,8 @@ def _without_effect(plan: Plan, command: Sequence[str]) -> Iterator[str]:
         "SUPERVISOR_EXPOSE": settings.expose,
     }
     for row in SETTINGS:
-        # Files are staged for backups beside tailscaled's state, even a sidecar's.
-        needed = row.name == "TS_STATE_DIR" and settings.backup is not None
+        # Incidents are kept there, too.
+        needed = row.name == "TS_STATE_DIR"
         unmet = (name for name, words in row.when if modes[name] not in words)
         name = next(unmet, None) if row.name in given and not needed else None
         if name is not None:

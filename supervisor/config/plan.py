@@ -129,6 +129,12 @@ class Plan(NamedTuple):
     backup: BackupPlan | None = None
 
     @property
+    def state_folder(self) -> str:
+        """Return where what outlives a run is kept; without a tailnet, in the run folder unless one is named."""
+        named = self.settings.tailnet.mode != "off" or "TS_STATE_DIR" in self.settings.given
+        return self.settings.tailnet.state_dir if named else self.settings.run_dir
+
+    @property
     def tailscaled(self) -> ProcessSpec | None:
         """Return tailscaled's process, if there is one."""
         return next((spec for spec in self.processes if spec.name == TAILSCALED), None)

@@ -64,12 +64,21 @@ class SnapshotView(NamedTuple):
         return self.generation, self.sequence
 
 
+class BackupOrderView(NamedTuple):
+    """A backup, or a restore of ``snapshot``, that somebody ordered; ``by`` says from where."""
+
+    at_s: float
+    snapshot: str = ""
+    by: str = ""
+
+
 class BackupView(NamedTuple):
     """All that is known. ``why`` is what is not as it should be, ``what_to_do`` what helps.
 
     ``warning`` is about the last snapshot. ``progress`` goes from 0 to 1, None where it is not known. ``holds`` says
     that the processes wait. ``last_good_s`` is when the last whole snapshot ended, ``next_s`` when one is due.
     ``rehearsed`` says that all is there for a take-over, ``ready_until_s`` until when it counts as ready after one.
+    ``orders`` are the last that were given.
     """
 
     state: BackupState = BackupState.OFF
@@ -89,6 +98,7 @@ class BackupView(NamedTuple):
     restores: Counts = ()
     rehearsed: bool = False
     ready_until_s: float | None = None
+    orders: tuple[BackupOrderView, ...] = ()
 
     def stands_in(self, now_s: float) -> bool:
         """Tell whether this instance counts as ready though nothing runs yet: a take-over was rehearsed."""
@@ -102,13 +112,16 @@ class BackupView(NamedTuple):
 
 
 class BackUp(NamedTuple):
-    """Take a snapshot now."""
+    """Take a snapshot now; ``by`` says from where that was ordered."""
+
+    by: str = ""
 
 
 class Restore(NamedTuple):
-    """Bring the app's folders back to this snapshot."""
+    """Bring the app's folders back to this snapshot; ``by`` says from where that was ordered."""
 
     id: str
+    by: str = ""
 
 
 class StartWithout(NamedTuple):

@@ -13,6 +13,7 @@ from supervisor.core.process import State
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
+    from supervisor.core.incidents import Incident
     from supervisor.core.orders import Orders
     from supervisor.secret import Secret
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class ExitView(NamedTuple):
     """How one life of a process ended; ``expected`` where it had been asked to, or has done what it was there for.
 
-    ``kind`` is what the end comes down to: one of core.counts.END_KINDS.
+    ``kind`` is what the end comes down to: one of core.counts.END_KINDS. ``peak_bytes`` is the most memory that it
+    ever had resident, None where that is unknown.
     """
 
     at_s: float
@@ -31,13 +33,15 @@ class ExitView(NamedTuple):
     last_lines: tuple[str, ...] = ()
     expected: bool = False
     kind: str = ""
+    peak_bytes: int | None = None
 
 
 class ProcessView(NamedTuple):
     """What anyone may know of one process.
 
     ``ready`` is what its probe says (or, without one, that it is alive); ``ready_why`` says why not.
-    ``ever_ready`` is about the current life. ``restarts`` are counted by the kind of end that each followed.
+    ``ever_ready`` is about the current life. ``restarts`` are counted by the kind of end that each followed. ``hung``
+    says that it is being ended for not answering.
     """
 
     name: str
@@ -55,6 +59,7 @@ class ProcessView(NamedTuple):
     next_try_s: float | None = None
     exits: tuple[ExitView, ...] = ()
     command: str = ""
+    hung: bool = False
 
     @property
     def restarts(self) -> int:
@@ -169,8 +174,25 @@ class HealthView(NamedTuple):
     history: tuple[HealthChange, ...] = ()
 
 
+class IncidentsView(NamedTuple):
+    """The last incidents, the oldest first, and what this run counted, by kind.
+
+    ``why_not`` says why they are not kept on the disk; ``unread`` names files there that cannot be read. ``changes``
+    counts how often any of them has become another.
+    """
+
+    known: tuple[Incident, ...] = ()
+    counts: Counts = ()
+    changes: int = 0
+    why_not: str = ""
+    unread: tuple[str, ...] = ()
+
+
 class Snapshot(NamedTuple):
-    """The whole state at one moment; ``warnings`` and ``notices`` are the plan's, and stay as they are."""
+    """The whole state at one moment; ``warnings`` and ``notices`` are the plan's, and stay as they are.
+
+    ``stopping`` says that the ordered stop has begun, ``stopping_why`` what for.
+    """
 
     number: int = 0
     wall_offset_s: float = 0.0
@@ -179,12 +201,14 @@ class Snapshot(NamedTuple):
     tailnet: TailnetView = TailnetView()
     tailnet_grace_s: float | None = None
     stopping: bool = False
+    stopping_why: str = ""
     health: HealthView = HealthView()
     orphans_reaped: int = 0
     exposed: tuple[ListenerView, ...] = ()
     warnings: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     backup: BackupView = BackupView()
+    incidents: IncidentsView = IncidentsView()
 
     def process(self, name: str) -> ProcessView | None:
         """Return the process of that name."""

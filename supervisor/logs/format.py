@@ -99,11 +99,16 @@ def event_line(event: str, fields: Mapping[str, Any]) -> bytes:
 
 
 def fact(value: object) -> str:
-    """Return a field's value as text, quoted where it has to be."""
+    """Return a field's value as text, quoted where it has to be; a dictionary is JSON."""
     if isinstance(value, (list, tuple)):
         return ",".join(fact(part) for part in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        # Loaded for the few that there are.
+        from json import dumps
+
+        return dumps(value, ensure_ascii=False)
     text = str(value).replace("\r", "").replace("\n", " ⏎ ")
     if text and not any(character in text for character in ' "=\t'):
         return text

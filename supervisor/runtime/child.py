@@ -111,7 +111,7 @@ class Child:
             self.generation += 1
             self._cause = ASKED if before in AT_REST else self._cause
         shown = {"failures": self.machine.failures, "next_try_s": self.machine.next_try_s, "state": state}
-        self._show(**shown, since_s=self.view.since_s if state is before else now_s)
+        self._show(**shown, hung=self.machine.hung, since_s=self.view.since_s if state is before else now_s)
         for action in actions:
             self._carry_out(action)
         self._report(before, event)
@@ -213,9 +213,8 @@ class Child:
             uptime_s=round(uptime_s, 3),
             last_lines=None if expected else lines,
         )
-        self._remember(
-            ExitView(now_s, exit_.exit_status.code, exit_.exit_status.signal, uptime_s, why, lines, expected, kind)
-        )
+        code, number = exit_.exit_status
+        self._remember(ExitView(now_s, code, number, uptime_s, why, lines, expected, kind, exit_.peak_bytes))
         self._show(pid=None, ready=False, ready_why=why, ready_since_s=None)
         engine.dispatch(self.spec.name, Event(EventKind.EXITED, exit_.exit_status))
 

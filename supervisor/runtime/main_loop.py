@@ -58,6 +58,7 @@ class MainLoop:
         self._interrupts = 0
         self._status = 0
         self._why: str | None = None
+        self._stop_why = ""
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, finish: Callable[[int, str | None], None]) -> None:
@@ -81,7 +82,7 @@ class MainLoop:
             self._reap()
             self._engine.observe(self)
             await self._stop_asked.wait()
-            self._engine.store.update_stopping()
+            self._engine.store.update_stopping(self._why or self._stop_why)
             self._engine.log.stop_waiting()
             self._stop = Stop(self._engine, self._stop_plan())
             if self._interrupts > 1:
@@ -141,7 +142,8 @@ class MainLoop:
         name = signal.Signals(number).name
         self._interrupts += number == signal.SIGINT
         if not self._stop_asked.is_set():
-            self._engine.log.record("info", "stopping", why=f"{name} received")
+            self._stop_why = f"{name} received"
+            self._engine.log.record("info", "stopping", why=self._stop_why)
             self._stop_asked.set()
         elif number == signal.SIGINT and self._interrupts > 1:
             self._engine.log.record("warning", "forcing the stop", why=f"{name} received again")
@@ -167,7 +169,8 @@ class MainLoop:
         failed = child.machine.state is State.FAILED
         if name == self._app and not failed and exit_status is not None:
             self._status = exit_status.shell_status
-            self._engine.log.record("info", "stopping", why=f"{name} has ended for good", status=self._status)
+            self._stop_why = f"{name} has ended for good"
+            self._engine.log.record("info", "stopping", why=self._stop_why, status=self._status)
             self._stop_asked.set()
         elif child.spec.critical and (failed or exit_status is None or not exit_status.success):
             self._status = EX_SOFTWARE

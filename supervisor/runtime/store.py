@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from supervisor.core.backup import BackupView
-    from supervisor.core.snapshot import HealthView, ListenerView, ProcessView, Snapshot, TailnetView
+    from supervisor.core.snapshot import HealthView, IncidentsView, ListenerView, ProcessView, Snapshot, TailnetView
 
 
 class SnapshotStore:
@@ -47,9 +47,13 @@ class SnapshotStore:
         """Replace the health."""
         self._put(self.snapshot._replace(health=view))
 
-    def update_stopping(self) -> None:
-        """Record that the ordered stop has begun."""
-        self._put(self.snapshot._replace(stopping=True))
+    def update_stopping(self, why: str) -> None:
+        """Record that the ordered stop has begun, and what for."""
+        self._put(self.snapshot._replace(stopping=True, stopping_why=why))
+
+    def update_incidents(self, view: IncidentsView) -> None:
+        """Replace what is known of the incidents."""
+        self._put(self.snapshot._replace(incidents=view))
 
     def update_orphans_reaped(self, count: int) -> None:
         """Record how many adopted orphans were reaped since the start."""

@@ -97,6 +97,11 @@ class OomCounter:
         return self._seen > seen
 
 
+def counts_kills() -> bool:
+    """Tell whether the kernel says how many it has ended for lack of memory."""
+    return _kills() is not None
+
+
 def _kills() -> int | None:
     for path in _COUNTERS:
         try:

@@ -118,6 +118,12 @@ def cpu_s(pid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else None
 
 
+def state_of(pid: int) -> str:
+    """Return what a process is doing, in the kernel's letter for it (proc(5)); an empty text where it is gone."""
+    fields = _fields(f"/proc/{pid}")
+    return fields[0].decode() if fields else ""
+
+
 class Remains:
     """Finds what one life of a process left behind, among everything below this process.
 

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class Exit(NamedTuple):
-    """The exit of a child."""
+    """The exit of a child; ``peak_bytes`` is the most memory that it had resident, None where that is unknown."""
 
     pid: int
     exit_status: ExitStatus
+    peak_bytes: int | None = None
 
 
 def decode(status: int) -> ExitStatus:
@@ -52,7 +53,7 @@ class Reaper:
         """
         for _ in range(most):
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return False
             if pid == 0:
@@ -62,5 +63,13 @@ class Reaper:
                 self.orphans += 1
                 on_orphan(pid)
                 continue
-            owner(Exit(pid, decode(status)))
+            owner(Exit(pid, decode(status), _peak_bytes(usage.ru_maxrss)))
         return True
+
+
+def _peak_bytes(peak_kib: int) -> int | None:
+    # Loaded by the call that waits.
+    import resource
+
+    # Until its exec a child's memory is this process's, and counts as its own (getrusage(2)).
+    return peak_kib * 1024 if peak_kib > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else None

@@ -36,6 +36,7 @@ class Code(Enum):
         404,
         "there is no snapshot of this id, or more than one; `backup list` shows those that there are",
     )
+    UNKNOWN_INCIDENT = (404, "there is no incident of this id; GET /api/incidents lists those that are kept")
     METHOD_NOT_ALLOWED = (405, "this path does not take that method; the header Allow names those that it takes")
     REQUEST_TIMEOUT = (408, "the request took too long to arrive; send its body within 10 seconds")
     CONFIRMATION_NEEDED = (409, "this wants to be confirmed; send it again with confirm: true")

@@ -201,6 +201,8 @@ class Stream:
             pieces.tailnet = schemas.tailnet(self._context)
         if seen is None or snapshot.backup != seen.backup:
             pieces.backups = schemas.backups(self._context, most=_SNAPSHOTS)
+        if seen is None or snapshot.incidents != seen.incidents:
+            pieces.incidents = schemas.incident_news(self._context)
         health = schemas.health(self._context, signed_in=True)
         if health != self._seen_health:
             self._seen_health = pieces.health = health

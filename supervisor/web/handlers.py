@@ -191,7 +191,8 @@ async def backups(context: Context, _request: web.Request) -> web.Response:
 async def back_up(context: Context, request: web.Request) -> web.Response:
     """Order a snapshot; where a start is held, the files that are here become the newest."""
     await parse_body(request, Empty)
-    _post(context, BackUp(), "back up", request[CALLER].source)
+    source = request[CALLER].source
+    _post(context, BackUp(source), "back up", source)
     return accepted()
 
 
@@ -209,7 +210,8 @@ async def restore(context: Context, request: web.Request) -> web.Response:
             f"the app is stopped, its folders are replaced by snapshot {found.id[:8]} of {found.at}, and it is started "
             "again; what is there now is kept as a snapshot first; send it again with confirm: true",
         )
-    _post(context, Restore(found.id), f"restore {found.id[:8]}", request[CALLER].source)
+    source = request[CALLER].source
+    _post(context, Restore(found.id, source), f"restore {found.id[:8]}", source)
     return accepted()
 
 

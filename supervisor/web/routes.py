@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.web import events, handlers, handlers_tailnet
+from supervisor.web import events, handlers, handlers_incidents, handlers_tailnet
 from supervisor.web.auth import Access
 from supervisor.web.static import asset, index
 
@@ -53,6 +53,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/backups", Access.SIGNED_IN, handlers.backups),
     Route("POST", "/api/backups", Access.SIGNED_IN, handlers.back_up),
     Route("POST", "/api/backups/{id}/restore", Access.SIGNED_IN, handlers.restore),
+    Route("GET", "/api/incidents", Access.SIGNED_IN, handlers_incidents.incidents),
+    Route("GET", "/api/incidents/{id}", Access.SIGNED_IN, handlers_incidents.incident),
     Route("GET", "/api/logs", Access.SIGNED_IN, handlers.logs, takes_query=True),
     Route("GET", "/api/events", Access.SIGNED_IN, events.events, takes_query=True),
     Route("POST", "/api/rpc", Access.SIGNED_IN, handlers_tailnet.rpc),

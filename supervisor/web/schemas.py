@@ -268,6 +268,14 @@ class FiguresBody(Body):
     processes: list[UsageBody]
 
 
+class IncidentNewsBody(Body):
+    """How many incidents are kept, which is the newest, and how often any of them has changed in this run."""
+
+    kept: Count
+    changes: Count
+    newest: str | None
+
+
 class EventsBody(Body):
     """The data of an event `state`: the pieces that have changed."""
 
@@ -275,6 +283,7 @@ class EventsBody(Body):
     backups: BackupsBody | UnsetType = UNSET
     tailnet: TailnetBody | UnsetType = UNSET
     health: HealthBody | UnsetType = UNSET
+    incidents: IncidentNewsBody | UnsetType = UNSET
 
 
 class SessionBody(Body):
@@ -372,6 +381,12 @@ def backups(context: Context, most: int | None = None) -> BackupsBody:
         next=_moment(context, view.next_s),
         snapshots=[SnapshotBody.of(each, duration_s=round(each.duration_s, 3)) for each in newest],
     )
+
+
+def incident_news(context: Context) -> IncidentNewsBody:
+    """Return what tells that there is something new of the incidents."""
+    view = context.store.snapshot.incidents
+    return IncidentNewsBody(len(view.known), view.changes, view.known[-1].id if view.known else None)
 
 
 def tailnet(context: Context) -> TailnetBody:

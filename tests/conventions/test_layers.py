@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "runtime": CORE | {"logs", "system"},
     "tailnet": RUNTIME | CONFIG,
     "backup": RUNTIME | CONFIG,
+    "incidents": RUNTIME | CONFIG,
     "telemetry": RUNTIME | CONFIG,
     "web": SHOWN | CONFIG,
     "commands": SHOWN | CONFIG | {"tailnet", "web"},

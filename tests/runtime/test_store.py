@@ -16,7 +16,7 @@ async def test_a_watch_waits_for_a_change_of_its_own_part_alone() -> None:
     watch = Watch(store, lambda snapshot: snapshot.stopping)
     store.update_health(HealthView("pass"))
     assert not await watch.changed(0.01)
-    store.update_stopping()
+    store.update_stopping("SIGTERM received")
     assert await watch.changed(DEADLINE_S)
     assert watch.value
     assert not await watch.changed(0.01)

@@ -39,7 +39,7 @@ async def test_the_whole_state_comes_first() -> None:
             assert stream.response.headers["Cache-Control"] == "no-store"
             first = await stream.next()
             assert (first.kind, first.number) == ("state", 0)
-            assert set(first.data) == {"processes", "tailnet", "backups", "health"}
+            assert set(first.data) == {"processes", "tailnet", "backups", "health", "incidents"}
             assert first.data["health"] == (await served.get("/health")).json
             assert first.data["tailnet"] == (await served.get("/api/tailscale/status")).json
             listed = (await served.get("/api/processes")).json["processes"]
@@ -88,7 +88,7 @@ async def test_a_stream_is_taken_up_where_it_was_left(way: str) -> None:
         say(served, 6, 9)
         query, headers = (f"?after={place}", {}) if way == "query" else ("", {"Last-Event-ID": place})
         async with following(served, query, **headers) as stream:
-            assert set((await stream.next()).data) == {"processes", "tailnet", "backups", "health"}
+            assert set((await stream.next()).data) == {"processes", "tailnet", "backups", "health", "incidents"}
             lines += await stream.lines(4)
         assert [line["id"] for line in lines] == list(range(1, 10))
 

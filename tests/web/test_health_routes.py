@@ -63,7 +63,7 @@ async def test_a_change_is_seen_at_once() -> None:
         assert (await served.ask("GET", "/readyz")).status == 503
         served.store.update_process(READY)
         assert (await served.ask("GET", "/readyz")).status == 200
-        served.store.update_stopping()
+        served.store.update_stopping("SIGTERM received")
         assert (await served.ask("GET", "/readyz")).status == 503
 
 

@@ -223,7 +223,7 @@ async def test_no_orders_where_there_is_no_tailnet_or_no_more(verb: str) -> None
         assert not orders
     async with serving() as served:
         orders = orders_of(served)
-        served.store.update_stopping()
+        served.store.update_stopping("SIGTERM received")
         assert (await served.post(f"/api/tailscale/{verb}")).refusal == (409, "STOPPING")
         error = (await rpc(served, f"tailscale.{verb}"))["error"]
         assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)

@@ -1,0 +1,252 @@
+"""Which incidents a change of the snapshot means, and how they go on. Pure.
+
+Nothing is kept here: whoever sees every snapshot sees every incident.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from supervisor.core import incidents as kinds
+from supervisor.core.causes import cause_of_end, kind_of_end
+from supervisor.core.counts import SUCCEEDED
+from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S
+from supervisor.core.incidents import ERROR, INFO, WARNING, Incident
+from supervisor.core.process import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.core.causes import Evidence
+    from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot
+
+_WHAT = {
+    kinds.CRASH: "crashed",
+    kinds.EXIT: "ended by itself",
+    kinds.KILLED: "was killed",
+    kinds.HANG: "hung",
+    kinds.OUT_OF_MEMORY: "ran out of memory",
+    kinds.NOT_STARTED: "could not be started",
+}
+_LOGINS = {
+    "refused": "the control server refused it",
+    "no_answer": "the control server did not answer",
+    "no_key": "there was no key to log in with",
+}
+
+
+def new_ends(before: Snapshot, after: Snapshot) -> Iterator[tuple[ProcessView, ExitView]]:
+    """Yield the ends that nobody asked for, with the process that each is of."""
+    for view in after.processes:
+        seen = before.process(view.name)
+        if view is not seen and view.exits:
+            last_s = seen.exits[-1].at_s if seen is not None and seen.exits else float("-inf")
+            yield from ((view, end) for end in view.exits if end.at_s > last_s and not end.expected)
+
+
+def of_end(view: ProcessView, end: ExitView, evidence: Evidence, wall_offset_s: float) -> Incident:
+    """Return the incident that an end is."""
+    kind = kind_of_end(end, evidence)
+    return Incident(
+        id="",
+        at_s=end.at_s + wall_offset_s,
+        kind=kind,
+        subject=view.name,
+        level=ERROR,
+        what=f"{view.name} {_WHAT[kind]}",
+        why=end.reason,
+        cause=cause_of_end(kind, end, evidence),
+        code=end.code,
+        uptime_s=round(end.uptime_s, 3),
+        peak_bytes=end.peak_bytes,
+        limit_bytes=evidence.limit_bytes,
+        last_lines=evidence.head or end.last_lines,
+    )
+
+
+def news(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
+    """Yield what has happened beside the ends of processes, but for what time alone brings."""
+    yield from _give_ups(before, after)
+    if after.tailnet is not before.tailnet:
+        yield from _logins(before, after)
+        yield from _returns(before, after)
+    if after.health is not before.health:
+        yield from _verdicts(before, after)
+    if after.backup is not before.backup:
+        yield from _backups(before, after)
+
+
+def _give_ups(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
+    for view in after.processes:
+        seen = before.process(view.name)
+        if view.state is State.FAILED and (seen is None or seen.state is not State.FAILED):
+            last = view.exits[-1] if view.exits else None
+            yield Incident(
+                id="",
+                at_s=view.since_s + after.wall_offset_s,
+                kind=kinds.GIVE_UP,
+                subject=view.name,
+                level=ERROR,
+                what=f"{view.name} was given up",
+                why=f"it failed {view.failures} times; the last time: {last.reason if last else 'it never ran'}",
+                cause="the same again and again: see the incidents before this one",
+                done="everything is stopped in order, and the container ends with exit code 70",
+                last_lines=last.last_lines if last else (),
+            )
+
+
+def _logins(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
+    was = dict(before.tailnet.logins)
+    for result, count in after.tailnet.logins:
+        if result != SUCCEEDED and count > was.get(result, 0):
+            view = after.tailnet
+            yield Incident(
+                id="",
+                at_s=(view.last_error_s or view.since_s) + after.wall_offset_s,
+                kind=kinds.LOGIN_FAILED,
+                subject="tailnet",
+                level=ERROR,
+                what="a login to the tailnet failed",
+                why=view.last_error or view.why,
+                cause=_LOGINS.get(result, result),
+                done=view.what_to_do,
+            )
+
+
+def _returns(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
+    """Yield an outage that nobody looked at while it lasted."""
+    away_s = before.tailnet.away_since_s
+    if after.tailnet.up and not before.tailnet.up and away_s is not None and not before.tailnet.by_owner:
+        length_s = after.tailnet.since_s - away_s
+        if before.tailnet.first_up_s is not None and length_s >= TAILNET_BLINK_S:
+            yield _away(before, away_s)
+
+
+def outage(snapshot: Snapshot, now_s: float) -> Incident | None:
+    """Return the incident of a tailnet that is away by now, and was up before."""
+    view = snapshot.tailnet
+    if view.up or view.by_owner or view.away_since_s is None or view.first_up_s is None or snapshot.stopping:
+        return None
+    return _away(snapshot, view.away_since_s) if now_s - view.away_since_s >= TAILNET_BLINK_S else None
+
+
+def _away(snapshot: Snapshot, away_s: float) -> Incident:
+    view = snapshot.tailnet
+    return Incident(
+        id="",
+        at_s=away_s + snapshot.wall_offset_s,
+        kind=kinds.TAILNET_AWAY,
+        subject="tailnet",
+        level=WARNING,
+        what="the tailnet was away",
+        why=view.why or view.state,
+        cause=view.last_error,
+        done=view.what_to_do or "tailscaled tries again by itself",
+    )
+
+
+def _verdicts(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
+    """Yield each change of the verdict to fail, but for those of a start that has not been good yet."""
+    history = after.health.history
+    last_s = before.health.history[-1].at_s if before.health.history else float("-inf")
+    for at, change in enumerate(history):
+        if change.at_s <= last_s or change.status != FAIL or after.stopping:
+            continue
+        if at and history[at - 1].status != FAIL:
+            yield _verdict(after, change)
+
+
+def bad_start(snapshot: Snapshot, now_s: float) -> Incident | None:
+    """Return the incident of a start that has not got to anything better than fail by now."""
+    history = snapshot.health.history
+    is_bad = bool(history) and all(change.status == FAIL for change in history)
+    late = now_s - snapshot.started_s >= STARTUP_S
+    return _verdict(snapshot, history[0]) if is_bad and late and not snapshot.stopping else None
+
+
+def _verdict(snapshot: Snapshot, change: HealthChange) -> Incident:
+    """Return the incident of a verdict; one that an order or the end of a process explains is no news of its own."""
+    names = [name for name, status in change.wrong if status == FAIL]
+    views = [view for view in map(snapshot.process, names) if view is not None]
+    causes = [_explained(view) for view in views]
+    explained = len(views) == len(names) and all(causes)
+    return Incident(
+        id="",
+        at_s=change.at_s + snapshot.wall_offset_s,
+        kind=kinds.UNHEALTHY,
+        subject="health",
+        level=INFO if explained else ERROR,
+        what="/health failed",
+        why="; ".join(change.reasons),
+        cause="; ".join(filter(None, causes)),
+    )
+
+
+def _explained(view: ProcessView) -> str:
+    """Return why a process is down, where that is known; nothing for one that is there and does not answer."""
+    if view.state in {State.STOPPING, State.QUITTING, State.KILLING}:
+        return f"{view.name} hung, and is being ended" if view.hung else f"{view.name} was stopped on request"
+    if not view.exits or (view.state is State.RUNNING and view.ever_ready):
+        return ""
+    return f"{view.name} was stopped on request" if view.exits[-1].expected else f"{view.name} ended by itself"
+
+
+def _backups(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
+    view, at_s = after.backup, after.backup.since_s + after.wall_offset_s
+    known = {order.at_s for order in before.backup.orders}
+    for order in view.orders:
+        if order.at_s not in known:
+            kind = kinds.RESTORE if order.snapshot else kinds.BACKUP
+            what = f"a restore of {order.snapshot[:8]} was asked for" if order.snapshot else "a backup was asked for"
+            level = WARNING if order.snapshot else INFO
+            told_s = order.at_s + after.wall_offset_s
+            yield Incident(
+                id="", at_s=told_s, kind=kind, subject="backup", level=level, what=what, cause="on request", by=order.by
+            )
+    for kind, what, counts, seen in (
+        (kinds.BACKUP_FAILED, "a backup failed", view.taken, before.backup.taken),
+        (kinds.RESTORE_FAILED, "a restore failed", view.restores, before.backup.restores),
+    ):
+        if dict(counts).get("failed", 0) > dict(seen).get("failed", 0):
+            yield Incident(
+                id="",
+                at_s=max(at_s, after.wall_offset_s),
+                kind=kind,
+                subject="backup",
+                level=ERROR,
+                what=what,
+                why=view.why,
+                done=view.what_to_do,
+            )
+
+
+def followed_up(incident: Incident, snapshot: Snapshot, now_s: float) -> Incident:
+    """Return an open incident of this run with what is known of its end by now."""
+    now_s += snapshot.wall_offset_s
+    if incident.kind == kinds.TAILNET_AWAY:
+        over = snapshot.tailnet.up or snapshot.tailnet.by_owner
+        return _ended(incident, now_s) if over else incident
+    if incident.kind == kinds.UNHEALTHY:
+        return _ended(incident, now_s) if snapshot.health.status != FAIL else incident
+    view = snapshot.process(incident.subject)
+    done = _done(view) if view is not None else ""
+    return msgspec.structs.replace(incident, done=done) if done else incident
+
+
+def _ended(incident: Incident, now_s: float) -> Incident:
+    return msgspec.structs.replace(incident, until_s=max(now_s, incident.at_s))
+
+
+def _done(view: ProcessView) -> str:
+    if view.state is State.BACKOFF and view.next_try_s is not None:
+        wait_s = max(0.0, view.next_try_s - view.since_s)
+        return f"it is started again after {wait_s:.1f} s (failure {view.failures} in a row)"
+    return {
+        State.SPAWNING: "it is started again at once",
+        State.FAILED: "it is given up",
+        State.ENDED: "it is not started again: its restart policy says so",
+        State.INACTIVE: "it stays stopped, as ordered",
+        State.WAITING: "it waits for its turn to start",
+    }.get(view.state, "")

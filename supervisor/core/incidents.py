@@ -1,0 +1,62 @@
+"""What an incident is: one thing that went wrong, or that somebody did, with its story."""
+
+from __future__ import annotations
+
+import msgspec
+
+# A process ended: with an error, with success though it should stay, by a KILL from outside, after it hung, because
+# memory ran out, or it never began.
+CRASH, EXIT, KILLED, HANG = "crash", "exit", "killed", "hang"
+OUT_OF_MEMORY, NOT_STARTED = "out-of-memory", "not-started"
+GIVE_UP, LOGIN_FAILED, TAILNET_AWAY, UNHEALTHY = "give-up", "login-failed", "tailnet-away", "unhealthy"
+BACKUP_FAILED, RESTORE_FAILED, BACKUP, RESTORE = "backup-failed", "restore-failed", "backup", "restore"
+# The container's own end.
+END = "end"
+PROCESS_ENDS = (CRASH, EXIT, KILLED, HANG, OUT_OF_MEMORY, NOT_STARTED)
+# These have a length; ``until_s`` is None while they go on.
+LASTING = (TAILNET_AWAY, UNHEALTHY)
+INCIDENT_KINDS = (
+    *PROCESS_ENDS,
+    *(GIVE_UP, LOGIN_FAILED, TAILNET_AWAY, UNHEALTHY, BACKUP_FAILED, RESTORE_FAILED, BACKUP, RESTORE, END),
+)
+INFO, WARNING, ERROR = "info", "warning", "error"
+INCIDENT_LEVELS = (INFO, WARNING, ERROR)
+
+
+class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One incident. Times are seconds since the epoch, texts are masked.
+
+    ``subject`` is a process, the tailnet, the backups, the health or the container. ``what`` happened, ``why`` as it
+    was told, and ``cause`` as it was worked out; ``done`` is what was done about it. ``times`` counts those that are
+    told by this one, the last at ``last_s``. ``run`` is the run of the supervisor that it belongs to, ``by`` whoever
+    asked for it.
+    """
+
+    id: str
+    at_s: float
+    kind: str
+    subject: str
+    level: str
+    what: str
+    why: str = ""
+    cause: str = ""
+    done: str = ""
+    code: int | None = None
+    signal: str = ""
+    uptime_s: float | None = None
+    peak_bytes: int | None = None
+    limit_bytes: int | None = None
+    last_lines: tuple[str, ...] = ()
+    until_s: float | None = None
+    times: int = 1
+    last_s: float | None = None
+    run: str = ""
+    version: str = ""
+    by: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is more to come of it: its end, or what is done about it."""
+        if self.kind in LASTING:
+            return self.until_s is None
+        return self.kind in PROCESS_ENDS and not self.done

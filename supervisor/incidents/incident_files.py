@@ -1,0 +1,161 @@
+"""The incidents' folder: one file each, synced, whole or not at all; what cannot be read there is left."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from supervisor.core.incidents import Incident
+from supervisor.errors import ConfigError
+from supervisor.runtime.loop_latency import run_in_background
+from supervisor.system import dirs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FOLDER = "incidents"
+RUN_FILE = "run.json"
+MOST_INCIDENTS = 100
+MOST_BYTES = 1_000_000
+# Of one: a hundred of them fit.
+MOST_FILE_BYTES = 64 * 1024
+_END = ".json"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+T = TypeVar("T")
+
+
+class FolderContent(msgspec.Struct):
+    """What was found: the incidents, the oldest first, the sizes of their files, and the names of unreadable ones."""
+
+    incidents: list[Incident]
+    sizes: dict[str, int]
+    unread: tuple[str, ...] = ()
+
+
+class IncidentFiles:
+    """The folder ``incidents`` in a state folder that may belong to another user: no link in it is followed.
+
+    Writing goes on in the background, the newest form of each file alone; ``why_not`` says why the disk refused it.
+    """
+
+    def __init__(self, state_dir: str) -> None:
+        self._state_dir = state_dir
+        self._lock = threading.Lock()
+        self._pending: dict[str, str | None] = {}
+        self._loose: set[str] = set()
+        self._storing = False
+        self.why_not = ""
+
+    def load(self) -> FolderContent:
+        """Return what is kept. It reads up to a hundred files, so not on the loop."""
+        found = FolderContent([], {})
+        unread = []
+        try:
+            with self._opened(make=False) as fd:
+                names = sorted(name for name in os.listdir(fd) if name.endswith(_END) and not name.startswith("."))
+                for name in names:
+                    if name == RUN_FILE:
+                        continue
+                    read = _decoded(fd, name, Incident)
+                    if read is None or f"{read[0].id}{_END}" != name:
+                        unread.append(name)
+                    else:
+                        found.incidents.append(read[0])
+                        found.sizes[read[0].id] = read[1]
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            unread.append(f"{FOLDER}: {dirs.reason(error)}")
+        found.unread = tuple(unread)
+        return found
+
+    def read_run(self, shape: type[T]) -> T | None:
+        """Return what the run before said of itself; None where there is nothing that can be read."""
+        try:
+            with self._opened(make=False) as fd:
+                read = _decoded(fd, RUN_FILE, shape)
+        except OSError:
+            return None
+        return read[0] if read is not None else None
+
+    def write(self, incident: Incident) -> int:
+        """Keep an incident in this form from now on; return how many bytes it takes."""
+        data = msgspec.json.encode(incident).decode()
+        self._put({f"{incident.id}{_END}": data})
+        return len(data.encode())
+
+    def write_run(self, record: msgspec.Struct, *, durable: bool) -> None:
+        """Keep what this run says of itself."""
+        self._put({RUN_FILE: msgspec.json.encode(record).decode()}, loose=not durable)
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Forget incidents."""
+        self._put({f"{each}{_END}": None for each in ids})
+
+    def _put(self, files: dict[str, str | None], *, loose: bool = False) -> None:
+        with self._lock:
+            self._pending |= files
+            (self._loose.update if loose else self._loose.difference_update)(files)
+            if self._storing or not self._pending:
+                return
+            self._storing = True
+        run_in_background(self._store)
+
+    def _store(self) -> None:
+        """Put on the disk what is new; what it refuses is tried again with the next."""
+        while True:
+            with self._lock:
+                todo, loose = dict(self._pending), set(self._loose)
+                self._pending.clear()
+            why_not = self._store_all(todo, loose)
+            with self._lock:
+                self.why_not = why_not
+                if why_not:
+                    self._pending = todo | self._pending
+                if why_not or not self._pending:
+                    self._storing = False
+                    return
+
+    def _store_all(self, todo: dict[str, str | None], loose: set[str]) -> str:
+        try:
+            with self._opened(make=True) as fd:
+                for name, data in todo.items():
+                    if data is None:
+                        dirs.remove_file(fd, name)
+                    else:
+                        dirs.put_file(fd, name, data, durable=name not in loose)
+        except OSError as error:
+            return f"{self._state_dir}: {dirs.reason(error)}"
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    @contextmanager
+    def _opened(self, *, make: bool) -> Iterator[int]:
+        """Open the folder for the length of a block. Raises OSError."""
+        parent_fd = os.open(self._state_dir, _FOLDER)
+        try:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(FOLDER, dirs.PRIVATE, dir_fd=parent_fd)
+            fd = os.open(FOLDER, _FOLDER, dir_fd=parent_fd)
+        finally:
+            os.close(parent_fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _decoded(folder_fd: int, name: str, shape: type[T]) -> tuple[T, int] | None:
+    try:
+        data = dirs.read(name, MOST_FILE_BYTES, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
+        return msgspec.json.decode(data, type=shape), len(data)
+    except (OSError, ValueError, RecursionError):
+        # msgspec's errors are ValueErrors.
+        return None

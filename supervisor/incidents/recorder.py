@@ -1,0 +1,267 @@
+"""Watches the snapshot, and makes an incident of each change that is one: told, kept, and shown.
+
+It is a reader like the panel: nothing reports to it, and what it finds is published in the store, for all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from supervisor import __version__
+from supervisor.config.plan import TAILSCALED
+from supervisor.core import incident_rules as rules
+from supervisor.core.causes import Evidence, head_of
+from supervisor.core.counts import plus_one
+from supervisor.core.incidents import PROCESS_ENDS
+from supervisor.core.process import HttpProbe, State, TcpProbe
+from supervisor.core.snapshot import IncidentsView, Snapshot
+from supervisor.errors import host_port
+from supervisor.incidents.incident_files import MOST_BYTES, MOST_INCIDENTS, IncidentFiles
+from supervisor.logs.format import stamp
+from supervisor.runtime.child import signal_name
+from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.system import kernel, memory, procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.config.plan import Plan
+    from supervisor.core.incidents import Incident
+    from supervisor.core.snapshot import ExitView, ProcessView
+    from supervisor.logs.pipeline import LogPipeline
+    from supervisor.runtime.store import SnapshotStore
+
+LOOK_S = 15.0
+# A hundred incidents are to fit into the whole.
+_LINES_BYTES = 5000
+_LINE_CHARACTERS = 500
+_TEXT_CHARACTERS = 600
+# How far back a panic may begin: a trace of all of tailscaled's goroutines has a thousand lines.
+_TRACE_LINES = 2000
+# After so many alike within an hour, the last of them tells of the rest.
+_ALIKE, _ALIKE_S = 10, 3600.0
+_STATES = {
+    "T": "it was stopped by a signal (SIGSTOP)",
+    "t": "a debugger held it",
+    "D": "it waited for a disk or a device",
+}
+
+
+class IncidentRecorder:
+    """The one place that makes incidents. ``state_dir`` is where they are kept."""
+
+    def __init__(self, plan: Plan, store: SnapshotStore, log: LogPipeline) -> None:
+        self._store = store
+        self._log = log
+        self._probes = {spec.name: _asked(spec.probe) for spec in plan.processes}
+        self._files = IncidentFiles(plan.state_folder)
+        self._seen = Snapshot()
+        self._sizes: dict[str, int] = {}
+        self._open: dict[str, Incident] = {}
+        self._states: dict[str, str] = {}
+        self._used_bytes: int | None = None
+        self._kept = False
+        self._told_why_not = ""
+        started_s = store.snapshot.started_s + store.snapshot.wall_offset_s
+        self.run_id = f"{int(started_s * 1000):x}"
+        self._unwatch = store.watch(self._take)
+        self._take(store.snapshot)
+
+    async def run(self) -> None:
+        """Look now and then, until cancelled: time alone may bring an incident, and memory is worth a look."""
+        while True:
+            if not self._kept and not self._store.snapshot.backup.holds:
+                # What comes back from a backup has to find the folder as it was.
+                self._adopt(*await run_in_thread(self._load))
+            self._look()
+            await asyncio.sleep(LOOK_S)
+
+    def finish(self, status: int, why: str | None) -> None:
+        """Write what is left to be said at the end of everything."""
+
+    def _load(self) -> tuple[list[Incident], dict[str, int], tuple[str, ...]]:
+        found = self._files.load()
+        return found.incidents, found.sizes, found.unread
+
+    def _adopt(self, found: list[Incident], sizes: dict[str, int], unread: tuple[str, ...]) -> None:
+        """Put those that are kept before those of this run, and keep these from now on."""
+        self._kept = True
+        self._sizes |= sizes
+        view = self._view
+        for name in unread:
+            self._log.record("warning", "cannot read an incident", file=name, what_to_do="look at it, or remove it")
+        ids = {each.id for each in view.known}
+        known = (*(each for each in found if each.id not in ids), *view.known)
+        self._show(view._replace(known=known, unread=unread))
+        for incident in view.known:
+            self._write(incident)
+        self._drop_oldest()
+
+    @property
+    def _view(self) -> IncidentsView:
+        return self._store.snapshot.incidents
+
+    def _show(self, view: IncidentsView) -> None:
+        self._store.update_incidents(view._replace(changes=self._view.changes + 1))
+
+    def _take(self, snapshot: Snapshot) -> None:
+        """Take a new snapshot: what changed since the last one."""
+        before, self._seen = self._seen, snapshot
+        if before.incidents is not snapshot.incidents and before.number:
+            # Our own.
+            return
+        try:
+            self._note_hangs(before, snapshot)
+            for incident in self._news(before, snapshot):
+                self._add(incident)
+            self._follow_up(snapshot)
+        except Exception as error:  # noqa: BLE001 - whoever changed the store is not to notice
+            self._unwatch()
+            self._log.record("error", "incidents are not recorded any more", why=repr(error))
+
+    def _news(self, before: Snapshot, after: Snapshot) -> Iterator[Incident]:
+        for view, end in rules.new_ends(before, after):
+            incident = rules.of_end(view, end, self._evidence(view, end), after.wall_offset_s)
+            yield msgspec.structs.replace(incident, signal=signal_name(end.signal) or "")
+        yield from rules.news(before, after)
+
+    def _note_hangs(self, before: Snapshot, after: Snapshot) -> None:
+        """See what a process does that is about to be ended for a hang: it shows as long as it lives."""
+        for view in after.processes:
+            seen = before.process(view.name)
+            if view is not seen and view.hung and view.state is State.STOPPING and view.pid is not None:
+                self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
+
+    def _evidence(self, view: ProcessView, end: ExitView) -> Evidence:
+        others = [each.pid for each in self._seen.processes if each.pid is not None and each.name != view.name]
+        return Evidence(
+            limit_bytes=memory.limit_bytes(),
+            others_bytes=sum(procfs.memory_bytes(pid) or 0 for pid in (*others, os.getpid())),
+            used_bytes=self._used_bytes,
+            counts=kernel.counts_kills(),
+            probe=self._probes.get(view.name, ""),
+            state=self._states.pop(view.name, ""),
+            head=self._head(view.name, end),
+        )
+
+    def _head(self, name: str, end: ExitView) -> tuple[str, ...]:
+        begin_s = end.at_s - end.uptime_s + self._seen.wall_offset_s - 1.0
+        page = self._log.history.read(-_TRACE_LINES, _TRACE_LINES, name)
+        return head_of([line.message for line in page.lines if line.at_s >= begin_s])
+
+    def _add(self, incident: Incident) -> None:
+        """Take in one that is new, or count it to those that are like it."""
+        incident = self._masked(msgspec.structs.replace(incident, run=self.run_id, version=__version__))
+        view = self._view
+        alike = [each for each in view.known if _are_alike(each, incident)]
+        if len(alike) >= _ALIKE:
+            incident = msgspec.structs.replace(alike[-1], times=alike[-1].times + 1, last_s=incident.at_s, done="")
+        else:
+            incident = msgspec.structs.replace(incident, id=self._name(incident))
+        self._show(view._replace(counts=plus_one(view.counts, incident.kind)))
+        self._put(incident)
+
+    def _name(self, incident: Incident) -> str:
+        """Return a new id: it sorts by time, and says to people what it is of."""
+        at = stamp(incident.at_s).translate({ord("-"): None, ord(":"): None, ord("."): None, ord("T"): "-"})[:-1]
+        name = f"{at}-{incident.subject}-{incident.kind}"
+        taken = {each.id for each in self._view.known}
+        names = (name, *(f"{name}-{number}" for number in range(2, MOST_INCIDENTS + 3)))
+        return next(each for each in names if each not in taken)
+
+    def _put(self, incident: Incident) -> None:
+        """Show an incident in its newest form, and keep it; tell of it once there is nothing more to come soon."""
+        was_open = self._open.pop(incident.id, None) is not None
+        if incident.is_open:
+            self._open[incident.id] = incident
+        view = self._view
+        known = [each for each in view.known if each.id != incident.id]
+        known.append(incident)
+        known.sort(key=lambda each: (each.at_s, each.id))
+        self._show(view._replace(known=tuple(known)))
+        if self._kept:
+            self._write(incident)
+            self._drop_oldest()
+        if not incident.is_open or incident.kind not in PROCESS_ENDS:
+            self._tell(incident, again=was_open and incident.kind not in PROCESS_ENDS)
+
+    def _write(self, incident: Incident) -> None:
+        self._sizes[incident.id] = self._files.write(incident)
+
+    def _drop_oldest(self) -> None:
+        """Forget the oldest beyond what is kept."""
+        view = self._view
+        left = list(view.known)
+        total = sum(self._sizes.get(each.id, 0) for each in left)
+        gone = []
+        while len(left) > MOST_INCIDENTS or (total > MOST_BYTES and len(left) > 1):
+            gone.append(left.pop(0).id)
+            total -= self._sizes.pop(gone[-1], 0)
+        if gone:
+            self._files.remove(gone)
+            self._show(view._replace(known=tuple(left)))
+
+    def _follow_up(self, snapshot: Snapshot) -> None:
+        for incident in tuple(self._open.values()):
+            newer = rules.followed_up(incident, snapshot, time.monotonic())
+            if newer is not incident:
+                self._put(newer)
+
+    def _look(self) -> None:
+        """See what time alone has brought."""
+        self._used_bytes = memory.used_bytes()
+        now_s, snapshot = time.monotonic(), self._store.snapshot
+        known = {(each.kind, round(each.at_s, 3)) for each in self._view.known}
+        for incident in (rules.outage(snapshot, now_s), rules.bad_start(snapshot, now_s)):
+            if incident is not None and (incident.kind, round(incident.at_s, 3)) not in known:
+                self._add(incident)
+        if self._files.why_not != self._told_why_not:
+            self._told_why_not = self._files.why_not
+            self._show(self._view._replace(why_not=self._told_why_not))
+            if self._told_why_not:
+                self._log.record("warning", "incidents are not kept", why=self._told_why_not)
+
+    def _tell(self, incident: Incident, *, again: bool) -> None:
+        """Say the story in the log, as one JSON object."""
+        if not again:
+            self._log.record(incident.level, "incident", story=story_of(incident))
+
+    def _masked(self, incident: Incident) -> Incident:
+        """Return it with nothing in it that must not be read, and no longer than it may be."""
+
+        def masked(text: str, most: int = _TEXT_CHARACTERS) -> str:
+            data = self._log.redactor.mask(text.encode(errors="replace"), daemon=incident.subject == TAILSCALED)
+            text = self._log.redactor.mask_setup_code(data).decode(errors="replace")
+            return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"
+
+        texts = {name: masked(getattr(incident, name)) for name in ("what", "why", "cause", "done", "by")}
+        lines = [masked(line, _LINE_CHARACTERS) for line in incident.last_lines]
+        while lines and sum(len(line.encode()) for line in lines) > _LINES_BYTES:
+            lines.pop()
+        return msgspec.structs.replace(incident, **texts, last_lines=tuple(lines))
+
+
+def _are_alike(one: Incident, other: Incident) -> bool:
+    last_s = one.last_s or one.at_s
+    same = (one.kind, one.subject, one.code, one.signal) == (other.kind, other.subject, other.code, other.signal)
+    return same and 0 <= other.at_s - last_s < _ALIKE_S
+
+
+def story_of(incident: Incident) -> dict[str, object]:
+    """Return the story for the log, as JSON has it; without last lines, which stand there already."""
+    found = msgspec.to_builtins(msgspec.structs.replace(incident, last_lines=()))
+    times = {name: stamp(found.pop(f"{name}_s")) for name in ("at", "until", "last") if f"{name}_s" in found}
+    return {**times, **found}
+
+
+def _asked(probe: HttpProbe | TcpProbe | None) -> str:
+    if probe is None:
+        return ""
+    if isinstance(probe, HttpProbe):
+        return f"GET {probe.url}"
+    return f"a connection to {host_port(probe.host, probe.port)}"

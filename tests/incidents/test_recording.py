@@ -1,0 +1,36 @@
+"""What is recorded of the ends of processes: on the disk, in the log, and over the API."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from tests.incidents.looking import get, story, wait_recorded
+from tests.process.running import running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_crash_is_on_the_disk_in_the_log_and_in_the_api(tmp_path: Path) -> None:
+    """The same story everywhere: what, why, its last lines, and what was done."""
+    with running("sh", "-c", "echo so long; exit 3", env={"TS_STATE_DIR": str(tmp_path)}) as run:
+        told = story(run, "crash")
+        assert (told["what"], told["why"], told["code"]) == ("moltis crashed", "exit code 3", 3)
+        assert told["cause"] == "its last words: so long"
+        assert "it is started again after" in told["done"]
+        kept = wait_recorded(tmp_path, "crash", id=told["id"], done=told["done"])
+        assert kept["last_lines"] == ["so long"]
+        answer = get(run, f"/api/incidents/{told['id']}")
+        assert answer["last_lines"] == ["so long"]
+        assert answer["incident"]["what"] == "moltis crashed"
+        assert told["id"] in [each["id"] for each in get(run, "/api/incidents")["incidents"]]
+
+
+def test_what_was_asked_for_is_no_incident(tmp_path: Path) -> None:
+    """A stop that somebody ordered is not told as a failure of the process."""
+    with running("sleep", "300", env={"TS_STATE_DIR": str(tmp_path)}) as run:
+        run.wait_for("started", child="moltis")
+        run.send(signal.SIGTERM)
+        assert run.wait() == 0
+        assert not [each for each in run.all("incident") if each["story"]["subject"] == "moltis"]
