@@ -10,7 +10,7 @@ import anyio
 from supervisor.backup import marker
 from supervisor.backup.holder import LostError
 from supervisor.backup.restore import Restoration
-from supervisor.backup.standby import UNCONDITIONAL, Standby
+from supervisor.backup.standby import READY_S, UNCONDITIONAL, Standby
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
 from supervisor.core.counts import plus_one
@@ -42,6 +42,7 @@ class Beginning:
         self._work = work
         self._next_order = next_order
         self._repository = ""
+        self._standby: Standby | None = None
 
     async def run(self) -> None:
         """Decide and carry out, again and again where that fails; then let the processes go."""
@@ -49,6 +50,13 @@ class Beginning:
         if work.kept.generation:
             # This part alone was started again.
             return
+        try:
+            await self._run()
+        finally:
+            self._drop_standby()
+
+    async def _run(self) -> None:
+        work = self._work
         while True:
             try:
                 if await self._try_unless_told():
@@ -88,7 +96,9 @@ class Beginning:
 
     def _start_without(self) -> None:
         self._work.log.record("warning", "started without backups", part="backup", why="it was asked for")
-        self._work.show(state=BackupState.WITHOUT, why="", what_to_do="", next_s=None)
+        self._work.show(
+            state=BackupState.WITHOUT, why="", what_to_do="", next_s=None, ready_until_s=time.monotonic() + READY_S
+        )
         self._release()
 
     def _hold(self, trouble: Trouble) -> None:
@@ -119,9 +129,11 @@ class Beginning:
         work = self._work
         if work.holder is None or work.holder.holds:
             return
-        standby = Standby(work)
+        self._drop_standby()
+        standby = self._standby = Standby(work, self._repository)
         kept, _ = marker.look(work.sources)
-        before = await work.holder.acquire(kept.instance if kept else "", standby.wait, force=force)
+        fresh = not work.view.snapshots
+        before = await work.holder.acquire(kept.instance if kept else "", standby.wait, fresh=fresh, force=force)
         standby.over()
         if not work.holder.conditional:
             work.log.record("warning", "the bucket heeds no conditions", part="backup", why=UNCONDITIONAL)
@@ -206,7 +218,7 @@ class Beginning:
         work.show(state=BackupState.RESTORING)
         begin_s = time.monotonic()
         work.log.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
-        with Restoration(work.restic, snapshot, sources or work.sources) as restoration:
+        with self._restoration(snapshot, sources) as restoration:
             await restoration.fetch()
             with work.places.swapping(snapshot.id, identity=sources is None):
                 marker.remove(work.sources)
@@ -217,6 +229,21 @@ class Beginning:
         missing = restoration.missing or None
         work.show(restores=plus_one(work.view.restores, "ok"))
         work.log.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
+
+    def _restoration(self, snapshot: SnapshotView, sources: tuple[BackupSource, ...] | None) -> Restoration:
+        """Return one to restore with: that of the rehearsal, where all of it was rehearsed."""
+        standby = self._standby
+        if standby is None or standby.restoration is None or sources is not None:
+            self._drop_standby()
+            return Restoration(self._work.restic, snapshot, sources or self._work.sources)
+        restoration, standby.restoration = standby.restoration, None
+        restoration.follow(snapshot)
+        return restoration
+
+    def _drop_standby(self) -> None:
+        if self._standby is not None:
+            self._standby.drop()
+            self._standby = None
 
     async def _wait(self, *, needs_choice: bool) -> bool:
         """Wait for an order, or until it is tried again; tell whether the processes have been let go."""

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from supervisor.backup.objects import BucketStore, ConflictError, FolderStore
+from supervisor.backup.objects import HOLDER, PROBE, BucketStore, ConflictError, FolderStore
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.holding import (
     RENEW_S,
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from supervisor.config.settings import BackupSettings
     from supervisor.core.holding import Seen
 
-    Wait = Callable[[LeaseRecord], Awaitable[None]]
+    # Gets what was seen last, and what keeps it from being seen just now.
+    Wait = Callable[[Seen, Trouble | None], Awaitable[None]]
 
 # A server that ignores conditions: what was written is looked at again after so long.
 SETTLE_S = 5.0
-LOOK_S = 5.0
+# How often a waiting instance looks: a hand-over is waited for by people, two instances by mistake by nobody.
+EAGER_S, LOOK_S = 1.0, 5.0
+PATIENT_AFTER_S = 600.0
 # Slow enough that the object is no shorter way to the password than the repository's own key.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 _SALT = b"moltis-supervisor holder"
@@ -79,28 +82,52 @@ class Lease:
         """Whether it was taken."""
         return self._taken.is_set()
 
-    async def acquire(self, files: str, wait: Wait, *, force: bool = False) -> LeaseRecord | None:
+    async def acquire(self, files: str, wait: Wait, *, fresh: bool = True, force: bool = False) -> LeaseRecord | None:
         """Take hold; call ``wait`` while another has it. Return what the one before said last.
 
-        ``force`` takes it whatever it says: a person has chosen.
+        ``force`` takes it whatever it says: a person has chosen. ``fresh`` says that the repository has no snapshots.
 
-        Raises BackupError where the object cannot be read or written, or says nothing that is understood.
+        Raises BackupError where the object says nothing that is understood, and where it cannot be read or written
+        at the first try: whoever waits goes on to wait.
         """
-        watch = LeaseWatch()
+        watch, seen, begin_s, waits = LeaseWatch(), None, time.monotonic(), False
         while True:
-            found = await self._store.get()
-            seen = await self._read(found)
-            watch, verdict = observe(watch, seen, files, time.monotonic())
-            verdict = Claim.TAKE if force else verdict
-            if verdict is Claim.ASK:
-                why = seen.value if isinstance(seen, Unreadable) else ""
-                raise BackupError(Trouble(f"it cannot be told who holds the repository: {why}", "check the password"))
-            if verdict is Claim.TAKE and await self._take(found, seen, files):
-                self._taken.set()
-                return seen if isinstance(seen, LeaseRecord) else None
-            if isinstance(seen, LeaseRecord):
-                await wait(seen)
-            await anyio.sleep(LOOK_S)
+            trouble = None
+            try:
+                found = await self._store.get()
+                seen = await self._read(found)
+                watch, verdict = observe(watch, seen, files, time.monotonic(), fresh=fresh)
+                if (force or verdict is Claim.TAKE or self._wrote(seen)) and await self._take(found, seen, files):
+                    self._taken.set()
+                    return seen if isinstance(seen, LeaseRecord) else None
+            except BackupError as error:
+                if not waits:
+                    raise
+                trouble = error.trouble
+            else:
+                if verdict is Claim.ASK:
+                    why = seen.value if isinstance(seen, Unreadable) else ""
+                    raise BackupError(
+                        Trouble(f"it cannot be told who holds the repository: {why}", "check the password")
+                    )
+            waits = True
+            await wait(seen, trouble)
+            await anyio.sleep(EAGER_S if time.monotonic() - begin_s < PATIENT_AFTER_S else LOOK_S)
+
+    def _wrote(self, seen: Seen) -> bool:
+        """Tell whether it is this one's own: a write whose answer was lost."""
+        return isinstance(seen, LeaseRecord) and seen.instance == self.instance
+
+    async def probe(self) -> None:
+        """Write an object beside it and read it back. Raises BackupError where a take-over would fail at that."""
+        store = _store(self._settings, PROBE)
+        try:
+            await store.put(self.instance.encode(), (await store.get()).tag)
+        except ConflictError:
+            # Another one that waits has just written it.
+            return
+        if (await store.get()).data is None:
+            raise BackupError(Trouble("an object that was written cannot be read back", "check the bucket"))
 
     async def _take(self, found: StoredObject, seen: Seen, files: str) -> bool:
         before = seen if isinstance(seen, LeaseRecord) else LeaseRecord("")
@@ -214,7 +241,7 @@ class Lease:
         return hashlib.scrypt(text.encode(), salt=_SALT, dklen=32, **_SCRYPT)
 
 
-def _store(settings: BackupSettings) -> Store:
+def _store(settings: BackupSettings, name: str = HOLDER) -> Store:
     if settings.in_folder or settings.access_key_id is None or settings.secret_access_key is None:
-        return FolderStore(settings.repository)
-    return BucketStore(settings.repository, settings.access_key_id, settings.secret_access_key)
+        return FolderStore(settings.repository, name)
+    return BucketStore(settings.repository, settings.access_key_id, settings.secret_access_key, name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The object has a few hundred bytes: whoever waits is told within 5 s.
 _TIMEOUT_S = 4.5
 _MOST_BYTES = 4096
-_NAME = "holder"
+HOLDER, PROBE = "holder", "probe"
 _DEFAULT_REGION = "us-east-1"
 _OK, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 404, 409, 412
 # What DNS names of stores say of their region: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
@@ -55,8 +55,8 @@ class Store(Protocol):
 class FolderStore:
     """Beside a repository in a folder."""
 
-    def __init__(self, repository: str) -> None:
-        self._path = f"{repository}.{_NAME}"
+    def __init__(self, repository: str, name: str = HOLDER) -> None:
+        self._path = f"{repository}.{name}"
 
     async def get(self) -> StoredObject:
         """Read it."""
@@ -98,10 +98,10 @@ def _unwritable(path: str, error: OSError) -> BackupError:
 class BucketStore:
     """Beside a repository in a bucket; requests are signed as AWS' Signature Version 4 has it."""
 
-    def __init__(self, repository: str, key_id: SecretSource, secret: SecretSource) -> None:
+    def __init__(self, repository: str, key_id: SecretSource, secret: SecretSource, name: str = HOLDER) -> None:
         parts = urlsplit(repository.removeprefix("s3:"))
         bucket, _, path = parts.path.strip("/").partition("/")
-        key = f"{path}.{_NAME}" if path else _NAME
+        key = f"{path}.{name}" if path else name
         self._host = parts.netloc
         self._path = quote(f"/{bucket}/{key}")
         self._url = f"{parts.scheme}://{self._host}{self._path}"

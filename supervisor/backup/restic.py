@@ -108,10 +108,13 @@ class Restic:
         return b"\n".join(answer.lines)
 
     async def restore(self, snapshot_id: str, path: str, target_fd: int, name: str) -> None:
-        """Write a folder of a snapshot into ``name`` in an open folder, and read it back. Raises BackupError."""
+        """Have ``name`` in an open folder be a folder of a snapshot, no more and no less, and read that back.
+
+        Raises BackupError.
+        """
         # By its descriptor: whoever may rename the folder meanwhile leads nobody elsewhere.
         target = f"/proc/self/fd/{target_fd}/{name}"
-        words = ("restore", f"{snapshot_id}:{path}", "--target", target, "--verify")
+        words = ("restore", f"{snapshot_id}:{path}", "--target", target, "--delete", "--verify")
         answer = await self._ask(*words, fine=(0, _ERRORS), fds=(target_fd,))
         wrong = [error for error in answer.errors if not any(word in error for word in _DROPPED_ANYWAY)]
         if wrong or (answer.ending.code and not answer.errors):

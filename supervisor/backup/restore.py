@@ -9,6 +9,7 @@ import stat
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+import anyio
 import msgspec
 from anyio import to_thread
 
@@ -17,7 +18,7 @@ from supervisor.backup.words import BackupError, Trouble
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from supervisor.backup.restic import Restic
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 # What stays where it is.
 _STAY = frozenset({MARKER, WORKSHOP, "supervisor.lock"})
-_NEW, _OLD = "files", "before"
+_NEW, _COPIES, _OLD = "files", "copies", "before"
+# So many restics at a time: each takes up to 90 MB.
+_AT_ONCE = 2
 _MODE = 0o777
 _DROPPED = ("security.", "trusted.", "system.posix_acl")
 
@@ -59,29 +62,54 @@ class Restoration:
         self._snapshot = snapshot
         self._sources = sources
         self._stack = ExitStack()
-        self._prepared: list[_Prepared] = []
+        self._prepared: dict[BackupSource, _Prepared] = {}
         self.missing: list[str] = []
-        self.id = snapshot.id
+
+    @property
+    def id(self) -> str:
+        """The snapshot that is restored."""
+        return self._snapshot.id
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for prepared in self._prepared:
+        for prepared in self._prepared.values():
             with suppress(OSError):
                 shutil.rmtree(WORKSHOP, dir_fd=prepared.fd)
         self._stack.close()
 
+    def follow(self, snapshot: SnapshotView) -> None:
+        """Go on to another snapshot: what is the same in both need not be fetched again."""
+        self._snapshot = snapshot
+
     async def fetch(self) -> None:
-        """Write everything beside what is there. Raises BackupError, and then nothing has changed."""
-        manifest = await self._manifest()
+        """Write everything beside what is there, to be placed. Raises BackupError, and then nothing has changed."""
+        await self.rehearse()
         try:
-            for source in self._sources:
-                await self._fetch_one(source, manifest)
+            for prepared in self._prepared.values():
+                await to_thread.run_sync(_finish, prepared.workshop_fd, prepared.source.owner)
         except OSError as error:
             raise BackupError(_disk(error)) from error
-        if not self._prepared:
+
+    async def rehearse(self) -> None:
+        """Write everything beside what is there, as it is in the snapshot. Raises BackupError."""
+        manifest = await self._manifest()
+        self.missing = []
+        try:
+            parts = [part for source in self._sources for part in self._parts(source, manifest)]
+        except OSError as error:
+            raise BackupError(_disk(error)) from error
+        if not parts:
             raise BackupError(Trouble("this snapshot holds none of the folders", "check SUPERVISOR_BACKUP_PATHS"))
+        limit = anyio.Semaphore(_AT_ONCE)
+        try:
+            async with anyio.create_task_group() as group:
+                for part in parts:
+                    group.start_soon(self._restore, limit, *part)
+        except* BackupError as errors:
+            # Out of the group it comes alone again.
+            raise errors.exceptions[0] from errors
 
     async def _manifest(self) -> _Manifest:
         path = os.path.join(self._snapshot.staged or "/", MANIFEST)
@@ -90,25 +118,28 @@ class Restoration:
         except msgspec.DecodeError as error:
             raise BackupError(Trouble("this snapshot's manifest makes no sense", "choose another one")) from error
 
-    async def _fetch_one(self, source: BackupSource, manifest: _Manifest) -> None:
+    def _parts(self, source: BackupSource, manifest: _Manifest) -> Iterator[tuple[str, int, str]]:
+        """Yield each folder of the snapshot that belongs to a source, and where it is to be. Raises OSError."""
         inside = _path_in(manifest, source)
         if inside is None:
             self.missing.append(source.path)
             return
-        fd = self._stack.enter_context(opened_folder(source))
-        workshop_fd = self._stack.enter_context(_workshop(fd))
-        self._prepared.append(_Prepared(source, fd, workshop_fd))
-        snapshot = self._snapshot
-        await self._restic.restore(snapshot.id, inside, workshop_fd, _NEW)
+        if source not in self._prepared:
+            fd = self._stack.enter_context(opened_folder(source))
+            self._prepared[source] = _Prepared(source, fd, self._stack.enter_context(_workshop(fd)))
+        workshop_fd = self._prepared[source].workshop_fd
+        yield inside, workshop_fd, _NEW
         if any(database.startswith(f"{inside}/") for database in manifest.databases):
-            copies = os.path.join(snapshot.staged, DATABASES) + inside
-            await self._restic.restore(snapshot.id, copies, workshop_fd, _NEW)
-        await to_thread.run_sync(_clean, workshop_fd, source.owner)
+            yield os.path.join(self._snapshot.staged, DATABASES) + inside, workshop_fd, _COPIES
+
+    async def _restore(self, limit: anyio.Semaphore, path: str, workshop_fd: int, name: str) -> None:
+        async with limit:
+            await self._restic.restore(self._snapshot.id, path, workshop_fd, name)
 
     async def place(self) -> None:
         """Put the new files in the old ones' place: all of it, or nothing. Raises BackupError."""
         try:
-            await to_thread.run_sync(_swap, self._prepared)
+            await to_thread.run_sync(_swap, tuple(self._prepared.values()))
         except OSError as error:
             raise BackupError(_disk(error)) from error
 
@@ -130,6 +161,33 @@ def _workshop(fd: int) -> AbstractContextManager[int]:
             os.unlink(WORKSHOP, dir_fd=fd)
     os.mkdir(WORKSHOP, dirs.PRIVATE, dir_fd=fd)
     return opened(WORKSHOP, folder_fd=fd)
+
+
+def _finish(workshop_fd: int, owner: User | None) -> None:
+    """Put the databases among the other files, and have all of it be what it may be. Raises OSError."""
+    with suppress(FileNotFoundError):
+        for place, _, files, fd in os.fwalk(_COPIES, dir_fd=workshop_fd, follow_symlinks=False):
+            parts = os.path.relpath(place, _COPIES).split("/")
+            with ExitStack() as stack:
+                target_fd = stack.enter_context(opened(_NEW, folder_fd=workshop_fd))
+                for part in (part for part in parts if part != "."):
+                    target_fd = stack.enter_context(_folder_in(target_fd, part))
+                for name in files:
+                    os.rename(name, name, src_dir_fd=fd, dst_dir_fd=target_fd)
+    _clean(workshop_fd, owner)
+
+
+def _folder_in(fd: int, name: str) -> AbstractContextManager[int]:
+    """Open a folder; a link that the app had put in its place is no way out of here."""
+    try:
+        is_folder = stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+        if not is_folder:
+            os.unlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        is_folder = False
+    if not is_folder:
+        os.mkdir(name, dirs.PRIVATE, dir_fd=fd)
+    return opened(name, folder_fd=fd)
 
 
 def _clean(workshop_fd: int, owner: User | None) -> None:

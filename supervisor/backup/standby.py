@@ -7,55 +7,97 @@ from typing import TYPE_CHECKING
 
 from supervisor.backup import marker
 from supervisor.backup.restore import Restoration
-from supervisor.backup.words import BackupError
-from supervisor.core.backup import BackupState, Files
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.core.backup import BackupState, Course, decide
+from supervisor.core.holding import LeaseRecord
 
 if TYPE_CHECKING:
     from supervisor.backup.work import Work
-    from supervisor.core.holding import LeaseRecord
+    from supervisor.core.backup import SnapshotView
+    from supervisor.core.holding import Seen
 
 UNCONDITIONAL = "two instances that take over within the same five seconds may both start for a moment"
 LONG_S = 600.0
 # So long a take-over counts as ready though the app has not answered yet.
 READY_S = 120.0
+# A rehearsal that failed is tried again after so long.
+AGAIN_S = 15.0
+_REMEDY = "end one of two instances, or the one that hangs"
+_HELD = Trouble("another instance holds the repository")
+_GONE = Trouble("the object that says who holds the repository is gone", "its holder writes it anew")
 
 
 class Standby:
-    """One time of waiting."""
+    """One time of waiting. ``restoration`` is what was fetched meanwhile, None where nothing had to be."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, repository: str) -> None:
+        self.restoration: Restoration | None = None
         self._work = work
+        self._repository = repository
         self._since_s = time.monotonic()
+        self._again_s = 0.0
         self._begun = False
         self._warned = False
 
-    async def wait(self, holder: LeaseRecord) -> None:
-        """Say that another one holds it, and see once that everything is there for a take-over."""
+    async def wait(self, holder: Seen, trouble: Trouble | None) -> None:
+        """Say what is waited for, and see that everything is there for a take-over."""
         work = self._work
         if not self._begun:
             self._begun = True
-            work.log.record("info", "standing by", part="backup", why=f"generation {holder.generation} is at work")
-            work.show(state=BackupState.STANDBY, why="another instance holds the repository", what_to_do="")
+            why = f"generation {holder.generation} is at work" if isinstance(holder, LeaseRecord) else _GONE.why
+            work.log.record("info", "standing by", part="backup", why=why)
+        self._show(trouble or (_HELD if isinstance(holder, LeaseRecord) else _GONE))
+        if trouble is None and not work.view.rehearsed and time.monotonic() >= self._again_s:
             await self._rehearse()
+            self._again_s = time.monotonic() + AGAIN_S
         if time.monotonic() - self._since_s >= LONG_S and not self._warned:
             self._warned = True
-            remedy = "end one of two instances, or the one that hangs"
-            work.log.record("warning", "standing by for long", part="backup", what_to_do=remedy)
-            work.show(what_to_do=remedy)
+            work.log.record("warning", "standing by for long", part="backup", what_to_do=_REMEDY)
+
+    def _show(self, trouble: Trouble) -> None:
+        what_to_do = _REMEDY if self._warned and not trouble.what_to_do else trouble.what_to_do
+        if trouble not in {_HELD, _GONE}:
+            self._work.tell(trouble)
+        self._work.show(state=BackupState.STANDBY, why=trouble.why, what_to_do=what_to_do, progress=None)
 
     async def _rehearse(self) -> None:
-        """Fetch what would be restored, and drop it: the repository opens, the newest snapshot reads, there is room."""
+        """Do all that a take-over does, but the last step of each."""
         work = self._work
-        _, files = marker.look(work.sources)
         try:
-            if files is Files.NONE and work.newest is not None:
-                with Restoration(work.restic, work.newest, work.sources) as restoration:
-                    await restoration.fetch()
+            if work.holder is not None:
+                await work.holder.probe()
+            await work.refresh()
+            snapshot = self._to_restore()
+            if snapshot is not None:
+                if self.restoration is None:
+                    self.restoration = Restoration(work.restic, snapshot, work.sources)
+                self.restoration.follow(snapshot)
+                await self.restoration.rehearse()
         except BackupError as error:
+            self.drop()
             work.log.record("error", "take-over cannot be rehearsed", part="backup", why=error.trouble.why)
+            self._show(error.trouble)
             return
         work.log.record("info", "take-over rehearsed", part="backup")
-        work.show(rehearsed=True, state=BackupState.STANDBY, why="another instance holds the repository")
+        work.show(rehearsed=True)
+        self._show(_HELD)
+
+    def _to_restore(self) -> SnapshotView | None:
+        """Return what a take-over would restore now. Raises BackupError where it would be held instead."""
+        work = self._work
+        kept, files = marker.look(work.sources)
+        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
+        if work.settings.restore != "auto":
+            return None
+        if course is Course.ASK:
+            raise BackupError(Trouble(why, "the owner has to choose once the other instance has ended"))
+        return work.newest if course is Course.RESTORE else None
+
+    def drop(self) -> None:
+        """Take away what was fetched."""
+        if self.restoration is not None:
+            self.restoration.__exit__()
+            self.restoration = None
 
     def over(self) -> None:
         """Go on: the repository is this instance's now."""

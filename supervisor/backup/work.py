@@ -88,7 +88,7 @@ class Work:
     def fail(self, trouble: Trouble) -> None:
         """Tell that something failed; it is tried again soon."""
         self._failure = trouble
-        self._tell(trouble)
+        self.tell(trouble)
         next_s = time.monotonic() + min(self.settings.interval_s, RETRY_S)
         self.show(state=BackupState.IDLE, why=trouble.why, what_to_do=trouble.what_to_do, next_s=next_s)
 
@@ -99,7 +99,7 @@ class Work:
         """Show what a call under way suffers from, and what is still wrong from before where that is over."""
         now = trouble or self._failure
         if trouble is not None:
-            self._tell(trouble)
+            self.tell(trouble)
         state = self.view.state
         if self.view.holds and state in {BackupState.STARTING, BackupState.HELD}:
             state = BackupState.HELD if now else BackupState.STARTING
@@ -109,7 +109,7 @@ class Work:
         """Show that the hold cannot be renewed, until it can."""
         if trouble is not None:
             self._hold_failure = trouble
-            self._tell(trouble)
+            self.tell(trouble)
             self.show(why=trouble.why, what_to_do=trouble.what_to_do)
         elif self._hold_failure is not None and self.view.state is BackupState.IDLE:
             # A snapshot that failed is still to be made good for.
@@ -117,7 +117,8 @@ class Work:
             self._said = "" if rest is None else rest.why
             self.show(why=self._said, what_to_do="" if rest is None else rest.what_to_do)
 
-    def _tell(self, trouble: Trouble) -> None:
+    def tell(self, trouble: Trouble) -> None:
+        """Log what is wrong, once."""
         if trouble.why != self._said:
             self._said = trouble.why
             self.log.record("warning", "backups: trouble", why=trouble.why, what_to_do=trouble.what_to_do or None)

@@ -101,9 +101,11 @@ class BackupView(NamedTuple):
     orders: tuple[BackupOrderView, ...] = ()
 
     def stands_in(self, now_s: float) -> bool:
-        """Tell whether this instance counts as ready though nothing runs yet: a take-over was rehearsed."""
-        soon = self.ready_until_s is not None and now_s < self.ready_until_s
-        return self.rehearsed and (self.state is BackupState.STANDBY or soon)
+        """Tell whether this instance counts as ready though nothing runs yet: a take-over was rehearsed.
+
+        Once said this stays, or a platform would end both instances: until some time after the take-over.
+        """
+        return self.rehearsed and (self.ready_until_s is None or now_s < self.ready_until_s)
 
     @property
     def newest(self) -> SnapshotView | None:

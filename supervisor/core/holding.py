@@ -12,6 +12,9 @@ from typing import NamedTuple
 RENEW_S = 15.0
 # So long may the object stand still before it counts as nobody's: four renewals that did not come.
 SILENCE_S = 60.0
+# Two looks are seldom further apart than this. What passed beyond it was not seen: no time in which the bucket was
+# away, or this program did not run, counts as silence of the holder.
+MOST_LOOK_S = 10.0
 VERSION = 1
 
 
@@ -49,25 +52,33 @@ class Claim(Enum):
 
 
 class LeaseWatch(NamedTuple):
-    """What a waiting instance has seen last, and since when it has not moved, on its own monotonic clock."""
+    """What a waiting instance has seen last, for how long it was seen not to move, and when it looked.
+
+    ``looked_s`` is on its own monotonic clock, and None before the first look.
+    """
 
     seen: Seen = None
-    since_s: float = 0.0
+    still_s: float = 0.0
+    looked_s: float | None = None
 
 
-def observe(watch: LeaseWatch, seen: Seen, files: str, now_s: float) -> tuple[LeaseWatch, Claim]:
+def observe(watch: LeaseWatch, seen: Seen, files: str, now_s: float, *, fresh: bool = True) -> tuple[LeaseWatch, Claim]:
     """Return what is known then and what to do; ``files`` tells whose files lie here, nothing where there are none.
 
-    Nobody's, one that was let go, and that of an earlier life on these very files may be taken at once.
+    One that was let go, and that of an earlier life on these very files may be taken at once; one that is not there
+    where the repository is ``fresh``: beside snapshots its holder may live, and writes it anew.
     """
-    if seen != watch.seen:
-        watch = LeaseWatch(seen, now_s)
-    if seen is None:
-        return watch, Claim.TAKE
+    first = watch.looked_s is None
+    still_s = 0.0
+    if watch.looked_s is not None and seen == watch.seen:
+        still_s = watch.still_s + min(now_s - watch.looked_s, MOST_LOOK_S)
+    watch = LeaseWatch(seen, still_s, now_s)
     if isinstance(seen, Unreadable):
         return watch, Claim.ASK
+    still = still_s >= SILENCE_S
+    if seen is None:
+        return watch, Claim.TAKE if still or (first and fresh) else Claim.WAIT
     mine = bool(files) and seen.files == files
-    still = now_s - watch.since_s >= SILENCE_S
     return watch, Claim.TAKE if seen.released or mine or still else Claim.WAIT
 
 

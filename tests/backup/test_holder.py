@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.backup.objects import Store, StoredObject
-    from supervisor.core.holding import LeaseRecord
+    from supervisor.backup.words import Trouble
+    from supervisor.core.holding import Seen
 
 
 def settings(repository: str, password: str = "a password") -> BackupSettings:  # noqa: S107 - made up
@@ -42,7 +43,7 @@ def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             yield server.repository
 
 
-async def never(_record: LeaseRecord) -> None:
+async def never(_seen: Seen, _trouble: Trouble | None) -> None:
     """Fail where somebody would have to wait."""
     pytest.fail("another one holds it")
 

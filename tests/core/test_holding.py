@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.core.holding import (
+    MOST_LOOK_S,
     SILENCE_S,
     Claim,
     LeaseRecord,
@@ -37,17 +38,47 @@ OTHER = LeaseRecord("other", 3, 7, "their files")
 )
 def test_what_a_new_instance_does(seen: Seen, files: str, still_s: float, verdict: Claim) -> None:
     """Nobody's and a released one are taken at once, a silent one in time, one that says nothing never by itself."""
-    watch, _ = observe(LeaseWatch(), seen, files, 100.0)
-    assert observe(watch, seen, files, 100.0 + still_s)[1] is verdict
+    watch, first = observe(LeaseWatch(), seen, files, 100.0)
+    assert verdict is (first if still_s == 0 else looked(watch, seen, still_s)[1])
+
+
+def looked(watch: LeaseWatch, seen: Seen, for_s: float) -> tuple[LeaseWatch, Claim]:
+    """Look every second for so long; return what the last look said."""
+    now_s = watch.looked_s or 0.0
+    verdict = Claim.WAIT
+    for second in range(1, int(for_s) + 1):
+        watch, verdict = observe(watch, seen, "", now_s + second)
+    return watch, verdict
+
+
+def test_one_that_is_gone_is_waited_for_where_there_are_snapshots() -> None:
+    """Its holder writes it anew within a renewal; only where none does it is nobody's."""
+    watch, verdict = observe(LeaseWatch(), None, "", 0.0, fresh=False)
+    assert verdict is Claim.WAIT
+    assert looked(watch, None, SILENCE_S - 1)[1] is Claim.WAIT
+    assert looked(watch, None, SILENCE_S)[1] is Claim.TAKE
+    watch, _ = observe(LeaseWatch(), OTHER, "", 0.0)
+    assert observe(watch, None, "", 1.0)[1] is Claim.WAIT
+
+
+def test_time_in_which_nothing_was_seen_is_no_silence() -> None:
+    """The bucket was away for both, or this program did not run: the holder gets time to renew."""
+    watch, _ = observe(LeaseWatch(), OTHER, "", 0.0)
+    watch, verdict = observe(watch, OTHER, "", 10_000.0)
+    assert verdict is Claim.WAIT
+    assert looked(watch, OTHER, SILENCE_S - MOST_LOOK_S - 1)[1] is Claim.WAIT
 
 
 def test_a_counter_that_moves_begins_the_wait_anew() -> None:
     """Silence is measured from the last move, by the watcher's own clock."""
     watch, _ = observe(LeaseWatch(), OTHER, "", 0.0)
-    watch, verdict = observe(watch, OTHER._replace(counter=8), "", 59.0)
+    watch, verdict = looked(watch, OTHER, SILENCE_S - 1)
     assert verdict is Claim.WAIT
-    assert observe(watch, OTHER._replace(counter=8), "", 118.0)[1] is Claim.WAIT
-    assert observe(watch, OTHER._replace(counter=8), "", 119.0)[1] is Claim.TAKE
+    moved = OTHER._replace(counter=8)
+    watch, verdict = observe(watch, moved, "", SILENCE_S)
+    assert verdict is Claim.WAIT
+    assert looked(watch, moved, SILENCE_S - 1)[1] is Claim.WAIT
+    assert looked(watch, moved, SILENCE_S)[1] is Claim.TAKE
 
 
 def test_how_a_holder_stands() -> None:
