@@ -64,6 +64,7 @@ format: dev ## Formats the code, and writes anew what the docs draw from its tab
 	@$(BIN)/python -m scripts.settings_page > docs/reference/settings.md
 	@$(BIN)/python -m scripts.metrics_page > docs/reference/metrics.md
 	@$(BIN)/python -m scripts.states_page > docs/reference/states.md
+	@$(BIN)/python -m scripts.doctor_page > docs/reference/doctor.md
 	@$(BIN)/python -m scripts.openapi_document docs/reference/openapi.json
 	@$(BIN)/python -m scripts.pictures
 

@@ -145,6 +145,13 @@ COMMANDS = {
         (Option("--yes", "agree beforehand to what a restore replaces"), _JSON),
         optional="[list | restore ID]",
     ),
+    "doctor": Command(
+        "Checks everything around it, running or not: settings, rights, machine, tailnet, app, backups. What it "
+        "prints is masked, fit for a bug report. Ends with 1 where there is a problem.",
+        "doctor",
+        _operator("doctor_command", "doctor"),
+        (_JSON,),
+    ),
     "token": Command(
         "Prints a fresh one-time code for signing in to the panel.",
         "token",

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PROGRAM = "moltis"
 PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
 # What Moltis is told unless the user sets it.
@@ -33,3 +39,9 @@ DURATION_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 # The setup code in its banner, and the same as a field.
 SETUP_CODE_HINTS = (b"code", b"Code", b"CODE")
 SETUP_CODE = rb"""(?i)(\bset-?up[ _-]?code["']?\s*(?:[:=]|is\b)\s*["']?)([A-Za-z0-9][A-Za-z0-9-]{3,63})"""
+
+
+def folders(environ: Mapping[str, str], home: str) -> dict[str, str]:
+    """Return its config and data folder, by these names."""
+    named = (("config", CONFIG_FOLDER), ("data", DATA_FOLDER))
+    return {key: os.path.normpath(environ.get(name) or f"{home}/{below}") for key, (name, below) in named}

@@ -146,8 +146,7 @@ class BackupPlanner(NamedTuple):
             self.diags.problem("back up without SUPERVISOR_BACKUP_PATHS", why, "name the folders to back up")
             return
         home = owner.home if owner is not None else environ.get("HOME") or self.host.home
-        for key, (name, folder) in (("config", moltis.CONFIG_FOLDER), ("data", moltis.DATA_FOLDER)):
-            yield BackupSource(key, os.path.normpath(environ.get(name) or f"{home}/{folder}"), owner)
+        yield from (BackupSource(name, path, owner) for name, path in moltis.folders(environ, home).items())
 
     def _check_places(self, backup: BackupPlan) -> None:
         """Report folders that are backed up and overlap with those that backups use."""

@@ -49,13 +49,25 @@ def resolve(
 
     ``config``, ``restart`` and ``command`` come from the command line. Raises ConfigError with every problem.
     """
+    plan, diags = examine(environ, config=config, restart=restart, command=command, host=host)
+    diags.raise_problems()
+    return plan
+
+
+def examine(
+    environ: Mapping[str, str],
+    *,
+    config: str | None = None,
+    restart: str | None = None,
+    command: Sequence[str] = (),
+    host: Host | None = None,
+) -> tuple[Plan, Diagnostics]:
+    """Do the same where there are problems too: return them beside a plan in which defaults stand in their place."""
     host = host or Host()
     diags = Diagnostics()
     account = Account(host.uid, environ.get("HOME") or host.home)
     settings = load(environ, diags, config=config, restart=restart, account=account)
-    plan = build(settings, environ, command, host, diags)
-    diags.raise_problems()
-    return plan
+    return build(settings, environ, command, host, diags), diags
 
 
 def build(

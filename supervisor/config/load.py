@@ -110,6 +110,19 @@ def _source(environ: Mapping[str, str], options: Mapping[str, str], diags: Diagn
     return _Source({**below, **texts}, {**file.passthrough, **passthrough}, file.processes)
 
 
+def origins(environ: Mapping[str, str], config: str | None) -> dict[str, tuple[str, str]]:
+    """Return each given setting's text and where it comes from: the environment, or the path ``config`` of the file."""
+    unused = Diagnostics()
+    found: dict[str, tuple[str, str]] = {}
+    if config is not None:
+        from supervisor.config import toml
+
+        below = _present(toml.read(config, unused).settings)
+        found |= {BY_SPELLING[name].name: (text, config) for name, text in below.items()}
+    above = _present(tailscale_env.classify(environ, "", unused)[0])
+    return found | {BY_SPELLING[name].name: (text, "environment") for name, text in above.items()}
+
+
 def _present(texts: Mapping[str, str]) -> dict[str, str]:
     return {name: text.strip() for name, text in texts.items() if text.strip() or name == _MAY_BE_EMPTY}
 

@@ -248,6 +248,12 @@ def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
     context.channels.backups.send(order)
 
 
+async def doctor(context: Context, _request: web.Request) -> web.Response:
+    """Have everything checked."""
+    report: Any = await load_module("supervisor.doctor.report")
+    return json_response(await report.examine_run(context.plan, context.store.snapshot, context.log.redactor))
+
+
 MOST_LINES = 1000
 # Python refuses to read numbers of some thousand digits.
 _POSITION = re.compile(r"(?:([0-9a-f]{1,32})-)?([0-9]{1,18})")

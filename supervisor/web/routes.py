@@ -55,6 +55,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/backups/{id}/restore", Access.SIGNED_IN, handlers.restore),
     Route("GET", "/api/incidents", Access.SIGNED_IN, handlers_incidents.incidents),
     Route("GET", "/api/incidents/{id}", Access.SIGNED_IN, handlers_incidents.incident),
+    Route("GET", "/api/doctor", Access.SIGNED_IN, handlers.doctor),
     Route("GET", "/api/logs", Access.SIGNED_IN, handlers.logs, takes_query=True),
     Route("GET", "/api/events", Access.SIGNED_IN, events.events, takes_query=True),
     Route("POST", "/api/rpc", Access.SIGNED_IN, handlers_tailnet.rpc),

@@ -15,6 +15,7 @@ from supervisor.core.backup import COMPONENT as BACKUP
 from supervisor.core.backup import BackupState
 from supervisor.core.health import TAILNET, assess
 from supervisor.core.process import State  # noqa: TC001 - msgspec reads it
+from supervisor.doctor.finding import DoctorBody
 from supervisor.logs.format import stamp
 from supervisor.logs.sanitize import sanitize_text
 from supervisor.runtime.child import signal_name
@@ -302,7 +303,10 @@ class SignInCodeBody(Body):
 
 
 # All that the reference has to show; those within them come along.
-RESPONSES = (*(AuthUrlBody, EventsBody, FiguresBody, LogBody, LogPageBody, ProcessesBody, SessionBody, SignInCodeBody),)
+RESPONSES = (
+    *(AuthUrlBody, DoctorBody, EventsBody, FiguresBody, LogBody, LogPageBody, ProcessesBody, SessionBody),
+    SignInCodeBody,
+)
 
 
 def health(context: Context, *, signed_in: bool) -> HealthBody:

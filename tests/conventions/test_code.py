@@ -29,6 +29,7 @@ REVEALED_IN = frozenset(
         "supervisor.tailnet.log:StateLogger.tell_url",  # the login URL that only the container's log shows
         "supervisor.tailnet.oauth_client:OAuthClient._exchange",  # what Tailscale's API takes
         "supervisor.tailnet.oauth_client:OAuthClient.mint",  # what it consists of, and what the log is to mask
+        "supervisor.doctor.subject:of_settings",  # what the report is to mask
         "supervisor.web.sessions:Keyring._compare",  # whether it has changed, and what the log is to mask
         "supervisor.web.sessions:SignInCodes.link",  # what whoever asks over the control socket gets
         "supervisor.web.sessions:SignInCodes.print_code",  # what only the container's log shows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts import pictures, states_page
+from scripts import doctor_page, pictures, states_page
 from supervisor.core.tailnet_states import STATES
 from tests.conventions.tree import ROOT, read
 
@@ -12,6 +12,11 @@ from tests.conventions.tree import ROOT, read
 def test_the_page_of_states_is_current() -> None:
     """After a change: make format."""
     assert read("docs/reference/states.md") == states_page.page()
+
+
+def test_the_page_of_the_doctor_is_current() -> None:
+    """After a change: make format."""
+    assert read("docs/reference/doctor.md") == doctor_page.page()
 
 
 @pytest.mark.parametrize("name", pictures.PICTURES)

@@ -1,0 +1,88 @@
+"""What a check says, and the report that all of them make up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+
+Level = Literal["ok", "note", "problem"]
+OK: Final = "ok"
+NOTE: Final = "note"
+PROBLEM: Final = "problem"
+Group = Literal["settings", "rights", "machine", "tailnet", "app", "backups", "incidents"]
+# In the order of the report.
+GROUPS: tuple[Group, ...] = ("settings", "rights", "machine", "tailnet", "app", "backups", "incidents")
+_WORSE = {OK: 0, NOTE: 1, PROBLEM: 2}
+
+
+class Diagnosis(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What one check says. ``page`` is in the documentation's folder; it and ``what_to_do`` may be null."""
+
+    group: Group
+    check: str
+    level: Level
+    looked_at: str
+    found: str
+    why: str
+    what_to_do: str | None
+    page: str | None
+
+
+class SettingInForce(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One setting: its value as text, and where it came from: default, environment, command line, or a file."""
+
+    name: str
+    value: str
+    origin: str
+
+
+class DoctorBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The report; ``level`` is that of the worst finding. ``running`` tells whether a supervisor runs.
+
+    ``text`` is all of it for a bug report. Secrets and addresses are masked everywhere.
+    """
+
+    at: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+    level: Level
+    running: bool
+    findings: list[Diagnosis]
+    settings: list[SettingInForce]
+    versions: dict[str, str]
+    text: str
+
+
+class Check(NamedTuple):
+    """One check as it is declared: what it looks at, and why that matters."""
+
+    group: Group
+    name: str
+    looked_at: str
+    why: str
+    page: str | None = None
+
+    def ok(self, found: str) -> Diagnosis:
+        """Return that all is well."""
+        return self._said(OK, found, None)
+
+    def note(self, found: str, what_to_do: str | None = None) -> Diagnosis:
+        """Return what is worth knowing, and no more."""
+        return self._said(NOTE, found, what_to_do)
+
+    def problem(self, found: str, what_to_do: str) -> Diagnosis:
+        """Return what a person should change."""
+        return self._said(PROBLEM, found, what_to_do)
+
+    def _said(self, level: Level, found: str, what_to_do: str | None) -> Diagnosis:
+        return Diagnosis(self.group, self.name, level, self.looked_at, found, self.why, what_to_do, self.page)
+
+
+def worst(findings: list[Diagnosis]) -> Level:
+    """Return the level of the worst of them."""
+    return max((found.level for found in findings), key=_WORSE.__getitem__, default="ok")
+
+
+def split_remedy(text: str) -> tuple[str, str]:
+    """Return what a message says is wrong, and its remedy, which follows the last semicolon (see Diagnostics)."""
+    found, _, remedy = text.rpartition("; ")
+    return (found, remedy) if found else (text, "see the page")

@@ -1,0 +1,63 @@
+"""Takes out of a report what tells where and whose it is: secrets, addresses, accounts, and the tailnet's name."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from supervisor.logs.redact import Redactor
+
+_ADDRESS = re.compile(
+    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4})(?![\w:]|\.\d)"
+)
+_ACCOUNT = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|[\w-]+@(?:github|passkey)\b")
+_TAILNET = re.compile(r"\b[a-z0-9-]+\.ts\.net\b")
+
+
+class ReportMask:
+    """Masks one report: the same address has the same number everywhere in it. Loopback and wildcards stay."""
+
+    def __init__(self, redactor: Redactor, names: tuple[str, ...] = ()) -> None:
+        self._redactor = redactor
+        self._names = tuple(name for name in names if name)
+        self._addresses: dict[str, str] = {}
+
+    def text(self, text: str) -> str:
+        """Return a text without them."""
+        data = self._redactor.mask(text.encode(errors="surrogateescape"))
+        text = self._redactor.mask_setup_code(data).decode(errors="replace")
+        for name in self._names:
+            text = text.replace(name, "[tailnet]")
+        text = _TAILNET.sub("[tailnet]", _ACCOUNT.sub("[account]", text))
+        return _ADDRESS.sub(self._address, text)
+
+    def every(self, value: Any) -> Any:
+        """Return a struct, a list or a dictionary with each of its texts masked."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, msgspec.Struct):
+            changed = {name: self.every(getattr(value, name)) for name in value.__struct_fields__}
+            return type(value)(**changed)
+        if isinstance(value, dict):
+            return {key: self.every(part) for key, part in value.items()}
+        return [self.every(part) for part in value] if isinstance(value, list) else value
+
+    def _address(self, found: re.Match[str]) -> str:
+        try:
+            address = ipaddress.ip_address(found[0])
+        except ValueError:
+            return found[0]
+        if address.is_loopback or address.is_unspecified:
+            return found[0]
+        kind = "tailnet address" if _is_of_tailnets(address) else "address"
+        return self._addresses.setdefault(str(address), f"[{kind} {len(self._addresses) + 1}]")
+
+
+def _is_of_tailnets(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Tell whether Tailscale gives such addresses out."""
+    ranges = ("100.64.0.0/10", "fd7a:115c:a1e0::/48")
+    return any(address in ipaddress.ip_network(each) for each in ranges)

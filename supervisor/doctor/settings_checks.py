@@ -1,0 +1,61 @@
+"""The settings: what keeps them from working, and each one in force with where it came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.config import parsers
+from supervisor.config.load import origins
+from supervisor.config.settings import BY_SPELLING, SETTINGS
+from supervisor.doctor.finding import Check, SettingInForce, split_remedy
+from supervisor.secret import REDACTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.config.parsers import SecretSource
+    from supervisor.doctor.finding import Diagnosis
+    from supervisor.doctor.subject import Subject
+
+_PAGE = "reference/settings.md"
+PROBLEMS = Check(
+    "settings", "settings", "every setting, as `check` reads it", "with a bad one nothing is started", _PAGE
+)
+WARNINGS = Check(
+    "settings",
+    "warnings",
+    "what the command `check` warns of",
+    "the start goes on, but something is open, has no effect or cannot be reached",
+    _PAGE,
+)
+CHECKS = (PROBLEMS, WARNINGS)
+
+
+def findings(subject: Subject) -> Iterator[Diagnosis]:
+    """Yield what is to be said of the settings."""
+    for text in subject.problems:
+        yield PROBLEMS.problem(*split_remedy(text))
+    if not subject.problems:
+        yield PROBLEMS.ok(f"{len(subject.plan.settings.given)} are given, and all can be used")
+    for text in subject.plan.warnings:
+        yield WARNINGS.problem(*split_remedy(text))
+    if not subject.plan.warnings:
+        yield WARNINGS.ok("nothing")
+
+
+def in_force(subject: Subject) -> Iterator[SettingInForce]:
+    """Yield every setting in the order of the reference page; a secret is never shown, only the file it is in."""
+    settings = subject.plan.settings
+    given = origins(subject.environ, settings.config_path)
+    files = {BY_SPELLING[source.name].name: source for source in settings.secrets}
+    for row in SETTINGS:
+        text, origin = given.get(row.name, (row.default_text, "default"))
+        if row.name in settings.given and row.name not in given:
+            text, origin = "(given there)", "command line"
+        elif origin != "default" and (row.parser is parsers.SECRET or row.parser.private):
+            text = _where(files.get(row.name))
+        yield SettingInForce(row.name, text, origin)
+
+
+def _where(source: SecretSource | None) -> str:
+    return f"from {source.path}" if source is not None and source.path is not None else REDACTED

@@ -1,0 +1,72 @@
+"""Asks the doctor: the command as a person calls it, and the report as programs get it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.client.calling import DEADLINE_S, PROGRAM
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.process.running import Run
+
+
+class Report(NamedTuple):
+    """One report; ``code`` is how the command ended."""
+
+    code: int
+    body: dict[str, Any]
+
+    def of(self, check: str) -> list[dict[str, Any]]:
+        """Return what one check said."""
+        return [each for each in self.body["findings"] if each["check"] == check]
+
+    def level(self, check: str) -> str:
+        """Return the worst level of one check."""
+        levels = {each["level"] for each in self.of(check)}
+        return next(level for level in ("problem", "note", "ok") if level in levels)
+
+    def problem(self, check: str) -> str:
+        """Return what one check found to be a problem, all of it being said."""
+        found = [each for each in self.of(check) if each["level"] == "problem"]
+        assert found, self.body["text"]
+        for each in found:
+            assert all(each[name] for name in ("looked_at", "found", "why", "what_to_do")), each
+        assert self.code == 1
+        return "; ".join(each["found"] for each in found)
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Return settings for a place where no supervisor runs, and which reaches nobody."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "SUPERVISOR_RUN_DIR": str(folder / "run"),
+        "SUPERVISOR_TAILSCALE": "off",
+        **more,
+    }
+
+
+def doctor(env: dict[str, str], *, prefix: tuple[str, ...] = (), **options: Any) -> Report:
+    """Call the command with these settings."""
+    done = subprocess.run(
+        [*prefix, *PROGRAM, "doctor", "--json"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        cwd="/",
+        **options,
+    )
+    assert not done.stderr, done.stderr
+    return Report(done.returncode, json.loads(done.stdout))
+
+
+def doctor_of(run: Run) -> Report:
+    """Call the command beside a supervisor that runs."""
+    return doctor({**run.env, "SUPERVISOR_RUN_DIR": str(run.run_dir)})

@@ -1,0 +1,64 @@
+"""The machine's part, each limit made real: control groups, a small disk, a limit of descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.doctor.asking import doctor, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GROUPS = Path("/sys/fs/cgroup")
+IN_GROUP = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"')
+ROOM = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o "size=$0" tmpfs "$1" && shift && exec "$@"')
+
+
+@contextlib.contextmanager
+def group(controller: str, file: str, limit: str) -> Iterator[str]:
+    """Make a control group with a limit for the length of a block."""
+    folder = GROUPS / controller / f"doctor-{uuid.uuid4().hex[:8]}"
+    if not os.access(GROUPS / controller, os.W_OK):
+        pytest.skip("this machine lets nobody make control groups of version 1")
+    folder.mkdir()
+    try:
+        (folder / file).write_text(limit)
+        yield str(folder)
+    finally:
+        folder.rmdir()
+
+
+def test_memory(tmp_path: Path) -> None:
+    """A limit that Moltis does not fit in."""
+    with group("memory", "memory.limit_in_bytes", str(128 * 1024 * 1024)) as folder:
+        report = doctor(environment(tmp_path), prefix=(*IN_GROUP, folder))
+        assert "128 MiB" in report.problem("memory")
+
+
+def test_processes(tmp_path: Path) -> None:
+    """A limit at which nothing more can be started."""
+    with group("pids", "pids.max", "60") as folder:
+        report = doctor(environment(tmp_path), prefix=(*IN_GROUP, folder))
+        assert "60" in report.problem("processes")
+
+
+def test_descriptors(tmp_path: Path) -> None:
+    """A hard limit that keeps connections out."""
+    report = doctor(environment(tmp_path), prefix=("sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"))
+    assert "256" in report.problem("descriptors")
+
+
+def test_disk(tmp_path: Path) -> None:
+    """A disk with hardly any room, and one that takes no more files."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    env = environment(tmp_path)
+    small = doctor(env, prefix=(*ROOM, "8m", str(tmp_path / "run")))
+    assert "8 MiB" in small.problem("disk")
+    few = doctor(env, prefix=(*ROOM, "128m,nr_inodes=20", str(tmp_path / "run")))
+    assert "more files" in few.problem("disk")

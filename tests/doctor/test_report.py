@@ -1,0 +1,69 @@
+"""The report as a whole: with and without a running supervisor, for people and for programs, and masked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.client.calling import DEADLINE_S, PROGRAM, call
+from tests.client.test_with_supervisor import QUIET, supervised
+from tests.doctor.asking import doctor, doctor_of, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKEN = "a-token-of-good-length-for-the-doctor"
+
+
+def test_before_anything_runs(tmp_path: Path) -> None:
+    """Everything is checked that can be; each finding is whole; settings come with where they came from."""
+    report = doctor(environment(tmp_path, SUPERVISOR_TOKEN=TOKEN))
+    assert report.body["running"] is False
+    assert {each["group"] for each in report.body["findings"]} >= {"settings", "rights", "machine"}
+    assert all(each["looked_at"] and each["found"] and each["why"] for each in report.body["findings"])
+    settings = {each["name"]: (each["value"], each["origin"]) for each in report.body["settings"]}
+    assert settings["SUPERVISOR_TOKEN"] == ("[redacted]", "environment")
+    assert settings["SUPERVISOR_TAILSCALE"] == ("off", "environment")
+    assert settings["PORT"] == ("8080", "default")
+
+
+def test_a_running_supervisor_makes_its_own_report(tmp_path: Path) -> None:
+    """It alone knows what it was started with; the command's own environment does not count."""
+    toml = '[settings]\nSUPERVISOR_STOP_TIMEOUT = "9s"\n'
+    with supervised(*QUIET, toml=toml, env={"SUPERVISOR_TOKEN": TOKEN}) as run:
+        report = doctor({**environment(tmp_path), "SUPERVISOR_RUN_DIR": str(run.run_dir)})
+        assert report.body["running"] is True
+        origins = {each["name"]: each["origin"] for each in report.body["settings"]}
+        assert origins["SUPERVISOR_STOP_TIMEOUT"].endswith("supervisor.toml")
+        assert origins["SUPERVISOR_CONFIG"] == "command line"
+        assert report.body["text"].startswith("moltis-supervisor doctor")
+        assert TOKEN not in str(report.body)
+        run.stop()
+        assert doctor_of(run).body["running"] is False
+
+
+def test_for_people(tmp_path: Path) -> None:
+    """Groups with their findings, no colours in a pipe, and how many there are of each level."""
+    done = subprocess.run(
+        [*PROGRAM, "doctor"], env=environment(tmp_path), capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("moltis-supervisor ")
+    assert {"settings", "rights", "machine", "settings in force"} <= set(lines)
+    assert "\x1b" not in done.stdout
+    assert lines[-1].endswith("problem")
+
+
+def test_it_is_loaded_for_whoever_asks(tmp_path: Path) -> None:
+    """No other command, and no start, loads any of it."""
+    listed = "print([name for name in sys.modules if '.doctor' in name])"
+    code = f"import sys\nfrom supervisor.cli import main\nmain(['check'])\n{listed}"
+    env = environment(tmp_path)
+    done = subprocess.run([sys.executable, "-I", "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_bad_word_is_told(tmp_path: Path) -> None:
+    """It takes no words."""
+    assert call(tmp_path, "doctor", "now").code == 64
