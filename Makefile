@@ -18,7 +18,7 @@ WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 # What checks the workflows, from the Go proxy.
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help install dev tested run test test-slow test-image chaos check check-workflows audit format docs bench lock clean \
+.PHONY: help install dev tested run test test-slow test-image chaos check check-workflows check-tailscale test-newest audit format docs bench lock clean \
 	screenshots packages release release-check release-image release-sign release-notes
 
 help: ## Lists the tasks
@@ -51,6 +51,14 @@ check: dev ## Lints, checks types and the project's conventions
 check-workflows: $(VENV)/.audit ## Checks the workflows in .github with actionlint (needs Go) and zizmor
 	@go run $(ACTIONLINT)
 	@$(VENV)/audit/bin/zizmor --offline --quiet --pedantic .github
+
+check-tailscale: install ## Looks up in tailscaled's source, of VERSION or those known, what the program relies on (seconds; needs Go)
+	@scripts/check-tailscale $(VERSION)
+
+test-newest: tested ## Looks that up in the newest tailscaled, and runs the tailnet's tests with it
+	@scripts/check-tailscale latest
+	@daemon=$$(scripts/fetch-tailscaled "$$(scripts/check-tailscale --newest)") && \
+		PATH="$$(dirname "$$daemon"):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),tests/tailnet)
 
 audit: $(VENV)/.audit ## Looks for known faults in what the locks name; fails where no index tells of them
 	@for lock in run run-otel build dev; do \

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -59,8 +60,45 @@ def banner() -> None:
     log("INFO", "└" + "─" * 50)
 
 
+class Memory:
+    """The database, as Moltis has one: SQLite in WAL mode, in the data folder; made when it is first asked for."""
+
+    _tables = ("messages", "passkeys")
+
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._found: sqlite3.Connection | None = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._found is None:
+            folder = options.data_dir or os.environ.get("MOLTIS_DATA_DIR") or os.path.expanduser("~/.moltis")
+            os.makedirs(folder, exist_ok=True)
+            found = sqlite3.connect(f"{folder}/moltis.db", check_same_thread=False, isolation_level=None, timeout=5.0)
+            found.execute("PRAGMA journal_mode=WAL")
+            for table in self._tables:
+                found.execute(f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+            self._found = found
+        return self._found
+
+    def keep(self, table: str, text: str) -> int:
+        """Write a row; it is on the disk by then."""
+        with self._one:
+            statement = f"INSERT INTO {self._tables[self._tables.index(table)]} (text) VALUES (?)"  # noqa: S608 - as named
+            return self._open().execute(statement, (text,)).lastrowid or 0
+
+    def kept(self) -> dict[str, list[str]]:
+        """Return every row's text."""
+        with self._one:
+            found = self._open()
+            select = "SELECT text FROM {} ORDER BY id"
+            return {table: [text for (text,) in found.execute(select.format(table))] for table in self._tables}
+
+
+memory = Memory()
+
+
 class Handler(BaseHTTPRequestHandler):
-    """Answers /health and a page, and takes orders that play Moltis' bad days."""
+    """Answers /health and a page, keeps rows, and takes orders that play Moltis' bad days."""
 
     protocol_version = "HTTP/1.1"
 
@@ -72,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, {"status": "ok", "version": VERSION, "protocol": PROTOCOL, "connections": 0})
         elif self.path == "/":
             self._answer(200, {"page": "This is a stand-in for Moltis."})
+        elif self.path == "/stand-in/kept":
+            self._answer(200, {"pid": os.getpid(), **memory.kept()})
         else:
             self._answer(404, {"code": "NOT_FOUND", "error": "there is nothing here"})
 
@@ -88,6 +128,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/stand-in/hang":
             hanging.set()
             self._answer(202, {"ok": True})
+        elif self.path == "/stand-in/keep":
+            row = memory.keep(str(order.get("table", "messages")), str(order.get("text", "")))
+            self._answer(201, {"id": row, "pid": os.getpid()})
         elif self.path == "/stand-in/helper":
             self._answer(202, {"pid": start_helper(stubborn=bool(order.get("stubborn")))})
         elif self.path == "/stand-in/log":

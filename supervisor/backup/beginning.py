@@ -13,7 +13,6 @@ from supervisor.backup.restore import Restoration
 from supervisor.backup.standby import READY_S, UNCONDITIONAL, Standby
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
-from supervisor.core.counts import plus_one
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -215,20 +214,14 @@ class Beginning:
         if has_files:
             work.take_generation(self._repository)
             await work.snapshot("before restore")
-        work.show(state=BackupState.RESTORING)
-        begin_s = time.monotonic()
-        work.log.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
-        with self._restoration(snapshot, sources) as restoration:
+        restoring = self._restoration(snapshot, sources)
+        with work.restoring(snapshot, restoring) as restoration:
             await restoration.fetch()
             with work.places.swapping(snapshot.id, identity=sources is None):
                 marker.remove(work.sources)
                 await restoration.place()
                 work.take_generation(self._repository, restored=wish)
                 self._write()
-        took_s = round(time.monotonic() - begin_s, 3)
-        missing = restoration.missing or None
-        work.show(restores=plus_one(work.view.restores, "ok"))
-        work.log.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
 
     def _restoration(self, snapshot: SnapshotView, sources: tuple[BackupSource, ...] | None) -> Restoration:
         """Return one to restore with: that of the rehearsal, where all of it was rehearsed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,7 +10,6 @@ from supervisor.backup import marker
 from supervisor.backup.restore import Restoration
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackupState, find
-from supervisor.core.counts import plus_one
 from supervisor.core.process import Event, EventKind
 
 if TYPE_CHECKING:
@@ -33,25 +31,9 @@ class ByHand:
         snapshot = find(work.view.snapshots, wanted)
         if snapshot is None:
             raise BackupError(Trouble(f"there is no snapshot {wanted}", "`backup list` shows those that there are"))
-        work.show(state=BackupState.RESTORING)
-        begin_s = time.monotonic()
-        work.log.record("info", "restoring", part="backup", id=snapshot.id[:8], taken_at=snapshot.at)
-        try:
-            with Restoration(work.restic, snapshot, work.plan.sources) as restoration:
-                await restoration.fetch()
-                await self._replace(restoration)
-        except BackupError as error:
-            work.show(
-                restores=plus_one(work.view.restores, "failed"),
-                why=error.trouble.why,
-                what_to_do=error.trouble.what_to_do,
-            )
-            work.log.record("error", "restore failed", part="backup", why=error.trouble.why, replaced="nothing")
-            raise
-        work.show(restores=plus_one(work.view.restores, "ok"))
-        took_s = round(time.monotonic() - begin_s, 3)
-        missing = restoration.missing or None
-        work.log.record("info", "restored", part="backup", id=snapshot.id[:8], took_s=took_s, not_in_it=missing)
+        with work.restoring(snapshot, Restoration(work.restic, snapshot, work.plan.sources)) as restoration:
+            await restoration.fetch()
+            await self._replace(restoration)
 
     async def _replace(self, restoration: Restoration) -> None:
         """Stop what works on the files, keep them as a snapshot, put the others there, and start again."""

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import hmac
 import os
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -23,7 +24,8 @@ _TIMEOUT_S = 4.5
 _MOST_BYTES = 4096
 HOLDER, PROBE = "holder", "probe"
 _DEFAULT_REGION = "us-east-1"
-_OK, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 404, 409, 412
+_OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 404, 409, 412
+_TOLD_REGION = re.compile(rb"<Region>([a-z0-9-]{1,64})</Region>")
 # What DNS names of stores say of their region: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
 _STORES = (".amazonaws.com", ".digitaloceanspaces.com")
 
@@ -132,6 +134,15 @@ class BucketStore:
         return BackupError(explain(None, f"{status} {answer[:1000].decode(errors='replace')}"))
 
     async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> tuple[int, bytes, str]:
+        answer = await self._ask_once(method, data, headers)
+        # Signatures name a region, and a server that has another one says which, as restic finds it out too.
+        told = _TOLD_REGION.search(answer[1]) if answer[0] == _BAD_REQUEST else None
+        if told is None or told[1].decode() == self._region:
+            return answer
+        self._region = told[1].decode()
+        return await self._ask_once(method, data, headers)
+
+    async def _ask_once(self, method: str, data: bytes, headers: dict[str, str]) -> tuple[int, bytes, str]:
         # Loaded where there is a bucket; by then the panel has it as well.
         import aiohttp
 
@@ -174,4 +185,4 @@ def _region(host: str) -> str:
             if host.endswith(store):
                 found = host.removesuffix(store).split(".")[-1]
                 return found if found != "s3" else _DEFAULT_REGION
-    return os.environ.get("AWS_DEFAULT_REGION") or _DEFAULT_REGION
+    return _DEFAULT_REGION

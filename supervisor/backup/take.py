@@ -38,8 +38,8 @@ COPY_S = 600.0
 _HELPER = "supervisor.backup.copies"
 _HELPER_NAME = "copies"
 _BESIDE = ("", "-wal", "-shm", "-journal")
-# Of tailscaled's folder: its log buffers, and what is ours alone.
-_NOT_IDENTITY = ("supervisor.lock", "tailscaled.log?.txt", "tailscaled.log.conf", MARKER)
+# Of tailscaled's folder: its log buffers, what its names led to from there (1.104), and what is ours alone.
+_NOT_IDENTITY = ("supervisor.lock", "tailscaled.log?.txt", "tailscaled.log.conf", "dns-cache", MARKER)
 
 
 class Taker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from supervisor.backup.holder import Lease
@@ -16,8 +17,9 @@ from supervisor.core.backup import BackupOrderView, BackupState, Restore, Snapsh
 from supervisor.core.counts import plus_one
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from supervisor.backup.restore import Restoration
     from supervisor.backup.words import Trouble
     from supervisor.config.plan import BackupPlan, BackupSource, Plan
     from supervisor.config.settings import BackupSettings
@@ -131,8 +133,7 @@ class Work:
 
     async def snapshot(self, reason: str) -> None:
         """Take one. Raises BackupError, and LostError where another instance has taken over."""
-        self.show(state=BackupState.SNAPSHOT)
-        await self._look_at_hold()
+        self.show(state=BackupState.SNAPSHOT, since_s=time.monotonic())
         begin_s = time.monotonic()
         last = max((each.sequence for each in self._own()), default=0)
         view = SnapshotView(
@@ -144,6 +145,7 @@ class Work:
             instance=self.kept.instance,
         )
         try:
+            await self._look_at_hold()
             taken, missing = await self._taker.take(view)
         except BackupError as error:
             trouble = error.trouble
@@ -158,15 +160,29 @@ class Work:
             self.show(snapshots=(*self.view.snapshots, taken))
         self._tell_taken(taken, missing, round(time.monotonic() - begin_s, 3))
 
+    @contextmanager
+    def restoring(self, snapshot: SnapshotView, restoration: Restoration) -> Iterator[Restoration]:
+        """Show and tell of a restore for the length of a block, and count what came of it."""
+        self.show(state=BackupState.RESTORING)
+        begin_s = time.monotonic()
+        said = {"part": "backup", "id": snapshot.id[:8]}
+        self.log.record("info", "restoring", taken_at=snapshot.at, **said)
+        try:
+            with restoration:
+                yield restoration
+        except BackupError as error:
+            trouble = error.trouble
+            self.show(restores=plus_one(self.view.restores, "failed"), why=trouble.why, what_to_do=trouble.what_to_do)
+            self.log.record("error", "restore failed", part="backup", why=trouble.why, replaced="nothing")
+            raise
+        missing, took_s = restoration.missing, round(time.monotonic() - begin_s, 3)
+        self.show(restores=plus_one(self.view.restores, "partial" if missing else "ok"))
+        self.log.record("info", "restored", took_s=took_s, not_in_it=missing or None, **said)
+
     async def _look_at_hold(self) -> None:
         """See that what is written now counts: nobody else may have taken over meanwhile."""
         if self.holder is not None and self.holder.holds:
-            try:
-                await self.holder.renew(self.kept.generation, self.kept.instance)
-            except BackupError as error:
-                self.log.record("error", "backup failed", why=error.trouble.why, what_to_do=error.trouble.what_to_do)
-                self.count_failure(error.trouble)
-                raise
+            await self.holder.renew(self.kept.generation, self.kept.instance)
 
     def count_failure(self, trouble: Trouble) -> None:
         """Count a snapshot that failed, and show why."""

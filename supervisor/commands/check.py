@@ -6,14 +6,16 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from supervisor.commands.version import tailscaled_version
 from supervisor.config.build import resolve
-from supervisor.config.plan import Address
+from supervisor.config.plan import TAILSCALED, Address
 from supervisor.config.settings import SETTINGS
 from supervisor.core.process import HttpProbe
 from supervisor.errors import EX_CONFIG, ConfigError, printable
 from supervisor.logs.redact import Redactor
 from supervisor.secret import REDACTED
 from supervisor.system import spawn
+from supervisor.tailnet.versions import untried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,14 +51,20 @@ def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: Text
 
 
 def _with_programs(plan: Plan) -> tuple[Plan, dict[str, str]]:
-    """Return the plan, with a warning for each program that is not here, and where the others are, by process."""
-    found, warnings = {}, []
+    """Return the plan, with a warning for each program that is not here, and where the others are, by process.
+
+    A tailscaled of a version that was never tried is worth a note.
+    """
+    found, warnings, notices = {}, [], list(plan.notices)
     for spec in plan.processes:
         try:
             found[spec.name] = spawn.program_of(spec)
         except spawn.SpawnError as error:
             warnings.append(f"{spec.name} would not start: {error.why}")
-    return plan._replace(warnings=(*plan.warnings, *warnings)), found
+            continue
+        if spec.name == TAILSCALED:
+            notices += filter(None, [untried(tailscaled_version(found[spec.name], spec.user))])
+    return plan._replace(warnings=(*plan.warnings, *warnings), notices=tuple(notices)), found
 
 
 def document(plan: Plan, found: Mapping[str, str]) -> dict[str, Any]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from typing import TYPE_CHECKING
 
 from supervisor import __version__
 
+if TYPE_CHECKING:
+    from supervisor.core.process import User
+
 _ANSWER_S = 5.0
+_NOT_KNOWN = "not known"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Written when the image is built, where there is no git.
 COMMIT_FILE = os.path.join(_PACKAGE, "COMMIT")
@@ -32,22 +37,35 @@ def _commit() -> str:
             return file.readline().strip()
     except OSError:
         checkout = os.path.dirname(_PACKAGE)
-        return _said("git", "-C", checkout, "rev-parse", "HEAD") if os.path.exists(f"{checkout}/.git") else "not known"
+        return _said("git", "-C", checkout, "rev-parse", "HEAD") if os.path.exists(f"{checkout}/.git") else _NOT_KNOWN
 
 
-def _said(*words: str) -> str:
+def tailscaled_version(program: str, user: User | None) -> str:
+    """Return the version of the tailscaled at this path, asked as ``user``; empty where it does not tell."""
+    said = _said(program, "--version", user=user)
+    return "" if said.startswith(_NOT_KNOWN) else said
+
+
+def _said(*words: str, user: User | None = None) -> str:
     """Return the first line of what a program prints, or why there is none."""
     try:
         # This process is nobody's process 1, so no reaper gets in the way.
         program = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            user=None if user is None else user.uid,
+            group=None if user is None else user.gid,
+            extra_groups=None if user is None else (),
         )
     except OSError as error:
-        return f"not known: {error.strerror}"
+        return f"{_NOT_KNOWN}: {error.strerror}"
     with program:
         try:
             said, _ = program.communicate(timeout=_ANSWER_S)
         except (subprocess.TimeoutExpired, UnicodeDecodeError):
             program.kill()
             said = ""
-        return said.partition("\n")[0].strip() or f"not known: {words[0]} does not tell"
+        return said.partition("\n")[0].strip() or f"{_NOT_KNOWN}: {words[0]} does not tell"

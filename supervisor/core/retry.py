@@ -16,9 +16,9 @@ FRUITLESS_S = 60.0
 _FRESH_S = 10.0
 # Where Tailscale's API cannot be asked for a key, the first wait; it doubles.
 _UNAVAILABLE_S = 5.0
-_RATE_LIMIT = "rate limit"
+RATE_LIMIT = "rate limit"
 # Refusals say it in words of their control server; these are what the known ones have in common.
-_KINDS = (
+KINDS = (
     ("tag not permitted", ("tag",)),
     ("expired", ("expired",)),
     ("used up", ("already used", "used up", "been used", "single-use", "not reusable")),
@@ -92,7 +92,7 @@ class LoginRetry(NamedTuple):
         """
         if not self.under_way:
             return self
-        if _RATE_LIMIT in text.lower():
+        if RATE_LIMIT in text.lower():
             return self._replace(note=text)
         found = self._replace(refusals=self.refusals + 1, kind=kind_of(text), error=text)
         return found.given_up(now_s) if final or found.refusals >= MOST_REFUSALS else found
@@ -115,7 +115,7 @@ class LoginRetry(NamedTuple):
 def kind_of(text: str) -> str:
     """Return what a refusal comes down to: invalid, expired, used up or tag not permitted."""
     words = text.lower()
-    return next((kind for kind, signs in _KINDS if any(sign in words for sign in signs)), "invalid")
+    return next((kind for kind, signs in KINDS if any(sign in words for sign in signs)), "invalid")
 
 
 class Recovery(Enum):

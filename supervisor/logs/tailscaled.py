@@ -96,7 +96,7 @@ NOISE: tuple[Noise, ...] = (
 )
 
 # The program's end, whatever else the line holds.
-_FATAL = (
+FATAL = (
     "panic:",
     "fatal error:",
     "getLocalBackend error",
@@ -105,24 +105,25 @@ _FATAL = (
     "error reading config",
 )
 # Said at every start or stop in a container, and of no consequence there.
-_HARMLESS = (
+HARMLESS = (
     "TPM: error opening",
     "ipnext: work queue shutdown failed: execqueue shut down",
     "magicsock: last netcheck reported send error",
     "tstun: error initializing tun dev stats polling",
 )
-_TROUBLE = ("Received error:", "logtail: dial", "control: bootstrapDNS", "[unexpected] ")
+TROUBLE = ("Received error:", "logtail: dial", "control: bootstrapDNS", "[unexpected] ")
 # After a blank, or what stands for one; the look ahead makes it three times as quick.
 _TROUBLE_WORDS = re.compile(
     r"[ (:](?=[EeFfCcUurt])"
     r"(?:[Ee]rrors?|[Ff]ail(?:ed|ure|ing)?|[Cc]ould not|[Cc]annot|[Uu]nable to|refused|timeout|timed out)"
     r"(?=[ :;,.)]|$)"
 )
-_HEALTH = "health(warnable="
-_LIMITED = '[RATELIMIT] format("'
-_UNEXPECTED = "[unexpected] "
+HEALTH = "health(warnable="
+HEALTH_ERROR = "): error"
+LIMITED = '[RATELIMIT] format("'
+UNEXPECTED = "[unexpected] "
 # These say much, and little of it to whoever has no question.
-_TALKATIVE = frozenset(
+TALKATIVE = frozenset(
     {"Accept", "dns", "magicsock", "monitor", "netcheck", "netstack", "peerapi", "portmapper", "tsdial", "wgengine"}
 )
 # Local time to the second, perhaps with a fraction, then perhaps a verbosity.
@@ -143,11 +144,11 @@ def parse(line: str) -> DaemonLine:
     found = _HEAD.match(line)
     # The pattern matches nothing too.
     text, is_verbose = (line[found.end() :], found[1] is not None) if found else (line, False)
-    limited = text.startswith(_LIMITED)
+    limited = text.startswith(LIMITED)
     first = _first_word(text)
-    told = _first_word(text.removeprefix(_LIMITED).removeprefix(_UNEXPECTED)) if text[:1] == "[" else first
+    told = _first_word(text.removeprefix(LIMITED).removeprefix(UNEXPECTED)) if text[:1] == "[" else first
     trouble = _TROUBLE_WORDS.search(f" {text}") is not None
-    if text.startswith(_FATAL):
+    if text.startswith(FATAL):
         level = "error"
     else:
         level = "debug" if is_verbose or limited else _level(text, first, trouble=trouble)
@@ -203,14 +204,14 @@ class NoiseLimit:
 
 def _level(text: str, first: str, *, trouble: bool) -> str:
     if first in _KNOWN_BY_BEGINNING:
-        if text.startswith(_HARMLESS):
+        if text.startswith(HARMLESS):
             return "info"
-        if text.startswith(_HEALTH):
-            return "warning" if "): error" in text else "info"
-        trouble = trouble or text.startswith(_TROUBLE)
+        if text.startswith(HEALTH):
+            return "warning" if HEALTH_ERROR in text else "info"
+        trouble = trouble or text.startswith(TROUBLE)
     if trouble:
         return "warning"
-    return "debug" if first in _TALKATIVE else "info"
+    return "debug" if first in TALKATIVE else "info"
 
 
 def _noise(text: str, first: str) -> Noise | None:
@@ -227,7 +228,7 @@ def _first_word(text: str) -> str:
 
 
 _MORE = MORE.decode()
-_KNOWN_BY_BEGINNING = frozenset(map(_first_word, (*_HARMLESS, *_TROUBLE, _HEALTH)))
+_KNOWN_BY_BEGINNING = frozenset(map(_first_word, (*HARMLESS, *TROUBLE, HEALTH)))
 _TOPIC_OF = {head: topic for topic, heads in TOPICS.items() for head in heads}
 _NOISE_OF = {
     head: tuple(row for row in NOISE if _first_word(row.begins) == head)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 # Any other host, and any Origin or Referer, is refused with 403.
-_HOST = "local-tailscaled.sock"
+HOST = "local-tailscaled.sock"
 _PIECE_BYTES = 64 * 1024
 _MOST_HEAD_BYTES = 64 * 1024
 MOST_BODY_BYTES = 64 * 1024 * 1024
@@ -72,7 +72,7 @@ async def exchange(
     """
     reader, writer = await asyncio.open_unix_connection(socket_path, limit=_MOST_HEAD_BYTES)
     try:
-        fields = {"Host": _HOST, "Connection": "close", "Content-Length": str(len(body)), **(headers or {})}
+        fields = {"Host": HOST, "Connection": "close", "Content-Length": str(len(body)), **(headers or {})}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         writer.write("\r\n".join([*lines, "\r\n"]).encode() + body)
         await writer.drain()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
 
-_ROOT = "/localapi/v0/"
+ROOT = "/localapi/v0/"
 TIMEOUT_S = 5.0
 # What the bus tells at the beginning: state and login URL, preferences, health (ipn.NotifyWatchOpt).
 WATCH_MASK = 2 | 4 | 128
@@ -129,7 +129,7 @@ class LocalApi:
         """Yield the frames of the IPN bus until it ends."""
         path = f"watch-ipn-bus?mask={WATCH_MASK}"
         try:
-            async with exchange(self._socket_path, "GET", _ROOT + path) as answer:
+            async with exchange(self._socket_path, "GET", ROOT + path) as answer:
                 if not answer.good:
                     raise self._refused("GET", path, answer.status, await answer.body())
                 async for line in _lines(answer):
@@ -150,7 +150,7 @@ class LocalApi:
         try:
             async with (
                 asyncio.timeout(limit_s),
-                exchange(self._socket_path, method, _ROOT + path, body, headers) as answer,
+                exchange(self._socket_path, method, ROOT + path, body, headers) as answer,
             ):
                 data = await answer.body()
         except TimeoutError as error:

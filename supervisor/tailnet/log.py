@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from supervisor.config.plan import TAILSCALED
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.logs.history import LAST_LINES
+from supervisor.tailnet.versions import untried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.secret import Secret
 
-_LOST = "Received error"
-_UNKNOWN_DEVICE = "node not found"
+LOST = "Received error"
+UNKNOWN_DEVICE = "node not found"
 
 
 class LogWatcher:
@@ -54,8 +55,8 @@ class LogWatcher:
             return
         lines = self._log.tail(TAILSCALED, LAST_LINES, self._next)
         self._next = self._log.history.next
-        if any(_LOST in line for line in lines):
-            self.removed = self.removed or any(_UNKNOWN_DEVICE in line for line in lines)
+        if any(LOST in line for line in lines):
+            self.removed = self.removed or any(UNKNOWN_DEVICE in line for line in lines)
             self._wake()
 
 
@@ -73,10 +74,15 @@ class StateLogger:
         self._last = ""
         self._url: Secret | None = None
         self._warned: frozenset[str] = frozenset()
+        self._version = ""
 
     def tell(self, view: TailnetView, now_s: float) -> None:
         """Say what has changed."""
         self._tell_state(view, now_s)
+        if view.version != self._version:
+            self._version = view.version
+            if why := untried(view.version):
+                self._log.record("info", "tailnet: this tailscaled was never tried", why=why)
         warnings = frozenset([*view.warnings, *([view.serve.why] if view.serve.why else [])])
         for text in sorted(warnings - self._warned):
             self._log.record("warning", "tailnet: there is something to look after", why=text)

@@ -10,6 +10,7 @@ from supervisor.core.retry import LoginRetry
 from supervisor.core.snapshot import PeerView, ServeView, TailnetView
 from supervisor.core.tailnet import Action, Backend, Choice, Stage
 from supervisor.core.tailnet_states import TailnetState
+from supervisor.tailnet.versions import untried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,19 +81,18 @@ _SIGN_IN = "give it an auth key (TS_AUTHKEY, or `moltis-supervisor connect`)"
 _OPEN_URL = "open the login URL, which the panel, the container's log and `moltis-supervisor auth-url` show"
 _CHECK_NETWORK = "check the container's way to the internet"
 # What tailscaled says of itself whenever it is not wanted to run, or is only just starting: no news.
-_NO_NEWS = (
+NO_NEWS = (
     "Tailscale is stopped.",
     "Tailscale is starting. Please wait.",
     "You are logged out.",
-    "Tailscale hasn't received a network map from the coordination server yet.",
 )
-_LOGIN_ERROR = "You are logged out. The last login error was: "
-_STORE_FAILED = "State store failed"
+LOGIN_ERROR = "You are logged out. The last login error was: "
+STORE_FAILED = "State store failed"
 _MEND_STATE = (
     "make TS_STATE_DIR writable, with room on its disk; where tailscaled.state in it is damaged, remove that file and "
     "log in again"
 )
-_UNREACHED = ("fetch control key", "dial tcp", "connection refused", "no such host", "i/o timeout", "control")
+UNREACHED = ("fetch control key", "dial tcp", "connection refused", "no such host", "i/o timeout", "control")
 _APPROVAL = Meaning(
     TailnetState.NEEDS_APPROVAL,
     why="an admin of the tailnet has to approve the device",
@@ -125,7 +125,7 @@ def of_status(status: Status, about: Situation) -> Meaning:
 def _of_status(status: Status, about: Situation) -> Meaning:
     trouble = trouble_of(status)
     state = effective(status)
-    if _STORE_FAILED in trouble:
+    if STORE_FAILED in trouble:
         return Meaning(TailnetState.NOT_KEPT, why=trouble, what_to_do=_MEND_STATE)
     if about.choice != Choice.CONNECTED and state not in NOT_OFF:
         return _by_owner(status, about)
@@ -141,7 +141,7 @@ def _of_status(status: Status, about: Situation) -> Meaning:
 def trouble_of(status: Status) -> str:
     """Return what tailscaled complains of, without what is no news."""
     # tailscaled tells them in another order each time.
-    return " ".join(sorted(text.removeprefix(_LOGIN_ERROR) for text in status.health or () if text not in _NO_NEWS))
+    return " ".join(sorted(text.removeprefix(LOGIN_ERROR) for text in status.health or () if text not in NO_NEWS))
 
 
 def down(why: str, *, begun: bool, attached: bool = False, stopped: bool = False) -> Meaning:
@@ -246,7 +246,7 @@ def _others(state: str, trouble: str, about: Situation) -> Meaning:
 
 def is_unreached(trouble: str) -> bool:
     """Tell whether a complaint is about the way to the control server."""
-    return any(sign in trouble for sign in _UNREACHED)
+    return any(sign in trouble for sign in UNREACHED)
 
 
 def _duration(seconds: float) -> str:
@@ -313,6 +313,7 @@ def with_details(
         NEW_DEVICE if new else "",
         f"your choice is not kept over a restart: {kept}; set TS_STATE_DIR to a folder that is" if kept else "",
         "" if soon else expires,
+        untried(status.version) if status is not None else "",
         *found.notes,
     ]
     told = why_unread and machine.state in NOT_OFF

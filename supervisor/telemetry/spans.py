@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.backup import BackupState
 from supervisor.core.process import State
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.runtime.child import signal_name
@@ -16,12 +17,17 @@ from supervisor.runtime.child import signal_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from supervisor.core.backup import BackupView
+    from supervisor.core.counts import Counts
     from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
 
 SPAWN, STOP, RESTART = "process.spawn", "process.stop", "process.restart"
 CONNECT, DISCONNECT, SERVE = "tailnet.connect", "tailnet.disconnect", "tailnet.serve"
+SNAPSHOT, RESTORE, MAINTENANCE = "backup.snapshot", "backup.restore", "backup.maintenance"
+# What came of one that gave way to something else, such as a stop.
+BROKEN_OFF = "broken off"
 _STOPPING = frozenset({State.STOPPING, State.QUITTING, State.KILLING})
 _RESTARTING = frozenset({State.CLEANING, State.BACKOFF, State.SPAWNING})
 _UNDER_WAY = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
@@ -192,6 +198,62 @@ class TailnetSpans:
             self._serve_s = now_s
 
 
+class BackupSpans:
+    """A snapshot that is taken for a restore under way is a span in it."""
+
+    def __init__(self, view: BackupView) -> None:
+        self._seen = view
+        self._begun: dict[str, float] = {}
+        self._before: tuple[Span, ...] = ()
+
+    def update(self, view: BackupView, now_s: float) -> Iterator[Span]:
+        """Return the spans that have ended with this view."""
+        seen, self._seen = self._seen, view
+        anew = view.state is not seen.state or view.since_s != seen.since_s
+        taken, restored = _grown(seen.taken, view.taken), _grown(seen.restores, view.restores)
+        if SNAPSHOT in self._begun and (taken or anew):
+            snapshot = self._ended(SNAPSHOT, view, now_s, taken or BROKEN_OFF)
+            if RESTORE in self._begun:
+                self._before = (snapshot,)
+            else:
+                yield snapshot
+        if RESTORE in self._begun and (restored or view.state not in {BackupState.RESTORING, BackupState.SNAPSHOT}):
+            restore = self._ended(RESTORE, view, now_s, restored or BROKEN_OFF)
+            yield restore._replace(children=self._before)
+            self._before = ()
+        if MAINTENANCE in self._begun and anew:
+            over = "ok" if view.state is BackupState.IDLE else BROKEN_OFF
+            yield self._ended(MAINTENANCE, view, now_s, "failed" if view.why else over)
+        name = _OF_STATE.get(view.state)
+        if anew and name is not None:
+            self._begun.setdefault(name, now_s)
+
+    def _ended(self, name: str, view: BackupView, now_s: float, result: str) -> Span:
+        attributes: dict[str, Attribute] = {"supervisor.backup.result": result}
+        newest = max(view.snapshots, key=lambda each: each.order, default=None)
+        if name == SNAPSHOT and result in {"ok", "partial"} and newest is not None:
+            attributes |= {
+                "supervisor.backup.snapshot": newest.id,
+                "supervisor.backup.reason": newest.reason,
+                "supervisor.backup.added_bytes": newest.added_bytes,
+            }
+        error = (view.why or result) if result in {"failed", BROKEN_OFF} else ""
+        kind = {"error.type": result} if error else {}
+        return Span(name, self._begun.pop(name), now_s, attributes | kind, error)
+
+
+_OF_STATE = {
+    BackupState.SNAPSHOT: SNAPSHOT,
+    BackupState.RESTORING: RESTORE,
+    BackupState.MAINTENANCE: MAINTENANCE,
+}
+
+
+def _grown(before: Counts, now: Counts) -> str:
+    """Return which kind has been counted since; nothing where none was."""
+    return next((kind for kind, count in now if count > dict(before).get(kind, 0)), "")
+
+
 class Sender(NamedTuple):
     """An exporter's side: ``send`` takes a span and does not block, ``flush`` waits for at most so many seconds."""
 
@@ -208,6 +270,7 @@ class Recorder:
         self._sender: Sender | None = None
         self._processes: dict[str, ProcessSpans] = {}
         self._tailnet = TailnetSpans(store.snapshot.tailnet)
+        self._backup = BackupSpans(store.snapshot.backup)
         self._unwatch = store.watch(self._update)
 
     def put(self, span: Span) -> None:
@@ -234,7 +297,8 @@ class Recorder:
             for view in snapshot.processes:
                 for span in self._processes.setdefault(view.name, ProcessSpans()).update(view):
                     self.put(span)
-            for span in self._tailnet.update(snapshot.tailnet, time.monotonic()):
+            now_s = time.monotonic()
+            for span in (*self._tailnet.update(snapshot.tailnet, now_s), *self._backup.update(snapshot.backup, now_s)):
                 self.put(span)
         except Exception as error:  # noqa: BLE001 - whoever changed the store is not to notice
             self._unwatch()

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.backup.words import explain
-from tests.backup.test_trouble import call_without_waiting
-from tests.backup.world import World, back_up, is_root, listed, wait_for_state
+from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import PASSWORD, bucket, program, restic
 from tests.support.flaky import Flaky, flaky

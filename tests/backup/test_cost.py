@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from tests.backup.test_trouble import call_without_waiting, child_of
-from tests.backup.world import World, back_up, wait_for_state
+from tests.backup.world import World, back_up, call_without_waiting, child_of, wait_for_state
 from tests.process.running import running
 from tests.support.waiting import wait_until
 

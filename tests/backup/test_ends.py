@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from tests.backup.test_trouble import call_without_waiting, child_of
-from tests.backup.world import World, back_up, listed, wait_for_state
+from tests.backup.world import World, back_up, call_without_waiting, child_of, listed, make_unclear, wait_for_state
 from tests.support.backups import restic
 from tests.support.waiting import wait_until
 
@@ -83,13 +82,7 @@ def test_a_killed_container_loses_no_more_than_the_last_interval() -> None:
 def test_nothing_is_kept_of_a_start_that_was_held() -> None:
     """A held start has nothing to add: TERM changes nothing in the repository."""
     world = World()
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        back_up(run)
-        run.stop()
-    world.lose_files()
-    world.data.mkdir()
-    (world.data / "note").write_text("another's")
+    make_unclear(world)
     with world.running() as run:
         before = wait_for_state(run, "held")["snapshots"]
         assert run.stop() == 0

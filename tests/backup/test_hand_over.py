@@ -12,14 +12,11 @@ import pytest
 
 from tests.backup.world import World, back_up, health_of, listed, wait_for_state
 from tests.client.calling import call
-from tests.support.backups import Bucket, bucket, restic
+from tests.support.backups import Bucket, restic
 from tests.support.processes import freeze, thaw
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.process.running import Run
 
 LAST_WORD = """#!/bin/sh
@@ -27,23 +24,6 @@ trap 'echo last > $HOME/.moltis/word; exit 0' TERM
 echo ready
 while :; do sleep 0.1; done
 """
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Return a repository of each kind."""
-    if request.param == "folder":
-        yield str(tmp_path / "repository")
-    else:
-        with bucket(tmp_path / "s3") as server:
-            yield server.repository
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Bucket]:
-    """A bucket."""
-    with bucket(tmp_path / "s3") as running:
-        yield running
 
 
 def ready(run: Run) -> bool:

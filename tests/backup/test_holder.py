@@ -17,7 +17,6 @@ from supervisor.secret import Secret
 from tests.support.backups import KEY, KEY_ID, bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from supervisor.backup.objects import Store, StoredObject
@@ -31,16 +30,6 @@ def settings(repository: str, password: str = "a password") -> BackupSettings:  
     return BackupSettings(
         repository, SecretSource("PASSWORD", value=Secret(password)), keys[0], keys[1], None, 300.0, {}, "auto"
     )
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Return a repository of each kind."""
-    if request.param == "folder":
-        yield str(tmp_path / "repository")
-    else:
-        with bucket(tmp_path / "s3") as server:
-            yield server.repository
 
 
 async def never(_seen: Seen, _trouble: Trouble | None) -> None:

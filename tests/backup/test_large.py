@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.backup.test_databases import make, rows_of, written
-from tests.backup.test_trouble import call_without_waiting, child_of
-from tests.backup.world import World, back_up, listed, wait_for_state
+from tests.backup.world import World, back_up, call_without_waiting, child_of, listed, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import restic
 from tests.support.waiting import wait_until

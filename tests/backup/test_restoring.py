@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backup.world import World, back_up, is_root, listed, wait_for_state
+from tests.backup.world import World, back_up, is_root, listed, make_unclear, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import restic
 
@@ -137,14 +137,7 @@ def test_a_restore_that_fails_replaces_nothing_and_the_app_goes_on() -> None:
 def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_chooses() -> None:
     """Neither is taken by itself; keeping what is here makes it the newest, and the other stays in the repository."""
     world = World()
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("theirs")
-        theirs = back_up(run)
-        run.stop()
-    world.lose_files()
-    world.data.mkdir()
-    (world.data / "note").write_text("ours")
+    theirs = make_unclear(world)
     with world.running() as run:
         wait_for_state(run, "held")
         assert run.find("started") is None
@@ -158,14 +151,7 @@ def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_choose
 def test_a_held_start_takes_the_owner_s_word_for_a_snapshot() -> None:
     """What is here is kept as a snapshot, then the one that was chosen is restored."""
     world = World()
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("theirs")
-        theirs = back_up(run)
-        run.stop()
-    world.lose_files()
-    world.data.mkdir()
-    (world.data / "note").write_text("ours")
+    theirs = make_unclear(world)
     with world.running() as run:
         wait_for_state(run, "held")
         restore(run, theirs["id"])

@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.backup.world import World, back_up, health_of, listed, wait_for_state
+from tests.backup.world import World, back_up, call_without_waiting, child_of, health_of, listed, told, wait_for_state
 from tests.client.calling import call
-from tests.support.backups import Bucket, bucket, restic
+from tests.support.backups import Bucket, restic
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.process.running import Run
-
-TOLD_S = 5.0
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Bucket]:
-    """A bucket."""
-    with bucket(tmp_path / "s3") as running:
-        yield running
-
-
-def told(run: Run, words: str, begin_s: float) -> None:
-    """Wait until the trouble is shown in these words, and see that it did not take long."""
-    run.wait_for("starting")
-    now: dict[str, Any] = {}
-
-    def look() -> bool:
-        called = call(run.run_dir, "backup", "list", "--json")
-        now.update(json.loads(called.out or "{}"))
-        return words in (now.get("why") or "")
-
-    wait_until(look, what=words)
-    assert time.monotonic() - begin_s < TOLD_S + 2.0  # a crowded machine takes its time to start programs
-    assert health_of(run)["status"] in {"warn", "fail"}
 
 
 def test_a_bucket_takes_snapshots_and_comes_back_after_an_outage(server: Bucket) -> None:
@@ -64,13 +32,6 @@ def test_a_bucket_takes_snapshots_and_comes_back_after_an_outage(server: Bucket)
         (world.data / "note").write_text("2")
         assert back_up(run)["whole"]
         assert health_of(run)["status"] == "pass"
-
-
-def call_without_waiting(run: Run) -> None:
-    """Order a snapshot, and do not follow it."""
-    import threading
-
-    threading.Thread(target=call, args=(run.run_dir, "backup"), daemon=True).start()
 
 
 def test_an_unreachable_repository_is_not_taken_for_an_empty_one(server: Bucket) -> None:
@@ -177,17 +138,6 @@ def test_restic_is_out_of_the_way_and_ends_with_the_supervisor() -> None:
                 assert "CapEff:\t0000000000000002\n" in status.read()
         os.kill(run.pid, signal.SIGKILL)
         wait_until(lambda: not alive(pid), what="restic's end")
-
-
-def child_of(run: Run, name: str) -> int | None:
-    """Return the pid of a child of the supervisor, by its program's name, once it runs that."""
-    with open(f"/proc/{run.pid}/task/{run.pid}/children", encoding="ascii") as file:
-        pids = [int(pid) for pid in file.read().split()]
-    for pid in pids:
-        with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
-            if comm.read().strip() == name:
-                return pid
-    return None
 
 
 def test_no_secret_is_in_the_log(server: Bucket) -> None:

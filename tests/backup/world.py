@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import tempfile
+import threading
+import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TOLD_S = 5.0
 # Nobody's app: it stays, and ends when it is asked to.
 APP = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done")
 
@@ -97,6 +100,19 @@ def back_up(run: Run) -> dict[str, Any]:
     return newest
 
 
+def make_unclear(world: World) -> dict[str, Any]:
+    """Have a snapshot, which is returned, and other files in its place: a start has to ask whose count."""
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("theirs")
+        theirs = back_up(run)
+        run.stop()
+    world.lose_files()
+    world.data.mkdir()
+    (world.data / "note").write_text("ours")
+    return theirs
+
+
 def health_of(run: Run) -> dict[str, Any]:
     """Return the component's check."""
     called = call(run.run_dir, "status", "--json")
@@ -107,3 +123,34 @@ def health_of(run: Run) -> dict[str, Any]:
 def is_root() -> bool:
     """Tell whether files may be given to others here."""
     return os.geteuid() == 0
+
+
+def call_without_waiting(run: Run) -> None:
+    """Order a snapshot, and do not follow it."""
+    threading.Thread(target=call, args=(run.run_dir, "backup"), daemon=True).start()
+
+
+def child_of(run: Run, name: str) -> int | None:
+    """Return the pid of a child of the supervisor, by its program's name, once it runs that."""
+    with open(f"/proc/{run.pid}/task/{run.pid}/children", encoding="ascii") as file:
+        pids = [int(pid) for pid in file.read().split()]
+    for pid in pids:
+        with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+            if comm.read().strip() == name:
+                return pid
+    return None
+
+
+def told(run: Run, words: str, begin_s: float) -> None:
+    """Wait until the trouble is shown in these words, and see that it did not take long."""
+    run.wait_for("starting")
+    now: dict[str, Any] = {}
+
+    def look() -> bool:
+        called = call(run.run_dir, "backup", "list", "--json")
+        now.update(json.loads(called.out or "{}"))
+        return words in (now.get("why") or "")
+
+    wait_until(look, what=words)
+    assert time.monotonic() - begin_s < TOLD_S + 2.0  # a crowded machine takes its time to start programs
+    assert health_of(run)["status"] in {"warn", "fail"}

@@ -9,6 +9,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from supervisor.commands.check import check
+from supervisor.tailnet.versions import TESTED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,3 +74,13 @@ def test_nothing_from_outside_reaches_the_terminal_raw(tmp_path: Path) -> None:
         assert "\\x1b[2J" in text
         assert all(character == "\n" or character.isprintable() for character in text)
         assert "\nproblem: none" not in text
+
+
+def test_a_tailscaled_that_was_never_tried_is_noted(tmp_path: Path) -> None:
+    """By its own word; one of the tested series, and one that does not tell, are not."""
+    program = tmp_path / "tailscaled"
+    for said, noted in (("1.999.1-t0123", True), (TESTED, False), ("", False)):
+        program.write_text(f"#!/bin/sh\n[ \"$*\" = --version ] && echo '{said}'\n")
+        program.chmod(0o755)
+        _code, _text, plan = document({"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert any("tailscaled 1.999.1 was never tried" in text for text in plan["notices"]) == noted, said

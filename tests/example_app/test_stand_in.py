@@ -120,3 +120,16 @@ def test_helpers_lead_a_session_of_their_own() -> None:
         helper = int(str(ask(port, "/stand-in/helper", "POST", {})[1]["pid"]))
         assert os.getsid(helper) == helper != os.getsid(process.pid)
         os.kill(helper, signal.SIGKILL)
+
+
+def test_rows_are_kept_over_a_restart(tmp_path: Path) -> None:
+    """A row that was answered is in the database, in WAL mode."""
+    for number in ("1", "2"):
+        with standing_in("--data-dir", str(tmp_path)) as (process, port):
+            wait_until(lambda: healthy(port), what="health")
+            assert ask(port, "/stand-in/keep", "POST", {"text": number})[0] == 201
+            status, kept = ask(port, "/stand-in/kept")
+            assert status == 200
+            process.kill()
+    assert kept["messages"] == ["1", "2"]
+    assert (tmp_path / "moltis.db-wal").exists()

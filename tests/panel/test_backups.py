@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from playwright.sync_api import expect
 
 from tests.backup.world import World as Backed
-from tests.backup.world import back_up, listed, wait_for_state
+from tests.backup.world import listed, make_unclear, wait_for_state
 from tests.panel.world import TOKEN
 from tests.support.waiting import wait_until
 
@@ -58,13 +58,7 @@ def test_a_snapshot_now_and_one_brought_back(visit: Visit, supervise: Callable[.
 def test_a_held_start_says_why_and_can_be_let_go(visit: Visit, supervise: Callable[..., World]) -> None:
     """The owner chooses here as well: the files that are here, or to go without."""
     backed = Backed()
-    with backed.running() as run:
-        wait_for_state(run, "idle")
-        back_up(run)
-        run.stop()
-    backed.lose_files()
-    backed.data.mkdir()
-    (backed.data / "note").write_text("another's")
+    make_unclear(backed)
     world = supervise(token="", waits=False, **{**backed.env(), "SUPERVISOR_TOKEN": TOKEN})
     panel = visit(world).sign_in()
     section = panel.section("Backups")

@@ -46,7 +46,7 @@ def path_with_restic() -> str:
 
 
 def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
-    """Run restic beside the supervisor, and return what its last line of JSON says."""
+    """Run restic beside the supervisor, and return what its last line of JSON says, None where that is none."""
     env = {
         "PATH": os.environ["PATH"],
         "HOME": tempfile.gettempdir(),
@@ -59,23 +59,26 @@ def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
         [program("restic"), "--no-cache", "--json", *words], env=env, capture_output=True, timeout=60, check=False
     )
     assert ended.returncode == 0, ended.stderr.decode() + ended.stdout.decode()
-    lines = ended.stdout.splitlines()
-    return json.loads(lines[-1]) if lines else None
+    # `unlock` speaks plain text also with --json.
+    with contextlib.suppress(ValueError, IndexError):
+        return json.loads(ended.stdout.splitlines()[-1])
+    return None
 
 
 class Bucket:
-    """A running S3 server with one bucket; ``repository`` is for the supervisor."""
+    """A running S3 server with one bucket; ``repository`` is for the supervisor, ``options`` are the server's."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
-        self.port = port or _free_port()
+        self.options = options
+        self.port = _free_port()
         (folder / "bucket").mkdir(parents=True, exist_ok=True)
         self.repository = f"s3:http://127.0.0.1:{self.port}/bucket/snapshots"
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [program("versitygw"), "--port", f"127.0.0.1:{self.port}", "posix", str(self.folder)],
+            [program("versitygw"), "--port", f"127.0.0.1:{self.port}", *self.options, "posix", str(self.folder)],
             env={"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": KEY},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -96,6 +99,12 @@ class Bucket:
         """Have it back."""
         self.process = self._start()
 
+    def add_user(self, key_id: str, key: str) -> None:
+        """Make a user who may do nothing in the bucket; takes a server with a folder for users (`--iam-dir`)."""
+        words = ("--access", KEY_ID, "--secret", KEY, "--endpoint-url", f"http://127.0.0.1:{self.port}")
+        user = ("create-user", "--access", key_id, "--secret", key, "--role", "user")
+        subprocess.run([program("versitygw"), "admin", *words, *user], stdout=subprocess.DEVNULL, check=True)
+
 
 def _free_port() -> int:
     with socket.socket() as probe:
@@ -104,9 +113,9 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def bucket(folder: Path) -> Iterator[Bucket]:
+def bucket(folder: Path, *options: str) -> Iterator[Bucket]:
     """Run an S3 server for the length of a block."""
-    server = Bucket(folder)
+    server = Bucket(folder, *options)
     try:
         yield server
     finally:

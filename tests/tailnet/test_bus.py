@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.logs.redact import Redactor
-from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError
+from supervisor.tailnet.localapi import WATCH_MASK, Bus, LocalApi, LocalApiError
 from tests.logs.rig import until
 from tests.tailnet.test_http1 import OK, answering
 
@@ -136,3 +136,21 @@ async def test_an_error_is_masked_before_it_is_cut(tmp_path: Path, place: int) -
         with pytest.raises(LocalApiError) as caught:
             await LocalApi(server.path, Redactor([KEY]).mask_text).prefs()
         assert KEY[:8] not in str(caught.value)
+
+
+async def test_frames_and_a_status_of_a_later_version(tmp_path: Path) -> None:
+    """1.104 tells of a watcher that is behind, has no net map, and gives the tailnet an id of its own."""
+    async with following(tmp_path) as (bus, streams):
+        streams.say('{"Suspended":true}')
+        streams.say('{"State":6,"SelfChange":{"ID":1},"InitialStatus":null}')
+        streams.tell("an error that still comes")
+        assert await errors_of(bus) == ["an error that still comes"]
+    body = b'{"Version":"1.104.7","CurrentTailnet":{"Name":"lab","StableID":"tn1"},"Self":{"Capabilities":[]}}'
+    async with answering(tmp_path, OK, b"Content-Length: %d\r\n\r\n" % len(body), body) as server:
+        status = await LocalApi(server.path, str).status()
+    assert (status.version, status.tailnet and status.tailnet.name) == ("1.104.7", "lab")
+
+
+def test_no_bit_of_the_mask_is_one_that_a_later_version_refuses() -> None:
+    """1.104 refuses 8 (the first net map) and 256 (fewer frames)."""
+    assert WATCH_MASK & (8 | 256) == 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.tailnet.log import LogWatcher
+from supervisor.core.snapshot import TailnetView
+from supervisor.tailnet.log import LogWatcher, StateLogger
 from tests.logs.rig import Rig
 
 LOST = b"2026/11/24 15:21:52 Received error: PollNetMap: unexpected EOF\n"
@@ -64,3 +65,14 @@ async def test_a_removed_device() -> None:
     rig.end()
     assert found == [False, True, False, True]
     assert not complaints.removed
+
+
+async def test_a_version_that_was_never_tried_is_told_once() -> None:
+    """Again only for another one; the tested one is no news."""
+    rig = Rig()
+    logger = StateLogger(rig.log)
+    for version in ("", "1.999.0", "1.999.0", "1.102.5", "1.999.1"):
+        logger.tell(TailnetView(version=version), 0.0)
+    rig.end()
+    told = [line for line in rig.log.tail("supervisor", 100) if "never tried" in line]
+    assert ["1.999.0" in told[0], "1.999.1" in told[1], len(told)] == [True, True, 2]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.backup.world import World, back_up, wait_for_state
 from tests.process.running import running
 from tests.support.control import controlling
 from tests.support.waiting import wait_until
@@ -96,6 +97,29 @@ def test_a_crash_and_an_end_before_ready() -> None:
             assert failed.said == "it ended before it was ready: exit code 3"
             assert failed.facts["error.type"] == again.facts["error.type"] == "exit_code"
             run.stop()
+
+
+def test_snapshots_and_a_restore() -> None:
+    """Each has its span, the last one of a stop too; the snapshot before a restore by hand lies in the restore's."""
+    world = World()
+    with receiving() as receiver, world.running(**settings(receiver)) as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("old")
+        taken = back_up(run)
+        snapshot = receiver.wait("backup.snapshot", {"supervisor.backup.reason": "asked"})
+        assert snapshot.facts["supervisor.backup.snapshot"] == taken["id"]
+        assert Node(run).call("POST", f"/api/backups/{taken['id']}/restore", {"confirm": True})[0] == 202
+        restore = receiver.wait("backup.restore", {"supervisor.backup.result": "ok"})
+        before = receiver.wait("backup.snapshot", {"supervisor.backup.reason": "before restore"})
+        assert before.parent_id == restore.span_id
+        assert restore.begun_ns <= before.begun_ns <= before.ended_ns <= restore.ended_ns
+        wait_for_state(run, "idle")
+        (world.folder / "repository/config").rename(world.folder / "config")
+        assert Node(run).call("POST", "/api/backups")[0] == 202
+        assert receiver.wait("backup.snapshot", {"supervisor.backup.result": "failed"}).failed
+        (world.folder / "config").rename(world.folder / "repository/config")
+        assert run.stop() == 0
+        assert receiver.wait("backup.snapshot", {"supervisor.backup.reason": "stop"})
 
 
 def test_whose_trace_a_request_belongs_to() -> None:

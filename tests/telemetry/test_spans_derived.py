@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.counts import Durations
+from supervisor.core.backup import RESULTS, BackupState, BackupView, SnapshotView
+from supervisor.core.counts import Durations, plus_one
 from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, ProcessView, ServeView, TailnetView
 from supervisor.core.tailnet_states import STATES, TailnetState
-from supervisor.telemetry.spans import CONNECT, DISCONNECT, SERVE, ProcessSpans, TailnetSpans
+from supervisor.telemetry.spans import (
+    BROKEN_OFF,
+    CONNECT,
+    DISCONNECT,
+    MAINTENANCE,
+    RESTORE,
+    SERVE,
+    SNAPSHOT,
+    BackupSpans,
+    ProcessSpans,
+    TailnetSpans,
+)
 from supervisor.web.app import parent_of
 
 if TYPE_CHECKING:
@@ -82,6 +94,77 @@ def test_what_a_connect_came_to() -> None:
     off = up._replace(state=TailnetState.OFF, up=False, choice="forgotten", disconnects=took)
     (ended,) = tailnet.update(off, 50.0)
     assert (ended.name, ended.begun_s, ended.attributes["supervisor.tailnet.forget"]) == (DISCONNECT, 46.0, True)
+
+
+def in_state(view: BackupView, state: BackupState, since_s: float, **more: object) -> BackupView:
+    """Return the view with another state."""
+    return view._replace(state=state, since_s=since_s, **more)  # type: ignore[arg-type]
+
+
+COUNTED = st.sampled_from([None, *((name, kind) for name in ("taken", "restores") for kind in RESULTS)])
+
+
+@given(st.lists(st.tuples(st.sampled_from(BackupState), COUNTED, st.sampled_from(["", "the disk is full"]))))
+def test_any_backups_give_sound_spans(steps: list[tuple[BackupState, tuple[str, str] | None, str]]) -> None:
+    """The same for backups; and what has begun ends at the latest when nothing is done any more."""
+    view = BackupView()
+    spans = BackupSpans(view)
+    begun = ended = 0
+    for now_s, (state, counted, why) in enumerate(steps, 1):
+        since_s = float(now_s) if state is not view.state else view.since_s
+        more = {counted[0]: plus_one(getattr(view, counted[0]), counted[1])} if counted else {}
+        begun += state is not view.state and state in {BackupState.SNAPSHOT, BackupState.MAINTENANCE}
+        view = in_state(view, state, since_s, why=why, **more)
+        for span in spans.update(view, float(now_s)):
+            assert 0 < span.begun_s <= span.ended_s <= now_s
+            assert all(span.begun_s <= part.begun_s and part.ended_s <= span.ended_s for part in span.children)
+            ended += (span.name != RESTORE) + len(span.children)
+        assert not list(spans.update(view, float(now_s)))
+    list_left = spans.update(in_state(view, BackupState.IDLE, len(steps) + 1.0), len(steps) + 1.0)
+    ended += sum((span.name != RESTORE) + len(span.children) for span in list_left)
+    assert ended == begun
+
+
+def test_what_backups_came_to() -> None:
+    """One that failed says why, one that gave way to a stop is no success, and a restore holds its own snapshot."""
+    spans = BackupSpans(BackupView(BackupState.IDLE))
+    view = in_state(BackupView(), BackupState.SNAPSHOT, 10.0)
+    assert not list(spans.update(view, 10.0))
+    failed = view._replace(taken=(("failed", 1),), why="the disk is full")
+    (one,) = spans.update(failed, 12.0)
+    assert (one.name, one.begun_s, one.error) == (SNAPSHOT, 10.0, "the disk is full")
+    assert not list(spans.update(in_state(failed, BackupState.IDLE, 12.0), 12.0))
+    under_way = in_state(failed, BackupState.SNAPSHOT, 20.0, why="")
+    assert not list(spans.update(under_way, 20.0))
+    # The last one of a stop begins in the same state.
+    last = under_way._replace(since_s=21.0)
+    (broken,) = spans.update(last, 21.0)
+    assert (broken.error, broken.attributes["supervisor.backup.result"]) == (BROKEN_OFF, BROKEN_OFF)
+    kept = SnapshotView("abc", generation=2, sequence=1, reason="stop", added_bytes=7)
+    (good,) = spans.update(last._replace(taken=(("failed", 1), ("ok", 1)), snapshots=(kept,)), 23.0)
+    assert (good.begun_s, good.error) == (21.0, "")
+    assert good.attributes == {
+        "supervisor.backup.result": "ok",
+        "supervisor.backup.snapshot": "abc",
+        "supervisor.backup.reason": "stop",
+        "supervisor.backup.added_bytes": 7,
+    }
+    spans = BackupSpans(BackupView(BackupState.IDLE))
+    view = in_state(BackupView(), BackupState.RESTORING, 30.0)
+    for now_s, each in [
+        (30.0, view),
+        (31.0, view := in_state(view, BackupState.SNAPSHOT, 31.0)),
+        (32.0, view := view._replace(taken=(("ok", 1),))),
+        (32.5, view := in_state(view, BackupState.RESTORING, 32.5)),
+    ]:
+        assert not list(spans.update(each, now_s))
+    (restore,) = spans.update(view._replace(restores=(("ok", 1),)), 34.0)
+    assert (restore.name, restore.begun_s, restore.ended_s) == (RESTORE, 30.0, 34.0)
+    assert [(part.name, part.begun_s, part.ended_s) for part in restore.children] == [(SNAPSHOT, 31.0, 32.0)]
+    care = in_state(view, BackupState.MAINTENANCE, 40.0)
+    assert not list(spans.update(care, 40.0))
+    (cared,) = spans.update(in_state(care, BackupState.IDLE, 41.0, why="it is locked"), 41.0)
+    assert (cared.name, cared.error) == (MAINTENANCE, "it is locked")
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", fullmatch=True))

@@ -5,7 +5,17 @@ from __future__ import annotations
 import ast
 import re
 
-from supervisor.telemetry.spans import CONNECT, DISCONNECT, RESTART, SERVE, SPAWN, STOP
+from supervisor.telemetry.spans import (
+    CONNECT,
+    DISCONNECT,
+    MAINTENANCE,
+    RESTART,
+    RESTORE,
+    SERVE,
+    SNAPSHOT,
+    SPAWN,
+    STOP,
+)
 from tests.conventions.tree import ROOT, modules
 
 NAME = re.compile(r"(?:supervisor|process|http|url|error|service)(?:\.[a-z_]+)+")
@@ -22,7 +32,7 @@ def test_every_span_and_attribute_has_its_line() -> None:
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    spans = {SPAWN, STOP, RESTART, CONNECT, DISCONNECT, SERVE}
+    spans = {SPAWN, STOP, RESTART, CONNECT, DISCONNECT, SERVE, SNAPSHOT, RESTORE, MAINTENANCE}
     attributes = {text for text in texts if NAME.fullmatch(text)}
     assert len(attributes) > 15
     told = set(re.findall(r"`([a-z_.]+)`", page))

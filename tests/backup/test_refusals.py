@@ -1,0 +1,152 @@
+"""What real servers and real restics refuse: told in words within seconds, nothing lost, and the next one right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.backup.test_bad_ways import small_disk
+from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, told, wait_for_state
+from tests.client.calling import call
+from tests.support.backups import PASSWORD, bucket, program, restic
+from tests.support.processes import freeze, thaw
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.backups import Bucket
+
+
+def test_a_bucket_of_any_region(tmp_path: Path) -> None:
+    """The host need not name it: the server tells, and object and snapshots are written."""
+    with bucket(tmp_path / "s3", "--region", "eu-central-1") as server:
+        world = World(server.repository)
+        with world.running() as run:
+            wait_for_state(run, "idle")
+            assert back_up(run)["whole"]
+            assert run.stop() == 0
+            run.wait_for("handed over", whole=True)
+
+
+def test_a_key_without_rights_is_told(tmp_path: Path) -> None:
+    """403 is neither a wrong secret nor an empty bucket: nothing is started, and nothing made."""
+    (tmp_path / "users").mkdir()
+    with bucket(tmp_path / "s3", "--iam-dir", str(tmp_path / "users")) as server:
+        server.add_user("a-stranger", "a secret of the stranger")
+        keys = {
+            "SUPERVISOR_BACKUP_ACCESS_KEY_ID": "a-stranger",
+            "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": "a secret of the stranger",
+        }
+        begin_s = time.monotonic()
+        with World(server.repository).running(**keys) as run:
+            told(run, "the bucket refuses the access key", begin_s)
+            assert run.find("started") is None
+            assert run.find("backup repository made") is None
+
+
+def test_a_bucket_that_may_only_be_read_is_told_and_the_next_snapshot_is_right(server: Bucket) -> None:
+    """A key that lost its right to write: the app goes on, and with the right back so do the snapshots."""
+    world = World(server.repository)
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        back_up(run)
+        server.stop()
+        server.options = ("--readonly",)
+        server.start()
+        (world.data / "note").write_text("2")
+        begin_s = time.monotonic()
+        call_without_waiting(run)
+        told(run, "the bucket refuses the access key", begin_s)
+        assert run.find("exited") is None
+        server.stop()
+        server.options = ()
+        server.start()
+        assert back_up(run)["whole"]
+        assert not listed(run)["why"]
+
+
+def test_a_bucket_that_is_gone_in_the_middle_of_a_life(server: Bucket) -> None:
+    """Deleted, and brought back: told meanwhile, never made anew, and everything in it counts again."""
+    world = World(server.repository)
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        before = back_up(run)
+        (server.folder / "bucket").rename(server.folder.with_name("gone"))
+        begin_s = time.monotonic()
+        call_without_waiting(run)
+        told(run, "the bucket does not exist", begin_s)
+        server.folder.with_name("gone").rename(server.folder / "bucket")
+        assert back_up(run)["whole"]
+        assert before["id"] in [each["id"] for each in listed(run)["snapshots"]]
+
+
+def test_an_exclusive_lock_of_another_restic_that_lives_is_told_and_left_alone() -> None:
+    """Whoever holds it is at work: the snapshot waits for it, however still it is."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        back_up(run)
+        env = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": world.repository, "HOME": "/tmp", "PATH": os.defpath}
+        locks = f"{world.repository}/locks"
+        with subprocess.Popen([program("restic"), "check", "--read-data"], env=env, stdout=subprocess.DEVNULL) as other:
+            wait_until(lambda: os.listdir(locks), what="its lock")
+            freeze(other.pid)
+            (world.data / "note").write_text("2")
+            begin_s = time.monotonic()
+            call_without_waiting(run)
+            told(run, "the repository is locked by another restic", begin_s)
+            assert os.listdir(locks)
+            thaw(other.pid)
+        assert other.returncode == 0
+        assert back_up(run)["whole"]
+        assert not listed(run)["why"]
+
+
+@pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
+def test_a_repository_whose_disk_is_full_is_told_and_the_next_snapshot_is_right() -> None:
+    """Half a snapshot is none: with room again the next one is whole, and nothing before it is damaged."""
+    world = World()
+    with small_disk(world.folder / "disk", "20m"):
+        world.repository = str(world.folder / "disk/repository")
+        with world.running() as run:
+            wait_for_state(run, "idle")
+            (world.data / "note").write_text("1")
+            before = back_up(run)
+            (world.data / "much").write_bytes(os.urandom(60_000_000))
+            begin_s = time.monotonic()
+            call_without_waiting(run)
+            told(run, "the disk is full", begin_s)
+            (world.data / "much").unlink()
+            wait_for_state(run, "idle")
+            subprocess.run(["mount", "-o", "remount,size=200m", str(world.folder / "disk")], check=True)
+            assert back_up(run)["whole"]
+            assert before["id"] in [each["id"] for each in listed(run)["snapshots"]]
+            restic(world.repository, "check")
+            run.stop()
+
+
+def test_snapshots_of_a_clock_that_was_a_year_fast_do_not_count_as_newer() -> None:
+    """Their times say so; what counts is generation and number."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("old")
+        old = back_up(run)["id"]
+        (world.data / "note").write_text("new")
+        back_up(run)
+        run.stop()
+    restic(world.repository, "rewrite", "--forget", "--new-time", "2038-01-01 00:00:00", old)
+    world.lose_files()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        assert (world.data / "note").read_text() == "new"
+        assert listed(run)["snapshots"][-1]["at"].startswith("2038")
+        assert call(run.run_dir, "backup").code == 0

@@ -1,0 +1,122 @@
+"""Backups in the image: whom files belong to, a root file system that cannot be written, and users without rights."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.image.test_rights import HOME, WRITABLE
+from tests.support.backups import PASSWORD
+from tests.support.docker import container, docker, unique
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from tests.support.docker import Container
+
+    Run = Callable[..., AbstractContextManager[Container]]
+
+BACKUPS = {
+    "SUPERVISOR_BACKUP_REPOSITORY": "/backup/repository",
+    "SUPERVISOR_BACKUP_PASSWORD": PASSWORD,
+    "SUPERVISOR_STOP_TIMEOUT": "30s",
+}
+STAGING = ("--tmpfs", "/var/lib/moltis-supervisor-backup")
+NOTE = "/home/moltis/.moltis/note"
+# The same image, with users that have other numbers.
+OTHER_NUMBERS = """
+FROM {image}
+RUN groupmod --gid 4243 moltis && usermod --uid 4242 moltis && \
+    groupmod --gid 778 tailscale && usermod --uid 777 tailscale && \
+    chown -R moltis:moltis /home/moltis && chown -R tailscale:tailscale /var/lib/tailscale
+"""
+
+
+@pytest.fixture
+def other_numbers(image: str) -> Iterator[str]:
+    """The image with other numbers for its users."""
+    name = f"moltis-embedded:{unique('numbers')}"
+    docker("build", "--quiet", "--tag", name, "-", stdin=OTHER_NUMBERS.format(image=image))
+    yield name
+    docker("image", "rm", "--force", name)
+
+
+@pytest.fixture
+def volume() -> Iterator[str]:
+    """A volume that outlives a container."""
+    name = unique("repository")
+    docker("volume", "create", name)
+    yield name
+    docker("volume", "rm", "--force", name)
+
+
+def known(box: Container) -> Any:
+    """Return what is known of backups, None as long as that cannot be had."""
+    ended = box.execute("moltis-supervisor", "backup", "list", "--json", may_fail=True)
+    return json.loads(ended.stdout) if ended.status == 0 else None
+
+
+def wait_idle(box: Container) -> None:
+    """Wait until backups have begun."""
+    wait_until(lambda: (known(box) or {}).get("state") == "idle", 60.0, f"backups of {box.name}")
+
+
+def test_a_device_and_its_files_come_back_under_other_numbers(
+    run: Run, login: dict[str, str], network: str, volume: str, other_numbers: str
+) -> None:
+    """What belonged to the app and to tailscaled belongs to the users of those names, whatever their numbers are."""
+    options: tuple[str, ...] = ("--volume", f"{volume}:/backup")
+    with run(options=options, **login, **BACKUPS) as box:
+        box.settled()
+        address = box.address()
+        before = box.execute("sh", "-c", f"umask 77; echo kept > {NOTE}; stat -c '%U %u' {NOTE}", user="moltis").stdout
+        assert box.stop(40) < 30
+        assert "handed over" in box.logs()
+    options = ("--network", network, *options)
+    with container(other_numbers, options=options, env={**login, **BACKUPS}) as box:
+        box.settled()
+        assert box.address() == address
+        state = "/var/lib/tailscale/tailscaled.state"
+        owners = box.execute("stat", "-c", "%U %u %G %g", NOTE, state).stdout.splitlines()
+        assert before.split()[0] == "moltis"
+        assert before.split()[1] != "4242"
+        assert owners == ["moltis 4242 moltis 4243", "tailscale 777 tailscale 778"]
+        assert box.execute("cat", NOTE).stdout == "kept\n"
+        assert "restored" in box.logs()
+
+
+@pytest.mark.parametrize("way", ["root", "user", "gvisor"])
+def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
+    run: Run, request: pytest.FixtureRequest, way: str
+) -> None:
+    """As root, as a user without any capability, and in the sandbox: what is written has a place of its own."""
+    places: tuple[str, ...] = (*WRITABLE, *HOME, *STAGING, "--tmpfs", "/backup")
+    if way == "user":
+        places = ("--user", "1000", "--cap-drop", "ALL", "--tmpfs", "/tmp", *HOME, "--tmpfs", "/backup:uid=1000")
+    sandbox: tuple[str, ...] = request.getfixturevalue("gvisor") if way == "gvisor" else ()
+    with run(options=("--read-only", *places, *sandbox), **BACKUPS) as box:
+        wait_idle(box)
+        write = ("sh", "-c", f"mkdir -p /home/moltis/.moltis; echo $0 > {NOTE}")
+        box.execute(*write, "old", user="1000")
+        box.execute("moltis-supervisor", "backup")
+        taken = known(box)["snapshots"][0]
+        assert taken["whole"], box.logs()
+        box.execute(*write, "new", user="1000")
+        box.execute("moltis-supervisor", "backup", "restore", taken["id"], "--yes")
+        assert box.execute("cat", NOTE).stdout == "old\n"
+        box.settled()
+        assert box.stop(40) < 30
+        assert box.wait_end() == 0
+        assert "handed over" in box.logs()
+
+
+def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run) -> None:
+    """It names the folder that a volume is missing at; nothing is started that would not be backed up."""
+    with run(options=("--read-only", *WRITABLE, *HOME, "--tmpfs", "/backup"), **BACKUPS) as box:
+        log = box.wait_log("Read-only file system")
+        assert "/var/lib/moltis-supervisor-backup" in log
+        assert "mount a volume or a tmpfs there" in log
