@@ -84,6 +84,7 @@ bench: dev ## Measures ours and its peers side by side
 
 screenshots: tested ## Makes the pictures of the panel in docs/images (as root)
 	@$(BIN)/python -m scripts.screenshots
+	@$(BIN)/python -m scripts.dashboard_picture
 
 packages: ## Installs what the tasks need of Debian, as root or by sudo
 	@scripts/need-packages

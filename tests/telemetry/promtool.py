@@ -1,20 +1,17 @@
-"""Prometheus' own tools, and what the how-to shows for them."""
+"""Promtool, the alert rules in `deploy/`, and the configurations that the how-to shows."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
 
-from tests.conventions.tree import read
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.conventions.tree import ROOT, read
 
 HOW_TO = "docs/how-to/monitor-with-prometheus.md"
 TOKEN_FILE = "/etc/prometheus/moltis-supervisor.token"
-RULES_FILE = "/etc/prometheus/moltis-supervisor.rules.yml"
+RULES_FILE = "/etc/prometheus/moltis-supervisor.alerts.yaml"
+RULES = ROOT / "deploy/observability/alerts.yaml"
 
 
 def program(name: str) -> str:
@@ -32,18 +29,6 @@ def promtool(*words: str, text: bytes = b"") -> str:
     return said
 
 
-def shown() -> list[str]:
-    """Return every piece of YAML that the how-to shows."""
-    return re.findall(r"^```yaml\n(.*?)^```", read(HOW_TO), re.MULTILINE | re.DOTALL)
-
-
-def rules(folder: Path) -> Path:
-    """Write the alert rules of the how-to into a file."""
-    path = folder / "rules.yml"
-    path.write_text(next(piece for piece in shown() if piece.startswith("groups:")))
-    return path
-
-
 def configurations() -> list[str]:
-    """Return the configurations of the how-to."""
-    return [piece for piece in shown() if piece.startswith("scrape_configs:")]
+    """Return the scrape configurations of the how-to."""
+    return re.findall(r"^```yaml\n(scrape_configs:.*?)^```", read(HOW_TO), re.MULTILINE | re.DOTALL)

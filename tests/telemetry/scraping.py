@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.process.running import Run
+
 DEADLINE_S = 40.0
 CONFIG = """\
 global: {{scrape_interval: 1s}}
@@ -23,6 +25,8 @@ scrape_configs:
   - job_name: moltis-supervisor
     authorization: {{credentials_file: {token}}}
     static_configs: [{{targets: ["{target}"]}}]
+"""
+STRANGER = """\
   - job_name: stranger
     authorization: {{credentials: a-token-of-another-kind}}
     static_configs: [{{targets: ["{target}"]}}]
@@ -37,22 +41,36 @@ class Prometheus:
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Return the series that a query gives now."""
-        url = f"http://{self._address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+        return self._results("query", query=query)
+
+    def _results(self, path: str, **asked: str) -> list[dict[str, Any]]:
+        url = f"http://{self._address}/api/v1/{path}?{urllib.parse.urlencode(asked)}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
             return found
+
+    def range(self, query: str, begin_s: float, end_s: float, step_s: float = 1.0) -> list[dict[str, Any]]:
+        """Return the series that a query gives between two times, in seconds since the epoch."""
+        return self._results("query_range", query=query, start=str(begin_s), end=str(end_s), step=str(step_s))
 
     def wait(self, query: str) -> list[dict[str, Any]]:
         """Wait until a query gives anything, and return it: a comparison gives what it is true for."""
         return wait_until(lambda: self.ask(query), DEADLINE_S, f"Prometheus to find {query}")
 
 
+def target(run: Run) -> str:
+    """Return the address to scrape."""
+    host, port = wait_until((run.run_dir / "http").read_text).split()
+    return f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+
+
 @contextlib.contextmanager
-def scraping(target: str, token: str, folder: Path) -> Iterator[Prometheus]:
-    """Have a Prometheus scrape this address for the length of a block, with this token and with a wrong one."""
+def scraping(address: str, token: str, folder: Path, *, stranger: bool = False) -> Iterator[Prometheus]:
+    """Have a Prometheus scrape this address for the length of a block; a ``stranger`` does with a wrong token too."""
     (folder / "token").write_text(token)
     config = folder / "prometheus.yml"
-    config.write_text(CONFIG.format(token=folder / "token", target=target))
+    text = CONFIG + (STRANGER if stranger else "")
+    config.write_text(text.format(token=folder / "token", target=address))
     words = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--web.listen-address=127.0.0.1:0"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program("prometheus"), *words], stdout=log, stderr=log)

@@ -1,4 +1,4 @@
-"""What the how-to shows is what Prometheus takes, and its alerts fire when they should."""
+"""The alert rules and the configurations of the how-to are valid, and every alert fires when it should."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.telemetry.metrics import METRICS, PREFIX
 from tests.conventions.tree import read
-from tests.telemetry.promtool import HOW_TO, RULES_FILE, TOKEN_FILE, configurations, promtool, rules
+from tests.telemetry.promtool import HOW_TO, RULES, RULES_FILE, TOKEN_FILE, configurations, promtool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +49,9 @@ SERIES = {
 }
 
 
-def test_the_rules_are_well_formed(tmp_path: Path) -> None:
+def test_the_rules_are_well_formed() -> None:
     """Promtool finds no fault with the alert rules."""
-    assert f"{len(SERIES)} rules found" in promtool("check", "rules", str(rules(tmp_path)))
+    assert f"{len(SERIES)} rules found" in promtool("check", "rules", str(RULES))
 
 
 def test_the_configurations_are_well_formed(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_configurations_are_well_formed(tmp_path: Path) -> None:
     found = configurations()
     assert len(found) == 2
     for text in found:
-        path.write_text(text.replace(TOKEN_FILE, str(token)).replace(RULES_FILE, str(rules(tmp_path))))
+        path.write_text(text.replace(TOKEN_FILE, str(token)).replace(RULES_FILE, str(RULES)))
         promtool("check", "config", str(path))
 
 
@@ -80,14 +80,20 @@ def test_every_alert_fires(tmp_path: Path) -> None:
     good.append(_case("chosen", [(SERIES["TailnetAway"][0], "0x20"), (state, "1x20")], "", 15, alert="TailnetAway"))
     good.append(_case("in time", quick, "", 30, alert="EventLoopLate"))
     path = tmp_path / "tests.yml"
-    head = f"rule_files: [{rules(tmp_path)}]\nevaluation_interval: 1m\ntests:\n"
+    head = f"rule_files: [{RULES}]\nevaluation_interval: 1m\ntests:\n"
     path.write_text(head + "".join([*bad, *good]))
     promtool("test", "rules", str(path))
 
 
-def test_the_how_to_names_metrics_that_exist() -> None:
-    """Whatever is asked for on the page is in the table, with labels that it has."""
-    names = set(re.findall(rf"{PREFIX}(\w+)", read(HOW_TO)))
+def test_the_how_to_lists_every_alert() -> None:
+    """The table of the page has the rules' names, in their order."""
+    alerts = re.findall(r"- alert: (\w+)", RULES.read_text())
+    assert re.findall(r"^\| `([A-Z]\w+)` \|", read(HOW_TO), re.MULTILINE) == alerts
+
+
+def test_the_metrics_exist() -> None:
+    """Every metric of the page and of the rules is in the table of metrics."""
+    names = set(re.findall(rf"{PREFIX}(\w+)", read(HOW_TO) + RULES.read_text()))
     known = set(METRICS) | {f"{metric.name}_bucket" for metric in METRICS.values()}
     assert names
     assert names <= known
