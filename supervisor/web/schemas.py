@@ -24,8 +24,9 @@ from supervisor.system import procfs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from supervisor.config.plan import Plan
     from supervisor.core.health import Component
-    from supervisor.core.snapshot import ExitView, ProcessView
+    from supervisor.core.snapshot import ExitView, ProcessView, TailnetView
     from supervisor.logs.history import Line
     from supervisor.web.context import Context
 
@@ -166,10 +167,11 @@ class PeerBody(Body):
 
 
 class ServeBody(Body):
-    """How the app is published in the tailnet."""
+    """How the app is published in the tailnet; ``unpublished`` says why it is not, and what to do."""
 
     urls: Texts
     why: str | None
+    unpublished: str | None
     config: dict[str, Any] | None
 
 
@@ -409,10 +411,26 @@ def tailnet(context: Context) -> TailnetBody:
         auth_url_pending=view.auth_url is not None,
         peers=list(map(PeerBody.of, view.peers)),
         advertised_routes=view.routes,
-        serve=ServeBody.of(view.serve, config=_json(view.serve.config)),
+        serve=ServeBody.of(view.serve, config=_json(view.serve.config), unpublished=_unpublished(context.plan, view)),
         exposed=list(map(ExposedBody.of, context.store.snapshot.exposed)),
         orders=[OrderBody.of(order, at=context.moment(order.at_s)) for order in view.orders],
     )
+
+
+def _unpublished(plan: Plan, view: TailnetView) -> str | None:
+    """Return why the app has no URL in the tailnet, and what to do; None where it has one, or there is no tailnet."""
+    settings = plan.settings.tailnet
+    if view.serve.urls or settings.mode == "off":
+        return None
+    if plan.serve_target is None and settings.serve_config is None:
+        if settings.serve == "off":
+            return "SUPERVISOR_SERVE is off; set it to auto and restart the container"
+        return "no app runs here; set SUPERVISOR_APP_PORT to the port of the program that is to be published"
+    if view.serve.why:
+        return view.serve.why
+    if not view.up:
+        return f"the device is not in its tailnet ({view.state}); connect it first"
+    return "it is being published; wait a few seconds"
 
 
 def _moment(context: Context, at_s: float | None) -> str | None:

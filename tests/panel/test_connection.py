@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
+from tests.panel.panel import Panel
 from tests.panel.proxies import PREFIX, prefixing, wire
 from tests.panel.test_logs import copied
+from tests.panel.world import TOKEN
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
 
-    from tests.panel.panel import Panel
     from tests.panel.world import World
 
     Visit = Callable[..., Panel]
     Supervise = Callable[..., World]
 
+# Of a browser, for HTTP/1.1 and one address.
+MOST_CONNECTIONS = 6
 AWAY = re.compile(r"Not connected\. Trying again…")
 # What a browser says of a connection that ends, and of one that there is not.
 LOST = ("net::ERR_", "status of 401", "status of 50")
@@ -132,3 +135,22 @@ def test_several_pages(visit: Visit, supervise: Supervise) -> None:
     wait_until(lambda: world.process("moltis")["pid"], what="a pid")
     for panel in (one, other):
         expect(panel.button("Stop moltis")).to_be_visible()
+
+
+def test_too_many_tabs(visit: Visit, supervise: Supervise) -> None:
+    """A tab whose stream gets no connection says so, and goes on once another tab is closed."""
+    first = visit(supervise())
+    # Signed in together: a page cannot even be loaded once all connections are taken.
+    pages = [first.page, *(first.page.context.new_page() for _ in range(MOST_CONNECTIONS))]
+    panels = [Panel(page, first.watch, first.url).open() for page in pages]
+    panels[0].enter(TOKEN)
+    notice = "opens no more than 6 connections"
+    waiting = wait_until(
+        lambda: [panel for panel in panels if panel.page.get_by_text(notice).is_visible()], what="the notice"
+    )
+    assert len(waiting) == 1
+    live = next(panel for panel in panels if panel not in waiting)
+    expect(live.connection).to_have_text("Live")
+    live.page.close()
+    expect(waiting[0].connection).to_have_text("Live")
+    expect(waiting[0].page.get_by_text(notice)).to_be_hidden()

@@ -34,6 +34,18 @@ MEASURE = """() => {
     for (const task of list.getEntries()) window.longestMs = Math.max(window.longestMs, task.duration);
   }).observe({ type: "longtask" });
 }"""
+CARD_PADDING_PX = 17
+# Hands the page so many lines of that length, as its event stream would.
+TAKE = """async ([count, size]) => {
+  const logs = await import("./panel/logs.js");
+  const line = (id) => ({
+    id, at: "2026-01-01T00:00:00Z", process: "moltis", stream: "stdout", level: "info", topic: null,
+    message: `line ${id} `.padEnd(size, "x"),
+  });
+  for (let id = 0; id < count; id += 250) {
+    logs.take({ lines: Array.from({ length: 250 }, (_, at) => line(id + at)), lost: 0 });
+  }
+}"""
 # How long from a click to the picture that shows it.
 CLICK = """(button) => new Promise((resolve) => {
   const begin = performance.now();
@@ -97,6 +109,44 @@ def test_level(panel: Panel, home: World) -> None:
     control(panel, "Level").select_option(label="Error and worse")
     panel.log_has("it burns")
     expect(panel.log).not_to_contain_text("all is well")
+
+
+def test_it_opens_at_info(panel: Panel, home: World) -> None:
+    """Lines of level debug are hidden until all levels are chosen."""
+    home.tell('say {"level": "debug", "message": "a detail"}')
+    home.tell('say {"level": "info", "message": "a fact"}')
+    panel.log_has("a fact")
+    assert "a detail" not in shown(panel)
+    expect(control(panel, "Level")).to_have_value("info")
+    control(panel, "Level").select_option(label="All levels")
+    panel.log_has("a detail")
+
+
+def test_nothing_below_the_log(panel: Panel, home: World) -> None:
+    """The log ends where its card does, also while something is said about it."""
+    home.tell("say something to look for")
+    panel.log_has("something to look for")
+    control(panel, "Search").fill("something to look for")
+    expect(panel.section("Logs")).to_contain_text(re.compile(r"\d lines? found"))
+    below = "(log) => log.closest('section').getBoundingClientRect().bottom - log.getBoundingClientRect().bottom"
+    assert panel.log.evaluate(below) <= CARD_PADDING_PX
+
+
+def test_as_many_lines_as_the_page_keeps(panel: Panel) -> None:
+    """The oldest lines go, by count and by size; few rows are in the document, and the first ones can be reached."""
+    panel.page.evaluate(TAKE, [120_000, 60])
+    section = panel.section("Logs")
+    expect(section).to_contain_text("of 100,000, the last of more")
+    panel.log_has("line 119999 ")
+    panel.log.focus()
+    panel.page.keyboard.press("Home")
+    panel.log_has("line 20000 ")
+    assert panel.log.evaluate("(log) => log.querySelectorAll('*').length") < MOST_ROWS
+    control(panel, "Search").fill("line 7777")
+    expect(section).to_contain_text("10 lines found")
+    control(panel, "Search").fill("")
+    panel.page.evaluate(TAKE, [4000, 15_000])
+    expect(section).to_contain_text(re.compile(r"of 2,\d\d\d, the last of more"))
 
 
 def test_pause_and_resume(panel: Panel, home: World) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.panel.pictures import qr_matrix
+from tests.panel.test_logs import copied
 from tests.panel.world import BAD_KEY, KEY, World
 from tests.support.processes import frozen
 
@@ -157,3 +159,33 @@ def test_what_there_is_to_know(panel: Panel) -> None:
     tailnet = panel.section("Tailnet")
     for text in ("connected", "moltis.tail.example", "laptop", "100.64."):
         expect(tailnet).to_contain_text(text)
+
+
+def test_the_log_has_each_time_once(panel: Panel) -> None:
+    """tailscaled writes the time into its lines; the page shows it in the first column alone."""
+    logs = panel.section("Logs")
+    logs.get_by_role("combobox", name="Process", exact=True).select_option("tailscaled")
+    logs.get_by_role("combobox", name="Level", exact=True).select_option(label="All levels")
+    panel.log_has("magicsock")
+    lines = copied(panel)
+    assert len(lines) > 5
+    assert all(re.match(r"\S+Z tailscaled [A-Z]+ (?!\d{4}/)", line) for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [("off", "SUPERVISOR_SERVE is off"), ("auto", "the device is not in its tailnet (needs login)")],
+)
+def test_an_app_that_is_not_published(
+    visit: Visit, supervise: Callable[..., World], control: Control, mode: str, says: str
+) -> None:
+    """The page says why, and what to do."""
+    world = supervise(control, SUPERVISOR_SERVE=mode)
+    world.node.wait_state("needs login")
+    panel = visit(world).sign_in()
+    expect(panel.section("Tailnet")).to_contain_text(f"Not published: {says}")
+    if mode == "auto":
+        panel.enter_key(KEY)
+        panel.button("Connect").click()
+        expect(panel.section("Tailnet").get_by_role("link", name="http://moltis")).to_be_visible(timeout=STATE_MS)
+        expect(panel.section("Tailnet")).not_to_contain_text("Not published")

@@ -81,7 +81,12 @@ async def test_all_that_is_known() -> None:
             ("tailscale_ip", "100.64.0.1"),
         ]
         assert (told["state"], told["since"], told["last_error"]) == ("connected", MOMENT, "the key had expired")
-        assert told["serve"] == {"urls": ["https://moltis.tail.example"], "why": None, "config": {"Web": {}}}
+        assert told["serve"] == {
+            "urls": ["https://moltis.tail.example"],
+            "why": None,
+            "unpublished": None,
+            "config": {"Web": {}},
+        }
         assert told["exposed"] == [
             {"host": "0.0.0.0", "port": 18791, "process": "moltis", "pid": 12},
             {"host": "127.0.0.1", "port": 53, "process": None, "pid": None},
@@ -114,10 +119,31 @@ async def test_nothing_is_null() -> None:
 
 async def test_a_broken_serve_config_is_null() -> None:
     """It comes from outside, and must not break the answer."""
-    view = FULL._replace(serve=ServeView("off", (), "it is no JSON", "{"))
+    view = FULL._replace(serve=ServeView("off", (), "invalid JSON", "{"))
     async with serving(tailnet=view) as served:
         serve = (await served.get("/api/tailscale/status")).json["serve"]
-        assert serve == {"urls": [], "why": "it is no JSON", "config": None}
+        assert serve == {"urls": [], "why": "invalid JSON", "unpublished": "invalid JSON", "config": None}
+
+
+@pytest.mark.parametrize(
+    ("environ", "view", "says"),
+    [
+        ({"SUPERVISOR_SERVE": "off"}, FULL, "SUPERVISOR_SERVE is off; set it to auto and restart the container"),
+        ({"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/run/sidecar.sock"}, FULL, "SUPERVISOR_SERVE is off"),
+        ({"SUPERVISOR_APP": "off"}, FULL, "no app runs here; set SUPERVISOR_APP_PORT to the port"),
+        (
+            {},
+            FULL._replace(state="key refused", up=False),
+            "the device is not in its tailnet (key refused); connect it",
+        ),
+        ({}, FULL, "it is being published; wait a few seconds"),
+    ],
+)
+async def test_why_an_app_is_not_published(environ: dict[str, str], view: TailnetView, says: str) -> None:
+    """The reason and what to do, by what is in the way."""
+    async with serving(environ=environ, tailnet=view._replace(serve=ServeView())) as served:
+        serve = (await served.get("/api/tailscale/status")).json["serve"]
+        assert serve["unpublished"].startswith(says)
 
 
 async def test_connect_without_a_key() -> None:

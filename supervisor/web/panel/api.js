@@ -3,8 +3,10 @@
 const KEY = "moltis-supervisor-session";
 /** Why a page that was open goes back to signing in. */
 export const ENDED = "Your session has ended: it lasts 12 hours, and no longer than the supervisor runs. Sign in again.";
+const SLOW_MS = 3000;
 let kept = null;
 let onEnded = () => {};
+let onSlow = () => {};
 
 /** An answer that is no success: `code` for the program, `message` for people. */
 export class ApiError extends Error {
@@ -19,6 +21,11 @@ export class ApiError extends Error {
 /** Calls `then(why)` when the session has ended. */
 export function whenEnded(then) {
   onEnded = then;
+}
+
+/** Calls `then(true)` when a request has had no answer for a while, and `then(false)` when it is over. */
+export function whenSlow(then) {
+  onSlow = then;
 }
 
 /** The session's token; null where nobody is signed in. */
@@ -85,6 +92,8 @@ export async function send(method, path, { body, bearer, headers = {}, signal } 
   if (bearer) sent.Authorization = `Bearer ${bearer}`;
   if (body !== undefined) sent["Content-Type"] = "application/json";
   let response;
+  let isSlow = false;
+  const slow = setTimeout(() => onSlow((isSlow = true)), SLOW_MS);
   try {
     response = await fetch(`./api/${path}`, {
       method, headers: sent, signal, cache: "no-store",
@@ -93,6 +102,9 @@ export async function send(method, path, { body, bearer, headers = {}, signal } 
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "NO_ANSWER", "The supervisor does not answer. Check the connection, and try again.");
+  } finally {
+    clearTimeout(slow);
+    if (isSlow) onSlow(false);
   }
   if (response.ok) return response;
   throw await refusal(response);

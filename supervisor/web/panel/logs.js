@@ -2,25 +2,20 @@
 
 import { Line } from "./log-line.js";
 import { byId, complain, el, say, show } from "./dom.js";
-import { Heights, Ring, filter, rowsOf } from "./ring.js";
+import { Rows } from "./log-rows.js";
+import { filter, rowsOf } from "./ring.js";
 import { clock, plural } from "./format.js";
 
-const MOST = 10000;
 const OVERSCAN_PX = 200;
 const HAND_MS = 1000;
 const UPWARDS = new Set(["ArrowUp", "PageUp", "Home"]);
 const DOWNWARDS = new Set(["ArrowDown", "PageDown", " "]);
 const TELL_MS = 1000;
 const REMARK_MS = 5000;
-const ring = new Ring(MOST);
-const heights = new Heights();
 const drawn = new Map();
-let rows = new Ring(MOST + 1);
-let passes = filter({});
-let wanted = {};
-// While it is paused: what there was when the pause began.
-let held = null;
-let waiting = 0;
+const rows = new Rows({ heightOf, onLift: lift, onReady: redrawAll });
+let wanted = { process: "", level: "info", text: "" };
+let whenFiltered = () => {};
 let follows = true;
 let touchedMs = -HAND_MS;
 let lastPx = 0;
@@ -34,8 +29,8 @@ let metrics = { row: 20, columns: 80, wide: true };
 
 /** Takes new lines, and how many were lost before them. */
 export function take({ lines, lost }) {
-  if (lost > 0) keep({ gap: lost, id: `gap-${gaps++}`, message: "", level: "", process: "" });
-  for (const line of lines) keep({ ...line, gap: 0 });
+  if (lost > 0) rows.keep({ gap: lost, id: `gap-${gaps++}`, message: "", level: "", process: "" });
+  for (const line of lines) rows.keep({ ...line, gap: 0 });
   draw();
 }
 
@@ -51,31 +46,13 @@ export function takeProcesses(found) {
 
 /** Draws anew, for another theme. */
 export function redraw() {
-  rebuild();
+  rows.rebuild();
 }
 
 /** Forgets all lines. */
 export function clear() {
-  ring.clear();
-  waiting = 0;
-  if (held) pause(false);
-  rebuild();
-}
-
-function keep(line) {
-  const gone = ring.push(line);
-  if (held) {
-    if (passes(line)) waiting += 1;
-    return;
-  }
-  if (gone && rows.size && rows.at(0) === gone) {
-    rows.shift();
-    lift(heights.shift());
-  }
-  if (passes(line)) {
-    rows.push(line);
-    heights.push(heightOf(line));
-  }
+  rows.clear();
+  say(byId("log-pause"), "Pause");
 }
 
 let lifted = 0;
@@ -91,18 +68,13 @@ function heightOf(line) {
   return rowsOf(line.message, metrics.columns) * metrics.row + taken;
 }
 
-/** Filters anew: other words, another width, or a pause's end. */
-function rebuild() {
-  rows = new Ring(MOST + 1);
-  heights.clear();
-  for (const line of held || ring.list()) {
-    if (!passes(line)) continue;
-    rows.push(line);
-    heights.push(heightOf(line));
-  }
+/** Draws the rows of another filter, width or pause. */
+function redrawAll() {
   for (const node of drawn.values()) node.remove();
   drawn.clear();
   lifted = 0;
+  whenFiltered();
+  whenFiltered = () => {};
   draw();
 }
 
@@ -119,9 +91,9 @@ function paint() {
   const box = byId("log");
   if (!box.clientHeight) return;
   // While a hand goes down the end stays where it is: one that moves on is never reached.
-  paintedPx = follows || !byHand() ? heights.total : Math.min(paintedPx, heights.total);
+  paintedPx = follows || !byHand() ? rows.heights.total : Math.min(paintedPx, rows.heights.total);
   byId("log-space").style.setProperty("height", `${paintedPx}px`);
-  if (follows) box.scrollTop = heights.total;
+  if (follows) box.scrollTop = rows.heights.total;
   else if (lifted) box.scrollTop -= lifted;
   // What is scrolled here is nobody's way to the end.
   if (follows || lifted) lastPx = box.scrollTop;
@@ -129,7 +101,7 @@ function paint() {
   const top = box.scrollTop - OVERSCAN_PX;
   const bottom = Math.min(paintedPx, box.scrollTop + box.clientHeight + OVERSCAN_PX);
   const inSight = new Set();
-  for (let at = heights.find(Math.max(0, top)); at < rows.size && heights.top(at) < bottom; at += 1) {
+  for (let at = rows.heights.find(Math.max(0, top)); at < rows.size && rows.heights.top(at) < bottom; at += 1) {
     const line = rows.at(at);
     inSight.add(line);
     let node = drawn.get(line);
@@ -138,7 +110,7 @@ function paint() {
       drawn.set(line, node);
       byId("log-space").append(node);
     }
-    node.style.setProperty("transform", `translateY(${heights.top(at)}px)`);
+    node.style.setProperty("transform", `translateY(${rows.heights.top(at)}px)`);
   }
   for (const [line, node] of drawn) {
     if (inSight.has(line)) continue;
@@ -159,11 +131,10 @@ function byHand() {
 }
 
 function tell() {
-  const shown = rows.size;
-  const all = held ? held.length : ring.size;
-  const words = wanted.process || wanted.level || wanted.text ? `${plural(shown, "line")} of ${all.toLocaleString("en")}` : plural(all, "line");
-  say(byId("log-count"), ring.size === MOST && !held ? `${words}, the last of more` : words);
-  if (!held) return say(byId("log-told"), note);
+  const isPart = wanted.process || wanted.level || wanted.text;
+  const words = isPart ? `${plural(rows.size, "line")} of ${rows.all.toLocaleString("en")}` : plural(rows.all, "line");
+  say(byId("log-count"), rows.hasForgotten && !rows.held ? `${words}, the last of more` : words);
+  if (!rows.held) return say(byId("log-told"), note);
   // A screen reader reads this out: not sixty times a second.
   const early = toldMs + TELL_MS - performance.now();
   if (early > 0 && byId("log-told").textContent.startsWith("Paused")) {
@@ -174,7 +145,7 @@ function tell() {
     return;
   }
   toldMs = performance.now();
-  say(byId("log-told"), `Paused. ${plural(waiting, "new line")} waiting.`);
+  say(byId("log-told"), `Paused. ${plural(rows.waiting, "new line")} waiting.`);
 }
 
 /** Says something for a while. */
@@ -200,14 +171,12 @@ function measure() {
   probe.remove();
   if (!character || JSON.stringify(next) === JSON.stringify(metrics)) return;
   metrics = next;
-  rebuild();
+  rows.rebuild();
 }
 
 function pause(on) {
-  held = on ? ring.list() : null;
-  waiting = 0;
+  rows.pause(on);
   say(byId("log-pause"), on ? "Resume" : "Pause");
-  if (!on) rebuild();
   draw();
 }
 
@@ -260,10 +229,10 @@ function download() {
 
 function choose() {
   wanted = { process: byId("log-process").value, level: byId("log-level").value, text: byId("log-search").value };
-  passes = filter(wanted);
-  waiting = 0;
-  rebuild();
-  if (!held) remark(wanted.text ? `${plural(rows.size, "line")} found.` : "");
+  whenFiltered = () => {
+    if (!rows.held) remark(wanted.text ? `${plural(rows.size, "line")} found.` : "");
+  };
+  rows.filter(filter(wanted));
 }
 
 /** Sets the controls up. */
@@ -271,7 +240,7 @@ export function setUp() {
   const box = byId("log");
   for (const id of ["log-process", "log-level"]) byId(id).addEventListener("change", choose);
   byId("log-search").addEventListener("input", choose);
-  byId("log-pause").addEventListener("click", () => pause(!held));
+  byId("log-pause").addEventListener("click", () => pause(!rows.held));
   byId("log-follow").addEventListener("click", () => (follows ? setFollow(false) : goToEnd()));
   byId("log-copy").addEventListener("click", copy);
   byId("log-download").addEventListener("click", download);
@@ -294,6 +263,7 @@ export function setUp() {
     lastPx = box.scrollTop;
     draw();
   });
+  rows.filter(filter(wanted));
   new ResizeObserver(measure).observe(box);
   show(byId("log-error"), false);
 }

@@ -1,6 +1,6 @@
 // Where the page begins: who is signed in, which view is shown, and what the news are handed to.
 
-import { signOut, token, whenEnded, whenOthersChange } from "./api.js";
+import { signOut, token, whenEnded, whenOthersChange, whenSlow } from "./api.js";
 import { worldChanged } from "./order-button.js";
 import { byId, complain, say, show } from "./dom.js";
 import * as backups from "./backups.js";
@@ -9,6 +9,7 @@ import * as logs from "./logs.js";
 import * as processes from "./processes.js";
 import * as signing from "./sign-in.js";
 import { Stream } from "./stream.js";
+import { MOST_CONNECTIONS, answerFor, others } from "./tabs.js";
 import * as tailnet from "./tailnet.js";
 import { choose, chosen } from "./theme.js";
 import { clock } from "./format.js";
@@ -16,6 +17,10 @@ import { clock } from "./format.js";
 const VIEWS = { processes, tailnet, backups, health };
 let isLive = false;
 let lastNewsMs = 0;
+// Why a request waits, as far as that is known.
+let slowWhy = "";
+let slowCount = 0;
+let awayWhy = "";
 
 const stream = new Stream({
   state(pieces) {
@@ -45,7 +50,20 @@ function link(kind, why) {
   if (isLive) say(byId("link"), "Live");
   else if (kind === "connecting") say(byId("link"), "Connecting…");
   else if (wasLive || kind === "away") say(byId("link"), `Not connected. Trying again… (${clock(now)})`);
-  complain(byId("stale"), isLive || kind === "connecting" ? "" : staleWords(why));
+  awayWhy = isLive || kind === "connecting" ? "" : staleWords(why);
+  complain(byId("stale"), slowWhy || awayWhy);
+}
+
+/** Says why a request gets no answer where other tabs of this browser hold all of its connections. */
+async function tellSlow(isSlow) {
+  slowCount += isSlow ? 1 : -1;
+  slowWhy = "";
+  if (isSlow) {
+    const tabs = await others();
+    const isFull = tabs + (isLive ? 1 : 0) >= MOST_CONNECTIONS;
+    if (isFull && slowCount) slowWhy = `This browser opens no more than ${MOST_CONNECTIONS} connections to one address, and ${tabs} other tabs of this panel hold them. Close some of those tabs.`;
+  }
+  complain(byId("stale"), slowWhy || awayWhy);
 }
 
 function staleWords(why) {
@@ -95,6 +113,8 @@ for (const view of [tailnet, backups, logs]) view.setUp();
 // What counts on by itself stands still while nobody knows whether it is true.
 setInterval(() => isLive && [tailnet, processes, backups, health].forEach((view) => view.tick(stream.now())), 1000);
 whenEnded(showSignIn);
+whenSlow(tellSlow);
+answerFor(() => isLive);
 whenOthersChange(() => {
   if (Boolean(token()) === byId("panel").hidden) follow();
 });

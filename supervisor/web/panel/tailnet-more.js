@@ -28,18 +28,18 @@ function facts(told, nowMs) {
   const key = expiry(told.key_expiry, nowMs);
   const known = told.hostname !== null;
   const facts = [
-    known || told.serve.urls.length ? fact("App", ...urls(told.serve.urls)) : null,
+    fact("App", ...urls(told.serve)),
     known ? fact("Key expiry", el("span", { class: key.warn ? "warn-text" : "num", text: key.text })) : null,
     known ? fact("Tags", ...pills(told.tags)) : null,
     known ? fact("Advertised routes", ...pills(told.advertised_routes)) : null,
-    told.serve.why ? fact("Serve", el("span", { class: "warn-text", text: sentence(told.serve.why) })) : null,
+    told.serve.why && told.serve.urls.length ? fact("Serve", el("span", { class: "warn-text", text: sentence(told.serve.why) })) : null,
     told.last_error ? fact("Last error", el("span", { text: `${sentence(told.last_error)} (${moment(Date.parse(told.last_error_at), nowMs)})` })) : null,
   ];
   return facts.filter(Boolean);
 }
 
-function urls(found) {
-  if (!found.length) return [el("span", { class: "quiet", text: "not published" })];
+function urls({ urls: found, unpublished }) {
+  if (!found.length) return [el("span", {}, ...prose(sentence(`not published: ${unpublished}`)))];
   return found.map((url) => el("a", { class: "mono", href: url, target: "_blank", rel: "noopener noreferrer", text: url }));
 }
 
