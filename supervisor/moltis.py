@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROGRAM = "moltis"
+# Its public URL, for passkeys and links; the user may name the passkeys' host alone instead.
+EXTERNAL_URL = "MOLTIS_EXTERNAL_URL"
+PASSKEY_HOST = "MOLTIS_WEBAUTHN_RP_ID"
+# The file in the state folder that has the URL at which the app was last published by HTTPS.
+EXTERNAL_URL_FILE = "external-url"
 PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
 # What Moltis is told unless the user sets it.
 DEFAULTS = {

@@ -6,7 +6,9 @@ Its flags, lines, banner, exit codes, slow TERM and re-exec follow Moltis' own (
 from __future__ import annotations
 
 import argparse
+import base64
 import datetime as dt
+import hashlib
 import ipaddress
 import json
 import os
@@ -19,12 +21,42 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 VERSION = "0.0.0-stand-in"
 PROTOCOL = 4
 SETUP_CODE = "STANDIN7"
 COLORS = {"TRACE": "35", "DEBUG": "34", "INFO": "32", "WARN": "33", "ERROR": "31"}
 RESTART_AFTER_S = 0.3
+# The same for all: nobody signs in to anything here.
+CHALLENGE = b"a challenge of the stand-in"
+PASSKEY_PAGE = """<!doctype html><title>Passkeys</title>
+<button id="register">Register</button> <button id="sign-in">Sign in</button> <p role="status"></p>
+<script>
+const text = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer)));
+const tell = (words) => document.querySelector("[role=status]").textContent = words;
+const id = Uint8Array.from([1, 2, 3, 4]);
+const algorithms = [{type: "public-key", alg: -7}];
+async function ask(kind) {
+  try {
+    const begun = await fetch("/passkeys/begin");
+    const {rp, challenge, error} = await begun.json();
+    if (!begun.ok) return tell(error);
+    const given = Uint8Array.from(atob(challenge), (c) => c.charCodeAt(0));
+    const user = {id, name: "owner", displayName: "owner"};
+    const {response} = kind === "register"
+      ? await navigator.credentials.create({publicKey: {
+          rp: {id: rp, name: "Moltis"}, user, challenge: given, pubKeyCredParams: algorithms,
+          authenticatorSelection: {residentKey: "required"}}})
+      : await navigator.credentials.get({publicKey: {rpId: rp, challenge: given}});
+    const data = kind === "register" ? response.getAuthenticatorData() : response.authenticatorData;
+    const body = JSON.stringify({client: text(response.clientDataJSON), authenticator: text(data)});
+    const done = await fetch("/passkeys/" + kind, {method: "POST", body});
+    tell((await done.json()).result);
+  } catch (error) { tell(String(error)); }
+}
+for (const kind of ["register", "sign-in"]) document.getElementById(kind).onclick = () => ask(kind);
+</script>"""
 
 options: argparse.Namespace
 hanging = threading.Event()
@@ -108,6 +140,10 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(3600)
         if self.path == "/health":
             self._answer(200, {"status": "ok", "version": VERSION, "protocol": PROTOCOL, "connections": 0})
+        elif self.path == "/passkeys":
+            self._answer(200, PASSKEY_PAGE)
+        elif self.path == "/passkeys/begin":
+            self._begin_passkey()
         elif self.path == "/":
             self._answer(200, {"page": "This is a stand-in for Moltis."})
         elif self.path == "/stand-in/kept":
@@ -122,6 +158,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/api/restart":
             self._answer(200, {"ok": True})
             threading.Timer(RESTART_AFTER_S, reexec).start()
+        elif self.path in {"/passkeys/register", "/passkeys/sign-in"}:
+            self._answer(200, {"result": passkey_result(order, self.path.rpartition("/")[2])})
         elif self.path == "/stand-in/crash":
             self._answer(202, {"ok": True})
             crash(order)
@@ -140,16 +178,47 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, {"code": "NOT_FOUND", "error": "there is nothing here"})
 
-    def _answer(self, status: int, body: dict[str, object]) -> None:
-        data = json.dumps(body).encode()
+    def _begin_passkey(self) -> None:
+        """Offer a challenge where the request came for the one host that passkeys are bound to, as Moltis does."""
+        asked = (self.headers.get("X-Forwarded-Host") or self.headers.get("Host") or "").partition(":")[0]
+        host = str(urlsplit(passkey_origin()).hostname)
+        if asked == host:
+            self._answer(200, {"rp": host, "challenge": base64.b64encode(CHALLENGE).decode()})
+        else:
+            self._answer(400, {"code": "NO_PASSKEYS", "error": f"passkeys are bound to {host}, not to {asked}"})
+
+    def _answer(self, status: int, body: dict[str, object] | str) -> None:
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Say nothing: Moltis does not log requests either."""
+
+
+def passkey_origin() -> str:
+    """Return the origin that passkeys are made for: MOLTIS_EXTERNAL_URL, else the machine's own."""
+    return os.environ.get("MOLTIS_EXTERNAL_URL") or f"http://localhost:{options.port}"
+
+
+def passkey_result(given: dict[str, object], kind: str) -> str:
+    """Check what a browser sends for a passkey as a WebAuthn server does: its type, challenge, origin and host."""
+    client = json.loads(base64.b64decode(str(given["client"])))
+    authenticator = base64.b64decode(str(given["authenticator"]))
+    origin = passkey_origin()
+    challenge = base64.urlsafe_b64encode(CHALLENGE).rstrip(b"=").decode()
+    wanted = {
+        "type": "webauthn.create" if kind == "register" else "webauthn.get",
+        "challenge": challenge,
+        "origin": origin,
+    }
+    wrong = [name for name, value in wanted.items() if client.get(name) != value]
+    if authenticator[:32] != hashlib.sha256(str(urlsplit(origin).hostname).encode()).digest():
+        wrong.append("host")
+    return f"refused: wrong {', '.join(wrong)}" if wrong else f"{kind} ok"
 
 
 class Server(ThreadingHTTPServer):

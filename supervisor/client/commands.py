@@ -114,10 +114,10 @@ def _details(console: Console, tailnet: Response) -> Iterator[str]:
 
 
 def process_note(process: Response) -> str:
-    """Return what is not as it should be with a process: why it is not ready, or how it ended and what comes next."""
+    """Return what is wrong with a process: why it is not ready or needs a restart, or how it ended and what is next."""
     state = process.text("state")
     if state == "running":
-        return "" if process.flag("ready") else process.text("ready_why") or "not ready yet"
+        return process.text("needs_restart") if process.flag("ready") else process.text("ready_why") or "not ready yet"
     if state == "inactive":
         # How it ended is no news of a process that is not to run.
         return ""

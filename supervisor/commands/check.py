@@ -137,7 +137,7 @@ def _process_document(spec: ProcessSpec, program: str | None) -> dict[str, Any]:
         "program": program,
         "user": None if spec.user is None else spec.user.name,
         "cwd": spec.cwd,
-        "environment": sorted(spec.env),
+        "environment": spec.variables,
         "restart": spec.restart.value,
         "critical": spec.critical,
         "after": spec.after,
@@ -152,7 +152,7 @@ def _process(spec: ProcessSpec, program: str | None) -> Iterator[str]:
         yield f"  program       {program}"
     user = f"{spec.user.name} ({spec.user.uid})" if spec.user is not None else "the supervisor's own"
     yield f"  user          {user}, in {spec.cwd}"
-    yield f"  environment   {' '.join(sorted(spec.env))}"
+    yield f"  environment   {' '.join(spec.variables)}"
     yield f"  restart       {spec.restart.value}{', critical' if spec.critical else ''}"
     if spec.after:
         yield f"  after         {', '.join(spec.after)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor import moltis
 from supervisor.config.tailscale_env import OURS, is_passthrough
-from supervisor.core.process import HttpProbe, ProcessSpec, TcpProbe
+from supervisor.core.process import EnvFile, HttpProbe, ProcessSpec, TcpProbe
 from supervisor.errors import ConfigError, host_port
 from supervisor.namedtuples import NamedTuple
 
@@ -211,7 +211,16 @@ class SpecBuilder(NamedTuple):
             restart=app.restart,
             probe=_app_probe(app.health_url, address.local, built_in=built_in),
             hung_after_s=app.hung_after_s,
+            env_file=self._external_url(),
         )
+
+    def _external_url(self) -> EnvFile | None:
+        """Return where the app's URL in the tailnet is recorded; None if HTTPS is never served, or the user set it."""
+        tailnet = self.settings.tailnet
+        https = tailnet.mode != "off" and (tailnet.serve_config is not None or tailnet.serve in {"auto", "https"})
+        if not https or self.environ.get(moltis.EXTERNAL_URL) or self.environ.get(moltis.PASSKEY_HOST):
+            return None
+        return EnvFile(moltis.EXTERNAL_URL, tailnet.state_dir, moltis.EXTERNAL_URL_FILE)
 
     def _built_in_command(self, appended: Sequence[str], address: Address, diags: Diagnostics) -> tuple[str, ...]:
         # Moltis refuses a repeated flag.

@@ -72,6 +72,14 @@ class TcpProbe(NamedTuple):
     port: int
 
 
+class EnvFile(NamedTuple):
+    """An environment variable whose value is in a file, read at each start; unset where there is no such file."""
+
+    variable: str
+    folder: str
+    name: str
+
+
 class ProcessSpec(NamedTuple):
     """Everything there is to know to run one process.
 
@@ -80,7 +88,7 @@ class ProcessSpec(NamedTuple):
     the process runs as the supervisor itself does. ``shares_user`` says that other processes may run as that user,
     so that its remains are recognised by the mark in their environment, not by their user. ``known_failures`` are
     pairs: the words in a line of its output that tell a permanent failure, and what a person should know; the first
-    that fits counts. ``ordered`` says that a start waits until it is released.
+    that fits counts. ``ordered`` says that a start waits until it is released. ``env_file`` adds a variable to ``env``.
     """
 
     name: str
@@ -102,6 +110,12 @@ class ProcessSpec(NamedTuple):
     probe: HttpProbe | TcpProbe | None = None
     hung_after_s: float | None = 120.0
     known_failures: tuple[tuple[tuple[str, ...], str], ...] = ()
+    env_file: EnvFile | None = None
+
+    @property
+    def variables(self) -> list[str]:
+        """Return the names of the environment variables, sorted."""
+        return sorted({*self.env, *([self.env_file.variable] if self.env_file else [])})
 
 
 class EventKind(Enum):

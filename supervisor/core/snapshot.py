@@ -41,7 +41,8 @@ class ProcessView(NamedTuple):
 
     ``ready`` is what its probe says (or, without one, that it is alive); ``ready_why`` says why not.
     ``ever_ready`` is about the current life. ``restarts`` are counted by the kind of end that each followed. ``hung``
-    says that it is being ended for not answering.
+    says that it is being ended for not answering. ``external_url`` is the URL of its own that it was last started with;
+    None where it is not told any.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ProcessView(NamedTuple):
     exits: tuple[ExitView, ...] = ()
     command: str = ""
     hung: bool = False
+    external_url: str | None = None
 
     @property
     def restarts(self) -> int:
@@ -85,13 +87,15 @@ class PeerView(NamedTuple):
 class ServeView(NamedTuple):
     """How the app is published in the tailnet: ``mode`` is serve or off, ``why`` what is not as it should be.
 
-    ``config`` is the serve configuration in force, as JSON.
+    ``config`` is the serve configuration in force, as JSON; ``external_url`` is the app's URL by HTTPS that is recorded
+    for its next start, empty where there is none.
     """
 
     mode: str = "off"
     urls: tuple[str, ...] = ()
     why: str = ""
     config: str = ""
+    external_url: str = ""
 
 
 class TailnetView(NamedTuple):

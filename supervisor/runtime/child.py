@@ -22,6 +22,7 @@ from supervisor.core.process import (
     step,
 )
 from supervisor.core.snapshot import ExitView, ProcessView
+from supervisor.system import dirs
 from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.kernel import OomCounter
 from supervisor.system.signals import send
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from supervisor.core.counts import Counts
-    from supervisor.core.process import Action, ProcessSpec
+    from supervisor.core.process import Action, EnvFile, ProcessSpec
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
     from supervisor.system.reaper import Exit, Reaper
@@ -65,6 +66,7 @@ LAST_LINES = 10
 # How far a short life's output is searched for the reason of its end.
 LIFE_LINES = 500
 _OUT_OF_MEMORY = "killed by the kernel: out of memory"
+_LONGEST_URL = 512
 _LAUNCHER = "setpriv: "
 _CANNOT_START = "cannot start"
 _LAUNCHER_CODES = frozenset({1, 126, 127})
@@ -144,11 +146,12 @@ class Child:
     def _spawn(self) -> None:
         engine = self._engine
         death_fd = None
+        spec, external_url = self._with_env_file()
         try:
             with DESCRIPTORS.lent():
                 if self.spec.parent_death_fd:
                     death_fd = self._open_death_pipe()
-                spawned = spawn(self.spec, engine.launcher, death_fd)
+                spawned = spawn(spec, engine.launcher, death_fd)
         except SpawnError as error:
             self._record("error", "cannot start", why=error.why)
             self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why, kind=NOT_STARTED))
@@ -174,9 +177,18 @@ class Child:
             ready_why="it has not answered yet" if probed else "",
             ready_since_s=None if probed else now_s,
             restarts_by=self._restarts_by(),
+            external_url=external_url,
         )
         self._record("info", "started", pid=spawned.pid)
         engine.dispatch(self.spec.name, Event(EventKind.SPAWNED))
+
+    def _with_env_file(self) -> tuple[ProcessSpec, str | None]:
+        """Return the process with the variable of its file, and that variable's value."""
+        file = self.spec.env_file
+        if file is None:
+            return self.spec, None
+        value = _recorded_url(file)
+        return (self.spec._replace(env={**self.spec.env, file.variable: value}) if value else self.spec), value
 
     def _restarts_by(self) -> Counts:
         """Return the restarts including this one, counted by the kind of the exit or order before it."""
@@ -331,6 +343,20 @@ class Child:
     def _show(self, **changes: object) -> None:
         self.view = self.view._replace(**changes)  # type: ignore[arg-type]
         self._engine.store.update_process(self.view)
+
+
+def _recorded_url(file: EnvFile) -> str:
+    """Return the URL in a file; empty where it has none. It may be another user's file, so no link is followed."""
+    try:
+        folder_fd = os.open(file.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            data = dirs.read(file.name, _LONGEST_URL, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
+        finally:
+            os.close(folder_fd)
+        url = data.decode("ascii")
+    except (OSError, ValueError):
+        return ""
+    return url if url.startswith("https://") and url.isprintable() and " " not in url else ""
 
 
 def describe(

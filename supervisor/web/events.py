@@ -195,7 +195,7 @@ class Stream:
             return _NOTHING_NEW
         self._seen = snapshot
         pieces = schemas.EventsBody()
-        if seen is None or snapshot.processes != seen.processes:
+        if seen is None or _shown_of_processes(snapshot) != _shown_of_processes(seen):
             pieces.processes = schemas.processes(self._context).processes
         if seen is None or (snapshot.tailnet, snapshot.exposed) != (seen.tailnet, seen.exposed):
             pieces.tailnet = schemas.tailnet(self._context)
@@ -235,6 +235,10 @@ class Stream:
             await self._response.write(data)
         self._writing = None
         self._sent_s = time.monotonic()
+
+
+def _shown_of_processes(snapshot: Snapshot) -> tuple[object, ...]:
+    return snapshot.processes, snapshot.tailnet.serve.external_url
 
 
 def _frame_of(lines: tuple[Line, ...]) -> tuple[Line, ...]:

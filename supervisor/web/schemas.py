@@ -107,6 +107,7 @@ class ProcessBody(Body):
     ready: bool
     ready_why: str | None
     command: str
+    needs_restart: str | None
     uptime_s: float | None
     restarts: Count
     failures: Count
@@ -351,12 +352,25 @@ def _process(context: Context, view: ProcessView) -> ProcessBody:
         view,
         since=context.moment(view.since_s),
         command=sanitize_text(context.log.redactor.mask_text(view.command)),
+        needs_restart=_needs_restart(view, context.store.snapshot.tailnet.serve.external_url) if lives else None,
         uptime_s=round(now_s - (view.started_s or now_s), 3) if lives else None,
         next_try_in_s=None if view.next_try_s is None else round(max(0.0, view.next_try_s - now_s), 3),
         memory_bytes=memory_bytes,
         cpu_s=cpu_s,
         exits=[_exit(context, end) for end in view.exits],
     )
+
+
+def _needs_restart(view: ProcessView, url: str) -> str | None:
+    """Return why a process has to be restarted: it was started without its URL, or with another one."""
+    if view.external_url is None or not url or view.external_url == url:
+        return None
+    was = (
+        f"with {view.external_url} as its URL, which is now {url}"
+        if view.external_url
+        else f"before its URL {url} was known"
+    )
+    return f"it was started {was}; restart it, because passkeys and links need that URL"
 
 
 def _exit(context: Context, end: ExitView) -> ExitBody:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.process import HttpProbe, Restart, TcpProbe
+from supervisor.core.process import EnvFile, HttpProbe, Restart, TcpProbe
 from supervisor.errors import ConfigError
 from tests.config.machine import IMAGE, MOLTIS, TAILSCALE, Machine, plan
 
@@ -104,6 +104,26 @@ def test_the_app_by_default() -> None:
         "MOLTIS_TERMINAL_DISABLED": "1",
     }
     assert made.serve_target == "http://127.0.0.2:13131"
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_told"),
+    [
+        ({}, True),
+        ({"SUPERVISOR_SERVE": "https"}, True),
+        ({"SUPERVISOR_SERVE": "http"}, False),
+        ({"SUPERVISOR_SERVE": "off"}, False),
+        ({"SUPERVISOR_TAILSCALE": "off"}, False),
+        ({"MOLTIS_EXTERNAL_URL": "https://moltis.example"}, False),
+        ({"MOLTIS_WEBAUTHN_RP_ID": "moltis.example"}, False),
+    ],
+)
+def test_the_app_is_told_its_url(environ: dict[str, str], is_told: bool) -> None:  # noqa: FBT001 - a column
+    """From the state folder, if HTTPS may be served and the user set neither it nor the passkeys' host."""
+    spec = plan(environ, IMAGE).app
+    assert spec is not None
+    assert spec.env_file == (EnvFile("MOLTIS_EXTERNAL_URL", "/var/lib/tailscale", "external-url") if is_told else None)
+    assert ("MOLTIS_EXTERNAL_URL" in spec.variables) is (is_told or "MOLTIS_EXTERNAL_URL" in environ)
 
 
 def test_moltis_password_from_a_file(tmp_path: Path) -> None:

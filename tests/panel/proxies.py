@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 PREFIX = "/apps/moltis"
 # What a buffering proxy holds back until there is more, or until it has waited so long.
@@ -22,10 +22,10 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "cont
 
 
 class Wire:
-    """Passes bytes on to a port until it is cut; then nobody gets through until it is mended."""
+    """Relays bytes to what ``dial`` connects to until it is cut; then no connection works until it is repaired."""
 
-    def __init__(self, port: int) -> None:
-        self._to = port
+    def __init__(self, dial: Callable[[], socket.socket]) -> None:
+        self._dial = dial
         self._writers: set[asyncio.StreamWriter] = set()
         self._cut = False
         self._loop = asyncio.new_event_loop()
@@ -37,7 +37,7 @@ class Wire:
         """End every connection, and every new one at once."""
         self._run(self._end())
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let connections through again."""
         self._cut = False
 
@@ -54,7 +54,7 @@ class Wire:
             writer.transport.abort()
             return
         try:
-            there = await asyncio.open_connection("127.0.0.1", self._to)
+            there = await asyncio.open_connection(sock=await asyncio.to_thread(self._dial))
         except OSError:
             writer.transport.abort()
             return
@@ -95,9 +95,9 @@ async def _cancel_all() -> None:
 
 
 @contextlib.contextmanager
-def wire(port: int) -> Iterator[Wire]:
-    """Lay a wire to a port for the length of a block."""
-    one = Wire(port)
+def wire(to: int | Callable[[], socket.socket]) -> Iterator[Wire]:
+    """Run a wire, to a port of this machine or to what a function connects to, for the length of a block."""
+    one = Wire((lambda: socket.create_connection(("127.0.0.1", to))) if isinstance(to, int) else to)
     with _turning(one._loop):
         server = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(one._pass_on, sock=one._listener), one._loop

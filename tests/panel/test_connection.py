@@ -82,7 +82,7 @@ def test_a_cut_in_the_middle(visit: Visit, supervise: Supervise, stack: ExitStac
         world.run.wait_for(f"flood line {number} of many, as long as lines are")
         line.cut()
         expect(panel.connection).to_have_text(AWAY)
-        line.mend()
+        line.repair()
         expect(panel.connection).to_have_text("Live")
     panel.log_has("flood line 799 of")
     assert numbers(copied(panel)) == list(range(800))
@@ -101,7 +101,7 @@ def test_lines_that_are_gone(visit: Visit, supervise: Supervise, stack: ExitStac
     world.tell("flood 5000 0.4")
     world.tell("say seen after")
     world.run.wait_for("seen after")
-    line.mend()
+    line.repair()
     panel.log_has("seen after")
     lines = copied(panel)
     skipped = [

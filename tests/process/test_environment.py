@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.process.running import running
 from tests.support.refusing import refusing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TELL = (
     "import json,os,sys\n"
@@ -47,6 +52,47 @@ def test_a_child_gets_what_is_its_own_and_nothing_else() -> None:
         everything = json.dumps(run.records)
         assert "kNotARealKey" not in everything
         assert "a-token-of-some-length" not in everything
+
+
+@pytest.mark.parametrize(
+    ("recorded", "url"),
+    [
+        ("https://moltis.tail.example", "https://moltis.tail.example"),
+        ("http://moltis.tail.example", None),
+        ("https://moltis.tail.example\nBASH_ENV=/tmp/x", None),
+        ("https://" + 600 * "x", None),
+        (None, None),
+    ],
+)
+def test_its_url_is_read_at_each_start(tmp_path: Path, recorded: str | None, url: str | None) -> None:
+    """The app gets the URL that is recorded in the state folder; a file with anything else is ignored."""
+    env = {
+        "SUPERVISOR_TAILSCALE": "attach",
+        "TS_SOCKET": str(tmp_path / "none.sock"),
+        "TS_STATE_DIR": str(tmp_path),
+        "SUPERVISOR_SERVE": "auto",
+    }
+    file = tmp_path / "external-url"
+    with running("sh", "-c", "echo url ${MOLTIS_EXTERNAL_URL-none}; exec sleep 300", env=env) as run:
+        run.wait_for("url none", process="moltis")
+        if recorded is not None:
+            file.write_text(recorded)
+        os.kill(run.wait_for("started", child="moltis")["pid"], signal.SIGKILL)
+        run.wait_count(2, "started", child="moltis")
+        if url is None:
+            run.wait_count(2, "url none", process="moltis")
+        else:
+            run.wait_for(f"url {url}", process="moltis")
+
+
+def test_a_recorded_url_behind_a_link_is_ignored(tmp_path: Path) -> None:
+    """The folder may be another user's."""
+    (tmp_path / "secret").write_text("https://secret.example")
+    (tmp_path / "external-url").symlink_to(tmp_path / "secret")
+    env = {"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": str(tmp_path / "none.sock"), "TS_STATE_DIR": str(tmp_path)}
+    env["SUPERVISOR_SERVE"] = "auto"
+    with running("sh", "-c", "echo url ${MOLTIS_EXTERNAL_URL-none}; exec sleep 300", env=env) as run:
+        run.wait_for("url none", process="moltis")
 
 
 def test_the_port_that_was_picked_for_the_app_is_said() -> None:

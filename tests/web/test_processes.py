@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from supervisor.core.process import ProcessSpec, State
+from supervisor.core.snapshot import ServeView, TailnetView
 from tests.process.running import running
 from tests.support.waiting import wait_until
 from tests.web.following import following
-from tests.web.serving import TOKEN, serving
+from tests.web.serving import READY, TOKEN, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,25 @@ def wait_for(run: Run, name: str, holds: Callable[[dict[str, Any]], object]) -> 
         return found[name] if holds(found[name]) else None
 
     return wait_until(look, what=f"{name} to change")
+
+
+@pytest.mark.parametrize(
+    ("started_with", "recorded", "says"),
+    [
+        ("", "https://new.example", "it was started before its URL https://new.example was known; restart it"),
+        ("https://old.example", "https://new.example", "it was started with https://old.example as its URL"),
+        ("https://new.example", "https://new.example", None),
+        ("https://old.example", "", None),
+        (None, "https://new.example", None),
+    ],
+)
+async def test_a_process_that_needs_a_restart(started_with: str | None, recorded: str, says: str | None) -> None:
+    """One that was started without its URL, or with another one, says so until it is started again."""
+    view = READY._replace(pid=os.getpid(), started_s=1.0, external_url=started_with)
+    async with serving(view, tailnet=TailnetView(serve=ServeView(external_url=recorded))) as served:
+        (told,) = (await served.get("/api/processes")).json["processes"]
+        assert (told["needs_restart"] or "").startswith(says or "")
+        assert (told["needs_restart"] is None) is (says is None)
 
 
 def order(run: Run, name: str, verb: str) -> None:

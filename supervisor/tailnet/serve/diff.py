@@ -160,6 +160,16 @@ def urls(current: Json, found: Entries) -> tuple[str, ...]:
     return tuple(sorted(told, key=lambda url: (not url.startswith("https:"), url)))
 
 
+def https_url(current: Json, found: Entries, port: int) -> str:
+    """Return the address by HTTPS of the entry that leads to this port of the machine; empty where there is none."""
+    pages = {
+        path: value
+        for path, value in found.items()
+        if path[0] == "Web" and path[-1] == "/" and str(value.get("Proxy")).rstrip("/").rpartition(":")[2] == str(port)
+    }
+    return next((url.rstrip("/") for url in urls(current, pages) if url.startswith("https:")), "")
+
+
 def _allowed(here: Entries, wish: Wish, conflicts: tuple[Conflict, ...]) -> Entries:
     """Return what of the wish can be had. A web port without any page that can be had is not opened."""
     blocks = {ConflictKind.TAKEN, ConflictKind.SESSION, ConflictKind.CLOSED_TO_FUNNEL}

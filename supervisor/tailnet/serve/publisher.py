@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from supervisor import moltis
 from supervisor.backoff import Backoff, ceiling_s
 from supervisor.config.users import Host
 from supervisor.core.snapshot import ServeView
@@ -220,6 +221,9 @@ class Serve:
         self._file = ServeFile(tailnet.serve_config) if tailnet.serve_config is not None else None
         self._folder = tailnet.state_dir
         self._record = Ownership(tailnet.state_dir)
+        self._app_port = plan.app_address.port if plan.app_address is not None else 0
+        self._url_file = StateFile(tailnet.state_dir, moltis.EXTERNAL_URL_FILE)
+        self._recorded_url: str | None = None
         self._is_lasting = lasting or Host().outlives_container
         self._lasting: bool | None = None
         self._certificates = certificates or Certificates(LocalApi(tailnet.socket, log.redactor.mask_text))
@@ -370,8 +374,19 @@ class Serve:
                 urls=diff.urls(config, found),
                 why=_joined(*whys),
                 config=msgspec.json.encode(config).decode() if config else "",
+                external_url=self._external_url(diff.https_url(config, found, self._app_port)),
             )
         )
+
+    def _external_url(self, url: str) -> str:
+        """Record the app's URL, for its next start, and return the one that is recorded."""
+        if self._recorded_url is None:
+            self._recorded_url = (self._url_file.read() or b"").decode(errors="replace")
+        if url and url != self._recorded_url:
+            self._url_file.write(url.encode())
+            self._log.record("info", "serve: external URL", url=url, before=self._recorded_url or None)
+            self._recorded_url = url
+        return self._recorded_url
 
     def _show(self, view: ServeView) -> None:
         before, self._view = self._view, view
