@@ -137,6 +137,7 @@ class Beginning:
         if not work.holder.conditional:
             work.log.record("warning", "the bucket heeds no conditions", part="backup", why=UNCONDITIONAL)
         if before is not None:
+            work.show(released=before.released, held_until_s=work.holder.held_until_s)
             await work.refresh()
 
     async def _join(self) -> None:

@@ -63,13 +63,18 @@ class LostError(Exception):
 
 
 class Lease:
-    """One instance's hand on the object. ``sees`` is what it saw last; ``conditional`` whether the server can."""
+    """One instance's hand on the object.
+
+    ``conditional`` says whether the server can compare, ``held_until_s`` when another instance last wrote that it
+    holds.
+    """
 
     def __init__(self, settings: BackupSettings) -> None:
         self.instance = os.urandom(16).hex()
         self.conditional = True
         self.record: LeaseRecord | None = None
         self.reachable = True
+        self.held_until_s: float | None = None
         self._settings = settings
         self._store = _store(settings)
         self._tag = ""
@@ -96,6 +101,7 @@ class Lease:
             try:
                 found = await self._store.get()
                 seen = await self._read(found)
+                self.held_until_s = found.written_s
                 watch, verdict = observe(watch, seen, files, time.monotonic(), fresh=fresh)
                 if (force or verdict is Claim.TAKE or self._wrote(seen)) and await self._take(found, seen, files):
                     self._taken.set()

@@ -9,6 +9,7 @@ import os
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,10 @@ from anyio import to_thread
 from supervisor.backup.words import BackupError, Trouble, explain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    _Heard = tuple[int, bytes, Mapping[str, str]]
+
     from supervisor.config.parsers import SecretSource
 
 # The object has a few hundred bytes: whoever waits is told within 5 s.
@@ -35,10 +40,14 @@ class ConflictError(Exception):
 
 
 class StoredObject(NamedTuple):
-    """The object's bytes, and the tag of this very version; nothing and an empty tag where there is none."""
+    """The object's bytes, and the tag of this very version; nothing and an empty tag where there is none.
+
+    ``written_s`` is when that was written by the store's clock, in seconds since the epoch; None where it is unknown.
+    """
 
     data: bytes | None
     tag: str
+    written_s: float | None = None
 
 
 class Store(Protocol):
@@ -72,11 +81,12 @@ class FolderStore:
         try:
             with open(self._path, "rb", buffering=0) as file:
                 data = file.read(_MOST_BYTES)
+                written_s = os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return StoredObject(None, "")
         except OSError as error:
             raise _unwritable(self._path, error) from error
-        return StoredObject(data, hashlib.sha256(data).hexdigest())
+        return StoredObject(data, hashlib.sha256(data).hexdigest(), written_s)
 
     def _put(self, data: bytes, tag: str) -> str:
         try:
@@ -113,27 +123,27 @@ class BucketStore:
 
     async def get(self) -> StoredObject:
         """Read it."""
-        status, data, tag = await self._ask("GET", b"", {})
+        status, data, headers = await self._ask("GET", b"", {})
         if status == _NOT_FOUND and b"NoSuchBucket" not in data:
             return StoredObject(None, "")
         if status != _OK:
             raise self._refused(status, data)
-        return StoredObject(data, tag)
+        return StoredObject(data, headers.get("ETag", ""), _seconds(headers.get("Last-Modified", "")))
 
     async def put(self, data: bytes, tag: str) -> str:
         """Write it on a condition, which a server may ignore: whoever relies on it tries that first."""
         condition = {"If-Match": tag} if tag else {"If-None-Match": "*"}
-        status, answer, new_tag = await self._ask("PUT", data, condition)
+        status, answer, new = await self._ask("PUT", data, condition)
         if status in {_CONFLICT, _PRECONDITION} or (status == _NOT_FOUND and b"NoSuchBucket" not in answer):
             raise ConflictError
         if status != _OK:
             raise self._refused(status, answer)
-        return new_tag
+        return new.get("ETag", "")
 
     def _refused(self, status: int, answer: bytes) -> BackupError:
         return BackupError(explain(None, f"{status} {answer[:1000].decode(errors='replace')}"))
 
-    async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> tuple[int, bytes, str]:
+    async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
         answer = await self._ask_once(method, data, headers)
         # Signatures name a region, and a server that has another one says which, as restic finds it out too.
         told = _TOLD_REGION.search(answer[1]) if answer[0] == _BAD_REQUEST else None
@@ -142,7 +152,7 @@ class BucketStore:
         self._region = told[1].decode()
         return await self._ask_once(method, data, headers)
 
-    async def _ask_once(self, method: str, data: bytes, headers: dict[str, str]) -> tuple[int, bytes, str]:
+    async def _ask_once(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
         # Loaded where there is a bucket; by then the panel has it as well.
         import aiohttp
 
@@ -154,7 +164,7 @@ class BucketStore:
                     method, self._url, data=data or None, headers=headers | self._signed(method, data)
                 ) as answer,
             ):
-                return answer.status, await answer.content.read(_MOST_BYTES), answer.headers.get("ETag", "")
+                return answer.status, await answer.content.read(_MOST_BYTES), answer.headers
         except TimeoutError as error:
             raise BackupError(explain(None, "i/o timeout")) from error
         except aiohttp.ClientError as error:
@@ -177,6 +187,14 @@ class BucketStore:
         credential = f"{self._key_id.read().reveal()}/{scope}"
         proof = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={key.hex()}"
         return {**{name: text for name, text in headers.items() if name != "host"}, "Authorization": proof}
+
+
+def _seconds(moment: str) -> float | None:
+    """Return a header's moment in seconds since the epoch; None where it is none."""
+    try:
+        return parsedate_to_datetime(moment).timestamp()
+    except ValueError:
+        return None
 
 
 def _region(host: str) -> str:

@@ -99,7 +99,7 @@ class Run:
         app = self.plan.app.name if self.plan.app is not None else None
         lazy = LazyServices(self.store)
         loop = MainLoop(self.engine, inbox, app, partial(self.stop_plan, lazy), self.services(lazy))
-        await loop.run(self._finish)
+        await loop.run(partial(self._finish, lazy))
 
     def _look_for_threads(self) -> None:
         from supervisor.runtime.loop_latency import can_start_threads
@@ -120,10 +120,11 @@ class Run:
             close_web=web.close if web is not None else None,
         )
 
-    def _finish(self, status: int, why: str | None) -> NoReturn:
+    def _finish(self, lazy: LazyServices, status: int, why: str | None) -> NoReturn:
         from supervisor.runtime.loop_latency import join_background
 
-        self.log.record("critical" if why else "info", "stopped", status=status, why=why)
+        story = self._last_story(lazy, status, why)
+        self.log.record("critical" if why else "info", "stopped", status=status, why=why, story=story)
         self.resources.close()
         join_background(SETTLE_S)
         if self.recorder is not None:
@@ -131,6 +132,19 @@ class Run:
         self.log.close()
         sys.stdout.flush()
         os._exit(status)
+
+    def _last_story(self, lazy: LazyServices, status: int, why: str | None) -> Mapping[str, object] | None:
+        """Have the end kept as an incident, and return its story; None where there is a defect in that."""
+        try:
+            # Where everything ends before it was loaded, that is made up for.
+            from supervisor.incidents.recorder import IncidentRecorder
+
+            recorder = lazy.running.get("incidents") or IncidentRecorder(self.plan, self.store, self.log)
+            story: Mapping[str, object] = recorder.finish(status, why)
+        except Exception as error:  # noqa: BLE001 - the end comes in any case
+            self.log.record("error", "the end is not recorded", why=repr(error))
+            return None
+        return story
 
     def services(self, lazy: LazyServices) -> Mapping[str, Service]:
         """Return what runs beside the processes, the login's part first and the heavy ones last."""

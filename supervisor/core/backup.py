@@ -78,7 +78,8 @@ class BackupView(NamedTuple):
     ``warning`` is about the last snapshot. ``progress`` goes from 0 to 1, None where it is not known. ``holds`` says
     that the processes wait. ``last_good_s`` is when the last whole snapshot ended, ``next_s`` when one is due.
     ``rehearsed`` says that all is there for a take-over, ``ready_until_s`` until when it counts as ready after one.
-    ``orders`` are the last that were given.
+    ``orders`` are the last that were given. ``released`` says that the holder before this one let go in order,
+    ``held_until_s`` when it last wrote that it holds, in seconds since the epoch.
     """
 
     state: BackupState = BackupState.OFF
@@ -99,6 +100,8 @@ class BackupView(NamedTuple):
     rehearsed: bool = False
     ready_until_s: float | None = None
     orders: tuple[BackupOrderView, ...] = ()
+    released: bool = False
+    held_until_s: float | None = None
 
     def stands_in(self, now_s: float) -> bool:
         """Tell whether this instance counts as ready though nothing runs yet: a take-over was rehearsed.

@@ -15,11 +15,13 @@ from supervisor.core.counts import SUCCEEDED
 from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S
 from supervisor.core.incidents import ERROR, INFO, WARNING, Incident
 from supervisor.core.process import State
+from supervisor.core.run_record import STOPPED, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from supervisor.core.causes import Evidence
+    from supervisor.core.run_record import RunEnd
     from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot
 
 _WHAT = {
@@ -30,6 +32,12 @@ _WHAT = {
     kinds.OUT_OF_MEMORY: "ran out of memory",
     kinds.NOT_STARTED: "could not be started",
 }
+_STOPS = (
+    ("SIGTERM", "the platform, or whoever runs the container, asked it to stop, as for a deploy"),
+    ("SIGINT", "somebody pressed Ctrl-C, or sent it INT"),
+    ("SIGHUP", "its terminal was closed"),
+    ("for good", "the app is not to be started again, and the rest is there for it"),
+)
 _LOGINS = {
     "refused": "the control server refused it",
     "no_answer": "the control server did not answer",
@@ -66,8 +74,10 @@ def of_end(view: ProcessView, end: ExitView, evidence: Evidence, wall_offset_s: 
     )
 
 
-def news(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
+def news(before: Snapshot, after: Snapshot, now_s: float) -> Iterator[Incident]:
     """Yield what has happened beside the ends of processes, but for what time alone brings."""
+    if after.stopping and not before.stopping:
+        yield of_stop(after, now_s)
     yield from _give_ups(before, after)
     if after.tailnet is not before.tailnet:
         yield from _logins(before, after)
@@ -76,6 +86,46 @@ def news(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
         yield from _verdicts(before, after)
     if after.backup is not before.backup:
         yield from _backups(before, after)
+
+
+def of_stop(snapshot: Snapshot, now_s: float) -> Incident:
+    """Return the incident of the container's own end, which begins now."""
+    why = snapshot.stopping_why
+    return Incident(
+        id="",
+        at_s=now_s + snapshot.wall_offset_s,
+        kind=kinds.END,
+        subject="container",
+        level=INFO,
+        what="the container was stopped",
+        why=why,
+        cause=next((cause for sign, cause in _STOPS if sign in why), "see the incidents before this one"),
+    )
+
+
+def ended_with(incident: Incident, status: int, why: str, now_s: float) -> Incident:
+    """Return the container's own end once everything has ended; ``why`` is there where nobody asked for it."""
+    took_s = max(0.0, now_s - incident.at_s)
+    done = f"everything was ended in order within {took_s:.1f} s; exit code {status}"
+    level, why = (ERROR, why) if why else (INFO, incident.why)
+    return msgspec.structs.replace(incident, level=level, why=why, code=status, done=done)
+
+
+def of_run(end: RunEnd, again: str) -> Incident:
+    """Return the incident of a run's end that it could not write itself."""
+    level = INFO if end.how == STOPPED else ERROR
+    found = Incident(id="", at_s=end.at_s, kind=kinds.END, subject="container", level=level, what="")
+    return judged(found, end, again)
+
+
+def judged(incident: Incident, end: RunEnd, again: str) -> Incident:
+    """Return a run's end as the next run sees it."""
+    done = "; ".join(filter(None, (incident.done, again)))
+    if end.how == STOPPED:
+        what = incident.what or "the container was stopped"
+        return msgspec.structs.replace(incident, what=what, why=incident.why or end.why, done=done)
+    what = "the container was killed" + (" while it was stopping" if end.how == UNFINISHED else "")
+    return msgspec.structs.replace(incident, level=ERROR, what=what, why=end.why, cause=end.cause, done=done)
 
 
 def _give_ups(before: Snapshot, after: Snapshot) -> Iterator[Incident]:

@@ -17,22 +17,26 @@ from supervisor.config.plan import TAILSCALED
 from supervisor.core import incident_rules as rules
 from supervisor.core.causes import Evidence, head_of
 from supervisor.core.counts import plus_one
-from supervisor.core.incidents import PROCESS_ENDS
+from supervisor.core.incidents import END, PROCESS_ENDS
 from supervisor.core.process import HttpProbe, State, TcpProbe
+from supervisor.core.run_record import STOPPED, RunRecord
 from supervisor.core.snapshot import IncidentsView, Snapshot
 from supervisor.errors import host_port
 from supervisor.incidents.incident_files import MOST_BYTES, MOST_INCIDENTS, IncidentFiles
+from supervisor.incidents.run_life import RunLife
 from supervisor.logs.format import stamp
 from supervisor.runtime.child import signal_name
 from supervisor.runtime.loop_latency import run_in_thread
-from supervisor.system import kernel, memory, procfs
+from supervisor.system import cgroup, kernel, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from supervisor.config.plan import Plan
     from supervisor.core.incidents import Incident
+    from supervisor.core.run_record import RunEnd
     from supervisor.core.snapshot import ExitView, ProcessView
+    from supervisor.incidents.incident_files import FolderContent
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
 
@@ -66,9 +70,9 @@ class IncidentRecorder:
         self._states: dict[str, str] = {}
         self._used_bytes: int | None = None
         self._kept = False
+        self._busy = False
         self._told_why_not = ""
-        started_s = store.snapshot.started_s + store.snapshot.wall_offset_s
-        self.run_id = f"{int(started_s * 1000):x}"
+        self._life = RunLife(self._files, store.snapshot)
         self._unwatch = store.watch(self._take)
         self._take(store.snapshot)
 
@@ -77,30 +81,62 @@ class IncidentRecorder:
         while True:
             if not self._kept and not self._store.snapshot.backup.holds:
                 # What comes back from a backup has to find the folder as it was.
-                self._adopt(*await run_in_thread(self._load))
+                self._adopt(await run_in_thread(self._load))
             self._look()
             await asyncio.sleep(LOOK_S)
 
-    def finish(self, status: int, why: str | None) -> None:
-        """Write what is left to be said at the end of everything."""
+    def finish(self, status: int, why: str | None) -> dict[str, object]:
+        """Keep the end of everything, and return its story."""
+        if not self._kept and not self._store.snapshot.backup.holds:
+            # It ends before it has looked around.
+            self._adopt(self._load())
+        self._life.ended(status)
+        now_s = time.monotonic()
+        own = [each for each in self._view.known if each.kind == END and each.run == self._life.record.run]
+        if not own:
+            self._add(rules.of_stop(self._store.snapshot._replace(stopping_why=why or ""), now_s))
+            own = [each for each in self._view.known if each.kind == END]
+        ended = rules.ended_with(own[-1], status, why or "", now_s + self._seen.wall_offset_s)
+        self._put(self._masked(ended))
+        return story_of(ended)
 
-    def _load(self) -> tuple[list[Incident], dict[str, int], tuple[str, ...]]:
-        found = self._files.load()
-        return found.incidents, found.sizes, found.unread
+    def _load(self) -> tuple[FolderContent, RunRecord | None]:
+        return self._files.load(), self._files.read_run(RunRecord)
 
-    def _adopt(self, found: list[Incident], sizes: dict[str, int], unread: tuple[str, ...]) -> None:
+    def _adopt(self, found: tuple[FolderContent, RunRecord | None]) -> None:
         """Put those that are kept before those of this run, and keep these from now on."""
+        content, previous = found
         self._kept = True
-        self._sizes |= sizes
+        self._sizes |= content.sizes
         view = self._view
-        for name in unread:
+        for name in content.unread:
             self._log.record("warning", "cannot read an incident", file=name, what_to_do="look at it, or remove it")
-        ids = {each.id for each in view.known}
-        known = (*(each for each in found if each.id not in ids), *view.known)
-        self._show(view._replace(known=known, unread=unread))
-        for incident in view.known:
-            self._write(incident)
+        own = {each.id for each in view.known}
+        known = (*(each for each in content.incidents if each.id not in own), *view.known)
+        self._show(view._replace(known=known, unread=content.unread))
+        for incident in self._view.known:
+            if incident.id in own:
+                self._write(incident)
+        self._take_previous(self._life.begin(previous, self._store.snapshot))
         self._drop_oldest()
+
+    def _take_previous(self, end: RunEnd | None) -> None:
+        """Tell how the run before ended; an end that nobody could write then is an incident now."""
+        previous = self._life.previous
+        if end is None or previous is None:
+            self._log.record("info", "previous run", how="none is known here")
+            return
+        in_order = end.how == STOPPED
+        when = {"at" if in_order else "last_alive": stamp(end.at_s)}
+        said = {"why": end.why or None, "cause": end.cause or None, "status": previous.status}
+        self._log.record("info" if in_order else "warning", "previous run", how=end.how, **when, **said)
+        again = f"started again at {stamp(self._life.record.began_s)}, version {__version__}"
+        own = [each for each in self._view.known if each.kind == END and each.run == previous.run]
+        if own:
+            newer = rules.judged(own[-1], end, again)
+            self._put(newer)
+        else:
+            self._add(rules.of_run(end, again), previous)
 
     @property
     def _view(self) -> IncidentsView:
@@ -109,26 +145,31 @@ class IncidentRecorder:
     def _show(self, view: IncidentsView) -> None:
         self._store.update_incidents(view._replace(changes=self._view.changes + 1))
 
-    def _take(self, snapshot: Snapshot) -> None:
-        """Take a new snapshot: what changed since the last one."""
-        before, self._seen = self._seen, snapshot
-        if before.incidents is not snapshot.incidents and before.number:
-            # Our own.
+    def _take(self, _snapshot: Snapshot) -> None:
+        """Take what changed since the last look, and what that changes in turn: the incidents stand there too."""
+        if self._busy:
             return
+        self._busy = True
         try:
-            self._note_hangs(before, snapshot)
-            for incident in self._news(before, snapshot):
-                self._add(incident)
-            self._follow_up(snapshot)
+            while self._store.snapshot is not self._seen:
+                before, self._seen = self._seen, self._store.snapshot
+                self._note_hangs(before, self._seen)
+                for incident in self._news(before, self._seen):
+                    self._add(incident)
+                self._follow_up(self._seen)
         except Exception as error:  # noqa: BLE001 - whoever changed the store is not to notice
             self._unwatch()
             self._log.record("error", "incidents are not recorded any more", why=repr(error))
+        finally:
+            self._busy = False
 
     def _news(self, before: Snapshot, after: Snapshot) -> Iterator[Incident]:
         for view, end in rules.new_ends(before, after):
             incident = rules.of_end(view, end, self._evidence(view, end), after.wall_offset_s)
             yield msgspec.structs.replace(incident, signal=signal_name(end.signal) or "")
-        yield from rules.news(before, after)
+        yield from rules.news(before, after, time.monotonic())
+        if after.stopping and not before.stopping:
+            self._life.stopping(after.stopping_why)
 
     def _note_hangs(self, before: Snapshot, after: Snapshot) -> None:
         """See what a process does that is about to be ended for a hang: it shows as long as it lives."""
@@ -140,7 +181,7 @@ class IncidentRecorder:
     def _evidence(self, view: ProcessView, end: ExitView) -> Evidence:
         others = [each.pid for each in self._seen.processes if each.pid is not None and each.name != view.name]
         return Evidence(
-            limit_bytes=memory.limit_bytes(),
+            limit_bytes=cgroup.memory().limit,
             others_bytes=sum(procfs.memory_bytes(pid) or 0 for pid in (*others, os.getpid())),
             used_bytes=self._used_bytes,
             counts=kernel.counts_kills(),
@@ -154,9 +195,10 @@ class IncidentRecorder:
         page = self._log.history.read(-_TRACE_LINES, _TRACE_LINES, name)
         return head_of([line.message for line in page.lines if line.at_s >= begin_s])
 
-    def _add(self, incident: Incident) -> None:
-        """Take in one that is new, or count it to those that are like it."""
-        incident = self._masked(msgspec.structs.replace(incident, run=self.run_id, version=__version__))
+    def _add(self, incident: Incident, of: RunRecord | None = None) -> None:
+        """Take in one that is new, ``of`` this run or another, or count it to those that are like it."""
+        of = of or self._life.record
+        incident = self._masked(msgspec.structs.replace(incident, run=of.run, version=of.version))
         view = self._view
         alike = [each for each in view.known if _are_alike(each, incident)]
         if len(alike) >= _ALIKE:
@@ -179,14 +221,14 @@ class IncidentRecorder:
         was_open = self._open.pop(incident.id, None) is not None
         if incident.is_open:
             self._open[incident.id] = incident
+        if self._kept:
+            self._write(incident)
         view = self._view
         known = [each for each in view.known if each.id != incident.id]
         known.append(incident)
         known.sort(key=lambda each: (each.at_s, each.id))
         self._show(view._replace(known=tuple(known)))
-        if self._kept:
-            self._write(incident)
-            self._drop_oldest()
+        self._drop_oldest()
         if not incident.is_open or incident.kind not in PROCESS_ENDS:
             self._tell(incident, again=was_open and incident.kind not in PROCESS_ENDS)
 
@@ -214,7 +256,7 @@ class IncidentRecorder:
 
     def _look(self) -> None:
         """See what time alone has brought."""
-        self._used_bytes = memory.used_bytes()
+        self._used_bytes = self._life.look()
         now_s, snapshot = time.monotonic(), self._store.snapshot
         known = {(each.kind, round(each.at_s, 3)) for each in self._view.known}
         for incident in (rules.outage(snapshot, now_s), rules.bad_start(snapshot, now_s)):
@@ -228,7 +270,8 @@ class IncidentRecorder:
 
     def _tell(self, incident: Incident, *, again: bool) -> None:
         """Say the story in the log, as one JSON object."""
-        if not again:
+        # The end of this run is told by its very last line.
+        if not again and (incident.kind != END or incident.run != self._life.record.run):
             self._log.record(incident.level, "incident", story=story_of(incident))
 
     def _masked(self, incident: Incident) -> Incident:

@@ -26,6 +26,16 @@ def memory() -> CgroupLimit:
     return _lowest("memory", *_MEMORY)
 
 
+def unreclaimable_bytes() -> int | None:
+    """Return the memory in use that cannot be taken back, so without the disk's cache; None where nobody says."""
+    for path, name in ((f"{_ROOT}/memory.stat", b"anon"), (f"{_ROOT}/memory/memory.stat", b"total_rss")):
+        for line in procfs.read(path).splitlines():
+            key, _, number = line.partition(b" ")
+            if key == name and number.isdigit():
+                return int(number)
+    return None
+
+
 def processes() -> CgroupLimit:
     """Return the limit of processes, in which each thread counts."""
     return _lowest("pids", *_PROCESSES)

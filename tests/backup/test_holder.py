@@ -154,4 +154,4 @@ async def test_wrong_keys_are_told_as_such(tmp_path: Path) -> None:
 async def test_an_object_that_is_not_there_is_nobodys(repository: str) -> None:
     """The first one finds nothing."""
     found: StoredObject = await store_of(Lease(settings(repository))).get()
-    assert found == (None, "")
+    assert (found.data, found.tag) == (None, "")

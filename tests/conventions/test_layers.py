@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "doctor": RUNTIME | CONFIG | {"backup", "incidents", "tailnet"},
     "telemetry": RUNTIME | CONFIG,
     "web": SHOWN | CONFIG | {"doctor"},
-    "commands": SHOWN | CONFIG | {"tailnet", "web"},
+    "commands": SHOWN | CONFIG | {"tailnet", "web", "incidents"},
     "arguments": LEAVES,
     "client": RUNTIME | CONFIG | {"arguments", "commands", "doctor"},
     "cli": RUNTIME | CONFIG | {"arguments", "client", "commands"},

@@ -1,0 +1,84 @@
+"""What a run says of itself on the disk while it lives, and what the next one makes of that. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from supervisor.core.causes import NEAR, megabytes
+
+STOPPED, KILLED_RUN, UNFINISHED = "stopped in order", "killed", "never ended"
+
+
+class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One run; times are seconds since the epoch.
+
+    ``alive_s`` is when it last looked around, and found so much memory used of the container's limit. ``machine`` tells
+    one boot of a machine from another. ``stopping_why`` and ``stopping_s`` are there once it was to stop, ``ended_s``
+    and ``status`` once it had. ``alerted_s`` is when it last sent an alert, ``unsent`` how many it could not send.
+    """
+
+    run: str
+    began_s: float
+    alive_s: float
+    version: str = ""
+    machine: str = ""
+    used_bytes: int | None = None
+    limit_bytes: int | None = None
+    stopping_why: str = ""
+    stopping_s: float | None = None
+    ended_s: float | None = None
+    status: int | None = None
+    alerted_s: float | None = None
+    unsent: int = 0
+
+
+class Lookout(NamedTuple):
+    """What the next run knows beside the record.
+
+    ``machine`` is where it runs. ``restored`` says that the record came back from a backup, so that it stops at the
+    last snapshot. ``released`` says that the one before let go of the backups in order, ``held_until_s`` when it last
+    wrote that it holds them.
+    """
+
+    machine: str
+    restored: bool = False
+    released: bool = False
+    held_until_s: float | None = None
+
+
+class RunEnd(NamedTuple):
+    """How a run ended: one of the three words above, when (for a killed one: when it was last alive), and why."""
+
+    how: str
+    at_s: float
+    why: str
+    cause: str = ""
+
+
+def end_of(record: RunRecord, lookout: Lookout) -> RunEnd:
+    """Return how a run ended."""
+    if record.ended_s is not None:
+        return RunEnd(STOPPED, record.ended_s, record.stopping_why)
+    if lookout.released or (record.stopping_s is not None and lookout.restored):
+        # Its last snapshot is older than its very end.
+        return RunEnd(STOPPED, lookout.held_until_s or record.alive_s, record.stopping_why or "it handed over")
+    if record.stopping_s is not None:
+        took_s = max(0.0, record.alive_s - record.stopping_s)
+        why = f"it was to stop ({record.stopping_why}), and was still at it after {took_s:.0f} s or more"
+        cause = "killed before it was done: raise the platform's grace period together with SUPERVISOR_STOP_TIMEOUT"
+        return RunEnd(UNFINISHED, record.alive_s, why, cause)
+    alive_s = max(record.alive_s, lookout.held_until_s or 0.0)
+    return RunEnd(KILLED_RUN, alive_s, "it was not told to stop", _cause(record, lookout))
+
+
+def _cause(record: RunRecord, lookout: Lookout) -> str:
+    if record.limit_bytes and (record.used_bytes or 0) >= NEAR * record.limit_bytes:
+        used = f"{megabytes(record.used_bytes or 0)} of {megabytes(record.limit_bytes)}"
+        return f"out of memory, most likely: {used} were used when it last looked"
+    if lookout.restored:
+        return "the container was replaced without being told to stop, or its machine failed"
+    if record.machine != lookout.machine:
+        return "the machine was started anew, or this is another one"
+    return "something outside of the container sent it KILL, such as the platform, an operator or the kernel"

@@ -1,0 +1,71 @@
+"""What this run says of itself on the disk, now and then, and how it finds that the one before has ended."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from supervisor import __version__
+from supervisor.core.run_record import Lookout, RunEnd, RunRecord, end_of
+from supervisor.system import cgroup, procfs
+
+if TYPE_CHECKING:
+    from supervisor.core.snapshot import Snapshot
+    from supervisor.incidents.incident_files import IncidentFiles
+
+_BOOT = "/proc/sys/kernel/random/boot_id"
+
+
+class RunLife:
+    """The record of this run; nothing of it is on the disk before ``begin``."""
+
+    def __init__(self, files: IncidentFiles, snapshot: Snapshot) -> None:
+        self._files = files
+        self._begun = False
+        began_s = snapshot.started_s + snapshot.wall_offset_s
+        self.previous: RunRecord | None = None
+        self.record = RunRecord(
+            run=f"{int(began_s * 1000):x}",
+            began_s=began_s,
+            alive_s=began_s,
+            version=__version__,
+            machine=procfs.read(_BOOT).decode(errors="replace").strip(),
+            limit_bytes=cgroup.memory().limit,
+        )
+
+    def begin(self, previous: RunRecord | None, snapshot: Snapshot) -> RunEnd | None:
+        """Keep the record from now on; return how the run before ended, None where none is known."""
+        self._begun = True
+        self.previous = previous
+        self.change(durable=True)
+        backup = snapshot.backup
+        restored = dict(backup.restores).get("ok", 0) > 0
+        lookout = Lookout(self.record.machine, restored, backup.released, backup.held_until_s)
+        return end_of(previous, lookout) if previous is not None else None
+
+    def look(self) -> int | None:
+        """Say that it is alive, and how much memory is used; return that."""
+        used_bytes = cgroup.unreclaimable_bytes()
+        self.change(used_bytes=used_bytes)
+        return used_bytes
+
+    def stopping(self, why: str) -> None:
+        """Say that the ordered stop has begun."""
+        self.change(durable=True, stopping_why=why, stopping_s=_now_s())
+
+    def ended(self, status: int) -> None:
+        """Say that everything has ended."""
+        self.change(durable=True, ended_s=_now_s(), status=status)
+
+    def change(self, *, durable: bool = False, **changes: object) -> None:
+        """Say something else; a ``durable`` record is synced."""
+        self.record = msgspec.structs.replace(self.record, alive_s=_now_s(), **changes)
+        if self._begun:
+            self._files.write_run(self.record, durable=durable)
+
+
+def _now_s() -> float:
+    # The record is read by another run, on another clock.
+    return time.time()  # noqa: TID251

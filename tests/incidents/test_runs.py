@@ -1,0 +1,103 @@
+"""How a run finds that the one before has ended, and what is kept of its own end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.incidents.looking import recorded, wait_recorded
+from tests.process.running import running
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STAYS = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done")
+
+
+def run_record(folder: Path) -> dict[str, Any]:
+    """Return what the run says of itself on the disk."""
+    path = folder / "incidents" / "run.json"
+    found: dict[str, Any] = wait_until(lambda: json.loads(path.read_text()) if path.exists() else None)
+    return found
+
+
+def test_a_stop_in_order_is_told_by_the_last_line_and_by_the_next_run(tmp_path: Path) -> None:
+    """The container's log ends with the story as JSON; the next run says that all was in order."""
+    env = {"TS_STATE_DIR": str(tmp_path)}
+    with running(*STAYS, env=env) as run:
+        run.wait_for("ready")
+        run.wait_for("previous run", how="none is known here")
+        assert run.stop() == 0
+        last = run.records[-1]
+        assert last["message"] == "stopped"
+        assert (last["story"]["kind"], last["story"]["why"]) == ("end", "SIGTERM received")
+        assert last["story"]["done"].endswith("exit code 0")
+        assert run_record(tmp_path)["status"] == 0
+    with running(*STAYS, env=env) as run:
+        told = run.wait_for("previous run")
+        assert (told["how"], told["why"], told["level"]) == ("stopped in order", "SIGTERM received", "info")
+        kept = wait_recorded(tmp_path, "end", level="info")
+        wait_until(lambda: "started again at" in recorded(tmp_path, "end")[0]["done"])
+        assert kept["cause"].startswith("the platform")
+
+
+def test_a_killed_supervisor_is_found_by_the_next_run(tmp_path: Path) -> None:
+    """It could not write its end: the last word of its record says when it was alive."""
+    env = {"TS_STATE_DIR": str(tmp_path)}
+    with running(*STAYS, env=env) as run:
+        run.wait_for("previous run")
+        alive_s = run_record(tmp_path)["alive_s"]
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    with running(*STAYS, env=env) as run:
+        told = run.wait_for("previous run")
+        assert (told["how"], told["level"]) == ("killed", "warning")
+        kept = wait_recorded(tmp_path, "end", level="error")
+        assert kept["what"] == "the container was killed"
+        assert kept["at_s"] >= alive_s
+        assert kept["cause"].startswith("something outside")
+
+
+def test_a_stop_that_was_cut_short_is_told_as_such(tmp_path: Path) -> None:
+    """Killed while it was stopping: the grace period was too short."""
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_STOP_TIMEOUT": "30s"}
+    with running("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done", env=env) as run:
+        run.wait_for("ready")
+        run.wait_for("previous run")
+        run.send(signal.SIGTERM)
+        wait_until(lambda: run_record(tmp_path).get("stopping_why") == "SIGTERM received")
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    with running(*STAYS, env=env) as run:
+        assert run.wait_for("previous run")["how"] == "never ended"
+        kept = wait_recorded(tmp_path, "end", level="error")
+        assert kept["what"] == "the container was killed while it was stopping"
+        assert "grace period" in kept["cause"]
+        # One end, one incident: what the run wrote itself was made complete.
+        assert len(recorded(tmp_path, "end")) == 1
+
+
+@pytest.mark.parametrize("command", [("sh", "-c", "exit 3"), ("/no/such/program",)])
+def test_an_end_that_comes_before_anything_is_loaded_is_kept(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A run of a moment leaves its story all the same."""
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_RESTART": "never"}
+    with running(*command, env=env) as run:
+        assert run.wait() != 0
+    assert recorded(tmp_path, "end")
+    assert recorded(tmp_path, "crash" if command[0] == "sh" else "not-started")
+
+
+def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
+    """Each failure, the give-up, and the end with 70, whose story is the last line."""
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_GIVE_UP": "2/1m"}
+    with running("sh", "-c", "echo no good; exit 5", env=env) as run:
+        assert run.wait() == 70
+        last = run.records[-1]
+        assert (last["message"], last["story"]["kind"], last["story"]["level"]) == ("stopped", "end", "error")
+    assert len(recorded(tmp_path, "crash")) == 2
+    assert recorded(tmp_path, "give-up")[0]["last_lines"] == ["no good"]
