@@ -8,15 +8,17 @@ import sys
 import time
 from collections import Counter
 
-from tests.chaos import plan
-from tests.chaos.faults import KINDS, PHASES
+from tests.chaos import plan, world
+from tests.chaos.catalogue import FLAVOURS, KINDS, PHASES, kinds_for
 from tests.chaos.rounds import Violation, play
 from tests.chaos.shrink import shrink
+from tests.chaos.surroundings import end_shared
 
 
 def main() -> int:
     """Play lives until there were enough rounds or the time is over; return 1 where something did not hold."""
     options = _options()
+    world.package = options.package
     if options.life:
         return _play_one(plan.parse(options.life))
     seed = options.seed or secrets.token_hex(4)
@@ -51,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no life after so long")
     parser.add_argument("--life", default="", help="play this one alone, as printed after a violation")
+    parser.add_argument("--package", default="", help="the folder of another copy of the package")
     parser.add_argument("--most", type=int, default=5, help="end after so many violations")
     parser.add_argument("--verbose", action="store_true", help="print each life before it is played")
     parser.add_argument("--no-shrink", dest="shrink", action="store_false")
@@ -74,10 +77,14 @@ def _tell(life: plan.Life) -> None:
 
 def _print_table(met: Counter[tuple[str, str]]) -> None:
     print(f"{'kind':24}" + "".join(f"{phase:>10}" for phase in PHASES))
-    for kind, entry in KINDS.items():
-        cells = [str(met[kind, phase]) if phase in entry.phases else "-" for phase in PHASES]
-        print(f"{kind:24}" + "".join(f"{cell:>10}" for cell in cells))
+    for kind in KINDS:
+        meets = {phase for phase in PHASES if any(kind in kinds_for(flavour, phase) for flavour in FLAVOURS)}
+        print(f"{kind:24}" + "".join(f"{met[kind, phase] if phase in meets else '-':>10}" for phase in PHASES))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    finally:
+        end_shared()
+    sys.exit(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -99,6 +100,21 @@ def secrets(world: World) -> list[str]:
                 found.append(f"{mark!r} was given {leaked}")
             if mark and not mark.startswith(APP.encode()) and b"MOLTIS_PASSWORD" in environment:
                 found.append(f"{mark!r} was given the app's password")
+    return found
+
+
+def files(world: World, note: str) -> list[str]:
+    """Return what of the files that outlive it is not whole; ``note`` is what a snapshot had to bring back."""
+    found = []
+    for path in (*world.folder.glob("state/*.json"), *world.folder.glob("kept/*.json")):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                json.loads(path.read_bytes())
+            except ValueError:
+                found.append(f"{path.name} is not whole: {path.read_bytes()[:200]!r}")
+    kept = world.folder / ".moltis" / "note"
+    if note and (not kept.exists() or kept.read_text() != note):
+        found.append(f"the note {note} has not come back: {kept.read_text() if kept.exists() else 'there is none'}")
     return found
 
 

@@ -94,6 +94,7 @@ def orders(writer: Writer) -> dict[str, Callable[..., object]]:
         send(text[7:])
         writer.number += 1
 
+    kept: list[bytes] = []
     return {
         "burst": lambda count: writer.write(int(count)),
         "half": half,
@@ -107,6 +108,7 @@ def orders(writer: Writer) -> dict[str, Callable[..., object]]:
         "stubborn": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
         "errors": lambda count: send(b"~ an error\n" * int(count), 2),
         "spin": spin,
+        "eat": lambda size: kept.append(b"x" * int(size)),
     }
 
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from tests.chaos.faults import FLAVOURS, PHASES, kinds_for
+from tests.chaos.catalogue import FLAVOURS, kinds_for, phases_of
 
 MOST_MS = 250
-# Each life begins and ends; these come between.
-_MIDDLE = tuple(phase for phase in PHASES if phase not in {"start", "stop"})
-_MIDDLES = 3
 _MOST_FAULTS = 3
 
 
@@ -67,14 +64,13 @@ def life(seed: str, number: int) -> Life:
     Kinds are dealt like cards for each phase, so that all of them come equally often.
     """
     chance = random.Random(f"{seed}:{number}")
-    flavour = chance.choices([*FLAVOURS], [each.weight for each in FLAVOURS.values()])[0]
-    middle = [_MIDDLE[(number * _MIDDLES + place) % len(_MIDDLE)] for place in range(_MIDDLES)]
+    flavour = chance.choices([*FLAVOURS], [*FLAVOURS.values()])[0]
+    first, *middle, last = phases_of(flavour)
     chance.shuffle(middle)
     rounds = []
-    for place, phase in enumerate(("start", *middle, "stop")):
+    for phase in (first, *middle, last):
         count = chance.randint(1, _MOST_FAULTS)
-        first = (number * _MIDDLES + place if phase in _MIDDLE else number) * _MOST_FAULTS
-        dealt = [_card(seed, flavour, phase, first + each) for each in range(count)]
+        dealt = [_card(seed, flavour, phase, number * _MOST_FAULTS + each) for each in range(count)]
         faults = sorted((Fault(kind, chance.randrange(MOST_MS)) for kind in dict.fromkeys(dealt)), key=_moment)
         rounds.append(Round(phase, tuple(faults)))
     return Life(flavour, tuple(rounds))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.chaos.output import Output
 from tests.chaos.prober import Prober
+from tests.chaos.surroundings import BY_FLAVOUR, Backups, Surroundings
 from tests.process.running import AS_PROCESS_1, SUPERVISOR
 from tests.support.processes import alive, below
 from tests.support.waiting import wait_until
@@ -31,43 +32,73 @@ SPOKEN = "canary-of-chaos-that-is-spoken"
 SECRETS = (TOKEN.encode(), SPOKEN.encode())
 APP = "moltis"
 WRITERS = (APP, "side", "maker")
-STOP_TIMEOUT_S = 1.0
+NAMES = (*WRITERS, "looper")
 _CHILD = str(Path(__file__).with_name("child.py"))
 _LOOPER = 'read -r t </proc/sys/kernel/random/uuid; echo "~ $t"; exit 3'
 _MARK = b"SUPERVISED_PROCESS"
+_GROUPS = Path("/sys/fs/cgroup")
+_DISK_BYTES = 256 * 1024
+# The folder of another copy of the package, as planted.py makes them.
+package = ""
 
 
 class World:
     """One life of a supervisor, which may be killed and started again on the same folders."""
 
-    def __init__(self, flavour: str) -> None:
+    def __init__(self, flavour: str, beside: Surroundings | None = None) -> None:
         self.flavour = flavour
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.folder.chmod(0o755)
         (self.folder / "counts").mkdir()
-        self.run_dir = self.folder / "run"
+        self.run_dir = self.folder / "disk" / "run"
+        self.mounted = self._mount()
+        if isinstance(beside, Backups):
+            self.around: Surroundings = Backups(self.folder, beside.repository)
+        else:
+            self.around = BY_FLAVOUR[flavour](self.folder)
         self.output = Output(self.folder, SECRETS)
         self.prober: Prober | None = None
         self.popen: subprocess.Popen[bytes] | None = None
+        # The supervisor's own, as seen from here.
+        self.pid = 0
+        # The description that it has as its standard output.
+        self.shared_output = -1
         self.killed = False
         self.ended = False
-        self.pid = 0
-        # The description that the supervisor has as its standard output.
-        self.shared_output = -1
-        self._managed: list[int] = []
-        # Whether the log's consumer was not there at the end.
+        # Whether the log's consumer was not there in this round, or the kernel was let kill whom it likes.
         self.unread = False
+        self.may_be_killed = False
+        self._managed: list[int] = []
         self.baseline: Use | None = None
         self.problems: list[str] = []
-        (self.folder / "supervisor.toml").write_text(self._toml())
+        self._write_settings()
 
-    def _toml(self) -> str:
+    def _mount(self) -> bool:
+        """Give the run folder a small file system of its own, where that is possible."""
+        disk = self.run_dir.parent
+        disk.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES},mode=755", "chaos", str(disk)]
+        return os.geteuid() == 0 and subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+    def group(self, controller: str) -> Path | None:
+        """Return the supervisor's own group of this controller; None where this machine has none to be made."""
+        path = _GROUPS / controller / self.folder.name
+        with contextlib.suppress(OSError):
+            path.mkdir(exist_ok=True)
+            return path if (path / "cgroup.procs").exists() else None
+        return None
+
+    def _write_settings(self) -> None:
         words = {name: json.dumps([sys.executable, "-I", "-S", _CHILD, name, str(self.folder)]) for name in WRITERS}
         looper = json.dumps(["sh", "-c", _LOOPER])
-        return (
+        (self.folder / "supervisor.toml").write_text(
             f"[process.side]\ncommand = {words['side']}\n[process.maker]\ncommand = {words['maker']}\n"
             f"[process.looper]\ncommand = {looper}\n"
         )
+        # By this name it has Moltis' own folders, which backups know.
+        app = self.folder / APP
+        app.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {_CHILD} {APP} {self.folder} "$@"\n')
+        app.chmod(0o755)
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -75,65 +106,59 @@ class World:
             "HOME": str(self.folder),
             "PORT": "0",
             "SUPERVISOR_RUN_DIR": str(self.run_dir),
-            "SUPERVISOR_TAILSCALE": "off",
             "SUPERVISOR_LOG_FORMAT": "json",
-            "SUPERVISOR_LOG_OVERFLOW": "drop" if self.flavour == "drop" else "block",
             "SUPERVISOR_BACKOFF_INITIAL": "50ms",
             "SUPERVISOR_BACKOFF_MAX": "300ms",
             "SUPERVISOR_GIVE_UP": "never",
-            "SUPERVISOR_STOP_TIMEOUT": f"{STOP_TIMEOUT_S}s",
+            "SUPERVISOR_STOP_TIMEOUT": f"{self.around.stop_timeout_s}s",
             "SUPERVISOR_APP_HEALTH_URL": "",
             "SUPERVISOR_TOKEN": TOKEN,
             "MOLTIS_PASSWORD": SPOKEN,
+            **self.around.environment(),
         }
+
+    def _prefix(self) -> tuple[str, ...]:
+        """Return what goes before the supervisor's command: groups of its own, a pid namespace of its own."""
+        groups = [path for path in map(self.group, ("pids", "memory")) if path is not None]
+        enter = "".join(f"echo $$ >{path}/cgroup.procs && " for path in groups)
+        words = ("sh", "-c", enter + 'exec "$@"', "sh") if groups else ()
+        return (*words, *AS_PROCESS_1) if self.flavour == "process-1" else words
 
     def start(self) -> None:
         """Start the supervisor; returns when it has said that it starts."""
         since = len(self.output.records)
-        prefix = AS_PROCESS_1 if self.flavour == "process-1" else ()
-        app = (sys.executable, "-I", "-S", _CHILD, APP, str(self.folder))
         self._close_shared()
-        out = self.shared_output = self.output.writer()
+        self.shared_output = self.output.writer()
+        config = ("--config", str(self.folder / "supervisor.toml"))
         with open(self.folder / "errors", "ab") as errors:
             self.popen = subprocess.Popen(
-                [*prefix, *SUPERVISOR, "--config", str(self.folder / "supervisor.toml"), "--", *app],
+                [*self._prefix(), *program(), *config, "--", str(self.folder / APP)],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdout=self.shared_output,
                 stderr=errors,
                 cwd="/",
             )
-        self.killed = False
-        # The supervisor's own, as seen from here.
-        self.pid = self._process_1() if prefix else self.popen.pid
+        self.killed = self.ended = False
         record = wait_until(lambda: self._started(since), what="the start")
+        self.pid = self.popen.pid if self.flavour != "process-1" else self._process_1()
         self.prober = Prober(self.pid, int(record["listen"].rpartition(":")[2]))
-
-    def close_output(self) -> None:
-        """Read the rest of the log."""
-        self._close_shared()
-        self.output.drain()
-
-    def _close_shared(self) -> None:
-        if self.shared_output >= 0:
-            os.close(self.shared_output)
-            self.shared_output = -1
 
     def _started(self, since: int) -> dict[str, Any] | None:
         assert self.popen is not None
         assert self.popen.poll() is None, f"it ended with {self.popen.returncode}: {self.errors()}"
         return self.output.find("starting", since)
 
+    def _process_1(self) -> int:
+        assert self.popen is not None
+        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children")
+        return wait_until(lambda: int(children.read_text().split()[0]), what="process 1")
+
     def errors(self) -> str:
         """Return what it wrote to standard error."""
         lines = (self.folder / "errors").read_text(errors="replace").splitlines()
         # That one complains when its child is killed.
         return "\n".join(line for line in lines if not line.startswith("unshare: "))
-
-    def _process_1(self) -> int:
-        assert self.popen is not None
-        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children")
-        return wait_until(lambda: int(children.read_text().split()[0]), what="process 1")
 
     def pid_of(self, name: str) -> int | None:
         """Return the pid of a managed process, as seen from here."""
@@ -159,7 +184,7 @@ class World:
             return True
         return False
 
-    def api(self, method: str, path: str, timeout_s: float = 10.0) -> tuple[int, Any]:
+    def api(self, method: str, path: str, body: str | None = None, timeout_s: float = 10.0) -> tuple[int, Any]:
         """Call the API: over the control socket, or the port where this is of another pid namespace. Raises OSError."""
         headers = {"Authorization": f"Bearer {TOKEN}"} if self.flavour == "process-1" else {}
         if method == "POST":
@@ -171,33 +196,41 @@ class World:
                 connection.sock.settimeout(timeout_s)
                 connection.sock.connect(str(self.run_dir / "control.sock"))
             try:
-                connection.request(method, path, headers=headers)
+                connection.request(method, path, body, headers)
                 answer = connection.getresponse()
                 return answer.status, json.loads(answer.read())
             except http.client.HTTPException as error:
                 raise ConnectionError(str(error)) from error
 
-    def processes(self) -> dict[str, Any]:
-        """Return the processes by their names, as the API has them."""
-        status, answer = self.api("GET", "/api/processes")
+    def ask(self, path: str) -> Any:
+        """Return what the API answers. Raises OSError."""
+        status, answer = self.api("GET", path)
         if status != http.HTTPStatus.OK:
             raise ConnectionError(f"the answer {status} {answer}")
-        return {each["name"]: each for each in answer["processes"]}
+        return answer
+
+    def processes(self) -> dict[str, Any]:
+        """Return the processes by their names, as the API has them."""
+        return {each["name"]: each for each in self.ask("/api/processes")["processes"]}
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Where it listens. Raises OSError where it does not say so."""
         return int((self.run_dir / "http").read_text().split()[1])
 
     def kill(self) -> None:
-        """Kill the supervisor outright, and all that no one is then there for."""
+        """Kill the supervisor outright."""
+        self._managed = [pid for name in NAMES if (pid := self.pid_of(name)) is not None]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self.see_killed()
+
+    def see_killed(self) -> None:
+        """Take note that somebody has killed it."""
         assert self.popen is not None
         assert self.prober is not None
         self.killed = True
         self.prober.excuse(1)
-        self._managed = [pid for name in (*WRITERS, "looper") if (pid := self.pid_of(name)) is not None]
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
         self.popen.wait(10)
         self.prober.close()
 
@@ -231,6 +264,16 @@ class World:
         home = str(self.folder).encode()
         return [pid for pid in pids if is_marked(environment_of(pid), home) and alive(pid)]
 
+    def close_output(self) -> None:
+        """Read the rest of the log."""
+        self._close_shared()
+        self.output.drain()
+
+    def _close_shared(self) -> None:
+        if self.shared_output >= 0:
+            os.close(self.shared_output)
+            self.shared_output = -1
+
     def close(self) -> None:
         """End whatever is left, and remove the folder."""
         if self.prober is not None:
@@ -244,7 +287,22 @@ class World:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.close_output()
+        self.around.close()
+        for path in map(self.group, ("pids", "memory")):
+            if path is not None:
+                wait_until(lambda path=path: not (path / "cgroup.procs").read_text(), what="an empty group")  # type: ignore[misc]
+                path.rmdir()
+        if self.mounted:
+            subprocess.run(["umount", "--lazy", str(self.run_dir.parent)], capture_output=True, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def program() -> tuple[str, ...]:
+    """Return the supervisor's command: its own, or that of the copy of the package that the run is about."""
+    if not package:
+        return SUPERVISOR
+    code = f"import sys; sys.path.insert(0, {package!r}); from supervisor.cli import main; sys.exit(main())"
+    return (sys.executable, "-I", "-c", code, "run")
 
 
 def environment_of(pid: int) -> dict[bytes, bytes]:

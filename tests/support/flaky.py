@@ -1,8 +1,9 @@
-"""A way to a server that may be slow, silent, or cut short."""
+"""A way to a server that may be slow, silent, cut short, or say something else altogether."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -11,22 +12,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK_BYTES = 16384
+_HUGE_BYTES = 16 * 1024 * 1024
+_OTHER_ANSWERS = {
+    "rubbish": b"\xff\x00 no HTTP at all \r\n\r\n" * 50,
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    "error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops",
+    "huge": b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{"BackendState": "' % _HUGE_BYTES + b"x" * _HUGE_BYTES,
+}
 
 
 class Flaky:
-    """Passes bytes on from ``port`` to another one, as ``mode`` says: pass, slow, silent, or cut."""
+    """Passes bytes on from ``port`` (or a unix socket at ``path``) to another port or path, as ``mode`` says.
 
-    def __init__(self, target: int) -> None:
+    Modes: pass, slow, silent, cut (half an answer, then the end), half (the same, then silence), refuse; rubbish,
+    redirect, error and huge give an answer of that kind in the server's place.
+    """
+
+    def __init__(self, target: int | str, path: str = "") -> None:
         self.mode = "pass"
         self._target = target
         self._over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
+        if path:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(path)
+            self._listener.listen()
+        else:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = 0 if path else int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Take no more."""
         self._over.set()
+        # A thread that waits in accept(2) is not woken by close(2).
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:
@@ -35,12 +55,26 @@ class Flaky:
                 client, _ = self._listener.accept()
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
+    def _connect(self) -> socket.socket:
+        if isinstance(self._target, int):
+            return socket.create_connection(("127.0.0.1", self._target))
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(self._target)
+        except OSError:
+            server.close()
+            raise
+        return server
+
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target)) as server:
-            back = threading.Thread(target=self._answer, args=(server, client), daemon=True)
-            back.start()
-            self._pass(client, server)
-            back.join()
+        with contextlib.suppress(OSError), client:
+            if self.mode == "refuse":
+                return
+            with self._connect() as server:
+                back = threading.Thread(target=self._answer, args=(server, client), daemon=True)
+                back.start()
+                self._pass(client, server)
+                back.join()
 
     def _pass(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -55,18 +89,34 @@ class Flaky:
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(_CHUNK_BYTES):
-                if self.mode == "cut":
+                if self.mode in _OTHER_ANSWERS:
+                    client.sendall(_OTHER_ANSWERS[self.mode])
+                    self._end(client, server)
+                    return
+                if self.mode in {"cut", "half"}:
                     client.sendall(data[: len(data) // 2])
-                    client.shutdown(socket.SHUT_RDWR)
+                    while self.mode == "half" and not self._over.is_set():
+                        self._over.wait(0.05)
+                    self._end(client, server)
                     return
                 client.sendall(data)
+            # Whoever still writes would wait for an answer that never comes.
+            self._end(client, server)
+
+    @staticmethod
+    def _end(*ends: socket.socket) -> None:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
-def flaky(target: int) -> Iterator[Flaky]:
+def flaky(target: int | str, path: str = "") -> Iterator[Flaky]:
     """Have such a way for the length of a block."""
-    way = Flaky(target)
+    way = Flaky(target, path)
     try:
         yield way
     finally:
         way.close()
+        if path:
+            os.unlink(path)

@@ -1,0 +1,72 @@
+"""What children print, and what the log's consumer does with it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.chaos.kinds import fault
+from tests.chaos.world import SPOKEN, TOKEN, WRITERS, pause
+
+if TYPE_CHECKING:
+    import random
+
+    from tests.chaos.kinds import Undo
+    from tests.chaos.world import World
+
+
+@fault("burst")
+def _burst(world: World, chance: random.Random) -> None:
+    world.tell(chance.choice(WRITERS), "burst 20000")
+
+
+@fault("half-a-line")
+def _half_a_line(world: World, chance: random.Random) -> None:
+    world.tell(chance.choice(WRITERS), "half")
+
+
+@fault("long-line")
+def _long_line(world: World, chance: random.Random) -> None:
+    world.tell(chance.choice(WRITERS), f"long {chance.choice((15_359, 15_360, 70_000, 1_000_000))}")
+
+
+@fault("rubbish-output")
+def _rubbish_output(world: World, chance: random.Random) -> None:
+    world.tell(chance.choice(WRITERS), "rubbish 50000")
+
+
+@fault("spoken-secret")
+def _spoken_secret(world: World, chance: random.Random) -> None:
+    name = chance.choice(WRITERS)
+    world.tell(name, f"say the password is {SPOKEN}, and {TOKEN}")
+    world.tell(name, f"say {'y' * chance.randint(15_300, 15_380)}{SPOKEN}{'z' * 40}")
+
+
+@fault("errors-burst")
+def _errors_burst(world: World, chance: random.Random) -> None:
+    world.tell(chance.choice(WRITERS), "errors 2000")
+
+
+@fault("consumer-stalls")
+def _consumer_stalls(world: World, chance: random.Random) -> Undo:
+    world.unread = True
+    world.output.stall(chance.uniform(0.1, 1.5))
+    world.tell(chance.choice(WRITERS), "burst 20000")
+    return world.output.come_back
+
+
+@fault("consumer-goes")
+def _consumer_goes(world: World, chance: random.Random) -> Undo:
+    world.unread = True
+    world.output.go_away()
+    pause(chance.uniform(0, 0.4))
+    return world.output.come_back
+
+
+@fault("output-does-not-block")
+def _output_does_not_block(world: World, chance: random.Random) -> None:
+    """Another process that shares the description of standard output has changed its mode."""
+    os.set_blocking(world.shared_output, False)
+    world.unread = True
+    world.output.stall(0.3)
+    world.tell(chance.choice(WRITERS), "burst 5000")

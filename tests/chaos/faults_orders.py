@@ -1,0 +1,89 @@
+"""What people, platforms and programs send."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+from tests.chaos.kinds import fault
+from tests.chaos.world import NAMES, pause, program
+
+# sysexits(3).
+CONFIGURATION = 78
+
+if TYPE_CHECKING:
+    import random
+
+    from tests.chaos.kinds import Undo
+    from tests.chaos.world import World
+
+
+@fault("signals")
+def _signals(world: World, chance: random.Random) -> None:
+    harmless = (signal.SIGHUP, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)
+    for _ in range(200):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(world.pid, chance.choice(harmless))
+
+
+@fault("signals-for-app")
+def _signals_for_app(world: World, chance: random.Random) -> None:
+    for _ in range(5):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(world.pid, chance.choice((signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)))
+
+
+@fault("term-again", ("stop",))
+def _term_again(world: World, chance: random.Random) -> None:
+    for _ in range(chance.randint(1, 5)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(world.pid, signal.SIGTERM)
+
+
+@fault("interrupt-twice", ("stop",))
+def _interrupt_twice(world: World, _chance: random.Random) -> None:
+    for _ in range(2):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(world.pid, signal.SIGINT)
+        pause(0.02)
+
+
+@fault("orders")
+def _orders(world: World, chance: random.Random) -> None:
+    for _ in range(chance.randint(2, 12)):
+        with contextlib.suppress(OSError):
+            world.api("POST", f"/api/processes/{chance.choice(NAMES)}/{chance.choice(('start', 'stop', 'restart'))}")
+
+
+@fault("orders-at-once")
+def _orders_at_once(world: World, chance: random.Random) -> Undo:
+    def give(name: str, verb: str) -> None:
+        with contextlib.suppress(OSError):
+            world.api("POST", f"/api/processes/{name}/{verb}")
+
+    pairs = [(chance.choice(NAMES), chance.choice(("start", "stop", "restart"))) for _ in range(8)]
+    threads = [threading.Thread(target=give, args=pair) for pair in pairs]
+    for thread in threads:
+        thread.start()
+
+    def wait() -> None:
+        for thread in threads:
+            thread.join()
+
+    return wait
+
+
+@fault("second-supervisor")
+def _second_supervisor(world: World, _chance: random.Random) -> None:
+    env = {"PATH": os.environ["PATH"], "PORT": "0", "SUPERVISOR_RUN_DIR": str(world.run_dir)}
+    env["SUPERVISOR_TAILSCALE"] = "off"
+    words = [*program(), "--restart", "never", "--", "sleep", "5"]
+    second = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
+    _, said = second.communicate(timeout=30)
+    # Where the first has just ended, there is room for one.
+    if world.is_alive() and second.returncode != CONFIGURATION:
+        world.problems.append(f"a second supervisor ended with {second.returncode}: {said[-300:]!r}")

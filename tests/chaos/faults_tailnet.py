@@ -1,0 +1,78 @@
+"""What goes wrong with tailscaled, its LocalAPI and the control server."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+from tests.chaos.kinds import fault
+from tests.chaos.world import pause
+
+if TYPE_CHECKING:
+    import random
+
+    from tests.chaos.kinds import Undo
+    from tests.chaos.world import World
+
+
+_TAILNET = ("tailnet",)
+_BOTH = ("tailnet", "sidecar")
+MODES = ("slow", "silent", "cut", "half", "refuse", "rubbish", "redirect", "error", "huge")
+
+
+def _add_way(mode: str) -> None:
+    """Have what stands between behave so, for the LocalAPI of a sidecar or for the control server."""
+
+    @fault(f"peer-{mode}", flavours=_BOTH)
+    def act(world: World, chance: random.Random) -> Undo:
+        way = world.around.way
+        assert way is not None
+        way.mode = mode
+        pause(chance.uniform(0.1, 0.5))
+
+        def undo() -> None:
+            way.mode = "pass"
+
+        return undo
+
+
+for _mode in MODES:
+    _add_way(_mode)
+
+
+@fault("kill-tailscaled", flavours=_TAILNET)
+def _kill_tailscaled(world: World, chance: random.Random) -> None:
+    world.signal("tailscaled", chance.choice((signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT)))
+
+
+@fault("hold-tailscaled", flavours=_TAILNET)
+def _hold_tailscaled(world: World, chance: random.Random) -> None:
+    world.signal("tailscaled", signal.SIGSTOP)
+    pause(chance.uniform(0.1, 0.5))
+    world.signal("tailscaled", signal.SIGCONT)
+
+
+@fault("control-goes", flavours=_TAILNET)
+def _control_goes(world: World, chance: random.Random) -> Undo:
+    control = world.around.control
+    assert control is not None
+    control.order("offline")
+    pause(chance.uniform(0, 0.5))
+    return lambda: control.order("online")
+
+
+@fault("control-freezes", flavours=_TAILNET)
+def _control_freezes(world: World, chance: random.Random) -> Undo:
+    control = world.around.control
+    assert control is not None
+    control.freeze()
+    pause(chance.uniform(0, 0.5))
+    return control.thaw
+
+
+@fault("tailnet-orders", flavours=_BOTH)
+def _tailnet_orders(world: World, chance: random.Random) -> None:
+    for _ in range(chance.randint(1, 4)):
+        with contextlib.suppress(OSError):
+            world.api("POST", f"/api/tailscale/{chance.choice(('connect', 'disconnect'))}", "{}")
