@@ -1,0 +1,24 @@
+"""What the kernel may refuse is known, and a few refusals are lived with; `tests.chaos.refusals` tries all."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.chaos.refusals import ERRORS, HARMLESS, KERNEL, METHODS, calls_of, places, refuse, sites, wrong
+
+
+def test_every_place_that_asks_the_kernel_is_in_the_table() -> None:
+    """A new one is put there, with what it asks for, and is refused from then on; one that is gone is taken off."""
+    names = {site.name for site in sites()}
+    assert not names - KERNEL.keys() - METHODS.keys() - HARMLESS
+    assert not KERNEL.keys() - names
+    assert {each for name in names for each in calls_of(name)} == ERRORS.keys()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace has the kernel refuse calls")
+@pytest.mark.parametrize(("call", "error"), [("pipe2", "EMFILE"), ("write", "EIO"), ("accept4", "ENFILE")])
+def test_a_refused_call_is_lived_with(call: str, error: str) -> None:
+    """It goes on as if nothing had been, or ends with a clear word."""
+    assert not wrong(refuse(call, error, places(call)[0]))
