@@ -18,7 +18,7 @@ WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 # What checks the workflows, from the Go proxy.
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help install dev tested run test test-slow test-image chaos check check-workflows check-tailscale test-newest audit format docs bench lock clean \
+.PHONY: help install dev tested run test test-slow test-image chaos fuzz refusals planted check check-workflows check-tailscale test-newest audit format docs bench lock clean \
 	screenshots packages release release-check release-image release-sign release-notes
 
 help: ## Lists the tasks
@@ -41,6 +41,15 @@ test-image: tested ## Builds the image and runs it in a Docker engine, which it 
 chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… FOR=seconds, or LIFE='…' for one that failed
 	@nice $(BIN)/python -m tests.chaos $(if $(SEED),--seed "$(SEED)") $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
+
+fuzz: dev ## Feeds parsers what is nearly right: EXAMPLES=… of each, 20,000 by default
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 tests/fuzz
+
+refusals: tested ## Has the kernel refuse each call once, with each of its errors (takes strace): CALLS="openat write" for some
+	@$(BIN)/python -m tests.chaos.refusals $(CALLS)
+
+planted: tested ## Plants one defect after the other, and tells which of them chaos finds
+	@$(BIN)/python -m tests.chaos.planted
 
 check: dev ## Lints, checks types and the project's conventions
 	@$(BIN)/ruff check .

@@ -25,6 +25,7 @@ from supervisor.core.holding import (
     observe,
     stand,
 )
+from supervisor.json_input import decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -224,7 +225,7 @@ class Lease:
         if found.data is None:
             return None
         try:
-            said = msgspec.json.decode(found.data, type=_Sealed)
+            said = decode_json(found.data, _Sealed)
         except msgspec.DecodeError:
             return Unreadable.FORGED
         if said.version != VERSION:

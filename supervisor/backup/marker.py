@@ -10,6 +10,7 @@ import msgspec
 from supervisor.backup.places import MARKER, WORKSHOP, opened, opened_folder
 from supervisor.core.backup import Files, Marker
 from supervisor.errors import ConfigError
+from supervisor.json_input import decode_json
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def remove(sources: Iterable[BackupSource]) -> None:
 def _read(folder: str) -> Kept | None:
     try:
         with opened(os.path.join(folder, MARKER), _READ) as fd:
-            return msgspec.json.decode(os.read(fd, _MOST_BYTES), type=Kept)
+            return decode_json(os.read(fd, _MOST_BYTES), Kept)
     except (OSError, msgspec.DecodeError):
         return None
 

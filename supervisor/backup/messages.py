@@ -9,6 +9,7 @@ import msgspec
 from supervisor.backup.places import STAGED
 from supervisor.config.backup_plan import FOLDER
 from supervisor.core.backup import SnapshotView
+from supervisor.json_input import decode_json
 
 # Every snapshot of ours has this tag: others in the same repository are left alone.
 TAG = "moltis-supervisor"
@@ -59,7 +60,7 @@ class _Snapshot(msgspec.Struct):
 def message_of(line: bytes) -> Message | None:
     """Return what a line says; None where it is none of these messages."""
     try:
-        return msgspec.json.decode(line, type=Message)
+        return decode_json(line, Message)
     except msgspec.DecodeError:
         return None
 
@@ -78,7 +79,7 @@ def tags_of(view: SnapshotView) -> list[str]:
 
 def snapshots_of(line: bytes) -> tuple[SnapshotView, ...]:
     """Return our snapshots in the answer to `restic snapshots`, the oldest first. Raises msgspec.DecodeError."""
-    found = msgspec.json.decode(line, type=list[_Snapshot] | None) or []
+    found = decode_json(line, list[_Snapshot] | None) or []  # type: ignore[arg-type]
     views = [_view(each) for each in found if TAG in (each.tags or ())]
     return tuple(sorted(views, key=lambda view: view.order))
 

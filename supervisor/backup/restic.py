@@ -16,6 +16,7 @@ from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
+from supervisor.json_input import decode_json
 from supervisor.system import kernel
 from supervisor.system.spawn import SpawnError
 
@@ -73,7 +74,7 @@ class Restic:
         answer = await self._ask("cat", "config")
         whole = b"".join(answer.lines)
         try:
-            return msgspec.json.decode(whole, type=Message).id
+            return decode_json(whole, Message).id
         except msgspec.DecodeError:
             return answer.summary.id
 

@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from supervisor.backup.places import DATABASES, MANIFEST, MARKER, WORKSHOP, opened, opened_folder
 from supervisor.backup.words import BackupError, Trouble
+from supervisor.json_input import decode_json
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Restoration:
     async def _manifest(self) -> _Manifest:
         path = os.path.join(self._snapshot.staged or "/", MANIFEST)
         try:
-            return msgspec.json.decode(await self._restic.dump(self._snapshot.id, path), type=_Manifest)
+            return decode_json(await self._restic.dump(self._snapshot.id, path), _Manifest)
         except msgspec.DecodeError as error:
             raise BackupError(Trouble("this snapshot's manifest makes no sense", "choose another one")) from error
 

@@ -18,6 +18,7 @@ from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
+from supervisor.json_input import decode_object
 from supervisor.system import dirs
 from supervisor.system import spawn as find_programs
 from supervisor.system.spawn import SpawnError
@@ -120,7 +121,7 @@ class Taker:
 
         def take(line: bytes, is_error: bool) -> None:  # noqa: FBT001
             nonlocal done
-            said = _decoded(line)
+            said = decode_object(line)
             if is_error or said is None:
                 wrong.append(line.decode(errors="replace"))
             elif "done" in said:
@@ -203,14 +204,6 @@ def _is_folder(path: str) -> bool:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def _decoded(line: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _literal(path: str) -> str:

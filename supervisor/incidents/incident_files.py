@@ -11,6 +11,7 @@ import msgspec
 
 from supervisor.core.incidents import Incident
 from supervisor.errors import ConfigError
+from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_background
 from supervisor.system import dirs
 
@@ -155,7 +156,6 @@ class IncidentFiles:
 def _decoded(folder_fd: int, name: str, shape: type[T]) -> tuple[T, int] | None:
     try:
         data = dirs.read(name, MOST_FILE_BYTES, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
-        return msgspec.json.decode(data, type=shape), len(data)
-    except (OSError, ValueError, RecursionError):
-        # msgspec's errors are ValueErrors.
+        return decode_json(data, shape), len(data)
+    except (OSError, msgspec.DecodeError):
         return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import anyio
 import msgspec
 
+from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.tailnet.http1 import BrokenError, Http1Response, exchange
 from supervisor.tailnet.wire import Json, Notify, Status
@@ -180,7 +181,7 @@ class LocalApi:
 
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decode_json(body, kind)
     except msgspec.DecodeError as error:
         raise LocalApiError(f"tailscaled's answer cannot be understood: {error}") from error
 

@@ -19,6 +19,7 @@ from supervisor import __version__
 from supervisor.config.parsers import InvalidValueError
 from supervisor.config.tailscale_env import ClientSecret, is_client_secret, parse_client_secret
 from supervisor.errors import ConfigError
+from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
 
@@ -164,8 +165,8 @@ def _refusal(url: str, status: int, said: str, *, at_token: bool) -> OAuthRefuse
 def _said(body: bytes, mask: Mask) -> str:
     """Return the message in a body, fit to be shown; nothing where it holds none."""
     try:
-        told = msgspec.json.decode(body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        told = decode_json(body, _Body)
+    except msgspec.DecodeError:
         return ""
     return _plain(told.message or told.error_description or told.error or "", mask)
 
@@ -321,8 +322,8 @@ class OAuthClient:
                 refused = ApiResponse(answer.status, body, answer.headers.get("Retry-After", ""))
                 raise of_answer(url, refused, self._redactor.mask_text, at_token=kind is _Token)
         try:
-            return msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return decode_json(body, kind)
+        except msgspec.DecodeError as error:
             raise nonsense(url) from error
 
     def _is_ephemeral(self, client: ClientSecret) -> bool:

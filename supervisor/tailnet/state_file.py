@@ -13,6 +13,7 @@ import msgspec
 
 from supervisor.core.tailnet import Choice
 from supervisor.errors import ConfigError
+from supervisor.json_input import decode_json
 from supervisor.runtime import loop_latency
 from supervisor.system import dirs
 
@@ -117,8 +118,8 @@ class DesiredStateStore:
         self.record = Record("unknown" if self._why_unread else "connected")
         if data is not None:
             try:
-                self.record = msgspec.json.decode(data, type=Record)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self.record = decode_json(data, Record)
+            except msgspec.DecodeError as error:
                 self._why_unread = f"it is damaged: {str(error).lower()}" if data else "it is empty"
                 self.record = Record("unknown")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 
 from supervisor.core.orders import Connect, Disconnect
+from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
 from supervisor.web import schemas
@@ -179,8 +180,8 @@ class _UnknownMethodError(Exception):
 async def _id_of(request: web.Request) -> str:
     """Return the id of a frame, whatever else is wrong with it; the usual one where it cannot be read."""
     try:
-        return msgspec.json.decode(await request.read(), type=_RpcId).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode_json(await request.read(), _RpcId).id
+    except msgspec.DecodeError:
         return _DEFAULT_ID
 
 

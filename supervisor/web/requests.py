@@ -24,6 +24,7 @@ from msgspec.inspect import (
 )
 
 from supervisor.errors import quoted
+from supervisor.json_input import decode_json
 from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def decode(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
     Raises RefusedError where it is not JSON, or not of this shape.
     """
     try:
-        return msgspec.json.decode(data, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return decode_json(data, shape)
+    except msgspec.DecodeError as error:
         text = bytes(data)
         problem = explain_json(text, error, shape) if text.strip() else "there is nothing but white space in it"
         raise RefusedError(Code.INVALID_BODY, f"cannot use the {what}: {problem}; see the API's page") from error

@@ -16,6 +16,7 @@ from supervisor.core.backup import BackupState
 from supervisor.core.health import TAILNET, assess
 from supervisor.core.process import State  # noqa: TC001 - msgspec reads it
 from supervisor.doctor.finding import DoctorBody
+from supervisor.json_input import decode_object
 from supervisor.logs.format import stamp
 from supervisor.logs.sanitize import sanitize_text
 from supervisor.runtime.child import signal_name
@@ -425,7 +426,9 @@ def tailnet(context: Context) -> TailnetBody:
         auth_url_pending=view.auth_url is not None,
         peers=list(map(PeerBody.of, view.peers)),
         advertised_routes=view.routes,
-        serve=ServeBody.of(view.serve, config=_json(view.serve.config), unpublished=_unpublished(context.plan, view)),
+        serve=ServeBody.of(
+            view.serve, config=decode_object(view.serve.config), unpublished=_unpublished(context.plan, view)
+        ),
         exposed=list(map(ExposedBody.of, context.store.snapshot.exposed)),
         orders=[OrderBody.of(order, at=context.moment(order.at_s)) for order in view.orders],
     )
@@ -449,14 +452,6 @@ def _unpublished(plan: Plan, view: TailnetView) -> str | None:
 
 def _moment(context: Context, at_s: float | None) -> str | None:
     return None if at_s is None else context.moment(at_s)
-
-
-def _json(text: str) -> dict[str, Any] | None:
-    """Return JSON's meaning; null where there is none."""
-    try:
-        return msgspec.json.decode(text, type=dict) if text else None
-    except msgspec.DecodeError:
-        return None
 
 
 def lines(found: Iterable[Line], *, colors: bool = False) -> list[LineBody]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,8 @@ from tests.chaos.surroundings import end_shared
 
 def main() -> int:
     """Play lives until there were enough rounds or the time is over; return 1 where something did not hold."""
+    # Whoever ends it this way has everything ended that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = _options()
     world.package = options.package
     if options.life:

@@ -6,7 +6,7 @@ import ast
 
 from tests.conventions.tree import imports, modules
 
-LEAVES = frozenset({"backoff", "errors", "moltis", "namedtuples", "secret"})
+LEAVES = frozenset({"backoff", "errors", "json_input", "moltis", "namedtuples", "secret"})
 CORE = LEAVES | {"core"}
 CONFIG = CORE | {"system", "config"}
 RUNTIME = CORE | {"logs", "system", "runtime"}
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "backoff": frozenset({"namedtuples"}),
     "errors": frozenset({"secret"}),
     "namedtuples": frozenset[str](),
+    "json_input": frozenset[str](),
     "moltis": frozenset[str](),
     "secret": frozenset[str](),
     "core": LEAVES,

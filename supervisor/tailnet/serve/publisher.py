@@ -11,6 +11,7 @@ from supervisor import moltis
 from supervisor.backoff import Backoff, ceiling_s
 from supervisor.config.users import Host
 from supervisor.core.snapshot import ServeView
+from supervisor.json_input import decode_json
 from supervisor.runtime import loop_latency
 from supervisor.tailnet.localapi import (
     ChangedMeanwhileError,
@@ -149,7 +150,7 @@ class Ownership:
             self._why_unread = self._file.why_unread
             try:
                 self._entries = {} if data is None else _decoded(data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except msgspec.DecodeError as error:
                 self._entries, self._why_unread = {}, f"it is damaged: {error}"
         return self._entries
 
@@ -168,7 +169,7 @@ class Ownership:
 
 
 def _decoded(data: bytes) -> Record:
-    kept = msgspec.json.decode(data, type=_Kept)
+    kept = decode_json(data, _Kept)
     record: Record = {}
     for entry in kept.entries:
         record[entry.path] = (*record.get(entry.path, ()), entry.value)

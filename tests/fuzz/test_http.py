@@ -1,0 +1,81 @@
+"""HTTP of others: an answer of the LocalAPI, and a request that health might be the answer to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.tailnet.http1 import BrokenError, exchange
+from tests.fuzz.mutating import mutations, thorough
+from tests.web.serving import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ANSWERS = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nEtag: a\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n3;x=y\r\nabc\r\n0\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.0 500 Oops\r\n\r\nno",
+)
+REQUESTS = (
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /health?a=b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+    b"POST /api/session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    b"GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nExpect: 100-continue\r\n\r\n",
+)
+
+
+async def _ask_all(answers: Iterable[bytes]) -> None:
+    """Ask a server that says these, one after the other."""
+    left = [*answers]
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(left.pop(0))
+        writer.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/s"
+        async with await asyncio.start_unix_server(serve, path):
+            for _ in [*left]:
+                with contextlib.suppress(BrokenError):
+                    async with asyncio.timeout(5), exchange(path, "GET", "/") as answer:
+                        await answer.body()
+
+
+@thorough
+@given(st.lists(mutations(ANSWERS), min_size=1, max_size=5))
+def test_an_answer_of_the_local_api(answers: list[bytes]) -> None:
+    """It is read whole, or is the BrokenError that every caller knows; it never keeps anybody waiting at its end."""
+    asyncio.run(_ask_all(answers))
+
+
+async def test_requests_of_all_sorts() -> None:
+    """Whatever is sent, the server answers or closes, logs no failure of its own, and answers health right after."""
+    batches: list[list[bytes]] = []
+
+    @thorough
+    @given(st.lists(mutations(REQUESTS), min_size=1, max_size=5))
+    def collect(requests: list[bytes]) -> None:
+        batches.append(requests)
+
+    collect()
+    async with serving() as served:
+        for requests in batches:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            with contextlib.suppress(OSError):
+                writer.write(b"".join(requests))
+                writer.write_eof()
+                async with asyncio.timeout(15):
+                    await reader.read()
+            writer.close()
+        answer = await served.ask("GET", "/healthz")
+        assert answer.status == 200
+        assert "request failed" not in served.logged()
+        assert "internal error" not in served.logged()
