@@ -142,8 +142,10 @@ def span(seconds: float) -> str:
 
 
 def size(count_bytes: float) -> str:
-    """Return an amount of memory."""
+    """Return an amount of memory, or of disk."""
     mebibytes = count_bytes / _KIB / _KIB
+    if mebibytes < 0.1:  # noqa: PLR2004 - what would be shown as none
+        return f"{count_bytes / _KIB:.1f} KiB"
     return f"{mebibytes / _KIB:.1f} GiB" if mebibytes >= _KIB else f"{mebibytes:.1f} MiB"
 
 

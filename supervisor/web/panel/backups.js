@@ -61,8 +61,8 @@ export function tick(nowMs) {
   const ago = (text) => `${span((nowMs - Date.parse(text)) / 1000)} ago`;
   const facts = [
     ["Last snapshot", last ? `${ago(last.at)}, ${size(last.added_bytes)} new in ${span(last.duration_s)}` : "none yet"],
-    ["Holds", last ? `${size(last.size_bytes)} in ${plural(last.files, "file")}` : "–"],
-    ["Next", seen.next ? `in ${span((Date.parse(seen.next) - nowMs) / 1000)}` : "–"],
+    ["Size", last ? `${size(last.size_bytes)} in ${plural(last.files, "file")}` : "–"],
+    ["Next", seen.next && seen.state === "idle" ? `in ${span((Date.parse(seen.next) - nowMs) / 1000)}` : "–"],
     ["Generation", String(seen.generation)],
     ["Repository", seen.repository || "–"],
   ];
@@ -97,10 +97,11 @@ function rowOf(one, nowMs) {
       "Restore this one",
     ),
   });
-  return el("li", { class: "part" },
-    el("span", { class: "mono", text: id }), " ",
-    el("span", { class: "num", text: at }), " ",
-    one.whole ? "" : el("span", { class: "badge warn", text: "not whole" }), " ",
-    el("span", { class: "quiet num", text: `${one.generation}.${one.sequence}, ${size(one.size_bytes)}, ${REASONS[one.reason] || one.reason || ""}` }), " ",
+  return el("li", { class: "part snapshot" },
+    el("span", {},
+      el("span", { class: "mono", text: id }), " ",
+      el("span", { class: "num", text: at }), " ",
+      one.whole ? "" : el("span", { class: "badge warn", text: "not whole" }), " ",
+      el("span", { class: "quiet num", text: `${one.generation}.${one.sequence}, ${size(one.size_bytes)}, ${REASONS[one.reason] || one.reason || ""}` })),
     button, error, told);
 }
