@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from supervisor.backup.messages import Message, message_of
-from supervisor.backup.words import SILENT, explain
+from supervisor.backup.words import NO_REPOSITORY, SILENT, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,12 +26,16 @@ _SKIPS = "does not exist, skipping"
 
 
 class Answer(NamedTuple):
-    """What came of a call: the lines that are no messages, the last summary, and what went wrong on the way."""
+    """What came of a call: the lines that are no messages, the last summary, and what went wrong on the way.
+
+    ``failure`` is restic's own last word where it failed.
+    """
 
     ending: ExitStatus
     lines: tuple[bytes, ...]
     summary: Message
     errors: tuple[str, ...]
+    failure: str
 
 
 class Listener:
@@ -53,6 +57,7 @@ class Listener:
         self._lines: list[bytes] = []
         self._errors: list[str] = []
         self._summary = Message()
+        self._failure = ""
         self._well_s = time.monotonic()
         self._got: tuple[int, int] | None = None
         self._said: set[str] = set()
@@ -69,12 +74,15 @@ class Listener:
             self._take_progress(message)
             self._on_progress(message.percent_done)
         elif message.message_type == "error":
-            self._errors.append(f"{message.item}: {_text_of(message.error)}".removeprefix(": "))
+            self._errors.append(_text_of(message))
             self._note(self._errors[-1])
+        elif message.message_type == "exit_error":
+            self._failure = message.message
+            if message.code != NO_REPOSITORY:
+                # One that is not there yet is made: nothing that anybody has to read of.
+                self._note(message.message)
         else:
             self._summary = message
-            if message.message_type == "exit_error":
-                self._note(message.message)
 
     def _take_words(self, text: str) -> None:
         if _RETRIES in text:
@@ -117,8 +125,12 @@ class Listener:
 
     def answer(self, ending: ExitStatus) -> Answer:
         """Return what came of it."""
-        return Answer(ending, tuple(self._lines), self._summary, tuple(self._errors))
+        return Answer(ending, tuple(self._lines), self._summary, tuple(self._errors), self._failure)
 
 
-def _text_of(error: object) -> str:
-    return str(error.get("message", "")) if isinstance(error, dict) else str(error)
+def _text_of(said: Message) -> str:
+    """Return what an error says: of a file, or, as `check` tells of them, of the repository."""
+    if said.message:
+        return " ".join(said.message.split())
+    error = said.error
+    return f"{said.item}: {error.get('message', '') if isinstance(error, dict) else error}".removeprefix(": ")

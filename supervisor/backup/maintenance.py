@@ -49,9 +49,10 @@ class Maintenance:
             self._forget_s = now_s + DAY_S
         if now_s >= self._check_s:
             self._check_s = now_s + _HOUR_S
-            await work.restic.check()
-            self._check_s = now_s + WEEK_S
-            work.log.record("info", "backup repository checked", part="backup", result="no errors")
+            work.damage = await work.restic.check()
+            if work.damage is None:
+                self._check_s = now_s + WEEK_S
+                work.log.record("info", "backup repository checked", part="backup", result="no errors")
 
     async def _forget(self) -> None:
         work = self._work

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from anyio import to_thread
 
-from supervisor.backup.words import BackupError, Trouble, explain
+from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,7 +169,8 @@ class BucketStore:
             raise BackupError(explain(None, "i/o timeout")) from error
         except aiohttp.ClientError as error:
             refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionError)
-            raise BackupError(explain(None, "connection refused" if refused else str(error))) from error
+            said = "connection refused" if refused else str(error)
+            raise BackupError(known(said) or CUT_SHORT) from error
 
     def _signed(self, method: str, data: bytes) -> dict[str, str]:
         """Return the headers that prove who asks."""

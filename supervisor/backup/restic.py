@@ -11,7 +11,7 @@ import msgspec
 from supervisor.backup import programs
 from supervisor.backup.listener import Answer, Listener
 from supervisor.backup.messages import Message, snapshots_of
-from supervisor.backup.words import INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain
+from supervisor.backup.words import INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain, known
 from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
@@ -97,11 +97,15 @@ class Restic:
         """Remove snapshots, and data that no other one needs. Raises BackupError."""
         await self._ask("forget", "--prune", *ids)
 
-    async def check(self) -> None:
-        """Check the repository's structure. Raises BackupError, also where something is damaged."""
-        answer = await self._ask("check")
-        if answer.summary.num_errors:
-            raise BackupError(Trouble("the repository is damaged", "see restic's manual, `restic repair`"))
+    async def check(self) -> Trouble | None:
+        """Check the repository's structure; return what is damaged. Raises BackupError where that cannot be told."""
+        answer = await self._ask("check", fine=(0, _ERRORS))
+        if not answer.ending.code:
+            return None
+        if not answer.summary.num_errors or known("; ".join(answer.errors)):
+            raise BackupError(_trouble_of(answer))
+        why = f"the repository is damaged: {next(iter(answer.errors), answer.failure)}"
+        return Trouble(why, "repair it as restic's manual says under *Troubleshooting*, or begin a new one")
 
     async def dump(self, snapshot_id: str, path: str) -> bytes:
         """Return a small file of a snapshot. Raises BackupError."""
@@ -119,7 +123,7 @@ class Restic:
         answer = await self._ask(*words, fine=(0, _ERRORS), fds=(target_fd,))
         wrong = [error for error in answer.errors if not any(word in error for word in _DROPPED_ANYWAY)]
         if wrong or (answer.ending.code and not answer.errors):
-            raise BackupError(explain(answer.ending.code, wrong[0] if wrong else answer.summary.message))
+            raise BackupError(explain(answer.ending.code, wrong[0] if wrong else answer.failure))
 
     async def _ask(self, *words: str, fine: tuple[int, ...] = (0,), fds: tuple[int, ...] = ()) -> Answer:
         answer = await self.call(*words, fds=fds)
@@ -128,7 +132,7 @@ class Restic:
             await self.call("unlock")
             answer = await self.call(*words, fds=fds)
         if answer.ending.code not in fine:
-            raise BackupError(explain(answer.ending.code, answer.summary.message or "; ".join(answer.errors[-1:])))
+            raise BackupError(_trouble_of(answer))
         return answer
 
     async def call(self, *words: str, needs_repository: bool = True, fds: tuple[int, ...] = ()) -> Answer:
@@ -180,3 +184,7 @@ class Restic:
             "GOMEMLIMIT": _MEMORY,
             **values,
         }
+
+
+def _trouble_of(answer: Answer) -> Trouble:
+    return explain(answer.ending.code, answer.failure or "; ".join(answer.errors[-1:]))

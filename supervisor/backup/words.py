@@ -32,7 +32,8 @@ _BY_CODE = {
         "set SUPERVISOR_BACKUP_PASSWORD to the one it was made with",
     ),
 }
-# What stands in restic 0.18's words for a server or a disk; the first that fits counts.
+_CUT_SHORT = ("the repository's server breaks off its answers", "it is tried again")
+# What stands in the words of restic 0.18, or of Python, for a server or a disk; the first that fits counts.
 _BY_WORDS = (
     ("bucket does not exist", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
     ("NoSuchBucket", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
@@ -68,19 +69,34 @@ _BY_WORDS = (
         "the repository's host is not known",
         "check SUPERVISOR_BACKUP_REPOSITORY, and this machine's DNS",
     ),
+    ("Name or service not known", "the repository's host is not known", "check its name, and this machine's DNS"),
+    ("in name resolution", "the repository's host is not known", "check its name, and this machine's DNS"),
+    ("unexpected EOF", *_CUT_SHORT),
+    ("connection reset", *_CUT_SHORT),
     ("i/o timeout", "the repository's server does not answer", "it is tried again"),
     ("network is unreachable", "there is no way to the repository's server", "check this machine's network"),
+    (
+        "certificate verify failed",
+        "the repository's certificate is not trusted",
+        "check its address, and SSL_CERT_FILE",
+    ),
     ("x509", "the repository's certificate is not trusted", "check its address, and SSL_CERT_FILE"),
     ("permission denied", "a folder may not be read or written", "check its rights"),
 )
+CUT_SHORT = Trouble(*_CUT_SHORT)
 SILENT = Trouble("the repository has not answered for seconds", "it is waited for")
+
+
+def known(said: str) -> Trouble | None:
+    """Return what a server's or a disk's words mean, None where there are none of them."""
+    return next((Trouble(why, what_to_do) for words, why, what_to_do in _BY_WORDS if words in said), None)
 
 
 def explain(code: int | None, said: str) -> Trouble:
     """Return what an exit code and restic's last words mean."""
-    for words, why, what_to_do in _BY_WORDS:
-        if words in said and code not in {LOCKED, WRONG_PASSWORD}:
-            return Trouble(why, what_to_do, code)
+    trouble = known(said)
+    if trouble is not None and code not in {LOCKED, WRONG_PASSWORD}:
+        return trouble._replace(code=code)
     if code in _BY_CODE:
         return Trouble(*_BY_CODE[code], code)
     short = " ".join(said.removeprefix("Fatal: ").split())[:300]

@@ -12,7 +12,7 @@ from supervisor.backup.marker import Kept
 from supervisor.backup.places import Places
 from supervisor.backup.restic import Restic
 from supervisor.backup.take import Taker
-from supervisor.backup.words import BackupError
+from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackupOrderView, BackupState, Restore, SnapshotView, StartWithout, newest
 from supervisor.core.counts import plus_one
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from supervisor.backup.restore import Restoration
-    from supervisor.backup.words import Trouble
     from supervisor.config.plan import BackupPlan, BackupSource, Plan
     from supervisor.config.settings import BackupSettings
     from supervisor.core.backup import BackupOrder, BackupView
@@ -34,7 +33,10 @@ _ORDERS = 16
 
 
 class Work:
-    """``kept`` is what this life's marker says, empty before it was decided."""
+    """``kept`` is what this life's marker says, empty before it was decided.
+
+    ``damage`` is what the last check found wrong with the repository: shown until a later one finds nothing.
+    """
 
     def __init__(self, plan: Plan, store: SnapshotStore, engine: Engine, environ: Mapping[str, str]) -> None:
         if plan.backup is None or plan.settings.backup is None:
@@ -53,6 +55,7 @@ class Work:
         self.holder = Lease(self.settings) if self.plan.holds else None
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
         self._store = store
+        self.damage: Trouble | None = None
         self._failure: Trouble | None = None
         self._hold_failure: Trouble | None = None
         self._said = ""
@@ -83,9 +86,13 @@ class Work:
             self.show(orders=(*self.view.orders, shown)[-_ORDERS:])
 
     def rest(self) -> None:
-        """Show that nothing is done just now, and nothing is wrong; the next snapshot is due in an interval."""
-        self._failure, self._said = None, ""
-        self.show(state=BackupState.IDLE, why="", what_to_do="", next_s=time.monotonic() + self.settings.interval_s)
+        """Show that nothing is done just now, and nothing is wrong but damage; the next is due in an interval."""
+        self._failure, damage = self.damage, self.damage or Trouble("")
+        if damage.why:
+            self.tell(damage)
+        self._said = damage.why
+        next_s = time.monotonic() + self.settings.interval_s
+        self.show(state=BackupState.IDLE, why=damage.why, what_to_do=damage.what_to_do, next_s=next_s)
 
     def fail(self, trouble: Trouble) -> None:
         """Tell that something failed; it is tried again soon."""

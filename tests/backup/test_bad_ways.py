@@ -7,12 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from supervisor.backup.words import explain
-from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, wait_for_state
+from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, told, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import PASSWORD, bucket, program, restic
 from tests.support.flaky import Flaky, flaky
@@ -66,6 +67,23 @@ def test_half_an_answer_is_no_answer(way: Flaky) -> None:
         way.mode = "pass"
         run.wait_for("started", 90.0)
         assert (world.data / "note").read_text() == "kept"
+
+
+def test_half_an_answer_in_the_middle_of_a_life_is_told_and_the_next_snapshot_is_right(way: Flaky) -> None:
+    """Nothing that is in the repository is harmed by it."""
+    world = World(repository_at(way))
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("1")
+        before = back_up(run)
+        way.mode = "cut"
+        begin_s = time.monotonic()
+        call_without_waiting(run)
+        told(run, "breaks off its answers", begin_s)
+        way.mode = "pass"
+        wait_until(lambda: not listed(run)["why"], 90.0, "no trouble")
+        assert back_up(run)["whole"]
+        assert before["id"] in [each["id"] for each in listed(run)["snapshots"]]
 
 
 def test_a_slow_server_is_just_slow(way: Flaky) -> None:
@@ -140,6 +158,28 @@ def test_a_restore_for_which_the_disk_is_too_small_changes_nothing() -> None:
         assert sorted(os.listdir(world.data)) == [".moltis-supervisor.json", "much"]
 
 
+@pytest.mark.skipif(not is_root(), reason="takes root, for a file that nobody can read")
+def test_a_file_that_cannot_be_read_makes_it_partial() -> None:
+    """restic says so by its exit code and among its words; the rest of the snapshot is there."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "good").write_text("1")
+        broken = world.data / "broken"
+        broken.touch()
+        mounted = subprocess.run(["mount", "--bind", "/proc/self/mem", str(broken)], check=False)
+        if mounted.returncode:
+            pytest.skip("nothing may be mounted here")
+        try:
+            call(run.run_dir, "backup")
+            said = run.wait_for("snapshot taken, but not whole")["why"]
+        finally:
+            subprocess.run(["umount", "-l", str(broken)], check=True)
+        assert str(broken) in said
+        assert not listed(run)["snapshots"][0]["whole"]
+        assert back_up(run)["whole"]
+
+
 @pytest.mark.slow_fault
 def test_a_folder_that_vanishes_meanwhile_makes_it_partial() -> None:
     """What was there when it began is missed, and told."""
@@ -170,11 +210,13 @@ def test_a_folder_that_vanishes_meanwhile_makes_it_partial() -> None:
         ("The authorization header is malformed; AuthorizationHeaderMalformed", "another region"),
         ("write /x: no space left on device", "the disk is full"),
         ("dial tcp: lookup nyc9.example.com: no such host", "host is not known"),
+        ("Cannot connect to host nyc9.example.com:443 ssl:default [Name or service not known]", "host is not known"),
+        ("Cannot connect to host x:443 [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "not trusted"),
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "not trusted"),
     ],
 )
 def test_words_for_what_servers_say(said: str, why: str) -> None:
-    """What cannot be had here in earnest: other servers' refusals, clocks that differ, regions."""
+    """What cannot be had here in earnest: the words of other servers, of DNS and of TLS."""
     assert why in explain(1, said).why
 
 

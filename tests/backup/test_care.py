@@ -1,0 +1,98 @@
+"""What a repository is given now and then, end to end: old snapshots forgotten, and a check that finds damage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.backup.maintenance import DAY_S, NOT_BEFORE_S, WEEK_S, first_due_s
+from tests.backup.world import APP, World, back_up, health_of, listed, wait_for_state
+from tests.client.calling import call
+from tests.process.running import Run
+from tests.support.backups import restic
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A day of four seconds, a week of eight, and first minutes of three.
+SHORT = """
+import runpy
+from supervisor.backup import maintenance as module
+module.DAY_S, module.WEEK_S, module.NOT_BEFORE_S, module._HOUR_S = 4.0, 8.0, 3.0, 1.0
+runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
+"""
+
+
+@contextlib.contextmanager
+def hurried(world: World, **env: str) -> Iterator[Run]:
+    """Run a supervisor whose days are short for the length of a block."""
+    run = Run(env=world.env(**env), program=(sys.executable, "-I", "-c", SHORT, "run", "--", *APP))
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+def size_of(world: World) -> int:
+    """Return how much data the repository holds."""
+    return sum(path.stat().st_size for path in Path(world.repository, "data").rglob("*") if path.is_file())
+
+
+def at_s(record: dict[str, str]) -> float:
+    """Return when a record was written."""
+    return datetime.fromisoformat(record["timestamp"]).timestamp()
+
+
+def test_each_is_due_at_a_random_minute_and_never_at_once() -> None:
+    """Anywhere in the first day or week, evenly, but for a life's first ten minutes."""
+    for period_s in (DAY_S, WEEK_S):
+        assert first_due_s(7.0, period_s, 0.0) == 7.0 + NOT_BEFORE_S == 607.0
+        assert first_due_s(7.0, period_s, 0.5) == 7.0 + (period_s + NOT_BEFORE_S) / 2
+        assert first_due_s(7.0, period_s, 1.0) == 7.0 + period_s
+    assert (DAY_S, WEEK_S) == (24 * 3600, 7 * 24 * 3600)
+
+
+def test_old_snapshots_go_with_their_data_and_the_rest_is_checked() -> None:
+    """Once a day and once a week, and neither in a life's first minutes; what is kept can be read to the last byte."""
+    world = World()
+    with hurried(world, SUPERVISOR_BACKUP_KEEP="last=2") as run:
+        begun = run.wait_for("started")
+        wait_for_state(run, "idle")
+        for _ in range(4):
+            (world.data / "much").write_bytes(os.urandom(2_000_000))
+            back_up(run)
+        wait_until(lambda: sum(each["count"] for each in run.all("old snapshots forgotten")) == 2, what="two fewer")
+        run.wait_count(3, "old snapshots forgotten")
+        checked = run.wait_for("backup repository checked", result="no errors")
+        for each in (run.all("old snapshots forgotten")[0], checked):
+            assert at_s(each) - at_s(begun) >= 3.0
+        assert len(listed(run)["snapshots"]) == 2
+        assert size_of(world) < 3 * 2_000_000
+        assert back_up(run)["whole"]
+        restic(world.repository, "check", "--read-data")
+
+
+def test_damage_is_told_until_a_check_finds_none() -> None:
+    """A snapshot that succeeds meanwhile does not hide it."""
+    world = World()
+    with hurried(world) as run:
+        wait_for_state(run, "idle")
+        (world.data / "much").write_bytes(os.urandom(2_000_000))
+        back_up(run)
+        run.wait_for("backup repository checked")
+        pack = max(Path(world.repository, "data").rglob("*"), key=lambda path: path.stat().st_size)
+        pack.rename(world.folder / "pack")
+        wait_until(lambda: "the repository is damaged" in (listed(run)["why"] or ""), what="words")
+        assert "does not exist" in listed(run)["why"]
+        taken = len(run.all("snapshot taken"))
+        call(run.run_dir, "backup")
+        run.wait_count(taken + 1, "snapshot taken")
+        wait_for_state(run, "idle")
+        assert health_of(run)["status"] == "warn"
+        (world.folder / "pack").rename(pack)
+        wait_until(lambda: health_of(run)["status"] == "pass", what="a check that finds nothing")
