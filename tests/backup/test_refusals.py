@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +18,6 @@ from tests.support.processes import freeze, thaw
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.backups import Bucket
 
 
@@ -150,3 +149,54 @@ def test_snapshots_of_a_clock_that_was_a_year_fast_do_not_count_as_newer() -> No
         assert (world.data / "note").read_text() == "new"
         assert listed(run)["snapshots"][-1]["at"].startswith("2038")
         assert call(run.run_dir, "backup").code == 0
+
+
+@pytest.mark.slow_fault
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("shift_s", [3600, -365 * 24 * 3600])
+def test_a_clock_that_is_off_is_told_and_with_the_right_time_it_goes_on(server: Bucket, shift_s: int) -> None:
+    """By an hour or a year: signatures are refused, in a life and at a start, and nothing is made anew."""
+
+    def shift(seconds: int) -> None:
+        server.stop()
+        server.clock_shift_s = seconds
+        server.start()
+
+    words = "the bucket's clock and this machine's differ too much"
+    world = World(server.repository)
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        before = back_up(run)
+        shift(shift_s)
+        begin_s = time.monotonic()
+        call_without_waiting(run)
+        told(run, words, begin_s)
+        assert run.find("exited") is None
+        shift(0)
+        assert back_up(run)["whole"]
+        assert before["id"] in [each["id"] for each in listed(run)["snapshots"]]
+        run.stop()
+    world.lose_files()
+    shift(shift_s)
+    begin_s = time.monotonic()
+    with world.running() as run:
+        told(run, words, begin_s)
+        assert run.find("started") is None
+        shift(0)
+        run.wait_for("started", 90.0)
+        assert (world.data / "note").read_text() == "kept"
+
+
+@pytest.mark.slow_fault
+@pytest.mark.timeout(900)
+def test_a_restic_that_is_too_old_is_refused() -> None:
+    """That of Debian 12, which does not tell by its exit code what is wrong: the wanted version is named."""
+    world = World()
+    old = Path(program("restic", "0.14.0")).parent
+    begin_s = time.monotonic()
+    with world.running(PATH=f"{old}:{os.environ['PATH']}") as run:
+        told(run, "restic 0.14.0 is too old", begin_s)
+        assert listed(run)["what_to_do"] == "put 0.17 or newer into the image"
+        assert run.find("started") is None
+        assert not Path(world.repository).exists()

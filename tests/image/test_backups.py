@@ -25,7 +25,8 @@ BACKUPS = {
     "SUPERVISOR_BACKUP_PASSWORD": PASSWORD,
     "SUPERVISOR_STOP_TIMEOUT": "30s",
 }
-STAGING = ("--tmpfs", "/var/lib/moltis-supervisor-backup")
+STAGING = ("--tmpfs", "/var/lib/moltis-supervisor-backup:mode=0755")
+REPOSITORY = ("--tmpfs", "/backup:mode=0755")
 NOTE = "/home/moltis/.moltis/note"
 # The same image, with users that have other numbers.
 OTHER_NUMBERS = """
@@ -62,7 +63,10 @@ def known(box: Container) -> Any:
 
 def wait_idle(box: Container) -> None:
     """Wait until backups have begun."""
-    wait_until(lambda: (known(box) or {}).get("state") == "idle", 60.0, f"backups of {box.name}")
+    try:
+        wait_until(lambda: (known(box) or {}).get("state") == "idle", 60.0, f"backups of {box.name}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{box.logs()[-4000:]}") from None
 
 
 def test_a_device_and_its_files_come_back_under_other_numbers(
@@ -94,7 +98,7 @@ def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
     run: Run, request: pytest.FixtureRequest, way: str
 ) -> None:
     """As root, as a user without any capability, and in the sandbox: what is written has a place of its own."""
-    places: tuple[str, ...] = (*WRITABLE, *HOME, *STAGING, "--tmpfs", "/backup")
+    places: tuple[str, ...] = (*WRITABLE, *HOME, *STAGING, *REPOSITORY)
     if way == "user":
         places = ("--user", "1000", "--cap-drop", "ALL", "--tmpfs", "/tmp", *HOME, "--tmpfs", "/backup:uid=1000")
     sandbox: tuple[str, ...] = request.getfixturevalue("gvisor") if way == "gvisor" else ()
@@ -116,7 +120,7 @@ def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
 
 def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run) -> None:
     """It names the folder that a volume is missing at; nothing is started that would not be backed up."""
-    with run(options=("--read-only", *WRITABLE, *HOME, "--tmpfs", "/backup"), **BACKUPS) as box:
+    with run(options=("--read-only", *WRITABLE, *HOME, *REPOSITORY), **BACKUPS) as box:
         log = box.wait_log("Read-only file system")
         assert "/var/lib/moltis-supervisor-backup" in log
         assert "mount a volume or a tmpfs there" in log

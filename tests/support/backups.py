@@ -13,30 +13,37 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.clock import clock_overlay
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAMS = {
-    "restic": ("0.18.1", "github.com/restic/restic/cmd/restic@v0.18.1"),
-    "versitygw": ("1.8.0", "github.com/versity/versitygw/cmd/versitygw@v1.8.0"),
+    "restic": ("0.18.1", "github.com/restic/restic/cmd/restic"),
+    "versitygw": ("1.8.0", "github.com/versity/versitygw/cmd/versitygw"),
 }
 PASSWORD = "a password of the repository"
 KEY_ID, KEY = "access-key-of-tests", "secret-key-of-tests"
 
 
 @cache
-def program(name: str) -> str:
-    """Return the path of restic or versitygw; the first build takes a minute."""
-    version, module = PROGRAMS[name]
+def program(name: str, version: str = "", clock_shift: bool = False) -> str:  # noqa: FBT001, FBT002 - one of two builds
+    """Return the path of restic or versitygw, by default of the version above; a build takes a minute or some.
+
+    With ``clock_shift`` its clock is off by the seconds in CLOCK_SHIFT_S.
+    """
+    usual, module = PROGRAMS[name]
+    version = version or usual
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
-    folder = caches / f"{name}-{version}"
+    folder = caches / f"{name}-{version}{'-shifted' if clock_shift else ''}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / name).exists():
-            subprocess.run(["go", "install", module], env={**os.environ, "GOBIN": str(folder)}, check=True)
+            overlay = ("-overlay", str(clock_overlay(folder))) if clock_shift else ()
+            words = ["go", "install", *overlay, f"{module}@v{version}"]
+            subprocess.run(words, env={**os.environ, "GOBIN": str(folder)}, check=True)
     return str(folder / name)
 
 
@@ -66,20 +73,30 @@ def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
 
 
 class Bucket:
-    """A running S3 server with one bucket; ``repository`` is for the supervisor, ``options`` are the server's."""
+    """A running S3 server with one bucket; ``repository`` is for the supervisor, ``options`` are the server's.
+
+    Its clock is off by ``clock_shift_s``.
+    """
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.options = options
+        self.clock_shift_s = 0
         self.port = _free_port()
         (folder / "bucket").mkdir(parents=True, exist_ok=True)
         self.repository = f"s3:http://127.0.0.1:{self.port}/bucket/snapshots"
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        gateway = program("versitygw", clock_shift=bool(self.clock_shift_s))
         process = subprocess.Popen(
-            [program("versitygw"), "--port", f"127.0.0.1:{self.port}", *self.options, "posix", str(self.folder)],
-            env={"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": KEY},
+            [gateway, "--port", f"127.0.0.1:{self.port}", *self.options, "posix", str(self.folder)],
+            env={
+                "PATH": os.environ["PATH"],
+                "ROOT_ACCESS_KEY": KEY_ID,
+                "ROOT_SECRET_KEY": KEY,
+                "CLOCK_SHIFT_S": str(self.clock_shift_s),
+            },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
