@@ -81,6 +81,12 @@ _FIELDS: tuple[tuple[type[msgspec.Struct], str], ...] = (
     (wire.UserProfile, "tailcfg/"),
     (wire.Tailnet, "ipn/ipnstate/"),
     (wire.Status, "ipn/ipnstate/"),
+    (wire.DerpNode, "tailcfg/"),
+    (wire.DerpRegion, "tailcfg/"),
+    (wire.DerpMap, "tailcfg/"),
+    (wire.WhoisNode, "tailcfg/"),
+    (wire.Whois, "client/tailscale/apitype/"),
+    (wire.Ping, "ipn/ipnstate/"),
     (wire.Warned, "health/"),
     (wire.HealthState, "health/"),
     (wire.Notify, "ipn/backend.go"),
@@ -92,7 +98,10 @@ _SERVE = (
     *("TCP", "Web", "Services", "Handlers", "AllowFunnel", "Foreground", "Tun", "HTTP", "HTTPS"),
     *("TCPForward", "TerminateTLS", "Proxy", "Path", "Text", "Redirect"),
 )
-PATHS = ("status", "prefs", "start", "login-interactive", "logout", "serve-config", "cert/", "usermetrics")
+PATHS = (
+    *("status", "prefs", "start", "login-interactive", "logout", "serve-config", "cert/", "usermetrics"),
+    *("derpmap", "whois", "ping"),
+)
 BUS = "watch-ipn-bus"
 _FLAGS = ("tun", "socket", "port", "state", "statedir", "socks5-server", "outbound-http-proxy-listen")
 _OUR_VARIABLES = ("TS_LOGS_DIR", "TS_PARENT_DEATH_FD", "TS_CERT_SHARE_MODE")

@@ -36,6 +36,27 @@ SAFE_SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
 # Its folders, by the setting that moves each: below the home of its user.
 CONFIG_FOLDER = ("MOLTIS_CONFIG_DIR", ".config/moltis")
 DATA_FOLDER = ("MOLTIS_DATA_DIR", ".moltis")
+# Files of its config folder: providers in the first two, models that run here in the last.
+CONFIG_FILE, PROVIDER_KEYS_FILE, LOCAL_MODELS_FILE = "moltis.toml", "provider_keys.json", "local-llm.json"
+LOCAL_PROVIDERS = ("local-llm", "local")
+# Where each provider is asked unless its base_url says otherwise.
+PROVIDER_HOSTS = {
+    "anthropic": "api.anthropic.com",
+    "cerebras": "api.cerebras.ai",
+    "deepinfra": "api.deepinfra.com",
+    "deepseek": "api.deepseek.com",
+    "fireworks": "api.fireworks.ai",
+    "gemini": "generativelanguage.googleapis.com",
+    "github-copilot": "api.githubcopilot.com",
+    "groq": "api.groq.com",
+    "mistral": "api.mistral.ai",
+    "moonshot": "api.moonshot.ai",
+    "openai": "api.openai.com",
+    "openrouter": "openrouter.ai",
+    "venice": "api.venice.ai",
+    "xai": "api.x.ai",
+    "zai": "api.z.ai",
+}
 # Its forward proxy: it takes everyone to everywhere, the loopback included.
 OPEN_PROXY_PORT = 18791
 CLOSE_PROXY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"

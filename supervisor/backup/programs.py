@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from supervisor.core.process import ExitStatus, ProcessSpec
-    from supervisor.runtime.engine import Engine
-    from supervisor.system.reaper import Exit
+    from supervisor.system.reaper import Exit, Reaper
 
     # Gets a line, without its end, and whether it came on standard error.
     Take = Callable[[bytes, bool], None]
@@ -31,7 +30,19 @@ _LEAST_PRIORITY = 19
 _FIRST_TO_KILL = 1000
 
 
-async def run(engine: Engine, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> ExitStatus:
+class ProgramParent(Protocol):
+    """Whose children programs become: the engine, or whoever reaps in its place."""
+
+    @property
+    def launcher(self) -> tuple[str, ...]:
+        """Return the command prefix by which a child dies with its parent."""
+
+    @property
+    def reaper(self) -> Reaper:
+        """Return what waits for children."""
+
+
+async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> ExitStatus:
     """Run it and return how it ended; it is ended when this is cancelled. ``fds`` are passed on to it.
 
     Raises SpawnError where it cannot be started.

@@ -11,8 +11,7 @@ import msgspec
 from supervisor.client.control import NoSupervisorError, NotPermittedError, SkewError
 from supervisor.client.render import BAD, BOLD, DOUBTFUL, FAINT, GOOD, Cell, entry
 from supervisor.doctor.finding import GROUPS, OK, PROBLEM, DoctorBody
-from supervisor.doctor.report import examine
-from supervisor.doctor.subject import of_settings
+from supervisor.doctor.report import examine_alone
 from supervisor.errors import printable
 
 if TYPE_CHECKING:
@@ -45,13 +44,8 @@ def _report(console: Console) -> DoctorBody:
     try:
         told = console.control.get(DOCTOR)
         return msgspec.convert(told, DoctorBody)
-    except NoSupervisorError as error:
-        alone = str(error)
-    except NotPermittedError as error:
-        alone = str(error)
-    except (SkewError, msgspec.ValidationError) as error:
-        alone = str(error)
-    return asyncio.run(examine(of_settings(os.environ, alone)))
+    except (NoSupervisorError, NotPermittedError, SkewError, msgspec.ValidationError) as error:
+        return asyncio.run(examine_alone(os.environ, str(error)))
 
 
 def _lines(console: Console, report: DoctorBody) -> Iterator[str]:

@@ -237,6 +237,7 @@ def _first_snapshot(plan: Plan) -> Snapshot:
         warnings=plan.warnings,
         notices=plan.notices,
         backup=_first_backup(plan, now_s),
+        credential_warnings=plan.settings.credential_warnings,
     )
 
 

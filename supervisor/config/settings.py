@@ -505,6 +505,13 @@ class Settings(NamedTuple):
         said="none: a one-time sign-in code is printed in the log",
     )
 
+    credential_warnings: bool = _general(
+        "SUPERVISOR_CREDENTIAL_WARNINGS",
+        choice("on", "off", to="on".__eq__),
+        "`on`: `/health` warns 14 and 3 days before the device's key or its certificate ends. `off`: it does not.",
+        default="on",
+    )
+
     @property
     def backoff(self) -> Backoff:
         """Return the wait before a restart."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.backup import COMPONENT as BACKUP
 from supervisor.core.backup import STALE_INTERVALS, BackupState
+from supervisor.core.credentials import FIRST_WARNING_S, SECOND_WARNING_S, expiries
 from supervisor.core.process import State
 from supervisor.core.snapshot import HealthChange
 from supervisor.moltis import CLOSE_PROXY, OPEN_PROXY_PORT
@@ -26,6 +27,7 @@ STARTUP_S = 60.0
 MOST_CHANGES = 50
 TAILNET = "tailnet"
 EXPOSURE = "exposure"
+CREDENTIALS = "credentials"
 
 
 class Component(NamedTuple):
@@ -65,8 +67,12 @@ class Verdict(NamedTuple):
 
     @property
     def wrong(self) -> tuple[tuple[str, str], ...]:
-        """Return the name and status of each component that does not pass: what tells one verdict from another."""
-        return tuple((part.name, part.status) for part in self.components if part.status != PASS)
+        """Return the name and status of each component that does not pass: what tells one verdict from another.
+
+        Credentials have two stages, and the second is news as the first was.
+        """
+        bad = (part for part in self.components if part.status != PASS)
+        return tuple((part.name, part.state if part.name == CREDENTIALS else part.status) for part in bad)
 
 
 def remembered(changes: tuple[HealthChange, ...], verdict: Verdict, now_s: float) -> tuple[HealthChange, ...]:
@@ -85,12 +91,15 @@ def assess(snapshot: Snapshot, now_s: float) -> Verdict:
         parts.append(_backup(snapshot.backup, snapshot.started_s, now_s))
     if any(listener.port == OPEN_PROXY_PORT for listener in snapshot.exposed):
         parts.append(_OPEN_PROXY)
+    if snapshot.credential_warnings:
+        parts += _credentials(snapshot, now_s)
     if snapshot.backup.stands_in(now_s) and not all(view.ever_ready for view in snapshot.processes if view.critical):
         # What runs on the platform until then is not to be ended for it, nor this one for what it waits for.
         until_s = snapshot.backup.ready_until_s
         parts = [part._replace(status=WARN, until_s=until_s) if part.status == FAIL else part for part in parts]
     status = max((part.status for part in parts), key=_WORSE.__getitem__, default=PASS)
     dues = [part.until_s for part in parts if part.until_s is not None]
+    dues += _warning_times_s(snapshot, now_s)
     return Verdict(status, tuple(parts), min(dues, default=None))
 
 
@@ -152,6 +161,24 @@ def _tailnet(tailnet: TailnetView, grace_s: float | None, now_s: float) -> Compo
     # Only what has been up can blink.
     blinks = tailnet.first_up_s is not None and now_s - away_since_s < TAILNET_BLINK_S
     return Component(TAILNET, tailnet.state, PASS if blinks else WARN, tailnet.why, until_s)
+
+
+def _credentials(snapshot: Snapshot, now_s: float) -> list[Component]:
+    # One that has ended shows where it was needed.
+    soon = [each for each in expiries(snapshot, now_s) if each.stage and each.left_s > 0]
+    if not soon:
+        return []
+    first = min(soon, key=lambda each: each.left_s)
+    return [Component(CREDENTIALS, first.stage, WARN, "; ".join(each.words for each in soon))]
+
+
+def _warning_times_s(snapshot: Snapshot, now_s: float) -> list[float]:
+    """Return when a credential gets to its next stage."""
+    if not snapshot.credential_warnings:
+        return []
+    ends_s = [now_s + each.left_s for each in expiries(snapshot, now_s)]
+    times_s = [end_s - before_s for end_s in ends_s for before_s in (FIRST_WARNING_S, SECOND_WARNING_S, 0.0)]
+    return [time_s for time_s in times_s if time_s > now_s]
 
 
 def _backup(view: BackupView, started_s: float, now_s: float) -> Component:

@@ -88,7 +88,7 @@ class ServeView(NamedTuple):
     """How the app is published in the tailnet: ``mode`` is serve or off, ``why`` what is not as it should be.
 
     ``config`` is the serve configuration in force, as JSON; ``external_url`` is the app's URL by HTTPS that is recorded
-    for its next start, empty where there is none.
+    for its next start, empty where there is none. ``certificate_expiry`` is RFC 3339, empty without one.
     """
 
     mode: str = "off"
@@ -96,6 +96,7 @@ class ServeView(NamedTuple):
     why: str = ""
     config: str = ""
     external_url: str = ""
+    certificate_expiry: str = ""
 
 
 class TailnetView(NamedTuple):
@@ -213,6 +214,7 @@ class Snapshot(NamedTuple):
     notices: tuple[str, ...] = ()
     backup: BackupView = BackupView()
     incidents: IncidentsView = IncidentsView()
+    credential_warnings: bool = True
 
     def process(self, name: str) -> ProcessView | None:
         """Return the process of that name."""

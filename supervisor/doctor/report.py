@@ -8,36 +8,66 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from supervisor import __version__
-from supervisor.doctor import machine_checks, rights_checks, settings_checks
-from supervisor.doctor.finding import DoctorBody, worst
+from supervisor.doctor import (
+    app_checks,
+    backup_checks,
+    facts,
+    machine_checks,
+    path_checks,
+    rights_checks,
+    settings_checks,
+    tailnet_checks,
+)
+from supervisor.doctor.facts import LoneParent
+from supervisor.doctor.finding import GROUPS, DoctorBody, worst
 from supervisor.doctor.masking import ReportMask
-from supervisor.doctor.subject import of_run
+from supervisor.doctor.subject import of_run, of_settings
 from supervisor.doctor.text import as_text
 from supervisor.runtime.loop_latency import run_in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.backup.programs import ProgramParent
     from supervisor.config.plan import Plan
     from supervisor.core.snapshot import Snapshot
     from supervisor.doctor.finding import Check, Diagnosis
     from supervisor.doctor.subject import Subject
     from supervisor.logs.redact import Redactor
 
-_GROUPS = (settings_checks, rights_checks, machine_checks)
-CHECKS: tuple[Check, ...] = tuple(check for group in _GROUPS for check in group.CHECKS)
-
-
+_GROUPS = (
+    *(settings_checks, rights_checks, machine_checks, tailnet_checks, path_checks),
+    *(app_checks, backup_checks),
+)
+CHECKS: tuple[Check, ...] = tuple(
+    sorted((check for part in _GROUPS for check in part.CHECKS), key=lambda check: GROUPS.index(check.group))
+)
 # However many ask, their checks are made one after the other.
 _turn = asyncio.Lock()
 
 
-async def examine_run(plan: Plan, snapshot: Snapshot, redactor: Redactor) -> DoctorBody:
-    """Check everything around a running supervisor: this one."""
+async def examine_run(
+    plan: Plan, snapshot: Snapshot, redactor: Redactor, parent: ProgramParent, peer: str = ""
+) -> DoctorBody:
+    """Check everything around a running supervisor: this one. ``peer`` is where the one who asks comes from."""
     async with _turn:
-        return await examine(of_run(plan, snapshot, redactor))
+        return await _examine(of_run(plan, snapshot, redactor), parent, peer)
 
 
-async def examine(subject: Subject) -> DoctorBody:
-    """Check everything; what takes its time is done in threads."""
+async def examine_alone(environ: Mapping[str, str], alone: str) -> DoctorBody:
+    """Check what can be checked without a running supervisor; ``alone`` says why none was asked."""
+    async with LoneParent().reaping() as parent:
+        return await _examine(of_settings(environ, alone), parent, "")
+
+
+async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> DoctorBody:
+    """Ask what takes asking, and check; what takes its time is done in threads."""
+    secret = facts.client_secret(subject)
+    tailnet, app, owners = await asyncio.gather(
+        facts.of_tailnet(subject, peer), facts.of_app(subject, parent), facts.of_policy(subject, secret)
+    )
+    subject = subject._replace(tailnet=tailnet, app=app, tag_owners=owners, is_client_secret=secret is not None)
+    subject = subject._replace(network=await run_in_thread(path_checks.look, subject))
     return await run_in_thread(_report, subject)
 
 
@@ -49,7 +79,7 @@ def _report(subject: Subject) -> DoctorBody:
         running=subject.snapshot is not None,
         findings=findings,
         settings=list(settings_checks.in_force(subject)),
-        versions=_versions(),
+        versions=_versions(subject),
         text="",
     )
     mask = ReportMask(subject.redactor, subject.names)
@@ -58,5 +88,9 @@ def _report(subject: Subject) -> DoctorBody:
     return masked
 
 
-def _versions() -> dict[str, str]:
-    return {"moltis-supervisor": __version__, "python": platform.python_version(), "kernel": platform.release()}
+def _versions(subject: Subject) -> dict[str, str]:
+    found = {"moltis-supervisor": __version__, "python": platform.python_version()}
+    status = subject.tailnet.status
+    if status is not None:
+        found["tailscaled"] = status.version.partition("-")[0]
+    return found | {"kernel": platform.release(), "machine": platform.machine()}

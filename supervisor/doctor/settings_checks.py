@@ -28,11 +28,19 @@ WARNINGS = Check(
     "the start goes on, but something is open, has no effect or cannot be reached",
     _PAGE,
 )
-CHECKS = (PROBLEMS, WARNINGS)
+RUNNING = Check(
+    "settings",
+    "supervisor",
+    "whether a supervisor runs that may be asked (SUPERVISOR_RUN_DIR)",
+    "it alone knows its processes and its tailnet",
+    "reference/commands.md",
+)
+CHECKS = (RUNNING, PROBLEMS, WARNINGS)
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
     """Yield what is to be said of the settings."""
+    yield RUNNING.note(subject.alone) if subject.alone else RUNNING.ok("one runs, and made this report")
     for text in subject.problems:
         yield PROBLEMS.problem(*split_remedy(text))
     if not subject.problems:

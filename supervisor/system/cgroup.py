@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING
 
 from supervisor.namedtuples import NamedTuple
 from supervisor.system import procfs
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _ROOT = "/sys/fs/cgroup"
 # Version 1 writes no limit as the largest number of whole pages.
 _UNLIMITED = 1 << 60
-_MEMORY = (("memory.limit_in_bytes", "memory.usage_in_bytes"), ("memory.max", "memory.current"))
-_PROCESSES = (("pids.max", "pids.current"), ("pids.max", "pids.current"))
+# What cannot be taken from processes, so without the disk's cache: version 2, version 1.
+_IN_USE = (b"anon", b"total_rss")
 
 
 class CgroupLimit(NamedTuple):
@@ -23,7 +26,11 @@ class CgroupLimit(NamedTuple):
 
 def memory() -> CgroupLimit:
     """Return the limit of memory, in bytes."""
-    return _lowest("memory", *_MEMORY)
+    folder, limit = _lowest("memory", "memory.limit_in_bytes", "memory.max")
+    if limit is None:
+        return CgroupLimit()
+    lines = (line.split() for line in procfs.read(f"{folder}/memory.stat").splitlines())
+    return CgroupLimit(limit, next((int(words[1]) for words in lines if words[0] in _IN_USE), None))
 
 
 def unreclaimable_bytes() -> int | None:
@@ -38,30 +45,31 @@ def unreclaimable_bytes() -> int | None:
 
 def processes() -> CgroupLimit:
     """Return the limit of processes, in which each thread counts."""
-    return _lowest("pids", *_PROCESSES)
+    folder, limit = _lowest("pids", "pids.max", "pids.max")
+    return CgroupLimit(limit, _number(f"{folder}/pids.current")) if limit is not None else CgroupLimit()
 
 
-def _lowest(controller: str, v1: tuple[str, str], v2: tuple[str, str]) -> CgroupLimit:
-    found = []
+def _lowest(controller: str, v1: str, v2: str) -> tuple[str, int | None]:
+    """Return the folder with the lowest limit, and that limit."""
+    found: list[tuple[str, int]] = []
     for line in procfs.read("/proc/self/cgroup").decode(errors="replace").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             found += _limits(f"{_ROOT}/{controller}", path, v1)
         elif not controllers:
             found += _limits(_ROOT, path, v2)
-    return min(found, key=lambda each: each.limit or 0, default=CgroupLimit())
+    return min(found, key=lambda each: each[1], default=("", None))
 
 
-def _limits(root: str, path: str, names: tuple[str, str]) -> list[CgroupLimit]:
-    """Return every limit from a group up to the root; in a container the path may be one that is not shown there."""
-    found = []
+def _limits(root: str, path: str, name: str) -> Iterator[tuple[str, int]]:
+    """Yield every limit from a group up to the root; in a container the path may be one that is not shown there."""
     path = path.rstrip("/")
     while True:
-        limit, used = (_number(os.path.join(f"{root}{path}", name)) for name in names)
+        limit = _number(f"{root}{path}/{name}")
         if limit is not None and limit < _UNLIMITED:
-            found.append(CgroupLimit(limit, used))
+            yield f"{root}{path}", limit
         if not path:
-            return found
+            return
         path = path.rpartition("/")[0]
 
 

@@ -17,7 +17,7 @@ import msgspec
 from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.tailnet.http1 import BrokenError, Http1Response, exchange
-from supervisor.tailnet.wire import Json, Notify, Status
+from supervisor.tailnet.wire import DerpMap, Json, Notify, Ping, Status, Whois
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -118,9 +118,26 @@ class LocalApi:
         """
         await self._exchange("POST", "serve-config", _encode(config), etag)
 
-    async def fetch_certificate(self, domain: str, timeout_s: float) -> None:
-        """Have tailscaled get a certificate, or look at the one it has; the answer is not kept."""
-        await self._ask("GET", f"cert/{domain}?type=crt", timeout_s=timeout_s)
+    async def fetch_certificate(self, domain: str, timeout_s: float) -> bytes:
+        """Have tailscaled get a certificate, or look at the one it has; return it with its chain, as PEM."""
+        return await self._ask("GET", f"cert/{domain}?type=crt", timeout_s=timeout_s)
+
+    async def derp_map(self) -> DerpMap | None:
+        """Return the tailnet's relays; None before the first login."""
+        return _decoded(await self._ask("GET", "derpmap"), DerpMap | None)  # type: ignore[arg-type]
+
+    async def whois(self, address: str) -> Whois | None:
+        """Return whose a connection from this host and port is; None where it comes from no device of the tailnet."""
+        try:
+            return _decoded(await self._ask("GET", f"whois?proto=tcp&addr={address}"), Whois)
+        except (UnreachableError, SilentError):
+            raise
+        except LocalApiError:
+            return None
+
+    async def ping(self, address: str, timeout_s: float) -> Ping:
+        """Return how a device answers on the way that packets take to it (a disco ping)."""
+        return _decoded(await self._ask("POST", f"ping?ip={address}&type=disco", timeout_s=timeout_s), Ping)
 
     async def user_metrics(self, timeout_s: float) -> bytes:
         """Return tailscaled's own metrics, in Prometheus' text format."""

@@ -42,6 +42,7 @@ _MOST_CHARACTERS = 300
 _TAGS = re.compile(r"\btags?\b")
 _CONSOLE = "Settings, Trust credentials, in the admin console"
 _CHECK_SECRET = f"check the secret, and whether the OAuth client still is under {_CONSOLE}"
+_MAY_NOT_READ = "the OAuth client may not read the tailnet's policy"
 _CHECK_URL = "check SUPERVISOR_TAILSCALE_API_URL, or baseURL in the secret"
 _CHECK_TAGS = (
     "set TS_TAGS to all the tags of the OAuth client, not to some of them, or to tags that these own; each has to "
@@ -213,7 +214,11 @@ class _Key(msgspec.Struct):
     key: str
 
 
-_Answer = TypeVar("_Answer", _Token, _Key)
+class _Policy(msgspec.Struct):
+    tag_owners: dict[str, Any] | None = msgspec.field(default=None, name="tagOwners")
+
+
+_Answer = TypeVar("_Answer", _Token, _Key, _Policy)
 
 
 class OAuthClient:
@@ -234,6 +239,18 @@ class OAuthClient:
 
         Raises OAuthRefusedError or OAuthUnavailableError.
         """
+        client, url = await self._prepared(secret)
+        try:
+            async with asyncio.timeout(self._timing.budget_s):
+                async for attempt in self._attempts():
+                    with attempt:
+                        return await self._attempt(client, url)
+        except TimeoutError as error:
+            raise silent(url, self._timing.budget_s) from error
+        raise AssertionError("the attempts ended without an answer")
+
+    async def _prepared(self, secret: Secret) -> tuple[ClientSecret, str]:
+        """Return the client and where its API is; its secret is masked from now on."""
         try:
             client = parse_client_secret(secret.reveal())
         except InvalidValueError as error:
@@ -246,14 +263,25 @@ class OAuthClient:
         url = client.api_url or self._tailnet.api_url
         # It takes a tenth of a second, and most devices never need it.
         await run_in_thread(import_module, "aiohttp.client")
+        return client, url
+
+    async def owned_tags(self, secret: Secret) -> frozenset[str]:
+        """Return the tags that the tailnet's policy has owners for; asked once. The client may not be allowed to.
+
+        Raises OAuthRefusedError or OAuthUnavailableError.
+        """
+        client, url = await self._prepared(secret)
+        import aiohttp
+
         try:
-            async with asyncio.timeout(self._timing.budget_s):
-                async for attempt in self._attempts():
-                    with attempt:
-                        return await self._attempt(client, url)
+            async with asyncio.timeout(self._timing.attempt_s), _session() as session:
+                headers = await self._authorized(session, client, url)
+                policy = await self._ask(session, f"{url}/api/v2/tailnet/-/acl", _Policy, "GET", headers=headers)
         except TimeoutError as error:
-            raise silent(url, self._timing.budget_s) from error
-        raise AssertionError("the attempts ended without an answer")
+            raise silent(url, self._timing.attempt_s) from error
+        except aiohttp.ClientError as error:
+            raise unreachable(url, error, self._redactor.mask_text) from error
+        return frozenset(policy.tag_owners or ())
 
     def _attempts(self) -> tenacity.AsyncRetrying:
         # Loaded where a key is made: most devices never need one.
@@ -289,6 +317,16 @@ class OAuthClient:
             raise unreachable(url, error, self._redactor.mask_text) from error
 
     async def _exchange(self, session: aiohttp.ClientSession, client: ClientSecret, url: str) -> Minted:
+        headers = await self._authorized(session, client, url)
+        ephemeral = self._is_ephemeral(client)
+        create = {"reusable": False, "ephemeral": ephemeral, "preauthorized": client.preauthorized}
+        tags = list(self._tailnet.prefs.advertise_tags)
+        wish = {"capabilities": {"devices": {"create": create | {"tags": tags}}}, "expirySeconds": KEY_LIVES_S}
+        made = await self._ask(session, f"{url}/api/v2/tailnet/-/keys", _Key, json=wish, headers=headers)
+        return Minted(Secret(self._kept(made.key, url)), ephemeral)
+
+    async def _authorized(self, session: aiohttp.ClientSession, client: ClientSecret, url: str) -> dict[str, str]:
+        """Return the headers that sign a request: client credentials are exchanged for a token."""
         secret = client.value.reveal()
         client_id = self._tailnet.client_id or client.client_id
         form = {"grant_type": "client_credentials", "client_secret": secret}
@@ -297,14 +335,7 @@ class OAuthClient:
         token = await self._ask(session, f"{url}/api/v2/oauth/token", _Token, data=form)
         if token.token_type.lower() != "bearer":
             raise nonsense(url)
-        access = self._kept(token.access_token, url)
-        ephemeral = self._is_ephemeral(client)
-        create = {"reusable": False, "ephemeral": ephemeral, "preauthorized": client.preauthorized}
-        tags = list(self._tailnet.prefs.advertise_tags)
-        wish = {"capabilities": {"devices": {"create": create | {"tags": tags}}}, "expirySeconds": KEY_LIVES_S}
-        headers = {"Authorization": f"Bearer {access}"}
-        made = await self._ask(session, f"{url}/api/v2/tailnet/-/keys", _Key, json=wish, headers=headers)
-        return Minted(Secret(self._kept(made.key, url)), ephemeral)
+        return {"Authorization": f"Bearer {self._kept(token.access_token, url)}"}
 
     def _kept(self, secret: str, url: str) -> str:
         """Have a secret masked from now on, if it is one."""
@@ -313,11 +344,15 @@ class OAuthClient:
         self._redactor.learn(secret)
         return secret
 
-    async def _ask(self, session: aiohttp.ClientSession, url: str, kind: type[_Answer], **sent: Any) -> _Answer:
-        """Send one POST and return the answer of that kind."""
+    async def _ask(
+        self, session: aiohttp.ClientSession, url: str, kind: type[_Answer], method: str = "POST", **sent: Any
+    ) -> _Answer:
+        """Send one request and return the answer of that kind."""
         # The way out may lead through a proxy, as tailscaled's own does. aiohttp's trust_env would read .netrc as well.
-        async with session.post(url, allow_redirects=False, proxy=_proxy_for(url), **sent) as answer:
+        async with session.request(method, url, allow_redirects=False, proxy=_proxy_for(url), **sent) as answer:
             body = await _read(answer.content, url)
+            if kind is _Policy and answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                raise OAuthRefusedError(NOT_PERMITTED, _MAY_NOT_READ, f"give it the scope Policy File under {_CONSOLE}")
             if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
                 refused = ApiResponse(answer.status, body, answer.headers.get("Retry-After", ""))
                 raise of_answer(url, refused, self._redactor.mask_text, at_token=kind is _Token)

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.credentials import NODE_KEY, REMEDIES
 from supervisor.core.retry import LoginRetry
 from supervisor.core.snapshot import PeerView, ServeView, TailnetView
 from supervisor.core.tailnet import Action, Backend, Choice, Stage
@@ -254,7 +255,6 @@ def _duration(seconds: float) -> str:
 
 
 EXPIRY_NOTE = timedelta(days=28)
-EXPIRY_WARNING = timedelta(days=7)
 NEW_DEVICE = (
     "TS_STATE_DIR held no record of an earlier start: this is a new device, or the folder was lost; where it is not a "
     "volume, a choice to stay disconnected is lost with the container"
@@ -307,12 +307,12 @@ def with_details(
     new: bool,
 ) -> TailnetView:
     """Return the view with what is shown beside the state; ``new``: nothing was kept of an earlier start."""
-    expires, soon = expiry_words(key_expiry(status) if status is not None else None, datetime.now(UTC))
+    expires = expiry_words(key_expiry(status) if status is not None else None, datetime.now(UTC))
     kept, why_unread = store.why_not_kept, store.why_unread
     notes = [
         NEW_DEVICE if new else "",
         f"your choice is not kept over a restart: {kept}; set TS_STATE_DIR to a folder that is" if kept else "",
-        "" if soon else expires,
+        expires,
         untried(status.version) if status is not None else "",
         *found.notes,
     ]
@@ -320,7 +320,6 @@ def with_details(
     warnings = [
         f"{machine.may_not}; {MAY_NOT}" if machine.may_not else "",
         f"{unread(why_unread)}: connect, or disconnect" if told else "",
-        expires if soon else "",
         *found.warnings,
     ]
     url = found.url if machine.choice is Choice.CONNECTED else None
@@ -416,15 +415,13 @@ def has_expired(status: Status, now: datetime) -> bool:
     return (status.node is not None and status.node.expired) or (at is not None and at <= now)
 
 
-def expiry_words(at: datetime | None, now: datetime) -> tuple[str, bool]:
-    """Return what to say of a key that will expire, and whether that is a warning; nothing while it is far off."""
+def expiry_words(at: datetime | None, now: datetime) -> str:
+    """Return what to say of a key that will expire; nothing while it is far off. Health warns of it by itself."""
     if at is None or not timedelta(0) <= at - now < EXPIRY_NOTE:
-        return "", False
+        return ""
     days = (at - now).days
     when = "today" if not days else f"in {days} day{'s' if days > 1 else ''}"
-    advice = "connect with a new key before, or tag the device"
-    text = f"the device's key expires {when}, at {at:%Y-%m-%d %H:%M} UTC; {advice}"
-    return text, at - now < EXPIRY_WARNING
+    return f"the device's key expires {when}, at {at:%Y-%m-%d %H:%M} UTC; {REMEDIES[NODE_KEY]}"
 
 
 _FOREIGN = re.compile(r"[^a-z0-9-]+")

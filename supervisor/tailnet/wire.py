@@ -28,6 +28,7 @@ class Node(msgspec.Struct):
     user_id: int = msgspec.field(default=0, name="UserID")
     direct: str = msgspec.field(default="", name="CurAddr")
     relay: str = msgspec.field(default="", name="Relay")
+    endpoints: tuple[str, ...] | None = msgspec.field(default=None, name="Addrs")
     last_seen: str = msgspec.field(default="", name="LastSeen")
     routes: tuple[str, ...] | None = msgspec.field(default=None, name="PrimaryRoutes")
     peer_api_urls: tuple[str, ...] | None = msgspec.field(default=None, name="PeerAPIURL")
@@ -59,6 +60,54 @@ class Status(msgspec.Struct):
     cert_domains: tuple[str, ...] | None = msgspec.field(default=None, name="CertDomains")
     peers: dict[str, Node] | None = msgspec.field(default=None, name="Peer")
     users: dict[str, UserProfile] | None = msgspec.field(default=None, name="User")
+
+
+class DerpNode(msgspec.Struct):
+    """One server of a relay's region (tailcfg.DERPNode)."""
+
+    host_name: str = msgspec.field(default="", name="HostName")
+    ipv4: str = msgspec.field(default="", name="IPv4")
+    stun_port: int = msgspec.field(default=0, name="STUNPort")
+    stun_only: bool = msgspec.field(default=False, name="STUNOnly")
+    derp_port: int = msgspec.field(default=0, name="DERPPort")
+    test_ip: str = msgspec.field(default="", name="STUNTestIP")
+
+
+class DerpRegion(msgspec.Struct):
+    """Relays that are near each other (tailcfg.DERPRegion)."""
+
+    code: str = msgspec.field(default="", name="RegionCode")
+    name: str = msgspec.field(default="", name="RegionName")
+    nodes: tuple[DerpNode, ...] | None = msgspec.field(default=None, name="Nodes")
+
+
+class DerpMap(msgspec.Struct):
+    """Every relay of the tailnet (tailcfg.DERPMap)."""
+
+    regions: dict[str, DerpRegion] | None = msgspec.field(default=None, name="Regions")
+
+
+class WhoisNode(msgspec.Struct):
+    """Whose a connection is, as far as it is a device (tailcfg.Node)."""
+
+    name: str = msgspec.field(default="", name="Name")
+    addresses: tuple[str, ...] | None = msgspec.field(default=None, name="Addresses")
+    endpoints: tuple[str, ...] | None = msgspec.field(default=None, name="Endpoints")
+
+
+class Whois(msgspec.Struct):
+    """The answer to `GET whois` (apitype.WhoIsResponse)."""
+
+    node: WhoisNode | None = msgspec.field(default=None, name="Node")
+
+
+class Ping(msgspec.Struct):
+    """The answer to `POST ping` (ipnstate.PingResult): ``endpoint`` is set where the way is direct."""
+
+    error: str = msgspec.field(default="", name="Err")
+    latency_s: float = msgspec.field(default=0.0, name="LatencySeconds")
+    endpoint: str = msgspec.field(default="", name="Endpoint")
+    region: str = msgspec.field(default="", name="DERPRegionCode")
 
 
 class Warned(msgspec.Struct):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor import __version__
 from supervisor.core.backup import RESULTS, BackupState
 from supervisor.core.counts import END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
+from supervisor.core.credentials import CREDENTIALS, expiries
 from supervisor.core.health import assess, ready
 from supervisor.core.process import State
 from supervisor.core.tailnet_states import STATES
@@ -278,6 +279,12 @@ _OF_HEALTH = (
         f"What one component means for the whole: {_ONE_EACH}.",
         _components,
         (Label("component", description="a process's name, `tailnet` or `exposure`"), *_STATUS),
+    ),
+    gauge(
+        "credential_expiry_timestamp_seconds",
+        "When a credential ends, in seconds since the epoch; absent where it does not, or nobody says.",
+        lambda d: [((each.name,), each.epoch_s) for each in expiries(d.snapshot, d.now_s)],
+        (Label("credential", CREDENTIALS),),
     ),
     gauge("ready", "1 while traffic is welcome, as /readyz says.", lambda d: ready(d.snapshot, d.now_s)[0]),
 )

@@ -14,7 +14,7 @@ from aiohttp import web
 from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout, find
 from supervisor.core.health import FAIL
 from supervisor.core.process import Event, EventKind
-from supervisor.errors import quoted
+from supervisor.errors import host_port, quoted
 from supervisor.logs.lines import SUPERVISOR
 from supervisor.runtime.loop_latency import load_module, run_in_thread
 from supervisor.system import procfs
@@ -248,10 +248,13 @@ def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
     context.channels.backups.send(order)
 
 
-async def doctor(context: Context, _request: web.Request) -> web.Response:
+async def doctor(context: Context, request: web.Request) -> web.Response:
     """Have everything checked."""
     report: Any = await load_module("supervisor.doctor.report")
-    return json_response(await report.examine_run(context.plan, context.store.snapshot, context.log.redactor))
+    came = None if request.transport is None else request.transport.get_extra_info("peername")
+    peer = host_port(came[0], came[1]) if isinstance(came, tuple) else ""
+    snapshot, redactor = context.store.snapshot, context.log.redactor
+    return json_response(await report.examine_run(context.plan, snapshot, redactor, context.engine, peer))
 
 
 MOST_LINES = 1000

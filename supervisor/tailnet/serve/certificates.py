@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import binascii
+import re
 import time
 from typing import NamedTuple
 
@@ -22,11 +24,15 @@ _TRIED_AGAIN = "it is tried again, at most once an hour in the end"
 
 
 class Certificate(NamedTuple):
-    """How it stands with one: it is there, or ``why`` it is not; neither is said until the first answer."""
+    """How it stands with one: it is there, or ``why`` it is not; neither is said until the first answer.
+
+    ``expiry`` is RFC 3339, and empty where it is not known.
+    """
 
     there: bool = False
     why: str = ""
     what_to_do: str = ""
+    expiry: str = ""
 
 
 class _Known:
@@ -85,7 +91,7 @@ class Certificates:
 
     async def _fetch(self, name: str, known: _Known) -> None:
         try:
-            await self._api.fetch_certificate(name, self._fetch_s)
+            pem = await self._api.fetch_certificate(name, self._fetch_s)
         except UnreachableError:
             # tailscaled went away, which says nothing of the certificate; whoever wants it asks again.
             self._name = "" if self._name == name else self._name
@@ -100,4 +106,44 @@ class Certificates:
         else:
             known.failures = 0
             known.due_s = time.monotonic() + LOOK_AGAIN_S
-            known.certificate = Certificate(there=True)
+            known.certificate = Certificate(there=True, expiry=expiry_of(pem))
+
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+# X.690: the optional version of a certificate, and a time with two digits of the year.
+_VERSION, _UTC_TIME = 0xA0, 0x17
+_LONG_FORM = 0x80
+_FIRST_OF_LAST_CENTURY = 50
+
+
+def expiry_of(pem: bytes) -> str:
+    """Return when the first certificate ends, as RFC 3339 (RFC 5280, 4.1.2.5); empty where it cannot be read.
+
+    The standard library reads certificates of connections alone.
+    """
+    found = _CERTIFICATE.search(pem)
+    try:
+        signed = _parts(_parts(binascii.a2b_base64(found[1]))[0][1]) if found is not None else []
+        fields = _parts(signed[0][1])
+        # Serial number, algorithm and issuer come before it.
+        validity = _parts(fields[4 if fields[0][0] == _VERSION else 3][1])
+        kind, digits = validity[1][0], validity[1][1].decode("ascii")
+    except (IndexError, ValueError):
+        return ""
+    if kind == _UTC_TIME:
+        digits = f"{'19' if int(digits[:2]) >= _FIRST_OF_LAST_CENTURY else '20'}{digits}"
+    year, rest = digits[:4], [digits[at : at + 2] for at in range(4, 14, 2)]
+    return f"{year}-{rest[0]}-{rest[1]}T{rest[2]}:{rest[3]}:{rest[4]}Z"
+
+
+def _parts(data: bytes) -> list[tuple[int, bytes]]:
+    """Return the tags and contents that follow each other in DER. Raises IndexError where it is cut short."""
+    found = []
+    while data:
+        length, at = data[1], 2
+        if length & _LONG_FORM:
+            at += length & ~_LONG_FORM
+            length = int.from_bytes(data[2:at], "big")
+        found.append((data[0], data[at : at + length]))
+        data = data[at + length :]
+    return found

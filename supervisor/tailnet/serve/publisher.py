@@ -231,6 +231,7 @@ class Serve:
         self._look_every_s = look_every_s
         self._view = ServeView()
         self._notes: tuple[str, ...] = ()
+        self._certificate_expiry = ""
         self.forget()
 
     @property
@@ -299,6 +300,7 @@ class Serve:
         lasting = self._lasting
         secure_name = desired.certificate_name(self._mode, name, domains, lasting=lasting)
         certificate = self._certificates.want(secure_name)
+        self._certificate_expiry = certificate.expiry if certificate is not None else ""
         wanted = desired.of_app(self._mode, self._target, name, domains, certificate, lasting=lasting)
         return desired.with_panel(wanted, name, self._panel) if self._panel is not None else wanted
 
@@ -376,6 +378,7 @@ class Serve:
                 why=_joined(*whys),
                 config=msgspec.json.encode(config).decode() if config else "",
                 external_url=self._external_url(diff.https_url(config, found, self._app_port)),
+                certificate_expiry=self._certificate_expiry if found else "",
             )
         )
 

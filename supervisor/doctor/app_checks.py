@@ -1,0 +1,157 @@
+"""The app: its program and state, its data's place, the model providers that it names, and what happened last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.core.backup import COMPONENT as BACKUP
+from supervisor.core.health import CREDENTIALS, EXPOSURE, PASS, TAILNET, assess
+from supervisor.core.incidents import ERROR
+from supervisor.core.process import State
+from supervisor.doctor.finding import Check
+from supervisor.system import cgroup, spawn
+from supervisor.system.mounts import is_kept
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.doctor.finding import Diagnosis
+    from supervisor.doctor.network_probes import TlsSeen
+    from supervisor.doctor.subject import Subject
+
+_MIB = 1024 * 1024
+PROGRAM = Check(
+    "app",
+    "program",
+    "each process's program, by its PATH",
+    "what is not there, or is for another processor, cannot be started",
+    "reference/processes.md",
+)
+PROCESS = Check(
+    "app", "process", "each process, as /health sees it", "what does not run answers nobody", "reference/processes.md"
+)
+VOLUME = Check(
+    "app",
+    "volume",
+    "whether the folders that have to last are volumes",
+    "a folder in the container is gone with it: the device's identity, the app's data",
+    "explanation/app-platform.md",
+)
+CONFIG = Check(
+    "app",
+    "moltis-config",
+    "moltis.toml, read as the app's user",
+    "it names the model providers, and says whether models run here",
+    "how-to/find-what-is-wrong.md",
+)
+MODELS = Check(
+    "app",
+    "local-models",
+    "models that run here beside the memory limit",
+    "a model takes more memory than all the rest: the kernel kills the app for it",
+    "how-to/find-what-is-wrong.md",
+)
+PROVIDERS = Check(
+    "app",
+    "providers",
+    "the hosts of the model providers that Moltis' configuration names (a TLS handshake on port 443)",
+    "an assistant that does not reach its model has nothing to say",
+    "how-to/find-what-is-wrong.md",
+)
+INCIDENTS = Check("incidents", "incidents", "what went wrong lately", "it may do so again", "reference/incidents.md")
+CHECKS = (PROGRAM, PROCESS, VOLUME, CONFIG, MODELS, PROVIDERS, INCIDENTS)
+_MODELS_NEED_BYTES = 1024 * _MIB
+_OTHERS = frozenset({TAILNET, BACKUP, EXPOSURE, CREDENTIALS})
+_MOST_INCIDENTS = 5
+_A_DAY_S = 24 * 3600.0
+
+
+def findings(subject: Subject) -> Iterator[Diagnosis]:
+    """Yield what is to be said of the app."""
+    yield from _programs(subject)
+    yield from _processes(subject)
+    yield from _volumes(subject)
+    yield from _moltis(subject)
+    yield from _incidents(subject)
+
+
+def _programs(subject: Subject) -> Iterator[Diagnosis]:
+    for spec in subject.plan.processes:
+        try:
+            yield PROGRAM.ok(f"{spec.name}: {spawn.program_of(spec)}")
+        except spawn.SpawnError as error:
+            yield PROGRAM.problem(f"{spec.name}: {error.why}", "install it in the image, or correct its command")
+
+
+def _processes(subject: Subject) -> Iterator[Diagnosis]:
+    if subject.snapshot is None:
+        return
+    for part in assess(subject.snapshot, subject.now_s).components:
+        if part.name in _OTHERS:
+            continue
+        told = f"{part.name}: {part.why or part.state}"
+        view = subject.snapshot.process(part.name)
+        if part.status == PASS:
+            yield PROCESS.ok(told)
+        elif view is not None and view.state is State.INACTIVE:
+            yield PROCESS.note(told, f"start it: `moltis-supervisor start {part.name}`")
+        else:
+            yield PROCESS.problem(told, f"read its lines: `moltis-supervisor logs --process {part.name}`")
+
+
+def _volumes(subject: Subject) -> Iterator[Diagnosis]:
+    settings, tailnet = subject.plan.settings, subject.plan.settings.tailnet
+    folders = dict(subject.app_folders)
+    if tailnet.mode == "embedded" and not tailnet.in_memory and tailnet.ephemeral is not True:
+        folders["TS_STATE_DIR"] = tailnet.state_dir
+    for name, path in folders.items():
+        if is_kept(path):
+            yield VOLUME.ok(f"{path} ({name}) outlives the container")
+        elif settings.backup is not None:
+            yield VOLUME.ok(f"{path} ({name}) is in the container, and comes back from the backups")
+        else:
+            yield VOLUME.problem(
+                f"{path} ({name}) is in the container, or in memory", "mount a volume there, or switch on backups"
+            )
+
+
+def _moltis(subject: Subject) -> Iterator[Diagnosis]:
+    if not subject.app_folders:
+        return
+    facts, limit = subject.app, cgroup.memory().limit
+    if facts.why_not:
+        yield CONFIG.problem(facts.why_not, "mend moltis.toml: `moltis config check` says where")
+        return
+    yield CONFIG.ok(f"it names {len(facts.hosts)} hosts of model providers")
+    if facts.local_models and limit is not None and limit < _MODELS_NEED_BYTES:
+        yield MODELS.problem(
+            f"there are some, and the limit is {limit // _MIB} MiB",
+            "give the container 2 GiB or more, or remove the local models in Moltis' settings",
+        )
+    else:
+        yield MODELS.ok("there are some" if facts.local_models else "there are none")
+    for name, host in facts.hosts.items():
+        yield _provider(name, host, subject.network.providers.get(host))
+
+
+def _provider(name: str, host: str, seen: TlsSeen | None) -> Diagnosis:
+    told = f"{name} ({host})"
+    if seen is None:
+        return PROVIDERS.problem(f"{told}: no answer in time", "let the container out to it on port 443")
+    if seen.private:
+        return PROVIDERS.note(f"{told} is no public address, and was left alone")
+    if seen.untrusted:
+        return PROVIDERS.problem(f"{told}: {seen.untrusted}", "exempt that host from TLS inspection")
+    if seen.why:
+        return PROVIDERS.problem(f"{told}: {seen.why}", "let the container out to it on port 443, and check its name")
+    return PROVIDERS.ok(f"{told} is reached")
+
+
+def _incidents(subject: Subject) -> Iterator[Diagnosis]:
+    known = subject.snapshot.incidents.known if subject.snapshot is not None else subject.kept_incidents
+    last = [each for each in known if each.at_s >= subject.epoch_s - _A_DAY_S and each.level == ERROR]
+    for each in last[-_MOST_INCIDENTS:]:
+        told = "; ".join(filter(None, [each.what, each.why, each.cause]))
+        yield INCIDENTS.note(told, "see GET /api/incidents for its story")
+    if not last:
+        yield INCIDENTS.ok("no errors within a day")

@@ -1,0 +1,232 @@
+"""The way out: names, the control server, the clock against it, UDP, relays, the path to whoever asks, and MTU."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from supervisor.doctor import network_probes as probes
+from supervisor.doctor.facts import home_relay
+from supervisor.doctor.finding import Check
+from supervisor.doctor.subject import NetworkSeen
+from supervisor.tailnet.preferences import DEFAULT_CONTROL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from supervisor.doctor.finding import Diagnosis
+    from supervisor.doctor.network_probes import ControlSeen, UdpSeen
+    from supervisor.doctor.subject import Subject
+    from supervisor.tailnet.wire import DerpNode
+
+_PAGE = "how-to/find-what-is-wrong.md"
+DNS = Check("tailnet", "dns", "the control server's name", "without names nothing outside is found", _PAGE)
+CONTROL = Check(
+    "tailnet",
+    "control",
+    "a request to the control server (TS_EXTRA_ARGS --login-server, or Tailscale's own)",
+    "without it no device logs in, and one that is in learns of no change",
+    _PAGE,
+)
+INTERCEPTED = Check(
+    "tailnet",
+    "tls",
+    "the certificate of the control server",
+    "something on the way that ends TLS keeps tailscaled from the control server, or reads along",
+    _PAGE,
+)
+PORTAL = Check(
+    "tailnet",
+    "captive-portal",
+    "who answers plain HTTP in the control server's place",
+    "a network with a sign-in page lets nothing else through until somebody has signed in",
+    _PAGE,
+)
+CLOCK = Check(
+    "machine",
+    "clock",
+    "this clock beside the control server's",
+    "with a wrong clock certificates, signed requests to a bucket, and expiry times do not hold",
+    _PAGE,
+)
+UDP = Check(
+    "tailnet",
+    "udp",
+    "answers by UDP from the tailnet's relays (STUN)",
+    "without UDP every connection takes the detour over a relay, which is slower",
+    "explanation/userspace-networking.md",
+)
+RELAY = Check(
+    "tailnet",
+    "relay",
+    "the relay that this device is reached through (DERP), and how far it is",
+    "a peer that finds no direct way comes through it, and so does the first packet of each",
+    _PAGE,
+)
+VISITOR = Check(
+    "tailnet",
+    "your-path",
+    "the way between this device and the one that asks for this report",
+    "a relayed one is slower, and tells on which side UDP is held back",
+    "explanation/userspace-networking.md",
+)
+MTU = Check(
+    "tailnet",
+    "mtu",
+    "the largest packet on the way out",
+    "Tailscale's packets have up to 1,360 bytes with their wrapping: below, large ones vanish while small ones pass",
+    _PAGE,
+)
+CHECKS = (DNS, CONTROL, INTERCEPTED, PORTAL, UDP, RELAY, VISITOR, MTU, CLOCK)
+_DEADLINE_S = 8.0
+_MOST_SKEW_S = 60.0
+# Tailscale's own MTU of 1280, and what WireGuard, UDP and IPv6 put around it.
+_LEAST_MTU = 1360
+_NO_ANSWER = "tailscaled has told of no relays"
+
+
+def look(subject: Subject) -> NetworkSeen:
+    """Look at everything at once; it takes some seconds where nobody answers."""
+    work: dict[str, Callable[[], Any]] = {}
+    if subject.plan.settings.tailnet.mode != "off":
+        work["control"] = partial(probes.look_at_control, control_url(subject))
+    relays, node = subject.tailnet.relays, _relay_node(subject)
+    if relays is not None:
+        work["udp"] = partial(probes.ask_by_udp, relays)
+    if node is not None:
+        work["relay_s"] = partial(probes.connect_s, node.test_ip or node.ipv4 or node.host_name, node.derp_port or 443)
+    hosts: dict[str, Callable[[], Any]] = {
+        f"host {host}": partial(probes.shake_hands, host) for host in set(subject.app.hosts.values())
+    }
+    seen: dict[str, Any] = probes.in_parallel({**work, **hosts}, _DEADLINE_S)
+    providers = {key.removeprefix("host "): seen.pop(key) for key in hosts if key in seen}
+    return NetworkSeen(**seen, providers=providers)
+
+
+def control_url(subject: Subject) -> str:
+    """Return where the control server is."""
+    return subject.plan.settings.tailnet.prefs.login_server or DEFAULT_CONTROL
+
+
+def _relay_node(subject: Subject) -> DerpNode | None:
+    relays, code = subject.tailnet.relays, home_relay(subject.tailnet)
+    regions = (relays.regions or {}).values() if relays is not None else ()
+    nodes = (node for region in regions if region.code == code for node in region.nodes or () if not node.stun_only)
+    return next(nodes, None)
+
+
+def findings(subject: Subject) -> Iterator[Diagnosis]:
+    """Yield what is to be said of the way out; nothing without a tailnet."""
+    if subject.plan.settings.tailnet.mode == "off":
+        return
+    seen = subject.network
+    yield from _control(subject, seen.control)
+    if seen.control is not None:
+        yield from _clock(seen.control)
+        yield from _mtu(seen.control)
+    yield _udp(seen.udp)
+    yield from _relay(subject, seen)
+    yield from _visitor(subject)
+
+
+def _control(subject: Subject, seen: ControlSeen | None) -> Iterator[Diagnosis]:
+    host = urlsplit(control_url(subject)).hostname or ""
+    proxy = probes.proxy_of(subject.environ, host)
+    if seen is None:
+        yield CONTROL.problem(f"{host}: no answer in time", "check the container's way to the internet")
+        return
+    if seen.names.why:
+        yield DNS.problem(f"{host}: {seen.names.why}", "check the container's DNS servers (/etc/resolv.conf)")
+        return
+    yield DNS.ok(f"{host} is found")
+    if seen.portal:
+        yield PORTAL.problem(f"{seen.portal} answers", "sign in to that network, or use another one")
+    elif not seen.why:
+        yield PORTAL.ok("nobody")
+    if seen.untrusted:
+        yield INTERCEPTED.problem(
+            f"{host}: {seen.untrusted}",
+            "exempt that host from TLS inspection, or install its authority in the image (SSL_CERT_FILE)",
+        )
+    elif seen.why and proxy:
+        yield CONTROL.note(f"{host}: {seen.why} without the proxy that {proxy} names, which tailscaled goes through")
+    elif seen.why:
+        yield CONTROL.problem(f"{host}: {seen.why}", "let the container out to it on port 443")
+    else:
+        yield CONTROL.ok(f"{host} answers")
+
+
+def _clock(seen: ControlSeen) -> Iterator[Diagnosis]:
+    if seen.skew_s is None or seen.portal:
+        return
+    if abs(seen.skew_s) < _MOST_SKEW_S:
+        yield CLOCK.ok("they agree within a minute")
+        return
+    word = "ahead" if seen.skew_s > 0 else "behind"
+    yield CLOCK.problem(f"it is {abs(seen.skew_s):.0f} s {word}", "set the host's clock (NTP)")
+
+
+def _mtu(seen: ControlSeen) -> Iterator[Diagnosis]:
+    if seen.mtu is None:
+        return
+    if seen.mtu < _LEAST_MTU:
+        yield MTU.problem(f"{seen.mtu} bytes", f"raise the network's MTU to {_LEAST_MTU} or more")
+    else:
+        yield MTU.ok(f"{seen.mtu} bytes")
+
+
+def _udp(seen: UdpSeen | None) -> Diagnosis:
+    if seen is None or not seen.asked:
+        return UDP.note(_NO_ANSWER)
+    if not seen.latencies_s:
+        return UDP.note(
+            f"none of {seen.asked} regions answered: UDP is held back",
+            "allow UDP out, above all to port 3478 and 41641, where the platform lets you; relays do without",
+        )
+    near = sorted(seen.latencies_s.items(), key=lambda each: each[1])[:3]
+    told = ", ".join(f"{code} in {_ms(latency_s)}" for code, latency_s in near)
+    if len(seen.mapped) > 1:
+        return UDP.note(f"it goes out ({told}), through a hard NAT: each destination sees another port")
+    return UDP.ok(f"it goes out: {told}")
+
+
+def _relay(subject: Subject, seen: NetworkSeen) -> Iterator[Diagnosis]:
+    code = home_relay(subject.tailnet)
+    if not code:
+        return
+    by_udp = seen.udp.latencies_s.get(code) if seen.udp is not None else None
+    if by_udp is not None:
+        yield RELAY.ok(f"{code}, {_ms(by_udp)} away")
+    elif seen.relay_s is not None:
+        yield RELAY.ok(f"{code}, {_ms(seen.relay_s)} away by TCP")
+    else:
+        yield RELAY.problem(f"{code} does not answer", "let the container out to port 443")
+
+
+def _visitor(subject: Subject) -> Iterator[Diagnosis]:
+    visitor, ping = subject.tailnet.visitor, subject.tailnet.ping
+    if visitor is None:
+        return
+    name = visitor.name.partition(".")[0]
+    if ping is None or ping.error:
+        yield VISITOR.note(f"{name} does not answer a ping: {'' if ping is None else ping.error}".rstrip(": "))
+    elif ping.endpoint:
+        yield VISITOR.ok(f"direct to {name}, {_ms(ping.latency_s)} away")
+    else:
+        yield VISITOR.note(
+            f"over the relay {ping.region} to {name}, {_ms(ping.latency_s)} away: {_why_relayed(subject)}"
+        )
+
+
+def _why_relayed(subject: Subject) -> str:
+    udp = subject.network.udp
+    if udp is not None and udp.asked and not udp.latencies_s:
+        return "UDP is held back here"
+    if udp is not None and len(udp.mapped) > 1:
+        return "this side has a hard NAT"
+    return "UDP goes out here, so that it is held back on the other side, or the two have only just met"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"

@@ -1,0 +1,193 @@
+"""The tailnet: its state, how the app is published, open doors, and the traps of keys, tags and identities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.core.credentials import REMEDIES, expiries
+from supervisor.doctor.finding import Check, split_remedy
+from supervisor.errors import host_port
+from supervisor.tailnet.oauth_client import TAG_NOT_PERMITTED
+from supervisor.tailnet.serve.diff import funnels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.core.snapshot import TailnetView
+    from supervisor.doctor.finding import Diagnosis
+    from supervisor.doctor.subject import Subject
+
+_PAGE = "reference/tailnet.md"
+_SERVE_PAGE = "reference/serve.md"
+_KEYS_PAGE = "how-to/rotate-keys.md"
+STATE = Check("tailnet", "state", "the tailnet's state", "without it no peer reaches the app", _PAGE)
+DEVICE = Check(
+    "tailnet",
+    "device",
+    "what the supervisor warns of, and what tailscaled complains of",
+    "the tailnet is up, but not as it should be",
+    _PAGE,
+)
+SERVE = Check("tailnet", "serve", "how the app is published", "peers reach the app by this alone", _SERVE_PAGE)
+FUNNEL = Check(
+    "tailnet",
+    "funnel",
+    "AllowFunnel in the serve configuration in force",
+    "with Funnel the whole internet reaches what is meant for the tailnet",
+    "how-to/expose-publicly.md",
+)
+HTTPS = Check(
+    "tailnet",
+    "https",
+    "whether the tailnet issues certificates",
+    "without HTTPS browsers allow no passkeys, and show the app as not secure",
+    _SERVE_PAGE,
+)
+PORTS = Check(
+    "tailnet",
+    "open-ports",
+    "ports that listen where peers are forwarded to",
+    "every peer reaches them past serve, with headers of its choice",
+    "reference/exposure.md",
+)
+UNTAGGED = Check(
+    "tailnet",
+    "untagged-key",
+    "TS_AUTHKEY beside the device's tags",
+    "a device without a tag is a person's own: its key expires, and a reusable key adds more such devices",
+    _KEYS_PAGE,
+)
+TAGS = Check(
+    "tailnet",
+    "tags",
+    "TS_TAGS, and who owns these tags in the tailnet's policy (tagOwners)",
+    "a tag that nobody owns, or that the key may not give, keeps the device out",
+    _PAGE,
+)
+EXPIRY = Check(
+    "tailnet",
+    "credentials",
+    "when keys, certificates, tokens and sessions end",
+    "a device whose key has ended is out of its tailnet until somebody logs it in",
+    _KEYS_PAGE,
+)
+CHECKS = (STATE, DEVICE, SERVE, HTTPS, FUNNEL, PORTS, UNTAGGED, TAGS, EXPIRY)
+_HTTPS_MODES = ("auto", "https")
+
+
+def findings(subject: Subject) -> Iterator[Diagnosis]:
+    """Yield what is to be said of the tailnet."""
+    if subject.plan.settings.tailnet.mode == "off":
+        yield STATE.ok("off: SUPERVISOR_TAILSCALE says so")
+        return
+    if subject.snapshot is None:
+        yield STATE.note(f"not known: {subject.tailnet.why or 'no supervisor runs that looks after it'}")
+    else:
+        yield from _running(subject, subject.snapshot.tailnet)
+    yield from _serve_config(subject)
+    yield from _untagged(subject)
+    yield from _tags(subject)
+    yield from _expiry(subject)
+
+
+def _running(subject: Subject, view: TailnetView) -> Iterator[Diagnosis]:
+    yield _state(view)
+    for text in view.warnings:
+        yield DEVICE.problem(*split_remedy(text))
+    for text in (*view.notes, *(view.health if view.up else ())):
+        yield DEVICE.note(text)
+    if view.serve.why:
+        yield SERVE.problem(*split_remedy(view.serve.why))
+    elif view.serve.urls:
+        yield SERVE.ok(", ".join(view.serve.urls))
+    elif view.up:
+        yield SERVE.note("nothing is published", "set SUPERVISOR_SERVE=auto where the app is to be reached")
+    exposed = subject.snapshot.exposed if subject.snapshot is not None else ()
+    for each in exposed:
+        yield PORTS.problem(
+            f"{host_port(each.host, each.port)} of {each.process or 'an unknown process'}",
+            "have it listen on 127.0.0.2 or [::1], or close the port in the tailnet's policy",
+        )
+    if not exposed:
+        yield PORTS.ok("none but the supervisor's own")
+
+
+def _state(view: TailnetView) -> Diagnosis:
+    told = f"{view.state}: {view.why}" if view.why else view.state
+    if view.up:
+        return STATE.ok(told)
+    if view.by_owner:
+        return STATE.note(told, view.what_to_do or None)
+    return STATE.problem(told, view.what_to_do or "wait, and ask again")
+
+
+def _serve_config(subject: Subject) -> Iterator[Diagnosis]:
+    status, serve = subject.tailnet.status, subject.plan.settings.tailnet.serve
+    if status is None or subject.tailnet.relays is None:
+        return
+    open_to_all = funnels(dict(subject.tailnet.serve))
+    if open_to_all:
+        yield FUNNEL.problem(", ".join(sorted(open_to_all)), "run `tailscale funnel reset` beside tailscaled")
+    else:
+        yield FUNNEL.ok("off")
+    if status.cert_domains:
+        yield HTTPS.ok("it does: the app is, or can be, published by HTTPS")
+    elif subject.plan.serve_target is not None and serve in _HTTPS_MODES:
+        yield HTTPS.problem("it issues none", "enable HTTPS certificates on the DNS page of the admin console")
+    else:
+        yield HTTPS.note("it issues none, and SUPERVISOR_SERVE asks for none")
+
+
+def _untagged(subject: Subject) -> Iterator[Diagnosis]:
+    tailnet, status = subject.plan.settings.tailnet, subject.tailnet.status
+    if tailnet.auth_key is None or subject.is_client_secret:
+        return
+    node = status.node if status is not None and status.have_node_key else None
+    if node is not None and node.tags:
+        yield UNTAGGED.ok(f"the device has {', '.join(node.tags)}")
+    elif node is not None and node.key_expiry:
+        yield UNTAGGED.problem(
+            f"the device has no tag, and its key expires at {node.key_expiry}",
+            "use a key that has a tag, one for each device, or an OAuth client (TS_CLIENT_SECRET with TS_TAGS)",
+        )
+    elif node is None and not tailnet.prefs.advertise_tags:
+        again = " Each start is a new device here, which takes a reusable key." if tailnet.in_memory else ""
+        yield UNTAGGED.note(f"no tag is asked for: unless the key has one, the device will be a person's own.{again}")
+
+
+def _tags(subject: Subject) -> Iterator[Diagnosis]:
+    wanted = subject.plan.settings.tailnet.prefs.advertise_tags
+    if not wanted:
+        return
+    view = subject.snapshot.tailnet if subject.snapshot is not None else None
+    told, owners = ", ".join(wanted), subject.tag_owners
+    lacking = [tag for tag in wanted if owners.tags is not None and tag not in owners.tags]
+    advice = "put each under tagOwners in the tailnet's policy, as deploy/tailnet-policy.hujson shows"
+    if view is not None and view.up and set(wanted) <= set(view.tags):
+        yield TAGS.ok(f"the device has {told}")
+    elif lacking:
+        yield TAGS.problem(f"the policy does not own {', '.join(lacking)}", advice)
+    elif view is not None and TAG_NOT_PERMITTED in f"{view.why} {view.last_error}":
+        yield TAGS.problem(f"{told} was refused: {view.last_error or view.why}", advice)
+    elif owners.tags is not None:
+        yield TAGS.ok(f"the policy owns {told}")
+    else:
+        yield TAGS.note(f"whether the policy owns {told} cannot be told before it is tried: {owners.why}", advice)
+
+
+def _expiry(subject: Subject) -> Iterator[Diagnosis]:
+    settings = subject.plan.settings
+    found = list(expiries(subject.snapshot, subject.now_s)) if subject.snapshot is not None else []
+    for each in found:
+        if each.stage:
+            yield EXPIRY.problem(each.words.partition("; ")[0], REMEDIES[each.name])
+        else:
+            yield EXPIRY.ok(f"the {each.name} ends in {each.left_s / 86400:.0f} days")
+    if subject.snapshot is not None and subject.snapshot.tailnet.up and not subject.snapshot.tailnet.key_expiry:
+        yield EXPIRY.ok("the device's key does not expire")
+    if subject.is_client_secret:
+        yield EXPIRY.ok("the OAuth client's secret does not expire; it makes a key of one hour for each login")
+    elif settings.tailnet.auth_key is not None:
+        yield EXPIRY.note("when the auth key ends is not told by it: 90 days after it was made at the latest")
+    token = "SUPERVISOR_TOKEN does not end; " if settings.token is not None else "a sign-in code lasts 15 minutes; "
+    yield EXPIRY.ok(f"{token}a session of the panel lasts 12 hours")
