@@ -183,6 +183,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _SIGNALLED + _SIGPIPE
     except KeyboardInterrupt:
         return _SIGNALLED + _SIGINT
+    except OSError as error:
+        # A machine without room, or a file of the program's own that cannot be read.
+        where = f" ({error.filename})" if error.filename else ""
+        _complain(SupervisorError(f"cannot go on: {(error.strerror or str(error)).lower()}{where}"))
+        return EX_SOFTWARE
     except Exception:  # noqa: BLE001 - a defect of ours has an exit code too
         import traceback
 

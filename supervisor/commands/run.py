@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import time
 from functools import partial
@@ -23,6 +24,7 @@ from supervisor.runtime.store import Channels, SnapshotStore
 from supervisor.system import kernel
 from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.reaper import Reaper
+from supervisor.system.signals import send
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +48,7 @@ SETTLE_S = 0.5
 def run(config: str | None, restart: str | None, command: Sequence[str], inbox: Inbox) -> NoReturn:
     """Start everything, stay, and end the process with the exit code of the contract.
 
-    Raises ConfigError before anything was started.
+    Raises ConfigError before anything was started, and OSError where the machine has no room for an event loop.
     """
     plan = resolve(os.environ, config=config, restart=restart, command=command)
     resources = RunResources(plan)
@@ -58,19 +60,35 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     listen = {"listen": str(resources.address), "app": None if app is None else str(app)}
     parts.log.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
     parts.engine.start_all()
+    try:
+        _go_on(parts, resources, _missing(adopts=adopts, undumpable=undumpable, launcher=launcher), inbox)
+    except Exception:
+        # Nobody would watch over what was started.
+        parts.end_at_once()
+        raise
+    raise AssertionError("the loop ended without an exit code")
+
+
+def _go_on(parts: Run, resources: RunResources, missing: Sequence[str], inbox: Inbox) -> None:
+    """Say what is to be said, and stay in the loop. Raises OSError where there can be none."""
+    plan = parts.plan
     for warning in (*resources.warnings, *plan.warnings):
         parts.log.record("warning", warning)
-    for notice in (*plan.notices, *_missing(adopts=adopts, undumpable=undumpable, launcher=launcher)):
+    for notice in (*plan.notices, *missing):
         parts.log.record("info", notice)
     kernel.keep_heaps_few()
     # Loaded now, while the children start: an event loop costs more than all that came before.
     import asyncio
+    import selectors
 
     # Only now: the first children have the limit that this process began with.
     DESCRIPTORS.claim()
     gc.enable()
-    asyncio.run(parts.stay(inbox))
-    raise AssertionError("the loop ended without an exit code")
+    # By itself: a loop that fails at it leaves a half-made one behind, which complains when it goes.
+    selector = selectors.DefaultSelector()
+    with asyncio.Runner(loop_factory=partial(asyncio.SelectorEventLoop, selector)) as runner:
+        runner.get_loop()
+        runner.run(parts.stay(inbox))
 
 
 class Run:
@@ -87,6 +105,12 @@ class Run:
         self.engine = Engine(plan.processes, self.store, self.log, Reaper(), launcher, holds=holds)
         if plan.backup is not None and plan.backup.holds:
             self.engine.hold(self.engine.children)
+
+    def end_at_once(self) -> None:
+        """Kill what was started, without the loop that an ordered stop takes."""
+        for pid in self.engine.reaper.owned:
+            send(pid, signal.SIGKILL, group=True)
+        self.resources.close()
 
     async def stay(self, inbox: Inbox) -> None:
         """Run the loop with everything beside the processes; it ends the process."""

@@ -25,6 +25,7 @@ _LONG_TURN_S = 0.001
 _SMALL_BYTES = 16 * 1024
 _GATHER_S = 0.002
 _BUSY_S = 0.02
+_LISTEN_AGAIN_S = 0.25
 # fcntl(2), and what a pipe may hold where the kernel does not tell.
 _F_GETPIPE_SZ = 1032
 _PIPE_BYTES = 1024 * 1024
@@ -53,7 +54,14 @@ class Pipe:
         self._paused = False
         self._gathering: asyncio.TimerHandle | None = None
         self._read_at_s = 0.0
-        loop.add_reader(fd, self._on_readable)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Have the loop tell when there is something; where the kernel has no room for that now, ask again later."""
+        try:
+            self._loop.add_reader(self._fd, self._on_readable)
+        except OSError:
+            self._gathering = self._loop.call_later(_LISTEN_AGAIN_S, self._on_gathered)
 
     @property
     def inode(self) -> int:
@@ -71,7 +79,7 @@ class Pipe:
         """Read again."""
         if self._paused and not self.closed:
             self._paused = False
-            self._loop.add_reader(self._fd, self._on_readable)
+            self._listen()
             self._go_on()
 
     def drain(self) -> None:
@@ -120,7 +128,7 @@ class Pipe:
         if 0 < size < _SMALL_BYTES and not self._left:
             self._gathering = self._loop.call_later(_GATHER_S, self._on_gathered)
         else:
-            self._loop.add_reader(self._fd, self._on_readable)
+            self._listen()
             self._go_on()
 
     def _go_on(self) -> None:

@@ -134,8 +134,10 @@ class MainLoop:
 
     def _log_defect(self, error: Exception) -> str:
         trace = "".join(traceback.format_exception(error))
-        self._engine.log.record("critical", "internal error", why=repr(error), traceback=trace)
-        return f"internal error: {error!r}"
+        # What the machine does not give is no mistake of ours.
+        event = "cannot go on" if isinstance(error, OSError) else "internal error"
+        self._engine.log.record("critical", event, why=repr(error), traceback=trace)
+        return f"{event}: {error!r}"
 
     def _take_stop(self, number: int) -> None:
         """Stop in order; a second INT is a person's second Ctrl-C, but wrappers and platforms repeat TERM."""

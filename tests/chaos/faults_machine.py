@@ -58,6 +58,9 @@ def _little_memory(world: World, chance: random.Random) -> Undo | None:
     if group is None:
         return None
     world.may_be_killed = True
+    # Who waits for memory waits for the kernel, and is not to blame.
+    assert world.prober is not None
+    world.prober.excuse(1)
     used = int((group / "memory.usage_in_bytes").read_text())
     with contextlib.suppress(OSError):
         (group / "memory.limit_in_bytes").write_text(str(used + 30_000_000))
@@ -66,6 +69,8 @@ def _little_memory(world: World, chance: random.Random) -> Undo | None:
 
     def undo() -> None:
         (group / "memory.limit_in_bytes").write_text("-1")
+        if world.prober is not None:
+            world.prober.excuse(-1)
 
     return undo
 

@@ -70,7 +70,6 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "prctl": ("ENOSYS", "EPERM", "EINVAL"),
     "prlimit64": ("EPERM", "ENOSYS"),
     "fcntl": ("EINVAL", "EMFILE"),
-    "ioctl": ("ENOTTY", "EIO"),
     "dup2": ("EMFILE", "EINTR"),
 }
 # What a name of Python's asks the kernel for.
@@ -99,7 +98,7 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "os.ftruncate": ("ftruncate",),
     "fcntl.flock": ("flock",),
     "fcntl.fcntl": ("fcntl",),
-    "os.set_blocking": ("ioctl", "fcntl"),
+    "os.set_blocking": ("fcntl",),
     "os.fchmod": ("fchmod",),
     "os.chmod": ("chmod",),
     "os.fchown": ("fchown",),
@@ -110,7 +109,7 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "os.dup2": ("dup2",),
     "os.kill": ("kill",),
     "os.killpg": ("kill",),
-    "os.waitpid": ("wait4",),
+    "os.wait4": ("wait4",),
     "subprocess.Popen": ("pipe2", "vfork"),
     "threading.Thread": ("clone3",),
     "socket.socket": ("socket",),
@@ -130,7 +129,7 @@ HARMLESS = frozenset(
     for module, names in {
         "os": """close getpid geteuid getuid getgrouplist urandom fsencode fsdecode strerror sysconf isatty umask
               setpriority getcwd get_terminal_size _exit waitstatus_to_exitcode path environ devnull defpath
-              stat_result""",
+              stat_result statvfs_result""",
         "socket": "inet_aton inet_pton inet_ntop AddressFamily SocketType",
         "signal": "signal getsignal valid_signals set_wakeup_fd pthread_sigmask Signals default_int_handler",
         "subprocess": "SubprocessError TimeoutExpired",
@@ -256,7 +255,8 @@ def wrong(outcome: Outcome) -> str:
     ):
         return f"exit code {outcome.code} without a word"
     inner = [line for line in outcome.said if line.startswith("internal error")]
-    return inner[0][:200] if inner else ""
+    # Where it went on, a client or a part of it was told of, and was tried again.
+    return inner[0][:200] if inner and outcome.code else ""
 
 
 def refuse(call_name: str, error: str, place: int) -> Outcome:

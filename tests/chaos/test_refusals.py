@@ -18,7 +18,9 @@ def test_every_place_that_asks_the_kernel_is_in_the_table() -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace has the kernel refuse calls")
-@pytest.mark.parametrize(("call", "error"), [("pipe2", "EMFILE"), ("write", "EIO"), ("accept4", "ENFILE")])
+@pytest.mark.parametrize(
+    ("call", "error"), [("pipe2", "EMFILE"), ("write", "EIO"), ("accept4", "ENFILE"), ("epoll_create1", "ENOMEM")]
+)
 def test_a_refused_call_is_lived_with(call: str, error: str) -> None:
     """It goes on as if nothing had been, or ends with a clear word."""
     assert not wrong(refuse(call, error, places(call)[0]))
