@@ -267,12 +267,13 @@ class Child:
         self.stop_sweeping()
         self._engine.dispatch(self.spec.name, Event(EventKind.CLEANED))
 
-    def stop_sweeping(self) -> None:
-        """Leave the rest of what the last life left behind."""
-        if self.sweeper is not None:
-            self._engine.sweepers.remove(self.sweeper)
+    def stop_sweeping(self) -> Sweeper | None:
+        """Leave the rest of what the last life left behind; return who was at it."""
+        sweeper, self.sweeper = self.sweeper, None
+        if sweeper is not None:
+            self._engine.sweepers.remove(sweeper)
             del self._engine.sweeping[self.spec.name]
-            self.sweeper = None
+        return sweeper
 
     def _report_remains(self, sweeper: Sweeper) -> None:
         """Log what was ended, and amend the reason of the exit where the process seems to have gone into background.

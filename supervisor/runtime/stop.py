@@ -154,9 +154,10 @@ class Stop:
         now_s = time.monotonic()
         left_s = 0.0 if self._forced else max(self._deadline_s - now_s, 0.0)
         until_s = max(now_s, self._deadline_s) + SWEEP_OVERRUN_S
-        for child in self._engine.children.values():
-            child.stop_sweeping()
         sweep = self._sweep = Sweeper(procfs.everything_else, min(TERM_GRACE_S, left_s), until_s)
+        for earlier in [child.stop_sweeping() for child in self._engine.children.values()]:
+            if earlier is not None:
+                sweep.take_over(earlier)
         self._engine.sweepers.append(sweep)
         while not sweep.work():
             # Other tasks run between two pieces of work even where there is no time to wait.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -66,6 +68,13 @@ class Sweeper:
             "names": sorted(set(self.seen.values())),
         }
 
+    def take_over(self, earlier: Sweeper) -> None:
+        """Go on with what another one has begun; what that one has ended counts here."""
+        self.left |= earlier.left | earlier._found
+        self.seen |= earlier.seen
+        self.killed |= earlier.killed
+        self._sent |= earlier._sent
+
     def escalate(self) -> None:
         """Use KILL from now on."""
         self._kill_s = self.due_s = min(self._kill_s, time.monotonic())
@@ -87,9 +96,11 @@ class Sweeper:
         if begun_s >= self._end_s:
             self.left = {pid: process for pid, process in self.left.items() if procfs.lives_on(process)}
             return True
-        if self._pass is None or (begun_s >= self._kill_s and self._number != signal.SIGKILL):
-            self._number = signal.SIGTERM if begun_s < self._kill_s else signal.SIGKILL
-            self._pass, self._found, self._took_s = self._look_and_end(), {}, 0.0
+        if begun_s >= self._kill_s and self._number != signal.SIGKILL:
+            self._number = signal.SIGKILL
+            self._pass, self._took_s = itertools.chain(self._kill_known(), self._look_and_end()), 0.0
+        elif self._pass is None:
+            self._pass, self._took_s = self._look_and_end(), 0.0
         for pause_s in self._pass:
             now_s = time.monotonic()
             if pause_s or now_s - begun_s >= _TURN_S:
@@ -105,6 +116,7 @@ class Sweeper:
 
         Yields after each small piece of work, and says how long a pause is wanted.
         """
+        self._found = {}
         for process in self._find():
             if process is not None:
                 self._found[process.pid] = process
@@ -114,6 +126,22 @@ class Sweeper:
             if pid not in self._found and procfs.lives_on(process):
                 self._found[pid] = process
             yield 0.0
+        yield from self._end_found()
+
+    def _kill_known(self) -> Iterator[float]:
+        """Kill what was found before: a look at thousands takes seconds on a crowded machine."""
+        own = os.getpid()
+        self.left |= self._found
+        self._found = {}
+        for pid, process in [*self.left.items()]:
+            # A child keeps its pid until it is reaped, which ``forget`` tells; another's may have been given away.
+            if pid in self.left and (process.parent == own or procfs.lives_on(process)):
+                self._found[pid] = process
+            yield 0.0
+        yield from self._end_found()
+
+    def _end_found(self) -> Iterator[float]:
+        """Send the signal that is due to all that was found, no more than so many at once."""
         self._ending.clear()
         room = _CROWD
         for pid, process in [*self._found.items()]:

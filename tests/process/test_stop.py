@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import sys
 import time
@@ -127,6 +128,17 @@ def test_nothing_is_left_of_another_session() -> None:
         assert not alive(pid)
         ended = run.find("ended what it left behind") or run.wait_for("ended everything else")
         assert ended["count"] >= 1
+
+
+def test_what_ends_in_the_last_moment_is_told_too() -> None:
+    """The app is killed when the time is over: what it started ends by the TERM that comes then, and the log has it."""
+    child = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    app = f"trap '' TERM; setsid sh -c {shlex.quote(child)} & while :; do sleep 0.05; done"
+    with running("sh", "-c", app, env={"SUPERVISOR_STOP_TIMEOUT": "300ms"}) as run:
+        run.wait_for("up")
+        assert run.stop() == 0
+        ended = run.find("ended what it left behind") or run.wait_for("ended everything else")
+        assert "sh" in ended["names"]
 
 
 def test_a_stop_in_the_first_moment() -> None:

@@ -26,8 +26,9 @@ def start() -> Iterator[Callable[..., int]]:
     """Starts children, and ends them afterwards."""
     pids = []
 
-    def begin(*words: str) -> int:
-        pids.append(os.posix_spawn("/bin/sh", ["sh", "-c", *words], {"PATH": os.environ["PATH"]}, setsid=True))
+    def begin(*words: str, blocked: tuple[int, ...] = ()) -> int:
+        env = {"PATH": os.environ["PATH"]}
+        pids.append(os.posix_spawn("/bin/sh", ["sh", "-c", *words], env, setsid=True, setsigmask=blocked))
         return pids[-1]
 
     yield begin
@@ -83,6 +84,39 @@ def test_an_orphan_reaped_is_reason_to_look_at_once(start: Callable[..., int]) -
     cleaner.forget(pid)
     assert cleaner.work()
     assert (set(cleaner.seen), cleaner.killed) == ({pid}, set())
+
+
+def test_what_is_known_is_killed_before_another_look(start: Callable[..., int]) -> None:
+    """A look at thousands takes seconds on a crowded machine, and the time is over then."""
+    pid = start("exec sleep 300", blocked=(signal.SIGTERM,))
+    killed_by_look = []
+
+    def find() -> Iterator[Process | None]:
+        killed_by_look.append(len(cleaner.killed))
+        return living(pid)
+
+    cleaner = Sweeper(find, term_grace_s=300)
+    assert not cleaner.work()
+    cleaner.escalate()
+    wait_until(lambda: cleaner.work() or len(killed_by_look) > 1)
+    assert killed_by_look == [0, 1]
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+
+
+def test_what_another_one_has_begun_is_gone_on_with(start: Callable[..., int]) -> None:
+    """What has ended by then counts as ended here; what lives is not asked again, and is killed without a look."""
+    pids = start("exec sleep 300"), start("exec sleep 300", blocked=(signal.SIGTERM,))
+    earlier = Sweeper(lambda: living(*pids), term_grace_s=300)
+    assert not earlier.work()
+    os.waitpid(pids[0], 0)
+    earlier.forget(pids[0])
+    cleaner = Sweeper(lambda: iter(()), term_grace_s=0.0)
+    cleaner.take_over(earlier)
+    assert not cleaner.work()
+    assert os.WTERMSIG(os.waitpid(pids[1], 0)[1]) == signal.SIGKILL
+    cleaner.forget(pids[1])
+    assert wait_until(cleaner.work)
+    assert (set(cleaner.seen), cleaner.killed, cleaner.left) == (set(pids), {pids[1]}, {})
 
 
 def test_one_that_is_stopped_gets_cont_after_term(start: Callable[..., int]) -> None:
