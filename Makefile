@@ -124,8 +124,8 @@ tested: dev
 	@scripts/need-chromium >/dev/null
 	@command -v go >/dev/null || { echo "cannot build the tests' control server: there is no Go; install 1.26 or newer" >&2; exit 1; }
 	@command -v promtool >/dev/null || { echo "cannot test the metrics: there is no Prometheus with its promtool; install it (apt-get install prometheus)" >&2; exit 1; }
-	@echo "building the tests' control server, which takes minutes the first time"
-	@$(BIN)/python -c 'from tests.support.control import control_server; control_server()'
+	@echo "building the tests' control server, restic and an S3 server, which takes minutes the first time"
+	@$(BIN)/python -c 'from tests.support import backups, control; control.control_server(); [*map(backups.program, backups.PROGRAMS)]'
 
 # Stamps say what is installed, so a second run costs nothing.
 $(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 from unittest.mock import patch
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PROGRAM = (sys.executable, "-I", "-m", "supervisor")
 DEADLINE_S = 30.0
+_calling = threading.Lock()
 
 
 class Called(NamedTuple):
@@ -37,9 +39,12 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def call(folder: Path, *words: str, stdin: str = "") -> Called:
-    """Call the command line in this process, its streams being pipes."""
+    """Call the command line in this process, its streams being pipes; one call at a time."""
+    # Beside another one each would put back the other's environment and streams in the end, for all later tests.
+    assert not _calling.locked(), "two calls at once: have one of them be a process of its own"
     out, err = io.StringIO(), io.StringIO()
     with (
+        _calling,
         patch.dict(os.environ, environment(folder), clear=True),
         patch("sys.stdin", io.StringIO(stdin)),
         contextlib.redirect_stdout(out),
