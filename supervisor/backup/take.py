@@ -68,14 +68,17 @@ class Taker:
                 found.append(spec.name)
         return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
 
-    async def take(self, view: SnapshotView) -> tuple[SnapshotView, str]:
+    def missing(self) -> list[str]:
+        """Return which of the folders are not there."""
+        return [source.path for source in self._backup.sources if not _is_folder(source.path)]
+
+    async def take(self, view: SnapshotView, missing: list[str]) -> tuple[SnapshotView, str]:
         """Take a snapshot with these tags; return it, and what of it is missing (nothing: it is whole).
 
-        Raises BackupError where there is none.
+        ``missing`` is what was not there when it began. Raises BackupError where there is no snapshot.
         """
         self._places.make()
         sources = self._backup.sources
-        missing = [source.path for source in sources if not _is_folder(source.path)]
         if len(missing) == len(sources):
             raise BackupError(Trouble("none of the folders is there", "mount them, or check SUPERVISOR_BACKUP_PATHS"))
         self._check_room()
@@ -85,11 +88,7 @@ class Taker:
         words = list(self._words(view, [source for source in sources if source.path not in missing], copied))
         answer = await self._restic.back_up(words)
         wrong += answer.errors
-        wrong += [
-            f"{source.path} has vanished"
-            for source in sources
-            if source.path not in missing and not _is_folder(source.path)
-        ]
+        wrong += [f"{path} has vanished" for path in self.missing() if path not in missing]
         if answer.ending.code and not wrong:
             wrong.append("some files could not be read")
         if wrong:
