@@ -68,27 +68,27 @@ class Taker:
                 found.append(spec.name)
         return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
 
-    def missing(self) -> list[str]:
+    def absent(self) -> list[str]:
         """Return which of the folders are not there."""
         return [source.path for source in self._backup.sources if not _is_folder(source.path)]
 
-    async def take(self, view: SnapshotView, missing: list[str]) -> tuple[SnapshotView, str]:
+    async def take(self, view: SnapshotView, absent: list[str]) -> tuple[SnapshotView, str]:
         """Take a snapshot with these tags; return it, and what of it is missing (nothing: it is whole).
 
-        ``missing`` is what was not there when it began. Raises BackupError where there is no snapshot.
+        ``absent`` is what was not there when it began. Raises BackupError where there is no snapshot.
         """
         self._places.make()
         sources = self._backup.sources
-        if len(missing) == len(sources):
+        if len(absent) == len(sources):
             raise BackupError(Trouble("none of the folders is there", "mount them, or check SUPERVISOR_BACKUP_PATHS"))
         self._check_room()
-        copied, wrong = await self._copy_databases([source for source in sources if source.path not in missing])
+        copied, wrong = await self._copy_databases([source for source in sources if source.path not in absent])
         self._write_manifest(copied)
-        wrong += [f"{path} is no folder" for path in missing]
-        words = list(self._words(view, [source for source in sources if source.path not in missing], copied))
+        wrong += [f"{path} is no folder" for path in absent]
+        words = list(self._words(view, [source for source in sources if source.path not in absent], copied))
         answer = await self._restic.back_up(words)
         wrong += answer.errors
-        wrong += [f"{path} has vanished" for path in self.missing() if path not in missing]
+        wrong += [f"{path} has vanished" for path in self.absent() if path not in absent]
         if answer.ending.code and not wrong:
             wrong.append("some files could not be read")
         if wrong:

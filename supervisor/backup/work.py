@@ -140,7 +140,7 @@ class Work:
 
     async def snapshot(self, reason: str) -> None:
         """Take one. Raises BackupError, and LostError where another instance has taken over."""
-        missing = self._taker.missing()
+        absent = self._taker.absent()
         self.show(state=BackupState.SNAPSHOT, since_s=time.monotonic())
         begin_s = time.monotonic()
         last = max((each.sequence for each in self._own()), default=0)
@@ -154,7 +154,7 @@ class Work:
         )
         try:
             await self._look_at_hold()
-            taken, missing = await self._taker.take(view, missing)
+            taken, missing = await self._taker.take(view, absent)
         except BackupError as error:
             trouble = error.trouble
             self.log.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import tempfile
-import threading
-import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.client.backup_commands import BACKUPS
+from supervisor.client.control import Control
 from tests.client.calling import call
 from tests.process.running import Run
 from tests.support.backups import KEY, KEY_ID, PASSWORD, path_with_restic
@@ -21,7 +21,6 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TOLD_S = 5.0
 # Nobody's app: it stays, and ends when it is asked to.
 APP = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done")
 
@@ -127,7 +126,7 @@ def is_root() -> bool:
 
 def call_without_waiting(run: Run) -> None:
     """Order a snapshot, and do not follow it."""
-    threading.Thread(target=call, args=(run.run_dir, "backup"), daemon=True).start()
+    Control(str(run.run_dir)).post(BACKUPS)
 
 
 def child_of(run: Run, name: str) -> int | None:
@@ -141,8 +140,8 @@ def child_of(run: Run, name: str) -> int | None:
     return None
 
 
-def told(run: Run, words: str, begin_s: float) -> None:
-    """Wait until the trouble is shown in these words, and see that it did not take long."""
+def told(run: Run, words: str) -> None:
+    """Wait until the trouble is shown in these words, long before restic itself gives up (15 min)."""
     run.wait_for("starting")
     now: dict[str, Any] = {}
 
@@ -152,5 +151,4 @@ def told(run: Run, words: str, begin_s: float) -> None:
         return words in (now.get("why") or "")
 
     wait_until(look, what=words)
-    assert time.monotonic() - begin_s < TOLD_S + 2.0  # a crowded machine takes its time to start programs
     assert health_of(run)["status"] in {"warn", "fail"}
