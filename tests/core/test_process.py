@@ -191,6 +191,32 @@ def test_a_stop_with_a_limit_replaces_the_old_limit() -> None:
     assert actions == (ProcessAction.REQUEST_END, SetTimer(EventKind.LIMIT_REACHED, 0.0))
 
 
+def test_a_forced_stop_is_an_order_and_a_kill_at_the_limit_is_none() -> None:
+    """The end of the one was asked for and is not followed by a start; the other changes nothing of what is wanted."""
+    running = Machine(State.RUNNING, wanted=True)
+    forced, _ = walk(EventKind.FORCE_STOP, running)
+    assert (forced.asked, forced.wanted, forced.forced) == (True, False, True)
+    hung, _ = walk(EventKind.HUNG, running)
+    killed, _ = walk(EventKind.LIMIT_REACHED, hung)
+    assert (killed.asked, killed.wanted, killed.forced) == (False, True, False)
+
+
+def test_a_stop_of_what_is_ended_for_being_hung_is_an_order() -> None:
+    """Its end was asked for from then on, and nothing starts after it."""
+    hung, _ = walk(EventKind.HUNG, Machine(State.RUNNING, wanted=True))
+    stopping, _ = walk(EventKind.STOP, hung)
+    assert (stopping.asked, stopping.wanted) == (True, False)
+
+
+def test_force_ends_with_the_life_that_it_was_meant_for() -> None:
+    """The next one's remains get their TERM."""
+    cleaning = Machine(State.CLEANING, wanted=True, asked=True, forced=True)
+    machine, _ = walk(EventKind.CLEANED, cleaning)
+    for kind in (EventKind.SPAWNED, EventKind.EXITED):
+        machine, actions = walk(kind, machine)
+    assert actions == (ProcessAction.CLEAN,)
+
+
 def test_stacks_are_asked_for_once_before_the_kill() -> None:
     """A hung tailscaled gets QUIT, half a second, then KILL."""
     policy = POLICY._replace(quit_before_kill=True)
