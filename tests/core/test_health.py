@@ -58,6 +58,13 @@ def test_another_process_that_is_not_ready_warns() -> None:
     assert ready(world(UP, other), NOW)[0]
 
 
+def test_the_worst_is_told_first() -> None:
+    """Whoever reads one reason only reads why it fails."""
+    worker = UP._replace(name="worker", critical=False, ready=False, ready_why="slow")
+    app = UP._replace(ready=False, ready_why="no answer")
+    assert assess(world(worker, app), NOW).reasons == ("moltis: no answer", "worker: slow")
+
+
 def test_one_that_did_its_work_is_well() -> None:
     """A process that ended with 0 and is not to be started again."""
     job = ProcessView("job", State.ENDED, exits=(ExitView(NOW, 0, None, 1.0, "exit code 0"),))
@@ -73,6 +80,9 @@ def test_flapping_is_held_until_it_has_settled() -> None:
     settled = assess(world(flapping), NOW + 9)
     assert (settled.status, settled.until_s) == ("warn", NOW - 30 + health.FLAPPING_WINDOW_S)
     assert status(world(flapping), NOW + health.FLAPPING_WINDOW_S) == "pass"
+    # It is over when two are left, however many there were.
+    many = assess(world(flapping._replace(exits=crashes(60, 50, 30, 20, 10))), NOW + 9)
+    assert many.until_s == settled.until_s
 
 
 def test_stops_that_were_asked_for_are_no_flapping() -> None:
@@ -156,6 +166,14 @@ def test_three_misses_make_it_not_ready_and_long_silence_hung() -> None:
     assert not take_probe(probing, "no answer", 60.0, 60.0, None)[1].hung
     mended, finding = take_probe(probing, None, 60.0, 60.0, 60.0)
     assert (mended, finding.ready) == (Probing(answered=True, seen_s=60.0), True)
+
+
+def test_a_probe_that_a_busy_loop_ends_late_is_a_miss() -> None:
+    """Only one that ended far too late says nothing: the loop is late by a little whenever there is much to do."""
+    probing, _ = take_probe(Probing(), None, 0.0, 0.0, None)
+    late_s = health.DEADLINE_S + health.LATE_S
+    assert take_probe(probing, "no answer", 5.0, 5.0 + late_s, None)[0].misses == 1
+    assert take_probe(probing, "no answer", 5.0, 5.1 + late_s, None)[0].misses == 0
 
 
 @pytest.mark.parametrize("frozen_in", ["the wait", "the probe"])
