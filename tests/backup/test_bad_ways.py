@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.backup.words import explain
-from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, told, wait_for_state
+from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, small_disk, told, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import PASSWORD, bucket, program, restic
 from tests.support.flaky import Flaky, flaky
@@ -110,19 +109,6 @@ def test_a_lock_that_a_killed_restic_left_is_taken_away() -> None:
         (world.data / "note").write_text("2")
         assert back_up(run)["whole"]
         assert not listed(run)["why"]
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """Mount a small disk for the length of a block."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False)
-    if mounted.returncode:
-        pytest.skip("nothing may be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.backup.world import World, back_up, wait_for_state
+from tests.backup.world import World, back_up, is_root, wait_for_state
 from tests.client.calling import call
 from tests.support.waiting import wait_until
 
@@ -207,3 +208,19 @@ def test_a_damaged_database_makes_a_snapshot_partial_and_is_in_it_as_it_lies() -
         (world.data / "damaged.db").unlink()
         assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 0
         assert (world.data / "damaged.db").read_bytes() == damaged
+
+
+@pytest.mark.skipif(not is_root(), reason="takes root, for an app's user")
+def test_databases_are_opened_by_the_app_s_user_alone() -> None:
+    """What SQLite makes of a file that the app has written happens with the app's rights."""
+    world = World()
+    world.data.mkdir()
+    nobody = pwd.getpwnam("nobody")
+    make(world.data / "moltis.db", "wal")
+    os.chown(world.data, nobody.pw_uid, nobody.pw_gid)
+    os.chown(world.data / "moltis.db", nobody.pw_uid, nobody.pw_gid)
+    with world.running(SUPERVISOR_APP_USER="nobody") as run:
+        wait_for_state(run, "idle")
+        assert back_up(run)["whole"]
+        (copy,) = (world.folder / "state/moltis-supervisor-backup/snapshot/databases").rglob("moltis.db")
+        assert copy.stat().st_uid == nobody.pw_uid

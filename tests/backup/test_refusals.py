@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backup.test_bad_ways import small_disk
-from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, told, wait_for_state
+from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, small_disk, told, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import PASSWORD, bucket, program, restic
 from tests.support.processes import freeze, thaw

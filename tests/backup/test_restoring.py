@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backup.world import World, back_up, is_root, listed, make_unclear, wait_for_state
+from tests.backup.world import World, back_up, is_root, listed, make_unclear, small_disk, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import restic
 
@@ -134,6 +134,30 @@ def test_a_restore_that_fails_replaces_nothing_and_the_app_goes_on() -> None:
         assert run.find("exited") is None
 
 
+@AS_ROOT
+def test_a_restore_that_cannot_be_placed_puts_back_what_it_has_moved() -> None:
+    """A volume inside of the folder cannot be renamed: all is as it was, and the app, which was stopped, goes on."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        data = world.data
+        for number in range(8):
+            (data / f"note{number}").write_text("old")
+        taken = back_up(run)
+        for number in range(8):
+            (data / f"note{number}").write_text("new")
+        (data / "volume").mkdir()
+        with small_disk(data / "volume", "1m"):
+            (data / "volume/precious").write_text("kept")
+            assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 1
+            run.wait_for("restore failed", replaced="nothing")
+            assert {(data / f"note{number}").read_text() for number in range(8)} == {"new"}
+            assert (data / "volume/precious").read_text() == "kept"
+            run.wait_count(2, "started", child="moltis")
+        restore(run, taken["id"])
+        assert names(data) == {f"note{number}" for number in range(8)}
+
+
 def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_chooses() -> None:
     """Neither is taken by itself; keeping what is here makes it the newest, and the other stays in the repository."""
     world = World()
@@ -239,6 +263,8 @@ def test_restic_alone_restores_all_of_it(tmp_path: Path) -> None:
         taken = back_up(run)["id"]
     restic(world.repository, "restore", taken, "--target", str(tmp_path))
     assert (tmp_path / str(world.data)[1:] / "note").read_text() == "kept"
+    # Whoever finds a marker of ours takes the files beside it for those that it names.
+    assert os.listdir(tmp_path / str(world.data)[1:]) == ["note"]
 
 
 def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> None:

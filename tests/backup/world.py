@@ -6,10 +6,13 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from supervisor.client.backup_commands import BACKUPS
 from supervisor.client.control import Control
@@ -152,3 +155,16 @@ def told(run: Run, words: str) -> None:
 
     wait_until(look, what=words)
     assert health_of(run)["status"] in {"warn", "fail"}
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a small disk for the length of a block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("nothing may be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
