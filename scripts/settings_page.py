@@ -19,23 +19,23 @@ HEAD = """\
 <!-- This page is written by scripts/settings_page.py from supervisor/config/settings.py. -->
 
 Every setting is an environment variable.
-The same names may stand in the `[settings]` table of a TOML file, which `--config` or `SUPERVISOR_CONFIG` names.
-The environment beats the file.
-An empty value counts as none, except for `SUPERVISOR_APP_HEALTH_URL`.
-`moltis-supervisor check` shows what your settings lead to, without starting anything.
+The same names can be used in the `[settings]` table of a TOML file, given with `--config` or `SUPERVISOR_CONFIG`.
+The environment takes precedence over the file.
+An empty value is the same as an unset one, except for `SUPERVISOR_APP_HEALTH_URL`.
+`moltis-supervisor check` shows the resulting plan without starting anything.
 
-A setting with a bad value keeps the supervisor from starting: it lists every problem at once and ends with 78.
-A `SUPERVISOR_` or `TS_` name that is not known is a warning with the nearest known name.
+If a setting is invalid, the supervisor does not start: it lists all problems at once and exits with 78.
+An unknown `SUPERVISOR_` or `TS_` name is a warning that suggests the closest known name.
 
-Durations are written as `500ms`, `10s`, `5m`, `1h`, or put together as `1m30s`.
-A secret may also be read from a file: `NAME_FILE=/path`, or `NAME=file:/path`.
-Secret files are read anew at each use, so a changed file needs no restart.
+Durations are written as `500ms`, `10s`, `5m` or `1h`, or combined as in `1m30s`.
+A secret can also be read from a file: `NAME_FILE=/path`, or `NAME=file:/path`.
+Secret files are reread at each use, so changing one needs no restart.
 """
 TABLES = """\
 ## Further processes
 
-The TOML file may add processes, one `[process.NAME]` table each.
-A name has at most 32 characters of `a-z`, `0-9` and `-`.
+The TOML file can define further processes, one `[process.NAME]` table each.
+A name consists of at most 32 characters from `a-z`, `0-9` and `-`.
 
 ```toml
 [settings]
@@ -49,15 +49,15 @@ health = "http://127.0.0.2:9000/health"
 
 | field | default | meaning |
 |---|---|---|
-| `command` | needed | the program and its arguments, a list of words |
-| `user` | the app's | whom it runs as |
-| `env` | none | variables of its own, a table |
-| `critical` | `false` | whether its failing for good ends the container with 70 |
-| `after` | none | the processes that must be ready before it is started |
+| `command` | required | the program and its arguments, a list of strings |
+| `user` | the app's | the user that runs it |
+| `env` | none | additional environment variables, a table |
+| `critical` | `false` | whether the container exits with 70 if it fails permanently |
+| `after` | none | processes that must be ready before it is started |
 | `restart` | `"always"` | `always`, `on-failure` or `never` |
-| `stop_signal` | `"TERM"` | what asks it to end |
-| `stop_timeout` | `SUPERVISOR_STOP_TIMEOUT` | how long it may take to end before it is killed |
-| `health` | alive | a URL that answers 2xx, or `tcp://HOST:PORT` that takes a connection, when it is ready |
+| `stop_signal` | `"TERM"` | the signal that stops it |
+| `stop_timeout` | `SUPERVISOR_STOP_TIMEOUT` | time it gets to exit before it is killed |
+| `health` | running | a URL that returns 2xx, or `tcp://HOST:PORT` that accepts a connection, once it is ready |
 """
 
 

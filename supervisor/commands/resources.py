@@ -1,4 +1,4 @@
-"""The resources of a run: its folders, locks, port and control socket. What fails here fails before any start."""
+"""The resources of a run: its folders, locks, port and control socket, acquired before anything is started."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPRO
 
 
 class RunResources:
-    """What this run holds as long as it lives.
+    """The resources that this run holds until it ends.
 
-    ``address`` is where the supervisor listens, its port known; ``control`` is the operator's commands' own socket.
+    ``address`` is the supervisor's HTTP address with its actual port, ``control`` the listening control socket.
     ``warnings`` are to be logged.
     """
 
     def __init__(self, plan: Plan) -> None:
-        """Acquire everything. Raises ConfigError with every problem, and then releases what it has."""
+        """Acquire everything. On failure release it all and raise ConfigError with every problem."""
         self._run_fd = -1
         self._is_locked = False
         self._fds: list[int] = []
@@ -58,7 +58,7 @@ class RunResources:
             raise ConfigError(problems)
 
     def close(self) -> None:
-        """Remove what announces this supervisor; the locks end with the process."""
+        """Remove the port file and the control socket, and close the listeners; the locks end with the process."""
         if self._is_locked:
             dirs.remove_file(self._run_fd, HTTP_FILE)
             dirs.remove_file(self._run_fd, CONTROL_SOCKET)
@@ -70,7 +70,7 @@ class RunResources:
         self.sockets.clear()
 
     def announce(self) -> None:
-        """Write the address into a file, for the container's health check."""
+        """Write the port file, which the container's health check reads."""
         host, port = self.address
         if host == EVERYWHERE:
             host = "127.0.0.1" if free_port("127.0.0.1") else "::1"
@@ -97,9 +97,9 @@ class RunResources:
     def _take_state_folder(self, plan: Plan) -> None:
         tailnet = plan.settings.tailnet
         if tailnet.mode != "embedded":
-            # It holds the owner's choice, incidents, and little else: a run can do without.
+            # It contains the owner's choice, incidents and little else, so the run can go on without it.
             dirs.offer_folder(plan.state_folder)
-        # Kept in memory it lies in the run folder, whose trouble is told already.
+        # State in memory uses the run folder, whose problems have been reported above.
         if plan.tailscaled is None or (tailnet.in_memory and self._run_fd < 0):
             return
         fd = dirs.owned_folder(tailnet.state_dir, plan.tailscale_user, "TS_STATE_DIR")
@@ -128,7 +128,7 @@ class RunResources:
         self.address = Address(host, self.sockets[0].getsockname()[1])
 
     def _listen_for_control(self, plan: Plan) -> None:
-        # Without the folder's lock, the socket there is another supervisor's.
+        # Without the folder's lock, the socket in it belongs to another supervisor.
         if not self._is_locked:
             return
         path = os.path.join(plan.settings.run_dir, CONTROL_SOCKET)
@@ -137,7 +137,7 @@ class RunResources:
         try:
             listener.bind(path)
             os.chmod(path, 0o600)
-            # Only now can anyone connect.
+            # Clients can connect from here on.
             listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
@@ -152,12 +152,12 @@ class RunResources:
 def _is_listened_on(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        # Where too many wait already, somebody listens as well.
+        # A full backlog also means that a process is listening.
         return probe.connect_ex(path) in {0, errno.EAGAIN}
 
 
 class _ListenError(OSError):
-    """An address cannot be listened on."""
+    """The supervisor cannot listen on an address."""
 
     def __init__(self, address: Address, error: OSError) -> None:
         super().__init__(error.errno, error.strerror)
@@ -165,9 +165,9 @@ class _ListenError(OSError):
 
 
 def _listeners(port: int) -> list[socket.socket]:
-    """Listen on every address of the families that this machine has, on the same port of both.
+    """Return sockets that listen on all addresses of the machine's families, IPv4 and IPv6, on the same port.
 
-    They are two sockets, so that the address of a client is written in its own family. Raises _ListenError.
+    There is one socket per family, so that client addresses have their own family's form. Raises _ListenError.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -182,14 +182,14 @@ def _listeners(port: int) -> list[socket.socket]:
             if error.errno in _NO_SUCH_FAMILY:
                 return [first]
             first.close()
-            # A port that is free in one family may be taken in the other.
+            # A port that is free for one family may be in use for the other.
             if port or not left:
                 raise
     raise AssertionError("the last try returns or raises")
 
 
 def _listener(address: Address, *, paired: bool = False) -> socket.socket:
-    """Listen on an address. By itself `::` takes clients of both families. Raises _ListenError."""
+    """Return a socket that listens on an address; `::` alone accepts both families. Raises _ListenError."""
     try:
         listener = socket.socket(family_of(address.host), socket.SOCK_STREAM)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Every setting, declared once: a field of these classes has the setting it is read from as its default.
+"""All settings, each declared once: the default of a field of these classes is the setting that it is read from.
 
-The loader, ``check`` and the reference page are made from ``SETTINGS``, which collects them.
+The loader, ``check`` and the reference page use ``SETTINGS``, which collects them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PUBLIC: Condition = ("SUPERVISOR_EXPOSE", ("public",))
 # In the order of the reference page.
 SECTIONS = (
     GENERAL := "General",
-    EXPOSURE := "Who is reached where",
+    EXPOSURE := "Exposure",
     THE_APP := "The app",
     RESTARTS := "Stops and restarts",
     LOGS := "Logs",
@@ -93,27 +93,27 @@ class LogSettings(NamedTuple):
     format: str = _log(
         "SUPERVISOR_LOG_FORMAT",
         choice("pretty", "json"),
-        "`pretty`: prefixed lines for people. `json`: one object a line.",
+        "`pretty`: prefixed lines for people. `json`: one object per line.",
         default="pretty",
     )
     overflow: str = _log(
         "SUPERVISOR_LOG_OVERFLOW",
         choice("block", "drop"),
-        "When the log's reader stalls and the buffer (8 MiB) is full. `block`: the children wait, for at most 60 s. "
-        "`drop`: the oldest lines are dropped at once. Dropped lines are counted in the log.",
+        "What happens when the log is not read and the buffer (8 MiB) is full. `block`: the processes wait, for at "
+        "most 60 s. `drop`: the oldest lines are dropped at once. The log says how many lines were dropped.",
         default="block",
     )
     history_lines: int = _log(
         "SUPERVISOR_LOG_HISTORY",
         parsers.LINES,
-        "Lines kept in memory (4 MiB at most) for the panel and `logs`. Nothing is written to disk.",
+        "Number of lines kept in memory (at most 4 MiB) for the panel and `logs`. Nothing is written to disk.",
         default="2000",
     )
     noise: str = _log(
         "SUPERVISOR_LOG_NOISE",
         choice("limit", "all"),
-        "`limit`: of tailscaled's lines that are known to come again and again, the log shows the first three of a "
-        "kind a minute and counts the others, which stay in the history. `all`: the log shows every line.",
+        "`limit`: of tailscaled's known repetitive lines, the log shows the first three of each kind per minute and "
+        "counts the rest, which stay in the history. `all`: the log shows every line.",
         default="limit",
         when=(EMBEDDED,),
     )
@@ -125,14 +125,14 @@ class AppSettings(NamedTuple):
     user: str | None = _general(
         "SUPERVISOR_APP_USER",
         parsers.USER,
-        "Started as root, the user that the app runs as, and further processes that name none. One named here must "
-        "exist.",
-        said="`moltis` where that user exists, else the supervisor's own",
+        "The user that runs the app, and further processes without a `user`, if started as root. A user named here "
+        "must exist.",
+        said="`moltis` if that user exists, else the supervisor's user",
     )
     enabled: bool = _declare(
         "SUPERVISOR_APP",
         choice("on", "off", to="on".__eq__),
-        "`off`: no app process (the panel beside a sidecar).",
+        "`off`: no app process, as for a panel beside a sidecar.",
         section=THE_APP,
         default="on",
     )
@@ -140,48 +140,48 @@ class AppSettings(NamedTuple):
     command: tuple[str, ...] = _app(
         "SUPERVISOR_APP_COMMAND",
         parsers.COMMAND,
-        "The app's program when `run` is given no command. `--bind`, `--port` and `--no-tls` are added, and "
-        "`--json-logs` in JSON format.",
+        "The app's command if `run` is given none. `--bind`, `--port` and `--no-tls` are appended, and `--json-logs` "
+        "with JSON logs.",
         default="moltis",
     )
     password: SecretSource | None = _app(
         "MOLTIS_PASSWORD",
         parsers.SECRET,
-        "Moltis' own password, handed on to the app. From a file, it does not show in a container's settings.",
+        "Moltis' own password, passed to the app. Read from a file, it is not visible in the container's settings.",
     )
     bind: str | None = _app(
         "SUPERVISOR_APP_BIND",
         parsers.HOST,
-        "The address where the app listens in `tailnet` mode. Not 127.0.0.1: every port of that address is open to "
-        "every tailnet peer.",
+        "The address that the app listens on in `tailnet` mode. Do not use 127.0.0.1: every tailnet peer reaches all "
+        "ports of that address.",
         when=(PRIVATE,),
-        said="`127.0.0.2`, or `::1` where there is no IPv4 loopback",
+        said="`127.0.0.2`, or `::1` without an IPv4 loopback",
     )
     port: int = _app(
         "SUPERVISOR_APP_PORT",
         parsers.PORT,
-        "The port where the app listens in `tailnet` mode. 0 picks a free one.",
+        "The port that the app listens on in `tailnet` mode. 0 picks a free one.",
         default="13131",
         when=(PRIVATE,),
     )
     health_url: str | None = _app(
         "SUPERVISOR_APP_HEALTH_URL",
         parsers.HEALTH_URL,
-        "Probed every 5 s (every 500 ms until its first answer) with a deadline of 2 s; only 2xx counts. A path means "
-        "the app's own port. Set and empty: alive means healthy.",
+        "URL of the app's health check, requested every 5 s (every 500 ms until the first success) with a timeout of "
+        "2 s; only 2xx is a success. A path refers to the app's port. Empty: the app is healthy while it runs.",
         said="`/health` on the app's port for the built-in command, a TCP connect for any other",
     )
     hung_after_s: float | None = _app(
         "SUPERVISOR_APP_HUNG",
         parsers.DURATION_OR_NEVER,
-        "An app that has answered once and then does not for this long is restarted.",
+        "An app that has passed its health check once is restarted after failing it for this long.",
         default="2m",
     )
     restart: Restart = _restart(
         "SUPERVISOR_RESTART",
         choice("always", "on-failure", "never", to=Restart),
-        "When an app that ended is started again (`run --restart`). Ended for good, the others are stopped and `run` "
-        "ends with its status.",
+        "When an app that has exited is restarted (`run --restart`). If it is not, the other processes are stopped "
+        "and `run` exits with the app's status.",
         default="always",
         when=(APP,),
     )
@@ -199,14 +199,14 @@ class Prefs(NamedTuple):
     advertise_tags: tuple[str, ...] = _tailnet(
         "TS_TAGS",
         parsers.TAGS,
-        "The tags the device asks for, separated by commas. The tailnet's policy must say who owns them.",
+        "Tags that the device requests, separated by commas. The tailnet's policy must define their owners.",
         default="",
     )
     advertise_routes: tuple[str, ...] = _tailnet(
-        "TS_ROUTES", parsers.ROUTES, "Subnet routes the device offers, separated by commas.", default=""
+        "TS_ROUTES", parsers.ROUTES, "Subnet routes that the device advertises, separated by commas.", default=""
     )
     accept_dns: bool = _tailnet(
-        "TS_ACCEPT_DNS", parsers.BOOLEAN, "Whether the tailnet's DNS settings are taken over.", default="false"
+        "TS_ACCEPT_DNS", parsers.BOOLEAN, "Whether the device uses the tailnet's DNS settings.", default="false"
     )
     accept_routes: bool = False
     advertise_exit_node: bool = False
@@ -231,120 +231,119 @@ class TailnetSettings(NamedTuple):
     user: str | None = _general(
         "SUPERVISOR_TAILSCALE_USER",
         parsers.USER,
-        "Started as root, the user that tailscaled runs as. One named here must exist.",
+        "The user that runs tailscaled, if started as root. A user named here must exist.",
         when=(EMBEDDED,),
-        said="`tailscale` where that user exists, else the supervisor's own",
+        said="`tailscale` if that user exists, else the supervisor's user",
     )
     mode: str = _exposure(
         "SUPERVISOR_TAILSCALE",
         choice("embedded", "attach", "off"),
-        "`embedded`: a tailscaled of its own. `attach`: a sidecar's, at `TS_SOCKET`. `off`: none.",
+        "`embedded`: the supervisor runs tailscaled. `attach`: it uses a sidecar's, at `TS_SOCKET`. `off`: no tailnet.",
         default="embedded",
     )
     serve: str = _exposure(
         "SUPERVISOR_SERVE",
         choice("auto", "https", "http", "off"),
-        "How the tailnet reaches the app. `auto`: HTTP on 80, and HTTPS on 443 beside it where the tailnet issues "
-        "certificates and the state folder is a mount of its own. `TS_SERVE_CONFIG` replaces it.",
+        "How the app is published in the tailnet. `auto`: HTTP on port 80, and HTTPS on port 443 too if the tailnet "
+        "issues certificates and the state folder is a mount of its own. `TS_SERVE_CONFIG` replaces it.",
         when=(TAILNET,),
         said="`auto`, in attach mode `off`",
     )
     serve_panel: str | None = _exposure(
         "SUPERVISOR_SERVE_PANEL",
         parsers.URL,
-        "Where a sidecar's tailscaled finds this panel, such as `http://panel:8080`, for a sidecar with a network of "
-        "its own. Peers find the panel at the device's name and that port; it is published beside the app.",
+        "URL of this panel as seen by a sidecar with its own network, such as `http://panel:8080`. The panel is then "
+        "published beside the app, at the device's name and that port.",
         when=(ATTACHED,),
     )
     grace_s: float | None = _tailnet(
         "SUPERVISOR_TAILNET_GRACE",
         parsers.DURATION_OR_NEVER,
-        "How long the tailnet may be away until health and readiness fail: a duration, `0s` for at once, `never` to "
-        "warn only (a restart of the container seldom brings a tailnet back, and would take the app down with it).",
+        "How long the tailnet may be down before health and readiness fail: a duration, `0s` for at once, or `never` "
+        "to warn only (restarting the container rarely restores a tailnet, and interrupts the app).",
         default="never",
     )
     api_url: str = _tailnet(
         "SUPERVISOR_TAILSCALE_API_URL",
         parsers.BASE_URL,
-        "Where an OAuth client secret is exchanged for an auth key.",
+        "URL of the API that exchanges an OAuth client secret for an auth key.",
         default="https://api.tailscale.com",
     )
     auth_key: SecretSource | None = _tailnet(
         "TS_AUTHKEY",
         parsers.SECRET,
-        "An auth key, or an OAuth client secret: `tskey-client-…`, which needs `TS_TAGS`, and may have "
-        "`?ephemeral=true&preauthorized=false&baseURL=https://…` behind it. It is used when the node needs a login and "
-        "never otherwise.",
+        "An auth key, or an OAuth client secret: `tskey-client-…`, which requires `TS_TAGS` and may be followed by "
+        "`?ephemeral=true&preauthorized=false&baseURL=https://…`. It is used only when the node needs to log in.",
         aliases=("TS_AUTH_KEY",),
     )
     client_id: str | None = _tailnet(
-        "TS_CLIENT_ID", parsers.TEXT, "The id of an OAuth client; needs `TS_CLIENT_SECRET`."
+        "TS_CLIENT_ID", parsers.TEXT, "The id of an OAuth client; requires `TS_CLIENT_SECRET`."
     )
     client_secret: SecretSource | None = _tailnet(
         "TS_CLIENT_SECRET",
         parsers.SECRET,
-        "The secret of an OAuth client that makes auth keys, written as in `TS_AUTHKEY`; needs `TS_TAGS`.",
+        "The secret of an OAuth client that creates auth keys, as in `TS_AUTHKEY`; requires `TS_TAGS`.",
     )
     auth_once: bool = _tailnet(
         "TS_AUTH_ONCE",
         parsers.BOOLEAN,
-        "Accepted for the sake of existing files. Whatever it says, a key is used only when a login is needed.",
+        "Accepted for compatibility and ignored: a key is used only when the node needs to log in.",
         default="true",
     )
     ephemeral: bool | None = _tailnet(
         "TS_EPHEMERAL",
         parsers.BOOLEAN,
-        "Whether the node logs out at a clean stop, so that its name is free at once. An OAuth client makes its keys "
-        "for ephemeral devices unless this, or the secret itself, says `false`.",
+        "Whether the node logs out at a clean stop, which frees its name at once. Keys of an OAuth client are for "
+        "ephemeral devices unless this, or the secret's attribute, is `false`.",
         said="`false`",
     )
     state_dir: str = _tailnet(
         "TS_STATE_DIR",
         parsers.STATE_DIR,
-        "The folder with the device's identity. `mem:` keeps nothing: each start is a new, ephemeral device.",
+        "The folder with the device's identity. `mem:` keeps nothing: each start creates a new, ephemeral device.",
         said="`/var/lib/tailscale` as root, else `$XDG_STATE_HOME/moltis-supervisor/tailscale` "
-        "(`~/.local/state/…` where that is not set)",
+        "(`~/.local/state/…` if that is not set)",
     )
     socket: str = _tailnet(
         "TS_SOCKET",
         parsers.PATH,
-        "tailscaled's socket. In attach mode it must be set, to the sidecar's.",
+        "tailscaled's socket. Required in attach mode: the sidecar's socket.",
         said="`tailscale/tailscaled.sock` in the run folder",
     )
     serve_config: str | None = _tailnet(
         "TS_SERVE_CONFIG",
         parsers.PATH,
-        "A JSON file with a serve configuration, as the official image takes it; watched for changes.",
+        "A JSON file with a serve configuration in the official image's format; changes to it are applied.",
     )
     up_args: tuple[str, ...] = _tailnet(
         "TS_EXTRA_ARGS",
         parsers.WORDS,
-        "Flags of `tailscale up`, understood by the supervisor itself; see below.",
+        "Flags of `tailscale up`, interpreted by the supervisor; see below.",
         default="",
     )
     socks5: tuple[str, int] | None = _tailscaled(
-        "TS_SOCKS5_SERVER", parsers.ADDRESS, "Where tailscaled offers a SOCKS5 proxy into the tailnet.", said="off"
+        "TS_SOCKS5_SERVER", parsers.ADDRESS, "Address of tailscaled's SOCKS5 proxy into the tailnet.", said="off"
     )
     http_proxy: tuple[str, int] | None = _tailscaled(
         "TS_OUTBOUND_HTTP_PROXY_LISTEN",
         parsers.ADDRESS,
-        "Where tailscaled offers an HTTP proxy into the tailnet.",
+        "Address of tailscaled's HTTP proxy into the tailnet.",
         said="off",
     )
     extra_args: tuple[str, ...] = _tailscaled(
-        "TS_TAILSCALED_EXTRA_ARGS", parsers.WORDS, "Further flags of tailscaled, split as a shell would.", default=""
+        "TS_TAILSCALED_EXTRA_ARGS", parsers.WORDS, "Additional flags of tailscaled, split as by a shell.", default=""
     )
     userspace: bool = _tailscaled(
         "TS_USERSPACE",
         parsers.BOOLEAN,
-        "Accepted for the sake of existing files where it says `true`: networking is always in user space.",
+        "Accepted for compatibility if `true`: networking is always in user space.",
         default="true",
     )
 
     @property
     def logs_out_at_stop(self) -> bool:
         """Whether the device is removed from the tailnet at an orderly stop."""
-        # Where a sidecar keeps its state is unknown.
+        # It is unknown where a sidecar keeps its state.
         return self.mode != "off" and bool(self.ephemeral or (self.in_memory and self.mode == "embedded"))
 
 
@@ -357,59 +356,59 @@ class BackupSettings(NamedTuple):
     repository: str = _backup(
         "SUPERVISOR_BACKUP_REPOSITORY",
         parsers.REPOSITORY,
-        "Where snapshots are kept, in restic's own format: a bucket that speaks S3, or a folder that the app cannot "
-        "write to, outside of the paths that are backed up. Without it there are no backups, and they cost nothing.",
+        "Where snapshots are stored, in restic's format: an S3 bucket, or a folder that the app cannot write to and "
+        "that is outside of the paths that are backed up. Without it backups are off.",
     )
     password: SecretSource | None = _backup(
         "SUPERVISOR_BACKUP_PASSWORD",
         parsers.SECRET,
-        "Encrypts the repository, and is needed with it. Keep a copy elsewhere: without it no snapshot can be read.",
+        "Encrypts the repository; required with it. Keep a copy elsewhere: without it no snapshot can be read.",
     )
     access_key_id: SecretSource | None = _backup(
-        "SUPERVISOR_BACKUP_ACCESS_KEY_ID", parsers.SECRET, "The id of the bucket's access key; needed for a bucket."
+        "SUPERVISOR_BACKUP_ACCESS_KEY_ID", parsers.SECRET, "The id of the bucket's access key; required for a bucket."
     )
     secret_access_key: SecretSource | None = _backup(
         "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY",
         parsers.SECRET,
-        "The secret of the bucket's access key; needed for a bucket.",
+        "The secret of the bucket's access key; required for a bucket.",
     )
     paths: tuple[str, ...] | None = _backup(
         "SUPERVISOR_BACKUP_PATHS",
         parsers.FOLDERS,
-        "The folders that are backed up, absolute and with `:` between them; none may lie inside another. "
-        "An embedded tailscaled's state folder is always part of a snapshot.",
-        said="Moltis' config and data folders; an app with another command needs it",
+        "Absolute paths of the folders to back up, separated by `:`; none may be inside another. The state folder of "
+        "an embedded tailscaled is always included.",
+        said="Moltis' config and data folders; required for an app with another command",
     )
     interval_s: float = _backup(
         "SUPERVISOR_BACKUP_INTERVAL",
         parsers.BACKUP_INTERVAL,
-        "How long after the end of one snapshot the next one is begun; at least `1m`.",
+        "Time between the end of a snapshot and the start of the next; at least `1m`.",
         default="5m",
     )
     keep: Mapping[str, int] = _backup(
         "SUPERVISOR_BACKUP_KEEP",
         parsers.KEEP,
-        "How many snapshots are kept, as `restic forget --keep-*` counts them: `last` (at least 1), `hourly`, "
-        "`daily`, `weekly`, `monthly`, `yearly`. The newest one, and the last one before each change of the app's or "
-        "tailscaled's version, are kept in any case.",
+        "How many snapshots to keep, as in `restic forget --keep-*`: `last` (at least 1), `hourly`, `daily`, `weekly`, "
+        "`monthly`, `yearly`. The newest snapshot, and the last one before each change of the app's or tailscaled's "
+        "version, are always kept.",
         default="last=10,hourly=24,daily=14,weekly=8",
     )
     restore: str = _backup(
         "SUPERVISOR_BACKUP_RESTORE",
         parsers.RESTORE,
-        "What is brought back at a start. `auto`: the newest snapshot where there are no files yet. `never`: nothing. "
-        "A snapshot's id: that one, once; what is there is kept as a snapshot first.",
+        "What a start restores. `auto`: the newest snapshot if there are no files yet. `never`: nothing. A snapshot's "
+        "id: that snapshot, once; a snapshot of the existing files is taken first.",
         default="auto",
     )
 
     @property
     def in_folder(self) -> bool:
-        """Whether the repository is a folder, and not a bucket."""
+        """Whether the repository is a folder rather than a bucket."""
         return self.repository.startswith("/")
 
 
 class ExtraProcess(NamedTuple):
-    """One `[process.NAME]` table. ``stop_timeout_s`` is None for the supervisor's own."""
+    """One `[process.NAME]` table. ``stop_timeout_s`` is None for the supervisor's timeout."""
 
     name: str
     command: tuple[str, ...]
@@ -438,22 +437,22 @@ class Settings(NamedTuple):
     config_path: str | None = _general(
         "SUPERVISOR_CONFIG",
         parsers.PATH,
-        "A TOML file: `[settings]` holds the names of this page as they stand, `[process.NAME]` tables add processes. "
-        "The environment beats the file.",
+        "A TOML file: `[settings]` contains the names of this page, `[process.NAME]` tables define further processes. "
+        "The environment takes precedence.",
     )
     run_dir: str = _general(
         "SUPERVISOR_RUN_DIR",
         parsers.PATH,
-        "The folder for the control socket, the port file and tailscaled's socket. It is made with mode 0700 and "
-        "refused where it is a link or another user's; a second supervisor on it does not start.",
-        said="`$XDG_RUNTIME_DIR/moltis-supervisor` where that is set, else `/run/moltis-supervisor` as root, "
+        "The folder for the control socket, the port file and tailscaled's socket. It is created with mode 0700, and "
+        "refused if it is a link or belongs to another user; only one supervisor can use it.",
+        said="`$XDG_RUNTIME_DIR/moltis-supervisor` if that is set, else `/run/moltis-supervisor` as root, "
         "else `/tmp/moltis-supervisor-UID`",
     )
     expose: str = _exposure(
         "SUPERVISOR_EXPOSE",
         choice("tailnet", "public"),
-        "Who gets `PORT`. `tailnet`: the supervisor; the app is reached through the tailnet. `public`: the app; the "
-        "supervisor listens on `SUPERVISOR_PORT`.",
+        "What listens on `PORT`. `tailnet`: the supervisor; the app is reached through the tailnet. `public`: the app; "
+        "the supervisor listens on `SUPERVISOR_PORT`.",
         default="tailnet",
         when=(APP,),
     )
@@ -461,48 +460,48 @@ class Settings(NamedTuple):
     bind: str | None = _exposure(
         "SUPERVISOR_BIND",
         parsers.HOST,
-        "The address of this machine for `PORT`, and for `SUPERVISOR_PORT`. An app that has `PORT` can be told one "
-        "address alone: unless this is set it is `0.0.0.0`, or `::` where there is a way out by IPv6 alone.",
+        "The local address for `PORT` and `SUPERVISOR_PORT`. In `public` mode the app gets a single address: unless "
+        "this is set, `0.0.0.0`, or `::` if the machine has an IPv6 route only.",
         said="every IPv4 and IPv6 address",
     )
     supervisor_port: int = _exposure(
         "SUPERVISOR_PORT",
         parsers.PORT,
-        "The port of health and panel where the app has `PORT`. 0 picks a free one.",
+        "The port of the health endpoints and the panel in `public` mode. 0 picks a free one.",
         default="9090",
         when=(PUBLIC, APP),
     )
     stop_timeout_s: float = _restart(
         "SUPERVISOR_STOP_TIMEOUT",
         parsers.DURATION,
-        "The whole ordered stop, from the signal until nothing is left. The default fits Docker's 10 s; Moltis may "
-        "need 25 s: set it and the platform's grace period higher together.",
+        "Time limit of the whole ordered stop, from the signal until nothing is left. The default fits Docker's 10 s; "
+        "Moltis may need 25 s, so raise it together with the platform's grace period.",
         default="8s",
     )
     backoff_initial_s: float = _restart(
-        "SUPERVISOR_BACKOFF_INITIAL", parsers.DURATION, "The first wait before a restart; it doubles.", default="500ms"
+        "SUPERVISOR_BACKOFF_INITIAL", parsers.DURATION, "First delay before a restart; it doubles.", default="500ms"
     )
     backoff_max_s: float = _restart(
-        "SUPERVISOR_BACKOFF_MAX", parsers.DURATION, "The longest wait before a restart.", default="30s"
+        "SUPERVISOR_BACKOFF_MAX", parsers.DURATION, "Longest delay before a restart.", default="30s"
     )
     backoff_reset_s: float = _restart(
         "SUPERVISOR_BACKOFF_RESET",
         parsers.DURATION,
-        "How long a process must stay up until its failures are forgiven.",
+        "How long a process must run until its failures are no longer counted.",
         default="60s",
     )
     give_up: GiveUp | None = _restart(
         "SUPERVISOR_GIVE_UP",
         parsers.GIVE_UP,
-        "So many failures in such a window make a critical process fatal (exit 70).",
+        "The number of failures within a time window after which a critical process ends the supervisor (exit 70).",
         default="10/5m",
     )
     token: SecretSource | None = _declare(
         "SUPERVISOR_TOKEN",
         parsers.SECRET,
-        "The secret that signs in to panel and API, of 16 characters or more.",
+        "The admin token for the panel and the API, at least 16 characters.",
         section=PANEL,
-        said="none: a one-time sign-in code is printed in the log",
+        said="none: a one-time sign-in code is printed to the log",
     )
 
     credential_warnings: bool = _general(
@@ -514,18 +513,18 @@ class Settings(NamedTuple):
 
     @property
     def backoff(self) -> Backoff:
-        """Return the wait before a restart."""
+        """Return the delay policy of restarts."""
         return Backoff(self.backoff_initial_s, self.backoff_max_s, self.backoff_reset_s)
 
     @property
     def secrets(self) -> tuple[SecretSource, ...]:
-        """Return every secret that is set."""
+        """Return all secrets that are set."""
         groups: tuple[Any, ...] = (self, self.tailnet, self.app, self.backup)
         return tuple(value for group in groups for value in group or () if isinstance(value, SecretSource))
 
 
 def rows(group: Any) -> dict[str, Setting]:
-    """Return the settings of a class, by field."""
+    """Return the settings of a class by field name."""
     return {field: row for field, row in group._field_defaults.items() if isinstance(row, Setting)}
 
 

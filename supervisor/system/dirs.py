@@ -1,4 +1,4 @@
-"""Private directories, locks and small files; root follows no link on the way."""
+"""Private directories, lock files and small files; root follows no symbolic link."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from supervisor.core.process import User
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# The errors of a call that a file system does not offer: fsync(2), flock(2).
+# Errors of fsync(2) and flock(2) on file systems that do not support them.
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK})
 PRIVATE = 0o700
-# Its owner, and those of its group that know a name inside it.
+# For the owner, and for members of the group that know a name inside.
 PASSABLE = 0o710
 
 
 def run_folder(path: str, visitor: User | None) -> int:
-    """Make the supervisor's own folder and return it open.
+    """Create the run folder if needed, and return a descriptor of it.
 
-    ``visitor`` is another user who has to reach a folder inside it: passing through is then granted to that user's
-    group, and nothing else. Raises ConfigError where the folder is a link, another user's, or cannot be made.
+    ``visitor`` is a user who has to reach a folder inside it; its group then gets search permission and nothing else.
+    Raises ConfigError if the folder is a link, belongs to another user, or cannot be created.
     """
     fd = _make(path, "SUPERVISOR_RUN_DIR")
     status = os.fstat(fd)
@@ -46,9 +46,10 @@ def run_folder(path: str, visitor: User | None) -> int:
 
 
 def owned_folder(path: str, owner: User | None, setting: str) -> int:
-    """Make a folder that only ``owner`` (None: this user) can enter, hand over what is in it, and return it open.
+    """Create a private folder of ``owner`` (None: this user) if needed, and return a descriptor of it.
 
-    Raises ConfigError where it is a link, cannot be made, or cannot be written to.
+    The content of an existing folder is given to ``owner`` too. Raises ConfigError if the folder is a link, or cannot
+    be created or written to.
     """
     fd = _make(path, setting)
     try:
@@ -65,7 +66,7 @@ def owned_folder(path: str, owner: User | None, setting: str) -> int:
 
 
 def offer_folder(path: str) -> None:
-    """Make a private folder unless it exists; failures are ignored."""
+    """Create a private folder unless it exists; failures are ignored."""
     try:
         os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
         os.mkdir(path, PRIVATE)
@@ -74,10 +75,10 @@ def offer_folder(path: str) -> None:
 
 
 def lock(folder_fd: int, name: str, taken: str) -> tuple[int, bool]:
-    """Take the lock file ``name`` in a folder, for as long as the descriptor returned stays open.
+    """Lock the file ``name`` in a folder; return its descriptor, which holds the lock, and whether it is locked.
 
-    Beside it stands whether it is locked: not every file system has locks. Raises ConfigError with the text ``taken``
-    where another process has it, or where the disk refuses the file.
+    It stays unlocked on a file system without locks. Raises ConfigError, with the text ``taken`` if another process
+    holds the lock, and with the reason if the file cannot be created.
     """
     try:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
@@ -102,12 +103,12 @@ def lock(folder_fd: int, name: str, taken: str) -> tuple[int, bool]:
 
 
 def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable: bool = False) -> None:
-    """Write a small file into a folder, whole or not at all; a ``durable`` one outlives a loss of power.
+    """Write a small file into a folder atomically; with ``durable`` it is synced to survive a power loss.
 
-    Raises ConfigError where the disk refuses it.
+    Raises ConfigError if it cannot be written.
     """
     new = f".{name}.new"
-    # Made anew: in another user's folder, what has that name already may be a trap.
+    # Always a new file: in another user's folder an existing one of that name may be a trap.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     remove_file(folder_fd, new)
     try:
@@ -115,7 +116,7 @@ def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable
         try:
             left = memoryview(text.encode())
             while left:
-                # A disk that fills up takes part of it.
+                # A disk that fills up accepts a part of it.
                 left = left[os.write(fd, left) :]
             if durable:
                 _sync(fd)
@@ -133,13 +134,13 @@ def _sync(fd: int) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        # Some file systems have nothing to wait for.
+        # Some file systems do not support fsync.
         if error.errno not in _NOT_OFFERED:
             raise
 
 
 def remove_file(folder_fd: int, name: str) -> None:
-    """Remove a file from a folder, if it is there."""
+    """Remove a file from a folder if it exists; failures are ignored."""
     try:
         os.unlink(name, dir_fd=folder_fd)
     except OSError:
@@ -150,7 +151,7 @@ def _path(folder_fd: int, name: str) -> str:
     try:
         return os.path.join(os.readlink(f"/proc/self/fd/{folder_fd}"), name)
     except OSError:
-        # There is no /proc.
+        # /proc is not mounted.
         return name
 
 
@@ -170,7 +171,7 @@ def _make(path: str, setting: str) -> int:
 
 
 def _hand_over(folder_fd: int, owner: User) -> None:
-    """Give a folder and what is in it to ``owner``: a volume arrives as root's, or from an older image."""
+    """Make ``owner`` the owner of a folder and its content: new volumes belong to root, or to an older image's user."""
     for _, folders, files, fd in os.fwalk(".", dir_fd=folder_fd, follow_symlinks=False):
         for name in (*folders, *files):
             os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
@@ -195,11 +196,12 @@ def _remedy(error: OSError, setting: str = "") -> str:
 
 
 def read(path: str, most_bytes: int, *, folder_fd: int | None = None, flags: int = 0) -> bytes:
-    """Return all that is in a file.
+    """Return the content of a file.
 
-    Raises OSError, or ValueError with the reason where it is a pipe (it could be read but once) or too large.
+    Raises OSError, or ValueError with the reason if it is larger than ``most_bytes``, or a pipe (which could be read
+    only once).
     """
-    # O_NONBLOCK: a pipe that no one writes to must not hold anything up.
+    # O_NONBLOCK: opening a pipe without a writer must not block.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder_fd)
     try:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
@@ -220,7 +222,7 @@ def read_text(path: str, most_bytes: int) -> str:
 
 
 def text_of(data: bytes) -> str:
-    """Return the text that bytes are, without a byte order mark. Raises ValueError where they are none."""
+    """Decode UTF-8, without a byte order mark. Raises ValueError with the line of the first invalid byte."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -229,5 +231,5 @@ def text_of(data: bytes) -> str:
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Return the reason that one of these gives."""
+    """Return the reason of an error as text."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

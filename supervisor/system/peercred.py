@@ -1,4 +1,4 @@
-"""Peer credentials of unix sockets: a supervised process may neither give orders nor pose as the supervisor."""
+"""Peer credentials of unix sockets: a supervised process may neither control nor impersonate the supervisor."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     class Socket(Protocol):
-        """What is asked of a socket here."""
+        """The socket method that is used here."""
 
         def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
-            """Return an option's value."""
+            """Return the value of an option."""
 
 
 # unix(7), struct ucred: pid, uid, gid.
 _CREDENTIALS = struct.Struct("=iII")
-# Linux 6.5 and later; socket has no name for it yet.
+# Linux 6.5 and later; not in Python's socket module yet.
 _SO_PEERPIDFD = 77
 _FD = struct.Struct("=i")
 _MOST_GENERATIONS = 1000
 _LOOKS = 3
-# proc(5), cmdline: `python … -m supervisor run …`, or the script in its place. Nobody can change an ancestor's.
+# proc(5), cmdline: `python … -m supervisor run …`, or the script. A process cannot change that of an ancestor.
 _SUPERVISOR = re.compile(
     rb"[^\0]*python[^\0/]*\0(?:-[XW]\0[^\0]*\0|-(?!m\0)[^\0]*\0)*(?:-m\0supervisor|(?:[^\0]*/)?moltis-supervisor)\0run\0"
 )
 
 
 def why_refused(connection: Socket) -> str:
-    """Return why a client may not give orders; empty for our user or root, unless it runs under the supervisor."""
+    """Return why a client is refused; empty for our user and root, unless it runs under the supervisor."""
     try:
         pid, uid = _credentials(connection)
         descends = pid != os.getpid() and _certainly_below(pid, connection, _is_this)
     except OSError:
-        return "it cannot be told which process asks: it is gone, or of another pid namespace"
+        return "cannot determine which process is asking: it has ended, or is in another pid namespace"
     if uid not in {0, os.geteuid()}:
-        return f"user {uid} may not give orders to the supervisor; use root or user {os.geteuid()}"
+        return f"user {uid} may not control the supervisor; use root or user {os.geteuid()}"
     if descends:
         return (
-            f"process {pid} runs under the supervisor, and such a one may not give it orders; "
+            f"process {pid} runs under the supervisor, and supervised processes may not control it; "
             "use the platform's console, or docker exec"
         )
     return ""
 
 
 def why_not_trusted(connection: Socket) -> str:
-    """Return why the listener at the other end is not trusted; empty where it is.
+    """Return why the listening process is not trusted; empty if it is.
 
-    It has to be root's or our own user's, or process 1, which all of a container trusts, and not to run under a
-    supervisor: where all is one user, an app can put a socket of its own in the place of another.
+    A trusted listener runs as root or as our user, or is process 1, and does not run under a supervisor: with a single
+    user for everything, an app could replace the control socket with its own.
     """
     try:
         pid, uid = _credentials(connection)
         supervised = pid != os.getpid() and _certainly_below(pid, connection, lambda at: at != pid and _supervises(at))
     except OSError:
-        return "it cannot be told which process listens: it is gone, or of another pid namespace"
+        return "cannot determine which process is listening: it has ended, or is in another pid namespace"
     if supervised:
-        return f"process {pid}, which listens there, is no supervisor but runs under one"
+        return f"process {pid}, which listens there, is not a supervisor but runs under one"
     own = os.geteuid()
     if uid not in {0, own} and pid != 1:
-        return f"it is user {uid}'s, neither root's nor yours" if own else f"it is user {uid}'s, not root's"
+        return f"it belongs to user {uid}, not to root or to you" if own else f"it belongs to user {uid}, not to root"
     return ""
 
 
@@ -79,7 +79,10 @@ def _credentials(connection: Socket) -> tuple[int, int]:
 
 
 def _certainly_below(pid: int, connection: Socket, is_it: Callable[[int], bool]) -> bool:
-    """Tell whether a connection's peer is, or is below, such a process. Raises OSError where that cannot be told."""
+    """Return whether a connection's peer, or an ancestor of it, satisfies ``is_it``.
+
+    Raises OSError if that cannot be determined.
+    """
     pidfd = _pidfd(connection)
     try:
         below = _below(pid, is_it)
@@ -92,7 +95,7 @@ def _certainly_below(pid: int, connection: Socket, is_it: Callable[[int], bool])
 
 
 def _pidfd(connection: Socket) -> int | None:
-    """Return a descriptor of the process that connected; None where the kernel gives none."""
+    """Return a pidfd of the peer; None before Linux 6.5."""
     try:
         return int(_FD.unpack(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _FD.size))[0])
     except OSError as error:
@@ -102,7 +105,7 @@ def _pidfd(connection: Socket) -> int | None:
 
 
 def _lives(pidfd: int | None) -> bool:
-    """Tell whether the pid still is the peer's, and not one that the kernel gave to another process meanwhile."""
+    """Return whether the peer is still alive, so that its pid has not been reused; True without a pidfd."""
     if pidfd is None:
         return True
     try:
@@ -110,7 +113,7 @@ def _lives(pidfd: int | None) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        # It may not be signalled, or this kernel cannot: there is someone.
+        # Signalling is not permitted or not supported: the process exists.
         return True
     return True
 
@@ -124,10 +127,10 @@ def _supervises(pid: int) -> bool:
 
 
 def _below(pid: int, is_it: Callable[[int], bool]) -> bool | None:
-    """Tell whether a process is such a one, or below one; None where that cannot be told.
+    """Return whether a process or an ancestor of it satisfies ``is_it``; None if that cannot be determined.
 
-    Orphans are handed to the supervisor, so they are below it as well. What `docker exec` starts has no parent that
-    can be seen, also where the supervisor is process 1.
+    Orphans are reparented to the supervisor and so are below it. A process started by `docker exec` has no visible
+    parent, also if the supervisor is process 1.
     """
     for _ in range(_LOOKS):
         found = _walk_up(pid, is_it)
@@ -137,8 +140,8 @@ def _below(pid: int, is_it: Callable[[int], bool]) -> bool | None:
 
 
 def _walk_up(pid: int, is_it: Callable[[int], bool]) -> bool | None:
-    """Do so once; None where a process was gone before its parent was known, or where there is no end to it."""
-    # 0 stands for one that cannot be seen from here, at the beginning as at the end.
+    """Try it once; None if a process ended before its parent was read, or the walk does not end."""
+    # Pid 0 stands for a process outside this namespace, as the peer and as a parent.
     at: int | None = pid or None
     for _ in range(_MOST_GENERATIONS):
         if at is None:

@@ -1,4 +1,4 @@
-"""Ends leftover processes with TERM, and with KILL after two seconds, a little at a time."""
+"""Ends leftover processes with TERM, then with KILL after two seconds, in small steps between turns of the loop."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ if TYPE_CHECKING:
 
 TERM_GRACE_S = 2.0
 KILL_GRACE_S = 2.0
-# The kernel may need this much longer for each when it ends thousands at once.
+# Additional time per process: the kernel takes longer to end thousands at once.
 _KILL_GRACE_EACH_S = 0.001
 _LOOK_AGAIN_S = 0.02
-# The loop waits for no longer than this; where there are thousands, the looks are no more than a fifth of the time.
+# Longest step, so that the loop stays responsive; the rest between passes limits them to a fifth of the time.
 _TURN_S = 0.002
 _REST_FACTOR = 4.0
-# So many may be about to end at once, since their exits take processor time from all others; and how long to wait
-# for these before more are sent the same.
+# Processes ending at the same time, since exits take CPU time from all others, and the pause before more are signalled.
 _CROWD = 256
 _PAUSE_S = {signal.SIGTERM: 0.005, signal.SIGKILL: 0.02}
 
 
 class Sweeper:
-    """Works through the remains that ``find`` yields, each time ``work`` is called, until none is left.
+    """Ends the processes that ``find`` yields, one step with each call of ``work``, until none is left.
 
-    ``due_s`` is when to call it next at the latest, on the monotonic clock; an orphan reaped may make it due at once.
-    It is over at ``until_s`` at the latest, or as soon after that as each was sent KILL.
+    ``due_s`` is the latest time of the next call, on the monotonic clock; reaping an orphan may set it to now. It gives
+    up at ``until_s``, or as soon after that as every process was sent KILL.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Sweeper:
         self.due_s = 0.0
 
     def figures(self) -> dict[str, Any]:
-        """Return what was ended, as fields of a log record."""
+        """Return the results as fields of a log record."""
         return {
             "count": len(self.seen),
             "killed": len(self.killed),
@@ -76,11 +75,11 @@ class Sweeper:
         self._sent |= earlier._sent
 
     def escalate(self) -> None:
-        """Use KILL from now on."""
+        """Switch to KILL now."""
         self._kill_s = self.due_s = min(self._kill_s, time.monotonic())
 
     def forget(self, pid: int) -> None:
-        """Drop an orphan that has been reaped."""
+        """Remove an orphan that has been reaped."""
         self._found.pop(pid, None)
         self._ending.discard(pid)
         if self._pass is not None and len(self._ending) < _CROWD // 2:
@@ -89,7 +88,7 @@ class Sweeper:
             self.due_s = 0.0
 
     def work(self) -> bool:
-        """Work for a moment; return whether it is over: nothing is left, or what is left cannot be ended."""
+        """Do one step; return whether it is finished: nothing is left, or what is left cannot be ended."""
         begun_s = time.monotonic()
         if begun_s < self.due_s:
             return False
@@ -112,16 +111,16 @@ class Sweeper:
         return self._finish_pass()
 
     def _look_and_end(self) -> Iterator[float]:
-        """Look at everything, then send signals: what ends takes the processor from whoever still looks.
+        """Find all processes, then signal them; the other order would let exits compete with the search for CPU time.
 
-        Yields after each small piece of work, and says how long a pause is wanted.
+        Yields after each small piece of work the pause that is due, in seconds.
         """
         self._found = {}
         for process in self._find():
             if process is not None:
                 self._found[process.pid] = process
             yield 0.0
-        # One whose parent ended meanwhile has moved to where this look had been already.
+        # A process whose parent ended meanwhile was reparented to a part of the tree that was searched before.
         for pid, process in [*self.left.items()]:
             if pid not in self._found and procfs.lives_on(process):
                 self._found[pid] = process
@@ -155,7 +154,7 @@ class Sweeper:
                 room = max(_CROWD - len(self._ending), _CROWD // 2)
 
     def _end(self, process: Process) -> bool:
-        """Send the signal that is due; return whether it is the first time for this process."""
+        """Send the current signal; return whether this process gets it for the first time."""
         pid, number = process.pid, self._number
         self.seen.setdefault(pid, process.name)
         if number == signal.SIGKILL:
@@ -169,7 +168,7 @@ class Sweeper:
         return new
 
     def _finish_pass(self) -> bool:
-        """Set when to look next, and when to give up."""
+        """Set the time of the next pass and of giving up; return whether nothing is left."""
         self.left, self._found = self._found, {}
         now_s = time.monotonic()
         if self._number == signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""Accepts connections, limits their number and the time of a head, and answers health until the API is asked."""
+"""Accepts connections, limits their number and the time for a request head, and answers health checks itself."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 HEAD_S = 10.0
 MOST_CONNECTIONS = 256
 KEEP_ALIVE_S = 75.0
-# What one turn of the loop takes: connections that are accepted or closed, health requests of one connection.
+# Per turn of the loop: connections accepted or closed, and health requests of one connection.
 _AT_ONCE = 16
 _HEAD_END = b"\r\n\r\n"
-# No head may hold it: aiohttp then refuses what it has of one.
+# Invalid in a head: it makes aiohttp refuse what it has received of one.
 _NO_HEAD = b"\0" + _HEAD_END
 
 
 class ConnectionHandler(Protocol):
-    """What answers requests of a connection: aiohttp's handler, as far as it is used here.
+    """The part of aiohttp's request handler that is used here.
 
-    ``too_large`` says that the head was, so that nobody looked at what is in it. ``has_more`` tells whether further
-    requests wait for their turn, ``is_idle`` whether none is here or being answered.
+    ``too_large`` is set if the head exceeded the limit and was not parsed. ``has_more`` is whether pipelined requests
+    are waiting, ``is_idle`` whether no request is waiting or being answered.
     """
 
     connection: Connection
@@ -54,9 +54,9 @@ class ConnectionHandler(Protocol):
 
 
 class Connections:
-    """All open connections of one kind, the longest idle first; ``most`` of them may be anonymous.
+    """All open connections of one kind, the longest idle first; at most ``most`` of them are anonymous.
 
-    ``check`` makes them connections of the control socket: it says why whoever connected is refused, if so.
+    With ``check`` they are connections of the control socket; it returns why a peer is refused, or an empty text.
     """
 
     def __init__(self, front: Front, most: int, check: Callable[[Socket], str] | None = None) -> None:
@@ -67,21 +67,21 @@ class Connections:
         self._known: dict[Connection, None] = {}
 
     def __call__(self) -> Connection:
-        """Make the protocol of a new connection; what the event loop asks for."""
+        """Return the protocol for a new connection; called by the event loop."""
         return Connection(self, self._front)
 
     def __iter__(self) -> Iterator[Connection]:
-        """Go through all that are open."""
+        """Iterate over all open connections."""
         yield from (*self._anonymous, *self._known)
 
     def opened(self, connection: Connection) -> None:
-        """Take a new one in; where there are too many, the longest idle anonymous one goes."""
+        """Add a connection; above the limit, close the longest idle anonymous one."""
         self._anonymous[connection] = None
         if len(self._anonymous) > self.most:
             self.make_room(1)
 
     def make_room(self, count: int) -> int:
-        """Close so many at most, the longest idle anonymous ones; return how many."""
+        """Close up to ``count`` of the longest idle anonymous connections; return how many were closed."""
         closed = tuple(islice(self._anonymous, count))
         for connection in closed:
             self.closed(connection)
@@ -89,28 +89,28 @@ class Connections:
         return len(closed)
 
     def closed(self, connection: Connection) -> None:
-        """Forget one."""
+        """Remove a connection."""
         self._anonymous.pop(connection, None)
         self._known.pop(connection, None)
 
     def active(self, connection: Connection) -> None:
-        """A request has arrived, or its answer is out: of the anonymous ones, it is the last to go."""
+        """Move a connection to the end of the idle order: a request has arrived, or its response was sent."""
         if connection in self._anonymous:
             del self._anonymous[connection]
             self._anonymous[connection] = None
 
     def known(self, connection: Connection) -> None:
-        """Whoever is there has signed in: it is not anonymous any more, and makes room for no one."""
+        """Mark a connection as authenticated: it is no longer closed to make room."""
         if connection in self._anonymous:
             del self._anonymous[connection]
             self._known[connection] = None
 
 
 class Connection(asyncio.Protocol):
-    """Stands between the transport and aiohttp's handler, to know how long a head takes to arrive, and how large it is.
+    """A protocol between the transport and aiohttp's handler that limits the time and the size of request heads.
 
-    There is no handler until something comes that is not a plain health request: these are answered here.
-    ``has_ended`` says that the client sends nothing more, though it may read on; ``on_end`` is called when that is so.
+    Plain health requests are answered here; the first other request creates the handler. ``has_ended`` is whether the
+    client has closed its sending side (it may still read); ``on_end`` is called when that happens.
     """
 
     _transport: asyncio.Transport
@@ -123,26 +123,26 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._front = front
         self._handler: ConnectionHandler | None = None
-        # Input that nobody has answered yet.
+        # Input not processed yet.
         self._input = bytearray()
         self._limit: asyncio.TimerHandle | None = None
         self._in_request = False
-        # The first head is due from the connection's beginning, a later one from its first byte.
+        # The time limit of the first head starts with the connection, that of a later one with its first byte.
         self._is_kept = False
         self._is_writing_paused = False
         self._received = _HeadMeter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to count: the first head is due."""
+        """Start the time limit of the first head."""
         self._transport = cast("asyncio.Transport", transport)
         if self._connections.check is not None:
-            # Now, before the process at the other end has time to become another one.
+            # Checked now, before the peer's pid can be reused.
             self.refused = self._connections.check(transport.get_extra_info("socket"))
         self._connections.opened(self)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Answer health requests, and pass on what follows anything else."""
+        """Answer health requests; pass everything from the first other request on to the handler."""
         if self._handler is not None:
             self._pass_on(self._handler, data)
             return
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
         self._answer_health()
 
     def _answer_health(self) -> None:
-        """Answer the health requests that are here; with the first one that is none, the handler takes over."""
+        """Answer the buffered health requests; the first other request attaches the handler."""
         for _ in range(_AT_ONCE):
             end = self._input.find(_HEAD_END)
             if end < 0 or self._is_writing_paused or self._transport.is_closing():
@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
             if not answer.keeps_open:
                 self._transport.close()
         else:
-            # Others have their turn; until then nothing more is read.
+            # Yield to other connections; reading is paused until then.
             self._transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._answer_more)
             return
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
             self._answer_health()
 
     def _await_input(self) -> None:
-        """Wait for what is still to come, or leave what is here to the handler."""
+        """Wait for more input, or attach the handler to the input that is there."""
         if self._is_writing_paused:
             self._transport.pause_reading()
         elif self._transport.is_closing():
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
                 )
 
     def _attach_handler(self, make_handler: Callable[[], ConnectionHandler] | None) -> None:
-        """Have a handler answer from now on; None where there is none to be had."""
+        """Attach a handler; None if it could not be loaded."""
         if self._transport.is_closing():
             return
         if make_handler is None:
@@ -222,9 +222,9 @@ class Connection(asyncio.Protocol):
         handler.data_received(data)
 
     def eof_received(self) -> bool:
-        """Go on where answers are still due: a client may close its writing side after its last request."""
+        """Keep the connection open while responses are due: a client may half-close after its last request."""
         if self._handler is None:
-            # It is read when every whole request that came before it has been answered.
+            # All complete requests before the end of input have been answered by now.
             return False
         self._handler.eof_received()
         if self._handler.is_idle:
@@ -235,20 +235,20 @@ class Connection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget it."""
+        """Remove the connection, and pass the event on."""
         self._stop_limit()
         self._connections.closed(self)
         if self._handler is not None:
             self._handler.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not take what waits for it."""
+        """Stop answering: the write buffer is full."""
         self._is_writing_paused = True
         if self._handler is not None:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
-        """The client takes it again."""
+        """Go on answering: the write buffer has room again."""
         self._is_writing_paused = False
         if self._handler is not None:
             self._handler.resume_writing()
@@ -256,34 +256,34 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._answer_more)
 
     def request_started(self) -> None:
-        """A head is complete, and its request is being answered."""
+        """Stop the time limit: a head is complete and its request is being handled."""
         self._in_request = True
         self._stop_limit()
         self._connections.active(self)
 
     def mark_signed_in(self) -> None:
-        """Whoever sent the request has signed in."""
+        """Mark the connection as authenticated."""
         self._connections.known(self)
 
     @property
     def unsent_bytes(self) -> int:
-        """How much waits here until the client takes it."""
+        """The size of the write buffer in bytes."""
         return self._transport.get_write_buffer_size()
 
     @property
     def is_last_answer(self) -> bool:
-        """Whether nothing comes after the request that is being answered."""
+        """Whether the client will send no request after the current one."""
         return self.has_ended and self._handler is not None and not self._handler.has_more
 
     def request_finished(self, body_bytes: int | None) -> None:
-        """The answer is on its way. The request's body had so many bytes; None where only its end tells."""
+        """Expect the next head: the response was sent. ``body_bytes`` is the request's body; None if chunked."""
         self._in_request = False
         self._connections.active(self)
         if self._received.goes_on(body_bytes) and self._limit is None:
             self._expect_head()
 
     def close_unhandled(self) -> None:
-        """Close where no handler does."""
+        """Close the connection if it has no handler."""
         if self._handler is None:
             self._transport.close()
 
@@ -297,7 +297,7 @@ class Connection(asyncio.Protocol):
     def _take_late_head(self) -> None:
         self._limit = None
         if self.unsent_bytes:
-            # The answer before it is still being taken: until then nobody looks at a head.
+            # The previous response is still being read by the client, so the next head is not due yet.
             self._expect_head()
         else:
             self.abort()
@@ -309,10 +309,10 @@ class Connection(asyncio.Protocol):
 
 
 class _HeadMeter:
-    """Tells by counting how large a head is, and whether something follows a request: aiohttp keeps that to itself.
+    """Counts bytes to know the size of a head and whether input follows a request; aiohttp does not expose either.
 
-    Where requests come without waiting for answers the count is lost until they pause; then the last bytes have to do,
-    as a head, and a body in chunks, end with an empty line.
+    Pipelined requests make the count unreliable until the client pauses. The last bytes are used then: a head and a
+    chunked body both end with an empty line.
     """
 
     def __init__(self) -> None:
@@ -322,7 +322,7 @@ class _HeadMeter:
         self._in_head = True
 
     def take(self, data: bytes) -> int:
-        """Count what has come; return how large the head is of which this is a part, 0 where it is of none."""
+        """Count received data; return the size so far of the head that it belongs to, 0 if it belongs to none."""
         head_bytes = 0
         if self._in_head:
             head_bytes = self._head_bytes = self._head_bytes + len(data)
@@ -338,7 +338,7 @@ class _HeadMeter:
         return head_bytes
 
     def goes_on(self, body_bytes: int | None) -> bool:
-        """Tell, now that a request is over, whether more than it has come; then count anew."""
+        """Return whether more input than the finished request was received, and restart the count."""
         counted = self._beyond is not None and body_bytes is not None
         more = self._beyond != body_bytes if counted else self._last != _HEAD_END
         self._head_bytes = max(0, (self._beyond or 0) - (body_bytes or 0))
@@ -350,13 +350,13 @@ class _HeadMeter:
 _PAUSE_S = 0.02
 _LONG_PAUSE_S = 0.5
 _LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# What else the process opens: pipes of children that are started later, files, tailscaled's socket, probes.
+# Reserved for the rest of the process: pipes of children started later, files, tailscaled's socket, probes.
 _KEPT_FREE = 64
 _LEAST = 8
 
 
 class DescriptorShortage:
-    """What all listeners share when there are no descriptors left: whose connections make room, and the log."""
+    """Handles a shortage of file descriptors for all listeners."""
 
     def __init__(self, log: LogPipeline, kinds: Sequence[Connections]) -> None:
         self._log = log
@@ -364,11 +364,11 @@ class DescriptorShortage:
         self._repeated = RepeatLimiter(self._log_count)
 
     def make_room(self) -> float:
-        """Close idle connections, or draw on the reserve; return how long to wait until the next try."""
+        """Close idle connections, or use the reserve; return the delay before the next try in seconds."""
         self._repeated.add()
         closed = sum(kind.make_room(_AT_ONCE) for kind in self._kinds)
         if closed:
-            # It comes back first, as connections are let in with what is left of it.
+            # The reserve is refilled before new connections are accepted.
             asyncio.get_running_loop().call_later(_PAUSE_S / 2, DESCRIPTORS.refill)
         return _PAUSE_S if closed or DESCRIPTORS.give_spare(_AT_ONCE // 4) else _LONG_PAUSE_S
 
@@ -383,7 +383,7 @@ class DescriptorShortage:
 
 
 class Acceptor:
-    """Takes the connections of one listening socket, which is non-blocking, until it is closed."""
+    """Accepts connections on one non-blocking listening socket until it is closed."""
 
     def __init__(self, listener: socket.socket, connections: Connections, make_room: Callable[[], float]) -> None:
         self._listener = listener
@@ -395,7 +395,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Take no more."""
+        """Stop accepting connections."""
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener)
@@ -425,11 +425,11 @@ class Acceptor:
         try:
             await self._loop.connect_accepted_socket(self._connections, connected)
         except OSError:
-            # It is gone already, or no descriptor is left to watch it with.
+            # The client has disconnected, or epoll is out of resources.
             connected.close()
 
 
 def connection_limits(most: int) -> tuple[int, int]:
-    """Return how many anonymous connections the port may have, and how many the control socket: ``most`` at best."""
+    """Return the limits of anonymous connections for the port and for the control socket, each at most ``most``."""
     left = descriptors.left() - _KEPT_FREE
     return max(_LEAST, min(most, left * 3 // 4)), max(_LEAST, min(most, left // 4))

@@ -1,4 +1,4 @@
-"""What handlers work with: the parts of the program that they read or give orders to, and what requests share."""
+"""The services that request handlers use, and the state that requests share."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _GOODBYE_S = 0.2
 
 
 class OpenStream(Protocol):
-    """An event stream, as those who end it know it."""
+    """An open event stream that can be closed."""
 
     def close(self) -> None:
-        """Send what is new and end."""
+        """Send what is new, then end."""
 
     def recheck_session(self) -> None:
-        """End at once where the session has ended."""
+        """End at once if the session has ended."""
 
 
 class OpenStreams:
-    """The event streams that are open. ``boot`` tells this run of the supervisor from others."""
+    """The open event streams. ``boot`` identifies this run of the supervisor."""
 
     def __init__(self, boot: str) -> None:
         self.boot = boot
@@ -45,11 +45,11 @@ class OpenStreams:
 
     @property
     def count(self) -> int:
-        """Return how many are open."""
+        """The number of open streams."""
         return len(self._open)
 
     def enter(self, stream: OpenStream) -> None:
-        """Take one in. Raises RefusedError where there are too many."""
+        """Add a stream. Raises RefusedError if there are too many, or the supervisor is stopping."""
         if self.closing:
             raise RefusedError(Code.STOPPING)
         if len(self._open) >= MOST_STREAMS:
@@ -57,17 +57,17 @@ class OpenStreams:
         self._open.add(stream)
 
     def leave(self, stream: OpenStream) -> None:
-        """Forget one."""
+        """Remove a stream."""
         self._open.discard(stream)
         self._changed.set()
 
     def recheck_session(self) -> None:
-        """Have each see at once whether its session is still there."""
+        """End each stream whose session has ended."""
         for stream in self._open:
             stream.recheck_session()
 
     async def close(self) -> None:
-        """Have all of them end, and give them a moment for it."""
+        """Close all streams, and wait up to 0.2 s for them to end."""
         self.closing = True
         for stream in self._open:
             stream.close()
@@ -79,9 +79,9 @@ class OpenStreams:
 
 
 class RequestMetrics:
-    """What is counted for metrics: requests by endpoint, method and status, and how long until an answer began.
+    """Counters for the metrics: requests by endpoint, method and status, and the time until a response began.
 
-    By route, not by path, so that no client can make up new counters.
+    The endpoint is the route rather than the path, so that clients cannot create new series.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class RequestMetrics:
         self.relay_errors = 0
 
     def answered(self, endpoint: str, method: str, status: int, begun_s: float) -> None:
-        """Count a request that began then: its answer is about to begin."""
+        """Count a request that began at ``begun_s``; call it when the response begins."""
         method = method if method in METHODS else OTHER
         key = (endpoint, method, str(status))
         self.requests[key] = self.requests.get(key, 0) + 1
@@ -100,7 +100,7 @@ class RequestMetrics:
 
 
 class Context(NamedTuple):
-    """The parts of the program that a request may recheck_session at, or give an order to."""
+    """The services available to request handlers."""
 
     plan: Plan
     store: SnapshotStore
@@ -114,5 +114,5 @@ class Context(NamedTuple):
     metrics: RequestMetrics
 
     def moment(self, at_s: float) -> str:
-        """Return a moment of the monotonic clock as RFC 3339."""
+        """Return a time of the monotonic clock as RFC 3339."""
         return stamp(at_s + self.store.snapshot.wall_offset_s)

@@ -1,8 +1,7 @@
-"""`GET /api/events`: state and log as they change, resumable by the id of the last event that a client got.
+"""`GET /api/events`: a server-sent event stream of state and log, resumable with the id of the last event.
 
-Each stream reads the history at its own pace, so that none can slow anybody else. It keeps no lines of its own, just
-the number of the last one that it sent. One that reads too slowly finds that lines have left the history meanwhile,
-and is told how many.
+Each stream reads the history at its own pace and stores only the number of the last line it sent, so a slow client
+delays no other. A client that falls behind the history gets the number of lines it has lost.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ if TYPE_CHECKING:
 
 TICK_S = 0.1
 HEARTBEAT_S = 15.0
-# Whether a client that sends nothing more still reads is seen by writing alone.
+# Only a write shows whether a half-closed client still reads.
 HALF_CLOSED_HEARTBEAT_S = 1.0
-# How old the knowledge of the admin token may be.
+# Maximum age of the cached admin token.
 TOKEN_S = 1.0
 FIGURES_S = 5.0
-# A client that takes nothing for so long is cut off; it may come back and resume.
+# A client that reads nothing for this long is disconnected; it can resume.
 STALLED_S = 60.0
 LINES_A_FRAME = 250
 _CHARACTERS_A_FRAME = 128 * 1024
 _FRAMES_A_TICK = 4
 _RETRY_MS = 2000
-# A panel shows no more; all of them are a request away.
+# The panel lists no more; GET /api/backups returns all.
 _SNAPSHOTS = 50
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _LAST_ID = "Last-Event-ID"
@@ -50,10 +49,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """``after`` is the id of an event, for clients that cannot send the header; ``last`` so many lines to begin with.
+    """Query parameters of the stream.
 
-    Without either the whole history comes first. ``figures`` asks for memory and CPU now and then, ``colors`` for the
-    colours that lines came with.
+    ``after`` is the id of the last event, for clients that cannot send the header; ``last`` is the number of history
+    lines to begin with. Without either the stream begins with the whole history. ``figures`` adds an event with memory
+    and CPU every five seconds, ``colors`` the ANSI colours of the lines.
     """
 
     after: str = ""
@@ -65,7 +65,7 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Stream:
-    """One client's stream."""
+    """The event stream of one client."""
 
     def __init__(
         self,
@@ -93,22 +93,22 @@ class Stream:
         self._figures_due_s = time.monotonic() + FIGURES_S if query.figures == "on" else math.inf
 
     def close(self) -> None:
-        """Have it send what is new and end."""
+        """Send what is new, then end."""
         self._is_closing = True
         self._wake()
 
     def _watch_for_disconnect(self) -> None:
-        """The client sends nothing more, and may have gone: write often enough to find out."""
+        """Write a heartbeat every second: the client has closed its sending side and may be gone."""
         self._heartbeat_s = HALF_CLOSED_HEARTBEAT_S
         self._sent_s = 0.0
         self._wake()
 
     def recheck_session(self) -> None:
-        """Have it see at once whether its session is still there."""
+        """End the stream at once if its session has ended."""
         if not self._has_session():
             self._wake()
             if self._writing is not None and not self._writing.expired():
-                # What waits to be taken goes with the connection.
+                # Unsent data is dropped with the connection.
                 self._writing.reschedule(asyncio.get_running_loop().time())
 
     def _wake(self) -> None:
@@ -116,10 +116,10 @@ class Stream:
         self._news.set()
 
     async def run(self) -> None:
-        """Send what there is, then what comes, then why it is over.
+        """Send the current state and history, then changes, and finally an `end` event with the reason.
 
-        Raises TimeoutError where the client takes nothing any more, and ConnectionError where nothing that waits to be
-        taken may be given any more.
+        Raises TimeoutError if the client stops reading, and ConnectionError if unsent data must be dropped because the
+        session has ended.
         """
         self._connection.on_end = self._watch_for_disconnect
         if self._connection.has_ended:
@@ -133,7 +133,7 @@ class Stream:
             while over is None:
                 if self._caller.grant is not None:
                     await self._context.keyring.refresh(TOKEN_S)
-                # Asked first: what is new comes before the end.
+                # Checked before sending, so that new data precedes the `end` event.
                 over = self._end_reason()
                 self._news.clear()
                 self._urgent.clear()
@@ -156,7 +156,7 @@ class Stream:
         await self._send_figures()
 
     def _has_session(self) -> bool:
-        """Tell whether the session is still there; to be asked right before anything is sent."""
+        """Return whether the session is still valid; call it right before each write."""
         grant = self._caller.grant
         return grant is None or self._context.keyring.is_valid(grant)
 
@@ -166,7 +166,7 @@ class Stream:
         return RefusedError(Code.STOPPING) if self._is_closing else None
 
     async def _wait(self, over: RefusedError | None) -> None:
-        """Wait for news, at least a tick, and say now and then that there are none."""
+        """Wait for changes for at least one tick, and send a heartbeat comment when one is due."""
         if over is not None or await _wait_for(TICK_S, self._urgent):
             return
         silent_s = self._sent_s + self._heartbeat_s
@@ -182,14 +182,14 @@ class Stream:
             await self._send("state", _encode(pieces))
 
     async def _send_figures(self) -> None:
-        """Send what changes without anything happening, when it is due."""
+        """Send memory and CPU usage when it is due."""
         now_s = time.monotonic()
         if now_s >= self._figures_due_s and self._has_session():
             self._figures_due_s = now_s + FIGURES_S
             await self._send("figures", _encode(schemas.figures(self._context)))
 
     def _changed_pieces(self) -> schemas.EventsBody:
-        """Return the parts of the state that are not as the client knows them; all of them at first."""
+        """Return the parts of the state that have changed since the last call; all parts on the first call."""
         snapshot, seen = self._context.store.snapshot, self._seen
         if snapshot is seen:
             return _NOTHING_NEW
@@ -209,7 +209,7 @@ class Stream:
         return pieces
 
     async def _send_lines(self) -> None:
-        """Send the lines that are new: not all at once where they are many, as others want their turn."""
+        """Send new lines, a limited number per turn so that the event loop stays responsive."""
         history = self._context.log.history
         for _ in range(_FRAMES_A_TICK):
             if not self._has_session():
@@ -242,7 +242,7 @@ def _shown_of_processes(snapshot: Snapshot) -> tuple[object, ...]:
 
 
 def _frame_of(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    """Return as many of the first lines as make a frame of bearable size; one at least."""
+    """Return the first lines that fit into one frame, at least one."""
     characters = 0
     for count, line in enumerate(lines):
         characters += len(line.message)
@@ -252,7 +252,7 @@ def _frame_of(lines: tuple[Line, ...]) -> tuple[Line, ...]:
 
 
 async def _wait_for(limit_s: float, event: asyncio.Event) -> bool:
-    """Wait for an event; tell whether it came in time."""
+    """Wait for an event; return whether it was set in time."""
     try:
         async with asyncio.timeout(limit_s):
             await event.wait()
@@ -262,7 +262,7 @@ async def _wait_for(limit_s: float, event: asyncio.Event) -> bool:
 
 
 async def events(context: Context, request: web.Request) -> web.StreamResponse:
-    """Stream until the client goes, its session ends, or the supervisor does."""
+    """Stream until the client disconnects, its session ends, or the supervisor stops."""
     query = parse_query(request, EventsQuery)
     require_process(context, query.process)
     if request.method == "HEAD":
@@ -276,7 +276,7 @@ async def events(context: Context, request: web.Request) -> web.StreamResponse:
         await stream.run()
         await response.write_eof()
     except (TimeoutError, ConnectionError):
-        # Only the connection's end frees what still waits to be taken.
+        # Only closing the connection frees its write buffer.
         if request.transport is not None:
             request.transport.abort()
     finally:
@@ -285,7 +285,7 @@ async def events(context: Context, request: web.Request) -> web.StreamResponse:
 
 
 def _begin(context: Context, event_id: str, query: EventsQuery) -> int:
-    """Return the number of the line to go on after."""
+    """Return the number of the line to resume after."""
     history = context.log.history
     number = line_of(event_id, context.streams.boot, history.next - 1) if "-" in event_id else None
     if number is not None:

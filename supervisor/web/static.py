@@ -1,4 +1,4 @@
-"""The panel: static files, read and packed when the first browser asks, and from then on served from memory."""
+"""The panel's static files: read and compressed at the first request, then served from memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 async def index(_context: Context, request: web.Request) -> web.Response:
-    """Give the page that everything begins with."""
+    """Return the panel's page."""
     return await serve(request, INDEX)
 
 
 async def asset(_context: Context, request: web.Request) -> web.Response:
-    """Give one of the files that the page is made of."""
+    """Return a file that the page refers to."""
     return await serve(request, request.match_info["file"])
 
 
@@ -42,9 +42,9 @@ _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
-# A browser asks each time whether there is a new version, and is mostly told that there is none.
+# Browsers revalidate at each load, and mostly get 304.
 _HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": _CSP, "Vary": "Accept-Encoding"}
-# For zlib: a window of 32 KiB, in gzip's frame.
+# zlib's wbits: a 32 KiB window with a gzip header.
 _GZIP = 31
 
 
@@ -56,12 +56,12 @@ class _File(NamedTuple):
 
 
 async def serve(request: web.Request, name: str) -> web.Response:
-    """Give one of the panel's files. Raises RefusedError where there is none of that name."""
+    """Return one of the panel's files. Raises RefusedError if there is no file of that name."""
     found = (await run_in_thread(_files)).get(name)
     if found is None:
         raise RefusedError(Code.NOT_FOUND)
     packed = _takes_gzip(request)
-    # Each form has a tag of its own: they differ byte by byte.
+    # The two encodings have different entity tags, since their bytes differ.
     tag = f"{found.digest}-gzip" if packed else found.digest
     headers = _HEADERS | {"ETag": f'"{tag}"', "Content-Type": found.content_type}
     if any(known.value in {tag, "*"} for known in request.if_none_match or ()):
@@ -86,7 +86,7 @@ def _read(name: str) -> _File:
 
 
 def _takes_gzip(request: web.Request) -> bool:
-    """Tell whether the client takes gzip: named, and not with a weight of nothing."""
+    """Return whether the client accepts gzip, that is, lists it with a weight above zero."""
     for part in ",".join(request.headers.getall("Accept-Encoding", [])).split(","):
         name, _, weight = part.partition(";")
         if name.strip().lower() in {"gzip", "*"}:

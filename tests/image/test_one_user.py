@@ -92,7 +92,7 @@ def test_a_socket_of_the_apps_is_told_nothing(run: Run, one_user: tuple[str, ...
             words = ("moltis-supervisor", "connect", "--auth-key-file", "-")
             refused = box.execute(*words, user=user, stdin=KEY, may_fail=True)
             assert refused.status == 77, refused
-            assert "is no supervisor but runs under one" in refused.stderr
+            assert "is not a supervisor but runs under one" in refused.stderr
         assert KEY not in box.logs()
 
 
