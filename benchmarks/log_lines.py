@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.log_shapes import JQ, REAL, SED, WORST, Shape
+from benchmarks.logs import merge_cost_ns
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import PYTHON, Job, Ours
-from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for, wait_while_moving
+from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,26 +85,12 @@ def _cpu_of(words: tuple[str, ...], path: Path) -> float:
 def _ours(bench: Bench, shape: Shape, path: Path, lines: int, *, json_logs: bool) -> Result:
     """Let a child write the file; return what a line cost, and what came of the lines."""
     folder = path.parent
-    go, done, merged = folder / "go", folder / "done", folder / "merged"
-    words = [bench.programs["replay"], str(path), "1", str(done), str(go)]
-    with merged.open("wb") as file:
-        reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
-    with running(Ours(), Job({shape.process: words}, json_logs=json_logs), out=reader.stdin) as run:
-        time.sleep(2)
-        # With the child's share: writing costs it what reading costs us.
-        pids = run.own_pids(())
-        before = sum(map(cpu_ns, pids))
-        go.touch()
-        ended = wait_while_moving(done.exists, lambda: merged.stat().st_size)
-        size = -1
-        while size != merged.stat().st_size:
-            size = merged.stat().st_size
-            time.sleep(0.5)
-        cpu = sum(map(cpu_ns, pids)) - before
-    assert reader.stdin is not None
-    reader.stdin.close()
-    reader.wait(10)
-    return Result(cpu / 1000 / lines if ended else None, _compared(merged, shape, lines, json_logs=json_logs))
+    done = folder / "done"
+    words = [bench.programs["replay"], str(path), "1", str(done), str(folder / "go")]
+    # With the child's share: writing costs it what reading costs us.
+    cpu = merge_cost_ns(Ours(), Job({shape.process: words}, json_logs=json_logs), folder, done.exists)
+    compared = _compared(folder / "merged", shape, lines, json_logs=json_logs)
+    return Result(None if cpu is None else cpu / 1000 / lines, compared)
 
 
 def _compared(merged: Path, shape: Shape, lines: int, *, json_logs: bool) -> str:

@@ -16,12 +16,13 @@ from benchmarks.peers import Job, Peer
 from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for, wait_while_moving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 FLOOD = "flood"
 NAMES = ("alpha", "beta")
 LINES = {"burst": 1_000_000, "line": 200_000}
 STALL_S = 5.0
+SETTLE_S = 2.0
 HEALTH_PATHS = {"ours": "/health", "supervisord": "/"}
 _WHOLE = re.compile(rb"(alpha|beta) (\d{10}) (x{80,90})(?=\"|\n|$)")
 
@@ -35,25 +36,37 @@ def _flood(bench: Bench, mode: str, *, json_logs: bool) -> dict[str, Result]:
 def _take(bench: Bench, peer: Peer, mode: str, lines: int, *, json_logs: bool) -> Result:
     """Let two children write, and count what comes out at the other end."""
     with _folder() as folder:
-        go, merged = folder / "go", folder / "merged"
         children = {name: _words(bench, name, lines, mode, folder) for name in NAMES}
-        with merged.open("wb") as file:
-            reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
-        with running(peer, Job(children, json_logs=json_logs), out=reader.stdin) as run:
-            time.sleep(1.5)
-            pids = run.own_pids((FLOOD,))
-            before = sum(map(cpu_ns, pids))
-            go.touch()
-            done = wait_while_moving(lambda: _ended(folder), lambda: merged.stat().st_size)
-            size = -1
-            while size != merged.stat().st_size:
-                size = merged.stat().st_size
-                time.sleep(0.5)
-            cpu = sum(map(cpu_ns, pids)) - before
-        assert reader.stdin is not None
-        reader.stdin.close()
-        reader.wait(10)
-        return Result(cpu / 1000 / (2 * lines) if done else None, _count(merged, lines))
+        cpu = merge_cost_ns(peer, Job(children, json_logs=json_logs), folder, lambda: _ended(folder), (FLOOD,))
+        return Result(None if cpu is None else cpu / 1000 / (2 * lines), _count(folder / "merged", lines))
+
+
+def merge_cost_ns(
+    peer: Peer, job: Job, folder: Path, has_ended: Callable[[], bool], children: tuple[str, ...] = ()
+) -> int | None:
+    """Have children write a burst once the file `go` is there, and collect the merged log in the file `merged`.
+
+    Return the CPU time in nanoseconds from then until the log stops growing, of all processes but those whose program
+    is one of ``children``; None if the children do not end.
+    """
+    merged = folder / "merged"
+    with merged.open("wb") as file:
+        reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
+    with running(peer, job, out=reader.stdin) as run:
+        time.sleep(SETTLE_S)
+        pids = run.own_pids(children)
+        before = sum(map(cpu_ns, pids))
+        (folder / "go").touch()
+        ended = wait_while_moving(has_ended, lambda: merged.stat().st_size)
+        size = -1
+        while size != merged.stat().st_size:
+            size = merged.stat().st_size
+            time.sleep(0.5)
+        cpu = sum(map(cpu_ns, pids)) - before
+    assert reader.stdin is not None
+    reader.stdin.close()
+    reader.wait(10)
+    return cpu if ended else None
 
 
 def _ended(folder: Path) -> bool:
