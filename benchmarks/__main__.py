@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import backups, baseline, growth, log_lines, logs, processes, standing, tailnet, tailnet_shown
+from benchmarks import backups, baseline, growth, log_lines, logs, panel, processes, standing, tailnet, tailnet_shown
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import PEERS, install
 from benchmarks.running import build
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MEASURES = (
-    *(*processes.MEASURES, *growth.MEASURES, *standing.MEASURES, *logs.MEASURES, *log_lines.MEASURES),
+    *(*processes.MEASURES, *growth.MEASURES, *standing.MEASURES, *logs.MEASURES, *log_lines.MEASURES, *panel.MEASURES),
     *(*tailnet.MEASURES, *tailnet_shown.MEASURES, *backups.MEASURES),
 )
 # `faults` stands for every measure whose name begins with it.
