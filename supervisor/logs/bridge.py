@@ -1,6 +1,6 @@
-"""Lets records of structlog and of the standard library's logging join the merged log.
+"""Passes records of structlog and of the standard library's logging to the merged log.
 
-Loaded in a worker thread when the processes run already; who logs before that says it to the log.
+It is loaded in a worker thread once the processes run; earlier code logs to the pipeline directly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EventBridge:
-    """The one place that configures logging and structlog: what is said to their loggers ends in the log."""
+    """Configures logging and structlog, in this one place, so that their records reach the merged log."""
 
     def __init__(self, log: LogPipeline) -> None:
         self._log = log
@@ -28,20 +28,20 @@ class EventBridge:
         self._thread = 0
 
     async def run(self) -> None:
-        """Join the records from now on; return at once."""
+        """Start passing on records; returns at once."""
         import asyncio
 
         self.join(asyncio.get_running_loop())
 
     def join(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take every record, on the loop's thread or another."""
+        """Take a record, on any thread."""
         self._loop = loop
         self._thread = threading.get_ident()
         logging.basicConfig(handlers=[_Handler(self)], level=logging.WARNING, force=True)
         logging.captureWarnings(True)
 
     def get_logger(self, **fields: Any) -> Any:
-        """Return structlog's logger with these fields. structlog is loaded for the first one: it takes 2 MB."""
+        """Return structlog's logger with these fields. The first call imports structlog, which takes 2 MB."""
         import structlog
 
         structlog.configure(
@@ -53,7 +53,7 @@ class EventBridge:
         return structlog.get_logger(**fields)
 
     def take(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        """Hand one record to the log, which lives on the loop's thread."""
+        """Pass a record to the pipeline, on the loop's thread."""
         if self._loop is None or threading.get_ident() == self._thread:
             self._log.record(level, event, **fields)
         elif not self._loop.is_closed():
@@ -78,7 +78,7 @@ class _Handler(logging.Handler):
         self._records = records
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass a library's record on."""
+        """Pass on a record of a library."""
         try:
             fields: dict[str, Any] = {"part": record.name}
             if record.exc_info and record.exc_info[0] is not None:

@@ -1,4 +1,4 @@
-"""Which characters a terminal obeys or a reader does not see, and a quick look whether there are any."""
+"""The characters that control a terminal or are invisible, and a quick check for them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 # Printable ASCII, newline and tab; and the same with the bytes of longer characters.
 ASCII = bytes(code for code in range(0x7F) if code >= 0x20 or code in b"\n\t")
 TEXT = ASCII + bytes(range(0x80, 0x100))
-# Unicode's default ignorable ones (DerivedCoreProperties.txt) but for emoji's variation selectors, and its separators
-# and annotations of lines.
+# Unicode's default ignorable characters (DerivedCoreProperties.txt) except emoji's variation selectors, and its line
+# separators and annotations.
 _UNSEEN = (
     *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
     *((0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0)),
     *((0xFFF9, 0xFFFB), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
 )
-# Those of them that Python takes for printable, and all bytes but their first ones.
+# Those of them that Python considers printable, and all of their bytes but the first.
 _PRINTABLE = (b"\xcd\x8f", b"\xe1\x85", b"\xe1\x9e", b"\xe1\xa0", b"\xe3\x85\xa4", b"\xef\xbe\xa0", b"\xf3\xa0")
 _OTHERS = bytes(code for code in range(256) if code not in b"\xcd\xe1\xe3\xef\xf3")
 _BLANKS = bytes.maketrans(b"\n\t", b"  ")
 
 
 def is_clean(data: bytes) -> bool:
-    """Tell, at little cost, that there is nothing to be shown instead of sent; where in doubt it says no."""
+    """Return whether text certainly has no such characters; a cheap check that may return False for clean text."""
     if data.translate(None, TEXT):
         return False
     if data.isascii():
@@ -38,15 +38,15 @@ def is_clean(data: bytes) -> bool:
 
 
 def unseen() -> Iterator[int]:
-    """Yield these characters' numbers, and those of C1 controls."""
+    """Yield the code points of these characters and of the C1 controls."""
     for first, last in ((0x80, 0x9F), *_UNSEEN):
         yield from range(first, last + 1)
 
 
 @cache
 def unseen_pattern() -> bytes:
-    """Return a pattern for these characters beyond ASCII, C1 controls among them, in UTF-8."""
-    # Loaded for the first line that needs it: it costs the start milliseconds.
+    """Return a pattern for the characters beyond ASCII, including C1 controls, in UTF-8."""
+    # Compiled on first use: it would add milliseconds to the start.
     import re
 
     lasts: dict[bytes, bytes] = {}

@@ -1,4 +1,4 @@
-"""How the log is written: `moltis │ text` for people, the names in columns, and what both formats share."""
+"""The text format of the log, `moltis │ text` with aligned names, and what both formats share."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ if TYPE_CHECKING:
 
     from supervisor.logs.parse import Batch
 
-# What tells processes apart, and what is bad; also in what the operator's commands show.
+# Colours of processes and levels; the operator's commands use them too.
 COLORS = ("36", "32", "35", "34", "33", "96", "92", "95")
 LEVEL_COLORS = {"warning": "33", "error": "31", "critical": "1;31"}
 _FAINT = "2"
-# Shown on lines of their own.
+# Fields that are written on lines of their own.
 _LONG_FIELDS = ("last_lines", "traceback")
-# A record is for people in a hurry, and for platforms that cut at 16 KiB: its texts are shortened to the first of
-# these lengths that lets it fit.
+# Platforms truncate at 16 KiB: texts of a record are shortened to the first of these lengths that makes it fit.
 _SHORTER_CHARACTERS = (4000, 1000, 250, 60)
 LONGEST_RECORD_BYTES = 15 * 1024
 
 
 class Format(Protocol):
-    """What both formats can do; ``now_s`` is seconds since the epoch, lines end with newlines.
+    """The interface of a format. ``now_s`` is in seconds since the epoch; results end with newlines.
 
-    ``records`` says whether JSON objects are wanted decoded.
+    ``records`` is whether the format needs JSON objects decoded.
     """
 
     records: bool
 
     def lines(self, batch: Batch, now_s: float) -> bytes:
-        """Render a child's lines."""
+        """Render the lines of a child."""
 
     def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
-        """Render one record of the supervisor's."""
+        """Render one of the supervisor's own records."""
 
 
 class Pretty:
-    """Prefixed text. ``names`` are those to leave room for in the margin; others may come."""
+    """Text with prefixes. The margin is as wide as the longest of ``names``; other names may follow."""
 
     records = False
 
@@ -54,21 +53,21 @@ class Pretty:
             self._prefix(name)
 
     def lines(self, batch: Batch, now_s: float) -> bytes:  # noqa: ARG002 - the lines bring their own
-        """Render a child's lines."""
+        """Render the lines of a child."""
         if self._color and ESC in batch.colored:
-            # No colour outlives its line.
+            # Colours end with their line.
             return self._prefixed(batch.source.process, batch.colored, RESET + b"\n")
         return self._prefixed(batch.source.process, batch.text)
 
     def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
-        """Render one record of the supervisor's: what happened, the facts, and longer texts on lines of their own."""
+        """Render a record of the supervisor: the event, its fields, and long texts on lines of their own."""
         fields = shortened(fields)
         facts = [f"{key}={fact(value)}" for key, value in fields.items() if key not in _LONG_FIELDS]
         longer = [f"    {line}" for key in _LONG_FIELDS if key in fields for line in _lines_of(fields[key])]
         first = " ".join([stamp(now_s), level.upper(), event.replace("\n", " ⏎ "), *facts])
         text, _ = sanitize("\n".join([first, *longer]).encode(errors="backslashreplace") + b"\n")
         if self._color:
-            # Painted when sanitized: what a record quotes must not bring colours of its own.
+            # Coloured after sanitizing, so that quoted text cannot add colours of its own.
             painted = self._painted(level.upper(), LEVEL_COLORS.get(level, _FAINT)).encode()
             text = text.replace(level.upper().encode(), painted, 1)
         return self._prefixed(SUPERVISOR, text)
@@ -87,25 +86,25 @@ class Pretty:
 
 
 def stamp(now_s: float) -> str:
-    """Return RFC 3339 time in UTC, to the millisecond."""
+    """Return a time in seconds since the epoch as RFC 3339 in UTC with milliseconds."""
     whole = int(now_s)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((now_s - whole) * 1000):03d}Z"
 
 
 def event_line(event: str, fields: Mapping[str, Any]) -> bytes:
-    """Return a record as one sanitized line, as the history keeps it."""
+    """Return a record as a single sanitized line, as stored in the history."""
     text = " ".join([event, *(f"{key}={fact(value)}" for key, value in fields.items())])
     return sanitize(text.replace("\n", " ⏎ ").encode(errors="backslashreplace") + b"\n")[0]
 
 
 def fact(value: object) -> str:
-    """Return a field's value as text, quoted where it has to be; a dictionary is JSON."""
+    """Return the value of a field as text, quoted if necessary; a dictionary becomes JSON."""
     if isinstance(value, (list, tuple)):
         return ",".join(fact(part) for part in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        # Loaded for the few that there are.
+        # Imported here because few records need it.
         from json import dumps
 
         return dumps(value, ensure_ascii=False)
@@ -117,7 +116,7 @@ def fact(value: object) -> str:
 
 
 def shortened(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with long texts shortened in the middle, so that a record of them is no longer than it may."""
+    """Return the fields with long texts shortened in the middle, so that the record stays within the limit."""
     short = dict(fields)
     for most in _SHORTER_CHARACTERS:
         if sum(len(fact(value).encode(errors="replace")) + len(key) for key, value in short.items()) <= (

@@ -1,4 +1,4 @@
-"""The last lines, numbered, in bounded memory: whoever reads later knows what came and how much is gone."""
+"""The last log lines, numbered, in bounded memory; readers learn how many lines they have missed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
 
 HISTORY_BYTES = 4 * 1024 * 1024
-# Kept of each process in any case, to be told when it ends.
+# Kept for each process in addition, for the record of its exit.
 LAST_LINES = 20
 _LAST_BYTES = 96 * 1024
 
 
 class Line(NamedTuple):
-    """One line: its number, seconds since the epoch, whose it is, how bad it is, its text, and perhaps its topic.
+    """A log line: its number, time in seconds since the epoch, process, stream, level, text, and topic if known.
 
-    ``colored`` is the text with the colour codes that it came with; empty where it has none.
+    ``colored`` is the text with its original colour codes; empty if it has none.
     """
 
     number: int
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What was asked for: ``lost`` lines before the first one are gone, ``after`` is what to ask for next."""
+    """A page of the history: ``lost`` lines before it are no longer kept, ``after`` is the number to continue with."""
 
     lines: tuple[Line, ...]
     lost: int
@@ -44,7 +44,7 @@ class Page(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Lines that came together; ``skipped`` are those before its first one that are gone, which ``levels`` count."""
+    """Lines that arrived together; ``skipped`` leading lines were removed, but keys of ``levels`` still count them."""
 
     first: int
     lines: int
@@ -56,7 +56,7 @@ class _Block(NamedTuple):
 
 
 class History:
-    """Keeps at most ``most_lines`` and ``most_bytes``; nothing is done per line until someone reads."""
+    """Keeps up to ``most_lines`` lines and ``most_bytes`` bytes; lines are parsed only when they are read."""
 
     def __init__(self, redactor: Redactor, most_lines: int, most_bytes: int = HISTORY_BYTES) -> None:
         self._redactor = redactor
@@ -70,13 +70,13 @@ class History:
 
     @property
     def oldest(self) -> int:
-        """Return the number of the oldest line that can be read; that of the next one when there is none."""
+        """The number of the oldest line that is kept, or of the next line if there is none."""
         return max(self._blocks[0].first if self._blocks else self.next, self.next - self._most_lines)
 
     def add(self, source: Source, text: bytes, lines: int, at_s: float, levels: Mapping[int, str]) -> None:
-        """Number and add so many whole, masked lines, sanitized but for colours.
+        """Append whole, masked lines, sanitized except for colours.
 
-        ``levels`` are, by their places, those of lines that are not of level info.
+        ``levels`` has the levels other than info by the index of the line.
         """
         block = _Block(self.next, lines, at_s, source, levels, text)
         self.next += block.lines
@@ -106,7 +106,7 @@ class History:
             last.popleft()
 
     def read(self, after: int = 0, limit: int = 1000, process: str | None = None) -> Page:
-        """Return at most ``limit`` lines with numbers above ``after``; with ``after`` negative, that many last ones."""
+        """Return up to ``limit`` lines with numbers above ``after``, or the last ``-after`` if it is negative."""
         oldest = self.oldest
         if after < 0:
             wanted = list(self._backwards(oldest, process, min(-after, limit)))[::-1]
@@ -122,7 +122,7 @@ class History:
         return Page(tuple(lines), begin - after - 1, max(after, self.next - 1))
 
     def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
-        """Return the last lines of one process, however much the others wrote; none numbered below ``since``."""
+        """Return the last lines of a process with numbers from ``since``, however much other processes have written."""
         texts: list[str] = []
         for block in reversed(self._last.get(process, ())):
             if len(texts) >= count or block.first + block.lines <= since:
@@ -142,8 +142,8 @@ class History:
                     return
 
     def _unfold(self, block: _Block, begin: int, most: int) -> list[Line]:
-        """Return lines of a block, from number ``begin`` on."""
-        # Loaded for the first reader.
+        """Return the lines of a block from number ``begin``."""
+        # Imported at the first read.
         from supervisor.logs.parse import parse_line
 
         skipped = max(0, begin - block.first)
@@ -158,7 +158,7 @@ class History:
 
 
 def _end_of(block: _Block, most_bytes: int) -> _Block:
-    """Return a block's last lines, at most so many bytes of them but one line at least."""
+    """Return the last lines of a block with at most ``most_bytes``, at least one line."""
     text = block.text
     begin = text.find(b"\n", len(text) - most_bytes - 1, len(text) - 1) + 1
     if not begin:

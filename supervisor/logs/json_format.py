@@ -1,4 +1,4 @@
-"""The format for machines: one JSON object a line, an app's own fields kept beside ours."""
+"""The JSON format: one object per line, with an app's own fields beside the supervisor's."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from supervisor.logs.lines import Source
     from supervisor.logs.parse import Batch
 
-# Platforms cut at 16 KiB.
+# Platforms truncate at 16 KiB.
 LONGEST_JSON_BYTES = 16 * 1024 - 256
 _OURS = frozenset({"level", "process", "stream", "timestamp"})
 _END = b'"}\n'
-# By what comes after the message among the fields: without any the object of them is left out.
+# Keyed by what follows the message within the fields: the object of fields is omitted if it is empty.
 _AFTER_MESSAGE = {b",": b',"fields":{', b"}": b""}
 
 
 class JsonFormat:
-    """Objects."""
+    """Renders JSON objects."""
 
     records = True
 
     def __init__(self) -> None:
-        # What a record's fields may hold beyond JSON's types is shown as text; not a number is null.
+        # Values of a record that JSON cannot represent become text, and NaN becomes null.
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
 
     def lines(self, batch: Batch, now_s: float) -> bytes:
-        """Render a child's lines; those that are JSON objects keep their own fields."""
+        """Render the lines of a child; JSON objects keep their own fields."""
         heads = _Heads(batch.source, stamp(now_s))
         if batch.tracing is not None:
             return _tracing(heads, batch.tracing)
@@ -57,13 +57,13 @@ class JsonFormat:
         return b"".join(out)
 
     def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
-        """Render one record of the supervisor's."""
+        """Render one of the supervisor's own records."""
         record = {"timestamp": stamp(now_s), "level": level, "process": SUPERVISOR, "stream": "log", "message": event}
         short = {f"{key}_" if key in record else key: _sendable(value) for key, value in shortened(fields).items()}
         return self._encode({**record, "message": _sendable(event), **short}) + b"\n"
 
     def _record(self, heads: _Heads, record: JsonRecord) -> bytes | None:
-        """Return an app's own object with what is ours beside its fields; None where it is too long."""
+        """Return an app's object with our fields added; None if it is too long."""
         level, timestamp, message, rest = record
         if not _OURS.isdisjoint(rest):
             app: dict[str, Any] = {key: rest.pop(key) for key in sorted(_OURS) if key in rest}
@@ -72,7 +72,7 @@ class JsonFormat:
         if b"\\u" in message or not message.isascii():
             message = self._encode(message_of(record))
         more = self._encode(rest)
-        # An object that says nothing else is empty.
+        # An object without other fields is omitted.
         more = b"}" if more == b"{}" else b"," + more[1:]
         out = b'{"timestamp":%b,"level":"%b%b%b%b' % (
             timestamp or heads.timestamp,
@@ -87,7 +87,7 @@ class JsonFormat:
 
 
 class _Heads(dict[tuple[str, str], bytes]):
-    """What comes before a line's text, by level and topic; made as it is asked for."""
+    """Text that precedes a line's message, by level and topic, created on demand."""
 
     def __init__(self, source: Source, time_text: str) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class _Heads(dict[tuple[str, str], bytes]):
 
 
 def _tracing(heads: _Heads, records: TracingRecords) -> bytes:
-    """Return such objects with what is ours put in, and the message taken out of the fields."""
+    """Return tracing objects with our fields added, and the message moved out of their fields."""
     about = {level: f',"level":"{level}{heads.about}"message":'.encode() for level in set(records.levels)}
     out = [b'{"timestamp":'] * (6 * len(records.levels))
     out[1::6] = records.timestamps
@@ -115,7 +115,7 @@ def _tracing(heads: _Heads, records: TracingRecords) -> bytes:
 
 
 def _cut(head: bytes, text: bytes) -> bytes:
-    """Return a line in objects that are no longer than they may be."""
+    """Return a line as one or more objects within the length limit."""
     pieces = []
     while len(head) + len(text) > LONGEST_JSON_BYTES:
         cut = _escape_border(text, LONGEST_JSON_BYTES - len(head) - len(MORE) - 4)
@@ -125,7 +125,7 @@ def _cut(head: bytes, text: bytes) -> bytes:
 
 
 def _escape_border(text: bytes, cut: int) -> int:
-    """Return the cut, moved back so that it divides neither an escape nor a character."""
+    """Return the position of a cut, moved back so that it splits neither an escape nor a character."""
     while cut > 1 and text[cut] & 0xC0 == 0x80:
         cut -= 1
     backslashes = len(text[:cut]) - len(text[:cut].rstrip(b"\\"))
@@ -133,7 +133,7 @@ def _escape_border(text: bytes, cut: int) -> int:
 
 
 def _sendable(value: object) -> object:
-    """Return a record's value with everything in it that no encoder takes made text."""
+    """Return the value of a record with everything that the encoder does not accept converted to text."""
     if isinstance(value, str):
         return sanitize_text(value)
     if isinstance(value, dict):

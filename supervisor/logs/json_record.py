@@ -1,4 +1,4 @@
-"""Reads the JSON objects that apps log: finds level, time and message in them and keeps the rest byte by byte."""
+"""Reads JSON objects in apps' logs: extracts level, time and message, and keeps the rest byte for byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervisor.logs.sanitize import COLOR_CODE, sanitize_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Escaping makes a line twice as long at most: a line no longer than this needs no look at what comes out.
+# Escaping at most doubles a line, so the output of a line up to this length need not be checked.
 SURELY_FITTING_BYTES = 7 * 1024
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 _NOT_OURS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _EMPTY = b'""'
 _NO_LEVEL = msgspec.Raw(_EMPTY)
-# Moltis and most of its kind; after them what other writers call it.
+# Names used by Moltis and most others first, then those of other writers.
 _MESSAGE_NAMES = ("message", "msg", "event")
 _UTC = re.compile(rb'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"').fullmatch
 _LEVELS = {
@@ -33,9 +33,9 @@ _LEVELS = {
 
 
 class JsonRecord(NamedTuple):
-    """One object: ``level`` is one of ours or None, ``timestamp`` RFC 3339 in UTC or None; ``rest`` what remains.
+    """A JSON object: ``level`` is one of ours or None, ``timestamp`` RFC 3339 in UTC or None; ``rest`` is what remains.
 
-    Time and message are JSON texts, what remains is raw; ``fields`` without its message is an object of such.
+    Time and message are JSON strings, the rest is raw JSON; ``fields`` is the raw object without its message.
     """
 
     level: str | None
@@ -44,19 +44,19 @@ class JsonRecord(NamedTuple):
     rest: dict[str, Any]
 
 
-# Moltis' own objects: tracing-subscriber's, as it writes them, with a text for a message.
+# Moltis' objects: the format of tracing-subscriber with a string as message.
 _TRACING = re.compile(
     rb'\{"timestamp":("\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"),"level":("[A-Z]+"),'
     rb'"fields":\{"message":("[^"\\]*+(?:\\.[^"\\]*+)*+")([,}])([^\n]*\n)'
 )
-# What a match puts into a list: what is before it, and its groups.
+# What a match adds to a list: the text before it, and its groups.
 _STEP = _TRACING.groups + 1
 
 
 class TracingRecords(NamedTuple):
-    """A batch of nothing but such objects, in parts, one of each for every object.
+    """A batch that consists of tracing objects, as lists of their parts.
 
-    ``seps`` say whether there are fields besides the message, ``rests`` are what follows.
+    ``seps`` tell whether there are fields besides the message, ``rests`` are the remaining text.
     """
 
     timestamps: list[bytes]
@@ -67,7 +67,7 @@ class TracingRecords(NamedTuple):
 
 
 class _Tracing(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """All that they may hold; whatever else does is read one by one."""
+    """All keys that they may have; objects with others are parsed one by one."""
 
     timestamp: msgspec.Raw
     level: msgspec.Raw
@@ -92,7 +92,7 @@ _decode_level = msgspec.json.Decoder(_Level).decode
 
 
 def tracing_records(text: bytes, lines: Sequence[bytes]) -> TracingRecords | None:
-    """Return whole lines as tracing-subscriber's objects; None where any is not, or needs a closer look."""
+    """Parse whole lines as objects of tracing-subscriber; None if a line is not one, or needs full parsing."""
     if not all_within(text, SURELY_FITTING_BYTES):
         return None
     parts = _TRACING.split(text)
@@ -108,7 +108,7 @@ def tracing_records(text: bytes, lines: Sequence[bytes]) -> TracingRecords | Non
 
 
 def levels(text: bytes, lines: Sequence[bytes], places: Sequence[int]) -> dict[int, str]:
-    """Return the levels of the objects among these lines that are not of level info, by their places."""
+    """Return the levels other than info of the objects among these lines, by index."""
     escaped = b"\\" in text and b"\\u" in text
     found = {}
     for place in places:
@@ -125,13 +125,13 @@ def levels(text: bytes, lines: Sequence[bytes], places: Sequence[int]) -> dict[i
 
 
 def decode(lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecord]:
-    """Return the objects among these lines, by their places."""
+    """Return the objects among these lines, by index."""
     records = {}
     for place in places:
         line = lines[place]
         try:
             if b"\\u" in line:
-                # Escapes may stand for half a character, which no text has.
+                # An escape may be an unpaired surrogate, which is not valid text.
                 _decode_any(line)
             records[place] = _record(_decode_fields(line))
         except _NOT_OURS:
@@ -153,7 +153,7 @@ def text_of(record: JsonRecord) -> str:
 
 
 def message_of(record: JsonRecord) -> str:
-    """Return the message without control characters but newlines and tabs, and without colours."""
+    """Return the message without colours and control characters except newlines and tabs."""
     text: str = _decode_text(record.message)
     if "\x1b" in text or "\r" in text:
         text = COLOR_CODE.sub(b"", text.replace("\r\n", "\n").encode()).decode()
@@ -194,14 +194,14 @@ def _take_message(rest: dict[str, Any]) -> bytes:
             del rest[name]
             return text
         if text and name == "message":
-            # Ours is text: theirs stays readable as such.
+            # Our value is text, and theirs stays readable as such.
             del rest[name]
             return _encode(text.decode())
     return _EMPTY
 
 
 def _object(value: Any) -> dict[str, Any] | None:
-    """Return an object's fields; None where the value is something else."""
+    """Return the fields of an object; None if the value is not an object."""
     if isinstance(value, dict):
         return value
     try:
@@ -212,7 +212,7 @@ def _object(value: Any) -> dict[str, Any] | None:
 
 def _plain(value: msgspec.Raw) -> str:
     raw = bytes(value)
-    # Text alone: a number may be longer than any that can be decoded.
+    # Kept as text: a number may be too long to decode.
     decoded = _decode_text(raw) if raw.startswith(b'"') else ""
     if decoded and not any(character in decoded for character in ' "='):
         return decoded

@@ -1,4 +1,4 @@
-"""Cuts a stream of bytes into whole lines: complete, in order, none longer than the platforms take."""
+"""Splits a byte stream into whole lines: complete, in order, within the length that platforms accept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SUPERVISOR = "supervisor"
 TAILSCALED = "tailscaled"
 USUAL = "info"
-# What writers call them; the numbers are those of pino and bunyan.
+# Common names of levels; the numbers are those of pino and bunyan.
 NAMES = {
     "trace": "debug",
     "debug": "debug",
@@ -35,24 +35,24 @@ NAMES = {
 }
 LONGEST_BYTES = 15 * 1024
 MORE = b" [line continues]"
-# How far behind a cut a secret is looked for that begins before it.
+# How far beyond a cut a secret that begins before it is searched for.
 _MARGIN_BYTES = 4096
-# What a key or a login URL may go on with.
+# Characters that continue a key or a login URL.
 _SECRET_CHARACTERS = bytes(code for code in range(0x21, 0x100) if code not in b"\"'<>\\\x7f")
 
 
 class Source(NamedTuple):
-    """Whose lines these are."""
+    """The process and stream of lines."""
 
     process: str
     stream: str
 
 
 class LineSplitter:
-    """One stream. What comes out of ``feed`` are lines with their newlines, what is left waits for the next chunk.
+    """Splits one stream. ``feed`` returns lines with their newlines; an incomplete line waits for more.
 
-    A line longer than ``LONGEST_BYTES`` comes out in masked pieces, each but the last with ``MORE`` at its end.
-    ``daemon`` says that the stream is tailscaled's.
+    A line longer than ``LONGEST_BYTES`` is returned in masked pieces, all but the last ending with ``MORE``. ``daemon``
+    is whether the stream is tailscaled's.
     """
 
     def __init__(self, redactor: Redactor, *, daemon: bool = False) -> None:
@@ -63,7 +63,7 @@ class LineSplitter:
         self._inside_secret = False
 
     def feed(self, data: bytes) -> bytes:
-        """Return the lines that are complete now; empty where there are none."""
+        """Add a chunk and return the lines that are complete; may be empty."""
         end = data.rfind(b"\n") + 1
         if not end:
             self._keep(data)
@@ -78,7 +78,7 @@ class LineSplitter:
         return lines
 
     def flush(self) -> bytes:
-        """Return what is left when the stream has ended, as a last line."""
+        """Return the incomplete line as the last one; call it at the end of the stream."""
         rest = self._take()
         if not rest and not self._inside_secret:
             return b""
@@ -100,7 +100,7 @@ class LineSplitter:
         return taken
 
     def _overlong(self) -> bytes:
-        """Give out pieces of a line whose end is not known yet, as many as can be cut safely."""
+        """Return pieces of an incomplete line, as many as can be cut safely."""
         rest = self._past_secret(self._take())
         pieces = []
         while len(rest) > self._room:
@@ -110,7 +110,7 @@ class LineSplitter:
         return b"".join(pieces)
 
     def _cut_long(self, lines: bytes) -> bytes:
-        """Cut the long ones among complete lines; the others stay as they are."""
+        """Cut the long ones of complete lines; the others are unchanged."""
         done = []
         for line in _lines(lines):
             rest = self._past_secret(line)
@@ -121,13 +121,13 @@ class LineSplitter:
         return b"".join(done)
 
     def _piece(self, rest: bytes) -> tuple[bytes, bytes]:
-        """Return a masked piece with the marker, and what follows it. No secret is cut in two."""
+        """Return a masked piece with the marker, and the remaining text. No secret is split."""
         cut = LONGEST_BYTES - len(MORE) - 1
-        # Nothing that begins before the cut reaches further, unless it is swallowed as a whole.
+        # A match that begins before the cut ends before it, or is included as a whole.
         near = rest[: self._room]
         for span in self._redactor.spans(near, daemon=self._daemon):
             if span.context < cut < span.end:
-                # Its shape may go on in what has not come yet: that is swallowed too.
+                # A key may continue in the next chunk, which is then included too.
                 self._inside_secret = span.end == len(near)
                 self._redactor.masked += 1
                 piece = self._redactor.mask(rest[: span.begin], daemon=self._daemon) + MASK + MORE + b"\n"
@@ -144,7 +144,7 @@ class LineSplitter:
 
 
 def all_within(lines: bytes, most_bytes: int) -> bool:
-    """Tell, at little cost, whether no line is longer than this, its newline included."""
+    """Return whether no line is longer than the limit including its newline; a cheap check."""
     at = 0
     while len(lines) - at > most_bytes:
         end = lines.rfind(b"\n", at, at + most_bytes) + 1
@@ -155,7 +155,7 @@ def all_within(lines: bytes, most_bytes: int) -> bool:
 
 
 def wrapped(lines: bytes) -> bytes:
-    """Cut what is too long in masked, whole lines: showing control characters makes a line longer."""
+    """Cut masked whole lines that became too long: escaping control characters lengthens them."""
     if all_within(lines, LONGEST_BYTES):
         return lines
     done = []
@@ -170,7 +170,7 @@ def wrapped(lines: bytes) -> bytes:
 
 
 def character_border(data: bytes, cut: int) -> int:
-    """Return the cut, moved back to where a UTF-8 character begins."""
+    """Return the position of a cut, moved back to the start of a UTF-8 character."""
     for back in range(4):
         if cut - back > 0 and (cut >= len(data) or data[cut - back] & 0xC0 != 0x80):
             return cut - back
@@ -178,5 +178,5 @@ def character_border(data: bytes, cut: int) -> int:
 
 
 def _lines(lines: bytes) -> list[bytes]:
-    # Not splitlines, to which a carriage return is an end too.
+    # Not splitlines, which also splits at a carriage return.
     return [line + b"\n" for line in lines[:-1].split(b"\n")]

@@ -1,6 +1,6 @@
-"""What lines say of themselves: how bad they are, what they are about, and their text, whatever their format.
+"""Determines the level, topic and text of log lines, independent of their format.
 
-Levels are decided here, once, when lines arrive; everything else follows what was decided.
+Levels are determined here once, when lines arrive; everything else uses the result.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
     from supervisor.logs.tailscaled import DaemonLine
 
-# Lines of another level than info, each after the newline before it: tracing-subscriber's (time, level in capitals,
-# then the rest), others' with brackets around the level, what crashes look like, and what may be an object.
+# Lines with a level other than info, each after the preceding newline: tracing-subscriber's (time, level in capitals,
+# text), levels in brackets, crash messages, and possible JSON objects.
 _UNUSUAL = (
     rb"\n(?=[\d\[TDWEFCeptf{])(?:(?:\d{4}-\d\d-\d\d[T ][\d:.,]++(?:Z|[+-]\d\d:?\d\d)?+[ \t]++)?+(?=[\[TDWEFC])\[?"
     rb"(TRACE|DEBUG|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[ \t\r\f\v:]"
@@ -29,20 +29,20 @@ _UNUSUAL = (
     rb"|(\{))"
 )
 _OBJECT = 2
-# The first line that is not tracing-subscriber's of level info: half the work, where there is none.
+# The first line other than tracing-subscriber's at info: a quick check for the common case.
 _NOT_USUAL = rb"\n(?!\d{4}-\d\d-\d\dT[\d:.]++Z  INFO )"
-# What stands there, by the word; what crashes look like has none.
+# Levels by the matched word; crash messages match no word.
 _WORDS: Mapping[bytes | None, str] = {name.upper().encode(): level for name, level in NAMES.items()}
 _NONE: Mapping[int, str] = {}
 _NO_RECORDS: Mapping[int, JsonRecord] = {}
 
 
 class Batch(NamedTuple):
-    """Whole lines of one stream, masked and sanitized, and what they say.
+    """Whole lines of one stream, masked and sanitized, with their parsed properties.
 
-    ``text`` is without colours, ``colored`` as it came. By a line's place in the batch: ``levels`` of those that are
-    not of level info, ``records`` of JSON objects where they were asked for, or ``tracing`` for all of them; ``daemon``
-    has all of tailscaled's.
+    ``text`` is without colours, ``colored`` the original. By index of the line: ``levels`` other than info, and
+    ``records``, the JSON objects if requested; ``tracing`` replaces them if all lines are tracing objects. ``daemon``
+    has an entry for each line of tailscaled.
     """
 
     source: Source
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
     daemon: Sequence[DaemonLine] = ()
 
     def only(self, places: Sequence[int]) -> Batch:
-        """Return a batch of the lines at these places, in their order."""
+        """Return a batch of the lines at these indexes, in this order."""
         texts, colored = self.text.split(b"\n"), self.colored.split(b"\n")
         return self._replace(
             text=b"".join([texts[place] + b"\n" for place in places]),
@@ -67,7 +67,7 @@ class Batch(NamedTuple):
 
 
 class ParsedLine(NamedTuple):
-    """One line for its reader; ``colored`` is the message with its colour codes, empty where it has none."""
+    """A line as its reader gets it; ``colored`` is the message with its colour codes, empty if it has none."""
 
     topic: str
     message: str
@@ -75,10 +75,10 @@ class ParsedLine(NamedTuple):
 
 
 def parse_batch(source: Source, text: bytes, colored: bytes, *, records: bool) -> Batch:
-    """Return lines with their levels, and with the objects among them decoded where ``records`` asks for it."""
+    """Determine the levels of lines, and decode the JSON objects among them if ``records`` is set."""
     batch = Batch(source, text, colored, text.count(b"\n"))
     if source.process == TAILSCALED:
-        # Loaded where there is a tailscaled.
+        # Imported only if there is a tailscaled.
         from supervisor.logs.tailscaled import parse
 
         daemon = [parse(line) for line in text[:-1].decode().split("\n")]
@@ -92,11 +92,11 @@ def parse_batch(source: Source, text: bytes, colored: bytes, *, records: bool) -
 
 
 def _with_objects(batch: Batch, places: Sequence[int] | None, levels: dict[int, str], *, records: bool) -> Batch:
-    """Return a batch with what the objects among the lines at these places say, and the levels of other lines.
+    """Add the JSON objects at these indexes, and the levels of other lines, to a batch.
 
-    Without ``places`` all lines may be objects.
+    ``places`` is None if all lines may be objects.
     """
-    # Loaded for the first object: an app that crashes does not wait for what reads JSON.
+    # Imported at the first object, so that an app that crashes early is not delayed.
     from supervisor.logs import json_record
 
     text = batch.text
@@ -117,14 +117,14 @@ def _with_objects(batch: Batch, places: Sequence[int] | None, levels: dict[int, 
 
 
 def parse_line(process: str, line: bytes, redactor: Redactor) -> ParsedLine:
-    """Return what a line of the history says; Moltis' setup code is masked."""
+    """Parse a line of the history; Moltis' setup code is masked."""
     if ESC in line:
         plain = COLOR_CODE.sub(b"", line)
         if ESC in plain:
-            # Codes within codes: what is left of them is shown.
+            # Nested codes: the remaining escapes are made visible.
             plain, line = (lines[:-1] for lines in sanitize(line + b"\n"))
         parsed = parse_line(process, plain, redactor)
-        # What had to be masked, or is put together from JSON, is shown without colours.
+        # Masked text, and text assembled from JSON, is shown without colours.
         if parsed.message.encode() != plain:
             return parsed
         return parsed._replace(colored=(line if line.endswith((RESET, b"\x1b[m")) else line + RESET).decode())
@@ -145,8 +145,8 @@ def parse_line(process: str, line: bytes, redactor: Redactor) -> ParsedLine:
 
 
 def _unusual(text: bytes, levels: dict[int, str]) -> list[int]:
-    """Add the levels of lines of text; return where the lines are that may be objects."""
-    # The first line too is one after a newline.
+    """Add the levels of text lines to ``levels``; return the indexes of possible objects."""
+    # The pattern expects a newline before each line, also the first.
     text = b"\n" + text
     if _pattern(_NOT_USUAL).search(text, 0, len(text) - 1) is None:
         return []
@@ -164,5 +164,5 @@ def _unusual(text: bytes, levels: dict[int, str]) -> list[int]:
 
 @cache
 def _pattern(pattern: bytes) -> re.Pattern[bytes]:
-    # Compiled for the first line: it costs the start milliseconds.
+    # Compiled on first use: it would add milliseconds to the start.
     return re.compile(pattern)

@@ -1,4 +1,4 @@
-"""Reads one child's pipe: as much at a time as there is, but never so much that others have to wait."""
+"""Reads the pipe of a child in bounded amounts, so that other work is not delayed."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 64 * 1024
 _LEAST_BYTES = 16 * 1024
-# So many lines are taken in a turn: the shortest ones cost most.
+# Lines per turn: many short lines cost most.
 _MOST_LINES = 2048
-# What a turn of the loop may take of a stream: lines that cost much come in smaller chunks.
+# Longest turn of the loop for a stream: lines that are expensive to process are read in smaller chunks.
 _LONG_TURN_S = 0.001
-# A child that writes line by line costs one wake a line, unless a few lines are left to gather.
+# A child that writes single lines would cause one wake-up per line, so reading waits for a few lines.
 _SMALL_BYTES = 16 * 1024
 _GATHER_S = 0.002
 _BUSY_S = 0.02
 _LISTEN_AGAIN_S = 0.25
-# fcntl(2), and what a pipe may hold where the kernel does not tell.
+# fcntl(2), and the capacity to assume if the kernel does not report it.
 _F_GETPIPE_SZ = 1032
 _PIPE_BYTES = 1024 * 1024
 
 
 class Pipe:
-    """One open pipe. ``take`` gets whole lines; ``pause`` and ``resume`` are for a full log."""
+    """An open pipe. ``take`` receives whole lines; ``pause`` and ``resume`` are used while the log is full."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Pipe:
         self._take = take
         self._splitter = LineSplitter(redactor, daemon=source.process == TAILSCALED)
         self._chunk_bytes = MOST_BYTES
-        # Whole lines that were read and wait for another turn.
+        # Whole lines that were read and wait for the next turn.
         self._left = b""
         self._paused = False
         self._gathering: asyncio.TimerHandle | None = None
@@ -65,27 +65,27 @@ class Pipe:
 
     @property
     def inode(self) -> int:
-        """Return the number by which the kernel shows it in /proc; only while it is open."""
+        """The inode number that /proc shows for it; valid only while it is open."""
         return os.fstat(self._fd).st_ino
 
     def pause(self) -> None:
-        """Read no more: the child waits in its pipe."""
+        """Stop reading, so that the child blocks once its pipe is full."""
         if not self._paused and not self.closed:
             self._paused = True
             self._stop_gathering()
             self._loop.remove_reader(self._fd)
 
     def resume(self) -> None:
-        """Read again."""
+        """Continue reading."""
         if self._paused and not self.closed:
             self._paused = False
             self._listen()
             self._go_on()
 
     def drain(self) -> None:
-        """Read what is there, in spite of a pause; what others still hold open stays open.
+        """Read the current content despite a pause; a pipe that other processes hold open stays open.
 
-        No more than the pipe can hold: others may go on writing.
+        It reads at most the capacity of the pipe, since others may keep writing.
         """
         if self.closed:
             return
@@ -101,12 +101,12 @@ class Pipe:
                 size = taken
                 most -= taken
         if size and not self.closed:
-            # To see the end, when there is nothing more.
+            # One more read detects the end of the stream.
             self._read()
         self._go_on()
 
     def finish(self) -> None:
-        """Take what is there, the unfinished last line too, and close."""
+        """Take the remaining content, including an incomplete last line, and close."""
         self.drain()
         self._close()
 
@@ -132,12 +132,12 @@ class Pipe:
             self._go_on()
 
     def _go_on(self) -> None:
-        """See to lines that are left: no other event may come."""
+        """Schedule the processing of remaining lines, since no other event may follow."""
         if self._left:
             self._loop.call_soon(self._on_readable)
 
     def _read_in_turn(self) -> tuple[int, float]:
-        """Read once, and learn from how long it took; return how much there was, and when it began."""
+        """Read once and adapt the amount to the time it took; return the number of bytes, and the start time."""
         begun_s = self._loop.time()
         size = self._read()
         self._read_at_s = self._loop.time()
@@ -156,7 +156,7 @@ class Pipe:
             self._gathering = None
 
     def _read(self) -> int:
-        """Take what is left, or read once; return how much there was, and close at the end of the stream."""
+        """Take remaining lines, or read once; return the number of bytes, and close at the end of the stream."""
         lines = self._left
         size = len(lines)
         if not lines:

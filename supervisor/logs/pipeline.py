@@ -1,6 +1,6 @@
-"""Where all output comes together: children's pipes and the supervisor's own records in, one log and a history out.
+"""Merges all output: reads children's pipes and the supervisor's records, writes one log and a history.
 
-A line is masked, sanitized, given its level and its number here, once each; everything that reads follows that.
+Each line is masked, sanitized, and given its level and number here, once; all readers use the result.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from supervisor.logs.writer import Writer
 
 PIPE_BYTES = 1024 * 1024
-# How long children wait for a consumer that does not read (SUPERVISOR_LOG_OVERFLOW=block).
+# How long children are blocked if the log is not read (SUPERVISOR_LOG_OVERFLOW=block).
 PATIENCE_S = 60.0
 STOP_PATIENCE_S = 0.5
-# fcntl(2); gVisor and old kernels may refuse it, and nothing rests on it.
+# fcntl(2); gVisor and old kernels may refuse it, which is harmless.
 _F_SETPIPE_SZ = 1031
 _OWN = Source(SUPERVISOR, "log")
 
 
 class _Record(NamedTuple):
-    """One of our own; ``shown`` are secrets that the log shows and the history does not."""
+    """One of the supervisor's records; ``shown`` are secrets that only the log shows, not the history."""
 
     level: str
     event: str
@@ -47,13 +47,13 @@ class _Record(NamedTuple):
 
 
 class LogPipeline:
-    """Light until ``start``: before that, pipes and records wait. Lives on the loop's thread, but for the writer's.
+    """The merged log. Before ``start`` pipes and records are queued. Used on the loop's thread only.
 
-    ``overflow`` is block or drop (SUPERVISOR_LOG_OVERFLOW), ``noise`` limit or all (SUPERVISOR_LOG_NOISE);
-    ``names`` are those to leave room for in the margin.
+    ``overflow`` is block or drop (SUPERVISOR_LOG_OVERFLOW), ``noise`` limit or all (SUPERVISOR_LOG_NOISE); the margin
+    is as wide as the longest of ``names``.
     """
 
-    # Made by ``start``, as they bring what the first child does not wait for.
+    # Created by ``start``, because they import what the first child must not wait for.
     _loop: asyncio.AbstractEventLoop
     _format: Format
     _writer: Writer
@@ -92,8 +92,8 @@ class LogPipeline:
         self._notifying = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to read and write; what waited comes first."""
-        # Loaded now: what renders lines is no business of the first child's start.
+        """Start reading and writing, with what is queued first."""
+        # Imported late to keep it out of the first child's start.
         from supervisor.logs.writer import Writer
 
         self._loop = loop
@@ -108,7 +108,7 @@ class LogPipeline:
             self._read(source, pipe_fd)
 
     def attach(self, process: str, stream: str, fd: int) -> None:
-        """Read a child's pipe from now on; ``fd`` is the pipeline's to close."""
+        """Read a child's pipe from now on; takes ownership of ``fd``."""
         os.set_blocking(fd, False)
         with suppress(OSError):
             fcntl.fcntl(fd, _F_SETPIPE_SZ, PIPE_BYTES)
@@ -118,19 +118,19 @@ class LogPipeline:
             self._waiting_pipes.append((Source(process, stream), fd))
 
     def record(self, level: str, event: str, /, **fields: Any) -> None:
-        """Log something of our own; fields that are None are left out, ``child`` names whom it is about.
+        """Log a record of the supervisor; fields that are None are omitted, ``child`` is the process it is about.
 
-        Secrets in it are masked. To be called on the loop's thread.
+        Secrets are masked. Call it on the loop's thread.
         """
         self._record(level, event, fields, {})
 
     def log_unredacted(self, level: str, event: str, shown: Mapping[str, str], /, **fields: Any) -> None:
-        """Log something that the container's log shows and no history does: a login URL, a sign-in code."""
+        """Log a record with values that only the container's log shows: a login URL, a sign-in code."""
         self._record(level, event, fields, shown)
 
     def _record(self, level: str, event: str, fields: Mapping[str, Any], shown: Mapping[str, str]) -> None:
         known = {name: value for name, value in fields.items() if value is not None}
-        # The log tells the wall clock's time.
+        # Log records have wall-clock times.
         record = _Record(level, event, known, shown, time.time())  # noqa: TID251
         if self._started:
             self._put(record)
@@ -138,36 +138,36 @@ class LogPipeline:
             self._waiting_records.append(record)
 
     def counted(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return how many lines and bytes there were so far, by process and level."""
+        """Return the number of lines and bytes since the start, by process and level."""
         return {key: (lines, size) for key, (lines, size) in self.counter.cells.items()}
 
     @property
     def dropped(self) -> int:
-        """Return how many lines were dropped for a consumer that did not read."""
+        """The number of lines dropped because the log was not read."""
         return self._writer.dropped
 
     @property
     def held_back(self) -> int:
-        """Return how many lines of tailscaled's noise were held back."""
+        """The number of tailscaled's noise lines that were held back."""
         return 0 if self._noise is None else self._noise.total
 
     def drain(self, process: str) -> None:
-        """Take what a process that has ended left in its pipes; a pipe that others still hold stays open."""
+        """Take what an exited process left in its pipes; a pipe that other processes hold open stays open."""
         for pipe in self._pipes.get(process, ()):
             pipe.drain()
         if process == TAILSCALED:
             self._tell_noise()
 
     def pipes_of(self, process: str) -> list[int]:
-        """Return the inodes of a process's pipes that somebody still may write to."""
+        """Return the inodes of a process's pipes that are still open for writing."""
         return [pipe.inode for pipe in self._pipes.get(process, ()) if not pipe.closed]
 
     def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
-        """Return the last lines of a process, of those numbered ``since`` or later."""
+        """Return the last lines of a process with numbers from ``since``."""
         return self.history.tail(process, count, since)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback``, at most once a turn of the loop, when the history has grown; return what ends that."""
+        """Call ``callback`` when the history has grown, at most once per turn of the loop; return its unsubscriber."""
         self._subscribers.append(callback)
 
         def end() -> None:
@@ -177,14 +177,14 @@ class LogPipeline:
         return end
 
     def stop_waiting(self) -> None:
-        """Say that everything is about to stop: no child is to wait for the log any more."""
+        """Stop blocking children for the log: the supervisor is stopping."""
         self._patience_s = STOP_PATIENCE_S
         if self._patience is not None:
             self._patience.cancel()
             self._lose_patience()
 
     def close(self, timeout_s: float = 0.5) -> None:
-        """Take what is still in the pipes, and write for at most so long."""
+        """Take what is left in the pipes, and write for up to ``timeout_s``."""
         if not self._started:
             return
         for pipes in self._pipes.values():
@@ -202,8 +202,8 @@ class LogPipeline:
             pipe.pause()
 
     def _take(self, source: Source, lines: bytes) -> None:
-        """Take a child's whole lines: mask, sanitize, decide levels, number, and hand out."""
-        # Loaded with the first lines.
+        """Process whole lines of a child: mask, sanitize, determine levels, number, and distribute them."""
+        # Imported with the first lines.
         from supervisor.logs.parse import parse_batch
         from supervisor.logs.sanitize import sanitize, without_colors
 
@@ -214,7 +214,7 @@ class LogPipeline:
         if text is None or self.redactor.touches(text, daemon=daemon):
             text, lines = sanitize(self.redactor.mask(lines, daemon=daemon))
         batch = parse_batch(source, text, lines, records=self._format.records)
-        # The log tells the wall clock's time.
+        # Log records have wall-clock times.
         now_s = time.time()  # noqa: TID251
         self.history.add(source, lines, batch.lines, now_s, batch.levels)
         self.counter.add(source.process, text, batch.lines, batch.levels)
@@ -222,7 +222,7 @@ class LogPipeline:
         self._hand_out(self._format.lines(shown, now_s) if shown.lines else b"")
 
     def _put(self, record: _Record) -> None:
-        """Take a record of our own."""
+        """Process a record of the supervisor."""
         from supervisor.logs.format import event_line, shortened
 
         level, event, fields, shown, at_s = record
@@ -245,9 +245,9 @@ class LogPipeline:
         return self.redactor.mask(text.encode(errors="backslashreplace")).decode(errors="backslashreplace")
 
     def _without_noise(self, batch: Batch) -> Batch:
-        """Return the lines that the log shows; the history has them all."""
+        """Return the lines that the log shows; the history has all of them."""
         if self._noise is None:
-            # Loaded where there is a tailscaled.
+            # Imported only if there is a tailscaled.
             from supervisor.logs.tailscaled import NoiseLimit
 
             self._noise = NoiseLimit()
@@ -279,7 +279,7 @@ class LogPipeline:
             subscriber()
 
     def _overflow(self) -> None:
-        """Have the children wait for a full buffer, or forget the oldest lines."""
+        """Block the children because the buffer is full, or drop the oldest lines."""
         writer = self._writer
         if self._impatient_since_s is not None and writer.progressed_s > self._impatient_since_s:
             self._impatient_since_s = None
@@ -304,8 +304,8 @@ class LogPipeline:
         self._resume()
 
     def _resume_soon(self) -> None:
-        """Resume, from the writer's thread."""
-        # The loop may have ended before the thread.
+        """Resume reading; called on the writer's thread."""
+        # The loop may have closed before the thread ended.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._resume)
 
@@ -322,19 +322,19 @@ class LogPipeline:
                 do(pipe)
 
     def _lost(self, count: int) -> bytes:
-        # The log tells the wall clock's time.
+        # Log records have wall-clock times.
         now_s = time.time()  # noqa: TID251
         return self._format.event("warning", "log lines lost", {"count": count, "why": "the log was not read"}, now_s)
 
 
 class LineCounter:
-    """What has gone through the log since the start; ``cells`` are lines and bytes by process and level."""
+    """Counts log lines; ``cells`` has the number of lines and bytes by process and level."""
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, str], list[int]] = {}
 
     def add(self, process: str, text: bytes, lines: int, levels: Mapping[int, str]) -> None:
-        """Count so many whole lines; ``levels`` are, by their places, those of lines that are not of level info."""
+        """Count whole lines; ``levels`` has the levels other than info by the index of the line."""
         size = len(text)
         texts = text.split(b"\n") if levels else []
         for place, level in levels.items():

@@ -1,7 +1,7 @@
-"""Masks what must not be read: known secrets, anything shaped like a Tailscale key, and login URLs.
+"""Masks secrets in text: known values, anything shaped like a Tailscale key, and login URLs.
 
-They are looked for in the text as it is, and as its reader gets it: with escapes decoded, and without what nobody sees.
-This is the one place where text of any kind is masked; ``LogPipeline`` and ``LineSplitter`` ask for it.
+They are searched for in the text itself and in what its reader sees: with escapes decoded, and without invisible
+characters. Masking happens only here; ``LogPipeline`` and ``LineSplitter`` call it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 LEAST_CHARACTERS = 8
 MASK = b"[redacted]"
-# What one byte of a secret may be spelled with, as in \u0041.
+# Spellings of one byte of a secret, as in \u0041.
 _LONGEST_ESCAPE_BYTES = 6
-# What text has to contain before it is worth a closer look. An address is one only in tailscaled's lines, which are
-# few: a control server of one's own has login pages of its own.
+# What text must contain to be searched in full. URLs are searched for in tailscaled's lines only, which are few,
+# because a self-hosted control server has its own login pages.
 _ANNOUNCED = b"authenticate, visit"
 _HINTS = (b"tskey-", b"AuthURL", _ANNOUNCED, b"login.tailscale.com/a/")
 _DAEMON_HINT = b"://"
@@ -34,13 +34,13 @@ _SHAPES = (
     rb"""(?:AuthURL["']?(?: is |: ?|=)["']?|authenticate, visit:?\s{1,16})([a-z]+://""" + _ADDRESS + rb")",
 )
 _DAEMON_SHAPE = rb"""(https?://[^\s/"'<>\\]+/(?:a|auth|login|oidc|register)/""" + _ADDRESS + rb")"
-# JSON's escapes, and those of Python and Rust for what is not printable; then a URL's.
+# Escapes of JSON, and of Python and Rust for unprintable characters; then of URLs.
 _ESCAPES = (
     rb"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|\\u([0-9a-fA-F]{4})|\\u\{([0-9a-fA-F]{1,6})\}|\\x([0-9a-fA-F]{2})|\\([\"\\/])"
 )
 _URL_ESCAPES = rb"|%([0-9a-fA-F]{2})"
-# Their groups.
+# The groups of the pattern.
 _PAIR, _BYTES, _CHARACTER = 2, (5, 7), 6
 # Escape sequences of terminals (ECMA-48), and other control characters.
 _SEQUENCE = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ #%()*+][0-9A-Za-z])?"
@@ -48,13 +48,13 @@ _FEW_SEQUENCES = 8
 _CONTROL = rb"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]+|"
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code not in b"\n\t")
 _MOST_CODE = 0x10FFFF
-# More literals than this are found by the words they consist of, at a cost that does not grow with their number.
+# Larger numbers of literals are found by the words they contain, at a cost independent of their number.
 _FEW_LITERALS = 24
 _WORD_BYTES = 4
 
 
 class SecretSpan(NamedTuple):
-    """A part to be masked; ``context`` is where begins what gives it away, such as the words before a URL."""
+    """A range to be masked; ``context`` is the start of what identifies it, such as the words before a URL."""
 
     context: int
     begin: int
@@ -62,9 +62,9 @@ class SecretSpan(NamedTuple):
 
 
 class Redactor:
-    """Knows every secret; new ones may be learned at any time. Works on bytes, before a line is split.
+    """Masks all known secrets; new ones can be added at any time. Works on bytes, before lines are split.
 
-    ``daemon`` says that the text is tailscaled's. ``masked`` counts what was masked.
+    ``daemon`` is whether the text is tailscaled's. ``masked`` counts replacements.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -75,9 +75,9 @@ class Redactor:
         self._learn(secrets)
 
     def learn(self, secret: str) -> None:
-        """Mask this value from now on, in every form that writers of JSON and URLs give it.
+        """Mask a value from now on, in every form in which JSON and URLs may spell it.
 
-        Each line of a value with several lines is a secret of its own; one that is too short is left alone.
+        Each line of a multi-line value is a secret of its own; values that are too short are ignored.
         """
         self._learn((secret,))
 
@@ -93,7 +93,7 @@ class Redactor:
         self.longest_bytes = _LONGEST_ESCAPE_BYTES * max(map(len, self._secrets), default=0)
 
     def touches(self, text: bytes, *, daemon: bool = False) -> bool:
-        """Tell, at little cost, whether text in which nothing is unseen may hold something to mask."""
+        """Return whether text without invisible characters may contain a secret; a cheap check."""
         if self._may_hold(text, daemon=daemon):
             return True
         if b"\\" not in text and b"%" not in text:
@@ -106,7 +106,7 @@ class Redactor:
         return False
 
     def mask(self, data: bytes, *, daemon: bool = False) -> bytes:
-        """Return the text without what must not be read."""
+        """Return the text with secrets masked."""
         spans = self.spans(data, daemon=daemon)
         if not spans:
             return data
@@ -119,22 +119,22 @@ class Redactor:
         return b"".join([*parts, data[at:]])
 
     def mask_text(self, text: str) -> str:
-        """Do the same to text."""
+        """The same for ``str``."""
         return self.mask(text.encode(errors="surrogateescape")).decode(errors="surrogateescape")
 
     def mask_setup_code(self, data: bytes) -> bytes:
-        """Hide Moltis' setup code: it is for whoever reads the container's log, not for the API."""
+        """Mask Moltis' setup code, which only the container's log may show, not the API."""
         if not any(hint in data for hint in SETUP_CODE_HINTS):
             return data
         return _compiled(SETUP_CODE).sub(rb"\1" + MASK, data)
 
     def spans(self, data: bytes, *, daemon: bool = False) -> list[SecretSpan]:
-        """Return what is to be masked, in order and apart from each other; at little cost where there is nothing."""
+        """Return the ranges to mask, in order and without overlap; quick if there are none."""
         if not self.touches(data, daemon=daemon) and not self._hides(data, daemon=daemon):
             return []
         apart: list[SecretSpan] = []
         for span in sorted(self._found(data, daemon=daemon), key=lambda found: found.begin):
-            # Secrets may overlap: none may show because another was masked first.
+            # Secrets may overlap: masking one must not leave a part of another visible.
             if apart and span.begin <= apart[-1].end:
                 last = apart[-1]
                 apart[-1] = SecretSpan(min(last.context, span.context), last.begin, max(last.end, span.end))
@@ -143,14 +143,14 @@ class Redactor:
         return apart
 
     def _may_hold(self, data: bytes, *, daemon: bool) -> bool:
-        # A plain loop: a generator costs twice as much.
+        # A plain loop: a generator is half as fast.
         for hint in _HINTS:
             if hint in data:
                 return True
         return self._literals(data) or (daemon and _DAEMON_HINT in data)
 
     def _hides(self, data: bytes, *, daemon: bool) -> bool:
-        """Tell whether something to mask may show when what nobody sees is left out."""
+        """Return whether a secret may appear when invisible characters are removed."""
         return not is_clean(data) and self.touches(_without_unseen(data), daemon=daemon)
 
     def _found(self, data: bytes, *, daemon: bool) -> Iterator[SecretSpan]:
@@ -160,7 +160,7 @@ class Redactor:
             return
         lines = [data], [seen]
         if _ANNOUNCED not in seen:
-            # A view costs much: one is made of each line that needs it. An announced address may stand lines below.
+            # Views are expensive: one is made for each line that needs it. An announced URL may follow lines later.
             lines = data.split(b"\n"), seen.split(b"\n")
         at = 0
         for line, read in zip(*lines, strict=True):
@@ -182,7 +182,7 @@ class Redactor:
 
 
 class _Few:
-    """Tells whether any of some literals is in a text."""
+    """Finds out whether a text contains any of a few literals."""
 
     def __init__(self, literals: Iterable[bytes]) -> None:
         self._literals = tuple(literals)
@@ -192,7 +192,7 @@ class _Few:
 
 
 class _Many:
-    """The same for any number: one that is in a text has a word of the text, cut in fours, within it."""
+    """The same for many literals: each contains a word of four bytes that is looked up in the text's words."""
 
     def __init__(self, literals: Iterable[bytes]) -> None:
         self._by_word: dict[int, list[tuple[int, bytes]]] = {}
@@ -214,10 +214,10 @@ class _Many:
 
 
 class _View(NamedTuple):
-    """What a reader gets of some bytes, and where it comes from.
+    """A decoded view of bytes that maps positions back to them.
 
-    Each part begins at ``at`` in the text and at ``begins`` in the bytes; it is an escape that ends there at ``ends``,
-    or as it was, with -1 for an end. ``bytes_of`` is the view of which this is one in turn.
+    Each part begins at ``at`` in the text and at ``begins`` in the bytes. ``ends`` is where an escape ends in the
+    bytes, -1 for literal text. ``bytes_of`` is the view that this one is based on.
     """
 
     text: bytes
@@ -227,20 +227,20 @@ class _View(NamedTuple):
     bytes_of: _View | None
 
     def begin_of(self, place: int) -> int:
-        """Return where in the bytes what stands at this place begins."""
+        """Return the position in the bytes of what begins at this position of the text."""
         part = bisect_right(self.at, place) - 1
         begin = self.begins[part] + (place - self.at[part] if self.ends[part] < 0 else 0)
         return begin if self.bytes_of is None else self.bytes_of.begin_of(begin)
 
     def end_of(self, place: int) -> int:
-        """Return where in the bytes what ends at this place ends."""
+        """Return the position in the bytes of what ends at this position of the text."""
         part = bisect_right(self.at, place - 1) - 1
         end = self.begins[part] + place - self.at[part] if self.ends[part] < 0 else self.ends[part]
         return end if self.bytes_of is None else self.bytes_of.end_of(end)
 
 
 def _views(data: bytes) -> Iterator[_View]:
-    """Yield each way to read the bytes that differs from them."""
+    """Yield each decoded view of the bytes that differs from them."""
     seen = None if is_clean(data) else _view(_unseen(), data)
     if seen is not None:
         yield seen
@@ -280,7 +280,7 @@ def _view(pattern: bytes, data: bytes, bytes_of: _View | None = None) -> _View |
 
 
 def _decoded(found: re.Match[bytes]) -> bytes:
-    """Return what an escape stands for."""
+    """Return the value of an escape."""
     group = found.lastindex
     if group is None:
         return b""
@@ -295,7 +295,7 @@ def _decoded(found: re.Match[bytes]) -> bytes:
 
 
 def _without_unseen(data: bytes) -> bytes:
-    """Return what the view without what nobody sees has, and quicker: most sequences come again and again."""
+    """Return the text of the view without invisible characters, faster: most sequences repeat."""
     for _ in range(_FEW_SEQUENCES):
         found = _compiled(_SEQUENCE).search(data) if b"\x1b" in data else None
         if found is None:
@@ -310,7 +310,7 @@ def _unseen() -> bytes:
 
 
 def _spelled_out(text: bytes) -> Iterator[bytes]:
-    """Yield text with its escapes decoded: what the views of them have, and quicker, as no place is asked for."""
+    """Yield the text with escapes decoded, as in the views but faster, since no positions are needed."""
     if b"\\u{" in text:
         for view in _views(text):
             yield view.text
@@ -326,14 +326,14 @@ def _spelled_out(text: bytes) -> Iterator[bytes]:
 
 
 def _forms(value: str) -> tuple[bytes, bytes]:
-    """Return a secret as it is and as JSON has it; what other escapes make of it is found by a view."""
+    """Return the raw and JSON forms of a secret; other escapes are found through a view."""
     in_json = value.replace("\\", "\\\\").replace('"', '\\"')
     return value.encode(errors="surrogateescape"), in_json.encode(errors="surrogateescape")
 
 
 @cache
 def _compiled(pattern: bytes) -> re.Pattern[bytes]:
-    # Compiled for the first line that needs it: it costs the start milliseconds.
+    # Compiled on first use: it would add milliseconds to the start.
     import re
 
     return re.compile(pattern)

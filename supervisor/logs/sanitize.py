@@ -1,7 +1,7 @@
-"""Makes bytes from anywhere fit for a terminal, a JSON string and a browser, without losing what they said.
+"""Makes bytes safe for terminals, JSON strings and browsers while preserving their meaning.
 
-What is shown instead of sent: control characters, Unicode's default ignorable ones, which hide or turn what stands
-around them, and its separators of lines and paragraphs. Emoji keep their variation selectors.
+Control characters, Unicode's default ignorable characters (which hide or reorder text), and its line and paragraph
+separators are made visible as escapes. Emoji keep their variation selectors.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from supervisor.logs.lines import LONGEST_BYTES, all_within, wrapped
 ESC = b"\x1b"
 RESET = b"\x1b[0m"
 COLOR_CODE = re.compile(rb"(\x1b\[[0-9;:]*m)")
-# How tracing-subscriber begins a line, what is no code being a group, and what it writes around a field's name. That
-# and replacing other codes one by one costs half of what the general pattern does.
+# tracing-subscriber's line start, with groups for the text between codes, and its codes around field names. Replacing
+# these and then other codes one by one costs half of the general pattern.
 _HEAD = re.compile(
     rb"\x1b\[2m([^\x1b\n]++)\x1b\[0m( )\x1b\[3[1-5]m([^\x1b\n]++)\x1b\[0m( )"
     rb"\x1b\[2m([^\x1b\n]++)\x1b\[0m\x1b\[2m(:)\x1b\[0m"
 )
 _AROUND_NAMES = ((b"\x1b[0m\x1b[2m=\x1b[0m", b"="), (b"\x1b[3m", b""))
-# So many other codes are replaced one by one: most writers have few, which come again and again.
+# The number of other codes replaced one by one: most writers use a few codes repeatedly.
 _OTHER_CODES = 6
 _FEW_CONTROLS = 8
 
 
 def without_colors(lines: bytes) -> bytes | None:
-    """Return lines without colour codes, at little cost; None where something else is to be shown."""
+    """Return lines without colour codes, quickly; None if something else has to be escaped."""
     text = _stripped(lines) if ESC in lines else lines
     if not text.translate(None, ASCII):
         return text
@@ -38,9 +38,9 @@ def without_colors(lines: bytes) -> bytes | None:
 
 
 def sanitize(lines: bytes) -> tuple[bytes, bytes]:
-    """Return whole lines in which everything is shown, without colours and with them.
+    """Return whole lines with everything made visible, without colours and with them.
 
-    Bytes that are not UTF-8 are shown one by one. A line that has become too long is cut, and is without colours.
+    Bytes that are not UTF-8 are escaped one by one. A line that gets too long is cut, and has no colours.
     """
     colored = _shown_but_colors(lines)
     plain = COLOR_CODE.sub(b"", colored)
@@ -52,18 +52,18 @@ def sanitize(lines: bytes) -> tuple[bytes, bytes]:
 
 
 def sanitize_text(text: str) -> str:
-    """Return text in which nothing has to be shown any more; newlines and tabs stay."""
+    """Return text with everything made visible; newlines and tabs are kept."""
     data = text.encode(errors="backslashreplace")
     return data.decode() if is_clean(data) else _shown(data).decode()
 
 
 def sanitize_json(data: bytes) -> bytes:
-    """Return valid JSON with the characters that hide or turn others escaped: it says the same to a program."""
+    """Return valid JSON with invisible and reordering characters escaped; its value is unchanged."""
     return data if is_clean(data) else data.decode().translate(_json_escapes()).encode()
 
 
 def _is_utf8(lines: bytes) -> bool:
-    # A code may stand within a character.
+    # A code may be inside of a character.
     try:
         lines.decode()
     except UnicodeDecodeError:
@@ -88,7 +88,7 @@ def _shown_but_colors(lines: bytes) -> bytes:
         return lines if is_clean(lines) else _shown(lines)
     if COLOR_CODE.search(lines) is None:
         return _shown(lines)
-    # Every second part is a colour code: the pattern is a group.
+    # Every second part is a colour code, because the pattern is a group.
     parts = COLOR_CODE.split(lines)
     return b"".join(part if odd % 2 or is_clean(part) else _shown(part) for odd, part in enumerate(parts))
 
@@ -116,5 +116,5 @@ def _escapes() -> dict[int, str]:
 def _json_escapes() -> dict[int, str]:
     import json
 
-    # JSON's form everywhere: an app's own object stays one.
+    # JSON's form of the escape, so that an app's object stays valid.
     return {0x7F: r"\u007f", **{code: json.dumps(chr(code))[1:-1] for code in unseen()}}

@@ -1,8 +1,8 @@
-"""Reads tailscaled's own lines (1.102), which have no levels: how bad one is, what it is about, whether it is noise.
+"""Parses the log lines of tailscaled 1.102, which have no levels: determines level, topic and noise.
 
-Known noise is kept out of the log: the first lines of a kind pass, the rest of a minute is counted.
+Known noise is kept out of the log: the first lines of each kind pass, the rest of a minute is counted.
 
-What is said here is what the line says of itself; one that says nothing is ``info`` and of no topic.
+Only the line itself is used; a line that matches nothing is ``info`` without a topic.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WINDOW_S = 60.0
-# So many lines of each row of the table pass in a window.
+# The number of lines of each kind that pass in a window.
 PASSING = 3
 
-# What a line is about, and the first words of such lines: up to a colon, dot, bracket or blank.
+# Topics, and the first words of their lines: up to a colon, dot, bracket or blank.
 TOPICS: dict[str, tuple[str, ...]] = {
     "certificates": ("acme", "cert"),
     "control": ("control", "controlhttp", "Received", "TryLogin", "mapRoutine", "authRoutine", "bootstrapDNS"),
@@ -55,7 +55,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
 
 
 class Noise(NamedTuple):
-    """Lines known to come again and again and to tell nothing new: how they begin, and what they hold besides."""
+    """Lines that are known to repeat without new information: how they begin, and what else they contain."""
 
     kind: str
     begins: str
@@ -95,7 +95,7 @@ NOISE: tuple[Noise, ...] = (
     Noise("reconfig", "wgengine: Reconfig: "),
 )
 
-# The program's end, whatever else the line holds.
+# Errors that end the program.
 FATAL = (
     "panic:",
     "fatal error:",
@@ -104,7 +104,7 @@ FATAL = (
     "createEngine:",
     "error reading config",
 )
-# Said at every start or stop in a container, and of no consequence there.
+# Logged at every start or stop in a container, without consequence there.
 HARMLESS = (
     "TPM: error opening",
     "ipnext: work queue shutdown failed: execqueue shut down",
@@ -112,7 +112,7 @@ HARMLESS = (
     "tstun: error initializing tun dev stats polling",
 )
 TROUBLE = ("Received error:", "logtail: dial", "control: bootstrapDNS", "[unexpected] ")
-# After a blank, or what stands for one; the look ahead makes it three times as quick.
+# After a blank or an equivalent; the lookahead makes it three times as fast.
 _TROUBLE_WORDS = re.compile(
     r"[ (:](?=[EeFfCcUurt])"
     r"(?:[Ee]rrors?|[Ff]ail(?:ed|ure|ing)?|[Cc]ould not|[Cc]annot|[Uu]nable to|refused|timeout|timed out)"
@@ -122,17 +122,17 @@ HEALTH = "health(warnable="
 HEALTH_ERROR = "): error"
 LIMITED = '[RATELIMIT] format("'
 UNEXPECTED = "[unexpected] "
-# These say much, and little of it to whoever has no question.
+# Topics with many lines of little interest, which are debug.
 TALKATIVE = frozenset(
     {"Accept", "dns", "magicsock", "monitor", "netcheck", "netstack", "peerapi", "portmapper", "tsdial", "wgengine"}
 )
-# Local time to the second, perhaps with a fraction, then perhaps a verbosity.
+# Local time to the second, possibly with a fraction, then possibly a verbosity.
 _HEAD = re.compile(r"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)? )?(\[v\d\] ?)?")
 _WORD = re.compile(r"\[?[\w-]*")
 
 
 class DaemonLine(NamedTuple):
-    """What a line says: debug, info, warning or error, its topic (empty for none), and what noise it is."""
+    """The level (debug, info, warning or error), topic (empty if unknown) and kind of noise of a line."""
 
     level: str
     topic: str
@@ -140,9 +140,9 @@ class DaemonLine(NamedTuple):
 
 
 def parse(line: str) -> DaemonLine:
-    """Return what a line says."""
+    """Parse a line."""
     found = _HEAD.match(line)
-    # The pattern matches nothing too.
+    # The pattern also matches an empty string.
     text, is_verbose = (line[found.end() :], found[1] is not None) if found else (line, False)
     limited = text.startswith(LIMITED)
     first = _first_word(text)
@@ -157,14 +157,14 @@ def parse(line: str) -> DaemonLine:
 
 
 class HeldBack(NamedTuple):
-    """What one window held back: how many lines, and how many of each kind."""
+    """The number of lines held back in a window, in total and by kind."""
 
     lines: int
     kinds: dict[str, int]
 
 
 class NoiseLimit:
-    """Counts by the clock that it is handed. A window begins with its first noise, and no other line is counted."""
+    """Limits noise; the caller passes the time. A window begins with its first noise line."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -174,11 +174,11 @@ class NoiseLimit:
 
     @property
     def due_s(self) -> float | None:
-        """When it is to be told what was held back; None while there is nothing to tell."""
+        """When the held-back lines are to be reported; None if there are none."""
         return self._ends_s if self._held else None
 
     def passing(self, lines: Iterable[DaemonLine], now_s: float) -> list[int]:
-        """Return the places of those lines that pass."""
+        """Return the indexes of the lines that pass."""
         if self._ends_s is not None and now_s >= self._ends_s and not self._held:
             self._ends_s = None
             self._seen.clear()
@@ -195,7 +195,7 @@ class NoiseLimit:
         return False
 
     def report(self) -> HeldBack | None:
-        """Return what was held back since the last report, if anything, and begin anew."""
+        """Return what was held back since the last report, if anything, and reset the counts."""
         kinds, self._held = self._held, {}
         self._ends_s = None
         self._seen.clear()
@@ -215,7 +215,7 @@ def _level(text: str, first: str, *, trouble: bool) -> str:
 
 
 def _noise(text: str, first: str) -> Noise | None:
-    """Return the row for a line; the first piece of a long one is known, the others are not: they stay together."""
+    """Return the kind of noise of a line; None for the first piece of a long line, so that its pieces stay together."""
     for row in _NOISE_OF.get(first, ()):
         if text.startswith(row.begins) and row.holds in text:
             return None if text.endswith(_MORE) else row

@@ -1,4 +1,4 @@
-"""Writes the merged log from a thread of its own: a consumer that does not read holds up nothing but the log."""
+"""Writes the merged log in its own thread, so that a consumer that does not read delays only the log."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
-# What a pipe takes at once: a write returns, and counts as progress, when so much was read.
+# The capacity of a pipe: a write of this size returns, and counts as progress, once that much was read.
 _WRITE_BYTES = 64 * 1024
 _WAIT_FOR_ROOM_S = 0.5
 _RETRY_S = 1.0
-# While a pipe has no reader its newest lines wait, no more than this, for one to come.
+# Limit of lines kept for the next reader of a pipe without one.
 UNREAD_BYTES = 1024 * 1024
 _LOOK_FOR_READER_S = 0.25
 _PUMP_AGAIN_S = 0.05
@@ -29,10 +29,11 @@ _GONE = frozenset({errno.EPIPE, errno.EBADF, errno.EINVAL, errno.ENXIO})
 
 
 class Writer:
-    """Takes whole lines and writes them in order; never blocks whoever hands them over, also where it has no thread.
+    """Writes whole lines in order; never blocks the caller, even if no thread can be started.
 
-    ``notice`` renders the line that says how many were dropped. ``on_room`` is called from the thread when a full
-    buffer has emptied to half. ``dropped`` counts lines since the start; ``unread`` is a pipe that nobody reads.
+    ``notice`` renders the line that reports the number of dropped lines. ``on_room`` is called on the thread when a
+    full buffer is half empty. ``dropped`` counts lines since the start; ``unread`` is whether the log is a pipe without
+    a reader.
     """
 
     def __init__(self, fd: int, notice: Callable[[int], bytes], on_room: Callable[[], None]) -> None:
@@ -46,7 +47,7 @@ class Writer:
         self._full = False
         self._gone = False
         self.unread = False
-        # How often a reader was looked for in vain.
+        # How often the search for a reader failed.
         self.tries = 0
         self._is_pipe = _is_pipe(fd)
         self._closing = False
@@ -58,11 +59,11 @@ class Writer:
         try:
             self._thread.start()
         except RuntimeError:
-            # At the limit of processes there is no thread to be had.
+            # At the limit of processes no thread can be started.
             self._thread = None
 
     def put(self, lines: bytes) -> bool:
-        """Take lines; tell whether the buffer is full now."""
+        """Add lines; return whether the buffer is full."""
         with self._condition:
             if self._gone:
                 return False
@@ -81,11 +82,11 @@ class Writer:
 
     @property
     def overfull(self) -> bool:
-        """Whether what may not wait, such as a dead child's last lines, has filled the buffer twice over."""
+        """Whether the buffer is at twice its size, by lines that cannot wait, such as the last ones of an exited child."""
         return self._bytes >= 2 * BUFFER_BYTES
 
     def drop_oldest(self) -> None:
-        """Forget the oldest lines until the buffer has room; they are counted."""
+        """Drop and count the oldest lines until the buffer has room."""
         with self._condition:
             while self._queue and self._bytes >= self._most_bytes:
                 gone = self._queue.popleft()
@@ -95,7 +96,7 @@ class Writer:
                 self.dropped += lines
 
     def close(self, timeout_s: float) -> None:
-        """Write what is there, for at most so long."""
+        """Write what is buffered, for up to ``timeout_s``."""
         with self._condition:
             self._closing = True
             self._condition.notify()
@@ -107,14 +108,14 @@ class Writer:
             select.select([], [self._fd], [], _PUMP_AGAIN_S)
 
     def _pump(self) -> bool:
-        """Stand in for a thread: write what is taken at once, and look again soon; tell whether there is more."""
+        """Replace the thread: write what is accepted immediately, and try again soon; return whether more is left."""
         if self._pumping is not None:
             self._pumping.cancel()
             self._pumping = None
         while self._rest or self._queue or self._dropped_lines:
             self._rest = self._rest or memoryview(self._next() or b"")
             try:
-                # So much a pipe takes without a wait where it takes anything (pipe(7)).
+                # A pipe that is writable accepts this much without blocking (pipe(7)).
                 if not select.select([], [self._fd], [], 0)[1]:
                     break
                 self._rest = self._rest[os.write(self._fd, self._rest[: select.PIPE_BUF]) :]
@@ -166,11 +167,11 @@ class Writer:
                 self.progressed_s = time.monotonic()
                 self.unread = False
             except BlockingIOError:
-                # Someone made the shared descriptor non-blocking.
+                # Another process made the shared descriptor non-blocking.
                 select.select([], [self._fd], [], _WAIT_FOR_ROOM_S)
             except OSError as error:
                 if error.errno == errno.EPIPE and self._is_pipe:
-                    # What it holds is its next reader's, who goes on where the last one left.
+                    # The content is for the next reader, which continues where the last one stopped.
                     if not self._wait_for_reader():
                         return
                     continue
@@ -179,11 +180,11 @@ class Writer:
                     return
                 if self._closing:
                     return
-                # A full disk, perhaps: it may have room again.
+                # The disk may be full, and have room later.
                 time.sleep(_RETRY_S)
 
     def _wait_for_reader(self) -> bool:
-        """Let a moment pass in which nobody has to wait; tell whether to try again."""
+        """Wait a moment, during which no caller is blocked; return whether to try again."""
         with self._condition:
             was_full, self._full, self.unread = self._full, False, True
             self.tries += 1
@@ -193,7 +194,7 @@ class Writer:
             return not (self._closing or self._condition.wait_for(lambda: self._closing, _LOOK_FOR_READER_S))
 
     def _give_up(self) -> None:
-        """Nobody will ever read it: take everything and keep nothing."""
+        """Discard everything from now on: the log will never be read."""
         with self._condition:
             self._gone = True
             self._queue.clear()
