@@ -82,7 +82,7 @@ class Writer:
 
     @property
     def overfull(self) -> bool:
-        """Whether the buffer is at twice its size, by lines that cannot wait, such as the last ones of an exited child."""
+        """Whether the buffer has twice its size, due to lines that cannot wait, such as the last ones of a child."""
         return self._bytes >= 2 * BUFFER_BYTES
 
     def drop_oldest(self) -> None:

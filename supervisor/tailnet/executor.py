@@ -1,4 +1,4 @@
-"""Carries out what was decided: the only place that changes anything in tailscaled."""
+"""Executes decided actions: the only code that changes anything in tailscaled."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from supervisor.tailnet.oauth_client import Credential, Usable
     from supervisor.tailnet.wire import Json, Node, Status
 
-# A refused connection to a control server may keep tailscaled waiting for nearly a minute.
+# A refused connection to a control server can block tailscaled for nearly a minute.
 LOGOUT_S = 60.0
 
 
 class Executor:
-    """Commands for one tailscaled, and the keys for it.
+    """Commands for one tailscaled, and its login keys.
 
-    ``at_next_login`` says, for people, which settings differ from what the device was logged in with.
+    ``at_next_login`` is a text about settings that differ from those of the device's last login.
     """
 
     def __init__(self, plan: Plan, api: LocalApi, bus: Bus, redactor: Redactor) -> None:
@@ -49,19 +49,19 @@ class Executor:
         self.at_next_login: tuple[str, ...] = ()
 
     async def find_key(self) -> bytes | None:
-        """Return the fingerprint of the key to use now; None where there is none."""
+        """Return the fingerprint of the current key; None if there is none."""
         self._credential = await self.keys.current()
         return None if self._credential is None else self._credential.fingerprint
 
     async def login_prefs(self) -> LoginPrefs | None:
-        """Return the preferences that decide about a login; None where tailscaled does not tell them."""
+        """Return the preferences that control logins; None if tailscaled does not return them."""
         try:
             return _login_prefs(await self._api.prefs())
         except LocalApiError:
             return None
 
     async def execute(self, action: Action, machine: TailnetMachine, *, logout_s: float = LOGOUT_S) -> TailnetEvent:
-        """Do one thing, and return what came of it."""
+        """Execute one action, and return its result."""
         try:
             if action is Action.FETCH_KEY:
                 return await self._fetch_key()
@@ -70,14 +70,14 @@ class Executor:
             return failure(action, error)
 
     async def _do(self, action: Action, machine: TailnetMachine, logout_s: float) -> LoginPrefs | None:
-        """Have tailscaled do it; return the preferences as they are then, where they are known."""
+        """Execute an action; return the resulting preferences if they are known."""
         prefs = None
         if action is Action.LOG_IN:
             prefs = await self._log_in(self._ready and self._ready.key, anew=machine.replaces)
         elif action is Action.ASK_URL:
             prefs = await self._log_in(None)
         elif action in {Action.KEEP_LOGIN, Action.RELEASE_KEY}:
-            # Who is to be disconnected stays switched off, and who has no login has nothing to go on with.
+            # A device to be disconnected stays switched off, and one without a login has nothing to resume.
             goes_on = machine.choice is Choice.CONNECTED and machine.have_node_key
             prefs = await self._keep_login(on=goes_on or action is Action.KEEP_LOGIN)
         elif action in {Action.SWITCH_ON, Action.SWITCH_OFF}:
@@ -89,7 +89,7 @@ class Executor:
         return prefs
 
     async def _fetch_key(self) -> TailnetEvent:
-        """Get a key that tailscaled takes: an OAuth client's secret is exchanged for one."""
+        """Return a key that tailscaled accepts: an OAuth client secret is exchanged for one."""
         if self._credential is None:
             return TailnetEvent(TailnetEventKind.BROKEN_OFF)
         try:
@@ -102,10 +102,10 @@ class Executor:
         return TailnetEvent(TailnetEventKind.KEY_READY, ephemeral=usable.ephemeral)
 
     async def _log_in(self, key: Secret | None, *, anew: bool = False) -> LoginPrefs:
-        """Hand tailscaled a key and have it log in; without one it asks for a login URL.
+        """Start a login with a key; without one tailscaled asks for a login URL.
 
-        ``anew`` is for a device whose login still holds: it gets another node key, and KEEP_LOGIN is for when it is
-        refused one.
+        ``anew`` is for a device that is still logged in: it gets a new node key, and if that is refused, KEEP_LOGIN
+        restores the old login.
         """
         async with self._bus.muted():
             known = (await self._api.status()).have_node_key
@@ -114,17 +114,17 @@ class Executor:
                 wanted = preferences.of_sidecar(current, self._before_logout, self._wanted, self._given)
             options = {} if key is None else {"AuthKey": key.reveal()}
             prefs = await self._start_with(preferences.for_login(current, {**wanted, "LoggedOut": anew}), **options)
-        # `start` itself logs in a device with a node key, as `tailscale up` knows, save one that has logged out. Of two
-        # logins at once, the first may use the key up, or come last at control, which then knows a node key that
-        # tailscaled has dropped.
+        # `start` itself logs in a device that has a node key, as `tailscale up` does, unless it has logged out. With
+        # two logins at once, the first may use up the key, or reach the control server last and register a node key
+        # that tailscaled has dropped.
         if anew or not known:
             await self._api.login()
         return prefs
 
     async def _keep_login(self, *, on: bool) -> LoginPrefs:
-        """Let go of any key, and take up the login that the device has, if any; ``on`` or off.
+        """Drop any key and return to the device's own login, if it has one; switched ``on`` or off.
 
-        Being switched off alone does not keep tailscaled 1.102 from trying a key.
+        Switching off alone does not stop tailscaled 1.102 from trying a key.
         """
         async with self._bus.muted():
             wanted = {"WantRunning": on, "LoggedOut": False}
@@ -137,18 +137,18 @@ class Executor:
         return _login_prefs(prefs)
 
     async def _log_out(self, timeout_s: float) -> None:
-        """Take the device out of its tailnet."""
+        """Log the device out of its tailnet."""
         if self._given is not None:
             self._before_logout = await self._api.prefs()
         if self._keyless:
             await self._api.start({})
-        # After one that fails, tailscaled 1.102 has no key to log out with until it looks into its state again.
+        # After a failed logout, tailscaled 1.102 has no key to log out with until it rereads its state.
         self._keyless = True
         await self._api.logout(timeout_s)
         self._keyless = False
 
     async def _adjust(self) -> LoginPrefs:
-        """Bring the preferences to what the settings say."""
+        """Set the preferences to those of the settings."""
         current, wanted = await self._api.prefs(), self._wanted
         if self._given is not None:
             wanted = preferences.on_purpose(current, wanted, self._given)
@@ -160,7 +160,7 @@ class Executor:
 
 
 def failure(action: Action, error: LocalApiError) -> TailnetEvent:
-    """Return what happened where tailscaled did not do it."""
+    """Return the result of an action that tailscaled did not execute."""
     return TailnetEvent(
         TailnetEventKind.FAILED,
         action=action,
@@ -183,7 +183,7 @@ _NAME_ADVICE = (
 
 
 class DeviceMaintenance:
-    """What it found is in ``serve`` and ``warnings``."""
+    """Maintains the connected device; results are in ``serve`` and ``warnings``."""
 
     def __init__(self, plan: Plan, log: LogPipeline, api: LocalApi) -> None:
         tailnet = plan.settings.tailnet
@@ -200,41 +200,41 @@ class DeviceMaintenance:
         self.warnings: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Get certificates in the background until cancelled."""
+        """Fetch certificates in the background until cancelled."""
         await self._publisher.run()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what is worth knowing of the way the app is published."""
+        """Return notes about publishing the app."""
         return (*self._publisher.notes, *([self._forbidden] if self._forbidden else []))
 
     @property
     def waits_for_name(self) -> bool:
-        """Whether the device has another name than it should, so that news of its peers matter."""
+        """Whether the device has a different name than it should, so that changes of peers matter."""
         return bool(self.warnings)
 
     def see_peers(self, status: Status) -> None:
-        """Take the other devices from a status that has them."""
+        """Update the peers from a status that includes them."""
         if status.peers is not None:
             self._peers = tuple(status.peers.values())
 
     def reset(self) -> None:
-        """Forget what was known of tailscaled: it was restarted, or the device logged out."""
+        """Discard what was known of tailscaled: it was restarted, or the device has logged out."""
         self._publisher.forget()
         self.allow()
         self.serve = ServeView()
         self.warnings = ()
 
     def allow(self) -> None:
-        """Try again what was not allowed: a person asks for it."""
+        """Retry refused actions: a person has asked for it."""
         self._forbidden = ""
 
     async def run_once(self, status: Status, now_s: float, *, restart_client: bool) -> None:
-        """Do what there is to do. Raises LocalApiError."""
+        """Do everything that is due. Raises LocalApiError."""
         try:
             if restart_client and not self._forbidden:
                 self._log.record("warning", "tailnet: restarting the control client", why="no connection to control")
-                # Traffic goes on meanwhile.
+                # Connections continue meanwhile.
                 await self._api.start({})
             await self._keep_name(status, now_s)
         except ForbiddenError as error:
@@ -261,7 +261,7 @@ class DeviceMaintenance:
         await self._ask_for_name()
 
     async def _ask_for_name(self) -> None:
-        """Ask for the plain name once more: control looks at a name only when it changes."""
+        """Request the plain name again: control evaluates a name only when it changes."""
         await self._api.change_prefs({"Hostname": f"{self._hostname}-again"})
         try:
             await self._api.start({})

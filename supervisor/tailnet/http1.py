@@ -1,6 +1,6 @@
-"""Speaks as much HTTP/1.1 as the LocalAPI takes: one request and its answer a connection, over a unix socket.
+"""A minimal HTTP/1.1 client for the LocalAPI: one request per connection, over a unix socket.
 
-A library would do it too, and takes a tenth of a second to load, for which the login would wait.
+A library would take a tenth of a second to import, which would delay the login.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-# Any other host, and any Origin or Referer, is refused with 403.
+# Any other Host, and any Origin or Referer, is refused with 403.
 HOST = "local-tailscaled.sock"
 _PIECE_BYTES = 64 * 1024
 _MOST_HEAD_BYTES = 64 * 1024
@@ -23,11 +23,11 @@ _CUT_SHORT = "the answer ended too soon"
 
 
 class BrokenError(Exception):
-    """The connection broke, or what came is no whole answer."""
+    """The connection broke, or the response is incomplete."""
 
 
 class Http1Response(NamedTuple):
-    """The head of an answer, its header names in lower case, and the way to the rest."""
+    """The head of a response, with header names in lower case, and its body."""
 
     status: int
     headers: Mapping[str, str]
@@ -35,11 +35,11 @@ class Http1Response(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """Whether it did what it was asked."""
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300  # noqa: PLR2004 - as HTTP has it
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes. Raises BrokenError where it ends too soon."""
+        """Yield the body in chunks. Raises BrokenError if it is incomplete."""
         if self.status in _WITHOUT_BODY:
             return
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
@@ -66,9 +66,9 @@ class Http1Response(NamedTuple):
 async def exchange(
     socket_path: str, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> AsyncIterator[Http1Response]:
-    """Ask, and yield the answer; the connection lasts as long as the block.
+    """Send a request and yield the response; the connection is closed at the end of the block.
 
-    Raises OSError where there is nobody, and BrokenError.
+    Raises OSError if nothing listens, and BrokenError.
     """
     reader, writer = await asyncio.open_unix_connection(socket_path, limit=_MOST_HEAD_BYTES)
     try:
@@ -80,7 +80,7 @@ async def exchange(
     except OSError as error:
         raise BrokenError(str(error)) from error
     finally:
-        # Without waiting: whoever gives up on a silent tailscaled gives up on its connection too.
+        # Closed without waiting: a caller that gives up on a hung tailscaled also drops its connection.
         writer.transport.abort()
 
 

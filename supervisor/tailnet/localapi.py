@@ -1,6 +1,6 @@
-"""Speaks tailscaled's LocalAPI over its unix socket: requests, and its notification bus.
+"""A client of tailscaled's LocalAPI over its unix socket: requests, and the notification bus.
 
-Paths and shapes are those of tailscaled 1.102 (tailscale.com/ipn/localapi).
+Paths and data are those of tailscaled 1.102 (tailscale.com/ipn/localapi).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = "/localapi/v0/"
 TIMEOUT_S = 5.0
-# What the bus tells at the beginning: state and login URL, preferences, health (ipn.NotifyWatchOpt).
+# Initial content of the bus: state and login URL, preferences, health (ipn.NotifyWatchOpt).
 WATCH_MASK = 2 | 4 | 128
 MOST_FRAME_BYTES = 16 * 1024 * 1024
 _ERROR_CHARACTERS = 300
@@ -38,37 +38,37 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LocalApiError(Exception):
-    """tailscaled did not do what it was asked; the text says why."""
+    """tailscaled refused or failed a request; the text has the reason."""
 
 
 class UnreachableError(LocalApiError):
-    """Nothing listens on the socket: tailscaled is down, or not up yet."""
+    """Nothing listens on the socket: tailscaled is down or starting."""
 
 
 class SilentError(LocalApiError):
-    """It took the request and did not answer in time."""
+    """tailscaled accepted the request and did not respond in time."""
 
 
 class ForbiddenError(LocalApiError):
-    """The supervisor's user may not command this tailscaled."""
+    """The supervisor's user may not control this tailscaled."""
 
 
 class ChangedMeanwhileError(LocalApiError):
-    """Somebody else has written what was to be written since it was read."""
+    """The serve configuration was changed by another program since it was read."""
 
 
 class ServeConfig(NamedTuple):
-    """A serve configuration (ipn.ServeConfig) and the tag to write a later one with."""
+    """A serve configuration (ipn.ServeConfig), and the ETag for replacing it."""
 
     config: Json
     etag: str
 
 
 class LocalApi:
-    """A client of one tailscaled. ``mask`` takes out of its texts what must not be read, as they come in.
+    """A client of one tailscaled. ``mask`` removes secrets from received texts.
 
-    Its methods raise UnreachableError, SilentError, ForbiddenError, or LocalApiError for any other refusal and for
-    an answer that is none.
+    Methods raise UnreachableError, SilentError, ForbiddenError, or LocalApiError for other refusals and invalid
+    responses.
     """
 
     def __init__(self, socket_path: str, mask: Callable[[str], str], timeout_s: float = TIMEOUT_S) -> None:
@@ -77,7 +77,7 @@ class LocalApi:
         self._timeout_s = timeout_s
 
     async def status(self, *, peers: bool = False, timeout_s: float | None = None) -> Status:
-        """Return what tailscaled knows of itself; its ``peers`` are None unless they are asked for."""
+        """Return the status; its ``peers`` are None unless requested."""
         path = f"status?peers={'true' if peers else 'false'}"
         status = _decoded(await self._ask("GET", path, timeout_s=timeout_s), Status)
         if peers and status.peers is None:
@@ -90,31 +90,31 @@ class LocalApi:
         return _decoded(await self._ask("GET", "prefs"), Json)
 
     async def change_prefs(self, changes: Mapping[str, Any]) -> None:
-        """Set some preferences. tailscaled checks none of them."""
+        """Set preferences; tailscaled does not validate them."""
         masked = {**changes, **{f"{name}Set": True for name in changes}}
         await self._ask("PATCH", "prefs", _encode(masked))
 
     async def start(self, options: Mapping[str, Any]) -> None:
-        """Start the control client anew (ipn.Options); with nothing in it, a soft restart."""
+        """Restart the control client (ipn.Options); with no options it is a soft restart."""
         await self._ask("POST", "start", _encode(options))
 
     async def login(self) -> None:
-        """Begin a login: with the key of the last start, else by a URL, and a pending URL is told again."""
+        """Start a login with the key of the last ``start``, else by URL; a pending URL is sent again."""
         await self._ask("POST", "login-interactive")
 
     async def logout(self, timeout_s: float | None = None) -> None:
-        """Leave the tailnet; this needs the control server."""
+        """Log out; this needs the control server."""
         await self._ask("POST", "logout", timeout_s=timeout_s)
 
     async def serve_config(self) -> ServeConfig:
-        """Return the serve configuration; an empty one where there is none."""
+        """Return the serve configuration; empty if there is none."""
         body, etag = await self._exchange("GET", "serve-config")
         return ServeConfig(_decoded(body, Json | None) or {}, etag)  # type: ignore[arg-type]
 
     async def put_serve_config(self, config: Json, etag: str) -> None:
-        """Replace the serve configuration. Raises ChangedMeanwhileError where ``etag`` is not that of the present one.
+        """Replace the serve configuration. Raises ChangedMeanwhileError if ``etag`` is outdated.
 
-        None of its targets may be a path or a unix socket: these take root.
+        Targets must not be paths or unix sockets: those require root.
         """
         await self._exchange("POST", "serve-config", _encode(config), etag)
 
@@ -140,7 +140,7 @@ class LocalApi:
         return _decoded(await self._ask("POST", f"ping?ip={address}&type=disco", timeout_s=timeout_s), Ping)
 
     async def user_metrics(self, timeout_s: float) -> bytes:
-        """Return tailscaled's own metrics, in Prometheus' text format."""
+        """Return tailscaled's own metrics in Prometheus' text format."""
         return await self._ask("GET", "usermetrics", timeout_s=timeout_s)
 
     async def watch(self) -> AsyncIterator[Notify]:
@@ -186,7 +186,7 @@ class LocalApi:
         return UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {why}")
 
     def _refused(self, method: str, path: str, status: int, body: bytes) -> LocalApiError:
-        # Masked before it is cut, or part of a secret could stay.
+        # Masked before it is shortened, since a part of a secret could remain otherwise.
         said = self._mask(body[:_MOST_ERROR_BYTES].decode(errors="replace")).strip()[:_ERROR_CHARACTERS]
         kind = LocalApiError
         if status in _FORBIDDEN:
@@ -208,7 +208,7 @@ def _bare(path: str) -> str:
 
 
 async def _lines(answer: Http1Response) -> AsyncIterator[bytes]:
-    """Yield whole lines, however long: a frame with a net map has a megabyte and more."""
+    """Yield whole lines of any length: a frame with a netmap can exceed a megabyte."""
     rest = bytearray()
     async for piece in answer.pieces():
         rest += piece
@@ -229,7 +229,7 @@ _MUTED_S = 1.0
 
 
 class Bus:
-    """One stream, opened again whenever it ends. ``learn`` is told each login URL before anything else is."""
+    """The notification bus, reopened whenever it ends. ``learn`` gets each login URL before anything else happens."""
 
     def __init__(self, wake: Callable[[], None], learn: Callable[[str], None]) -> None:
         self._wake = wake
@@ -241,11 +241,11 @@ class Bus:
         self.login_url = ""
 
     async def run(self, api: LocalApi) -> None:
-        """Follow until cancelled."""
-        # A stream that has told something proves that there is someone: the next is opened at once.
+        """Follow the bus until cancelled."""
+        # A stream that had content shows that tailscaled runs, so the next one is opened at once.
         while await self._follow(api):
             pass
-        # Loaded where there was nobody: the login does not wait for it.
+        # Imported only if tailscaled is down, so that it does not delay the login.
         tenacity = await run_in_thread(import_module, "tenacity")
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda told: not told),
@@ -255,37 +255,37 @@ class Bus:
             await retrying(self._follow, api)
 
     def take_errors(self) -> list[str]:
-        """Return the errors that came since this was last asked."""
+        """Return and clear the errors received since the last call."""
         errors, self._errors = self._errors, []
         return errors
 
     def renew(self) -> None:
-        """Leave the present stream for another one: it may come from a tailscaled that nobody else reaches."""
+        """Reopen the stream: it may come from a replaced tailscaled."""
         self._stream.cancel()
 
     @contextlib.asynccontextmanager
     async def muted(self) -> AsyncIterator[None]:
-        """Tell no error that is older than the start of tailscaled's control client in the block.
+        """Ignore errors from before the start of tailscaled's control client in the block.
 
-        An error names no key. tailscaled says that its preferences are set before the new client logs in, and drops
-        what the one of before still has to say (1.102: ipnlocal.Start, ipnlocal.SetControlClientStatus).
+        Errors do not name their key. tailscaled announces preferences before the new client logs in, and drops later
+        messages of the old client (1.102: ipnlocal.Start, ipnlocal.SetControlClientStatus).
         """
         self._errors, self._muted_until_s = [], float("inf")
         self._opened = anyio.Event()
-        # What waits in the present stream may be older than any later word.
+        # Content that is buffered in the current stream may be older than the new preferences.
         self._stream.cancel()
         try:
             with anyio.move_on_after(_OPEN_S):
                 await self._opened.wait()
             yield
         finally:
-            # Where nothing is said of preferences.
+            # For a stream without preferences.
             self._muted_until_s = min(self._muted_until_s, time.monotonic() + _MUTED_S)
 
     async def _follow(self, api: LocalApi) -> bool:
-        """Follow one stream to its end; tell whether there was anything in it."""
+        """Follow one stream to its end; return whether it had any content."""
         told = False
-        # Where the stream breaks, the status tells the same at once, with its reason.
+        # If the stream breaks, the status shows the reason at once.
         with contextlib.suppress(LocalApiError), anyio.CancelScope() as self._stream:
             async for frame in api.watch():
                 if told and frame.prefs is not None and self._muted_until_s:

@@ -1,6 +1,6 @@
-"""Hears what tailscaled tells in its log alone (1.102), and says in the supervisor's how the tailnet is.
+"""Watches tailscaled's log for what only it shows (1.102), and logs state changes of the tailnet.
 
-What is heard there: that control is lost, or does not know the device.
+Only the log shows at once that the control server is lost, or does not know the device.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ UNKNOWN_DEVICE = "node not found"
 
 
 class LogWatcher:
-    """Calls ``wake`` at each complaint of a device that is in its tailnet, or logs in.
+    """Calls ``wake`` for each error message of a device that is online or logging in.
 
-    ``removed``: control does not know it.
+    ``removed`` is whether the control server does not know the device.
     """
 
     def __init__(self, log: LogPipeline, wake: Callable[[], None]) -> None:
@@ -36,13 +36,13 @@ class LogWatcher:
         self.removed = False
 
     def listen(self) -> Callable[[], None]:
-        """Listen from now on; return what ends that."""
+        """Start watching; return a function that ends it."""
         return self._log.subscribe(self._hear)
 
     def follow(self, *, running: bool, online: bool, trying: bool) -> None:
-        """Take how the device is; ``trying``: it logs in.
+        """Update the device's state; ``trying`` is whether it is logging in.
 
-        Who is not in a tailnet has nothing to lose, and who is online has lost nothing.
+        Messages are ignored for a device that is in no tailnet, and for one that is online.
         """
         if not (running or trying):
             self._next = None
@@ -66,7 +66,7 @@ _UNDER_WAY = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
 
 
 class StateLogger:
-    """Remembers what was said. A state said less than a minute ago is said again only when it has lasted."""
+    """Logs state changes. A state that was logged within the last minute is logged again only once it has lasted."""
 
     def __init__(self, log: LogPipeline) -> None:
         self._log = log
@@ -77,7 +77,7 @@ class StateLogger:
         self._version = ""
 
     def tell(self, view: TailnetView, now_s: float) -> None:
-        """Say what has changed."""
+        """Log what has changed."""
         self._tell_state(view, now_s)
         if view.version != self._version:
             self._version = view.version
@@ -89,7 +89,7 @@ class StateLogger:
         self._warned = warnings
 
     def tell_url(self, url: Secret | None) -> None:
-        """Show a login URL, once: only to whoever reads the container's log, for it gives the device away."""
+        """Log a login URL once, in the container's log only, because it gives control of the device."""
         if url is not None and not (self._url is not None and self._url.matches(url.reveal())):
             self._url = url
             self._log.log_unredacted("warning", "tailnet: open this link to log the device in", {"url": url.reveal()})

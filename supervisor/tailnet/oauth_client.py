@@ -1,7 +1,7 @@
-"""Which key the device logs in with, and how an OAuth client gets one: tailscaled itself takes no client secret.
+"""Chooses the login key, and gets one for an OAuth client, whose secret tailscaled itself does not accept.
 
-Tailscale's API is asked twice, as the `tailscale` program does (tailscale.com/feature/oauthkey): client credentials for
-an access token, and that for a key.
+It makes two requests to Tailscale's API, as the `tailscale` program does (tailscale.com/feature/oauthkey): client
+credentials for an access token, and the token for a key.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _CHECK_TAGS = (
 
 
 class OAuthRefusedError(Exception):
-    """The API will not make a key, and asking again changes nothing.
+    """The API refuses to create a key permanently.
 
     ``kind`` is invalid, tag not permitted, not permitted or refused; ``why`` and ``what_to_do`` make up the text.
     """
@@ -64,7 +64,7 @@ class OAuthRefusedError(Exception):
 
 
 class OAuthUnavailableError(Exception):
-    """The API cannot be asked just now. ``retry_after_s`` is what it says itself, None where it says nothing."""
+    """The API is unavailable. ``retry_after_s`` is the delay that it asks for, None if it does not."""
 
     def __init__(self, why: str, what_to_do: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"{why}; {what_to_do}")
@@ -74,7 +74,7 @@ class OAuthUnavailableError(Exception):
 
 
 class ApiResponse(NamedTuple):
-    """An answer that is no success."""
+    """A response other than 2xx."""
 
     status: int
     body: bytes
@@ -82,7 +82,7 @@ class ApiResponse(NamedTuple):
 
 
 class _Body(msgspec.Struct):
-    """Tailscale's own shape of an error, and that of OAuth 2.0."""
+    """Tailscale's error format, and that of OAuth 2.0."""
 
     message: str | None = None
     error: str | None = None
@@ -90,24 +90,24 @@ class _Body(msgspec.Struct):
 
 
 def malformed(why: str) -> OAuthRefusedError:
-    """Return the error for a secret that is none."""
+    """Return the error for a malformed secret."""
     return OAuthRefusedError(INVALID, f"the OAuth client secret cannot be used: {why}", "write it as it was given out")
 
 
 def no_tags() -> OAuthRefusedError:
-    """Return the error for a client's secret without a tag to go with it."""
+    """Return the error for a client secret without a tag."""
     why = "the keys of an OAuth client are for tagged devices only, and no tag is set"
     return OAuthRefusedError(TAG_NOT_PERMITTED, why, "set TS_TAGS to the tags of that client")
 
 
 def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavailableError:
-    """Return the error for a connection that did not come about, or broke."""
+    """Return the error for a failed or broken connection."""
     import aiohttp
 
     why = str(error)
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
-        # asyncio's own words hold the address; those of a failed look-up have a number of their own.
+        # asyncio's own text contains the address; failed look-ups have an errno of their own.
         why = os.strerror(number).lower() if number and number > 0 else str(error.os_error.strerror or error.os_error)
     return OAuthUnavailableError(
         f"cannot reach {_host(url)} to make an auth key: {_plain(why, mask) or type(error).__name__}",
@@ -116,22 +116,22 @@ def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavai
 
 
 def silent(url: str, limit_s: float) -> OAuthUnavailableError:
-    """Return the error for an answer that did not come in time."""
+    """Return the error for a response that did not arrive in time."""
     why = f"{_host(url)} did not make an auth key within {limit_s:g} s"
     return OAuthUnavailableError(why, "check the container's way to the internet")
 
 
 def nonsense(url: str) -> OAuthUnavailableError:
-    """Return the error for an answer that Tailscale's API does not give."""
+    """Return the error for a response that is not one of Tailscale's API."""
     return OAuthUnavailableError(f"what {_host(url)} answers is not of Tailscale's API", _CHECK_URL)
 
 
 def of_answer(
     url: str, answer: ApiResponse, mask: Mask, *, at_token: bool
 ) -> OAuthRefusedError | OAuthUnavailableError:
-    """Return the error for an answer that is no success; ``at_token`` where a token was asked for and no key yet.
+    """Return the error for a response other than 2xx; ``at_token`` if it came for the token rather than the key.
 
-    ``mask`` takes out of its text what must not be read.
+    ``mask`` removes secrets from its text.
     """
     said = _said(answer.body, mask)
     behind = f": {said}" if said else ""
@@ -152,7 +152,7 @@ def _refusal(url: str, status: int, said: str, *, at_token: bool) -> OAuthRefuse
     behind = f": {said}" if said else f" ({status})"
     if status == HTTPStatus.NOT_FOUND:
         return OAuthRefusedError(REFUSED, f"{_host(url)} has no such path{behind}", _CHECK_URL)
-    # The API says the same whether a tag is unknown, is not the client's, or is only one of the client's tags.
+    # The API's message is the same for an unknown tag, another client's tag, and only one of the client's tags.
     if _TAGS.search(said) and not at_token:
         return OAuthRefusedError(TAG_NOT_PERMITTED, f"the OAuth client may not give these tags{behind}", _CHECK_TAGS)
     if at_token or status == HTTPStatus.UNAUTHORIZED:
@@ -164,7 +164,7 @@ def _refusal(url: str, status: int, said: str, *, at_token: bool) -> OAuthRefuse
 
 
 def _said(body: bytes, mask: Mask) -> str:
-    """Return the message in a body, fit to be shown; nothing where it holds none."""
+    """Return the message in a body, made printable; empty if there is none."""
     try:
         told = decode_json(body, _Body)
     except msgspec.DecodeError:
@@ -173,7 +173,7 @@ def _said(body: bytes, mask: Mask) -> str:
 
 
 def _plain(text: str, mask: Mask) -> str:
-    """Return one printable line, not too long; masked before it is cut, or part of a secret could stay."""
+    """Return one printable line of limited length; masked first, since a part of a secret could remain otherwise."""
     one_line = " ".join("".join(character if character.isprintable() else " " for character in mask(text)).split())
     return mask(one_line)[:_MOST_CHARACTERS]
 
@@ -183,21 +183,21 @@ def _host(url: str) -> str:
 
 
 MOST_BODY_BYTES = 64 * 1024
-# The key is used at once; one that is not for want of an answer is not to lie about for 90 days.
+# The key is used at once; one that is unused because its response was lost must not stay valid for 90 days.
 KEY_LIVES_S = 3600
 
 __all__ = ["Minted", "OAuthClient", "OAuthRefusedError", "OAuthUnavailableError", "Timing", "is_client_secret"]
 
 
 class Minted(NamedTuple):
-    """A new auth key, good for one device; ``ephemeral`` says what that device will be."""
+    """A new auth key for one device; ``ephemeral`` is the kind of that device."""
 
     key: Secret
     ephemeral: bool
 
 
 class Timing(NamedTuple):
-    """How long to try: ``attempt_s`` is for both requests, ``budget_s`` for everything, waits included."""
+    """Time limits: ``attempt_s`` for both requests, ``budget_s`` for everything including retries."""
 
     attempts: int = 4
     attempt_s: float = 8.0
@@ -222,7 +222,7 @@ _Answer = TypeVar("_Answer", _Token, _Key, _Policy)
 
 
 class OAuthClient:
-    """Makes keys as the settings ask for them. ``redactor`` learns each secret before it is used."""
+    """Creates auth keys as the settings ask for. ``redactor`` learns each secret before it is used."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class OAuthClient:
         self._timing = timing
 
     async def mint(self, secret: Secret) -> Minted:
-        """Return a new key; trouble that may pass is tried again a few times, within half a minute.
+        """Return a new key; temporary errors are retried for up to half a minute.
 
         Raises OAuthRefusedError or OAuthUnavailableError.
         """
@@ -257,11 +257,11 @@ class OAuthClient:
             raise malformed(str(error)) from error
         if not self._tailnet.prefs.advertise_tags:
             raise no_tags()
-        # Servers repeat the part behind the last dash alone, too.
+        # Servers also echo the part after the last dash.
         for part in (client.value.reveal(), client.value.reveal().rpartition("-")[2]):
             self._redactor.learn(part)
         url = client.api_url or self._tailnet.api_url
-        # It takes a tenth of a second, and most devices never need it.
+        # The import takes a tenth of a second, and most devices never need it.
         await run_in_thread(import_module, "aiohttp.client")
         return client, url
 
@@ -284,7 +284,7 @@ class OAuthClient:
         return frozenset(policy.tag_owners or ())
 
     def _attempts(self) -> tenacity.AsyncRetrying:
-        # Loaded where a key is made: most devices never need one.
+        # Imported when a key is created, which most devices never need.
         import tenacity
 
         timing = self._timing
@@ -300,7 +300,7 @@ class OAuthClient:
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(OAuthUnavailableError),
             wait=wait_s,
-            # A wait that does not fit in is not begun: whoever asked is told now instead of later.
+            # A retry that would exceed the budget is not started, so that the caller learns the error now.
             stop=tenacity.stop_after_attempt(timing.attempts) | tenacity.stop_before_delay(timing.budget_s),
             reraise=True,
         )
@@ -338,7 +338,7 @@ class OAuthClient:
         return {"Authorization": f"Bearer {self._kept(token.access_token, url)}"}
 
     def _kept(self, secret: str, url: str) -> str:
-        """Have a secret masked from now on, if it is one."""
+        """Mask a secret from now on, if it is set."""
         if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
             raise nonsense(url)
         self._redactor.learn(secret)
@@ -362,7 +362,7 @@ class OAuthClient:
             raise nonsense(url) from error
 
     def _is_ephemeral(self, client: ClientSecret) -> bool:
-        """Tell what the device is to be: the secret's own word beats TS_EPHEMERAL, which beats Tailscale's default."""
+        """Return whether the device is ephemeral, by the secret's attribute, TS_EPHEMERAL, or Tailscale's default."""
         for word in (client.ephemeral, self._tailnet.ephemeral):
             if word is not None:
                 return word
@@ -374,7 +374,7 @@ def _session() -> aiohttp.ClientSession:
 
     return aiohttp.ClientSession(
         headers={"Accept": "application/json", "User-Agent": f"moltis-supervisor/{__version__}"},
-        # What is packed may unpack to any size.
+        # A compressed body could decompress to any size.
         skip_auto_headers=("Accept-Encoding",),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -401,21 +401,21 @@ _SALT = os.urandom(16)
 
 
 class Credential(NamedTuple):
-    """A key or an OAuth client secret; ``fingerprint`` tells it from others without giving it away."""
+    """A key or an OAuth client secret; ``fingerprint`` identifies it without revealing it."""
 
     secret: Secret
     fingerprint: bytes
 
 
 class Usable(NamedTuple):
-    """An auth key; ``ephemeral`` where it is known that it makes devices that are to disappear."""
+    """An auth key; ``ephemeral`` is set if it is known to create ephemeral devices."""
 
     key: Secret
     ephemeral: bool = False
 
 
 class Keys:
-    """Where credentials come from. ``redactor`` learns each secret before it is used, so that no text shows it."""
+    """Provides login keys. ``redactor`` learns each secret before it is used, so that no text shows it."""
 
     def __init__(self, tailnet: TailnetSettings, redactor: Redactor) -> None:
         self._source = tailnet.auth_key or tailnet.client_secret
@@ -425,7 +425,7 @@ class Keys:
         self.trouble = ""
 
     async def current(self) -> Credential | None:
-        """Return the one to use now; None where there is none, or its file cannot be read (see ``trouble``)."""
+        """Return the current key or secret; None if there is none, or its file cannot be read (see ``trouble``)."""
         secret = self.pasted
         if secret is None and self._source is not None:
             try:
@@ -437,7 +437,7 @@ class Keys:
         return None if secret is None else Credential(secret, fingerprint(secret))
 
     async def usable(self, credential: Credential) -> Usable:
-        """Return an auth key for it; an OAuth client secret is exchanged for one.
+        """Return an auth key; an OAuth client secret is exchanged for one.
 
         Raises OAuthRefusedError and OAuthUnavailableError.
         """
@@ -456,7 +456,7 @@ class Keys:
 
 
 def fingerprint(secret: Secret) -> bytes:
-    """Return what tells a key from others in this run, without giving it away."""
+    """Return an identifier of a key within this run that does not reveal it."""
     import hashlib
 
     return hashlib.blake2b(secret.reveal().encode(), key=_SALT, digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""The preferences that the settings ask for, in tailscaled's words (ipn.Prefs). Pure."""
+"""The preferences that the settings ask for, in tailscaled's terms (ipn.Prefs). Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTROL = "https://controlplane.tailscale.com"
 EXIT_ROUTES = ("0.0.0.0/0", "::/0")
-# Changed only by a login: control decides about them then.
+# Changed only by a login, because control evaluates them then.
 _AT_LOGIN = frozenset({"ControlURL", "AdvertiseTags", "WantRunning", "LoggedOut"})
-# Which flags say so, or the settings that mean the same. What none does is never changed in a sidecar.
+# The flags or settings that set a preference. A preference without any is never changed in a sidecar.
 _FLAGS_OF = {
     "ControlURL": ("login-server",),
     "Hostname": ("hostname",),
@@ -33,9 +33,9 @@ _FLAGS_OF = {
 
 
 def wanted(prefs: Prefs) -> dict[str, Any]:
-    """Return every preference that is ours to say.
+    """Return all preferences that the supervisor sets.
 
-    The last four are closed doors: a shell, a control page, and remote control past the panel's sign-in.
+    The last four stay off: SSH, a web client, and remote control that would bypass the panel's sign-in.
     """
     routes = [*prefs.advertise_routes, *(EXIT_ROUTES if prefs.advertise_exit_node else ())]
     return {
@@ -61,16 +61,16 @@ def wanted(prefs: Prefs) -> dict[str, Any]:
 
 
 def for_login(current: Json, wishes: Mapping[str, Any]) -> Json:
-    """Return the whole preferences to start with (ipn.Options): those in force, with ours in them."""
+    """Return the full preferences for a start (ipn.Options): the current ones with ours applied."""
     whole = {name: value for name, value in current.items() if name != "Config"}
     return whole | dict(wishes)
 
 
 def on_purpose(current: Json, wishes: Mapping[str, Any], given: AbstractSet[str]) -> dict[str, Any]:
-    """Return the wishes that were set on purpose, by the flags ``given``: the rest is a sidecar's own business."""
+    """Return the preferences that the flags ``given`` set explicitly; a sidecar keeps its other ones."""
     chosen = {name: value for name, value in wishes.items() if not given.isdisjoint(_FLAGS_OF.get(name, ()))}
     if "AdvertiseRoutes" in chosen:
-        # Two flags share it: what only the other one would say stays as it is.
+        # Two flags share it: the part of the flag that is not given keeps its value.
         ours = chosen["AdvertiseRoutes"] or ()
         own = [route for route in current.get("AdvertiseRoutes") or () if route not in ours]
         chosen["AdvertiseRoutes"] = [*ours, *(route for route in own if _flag_of(route) not in given)] or None
@@ -80,10 +80,9 @@ def on_purpose(current: Json, wishes: Mapping[str, Any], given: AbstractSet[str]
 def of_sidecar(
     current: Json, before_logout: Json, wishes: Mapping[str, Any], given: AbstractSet[str]
 ) -> dict[str, Any]:
-    """Return what a sidecar is to log in with: what was set on purpose, else what it has.
+    """Return the preferences for logging a sidecar in: explicit ones, else its own.
 
-    A logout by us has taken its own away (``before_logout``). One that was never logged in, and says nothing of a
-    preference, takes ours.
+    Our logout has cleared its own (``before_logout``). A sidecar that was never logged in gets our defaults.
     """
     base = before_logout if current.get("Config") or before_logout else wishes
     unset = {name: base[name] for name in wishes if name in base and not current.get(name)}
@@ -91,12 +90,12 @@ def of_sidecar(
 
 
 def differing(current: Json, wishes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is to be changed on a device that is logged in."""
+    """Return the preferences to change on a device that is logged in."""
     changes = {}
     for name, value in wishes.items():
         if name in _AT_LOGIN:
             continue
-        # An exit node by address comes back as one by id.
+        # An exit node set by address is returned by id.
         if name in {"ExitNodeIP", "ExitNodeID"} and wishes["ExitNodeIP"] and current.get("ExitNodeID"):
             continue
         if not _same(current.get(name), value):
@@ -105,7 +104,7 @@ def differing(current: Json, wishes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def at_next_login(current: Json, wishes: Mapping[str, Any]) -> list[str]:
-    """Return, for people, which settings differ from what the device was logged in with."""
+    """Return a text about settings that differ from those of the device's last login."""
     said = []
     if "ControlURL" in wishes and _control(current.get("ControlURL")) != _control(wishes["ControlURL"]):
         said.append(

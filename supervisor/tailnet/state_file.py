@@ -1,6 +1,6 @@
-"""Small files in the state folder, and what the owner chose.
+"""Small files in the state folder, and the owner's choice.
 
-tailscaled's own WantRunning proves nothing of that: it is cleared here.
+tailscaled's own WantRunning does not show the choice, since the supervisor clears it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StateFile:
-    """One file in a folder that may belong to another user: no link in it is followed.
+    """A file in a folder that may belong to another user: no symbolic link is followed.
 
-    What cannot be kept on the disk is kept in memory for this run; ``why_not`` then says why, else it is empty.
-    ``why_unread`` says why what is there could not be read; it is empty where it could, or where nothing is there.
+    Content that cannot be written is kept in memory for this run; ``why_not`` then has the reason, else it is empty.
+    ``why_unread`` is why an existing file could not be read, else empty.
     """
 
     def __init__(self, folder: str, name: str) -> None:
@@ -38,7 +38,7 @@ class StateFile:
         self.why_unread = ""
 
     def read(self) -> bytes | None:
-        """Return what is kept; None where nothing is, or where it cannot be read."""
+        """Return the content; None if there is no file, or it cannot be read."""
         kept = self._memory
         if kept is not None:
             return kept
@@ -46,7 +46,7 @@ class StateFile:
         try:
             folder_fd = os.open(self._folder, _FOLDER)
         except OSError as error:
-            # What cannot be entered has nothing of ours; a run beside a sidecar does without.
+            # A folder that cannot be entered has no file of ours; a run beside a sidecar works without.
             self.why_not = "" if isinstance(error, FileNotFoundError) else dirs.reason(error)
             return None
         try:
@@ -60,7 +60,7 @@ class StateFile:
             os.close(folder_fd)
 
     def write(self, data: bytes) -> None:
-        """Keep this from now on; ``loop_latency.join_background`` waits for the disk."""
+        """Store this content; ``loop_latency.join_background`` waits for the disk."""
         with self._lock:
             self._memory = data
             if self._storing:
@@ -69,7 +69,7 @@ class StateFile:
         loop_latency.run_in_background(self._store)
 
     def _store(self) -> None:
-        """Put the newest on the disk."""
+        """Write the newest content to the disk."""
         while (data := self._memory) is not None:
             why_not = self._put(data)
             with self._lock:
@@ -98,16 +98,16 @@ FILE = "owner.json"
 
 
 class Record(msgspec.Struct, frozen=True):
-    """The file's content. ``ephemeral`` says that the device was logged in with a key for such devices."""
+    """The content of the file. ``ephemeral`` is whether the device was logged in with an ephemeral key."""
 
     choice: Literal["connected", "disconnected", "forgotten", "unknown"] = "connected"
     ephemeral: bool = False
 
 
 class DesiredStateStore:
-    """The choice in force; it holds over restarts as long as the state folder does.
+    """The owner's choice, which persists across restarts as long as the state folder does.
 
-    One that is there and cannot be read is unknown until there is another one: then ``why_unread`` says why.
+    If it exists and cannot be read, it is unknown until it is set again, and ``why_unread`` has the reason.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -125,21 +125,21 @@ class DesiredStateStore:
 
     @property
     def choice(self) -> str:
-        """Return connected, disconnected, forgotten or unknown."""
+        """The choice: connected, disconnected, forgotten or unknown."""
         return self.record.choice
 
     @property
     def why_unread(self) -> str:
-        """Return why the choice is unknown; empty where it is not."""
+        """Why the choice is unknown; empty if it is known."""
         return (self._why_unread or "it could not be read before") if self.choice == Choice.UNKNOWN else ""
 
     @property
     def why_not_kept(self) -> str:
-        """Return why the choice would be lost with this process; empty where it would not."""
+        """Why the choice would be lost with this process; empty if it would not."""
         return self._file.why_not
 
     def keep(self, choice: str, *, ephemeral: bool, first: bool = False) -> None:
-        """Keep these from now on; where they are what was kept, and nothing is, they are written on the ``first``."""
+        """Store the choice if it has changed; ``first`` also stores an unchanged one if there is no file yet."""
         before = self.record
         if (choice, ephemeral) != (before.choice, before.ephemeral) or (first and not self.found):
             self.record = msgspec.convert({"choice": choice, "ephemeral": ephemeral}, Record)

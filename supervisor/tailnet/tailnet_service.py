@@ -1,6 +1,6 @@
-"""The tailnet's part of the supervisor: it observes tailscaled, steps the machine, executes what is due, and publishes.
+"""The tailnet service: observes tailscaled, steps the state machine, executes actions and publishes the state.
 
-``core.login_machine`` decides, ``executor`` and ``maintenance`` carry out, ``states`` and ``report`` say what it means.
+``core.login_machine`` decides, ``executor`` executes, and ``view`` describes the state for people.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ if TYPE_CHECKING:
     from supervisor.tailnet.view import Meaning
     from supervisor.tailnet.wire import Status
 
-# An outage raises no event on tailscaled's bus for minutes; its status tells at once, and costs 2 ms. Its log may tell
-# too (see complaints): this is for when it does not, and for a sidecar's, whose log nobody here reads.
+# An outage causes no event on tailscaled's bus for minutes, but its status shows it at once and costs 2 ms. Its log may
+# show it too (see log.py); polling covers the other cases, and sidecars, whose log is not available here.
 LOOK_EVERY_S = 2.0
 LOOK_EARLY_S = 0.1
 STATUS_TIMEOUT_S = 2.0
 _YOUNG_S = 15.0
-# Before it is ready, tailscaled lets everybody wait: on slow disks for long.
+# tailscaled does not answer before it is ready, which takes long on slow disks.
 _BOOT_S = 60.0
-# Of two seconds each: a busy machine is no hung daemon.
+# Of two seconds each: a busy machine must not look like a hung daemon.
 MOST_SILENCES = 3
 _PEERS_EVERY_S = 30.0
 _PEERS_SOON_S = 5.0
@@ -78,7 +78,7 @@ _ABANDONED = "the supervisor's part for the tailnet was restarted; give the orde
 
 
 class TailnetService:
-    """The one place that knows how the tailnet is, and the one that orders for it reach."""
+    """Owns the state of the tailnet, and receives the orders for it."""
 
     def __init__(self, plan: Plan, store: SnapshotStore, log: LogPipeline, engine: Engine, channels: Channels) -> None:
         tailnet = plan.settings.tailnet
@@ -90,7 +90,7 @@ class TailnetService:
         self._channels = channels
         self._desired = DesiredStateStore(tailnet.state_dir)
         self._new = not self._desired.found
-        # With backups the device comes back with its identity, whatever key it was logged in with.
+        # With backups the device is restored with its identity, whatever key it was logged in with.
         self._comes_back = plan.settings.backup is not None
         record = self._desired.record
         self._machine = TailnetMachine(self._attached, Choice(record.choice), record.ephemeral)
@@ -115,7 +115,7 @@ class TailnetService:
         self._has_network = True
 
     async def run(self) -> None:
-        """Observe and steer until cancelled."""
+        """Observe and control tailscaled until cancelled."""
         stop_watching = self._watcher.listen()
         return_reader = self._channels.set_metrics_reader(partial(_user_metrics, self._api))
         try:
@@ -168,7 +168,7 @@ class TailnetService:
         self._wake_up()
 
     def _feed(self, event: TailnetEvent) -> None:
-        """Step the machine, keep what is to be kept, and begin what is to be done."""
+        """Step the machine, store its result, and start the next action."""
         self._machine, actions = step(self._machine, event, time.monotonic())
         if not self._machine.pasted:
             self._executor.keys.pasted = None
@@ -197,10 +197,10 @@ class TailnetService:
             self._group.start_soon(command)
 
     async def _execute(self, action: Action, scope: anyio.CancelScope) -> None:
-        """Have it done; what came of it is an event, and worth another look."""
+        """Execute an action; its result is an event, followed by another observation."""
         event = TailnetEvent(TailnetEventKind.BROKEN_OFF)
         if action in BEGIN_ANEW:
-            # Whatever it was, it is worth nothing any more; the status tells of the one that counts.
+            # The result no longer matters; the status shows the state of the current login.
             self._bus.login_url = ""
         with scope:
             began_s = time.monotonic()
@@ -216,7 +216,7 @@ class TailnetService:
         self._log.record("info", "tailnet: logged out", took_s=round(time.monotonic() - began_s, 3))
 
     async def _maintain(self) -> None:
-        """Look after the device; only what comes of it is worth another look, or one would lead to the next."""
+        """Maintain the device; observe again only if that had a result, to avoid a loop."""
         before, event = self._found(), TailnetEvent(TailnetEventKind.DONE, action=Action.MAINTAIN)
         restart_client, self._restart_client = self._restart_client, False
         try:
@@ -228,10 +228,10 @@ class TailnetService:
         if self._found() != before:
             self._wake_up()
 
-    # Observing
+    # Observation
 
     async def _turn(self) -> bool:
-        """Look once and do what is due; tell whether to look again soon."""
+        """Observe once and do what is due; return whether to observe again soon."""
         now_s, changes = time.monotonic(), self._changes
         try:
             status = await self._ask_status(now_s)
@@ -239,13 +239,13 @@ class TailnetService:
             return self._take_failure(error, now_s)
         self._silences = 0
         before = self._answered
-        # What has just answered had a life, though its socket may be gone by now.
+        # tailscaled has just responded, so it was running, even if its socket is gone by now.
         self._answered = life = self._life() or before
         if self._attached and life != before and before is not None:
             self._bus.renew()
         seen = await self._observe(status, life)
         if self._changes != changes:
-            # An order, or the end of a command: what was seen may be of before it, and another look is due.
+            # An order or result arrived meanwhile: the observation may be outdated, and is repeated.
             return False
         self._status = status
         self._maintenance.see_peers(status)
@@ -265,7 +265,7 @@ class TailnetService:
             try:
                 return await self._api.status(peers=True, timeout_s=STATUS_TIMEOUT_S)
             except (UnreachableError, SilentError):
-                # A peer without particulars makes tailscaled break off (facts of 1.102): go on without.
+                # A peer without details makes tailscaled close the stream (facts of 1.102), so it is ignored.
                 pass
         return await self._api.status(timeout_s=STATUS_TIMEOUT_S)
 
@@ -275,7 +275,7 @@ class TailnetService:
         online = node is not None and node.online
         self._watcher.follow(running=running, online=online, trying=machine.trying)
         if running:
-            # It has led in, or nobody has any use for it.
+            # The URL was used, or is not needed any more.
             self._bus.login_url = ""
         state = effective(status)
         idle = machine.running is Action.NOTHING
@@ -301,7 +301,7 @@ class TailnetService:
         return status.auth_url or (self._bus.login_url if status.backend_state == Backend.NEEDS_LOGIN else "")
 
     def _see_url(self, status: Status) -> None:
-        """Take the URL that tailscaled tells of; the same one stays the same object."""
+        """Store the URL that tailscaled reports; the same URL keeps the same object."""
         url = self._pending_url(status) if self._machine.pending_url else ""
         if not url:
             self._url = None
@@ -319,7 +319,7 @@ class TailnetService:
                 self._restart("it does not answer")
         self._feed(TailnetEvent(TailnetEventKind.LOST))
         if isinstance(error, UnreachableError):
-            # Its login URL has gone with it: nobody waits for the visit any more.
+            # Its login URL is lost with it, so nobody can complete that login.
             self._url = None
         daemon = self._store.snapshot.process(TAILSCALED)
         stopped = daemon is not None and daemon.state is process.State.INACTIVE
@@ -330,7 +330,7 @@ class TailnetService:
         return begun
 
     def _restart(self, why: str) -> None:
-        """Have tailscaled restarted; one that hangs says in the log where."""
+        """Have tailscaled restarted; if it hangs, it logs its stacks."""
         self._silences = 0
         view = self._store.snapshot.process(TAILSCALED)
         if view is not None and view.state is process.State.RUNNING:
@@ -338,14 +338,14 @@ class TailnetService:
             self._engine.dispatch(TAILSCALED, process.Event(process.EventKind.HUNG))
 
     def _life(self) -> object:
-        """Return what tells one life of tailscaled from another."""
+        """Return an identifier of tailscaled's current process."""
         if self._attached:
             return life_of(self._settings.socket)
         view = self._store.snapshot.process(TAILSCALED)
         return None if view is None else view.pid
 
     def _is_young(self, limit_s: float) -> bool:
-        """Tell whether tailscaled has only just been started, so that no answer is no news."""
+        """Return whether tailscaled was started just now, so that a missing response is normal."""
         view = self._store.snapshot.process(TAILSCALED)
         started_s = view.started_s if view is not None else self._store.snapshot.started_s
         alive = view is None or view.pid is not None
@@ -399,9 +399,9 @@ class TailnetService:
 
     @property
     def needs_closing(self) -> bool:
-        """Whether something is to be done at an orderly end.
+        """Whether an orderly stop has to do something.
 
-        The device is to leave its tailnet, or a sidecar would go on with a new key that nobody here watches any more.
+        The device is to be logged out, or a sidecar would keep trying a new key without supervision.
         """
         return self._logs_out or self._machine.closing_action is not Action.NOTHING
 
@@ -410,7 +410,7 @@ class TailnetService:
         return not self._comes_back and (self._settings.logs_out_at_stop or self._machine.ephemeral)
 
     async def close(self, deadline_s: float) -> None:
-        """Log the device out by ``deadline_s`` on the monotonic clock, and say how that went."""
+        """Log the device out by ``deadline_s`` on the monotonic clock, and log the result."""
         self._feed(TailnetEvent(TailnetEventKind.LEAVE))
         if not self._logs_out:
             await self._executor.execute(self._machine.closing_action, self._machine)
@@ -443,7 +443,7 @@ async def _user_metrics(api: LocalApi, timeout_s: float) -> bytes | None:
 
 
 def life_of(socket_path: str) -> object:
-    """Return what tells one socket of a sidecar from its next one; None where there is none."""
+    """Return an identifier of a sidecar's socket; None if there is none."""
     try:
         found = os.stat(socket_path)
     except OSError:
@@ -452,7 +452,7 @@ def life_of(socket_path: str) -> object:
 
 
 def has_network() -> bool:
-    """Tell whether any interface but the loopback is up; true where the kernel does not say."""
+    """Return whether an interface other than the loopback is up; True if the kernel does not say."""
     try:
         names = os.listdir("/sys/class/net")
     except OSError:

@@ -1,4 +1,4 @@
-"""What the supervisor says of the tailnet: what tailscaled's account of itself means, why, and what to do. Pure."""
+"""Describes the tailnet's state for people: what tailscaled's status means, the reason, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from supervisor.tailnet.wire import Node, Status
 
 
-# What an order of ours would end, were it allowed.
+# States that an order would end if it were permitted.
 _OURS_TO_END = frozenset({TailnetState.NEEDS_LOGIN, TailnetState.EXPIRED, TailnetState.SWITCHED_OFF, TailnetState.OFF})
-# Whatever the owner chose, these are told as what they are.
+# Shown as they are, whatever the owner chose.
 NOT_OFF = frozenset({Backend.RUNNING, Backend.STARTING})
 BEFORE_DISCONNECT = (
     "if the sidecar runs the official image's own start program (containerboot), it ends when the device is "
@@ -39,12 +39,12 @@ MAY_NOT = (
     "run the supervisor as root or as tailscaled's user, or run `tailscale set --operator=USER` beside tailscaled; "
     "then connect again"
 )
-# A control server that takes the connection and then says nothing gives no error either.
+# A control server that accepts connections without responding causes no error.
 SILENCE_S = 10.0
 
 
 class Meaning(NamedTuple):
-    """What a state means: is the tailnet up, why it is not, what a person can do; ``by_owner``: it was their wish."""
+    """A state with its reason and remedy; ``up`` is whether the tailnet works, ``by_owner`` whether it was chosen."""
 
     state: str
     up: bool = False
@@ -54,13 +54,13 @@ class Meaning(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """What is known beside tailscaled's own account.
+    """What is known beyond tailscaled's status.
 
-    ``held_s`` is how long its state has been what it is, and any login under way; ``retry_s`` is when the key is tried
-    again (None: it is not). ``logging_in`` says that a key is being handed over just now, ``had_login`` that the device
-    was in a tailnet before, ``expired`` that its key's time is over. ``forbidden`` says what tailscaled does not let us
-    do, where that is what is due. ``why_unread`` says why the choice is unknown. ``goes_back``: the device is about to
-    take up the login that it has.
+    ``held_s`` is the age of its state and of a login under way; ``retry_s`` is the delay until the key is tried again
+    (None: never). ``logging_in`` is whether a key is being passed on now, ``had_login`` whether the device was in a
+    tailnet before, ``expired`` whether its key has expired. ``forbidden`` is what tailscaled does not permit, if that
+    is due. ``why_unread`` is why the choice is unknown. ``goes_back`` is whether the device is returning to its
+    previous login.
     """
 
     choice: Choice = Choice.CONNECTED
@@ -81,7 +81,7 @@ class Situation(NamedTuple):
 _SIGN_IN = "give it an auth key (TS_AUTHKEY, or `moltis-supervisor connect`)"
 _OPEN_URL = "open the login URL, which the panel, the container's log and `moltis-supervisor auth-url` show"
 _CHECK_NETWORK = "check the container's way to the internet"
-# What tailscaled says of itself whenever it is not wanted to run, or is only just starting: no news.
+# Health texts of a tailscaled that is stopped or starting, which are normal.
 NO_NEWS = (
     "Tailscale is stopped.",
     "Tailscale is starting. Please wait.",
@@ -107,16 +107,16 @@ _NO_INTERFACE = Meaning(
 
 
 def effective(status: Status) -> str:
-    """Return tailscaled's state, save where it is wrong: a device that control has removed is still called Running.
+    """Return tailscaled's state, corrected for a device that control has removed, which it still calls Running.
 
-    That it was removed shows only in a login URL, which a restart of the control client brings (seen with 1.102).
+    A removed device has a login URL, after a restart of the control client (observed with 1.102).
     """
     removed = status.backend_state == Backend.RUNNING and status.auth_url and not (status.node and status.node.online)
     return Backend.NEEDS_LOGIN if removed else status.backend_state
 
 
 def of_status(status: Status, about: Situation) -> Meaning:
-    """Return what tailscaled's own account of itself means."""
+    """Return the meaning of tailscaled's status."""
     meaning = _of_status(status, about)
     if about.forbidden and meaning.state in _OURS_TO_END and not about.login_url:
         return meaning._replace(why=about.forbidden, what_to_do=MAY_NOT)
@@ -140,15 +140,15 @@ def _of_status(status: Status, about: Situation) -> Meaning:
 
 
 def trouble_of(status: Status) -> str:
-    """Return what tailscaled complains of, without what is no news."""
-    # tailscaled tells them in another order each time.
+    """Return tailscaled's health texts without those that are normal."""
+    # tailscaled lists them in varying order.
     return " ".join(sorted(text.removeprefix(LOGIN_ERROR) for text in status.health or () if text not in NO_NEWS))
 
 
 def down(why: str, *, begun: bool, attached: bool = False, stopped: bool = False) -> Meaning:
-    """Return what no answer at all means.
+    """Return the meaning of a tailscaled that does not respond.
 
-    ``begun`` says whether tailscaled has only just been started, ``stopped`` that an owner has stopped it.
+    ``begun`` is whether it was started just now, ``stopped`` whether an owner has stopped it.
     """
     if stopped:
         return Meaning(TailnetState.DOWN, why="it was stopped on purpose", what_to_do="start the process tailscaled")
@@ -159,7 +159,7 @@ def down(why: str, *, begun: bool, attached: bool = False, stopped: bool = False
 
 
 def unread(why: str) -> str:
-    """Return what is said of a choice that is unknown."""
+    """Return the text about an unknown choice."""
     return f"whether it is to be connected cannot be read from owner.json in TS_STATE_DIR ({why}), so it stays as it is"
 
 
@@ -224,7 +224,7 @@ def _refused(attempt: LoginRetry, about: Situation) -> Meaning:
         "used up": "make a new key in the admin console, a reusable one where it is to serve again",
     }.get(attempt.kind, "check the key, or make a new one in the admin console")
     again = "" if about.retry_s is None else f"; the same key is tried again in {_duration(about.retry_s)}"
-    # Some say themselves what it comes down to.
+    # Some errors already contain it.
     why = attempt.error if attempt.error.startswith(attempt.kind) else f"{attempt.kind}: {attempt.error}"
     return Meaning(TailnetState.REFUSED, why=why, what_to_do=f"{advice}, and give it here{again}")
 
@@ -246,7 +246,7 @@ def _others(state: str, trouble: str, about: Situation) -> Meaning:
 
 
 def is_unreached(trouble: str) -> bool:
-    """Tell whether a complaint is about the way to the control server."""
+    """Return whether a health text is about reaching the control server."""
     return any(sign in trouble for sign in UNREACHED)
 
 
@@ -265,7 +265,7 @@ _NEVER = "0001-01-01"
 def situation(
     machine: TailnetMachine, status: Status, why_unread: str, now_s: float, *, has_network: bool
 ) -> Situation:
-    """Return what people have to know beside tailscaled's own account."""
+    """Return what is known beyond tailscaled's status."""
     next_s, went_s = machine.retry.next_try_s, machine.went_back_s
     goes_back = machine.replaces and machine.stage is Stage.RELEASING
     return Situation(
@@ -286,7 +286,7 @@ def situation(
 
 
 class DeviceDetails(NamedTuple):
-    """What was found beside the machine, by whoever looked after the device or its keys."""
+    """Results of the maintenance of the device and of its keys."""
 
     url: Secret | None = None
     peers: tuple[PeerView, ...] = ()
@@ -341,7 +341,7 @@ def with_details(
 
 
 def with_state(before: TailnetView, meaning: Meaning, status: Status | None, now_s: float) -> TailnetView:
-    """Return the view with the state: since when counts from a change of it, away from the last time it was up."""
+    """Return the view with the state. ``since_s`` changes with the state; ``away_since_s`` is when it was last up."""
     away_since_s = before.away_since_s if before.away_since_s is not None else now_s
     found = before._replace(
         state=meaning.state,
@@ -381,7 +381,7 @@ def _ports(urls: Iterable[str]) -> tuple[int, ...]:
 
 
 def peers_of(status: Status) -> tuple[PeerView, ...]:
-    """Return the other devices, the online ones first."""
+    """Return the peers, the online ones first."""
     found = [_peer(node) for node in (status.peers or {}).values()]
     return tuple(sorted(found, key=lambda peer: (not peer.online, peer.name)))
 
@@ -399,7 +399,7 @@ def _peer(node: Node) -> PeerView:
 
 
 def key_expiry(status: Status) -> datetime | None:
-    """Return when the device's key expires; None where it does not, or nobody says."""
+    """Return when the device's key expires; None if it does not, or the time is unknown."""
     if status.node is None or not status.node.key_expiry:
         return None
     try:
@@ -410,7 +410,7 @@ def key_expiry(status: Status) -> datetime | None:
 
 
 def has_expired(status: Status, now: datetime) -> bool:
-    """Tell whether the device's key has expired."""
+    """Return whether the device's key has expired."""
     at = key_expiry(status)
     return (status.node is not None and status.node.expired) or (at is not None and at <= now)
 
@@ -429,17 +429,17 @@ _LONGEST = 63
 
 
 def label(dns_name: str) -> str:
-    """Return the first part of a DNS name: the device's own."""
+    """Return the first label of a DNS name, which names the device."""
     return dns_name.partition(".")[0]
 
 
 def wished(hostname: str) -> str:
-    """Return what a host name becomes in a tailnet (tailscale.com/util/dnsname.SanitizeHostname)."""
+    """Return a host name as the tailnet spells it (tailscale.com/util/dnsname.SanitizeHostname)."""
     return _FOREIGN.sub("-", hostname.lower()).strip("-")[:_LONGEST].rstrip("-")
 
 
 def is_suffixed(dns_name: str, hostname: str) -> bool:
-    """Tell whether control put a number behind the name because another device has it: `moltis-1` for `moltis`."""
+    """Return whether control appended a number because another device has the name: `moltis-1` for `moltis`."""
     plain = wished(hostname)
     return bool(plain) and re.fullmatch(re.escape(plain) + r"-[0-9]{1,4}", label(dns_name)) is not None
 

@@ -1,6 +1,6 @@
-"""The parts of tailscaled's answers that are used here; whatever else is in them is ignored.
+"""The parts of tailscaled's responses that are used here; others are ignored.
 
-Shapes are those of tailscaled 1.102: tailscale.com/ipn/ipnstate, tailscale.com/ipn.
+Types are those of tailscaled 1.102: tailscale.com/ipn/ipnstate, tailscale.com/ipn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 class Node(msgspec.Struct):
-    """A device, as `status` tells it of this one and of its peers (ipnstate.PeerStatus)."""
+    """A device in `status`, this one or a peer (ipnstate.PeerStatus)."""
 
     public_key: str = msgspec.field(default="", name="PublicKey")
     dns_name: str = msgspec.field(default="", name="DNSName")
@@ -35,19 +35,19 @@ class Node(msgspec.Struct):
 
 
 class UserProfile(msgspec.Struct):
-    """Whose a device is (tailcfg.UserProfile)."""
+    """The owner of a device (tailcfg.UserProfile)."""
 
     login_name: str = msgspec.field(default="", name="LoginName")
 
 
 class Tailnet(msgspec.Struct):
-    """The tailnet that the device is in (ipnstate.TailnetStatus)."""
+    """The tailnet of the device (ipnstate.TailnetStatus)."""
 
     name: str = msgspec.field(default="", name="Name")
 
 
 class Status(msgspec.Struct):
-    """The answer to `GET status` (ipnstate.Status)."""
+    """The response to `GET status` (ipnstate.Status)."""
 
     version: str = msgspec.field(default="", name="Version")
     backend_state: str = msgspec.field(default=Backend.NO_STATE, name="BackendState")
@@ -118,17 +118,17 @@ class Warned(msgspec.Struct):
 
 
 class HealthState(msgspec.Struct):
-    """All of them by their codes, which stay the same where the texts change (health.State)."""
+    """All health warnings by code; codes are stable while texts may change (health.State)."""
 
     warnings: dict[str, Warned] | None = msgspec.field(default=None, name="Warnings")
 
 
 class Something(msgspec.Struct):
-    """An object of which it counts only that it is there; msgspec.Raw beside None takes no object."""
+    """An object that is only checked for presence; msgspec.Raw combined with None does not accept objects."""
 
 
 class Notify(msgspec.Struct):
-    """One frame of the IPN bus (ipn.Notify); most of its fields are absent most of the time."""
+    """A frame of the IPN bus (ipn.Notify); most fields are usually absent."""
 
     error: str | None = msgspec.field(default=None, name="ErrMessage")
     state: int | None = msgspec.field(default=None, name="State")

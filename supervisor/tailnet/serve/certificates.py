@@ -1,4 +1,4 @@
-"""Has tailscaled fetch the certificate that HTTPS takes, in the background and with long waits between failures."""
+"""Has tailscaled fetch the certificate for HTTPS, in the background and with long delays after failures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from supervisor.backoff import Backoff, ceiling_s
 from supervisor.tailnet.localapi import ForbiddenError, LocalApi, LocalApiError, SilentError, UnreachableError
 
 FETCH_S = 60.0
-# Let's Encrypt gives a name five certificates in a week, and five failed attempts in an hour; tailscaled, which tries
-# by itself as soon as anything is served, takes its share of them.
+# Let's Encrypt limits a name to five certificates a week and five failed attempts an hour; tailscaled uses some of them
+# itself, as soon as anything is served.
 WAITS = Backoff(600.0, 3600.0)
-# tailscaled renews it by itself; this finds out where it could not.
+# tailscaled renews the certificate itself; this detects failures.
 LOOK_AGAIN_S = 12 * 3600.0
-# Nobody has asked for so long: the device is not connected, and tailscaled would only say so.
+# Not requested for this long: the device is not connected, and tailscaled would only report that.
 UNWANTED_S = 30.0
 _TRIED_AGAIN = "it is tried again, at most once an hour in the end"
 
@@ -36,7 +36,7 @@ class Certificate(NamedTuple):
 
 
 class _Known:
-    """What is known of one name's."""
+    """What is known of the certificate of one name."""
 
     def __init__(self) -> None:
         self.certificate = Certificate()
@@ -45,9 +45,9 @@ class _Known:
 
 
 class Certificates:
-    """Those of the names this device has had; one at a time is looked after.
+    """The certificates of the names that this device has had; one at a time is maintained.
 
-    A name's failures are not forgotten when tailscaled is restarted or the name changes to and fro.
+    Failures are remembered when tailscaled is restarted or the name changes back and forth.
     """
 
     def __init__(self, api: LocalApi, *, fetch_s: float = FETCH_S, waits: Backoff = WAITS) -> None:
@@ -60,7 +60,7 @@ class Certificates:
         self._changed = anyio.Event()
 
     def want(self, name: str) -> Certificate | None:
-        """Look after the one for this name from now on (empty: for none) and return how it stands."""
+        """Maintain the certificate of this name from now on (empty: none), and return its state."""
         self._wanted_s = time.monotonic()
         if name != self._name:
             self._name = name
@@ -68,14 +68,14 @@ class Certificates:
         return self._known.setdefault(name, _Known()).certificate if name else None
 
     def forget(self) -> None:
-        """Ask again for what tailscaled had, and for what it refused; it may be another one now."""
+        """Check existing and refused certificates again, since tailscaled may have been replaced."""
         for known in self._known.values():
             if known.certificate.there or known.due_s == float("inf"):
                 known.due_s = 0.0
         self._name = ""
 
     async def run(self) -> None:
-        """Fetch what is wanted until cancelled."""
+        """Fetch requested certificates until cancelled."""
         while True:
             self._changed = anyio.Event()
             known = self._known.get(self._name)
@@ -93,7 +93,7 @@ class Certificates:
         try:
             pem = await self._api.fetch_certificate(name, self._fetch_s)
         except UnreachableError:
-            # tailscaled went away, which says nothing of the certificate; whoever wants it asks again.
+            # tailscaled stopped, which says nothing about the certificate; it will be requested again.
             self._name = "" if self._name == name else self._name
         except ForbiddenError as error:
             known.due_s = float("inf")

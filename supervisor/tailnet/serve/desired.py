@@ -1,4 +1,4 @@
-"""The serve configuration that is wanted: what the settings publish, or a file of the owner's."""
+"""The desired serve configuration: what the settings publish, or the owner's file."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _NO_CERTIFICATES = "the tailnet issues no certificates; switch HTTPS on, on the 
 
 
 class Wanted(NamedTuple):
-    """A wish, and what is to be said about it.
+    """The desired configuration with related messages.
 
-    ``wish`` is None where it is not known, and all stays as it is. ``certificate`` is the name that HTTPS needs one
-    for, empty without HTTPS. ``whys`` are what is not as it should be, ``notes`` are worth telling and no more.
+    ``wish`` is None if it is unknown, and nothing is changed then. ``certificate`` is the name that needs one, empty
+    without HTTPS. ``whys`` are warnings, ``notes`` are notes.
     """
 
     wish: Wish | None
@@ -37,22 +37,22 @@ class Wanted(NamedTuple):
 
 
 def nothing() -> Wanted:
-    """Return the wish that nothing of ours be published."""
+    """Return the wish to publish nothing."""
     return Wanted(Wish({}))
 
 
 def unknown(whys: tuple[str, ...]) -> Wanted:
-    """Return that it is not known what is to be published, so that all stays as it is."""
+    """Return an unknown wish, so that nothing is changed."""
     return Wanted(None, whys=whys)
 
 
 def nameless() -> Wanted:
-    """Return the same for a device that has no name to publish under."""
+    """Return an unknown wish for a device without a name to publish under."""
     return unknown(("nothing is published: the device has no name in the tailnet yet",))
 
 
 def certificate_name(mode: str, name: str, domains: tuple[str, ...], *, lasting: bool) -> str:
-    """Return the name that a certificate is wanted for; empty where none is."""
+    """Return the name that needs a certificate; empty if none does."""
     if name not in domains or mode not in {"https", "auto"}:
         return ""
     return name if mode == "https" or lasting else ""
@@ -61,9 +61,9 @@ def certificate_name(mode: str, name: str, domains: tuple[str, ...], *, lasting:
 def of_app(
     mode: str, target: str, name: str, domains: tuple[str, ...], certificate: Certificate | None, *, lasting: bool
 ) -> Wanted:
-    """Return the wish that the tailnet be led to the app at ``target``.
+    """Return the wish to publish the app at ``target``.
 
-    ``certificate`` is how it stands with the one for this name, None where none is wanted.
+    ``certificate`` is the state of the certificate for this name, None if none is wanted.
     """
     if not name:
         return nameless()
@@ -83,12 +83,12 @@ def of_app(
         why = f"no HTTPS, {instead}: cannot get a certificate for {name}: {certificate.why}; {certificate.what_to_do}"
         return Wanted(Wish(wished), name, (why,), notes)
     waits = (f"the app is published as soon as the certificate for {name} is there",) if mode == "https" else ()
-    # One that a former run put in force stays until it is known that its certificate is gone.
+    # HTTPS that an earlier run published stays until its certificate is known to be missing.
     return Wanted(Wish(wished | secure, frozenset(secure)), name, waits, notes)
 
 
 def with_panel(wanted: Wanted, name: str, target: str) -> Wanted:
-    """Return the same wish, and the panel at ``target`` published by HTTP on that URL's port."""
+    """Add the panel at ``target`` to a wish, published by HTTP on that URL's port."""
     if wanted.wish is None:
         return wanted
     panel = _web("http", name, target.rstrip("/"), str(urlsplit(target).port))
@@ -96,7 +96,7 @@ def with_panel(wanted: Wanted, name: str, target: str) -> Wanted:
 
 
 def of_file(config: Json, domains: tuple[str, ...], whys: tuple[str, ...]) -> Wanted:
-    """Return the wish of TS_SERVE_CONFIG; what takes a certificate is left out where the tailnet issues none."""
+    """Return the wish of TS_SERVE_CONFIG, without HTTPS if the tailnet does not issue certificates."""
     wished = entries(config)
     if domains:
         return Wanted(Wish(wished), whys=whys)
@@ -110,7 +110,7 @@ def of_file(config: Json, domains: tuple[str, ...], whys: tuple[str, ...]) -> Wa
 
 
 def services(paths: Iterable[Path]) -> frozenset[str]:
-    """Return the names of the services that entries are about."""
+    """Return the names of the services that entries belong to."""
     return frozenset(path[1] for path in paths if path[0] == "Services")
 
 
@@ -145,7 +145,7 @@ _SESSIONS = "Foreground in TS_SERVE_CONFIG is left out: it belongs to a `tailsca
 
 
 class _Port(msgspec.Struct, omit_defaults=True):
-    """What a port does (ipn.TCPPortHandler)."""
+    """The handler of a port (ipn.TCPPortHandler)."""
 
     https: bool = msgspec.field(default=False, name="HTTPS")
     http: bool = msgspec.field(default=False, name="HTTP")
@@ -155,7 +155,7 @@ class _Port(msgspec.Struct, omit_defaults=True):
 
 
 class _Page(msgspec.Struct, omit_defaults=True):
-    """What a path of a web server leads to (ipn.HTTPHandler)."""
+    """The handler of a path of a web server (ipn.HTTPHandler)."""
 
     path: str = msgspec.field(default="", name="Path")
     proxy: str = msgspec.field(default="", name="Proxy")
@@ -179,7 +179,7 @@ class _Service(msgspec.Struct, omit_defaults=True):
 
 
 class _Config(msgspec.Struct, omit_defaults=True):
-    """All of it (ipn.ServeConfig), but for what is not ours to set."""
+    """The configuration (ipn.ServeConfig) without the parts that the supervisor does not set."""
 
     tcp: dict[str, _Port] | None = msgspec.field(default=None, name="TCP")
     web: dict[str, _Server] | None = msgspec.field(default=None, name="Web")
@@ -187,14 +187,14 @@ class _Config(msgspec.Struct, omit_defaults=True):
 
 
 class Found(NamedTuple):
-    """What the file says: the last good configuration (None: there was none yet), and what is wrong with it."""
+    """The content of the file: the last valid configuration (None if there was none), and what is wrong with it."""
 
     config: Json | None = None
     whys: tuple[str, ...] = ()
 
 
 class ServeFile:
-    """The file, its last good content remembered."""
+    """TS_SERVE_CONFIG, with its last valid content."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -203,7 +203,7 @@ class ServeFile:
         self._found = Found()
 
     def look(self, domain: str) -> Found:
-        """Return what it says now, with ``domain`` put in for ${TS_CERT_DOMAIN}."""
+        """Return the current content, with ${TS_CERT_DOMAIN} replaced by ``domain``."""
         state = (domain, _state(self._path))
         if state != self._seen:
             self._seen = state
@@ -223,7 +223,7 @@ class ServeFile:
 
 
 def parse(data: bytes, domain: str) -> tuple[Json, tuple[str, ...]]:
-    """Return the configuration in a file and what was left out of it. Raises ValueError where it is none."""
+    """Parse a configuration; return it and what was left out. Raises ValueError if it is invalid."""
     raw = _decoded(data.replace(DOMAIN.encode(), domain.encode()))
     try:
         config = msgspec.to_builtins(msgspec.convert(raw, _Config))
@@ -246,7 +246,7 @@ def _decoded(data: bytes) -> Any:
     except RecursionError as error:
         raise ValueError("it is not JSON: too deeply nested") from error
     except ValueError as error:
-        # Python takes none of more than 4,300.
+        # Python refuses integers with more than 4,300 digits.
         raise ValueError("it is not JSON: a number in it has too many digits") from error
     return {} if raw is None else raw
 
@@ -260,7 +260,7 @@ def _check_ports(config: Json) -> None:
 
 
 def _is_port(text: str) -> bool:
-    # Written as tailscaled writes it, so that it is found again.
+    # In tailscaled's spelling, so that it is recognised later.
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_HIGHEST_PORT))
     return is_number and 0 < int(text) <= _HIGHEST_PORT and text == str(int(text))
 

@@ -1,7 +1,7 @@
-"""What has to change in a serve configuration so that ours is in it, and nobody else's is touched. Pure.
+"""The changes that add our entries to a serve configuration without touching others. Pure.
 
-A configuration (ipn.ServeConfig) is looked at as single entries, each at its path in the JSON: ("TCP", "80"),
-("Web", "name:80", "Handlers", "/"), and the same below ("Services", "svc:name").
+A configuration (ipn.ServeConfig) is treated as single entries, each with its path in the JSON: ("TCP", "80"), ("Web",
+"name:80", "Handlers", "/"), and the same below ("Services", "svc:name").
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 Path = tuple[str, ...]
 Entries = dict[Path, Any]
-# What we have written, by its path; two values at one path while a write is under way.
+# What we have written, by path; two values for a path while a write is under way.
 Record = dict[Path, tuple[Any, ...]]
 WEB = frozenset({"http", "https"})
 
 
 class Endpoint(NamedTuple):
-    """A port of the device, or of a service where one is named."""
+    """A port of the device, or of a service if one is named."""
 
     service: str
     port: str
 
 
 class ConflictKind(Enum):
-    """How something that is not ours stands in the way of ours."""
+    """The ways in which a foreign entry conflicts with ours."""
 
     TAKEN = "taken"
     SESSION = "session"
@@ -40,7 +40,7 @@ class ConflictKind(Enum):
 
 
 class Conflict(NamedTuple):
-    """Something foreign at, or near, the path of a wish; ``value`` is what stands there."""
+    """A foreign entry at or near the path of a wish; ``value`` is its value."""
 
     kind: ConflictKind
     path: Path
@@ -48,17 +48,17 @@ class Conflict(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What is to be published. Entries at the paths in ``kept`` stay where they are in force, and are not added."""
+    """The entries to publish. Those at the paths in ``kept`` stay if they exist, and are not added otherwise."""
 
     entries: Entries
     kept: frozenset[Path] = frozenset()
 
 
 class Step(NamedTuple):
-    """What to do next.
+    """The next step.
 
-    ``config`` is to be written (None: all is as it can be), ``written`` what of it will be ours. ``ours`` is what of
-    ours is in force now, ``conflicts`` what is in the way.
+    ``config`` is to be written (None: nothing to do), ``written`` are the entries in it that become ours. ``ours`` are
+    our entries in force now, ``conflicts`` those in the way.
     """
 
     config: Json | None
@@ -68,7 +68,7 @@ class Step(NamedTuple):
 
 
 def entries(config: Json) -> Entries:
-    """Return the entries of a configuration; those of foreground sessions are not among them."""
+    """Return the entries of a configuration, without those of foreground sessions."""
     found = dict(_below(config, ()))
     for name, service in _table(config, "Services").items():
         found |= dict(_below(service, ("Services", name)))
@@ -76,19 +76,19 @@ def entries(config: Json) -> Entries:
 
 
 def endpoint(path: Path) -> Endpoint:
-    """Return the port that an entry is about; none for a service's whole network interface."""
+    """Return the port of an entry; empty for the network interface of a service."""
     service = path[1] if path[0] == "Services" else ""
     here = path[2:] if service else path
     return Endpoint(service, here[1].rpartition(":")[2] if len(here) > 1 else "")
 
 
 def host_port(path: Path) -> str:
-    """Return ``name:port`` of a web handler's path; empty for any other."""
+    """Return ``name:port`` of a web handler's path; empty for other paths."""
     return path[-3] if "Handlers" in path[-2:-1] else ""
 
 
 def handling(handler: Any) -> str:
-    """Return what a port does, in the words of `tailscale serve`; tailscaled does not let it change in one go."""
+    """Return the kind of a port in the terms of `tailscale serve`; tailscaled refuses to change it directly."""
     told = handler if isinstance(handler, dict) else {}
     if told.get("HTTP"):
         return "http"
@@ -98,12 +98,12 @@ def handling(handler: Any) -> str:
 
 
 def is_port(path: Path) -> bool:
-    """Tell whether an entry says what a port does."""
+    """Return whether an entry is the handler of a port."""
     return path[-2:-1] == ("TCP",)
 
 
 def funnels(config: Json) -> frozenset[str]:
-    """Return each ``name:port`` that Funnel lets the whole internet reach."""
+    """Return each ``name:port`` that is open to the internet through Funnel."""
     found = {target for target, is_open in _table(config, "AllowFunnel").items() if is_open}
     for session in _table(config, "Foreground").values():
         found |= funnels(session or {})
@@ -111,10 +111,10 @@ def funnels(config: Json) -> frozenset[str]:
 
 
 def step(current: Json, wish: Wish, record: Record) -> Step:
-    """Return the next step from a configuration to the wish; the same again after it, until there is none.
+    """Return the next step from a configuration towards the wish; repeat it until there is none.
 
-    Only what is in the record is changed or removed. A port that is to do something else is closed first: tailscaled
-    refuses to change it in one go.
+    Only recorded entries are changed or removed. A port that changes its kind is closed first, because tailscaled
+    refuses to change it directly.
     """
     here = entries(current)
     ours = {path: value for path, value in here.items() if value in record.get(path, ())}
@@ -137,18 +137,18 @@ def step(current: Json, wish: Wish, record: Record) -> Step:
 
 
 def in_force(current: Json, wish: Wish, record: Record) -> Entries:
-    """Return what a configuration publishes for us: of the wish, whoever wrote it, and of what we wrote before."""
+    """Return the entries in force that publish something for us: those of the wish, and those we wrote before."""
     return {
         path: value
         for path, value in entries(current).items()
         if (path in wish.entries and wish.entries[path] == value) or value in record.get(path, ())
-        # A web port publishes nothing by itself.
+        # A web port without pages publishes nothing.
         if not (is_port(path) and handling(value) in WEB)
     }
 
 
 def urls(current: Json, found: Entries) -> tuple[str, ...]:
-    """Return the addresses at which these entries are reached, the safest first."""
+    """Return the URLs of these entries, HTTPS first."""
     here = entries(current)
     told = set()
     for target in {host_port(path) for path in found if path[0] == "Web"}:
@@ -161,7 +161,7 @@ def urls(current: Json, found: Entries) -> tuple[str, ...]:
 
 
 def https_url(current: Json, found: Entries, port: int) -> str:
-    """Return the address by HTTPS of the entry that leads to this port of the machine; empty where there is none."""
+    """Return the HTTPS URL of the entry that leads to this local port; empty if there is none."""
     pages = {
         path: value
         for path, value in found.items()
@@ -171,7 +171,7 @@ def https_url(current: Json, found: Entries, port: int) -> str:
 
 
 def _allowed(here: Entries, wish: Wish, conflicts: tuple[Conflict, ...]) -> Entries:
-    """Return what of the wish can be had. A web port without any page that can be had is not opened."""
+    """Return the part of the wish that is possible. A web port without any possible page is not opened."""
     blocks = {ConflictKind.TAKEN, ConflictKind.SESSION, ConflictKind.CLOSED_TO_FUNNEL}
     blocked = {conflict.path for conflict in conflicts if conflict.kind in blocks}
     closed = {endpoint(path) for path in blocked if is_port(path)}
@@ -202,7 +202,7 @@ def _conflicts(current: Json, here: Entries, ours: Entries, wish: Entries) -> It
         elif is_port(path) and not port.service and port.port in sessions:
             yield Conflict(ConflictKind.SESSION, path)
         elif is_port(path) and path in ours and handling(ours[path]) != handling(value):
-            # To close our port for a moment would close theirs.
+            # Closing our port for a moment would close theirs.
             pages = [each for each in foreign if host_port(each) and endpoint(each) == port]
             if pages:
                 yield Conflict(ConflictKind.TAKEN, path, foreign[pages[0]])
@@ -214,7 +214,7 @@ def _conflicts(current: Json, here: Entries, ours: Entries, wish: Entries) -> It
 
 
 def _open_doors(current: Json, here: Entries, wish: Entries) -> Iterator[Conflict]:
-    """Yield what Funnel opens. What is in force stays so; nothing is put behind a door that is open already."""
+    """Yield conflicts with Funnel. Entries in force stay; nothing is published on an open port."""
     opened = funnels(current)
     ports = {target.rpartition(":")[2] for target in opened}
     for path, value in wish.items():
@@ -230,7 +230,7 @@ def _open_doors(current: Json, here: Entries, wish: Entries) -> Iterator[Conflic
 
 
 def _is_used_by_others(path: Path, here: Entries, ours: Entries) -> bool:
-    """Tell whether a port of ours is one that somebody else's pages need."""
+    """Return whether foreign pages need a port of ours."""
     if not is_port(path):
         return False
     return any(host_port(other) and endpoint(other) == endpoint(path) for other in here if other not in ours)
@@ -266,7 +266,7 @@ def _put(config: Json, path: Path, value: Any) -> None:
 
 
 def _drop(config: Json, path: Path) -> None:
-    """Take out an entry, and what is empty without it."""
+    """Remove an entry, and parents that become empty."""
     name, *rest = path
     if rest:
         _drop(config[name], tuple(rest))

@@ -1,4 +1,4 @@
-"""Publishes the app in the tailnet, keeps what it published, and says what stands in the way."""
+"""Publishes the app in the tailnet, maintains what it published, and reports conflicts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def conflict_text(found: Conflict, config: Json) -> str:
-    """Return what a conflict means for the owner."""
+    """Return the message about a conflict."""
     where, what, remedy = place(found.path), thing(found.value), f"`{off_command(found, config)}`"
     if found.kind is ConflictKind.BESIDE:
         return f"{where} is not ours and leads to {what}, not to what we publish beside it; remove it with {remedy}"
@@ -55,7 +55,7 @@ def conflict_text(found: Conflict, config: Json) -> str:
 
 
 def place(path: Path) -> str:
-    """Return what people call the place of an entry."""
+    """Return a description of an entry's location."""
     target, (service, port) = host_port(path), endpoint(path)
     if target:
         return target if path[-1] == "/" else f"{target}{path[-1]}"
@@ -65,7 +65,7 @@ def place(path: Path) -> str:
 
 
 def thing(value: Any) -> str:
-    """Return what an entry leads to."""
+    """Return a description of an entry's target."""
     told = value if isinstance(value, dict) else {}
     if told.get("TCPForward"):
         return f"a TCP forward to {told['TCPForward']}"
@@ -78,12 +78,12 @@ def thing(value: Any) -> str:
 
 
 def off_command(found: Conflict, config: Json) -> str:
-    """Return the command that removes what is in the way."""
+    """Return the command that removes the conflicting entry."""
     service, port = endpoint(found.path)
     if not port:
         return f"tailscale serve --service={service} --tun off"
     if found.kind is ConflictKind.CLOSED_TO_FUNNEL and host_port(found.path) not in (config.get("Web") or {}):
-        # It switches nothing off where nothing is served.
+        # Otherwise it has no effect if nothing is served.
         return "tailscale funnel reset"
     words = [
         "tailscale",
@@ -99,7 +99,7 @@ def off_command(found: Conflict, config: Json) -> str:
 
 
 def takes_root(entries: dict[Path, Any]) -> bool:
-    """Tell whether any entry leads to files or to a unix socket."""
+    """Return whether any entry leads to files or to a unix socket."""
     targets = [(value.get("Path"), value.get("Proxy"), value.get("TCPForward")) for value in _handlers(entries)]
     return any(path or "unix:" in {str(proxy)[:5], str(tcp)[:5]} for path, proxy, tcp in targets)
 
@@ -126,7 +126,7 @@ class _Kept(msgspec.Struct):
 
 
 class Ownership:
-    """What we have written into tailscaled's serve configuration, across restarts of either."""
+    """The record of what we have written into tailscaled's serve configuration, kept across restarts."""
 
     def __init__(self, folder: str) -> None:
         self._file = StateFile(folder, NAME)
@@ -135,16 +135,16 @@ class Ownership:
 
     @property
     def why_not_kept(self) -> str:
-        """Return why it is forgotten when the supervisor ends; empty where it is not."""
+        """Why the record is lost when the supervisor ends; empty if it is not."""
         return self._file.why_not
 
     @property
     def why_unread(self) -> str:
-        """Return why what was recorded could not be read; empty where it could."""
+        """Why the record could not be read; empty if it could."""
         return self._why_unread
 
     def entries(self) -> Record:
-        """Return what is recorded. A file that cannot be read, or makes no sense, counts as none."""
+        """Return the recorded entries. A file that cannot be read or parsed counts as empty."""
         if self._entries is None:
             data = self._file.read()
             self._why_unread = self._file.why_unread
@@ -155,7 +155,7 @@ class Ownership:
         return self._entries
 
     def put(self, *written: Entries) -> None:
-        """Record these from now on, and nothing else."""
+        """Replace the record with these entries."""
         record: Record = {}
         for entries in written:
             for path, value in entries.items():
@@ -176,12 +176,12 @@ def _decoded(data: bytes) -> Record:
     return record
 
 
-# What others change in the configuration is seen after so long at most.
+# The longest time until changes by other programs are noticed.
 LOOK_EVERY_S = 30.0
 _AFTER_FAILURE = Backoff(2.0, LOOK_EVERY_S)
-# How long it waits for a disk to take the record of what it is about to write.
+# How long to wait for the disk to store the record before writing.
 _RECORDED_S = 5.0
-# Others may write at the same time, and what a port does is changed in two steps.
+# Others may write at the same time, and changing the kind of a port takes two steps.
 _TRIES = 6
 _ROOT_ONLY = "files and unix sockets as targets take root: run the supervisor as root, or publish an http:// address"
 _READ_ONLY = (
@@ -191,7 +191,7 @@ _READ_ONLY = (
 
 
 class _Refusal(NamedTuple):
-    """What tailscaled did not let us do, and how the configuration was then; it is not tried again as it was."""
+    """A change that tailscaled refused, with the configuration at that time; it is retried only when either changes."""
 
     wanted: Wanted
     etag: str
@@ -199,7 +199,7 @@ class _Refusal(NamedTuple):
 
 
 class Serve:
-    """The one that writes the serve configuration. Only what it wrote itself is ever changed or removed."""
+    """Writes the serve configuration. Only entries that it wrote itself are changed or removed."""
 
     def __init__(
         self,
@@ -210,9 +210,9 @@ class Serve:
         certificates: Certificates | None = None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
-        """Make ready; nothing is read or asked before the first ``reconcile``.
+        """Prepare; nothing is read or requested before the first ``reconcile``.
 
-        ``lasting`` tells whether a folder outlives the container.
+        ``lasting`` returns whether a folder outlives the container.
         """
         tailnet = plan.settings.tailnet
         self._log = log
@@ -236,7 +236,7 @@ class Serve:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what is worth telling, and no reason for health to warn."""
+        """Messages that do not make health warn."""
         return self._notes
 
     async def run(self) -> None:
@@ -244,7 +244,7 @@ class Serve:
         await self._certificates.run()
 
     def forget(self) -> None:
-        """Look afresh: tailscaled was restarted, or the device has left its tailnet."""
+        """Start over: tailscaled was restarted, or the device has left its tailnet."""
         self._seen: Wanted | None = None
         self._look_s = 0.0
         self._failures = 0
@@ -253,9 +253,9 @@ class Serve:
         self._certificates.forget()
 
     async def reconcile(self, api: LocalApi, status: Status) -> ServeView:
-        """Bring about what is wanted and return how it is; for a device that is connected, as often as one likes.
+        """Apply the desired configuration and return its state; call it any time while the device is connected.
 
-        tailscaled is asked only where something has changed, and now and then for what others did.
+        tailscaled is queried only after a change, and periodically for changes by others.
         """
         wanted = self._wanted(status)
         now_s = time.monotonic()
@@ -267,7 +267,7 @@ class Serve:
         try:
             await self._converge(api, wanted)
         except (UnreachableError, SilentError):
-            # The link tells of it; what is published is as it was.
+            # The service reports this; what is published has not changed.
             self._look_s = time.monotonic() + self._failed()
         except LocalApiError as error:
             self._look_s = time.monotonic() + self._failed()
@@ -278,7 +278,7 @@ class Serve:
         return self._view
 
     def _failed(self) -> float:
-        """Count a failure and return how long to wait."""
+        """Count a failure and return the delay before the next try in seconds."""
         self._failures += 1
         return min(self._look_every_s, ceiling_s(_AFTER_FAILURE, self._failures))
 
@@ -305,7 +305,7 @@ class Serve:
         return desired.with_panel(wanted, name, self._panel) if self._panel is not None else wanted
 
     async def _converge(self, api: LocalApi, wanted: Wanted) -> None:
-        """Write step by step until there is nothing left to do, and show what is then in force."""
+        """Apply changes step by step until nothing is left, then show what is in force."""
         former = desired.services(self._record.entries())
         for _ in range(_TRIES):
             found = await api.serve_config()
@@ -323,7 +323,7 @@ class Serve:
                     await self._advertise(api, desired.services(wish.entries), former)
                     self._tell(found.config, wish, wanted, step.conflicts)
                     return
-                # Before it is written: what is written and not recorded could never be removed again.
+                # Recorded before writing: entries that are written and not recorded could never be removed.
                 self._record.put(step.ours, step.written)
                 await loop_latency.background_done(_RECORDED_S)
                 await api.put_serve_config(step.config, found.etag)
@@ -337,7 +337,7 @@ class Serve:
         raise LocalApiError("something else changes it again and again; see in tailscaled's log what asks for it")
 
     async def _advertise(self, api: LocalApi, names: frozenset[str], former: frozenset[str]) -> None:
-        """Tell the tailnet of the services that we publish, and no longer of those that we published before."""
+        """Update the advertised services: add those that are published, remove those that no longer are."""
         if self._advertised == names or not (names or former):
             return
         prefs = await api.prefs()
@@ -358,7 +358,7 @@ class Serve:
         conflicts: tuple[diff.Conflict, ...],
         refusal: _Refusal | None = None,
     ) -> None:
-        """Show what a configuration means."""
+        """Show the meaning of a configuration."""
         found = diff.in_force(config, wish, self._record.entries())
         whys = [*wanted.whys, *(conflict_text(each, config) for each in conflicts)]
         if refusal is not None:
@@ -383,7 +383,7 @@ class Serve:
         )
 
     def _external_url(self, url: str) -> str:
-        """Record the app's URL, for its next start, and return the one that is recorded."""
+        """Record the app's URL for its next start, and return the recorded one."""
         if self._recorded_url is None:
             self._recorded_url = (self._url_file.read() or b"").decode(errors="replace")
         if url and url != self._recorded_url:
