@@ -1,6 +1,6 @@
-"""All metrics: each definition beside its value, and the one collector that writes them in Prometheus' formats.
+"""All metrics, each definition with its value, and the collector that writes Prometheus' formats.
 
-The reference page is made from SECTIONS. prometheus_client is loaded by the first scrape, in its thread.
+The reference page is generated from SECTIONS. prometheus_client is imported by the first scrape, in its thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from supervisor.core.snapshot import PeerView, ProcessView, Snapshot, TailnetView
 
 PREFIX = "moltis_supervisor_"
-# tailscaled's own metrics are relayed under the names that they have there.
+# tailscaled's metrics are passed on under their own names.
 RELAYED_PREFIX = "tailscaled_"
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -42,17 +42,17 @@ BACKUP_STATES = tuple(state.value for state in BackupState)
 _SUPERVISOR = "supervisor"
 _ONE_EACH = "1 for the one that holds, 0 for the others"
 _TOTAL = "_total"
-# The fastest gzip level takes a few milliseconds; the next better ones take three times as long for little.
+# The fastest gzip level takes a few milliseconds; higher ones take three times as long for little gain.
 _GZIP_LEVEL = 1
 
 
 class ScrapeData(NamedTuple):
-    """Everything one scrape is made from, at one moment.
+    """The data of one scrape, all of one moment.
 
-    ``usage`` has each process's memory in bytes and CPU in seconds, None where the kernel does not say; ``logged``
-    lines and bytes by process and level; ``requests`` counts by endpoint, method and status; ``durations`` is by
-    endpoint and method. ``relayed`` is tailscaled's own text, None where it gave none, and ``relay_errors`` how often
-    that was so before.
+    ``usage`` is each process's memory in bytes and CPU in seconds, None if the kernel does not say; ``logged`` the
+    lines and bytes by process and level; ``requests`` the counts by endpoint, method and status; ``durations`` by
+    endpoint and method. ``relayed`` is tailscaled's own text, None if it is unavailable, and ``relay_errors`` counts
+    earlier scrapes without it.
     """
 
     snapshot: Snapshot
@@ -71,7 +71,7 @@ class ScrapeData(NamedTuple):
 
     @property
     def tailnet(self) -> TailnetView:
-        """Return the tailnet's part of the snapshot."""
+        """The tailnet in the snapshot."""
         return self.snapshot.tailnet
 
 
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 
 
 class Label(NamedTuple):
-    """One label: ``values`` are all it may have, where these are known; ``description`` puts them into words."""
+    """A label: ``values`` are all possible values, if known; ``description`` describes them."""
 
     name: str
     values: tuple[str, ...] = ()
@@ -90,9 +90,9 @@ class Label(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """One metric; ``name`` is without the prefix. ``read`` returns its value, or pairs of label values and value.
+    """A metric; ``name`` is without the prefix. ``read`` returns its value, or pairs of label values and value.
 
-    A value of None is left out.
+    Values of None are omitted.
     """
 
     name: str
@@ -103,27 +103,27 @@ class Metric(NamedTuple):
 
     @property
     def full_name(self) -> str:
-        """Return the name that it has in Prometheus."""
+        """The name in Prometheus."""
         return PREFIX + self.name
 
 
 def gauge(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
-    """Return a metric that goes up and down."""
+    """Return a gauge."""
     return Metric(name, GAUGE, text, read, labels)
 
 
 def counter(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
-    """Return a metric that only goes up."""
+    """Return a counter."""
     return Metric(name, COUNTER, text, read, labels)
 
 
 def histogram(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
-    """Return a metric of durations."""
+    """Return a histogram of durations."""
     return Metric(name, HISTOGRAM, text, read, labels)
 
 
 class Section(NamedTuple):
-    """Metrics that belong together; ``applies`` tells whether they are given at all."""
+    """A group of metrics; ``applies`` returns whether they are exported."""
 
     title: str
     metrics: tuple[Metric, ...]
@@ -131,7 +131,7 @@ class Section(NamedTuple):
 
 
 class Exposition(NamedTuple):
-    """What a scrape gets; ``relay_errors`` counts the scrapes so far without readable metrics of tailscaled's."""
+    """The result of a scrape; ``relay_errors`` counts the scrapes so far without tailscaled's metrics."""
 
     body: bytes
     content_type: str
@@ -153,7 +153,7 @@ def _each_process(read: Callable[[ScrapeData, ProcessView], Value | None]) -> Re
 
 
 def _each_life(read: Callable[[ScrapeData, float], float]) -> Read:
-    """Read something of each running process, and of the supervisor, from when it was started."""
+    """Return a reader for a value of each running process, and of the supervisor, from its start time."""
 
     def values(data: ScrapeData) -> Labelled:
         alive = [(view.name, view.started_s) for view in data.snapshot.processes if view.pid is not None]
@@ -494,7 +494,7 @@ METRICS = {metric.name: metric for section in SECTIONS for metric in section.met
 
 
 class Collector:
-    """What prometheus_client takes for a registry: one scrape's metrics, and tailscaled's own behind them."""
+    """A registry for prometheus_client: the metrics of one scrape, followed by tailscaled's."""
 
     def __init__(self, data: ScrapeData) -> None:
         relayed = _relayed_families(data.relayed)
@@ -526,14 +526,14 @@ class Collector:
 
 
 def write(data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
-    """Return everything in the format, and the coding, that these two headers of the request ask for."""
+    """Return all metrics in the format and encoding requested by these two headers."""
     from prometheus_client.exposition import choose_encoder, gzip_accepted
 
     collector = Collector(data)
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):
-        # What stands for a version there is none: such a client gets what one without wishes gets.
+        # An unknown version gets the default format, as a request without a version does.
         encode, content_type = choose_encoder("")
     body = encode(collector)
     gzipped = gzip_accepted(accept_encoding)
@@ -551,7 +551,7 @@ def _add_buckets(family: Family, labels: dict[str, str], durations: Durations) -
 
 
 def _relayed_families(text: bytes | None) -> list[Family] | None:
-    """Return tailscaled's own metrics; None where there are none that can be read."""
+    """Return tailscaled's own metrics; None if they are missing or cannot be parsed."""
     from prometheus_client.parser import text_string_to_metric_families
 
     if text is None:
@@ -562,6 +562,6 @@ def _relayed_families(text: bytes | None) -> list[Family] | None:
         return None
     for family in families:
         if family.type == COUNTER and not all(sample.name.endswith(_TOTAL) for sample in family.samples):
-            # OpenMetrics has no counter of such a name.
+            # OpenMetrics does not allow counters with this name.
             family.type = "unknown"
     return [family for family in families if family.name.startswith(RELAYED_PREFIX) and family.samples]

@@ -1,4 +1,4 @@
-"""Sends spans by OTLP, with OpenTelemetry's own SDK: loaded when everything runs, and only where it is wanted."""
+"""Exports spans by OTLP with OpenTelemetry's SDK, which is imported after the start and only if spans are enabled."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NAME = "moltis-supervisor"
 
 
 class Exporter:
-    """Lets a recorder's spans out; batches are sent from the SDK's own thread."""
+    """Exports the spans of a recorder; batches are sent on the SDK's own thread."""
 
     def __init__(self, recorder: Recorder, log: LogPipeline, wall_offset_s: float) -> None:
         self._recorder = recorder
@@ -49,7 +49,7 @@ class Exporter:
         self._wall_offset_s = wall_offset_s
 
     async def run(self) -> None:
-        """Begin; return at once."""
+        """Start; returns at once."""
         loop = asyncio.get_running_loop()
 
         def tell(level: str, event: str, why: str | None = None) -> None:
@@ -85,14 +85,14 @@ def _caller(span: Span) -> Context:
 
 
 class _LoggedExporter(OTLPSpanExporter):
-    """Says once in the log that spans are not taken, and once that they are again."""
+    """Logs once that spans are not accepted, and once that they are again."""
 
     def __init__(self, tell: Callable[..., None]) -> None:
         super().__init__()
         self._tell = tell
         self._works = True
         self._last = _LastMessage(logging.WARNING)
-        # The library has something to say of each batch; we say it once.
+        # The library logs every failed batch; this logs the first one.
         library = logging.getLogger("opentelemetry")
         library.handlers = [self._last]
         library.propagate = False
@@ -113,7 +113,7 @@ class _LastMessage(logging.Handler):
     text = "no reason was given"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the text."""
+        """Store the text."""
         self.text = record.getMessage()
 
 

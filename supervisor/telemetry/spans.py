@@ -1,6 +1,6 @@
-"""Spans, derived from the changes of the snapshot, as plain data until an exporter takes them.
+"""Spans, derived from changes of the snapshot, as plain data until an exporter is attached.
 
-Nothing of OpenTelemetry is imported here: the first process is traced from its start, and its start waits for nothing.
+OpenTelemetry is not imported here, so that the first process is traced without delaying its start.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 SPAWN, STOP, RESTART = "process.spawn", "process.stop", "process.restart"
 CONNECT, DISCONNECT, SERVE = "tailnet.connect", "tailnet.disconnect", "tailnet.serve"
 SNAPSHOT, RESTORE, MAINTENANCE = "backup.snapshot", "backup.restore", "backup.maintenance"
-# What came of one that gave way to something else, such as a stop.
+# The result of an operation that was replaced by another, such as a stop.
 BROKEN_OFF = "broken off"
 _STOPPING = frozenset({State.STOPPING, State.QUITTING, State.KILLING})
 _RESTARTING = frozenset({State.CLEANING, State.BACKOFF, State.SPAWNING})
 _UNDER_WAY = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
-# Other states, such as a login that waits for a person, are no failure.
+# Other states are not failures, such as a login that waits for a person.
 _FAILURES = frozenset(
     {
         TailnetState.DOWN,
@@ -43,7 +43,7 @@ _FAILURES = frozenset(
         TailnetState.UNREACHABLE,
     }
 )
-# Kept until an exporter is there; the newest win.
+# Spans kept until an exporter is attached; the oldest are dropped.
 MOST_KEPT = 2048
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
@@ -53,7 +53,7 @@ Attribute = str | int | bool | tuple[str, ...]
 
 
 class Parent(NamedTuple):
-    """The caller's span that this one belongs to, as W3C Trace Context names it."""
+    """The caller's span, as in a W3C Trace Context."""
 
     trace_id: int
     span_id: int
@@ -61,9 +61,9 @@ class Parent(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What took time, between two moments of the monotonic clock; ``error`` says why it failed.
+    """A duration between two times of the monotonic clock; ``error`` is why it failed.
 
-    ``server`` marks the answer to a request, ``parent`` the caller's span.
+    ``server`` marks the handling of a request, ``parent`` is the caller's span.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Span(NamedTuple):
 
 
 class ProcessSpans:
-    """Those of one process. A restart lasts from the end of one life until the next is ready, or is over."""
+    """The spans of a process. A restart lasts from an exit until the process is ready again, or is given up."""
 
     def __init__(self) -> None:
         self._seen: ProcessView | None = None
@@ -85,7 +85,7 @@ class ProcessSpans:
         self._stop: Span | None = None
 
     def update(self, view: ProcessView) -> Iterator[Span]:
-        """Return the spans that have ended with this view."""
+        """Return the spans that end with this view."""
         seen, self._seen = self._seen, view
         before = seen.state if seen is not None else State.INACTIVE
         if view.exits and (seen is None or not seen.exits or view.exits[-1] is not seen.exits[-1]):
@@ -93,7 +93,7 @@ class ProcessSpans:
         if view.state is not before:
             yield from self._changed(view, before)
         begun_s = self._begun.get(SPAWN)
-        # Until it has been started, the view is of the life before.
+        # Before the first start the view is of the previous life.
         started = begun_s is not None and view.started_s is not None and view.started_s >= begun_s
         if started and view.ever_ready and view.state is State.RUNNING:
             yield self._spawned(_process(view, view.pid), view.ready_since_s or view.since_s, view.exits)
@@ -124,7 +124,7 @@ class ProcessSpans:
     def _spawned(
         self, attributes: dict[str, Attribute], ended_s: float, past: tuple[ExitView, ...], error: str = ""
     ) -> Span:
-        """Return the span of a start that is over, inside that of its restart."""
+        """Return the span of a finished start, within that of its restart."""
         spawn = Span(SPAWN, self._begun.pop(SPAWN), ended_s, attributes, error)
         stop, self._stop = self._stop, None
         if RESTART not in self._begun:
@@ -150,7 +150,7 @@ def _ended(end: ExitView) -> dict[str, Attribute]:
 
 
 class TailnetSpans:
-    """A connect lasts from the order, or the start, until the tailnet is up, or does not get there by itself."""
+    """A connect lasts from the order, or the start, until the tailnet is up, or needs a person."""
 
     def __init__(self, view: TailnetView) -> None:
         self._seen = view
@@ -158,7 +158,7 @@ class TailnetSpans:
         self._serve_s: float | None = None
 
     def update(self, view: TailnetView, now_s: float) -> Iterator[Span]:
-        """Return the spans that have ended with this view."""
+        """Return the spans that end with this view."""
         seen, self._seen = self._seen, view
         if view is seen:
             return
@@ -199,7 +199,7 @@ class TailnetSpans:
 
 
 class BackupSpans:
-    """A snapshot that is taken for a restore under way is a span in it."""
+    """Spans of backups. A snapshot taken for a restore is a child span of it."""
 
     def __init__(self, view: BackupView) -> None:
         self._seen = view
@@ -207,7 +207,7 @@ class BackupSpans:
         self._before: tuple[Span, ...] = ()
 
     def update(self, view: BackupView, now_s: float) -> Iterator[Span]:
-        """Return the spans that have ended with this view."""
+        """Return the spans that end with this view."""
         seen, self._seen = self._seen, view
         anew = view.state is not seen.state or view.since_s != seen.since_s
         taken, restored = _grown(seen.taken, view.taken), _grown(seen.restores, view.restores)
@@ -250,19 +250,19 @@ _OF_STATE = {
 
 
 def _grown(before: Counts, now: Counts) -> str:
-    """Return which kind has been counted since; nothing where none was."""
+    """Return the kind that was counted since; empty if none was."""
     return next((kind for kind, count in now if count > dict(before).get(kind, 0)), "")
 
 
 class Sender(NamedTuple):
-    """An exporter's side: ``send`` takes a span and does not block, ``flush`` waits for at most so many seconds."""
+    """An exporter: ``send`` takes a span without blocking, ``flush`` waits up to the given number of seconds."""
 
     send: Callable[[Span], None]
     flush: Callable[[float], None]
 
 
 class Recorder:
-    """Derives spans from each new snapshot, takes others, and hands all to a sender as soon as there is one."""
+    """Derives spans from each snapshot, accepts others, and passes all to an exporter once one is attached."""
 
     def __init__(self, store: SnapshotStore, log: LogPipeline) -> None:
         self._log = log
@@ -274,7 +274,7 @@ class Recorder:
         self._unwatch = store.watch(self._update)
 
     def put(self, span: Span) -> None:
-        """Take a span that has ended; secrets in it are masked."""
+        """Add a finished span; secrets in it are masked."""
         span = self._masked(span)
         if self._sender is None:
             self._kept.append(span)
@@ -282,13 +282,13 @@ class Recorder:
             self._sender.send(span)
 
     def deliver(self, sender: Sender) -> None:
-        """Hand over what was kept, and everything that comes, from now on."""
+        """Pass the kept spans, and all later ones, to an exporter."""
         self._sender = sender
         while self._kept:
             sender.send(self._kept.popleft())
 
     def flush(self, timeout_s: float) -> None:
-        """Have everything sent that has ended, within so many seconds."""
+        """Export all finished spans within ``timeout_s``."""
         if self._sender is not None:
             self._sender.flush(timeout_s)
 
@@ -318,7 +318,7 @@ class Recorder:
 
 
 def begin(environ: Mapping[str, str], store: SnapshotStore, log: LogPipeline) -> Recorder | None:
-    """Return a recorder where spans are wanted and can be sent; where they are wanted in vain, the log says why."""
+    """Return a recorder if spans are enabled and can be exported; otherwise log why they cannot."""
     exporters = environ.get("OTEL_TRACES_EXPORTER") or "otlp"
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     if disabled or "otlp" not in [name.strip() for name in exporters.split(",")]:
@@ -338,7 +338,7 @@ def begin(environ: Mapping[str, str], store: SnapshotStore, log: LogPipeline) ->
 
 
 def _is_installed() -> bool:
-    # Loaded where spans are wanted: it costs the start a moment.
+    # Imported only if spans are enabled, to keep the start fast.
     from importlib.util import find_spec
 
     try:
@@ -348,12 +348,12 @@ def _is_installed() -> bool:
 
 
 def _learn_secrets(environ: Mapping[str, str], log: LogPipeline) -> None:
-    """Have the log mask what the headers say, such as a token."""
+    """Mask secrets in the headers, such as a token, in the log."""
     from urllib.parse import unquote
 
     pairs = [pair for name in _HEADERS for pair in environ.get(name, "").split(",")]
     for value in (unquote(pair.partition("=")[2]).strip() for pair in pairs):
-        # A token may stand behind its scheme: `Bearer …`. A short value is a name, and no secret.
+        # A token may follow a scheme: `Bearer …`. A short value is a name rather than a secret.
         if len(value) >= _MIN_SECRET_LENGTH:
             log.redactor.learn(value)
             log.redactor.learn(value.split()[-1])

@@ -1,4 +1,4 @@
-"""The API and the panel on aiohttp: its application and its connections' handlers. Loaded when first asked for."""
+"""The API and the panel on aiohttp: application and connection handlers. Imported at the first request for them."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _BEGUN_S = web.RequestKey("begun_s", float)
 _FIRST_SERVER_ERROR = 500
 _API = "/api/"
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-# After these a body, or the rest of one, may still be on its way.
+# A request body, or the rest of it, may still arrive after these.
 _UNREAD = frozenset({Code.REQUEST_TIMEOUT, Code.PAYLOAD_TOO_LARGE, Code.EXPECTATION_FAILED})
-# Whatever goes wrong in a handler is said by us, with its traceback; bad requests are the client's affair.
+# Exceptions in a handler are logged here, with their traceback; bad requests are the client's fault.
 _DISABLED = logging.getLogger("requests_of_aiohttp")
 _DISABLED.disabled = True
 _OPTIONS: dict[str, Any] = {
@@ -59,7 +59,7 @@ _OPTIONS: dict[str, Any] = {
     "max_line_size": MOST_HEAD_BYTES,
     "max_field_size": MOST_HEAD_BYTES,
 }
-# What aiohttp itself refuses.
+# Refusals by aiohttp itself.
 _BY_STATUS = {
     code.status: code
     for code in (
@@ -74,7 +74,7 @@ _BY_STATUS = {
 
 
 class Api:
-    """aiohttp's application, with our words and limits around it. ``recorder`` takes spans, where they are wanted."""
+    """The aiohttp application with the supervisor's errors and limits. ``recorder`` gets spans, if they are enabled."""
 
     def __init__(self, context: Context, recorder: Recorder | None) -> None:
         self._context = context
@@ -82,7 +82,7 @@ class Api:
         self._runner = web.AppRunner(self._app(), handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
 
     async def start(self) -> Callable[[], Handler]:
-        """Get ready; return what makes the handler of a connection."""
+        """Start; return the factory of connection handlers."""
         await self._runner.setup()
         server = self._runner.server
         if server is None:
@@ -92,7 +92,7 @@ class Api:
         return partial(Handler, server, loop=asyncio.get_running_loop(), **_OPTIONS)
 
     async def close(self) -> None:
-        """End what is being answered."""
+        """Finish the requests that are being answered."""
         await self._runner.cleanup()
 
     def _app(self) -> web.Application:
@@ -119,7 +119,7 @@ class Api:
 
     @web.middleware
     async def _limit(self, request: web.Request, handler: RouteHandler) -> web.StreamResponse:
-        """Keep the limits of time and size."""
+        """Apply the limits of time and size."""
         connection = connection_of(request)
         connection.request_started()
         try:
@@ -130,7 +130,7 @@ class Api:
             connection.request_finished(None if "Transfer-Encoding" in request.headers else request.content_length or 0)
 
     async def _begin_answer(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Count it and complete its headers; called for every answer when it is about to begin."""
+        """Count a response and complete its headers; called for every response when it is about to begin."""
         if _BEGUN_S in request:
             endpoint = request.get(ENDPOINT, OTHER)
             self._context.metrics.answered(endpoint, request.method, response.status, request[_BEGUN_S])
@@ -140,9 +140,9 @@ class Api:
             response.force_close()
 
     def _with_json_errors(self, handle: _Handle) -> _Handle:
-        """Turn everything that goes wrong into an answer for people.
+        """Convert all errors into responses for people.
 
-        Around all of aiohttp's: it refuses some requests before a middleware is asked.
+        It wraps aiohttp's own handling, which refuses some requests before any middleware.
         """
 
         async def answer(request: BaseRequest) -> web.StreamResponse:
@@ -168,9 +168,9 @@ class Api:
 
 
 class Handler(RequestHandler):
-    """Refuses what is no HTTP in our words as well: such a request never gets to a route.
+    """A connection handler that also refuses invalid HTTP with the supervisor's errors.
 
-    ``too_large`` says that the head was, so that nobody looked at what is in it. ``connection`` is whose it is.
+    ``too_large`` is set if the head exceeded the limit and was not parsed. ``connection`` is the connection it serves.
     """
 
     __slots__ = ("connection", "too_large")
@@ -183,47 +183,47 @@ class Handler(RequestHandler):
 
     @property
     def has_more(self) -> bool:
-        """Whether further requests wait for their turn."""
+        """Whether pipelined requests are waiting."""
         return bool(self._messages)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is here, and none is being answered."""
+        """Whether no request is waiting or being answered."""
         return self._waiter is not None and not self._waiter.done()
 
     def close_after_answer(self) -> None:
-        """Close after the request that is being answered; further ones that wait already have to say so themselves."""
+        """Close after the current response; requests that wait already are answered first."""
         if not self.has_more:
             self.close()
 
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Return the answer to a request that could not be read."""
+        """Return the response to a request that could not be parsed."""
         super().handle_error(request, status, exc, message)
         is_large = self.too_large or isinstance(exc, LineTooLong)
         answer = error_response(RefusedError(Code.HEAD_TOO_LARGE) if is_large else refusal_of_status(status))
         answer.force_close()
         add_default_headers(answer)
-        # Left out, it would be aiohttp's name and version.
+        # Without it aiohttp sends its name and version.
         answer.headers["Server"] = ""
         return answer
 
 
 def error_response(refusal: RefusedError) -> web.Response:
-    """Return an error's response."""
+    """Return the response for an error."""
     body, status = encode_error(refusal) + b"\n", refusal.code.status
     return web.Response(body=body, status=status, content_type="application/json", headers=refusal.headers)
 
 
 def refusal_of_status(status: int, headers: Mapping[str, str] | None = None) -> RefusedError:
-    """Return the error for what aiohttp answers with this status."""
+    """Return the error for a status with which aiohttp responds."""
     default = Code.INTERNAL_ERROR if status >= _FIRST_SERVER_ERROR else Code.BAD_REQUEST
     return RefusedError(_BY_STATUS.get(status, default), headers=headers)
 
 
 def add_default_headers(response: web.StreamResponse) -> None:
-    """Give an answer the headers that all of them have, unless it has others of that name."""
+    """Add the common headers to a response, unless it sets them itself."""
     for name, text in HEADERS.items():
         response.headers.setdefault(name, text)
 
@@ -231,7 +231,7 @@ def add_default_headers(response: web.StreamResponse) -> None:
 async def _read_in_time(request: web.Request, connection: Connection) -> None:
     try:
         async with asyncio.timeout(BODY_S) as limit:
-            # What is not here by the client's end never comes.
+            # Data that has not arrived when the client closes never will.
             connection.on_end = partial(_end_now, limit)
             if connection.has_ended:
                 _end_now(limit)
@@ -250,7 +250,7 @@ def _end_now(limit: asyncio.Timeout) -> None:
 
 
 def _check_expectation(request: BaseRequest) -> None:
-    """Refuse it before aiohttp does, whose refusal repeats what was expected and fails where that is no text."""
+    """Refuse the request before aiohttp does, whose response repeats the header and fails if that is not text."""
     expected = request.headers.get("Expect", "")
     if expected and request.version == HttpVersion11 and expected.lower() != "100-continue":
         raise RefusedError(Code.EXPECTATION_FAILED)
@@ -261,7 +261,7 @@ def _allowed(failure: web.HTTPException) -> dict[str, str]:
 
 
 def traced(handle: _Handle, put: Callable[[Span], None]) -> _Handle:
-    """Return a handler that does the same and hands in a span of it."""
+    """Return a handler that additionally records a span."""
 
     async def answer(request: BaseRequest) -> web.StreamResponse:
         begun_s = time.monotonic()
@@ -279,7 +279,7 @@ def traced(handle: _Handle, put: Callable[[Span], None]) -> _Handle:
 
 
 def _span_of(request: BaseRequest, status: int | None, begun_s: float) -> Span | None:
-    """Return it; None for what is no request to the API, or nobody's who is signed in."""
+    """Return the span; None for requests outside the API, and for anonymous ones."""
     caller = request.get(CALLER)
     if caller is None or not caller.signed_in or not isinstance(request, web.Request):
         return None
@@ -292,7 +292,7 @@ def _span_of(request: BaseRequest, status: int | None, begun_s: float) -> Span |
         "url.path": request.path,
         "url.scheme": "http",
     }
-    # There is no status where the client went before its answer, as from the event stream.
+    # There is no status if the client left before the response, as from the event stream.
     if status is not None:
         facts["http.response.status_code"] = status
     error = ""
@@ -304,7 +304,7 @@ def _span_of(request: BaseRequest, status: int | None, begun_s: float) -> Span |
 
 
 def parent_of(header: str) -> Parent | None:
-    """Return what a `traceparent` names; None where it is none."""
+    """Parse a `traceparent`; None if it is invalid."""
     found = _TRACEPARENT.fullmatch(header.strip())
     if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
         return None

@@ -1,7 +1,7 @@
-"""Answers the health requests of probes without aiohttp, which takes 15 MB that a container may never need.
+"""Answers health requests without aiohttp, which takes 15 MB that a container may never need.
 
-Anonymous GET and HEAD requests without a body are answered here, in the bytes that aiohttp would answer with. Whatever
-is not plainly one of these is left to aiohttp.
+It handles anonymous GET and HEAD requests without a body, with the same bytes as aiohttp would send. All others are
+passed to aiohttp.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEALTH_JSON = "application/health+json"
 _REQUEST = re.compile(rb"(GET|HEAD) (/healthz|/readyz|/health)(?:\?[\w.~!$&'()*+,;=:@/?%-]*)? HTTP/1\.([01])", re.ASCII)
 _FIELD = re.compile(rb"([\w!#$%&'*+.^`|~-]+):[ \t]*([\t -~]*?)[ \t]*", re.ASCII)
 _HOST = re.compile(rb"[\w.:\[\]-]+", re.ASCII)
-# A request with one of these says who asks, has a body, or wants more than an answer.
+# Headers that make it more than a plain health request: credentials, a body, or an upgrade.
 _NOT_PLAIN = frozenset(
     [
         b"authorization",
@@ -41,7 +41,7 @@ _NOT_PLAIN = frozenset(
     ]
 )
 _STARTS = tuple(method + path for method in (b"GET ", b"HEAD ") for path in (b"/health", b"/readyz"))
-# The cookies of the app come to this host name too.
+# The app's cookies are sent to this host name too.
 MOST_HEAD_BYTES = 32 * 1024
 _PHRASES = {200: "OK", 500: "Internal Server Error", 503: "Service Unavailable"}
 _encode = msgspec.json.Encoder().encode
@@ -62,34 +62,34 @@ class HealthRequest(NamedTuple):
 
 
 class HealthResponse(NamedTuple):
-    """The bytes of an answer, and whether the connection stays open after it."""
+    """The bytes of a response, and whether the connection stays open after it."""
 
     data: bytes
     keeps_open: bool
 
 
 class Front:
-    """Stands before the API. ``when_loaded`` calls back with what makes the API's handlers, or None where it failed."""
+    """Handles requests before the API. ``when_loaded`` calls back with the API's handler factory, None on failure."""
 
     def __init__(self, context: Context, when_loaded: Callable[[Callable[[Any], None]], None]) -> None:
         self._context = context
         self.when_loaded = when_loaded
 
     def waits(self, part: bytes | bytearray) -> bool:
-        """Tell whether what has come of a head may still become that of a health request."""
+        """Return whether an incomplete head may still become that of a health request."""
         return len(part) <= MOST_HEAD_BYTES and any(part.startswith(start[: len(part)]) for start in _STARTS)
 
     def answer(self, head: bytes) -> HealthResponse | None:
-        """Return the answer to a health request, and count it; None where it is another one.
+        """Answer and count a health request; None if it is another request.
 
-        ``head`` is without its empty line.
+        ``head`` excludes its empty line.
         """
         request = parse(head) if len(head) < MOST_HEAD_BYTES - 3 else None
         return None if request is None else _answer(self._context, request)
 
 
 def parse(head: bytes) -> HealthRequest | None:
-    """Return what a head without its empty line asks for; None for anything but a plain health request."""
+    """Parse a head without its empty line; None unless it is a plain health request."""
     first, *lines = head.split(b"\r\n")
     found = _REQUEST.fullmatch(first)
     if found is None:
@@ -122,9 +122,9 @@ def _answer(context: Context, request: HealthRequest) -> HealthResponse:
 
 
 def health_body(context: Context, path: str) -> tuple[bytes, int]:
-    """Return what a health endpoint tells anyone, and with which status.
+    """Return the body and status of a health endpoint for anonymous clients.
 
-    That `/healthz` is answered shows that the loop turns, and the reaper works on that loop.
+    A response of `/healthz` shows that the event loop runs, and with it the reaper.
     """
     if path == "/health":
         verdict = schemas.health(context, signed_in=False)
@@ -134,13 +134,13 @@ def health_body(context: Context, path: str) -> tuple[bytes, int]:
 
 
 def unavailable() -> bytes:
-    """Return the answer where what would answer cannot be loaded."""
+    """Return the response for the case that the API cannot be loaded."""
     body = encode_error(RefusedError(Code.INTERNAL_ERROR)) + b"\n"
     return _head(1, Code.INTERNAL_ERROR.status, "application/json", len(body), b"close") + body
 
 
 def _head(minor_version: int, status: int, content_type: str, length: int, connection: bytes) -> bytes:
-    # The header tells the wall clock's time.
+    # The header has wall-clock time.
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time()))  # noqa: TID251
     fields = {"Content-Type": content_type, "Content-Length": length, "Date": date}
     fields |= {"Connection": connection.decode()} if connection else {}

@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 
 async def probe(context: Context, request: web.Request) -> web.Response:
-    """Answer liveness or readiness, as it is done without the API."""
+    """Answer liveness or readiness, in the same way as without the API."""
     body, status = health_body(context, request.path)
     return web.Response(body=body, status=status, content_type=HEALTH_JSON)
 
 
 async def health(context: Context, request: web.Request) -> web.Response:
-    """Answer the combined verdict, with each component's state; whoever is signed in gets the reasons too."""
+    """Return the combined verdict with the state of each component; authenticated callers get the reasons too."""
     body = schemas.health(context, signed_in=request[CALLER].signed_in)
     return json_response(body, 503 if body.status == FAIL else 200, HEALTH_JSON)
 
 
-# Prometheus itself waits for ten seconds unless it is told otherwise.
+# Prometheus' default timeout is ten seconds.
 RELAY_S = 2.0
 
 
 async def metrics(context: Context, request: web.Request) -> web.Response:
-    """Give everything in the format that the client asks for."""
+    """Return all metrics in the format that the client asks for."""
     context.metrics.lag.start()
     module = await load_module("supervisor.telemetry.metrics")
     data = await _scrape_data(context, module)
@@ -60,9 +60,9 @@ async def metrics(context: Context, request: web.Request) -> web.Response:
 
 
 async def _scrape_data(context: Context, module: Any) -> ScrapeData:
-    """Collect what the loop's thread knows; all but the uses of processes."""
+    """Collect what only the loop's thread may read: everything but the usage of processes."""
     log, meters = context.log, context.metrics
-    # First: it may take its time, and the rest is to be of one moment.
+    # First, because it may take long, and the rest should be of one moment.
     relayed = None if context.store.snapshot.tailnet.mode == "off" else await context.channels.read_metrics(RELAY_S)
     data: ScrapeData = module.ScrapeData(
         snapshot=context.store.snapshot,
@@ -97,7 +97,7 @@ class SignInRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def sign_in(context: Context, request: web.Request) -> web.Response:
-    """Give a session for the admin token or a code."""
+    """Create a session for the admin token or a code."""
     given = await parse_body(request, SignInRequest)
     if (given.token is None) == (given.code is None):
         raise RefusedError(Code.INVALID_BODY, "cannot sign in: send either a token or a code")
@@ -110,7 +110,7 @@ async def sign_in(context: Context, request: web.Request) -> web.Response:
 
 
 async def sign_out(context: Context, request: web.Request) -> web.Response:
-    """End the session that the request was sent with."""
+    """End the session of the request."""
     await parse_body(request, Empty)
     grant = request[CALLER].grant
     if grant is not None:
@@ -119,7 +119,7 @@ async def sign_out(context: Context, request: web.Request) -> web.Response:
 
 
 async def new_code(context: Context, request: web.Request) -> web.Response:
-    """Print a code in the log, for whoever can read that; give it to whoever asks over the control socket."""
+    """Print a code to the log; return it too if the request came over the control socket."""
     await parse_body(request, Empty)
     if request[CALLER].access is Access.CONTROL:
         code = context.keyring.new_code()
@@ -134,28 +134,28 @@ async def new_code(context: Context, request: web.Request) -> web.Response:
 
 
 class ProcessOrderRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """``without_backup`` agrees to a start though nothing was brought back from the backups."""
+    """``without_backup`` agrees to a start although nothing was restored from the backups."""
 
     without_backup: bool = False
 
 
 async def processes(context: Context, _request: web.Request) -> web.Response:
-    """Give every process."""
+    """Return all processes."""
     return json_response(schemas.processes(context))
 
 
 async def start(context: Context, request: web.Request) -> web.Response:
-    """Start one, now."""
+    """Start a process immediately."""
     return await _order(context, request, EventKind.START)
 
 
 async def stop(context: Context, request: web.Request) -> web.Response:
-    """Stop one, until it is started again."""
+    """Stop a process until it is started again."""
     return await _order(context, request, EventKind.STOP)
 
 
 async def restart(context: Context, request: web.Request) -> web.Response:
-    """Stop one and start it again."""
+    """Stop a process and start it again."""
     return await _order(context, request, EventKind.RESTART)
 
 
@@ -178,18 +178,18 @@ _BUSY = frozenset({BackupState.RESTORING, BackupState.STARTING, BackupState.STAN
 
 
 class RestoreRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """``confirm`` says that what is replaced was read."""
+    """``confirm`` is whether the caller agrees to what is replaced."""
 
     confirm: bool = False
 
 
 async def backups(context: Context, _request: web.Request) -> web.Response:
-    """Give all that is known of them."""
+    """Return the state of the backups."""
     return json_response(schemas.backups(context))
 
 
 async def back_up(context: Context, request: web.Request) -> web.Response:
-    """Order a snapshot; where a start is held, the files that are here become the newest."""
+    """Request a snapshot; if the start is held, the existing files become the newest snapshot."""
     await parse_body(request, Empty)
     source = request[CALLER].source
     _post(context, BackUp(source), "back up", source)
@@ -197,7 +197,7 @@ async def back_up(context: Context, request: web.Request) -> web.Response:
 
 
 async def restore(context: Context, request: web.Request) -> web.Response:
-    """Order that the app's folders are brought back to a snapshot."""
+    """Request that the app's folders are restored from a snapshot."""
     given = await parse_body(request, RestoreRequest)
     view = context.store.snapshot.backup
     _check(context)
@@ -216,7 +216,7 @@ async def restore(context: Context, request: web.Request) -> web.Response:
 
 
 def start_without(context: Context, source: str, *, agreed: bool) -> None:
-    """Order to start what is held though nothing was brought back. Raises RefusedError where that was not agreed to."""
+    """Request to start held processes without a restore. Raises RefusedError unless that was agreed to."""
     if not agreed:
         why = context.store.snapshot.backup.why or "what was backed up is not there yet"
         raise RefusedError(
@@ -258,12 +258,12 @@ async def doctor(context: Context, request: web.Request) -> web.Response:
 
 
 MOST_LINES = 1000
-# Python refuses to read numbers of some thousand digits.
+# Python refuses integers of several thousand digits.
 _POSITION = re.compile(r"(?:([0-9a-f]{1,32})-)?([0-9]{1,18})")
 
 
 class LogsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Either the lines ``after`` a place, at most ``limit`` of them, or the ``last`` so many; the last by default."""
+    """Up to ``limit`` lines ``after`` a position, or the ``last`` so many lines, which is the default."""
 
     after: str | None = None
     last: Annotated[int, msgspec.Meta(ge=1, le=MOST_LINES)] | None = None
@@ -272,7 +272,7 @@ class LogsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def logs(context: Context, request: web.Request) -> web.Response:
-    """Give a page of the history."""
+    """Return a page of the history."""
     query = parse_query(request, LogsQuery)
     require_process(context, query.process)
     if query.after is not None and query.last is not None:
@@ -284,7 +284,7 @@ async def logs(context: Context, request: web.Request) -> web.Response:
 
 
 def line_of(place: str, boot: str, newest: int) -> int | None:
-    """Return the number in a line's number or an event's id; None where it is none, or one of another run."""
+    """Return the line number in a line's or event's id; None if it is invalid, or of another run."""
     found = _POSITION.fullmatch(place)
     if found is None or found[1] not in {None, boot} or int(found[2]) > newest:
         return None
@@ -292,7 +292,7 @@ def line_of(place: str, boot: str, newest: int) -> int | None:
 
 
 def _line_at(context: Context, place: str) -> int:
-    """Return the number of the line to go on after: none where the place is of another run of the supervisor."""
+    """Return the number of the line to continue after; 0 for an id of another run of the supervisor."""
     if not _POSITION.fullmatch(place):
         why = f"after is {quoted(place)}, neither the number of a line nor the id of an event"
         raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {why}; see the API's page")
@@ -300,7 +300,7 @@ def _line_at(context: Context, place: str) -> int:
 
 
 def require_process(context: Context, name: str | None) -> None:
-    """Raise RefusedError where there is no process of that name, and no log of it."""
+    """Raise RefusedError if there is neither a process of that name nor a log of it."""
     names = [SUPERVISOR, *(view.name for view in context.store.snapshot.processes)]
     if name is not None and name not in names:
         raise no_process(name, names)

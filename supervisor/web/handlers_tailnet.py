@@ -1,4 +1,4 @@
-"""`/api/tailscale/*` and the same four as `POST /api/rpc`: how the tailnet is, and orders for it."""
+"""`/api/tailscale/*`, and the same methods as `POST /api/rpc`: the state of the tailnet, and orders for it."""
 
 from __future__ import annotations
 
@@ -29,59 +29,59 @@ if TYPE_CHECKING:
     Method = Callable[[Context, msgspec.Raw, str], Awaitable[Payload]]
 
 _MOST_KEY_CHARACTERS = 4096
-# As the reference has it; it is told in better words than a pattern's.
+# As in the reference; the error text is better than one about a pattern.
 _KEY_PATTERN = rf"^[ \t\r\n]*[!-~]{{1,{_MOST_KEY_CHARACTERS}}}[ \t\r\n]*$"
 
 
 class ConnectRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """With a key: log in. Without: reconnect, or ask for a login URL."""
+    """Log in with the key; without one reconnect, or ask for a login URL."""
 
     auth_key: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": _KEY_PATTERN})] | None = None
 
 
 class DisconnectRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """``forget`` logs out as well; ``confirm`` says that the warning which goes with it was read."""
+    """``forget`` logs out too; ``confirm`` agrees to the warning about it."""
 
     forget: bool = False
     confirm: bool = False
 
 
 async def status(context: Context, _request: web.Request) -> web.Response:
-    """Give all that is known."""
+    """Return the state of the tailnet."""
     return json_response(schemas.tailnet(context))
 
 
 async def connect(context: Context, request: web.Request) -> web.Response:
-    """Order to be connected."""
+    """Request to connect."""
     return accepted(order=order_connect(context, await parse_body(request, ConnectRequest), request[CALLER].source))
 
 
 async def disconnect(context: Context, request: web.Request) -> web.Response:
-    """Order to be disconnected."""
+    """Request to disconnect."""
     return accepted(
         order=order_disconnect(context, await parse_body(request, DisconnectRequest), request[CALLER].source)
     )
 
 
 async def auth_url(context: Context, _request: web.Request) -> web.Response:
-    """Give the login URL that is pending; this never starts anything."""
+    """Return the pending login URL; this never starts a login."""
     return json_response(await pending_url(context))
 
 
 def order_connect(context: Context, given: ConnectRequest, source: str) -> str:
-    """Hand in the order and return its id. Raises RefusedError where it cannot be meant, or cannot be carried out."""
+    """Send the order and return its id. Raises RefusedError if it is invalid, or cannot be carried out."""
     key = None
     if given.auth_key is not None:
         text = _key_in(given.auth_key)
-        # From here on no log shows it. What can be no key is not learned: of a page that was pasted by mistake each
-        # line would be looked for in all that is logged.
+        # The key is masked in all logs from here on. Text that cannot be a key is not learned: each line of a page
+        # pasted by mistake would be searched for in all logs.
         context.log.redactor.learn(text)
         key = Secret(text)
     return _post(context, Connect(key, _new_id()), source)
 
 
 def order_disconnect(context: Context, given: DisconnectRequest, source: str) -> str:
-    """Hand in the order and return its id. Raises RefusedError where there is something to know first."""
+    """Send the order and return its id. Raises RefusedError if it needs a confirmation."""
     before = context.store.snapshot.tailnet.before_disconnect
     if before and not given.confirm:
         raise RefusedError(Code.CONFIRMATION_NEEDED, before)
@@ -89,7 +89,7 @@ def order_disconnect(context: Context, given: DisconnectRequest, source: str) ->
 
 
 async def pending_url(context: Context) -> schemas.AuthUrlBody:
-    """Return the login URL with its QR code. Raises RefusedError where none is pending."""
+    """Return the login URL with its QR code. Raises RefusedError if none is pending."""
     view = context.store.snapshot.tailnet
     if view.auth_url is None:
         is_off = context.plan.settings.tailnet.mode == "off"
@@ -100,13 +100,13 @@ async def pending_url(context: Context) -> schemas.AuthUrlBody:
 
 
 def _qr_svg(url: str) -> str:
-    # Loaded for the first URL: it costs what few need, and is made in a thread for that.
+    # Imported for the first URL, and rendered in a thread, since few callers need it.
     svg: str = import_module("segno").make(url, micro=False).svg_inline(scale=4)
     return svg
 
 
 def _key_in(text: str) -> str:
-    """Return the auth key in what was pasted. Raises RefusedError where it can be none."""
+    """Return the auth key in pasted text. Raises RefusedError if it cannot be one."""
     key = text.strip(" \t\r\n")
     why = ""
     if not key:
@@ -136,14 +136,14 @@ def _post(context: Context, order: TailnetOrder, source: str) -> str:
 
 T = TypeVar("T", bound=msgspec.Struct)
 _DEFAULT_ID = "http-rpc"
-# By HTTP status; what is not here is the client's fault.
+# By HTTP status; all others are the client's fault.
 _CODES = {404: "NOT_FOUND", 409: "CONFLICT"}
 _UNAVAILABLE = frozenset({Code.STOPPING, Code.TAILSCALE_OFF})
 _RETRYABLE = frozenset({Code.STOPPING})
 
 
 class RpcRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A request; ``type`` may be left out, as there is only one. ``channel`` is for sockets, and says nothing here."""
+    """A request frame; ``type`` is optional, since there is only one. ``channel`` is for sockets, and ignored here."""
 
     method: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
@@ -153,13 +153,13 @@ class RpcRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _RpcId(msgspec.Struct):
-    """What is read of a frame that is refused."""
+    """The part of an invalid frame that is read."""
 
     id: str = _DEFAULT_ID
 
 
 async def rpc(context: Context, request: web.Request) -> web.Response:
-    """Answer one frame."""
+    """Answer a frame."""
     try:
         frame = await parse_body(request, RpcRequest)
         payload = await _call(context, frame, request[CALLER].source)
@@ -178,7 +178,7 @@ class _UnknownMethodError(Exception):
 
 
 async def _id_of(request: web.Request) -> str:
-    """Return the id of a frame, whatever else is wrong with it; the usual one where it cannot be read."""
+    """Return the id of an invalid frame; the default id if it has none."""
     try:
         return decode_json(await request.read(), _RpcId).id
     except msgspec.DecodeError:
@@ -200,7 +200,7 @@ def _error(refusal: RefusedError) -> dict[str, Any]:
 
 
 def _params(raw: msgspec.Raw, shape: type[T]) -> T:
-    """Return a method's parameters; null counts as none."""
+    """Return the parameters of a method; null counts as none."""
     return decode(b"{}" if bytes(raw) == b"null" else raw, shape, "params")
 
 

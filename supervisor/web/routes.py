@@ -1,4 +1,4 @@
-"""Every route there is: path, verb, who may call it, and what answers. No route is written without deciding who."""
+"""The table of routes: path, method, required access, and handler. A route cannot be defined without its access."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Route(NamedTuple):
-    """One line of the table. A GET answers HEAD as well.
+    """A route. GET routes answer HEAD too.
 
-    ``takes_query`` says that its handler looks at the query, or that none does harm: probes and browsers add to theirs.
-    Everywhere else there is none.
+    ``takes_query`` is whether the handler reads the query, or ignores it, as probes and browsers add parameters. Other
+    routes refuse a query.
     """
 
     method: str

@@ -1,6 +1,6 @@
-"""What the API answers: each struct a rendering of the one snapshot. Nothing to say is null.
+"""Responses of the API, each a view of the one snapshot. Absent values are null.
 
-The reference, docs/reference/openapi.json, is made from these structs, by their names without `Body`.
+The reference, docs/reference/openapi.json, is generated from these structs, by their names without `Body`.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ B = TypeVar("B", bound="Body")
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
-    """What has no other fields than those it names."""
+    """A response without other fields than those it declares."""
 
     @classmethod
     def of(cls, view: object, **more: Any) -> Self:
-        """Return one with a view's attributes and what is given besides; an empty text is null where it may be."""
+        """Return one with the attributes of a view and those given; empty texts become null if the field allows it."""
         values = {name: getattr(view, name) for name in cls.__struct_fields__ if name not in more}
         nulls = {name for name, text in values.items() if text == "" and "None" in cls.__annotations__[name]}
         return cls(**values | dict.fromkeys(nulls), **more)
 
 
 class CheckBody(Body):
-    """One component's part of the verdict; whoever is signed in gets the last two."""
+    """The state of a component; authenticated callers get the last two fields."""
 
     status: HealthStatus
     observedValue: str  # noqa: N815 - the media type's name
@@ -60,7 +60,7 @@ class CheckBody(Body):
 
 
 class ChangeBody(Body):
-    """A moment at which something else was wrong than before."""
+    """A time at which the set of failing components changed."""
 
     at: Moment
     status: HealthStatus
@@ -68,7 +68,7 @@ class ChangeBody(Body):
 
 
 class HealthBody(Body):
-    """The combined verdict; whoever is signed in gets the last three."""
+    """The combined verdict; authenticated callers get the last three fields."""
 
     status: HealthStatus
     checks: dict[str, Annotated[list[CheckBody], Meta(min_length=1, max_length=1)]]
@@ -78,7 +78,7 @@ class HealthBody(Body):
 
 
 class ExitBody(Body):
-    """One end of a process."""
+    """An exit of a process."""
 
     at: Moment
     code: int | None
@@ -90,7 +90,7 @@ class ExitBody(Body):
 
 
 class UsageBody(Body):
-    """What a process uses; null where it does not run, or the kernel does not say."""
+    """The resource usage of a process; null if it does not run, or the kernel does not say."""
 
     name: str
     memory_bytes: int | None
@@ -98,7 +98,7 @@ class UsageBody(Body):
 
 
 class ProcessBody(Body):
-    """One process."""
+    """A process."""
 
     name: str
     state: State
@@ -119,13 +119,13 @@ class ProcessBody(Body):
 
 
 class ProcessesBody(Body):
-    """Every process, in the order of their start."""
+    """All processes, in the order of their start."""
 
     processes: list[ProcessBody]
 
 
 class SnapshotBody(Body):
-    """One snapshot of the backups."""
+    """A snapshot of the backups."""
 
     id: str
     at: str
@@ -140,7 +140,7 @@ class SnapshotBody(Body):
 
 
 class BackupsBody(Body):
-    """What is known of the backups."""
+    """The state of the backups."""
 
     state: BackupState
     since: Moment | None
@@ -178,7 +178,7 @@ class ServeBody(Body):
 
 
 class ExposedBody(Body):
-    """A port that every peer reaches past serve."""
+    """A port that every peer reaches without serve."""
 
     host: str
     port: int
@@ -187,7 +187,7 @@ class ExposedBody(Body):
 
 
 class OrderBody(Body):
-    """An order of the owner's for the tailnet, and what came of it."""
+    """An order of the owner for the tailnet, and its result."""
 
     id: str
     kind: Literal["connect", "connect with a key", "disconnect", "forget"]
@@ -197,7 +197,7 @@ class OrderBody(Body):
 
 
 class TailnetBody(Body):
-    """What is known of the tailnet; the first nine names are those of Moltis' own endpoint."""
+    """The state of the tailnet; the first nine names are those of Moltis' own endpoint."""
 
     mode: Literal["serve", "off"]
     hostname: str | None
@@ -231,7 +231,7 @@ class TailnetBody(Body):
 
 
 class AuthUrlBody(Body):
-    """The login URL that is pending; ``qr_svg`` is its QR code."""
+    """The pending login URL; ``qr_svg`` is its QR code."""
 
     auth_url: Link
     qr_svg: str
@@ -268,7 +268,7 @@ class LogPageBody(Body):
 
 
 class FiguresBody(Body):
-    """The data of an event `figures`: what changes without anything happening."""
+    """The data of an event `figures`: the resource usage of the processes."""
 
     processes: list[UsageBody]
 
@@ -282,7 +282,7 @@ class IncidentNewsBody(Body):
 
 
 class EventsBody(Body):
-    """The data of an event `state`: the pieces that have changed."""
+    """The data of an event `state`: the parts that have changed."""
 
     processes: list[ProcessBody] | UnsetType = UNSET
     backups: BackupsBody | UnsetType = UNSET
@@ -292,21 +292,21 @@ class EventsBody(Body):
 
 
 class SessionBody(Body):
-    """A session that was opened: a bearer token."""
+    """A new session: a bearer token."""
 
     session: str
     expires_at: Moment
 
 
 class SignInCodeBody(Body):
-    """A sign-in code, for whoever asks over the control socket."""
+    """A sign-in code, for callers on the control socket."""
 
     code: Annotated[str, Meta(pattern="^[A-Z2-7]{20}$")]
     link: Link
     expires_at: Moment
 
 
-# All that the reference has to show; those within them come along.
+# The responses in the reference; nested ones are included automatically.
 RESPONSES = (
     *(AuthUrlBody, DoctorBody, EventsBody, FiguresBody, LogBody, LogPageBody, ProcessesBody, SessionBody),
     SignInCodeBody,
@@ -314,10 +314,7 @@ RESPONSES = (
 
 
 def health(context: Context, *, signed_in: bool) -> HealthBody:
-    """Return the combined verdict. Anyone gets each component's name and state.
-
-    Why, since when, how it came to this, and what is to be said of the settings is for others.
-    """
+    """Return the combined verdict. Anonymous callers get the name and state of each component only."""
     snapshot = context.store.snapshot
     verdict = assess(snapshot, time.monotonic())
     checks = {part.name: [_check(context, part, signed_in=signed_in)] for part in verdict.components}
@@ -341,7 +338,7 @@ def _check(context: Context, part: Component, *, signed_in: bool) -> CheckBody:
 
 
 def processes(context: Context) -> ProcessesBody:
-    """Return every process, in the order of their start."""
+    """Return all processes, in the order of their start."""
     return ProcessesBody([_process(context, view) for view in context.store.snapshot.processes])
 
 
@@ -380,7 +377,7 @@ def _exit(context: Context, end: ExitView) -> ExitBody:
 
 
 def figures(context: Context) -> FiguresBody:
-    """Return what changes of the processes without anything happening."""
+    """Return the resource usage of the processes."""
     views = context.store.snapshot.processes
     return FiguresBody([UsageBody(view.name, *_usage(view.pid)) for view in views])
 
@@ -390,7 +387,7 @@ def _usage(pid: int | None) -> tuple[int | None, float | None]:
 
 
 def backups(context: Context, most: int | None = None) -> BackupsBody:
-    """Return what is known of the backups, the newest snapshot first, and at most so many."""
+    """Return the state of the backups, with up to ``most`` snapshots, the newest first."""
     view = context.store.snapshot.backup
     newest = sorted(view.snapshots, key=lambda each: each.order, reverse=True)[:most]
     return BackupsBody.of(
@@ -411,7 +408,7 @@ def incident_news(context: Context) -> IncidentNewsBody:
 
 
 def tailnet(context: Context) -> TailnetBody:
-    """Return what is known of the tailnet."""
+    """Return the state of the tailnet."""
     view = context.store.snapshot.tailnet
     is_off = context.plan.settings.tailnet.mode == "off"
     return TailnetBody.of(
@@ -455,12 +452,12 @@ def _moment(context: Context, at_s: float | None) -> str | None:
 
 
 def lines(found: Iterable[Line], *, colors: bool = False) -> list[LineBody]:
-    """Return lines of the log; with ``colors`` those that came with colours are there in both forms."""
+    """Return lines of the log; with ``colors`` those with colours also have their original text."""
     bodies = []
     at_s, at = -1.0, ""
     for line in found:
         if line.at_s != at_s:
-            # Lines that came together share their time, and putting it into words is what costs here.
+            # Lines that arrived together share their time, and formatting it is the expensive part.
             at_s, at = line.at_s, stamp(line.at_s)
         colored = (colors and line.colored) or UNSET
         topic = line.topic or None

@@ -42,9 +42,9 @@ _RETRY = Backoff(initial_s=1.0, max_s=60.0)
 
 
 class Server:
-    """One HTTP server over all the sockets. ``control`` is the control socket, where there is one.
+    """The HTTP server for all sockets. ``control`` is the control socket, if there is one.
 
-    ``recorder`` takes spans, where they are wanted. The API and the panel are loaded when they are first asked for.
+    ``recorder`` gets spans, if they are enabled. The API and the panel are imported at the first request for them.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Server:
                 await self._api.close()
 
     async def close(self) -> None:
-        """Tell whoever follows the events that this is the end; it takes no longer than a moment."""
+        """Send the end of the run to followers of the events; takes no longer than a moment."""
         await self._context.streams.close()
 
     def _listen(self) -> list[Acceptor]:
@@ -105,9 +105,9 @@ class Server:
 
 
 class ApiLoader:
-    """The API and the panel, loaded in a thread when the first connection wants them.
+    """The API and the panel, imported in a thread at the first request for them.
 
-    A failure is logged. Whoever wants them is refused then, and the first to come after a pause has them loaded again.
+    A failure is logged, and waiting requests are refused; the first request after a pause tries again.
     """
 
     def __init__(self, context: Context, recorder: Recorder | None) -> None:
@@ -121,7 +121,7 @@ class ApiLoader:
         self._again_s = -math.inf
 
     def when_loaded(self, take: Callable[[MakeHandler | None], None]) -> None:
-        """Call ``take`` with what makes handlers, once it is there; with None where loading fails."""
+        """Call ``take`` with the handler factory once it is loaded; with None if loading fails."""
         if self._make_handler is not None or (self._loading is None and time.monotonic() < self._again_s):
             take(self._make_handler)
             return
@@ -130,7 +130,7 @@ class ApiLoader:
             self._loading = asyncio.get_running_loop().create_task(self._load())
 
     async def close(self) -> None:
-        """End what is being answered."""
+        """Finish the requests that are being answered."""
         if self._loading is not None:
             self._loading.cancel()
             with suppress(asyncio.CancelledError):
@@ -163,10 +163,10 @@ class ApiLoader:
 
 
 class _ServerOnly(ModuleType):
-    """aiohttp's package before its ``__init__`` has run: submodules are there, and any other name has it run."""
+    """The aiohttp package without its ``__init__``: submodules can be imported, any other name runs ``__init__``."""
 
     def __getattr__(self, name: str) -> Any:
-        """Return what ``__init__`` defines. Raises AttributeError for a submodule that is to be imported."""
+        """Return what ``__init__`` defines. Raises AttributeError for a submodule that has to be imported."""
         spec = self.__spec__
         if name.startswith("__") or spec is None or spec.loader is None or importlib.util.find_spec(f"aiohttp.{name}"):
             raise AttributeError(name)
@@ -176,7 +176,7 @@ class _ServerOnly(ModuleType):
 
 
 def load_without_client() -> None:
-    """Have aiohttp's server loaded without its client, which takes 4 MB and is for whoever needs it."""
+    """Let aiohttp's server be imported without its client, which takes 4 MB and is rarely needed."""
     spec = None if "aiohttp" in sys.modules else importlib.util.find_spec("aiohttp")
     if spec is None or spec.origin is None or spec.submodule_search_locations is None:
         return

@@ -1,4 +1,4 @@
-"""Credentials: the admin token, sessions of 12 hours, and sign-in codes for one use."""
+"""Credentials: the admin token, sessions of 12 hours, and one-time sign-in codes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _MOST_CODES = 64
 
 
 class Grant(NamedTuple):
-    """What a right credential gives: ``session`` is the session's digest, None for the admin token.
+    """What a valid credential grants: ``session`` is the session's digest, None for the admin token.
 
-    ``epoch`` counts the admin tokens that there have been.
+    ``epoch`` counts the admin tokens so far.
     """
 
     session: bytes | None
@@ -42,16 +42,16 @@ class Grant(NamedTuple):
 
 
 class SignInCode(NamedTuple):
-    """A sign-in code, and until when it is good on the monotonic clock."""
+    """A sign-in code, and when it expires on the monotonic clock."""
 
     secret: Secret
     ends_s: float
 
 
 class Keyring:
-    """Holds sessions and codes in memory alone. ``token`` is the admin secret's setting, read anew at each use.
+    """Stores sessions and codes, in memory only. ``token`` is the setting of the admin token, reread at each use.
 
-    ``on_end`` is called when a session was ended, by whatever but its time.
+    ``on_end`` is called when a session was ended before its expiry.
     """
 
     def __init__(self, token: SecretSource | None, log: LogPipeline) -> None:
@@ -69,23 +69,23 @@ class Keyring:
 
     @property
     def has_token(self) -> bool:
-        """Whether an admin token was set, so that nobody needs a code."""
+        """Whether an admin token is set, so that no code is needed."""
         return self._token is not None
 
     async def is_admin(self, candidate: str) -> bool:
-        """Tell whether this is the admin token."""
+        """Return whether this is the admin token."""
         await self.refresh()
         return self._admin is not None and self._admin.matches(candidate)
 
     async def grant_of(self, bearer: str) -> Grant | None:
-        """Return what a bearer's token gives; None where it is wrong, or no longer good."""
+        """Return what a bearer token grants; None if it is wrong or has expired."""
         if await self.is_admin(bearer):
             return Grant(None, self._epoch)
         grant = Grant(_digest(bearer), self._epoch)
         return grant if self.is_valid(grant) else None
 
     def is_valid(self, grant: Grant) -> bool:
-        """Tell whether a grant is still good: sessions end, and the admin token may be another one by now."""
+        """Return whether a grant is still valid: sessions end, and the admin token may have changed."""
         if grant.session is None or grant.epoch != self._epoch:
             return grant.epoch == self._epoch
         if self.ends_s(grant) <= time.monotonic():
@@ -94,11 +94,11 @@ class Keyring:
         return True
 
     def ends_s(self, grant: Grant) -> float:
-        """Return until when a grant is good, on the monotonic clock; forever for the admin token."""
+        """Return when a grant expires, on the monotonic clock; infinity for the admin token."""
         return math.inf if grant.session is None else self._sessions.get(grant.session, -math.inf)
 
     def open_session(self) -> tuple[str, float]:
-        """Begin a session; return its token, which is kept nowhere here, and until when it is good."""
+        """Create a session; return its token, which is stored as a digest only, and when it expires."""
         session = secrets.token_urlsafe(32)
         ends_s = time.monotonic() + SESSION_S
         self._sessions[_digest(session)] = ends_s
@@ -108,20 +108,20 @@ class Keyring:
         return session, ends_s
 
     def end_session(self, grant: Grant) -> None:
-        """End a session; the admin token has none."""
+        """End a session; has no effect for the admin token."""
         if grant.session is not None:
             self._sessions.pop(grant.session, None)
             self.on_end()
 
     def new_code(self) -> SignInCode:
-        """Make a sign-in code. Older ones stay good: whoever asks for one must not spoil another's."""
+        """Create a sign-in code. Older ones stay valid: a new one must not invalidate that of another person."""
         text = base64.b32encode(os.urandom(CODE_CHARACTERS)).decode()[:CODE_CHARACTERS]
         code = SignInCode(Secret(text), time.monotonic() + CODE_S)
         self._codes = [*self._good_codes(), code][-_MOST_CODES:]
         return code
 
     def redeem_code(self, candidate: str) -> bool:
-        """Tell whether this is a sign-in code, and use it up. Spaces, dashes and small letters do no harm."""
+        """Return whether this is a valid sign-in code, and use it up. Spaces, dashes and lower case are accepted."""
         text = "".join(candidate.upper().replace("-", " ").split())
         codes = self._good_codes()
         matching = [code for code in codes if code.secret.matches(text)]
@@ -133,9 +133,10 @@ class Keyring:
         return [code for code in self._codes if code.ends_s > now_s]
 
     async def refresh(self, oldest_s: float = 0.0) -> None:
-        """Read the admin token again, unless that was begun less than ``oldest_s`` ago.
+        """Read the admin token again, unless that was started less than ``oldest_s`` ago.
 
-        In a thread: a file may hang. A new token is masked in the log, and ends the sessions of the old.
+        It is read in a thread, since a file may hang. A new token is masked in the log, and ends the sessions of the
+        old one.
         """
         if self._token is None or (self._token.path is None and self._admin is not None):
             return
@@ -178,7 +179,7 @@ LEAST_WAIT_S = 60.0
 
 
 class SignInCodes:
-    """Prints at most one a minute, as anyone may ask for it. ``address`` is where the panel is found."""
+    """Prints at most one code a minute, as anyone may ask for it. ``address`` is the panel's address."""
 
     def __init__(self, keyring: Keyring, log: LogPipeline, store: SnapshotStore, address: Address) -> None:
         self._keyring = keyring
@@ -188,11 +189,11 @@ class SignInCodes:
         self._printed_s: float | None = None
 
     def wait_s(self) -> float:
-        """Return how long until another may be printed."""
+        """Return the seconds until another code may be printed."""
         return 0.0 if self._printed_s is None else max(0.0, self._printed_s + LEAST_WAIT_S - time.monotonic())
 
     def print_code(self) -> float:
-        """Print a new one; return until when it is good, on the monotonic clock."""
+        """Print a new code; return when it expires, on the monotonic clock."""
         code = self._keyring.new_code()
         self._printed_s = time.monotonic()
         shown = {"code": code.secret.reveal(), "link": self.link(code)}
@@ -202,7 +203,7 @@ class SignInCodes:
         return code.ends_s
 
     def link(self, code: SignInCode) -> str:
-        """Return the panel's address with the code in its fragment, which no browser sends and no proxy logs."""
+        """Return the panel's address with the code in its fragment, which browsers do not send to the server."""
         address = self._address
         if address.host in WILDCARDS:
             address = address._replace(host=self._store.snapshot.tailnet.hostname or "localhost")

@@ -1,4 +1,4 @@
-"""Rate limits for wrong credentials, by source and in total. Right ones are never limited, so nobody is shut out."""
+"""Rate limits for wrong credentials, by source and in total. Valid ones are never limited, so nobody is locked out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAY_EVERY_S = 60.0
 
 
 class RepeatLimiter:
-    """Logs a repeated event at once and then once a minute; ``tell`` gets the count since its last call."""
+    """Logs a repeated event at once, then once a minute; ``tell`` gets the count since its last call."""
 
     def __init__(self, tell: Callable[[int], object]) -> None:
         self._log_count = tell
@@ -24,13 +24,13 @@ class RepeatLimiter:
         self._pause: asyncio.TimerHandle | None = None
 
     def add(self) -> None:
-        """Count one."""
+        """Count an event."""
         self._untold += 1
         if self._pause is None:
             self._say()
 
     def _say(self) -> None:
-        """Tell what was counted, and be silent for a while; a timer tells the rest, so that nothing stays untold."""
+        """Report the count, then stay silent for a minute; a timer reports the rest."""
         self._pause = None
         if self._untold:
             count, self._untold = self._untold, 0
@@ -40,12 +40,12 @@ class RepeatLimiter:
 
 _MOST_SOURCES = 1000
 _IPV6_PREFIX = 64
-# Beyond the allowance, before the answer: little enough for a probe with an old token, which has a second.
+# The delay beyond the allowance, short enough for a probe with an outdated token, which has one second.
 SLOW_S = 0.5
 
 
 class Allowance(NamedTuple):
-    """So many at once, and one more each ``every_s``."""
+    """An allowance of ``burst`` events at once, refilled by one each ``every_s`` seconds."""
 
     burst: int
     every_s: float
@@ -57,7 +57,7 @@ IN_TOTAL = Allowance(60, 1.0)
 
 
 class _Bucket:
-    """What is left of an allowance."""
+    """The remaining part of an allowance."""
 
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
@@ -65,20 +65,20 @@ class _Bucket:
         self._at_s = time.monotonic()
 
     def wait_s(self, now_s: float) -> float:
-        """Return how long until there is one."""
-        # A new bucket may be younger than the moment that it is asked for.
+        """Return the seconds until an event is allowed."""
+        # A new bucket may be younger than the requested time.
         grown = max(0.0, now_s - self._at_s) / self._allowance.every_s
         self._left = min(float(self._allowance.burst), self._left + grown)
         self._at_s = now_s
         return max(0.0, (1.0 - self._left) * self._allowance.every_s)
 
     def take(self) -> None:
-        """Take one."""
+        """Use one event."""
         self._left -= 1.0
 
 
 class Throttle:
-    """Tells a client with wrong credentials whether to wait, and the log that there are such clients."""
+    """Decides whether clients with wrong credentials have to wait, and logs that there are such clients."""
 
     def __init__(self, log: LogPipeline) -> None:
         self._log = log
@@ -88,18 +88,18 @@ class Throttle:
         self._repeated = RepeatLimiter(self._log_count)
 
     async def failed(self, address: str) -> float:
-        """Count a wrong one, and slow its answer down where there were too many.
+        """Count a wrong credential, and delay the response after too many.
 
-        Returns how many seconds to wait, 0 where there were not.
+        Returns the seconds to wait, 0 if the limit is not reached.
         """
         wait_s = self.count(address)
         if wait_s:
-            # On this connection alone, which is as anonymous as others: it holds nobody up, and makes room.
+            # Only this connection waits; it counts as anonymous, so it can be closed to make room.
             await asyncio.sleep(SLOW_S)
         return wait_s
 
     def count(self, address: str) -> float:
-        """Count a wrong one; return how many seconds to wait, 0 where there were not too many yet."""
+        """Count a wrong credential; return the seconds to wait, 0 if the limit is not reached."""
         now_s = time.monotonic()
         self._address = address
         self._repeated.add()
@@ -119,7 +119,7 @@ class Throttle:
 
 
 def source_of(address: str) -> str:
-    """Return whom an address stands for: in IPv6 one client has a whole network of them."""
+    """Return the client that an address stands for: an IPv6 client has a whole network of addresses."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:
