@@ -7,7 +7,7 @@ import sys
 from scripts.transitions import transitions
 from supervisor.core.process import EventKind, State
 from supervisor.core.retry import LoginRetry
-from supervisor.core.tailnet import Choice
+from supervisor.core.tailnet import Action, Choice, TailnetMachine
 from supervisor.tailnet.view import Meaning, Situation, down, of_status
 from supervisor.tailnet.wire import Node, Status
 
@@ -71,32 +71,37 @@ The texts below are what the code says in the plainest case of each; [The tailne
 | state | for example | why | what to do |
 |---|---|---|---|
 """
-REFUSAL = LoginRetry(refusals=3, kind="expired", error="invalid key: API key expired")
+REFUSAL = LoginRetry(refusals=3, kind="expired", error="invalid key: API key expired", next_try_s=60.0)
 # The plainest case of each state: what it is an example of, and what the code makes of it.
 CASES: tuple[tuple[str, Meaning], ...] = (
     ("tailscaled was started a moment ago", down("it does not answer yet", begun=True)),
     ("no key is set", of_status(Status(backend_state="NeedsLogin"), Situation())),
     (
         "no key is set, and a login URL waits",
-        of_status(Status(backend_state="NeedsLogin"), Situation(login_url=True)),
+        of_status(Status(backend_state="NeedsLogin"), Situation(TailnetMachine(url=True))),
     ),
     (
         "it was removed in the admin console",
-        of_status(Status(backend_state="NeedsLogin"), Situation(had_login=True)),
+        of_status(Status(backend_state="NeedsLogin"), Situation(TailnetMachine(had_login=True))),
     ),
-    ("a key was handed over", of_status(Status(backend_state="NeedsLogin"), Situation(logging_in=True))),
+    (
+        "a key was handed over",
+        of_status(Status(backend_state="NeedsLogin"), Situation(TailnetMachine(running=Action.LOG_IN))),
+    ),
     ("it is logged in and on its way in", of_status(Status(backend_state="Starting"), Situation())),
     ("the tailnet approves devices by hand", of_status(Status(backend_state="NeedsMachineAuth"), Situation())),
     ("all is well", of_status(Status(backend_state="Running", node=Node(online=True)), Situation())),
     (
         "*Disconnect* was chosen",
-        of_status(Status(backend_state="Stopped", have_node_key=True), Situation(choice=Choice.DISCONNECTED)),
+        of_status(
+            Status(backend_state="Stopped", have_node_key=True), Situation(TailnetMachine(choice=Choice.DISCONNECTED))
+        ),
     ),
     ("a sidecar's owner ran `tailscale down`", of_status(Status(backend_state="Stopped"), Situation())),
     ("a person's login is over", of_status(Status(backend_state="NeedsLogin"), Situation(expired=True))),
     (
         "the key has expired",
-        of_status(Status(backend_state="NeedsLogin"), Situation(retry=REFUSAL, retry_s=60.0)),
+        of_status(Status(backend_state="NeedsLogin"), Situation(TailnetMachine(retry=REFUSAL))),
     ),
     ("control is away", of_status(Status(backend_state="Running", node=Node()), Situation())),
     ("tailscaled has ended, or hangs", down("it does not answer", begun=False)),

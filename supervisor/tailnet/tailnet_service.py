@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +39,13 @@ from supervisor.tailnet.oauth_client import fingerprint
 from supervisor.tailnet.state_file import DesiredStateStore
 from supervisor.tailnet.view import (
     DeviceDetails,
+    Situation,
     down,
     effective,
+    has_expired,
     is_unreached,
     of_status,
     peers_of,
-    situation,
     trouble_of,
     with_details,
     with_state,
@@ -354,8 +356,8 @@ class TailnetService:
     # Publishing
 
     def _show(self, status: Status, now_s: float) -> None:
-        machine = self._machine
-        about = situation(machine, status, self._desired.why_unread, now_s, has_network=self._has_network)
+        expired = has_expired(status, datetime.now(UTC))
+        about = Situation(self._machine, now_s, self._has_network, expired, self._desired.why_unread)
         self._publish(of_status(status, about), status, now_s)
         self._logger.tell_url(self._url)
 

@@ -7,16 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.credentials import NODE_KEY, REMEDIES
-from supervisor.core.retry import LoginRetry
 from supervisor.core.snapshot import PeerView, ServeView, TailnetView
-from supervisor.core.tailnet import Action, Backend, Choice, Stage
+from supervisor.core.tailnet import Action, Backend, Choice, Stage, TailnetMachine
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.tailnet.versions import untried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from supervisor.core.tailnet import TailnetMachine
     from supervisor.secret import Secret
     from supervisor.tailnet.state_file import DesiredStateStore
     from supervisor.tailnet.wire import Node, Status
@@ -54,28 +52,28 @@ class Meaning(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """What is known beyond tailscaled's status.
+    """What is known beyond tailscaled's status, at ``now_s`` on the monotonic clock.
 
-    ``held_s`` is the age of its state and of a login under way; ``retry_s`` is the delay until the key is tried again
-    (None: never). ``logging_in`` is whether a key is being passed on now, ``had_login`` whether the device was in a
-    tailnet before, ``expired`` whether its key has expired. ``forbidden`` is what tailscaled does not permit, if that
-    is due. ``why_unread`` is why the choice is unknown. ``goes_back`` is whether the device is returning to its
-    previous login.
+    ``expired`` is whether the device's key has expired, ``why_unread`` why the owner's choice is unknown.
     """
 
-    choice: Choice = Choice.CONNECTED
-    retry: LoginRetry | None = None
-    login_url: bool = False
-    logging_in: bool = False
+    machine: TailnetMachine = TailnetMachine()
+    now_s: float = 0.0
     has_network: bool = True
-    held_s: float = 0.0
-    retry_s: float | None = None
-    had_login: bool = False
     expired: bool = False
-    last_error: str = ""
-    forbidden: str = ""
     why_unread: str = ""
-    goes_back: bool = False
+
+    @property
+    def held_s(self) -> float:
+        """The age of tailscaled's state, and of a login under way, in seconds."""
+        return self.now_s - max(self.machine.since_s, self.machine.retry.begun_s or 0.0)
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the device is returning to its previous login."""
+        machine = self.machine
+        went_back = machine.went_back_s is not None and self.now_s - machine.went_back_s < SILENCE_S
+        return went_back or (machine.replaces and machine.stage is Stage.RELEASING)
 
 
 _SIGN_IN = "give it an auth key (TS_AUTHKEY, or `moltis-supervisor connect`)"
@@ -118,8 +116,8 @@ def effective(status: Status) -> str:
 def of_status(status: Status, about: Situation) -> Meaning:
     """Return the meaning of tailscaled's status."""
     meaning = _of_status(status, about)
-    if about.forbidden and meaning.state in _OURS_TO_END and not about.login_url:
-        return meaning._replace(why=about.forbidden, what_to_do=MAY_NOT)
+    if about.machine.may_not and meaning.state in _OURS_TO_END and not about.machine.pending_url:
+        return meaning._replace(why=about.machine.may_not, what_to_do=MAY_NOT)
     return meaning
 
 
@@ -128,7 +126,7 @@ def _of_status(status: Status, about: Situation) -> Meaning:
     state = effective(status)
     if STORE_FAILED in trouble:
         return Meaning(TailnetState.NOT_KEPT, why=trouble, what_to_do=_MEND_STATE)
-    if about.choice != Choice.CONNECTED and state not in NOT_OFF:
+    if about.machine.choice != Choice.CONNECTED and state not in NOT_OFF:
         return _by_owner(status, about)
     if state == Backend.RUNNING:
         return _running(status, trouble, about)
@@ -164,14 +162,14 @@ def unread(why: str) -> str:
 
 
 def _by_owner(status: Status, about: Situation) -> Meaning:
-    if about.choice == Choice.UNKNOWN:
+    if about.machine.choice == Choice.UNKNOWN:
         return Meaning(
             TailnetState.SWITCHED_OFF, why=unread(about.why_unread), what_to_do="connect, or disconnect", by_owner=True
         )
-    if about.choice == Choice.DISCONNECTED:
+    if about.machine.choice == Choice.DISCONNECTED:
         return Meaning(TailnetState.OFF, why="it was disconnected on purpose", what_to_do="connect", by_owner=True)
     if status.have_node_key or effective(status) not in {Backend.NEEDS_LOGIN, Backend.NO_STATE}:
-        why = about.last_error or "the device is being logged out"
+        why = about.machine.last_error or "the device is being logged out"
         return Meaning(TailnetState.OFF, why=why, what_to_do="wait, or remove it in the admin console", by_owner=True)
     return Meaning(
         TailnetState.OFF, why="the device was forgotten", what_to_do="connect to log in again", by_owner=True
@@ -181,8 +179,8 @@ def _by_owner(status: Status, about: Situation) -> Meaning:
 def _running(status: Status, trouble: str, about: Situation) -> Meaning:
     if status.node is not None and status.node.online:
         return Meaning(TailnetState.CONNECTED, up=True)
-    if about.retry is not None and about.retry.under_way:
-        return _logging_in(about.retry, about)
+    if about.machine.retry.under_way:
+        return _logging_in(about)
     if about.goes_back:
         return Meaning(TailnetState.CONNECTING, why="the device takes up the login that it has")
     return Meaning(
@@ -193,37 +191,41 @@ def _running(status: Status, trouble: str, about: Situation) -> Meaning:
 
 
 def _needs_login(trouble: str, about: Situation) -> Meaning:
-    attempt = about.retry or LoginRetry()
+    attempt = about.machine.retry
     refused = bool(attempt.error)
-    if refused and not about.login_url:
-        return _refused(attempt, about)
-    if is_unreached(trouble) and not refused and not about.login_url:
+    if refused and not about.machine.pending_url:
+        return _refused(about)
+    if is_unreached(trouble) and not refused and not about.machine.pending_url:
         return Meaning(TailnetState.UNREACHABLE, why=trouble, what_to_do=_CHECK_NETWORK)
-    if attempt.under_way or about.logging_in:
-        return _logging_in(attempt, about)
+    if attempt.under_way or about.machine.running in {Action.FETCH_KEY, Action.LOG_IN}:
+        return _logging_in(about)
     why = attempt.note or (f"the auth key was refused: {attempt.error}" if refused else "")
-    what_to_do = f"{_OPEN_URL}, or {_SIGN_IN}" if about.login_url else _SIGN_IN
+    what_to_do = f"{_OPEN_URL}, or {_SIGN_IN}" if about.machine.pending_url else _SIGN_IN
     if about.expired:
         return Meaning(TailnetState.EXPIRED, why=why or "the device's key has expired", what_to_do=what_to_do)
-    if about.had_login:
+    if about.machine.had_login:
         why = why or "the control server has logged the device out: it was removed, or its key has expired"
     return Meaning(TailnetState.NEEDS_LOGIN, why=why or trouble or "the device is in no tailnet", what_to_do=what_to_do)
 
 
-def _logging_in(attempt: LoginRetry, about: Situation) -> Meaning:
+def _logging_in(about: Situation) -> Meaning:
+    attempt = about.machine.retry
     if attempt.under_way and about.held_s >= SILENCE_S and not attempt.note:
         why = f"the control server has said nothing for {about.held_s:.0f} s"
         return Meaning(TailnetState.UNREACHABLE, why=why, what_to_do=_CHECK_NETWORK)
     return Meaning(TailnetState.CONNECTING, why=attempt.note or "logging in with the auth key")
 
 
-def _refused(attempt: LoginRetry, about: Situation) -> Meaning:
+def _refused(about: Situation) -> Meaning:
+    attempt = about.machine.retry
     advice = {
         "tag not permitted": "let the key, or the tailnet's policy, permit TS_TAGS",
         "expired": "make a new key in the admin console",
         "used up": "make a new key in the admin console, a reusable one where it is to serve again",
     }.get(attempt.kind, "check the key, or make a new one in the admin console")
-    again = "" if about.retry_s is None else f"; the same key is tried again in {_duration(about.retry_s)}"
+    next_s = attempt.next_try_s
+    retry_s = max(0.0, (next_s or 0.0) - about.now_s)
+    again = "" if next_s is None else f"; the same key is tried again in {_duration(retry_s)}"
     # Some errors already contain it.
     why = attempt.error if attempt.error.startswith(attempt.kind) else f"{attempt.kind}: {attempt.error}"
     return Meaning(TailnetState.REFUSED, why=why, what_to_do=f"{advice}, and give it here{again}")
@@ -260,29 +262,6 @@ NEW_DEVICE = (
     "volume, a choice to stay disconnected is lost with the container"
 )
 _NEVER = "0001-01-01"
-
-
-def situation(
-    machine: TailnetMachine, status: Status, why_unread: str, now_s: float, *, has_network: bool
-) -> Situation:
-    """Return what is known beyond tailscaled's status."""
-    next_s, went_s = machine.retry.next_try_s, machine.went_back_s
-    goes_back = machine.replaces and machine.stage is Stage.RELEASING
-    return Situation(
-        choice=machine.choice,
-        retry=machine.retry,
-        login_url=machine.pending_url,
-        logging_in=machine.running in {Action.FETCH_KEY, Action.LOG_IN},
-        has_network=has_network,
-        held_s=now_s - max(machine.since_s, machine.retry.begun_s or 0.0),
-        retry_s=None if next_s is None else max(0.0, next_s - now_s),
-        had_login=machine.had_login,
-        expired=has_expired(status, datetime.now(UTC)),
-        last_error=machine.last_error,
-        forbidden=machine.may_not,
-        goes_back=goes_back or (went_s is not None and now_s - went_s < SILENCE_S),
-        why_unread=why_unread,
-    )
 
 
 class DeviceDetails(NamedTuple):

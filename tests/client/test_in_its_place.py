@@ -61,7 +61,9 @@ def test_a_command_tells_an_app_nothing(tmp_path: Path, how: str, prefix: tuple[
             check=False,
         )
         assert ended.returncode == 77, ended.stderr
-        why = "cannot determine which process is listening" if how == "heir" else "is not a supervisor but runs under one"
+        why = (
+            "cannot determine which process is listening" if how == "heir" else "is not a supervisor but runs under one"
+        )
         assert why in ended.stderr
         run.wait_for("came b''")
 

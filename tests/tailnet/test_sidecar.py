@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.core.tailnet import Action, TailnetMachine
 from supervisor.tailnet import preferences
 from supervisor.tailnet.localapi import ForbiddenError
 from supervisor.tailnet.tailnet_service import life_of
@@ -106,7 +107,7 @@ def test_what_differs_from_the_login_is_told_where_it_was_asked_for() -> None:
     ("status", "about", "said"),
     [
         (Status(backend_state="NeedsLogin"), Situation(), True),
-        (Status(backend_state="NeedsLogin"), Situation(login_url=True), False),
+        (Status(backend_state="NeedsLogin"), Situation(TailnetMachine(url=True)), False),
         (Status(backend_state="Stopped"), Situation(), True),
         (Status(backend_state="Running", node=Node(online=True)), Situation(), False),
         (Status(backend_state="Running", node=Node(online=False)), Situation(), False),
@@ -116,7 +117,8 @@ def test_what_differs_from_the_login_is_told_where_it_was_asked_for() -> None:
 def test_what_may_not_be_done_is_said(status: Status, about: Situation, said: bool) -> None:  # noqa: FBT001
     """It is why the state is as it is, where an order of ours would end it."""
     forbidden = str(ForbiddenError("no"))
-    meaning = of_status(status, about._replace(forbidden=forbidden))
+    machine = about.machine._replace(due=Action.SWITCH_ON, forbidden=((Action.SWITCH_ON, forbidden),))
+    meaning = of_status(status, about._replace(machine=machine))
     assert ((meaning.why, meaning.what_to_do) == (forbidden, MAY_NOT)) is said
     assert meaning.state == of_status(status, about).state
 

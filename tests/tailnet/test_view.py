@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from supervisor.core.retry import LoginRetry
 from supervisor.core.snapshot import TailnetView
-from supervisor.core.tailnet import Choice
+from supervisor.core.tailnet import Choice, Stage, TailnetMachine
 from supervisor.core.tailnet_states import STATES
 from supervisor.tailnet.view import Situation, down, expiry_words, key_expiry, of_status, peers_of, with_state
 from supervisor.tailnet.wire import Node, Status, Tailnet, UserProfile
@@ -20,22 +21,27 @@ UP = Status(backend_state="Running", have_node_key=True, node=Node(online=True, 
 REFUSED = LoginRetry(b"1", error="invalid key: expired", kind="expired", rounds=1, next_try_s=60.0)
 
 
+def about(now_s: float = 0.0, **machine: Any) -> Situation:
+    """Return what is known beyond the status, of a machine with these fields."""
+    return Situation(TailnetMachine(**machine), now_s)
+
+
 @pytest.mark.parametrize(
-    ("status", "about", "state"),
+    ("status", "situation", "state"),
     [
         (LOGIN, Situation(), "needs login"),
-        (LOGIN, Situation(login_url=True), "needs login"),
+        (LOGIN, about(url=True), "needs login"),
         (LOGIN, Situation(expired=True), "key expired"),
         (LOGIN, Situation(has_network=False), "no network interface"),
-        (LOGIN, Situation(retry=LoginRetry(b"1", begun_s=1.0)), "connecting"),
-        (LOGIN, Situation(retry=LoginRetry(b"1", begun_s=1.0), held_s=30.0), "control server unreachable"),
-        (LOGIN, Situation(retry=REFUSED, retry_s=60.0), "key refused"),
-        (LOGIN, Situation(retry=REFUSED, login_url=True), "needs login"),
-        (LOGIN, Situation(choice=Choice.DISCONNECTED), "disconnected by you"),
-        (LOGIN, Situation(choice=Choice.FORGOTTEN), "disconnected by you"),
+        (LOGIN, about(retry=LoginRetry(b"1", begun_s=1.0)), "connecting"),
+        (LOGIN, about(31.0, retry=LoginRetry(b"1", begun_s=1.0)), "control server unreachable"),
+        (LOGIN, about(retry=REFUSED), "key refused"),
+        (LOGIN, about(retry=REFUSED, url=True), "needs login"),
+        (LOGIN, about(choice=Choice.DISCONNECTED), "disconnected by you"),
+        (LOGIN, about(choice=Choice.FORGOTTEN), "disconnected by you"),
         (
             Status(backend_state="Stopped", have_node_key=True),
-            Situation(choice=Choice.FORGOTTEN),
+            about(choice=Choice.FORGOTTEN),
             "disconnected by you",
         ),
         (
@@ -45,20 +51,20 @@ REFUSED = LoginRetry(b"1", error="invalid key: expired", kind="expired", rounds=
                     "You are logged out. The last login error was: fetch control key: dial tcp: connection refused",
                 ),
             ),
-            Situation(retry=LoginRetry(b"1", begun_s=1.0)),
+            about(retry=LoginRetry(b"1", begun_s=1.0)),
             "control server unreachable",
         ),
         (Status(backend_state="NeedsMachineAuth"), Situation(), "waiting for approval"),
         (Status(backend_state="Starting"), Situation(), "connecting"),
         (Status(backend_state="Stopped"), Situation(), "disconnected"),
         (Status(backend_state="NoState"), Situation(), "starting"),
-        (Status(backend_state="NoState"), Situation(held_s=11.0), "control server unreachable"),
+        (Status(backend_state="NoState"), about(11.0), "control server unreachable"),
         (Status(backend_state="NoState", health=("fetch control key: x",)), Situation(), "control server unreachable"),
         (UP, Situation(), "connected"),
         (AWAY, Situation(), "control server unreachable"),
-        (AWAY, Situation(retry=LoginRetry(b"1", begun_s=1.0), held_s=3.0), "connecting"),
-        (AWAY, Situation(goes_back=True), "connecting"),
-        (AWAY, Situation(retry=LoginRetry(b"1", begun_s=1.0), held_s=11.0), "control server unreachable"),
+        (AWAY, about(4.0, retry=LoginRetry(b"1", begun_s=1.0)), "connecting"),
+        (AWAY, about(replaces=True, stage=Stage.RELEASING), "connecting"),
+        (AWAY, about(12.0, retry=LoginRetry(b"1", begun_s=1.0)), "control server unreachable"),
         (
             Status(backend_state="NoState", health=("State store failed to initialize.",)),
             Situation(),
@@ -67,9 +73,9 @@ REFUSED = LoginRetry(b"1", error="invalid key: expired", kind="expired", rounds=
         (Status(backend_state="Levitating"), Situation(), "Levitating"),
     ],
 )
-def test_states(status: Status, about: Situation, state: str) -> None:
+def test_states(status: Status, situation: Situation, state: str) -> None:
     """Each has a name; all that is not well says why, and what a person can do about it."""
-    meaning = of_status(status, about)
+    meaning = of_status(status, situation)
     assert meaning.state == state
     assert meaning.up == (state == "connected")
     if state in {"needs login", "key expired", "key refused", "control server unreachable", "disconnected by you"}:
@@ -80,11 +86,11 @@ def test_states(status: Status, about: Situation, state: str) -> None:
 
 def test_a_refused_key_says_when_it_is_tried_again() -> None:
     """The reason comes in the other side's words, with what it comes down to."""
-    meaning = of_status(LOGIN, Situation(retry=REFUSED, retry_s=240.0))
+    meaning = of_status(LOGIN, about(retry=REFUSED._replace(next_try_s=240.0)))
     assert meaning.why == "expired: invalid key: expired"
     assert "tried again in 4 min" in meaning.what_to_do
     twice = REFUSED._replace(kind="invalid", error="invalid key: API key does not exist")
-    assert of_status(LOGIN, Situation(retry=twice)).why == "invalid key: API key does not exist"
+    assert of_status(LOGIN, about(retry=twice)).why == "invalid key: API key does not exist"
 
 
 def test_no_answer_is_starting_first_and_down_later() -> None:
