@@ -7,9 +7,9 @@ import sys
 
 from supervisor.system import kernel
 
-# First of all: the environment holds secrets, and where all is one user the app may be watching for it.
+# First of all: the environment contains secrets, and the app may run as the same user.
 kernel.set_undumpable()
-# Next to nothing of what is loaded goes again: looking for it would hold up the first child. Whoever stays enables it.
+# Hardly anything imported is garbage: collecting would delay the first child. Long-running commands enable it again.
 gc.disable()
 
 from supervisor.cli import main  # noqa: E402 - what it loads takes time

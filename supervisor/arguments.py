@@ -1,7 +1,7 @@
-"""A command's arguments: what it declares, how they are parsed, and its help.
+"""The arguments of commands: their declaration, parser and help.
 
-Written by hand rather than on argparse: `run` has to start its first process before anything heavy is imported, and
-hands on another program's arguments word for word.
+Written by hand instead of using argparse: `run` has to start its first process before any heavy import, and passes on
+another program's arguments unchanged.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ PROGRAM = "moltis-supervisor"
 
 
 class ParsedArguments(NamedTuple):
-    """A command's arguments: the options' values (a flag has an empty one), and the words beside them."""
+    """Parsed arguments: the values of options (empty for flags), and the positional words."""
 
     options: dict[str, str]
     rest: list[str]
 
 
 class Option(NamedTuple):
-    """One option; a flag has no ``value``. ``refused`` says why it may not be used, however often people try."""
+    """An option; a flag has no ``value``. ``refused`` is why a commonly tried option must not be used."""
 
     name: str
     text: str
@@ -34,15 +34,15 @@ class Option(NamedTuple):
 
     @property
     def usage(self) -> str:
-        """Return it as it is to be written."""
+        """Return its notation in the help."""
         return f"{self.name} {self.value}" if self.value else self.name
 
 
 class Command(NamedTuple):
-    """One command. ``arguments`` are the words it needs.
+    """A command. ``arguments`` are its required words.
 
-    ``word_for_word`` says that from the first word that is no option on, all of them belong to somebody else;
-    ``optional`` are words that it takes and checks itself.
+    ``word_for_word`` is whether everything from the first positional word on belongs to another program; ``optional``
+    are words that the command checks itself.
     """
 
     summary: str
@@ -55,16 +55,16 @@ class Command(NamedTuple):
 
     @property
     def usage(self) -> str:
-        """Return what may follow its name."""
+        """Return the notation of its options and arguments."""
         options = [f"[{option.usage}]" for option in self.options if not option.refused]
         return " ".join([*options, *self.arguments, *filter(None, [self.word_for_word, self.optional])])
 
 
 def parse_arguments(words: Sequence[str], name: str, command: Command) -> ParsedArguments:
-    """Return the options with their values, and the words beside them.
+    """Return the options with their values, and the positional words.
 
-    Raises UsageError for an option that is not known, lacks its value, has one too many or comes twice, and for words
-    too few or too many.
+    Raises UsageError for an option that is unknown, repeated, lacks its value or has one too many, and for too few or
+    too many words.
     """
     options: dict[str, str] = {}
     rest: list[str] = []
@@ -87,7 +87,7 @@ def parse_arguments(words: Sequence[str], name: str, command: Command) -> Parsed
 
 
 def help_text(name: str, command: Command) -> str:
-    """Return all there is to say of one command."""
+    """Return the help of one command."""
     options = [option for option in command.options if not option.refused]
     width = max((len(option.usage) for option in options), default=0)
     parts = [
@@ -100,7 +100,7 @@ def help_text(name: str, command: Command) -> str:
 
 
 def _is_option(word: str, command: Command) -> bool:
-    """Tell whether a word is an option; one that begins with a single - is the app's where a command is for it."""
+    """Return whether a word is an option; one with a single dash is the app's, if the command takes one."""
     return word.startswith("--") if command.word_for_word else word.startswith("-") and word != "-"
 
 

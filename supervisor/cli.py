@@ -1,6 +1,6 @@
-"""The command line: every command with its options, and how errors become exit codes.
+"""The command line: all commands with their options, and the conversion of errors to exit codes.
 
-A command loads what it takes when it is called: `run` must start its first process before anything heavy is imported.
+A command imports what it needs when it is called: `run` must start its first process before any heavy import.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIGPIPE = 13
 def _run(args: ParsedArguments) -> int:
     from supervisor.system.signals import Inbox
 
-    # Before anything that takes time: a process 1 without handlers does not notice that it is to stop.
+    # Before anything that takes time: process 1 without handlers would miss a request to stop.
     inbox = Inbox()
     inbox.open()
     from supervisor.commands.run import run
@@ -42,7 +42,7 @@ def _check(args: ParsedArguments) -> int:
 
 
 def _operator(module: str, function: str) -> Callable[[ParsedArguments], int]:
-    """Return a command that asks a running supervisor; what it takes is loaded when it is called."""
+    """Return a command that uses a running supervisor; its module is imported when it is called."""
 
     def call(args: ParsedArguments) -> int:
         from importlib import import_module
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = _dispatch(words)
         finally:
-            # Here, where a closed pipe can still be told from a failure; there may be no output at all.
+            # Flushed here, where a closed pipe can be distinguished from a failure; there may be no output at all.
             if sys.stdout is not None:
                 sys.stdout.flush()
     except SupervisorError as error:
@@ -200,13 +200,13 @@ def _complain(error: SupervisorError) -> None:
     try:
         sys.stderr.write(explain(error))
     except OSError:
-        # The exit code has to say it all.
+        # Only the exit code can report it.
         stdio.give_up(sys.stderr)
 
 
 def explain(error: SupervisorError) -> str:
-    """Return the text for a person: one line, or a list where there is more than one problem."""
-    # A path, or what the supervisor answered, may hold what a terminal obeys.
+    """Return the text for a person: one line, or a list if there are several problems."""
+    # A path, or the supervisor's response, may contain control characters.
     problems = [printable(text) for text in (error.problems if isinstance(error, ConfigError) else (str(error),))]
     if len(problems) == 1:
         return f"{PROGRAM}: {problems[0]}\n"
@@ -247,7 +247,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def usage() -> str:
-    """Return the help text: every command with what it does."""
+    """Return the help text: all commands with their descriptions."""
     commands = "".join(f"  {name} {command.usage}\n      {command.summary}\n" for name, command in COMMANDS.items())
     return (
         f"usage: {PROGRAM} COMMAND …\n\nRuns an app and Tailscale together in one container.\n\n{commands}\n"

@@ -1,4 +1,4 @@
-"""What can go wrong, by who has to act on it: each error knows the exit code of the command it ends."""
+"""Errors, by who has to act on them: each knows the exit code of the command it ends."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _QUOTED_CHARACTERS = 80
 
 
 class SupervisorError(Exception):
-    """A failure told to a person: one text that says what failed, why, and what to do next.
+    """A failure reported to a person: what failed, why, and what to do next.
 
-    ``body`` is the same for programs, as the supervisor's API answered it.
+    ``body`` is the same for programs, as the supervisor's API returned it.
     """
 
     exit_code = EX_SOFTWARE
@@ -29,7 +29,7 @@ class SupervisorError(Exception):
 
 
 class UsageError(SupervisorError):
-    """The command line cannot be understood."""
+    """The command line is invalid."""
 
     exit_code = EX_USAGE
 
@@ -43,7 +43,7 @@ class OutputError(SupervisorError):
 class ConfigError(SupervisorError):
     """The configuration or the environment has to be changed before the program can start.
 
-    ``problems`` holds all of them, so that they can be fixed in one go.
+    ``problems`` has all of them, so that they can be fixed at once.
     """
 
     exit_code = EX_CONFIG
@@ -54,15 +54,15 @@ class ConfigError(SupervisorError):
 
 
 def host_port(host: str, port: int) -> str:
-    """Return an address as it is written: an IPv6 host in brackets."""
+    """Return an address as text: an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Diagnostics:
-    """What is wrong with the configuration, collected so that all of it is reported at once.
+    """Problems of the configuration, collected so that all of them are reported at once.
 
     Problems prevent the start; warnings and notices go to the log and to ``check``. Keys are redacted and control
-    characters escaped in each text, whatever was pasted into a setting.
+    characters escaped in each text, whatever a setting contains.
     """
 
     __slots__ = ("notices", "problems", "warnings")
@@ -108,7 +108,7 @@ def quoted(text: str) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean X?)" with the known name closest to this one; empty if none is close."""
-    # Loaded for a misspelt name only: it costs the start milliseconds.
+    # Imported for a misspelt name only: it would add milliseconds to the start.
     from difflib import get_close_matches
 
     found = get_close_matches(name, list(known), n=1, cutoff=0.6)
@@ -116,7 +116,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text without anything that a terminal would obey or that ends a line; tabs stay."""
+    """Return text without control characters and newlines; tabs stay."""
     if text.isprintable():
         return text
     return "".join(

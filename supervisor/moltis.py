@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROGRAM = "moltis"
-# Its public URL, for passkeys and links; the user may name the passkeys' host alone instead.
+# Its public URL, for passkeys and links; the user may set only the passkeys' host instead.
 EXTERNAL_URL = "MOLTIS_EXTERNAL_URL"
 PASSKEY_HOST = "MOLTIS_WEBAUTHN_RP_ID"
-# The file in the state folder that has the URL at which the app was last published by HTTPS.
+# The file in the state folder with the URL at which the app was last published by HTTPS.
 EXTERNAL_URL_FILE = "external-url"
 PASSWORD = "MOLTIS_PASSWORD"  # noqa: S105 - the name of one
-# What Moltis is told unless the user sets it.
+# Set for Moltis unless the user sets it.
 DEFAULTS = {
     "MOLTIS_BEHIND_PROXY": "true",
     "MOLTIS_NO_TLS": "true",
@@ -23,7 +23,7 @@ DEFAULTS = {
     "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK": "bypass",
     "MOLTIS_TERMINAL_DISABLED": "1",
 }
-# The safe values of its settings, and what any other value allows.
+# The safe values of its settings, and the effect of any other value.
 SAFE_SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "MOLTIS_BEHIND_PROXY": (("true", "1"), "a tailnet peer that reaches 127.0.0.1 may then pass for a local user"),
     "MOLTIS_TAILSCALE": (("off",), "Moltis then changes the serve configuration, which the supervisor manages"),
@@ -33,7 +33,7 @@ SAFE_SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "MOLTIS_TERMINAL_DISABLED": (("true", "1"), "whoever signs in to Moltis then has a shell in the container"),
 }
-# Its folders, by the setting that moves each: below the home of its user.
+# Its folders below its user's home, by the setting that moves each.
 CONFIG_FOLDER = ("MOLTIS_CONFIG_DIR", ".config/moltis")
 DATA_FOLDER = ("MOLTIS_DATA_DIR", ".moltis")
 # Files of its config folder: providers in the first two, models that run here in the last.
@@ -60,14 +60,14 @@ PROVIDER_HOSTS = {
 # Its forward proxy: it takes everyone to everywhere, the loopback included.
 OPEN_PROXY_PORT = 18791
 CLOSE_PROXY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"
-# Those of its own histograms, so that one dashboard reads both.
+# The buckets of its own histograms, so that one dashboard reads both.
 DURATION_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# The setup code in its banner, and the same as a field.
+# The setup code in its banner, and as a log field.
 SETUP_CODE_HINTS = (b"code", b"Code", b"CODE")
 SETUP_CODE = rb"""(?i)(\bset-?up[ _-]?code["']?\s*(?:[:=]|is\b)\s*["']?)([A-Za-z0-9][A-Za-z0-9-]{3,63})"""
 
 
 def folders(environ: Mapping[str, str], home: str) -> dict[str, str]:
-    """Return its config and data folder, by these names."""
+    """Return the names of its config and data folders."""
     named = (("config", CONFIG_FOLDER), ("data", DATA_FOLDER))
     return {key: os.path.normpath(environ.get(name) or f"{home}/{below}") for key, (name, below) in named}

@@ -1,7 +1,7 @@
-"""typing.NamedTuple, made ten times as quickly: dozens of classes stand before the first child's start.
+"""typing.NamedTuple, created ten times as fast: dozens of classes are defined before the first child starts.
 
-typing compiles each field's annotation, and collections compiles a constructor for each class; here one is compiled
-for each number of fields, and gets the names of a class afterwards.
+typing compiles each field's annotation, and collections compiles a constructor for each class; here one is compiled for
+each number of fields, and then renamed for the class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ else:
     _codes = {}
 
     class _TupleBase(tuple):
-        """What all of them can do."""
+        """The methods of all named tuples."""
 
         __slots__ = ()
 
@@ -49,7 +49,7 @@ else:
 
     class _NamedTupleMeta(type):
         def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
-            """Return a plain class of tuples, unless it is the base itself that is made."""
+            """Return a plain class of tuples, except for the base itself."""
             if not bases:
                 return super().__new__(cls, name, bases, namespace)
             fields = tuple(namespace.get("__annotations__", ()))
@@ -68,11 +68,11 @@ else:
             return type(name, (_TupleBase,), namespace | getters | own)
 
     def _code(count: int) -> CodeType:
-        """Return the code of a constructor with so many fields."""
+        """Return the code of a constructor with this number of fields."""
         if count not in _codes:
             names = "".join(f"a{index}, " for index in range(count))
             _codes[count] = eval(f"lambda _cls, {names}: tuple_new(_cls, ({names}))").__code__  # noqa: S307 - ours
         return _codes[count]
 
     class NamedTuple(metaclass=_NamedTupleMeta):
-        """The base of a class of named tuples, as typing's."""
+        """The base of a class of named tuples, like typing's."""

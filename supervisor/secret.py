@@ -1,4 +1,4 @@
-"""A value that must not be seen."""
+"""A value that must not be shown."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ REDACTED = "[redacted]"
 
 
 class Secret:
-    """Text that no repr, str, format, JSON encoder, pickle or comparison gives away.
+    """Text that is not revealed by repr, str, format, JSON encoders, pickle or comparison.
 
-    ``reveal`` is the one way to the value; tests/conventions lists the places that may call it.
+    ``reveal`` is the only access to the value; tests/conventions lists the places that may call it.
     """
 
     __slots__ = ("__value",)
@@ -19,15 +19,15 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
-        """Return the value itself."""
+        """Return the value."""
         return self.__value
 
     def matches(self, candidate: str) -> bool:
-        """Tell whether ``candidate`` is the value, in a time that does not depend on where they differ."""
-        # Loaded here: it brings OpenSSL with it, which no start has to wait for.
+        """Return whether ``candidate`` equals the value, in constant time."""
+        # Imported here: it loads OpenSSL, which no start has to wait for.
         import hmac
 
-        # Both may hold what is no text: bytes of an environment or a header that are not UTF-8.
+        # Both may contain bytes that are not UTF-8, from the environment or a header.
         mine, theirs = (text.encode(errors="surrogatepass") for text in (self.__value, candidate))
         return hmac.compare_digest(mine, theirs)
 

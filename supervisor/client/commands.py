@@ -1,4 +1,4 @@
-"""The operator's commands over the control socket: status, the processes, the tailnet, and sign-in codes."""
+"""The operator's commands that use the control socket: status, processes, the tailnet, and sign-in codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from supervisor.arguments import ParsedArguments
     from supervisor.client.render import Console
 
-# Asked for, but not there yet, or a person has to act first.
+# Accepted, but not finished, or a person has to act first.
 EX_NOT_YET = 75
 SETTLE_S = 5.0
 _LOOK_AGAIN_S = 0.1
@@ -56,7 +56,7 @@ CODE = "/api/session/code"
 
 
 def status(args: ParsedArguments, console: Console) -> int:
-    """Show how things are; return 1 where health fails."""
+    """Show the status; return 1 if health fails."""
     control = console.control
     health = control.get(HEALTH, also=(_FAILING,))
     processes = control.get(PROCESSES)
@@ -77,7 +77,7 @@ def status(args: ParsedArguments, console: Console) -> int:
 
 
 def tailnet_lines(console: Console, tailnet: Response) -> Iterator[str]:
-    """Yield how the tailnet is: its state, why, and what to do, or where the device is found in it."""
+    """Yield the state of the tailnet: state, reason and remedy, or the device's address."""
     up = tailnet.flag("tailscale_up")
     state = tailnet.text("state")
     since = ago(tailnet.text("since"))
@@ -98,7 +98,7 @@ def tailnet_lines(console: Console, tailnet: Response) -> Iterator[str]:
 
 
 def _details(console: Console, tailnet: Response) -> Iterator[str]:
-    """Yield what else there is to know of the tailnet."""
+    """Yield the other details of the tailnet."""
     up = tailnet.flag("tailscale_up")
     yield from _facts(console, "login", " in ".join(filter(None, map(tailnet.text, ("login_name", "tailnet")))))
     yield from _facts(console, "tags", ", ".join(tailnet.texts("tags")))
@@ -106,7 +106,7 @@ def _details(console: Console, tailnet: Response) -> Iterator[str]:
     yield from _facts(console, "key expires", tailnet.text("key_expiry"))
     yield from _facts(console, "peers", _peers(tailnet.objects("peers")))
     yield from _facts(console, "open ports", *_exposed(tailnet.objects("exposed")), color=DOUBTFUL)
-    # What tailscaled complains of while it is away stands in the state's reason.
+    # While the tailnet is down, tailscaled's health texts are part of the state's reason.
     complaints = tailnet.texts("health") if up else []
     yield from _facts(console, "warning", *complaints, *tailnet.texts("warnings"), color=DOUBTFUL)
     yield from _facts(console, "last error", "" if not up and _is_wanted(tailnet) else tailnet.text("last_error"))
@@ -119,7 +119,7 @@ def process_note(process: Response) -> str:
     if state == "running":
         return process.text("needs_restart") if process.flag("ready") else process.text("ready_why") or "not ready yet"
     if state == "inactive":
-        # How it ended is no news of a process that is not to run.
+        # The last exit of a stopped process is not of interest.
         return ""
     failed = [end for end in process.objects("exits")[-1:] if not end.flag("expected")]
     next_try_s = process.number("next_try_in_s")
@@ -158,7 +158,7 @@ def _row(process: Response) -> list[Cell]:
 
 
 def _is_wanted(tailnet: Response) -> bool:
-    """Tell whether the tailnet is to be there, so that the last error may be why it is not."""
+    """Return whether the tailnet is wanted, so that the last error may explain why it is down."""
     return tailnet.text("choice") == "connected"
 
 
@@ -228,14 +228,14 @@ def _order(verb: str, args: ParsedArguments, console: Console) -> int:
 
 
 def _name(verb: str, text: str) -> str:
-    """Return the name of a process. Raises UsageError for what can be none, and no part of a path either."""
+    """Return the name of a process. Raises UsageError if it is invalid, for example a part of a path."""
     if text in {"", ".", ".."}:
         raise UsageError(f"{verb} needs the name of a process, not {quoted(text)}; `status` lists them")
     return text
 
 
 def _find(console: Console, name: str) -> Response:
-    """Return one process; an empty answer where there is none of that name, for which the order is refused."""
+    """Return a process; an empty response if there is none of that name, for which the order is refused."""
     listed = Response(PROCESSES, console.control.get(PROCESSES)).objects("processes")
     return next((process for process in listed if process.text("name") == name), Response(PROCESSES, {}))
 
@@ -248,7 +248,7 @@ def _told(name: str, process: Response) -> str:
 
 
 def connect(args: ParsedArguments, console: Console) -> int:
-    """Connect, and show the login URL where one is waited for; 0 when connected, 1 for a bad key, 75 when not yet."""
+    """Connect, and show a pending login URL; 0 when connected, 1 for a refused key, 75 if not finished."""
     path = args.options.get("--auth-key-file")
     key = None if path is None else _read_key(console, path)
     order = _ordered(console, CONNECT, {} if key is None else {"auth_key": key.reveal()})
@@ -262,7 +262,7 @@ def connect(args: ParsedArguments, console: Console) -> int:
 
 
 def disconnect(args: ParsedArguments, console: Console) -> int:
-    """Disconnect, or forget the login as well, after asking where the supervisor wants it."""
+    """Disconnect, or also forget the login, after a confirmation if the supervisor requires one."""
     forget = "--forget" in args.options
     body: dict[str, object] = {"forget": True} if forget else {}
     if "--yes" in args.options:
@@ -273,7 +273,7 @@ def disconnect(args: ParsedArguments, console: Console) -> int:
         if refusal.code != "CONFIRMATION_NEEDED":
             raise
         if not _agreed(console, refusal):
-            # Programs get the refusal, as with every other one.
+            # Programs get the refusal, as for every command.
             raise RequestRefusedError(refusal.status, refusal.code, "nothing was changed", refusal.body) from refusal
         order = _ordered(console, DISCONNECT, {**body, "confirm": True})
     outcome = _outcome(console, order)
@@ -285,7 +285,7 @@ def disconnect(args: ParsedArguments, console: Console) -> int:
 
 
 def auth_url(args: ParsedArguments, console: Console) -> int:
-    """Print the pending login URL; where there is none the supervisor says so, and that is 1."""
+    """Print the pending login URL; return 1 if there is none."""
     body = console.control.get(AUTH_URL)
     if "--json" in args.options:
         console.write_json(body)
@@ -298,7 +298,7 @@ def auth_url(args: ParsedArguments, console: Console) -> int:
 
 
 class _Outcome(NamedTuple):
-    """What came of an order so far, and how the tailnet is."""
+    """The result of an order so far, and the state of the tailnet."""
 
     state: str
     why: str
@@ -306,7 +306,7 @@ class _Outcome(NamedTuple):
 
 
 def _ordered(console: Console, path: str, body: dict[str, object]) -> str:
-    """Give an order and return its id."""
+    """Send an order and return its id."""
     taken = Response(path, console.control.post(path, body)).text("order")
     if not taken:
         raise SkewError(path, "it names no order")
@@ -314,7 +314,7 @@ def _ordered(console: Console, path: str, body: dict[str, object]) -> str:
 
 
 def _outcome(console: Console, order: str) -> _Outcome:
-    """Wait until there is an answer to an order, or a person has to act; what others ordered says nothing of it."""
+    """Wait for the result of an order, or until a person has to act; other orders do not count."""
     found = _Outcome(UNDER_WAY, "", Response(TAILNET, {}))
 
     def settled() -> bool:
@@ -347,7 +347,7 @@ def _tell(console: Console, tailnet: Response) -> None:
     try:
         url = Response(AUTH_URL, console.control.get(AUTH_URL)).text("auth_url")
     except RequestRefusedError:
-        # Somebody was quicker: it has been used by now.
+        # The URL has just been used.
         return
     console.write_line()
     console.write_line(f"open this URL to log in: {url}")
@@ -375,7 +375,7 @@ def _agreed(console: Console, refusal: RequestRefusedError) -> bool:
 
 
 def _read_key(console: Console, path: str) -> Secret:
-    """Return the key from a file, from standard input, or from a person, whose terminal does not show it."""
+    """Return the key from a file, from standard input, or from a hidden prompt."""
     if path == "-" and console.can_ask:
         from getpass import getpass
 
@@ -397,7 +397,7 @@ def _read_key(console: Console, path: str) -> Secret:
 
 
 def token(args: ParsedArguments, console: Console) -> int:
-    """Print the code alone, so that it can be piped; what it is good for stands beside it."""
+    """Print only the code to standard output, so that it can be piped; its validity goes to standard error."""
     body = console.control.post(CODE)
     if "--json" in args.options:
         console.write_json(body)
@@ -414,7 +414,7 @@ def token(args: ParsedArguments, console: Console) -> int:
 
 
 def settle(look: Callable[[], bool]) -> bool:
-    """Wait until ``look`` says that things have come to rest, 5 s at most; return whether they have."""
+    """Wait up to 5 s until ``look`` reports a final state; return whether it did."""
     end_s = time.monotonic() + SETTLE_S
     while not look():
         if time.monotonic() >= end_s:

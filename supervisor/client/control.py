@@ -1,4 +1,4 @@
-"""Asks a running supervisor over its control socket, and reads its answers and its event stream."""
+"""A client of a running supervisor's control socket: requests, responses and the event stream."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NoSupervisorError(SupervisorError):
 
 
 class NotPermittedError(SupervisorError):
-    """There may be a supervisor, but its control socket is not for this user."""
+    """There may be a supervisor, but this user may not use its control socket."""
 
     exit_code = EX_NOPERM
 
@@ -46,7 +46,7 @@ class NotPermittedError(SupervisorError):
 
 
 class SkewError(SupervisorError):
-    """The answer is not one that this version understands."""
+    """The response is not one that this version understands."""
 
     exit_code = EX_PROTOCOL
 
@@ -58,7 +58,7 @@ class SkewError(SupervisorError):
 
 
 class RequestRefusedError(SupervisorError):
-    """The supervisor says no; ``code`` and ``body`` are as it said it."""
+    """The supervisor refused the request; ``code`` and ``body`` are from its response."""
 
     exit_code = EX_REFUSED
     body: Mapping[str, Any]
@@ -71,23 +71,23 @@ class RequestRefusedError(SupervisorError):
 
 
 class Control:
-    """The control socket in a run folder. One connection a request: they are few."""
+    """The control socket in a run folder. Each request has its own connection, since there are few."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self._path = os.path.join(folder, CONTROL_SOCKET)
 
     def get(self, path: str, query: Mapping[str, object] | None = None, also: Collection[int] = ()) -> dict[str, Any]:
-        """Return the answer to a GET; ``also`` are statuses that are no refusal beside the good ones."""
+        """Return the response to a GET; ``also`` are further statuses that are not errors."""
         target = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
         return self._ask("GET", target, None, also)
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """Return the answer to a POST."""
+        """Return the response to a POST."""
         return self._ask("POST", path, json.dumps(body or {}).encode(), ())
 
     def stream(self, path: str, headers: Mapping[str, str], silence_s: float) -> Generator[bytes]:
-        """Yield the lines of an event stream until it ends; it must not be silent for longer than ``silence_s``."""
+        """Yield the lines of an event stream until it ends. Raises if it is silent for longer than ``silence_s``."""
         connection = _Connection(self._path, silence_s)
         what = f"GET {path.partition('?')[0]}"
         try:
@@ -167,7 +167,7 @@ class _Connection(http.client.HTTPConnection):
         self._timeout_s = timeout_s
 
     def connect(self) -> None:
-        """Connect to the socket instead of a port."""
+        """Connects to the socket instead of a port."""
         if len(os.fsencode(self._path)) > LONGEST_SOCKET_PATH:
             raise NoSupervisorError(
                 f"cannot reach a supervisor at {self._path}: a socket's path has at most {LONGEST_SOCKET_PATH} bytes, "
@@ -176,8 +176,8 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self._timeout_s)
         self.sock.connect(self._path)
-        # What is sent may be an auth key. Anyone may make a folder in /tmp; an app of the supervisor's own user may
-        # make a socket in the run folder.
+        # The request may contain an auth key. Anyone can create a folder in /tmp, and an app of the supervisor's user
+        # can create a socket in the run folder.
         why = why_not_trusted(self.sock)
         if why:
             raise NotPermittedError(
@@ -212,7 +212,7 @@ def _refusal(what: str, status: int, data: bytes) -> SupervisorError:
 
 
 def _owner(folder: str) -> str:
-    """Return who may use the folder, as far as can be seen from here."""
+    """Return who may use the folder, as far as this user can see."""
     try:
         return f"user {os.stat(folder).st_uid}, whose supervisor it is"
     except OSError:
@@ -220,7 +220,7 @@ def _owner(folder: str) -> str:
 
 
 class Response:
-    """One JSON object; ``what`` is the request it answers. A field of another type than is asked for is a SkewError."""
+    """A JSON object; ``what`` is the request it answers. A field of an unexpected type raises SkewError."""
 
     __slots__ = ("fields", "what")
 
@@ -229,17 +229,17 @@ class Response:
         self.fields = fields
 
     def text(self, name: str) -> str:
-        """Return a text, fit to be shown: control characters are written out."""
+        """Return a text with control characters made visible."""
         value = self._field(name, str)
         return "" if value is None else printable(value)
 
     def number(self, name: str) -> float | None:
-        """Return a number; None where there is none."""
+        """Return a number; None if it is missing."""
         value = self._field(name, int, float)
         return None if value is None or isinstance(value, bool) else value
 
     def flag(self, name: str) -> bool:
-        """Return a yes or no."""
+        """Return a boolean."""
         return bool(self._field(name, bool))
 
     def texts(self, name: str) -> list[str]:
@@ -257,7 +257,7 @@ class Response:
         return [Response(self.what, value) for value in values]
 
     def object(self, name: str) -> Response:
-        """Return an object; an empty one where there is none."""
+        """Return an object; empty if it is missing."""
         return Response(self.what, self._field(name, dict) or {})
 
     def _field(self, name: str, *kinds: type) -> Any:
@@ -268,7 +268,7 @@ class Response:
 
 
 class ServerSentEvent(NamedTuple):
-    """One event; its data is one JSON object."""
+    """An event with one JSON object as its data."""
 
     id: str
     kind: str
@@ -276,7 +276,7 @@ class ServerSentEvent(NamedTuple):
 
 
 def events(what: str, lines: Iterable[bytes]) -> Iterator[ServerSentEvent]:
-    """Yield the events in the lines of a stream; an unfinished one does not count."""
+    """Yield the events in the lines of a stream, without an incomplete last one."""
     fields: dict[str, str] = {}
     for line in lines:
         text = line.decode(errors="replace").rstrip("\r\n")

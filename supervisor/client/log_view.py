@@ -1,4 +1,4 @@
-"""`logs`: the last lines of the merged log, and with -f what comes after them."""
+"""`logs`: the last lines of the merged log, and with -f the lines that follow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENTS = "/api/events"
 _DEFAULT_LINES = "100"
 _MOST_LINES = 1_000_000
 _PAGE_LINES = 1000
-# The supervisor says something every 15 s, if only that there is nothing new.
+# The supervisor sends a heartbeat every 15 s.
 _SILENCE_S = 60.0
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 2.0
@@ -31,7 +31,7 @@ _MARGIN = len(SUPERVISOR)
 
 
 def logs(args: ParsedArguments, console: Console) -> int:
-    """Show the last lines; with -f go on until interrupted."""
+    """Show the last lines; with -f continue until interrupted."""
     count = _count(args.options.get("-n", _DEFAULT_LINES))
     name = args.options.get("--process")
     chosen = {} if name is None else {"process": name}
@@ -44,7 +44,7 @@ def logs(args: ParsedArguments, console: Console) -> int:
 
 
 class LogPrinter:
-    """Writes lines as `process │ time LEVEL message`, or as JSON. A line that tells its own time is left as it is."""
+    """Writes lines as `process │ time LEVEL message`, or as JSON. A line with its own time is left unchanged."""
 
     def __init__(self, console: Console, *, as_json: bool) -> None:
         self._console = console
@@ -53,7 +53,7 @@ class LogPrinter:
         self._colors: dict[str, str] = {}
 
     def take(self, page: Response) -> None:
-        """Write a page of lines, and how many before it were lost."""
+        """Write a page of lines, and the number of lines lost before it."""
         lost = page.number("lost")
         if lost:
             self._tell_lost(int(lost))
@@ -83,7 +83,7 @@ class LogPrinter:
 
 
 def _last(console: Console, chosen: dict[str, str], count: int) -> Response:
-    """Return the last lines; more than the API gives at once are put together from its pages."""
+    """Return the last lines; more than the API's limit are combined from several pages."""
     if count <= _PAGE_LINES:
         page = console.control.get(LOGS, {**chosen, "last": max(count, 1)})
         return Response(LOGS, page if count else {**page, "lines": []})
@@ -99,7 +99,7 @@ def _last(console: Console, chosen: dict[str, str], count: int) -> Response:
 
 
 def _follow(console: Console, log_printer: LogPrinter, chosen: dict[str, str], count: int) -> None:
-    """Go on for ever: where the stream ends it is taken up again after the last line, in the next supervisor too."""
+    """Follow forever: when the stream ends it is resumed after the last line, also with the next supervisor."""
     place = ""
     if count > _PAGE_LINES:
         boot = _boot(console)
@@ -132,14 +132,14 @@ def _follow(console: Console, log_printer: LogPrinter, chosen: dict[str, str], c
 
 
 def _boot(console: Console) -> str:
-    """Return what tells this run of the supervisor from others, by the id of the first event there is."""
+    """Return the identifier of this run of the supervisor, from the id of the first event."""
     with closing(console.control.stream(f"{EVENTS}?logs=off", {}, _SILENCE_S)) as lines:
         first = next(events(f"GET {EVENTS}", lines), None)
     return "" if first is None else first.id.rpartition("-")[0]
 
 
 def _is_dated(message: str) -> bool:
-    """Tell whether a line begins with a date, as 2026-01-31 and 2026/01/31 do."""
+    """Return whether a line begins with a date, such as 2026-01-31 or 2026/01/31."""
     return message[:4].isdecimal() and message[4:5] in {"-", "/"} and message[5:7].isdecimal()
 
 

@@ -1,4 +1,4 @@
-"""What a command writes on: the caller's streams, and tables, lengths of time and QR codes in a terminal's width."""
+"""Output of the commands: streams, tables, durations and QR codes within the terminal's width."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ GOOD, BAD, DOUBTFUL, FAINT, BOLD = "32", "31", "33", "2", "1"
 _GAP = "  "
 _UNITS_S = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 _KIB = 1024
-# Below this it is the terminal that folds.
+# Narrower output is left to the terminal to wrap.
 _NARROWEST = 40
 _BORDER = 2
-# Whether the upper and the lower of two modules are ink.
+# By whether the upper and the lower of two modules are dark.
 _BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
 _BLACK_ON_WHITE = "30;107"
 
 
 class Console:
-    """Standard streams and settings of the one who called. ``width`` is the terminal's; there is none in a pipe."""
+    """The standard streams and settings of the caller. ``width`` is that of the terminal; unlimited in a pipe."""
 
     def __init__(self, environ: Mapping[str, str], stdin: TextIO, out: TextIO, err: TextIO) -> None:
         self.stdin = stdin
@@ -39,7 +39,7 @@ class Console:
         self.err = err
         self._environ = environ
         if isinstance(out, io.TextIOWrapper):
-            # A terminal of another encoding shows a question mark; it is no reason to fail.
+            # Characters that the terminal's encoding lacks become question marks.
             out.reconfigure(errors="replace")
         self.on_terminal = out.isatty()
         self.color = self.on_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
@@ -47,18 +47,18 @@ class Console:
 
     @property
     def width(self) -> int:
-        """Return how many columns there are to write in."""
+        """The number of columns to write in."""
         if not self.on_terminal:
             return _MAX_WIDTH
         try:
-            # A serial console does not know, and says 0.
+            # A serial console does not know its width, and reports 0.
             return os.get_terminal_size(self.out.fileno()).columns or _DEFAULT_WIDTH
         except OSError:
             return _DEFAULT_WIDTH
 
     @property
     def can_ask(self) -> bool:
-        """Tell whether there is a person who can be asked something."""
+        """Whether a person can be prompted."""
         return self.stdin.isatty() and self.err.isatty()
 
     def write_line(self, text: str = "") -> None:
@@ -66,36 +66,36 @@ class Console:
         self.out.write(f"{text}\n")
 
     def write_err(self, text: str) -> None:
-        """Write a line beside the answer, which no pipe gets."""
+        """Write a line to standard error."""
         self.out.flush()
         self.err.write(f"{text}\n")
         self.err.flush()
 
     def write_json(self, document: Mapping[str, Any]) -> None:
-        """Write the answer for programs."""
+        """Write the response for programs."""
         self.out.write(json.dumps(document) + "\n")
 
     def paint(self, text: str, code: str) -> str:
-        """Return text in a colour, where colours are shown."""
+        """Return text in a colour, if colours are enabled."""
         return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
 
 
 def run_folder(environ: Mapping[str, str]) -> str:
-    """Return the run folder by the supervisor's own rule; settings that are wrong are the supervisor's affair."""
+    """Return the run folder by the supervisor's rules; other settings may be invalid here."""
     host = Host()
     account = Account(host.uid, environ.get("HOME") or host.home)
     return load(environ, Diagnostics(), account=account).run_dir
 
 
 class Cell(NamedTuple):
-    """A text and its colour."""
+    """A text with a colour."""
 
     text: str
     color: str = ""
 
 
 def table(console: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
-    """Yield the lines of a table; the last column takes what room there is, and is cut where that is too little."""
+    """Yield the lines of a table; the last column is shortened to the remaining width."""
     lines = [[Cell(title, FAINT) for title in head], *(list(row) for row in rows)]
     widths = [max(len(line[column].text) for line in lines) for column in range(len(head))]
     room = _width(console) - sum(widths[:-1]) - len(_GAP) * (len(head) - 1)
@@ -106,7 +106,7 @@ def table(console: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]])
 
 
 def entry(console: Console, title: str, cells: Sequence[Cell], width: int) -> Iterator[str]:
-    """Yield a title and beside it its texts, one a line and folded where the terminal ends."""
+    """Yield a title with its texts, one per line, wrapped at the terminal's width."""
     for number, cell in enumerate(cells):
         for turn, part in enumerate(fold(cell.text, _width(console) - width)):
             beside = title if not number and not turn else ""
@@ -114,7 +114,7 @@ def entry(console: Console, title: str, cells: Sequence[Cell], width: int) -> It
 
 
 def fold(text: str, width: int) -> list[str]:
-    """Return text in lines of at most ``width`` characters, broken between words where that can be."""
+    """Return text in lines of up to ``width`` characters, broken between words if possible."""
     lines: list[str] = []
     while len(text) > width:
         at = text.rfind(" ", 1, width + 1)
@@ -124,12 +124,12 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def cut(text: str, width: int) -> str:
-    """Return text of at most ``width`` characters, with a sign where something is missing."""
+    """Return text of up to ``width`` characters, with an ellipsis if shortened."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def span(seconds: float) -> str:
-    """Return a length of time in its two largest units: 3 h 12 min."""
+    """Return a duration in its two largest units: 3 h 12 min."""
     left = int(seconds)
     parts: list[str] = []
     for unit, size_s in _UNITS_S:
@@ -150,7 +150,7 @@ def size(count_bytes: float) -> str:
 
 
 def moment(text: str) -> datetime | None:
-    """Return a time that the API wrote; None where it is none."""
+    """Parse a time of the API; None if it is not one."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC) if text else None
     except (ValueError, OverflowError):
@@ -158,7 +158,7 @@ def moment(text: str) -> datetime | None:
 
 
 def ago(text: str) -> str:
-    """Return how long ago a time is; nothing where it is none."""
+    """Return the age of a time; empty if it is not one."""
     then = moment(text)
     return "" if then is None else span(max(0.0, (datetime.now(UTC) - then).total_seconds()))
 
@@ -172,8 +172,8 @@ def _padded(console: Console, cell: Cell, width: int) -> str:
 
 
 def qr_code(console: Console, text: str) -> list[str]:
-    """Return the lines of the code; none where the terminal is too narrow for it."""
-    # Loaded for the first code: most commands draw none.
+    """Return the lines of the code; empty if the terminal is too narrow."""
+    # Imported for the first code, since most commands print none.
     import segno
 
     rows = [[bool(module) for module in row] for row in segno.make_qr(text).matrix_iter(border=_BORDER)]
@@ -181,7 +181,7 @@ def qr_code(console: Console, text: str) -> list[str]:
         return []
     if len(rows) % 2:
         rows.append([False] * len(rows[0]))
-    # Where colours cannot be chosen, light text on a dark ground is what most terminals have: then the light is ink.
+    # Without colours, assume light text on a dark background, as in most terminals: the text colour is the light one.
     ink = console.color
     return [
         console.paint("".join(_BLOCKS[a is ink, b is ink] for a, b in zip(upper, lower, strict=True)), _BLACK_ON_WHITE)

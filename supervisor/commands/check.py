@@ -1,4 +1,4 @@
-"""`check`: reads every setting and shows what `run` would do, or everything that keeps it from starting."""
+"""`check`: reads all settings and shows what `run` would do, or everything that prevents the start."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: TextIO, *, as_json: bool = False) -> int:
-    """Write the plan to ``out`` and return 0, or every problem to ``err`` and return 78.
+    """Write the plan to ``out`` and return 0, or all problems to ``err`` and return 78.
 
-    ``as_json`` makes it one object on ``out`` in both cases.
+    With ``as_json`` the result is one object on ``out`` in both cases.
     """
     try:
         plan = resolve(environ, config=config)
@@ -45,15 +45,15 @@ def check(environ: Mapping[str, str], config: str | None, out: TextIO, err: Text
     if as_json:
         out.write(_dump(_masked(document(plan, found), redactor)))
     else:
-        # A command, a path or a variable's name may hold what a terminal obeys, or a line's end.
+        # A command, a path or a variable's name may contain control characters or newlines.
         out.writelines(f"{printable(redactor.mask_text(line))}\n" for line in describe(plan, found))
     return 0
 
 
 def _with_programs(plan: Plan) -> tuple[Plan, dict[str, str]]:
-    """Return the plan, with a warning for each program that is not here, and where the others are, by process.
+    """Return the plan with a warning for each missing program, and the paths of the others by process.
 
-    A tailscaled of a version that was never tried is worth a note.
+    A version of tailscaled that was not tested gets a note.
     """
     found, warnings, notices = {}, [], list(plan.notices)
     for spec in plan.processes:
@@ -68,7 +68,7 @@ def _with_programs(plan: Plan) -> tuple[Plan, dict[str, str]]:
 
 
 def document(plan: Plan, found: Mapping[str, str]) -> dict[str, Any]:
-    """Return the plan as it is told to programs; no secret's value is read for it."""
+    """Return the plan for programs, without reading secrets."""
     settings, tailnet = plan.settings, plan.settings.tailnet
     return {
         "problems": [],
@@ -93,7 +93,7 @@ def document(plan: Plan, found: Mapping[str, str]) -> dict[str, Any]:
 
 
 def describe(plan: Plan, found: Mapping[str, str]) -> Iterator[str]:
-    """Yield the plan as lines for people; no secret is in it."""
+    """Yield the plan as lines for people, without secrets."""
     settings = plan.settings
     yield f"run folder      {settings.run_dir}"
     yield f"listens on      {plan.listen}   (/healthz /readyz /health)"
@@ -169,7 +169,7 @@ def _text_of(address: Address | None) -> str | None:
 
 
 def _masked(value: Any, redactor: Redactor) -> Any:
-    """Mask each text before it is put into JSON, whose escapes would hide it."""
+    """Mask each text before it is converted to JSON, whose escapes would hide secrets."""
     if isinstance(value, str):
         return redactor.mask_text(value)
     if isinstance(value, dict):

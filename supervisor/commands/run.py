@@ -1,4 +1,4 @@
-"""`run`: puts the parts together, first those that the first child needs, then the loop and everything else."""
+"""`run`: assembles the parts, first those that the first child needs, then the loop and everything else."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from supervisor.system.signals import Inbox
     from supervisor.telemetry.spans import Recorder
 
-# Where spans are to be sent; the first of them that is set counts.
+# The endpoint of spans; the first variable that is set counts.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _NO_THREADS = "no thread can be started, so all is slower: the container is at its limit of processes (pids); raise it"
-# What a stop spends on spans that are still to be sent.
+# Time that a stop spends on sending the remaining spans.
 FLUSH_S = 0.3
-# What it spends on writing the owner's choice to a slow disk.
+# Time that it spends on writing the owner's choice to a slow disk.
 SETTLE_S = 0.5
 
 
 def run(config: str | None, restart: str | None, command: Sequence[str], inbox: Inbox) -> NoReturn:
-    """Start everything, stay, and end the process with the exit code of the contract.
+    """Start everything, run, and exit with the exit code of the contract.
 
     Raises ConfigError before anything was started, and OSError where the machine has no room for an event loop.
     """
@@ -77,11 +77,11 @@ def _go_on(parts: Run, resources: RunResources, missing: Sequence[str], inbox: I
     for notice in (*plan.notices, *missing):
         parts.log.record("info", notice)
     kernel.keep_heaps_few()
-    # Loaded now, while the children start: an event loop costs more than all that came before.
+    # Imported while the children start: an event loop costs more than everything before.
     import asyncio
     import selectors
 
-    # Only now: the first children have the limit that this process began with.
+    # Only now, because the first children get the limit that this process was started with.
     DESCRIPTORS.claim()
     gc.enable()
     # By itself: a loop that fails at it leaves a half-made one behind, which complains when it goes.
@@ -92,7 +92,7 @@ def _go_on(parts: Run, resources: RunResources, missing: Sequence[str], inbox: I
 
 
 class Run:
-    """The parts of one run: those that the first child needs, and how the others are made."""
+    """The parts of a run: those that the first child needs, and how the others are created."""
 
     def __init__(self, plan: Plan, resources: RunResources, launcher: tuple[str, ...]) -> None:
         self.plan = plan
@@ -118,7 +118,7 @@ class Run:
 
         from supervisor.runtime.main_loop import LazyServices, MainLoop
 
-        # Once the log has its own thread, which comes first.
+        # After the log's own thread has been started.
         asyncio.get_running_loop().call_soon(self._look_for_threads)
         app = self.plan.app.name if self.plan.app is not None else None
         lazy = LazyServices(self.store)
@@ -132,7 +132,7 @@ class Run:
             self.log.record("warning", _NO_THREADS)
 
     def stop_plan(self, lazy: LazyServices) -> StopPlan:
-        """Return the steps of the ordered stop, for the services that run by then."""
+        """Return the steps of the ordered stop, for the services that are running by then."""
         from supervisor.runtime.stop import StopPlan
 
         tailnet, web, backups = (lazy.running.get(name) for name in ("tailnet", "web", "backup"))
@@ -158,9 +158,9 @@ class Run:
         os._exit(status)
 
     def _last_story(self, lazy: LazyServices, status: int, why: str | None) -> Mapping[str, object] | None:
-        """Have the end kept as an incident, and return its story; None where there is a defect in that."""
+        """Record the end as an incident, and return its summary; None if that fails."""
         try:
-            # Where everything ends before it was loaded, that is made up for.
+            # Imported here if everything ends before it was.
             from supervisor.incidents.recorder import IncidentRecorder
 
             recorder = lazy.running.get("incidents") or IncidentRecorder(self.plan, self.store, self.log)
@@ -171,7 +171,7 @@ class Run:
         return story
 
     def services(self, lazy: LazyServices) -> Mapping[str, Service]:
-        """Return what runs beside the processes, the login's part first and the heavy ones last."""
+        """Return the services that run beside the processes, the login first and the heavy ones last."""
         plan, store, log, engine, recorder = self.plan, self.store, self.log, self.engine, self.recorder
         services = {}
         if plan.settings.tailnet.mode != "off":
@@ -181,7 +181,7 @@ class Run:
                 lambda found: found.TailnetService(plan, store, log, engine, self.channels),
             )
             if plan.backup is not None:
-                # It reads what is kept beside the device's identity, which may have to come back first.
+                # It reads files beside the device's identity, which may have to be restored first.
                 services["tailnet"] = lazy.after_release(services["tailnet"])
         if plan.backup is not None:
             services["backup"] = lazy.service(
@@ -241,7 +241,7 @@ def _log(plan: Plan) -> LogPipeline:
 def _recorder(store: SnapshotStore, log: LogPipeline) -> Recorder | None:
     if not any(os.environ.get(name) for name in ENDPOINTS):
         return None
-    # Loaded where there is someone to send spans to.
+    # Imported if spans are exported.
     from supervisor.telemetry import spans
 
     return spans.begin(os.environ, store, log)
@@ -278,7 +278,7 @@ def _first_backup(plan: Plan, now_s: float) -> BackupView:
 
 
 def _missing(*, adopts: bool, undumpable: bool, launcher: tuple[str, ...]) -> list[str]:
-    """Return a note for each thing that this kernel or image does not offer."""
+    """Return a note for each feature that this kernel or image lacks."""
     notes = []
     if not adopts:
         notes.append("orphans are not handed to the supervisor here: it cannot end what a process left behind")

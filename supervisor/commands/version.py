@@ -1,4 +1,4 @@
-"""What runs here: the package's version and commit, and the versions of what it works with."""
+"""The versions in use: of the package with its commit, and of the programs it works with."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _ANSWER_S = 5.0
 _NOT_KNOWN = "not known"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# Written when the image is built, where there is no git.
+# Written when the image is built, which has no git repository.
 COMMIT_FILE = os.path.join(_PACKAGE, "COMMIT")
 
 
 def report() -> str:
-    """Return it as lines, the package's own first."""
+    """Return the versions as lines, the package first."""
     versions = {
         "commit": _commit(),
         "python": platform.python_version(),
@@ -41,15 +41,15 @@ def _commit() -> str:
 
 
 def tailscaled_version(program: str, user: User | None) -> str:
-    """Return the version of the tailscaled at this path, asked as ``user``; empty where it does not tell."""
+    """Return the version of the tailscaled at this path, run as ``user``; empty if it does not print one."""
     said = _said(program, "--version", user=user)
     return "" if said.startswith(_NOT_KNOWN) else said
 
 
 def _said(*words: str, user: User | None = None) -> str:
-    """Return the first line of what a program prints, or why there is none."""
+    """Return the first line that a program prints, or why there is none."""
     try:
-        # This process is nobody's process 1, so no reaper gets in the way.
+        # This process is not process 1, so there is no reaper to conflict with.
         program = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
-"""The limit of open files: as high as the kernel allows for this process, unchanged for its children.
+"""The limit of open files: raised as far as permitted for this process, unchanged for its children.
 
-Some are held back: a process can be started, and a client taken, when all others are in use.
+A reserve lets it start a process and accept a client when all other descriptors are in use.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A start takes ten at a time: six for its pipes, two for Popen's own, /dev/null, and the program that is looked at.
+# A start needs ten at a time: six for its pipes, two for Popen, /dev/null, and the program file being checked.
 FOR_A_START = 12
 RESERVED = 24
 
 
 class Descriptors:
-    """The reserve, and the limits of this process; nothing is held back and nothing raised before ``claim``."""
+    """The reserve, and the limits of this process; nothing is reserved or raised before ``claim``."""
 
     def __init__(self) -> None:
         self._reserve: list[int] = []
@@ -27,23 +27,23 @@ class Descriptors:
         self._soft = self._hard = 0
 
     def claim(self) -> None:
-        """Raise this process's own limit as far as it may, and hold a reserve back."""
-        # No start waits for what is needed after it alone.
+        """Raise this process's own limit as far as permitted, and open the reserve."""
+        # Imported here, because no start needs it.
         import resource
 
         self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
             self._limit(self._hard)
         except (OSError, ValueError):
-            # A sandbox may name a limit that it does not give.
+            # A sandbox may report a limit that it does not grant.
             self._hard = self._soft
         self._size = RESERVED
         self.refill()
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Lend the reserve for a block that starts a child, which gets the limit that this process began with."""
-        # The limit is about numbers: where those of the reserve are above it, a child is started all the same.
+        """Release the reserve for a block that starts a child, which gets the limit this process began with."""
+        # The limit applies to descriptor numbers: the child is started even if those of the reserve are above it.
         lowers = self._soft != self._hard and sum(fd < self._soft for fd in self._reserve) >= FOR_A_START
         self.give(RESERVED)
         if lowers:
@@ -56,18 +56,18 @@ class Descriptors:
             self.refill()
 
     def give(self, most: int) -> int:
-        """Close so many at most; return how many."""
+        """Close up to ``most`` descriptors of the reserve; return how many."""
         given, self._reserve = self._reserve[:most], self._reserve[most:]
         for fd in given:
             os.close(fd)
         return len(given)
 
     def give_spare(self, most: int) -> int:
-        """Close so many at most, but keep those that a start takes; return how many."""
+        """Close up to ``most``, but keep those that a start needs; return how many."""
         return self.give(max(0, min(most, len(self._reserve) - FOR_A_START)))
 
     def refill(self) -> None:
-        """Open the reserve again, as far as possible."""
+        """Refill the reserve as far as possible."""
         try:
             while len(self._reserve) < self._size:
                 self._reserve.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
@@ -85,7 +85,7 @@ DESCRIPTORS = Descriptors()
 
 
 def limit() -> int:
-    """Return how many files this process may have open."""
+    """Return the number of files that this process may open."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -93,7 +93,7 @@ def limit() -> int:
 
 
 def left() -> int:
-    """Return how many more it may open, as far as the kernel tells."""
+    """Return how many more it may open, as far as the kernel reports."""
     try:
         return limit() - len(os.listdir("/proc/self/fd"))
     except OSError:

@@ -1,4 +1,4 @@
-"""What this kernel offers, found out rather than assumed: gVisor and small containers lack parts of Linux."""
+"""Features of the running kernel, detected instead of assumed: gVisor and small containers lack parts of Linux."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PR_GET_PDEATHSIG = 2
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_NO_NEW_PRIVS = 39
-# mallopt(3); the second is what it is by default, but does not grow with what was freed.
+# mallopt(3); the second has its default value, but does not grow with freed memory.
 _M_TRIM_THRESHOLD = -1
 _M_ARENA_MAX = -8
 _TRIM_ABOVE_BYTES = 128 * 1024
@@ -23,7 +23,7 @@ def _prctl(option: int, value: int = 0) -> int:
 
 
 def adopt_orphans() -> bool:
-    """Make this process the one that orphans below it are handed to; tell whether it is now.
+    """Make this process the child subreaper; return whether it is.
 
     Process 1 of a container has that role already.
     """
@@ -31,12 +31,12 @@ def adopt_orphans() -> bool:
 
 
 def set_undumpable() -> bool:
-    """Keep processes of the same user out of this one's memory and environment; return whether that worked."""
+    """Protect memory and environment from processes of the same user; return whether that worked."""
     return _prctl(_PR_SET_DUMPABLE, 0) == 0
 
 
 def shows_processes() -> bool:
-    """Tell whether /proc is there, and is this process's own and not another pid namespace's."""
+    """Return whether /proc is mounted and belongs to this pid namespace."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:
@@ -44,9 +44,9 @@ def shows_processes() -> bool:
 
 
 def keep_heaps_few() -> None:
-    """Have all threads share one heap of the C library, and give back what is free at its end; nothing on musl.
+    """Let all threads share one malloc arena, and trim its free end; no effect on musl.
 
-    Python's lock lets one thread allocate at a time, so that a heap for each only takes memory.
+    Python's lock lets one thread allocate at a time, so an arena per thread only wastes memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -55,7 +55,7 @@ def keep_heaps_few() -> None:
 
 
 def give_back_memory() -> None:
-    """Return to the kernel what the C library keeps of memory that was freed; nothing where it cannot (musl)."""
+    """Return freed memory from the C library to the kernel; no effect if that is not supported (musl)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(ctypes.c_size_t(0))
@@ -64,9 +64,9 @@ def give_back_memory() -> None:
 def launcher() -> tuple[str, ...]:
     """Return the command prefix by which a child dies with its parent and gains no privileges.
 
-    They are util-linux's setpriv, where it and the kernel can do both: no Python code then runs between fork and
-    exec, and the parent-death signal is set after a change of user, which would clear it (prctl(2)). Empty where
-    they cannot: busybox's setpriv does not know the parent-death signal.
+    It is util-linux's setpriv, if it and the kernel support both: no Python code then runs between fork and exec, and
+    the parent-death signal is set after the change of user, which would clear it (prctl(2)). Empty otherwise: busybox's
+    setpriv does not support the parent-death signal.
     """
     setpriv = next((path for path in SETPRIV_PATHS if os.access(path, os.X_OK)), None)
     if setpriv is None or os.path.basename(os.path.realpath(setpriv)) != "setpriv":
@@ -84,13 +84,13 @@ _COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_c
 
 
 class OomCounter:
-    """Tells whether the kernel's count of out-of-memory kills rose since it was last asked."""
+    """Detects whether the kernel's count of out-of-memory kills has risen since the last call."""
 
     def __init__(self) -> None:
         self._seen = _kills()
 
     def rose(self) -> bool | None:
-        """Return None where this kernel does not say (gVisor, no control group)."""
+        """Return None if the kernel does not report it (gVisor, no control group)."""
         seen, self._seen = self._seen, _kills()
         if seen is None or self._seen is None:
             return None
@@ -98,7 +98,7 @@ class OomCounter:
 
 
 def counts_kills() -> bool:
-    """Tell whether the kernel says how many it has ended for lack of memory."""
+    """Return whether the kernel reports out-of-memory kills."""
     return _kills() is not None
 
 
@@ -117,16 +117,16 @@ def _kills() -> int | None:
 
 # capabilities(7).
 _CAP_SETPCAP = 8
-# Reading folders that are closed to others.
+# Read folders that are closed to others.
 CAP_READ = ("dac_override",)
-# The same, and giving files to their owners.
+# The same, and change the owners of files.
 CAP_RESTORE = ("dac_override", "chown", "fowner")
 
 
 def only_capabilities(wanted: tuple[str, ...], launcher: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command prefix that leaves a child these capabilities alone.
+    """Return the command prefix that limits a child to these capabilities.
 
-    Empty unless this process is root, may drop capabilities, and there is util-linux's setpriv.
+    Empty unless this process is root, may drop capabilities, and util-linux's setpriv is available.
     """
     if os.geteuid() != 0 or not launcher or not (effective_capabilities() or 0) >> _CAP_SETPCAP & 1:
         return ()

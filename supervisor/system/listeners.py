@@ -1,4 +1,4 @@
-"""The TCP sockets that listen in this network namespace, and the processes that hold them, from /proc."""
+"""The listening TCP sockets of this network namespace, and the processes that hold them, from /proc."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REACHED_V6 = b"\0" * 16
 
 
 class ListeningSocket(NamedTuple):
-    """A port that is listened on; ``inode`` tells the socket, ``uid`` is whose it is."""
+    """A listening port; ``inode`` identifies the socket, ``uid`` is its owner."""
 
     host: str
     port: int
@@ -34,19 +34,19 @@ class ListeningSocket(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A process that has a socket, and where /proc shows it."""
+    """A process that holds a socket, and its path in /proc."""
 
     pid: int
     path: str
 
 
 def listening() -> tuple[ListeningSocket, ...]:
-    """Return every listener of this network namespace; nothing where the kernel does not tell."""
+    """Return all listeners of this network namespace; empty if the kernel does not report them."""
     return tuple(found for path in _TABLES for found in parse(read(path)))
 
 
 def parse(table: bytes) -> Iterable[ListeningSocket]:
-    """Yield the listeners of one table. ``by_loopback`` says that a connection to 127.0.0.1 gets there."""
+    """Yield the listeners of one table. ``by_loopback`` is whether connections to 127.0.0.1 reach them."""
     for address, port, uid, inode in _LISTENING.findall(table):
         raw = _address(address)
         mapped = raw.startswith(_MAPPED)
@@ -61,9 +61,9 @@ def own_inodes() -> frozenset[int]:
 
 
 def holders(inodes: Collection[int], known: Mapping[int, Holder | None]) -> dict[int, Holder | None]:
-    """Return who has each of these sockets; None for one whose holder this process may not see.
+    """Return the holder of each of these sockets; None if this process may not see it.
 
-    ``known`` is the last answer: holders that still hold, and sockets without one, are not searched for again.
+    ``known`` is the previous result: existing holders, and sockets without one, are not searched for again.
     """
     found = {inode: known[inode] for inode in inodes if inode in known and _holds(known[inode], inode)}
     missing = set(inodes) - set(found)
@@ -73,7 +73,7 @@ def holders(inodes: Collection[int], known: Mapping[int, Holder | None]) -> dict
 
 
 def _search(missing: set[int]) -> dict[int, Holder | None]:
-    """Look through every process until each socket was found; the oldest that has one counts."""
+    """Search all processes until each socket was found; the oldest holder counts."""
     found: dict[int, Holder | None] = {}
     for pid in every_pid():
         for path, target in open_files(folder_of(pid)):
@@ -90,12 +90,12 @@ def _holds(holder: Holder | None, inode: int) -> bool:
 
 
 def _inode_of(target: str) -> int:
-    """Return the number of the socket that a descriptor is; 0 for anything else."""
+    """Return the inode of the socket that a descriptor refers to; 0 for other descriptors."""
     return int(target[8:-1]) if target.startswith("socket:[") else 0
 
 
 def _address(text: bytes) -> bytes:
-    """Return an address in network order; the kernel writes 32-bit words in the machine's."""
+    """Return an address in network order; the kernel prints 32-bit words in host order."""
     raw = bytes.fromhex(text.decode())
     if sys.byteorder == "big":
         return raw

@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: their ancestry, which managed process they belong to, what they use."""
+"""Processes in /proc: their ancestry, the managed process they belong to, and their resource usage."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 _DEAD = frozenset({b"Z", b"X"})
 _STOPPED = b"T"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-# A process with more descriptors than this is not looked through to the end.
+# Limit of descriptors that are examined for a process.
 _MOST_FILES = 1000
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-# Absent where the kernel was built without CONFIG_PROC_CHILDREN.
+# Missing if the kernel was built without CONFIG_PROC_CHILDREN.
 _CHILDREN_LISTED = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 
 class Process(NamedTuple):
-    """A live process. ``born`` is its start in ticks since the machine's, which tells it from a later one of its pid.
+    """A live process.
 
-    ``folder`` is where in /proc a thread of it is that still lives.
+    ``born`` is its start time in ticks since boot, which distinguishes it from a later one with its pid. ``folder`` is
+    the folder in /proc of one of its live threads.
     """
 
     pid: int
@@ -40,19 +41,19 @@ class Process(NamedTuple):
 
 
 def children(pid: int) -> list[int]:
-    """Return the live and dead children of a process; empty where it is gone."""
+    """Return the live and dead children of a process; empty if it has ended."""
     if not _CHILDREN_LISTED:
         return [other for other in every_pid() if parent(other) == pid]
     return [int(child) for task in _threads(pid) for child in read(f"/proc/{pid}/task/{task}/children").split()]
 
 
 def count_children() -> int:
-    """Return how many children this process has, orphans that were handed to it and dead ones included."""
+    """Return the number of children of this process, including adopted orphans and dead ones."""
     return len(children(os.getpid()))
 
 
 def descendants(pid: int, without: Collection[int] = ()) -> Iterator[int]:
-    """Yield everything below a process, nearest first; what is below one of ``without`` is left out with it."""
+    """Yield all descendants of a process, the nearest first, without those in ``without`` and their descendants."""
     queue = deque(children(pid))
     while queue:
         found = queue.popleft()
@@ -63,18 +64,18 @@ def descendants(pid: int, without: Collection[int] = ()) -> Iterator[int]:
 
 
 def every_pid() -> list[int]:
-    """Return every process that /proc shows."""
+    """Return all processes in /proc."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def parent(pid: int) -> int | None:
-    """Return a process's parent."""
+    """Return the parent of a process."""
     fields = _fields(f"/proc/{pid}")
     return int(fields[1]) if fields else None
 
 
 def look(pid: int) -> Process | None:
-    """Return a process that has a living thread, be it another than its first; None for one that has not."""
+    """Return a process with a live thread, which need not be its first; None if it has none."""
     head, _, rest = read(f"/proc/{pid}/stat").rpartition(b") ")
     fields = rest.split()
     folder = _living(pid, fields)
@@ -86,51 +87,51 @@ def look(pid: int) -> Process | None:
 
 
 def folder_of(pid: int) -> str:
-    """Return where in /proc a living thread of a process is; an empty text where there is none."""
+    """Return the folder in /proc of a live thread of a process; empty if there is none."""
     return _living(pid, _fields(f"/proc/{pid}"))
 
 
 def lives_on(process: Process) -> bool:
-    """Return whether a process still lives, and its pid was not given to another one."""
+    """Return whether a process is alive and its pid was not reused."""
     now = look(process.pid)
     return now is not None and now.born == process.born
 
 
 def name_of(pid: int) -> str:
-    """Return a process's short name as the kernel keeps it."""
+    """Return the short name of a process (comm)."""
     return read(f"/proc/{pid}/comm").decode(errors="replace").strip() or str(pid)
 
 
 def command_line(pid: int) -> bytes:
-    """Return a process's words, each with a zero byte behind it; none where it is gone."""
+    """Return the arguments of a process, each followed by a zero byte; empty if it has ended."""
     return read(f"/proc/{pid}/cmdline")
 
 
 def memory_bytes(pid: int) -> int | None:
-    """Return the resident memory of a process."""
+    """Return the resident memory of a process in bytes."""
     fields = _fields(folder_of(pid))
     return int(fields[21]) * _PAGE_BYTES if fields else None
 
 
 def cpu_s(pid: int) -> float | None:
-    """Return the processor time a process has used, in seconds."""
+    """Return the CPU time of a process in seconds."""
     fields = _fields(f"/proc/{pid}")
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else None
 
 
 def state_of(pid: int) -> str:
-    """Return what a process is doing, in the kernel's letter for it (proc(5)); an empty text where it is gone."""
+    """Return the state letter of a process (proc(5)); empty if it has ended."""
     fields = _fields(f"/proc/{pid}")
     return fields[0].decode() if fields else ""
 
 
 class Remains:
-    """Finds what one life of a process left behind, among everything below this process.
+    """Finds what a run of a process left behind, among the descendants of this process.
 
-    Its session and group tell, the pipes of its output, the mark that was put into its environment, and its user
-    where no other process has it. Each mark can be shed, but a process that sheds one often keeps another. What is
-    below such a process belongs to it, and what was found once stays found. ``pid`` is what the life had, ``pipes``
-    are the inodes of its output. What has shed all of it is not found, nor what never was below this process.
+    It is recognised by session and process group, the pipes of its output, the mark in its environment, and its user if
+    no other process has it. A process can drop each of these, but usually keeps another. Its descendants belong to it,
+    and what was found once stays found. ``pid`` is that of the run, ``pipes`` are the inodes of its output. A process
+    that has dropped all of them is not found, nor one that never was a descendant.
     """
 
     def __init__(self, spec: ProcessSpec, pid: int, pipes: Collection[int]) -> None:
@@ -141,9 +142,9 @@ class Remains:
         self._known: dict[int, int] = {}
 
     def find(self, managed: Collection[int]) -> Iterator[Process | None]:
-        """Yield them one by one, and None for each process that does not belong: a search through many takes a while.
+        """Yield them one by one, and None for each other process, since the search may take long.
 
-        ``managed`` are live children: they and what is below them belong to someone.
+        ``managed`` are live children: they and their descendants belong to others.
         """
         queue = deque((pid, False) for pid in children(os.getpid()) if pid not in managed)
         while queue:
@@ -161,7 +162,7 @@ class Remains:
         return (
             self._known.get(process.pid) == process.born
             or self._pid in {process.session, process.group}
-            # The folder's owner does not tell: it is root's for a process that made itself undumpable.
+            # The owner of the folder cannot be used: it is root for an undumpable process.
             or bool(self._uid and self._uid in read(f"{process.folder}/status"))
             or self._mark in read(f"{process.folder}/environ").split(b"\0")
             or bool(
@@ -172,16 +173,16 @@ class Remains:
 
 
 def everything_else() -> Iterator[Process | None]:
-    """Yield all that is alive and not this process: the container as process 1, else whatever is below.
+    """Yield all other live processes: all of the container as process 1, else the descendants.
 
-    None stands for one that is not alive.
+    None stands for a process that is not alive.
     """
     own = os.getpid()
     yield from (look(pid) for pid in (every_pid() if own == 1 else descendants(own)) if pid != own)
 
 
 def owner_of(pid: int, managed: Mapping[int, str]) -> str:
-    """Return the name of the managed process that a process descends from, or is marked as; nothing for neither.
+    """Return the name of the managed process that a process descends from or is marked as; empty if there is none.
 
     ``managed`` are the names by pid.
     """
@@ -190,7 +191,7 @@ def owner_of(pid: int, managed: Mapping[int, str]) -> str:
         if ancestor in managed:
             return managed[ancestor]
         ancestor = parent(ancestor)
-    # One that made itself a daemon has no parent to tell, but its session, or the environment it was born with.
+    # A daemon has a different parent, but keeps its session, or the environment it was started with.
     process = look(pid)
     if process is None:
         return ""
@@ -205,7 +206,7 @@ def _marked(name: str) -> bytes:
 
 
 def open_files(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
-    """Yield where each descriptor of a process is, and what it is as the kernel writes it: ``pipe:[4711]``."""
+    """Yield the path of each descriptor of a process, and its target as the kernel prints it: ``pipe:[4711]``."""
     try:
         names = os.listdir(f"{folder}/fd")
     except OSError:
@@ -216,7 +217,7 @@ def open_files(folder: str, most: int | None = None) -> Iterator[tuple[str, str]
 
 
 def target_of(path: str) -> str:
-    """Return what a link leads to; nothing where it is gone."""
+    """Return the target of a link; empty if it is gone."""
     try:
         return os.readlink(path)
     except OSError:
@@ -224,14 +225,14 @@ def target_of(path: str) -> str:
 
 
 def _living(pid: int, fields: list[bytes]) -> str:
-    """Return the folder of a thread that lives; the first one's may have ended before the others."""
+    """Return the folder of a live thread; the first one may have ended before the others."""
     if not fields:
         return ""
     if fields[0] not in _DEAD:
         return f"/proc/{pid}"
     threads = _threads(pid)
     if not threads:
-        # gVisor counts its threads, and lists them only as long as the first one lives.
+        # gVisor counts threads, and lists them only while the first one lives.
         return f"/proc/{pid}" if int(fields[17]) > 1 else ""
     folders = (f"/proc/{pid}/task/{thread}" for thread in threads if int(thread) != pid)
     return next((folder for folder in folders if (_fields(folder) or [b"X"])[0] not in _DEAD), "")
@@ -245,12 +246,12 @@ def _threads(pid: int) -> list[str]:
 
 
 def _fields(folder: str) -> list[bytes]:
-    """Return the fields of a stat file behind the name: state, parent, group … (proc(5), from the third on)."""
+    """Return the fields of a stat file after the name: state, parent, group … (proc(5), from the third on)."""
     return read(f"{folder}/stat").rpartition(b") ")[2].split()
 
 
 def read(path: str) -> bytes:
-    """Return what a file of /proc says; nothing where it is gone or closed to us."""
+    """Return the content of a file in /proc; empty if it is gone or not readable."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read()

@@ -1,4 +1,4 @@
-"""The only place that waits for children: managed ones and adopted orphans alike."""
+"""The only place that waits for children, managed ones and adopted orphans."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Exit(NamedTuple):
-    """The exit of a child; ``peak_bytes`` is the most memory that it had resident, None where that is unknown."""
+    """The exit of a child; ``peak_bytes`` is its peak resident memory, None if unknown."""
 
     pid: int
     exit_status: ExitStatus
@@ -21,16 +21,16 @@ class Exit(NamedTuple):
 
 
 def decode(status: int) -> ExitStatus:
-    """Return the exit status that a wait status of the kernel stands for."""
+    """Decode a wait status of the kernel."""
     code = os.waitstatus_to_exitcode(status)
     return ExitStatus(code=code) if code >= 0 else ExitStatus(signal=-code)
 
 
 class Reaper:
-    """Collects exited children and notifies the owner of each; one without an owner was an orphan.
+    """Collects exited children and notifies the owner of each; children without an owner are orphans.
 
-    Spawning and ``own`` have to happen without a ``reap`` between them. A pid stays valid for signals until its
-    owner was notified, since there is no other waiter.
+    There must be no ``reap`` between spawning and ``own``. A pid stays valid for signals until its owner was notified,
+    since there is no other waiter.
     """
 
     def __init__(self) -> None:
@@ -38,18 +38,18 @@ class Reaper:
         self.orphans = 0
 
     def own(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
-        """Have ``on_exit`` called once with the end of ``pid``."""
+        """Call ``on_exit`` once when ``pid`` has exited."""
         self._owners[pid] = on_exit
 
     @property
     def owned(self) -> frozenset[int]:
-        """Return the managed children that have not been reaped."""
+        """The managed children that have not been reaped."""
         return frozenset(self._owners)
 
     def reap(self, on_orphan: Callable[[int], None], most: int = 1000) -> bool:
-        """Collect at most ``most`` children without waiting; tell whether there may be more.
+        """Collect up to ``most`` children without waiting; return whether there may be more.
 
-        ``on_orphan`` is called with the pid of each that has no owner.
+        ``on_orphan`` is called with the pid of each child without an owner.
         """
         for _ in range(most):
             try:
@@ -68,8 +68,8 @@ class Reaper:
 
 
 def _peak_bytes(peak_kib: int) -> int | None:
-    # Loaded by the call that waits.
+    # Imported by the call that waits.
     import resource
 
-    # Until its exec a child's memory is this process's, and counts as its own (getrusage(2)).
+    # Before its exec a child shares this process's memory, which counts as its own (getrusage(2)).
     return peak_kib * 1024 if peak_kib > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else None

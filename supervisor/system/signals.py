@@ -1,4 +1,4 @@
-"""Signals: caught from the first moment on, read whenever the loop gets to it."""
+"""Signals: caught from the start, and read when the event loop is ready."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FOR_THE_APP = (
 
 
 class Inbox:
-    """Every signal this process gets, in order; ``fd`` becomes readable when there is one.
+    """The signals of this process in order; ``fd`` becomes readable when there is one.
 
-    The pipe only wakes: it may overflow without a signal being lost, since the handlers keep the list.
-    ``hangup_stops`` tells whether HUP means that a person's terminal was closed.
+    The pipe only wakes the loop: it may overflow without losing a signal, since the handlers keep a list.
+    ``hangup_stops`` is whether HUP means that a person's terminal was closed.
     """
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class Inbox:
         os.set_blocking(self._wake_fd, False)
 
     def open(self) -> None:
-        """Begin to take signals, whatever a parent had blocked or ignored; only on the main thread."""
-        # Checked now: by the time HUP comes the terminal is gone. Under nohup it is ignored.
+        """Start catching signals, including those that a parent had blocked or ignored; only on the main thread."""
+        # Checked now, because the terminal is gone when HUP arrives. nohup ignores HUP.
         self.hangup_stops = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
         signal.set_wakeup_fd(self._wake_fd, warn_on_full_buffer=False)
         taken = {signal.SIGCHLD, signal.SIGHUP, *STOP, *FOR_THE_APP}
         for number in taken:
             signal.signal(number, self._take)
-        # What is ignored or blocked stays so over an exec: children would inherit it. PIPE and XFSZ are Python's own,
-        # which it gives back to a child.
+        # Ignored and blocked signals are inherited across an exec. Python itself ignores PIPE and XFSZ, and restores
+        # them for children.
         for number in signal.valid_signals() - taken - {signal.SIGPIPE, signal.SIGXFSZ}:
             if signal.getsignal(number) is signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
@@ -71,7 +71,7 @@ class Inbox:
 def send(pid: int, number: int, *, group: bool = False) -> str:
     """Send a signal to a process, or to the group that it leads; return why the kernel refuses it.
 
-    That is empty where it does not, or where there is no such process.
+    Empty on success, and if there is no such process.
     """
     try:
         (os.killpg if group else os.kill)(pid, number)
@@ -84,7 +84,7 @@ def send(pid: int, number: int, *, group: bool = False) -> str:
 
 
 def has_terminal() -> bool:
-    """Tell whether a terminal controls this process."""
+    """Return whether this process has a controlling terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -1,4 +1,4 @@
-"""Starts a process: new session, pipes for its output, nothing inherited that it was not given."""
+"""Starts processes: in a new session, with pipes for output, inheriting only what they were given."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 MARK = "SUPERVISED_PROCESS"
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-# elf(5): the magic, and where e_machine stands; x86-64 runs i386, and aarch64 may run arm.
+# elf(5): the magic, and the offset of e_machine; x86-64 runs i386, and aarch64 may run arm.
 _ELF = b"\x7fELF"
 _ELF_MACHINE = slice(18, 20)
 _ELF_COMPATIBLE = {(b"\x3e\0", b"\x03\0"), (b"\xb7\0", b"\x28\0")}
 
 
 class SpawnError(Exception):
-    """A process could not be started; ``code`` is what a shell would answer: 127 not found, 126 not executable."""
+    """A process could not be started; ``code`` is a shell's exit code: 127 not found, 126 not executable."""
 
     def __init__(self, code: int, why: str) -> None:
         self.code = code
@@ -42,7 +42,7 @@ class _Unfit(NamedTuple):
 
 
 class Spawned(NamedTuple):
-    """A process just started, with the read ends of its pipes."""
+    """A process that was just started, with the read ends of its pipes."""
 
     pid: int
     stdout_fd: int
@@ -50,19 +50,19 @@ class Spawned(NamedTuple):
 
 
 def mark(name: str) -> str:
-    """Return the value by which everything that process ``name`` starts can be told, as long as it keeps it."""
+    """Return the value that marks everything started by process ``name`` in its environment."""
     return f"{name}:{os.getpid()}"
 
 
 def spawn(
     spec: ProcessSpec, launcher: tuple[str, ...], death_fd: int | None = None, fds: tuple[int, ...] = ()
 ) -> Spawned:
-    """Start the process and return at once.
+    """Start a process and return at once.
 
-    ``launcher`` is put before its command (see kernel.launcher). ``death_fd`` is a read end that tells the child
-    when this process is gone; it is passed on as ``TS_PARENT_DEATH_FD``, ``fds`` under their own numbers. To be called
-    on the main thread only: the kernel sends the parent-death signal when the creating thread ends. Raises SpawnError,
-    or RuntimeError elsewhere.
+    ``launcher`` precedes its command (see kernel.launcher). ``death_fd`` is the read end of a pipe that closes when
+    this process ends; it is passed on as ``TS_PARENT_DEATH_FD``, ``fds`` under their own numbers. Call it on the main
+    thread only: the kernel sends the parent-death signal when the creating thread ends. Raises SpawnError, or
+    RuntimeError on another thread.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("cannot spawn outside the main thread: the child would die with this thread")
@@ -90,7 +90,7 @@ def spawn(
     finally:
         os.close(out_write)
         os.close(err_write)
-    # The reaper is the only waiter: a Popen that believes its child ended never asks the kernel.
+    # The reaper is the only waiter: a Popen that considers its child ended never calls wait.
     child.returncode = 0
     for fd in (out_read, err_read):
         os.set_blocking(fd, False)
@@ -98,7 +98,7 @@ def spawn(
 
 
 def open_pipe(spec: ProcessSpec) -> tuple[int, int]:
-    """Return both ends of a new pipe for a process. Raises SpawnError where there are no descriptors left."""
+    """Return both ends of a new pipe. Raises SpawnError if there are no descriptors left."""
     try:
         return os.pipe()
     except OSError as error:
@@ -119,13 +119,13 @@ def _output_pipes(spec: ProcessSpec) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _give_to(user: User | None, write_fd: int) -> None:
-    """Let a user open a pipe again, as a program does that opens /dev/stdout."""
+    """Let a user reopen a pipe, as a program does that opens /dev/stdout."""
     if user is None:
         return
     try:
         os.fchown(write_fd, user.uid, user.gid)
     except OSError:
-        # Root without CHOWN. No one but the processes of that user can name the pipe.
+        # Root without CHOWN. Only processes of that user can name the pipe.
         with suppress(OSError):
             os.fchmod(write_fd, 0o622)
 
@@ -160,10 +160,10 @@ def _explained(spec: ProcessSpec, error: OSError | subprocess.SubprocessError) -
 
 
 def program_candidates(name: str, env_path: str, cwd: str) -> list[str]:
-    """Return the files that ``name`` may stand for, as absolute paths, the one that counts first.
+    """Return the absolute paths that ``name`` may refer to, in order of precedence.
 
-    As for execvp(3) after a change to ``cwd``, the working directory of the process: that is where a relative name
-    begins, and a relative folder of PATH.
+    As for execvp(3) after a change to ``cwd``, the working directory of the process, which relative names and relative
+    folders of PATH are based on.
     """
     if "/" in name:
         return [os.path.join(cwd, name.removeprefix("./"))]
@@ -171,12 +171,12 @@ def program_candidates(name: str, env_path: str, cwd: str) -> list[str]:
 
 
 def program_of(spec: ProcessSpec) -> str:
-    """Return the file that a process's command runs. Raises SpawnError as ``find`` does."""
+    """Return the file that a process's command runs. Raises SpawnError as ``find_program`` does."""
     return find_program(spec.argv[0], spec.env.get("PATH", os.defpath), spec.cwd)
 
 
 def find_program(name: str, env_path: str, cwd: str) -> str:
-    """Return the file to run. Raises SpawnError where there is none, or none that may be executed."""
+    """Return the file to run. Raises SpawnError if there is none, or it is not executable."""
     unfit = None
     for path in program_candidates(name, env_path, cwd):
         why = _why_not(path)
@@ -197,7 +197,7 @@ def find_program(name: str, env_path: str, cwd: str) -> str:
 
 
 def _why_not(path: str) -> str | None:
-    """Return why a file cannot be run: empty where it can, None where there is none."""
+    """Return why a file cannot be run: empty if it can, None if it does not exist."""
     try:
         mode = os.stat(path).st_mode
     except PermissionError as error:
@@ -212,7 +212,7 @@ def _why_not(path: str) -> str | None:
 
 
 def _check_format(path: str) -> None:
-    """Refuse what the kernel cannot run: the launcher's execvp(3) would hand it to a shell as a script."""
+    """Refuse a file that the kernel cannot run: the launcher's execvp(3) would pass it to a shell as a script."""
     head = _head(path)
     if head.startswith(_ELF):
         if not _runs_here(head[_ELF_MACHINE]):
@@ -224,19 +224,19 @@ def _check_format(path: str) -> None:
 
 
 def _runs_here(machine: bytes) -> bool:
-    # Without /proc, Python's own file tells as well; where neither does, the kernel is to say.
+    # Without /proc, Python's own file is used; without either, the kernel decides.
     own = (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
     if not own or machine == own or (own, machine) in _ELF_COMPATIBLE:
         return True
     try:
-        # An emulator may be registered for it, beside the two files that are always there.
+        # An emulator may be registered for it, beside the two files that always exist.
         return not {"register", "status"}.issuperset(os.listdir("/proc/sys/fs/binfmt_misc"))
     except OSError:
         return False
 
 
 def _head(path: str) -> bytes:
-    """Return a file's first bytes; none where it may be executed but not read."""
+    """Return the first bytes of a file; empty if it is executable but not readable."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read(_ELF_MACHINE.stop)

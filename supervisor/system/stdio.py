@@ -1,4 +1,4 @@
-"""Standard input, output and error: opened where closed, and able to print any text."""
+"""Standard input, output and error: opened if closed, and able to print any text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Open closed descriptors on /dev/null, before other files get their numbers; let any text be printed."""
+    """Open closed descriptors on /dev/null, before other files get their numbers; allow any text to be printed."""
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -23,7 +23,7 @@ def prepare() -> None:
             os.open(os.devnull, os.O_RDWR)
     if sys.stdout is None or type(sys.stdout) is io.TextIOWrapper:
         encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
-        # A path may hold bytes that are no text, and a terminal may know fewer characters than we use.
+        # A path may contain bytes that are not text, and a terminal may lack characters.
         out = open(1, "wb", closefd=False)  # noqa: SIM115 - it stays open
         sys.stdout = Output(out, encoding, "backslashreplace", line_buffering=os.isatty(1))
     if sys.stderr is None:
@@ -31,7 +31,7 @@ def prepare() -> None:
 
 
 class Output(io.TextIOWrapper):
-    """Standard output whose failures are OutputErrors, except for a closed pipe (BrokenPipeError)."""
+    """Standard output that raises OutputError on failures, except for a closed pipe (BrokenPipeError)."""
 
     def write(self, text: str, /) -> int:
         """Write. Raises OutputError."""
@@ -39,13 +39,13 @@ class Output(io.TextIOWrapper):
             return super().write(text)
 
     def flush(self) -> None:
-        """Write what is held back. Raises OutputError."""
+        """Flush. Raises OutputError."""
         with _errors_wrapped():
             super().flush()
 
 
 def give_up(stream: TextIO) -> None:
-    """Discard what is written from now on: at the exit Python would flush once more, and print an error."""
+    """Discard further output: at exit Python would flush again, and print an error."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

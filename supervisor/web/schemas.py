@@ -6,7 +6,7 @@ The reference, docs/reference/openapi.json, is generated from these structs, by 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -36,7 +36,6 @@ Link = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 Count = Annotated[int, Meta(ge=0)]
 HealthStatus = Annotated[str, Meta(extra_json_schema={"enum": ["pass", "warn", "fail"]})]
 Texts = tuple[str, ...]
-B = TypeVar("B", bound="Body")
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
