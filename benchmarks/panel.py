@@ -1,4 +1,4 @@
-"""The panel's log in Chromium: the main thread's CPU time for a frame while 100,000 lines are scrolled and more arrive."""
+"""The panel's log in Chromium: the main thread's CPU time per frame, scrolling 100,000 lines while more arrive."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SEARCH = """async (text) => {
 
 
 def frames(_bench: Bench) -> dict[str, Result]:
-    """Return the main thread's CPU time for a frame, with the frames that came late and the longest task of a search."""
+    """Return the main thread's CPU time per frame, the late frames, and the longest task of a search."""
     with browsing() as browser, supervising() as world, watched(browser) as (context, watch):
         panel = Panel(context.new_page(), watch, world.url).sign_in()
         panel.page.evaluate(TAKE, [LINES, 100])
