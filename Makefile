@@ -17,65 +17,76 @@ WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 
 # What checks the workflows, from the Go proxy.
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+# What looks for secrets, from there too.
+GITLEAKS := github.com/zricethezav/gitleaks/v8@v8.30.1
 
-.PHONY: help install dev tested run test test-slow test-image chaos fuzz refusals planted check check-workflows check-tailscale test-newest audit format docs bench lock clean \
-	screenshots packages release release-check release-image release-sign release-notes
+# Every task, and the steps of a release.
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST))) release-check release-image release-sign release-notes
 
-help: ## Lists the tasks
-	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
+help: ## Lists the tasks, and how long each takes on two cores | at once
+	@sed -nE 's/^([a-z-]+):.*## (.*) \| (.*)/\1\t\2\t\3/p' Makefile | while IFS=$$'\t' read -r name text time; do printf '  make %-15s %s [%s]\n' "$$name" "$$text" "$$time"; done
 
-install: $(VENV)/.installed ## Installs the project into .venv from the lock with hashes
+install: $(VENV)/.installed ## Installs the project into .venv from the lock with hashes | 20 s
 
-run: install ## Runs tailscaled and the app under the supervisor in this terminal; Ctrl-C stops them
+run: install ## Runs tailscaled and the app under the supervisor in this terminal; Ctrl-C stops them | until Ctrl-C; builds tailscaled once, in minutes, where there is none
 	@exec scripts/run-main-job
 
-test: tested ## Runs all tests but those of test-slow, with a real tailscaled
+test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 6 to 8 min
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-slow: tested ## Runs the tests of faults that take more than a minute: some ten minutes in all
+test-slow: tested ## Runs the tests of faults that take more than a minute | 10 min
 	@$(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)
 
-test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs
+test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs | 8 min, once some more
 	@scripts/test-engine run $(BIN)/python -m pytest -m image $(or $(TESTS),tests/image)
 
-chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… FOR=seconds, or LIFE='…' for one that failed
+chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… FOR=seconds, or LIFE='…' for one that failed | until Ctrl-C, or FOR seconds
 	@nice $(BIN)/python -m tests.chaos $(if $(SEED),--seed "$(SEED)") $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
 
-fuzz: dev ## Feeds parsers what is nearly right: EXAMPLES=… of each, 20,000 by default
+fuzz: dev ## Feeds parsers what is nearly right: EXAMPLES=… of each, 20,000 by default | several minutes
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 tests/fuzz
 
-refusals: tested ## Has the kernel refuse each call once, with each of its errors (takes strace): CALLS="openat write" for some
+refusals: tested ## Has the kernel refuse each call once, with each of its errors (takes strace): CALLS="openat write" for some | several minutes
 	@$(BIN)/python -m tests.chaos.refusals $(CALLS)
 
-planted: tested ## Plants one defect after the other, and tells which of them chaos finds
+planted: tested ## Plants one defect after the other, and tells which of them chaos finds | up to 200 rounds for each
 	@$(BIN)/python -m tests.chaos.planted
 
-check: dev ## Lints, checks types and the project's conventions
+test-image-arm: tested ## Builds the image for arm64 and starts it under emulation | 20 min, and as long again once
+	@TEST_ENGINE_ARCH=arm64 scripts/test-engine run $(BIN)/python -m pytest -m image tests/image/test_arm64.py $(TESTS)
+
+check: dev ## Lints, checks types and the project's conventions | 1 min
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy supervisor tests $(wildcard examples benchmarks scripts)
 	@$(BIN)/python -m pytest -q tests/conventions
 
-check-workflows: $(VENV)/.audit ## Checks the workflows in .github with actionlint (needs Go) and zizmor
+check-workflows: $(VENV)/.audit ## Checks the workflows in .github with actionlint (needs Go) and zizmor | 15 s
 	@go run $(ACTIONLINT)
 	@$(VENV)/audit/bin/zizmor --offline --quiet --pedantic .github
 
-check-tailscale: install ## Looks up in tailscaled's source, of VERSION or those known, what the program relies on (seconds; needs Go)
+check-tailscale: install ## Looks up in tailscaled's source, of VERSION or those known, what the program relies on (needs Go) | 5 s
 	@scripts/check-tailscale $(VERSION)
 
-test-newest: tested ## Looks that up in the newest tailscaled, and runs the tailnet's tests with it
+test-newest: tested ## Looks that up in the newest tailscaled, and runs the tailnet's tests with it | 3 min, and some for its build
 	@scripts/check-tailscale latest
 	@daemon=$$(scripts/fetch-tailscaled "$$(scripts/check-tailscale --newest)") && \
 		PATH="$$(dirname "$$daemon"):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),tests/tailnet)
 
-audit: $(VENV)/.audit ## Looks for known faults in what the locks name; fails where no index tells of them
+audit: $(VENV)/.audit ## Looks for known faults in what the locks name; fails where no index tells of them | 20 s
 	@for lock in run run-otel build dev; do \
 		echo "requirements/$$lock.txt"; \
 		$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement "requirements/$$lock.txt"; \
 	done
 
-format: dev ## Formats the code, and writes anew what the docs draw from its tables
+check-secrets: ## Looks for secrets in every commit, with gitleaks (needs Go) | 15 s
+	@go run $(GITLEAKS) git --no-banner --redact .
+
+sbom: ## Lists what is in IMAGE, as docs/reference/sbom.json (needs Go and a Docker engine) | 2 min
+	@scripts/sbom $(IMAGE)
+
+format: dev ## Formats the code, and writes anew what the docs draw from its tables | 20 s
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m scripts.settings_page > docs/reference/settings.md
@@ -84,28 +95,32 @@ format: dev ## Formats the code, and writes anew what the docs draw from its tab
 	@$(BIN)/python -m scripts.doctor_page > docs/reference/doctor.md
 	@$(BIN)/python -m scripts.openapi_document docs/reference/openapi.json
 	@$(BIN)/python -m scripts.pictures
+	@$(BIN)/python -m scripts.badges
 
-docs: dev ## Builds the documentation as a site, in site/; a dead link fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+docs: dev ## Builds the documentation as a site, in site/VERSION/; a dead link fails | 10 s
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir "site/$$($(BIN)/python -c 'import supervisor; print(supervisor.__version__)')"
 
-bench: dev ## Measures ours and its peers side by side
+bench: dev ## Measures ours and its peers side by side | 30 min
 	@$(BIN)/python -m benchmarks
 
-screenshots: tested ## Makes the pictures of the panel in docs/images (as root)
+screenshots: tested ## Makes the pictures of the panel in docs/images (as root) | 2 min
 	@$(BIN)/python -m scripts.screenshots
 	@$(BIN)/python -m scripts.dashboard_picture
 
-packages: ## Installs what the tasks need of Debian, as root or by sudo
+recording: tested ## Records a session of make run as docs/images/session.svg | 10 s
+	@$(BIN)/python -m scripts.recording
+
+packages: ## Installs what the tasks need of Debian, as root or by sudo | 1 min
 	@scripts/need-packages
 
-release: ## Prepares a release but for the push: make release VERSION=1.2.3
+release: ## Prepares a release but for the push: make release VERSION=1.2.3 | at once
 	@scripts/release prepare $(VERSION)
 
 # The steps of .github/workflows/release.yml, for a tag in TAG.
 release-check release-image release-sign release-notes: release-%:
 	@scripts/release $*
 
-lock: ## Writes the locks anew with the newest versions (needs uv)
+lock: ## Writes the locks anew with the newest versions (needs uv) | 20 s
 	@$(COMPILE) --output-file requirements/run.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/run-otel.txt --extra otel --constraint requirements/run.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/build.txt requirements/build.in
@@ -113,7 +128,7 @@ lock: ## Writes the locks anew with the newest versions (needs uv)
 	@$(COMPILE) --output-file requirements/bench.txt requirements/bench.in
 	@$(COMPILE) --output-file requirements/audit.txt requirements/audit.in
 
-clean: ## Removes what the tasks made here
+clean: ## Removes what the tasks made here | at once
 	@rm -rf $(VENV) .run .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 dev: $(VENV)/.dev

@@ -1,7 +1,11 @@
-"""What the site adds to MkDocs: the index as its navigation, and the repository's own files that pages link to."""
+"""What the site adds to MkDocs: the index as its navigation, the repository's own files that pages link to, versions.
+
+Each version is a folder of its own; those that stand side by side are in one menu.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import posixpath
 import re
@@ -23,6 +27,7 @@ INDEX = "docs/README.md"
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 _LOADED = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//[^"'>\s]+""")
+_NUMBER = re.compile(r"\d+\.\d+\.\d+")
 _log = logging.getLogger("mkdocs.hooks.docs_site")
 
 
@@ -56,9 +61,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Have links point to where their files stand in the site."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
+    """Have links point to where their files stand in the site, and the pencil to the page's source."""
     source = page.file.src_uri
+    page.edit_url = f"{config.extra['repository']}/edit/main/{path_of(source)}"
     here = posixpath.dirname(path_of(source))
 
     def moved(link: re.Match[str]) -> str:
@@ -74,10 +80,23 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Warn, which fails a strict build, of a page that would load something from elsewhere."""
+    """Warn, which fails a strict build, of a page that would load something from elsewhere; list the versions."""
+    _list_versions(Path(config.site_dir).parent)
     for path in sorted(Path(config.site_dir).rglob("*.html")):
         for found in _LOADED.findall(path.read_text()):
             _log.warning("%s loads something from elsewhere: %s", path.relative_to(config.site_dir), found)
+
+
+def _list_versions(folder: Path) -> None:
+    """Write what the menu shows, the newest first, and have the folder itself lead to the newest."""
+    found = [path.parent.name for path in folder.glob("*/index.html") if _NUMBER.fullmatch(path.parent.name)]
+    if not found:
+        return
+    found.sort(key=lambda name: [int(part) for part in name.split(".")], reverse=True)
+    newest = {name: ["latest"] if name == found[0] else [] for name in found}
+    listed = [{"version": name, "title": name, "aliases": aliases} for name, aliases in newest.items()]
+    (folder / "versions.json").write_text(json.dumps(listed, indent=1) + "\n")
+    (folder / "index.html").write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={found[0]}/">\n')
 
 
 def path_of(uri: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from supervisor import __version__
 from supervisor.config.plan import DEFAULT_PATH
 from tests.conventions.tree import ROOT, read
 
@@ -16,6 +17,11 @@ def test_the_image_has_the_pinned_tailscale() -> None:
     assert pinned
     assert tagged
     assert pinned[1] == tagged[1]
+
+
+def test_the_label_is_the_package_s_version() -> None:
+    """Also of an image that nobody gave a version."""
+    assert f"\nARG VERSION={__version__}\n" in read("Dockerfile.embedded")
 
 
 def test_process_1_is_the_interpreter() -> None:

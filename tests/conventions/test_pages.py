@@ -82,6 +82,12 @@ def test_help_lists_every_task() -> None:
     assert {"install", "run", "test", "test-slow", "check", "format", "bench", "help"} <= public
 
 
+def test_help_says_how_long_each_task_takes() -> None:
+    """So that nobody has to find out."""
+    told = re.findall(r"^[a-z-]+:.*## (.*)$", read("Makefile"), re.MULTILINE)
+    assert not [text for text in told if not re.search(r" \| \S", text)]
+
+
 def test_the_changelog_keeps_its_shape() -> None:
     """The changelog begins with what is unreleased; releases follow, newest first, with known kinds of changes."""
     text = read("CHANGELOG.md")

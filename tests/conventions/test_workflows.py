@@ -29,7 +29,7 @@ def test_a_step_that_runs_something_calls_a_task(path: Path) -> None:
     """Whatever fails there can be called by a person, word for word."""
     lines = [step["run"].removeprefix(AS_ROOT) for step in steps(path) if "run" in step]
     assert lines
-    assert not [line for line in lines if not line.startswith("make ") or line.removeprefix("make ") not in TASKS]
+    assert not [line for line in lines if not line.startswith("make ") or line.split()[1] not in TASKS]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

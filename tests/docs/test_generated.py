@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts import doctor_page, pictures, states_page
+from scripts import badges, doctor_page, pictures, states_page
 from supervisor.core.tailnet_states import STATES
 from tests.conventions.tree import ROOT, read
 
@@ -23,6 +23,12 @@ def test_the_page_of_the_doctor_is_current() -> None:
 def test_the_pictures_are_current(name: str) -> None:
     """After a change: make format."""
     assert (ROOT / "docs/explanation" / name).read_text() == pictures.PICTURES[name]()
+
+
+def test_the_badges_are_true() -> None:
+    """After a change: make format."""
+    assert read("docs/images/badges.svg") == badges.picture()
+    assert "Python: 3.11 to 3." in badges.picture()
 
 
 def test_every_state_of_the_tailnet_has_its_case() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -17,9 +18,11 @@ INDEX = "docs/README.md"
 
 
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
-    """What `make docs` does: a warning of MkDocs, or of scripts/docs_site.py, is an error."""
+    """As `make docs` does: any warning is an error; it can be searched, edited, and left for another version."""
+    (tmp_path / "1.9.0").mkdir()
+    (tmp_path / "1.9.0/index.html").touch()
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "1.10.0")],
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         stdout=subprocess.PIPE,
@@ -28,7 +31,13 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
         check=False,
     )
     assert built.returncode == 0, built.stdout
-    assert (tmp_path / "index.html").exists()
+    site = tmp_path / "1.10.0"
+    assert "tailnet" in (site / "search/search_index.json").read_text()
+    assert "/edit/main/docs/reference/settings.md" in (site / "reference/settings/index.html").read_text()
+    assert "/edit/main/CONTRIBUTING.md" in (site / "repository/CONTRIBUTING/index.html").read_text()
+    versions = json.loads((tmp_path / "versions.json").read_text())
+    assert [(each["version"], each["aliases"]) for each in versions] == [("1.10.0", ["latest"]), ("1.9.0", [])]
+    assert "url=1.10.0/" in (tmp_path / "index.html").read_text()
 
 
 def test_the_index_leads_to_every_page() -> None:

@@ -27,6 +27,7 @@ def tree(tmp_path: Path) -> Path:
     copy = tmp_path / "tree"
     for name in ("deploy", "docs", ".do", "supervisor"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Dockerfile.embedded", copy)
     log = (ROOT / "CHANGELOG.md").read_text()
     (copy / "CHANGELOG.md").write_text(log.replace("## [Unreleased]\n", "## [Unreleased]\n\n- What is new.\n", 1))
     for name in ("docker", "cosign", "gh"):
@@ -54,6 +55,7 @@ def test_one_version_goes_wherever_it_is_written(tree: Path) -> None:
     """Package, changelog and deploy files, so that the tag's check passes and nothing of the old one is left."""
     assert release(tree, "prepare", NEW).returncode == 0
     assert f'__version__ = "{NEW}"' in (tree / "supervisor/__init__.py").read_text()
+    assert f"\nARG VERSION={NEW}\n" in (tree / "Dockerfile.embedded").read_text()
     assert re.search(rf"## \[Unreleased\]\n\n## \[{NEW}\] - \d{{4}}-\d\d-\d\d\n", (tree / "CHANGELOG.md").read_text())
     words = ["grep", "-rnE", f"moltis-embedded:{__version__}|[tT]ag: {__version__}"]
     assert subprocess.run(words, cwd=tree, stdout=subprocess.PIPE, check=False).stdout == b""
