@@ -24,6 +24,7 @@ NOT_FOUND = 127
 # elf(5): the magic, and the offset of e_machine; x86-64 runs i386, and aarch64 may run arm.
 _ELF = b"\x7fELF"
 _ELF_MACHINE = slice(18, 20)
+_EMULATORS = "/proc/sys/fs/binfmt_misc"
 _ELF_COMPATIBLE = {(b"\x3e\0", b"\x03\0"), (b"\xb7\0", b"\x28\0")}
 
 
@@ -215,7 +216,7 @@ def _check_format(path: str) -> None:
     """Refuse a file that the kernel cannot run: the launcher's execvp(3) would pass it to a shell as a script."""
     head = _head(path)
     if head.startswith(_ELF):
-        if not _runs_here(head[_ELF_MACHINE]):
+        if not _runs_here(head):
             raise SpawnError(
                 NOT_EXECUTABLE, f"cannot run {path}: it is for another processor; use an image for this one"
             )
@@ -223,16 +224,31 @@ def _check_format(path: str) -> None:
         raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is neither a program nor a script with #! at its head")
 
 
-def _runs_here(machine: bytes) -> bool:
+def _runs_here(head: bytes) -> bool:
     # Without /proc, Python's own file is used; without either, the kernel decides.
-    own = (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
+    own, machine = (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE], head[_ELF_MACHINE]
     if not own or machine == own or (own, machine) in _ELF_COMPATIBLE:
         return True
     try:
-        # An emulator may be registered for it, beside the two files that always exist.
-        return not {"register", "status"}.issuperset(os.listdir("/proc/sys/fs/binfmt_misc"))
+        return any(_emulates(f"{_EMULATORS}/{name}", head) for name in os.listdir(_EMULATORS))
     except OSError:
         return False
+
+
+def _emulates(path: str, head: bytes) -> bool:
+    """Return whether this registered emulator runs programs with this head (the kernel's binfmt-misc.rst)."""
+    try:
+        with open(path, encoding="ascii") as file:
+            state, *lines = file.read().splitlines()
+    except (OSError, ValueError):
+        return False
+    fields = dict(line.split(" ", 1) for line in lines if " " in line)
+    if state != "enabled" or "magic" not in fields:
+        return False
+    offset, magic = int(fields["offset"]), bytes.fromhex(fields["magic"])
+    mask = bytes.fromhex(fields["mask"]) if "mask" in fields else b"\xff" * len(magic)
+    # Beyond the bytes that were read of the program, the kernel decides.
+    return all((ours ^ its) & bits == 0 for ours, its, bits in zip(head[offset:], magic, mask, strict=False))
 
 
 def _head(path: str) -> bytes:

@@ -72,3 +72,38 @@ def test_without_proc_nothing_is_for_another_processor(monkeypatch: pytest.Monke
     assert spawn.find_program(sys.executable, "", "/") == sys.executable
     monkeypatch.setattr(sys, "executable", "")
     assert spawn.find_program("/bin/sh", "", "/") == "/bin/sh"
+
+
+@pytest.mark.parametrize(
+    ("registered", "runs"),
+    [
+        ("enabled\ninterpreter /q\nflags: F\noffset 0\nmagic {magic}\nmask {mask}\n", True),
+        ("enabled\ninterpreter /q\nflags: F\noffset 0\nmagic {magic}\n", True),
+        ("enabled\ninterpreter /q\nflags: F\noffset 18\nmagic 1500\n", True),
+        ("disabled\ninterpreter /q\nflags: F\noffset 0\nmagic {magic}\nmask {mask}\n", False),
+        ("enabled\ninterpreter /q\nflags: F\noffset 0\nmagic {other}\nmask {mask}\n", False),
+        ("enabled\ninterpreter /q\nflags: \nextension .x\n", False),
+        ("enabled\n", False),
+    ],
+)
+def test_an_emulator_runs_what_it_is_registered_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    registered: str,
+    runs: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """One for another kind of program, which the next package may have registered, is none for this one."""
+    head = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\x15\0"
+    other = head[:18] + b"\xb7\0"
+    program = tmp_path / "program"
+    program.write_bytes(head + bytes(44))
+    program.chmod(0o755)
+    (tmp_path / "emulators").mkdir()
+    text = registered.format(magic=head.hex(), other=other.hex(), mask="ff" * 16 + "feffffff")
+    (tmp_path / "emulators/qemu").write_text(text)
+    monkeypatch.setattr(spawn, "_EMULATORS", str(tmp_path / "emulators"))
+    if runs:
+        assert spawn.find_program(str(program), "", "/") == str(program)
+    else:
+        with pytest.raises(SpawnError, match="for another processor"):
+            spawn.find_program(str(program), "", "/")
