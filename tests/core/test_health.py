@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core import health
+from supervisor.core.backup import BackupState, BackupView
 from supervisor.core.health import MISSES, MOST_CHANGES, Probing, assess, interval_s, ready, remembered, take_probe
 from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot, TailnetView
@@ -56,6 +57,17 @@ def test_another_process_that_is_not_ready_warns() -> None:
     other = UP._replace(name="worker", critical=False, ready=False)
     assert status(world(UP, other)) == "warn"
     assert ready(world(UP, other), NOW)[0]
+
+
+def test_after_a_take_over_it_is_ready_until_the_app_had_its_time() -> None:
+    """Or has answered: what fails then fails, whatever a further process is still doing."""
+    held = BackupView(state=BackupState.STARTING, holds=True, rehearsed=True, ready_until_s=NOW + 60)
+    worker = UP._replace(name="worker", critical=False, ready=False, ever_ready=False)
+    down = UP._replace(ready=False, ready_why="no answer")
+    starting = world(down._replace(ever_ready=False), worker, backup=held)
+    assert (status(starting), ready(starting, NOW)[0]) == ("warn", True)
+    assert status(starting, NOW + 60) == "fail"
+    assert status(world(down, worker, backup=held)) == "fail"
 
 
 def test_the_worst_is_told_first() -> None:
