@@ -119,6 +119,50 @@ def test_what_another_one_has_begun_is_gone_on_with(start: Callable[..., int]) -
     assert (set(cleaner.seen), cleaner.killed, cleaner.left) == (set(pids), {pids[1]}, {})
 
 
+def test_term_comes_once(monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]) -> None:
+    """Many programs take a second one for an order to end without saving."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(module, "send", lambda pid, number: sent.append((pid, number)))
+    pid = start("exec sleep 300")
+    looks: list[int] = []
+
+    def find() -> Iterator[Process | None]:
+        looks.append(len(sent))
+        return living(pid)
+
+    cleaner = Sweeper(find, term_grace_s=300)
+    wait_until(lambda: cleaner.work() or len(looks) == 3)
+    assert sent == [(pid, signal.SIGTERM)]
+
+
+def test_what_was_reaped_meanwhile_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pid may be another's by then: that of a child from when it was reaped, that of others at any time."""
+    sent: list[int] = []
+    monkeypatch.setattr(module, "send", lambda pid, _number: sent.append(pid))
+    own = os.getpid()
+    # No process is that young.
+    others = [Process(own, "x", stopped=False, parent=1, group=1, session=1, born=-1, folder="")]
+    children = [Process(-pid, "x", stopped=False, parent=own, group=1, session=1, born=1, folder="") for pid in (1, 2)]
+    cleaner = Sweeper(lambda: iter(()), term_grace_s=0.0)
+    cleaner.left = {process.pid: process for process in (*others, *children)}
+    known = cleaner._kill_known()
+    next(known)
+    cleaner.forget(-2)
+    assert list(known)
+    assert sent == [-1]
+
+
+def test_the_next_look_is_due_no_later_than_the_kill(
+    monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]
+) -> None:
+    """However long the last one took, of which it is to be a fifth at most."""
+    monkeypatch.setattr(module, "_REST_FACTOR", 1e9)
+    pid = start("exec sleep 300", blocked=(signal.SIGTERM,))
+    cleaner = Sweeper(lambda: living(pid), term_grace_s=300)
+    wait_until(lambda: cleaner.work() or cleaner.left)
+    assert cleaner.due_s == cleaner._kill_s
+
+
 def test_one_that_is_stopped_gets_cont_after_term(start: Callable[..., int]) -> None:
     """It cannot take TERM before that."""
     pid = start("exec sleep 300")
