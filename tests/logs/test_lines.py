@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.logs.lines import LONGEST_BYTES, MORE, LineSplitter, all_within, wrapped
+from supervisor.logs.lines import LONGEST_BYTES, MORE, LineSplitter, all_within, character_border, wrapped
 from supervisor.logs.redact import MASK, Redactor
 
 LINES = st.binary(max_size=200).map(lambda data: data.replace(b"\n", b"\n\n"))
@@ -105,3 +106,12 @@ def test_wrapped_keeps_short_lines() -> None:
     assert out.startswith(b"a\nb")
     assert out.endswith(b"b\nc\n")
     assert out.replace(MORE + b"\n", b"") == lines
+
+
+@pytest.mark.parametrize("character", ["é", "€", "😀"])
+def test_no_character_is_cut_in_two(character: str) -> None:
+    """Wherever a cut falls within it, it moves back to where the character begins."""
+    data = ("a" + character + "b").encode()
+    size = len(character.encode())
+    assert {character_border(data, 1 + at) for at in range(size)} == {1}
+    assert character_border(data, 1 + size) == 1 + size

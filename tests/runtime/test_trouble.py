@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.process import Event, EventKind, ProcessSpec, State
+from supervisor.core.process import Event, EventKind, ProcessSpec, State, TcpProbe
 from supervisor.core.snapshot import Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
+from supervisor.runtime import probes
 from supervisor.runtime.engine import Engine
+from supervisor.runtime.health_monitor import HealthMonitor
 from supervisor.runtime.stop import Stop, StopPlan
 from supervisor.runtime.store import SnapshotStore
 from supervisor.system import procfs, sweeper
@@ -129,3 +131,39 @@ def test_a_spawn_without_descriptors_is_an_event_like_a_crash(engine: Engine) ->
     assert engine.children["first"].machine.state is State.BACKOFF
     assert "at its limit of processes, memory or files" in engine.children["first"].last_reason
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+async def test_an_answer_of_an_earlier_life_says_nothing_about_this_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was restarted while its probe was under way has not answered yet."""
+    child = engine.children["first"]
+    child.spec = child.spec._replace(probe=TcpProbe("127.0.0.1", 1))
+    asked: list[float | None] = []
+    found: list[bool] = []
+    again = asyncio.Event()
+
+    async def ask(_probe: object) -> None:
+        asked.append(child.view.started_s)
+        if len(asked) == 2:
+            again.set()
+            await asyncio.Event().wait()
+        engine.store.update_process(child.view._replace(started_s=-1.0))
+
+    monkeypatch.setattr(probes, "ask", ask)
+    monkeypatch.setattr(engine, "update_readiness", lambda _name, *, ready, **_: found.append(ready))
+    task = asyncio.get_running_loop().create_task(probes.Probes(engine).run())
+    await asyncio.wait_for(again.wait(), 10)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert found == []
+
+
+def test_health_is_logged_when_it_changes(engine: Engine) -> None:
+    """Not with each look at it."""
+    engine.store.update_process(engine.children["first"].view._replace(critical=True, state=State.FAILED))
+    monitor = HealthMonitor(engine.store, engine.log)
+    for _ in range(3):
+        monitor._look()
+    assert said(engine).count("health is fail") == 1

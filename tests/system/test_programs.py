@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.core.process import ProcessSpec
 from supervisor.system import spawn
 from supervisor.system.spawn import NOT_EXECUTABLE, NOT_FOUND, SpawnError
 
@@ -51,6 +53,9 @@ def test_the_first_that_can_be_run_counts(tmp_path: Path) -> None:
     path = f"{tmp_path}/a:{tmp_path}/b"
     assert spawn.program_candidates("it", path, "/") == [first, second]
     assert spawn.find_program("it", path, "/") == second
+    os.chmod(second, 0o644)
+    with pytest.raises(SpawnError, match="a/it: it is not executable"):
+        spawn.find_program("it", path, "/")
     os.unlink(second)
     with pytest.raises(SpawnError, match="a/it: it is not executable") as caught:
         spawn.find_program("it", path, "/")
@@ -107,3 +112,10 @@ def test_an_emulator_runs_what_it_is_registered_for(
     else:
         with pytest.raises(SpawnError, match="for another processor"):
             spawn.find_program(str(program), "", "/")
+
+
+def test_what_is_gone_when_it_is_started_was_not_found() -> None:
+    """A status of its own, as a shell gives it: 127, where everything else that keeps a program from running is 126."""
+    spec = ProcessSpec("app", ("program",), {})
+    assert spawn._explained(spec, FileNotFoundError(errno.ENOENT, "", "program")).code == NOT_FOUND
+    assert spawn._explained(spec, OSError(errno.ENOEXEC, "", "program")).code == NOT_EXECUTABLE
