@@ -23,6 +23,7 @@ from supervisor.runtime.store import SnapshotStore
 from supervisor.system import procfs, sweeper
 from supervisor.system.reaper import Reaper
 from supervisor.system.spawn import MARK, mark
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,3 +168,14 @@ def test_health_is_logged_when_it_changes(engine: Engine) -> None:
     for _ in range(3):
         monitor._look()
     assert said(engine).count("health is fail") == 1
+
+
+@pytest.mark.parametrize("kind", [EventKind.START, EventKind.RESTART])
+def test_nothing_begins_once_the_stop_has_begun(engine: Engine, kind: EventKind) -> None:
+    """An order that comes then, by the API or a signal, would have the stop wait for one process more."""
+    engine.close()
+    engine.dispatch("first", Event(EventKind.FORCE_STOP))
+    wait_until(lambda: engine.reap() or engine.all_at_rest(("first",)), what="its end")
+    engine.dispatch("first", Event(kind))
+    engine.dispatch("last", Event(EventKind.RESTART))
+    assert [child.machine.state for child in engine.children.values()] == [State.INACTIVE, State.RUNNING]
