@@ -35,6 +35,10 @@ SERVE_PORTS = {"auto": (80, 443), "https": (443,), "http": (80,), "off": ()}
 _SHORTEST_TOKEN = 16
 # Where userspace networking forwards tailnet peers to, IPv6 included.
 _FORWARDED_TO = "127.0.0.1"
+_LOST_AT_A_DEPLOY = (
+    "each deploy loses the device's identity and name, what you chose, passkeys, and all that Moltis remembers; "
+    "to keep them, give it a bucket: SUPERVISOR_BACKUP_REPOSITORY and the three settings beside it"
+)
 
 
 def resolve(
@@ -107,7 +111,16 @@ def build(
 
         planner = backup_plan.BackupPlanner(plan, settings.backup, environ, command, host, diags)
         plan = plan._replace(backup=planner.build())
+    elif _loses_all(plan, environ, host):
+        diags.note(_LOST_AT_A_DEPLOY)
     return plan._replace(warnings=tuple(diags.warnings), notices=tuple(diags.notices))
+
+
+def _loses_all(plan: Plan, environ: Mapping[str, str], host: Host) -> bool:
+    """Tell whether a platform replaces the container at each deploy, and the device's state with it."""
+    tailnet = plan.settings.tailnet
+    on_platform = bool(environ.get("MOLTIS_DEPLOY_PLATFORM")) and tailnet.mode == "embedded"
+    return on_platform and not tailnet.in_memory and not host.outlives_container(tailnet.state_dir)
 
 
 def _addresses(settings: Settings, host: Host, diags: Diagnostics) -> tuple[Address, Address | None]:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backup.deploying import KEY, KEY_OF_PEER, Disk, device, moments, readiness, wait_ready, writing
+from tests.backup.deploying import KEY, KEY_OF_PEER, Disk, device, moments, readiness, through, wait_ready, writing
 from tests.backup.world import back_up, wait_for_state
-from tests.support.backups import Bucket, bucket
 from tests.support.control import controlling
 from tests.support.peer import peer
 from tests.support.waiting import wait_until
@@ -19,8 +18,8 @@ from tests.tailnet.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from tests.support.backups import Bucket
     from tests.support.control import Control
 
 MUCH_BYTES = 100_000_000
@@ -33,13 +32,6 @@ def control() -> Iterator[Control]:
     with controlling("-auth") as running:
         running.order("key", value=KEY)
         running.order("key", value=KEY_OF_PEER)
-        yield running
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Bucket]:
-    """A bucket."""
-    with bucket(tmp_path / "s3") as running:
         yield running
 
 
@@ -62,7 +54,7 @@ def test_a_deploy_is_a_pause_of_seconds(control: Control, server: Bucket) -> Non
         wait_for_state(one, "idle")
         back_up(one)
         pid = old.ask("GET", "/stand-in/kept")["pid"]
-        with writing(other) as writer, new.container() as two:
+        with writing(through(other)) as writer, new.container() as two:
             wait_until(lambda: len(writer.acknowledged(pid)) > 20, what="rows that were acknowledged")
             wait_ready(two)
             assert one.popen.poll() is None

@@ -25,7 +25,8 @@ class Flaky:
     """Passes bytes on from ``port`` (or a unix socket at ``path``) to another port or path, as ``mode`` says.
 
     Modes: pass, slow, silent, cut (half an answer, then the end), half (the same, then silence), refuse; rubbish,
-    redirect, error and huge give an answer of that kind in the server's place.
+    redirect, error and huge give an answer of that kind in the server's place; careless hides the conditions of
+    requests, so that the server writes whatever is there.
     """
 
     def __init__(self, target: int | str, path: str = "") -> None:
@@ -83,6 +84,10 @@ class Flaky:
                     self._over.wait(0.05)
                 if self.mode == "slow":
                     self._over.wait(0.02)
+                if self.mode == "refuse":
+                    break
+                if self.mode == "careless":
+                    data = data.replace(b"If-Match:", b"X-Match:").replace(b"If-None-Match:", b"X-None-Match:")
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 

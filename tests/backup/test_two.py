@@ -1,0 +1,398 @@
+"""Two instances on one repository, and everything that may come between: one counts, and the fuller one wins."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.backup.deploying import Disk, readiness, wait_ready
+from tests.backup.test_bad_ways import small_disk
+from tests.backup.world import back_up, health_of, is_root, listed, wait_for_state
+from tests.client.calling import call
+from tests.support.backups import restic
+from tests.support.flaky import flaky
+from tests.support.processes import below, freeze, thaw
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.process.running import Run
+    from tests.support.backups import Bucket
+    from tests.support.flaky import Flaky
+
+# Everything that is waited for takes a fifteenth of its time.
+HASTE = {"silence_s": 4.0, "renew_s": 1.0}
+TOLD_S = 5.0
+# What a crowded machine takes for what takes a moment.
+CROWD_S = 10.0
+
+
+@pytest.fixture
+def way(server: Bucket) -> Iterator[Flaky]:
+    """Return a way to the bucket that one instance alone takes."""
+    with flaky(server.port) as found:
+        yield found
+
+
+def by(way: Flaky) -> str:
+    """Return the same repository, by a way of its own."""
+    return f"s3:http://127.0.0.1:{way.port}/bucket/snapshots"
+
+
+@contextlib.contextmanager
+def at_work(disk: Disk, *rows: str) -> Iterator[Run]:
+    """Run a container that holds the repository, with these rows in its database and in a snapshot."""
+    with disk.container(HASTE) as run:
+        wait_ready(run)
+        for row in rows:
+            disk.keep(row)
+        wait_for_state(run, "idle")
+        back_up(run)
+        yield run
+
+
+def takes_over(run: Run, disk: Disk) -> list[str]:
+    """Wait until a container has taken over, and return its rows."""
+    run.wait_for("started", 60.0, child="moltis")
+    wait_until(lambda: disk.ask("GET", "/health"), 60.0, "the app of the next one")
+    return disk.kept()
+
+
+def snapshots(disk: Disk) -> int:
+    """Return how many there are."""
+    return len(restic(disk.repository, "snapshots"))
+
+
+def is_out(run: Run) -> None:
+    """See that an instance that was replaced says so in time, and has ended what works on its files."""
+    begin_s = time.monotonic()
+    run.wait_for("another instance has taken over", TOLD_S + CROWD_S)
+    wait_until(lambda: health_of(run)["status"] == "fail", TOLD_S, "health that fails")
+    run.wait_for("exited", child="moltis")
+    assert time.monotonic() - begin_s < TOLD_S + CROWD_S
+    assert readiness(run) == 503
+
+
+def test_one_that_was_frozen_is_out_when_it_thaws(server: Bucket) -> None:
+    """All of a container stands still for longer than the silence; thawed, it ends and adds nothing."""
+    old, new, last = (Disk(server.repository) for _ in range(3))
+    with at_work(old, "old") as one, new.container(HASTE) as two:
+        wait_ready(two)
+        pids = [one.pid, *below(one.pid)]
+        for pid in pids:
+            freeze(pid)
+        try:
+            assert takes_over(two, new) == ["old"]
+            new.keep("new")
+            back_up(two)
+            count = snapshots(new)
+        finally:
+            for pid in pids:
+                thaw(pid)
+        is_out(one)
+        assert call(one.run_dir, "backup").code == 1
+        assert one.stop() == 0
+        assert snapshots(new) == count
+        assert two.stop() == 0
+        with last.container(HASTE) as three:
+            assert takes_over(three, last) == ["old", "new"]
+
+
+def test_a_holder_whose_bucket_is_away_serves_on_and_is_out_when_it_is_back(server: Bucket, way: Flaky) -> None:
+    """The other one cannot tell it from a dead one and takes over; what the first one wrote since does not count."""
+    old, new = Disk(by(way)), Disk(server.repository)
+    with at_work(old, "old") as one, new.container(HASTE) as two:
+        wait_ready(two)
+        way.mode = "refuse"
+        wait_until(lambda: listed(one)["why"], TOLD_S + CROWD_S, "the reason")
+        old.keep("lost")
+        assert takes_over(two, new) == ["old"]
+        assert call(one.run_dir, "backup").code == 1
+        way.mode = "pass"
+        is_out(one)
+        assert readiness(two) == 200
+
+
+def test_a_holder_that_is_ended_while_its_bucket_is_away_is_replaced_after_the_silence(
+    server: Bucket, way: Flaky
+) -> None:
+    """Neither the last snapshot nor the hand-over can be made, and both are told."""
+    old, new = Disk(by(way)), Disk(server.repository)
+    with at_work(old, "old") as one, new.container(HASTE) as two:
+        wait_ready(two)
+        way.mode = "refuse"
+        assert one.stop() == 0
+        assert one.find("cannot hand over")
+        assert one.find("backup failed") or one.find("no last snapshot")
+        assert takes_over(two, new) == ["old"]
+
+
+def test_one_that_stands_by_stays_ready_while_its_bucket_is_away(server: Bucket, way: Flaky) -> None:
+    """Once ready it stays so; what it waits for is told, and it takes over when it can look again."""
+    old, new = Disk(server.repository), Disk(by(way))
+    with at_work(old, "old") as one, new.container(HASTE) as two:
+        wait_ready(two)
+        way.mode = "refuse"
+        two.wait_for("backups: trouble", TOLD_S + CROWD_S)
+        old.keep("last")
+        assert one.stop() == 0
+        assert readiness(two) == 200
+        assert two.find("started") is None
+        way.mode = "pass"
+        assert takes_over(two, new) == ["old", "last"]
+
+
+def test_one_that_cannot_rehearse_is_not_ready_until_it_can(server: Bucket, way: Flaky) -> None:
+    """The bucket is away before anything was seen, and during the rehearsal: held and told, never taken for empty."""
+    old, new = Disk(server.repository), Disk(by(way))
+    with at_work(old, "old") as one:
+        way.mode = "refuse"
+        with new.container(HASTE) as two:
+            two.wait_for("backups: trouble", TOLD_S + CROWD_S)
+            wait_until(lambda: health_of(two)["output"], what="the reason")
+            assert readiness(two) == 503
+            way.mode = "pass"
+            wait_ready(two)
+            assert one.stop() == 0
+            assert takes_over(two, new) == ["old"]
+
+
+def test_a_take_over_in_whose_middle_the_bucket_goes_away_is_gone_on_with(server: Bucket, way: Flaky) -> None:
+    """Held, told, and tried again until the files are there; nothing is started on half of them."""
+    old, new = Disk(server.repository), Disk(by(way))
+    with at_work(old, "old") as one, new.container(HASTE) as two:
+        wait_ready(two)
+        one.send(signal.SIGTERM)
+        two.wait_for("taking over")
+        way.mode = "refuse"
+        assert one.wait() == 0
+        two.wait_for("backups: trouble", TOLD_S + CROWD_S)
+        assert two.find("started") is None
+        way.mode = "pass"
+        assert takes_over(two, new) == ["old"]
+
+
+def test_an_outage_for_both_changes_nothing(server: Bucket) -> None:
+    """However long: who could not look has not seen silence, and the holder renews first."""
+    old, new = Disk(server.repository), Disk(server.repository)
+    with at_work(old, "old") as one, new.container(HASTE) as two:
+        wait_ready(two)
+        server.stop()
+        two.wait_for("backups: trouble", TOLD_S + CROWD_S)
+        # Three times the silence.
+        end_s = time.monotonic() + 3 * HASTE["silence_s"]
+        wait_until(lambda: time.monotonic() > end_s, what="a long outage")
+        server.start()
+        assert back_up(one)["whole"]
+        wait_until(lambda: "another instance" in listed(two)["why"], what="the end of the trouble")
+        assert two.find("started") is None
+        assert one.find("another instance has taken over") is None
+
+
+@pytest.mark.parametrize("what", ["deleted", "rubbish", "another password"])
+def test_an_object_that_is_spoilt_while_its_holder_lives_is_written_anew(tmp_path: Path, what: str) -> None:
+    """Nobody takes it for nobody's: the one that waits goes on to wait."""
+    old, new = Disk(str(tmp_path / "repository")), Disk(str(tmp_path / "repository"))
+    path = tmp_path / "repository.holder"
+    with at_work(old, "old") as one, new.container(HASTE) as two:
+        wait_ready(two)
+        if what == "deleted":
+            path.unlink()
+        else:
+            sealed = json.loads(path.read_text())
+            path.write_text("rubbish" if what == "rubbish" else json.dumps(sealed | {"mac": sealed["mac"][::-1]}))
+        wait_until(lambda: path.read_text().startswith('{"version"'), what="a good object")
+        assert back_up(one)["whole"]
+        assert two.find("started") is None
+        assert readiness(two) == 200
+        assert one.stop() == 0
+        assert takes_over(two, new) == ["old"]
+
+
+def test_an_object_of_a_later_version_is_left_to_it(tmp_path: Path) -> None:
+    """The holder steps aside, and the one that waits starts nothing: a later version knows what it does."""
+    old, new = Disk(str(tmp_path / "repository")), Disk(str(tmp_path / "repository"))
+    path = tmp_path / "repository.holder"
+    with at_work(old, "old") as one, new.container(HASTE) as two:
+        wait_ready(two)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
+        is_out(one)
+        assert "later version" in wait_for_state(two, "held")["why"] or "not known" in listed(two)["why"]
+        assert two.find("started") is None
+        assert json.loads(path.read_text())["version"] == 9
+
+
+def test_a_restore_that_is_killed_is_done_again(server: Bucket) -> None:
+    """Half a restore is nobody's files: the next start on that disk has all of it."""
+    old, new = Disk(server.repository), Disk(server.repository)
+    with at_work(old, "old") as one:
+        (old.folder / ".moltis/much").write_bytes(os.urandom(50_000_000))
+        back_up(one)
+        assert one.stop() == 0
+    for _ in range(3):
+        with new.container(HASTE) as two:
+            two.wait_for("restoring")
+            os.kill(two.pid, signal.SIGKILL)
+            two.wait()
+            assert two.find("started") is None
+    with new.container(HASTE) as two:
+        assert takes_over(two, new) == ["old"]
+        assert (new.folder / ".moltis/much").stat().st_size == 50_000_000
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_of_several_that_wait_one_takes_over(server: Bucket, count: int) -> None:
+    """The holder is killed; of those that wait one starts, and the others go on to wait, and say so."""
+    old, new = Disk(server.repository), [Disk(server.repository) for _ in range(count)]
+    with at_work(old, "old") as one, contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(disk.container(HASTE)) for disk in new]
+        for run in runs:
+            wait_ready(run, 120.0)
+        os.kill(one.pid, signal.SIGKILL)
+        winner = wait_until(lambda: next((run for run in runs if run.find("started")), None), 60.0, "a take-over")
+        assert takes_over(winner, new[runs.index(winner)]) == ["old"]
+        back_up(winner)
+        for run in runs:
+            if run is not winner:
+                assert "another instance" in wait_for_state(run, "standby")["why"]
+                assert run.find("started") is None
+        assert winner.find("another instance has taken over") is None
+
+
+def test_two_that_begin_a_repository_at_once(server: Bucket) -> None:
+    """One makes it and starts; the other finds it made, and stands by."""
+    disks = [Disk(server.repository) for _ in range(2)]
+    with disks[0].container(HASTE) as one, disks[1].container(HASTE) as two:
+        runs = [one, two]
+        winner = wait_until(lambda: next((run for run in runs if run.find("started")), None), 60.0, "a start")
+        other = runs[1 - runs.index(winner)]
+        wait_for_state(other, "standby", 60.0)
+        wait_ready(other)
+        disks[runs.index(winner)].keep("row")
+        assert winner.stop() == 0
+        assert takes_over(other, disks[runs.index(other)]) == ["row"]
+
+
+@pytest.mark.parametrize("clock", ["+1y", "-1y"])
+def test_a_clock_that_is_a_year_off_decides_nothing(tmp_path: Path, clock: str) -> None:
+    """Order and silence go by counting; a bucket would refuse such a clock, and say so."""
+    old, new, last = (Disk(str(tmp_path / "repository")) for _ in range(3))
+    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not libraries:
+        pytest.skip("libfaketime is not here; on Debian it is in the package faketime")
+    off = {"LD_PRELOAD": str(libraries[0]), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    with at_work(old, "old") as one, new.container(HASTE, **off) as two:
+        wait_ready(two)
+        assert one.stop() == 0
+        assert takes_over(two, new) == ["old"]
+        new.keep("new")
+        with last.container(HASTE) as three:
+            wait_ready(three)
+            assert two.stop() == 0
+            assert takes_over(three, last) == ["old", "new"]
+
+
+@pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
+def test_one_without_room_is_not_ready_and_the_old_one_stays(server: Bucket) -> None:
+    """The rehearsal fails for it, so that the platform keeps the old one; with room it is ready by itself."""
+    old, new = Disk(server.repository), Disk(server.repository)
+    with at_work(old, "old") as one, small_disk(new.folder / ".moltis", "20m"), new.container(HASTE) as two:
+        (old.folder / ".moltis/much").write_bytes(os.urandom(40_000_000))
+        back_up(one)
+        two.wait_for("take-over cannot be rehearsed", 60.0, why="the disk is full")
+        assert readiness(two) == 503
+        assert "disk is full" in listed(two)["why"]
+        assert one.find("exited") is None
+        (old.folder / ".moltis/much").unlink()
+        back_up(one)
+        wait_ready(two)
+
+
+def test_a_snapshot_that_arrives_after_the_take_over_is_never_restored_by_itself(server: Bucket) -> None:
+    """It carries its old generation, whatever its number and its time."""
+    old, new, last = (Disk(server.repository) for _ in range(3))
+    with at_work(old, "old") as one:
+        late = restic(server.repository, "snapshots")[-1]
+        assert one.stop() == 0
+    with new.container(HASTE) as two:
+        assert takes_over(two, new) == ["old"]
+        new.keep("new")
+        assert two.stop() == 0
+    words = ["--add", "sequence=99", "--remove", next(tag for tag in late["tags"] if tag.startswith("sequence="))]
+    restic(server.repository, "tag", *words[:2], late["id"])
+    late = next(each for each in restic(server.repository, "snapshots") if "sequence=99" in each["tags"])
+    restic(server.repository, "tag", *words[2:], late["id"])
+    with last.container(HASTE) as three:
+        assert takes_over(three, last) == ["old", "new"]
+
+
+def test_standing_by_for_long_is_warned_about_and_its_end_changes_nothing(tmp_path: Path) -> None:
+    """Two instances by mistake: one serves, one says why it does not; and TERM leaves everything as it is."""
+    old, new = Disk(str(tmp_path / "repository")), Disk(str(tmp_path / "repository"))
+    with at_work(old, "old") as one, new.container({**HASTE, "long_s": 3.0}) as two:
+        two.wait_for("standing by for long")
+        assert "two instances" in wait_until(lambda: listed(two)["what_to_do"], what="what to do")
+        assert health_of(two)["status"] == "warn"
+        assert "another instance" in health_of(two)["output"]
+        wait_ready(two)
+        # The holder writes its own object all the while; it stands still for the comparison.
+        freeze(one.pid)
+        try:
+            before = everything(tmp_path)
+            assert two.stop() == 0
+            assert everything(tmp_path) == before
+        finally:
+            thaw(one.pid)
+        assert one.find("exited") is None
+        assert back_up(one)["generation"] == 1
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_deploy_of_an_app_that_is_broken_is_rolled_back(server: Bucket) -> None:
+    """Readiness came before its app was started; when that is given up, the hold is let go, and nothing is lost."""
+    old, broken, again = (Disk(server.repository) for _ in range(3))
+    with at_work(old, "old") as one:
+        (broken.folder / "bin/moltis").write_text("#!/bin/sh\nexit 3\n")
+        with broken.container(HASTE, SUPERVISOR_GIVE_UP="2/1m") as two:
+            wait_ready(two)
+            old.keep("last")
+            assert one.stop() == 0
+            assert two.wait(60.0) == 70
+            two.wait_for("handed over")
+    with again.container(HASTE) as three:
+        assert takes_over(three, again) == ["old", "last"]
+
+
+def test_where_conditions_are_ignored_the_loser_adds_nothing(way: Flaky) -> None:
+    """Both may write at once, and be told that it stood; five seconds later one of them sees that it did not."""
+    way.mode = "careless"
+    old, new = Disk(by(way)), [Disk(by(way)) for _ in range(2)]
+    with at_work(old, "old") as one, contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(disk.container(HASTE)) for disk in new]
+        for run in runs:
+            wait_ready(run, 120.0)
+        os.kill(one.pid, signal.SIGKILL)
+        winner = wait_until(lambda: next((run for run in runs if run.find("started")), None), 60.0, "a take-over")
+        disk = new[runs.index(winner)]
+        assert takes_over(winner, disk) == ["old"]
+        assert winner.find("the bucket heeds no conditions")
+        back_up(winner)
+        loser = runs[1 - runs.index(winner)]
+        wait_until(
+            lambda: loser.find("another instance has taken over") or loser.find("started") is None,
+            what="one that is out, or never was in",
+        )
+        wait_until(lambda: health_of(winner)["status"] == "pass", 30.0, "one that serves")
+        assert {each["generation"] for each in listed(winner)["snapshots"]} == {1, 2}
