@@ -105,6 +105,21 @@ def test_ends_by_kill_at_any_moment(server: Bucket) -> None:
     )
 
 
+def end(run: Run, writer: Writer, server: Bucket, number: int, pid: int) -> float:
+    """End a container as its number says; return how long nobody answered."""
+    away = threading.Timer(AWAY_S, server.start)
+    if number % 7 == 0:
+        server.stop()
+        away.start()
+    end_s = time.time()
+    run.send(signal.SIGKILL if number % 5 == 0 else signal.SIGTERM)
+    first = writer.first_of_another(pid)
+    run.wait(60.0)
+    if number % 7 == 0:
+        away.join()
+    return first.at_s - end_s
+
+
 def test_many_deploys_in_a_row(control: Control, server: Bucket) -> None:
     """Every fifth ends by KILL, every seventh has the bucket away for ten seconds: one device, and every row."""
     disk = Disk(server.repository, control)
@@ -124,23 +139,13 @@ def test_many_deploys_in_a_row(control: Control, server: Bucket) -> None:
                 new = Disk(server.repository, control)
                 two = stack.enter_context(new.container(HASTE))
                 wait_ready(two, 120.0)
-                away = threading.Timer(AWAY_S, server.start)
-                if number % 7 == 0:
-                    server.stop()
-                    away.start()
-                end_s = time.time()
-                run.send(signal.SIGKILL if number % 5 == 0 else signal.SIGTERM)
-                first = writer.first_of_another(pid)
-                longest_s = max(longest_s, first.at_s - end_s)
-                run.wait(60.0)
-                if number % 7 == 0:
-                    away.join()
+                longest_s = max(longest_s, end(run, writer, server, number, pid))
             if number % 5:
                 now = set(new.kept())
                 mine = writer.acknowledged(pid)
                 assert [text for text in [*kept, *mine] if text not in now] == [], number
             else:
-                check_rows(run, new, writer, end_s, pid)
+                check_rows(run, new, writer, time.time(), pid)
             kept = new.kept()
             Node(two).wait_state("connected")
             assert device(Node(two)) == before, number

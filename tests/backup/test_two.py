@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.backup.deploying import Disk, readiness, wait_ready
-from tests.backup.test_bad_ways import small_disk
-from tests.backup.world import back_up, health_of, is_root, listed, wait_for_state
+from tests.backup.world import back_up, health_of, is_root, listed, small_disk, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import restic
 from tests.support.flaky import flaky
@@ -289,6 +288,9 @@ def test_a_clock_that_is_a_year_off_decides_nothing(tmp_path: Path, clock: str) 
     if not libraries:
         pytest.skip("libfaketime is not here; on Debian it is in the package faketime")
     off = {"LD_PRELOAD": str(libraries[0]), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    program = new.folder / "bin/moltis"
+    # The supervisor's clock is what this is about.
+    program.write_text(program.read_text().replace("exec", "unset LD_PRELOAD; exec"))
     with at_work(old, "old") as one, new.container(HASTE, **off) as two:
         wait_ready(two)
         assert one.stop() == 0
