@@ -11,7 +11,7 @@ from collections import Counter
 
 from tests.chaos import plan, world
 from tests.chaos.catalogue import FLAVOURS, KINDS, PHASES, kinds_for
-from tests.chaos.rounds import Violation, play
+from tests.chaos.rounds import LATE, Violation, play
 from tests.chaos.shrink import shrink
 from tests.chaos.surroundings import end_shared
 
@@ -29,16 +29,19 @@ def main() -> int:
     begun_s = time.monotonic()
     end_s = begun_s + (options.seconds or 1e9)
     met: Counter[tuple[str, str]] = Counter()
-    number = rounds = violations = 0
+    number = rounds = violations = late = 0
     while rounds < options.rounds and time.monotonic() < end_s:
         life = plan.life(seed, number)
         number += 1
         if options.verbose:
             print(f"{time.monotonic() - begun_s:8.1f} s  {life}", flush=True)
+        rounds += len(life.rounds)
         try:
-            rounds += play(life, met)
+            play(life, met)
         except Violation as violation:
-            rounds += len(life.rounds)
+            if not _again(life, violation):
+                late += 1
+                continue
             violations += 1
             print(f"VIOLATION in life {number - 1} of seed {seed}: {violation}", flush=True)
             _tell(shrink(life, violation) if options.shrink else life)
@@ -46,8 +49,24 @@ def main() -> int:
                 break
     if options.table:
         _print_table(met)
-    print(f"seed {seed}: {rounds} rounds, {number} lives, {violations} violations", flush=True)
+    print(
+        f"seed {seed}: {rounds} rounds, {number} lives, {violations} violations; health was late once in {late} lives"
+    )
     return 1 if violations else 0
+
+
+def _again(life: plan.Life, violation: Violation) -> bool:
+    """Tell whether a violation counts: an answer that was late has to be late again when the life is played again.
+
+    A machine has more ways to be late than can be taken off; what holds the loop up does so each time.
+    """
+    if not str(violation).startswith(LATE):
+        return True
+    try:
+        play(life, Counter())
+    except Violation as second:
+        return str(second).startswith(LATE)
+    return False
 
 
 def _options() -> argparse.Namespace:

@@ -33,7 +33,8 @@ _DISK = ("ENOSPC", "EIO", "EROFS")
 # The kernel's calls, and what each may answer (the man pages, section 2).
 ERRORS: dict[str, tuple[str, ...]] = {
     "openat": (*_DESCRIPTORS, *_DISK, "EACCES", "ENOMEM", "EINTR"),
-    "read": ("EIO", "EAGAIN", "EINTR"),
+    # EAGAIN is what every pipe says that has been read empty, and no file does.
+    "read": ("EIO", "EINTR"),
     "write": ("ENOSPC", "EIO", "EAGAIN", "EINTR", "EPIPE"),
     "getdents64": ("EIO", "ENOMEM"),
     "newfstatat": ("EACCES", "EIO", "ENOMEM"),

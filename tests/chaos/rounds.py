@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http
 import os
 import random
 import secrets
@@ -31,6 +32,10 @@ _OVERRUN_S = 6.0
 # How long what a killed supervisor held may be somebody's (see docs/reference/backups.md).
 _HOLD_S = 75.0
 _KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
+
+
+# How the text of a violation begins where health was answered well, but late.
+LATE = "health: health took"
 
 
 class Violation(Exception):  # noqa: N818 - it is no error of whoever raises it
@@ -171,9 +176,9 @@ class Player:
         elif not world.is_alive():
             code = world.popen.returncode if world.popen is not None else None
             self._look("end", [f"it ended by itself with {code}: {world.errors()}"])
-        for name in NAMES:
-            wait_until(lambda name=name: world.api("POST", f"/api/processes/{name}/start")[0] < 500, what="the API")  # type: ignore[misc]
-        self._hold("truth", checks.untruths, SETTLE_S + (_HOLD_S if isinstance(world.around, Backups) else 0.0))
+        patience_s = SETTLE_S + (_HOLD_S if isinstance(world.around, Backups) else 0.0)
+        self._hold("orders", self._started_all, patience_s)
+        self._hold("truth", checks.untruths, patience_s)
         self._hold("zombies", checks.zombies)
         self._hold("lines", lambda each: each.output.missing())
         if world.baseline is None:
@@ -182,6 +187,18 @@ class Player:
         self._look("secrets", checks.secrets(world))
         self._look("files", checks.files(world, self._note))
         self._look_back()
+
+    def _started_all(self, world: World) -> list[str]:
+        """Order all to start, whatever they were ordered before; return what refuses, as a held start does."""
+        found = []
+        for name in NAMES:
+            try:
+                status, answer = world.api("POST", f"/api/processes/{name}/start")
+            except OSError as error:
+                return [f"the API does not answer: {error!r}"]
+            if status != http.HTTPStatus.ACCEPTED:
+                found.append(f"{name} cannot be started: {status} {answer}")
+        return found
 
     def _look_back(self) -> None:
         world = self._world
