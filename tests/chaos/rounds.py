@@ -146,7 +146,13 @@ class Player:
             return old.popen is not None and old.popen.poll() is not None
 
         wait_until(over, SETTLE_S + _OVERRUN_S, "the end of the one that hands over")
-        self._end(files=False)
+        if old.killed or (old.may_be_killed and old.popen is not None and old.popen.returncode in _KILLED):
+            old.clear()
+        else:
+            self._end(files=False)
+        if old.output.find("handed over", whole=True) is None:
+            # It had no time for a last snapshot, and says so.
+            self._note = ""
         self._world = new
         self._settle()
 
