@@ -56,6 +56,9 @@ planted: tested ## Plants one defect after the other, and tells which of them ch
 test-image-arm: tested ## Builds the image for arm64 and starts it under emulation | 20 min, and as long again once
 	@TEST_ENGINE_ARCH=arm64 scripts/test-engine run $(BIN)/python -m pytest -m image tests/image/test_arm64.py $(TESTS)
 
+soak: tested ## Lets one supervisor live for MINUTES=120 and tells whether anything grows | 2 h, or MINUTES
+	@nice $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),120)
+
 check: dev ## Lints, checks types and the project's conventions | 1 min
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,133 @@
+"""Lets one supervisor live for long under what happens every day, and tells how its memory and the like changed.
+
+    python -m tests.chaos.soak [--minutes 120] [--flavour tailnet]
+
+A child crashes each minute, /metrics is scraped every 15 s, an event stream is read as a panel reads it, and the
+control server goes away for ten seconds out of a hundred. The slope of each figure is told with its error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import socket
+import statistics
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tests.chaos import checks
+from tests.chaos.surroundings import end_shared
+from tests.chaos.world import TOKEN, WRITERS, World, pause
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# What the beginning takes is no growth: caches fill, modules are loaded.
+_WARM_SHARE = 0.25
+_SAMPLE_S = 5.0
+_SCRAPE_S = 15.0
+_CRASH_S = 60.0
+_BLINK_S, _AWAY_S = 100.0, 10.0
+# A slope counts where it is more than this many times its error.
+_SIGMAS = 3.0
+
+
+def slope(times_s: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
+    """Return how much a value grows an hour by least squares, and the error of that."""
+    fit = statistics.linear_regression(times_s, values)
+    rest = [value - fit.intercept - fit.slope * at_s for at_s, value in zip(times_s, values, strict=True)]
+    spread = sum((at_s - statistics.fmean(times_s)) ** 2 for at_s in times_s)
+    error = (sum(each**2 for each in rest) / max(1, len(rest) - 2) / spread) ** 0.5
+    return fit.slope * 3600, error * 3600
+
+
+def scrape(world: World) -> float:
+    """Fetch the metrics as Prometheus does; return how long that took, in seconds."""
+    begun_s = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert connection.getresponse().read()
+    return time.monotonic() - begun_s
+
+
+def watch_events(world: World) -> socket.socket:
+    """Read an event stream for as long as it lasts."""
+    stream = socket.create_connection(("127.0.0.1", world.port))
+    stream.sendall(f"GET /api/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            while stream.recv(65536):
+                pass
+
+    threading.Thread(target=read, daemon=True).start()
+    return stream
+
+
+def live(world: World, minutes: float) -> list[tuple[float, checks.Use, float]]:
+    """Live for so long; return samples of when, what was used, and how long a scrape took."""
+    samples: list[tuple[float, checks.Use, float]] = []
+    begun_s = time.monotonic()
+    crash_s, scrape_s, took_s = _CRASH_S, 0.0, 0.0
+    away = False
+    while (now_s := time.monotonic() - begun_s) < minutes * 60:
+        if now_s >= crash_s:
+            world.tell(WRITERS[int(now_s / _CRASH_S) % len(WRITERS)], "abort")
+            crash_s += _CRASH_S
+        if now_s >= scrape_s:
+            took_s = scrape(world)
+            scrape_s += _SCRAPE_S
+        if world.around.control is not None and (now_s % _BLINK_S < _AWAY_S) != away:
+            away = not away
+            world.around.control.order("offline" if away else "online")
+        samples.append((now_s, checks.use(world.pid), took_s))
+        pause(_SAMPLE_S)
+    return samples[int(len(samples) * _WARM_SHARE) :]
+
+
+def main() -> int:
+    """Live, and tell; return 1 where something grows, or did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--flavour", default="tailnet")
+    options = parser.parse_args()
+    world = World(options.flavour)
+    try:
+        world.start()
+        pause(5)
+        stream = watch_events(world)
+        samples = live(world, options.minutes)
+        stream.close()
+        assert world.prober is not None
+        problems = [*world.output.problems, *world.output.missing(), *checks.defects(world), *checks.zombies(world)]
+        late = world.prober.problems
+    finally:
+        world.close()
+        end_shared()
+    times_s = [at_s for at_s, _, _ in samples]
+    figures = {
+        "memory, KiB": [used.memory_bytes / 1024 for _, used, _ in samples],
+        "descriptors": [float(used.files + used.pipes) for _, used, _ in samples],
+        "threads": [float(used.threads) for _, used, _ in samples],
+        "scrape, ms": [took_s * 1000 for _, _, took_s in samples],
+    }
+    for name, values in figures.items():
+        grows, error = slope(times_s, values)
+        print(
+            f"{name:14} {statistics.fmean(values):10.1f} in the mean, {grows:+9.2f} ± {error:.2f} an hour", flush=True
+        )
+        if grows > _SIGMAS * error and grows > statistics.fmean(values) / 100:
+            problems.append(f"{name} grows")
+    print(
+        f"{len(samples)} samples in {options.minutes:g} minutes; health was late {len(late)} times; "
+        f"{problems or 'all held'}"
+    )
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
