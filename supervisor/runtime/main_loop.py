@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Service = Callable[[], Awaitable[None]]
 
 SERVICE_BACKOFF = Backoff(initial_s=1.0, max_s=60.0)
+LOOK_FOR_SIGNALS_S = 2.0
 _FORCE_HINT = "a second INT (Ctrl-C) kills the app at once"
 
 
@@ -78,7 +79,7 @@ class MainLoop:
         loop.add_reader(self._inbox.fd, self._wake)
         async with asyncio.TaskGroup() as group:
             services = [group.create_task(self._keep(name, service)) for name, service in self._services.items()]
-            self._wake()
+            self._look_for_signals()
             self._reap()
             self._engine.observe(self)
             await self._stop_asked.wait()
@@ -99,6 +100,11 @@ class MainLoop:
             if app.spec.restart is Restart.NEVER and app.machine.exit_status is not None:
                 return app.machine.exit_status.shell_status
         return self._status
+
+    def _look_for_signals(self) -> None:
+        """Look now, and again every few seconds: short of memory, the kernel may lose what wakes (pipe(7): ENOMEM)."""
+        self._wake()
+        asyncio.get_running_loop().call_later(LOOK_FOR_SIGNALS_S, self._look_for_signals)
 
     def _wake(self) -> None:
         for number in self._inbox.read():

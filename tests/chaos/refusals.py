@@ -35,7 +35,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "openat": (*_DESCRIPTORS, *_DISK, "EACCES", "ENOMEM", "EINTR"),
     # EAGAIN is what every pipe says that has been read empty, and no file does.
     "read": ("EIO", "EINTR"),
-    "write": ("ENOSPC", "EIO", "EAGAIN", "EINTR", "EPIPE"),
+    "write": ("ENOSPC", "EIO", "EAGAIN", "EINTR", "EPIPE", "ENOMEM"),
     "getdents64": ("EIO", "ENOMEM"),
     "newfstatat": ("EACCES", "EIO", "ENOMEM"),
     "readlink": ("EACCES", "EIO", "ENOMEM"),
@@ -243,7 +243,9 @@ def wrong(outcome: Outcome) -> str:
     """Return what may not be of how a life went."""
     if outcome.code is None:
         return "it did not end"
-    if "Traceback" in outcome.stderr:
+    # Python's own word for a wake that the kernel refused.
+    stderr = outcome.stderr.partition("Exception ignored when trying to write to the signal wakeup fd")[0]
+    if "Traceback" in stderr:
         return f"a traceback: {outcome.stderr.strip().splitlines()[-1]}"
     if outcome.code not in _CODES:
         return f"exit code {outcome.code}: {outcome.stderr[-200:]}"

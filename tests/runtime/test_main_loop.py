@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import TYPE_CHECKING
 
 from supervisor.backoff import Backoff
@@ -41,3 +43,19 @@ async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch:
     await loop._keep("part", part)
     waits_s = [record.fields["again_in_s"] for record in log._waiting_records]
     assert waits_s == [0.01, 0.02, 0.04, 0.01, 0.02]
+
+
+async def test_a_signal_whose_wake_was_lost_is_seen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short of memory, the kernel refuses the write that wakes the loop; TERM then waited for another one."""
+    monkeypatch.setattr(module, "LOOK_FOR_SIGNALS_S", 0.05)
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
+    inbox = Inbox()
+    loop = MainLoop(Engine((), SnapshotStore(Snapshot()), log, Reaper(), ()), inbox, None, StopPlan, {})
+    loop._look_for_signals()
+    before = signal.signal(signal.SIGTERM, inbox._take)
+    try:
+        # Nothing wakes: the inbox was never made to.
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(loop._stop_asked.wait(), 10)
+    finally:
+        signal.signal(signal.SIGTERM, before)
