@@ -153,7 +153,12 @@ class Run:
         join_background(SETTLE_S)
         if self.recorder is not None:
             self.recorder.flush(FLUSH_S)
-        self.log.close()
+        if not self.log.close() and why:
+            # The log could not even begin.
+            sys.stderr.write(f"moltis-supervisor: {why}\n")
+            sys.stderr.flush()
+        # After an ordered stop there are none.
+        self.end_at_once()
         sys.stdout.flush()
         os._exit(status)
 

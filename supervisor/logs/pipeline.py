@@ -183,15 +183,16 @@ class LogPipeline:
             self._patience.cancel()
             self._lose_patience()
 
-    def close(self, timeout_s: float = 0.5) -> None:
-        """Take what is left in the pipes, and write for up to ``timeout_s``."""
+    def close(self, timeout_s: float = 0.5) -> bool:
+        """Take what is left in the pipes, and write for up to ``timeout_s``; False where it never began to write."""
         if not self._started:
-            return
+            return False
         for pipes in self._pipes.values():
             for pipe in pipes:
                 pipe.finish()
         self._tell_noise()
         self._writer.close(timeout_s)
+        return True
 
     def _read(self, source: Source, fd: int) -> None:
         from supervisor.logs.pipe import Pipe

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.client.calling import call
 from tests.conventions.tree import modules
 from tests.process.running import Run
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -217,6 +218,9 @@ def _live(prefix: tuple[str, ...]) -> Outcome:
             if not _is_over(run):
                 run.popen.terminate()
             run.popen.wait(_DEADLINE_S)
+        # What was killed at the end takes a moment to go.
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not _left(run), 2.0)
         left = _left(run)
         said = [f"{record.get('message')} {record.get('why', '')}" for record in run.records]
         return Outcome(run.popen.poll(), "" if run.popen.poll() is None else run.stderr, left, said)
@@ -234,8 +238,9 @@ def _left(run: Run) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().split(b"\0")
-            if home in words and any(word.startswith(b"SUPERVISED_PROCESS=") for word in words):
-                found.append(int(path.parent.name))
+            pid = int(path.parent.name)
+            if home in words and any(word.startswith(b"SUPERVISED_PROCESS=") for word in words) and alive(pid):
+                found.append(pid)
     return found
 
 
