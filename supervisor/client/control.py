@@ -77,10 +77,16 @@ class Control:
         self.folder = folder
         self._path = os.path.join(folder, CONTROL_SOCKET)
 
-    def get(self, path: str, query: Mapping[str, object] | None = None, also: Collection[int] = ()) -> dict[str, Any]:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        also: Collection[int] = (),
+        answer_s: float = ANSWER_S,
+    ) -> dict[str, Any]:
         """Return the response to a GET; ``also`` are further statuses that are not errors."""
         target = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
-        return self._ask("GET", target, None, also)
+        return self._ask("GET", target, None, also, answer_s)
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
         """Return the response to a POST."""
@@ -107,8 +113,10 @@ class Control:
         finally:
             connection.close()
 
-    def _ask(self, method: str, path: str, body: bytes | None, also: Collection[int]) -> dict[str, Any]:
-        connection = _Connection(self._path, ANSWER_S)
+    def _ask(
+        self, method: str, path: str, body: bytes | None, also: Collection[int], answer_s: float = ANSWER_S
+    ) -> dict[str, Any]:
+        connection = _Connection(self._path, answer_s)
         what = f"{method} {path}"
         try:
             with self._errors_for_people(what):

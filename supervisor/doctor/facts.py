@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from supervisor.secret import Secret
 
 ASK_S = 2.0
+_MORE_S = 4.0
 MOST_HOSTS = 20
 _HELPER = "supervisor.doctor.app_config"
 _HELPER_S = 3.0
@@ -44,21 +45,22 @@ async def of_tailnet(subject: Subject, peer: str = "") -> TailnetFacts:
     api = LocalApi(tailnet.socket, subject.redactor.mask_text, ASK_S)
     try:
         status = await api.status()
-        facts = TailnetFacts(status=status)
-        if status.backend_state != Backend.RUNNING:
-            return facts
-        facts = facts._replace(relays=await api.derp_map(), serve=(await api.serve_config()).config)
-        own = await api.whois(status.ips[0]) if status.ips else None
-        if own is not None and own.node is not None:
-            facts = facts._replace(known_at=own.node.endpoints or ())
-        found = await api.whois(peer) if peer else None
-        if found is not None and found.node is not None and found.node.addresses:
-            facts = facts._replace(visitor=found.node)
-            with contextlib.suppress(LocalApiError):
-                address = found.node.addresses[0].partition("/")[0]
-                facts = facts._replace(ping=await api.ping(address, ASK_S))
     except LocalApiError as error:
         return TailnetFacts(str(error))
+    facts = TailnetFacts(status=status)
+    if status.backend_state != Backend.RUNNING:
+        return facts
+    # What is known by then stays known.
+    with contextlib.suppress(LocalApiError, TimeoutError):
+        async with asyncio.timeout(_MORE_S):
+            facts = facts._replace(relays=await api.derp_map(), serve=(await api.serve_config()).config)
+            own = await api.whois(status.ips[0]) if status.ips else None
+            if own is not None and own.node is not None:
+                facts = facts._replace(known_at=own.node.endpoints or ())
+            found = await api.whois(peer) if peer else None
+            if found is not None and found.node is not None and found.node.addresses:
+                facts = facts._replace(visitor=found.node)
+                facts = facts._replace(ping=await api.ping(found.node.addresses[0].partition("/")[0], ASK_S))
     return facts
 
 

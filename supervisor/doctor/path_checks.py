@@ -79,7 +79,7 @@ MTU = Check(
     _PAGE,
 )
 CHECKS = (DNS, CONTROL, INTERCEPTED, PORTAL, UDP, RELAY, VISITOR, MTU, CLOCK)
-_DEADLINE_S = 8.0
+_DEADLINE_S = 7.0
 _MOST_SKEW_S = 60.0
 # Tailscale's own MTU of 1280, and what WireGuard, UDP and IPv6 put around it.
 _LEAST_MTU = 1360

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from supervisor.doctor.subject import Subject
     from supervisor.logs.redact import Redactor
 
-_GROUPS = (
+PARTS = (
     *(settings_checks, rights_checks, machine_checks, tailnet_checks, path_checks),
     *(app_checks, backup_checks),
 )
 CHECKS: tuple[Check, ...] = tuple(
-    sorted((check for part in _GROUPS for check in part.CHECKS), key=lambda check: GROUPS.index(check.group))
+    sorted((check for part in PARTS for check in part.CHECKS), key=lambda check: GROUPS.index(check.group))
 )
 # However many ask, their checks are made one after the other.
 _turn = asyncio.Lock()
@@ -64,7 +64,9 @@ async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> Doctor
     """Ask what takes asking, and check; what takes its time is done in threads."""
     secret = facts.client_secret(subject)
     tailnet, app, owners = await asyncio.gather(
-        facts.of_tailnet(subject, peer), facts.of_app(subject, parent), facts.of_policy(subject, secret)
+        facts.of_tailnet(subject, peer),
+        facts.of_app(subject, parent),
+        facts.of_policy(subject, secret),
     )
     subject = subject._replace(tailnet=tailnet, app=app, tag_owners=owners, is_client_secret=secret is not None)
     subject = subject._replace(network=await run_in_thread(path_checks.look, subject))
@@ -72,7 +74,8 @@ async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> Doctor
 
 
 def _report(subject: Subject) -> DoctorBody:
-    findings: list[Diagnosis] = [found for group in _GROUPS for found in group.findings(subject)]
+    found: list[Diagnosis] = [each for part in PARTS for each in part.findings(subject)]
+    findings = sorted(found, key=lambda each: GROUPS.index(each.group))
     body = DoctorBody(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         level=worst(findings),

@@ -13,7 +13,7 @@ from supervisor.tailnet.serve.diff import funnels
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.core.snapshot import TailnetView
+    from supervisor.core.snapshot import ListenerView, TailnetView
     from supervisor.doctor.finding import Diagnosis
     from supervisor.doctor.subject import Subject
 
@@ -72,6 +72,7 @@ EXPIRY = Check(
     _KEYS_PAGE,
 )
 CHECKS = (STATE, DEVICE, SERVE, HTTPS, FUNNEL, PORTS, UNTAGGED, TAGS, EXPIRY)
+_MOST_PORTS = 20
 _HTTPS_MODES = ("auto", "https")
 
 
@@ -102,14 +103,18 @@ def _running(subject: Subject, view: TailnetView) -> Iterator[Diagnosis]:
         yield SERVE.ok(", ".join(view.serve.urls))
     elif view.up:
         yield SERVE.note("nothing is published", "set SUPERVISOR_SERVE=auto where the app is to be reached")
-    exposed = subject.snapshot.exposed if subject.snapshot is not None else ()
-    for each in exposed:
-        yield PORTS.problem(
-            f"{host_port(each.host, each.port)} of {each.process or 'an unknown process'}",
-            "have it listen on 127.0.0.2 or [::1], or close the port in the tailnet's policy",
-        )
+    yield _ports(subject.snapshot.exposed if subject.snapshot is not None else ())
+
+
+def _ports(exposed: tuple[ListenerView, ...]) -> Diagnosis:
     if not exposed:
-        yield PORTS.ok("none but the supervisor's own")
+        return PORTS.ok("none but the supervisor's own")
+    told = [f"{host_port(each.host, each.port)} of {each.process or 'an unknown process'}" for each in exposed]
+    more = f", and {len(told) - _MOST_PORTS} more" if len(told) > _MOST_PORTS else ""
+    return PORTS.problem(
+        ", ".join(told[:_MOST_PORTS]) + more,
+        "have them listen on 127.0.0.2 or [::1], or close the ports in the tailnet's policy",
+    )
 
 
 def _state(view: TailnetView) -> Diagnosis:
@@ -131,11 +136,11 @@ def _serve_config(subject: Subject) -> Iterator[Diagnosis]:
     else:
         yield FUNNEL.ok("off")
     if status.cert_domains:
-        yield HTTPS.ok("it does: the app is, or can be, published by HTTPS")
+        yield HTTPS.ok("the tailnet issues certificates")
     elif subject.plan.serve_target is not None and serve in _HTTPS_MODES:
-        yield HTTPS.problem("it issues none", "enable HTTPS certificates on the DNS page of the admin console")
+        yield HTTPS.problem("the tailnet issues no certificates", "enable them on the DNS page of the admin console")
     else:
-        yield HTTPS.note("it issues none, and SUPERVISOR_SERVE asks for none")
+        yield HTTPS.note("the tailnet issues no certificates, and SUPERVISOR_SERVE asks for none")
 
 
 def _untagged(subject: Subject) -> Iterator[Diagnosis]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from supervisor.doctor.finding import Check
+from supervisor.doctor.report import PARTS
 from tests.client.calling import DEADLINE_S, PROGRAM, call
 from tests.client.test_with_supervisor import QUIET, supervised
+from tests.conventions.tree import modules
 from tests.doctor.asking import doctor, doctor_of, environment
 
 if TYPE_CHECKING:
@@ -67,3 +71,18 @@ def test_it_is_loaded_for_whoever_asks(tmp_path: Path) -> None:
 def test_a_bad_word_is_told(tmp_path: Path) -> None:
     """It takes no words."""
     assert call(tmp_path, "doctor", "now").code == 64
+
+
+def test_every_problem_is_provoked_by_a_test() -> None:
+    """What a check can call a problem, one of these tests has seen it call so."""
+    can = {
+        found
+        for module in modules("supervisor")
+        if module.name.startswith("supervisor.doctor.")
+        for found in re.findall(r"\b([A-Z]+)\.problem\(", module.text)
+    }
+    named = {name for part in PARTS for name, check in vars(part).items() if isinstance(check, Check)}
+    assert can <= named
+    names = {check.name for part in PARTS for name, check in vars(part).items() if name in can}
+    tests = "".join(module.text for module in modules("tests") if module.name.startswith("tests.doctor."))
+    assert not {name for name in names if f'problem("{name}")' not in tests}

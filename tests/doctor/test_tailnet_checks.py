@@ -71,7 +71,7 @@ def test_a_connected_device(tmp_path: Path) -> None:
         assert one.api.status()["TailscaleIPs"][0] not in str(report.body)
         assert report.body["versions"]["tailscaled"].startswith("1.")
         # Tailnets issue certificates only where somebody has switched that on.
-        assert "issues none" in report.problem("https")
+        assert "no certificates" in report.problem("https")
 
 
 def test_funnel_and_a_key_without_a_tag(tmp_path: Path) -> None:

@@ -88,7 +88,10 @@ async def test_the_server_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
     spec = ProcessSpec("moltis", ("sleep", "300"), {"PATH": os.defpath})
     tailnet = FULL._replace(before_disconnect="", auth_url=Secret("https://login.example.com/a/1"))
     exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
-    async with serving(specs=[spec], tailnet=tailnet, exposed=exposed, environ={"SUPERVISOR_TOKEN": TOKEN}) as served:
+    # The report on everything reaches nobody from here.
+    nobody = {"TS_EXTRA_ARGS": "--login-server=http://127.0.0.1:1", "SUPERVISOR_APP_COMMAND": "sleep 300"}
+    environ = {"SUPERVISOR_TOKEN": TOKEN, **nobody}
+    async with serving(specs=[spec], tailnet=tailnet, exposed=exposed, environ=environ) as served:
         served.log.record("info", "a line")
         await to_thread.run_sync(_ask_everything, served)
         assert "request failed" not in served.logged()

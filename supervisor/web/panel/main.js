@@ -4,6 +4,7 @@ import { signOut, token, whenEnded, whenOthersChange, whenSlow } from "./api.js"
 import { worldChanged } from "./order-button.js";
 import { byId, complain, say, show } from "./dom.js";
 import * as backups from "./backups.js";
+import * as doctor from "./doctor.js";
 import * as health from "./health.js";
 import * as logs from "./logs.js";
 import * as processes from "./processes.js";
@@ -29,7 +30,10 @@ const stream = new Stream({
     if (pieces.health) say(document.querySelector("title"), title(pieces.health.status));
     worldChanged();
   },
-  log: (data) => logs.take(data),
+  log(data) {
+    logs.take(data);
+    doctor.hear(data.lines);
+  },
   figures: (data) => processes.takeFigures(data.processes),
   anew: () => logs.clear(),
   link,
@@ -82,7 +86,7 @@ function showPanel() {
 
 function showSignIn(why) {
   stream.close();
-  for (const view of Object.values(VIEWS)) view.clear();
+  for (const view of [...Object.values(VIEWS), doctor]) view.clear();
   logs.clear();
   isLive = false;
   lastNewsMs = 0;
@@ -109,7 +113,7 @@ byId("sign-out").addEventListener("click", async () => {
   await signOut();
   showSignIn("You have signed out.");
 });
-for (const view of [tailnet, backups, logs]) view.setUp();
+for (const view of [tailnet, backups, logs, doctor]) view.setUp();
 // What counts on by itself stands still while nobody knows whether it is true.
 setInterval(() => isLive && [tailnet, processes, backups, health].forEach((view) => view.tick(stream.now())), 1000);
 whenEnded(showSignIn);

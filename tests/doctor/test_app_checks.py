@@ -1,0 +1,179 @@
+"""The app's part: its program, its state, its folders, its model providers, and what happened last."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.doctor.app_config import look
+from tests.client.test_with_supervisor import supervised
+from tests.doctor.asking import doctor, doctor_of, environment
+from tests.doctor.test_machine_checks import IN_GROUP, group
+from tests.doctor.test_path_checks import certificate
+from tests.process.running import running
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.doctor.asking import Report
+
+PUBLIC, PRIVATE = "8.8.4.4", "10.1.2.3"
+WAITING = {"SUPERVISOR_BACKOFF_INITIAL": "10h", "SUPERVISOR_BACKOFF_MAX": "10h"}
+SERVER = Path(__file__).with_name("tls_server.py")
+# A network with a public address and no way out, names of its own, and a TLS server: $1 is the names' file.
+WORLD = """
+ip link set lo up && ip addr add {public}/32 dev lo
+mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf
+{python} {server} {public} "$3" "$4" "$5" >"$6" & server=$!
+until grep -q ready "$6"; do sleep 0.05; done
+shift 6; "$@"; code=$?; kill $server; exit $code
+"""
+CONFIG = """
+[providers]
+offered = ["openai", "anthropic", "mistral", "groq", "custom-own"]
+[providers.openai]
+api_key = "sk-not-to-be-shown-anywhere"
+[providers.anthropic]
+base_url = "https://lost.example/v1"
+[providers.mistral]
+enabled = false
+[providers.groq]
+base_url = "https://wrong.example/v1"
+[providers.custom-own]
+base_url = "https://own.example:8443/v1"
+[providers.gemini]
+api_key = "not offered"
+"""
+
+
+def moltis(folder: Path, config: str = CONFIG) -> dict[str, str]:
+    """Return settings for a Moltis with this configuration."""
+    (folder / "config").mkdir(exist_ok=True)
+    (folder / "config/moltis.toml").write_text(config)
+    return environment(folder, MOLTIS_CONFIG_DIR=str(folder / "config"), MOLTIS_DATA_DIR=str(folder / "data"))
+
+
+def test_program(tmp_path: Path) -> None:
+    """One that is not in the image."""
+    assert "moltis" in doctor(environment(tmp_path)).problem("program")
+
+
+def test_process() -> None:
+    """One that fails again and again, and one that was stopped on purpose, which is no problem."""
+    helper = '[process.helper]\ncommand = ["sh", "-c", "exit 3"]\n'
+    with supervised("sleep", "300", toml=helper, env=WAITING) as run:
+        run.wait_for("exited", child="helper")
+        assert "helper" in doctor_of(run).problem("process")
+
+
+def test_after_the_app_was_given_up(tmp_path: Path) -> None:
+    """The supervisor has ended with 70: what happened is told from what was kept."""
+    env = {"SUPERVISOR_GIVE_UP": "2/1m", "TS_STATE_DIR": str(tmp_path / "state"), "SUPERVISOR_TAILSCALE": "off"}
+    with running("sh", "-c", "echo no database; exit 3", env=env) as run:
+        assert run.wait() == 70
+        report = doctor_of(run)
+        assert report.body["running"] is False
+        assert any("given up" in each["found"] for each in report.of("incidents")), report.of("incidents")
+
+
+@pytest.fixture
+def looked_at(tmp_path: Path) -> Report:
+    """The report on a Moltis that names five providers, in a network where two of them can be reached."""
+    cert, key = certificate(tmp_path, "api.openai.com")
+    env = moltis(tmp_path) | {"SSL_CERT_FILE": cert}
+    names = f"127.0.0.1 localhost\n{PUBLIC} api.openai.com wrong.example\n{PRIVATE} own.example\n"
+    (tmp_path / "hosts").write_text(names)
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    script = WORLD.format(public=PUBLIC, python=sys.executable, server=SERVER)
+    files = [str(tmp_path / name) for name in ("hosts", "resolv.conf")]
+    more = [cert, key, str(tmp_path / "asked"), str(tmp_path / "ready")]
+    return doctor(env, prefix=("unshare", "--net", "--mount", "sh", "-c", script, "sh", *files, *more))
+
+
+def test_providers(looked_at: Report, tmp_path: Path) -> None:
+    """Each is reached or not, with the reason; private ones are left alone; nothing is sent but a handshake."""
+    found = {each["found"].partition(" ")[0]: each for each in looked_at.of("providers")}
+    assert set(found) == {"openai", "anthropic", "groq", "custom-own"}
+    assert found["openai"]["level"] == "ok"
+    assert "not found" in found["anthropic"]["found"]
+    assert found["anthropic"]["level"] == "problem"
+    assert "match" in found["groq"]["found"]
+    assert found["custom-own"]["level"] == "note"
+    assert set((tmp_path / "asked").read_bytes().splitlines()) == {b"handshake"}
+    assert "not-to-be-shown" not in str(looked_at.body)
+    assert looked_at.problem("providers")
+
+
+def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
+    """It is broken, or something else than a file."""
+    assert "TOML" in doctor(moltis(tmp_path, "[providers")).problem("moltis-config")
+    (tmp_path / "config/moltis.toml").unlink()
+    os.mkfifo(tmp_path / "config/moltis.toml")
+    assert "no file" in doctor(moltis_in(tmp_path)).problem("moltis-config")
+
+
+def moltis_in(folder: Path) -> dict[str, str]:
+    """Return settings for what is there."""
+    return environment(folder, MOLTIS_CONFIG_DIR=str(folder / "config"), MOLTIS_DATA_DIR=str(folder / "data"))
+
+
+def test_links_lead_no_further_than_the_apps_user_may_go(tmp_path: Path) -> None:
+    """The configuration is a link to what is root's: it is not read with root's rights."""
+    env = moltis(tmp_path)
+    if subprocess.run(
+        ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-c", ""], check=False
+    ).returncode:
+        pytest.skip("another user cannot run this Python")
+    (tmp_path / "config/moltis.toml").rename(tmp_path / "secret")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "config/moltis.toml").symlink_to(tmp_path / "secret")
+    tmp_path.chmod(0o755)
+    report = doctor(env | {"SUPERVISOR_APP_USER": "nobody"})
+    assert "Permission denied" in report.problem("moltis-config")
+
+
+def test_local_models(tmp_path: Path) -> None:
+    """A model of one's own in 512 MB."""
+    env = moltis(tmp_path, "")
+    (tmp_path / "config/local-llm.json").write_text(json.dumps({"models": [{"model_id": "qwen"}]}))
+    with group("memory", "memory.limit_in_bytes", str(512 * 1024 * 1024)) as folder:
+        assert "512 MiB" in doctor(env, prefix=(*IN_GROUP, folder)).problem("local-models")
+    assert doctor(env).level("local-models") == "ok"
+
+
+def test_what_is_named(tmp_path: Path) -> None:
+    """Providers by their keys' file too; what is not offered, or switched off, is left out."""
+    moltis(tmp_path)
+    (tmp_path / "config/provider_keys.json").write_text(
+        '{"groq": {}, "custom-more": {"baseUrl": "https://more.example"}}'
+    )
+    hosts = look(str(tmp_path / "config"))["hosts"]
+    assert hosts == {
+        "openai": "api.openai.com",
+        "anthropic": "lost.example",
+        "groq": "wrong.example",
+        "custom-own": "own.example",
+        "custom-more": "more.example",
+    }
+    assert look(str(tmp_path / "nowhere")) == {"hosts": {}, "local_models": False}
+
+
+def test_a_volume_that_is_none(tmp_path: Path) -> None:
+    """A folder in memory; with backups it comes back."""
+    mounted = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(tmp_path / "data"))
+    env = moltis(tmp_path, "")
+    (tmp_path / "data").mkdir()
+    assert str(tmp_path / "data") in doctor(env, prefix=mounted).problem("volume")
+    assert doctor(env).level("volume") == "ok"
+
+
+def test_a_hang_of_the_helper_ends(tmp_path: Path) -> None:
+    """Whatever the app's folder holds, the report comes."""
+    env = moltis(tmp_path, "")
+    (tmp_path / "config/local-llm.json").symlink_to("/dev/zero")
+    wait_until(lambda: doctor(env).level("local-models") == "ok", 30, "the report")

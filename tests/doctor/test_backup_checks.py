@@ -1,0 +1,20 @@
+"""The backups' part, with a real repository."""
+
+from __future__ import annotations
+
+from tests.backup.world import World, make_unclear, wait_for_state
+from tests.doctor.asking import doctor, doctor_of, environment
+
+
+def test_backups() -> None:
+    """What is well, what is held, and what is known without a supervisor."""
+    world = World()
+    make_unclear(world)
+    with world.running() as run:
+        wait_for_state(run, "held")
+        assert "no snapshot is known of" in doctor_of(run).problem("snapshots")
+        run.stop()
+    assert doctor(environment(world.folder, **world.env())).level("snapshots") == "note"
+    with World().running() as run:
+        wait_for_state(run, "idle")
+        assert doctor_of(run).level("snapshots") == "ok"

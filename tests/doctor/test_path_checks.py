@@ -1,0 +1,151 @@
+"""The way out: each fault made real, in a network namespace of its own or on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import shutil
+import ssl
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.doctor.network_probes import is_public, mapped_port, proxy_of, stun_request
+from tests.doctor.asking import doctor, environment
+from tests.support.control import controlling
+from tests.tailnet.node import at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+NETWORK = "ip link add d0 type veth peer name d1 && ip addr add 192.0.2.2/24 dev d0 && ip link set d1 up"
+NARROW = ("unshare", "--net", "sh", "-c", f'{NETWORK} && ip link set d0 mtu 1000 up && exec "$@"', "sh")
+
+
+class _Portal(http.server.BaseHTTPRequestHandler):
+    """Leads everybody to its own page."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.send_response(302)
+        self.send_header("Location", "http://portal.example/sign-in")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's own name
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def portal(certificate: tuple[str, str] | None = None) -> Iterator[str]:
+    """Serve on loopback for the length of a block; yield the URL."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Portal)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def certificate(folder: Path, name: str) -> tuple[str, str]:
+    """Make a certificate that nobody has signed; return its file and the key's."""
+    files = str(folder / "certificate.pem"), str(folder / "key.pem")
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    made = [*words, "-addext", f"subjectAltName=DNS:{name}", "-out", files[0], "-keyout", files[1]]
+    subprocess.run(made, check=True, capture_output=True)
+    return files
+
+
+def tailnet(folder: Path, url: str = "", **more: str) -> dict[str, str]:
+    """Return settings for a device that is to log in at a control server."""
+    led = {"TS_EXTRA_ARGS": f"--login-server={url}"} if url else {}
+    return environment(folder, SUPERVISOR_TAILSCALE="embedded", TS_STATE_DIR=str(folder / "state"), **led, **more)
+
+
+def test_names_that_are_not_found(tmp_path: Path) -> None:
+    """A container without a way to its DNS server."""
+    report = doctor(tailnet(tmp_path), prefix=ALONE)
+    assert "controlplane.tailscale.com" in report.problem("dns")
+
+
+def test_a_control_server_that_does_not_answer(tmp_path: Path) -> None:
+    """It is refused; with a proxy, which tailscaled would use, that is no problem."""
+    url = "http://127.0.0.1:1"
+    assert "refused" in doctor(tailnet(tmp_path, url)).problem("control")
+    beside = doctor(tailnet(tmp_path, url, HTTPS_PROXY="http://127.0.0.1:2"))
+    assert beside.level("control") == "note"
+    assert "HTTPS_PROXY" in beside.of("control")[0]["found"]
+
+
+def test_a_captive_portal(tmp_path: Path) -> None:
+    """Somebody else answers, and leads to a page of theirs."""
+    with portal() as url:
+        assert "portal.example" in doctor(tailnet(tmp_path, url)).problem("captive-portal")
+
+
+def test_tls_that_is_intercepted(tmp_path: Path) -> None:
+    """A certificate that no authority of this machine has signed."""
+    with portal(certificate(tmp_path, "127.0.0.1")) as url:
+        assert "self-signed" in doctor(tailnet(tmp_path, url)).problem("tls").replace("self signed", "self-signed")
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="takes faketime")
+def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
+    """An hour ahead of the control server's."""
+    with controlling() as control:
+        env = {**tailnet(tmp_path), **at(control), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        assert "ahead" in doctor(env, prefix=("faketime", "-f", "+1h")).problem("clock")
+        assert doctor(env).level("clock") == "ok"
+
+
+def test_packets_that_are_too_large(tmp_path: Path) -> None:
+    """A network of 1000 bytes."""
+    report = doctor(tailnet(tmp_path, "http://192.0.2.1"), prefix=NARROW)
+    assert "1000" in report.problem("mtu")
+    assert "no answer" in report.problem("control")
+
+
+def test_without_a_tailnet_nobody_is_asked(tmp_path: Path) -> None:
+    """Not one packet leaves where none is wanted."""
+    report = doctor(environment(tmp_path))
+    assert not [name for name in ("dns", "control", "udp", "relay", "mtu") if report.of(name)]
+
+
+def test_public_addresses() -> None:
+    """Those of the internet alone, whatever a name is said to stand for."""
+    private = (
+        "127.0.0.1",
+        "10.0.0.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "192.168.0.1",
+        "::1",
+        "fe80::1%eth0",
+        "fd00::1",
+    )
+    assert not [each for each in (*private, "::ffff:10.0.0.1", "", "no address") if is_public(each)]
+    assert [each for each in ("1.1.1.1", "2606:4700::1111") if is_public(each)] == ["1.1.1.1", "2606:4700::1111"]
+
+
+def test_proxies() -> None:
+    """The setting that names one, and those that are left out of it."""
+    env = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "localhost, .example.com"}
+    assert proxy_of(env, "controlplane.tailscale.com") == "HTTPS_PROXY"
+    assert proxy_of(env, "control.example.com") == ""
+    assert proxy_of({}, "controlplane.tailscale.com") == ""
+
+
+def test_answers_that_are_none() -> None:
+    """Whatever comes by UDP, no port is read from it that is not there."""
+    assert [mapped_port(data) for data in (b"", b"\0" * 19, b"\1\1\0\4" + b"\0" * 16 + b"\0\x20\0\x08")] == [None] * 3
+    assert len(stun_request(b"\0" * 12)) == 40

@@ -1,0 +1,84 @@
+"""Check everything in the panel: findings by group, the text for a bug report, and a stream that is held back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.panel import proxies
+from tests.panel.axe import findings
+from tests.panel.test_looks import FITS, THEMES, TOO_WIDE, open_details
+from tests.panel.world import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Locator
+
+    from tests.panel.panel import Panel
+    from tests.panel.world import World
+
+    Visit = Callable[..., Panel]
+
+
+def check(panel: Panel) -> Locator:
+    """Press the button, and wait for the report."""
+    panel.button("Check everything").click()
+    section = panel.section("Doctor")
+    expect(section).to_contain_text("findings", timeout=30_000)
+    return section
+
+
+def test_check_everything(panel: Panel, home: World) -> None:
+    """Problems come first in their group, with what to do; what is well is folded; the stream comes at once."""
+    section = check(panel)
+    machine = section.get_by_role("list", name="Tailnet")
+    expect(machine.get_by_role("listitem").first).to_contain_text("problem")
+    expect(section).to_contain_text("issues no certificates")
+    expect(section).not_to_contain_text("holds the stream back")
+    section.get_by_text("Text for a bug report", exact=True).click()
+    text = section.get_by_label("Text for a bug report")
+    expect(text).to_contain_text("moltis-supervisor doctor")
+    expect(text).to_contain_text("event-stream")
+    address = home.node.view()["tailscale_ip"]
+    assert address not in (text.text_content() or "")
+    assert TOKEN not in panel.everything()
+    panel.button("Copy").last.click()
+    expect(section.get_by_role("status").last).to_have_text("Copied.")
+
+
+def test_a_proxy_that_buffers(visit: Visit, home: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page sees what the supervisor cannot: its line comes long after its answer."""
+    monkeypatch.setattr(proxies, "BUFFER_S", 6.0)
+    with proxies.prefixing(home.port) as url:
+        panel = visit(url).open()
+        panel.enter(TOKEN)
+        expect(panel.connection).to_have_text("Live", timeout=20_000)
+        section = check(panel)
+        expect(section).to_contain_text("holds the stream back")
+        expect(section).to_contain_text("switch its buffering off", ignore_case=True)
+        # The proxy ends before the page does.
+        panel.watch.expect("ERR_")
+
+
+def test_a_report_that_fails(visit: Visit, home: World) -> None:
+    """The error is told where it happened, and the button works again."""
+    panel = visit(home).sign_in()
+    panel.watch.expect("ERR_")
+    panel.page.route("**/api/doctor", lambda route: route.abort())
+    panel.button("Check everything").click()
+    expect(panel.alert).to_contain_text("does not answer")
+    expect(panel.button("Check everything")).not_to_have_attribute("aria-disabled", "true")
+
+
+@THEMES
+@pytest.mark.parametrize("width", [320, 1280])
+def test_looks(visit: Visit, home: World, theme: str, width: int) -> None:
+    """Readable in both themes, and nothing scrolls sideways, everything unfolded."""
+    panel = visit(home, color_scheme=theme, viewport={"width": width, "height": 800}).sign_in()
+    check(panel)
+    open_details(panel)
+    assert not findings(panel.page)
+    assert panel.page.evaluate(FITS), panel.page.evaluate(TOO_WIDE)
