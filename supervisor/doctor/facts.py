@@ -87,6 +87,32 @@ async def of_policy(subject: Subject, secret: Secret | None) -> TagOwners:
         return TagOwners(why=str(error))
 
 
+async def of_programs(subject: Subject, parent: ProgramParent) -> dict[str, str]:
+    """Ask the programs that are here for their versions; what does not tell is left out."""
+    plan, asked = subject.plan, []
+    if plan.tailscaled is not None and subject.tailnet.status is None:
+        asked.append(("tailscaled", plan.tailscaled._replace(argv=(plan.tailscaled.argv[0], "--version"))))
+    if plan.backup is not None:
+        env = common_environment(subject.environ, "/", None)
+        asked.append(("restic", ProcessSpec("restic", (plan.backup.program, "version"), env)))
+    found = {}
+    for name, spec in asked:
+        lines = await _lines_of(parent, spec._replace(name="doctor"))
+        if lines:
+            # `restic 0.18.1 compiled with …`
+            found[name] = lines[0].removeprefix(f"{name} ").partition(" compiled")[0].strip()
+    return found
+
+
+async def _lines_of(parent: ProgramParent, spec: ProcessSpec) -> list[str]:
+    """Return what a program prints; nothing where it cannot be started, or takes its time."""
+    lines: list[bytes] = []
+    with contextlib.suppress(TimeoutError, SpawnError):
+        async with asyncio.timeout(_HELPER_S):
+            await programs.run(parent, spec, lambda line, is_error: None if is_error else lines.append(line))
+    return [line.decode(errors="replace") for line in lines]
+
+
 async def of_app(subject: Subject, parent: ProgramParent) -> AppFacts:
     """Have Moltis' configuration read by its own user: no link in it leads further than that user may go."""
     folder = subject.app_folders.get("config")
@@ -95,13 +121,11 @@ async def of_app(subject: Subject, parent: ProgramParent) -> AppFacts:
     user = subject.plan.app_user
     argv = (sys.executable, "-I", "-m", _HELPER, folder)
     spec = ProcessSpec("doctor", argv, common_environment(subject.environ, "/", user), user=user)
-    lines: list[bytes] = []
+    lines = await _lines_of(parent, spec)
     try:
-        async with asyncio.timeout(_HELPER_S):
-            await programs.run(parent, spec, lambda line, is_error: None if is_error else lines.append(line))
         return _app_facts(json.loads(lines[-1]))
-    except (TimeoutError, SpawnError, ValueError, IndexError) as error:
-        return AppFacts(f"it could not be read: {error or type(error).__name__}")
+    except (ValueError, IndexError):
+        return AppFacts("the app's user could not read it in time, or cannot run the supervisor's Python")
 
 
 def _app_facts(told: Any) -> AppFacts:

@@ -69,11 +69,12 @@ async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> Doctor
         facts.of_policy(subject, secret),
     )
     subject = subject._replace(tailnet=tailnet, app=app, tag_owners=owners, is_client_secret=secret is not None)
+    versions = await facts.of_programs(subject, parent)
     subject = subject._replace(network=await run_in_thread(path_checks.look, subject))
-    return await run_in_thread(_report, subject)
+    return await run_in_thread(_report, subject, versions)
 
 
-def _report(subject: Subject) -> DoctorBody:
+def _report(subject: Subject, versions: dict[str, str]) -> DoctorBody:
     found: list[Diagnosis] = [each for part in PARTS for each in part.findings(subject)]
     findings = sorted(found, key=lambda each: GROUPS.index(each.group))
     body = DoctorBody(
@@ -82,7 +83,7 @@ def _report(subject: Subject) -> DoctorBody:
         running=subject.snapshot is not None,
         findings=findings,
         settings=list(settings_checks.in_force(subject)),
-        versions=_versions(subject),
+        versions=_versions(subject, versions),
         text="",
     )
     mask = ReportMask(subject.redactor, subject.names)
@@ -91,9 +92,9 @@ def _report(subject: Subject) -> DoctorBody:
     return masked
 
 
-def _versions(subject: Subject) -> dict[str, str]:
+def _versions(subject: Subject, programs: dict[str, str]) -> dict[str, str]:
     found = {"moltis-supervisor": __version__, "python": platform.python_version()}
     status = subject.tailnet.status
     if status is not None:
         found["tailscaled"] = status.version.partition("-")[0]
-    return found | {"kernel": platform.release(), "machine": platform.machine()}
+    return found | programs | {"kernel": platform.release(), "machine": platform.machine()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.doctor.finding import Check
-from supervisor.system import kernel
+from supervisor.system import kernel, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,18 @@ PROC = Check(
     "without it nothing finds what a process leaves behind, and commands over the control socket are refused",
     _PAGE,
 )
-CHECKS = (USERS, LAUNCHER, PROC)
+SANDBOX = Check(
+    "rights",
+    "sandbox",
+    "the kernel that runs this, and what it keeps from the supervisor",
+    "some sandboxes tell of no memory limit, and close a process's memory less tightly",
+    "explanation/app-platform.md",
+)
+CHECKS = (USERS, LAUNCHER, PROC, SANDBOX)
+# What gVisor says of itself in /proc/version.
+_GVISOR = b"Linux version 4.4.0"
+# capabilities(7).
+_SYS_ADMIN = 21
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
@@ -53,3 +64,12 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
         yield PROC.ok("it is there")
     else:
         yield PROC.problem("it is not there, or another pid namespace's", "mount one in the container")
+    yield _sandbox()
+
+
+def _sandbox() -> Diagnosis:
+    if procfs.read("/proc/version").startswith(_GVISOR):
+        return SANDBOX.note("gVisor: limits of memory and processes are not told, and everything starts more slowly")
+    if (kernel.effective_capabilities() or 0) >> _SYS_ADMIN & 1:
+        return SANDBOX.note("Linux; this process has the rights of the whole machine, which it does not need")
+    return SANDBOX.ok("Linux")

@@ -177,3 +177,16 @@ def test_a_hang_of_the_helper_ends(tmp_path: Path) -> None:
     env = moltis(tmp_path, "")
     (tmp_path / "config/local-llm.json").symlink_to("/dev/zero")
     wait_until(lambda: doctor(env).level("local-models") == "ok", 30, "the report")
+
+
+def test_a_running_supervisor_has_it_read_too(tmp_path: Path) -> None:
+    """By a child like any other, which its own reaper waits for; nobody's address is asked for anything."""
+    env = moltis(tmp_path, '[providers.custom-own]\nbase_url = "https://127.0.0.1/v1"\n')
+    program = tmp_path / "moltis"
+    program.write_text("#!/bin/sh\nexec sleep 300\n")
+    program.chmod(0o755)
+    folders = {name: text for name, text in env.items() if name.startswith("MOLTIS_")}
+    with supervised(str(program), env=folders) as run:
+        report = doctor_of(run)
+        assert report.level("moltis-config") == "ok"
+        assert "left alone" in report.of("providers")[0]["found"]
