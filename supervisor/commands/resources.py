@@ -13,6 +13,8 @@ from supervisor.errors import ConfigError
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.config.plan import Plan
 
 HTTP_FILE = "http"
@@ -40,12 +42,16 @@ class RunResources:
         self.sockets: list[socket.socket] = []
         self.control: socket.socket | None = None
         self.address = plan.listen
+        # The app's own port, answered on while it is held.
+        self.placeholders: list[socket.socket] = []
+        self._give_way: list[Callable[[], None]] = []
         problems: list[str] = []
         steps = (
             self._take_run_folder,
             self._take_socket_folder,
             self._take_state_folder,
             self._listen,
+            self._hold_place,
             self._listen_for_control,
         )
         for step in steps:
@@ -68,6 +74,23 @@ class RunResources:
         for listener in self.sockets:
             listener.close()
         self.sockets.clear()
+        self.give_way()
+
+    def give_way(self) -> None:
+        """Leave the app's own port to it, now."""
+        for listener in self.placeholders:
+            listener.close()
+        self.placeholders.clear()
+        for close in self._give_way:
+            close()
+        self._give_way.clear()
+
+    def when_giving_way(self, close: Callable[[], None]) -> None:
+        """Have this called as well when the port is left to the app; at once where it was."""
+        if self.placeholders:
+            self._give_way.append(close)
+        else:
+            close()
 
     def announce(self) -> None:
         """Write the port file, which the container's health check reads."""
@@ -126,6 +149,19 @@ class RunResources:
         except _ListenError as error:
             raise ConfigError(_cannot_listen(plan, error)) from error
         self.address = Address(host, self.sockets[0].getsockname()[1])
+
+    def _hold_place(self, plan: Plan) -> None:
+        """Listen on the app's own port, where it is public and the app is held. Raises ConfigError."""
+        is_held = plan.backup is not None and plan.backup.holds
+        if plan.settings.expose != "public" or not is_held or plan.app_address is None or not plan.app_address.port:
+            return
+        try:
+            self.placeholders.append(_listener(plan.app_address))
+        except _ListenError as error:
+            raise ConfigError(
+                f"cannot listen on {error.address}: {error.strerror}; another program listens there, or this user may "
+                "not: end it, or set PORT to another port"
+            ) from error
 
     def _listen_for_control(self, plan: Plan) -> None:
         # Without the folder's lock, the socket in it belongs to another supervisor.

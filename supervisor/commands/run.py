@@ -105,6 +105,8 @@ class Run:
         self.engine = Engine(plan.processes, self.store, self.log, Reaper(), launcher, holds=holds)
         if plan.backup is not None and plan.backup.holds:
             self.engine.hold(self.engine.children)
+            # In the same moment: what is released next may be the app, which binds that port.
+            self.store.watch(lambda snapshot: None if snapshot.backup.holds else resources.give_way())
 
     def end_at_once(self) -> None:
         """Kill what was started, without the loop that an ordered stop takes."""
@@ -194,6 +196,8 @@ class Run:
                 "supervisor.backup.service",
                 lambda found: found.Backups(plan, store, engine, self.channels, os.environ),
             )
+        if self.resources.placeholders:
+            services["placeholder"] = lazy.service("placeholder", "supervisor.web.placeholder", self._placeholder)
         services["probes"] = lazy.service("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
         services["health"] = lazy.service(
             "health", "supervisor.runtime.health_monitor", lambda found: found.HealthMonitor(store, log)
@@ -222,6 +226,9 @@ class Run:
         own = [listener.getsockname()[:2] for listener in self.resources.sockets]
         public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
         return found.Exposure(self.engine, own, public, sidecar=plan.settings.tailnet.mode == "attach")
+
+    def _placeholder(self, found: Any) -> Any:
+        return found.Placeholder(self.store, self.resources.placeholders, self.resources.when_giving_way)
 
     def _server(self, found: Any) -> Any:
         sockets, control = self.resources.sockets, self.resources.control

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -355,6 +357,37 @@ def test_standing_by_for_long_is_warned_about_and_its_end_changes_nothing(tmp_pa
             thaw(one.pid)
         assert one.find("exited") is None
         assert back_up(one)["generation"] == 1
+
+
+def answer_on(port: int, path: str) -> tuple[int, Any]:
+    """Return what the app's own port answers, whoever does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def test_in_public_mode_the_port_answers_with_the_reason_until_the_app_takes_it(server: Bucket) -> None:
+    """503 while it stands by, whatever is asked; then the app's own answers, on the very port."""
+    old, new = Disk(server.repository), Disk(server.repository)
+    public = {"SUPERVISOR_EXPOSE": "public", "PORT": str(new.port), "SUPERVISOR_PORT": "0"}
+    with at_work(old, "old") as one, new.container(HASTE, **public) as two:
+        wait_ready(two)
+        for path in ("/", "/health", "/readyz"):
+            status, told = answer_on(new.port, path)
+            assert status == 503
+            assert told["code"] == "NOT_STARTED"
+            assert "standby" in told["error"]
+            assert "another instance" in told["error"]
+        with socket.create_connection(("127.0.0.1", new.port)) as silent:
+            assert one.stop() == 0
+            assert takes_over(two, new) == ["old"]
+            # It has lost nothing but a moment; an orderly end would keep the port busy.
+            with pytest.raises(ConnectionResetError):
+                silent.recv(1)
+        assert answer_on(new.port, "/health")[0] == 200
+        assert len(two.all("started", child="moltis")) == 1
 
 
 def everything(folder: Path) -> dict[str, bytes]:
