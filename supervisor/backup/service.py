@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Of the last snapshot's time: for letting go of the repository.
 RELEASE_S = 1.0
+# How soon the last snapshot is tried again: nothing comes after it.
+LAST_AGAIN_S = 1.0
 
 
 class Backups:
@@ -67,7 +69,7 @@ class Backups:
         try:
             with anyio.move_on_after(max(0.0, until_s - RELEASE_S - begin_s)) as scope:
                 async with self._one:
-                    await self._work.snapshot("stop")
+                    await self._take_last()
                     whole = not self._work.view.warning
         except LostError:
             return
@@ -81,6 +83,18 @@ class Backups:
                 self._work.log.record("error", "no last snapshot", part="backup", after_s=took_s, why=why)
                 self._work.count_failure(Trouble(f"there was no time for the last snapshot: {why}"))
         await self._let_go(whole=whole)
+
+    async def _take_last(self) -> None:
+        """Take it; a bucket that is away for a moment is waited for as long as there is time. Raises BackupError."""
+        while True:
+            try:
+                await self._work.snapshot("stop")
+            except BackupError as error:
+                if not error.trouble.may_pass:
+                    raise
+            else:
+                return
+            await anyio.sleep(LAST_AGAIN_S)
 
     async def _let_go(self, *, whole: bool) -> None:
         work = self._work

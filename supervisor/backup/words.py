@@ -10,12 +10,20 @@ WRONG_PASSWORD = 12
 INCOMPLETE = 3
 
 
+_WAIT = "it is "
+
+
 class Trouble(NamedTuple):
     """Why something failed, and what helps. ``code`` is restic's exit code, None where it was ended or never began."""
 
     why: str
     what_to_do: str = ""
     code: int | None = None
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether it may be over in a moment, without anybody doing anything."""
+        return self.what_to_do.startswith(_WAIT)
 
     def __str__(self) -> str:
         return "; ".join(filter(None, (self.why, self.what_to_do)))
@@ -73,6 +81,8 @@ _BY_WORDS = (
     ("in name resolution", "the repository's host is not known", "check its name, and this machine's DNS"),
     ("unexpected EOF", *_CUT_SHORT),
     ("connection reset", *_CUT_SHORT),
+    ("Server disconnected", "the repository's server breaks off connections", "it is tried again"),
+    ("reset by peer", "the repository's server breaks off connections", "it is tried again"),
     ("i/o timeout", "the repository's server does not answer", "it is tried again"),
     ("network is unreachable", "there is no way to the repository's server", "check this machine's network"),
     (

@@ -196,8 +196,7 @@ class Run:
                 "supervisor.backup.service",
                 lambda found: found.Backups(plan, store, engine, self.channels, os.environ),
             )
-        if self.resources.placeholders:
-            services["placeholder"] = lazy.service("placeholder", "supervisor.web.placeholder", self._placeholder)
+        services |= self._placeholder(lazy)
         services["probes"] = lazy.service("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))
         services["health"] = lazy.service(
             "health", "supervisor.runtime.health_monitor", lambda found: found.HealthMonitor(store, log)
@@ -227,8 +226,18 @@ class Run:
         public = plan.app_address.port if plan.settings.expose == "public" and plan.app_address is not None else None
         return found.Exposure(self.engine, own, public, sidecar=plan.settings.tailnet.mode == "attach")
 
-    def _placeholder(self, found: Any) -> Any:
-        return found.Placeholder(self.store, self.resources.placeholders, self.resources.when_giving_way)
+    def _placeholder(self, lazy: LazyServices) -> Mapping[str, Service]:
+        """Return what answers on the app's own port while it is held, where that is public."""
+        store, resources, name = self.store, self.resources, "placeholder"
+        if not resources.placeholders:
+            return {}
+        return {
+            name: lazy.service(
+                name,
+                "supervisor.web.placeholder",
+                lambda found: found.Placeholder(store, resources.placeholders, resources.when_giving_way),
+            )
+        }
 
     def _server(self, found: Any) -> Any:
         sockets, control = self.resources.sockets, self.resources.control

@@ -26,7 +26,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Placeholder:
-    """Listens on ``sockets`` until nothing is held any more; ``when_released`` is called with what ends that at once."""
+    """Listens on ``sockets`` until nothing is held any more; ``when_released`` takes what ends that at once."""
 
     def __init__(
         self,

@@ -130,7 +130,8 @@ def test_a_holder_that_is_ended_while_its_bucket_is_away_is_replaced_after_the_s
     with at_work(old, "old") as one, new.container(HASTE) as two:
         wait_ready(two)
         way.mode = "refuse"
-        assert one.stop() == 0
+        # The bucket is waited for as long as the stop has time.
+        assert one.stop(90.0) == 0
         assert one.find("cannot hand over")
         assert one.find("backup failed") or one.find("no last snapshot")
         assert takes_over(two, new) == ["old"]
