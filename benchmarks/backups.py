@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 # What Moltis may have after some weeks: 100 MB in as many files.
 FILES, FILE_BYTES = 100, 1_000_000
 DAY_S = 86_400
-# Of AWS S3 in us-east-1, in dollars for 1,000: what writes or lists, and what reads. Other stores are cheaper, or free.
+# Of S3 at AWS, in dollars for 1,000: what writes or lists, and what reads; what deletes, which is free, counts as that.
 WRITE_DOLLARS, READ_DOLLARS = 0.005, 0.0004
-_READS = re.compile(r"REST\.(GET|HEAD)\.OBJECT|REST\.HEAD\.BUCKET|REST\.GET\.BUCKETLOCATION")
+_READS = re.compile(r" s3_(Get|Head|Delete)")
 
 
 @contextlib.contextmanager

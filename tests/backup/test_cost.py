@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,11 +14,22 @@ from tests.backup.world import World, back_up, call_without_waiting, child_of, w
 from tests.process.running import running
 from tests.support.waiting import wait_until
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MIB = 1024 * 1024
 # The contract of the issue: what a supervisor with backups may have more than one without.
 MOST_IDLE_BYTES = 14 * MIB
-# A tenth of a machine that others use as well is still no sign of a slow program.
-UNCHANGED_S = 2.0
+# Told by the interpreter that runs under the supervisor's name: what it has loaded when it ends.
+LOADED = """
+import os, runpy, sys
+def end(status, really=os._exit):
+    open(os.environ["REPORT"], "w").write(" ".join(sys.modules))
+    really(status)
+os._exit = end
+sys.argv = ["supervisor", "run", "--", "sleep", "300"]
+runpy.run_module("supervisor", run_name="__main__")
+"""
 
 
 def resident_bytes(pid: int) -> int:
@@ -34,10 +47,15 @@ def peak_bytes(pid: int) -> int:
     return int(found[1]) * 1024 if found is not None else 0
 
 
-def files_of(pid: int) -> str:
-    """Return which files a process has mapped and open."""
-    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
-        return maps.read()
+def test_off_they_cost_nothing(tmp_path: Path) -> None:
+    """Without a repository nothing of them is loaded, and nothing is run."""
+    report = tmp_path / "modules"
+    with running(env={"REPORT": str(report)}, program=(sys.executable, "-c", LOADED)) as run:
+        run.wait_for("sign in to the panel with this code")
+        assert run.stop() == 0
+    loaded = report.read_text().split()
+    assert "supervisor.runtime.engine" in loaded
+    assert not [name for name in loaded if name.startswith("supervisor.backup")]
 
 
 @pytest.mark.slow
@@ -58,25 +76,21 @@ def test_on_and_idle() -> None:
 
 @pytest.mark.slow
 def test_a_snapshot_without_changes() -> None:
-    """restic has 90 MB at most beside 100 MB of files, and a snapshot of what has not changed takes two seconds."""
+    """restic has 90 MB at most beside 100 MB of files; how long it takes is for the benchmarks to say."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
         for number in range(100):
             (world.data / f"file{number}").write_bytes(os.urandom(MIB))
         back_up(run)
-        took_s, most = [], 0
+        most = 0
         for _ in range(3):
             call_without_waiting(run)
             pid = wait_until(lambda: child_of(run, "restic"), what="restic")
             while (now := child_peak(pid)) is not None:
                 most = max(most, now)
             wait_for_state(run, "idle")
-            took_s.append(run.all("snapshot taken", order="asked")[-1]["took_s"])
-        print(f"restic had {most / MIB:.1f} MiB at most; snapshots took {took_s} s")
-        assert most < 90 * MIB
-        # The quickest: others work on this machine too.
-        assert min(took_s) < UNCHANGED_S
+        assert 0 < most < 90_000_000
 
 
 def child_peak(pid: int) -> int | None:
