@@ -8,7 +8,7 @@ from supervisor.config import parsers
 from supervisor.config.build import resolve
 from supervisor.config.parsers import InvalidValueError
 from supervisor.errors import ConfigError
-from tests.config.machine import Machine
+from tests.config.machine import IMAGE, Machine
 from tests.support.backups import path_with_restic
 
 GOOD = {
@@ -123,6 +123,14 @@ def test_what_has_no_effect_is_told() -> None:
     env = {**GOOD, "SUPERVISOR_BACKUP_REPOSITORY": "/srv/backups", "PATH": path_with_restic()}
     warnings = resolve(env, host=Machine()).warnings
     assert any("SUPERVISOR_BACKUP_ACCESS_KEY_ID has no effect" in text for text in warnings)
+
+
+def test_one_user_for_all_is_warned_about() -> None:
+    """restic's environment is then the app's to read; with a user for each it is not, and nothing is said."""
+    said = "it can read the backups' password and keys from restic's environment"
+    env = {**GOOD, "PATH": path_with_restic()}
+    for host, count in ((Machine(uid=1000), 1), (Machine(), 1), (IMAGE, 0)):
+        assert sum(said in text for text in resolve(env, host=host).warnings) == count
 
 
 def test_secrets_are_masked_and_come_from_files(tmp_path_factory: pytest.TempPathFactory) -> None:
