@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HEAD = b"SQLite format 3\0"
 BESIDE = ("-wal", "-shm", "-journal")
+# What a restore is prepared in, as `places` has it: files of another moment, and not to be opened.
+WORKSHOP = ".moltis-supervisor"
 _INDEX = ".copies.json"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Left free on the disk whatever happens.
@@ -78,7 +80,9 @@ def _tell(said: dict[str, Any]) -> None:
 
 def _databases(folders: list[str]) -> Iterator[str]:
     for folder in folders:
-        for place, _, names in os.walk(folder):
+        for place, inner, names in os.walk(folder):
+            if place == folder and WORKSHOP in inner:
+                inner.remove(WORKSHOP)
             for name in names:
                 path = os.path.join(place, name)
                 if not name.endswith(BESIDE) and _is_database(path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.backup.words import explain
+from supervisor.backup.words import SILENT, explain
 from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, small_disk, told, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import PASSWORD, bucket, program, restic
@@ -46,6 +46,24 @@ def test_a_silent_server_is_told_and_the_next_snapshot_is_right(way: Flaky) -> N
         way.mode = "pass"
         run.wait_for("snapshot taken", 90.0)
         wait_until(lambda: listed(run)["why"] is None, what="no trouble")
+
+
+def test_a_silent_server_holds_a_start_and_is_told(way: Flaky) -> None:
+    """restic says nothing of it for minutes; with an answer at last the files come back by themselves."""
+    world = World(repository_at(way))
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        back_up(run)
+        run.stop()
+    world.lose_files()
+    way.mode = "silent"
+    with world.running() as run:
+        told(run, SILENT.why)
+        assert run.find("started") is None
+        way.mode = "pass"
+        run.wait_for("started", 90.0)
+        assert (world.data / "note").read_text() == "kept"
 
 
 def test_half_an_answer_is_no_answer(way: Flaky) -> None:

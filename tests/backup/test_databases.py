@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.backup import copies as copies_module
+from supervisor.backup.places import WORKSHOP
 from tests.backup.world import World, back_up, is_root, wait_for_state
 from tests.client.calling import call
 from tests.support.waiting import wait_until
@@ -192,6 +194,9 @@ def test_databases_come_back_whole_without_their_journals() -> None:
         assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 0
         assert sorted(name for name in os.listdir(world.data) if name.startswith("moltis.db")) == ["moltis.db"]
         assert rows_of(path) >= before
+        # The snapshot before it has none of what was being restored.
+        assert not list((world.folder / "state/moltis-supervisor-backup/snapshot").rglob(WORKSHOP))
+        assert copies_module.WORKSHOP == WORKSHOP
 
 
 def test_a_damaged_database_makes_a_snapshot_partial_and_is_in_it_as_it_lies() -> None:

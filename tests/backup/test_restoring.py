@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.backup.places import opened, opened_folder
+from supervisor.backup.restore import _clean
+from supervisor.config.plan import BackupSource
 from tests.backup.world import World, back_up, is_root, listed, make_unclear, small_disk, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import restic
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from tests.process.running import Run
 
 AS_ROOT = pytest.mark.skipif(not is_root(), reason="takes root, for files of others")
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 NOBODY = {"SUPERVISOR_APP_USER": "nobody"} if is_root() else {}
 
 
@@ -77,7 +81,7 @@ def test_rights_are_dropped_and_owners_are_by_name() -> None:
         (data / "stranger").write_text("of an image with other numbers")
         os.chown(data / "stranger", 12345, 12345)
         os.setxattr(data / "stranger", "user.note", b"kept")
-        os.setxattr(data / "stranger", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+        os.setxattr(data / "stranger", "security.capability", CAPABILITY)
         taken = back_up(run)
         restore(run, taken["id"])
         assert stat.S_IMODE((data / "tool").stat().st_mode) == 0o755
@@ -86,6 +90,36 @@ def test_rights_are_dropped_and_owners_are_by_name() -> None:
             user.pw_uid
         }
         assert os.listxattr(data / "stranger") == ["user.note"]
+
+
+@AS_ROOT
+def test_what_gives_rights_is_dropped_even_where_restic_may_make_it(tmp_path: Path) -> None:
+    """It has no right to make devices and capabilities; where it had, all that is restored is looked through."""
+    (tmp_path / "files/deep").mkdir(parents=True)
+    os.mknod(tmp_path / "files/deep/disk", stat.S_IFBLK | 0o666, os.makedev(7, 0))
+    (tmp_path / "files/deep/tool").touch(0o755)
+    (tmp_path / "files/deep/tool").chmod(0o6755)
+    os.setxattr(tmp_path / "files/deep/tool", "security.capability", CAPABILITY)
+    with opened(str(tmp_path)) as fd:
+        _clean(fd, None)
+    assert os.listdir(tmp_path / "files/deep") == ["tool"]
+    assert not os.listxattr(tmp_path / "files/deep/tool")
+    assert stat.S_IMODE((tmp_path / "files/deep/tool").stat().st_mode) == 0o755
+
+
+@AS_ROOT
+def test_only_links_of_root_s_own_making_lead_to_a_folder(tmp_path: Path) -> None:
+    """One in a folder of the app's is refused, whoever it belongs to; one of an image's, such as /data, is followed."""
+    outside, loose = tmp_path / "outside", tmp_path / "loose"
+    outside.mkdir()
+    loose.mkdir()
+    os.symlink(outside, loose / "data")
+    os.chown(loose, pwd.getpwnam("nobody").pw_uid, -1)
+    with pytest.raises(OSError, match="is a link"), opened_folder(BackupSource("data", f"{loose}/data", None)):
+        pass
+    os.symlink(outside, tmp_path / "link")
+    with opened_folder(BackupSource("data", f"{tmp_path}/link/deep", None)):
+        assert os.listdir(outside) == ["deep"]
 
 
 @AS_ROOT

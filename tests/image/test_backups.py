@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.image.test_build import DOCKERFILE, image_bytes
 from tests.image.test_rights import HOME, WRITABLE
 from tests.support.backups import PASSWORD
+from tests.support.control import ROOT
 from tests.support.docker import container, docker, unique
 from tests.support.waiting import wait_until
 
@@ -124,3 +126,20 @@ def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run) -> 
         log = box.wait_log("Read-only file system")
         assert "/var/lib/moltis-supervisor-backup" in log
         assert "mount a volume or a tmpfs there" in log
+
+
+def test_the_image_grows_by_restic_alone_and_can_be_built_without_it(image: str) -> None:
+    """Without it everything but backups is there, and who sets a repository is told what is missing."""
+    name = f"moltis-embedded:{unique('no-restic')}"
+    docker("buildx", "build", "--load", "--quiet", *DOCKERFILE, "--build-arg", "RESTIC=", "--tag", name, str(ROOT))
+    try:
+        words = ("--rm", "--entrypoint", "stat", image, "-c", "%s", "/usr/bin/restic")
+        grown = image_bytes(image) - image_bytes(name) - int(docker("run", *words).stdout)
+        # Debian's record of a package, and what its files are called.
+        assert 0 <= grown < 1_000_000, f"{grown / 1e6:.1f} MB besides restic"
+        env = [word for key, value in BACKUPS.items() for word in ("--env", f"{key}={value}")]
+        told = docker("run", "--rm", "--entrypoint", "moltis-supervisor", *env, name, "check", may_fail=True)
+        assert told.status == 78
+        assert "restic 0.17 or newer is needed" in told.stdout + told.stderr
+    finally:
+        docker("image", "rm", "--force", name)

@@ -50,7 +50,8 @@ NOT_IN_DEBIAN = {
 }
 
 
-def _bytes(image: str) -> int:
+def image_bytes(image: str) -> int:
+    """Return the size of an image."""
     return int(docker("image", "inspect", "--format", "{{.Size}}", image).stdout)
 
 
@@ -65,7 +66,7 @@ def test_it_adds_at_most_40_mb_besides_tailscaled_and_restic() -> None:
     docker("buildx", "build", "--load", "--quiet", *DOCKERFILE, *ON_DEBIAN, "--tag", name, str(ROOT), timeout_s=600)
     try:
         others = sum(map(int, _inside(name, "stat -c %s /usr/local/bin/tailscaled /usr/bin/restic").split()))
-        added = _bytes(name) - _bytes("debian:trixie-slim") - others
+        added = image_bytes(name) - image_bytes("debian:trixie-slim") - others
         assert 0 < added <= MOST_ADDED_BYTES, f"{added / 1e6:.1f} MB are added"
         assert _inside(name, "id -u moltis; id -u tailscale").split()[0] == "1000"
         assert "moltis-supervisor " in _inside(name, "moltis-supervisor --version", "moltis")
