@@ -1,18 +1,18 @@
-"""Immutable counters and histograms of durations: each event makes a new value."""
+"""Immutable counters and histograms: each event creates a new value."""
 
 from __future__ import annotations
 
 from supervisor.moltis import DURATION_BUCKETS_S
 from supervisor.namedtuples import NamedTuple
 
-# What an end may come down to; a restart is counted by the one that it followed.
+# Kinds of exits; a restart is counted by the kind of the exit before it.
 ASKED, HUNG, NOT_STARTED, OUT_OF_MEMORY = "asked", "hung", "not_started", "out_of_memory"
 EXIT_CODE, SIGNAL, SUCCESS = "exit_code", "signal", "success"
 END_KINDS = (ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS)
-# What may come of a login: it went well, was refused, brought no answer, or there was no key to be had for it.
+# Results of a login: success, refused, no answer, or no key available.
 SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY = "succeeded", "refused", "no_answer", "no_key"
 LOGIN_RESULTS = (SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY)
-# Methods that are counted by their names. OTHER stands for everything else.
+# HTTP methods counted by name; OTHER stands for all others.
 OTHER = "other"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
 
@@ -20,7 +20,7 @@ Counts = tuple[tuple[str, int], ...]
 
 
 def plus_one(counts: Counts, kind: str) -> Counts:
-    """Return the counts with one more of this kind."""
+    """Return the counts with one more of a kind."""
     found = dict(counts)
     found[kind] = found.get(kind, 0) + 1
     return tuple(found.items())
@@ -34,7 +34,7 @@ class Durations(NamedTuple):
 
     @property
     def times(self) -> int:
-        """Return how often it happened."""
+        """The number of durations."""
         return sum(self.buckets)
 
     def plus(self, took_s: float) -> Durations:

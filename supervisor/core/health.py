@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 _WORSE = {PASS: 0, WARN: 1, FAIL: 2}
-# So many failures within so long are flapping; a process then counts as up after having run for so long.
+# This many failures within this time are flapping; a process then counts as up after running for this long.
 FLAPPING_FAILURES = 3
 FLAPPING_WINDOW_S = 300.0
 SETTLED_S = 10.0
-# A connected tailnet that drops out for less than this keeps its status; only the state shown changes.
+# A tailnet that is down for less than this keeps its status; only its state changes.
 TAILNET_BLINK_S = 10.0
 STARTUP_S = 60.0
 MOST_CHANGES = 50
@@ -31,9 +31,9 @@ CREDENTIALS = "credentials"
 
 
 class Component(NamedTuple):
-    """One part: the state that anyone may see, what it means for the whole, and why.
+    """A component: its public state, its status, and the reason.
 
-    ``until_s`` is when time alone may change this; None for never.
+    ``until_s`` is when time alone may change it; None for never.
     """
 
     name: str
@@ -53,7 +53,7 @@ _OPEN_PROXY = Component(
 
 
 class Verdict(NamedTuple):
-    """The whole: ``reasons`` are the texts of what is not as it should be, ``until_s`` when to look again."""
+    """The combined verdict: ``reasons`` are its problems, ``until_s`` is when to assess again."""
 
     status: str
     components: tuple[Component, ...]
@@ -61,29 +61,29 @@ class Verdict(NamedTuple):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Return why it is not pass, the worst first."""
+        """The problems, the worst first."""
         bad = sorted((part for part in self.components if part.status != PASS), key=lambda part: -_WORSE[part.status])
         return tuple(f"{part.name}: {part.why or part.state}" for part in bad)
 
     @property
     def wrong(self) -> tuple[tuple[str, str], ...]:
-        """Return the name and status of each component that does not pass: what tells one verdict from another.
+        """The name and status of each component that does not pass, which identify the verdict.
 
-        Credentials have two stages, and the second is news as the first was.
+        Credentials have two stages, each of which is reported.
         """
         bad = (part for part in self.components if part.status != PASS)
         return tuple((part.name, part.state if part.name == CREDENTIALS else part.status) for part in bad)
 
 
 def remembered(changes: tuple[HealthChange, ...], verdict: Verdict, now_s: float) -> tuple[HealthChange, ...]:
-    """Return the last changes, with one more where something else is wrong than at the last of them."""
+    """Return the last changes, with one more if the failing components differ from those of the last change."""
     if changes and (changes[-1].status, changes[-1].wrong) == (verdict.status, verdict.wrong):
         return changes
     return (*changes, HealthChange(now_s, verdict.status, verdict.reasons, verdict.wrong))[-MOST_CHANGES:]
 
 
 def assess(snapshot: Snapshot, now_s: float) -> Verdict:
-    """Return the combined verdict and each component's."""
+    """Return the combined verdict and that of each component."""
     parts = [_process(view, now_s) for view in snapshot.processes]
     if snapshot.tailnet.mode != "off":
         parts.append(_tailnet(snapshot.tailnet, snapshot.tailnet_grace_s, now_s))
@@ -94,7 +94,7 @@ def assess(snapshot: Snapshot, now_s: float) -> Verdict:
     if snapshot.credential_warnings:
         parts += _credentials(snapshot, now_s)
     if snapshot.backup.stands_in(now_s) and not all(view.ever_ready for view in snapshot.processes if view.critical):
-        # What runs on the platform until then is not to be ended for it, nor this one for what it waits for.
+        # The platform must not end the container for it, while it waits.
         until_s = snapshot.backup.ready_until_s
         parts = [part._replace(status=WARN, until_s=until_s) if part.status == FAIL else part for part in parts]
     status = max((part.status for part in parts), key=_WORSE.__getitem__, default=PASS)
@@ -104,7 +104,7 @@ def assess(snapshot: Snapshot, now_s: float) -> Verdict:
 
 
 def ready(snapshot: Snapshot, now_s: float) -> tuple[bool, tuple[str, ...]]:
-    """Return whether to accept traffic, and the reasons against it: critical processes, the tailnet after its grace."""
+    """Return whether to accept traffic, and the reasons if not: critical processes, and the tailnet after its grace."""
     if snapshot.stopping:
         return False, ("stopping",)
     verdict = assess(snapshot, now_s)
@@ -158,13 +158,13 @@ def _tailnet(tailnet: TailnetView, grace_s: float | None, now_s: float) -> Compo
     until_s = min((due_s for due_s in dues if due_s > now_s), default=None)
     if grace_s is not None and now_s - away_since_s >= grace_s:
         return Component(TAILNET, tailnet.state, FAIL, tailnet.why, until_s)
-    # Only what has been up can blink.
+    # Only a tailnet that was up can have a short interruption.
     blinks = tailnet.first_up_s is not None and now_s - away_since_s < TAILNET_BLINK_S
     return Component(TAILNET, tailnet.state, PASS if blinks else WARN, tailnet.why, until_s)
 
 
 def _credentials(snapshot: Snapshot, now_s: float) -> list[Component]:
-    # One that has ended shows where it was needed.
+    # A process that has ended is reported by those that need it.
     soon = [each for each in expiries(snapshot, now_s) if each.stage and each.left_s > 0]
     if not soon:
         return []
@@ -173,7 +173,7 @@ def _credentials(snapshot: Snapshot, now_s: float) -> list[Component]:
 
 
 def _warning_times_s(snapshot: Snapshot, now_s: float) -> list[float]:
-    """Return when a credential gets to its next stage."""
+    """Return when a credential reaches its next stage."""
     if not snapshot.credential_warnings:
         return []
     ends_s = [now_s + each.left_s for each in expiries(snapshot, now_s)]
@@ -199,16 +199,16 @@ def _backup(view: BackupView, started_s: float, now_s: float) -> Component:
 EAGER_S = 0.5
 STEADY_S = 5.0
 DEADLINE_S = 2.0
-# A busy loop is late by less.
+# The delay of a busy loop is shorter.
 LATE_S = 0.5
 MISSES = 3
 
 
 class Probing(NamedTuple):
-    """One life's probes so far: whether one was answered, how many were missed since, and for how long.
+    """The probes of one run of a process: whether one succeeded, how many failed since, and for how long.
 
-    ``seen_s`` is when the last one was over. Time in which this program did not run does not count as silence: between
-    two probes, at most the interval counts, and a probe that ended far too late is ignored.
+    ``seen_s`` is the end of the last probe. Time in which this program did not run does not count: between two probes
+    at most the interval counts, and a probe that ended far too late is ignored.
     """
 
     answered: bool = False
@@ -218,7 +218,7 @@ class Probing(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What is known now: ``ready`` is None where nothing has changed; ``hung`` asks for a restart."""
+    """The result: ``ready`` is None if nothing has changed; ``hung`` requests a restart."""
 
     ready: bool | None
     why: str = ""
@@ -228,7 +228,7 @@ class Finding(NamedTuple):
 def take_probe(
     probing: Probing, miss: str | None, begun_s: float, now_s: float, hung_after_s: float | None
 ) -> tuple[Probing, Finding]:
-    """Take one probe's result: ``miss`` says why it failed, None that it was answered."""
+    """Add the result of a probe: ``miss`` is why it failed, None if it succeeded."""
     if miss is None:
         return Probing(answered=True, seen_s=now_s), Finding(ready=True)
     if now_s - begun_s > DEADLINE_S + LATE_S:
@@ -246,5 +246,5 @@ def take_probe(
 
 
 def interval_s(probing: Probing) -> float:
-    """Return how long after the start of one probe the next one starts."""
+    """Return the delay between the starts of two probes in seconds."""
     return EAGER_S if not probing.answered else STEADY_S

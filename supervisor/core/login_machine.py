@@ -1,11 +1,12 @@
-"""The way of a tailnet to where its owner wants it, as a total table of stage and event.
+"""The tailnet's way to what its owner wants, as a total table of stages and events.
 
-``step`` takes what happened and returns the next machine with what is to be done about it; it touches nothing, and
-reads no clock. It works by level: each look at tailscaled (OBSERVED) starts from what is, so nothing is lost when
-tailscaled, or this, is restarted half-way through anything.
-Rule 1: a login with a key is in one of four stages; what else may be true of it is data.
-Rule 2: one command at a time: while one runs, looks are followed and decide nothing.
-Rule 3: what comes of a key is an answer to the wish that it was handed over for, and to no other.
+``step`` takes an event and returns the next machine with the actions; it has no side effects and reads no clock. It is
+level-triggered: each observation of tailscaled (OBSERVED) starts from the current state, so nothing is lost when
+tailscaled or the supervisor is restarted in between.
+
+Rule 1: a login with a key is in one of four stages; everything else about it is data.
+Rule 2: only one command at a time; while it runs, observations are recorded without decisions.
+Rule 3: the result of a key answers the wish that the key was used for, and no other.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ if TYPE_CHECKING:
 
     _Handler = Callable[[TailnetMachine, TailnetEvent, float], Step]
 
-# Where control has taken a key that was under way.
+# States in which control has accepted a key.
 _TAKEN = frozenset({Backend.STARTING, Backend.NEEDS_APPROVAL})
-# tailscaled does not say what it has until it has heard from control.
+# tailscaled does not report its state until it has heard from control.
 _MAY_HAVE_LOGIN = IN_A_TAILNET | {Backend.NO_STATE}
-# So long after an order, being switched off may still be the order's own doing.
+# For this long after an order, being switched off may be a result of the order.
 OBEYED_S = 5.0
 _SETTLED_S = 60.0
 _LONGEST_WAIT_S = 60.0
 
 
 def step(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Return the next machine, and what is to be done."""
+    """Return the next machine, and the actions."""
     return TABLE[machine.stage, event.kind](machine, event, now_s)
 
 
 def _connect(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Take a person's wish: whatever was tried before is tried at once, unless its answer may be on the way."""
+    """Handle a person's order to connect: failed steps are retried at once, unless their answer may be on the way."""
     taken = machine.trying and not machine.replaces and machine.state in _TAKEN
     waits = taken or machine.stage is Stage.FETCHING or machine.retry.fresh(now_s)
     present = machine.key if machine.stage is Stage.FETCHING else machine.retry.fingerprint
@@ -64,13 +65,13 @@ def _connect(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step
         machine = machine._replace(stage=Stage.IDLE, retry=LoginRetry())
     if event.key is not None:
         machine = machine._replace(pasted=True, replaces=machine.replaces or machine.state in _MAY_HAVE_LOGIN)
-    # A person asks for help in an outage, too.
+    # An order in an outage also triggers recovery.
     outage = machine.outage and machine.outage._replace(next_s=0.0)
     return _ordered(machine._replace(choice=Choice.CONNECTED, by_hand=Pending.TRY, outage=outage), now_s)
 
 
 def _disconnect(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Take the opposite; a login under way is ended, since tailscaled would go on trying."""
+    """Handle an order to disconnect; a login under way is ended, since tailscaled would keep trying."""
     goes_on = machine.stage in {Stage.TRYING, Stage.RELEASING} or machine.state == Backend.NEEDS_LOGIN
     return _ordered(
         machine._replace(
@@ -83,7 +84,7 @@ def _disconnect(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> S
             by_hand=Pending.NOTHING,
             url_asked_s=None,
             makes_ephemeral=None,
-            # What went wrong before says nothing of what comes now.
+            # Earlier errors do not apply any more.
             last_error="",
             last_error_s=None,
         ),
@@ -92,9 +93,9 @@ def _disconnect(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> S
 
 
 def _ordered(machine: TailnetMachine, now_s: float) -> Step:
-    """An order begins anew: what failed is tried at once, and a command that it contradicts is broken off."""
+    """Start a new order: failed steps are retried at once, and a contradicting command is cancelled."""
     machine = machine._replace(command_failures=0, not_before_s=0.0, forbidden=(), ordered_s=now_s)
-    # A logout may wait a minute for a control server that is not there, and a key half a minute for an API.
+    # A logout may wait a minute for an unreachable control server, and a key half a minute for an API.
     contradicts = (machine.running is Action.LOG_OUT and machine.choice is not Choice.FORGOTTEN) or (
         machine.running is Action.FETCH_KEY and machine.stage is not Stage.FETCHING
     )
@@ -106,7 +107,7 @@ def _leave(machine: TailnetMachine, _event: TailnetEvent, _now_s: float) -> Step
 
 
 def _key_ready(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Hand the key over. Known before tailscaled is told: the first refusal may come at once."""
+    """Hand over the key. Recorded before tailscaled gets it, because the first refusal may follow at once."""
     if machine.key is None:
         return _late_key(machine, event, now_s)
     machine = machine._replace(
@@ -122,12 +123,12 @@ def _key_ready(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> St
 
 
 def _late_key(machine: TailnetMachine, _event: TailnetEvent, _now_s: float) -> Step:
-    """Use no key that nobody waits for any more."""
+    """Discard a key that is not needed any more."""
     return machine._replace(running=Action.NOTHING), ()
 
 
 def _no_key(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Take in that the OAuth client got no key: for good, or for now."""
+    """Handle that the OAuth client got no key, permanently or temporarily."""
     key = machine.key or b""
     machine = machine._replace(stage=Stage.IDLE, running=Action.NOTHING, failure=(machine.wish, event.why))
     machine = _erred(_counted(machine, NO_KEY), event.why, now_s)
@@ -143,7 +144,7 @@ def _no_key(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
 
 
 def _refused(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Take an error from the bus: while a login is under way, it is about that."""
+    """Handle an error of the bus: while a login is under way, the error belongs to it."""
     before, retry = machine.retry, machine.retry.refused(event.why, now_s)
     machine = _erred(machine._replace(retry=retry), event.why, now_s)
     if retry.refusals == before.refusals:
@@ -158,12 +159,12 @@ def _refused(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step
 
 
 def _note_error(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Note an error of a login that is not ours; a device that has one may still hear of one that was let go."""
+    """Record an error of another login; a logged-in device may still receive one of a released key."""
     return _erred(machine, event.why, now_s) if machine.state == Backend.NEEDS_LOGIN else machine, ()
 
 
 def _let_go(machine: TailnetMachine, why: str, now_s: float) -> TailnetMachine:
-    """Let go of a new key: the device has a login."""
+    """Release a new key, because the device has a login."""
     machine = machine._replace(
         replaces=False, by_hand=Pending.NOTHING, pasted=False, makes_ephemeral=None, retry=LoginRetry()
     )
@@ -171,7 +172,7 @@ def _let_go(machine: TailnetMachine, why: str, now_s: float) -> TailnetMachine:
 
 
 def _with_url(machine: TailnetMachine) -> TailnetMachine:
-    """Who asked to connect is not left alone with a key that does not work."""
+    """After a refused key, a person who asked to connect gets a login URL."""
     return machine._replace(by_hand=Pending.NOTHING if machine.by_hand is Pending.NOTHING else Pending.URL)
 
 
@@ -206,7 +207,7 @@ def _done(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
 
 
 def _failed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Wait before the next command: longer with each failure, until something is done or a person orders something."""
+    """Delay the next command: longer with each failure, until one succeeds or a person gives an order."""
     action = event.action
     if action is Action.LOG_IN and machine.trying:
         machine = machine._replace(stage=Stage.IDLE, retry=machine.retry.interrupted())
@@ -219,7 +220,7 @@ def _failed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
         machine = machine._replace(failure=(machine.wish, machine.last_error))
     if action is not Action.MAINTAIN and event.forbidden:
         why = f"the supervisor's user may not have this tailscaled {action.value}: {event.why}"
-        # A key is fetched for nothing where it may not be handed over.
+        # A key that may not be handed over is not fetched.
         decided = Action.FETCH_KEY if action is Action.LOG_IN else action
         machine = machine._replace(forbidden=(*machine.forbidden, (decided, why)))
     record = LogEntry("warning", f"tailnet: {what}", (("why", event.why),))
@@ -236,21 +237,21 @@ def _freed(machine: TailnetMachine) -> TailnetMachine:
 
 
 def _lost(machine: TailnetMachine, _event: TailnetEvent, now_s: float) -> Step:
-    """Note that there was no answer."""
+    """Record that tailscaled does not respond."""
     return machine._replace(lost=True, since_s=machine.since_s if machine.lost else now_s), ()
 
 
 def _observed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
-    """Take in a look, draw the conclusions for the login, and decide what is next."""
+    """Handle an observation: update the login and decide the next action."""
     seen = event.seen
     first: tuple[Action, ...] = ()
     if machine.seen and (machine.lost or seen.life != machine.life):
         machine, first = _restarted(machine), (Action.RESET,)
     machine = _follow_login(_follow_state(machine, seen, now_s), seen, now_s)
-    # Another restart of the control client would make a pending login URL worthless.
+    # Another restart of the control client would invalidate a pending login URL.
     away = seen.state == Backend.RUNNING and not seen.online and not seen.url
     outage, recovery = recover(machine.outage, now_s, away=away, removed=seen.removed)
-    # What could not be done at once, as something else was under way, is still due.
+    # An action that was postponed because of another one is still due.
     help_due = outage is not None and (machine.help_due or recovery is Recovery.SOFT)
     machine = machine._replace(outage=outage, help_due=help_due)
     if machine.leaving:
@@ -261,7 +262,7 @@ def _observed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Ste
 
 
 def _restarted(machine: TailnetMachine) -> TailnetMachine:
-    """Return it for another life of tailscaled, which has forgotten what it was asked."""
+    """Return the machine for a new process of tailscaled, which has lost earlier requests."""
     if machine.trying:
         machine = machine._replace(stage=Stage.IDLE, retry=machine.retry.interrupted())
     return machine._replace(url_asked_s=None, prefs=None, adjusted=False, forbidden=())
@@ -284,7 +285,7 @@ def _follow_state(machine: TailnetMachine, seen: Observation, now_s: float) -> T
     )
     if machine.running is not Action.NOTHING:
         return machine
-    # Without a node key there is no login to be replaced.
+    # Without a node key there is no login to replace.
     replaces = machine.replaces and (seen.have_node_key or seen.state != Backend.NEEDS_LOGIN)
     key = seen.key if machine.needs_key else machine.key
     return machine._replace(replaces=replaces, key=key, prefs=seen.prefs or machine.prefs)
@@ -293,10 +294,10 @@ def _follow_state(machine: TailnetMachine, seen: Observation, now_s: float) -> T
 def _follow_login(machine: TailnetMachine, seen: Observation, now_s: float) -> TailnetMachine:
     if not machine.trying:
         machine = machine._replace(node_key=seen.node_key)
-    # The old login of a device that logs in anew may hold on until the new one is there.
+    # The old login may stay valid until the new one succeeds.
     is_new = not (machine.replaces and seen.node_key == machine.node_key)
     if machine.trying and is_new and seen.state in _TAKEN and machine.makes_ephemeral is not None:
-        # An approval may take days, and outlive this process.
+        # An approval may take days, and outlast this process.
         machine = machine._replace(ephemeral=machine.makes_ephemeral)
     if seen.state == Backend.RUNNING and seen.online:
         machine = _follow_online(machine, now_s, is_new=is_new)
@@ -320,7 +321,7 @@ def _follow_online(machine: TailnetMachine, now_s: float, *, is_new: bool) -> Ta
 
 
 def _settled(machine: TailnetMachine, retry: LoginRetry) -> TailnetMachine:
-    """Note that the device is in its tailnet: what was tried for that has done its duty."""
+    """Record that the device is in its tailnet, which completes the login."""
     ephemeral = machine.ephemeral if machine.makes_ephemeral is None else machine.makes_ephemeral
     return machine._replace(
         retry=retry,
@@ -333,7 +334,7 @@ def _settled(machine: TailnetMachine, retry: LoginRetry) -> TailnetMachine:
 
 
 def _follow_trying(machine: TailnetMachine, seen: Observation, now_s: float, *, is_new: bool) -> TailnetMachine:
-    """Give up on a login that brings neither success nor an error."""
+    """Give up on a login without success and without an error."""
     retry = machine.retry
     fruitless = seen.state == Backend.NEEDS_LOGIN and retry.fruitless(now_s) and not seen.unreached
     unanswered = not is_new and retry.overdue(now_s)
@@ -354,7 +355,7 @@ def _next(machine: TailnetMachine, seen: Observation, now_s: float) -> Step:
         machine = machine._replace(due=next_action(machine, now_s))
         if machine.due is not Action.NOTHING and not machine.may_not:
             return _begin(machine, machine.due, now_s), (machine.due,)
-    # What helps in an outage would have tailscaled drop a key that is under way.
+    # Recovery from an outage would make tailscaled drop a key under way.
     trying = machine.trying and not machine.retry.overdue(now_s)
     here = seen.state == Backend.RUNNING and machine.choice in {Choice.CONNECTED, Choice.UNKNOWN} and not trying
     if not here:
@@ -368,7 +369,7 @@ def _begin(machine: TailnetMachine, action: Action, now_s: float) -> TailnetMach
     if action is Action.FETCH_KEY:
         return machine._replace(stage=Stage.FETCHING, retry=machine.retry.interrupted())
     if action in BEGIN_ANEW:
-        # What was pending is worth nothing any more, and what holds then is not known.
+        # Pending results are void, and the current state is unknown.
         machine = machine._replace(url=False, prefs=None)
     if action in {Action.RELEASE_KEY, Action.KEEP_LOGIN}:
         machine = machine._replace(went_back_s=now_s)

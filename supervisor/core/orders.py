@@ -1,6 +1,6 @@
-"""What an owner may want of the tailnet, and what came of it.
+"""The owner's orders for the tailnet, and their results.
 
-An order travels down from the API and the commands with an id of its own; its answer comes back up under that id.
+The API and the commands send orders with an id; the result is published under that id.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from supervisor.secret import Secret
 
 UNDER_WAY, WAITING, DONE, FAILED, REPLACED = "under way", "waiting", "done", "failed", "replaced"
-# Every state of an order; the first two may become another one.
+# The states of an order; the first two can change.
 ORDER_STATES = (UNDER_WAY, WAITING, DONE, FAILED, REPLACED)
 _PENDING = frozenset({UNDER_WAY, WAITING})
 CONNECT, CONNECT_WITH_KEY, DISCONNECT, FORGET = "connect", "connect with a key", "disconnect", "forget"
@@ -21,36 +21,36 @@ _OVERTAKEN = "another order came after it"
 
 
 class Connect(NamedTuple):
-    """Be connected: log in with ``auth_key`` where one is given, else reconnect, or ask for a login URL."""
+    """Connect: log in with ``auth_key`` if given, else reconnect, or ask for a login URL."""
 
     auth_key: Secret | None = None
     id: str = ""
 
     @property
     def kind(self) -> str:
-        """Return which of the four kinds of orders it is."""
+        """The kind of the order."""
         return CONNECT if self.auth_key is None else CONNECT_WITH_KEY
 
     @property
     def connects(self) -> bool:
-        """Whether it is to connect."""
+        """Whether it is an order to connect."""
         return True
 
 
 class Disconnect(NamedTuple):
-    """Be disconnected until the next Connect; ``forget`` logs the device out as well."""
+    """Disconnect until the next Connect; ``forget`` also logs the device out."""
 
     forget: bool = False
     id: str = ""
 
     @property
     def kind(self) -> str:
-        """Return which of the four kinds of orders it is."""
+        """The kind of the order."""
         return FORGET if self.forget else DISCONNECT
 
     @property
     def connects(self) -> bool:
-        """Whether it is to connect."""
+        """Whether it is an order to connect."""
         return False
 
 
@@ -58,9 +58,10 @@ TailnetOrder = Connect | Disconnect
 
 
 class OrderView(NamedTuple):
-    """One order and what came of it: ``why`` says it where it failed or was replaced.
+    """An order and its result: ``why`` is the reason if it failed or was replaced.
 
-    ``wish`` is shared by orders that want the same; None until it is taken up. ``idle``: there was nothing to change.
+    ``wish`` is shared by orders that want the same; None until it is accepted. ``idle`` is whether there was nothing to
+    change.
     """
 
     id: str
@@ -73,12 +74,12 @@ class OrderView(NamedTuple):
 
     @property
     def pending(self) -> bool:
-        """Whether its answer may still come."""
+        """Whether its result is pending."""
         return self.state in _PENDING
 
     @property
     def connects(self) -> bool:
-        """Whether it is to connect."""
+        """Whether it is an order to connect."""
         return self.kind in _CONNECTS
 
 
@@ -86,10 +87,10 @@ Orders = tuple[OrderView, ...]
 
 
 class Progress(NamedTuple):
-    """How far things are with the present ``wish``, for those who ordered it.
+    """The progress of the current ``wish``.
 
-    ``connected`` and ``disconnected`` say that it has come about, ``forgotten`` that there is no login any more,
-    ``waits`` that a person has to open the login URL, ``failure`` why it did not come about.
+    ``connected`` and ``disconnected`` are whether it is fulfilled, ``forgotten`` whether there is no login any more,
+    ``waits`` whether a person has to open the login URL, ``failure`` why it failed.
     """
 
     wish: int
@@ -101,12 +102,12 @@ class Progress(NamedTuple):
 
 
 def add(orders: Orders, order: TailnetOrder, now_s: float, *, idle: bool) -> Orders:
-    """Return them with one that has just been given; only the last ones are remembered."""
+    """Return the orders with a new one; only the last ones are kept."""
     return (*orders, OrderView(order.id, order.kind, now_s, idle=idle))[-_REMEMBERED:]
 
 
 def begin(orders: Orders, order_id: str, wish: int) -> Orders:
-    """Return them with one taken up: those that wanted something else are replaced by it."""
+    """Return the orders with one accepted: pending ones that want something else are replaced."""
     found = []
     for view in orders:
         if view.id == order_id:
@@ -119,7 +120,7 @@ def begin(orders: Orders, order_id: str, wish: int) -> Orders:
 
 
 def follow(orders: Orders, progress: Progress) -> Orders:
-    """Return them with the answers that there are by now."""
+    """Return the orders with the results known by now."""
     return tuple(_answered(view, progress) if view.pending and view.wish == progress.wish else view for view in orders)
 
 
@@ -139,11 +140,11 @@ def _is_done(view: OrderView, progress: Progress) -> bool:
 
 
 def newly_done(before: Orders, after: Orders) -> tuple[OrderView, ...]:
-    """Return those that have been fulfilled in between, of those that had something to change."""
+    """Return the orders that were fulfilled between two lists and had something to change."""
     done = zip(before, after, strict=True)
     return tuple(new for old, new in done if new.state == DONE and old.pending and not new.idle)
 
 
 def abandon(orders: Orders, why: str) -> Orders:
-    """Return them with none pending: whoever had them in hand is gone."""
+    """Return the orders without pending ones: the service that handled them has ended."""
     return tuple(view._replace(state=FAILED, why=why) if view.pending else view for view in orders)

@@ -1,4 +1,4 @@
-"""What to do next to bring tailscaled to where its owner wants it. Pure: the whole decision, in one place."""
+"""Decides the next action that brings tailscaled to what its owner wants. Pure: the whole decision in one place."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from supervisor.core.tailnet import TailnetMachine
 
 _SWITCHED_ON = IN_A_TAILNET - {Backend.STOPPED}
-# Whoever runs a sidecar logs it in within moments of its start; a login of ours would break into theirs.
+# The operator of a sidecar logs it in right after its start; a login of ours would interfere.
 HANDS_OFF_S = 5.0
-# A login URL that does not come is asked for again.
+# A login URL that does not arrive is requested again.
 _URL_AGAIN_S = 30.0
 
 
 def next_action(machine: TailnetMachine, now_s: float) -> Action:
-    """Return what is to be done next, where nothing is under way."""
+    """Return the next action if no command is running."""
     if machine.choice is Choice.FORGOTTEN and (machine.state in IN_A_TAILNET or machine.have_node_key):
         return Action.LOG_OUT
     if machine.stage is Stage.RELEASING and machine.choice is not Choice.UNKNOWN:
@@ -50,15 +50,15 @@ def _key_due(machine: TailnetMachine, now_s: float) -> bool:
         return False
     another = machine.key != machine.retry.fingerprint
     if (machine.by_hand is Pending.URL or machine.retry.error) and machine.pending_url and not another:
-        # A person may be using the URL, and another login would make it worthless.
+        # A person may be using the URL, and another login would invalidate it.
         return False
     return machine.retry.due(machine.key, now_s)
 
 
 def _has_lost_its_way(machine: TailnetMachine, *, key_due: bool) -> bool:
-    """Tell whether a good login lies idle: one anew was broken off, or a logout that failed."""
+    """Return whether a valid login is unused: a new login was cancelled, or a logout failed."""
     prefs = machine.prefs or LoginPrefs()
-    # A logout switches off as well, and beside a sidecar it may have been its owner's.
+    # A logout also switches off, and beside a sidecar its owner may have switched it off.
     logged_out = prefs.logged_out and not (prefs.switched_off and machine.passive)
     under_way = machine.replaces and (machine.trying or key_due)
     left_so = machine.passive and machine.state == Backend.STOPPED
@@ -71,11 +71,11 @@ def _needs_login(machine: TailnetMachine, now_s: float, *, key_due: bool) -> Act
     if machine.trying:
         return Action.NOTHING
     asked = machine.url_asked_s is not None and now_s - machine.url_asked_s < _URL_AGAIN_S
-    # A URL that a person may be using is never made worthless by asking for another one.
+    # A URL that a person may be using is never invalidated by requesting another one.
     return Action.ASK_URL if machine.wants_url and not (machine.pending_url or asked) else Action.NOTHING
 
 
 def leaves_login_to_others(machine: TailnetMachine, now_s: float) -> bool:
-    """Tell whether a login is still left to whoever runs the sidecar."""
+    """Return whether the login is still left to the operator of the sidecar."""
     needed = machine.choice is Choice.CONNECTED and machine.state == Backend.NEEDS_LOGIN
     return needed and machine.passive and now_s - machine.since_s < HANDS_OFF_S

@@ -1,6 +1,6 @@
 """The immutable state that every reader gets, replaced as a whole.
 
-Times are seconds of the monotonic clock; ``Snapshot.wall_offset_s`` added to one gives seconds since the epoch.
+Times are seconds of the monotonic clock; adding ``Snapshot.wall_offset_s`` gives seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 
 class ExitView(NamedTuple):
-    """How one life of a process ended; ``expected`` where it had been asked to, or has done what it was there for.
+    """An exit of a process; ``expected`` if it was requested, or is a success after which there is no restart.
 
-    ``kind`` is what the end comes down to: one of core.counts.END_KINDS. ``peak_bytes`` is the most memory that it
-    ever had resident, None where that is unknown.
+    ``kind`` is one of core.counts.END_KINDS. ``peak_bytes`` is the peak resident memory, None if unknown.
     """
 
     at_s: float
@@ -37,12 +36,12 @@ class ExitView(NamedTuple):
 
 
 class ProcessView(NamedTuple):
-    """What anyone may know of one process.
+    """The public state of a process.
 
-    ``ready`` is what its probe says (or, without one, that it is alive); ``ready_why`` says why not.
-    ``ever_ready`` is about the current life. ``restarts`` are counted by the kind of end that each followed. ``hung``
-    says that it is being ended for not answering. ``external_url`` is the URL of its own that it was last started with;
-    None where it is not told any.
+    ``ready`` is the result of its probe (without one, whether it is alive); ``ready_why`` is why not. ``ever_ready`` is
+    about the current run. ``restarts`` are counted by the kind of the exit before each. ``hung`` is whether it is being
+    ended because it stopped responding. ``external_url`` is the URL of its own that it was started with, None if it is
+    not told any.
     """
 
     name: str
@@ -65,14 +64,14 @@ class ProcessView(NamedTuple):
 
     @property
     def restarts(self) -> int:
-        """Return how often it was started again."""
+        """The number of restarts."""
         return sum(count for _kind, count in self.restarts_by)
 
 
 class PeerView(NamedTuple):
-    """Another device of the tailnet: ``relay`` names the DERP region, ``direct`` the address where there is one.
+    """Another device of the tailnet: ``relay`` is the DERP region, ``direct`` the address of a direct path.
 
-    ``last_seen`` is RFC 3339 as control told it, empty for one that is online.
+    ``last_seen`` is RFC 3339 from control, empty for a device that is online.
     """
 
     name: str
@@ -85,10 +84,10 @@ class PeerView(NamedTuple):
 
 
 class ServeView(NamedTuple):
-    """How the app is published in the tailnet: ``mode`` is serve or off, ``why`` what is not as it should be.
+    """How the app is published in the tailnet: ``mode`` is serve or off, ``why`` the problem if there is one.
 
-    ``config`` is the serve configuration in force, as JSON; ``external_url`` is the app's URL by HTTPS that is recorded
-    for its next start, empty where there is none. ``certificate_expiry`` is RFC 3339, empty without one.
+    ``config`` is the serve configuration in force, as JSON; ``external_url`` is the app's HTTPS URL recorded for its
+    next start, empty if there is none. ``certificate_expiry`` is RFC 3339, empty without one.
     """
 
     mode: str = "off"
@@ -100,16 +99,15 @@ class ServeView(NamedTuple):
 
 
 class TailnetView(NamedTuple):
-    """What is known of the tailnet: ``state`` in tailscaled's or our words, ``why`` and ``what_to_do`` for people.
+    """The state of the tailnet: ``state`` in tailscaled's or our terms, ``why`` and ``what_to_do`` for people.
 
-    ``last_error`` outlives the state it came up in; ``last_error_s`` is its moment. ``choice`` is what the owner chose:
-    connected, disconnected or forgotten; ``by_owner`` says that the state is as it is for that. ``warnings`` are
-    reasons for health to warn though the tailnet is up, ``notes`` are worth telling and no more. ``before_disconnect``
-    is what an owner has to know before a disconnect. ``hostname`` is the DNS name without its last dot, ``key_expiry``
-    RFC 3339. ``peer_api_ports`` are tailscaled's own, where devices talk to each other. ``control`` says that it is in
-    touch with the control server. ``first_up_s`` is when it was up for the first time. ``logins`` are counted by what
-    came of them; ``connects`` and ``disconnects`` tell how long it took from an owner's order until it was so.
-    ``orders`` are the last of these, with their answers.
+    ``last_error`` remains after its state has ended; ``last_error_s`` is its time. ``choice`` is the owner's choice:
+    connected, disconnected or forgotten; ``by_owner`` is whether it explains the state. ``warnings`` make health warn
+    even if the tailnet is up, ``notes`` do not. ``before_disconnect`` is what an owner has to know before a disconnect.
+    ``hostname`` is the DNS name without its last dot, ``key_expiry`` RFC 3339. ``peer_api_ports`` are tailscaled's own,
+    which devices use among each other. ``control`` is whether the control server is connected. ``first_up_s`` is when
+    it was up for the first time. ``logins`` are counted by result; ``connects`` and ``disconnects`` are durations from
+    an owner's order. ``orders`` are the last orders, with their results.
     """
 
     mode: str = "off"
@@ -149,7 +147,7 @@ class TailnetView(NamedTuple):
 
 
 class ListenerView(NamedTuple):
-    """A port that every tailnet peer reaches past serve, and the process that listens on it."""
+    """A port that every tailnet peer reaches without serve, and the process that listens on it."""
 
     host: str
     port: int
@@ -158,7 +156,7 @@ class ListenerView(NamedTuple):
 
 
 class HealthChange(NamedTuple):
-    """When the set of components with problems changed; ``wrong`` names them and what each means."""
+    """A change of the failing components; ``wrong`` names them with the problem of each."""
 
     at_s: float
     status: str
@@ -167,9 +165,9 @@ class HealthChange(NamedTuple):
 
 
 class HealthView(NamedTuple):
-    """The combined verdict in force: ``status`` is pass, warn or fail, ``changes`` counts those to each.
+    """The current verdict: ``status`` is pass, warn or fail, ``changes`` counts the changes to each.
 
-    ``history`` are its last changes, by what is wrong.
+    ``history`` has the last changes of the failing components.
     """
 
     status: str = "fail"
@@ -180,10 +178,10 @@ class HealthView(NamedTuple):
 
 
 class IncidentsView(NamedTuple):
-    """The last incidents, the oldest first, and what this run counted, by kind.
+    """The last incidents, the oldest first, and the counts of this run by kind.
 
-    ``why_not`` says why they are not kept on the disk; ``unread`` names files there that cannot be read. ``changes``
-    counts how often any of them has become another.
+    ``why_not`` is why they are not stored on the disk; ``unread`` names stored files that cannot be read. ``changes``
+    counts modifications.
     """
 
     known: tuple[Incident, ...] = ()
@@ -194,9 +192,9 @@ class IncidentsView(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The whole state at one moment; ``warnings`` and ``notices`` are the plan's, and stay as they are.
+    """The whole state at one moment; ``warnings`` and ``notices`` are those of the plan.
 
-    ``stopping`` says that the ordered stop has begun, ``stopping_why`` what for.
+    ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason.
     """
 
     number: int = 0
@@ -217,5 +215,5 @@ class Snapshot(NamedTuple):
     credential_warnings: bool = True
 
     def process(self, name: str) -> ProcessView | None:
-        """Return the process of that name."""
+        """Return the process with this name; None if there is none."""
         return next((view for view in self.processes if view.name == name), None)

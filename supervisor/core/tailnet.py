@@ -1,6 +1,6 @@
-"""The tailnet as data: its states, what can happen to it, what can be done about it, and where it stands.
+"""The tailnet as data: its states, events, actions, and the machine.
 
-``core.login_machine`` has the table that leads from one to the other, ``core.policy`` decides what is next.
+``core.login_machine`` has the transitions, ``core.policy`` decides the next action.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Backend(StrEnum):
-    """A state in tailscaled's own words (1.102: ipn.State); one of a later version is passed on as it is."""
+    """A state of tailscaled (1.102: ipn.State); unknown states of later versions are passed on unchanged."""
 
     NO_STATE = "NoState"
     NEEDS_LOGIN = "NeedsLogin"
@@ -27,12 +27,12 @@ class Backend(StrEnum):
 
 
 class Choice(StrEnum):
-    """What the owner wants: it holds over restarts."""
+    """What the owner wants; it persists across restarts."""
 
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
     FORGOTTEN = "forgotten"
-    # It was kept and cannot be read: the device then stays as it is.
+    # It was stored and cannot be read: the device then stays as it is.
     UNKNOWN = "unknown"
 
 
@@ -40,7 +40,7 @@ IN_A_TAILNET = frozenset({Backend.RUNNING, Backend.STARTING, Backend.STOPPED, Ba
 
 
 class Stage(Enum):
-    """Where a login with a key stands."""
+    """The stage of a login with a key."""
 
     IDLE = "idle"
     FETCHING = "fetching a key"
@@ -49,7 +49,7 @@ class Stage(Enum):
 
 
 class Pending(Enum):
-    """What a person who asked to connect is still owed: their order's first try, or a login URL after a bad key."""
+    """What a person who asked to connect is waiting for: the first try, or a login URL after a refused key."""
 
     NOTHING = "nothing"
     TRY = "a try"
@@ -57,7 +57,7 @@ class Pending(Enum):
 
 
 class TailnetEventKind(Enum):
-    """What can happen."""
+    """The kinds of events."""
 
     CONNECT = "connect"
     DISCONNECT = "disconnect"
@@ -73,7 +73,7 @@ class TailnetEventKind(Enum):
 
 
 class Action(Enum):
-    """One thing to do, in words that complete "cannot …"."""
+    """An action, in words that complete "cannot …"."""
 
     NOTHING = "do nothing"
     FETCH_KEY = "get a key"
@@ -92,12 +92,12 @@ class Action(Enum):
     RESET = "forget what was published"
 
 
-# These restart tailscaled's control client.
+# Actions that restart tailscaled's control client.
 BEGIN_ANEW = frozenset({Action.LOG_IN, Action.ASK_URL, Action.KEEP_LOGIN, Action.RELEASE_KEY, Action.LOG_OUT})
 
 
 class LogEntry(NamedTuple):
-    """An event for the log."""
+    """A record for the log."""
 
     level: str
     event: str
@@ -105,9 +105,9 @@ class LogEntry(NamedTuple):
 
 
 class LoginPrefs(NamedTuple):
-    """tailscaled's preferences that decide about a login.
+    """tailscaled's preferences that control logins.
 
-    A device that is ``logged_out`` does not log in by itself, whatever login it has.
+    A device that is ``logged_out`` does not log in on its own, even with a valid login.
     """
 
     logged_out: bool = False
@@ -115,12 +115,12 @@ class LoginPrefs(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What one look at tailscaled brought.
+    """An observation of tailscaled.
 
-    ``state`` is tailscaled's own, ``life`` tells one of its lives from another. ``url``: a login URL is pending;
-    ``unreached``: it complains of the way to control; ``removed``: its log speaks of a device that control does not
-    know. ``key`` is the fingerprint of the key to log in with, where one is needed and there is one; ``prefs`` are
-    there where they were asked for.
+    ``state`` is tailscaled's own, ``life`` identifies its process. ``url`` is whether a login URL is pending,
+    ``unreached`` whether it reports that control is unreachable, ``removed`` whether its log mentions a device unknown
+    to control. ``key`` is the fingerprint of the login key, if one is needed and available; ``prefs`` are set if they
+    were requested.
     """
 
     state: str = Backend.NO_STATE
@@ -136,11 +136,11 @@ class Observation(NamedTuple):
 
 
 class TailnetEvent(NamedTuple):
-    """One thing that happened. Which fields count depends on its kind.
+    """An event. The relevant fields depend on its kind.
 
     CONNECT: ``key``. DISCONNECT: ``forget``. OBSERVED: ``seen``. REFUSED: ``why``. KEY_READY: ``ephemeral``. NO_KEY:
-    ``why``, and ``refusal`` where that is for good. DONE: ``action``, ``prefs``. FAILED: ``action``, ``why``;
-    ``forbidden``: this user may not; ``passing``: tailscaled is away, or slow.
+    ``why``, and ``refusal`` if permanent. DONE: ``action``, ``prefs``. FAILED: ``action``, ``why``; ``forbidden``: not
+    permitted for this user; ``passing``: tailscaled is down or slow.
     """
 
     kind: TailnetEventKind
@@ -157,15 +157,15 @@ class TailnetEvent(NamedTuple):
 
 
 class TailnetMachine(NamedTuple):
-    """Where the tailnet stands.
+    """The state machine of the tailnet.
 
-    ``attached``: the daemon is a sidecar's. ``choice`` and ``ephemeral`` (the device is to leave at the end) are kept
-    over restarts. ``replaces``: a new login is wanted though the device has one; ``pasted``: the key to use is one that
-    was pasted. ``node_key`` is the login of before the key that is tried. ``wish`` is a number that changes with what
-    the owner wants, ``failure`` the last failure of a login and the wish that it was for.
-    ``running`` is the command under way, ``due`` the last that was decided on. ``ordered_s`` is when the owner last
-    ordered something, None once that has come about; ``went_back_s`` is when the device was last to take up the login
-    that it has; ``help_due`` says that an outage waits for help that there was no time for.
+    ``attached`` is whether the daemon is a sidecar's. ``choice`` and ``ephemeral`` (the device is to be logged out at
+    the end) persist across restarts. ``replaces`` is whether a new login is wanted although the device has one;
+    ``pasted`` whether the key was pasted. ``node_key`` is the login before the key being tried. ``wish`` is a number
+    that changes with what the owner wants, ``failure`` the last failure of a login with its wish. ``running`` is the
+    command under way, ``due`` the last one decided on. ``ordered_s`` is the time of the owner's last order, None once
+    it is fulfilled; ``went_back_s`` is when the device last returned to its login; ``help_due`` is whether an outage
+    waits for recovery that had no time.
     """
 
     attached: bool = False
@@ -209,37 +209,37 @@ class TailnetMachine(NamedTuple):
 
     @property
     def trying(self) -> bool:
-        """Whether tailscaled has a key that it has not been refused for good."""
+        """Whether tailscaled has a key that was not refused permanently."""
         return self.stage is Stage.TRYING
 
     @property
     def pending_url(self) -> bool:
-        """Whether a person may use the login URL: it is worth nothing once a key is handed over, or let go of."""
+        """Whether a person can use the login URL, which is void once a key is handed over or released."""
         return self.url and self.stage in {Stage.IDLE, Stage.FETCHING} and self.running not in BEGIN_ANEW
 
     @property
     def needs_key(self) -> bool:
-        """Whether it matters which key there is."""
+        """Whether a key may be needed."""
         return self.state == Backend.NEEDS_LOGIN or self.replaces
 
     @property
     def passive(self) -> bool:
-        """Whether a device that is switched off stays so: a sidecar's, but for what an order of ours brings about."""
+        """Whether a switched-off device stays so: a sidecar's, except for the effects of our orders."""
         return self.attached and self.ordered_s is None
 
     @property
     def wants_url(self) -> bool:
-        """Whether a person is to get a login URL: there is no key, or who asked to connect was left with a bad one."""
+        """Whether a person is to get a login URL: there is no key, or the key of their order was refused."""
         return self.key is None or self.by_hand is Pending.URL
 
     @property
     def may_not(self) -> str:
-        """Why what is due cannot be done by this user; empty where it can."""
+        """Why the due action is not permitted for this user; empty if it is."""
         return dict(self.forbidden).get(self.due, "")
 
     @property
     def closing_action(self) -> Action:
-        """What an orderly end takes where the device does not leave: a sidecar is left the login that it had."""
+        """The action of an orderly stop if the device is not logged out: a sidecar returns to its previous login."""
         return Action.KEEP_LOGIN if self.attached and self.replaces and self.trying else Action.NOTHING
 
 

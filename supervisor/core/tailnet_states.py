@@ -1,4 +1,4 @@
-"""The states of the tailnet, by themselves: they are needed before the first child is started."""
+"""The states of the tailnet, in a module of their own because they are needed before the first child is started."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from enum import StrEnum
 
 
 class TailnetState(StrEnum):
-    """A state in the words that people, the API and the log have for it.
+    """A state as people, the API and the log name it.
 
-    tailscaled's own name of a state of a later version may come in its place.
+    A state of a later tailscaled keeps its own name.
     """
 
     STARTING = "starting"
