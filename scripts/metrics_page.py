@@ -16,22 +16,22 @@ HEAD = """\
 
 <!-- This page is written by scripts/metrics_page.py from supervisor/telemetry/metrics.py. -->
 
-`GET /metrics` gives them to whoever is signed in.
-[How to monitor with Prometheus](../how-to/monitor-with-prometheus.md) tells how to scrape it, and has alerts.
-All names begin with `moltis_supervisor_`, so that they stand apart from Moltis' own.
-They end with their unit, and counters with `_total`.
-Labels have few values, all known beforehand: names of processes come from the settings, routes from the API.
-Counters begin anew when the supervisor does.
-Before the first scrape nothing is loaded for them, and the loop's lag is not measured.
+`GET /metrics` returns them; it requires authentication.
+[How to monitor with Prometheus](../how-to/monitor-with-prometheus.md) has the scrape configuration and alerts.
+All names begin with `moltis_supervisor_`, which distinguishes them from Moltis' own.
+Names end with the unit, and those of counters with `_total`.
+Labels have few values, all known in advance: names of processes come from the settings, routes from the API.
+Counters restart from zero with the supervisor.
+Until the first scrape no library is loaded for metrics, and the loop's lag is not measured.
 """
 RELAYED = f"""\
 ## tailscaled's own
 
-What tailscaled tells of itself, as `tailscale metrics print` shows it, comes with each scrape under its own names.
-These begin with `{RELAYED_PREFIX}`, and which there are is up to its version.
+tailscaled's own metrics, as shown by `tailscale metrics print`, are included in each scrape under their own names.
+These begin with `{RELAYED_PREFIX}`; which ones exist depends on its version.
 In 1.102 most are bytes and packets by path (`tailscaled_inbound_bytes_total`, `tailscaled_outbound_packets_total` …).
 The others are dropped packets, advertised and approved routes, health messages, and the region of the home relay.
-Whether they came is told by `moltis_supervisor_tailscaled_metrics_up`.
+`moltis_supervisor_tailscaled_metrics_up` is whether they are included.
 """
 
 

@@ -239,27 +239,27 @@ _REQUEST = (Label("endpoint", description=f"a route as the API's page has it, or
 _OF_SUPERVISOR = (
     gauge(
         "build_info",
-        "Always 1; the labels tell the version, and that of Python.",
+        "Always 1; the labels are the versions of the supervisor and of Python.",
         lambda _d: [((__version__, sys.version.partition(" ")[0]), 1)],
         (Label("version", description="the supervisor's version"), Label("python", description="Python's version")),
     ),
     gauge(
         "start_time_seconds",
-        "When the supervisor was started, in seconds since the epoch.",
+        "Start time of the supervisor in seconds since the epoch.",
         lambda d: d.snapshot.started_s + d.snapshot.wall_offset_s,
     ),
-    gauge("uptime_seconds", "For how long the supervisor has been running.", lambda d: d.now_s - d.snapshot.started_s),
+    gauge("uptime_seconds", "Time since the supervisor was started.", lambda d: d.now_s - d.snapshot.started_s),
     histogram(
         "loop_lag_seconds",
-        "How late the event loop was for a timer, once a second since the first scrape.",
+        "Delay of the event loop for a timer, measured once a second since the first scrape.",
         lambda d: d.lag,
     ),
     counter(
         "orphans_reaped_total",
-        "Processes whose parents had ended before them, and that were reaped.",
+        "Orphaned processes that were reaped.",
         lambda d: d.snapshot.orphans_reaped,
     ),
-    gauge("exposed_ports", "Ports that every tailnet peer reaches past serve.", lambda d: len(d.snapshot.exposed)),
+    gauge("exposed_ports", "Ports that every tailnet peer reaches without serve.", lambda d: len(d.snapshot.exposed)),
 )
 _OF_HEALTH = (
     gauge(
@@ -270,23 +270,23 @@ _OF_HEALTH = (
     ),
     counter(
         "health_changes_total",
-        "Changes of the combined verdict, by what it changed to.",
+        "Changes of the combined verdict, by the new status.",
         lambda d: _counted(STATUSES, d.snapshot.health.changes),
         _STATUS,
     ),
     gauge(
         "health_component_status",
-        f"What one component means for the whole: {_ONE_EACH}.",
+        f"The status of a component: {_ONE_EACH}.",
         _components,
         (Label("component", description="a process's name, `tailnet` or `exposure`"), *_STATUS),
     ),
     gauge(
         "credential_expiry_timestamp_seconds",
-        "When a credential ends, in seconds since the epoch; absent where it does not, or nobody says.",
+        "Expiry of a credential in seconds since the epoch; absent if it does not expire, or the time is unknown.",
         lambda d: [((each.name,), each.epoch_s) for each in expiries(d.snapshot, d.now_s)],
         (Label("credential", CREDENTIALS),),
     ),
-    gauge("ready", "1 while traffic is welcome, as /readyz says.", lambda d: ready(d.snapshot, d.now_s)[0]),
+    gauge("ready", "1 while traffic is accepted, as in /readyz.", lambda d: ready(d.snapshot, d.now_s)[0]),
 )
 _OF_PROCESSES = (
     gauge(
@@ -298,69 +298,74 @@ _OF_PROCESSES = (
     gauge("process_ready", "1 while a process is ready.", _each_process(lambda _d, view: view.ready), _PROCESS),
     counter(
         "process_restarts_total",
-        "Restarts of a process, by what the end before each comes down to.",
+        "Restarts of a process, by the kind of the exit before each.",
         _restarts,
         (*_PROCESS, Label("reason", END_KINDS)),
     ),
     gauge(
-        "process_failures", "Failures of a process in a row.", _each_process(lambda _d, view: view.failures), _PROCESS
+        "process_failures",
+        "Consecutive failures of a process.",
+        _each_process(lambda _d, view: view.failures),
+        _PROCESS,
     ),
     gauge(
         "process_start_time_seconds",
-        "When a running process was started, in seconds since the epoch.",
+        "Start time of a running process in seconds since the epoch.",
         _each_life(lambda d, started_s: started_s + d.snapshot.wall_offset_s),
         _WITH_SUPERVISOR,
     ),
     gauge(
         "process_uptime_seconds",
-        "For how long a process has been running.",
+        "Time since a running process was started.",
         _each_life(lambda d, started_s: d.now_s - started_s),
         _WITH_SUPERVISOR,
     ),
     gauge(
         "process_last_exit_code",
-        "The exit code of a process's last end; absent where a signal ended it.",
+        "Exit code of a process's last exit; absent if a signal ended it.",
         _each_process(lambda _d, view: view.exits[-1].code if view.exits else None),
         _PROCESS,
     ),
     gauge(
         "process_last_exit_signal",
-        "The number of the signal that ended a process; absent where its last end had an exit code.",
+        "Number of the signal that ended a process; absent if its last exit had an exit code.",
         _each_process(lambda _d, view: view.exits[-1].signal if view.exits else None),
         _PROCESS,
     ),
     gauge(
         "process_last_exit_timestamp_seconds",
-        "When a process last ended, in seconds since the epoch.",
+        "Time of a process's last exit in seconds since the epoch.",
         _each_process(_last_exit_epoch_s),
         _PROCESS,
     ),
     gauge(
         "process_resident_memory_bytes",
-        "Resident memory of a process itself, without what it has started.",
+        "Resident memory of a process, without its children.",
         lambda d: [((name,), memory_bytes) for name, (memory_bytes, _cpu_s) in d.usage.items()],
         _WITH_SUPERVISOR,
     ),
     counter(
         "process_cpu_seconds_total",
-        "Processor time that a process itself has used since it was started.",
+        "CPU time that a process has used since it was started, without its children.",
         lambda d: [((name,), cpu_s) for name, (_memory_bytes, cpu_s) in d.usage.items()],
         _WITH_SUPERVISOR,
     ),
 )
 _OF_LOGS = (
-    counter("log_lines_total", "Lines taken.", _logged(0), _LOGGED),
-    counter("log_bytes_total", "Bytes of the lines taken, without colour codes.", _logged(1), _LOGGED),
-    counter("log_lines_dropped_total", "Lines dropped because nobody read the merged log.", lambda d: d.dropped),
+    counter("log_lines_total", "Log lines received.", _logged(0), _LOGGED),
+    counter("log_bytes_total", "Size of the log lines received, without colour codes.", _logged(1), _LOGGED),
+    counter("log_lines_dropped_total", "Log lines dropped because the merged log was not read.", lambda d: d.dropped),
     counter(
-        "log_lines_held_back_total", "Lines of tailscaled's known noise that were held back.", lambda d: d.held_back
+        "log_lines_held_back_total",
+        "Lines of tailscaled's known noise that the log did not show.",
+        lambda d: d.held_back,
     ),
-    counter("log_redactions_total", "Places in the log where a secret was masked.", lambda d: d.masked),
+    counter("log_redactions_total", "Secrets masked in the log.", lambda d: d.masked),
 )
 _OF_TAILNET = (
     gauge(
         "tailnet_info",
-        "Always 1; the labels tell the mode, and tailscaled's version once it is known.",
+        "Always 1; the labels are the mode, and tailscaled's version once it is known.",
         lambda d: [((d.tailnet.mode, d.tailnet.version), 1)],
         (Label("mode", ("embedded", "attach")), Label("version", description="tailscaled's version")),
     ),
@@ -370,116 +375,114 @@ _OF_TAILNET = (
     gauge("tailnet_up", "1 while the device is in its tailnet.", lambda d: d.tailnet.up),
     gauge(
         "tailnet_control_connected",
-        "1 while tailscaled has its connection to the control server.",
+        "1 while tailscaled is connected to the control server.",
         lambda d: d.tailnet.control,
     ),
     gauge(
         "tailnet_served",
-        "1 while the app is published in the tailnet as the settings want it, else 0.",
+        "1 while the app is published in the tailnet according to the settings, else 0.",
         lambda d: d.tailnet.serve.mode == "serve" and not d.tailnet.serve.why,
     ),
     gauge(
         "tailnet_warnings",
-        "Things of the tailnet to look after, though it may be up.",
+        "Conditions of the tailnet that need attention, even if it is up.",
         lambda d: len(d.tailnet.warnings) + bool(d.tailnet.serve.why),
     ),
     gauge(
         "tailnet_peers",
-        "Other devices of the tailnet, as of half a minute ago at most: offline ones, and of the others those "
-        "with a direct path in use and those without.",
+        "Other devices of the tailnet, at most 30 seconds old: offline ones, and online ones with and without a "
+        "direct path in use.",
         _peers,
         (Label("connection", PEERS),),
     ),
     gauge(
         "tailnet_key_expiry_timestamp_seconds",
-        "When the device's key expires, in seconds since the epoch; absent where it does not.",
+        "Expiry of the device's key in seconds since the epoch; absent if it does not expire.",
         _key_expiry_epoch_s,
     ),
     gauge(
         "tailnet_first_connected_seconds",
-        "How long after the supervisor's start the device was in its tailnet for the first time.",
+        "Time from the supervisor's start until the device was first in its tailnet.",
         _first_connected_s,
     ),
     counter(
         "tailnet_logins_total",
-        "Logins, by what came of them.",
+        "Logins by result.",
         lambda d: _counted(LOGIN_RESULTS, d.tailnet.logins),
         (Label("result", LOGIN_RESULTS),),
     ),
     histogram(
         "tailnet_connect_duration_seconds",
-        "From an owner's order to connect until the device was in its tailnet.",
+        "Time from an owner's order to connect until the device was in its tailnet.",
         lambda d: d.tailnet.connects,
     ),
     histogram(
         "tailnet_disconnect_duration_seconds",
-        "From an owner's order to disconnect until the device was out of its tailnet.",
+        "Time from an owner's order to disconnect until the device was out of its tailnet.",
         lambda d: d.tailnet.disconnects,
     ),
     gauge(
         "tailscaled_metrics_up",
-        "1 where tailscaled gave its own metrics for this very scrape, else 0.",
+        "1 if tailscaled returned its own metrics for this scrape, else 0.",
         lambda d: d.relayed is not None,
     ),
-    counter(
-        "tailscaled_metrics_errors_total", "Scrapes for which tailscaled gave no metrics.", lambda d: d.relay_errors
-    ),
+    counter("tailscaled_metrics_errors_total", "Scrapes without tailscaled's metrics.", lambda d: d.relay_errors),
 )
 _OF_BACKUPS = (
     gauge(
         "backup_state",
-        f"What is done about backups: {_ONE_EACH}.",
+        f"The state of the backups: {_ONE_EACH}.",
         lambda d: _one_of(BACKUP_STATES, d.snapshot.backup.state.value),
         (Label("state", BACKUP_STATES),),
     ),
     counter(
         "backup_snapshots_total",
-        "Snapshots tried, by what came of them.",
+        "Snapshots by result.",
         lambda d: _counted(RESULTS, d.snapshot.backup.taken),
         (Label("result", RESULTS),),
     ),
     counter(
         "backup_restores_total",
-        "Restores, by what came of them.",
+        "Restores by result.",
         lambda d: _counted(RESULTS, d.snapshot.backup.restores),
         (Label("result", RESULTS),),
     ),
-    gauge("backup_snapshots_kept", "Snapshots in the repository, as far as is known.", lambda d: len(_snapshots(d))),
+    gauge("backup_snapshots_kept", "Snapshots known to be in the repository.", lambda d: len(_snapshots(d))),
     gauge(
         "backup_last_good_timestamp_seconds",
-        "When this run's last whole snapshot ended, in seconds since the epoch; absent before the first.",
+        "End of this run's last complete snapshot in seconds since the epoch; absent before the first.",
         _last_good_epoch_s,
     ),
     gauge(
         "backup_newest_size_bytes",
-        "What the newest snapshot holds.",
+        "Size of the files in the newest snapshot.",
         lambda d: _snapshots(d)[-1].size_bytes if _snapshots(d) else None,
     ),
     gauge(
         "backup_newest_added_bytes",
-        "What the newest snapshot added to the repository.",
+        "Data that the newest snapshot added to the repository.",
         lambda d: _snapshots(d)[-1].added_bytes if _snapshots(d) else None,
     ),
     gauge(
         "backup_newest_duration_seconds",
-        "How long restic took for the newest snapshot.",
+        "Time that restic took for the newest snapshot.",
         lambda d: _snapshots(d)[-1].duration_s if _snapshots(d) else None,
     ),
 )
 _OF_HTTP = (
     counter(
         "http_requests_total",
-        "Requests, counted when their answer began.",
+        "Requests, counted when their response began.",
         lambda d: d.requests.items(),
-        (*_REQUEST, Label("status", description="the status of the answer")),
+        (*_REQUEST, Label("status", description="the status of the response")),
     ),
     histogram(
         "http_request_duration_seconds",
-        "From a request's head until its answer began.",
+        "Time from a request's head until its response began.",
         lambda d: d.durations.items(),
         _REQUEST,
     ),
-    gauge("http_event_streams_active", "Open event streams: panels, and followers of the log.", lambda d: d.streams),
+    gauge("http_event_streams_active", "Open event streams: panels and followers of the log.", lambda d: d.streams),
 )
 SECTIONS = (
     Section("The supervisor", _OF_SUPERVISOR),
