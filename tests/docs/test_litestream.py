@@ -80,7 +80,7 @@ def test_litestream_copies_what_the_app_writes_and_restores_it() -> None:
 
         with running(env=env, toml=toml) as run:
             first = run.wait_for("started", child="litestream")["pid"]
-            wait_until(lambda: list(folder.glob("backup/moltis/generations/*/snapshots/*")), 30)
+            wait_until(lambda: list(folder.glob("backup/moltis/ltx/9/*.ltx")), 30)
             os.kill(first, signal.SIGKILL)
             run.wait_for("will be restarted", child="litestream")
             run.wait_count(2, "started", child="litestream")
