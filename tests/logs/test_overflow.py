@@ -139,6 +139,17 @@ async def test_a_closed_consumer_does_no_harm() -> None:
     os.close(reader.write_fd)
 
 
+async def test_a_consumer_that_leaves_while_children_wait_lets_them_go_on() -> None:
+    """Nobody waits out the patience for one that is gone."""
+    rig, reader, pouring, _ = await stalled("block")
+    await until(lambda: rig.log._held_since_s is not None)
+    os.close(reader.fd)
+    await asyncio.wait_for(pouring, pipeline.PATIENCE_S / 2)
+    await rig.closed()
+    rig.end()
+    os.close(reader.write_fd)
+
+
 async def test_the_next_reader_of_a_fifo_goes_on_where_the_last_one_left(tmp_path: Path) -> None:
     """Nothing is lost while the lines fit, more than that is counted, and nobody waits meanwhile."""
     fifo = tmp_path / "log"
