@@ -27,6 +27,13 @@ Without one the command checks what can be seen then: settings, rights, machine 
 
 Secrets, addresses, accounts and the tailnet's name are masked in every form of it.
 An address has the same number everywhere in one report.
+
+This much leaves the machine.
+With a tailnet, names are looked up, and the control server is asked for `/generate_204`.
+Each region's relay gets one packet by UDP, the device's own one a TCP connection, and the device that asks a ping.
+An OAuth client whose tags are set asks Tailscale's API for the tailnet's policy.
+Moltis' model providers get a TLS handshake on port 443 and nothing else: 20 hosts at most, of public addresses only.
+They are named in a configuration that the app's own user reads.
 """
 
 

@@ -26,7 +26,7 @@ EX_PROBLEM = 1
 _COLORS = {"ok": GOOD, "note": DOUBTFUL, "problem": BAD}
 _MARGIN = 10
 # Others may have asked before, and their reports are made first.
-_ANSWER_S = 60.0
+_ANSWER_S = 30.0
 
 
 def doctor(args: ParsedArguments, console: Console) -> int:
@@ -81,5 +81,5 @@ def _finding(console: Console, found: Diagnosis) -> Iterator[str]:
 
 def _summary(console: Console, report: DoctorBody) -> Iterator[str]:
     counts = {level: sum(each.level == level for each in report.findings) for level in _COLORS}
-    told = ", ".join(f"{count} {level}" for level, count in counts.items())
+    told = ", ".join(f"{count} {level}{'' if level == OK or count == 1 else 's'}" for level, count in counts.items())
     yield console.paint(told, _COLORS[report.level])
