@@ -170,7 +170,9 @@ class Run:
             # Imported here if everything ends before it was.
             from supervisor.incidents.recorder import IncidentRecorder
 
-            recorder = lazy.running.get("incidents") or IncidentRecorder(self.plan, self.store, self.log)
+            recorder = lazy.running.get("incidents") or IncidentRecorder(
+                self.plan, self.store, self.log, self.engine.oom
+            )
             story: Mapping[str, object] = recorder.finish(status, why)
         except Exception as error:  # noqa: BLE001 - the end comes in any case
             self.log.record("error", "the end is not recorded", why=repr(error))
@@ -206,7 +208,7 @@ class Run:
         services["incidents"] = lazy.service(
             "incidents",
             "supervisor.incidents.recorder",
-            lambda found: found.IncidentRecorder(plan, store, log),
+            lambda found: found.IncidentRecorder(plan, store, log, engine.oom),
         )
         services["records"] = lazy.heavy_service(
             "records", "supervisor.logs.bridge", lambda found: found.EventBridge(log)

@@ -9,6 +9,7 @@ from supervisor.config import parsers, tailscale_env
 from supervisor.config.parsers import InvalidValueError, SecretSource
 from supervisor.config.settings import (
     BY_SPELLING,
+    AlertSettings,
     AppSettings,
     LogSettings,
     Prefs,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # An empty value is otherwise the same as none.
 _MAY_BE_EMPTY = "SUPERVISOR_APP_HEALTH_URL"
 _PANEL = "SUPERVISOR_SERVE_PANEL"
+_ALERT = "SUPERVISOR_ALERT_URL"
 
 
 class Account(NamedTuple):
@@ -74,6 +76,7 @@ def load(
         app=app,
         tailnet=_tailnet(source, app.name, given, values["run_dir"], _state_dir(account, environ), diags),
         backup=None,
+        alerts=AlertSettings(**source.fields(AlertSettings, diags)),
         processes=source.processes,
         given=given,
     )
@@ -231,6 +234,7 @@ def _check_combinations(settings: Settings, diags: Diagnostics) -> None:
     if settings.backoff_max_s < settings.backoff_initial_s:
         why = "it is less than SUPERVISOR_BACKOFF_INITIAL"
         diags.problem("use SUPERVISOR_BACKOFF_MAX", why, "raise the one or lower the other")
+    _check_alerts(settings, diags)
     if tailnet.mode == "off":
         return
     if not tailnet.auth_once:
@@ -242,6 +246,22 @@ def _check_combinations(settings: Settings, diags: Diagnostics) -> None:
         _check_panel_url(tailnet, tailnet.serve_panel, diags)
     if tailnet.auth_key or tailnet.client_id or tailnet.client_secret:
         tailscale_env.check_login(tailnet, diags)
+
+
+def _check_alerts(settings: Settings, diags: Diagnostics) -> None:
+    """Report a URL that alerts cannot be sent to, and settings that have no effect without one."""
+    url = settings.alerts.url
+    if url is None:
+        names = sorted(row.name for row in rows(AlertSettings).values() if row.name in settings.given)
+        diags.warn(*(f"{name} has no effect without {_ALERT}" for name in names if name != _ALERT))
+        return
+    try:
+        parsers.alert_url(url.read().reveal())
+    except ConfigError:
+        # It was reported.
+        return
+    except InvalidValueError as error:
+        diags.problem(f"use {url.name}", str(error), "write a URL such as https://ntfy.sh/TOPIC")
 
 
 def _check_panel_url(tailnet: TailnetSettings, url: str, diags: Diagnostics) -> None:

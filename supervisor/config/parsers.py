@@ -298,6 +298,14 @@ def base_url(text: str) -> str:
     return url(text).rstrip("/")
 
 
+def alert_url(text: str) -> str:
+    """Return a URL that what is told travels to encrypted, or no further than this machine."""
+    own = r"http://(?:127(?:\.[0-9]{1,3}){3}|\[::1\]|localhost)(?:[:/?#]|$)"
+    if not re.match(f"https://|{own}", url(text), re.IGNORECASE):
+        raise InvalidValueError("it is not https, which only the loopback may do without")
+    return text
+
+
 def health_url(text: str) -> str:
     """Return a URL, a path on the app's own port, or nothing."""
     if text and not text.startswith("/"):

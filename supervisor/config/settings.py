@@ -36,6 +36,7 @@ SECTIONS = (
     PANEL := "Panel",
     TAILSCALE := "Tailnet",
     BACKUPS := "Backups",
+    ALERTS := "Alerts",
 )
 
 
@@ -85,6 +86,7 @@ _log = partial(_declare, section=LOGS)
 _tailnet = partial(_declare, section=TAILSCALE, when=(TAILNET,))
 _tailscaled = partial(_declare, section=TAILSCALE, when=(EMBEDDED,))
 _backup = partial(_declare, section=BACKUPS)
+_alert = partial(_declare, section=ALERTS)
 
 
 class LogSettings(NamedTuple):
@@ -407,6 +409,35 @@ class BackupSettings(NamedTuple):
         return self.repository.startswith("/")
 
 
+class AlertSettings(NamedTuple):
+    """Who is told of incidents at once. ``url`` is None for nobody, ``format`` None for what the URL's host takes."""
+
+    url: SecretSource | None = _alert(
+        "SUPERVISOR_ALERT_URL",
+        parsers.SECRET,
+        "Where [incidents](incidents.md#alerts) are told at once, by a POST: a webhook, an ntfy topic, or an incoming "
+        "webhook of Slack or Discord. It must be `https:`, except for the loopback; redirects are not followed.",
+    )
+    format: str | None = _alert(
+        "SUPERVISOR_ALERT_FORMAT",
+        choice("json", "ntfy", "slack", "discord"),
+        "What is sent there.",
+        said="by the URL's host: `ntfy`, `slack` or `discord`, else `json`",
+    )
+    secret: SecretSource | None = _alert(
+        "SUPERVISOR_ALERT_SECRET",
+        parsers.SECRET,
+        "Signs what is sent in the format `json`, as [Standard Webhooks](https://www.standardwebhooks.com) has it.",
+    )
+    with_lines: bool = _alert(
+        "SUPERVISOR_ALERT_LINES",
+        choice("on", "off", to="on".__eq__),
+        "`on`: an alert has the last lines of a process's output in it. They are masked, but may still say what is "
+        "not for the service that the alert goes to.",
+        default="off",
+    )
+
+
 class ExtraProcess(NamedTuple):
     """One `[process.NAME]` table. ``stop_timeout_s`` is None for the supervisor's timeout."""
 
@@ -432,6 +463,7 @@ class Settings(NamedTuple):
     app: AppSettings
     tailnet: TailnetSettings
     backup: BackupSettings | None
+    alerts: AlertSettings
     processes: tuple[ExtraProcess, ...]
     given: frozenset[str]
     config_path: str | None = _general(
@@ -519,7 +551,7 @@ class Settings(NamedTuple):
     @property
     def secrets(self) -> tuple[SecretSource, ...]:
         """Return all secrets that are set."""
-        groups: tuple[Any, ...] = (self, self.tailnet, self.app, self.backup)
+        groups: tuple[Any, ...] = (self, self.tailnet, self.app, self.backup, self.alerts)
         return tuple(value for group in groups for value in group or () if isinstance(value, SecretSource))
 
 
@@ -528,7 +560,7 @@ def rows(group: Any) -> dict[str, Setting]:
     return {field: row for field, row in group._field_defaults.items() if isinstance(row, Setting)}
 
 
-_GROUPS = (Settings, AppSettings, LogSettings, Prefs, TailnetSettings, BackupSettings)
+_GROUPS = (Settings, AppSettings, LogSettings, Prefs, TailnetSettings, BackupSettings, AlertSettings)
 SETTINGS: tuple[Setting, ...] = tuple(
     sorted((row for group in _GROUPS for row in rows(group).values()), key=lambda row: SECTIONS.index(row.section))
 )

@@ -22,6 +22,8 @@ _PANICS = (
 )
 _THREAD, _PANICKED = "thread '", "panicked at"
 HEAD_LINES = 12
+# What causes that quote a process's output begin with.
+PANICKED, LAST_WORDS = "it panicked", "its last words"
 _KINDS = {
     HUNG: kinds.HANG,
     OUT_OF_MEMORY: kinds.OUT_OF_MEMORY,
@@ -117,12 +119,18 @@ def _not_started(end: ExitView, _evidence: Evidence) -> str:
 
 def _crash(end: ExitView, evidence: Evidence) -> str:
     if evidence.head:
-        return f"it panicked: {evidence.head[0]}"
+        return f"{PANICKED}: {evidence.head[0]}"
     if end.signal is not None:
         return "a signal that it did not handle: a defect of its own, or sent by another process"
-    return f"its last words: {end.last_lines[-1]}" if end.last_lines else "it said nothing"
+    return f"{LAST_WORDS}: {end.last_lines[-1]}" if end.last_lines else "it said nothing"
 
 
 def megabytes(size_bytes: int) -> str:
     """Return a size for people."""
     return f"{size_bytes / 2**20:.0f} MiB"
+
+
+def without_output(cause: str) -> str:
+    """Return a cause that quotes nothing of a process's output."""
+    quoting = next((words for words in (PANICKED, LAST_WORDS) if cause.startswith(f"{words}: ")), None)
+    return cause if quoting is None else f"{quoting} (which the panel shows)"

@@ -12,6 +12,8 @@ END_KINDS = (ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS
 # Results of a login: success, refused, no answer, or no key available.
 SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY = "succeeded", "refused", "no_answer", "no_key"
 LOGIN_RESULTS = (SUCCEEDED, REFUSED, NO_ANSWER, NO_KEY)
+# Results of an alert, and incidents that only the count in an alert mentions.
+ALERT_RESULTS = ("sent", "failed", "left_out")
 # HTTP methods counted by name; OTHER stands for all others.
 OTHER = "other"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)

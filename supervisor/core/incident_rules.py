@@ -5,6 +5,7 @@ Nothing is kept here: whoever sees every snapshot sees every incident.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,7 +37,7 @@ _STOPS = (
     ("SIGTERM", "the platform, or whoever runs the container, asked it to stop, as for a deploy"),
     ("SIGINT", "somebody pressed Ctrl-C, or sent it INT"),
     ("SIGHUP", "its terminal was closed"),
-    ("for good", "the app is not to be started again, and the rest is there for it"),
+    ("has ended for good", "the app is not to be started again, and the rest is there for it"),
 )
 _LOGINS = {
     "refused": "the control server refused it",
@@ -45,13 +46,23 @@ _LOGINS = {
 }
 
 
-def new_ends(before: Snapshot, after: Snapshot) -> Iterator[tuple[ProcessView, ExitView]]:
-    """Yield the ends that nobody asked for, with the process that each is of."""
-    for view in after.processes:
-        seen = before.process(view.name)
-        if view is not seen and view.exits:
-            last_s = seen.exits[-1].at_s if seen is not None and seen.exits else float("-inf")
-            yield from ((view, end) for end in view.exits if end.at_s > last_s and not end.expected)
+def changed_processes(before: Snapshot, after: Snapshot) -> list[tuple[ProcessView | None, ProcessView]]:
+    """Return the processes that are not as they were, each with what it was like; they keep their places."""
+    if after.processes is before.processes:
+        return []
+    pairs = itertools.zip_longest(before.processes, after.processes)
+    return [(seen, view) for seen, view in pairs if view is not seen and view is not None]
+
+
+def new_ends(seen: ProcessView | None, view: ProcessView) -> Iterator[ExitView]:
+    """Yield the ends that nobody asked for."""
+    last_s = seen.exits[-1].at_s if seen is not None and seen.exits else float("-inf")
+    yield from (end for end in view.exits if end.at_s > last_s and not end.expected)
+
+
+def begins_to_end_hung(seen: ProcessView | None, view: ProcessView) -> bool:
+    """Tell whether a process is about to be ended for a hang; it still does what it did."""
+    return view.hung and view.state is State.STOPPING and (seen is None or seen.state is not State.STOPPING)
 
 
 def of_end(view: ProcessView, end: ExitView, evidence: Evidence, wall_offset_s: float) -> Incident:
@@ -75,10 +86,9 @@ def of_end(view: ProcessView, end: ExitView, evidence: Evidence, wall_offset_s: 
 
 
 def news(before: Snapshot, after: Snapshot, now_s: float) -> Iterator[Incident]:
-    """Yield what has happened beside the ends of processes, but for what time alone brings."""
+    """Yield what has happened beside processes, but for what time alone brings."""
     if after.stopping and not before.stopping:
         yield of_stop(after, now_s)
-    yield from _give_ups(before, after)
     if after.tailnet is not before.tailnet:
         yield from _logins(before, after)
         yield from _returns(before, after)
@@ -107,8 +117,26 @@ def ended_with(incident: Incident, status: int, why: str, now_s: float) -> Incid
     """Return the container's own end once everything has ended; ``why`` is there where nobody asked for it."""
     took_s = max(0.0, now_s - incident.at_s)
     done = f"everything was ended in order within {took_s:.1f} s; exit code {status}"
-    level, why = (ERROR, why) if why else (INFO, incident.why)
-    return msgspec.structs.replace(incident, level=level, why=why, code=status, done=done)
+    incident = msgspec.structs.replace(incident, code=status, done=done)
+    if not why:
+        return incident
+    return msgspec.structs.replace(incident, level=ERROR, what=f"the container ended with exit code {status}", why=why)
+
+
+def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: float) -> Incident:
+    """Return the incident of processes that the kernel ended for lack of memory, and that are not managed ones."""
+    return Incident(
+        id="",
+        at_s=now_s + snapshot.wall_offset_s,
+        kind=kinds.OUT_OF_MEMORY,
+        subject="container",
+        level=ERROR,
+        what="the container ran out of memory",
+        why=f"the kernel ended {count} in it, and none of those that the supervisor started",
+        cause="something that a process started used up the memory; give the container more, or have it need less",
+        done="nothing: what it belonged to is still there",
+        limit_bytes=limit_bytes,
+    )
 
 
 def of_run(end: RunEnd, again: str) -> Incident:
@@ -128,23 +156,23 @@ def judged(incident: Incident, end: RunEnd, again: str) -> Incident:
     return msgspec.structs.replace(incident, level=ERROR, what=what, why=end.why, cause=end.cause, done=done)
 
 
-def _give_ups(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
-    for view in after.processes:
-        seen = before.process(view.name)
-        if view.state is State.FAILED and (seen is None or seen.state is not State.FAILED):
-            last = view.exits[-1] if view.exits else None
-            yield Incident(
-                id="",
-                at_s=view.since_s + after.wall_offset_s,
-                kind=kinds.GIVE_UP,
-                subject=view.name,
-                level=ERROR,
-                what=f"{view.name} was given up",
-                why=f"it failed {view.failures} times; the last time: {last.reason if last else 'it never ran'}",
-                cause="the same again and again: see the incidents before this one",
-                done="everything is stopped in order, and the container ends with exit code 70",
-                last_lines=last.last_lines if last else (),
-            )
+def give_up(seen: ProcessView | None, view: ProcessView, wall_offset_s: float) -> Incident | None:
+    """Return the incident of a process that has been given up."""
+    if view.state is not State.FAILED or (seen is not None and seen.state is State.FAILED):
+        return None
+    last = view.exits[-1] if view.exits else None
+    return Incident(
+        id="",
+        at_s=view.since_s + wall_offset_s,
+        kind=kinds.GIVE_UP,
+        subject=view.name,
+        level=ERROR,
+        what=f"{view.name} was given up",
+        why=f"it failed {view.failures} times; the last time: {last.reason if last else 'it never ran'}",
+        cause="the same again and again: see the incidents before this one",
+        done="everything is stopped in order, and the container ends with exit code 70",
+        last_lines=last.last_lines if last else (),
+    )
 
 
 def _logins(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
@@ -270,6 +298,13 @@ def _backups(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
                 why=view.why,
                 done=view.what_to_do,
             )
+
+
+def closed(incident: Incident, at_s: float) -> Incident:
+    """Return an open incident as the end of its run leaves it."""
+    if incident.kind in kinds.LASTING:
+        return msgspec.structs.replace(incident, until_s=max(at_s, incident.at_s))
+    return msgspec.structs.replace(incident, done="the container ended")
 
 
 def followed_up(incident: Incident, snapshot: Snapshot, now_s: float) -> Incident:

@@ -181,7 +181,7 @@ class IncidentsView(NamedTuple):
     """The last incidents, the oldest first, and the counts of this run by kind.
 
     ``why_not`` is why they are not stored on the disk; ``unread`` names stored files that cannot be read. ``changes``
-    counts modifications.
+    counts modifications, ``alerts`` results of alerts.
     """
 
     known: tuple[Incident, ...] = ()
@@ -189,6 +189,7 @@ class IncidentsView(NamedTuple):
     changes: int = 0
     why_not: str = ""
     unread: tuple[str, ...] = ()
+    alerts: Counts = ()
 
 
 class Snapshot(NamedTuple):

@@ -157,5 +157,5 @@ def _decoded(folder_fd: int, name: str, shape: type[T]) -> tuple[T, int] | None:
     try:
         data = dirs.read(name, MOST_FILE_BYTES, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
         return decode_json(data, shape), len(data)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, msgspec.DecodeError):
         return None

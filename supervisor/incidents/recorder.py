@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,17 +17,20 @@ from supervisor import __version__
 from supervisor.config.plan import TAILSCALED
 from supervisor.core import incident_rules as rules
 from supervisor.core.causes import Evidence, head_of
-from supervisor.core.counts import plus_one
-from supervisor.core.incidents import END, PROCESS_ENDS
-from supervisor.core.process import HttpProbe, State, TcpProbe
+from supervisor.core.counts import ALERT_RESULTS, plus_one
+from supervisor.core.health import TAILNET
+from supervisor.core.incidents import END, ERROR, INFO, PROCESS_ENDS
+from supervisor.core.process import HttpProbe, TcpProbe
 from supervisor.core.run_record import STOPPED, RunRecord
 from supervisor.core.snapshot import IncidentsView, Snapshot
 from supervisor.errors import host_port
 from supervisor.incidents.incident_files import MOST_BYTES, MOST_INCIDENTS, IncidentFiles
 from supervisor.incidents.run_life import RunLife
+from supervisor.incidents.story import story_of
 from supervisor.logs.format import stamp
 from supervisor.runtime.child import signal_name
 from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.store import Watch
 from supervisor.system import cgroup, kernel, procfs
 
 if TYPE_CHECKING:
@@ -36,11 +40,15 @@ if TYPE_CHECKING:
     from supervisor.core.incidents import Incident
     from supervisor.core.run_record import RunEnd
     from supervisor.core.snapshot import ExitView, ProcessView
+    from supervisor.incidents.alerts import AlertSender
     from supervisor.incidents.incident_files import FolderContent
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
+    from supervisor.system.kernel import OomCounter
 
 LOOK_S = 15.0
+# What the end of everything spends on an alert that is on its way.
+ALERT_S = 1.0
 # A hundred incidents are to fit into the whole.
 _LINES_BYTES = 5000
 _LINE_CHARACTERS = 500
@@ -57,14 +65,17 @@ _STATES = {
 
 
 class IncidentRecorder:
-    """The one place that makes incidents. ``state_dir`` is where they are kept."""
+    """The one place that makes incidents. ``oom`` is the kernel's count that the ends of processes are explained by."""
 
-    def __init__(self, plan: Plan, store: SnapshotStore, log: LogPipeline) -> None:
+    def __init__(self, plan: Plan, store: SnapshotStore, log: LogPipeline, oom: OomCounter) -> None:
         self._store = store
+        self._oom = oom
+        self._oom_left = 0
         self._log = log
         self._probes = {spec.name: _asked(spec.probe) for spec in plan.processes}
         self._files = IncidentFiles(plan.state_folder)
-        self._seen = Snapshot()
+        # One that takes over from a crashed one has been told of everything so far.
+        self._seen = store.snapshot if store.snapshot.incidents.changes else Snapshot()
         self._sizes: dict[str, int] = {}
         self._open: dict[str, Incident] = {}
         self._states: dict[str, str] = {}
@@ -73,17 +84,23 @@ class IncidentRecorder:
         self._busy = False
         self._told_why_not = ""
         self._life = RunLife(self._files, store.snapshot)
+        self._alerts = _alerts(plan, log)
         self._unwatch = store.watch(self._take)
         self._take(store.snapshot)
 
     async def run(self) -> None:
         """Look now and then, until cancelled: time alone may bring an incident, and memory is worth a look."""
-        while True:
-            if not self._kept and not self._store.snapshot.backup.holds:
-                # What comes back from a backup has to find the folder as it was.
-                self._adopt(await run_in_thread(self._load))
-            self._look()
-            await asyncio.sleep(LOOK_S)
+        watch = Watch(self._store, lambda snapshot: snapshot.backup.holds)
+        try:
+            while True:
+                if not self._kept and not watch.value:
+                    # What comes back from a backup has to find the folder as it was.
+                    self._adopt(await run_in_thread(self._load))
+                self._look()
+                await watch.changed(LOOK_S)
+        finally:
+            watch.close()
+            self._unwatch()
 
     def finish(self, status: int, why: str | None) -> dict[str, object]:
         """Keep the end of everything, and return its story."""
@@ -92,13 +109,27 @@ class IncidentRecorder:
             self._adopt(self._load())
         self._life.ended(status)
         now_s = time.monotonic()
+        for incident in tuple(self._open.values()):
+            self._put(rules.closed(incident, now_s + self._seen.wall_offset_s))
         own = [each for each in self._view.known if each.kind == END and each.run == self._life.record.run]
         if not own:
             self._add(rules.of_stop(self._store.snapshot._replace(stopping_why=why or ""), now_s))
             own = [each for each in self._view.known if each.kind == END]
         ended = rules.ended_with(own[-1], status, why or "", now_s + self._seen.wall_offset_s)
         self._put(self._masked(ended))
-        return story_of(ended)
+        if self._alerts is not None:
+            self._alerts.close(ALERT_S)
+            self._keep_alerts()
+        return _without_lines(ended)
+
+    def _keep_alerts(self) -> None:
+        """Keep what the next run has to know to tell no more than one a minute, and what is left to be told."""
+        if self._alerts is None:
+            return
+        self._life.change(alerted_s=self._alerts.sent_s, unsent=self._alerts.unsent)
+        counts = tuple(zip(ALERT_RESULTS, self._alerts.counts, strict=True))
+        if counts != self._view.alerts:
+            self._show(self._view._replace(alerts=counts))
 
     def _load(self) -> tuple[FolderContent, RunRecord | None]:
         return self._files.load(), self._files.read_run(RunRecord)
@@ -126,6 +157,12 @@ class IncidentRecorder:
         if end is None or previous is None:
             self._log.record("info", "previous run", how="none is known here")
             return
+        if previous.run == self._life.record.run:
+            return
+        for incident in self._view.known:
+            if incident.run == previous.run and incident.is_open:
+                self._put(rules.closed(incident, end.at_s), quiet=True)
+        self._take_unsent(previous)
         in_order = end.how == STOPPED
         when = {"at" if in_order else "last_alive": stamp(end.at_s)}
         said = {"why": end.why or None, "cause": end.cause or None, "status": previous.status}
@@ -133,10 +170,19 @@ class IncidentRecorder:
         again = f"started again at {stamp(self._life.record.began_s)}, version {__version__}"
         own = [each for each in self._view.known if each.kind == END and each.run == previous.run]
         if own:
-            newer = rules.judged(own[-1], end, again)
-            self._put(newer)
+            self._put(rules.judged(own[-1], end, again), quiet=in_order)
         else:
             self._add(rules.of_run(end, again), previous)
+
+    def _take_unsent(self, previous: RunRecord) -> None:
+        """Have told what the run before could not tell any more: the last of it, and how many there were."""
+        if self._alerts is None:
+            return
+        own = [each for each in self._view.known if each.run == previous.run and each.level == ERROR]
+        again = own[-1:] if previous.unsent else []
+        self._alerts.go_on(previous.alerted_s, previous.unsent - len(again))
+        for incident in again:
+            self._alerts.put(incident)
 
     @property
     def _view(self) -> IncidentsView:
@@ -153,7 +199,6 @@ class IncidentRecorder:
         try:
             while self._store.snapshot is not self._seen:
                 before, self._seen = self._seen, self._store.snapshot
-                self._note_hangs(before, self._seen)
                 for incident in self._news(before, self._seen):
                     self._add(incident)
                 self._follow_up(self._seen)
@@ -164,19 +209,19 @@ class IncidentRecorder:
             self._busy = False
 
     def _news(self, before: Snapshot, after: Snapshot) -> Iterator[Incident]:
-        for view, end in rules.new_ends(before, after):
-            incident = rules.of_end(view, end, self._evidence(view, end), after.wall_offset_s)
-            yield msgspec.structs.replace(incident, signal=signal_name(end.signal) or "")
+        for seen, view in rules.changed_processes(before, after):
+            if rules.begins_to_end_hung(seen, view) and view.pid is not None:
+                # What a process does shows as long as it lives.
+                self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
+            for end in rules.new_ends(seen, view):
+                incident = rules.of_end(view, end, self._evidence(view, end), after.wall_offset_s)
+                yield msgspec.structs.replace(incident, signal=signal_name(end.signal) or "")
+            given_up = rules.give_up(seen, view, after.wall_offset_s)
+            if given_up is not None:
+                yield given_up
         yield from rules.news(before, after, time.monotonic())
         if after.stopping and not before.stopping:
             self._life.stopping(after.stopping_why)
-
-    def _note_hangs(self, before: Snapshot, after: Snapshot) -> None:
-        """See what a process does that is about to be ended for a hang: it shows as long as it lives."""
-        for view in after.processes:
-            seen = before.process(view.name)
-            if view is not seen and view.hung and view.state is State.STOPPING and view.pid is not None:
-                self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
 
     def _evidence(self, view: ProcessView, end: ExitView) -> Evidence:
         others = [each.pid for each in self._seen.processes if each.pid is not None and each.name != view.name]
@@ -216,10 +261,10 @@ class IncidentRecorder:
         names = (name, *(f"{name}-{number}" for number in range(2, MOST_INCIDENTS + 3)))
         return next(each for each in names if each not in taken)
 
-    def _put(self, incident: Incident) -> None:
+    def _put(self, incident: Incident, *, quiet: bool = False) -> None:
         """Show an incident in its newest form, and keep it; tell of it once there is nothing more to come soon."""
         was_open = self._open.pop(incident.id, None) is not None
-        if incident.is_open:
+        if incident.is_open and incident.run == self._life.record.run:
             self._open[incident.id] = incident
         if self._kept:
             self._write(incident)
@@ -229,8 +274,9 @@ class IncidentRecorder:
         known.sort(key=lambda each: (each.at_s, each.id))
         self._show(view._replace(known=tuple(known)))
         self._drop_oldest()
-        if not incident.is_open or incident.kind not in PROCESS_ENDS:
-            self._tell(incident, again=was_open and incident.kind not in PROCESS_ENDS)
+        is_end = incident.kind in PROCESS_ENDS
+        if not quiet and (is_end or not was_open) and not (is_end and incident.is_open):
+            self._tell(incident)
 
     def _write(self, incident: Incident) -> None:
         self._sizes[incident.id] = self._files.write(incident)
@@ -257,28 +303,42 @@ class IncidentRecorder:
     def _look(self) -> None:
         """See what time alone has brought."""
         self._used_bytes = self._life.look()
+        self._keep_alerts()
         now_s, snapshot = time.monotonic(), self._store.snapshot
         known = {(each.kind, round(each.at_s, 3)) for each in self._view.known}
         for incident in (rules.outage(snapshot, now_s), rules.bad_start(snapshot, now_s)):
             if incident is not None and (incident.kind, round(incident.at_s, 3)) not in known:
                 self._add(incident)
+        self._look_for_kills(now_s)
         if self._files.why_not != self._told_why_not:
             self._told_why_not = self._files.why_not
             self._show(self._view._replace(why_not=self._told_why_not))
             if self._told_why_not:
                 self._log.record("warning", "incidents are not kept", why=self._told_why_not)
 
-    def _tell(self, incident: Incident, *, again: bool) -> None:
-        """Say the story in the log, as one JSON object."""
+    def _look_for_kills(self, now_s: float) -> None:
+        """Tell of ends for lack of memory that no managed process met; one that does may still be on its way."""
+        left, self._oom_left = self._oom_left, self._oom.left()
+        others = min(left, self._oom_left)
+        if others:
+            self._oom.explain(others)
+            self._oom_left -= others
+            self._add(rules.of_kills(self._store.snapshot, others, self._life.record.limit_bytes, now_s))
+
+    def _tell(self, incident: Incident) -> None:
+        """Say the story in the log, as one JSON object, and to whoever wants to be told at once."""
+        if self._alerts is not None and incident.level != INFO:
+            self._alerts.put(incident)
         # The end of this run is told by its very last line.
-        if not again and (incident.kind != END or incident.run != self._life.record.run):
-            self._log.record(incident.level, "incident", story=story_of(incident))
+        if incident.kind != END or incident.run != self._life.record.run:
+            self._log.record(incident.level, "incident", story=_without_lines(incident))
 
     def _masked(self, incident: Incident) -> Incident:
         """Return it with nothing in it that must not be read, and no longer than it may be."""
+        daemon = incident.subject in {TAILSCALED, TAILNET}
 
         def masked(text: str, most: int = _TEXT_CHARACTERS) -> str:
-            data = self._log.redactor.mask(text.encode(errors="replace"), daemon=incident.subject == TAILSCALED)
+            data = self._log.redactor.mask(text.encode(errors="replace"), daemon=daemon)
             text = self._log.redactor.mask_setup_code(data).decode(errors="replace")
             return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"
 
@@ -289,17 +349,32 @@ class IncidentRecorder:
         return msgspec.structs.replace(incident, **texts, last_lines=tuple(lines))
 
 
+def _alerts(plan: Plan, log: LogPipeline) -> AlertSender | None:
+    settings = plan.settings.alerts
+    if settings.url is None:
+        return None
+    # Loaded where somebody wants to be told.
+    from supervisor.incidents.alerts import AlertSender
+
+    loop = asyncio.get_running_loop()
+
+    def tell(why: str) -> None:
+        # It ends before the thread does.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: log.record("warning", "an alert was not sent", why=why))
+
+    return AlertSender(settings, plan.settings.tailnet.prefs.hostname, tell)
+
+
 def _are_alike(one: Incident, other: Incident) -> bool:
     last_s = one.last_s or one.at_s
     same = (one.kind, one.subject, one.code, one.signal) == (other.kind, other.subject, other.code, other.signal)
     return same and 0 <= other.at_s - last_s < _ALIKE_S
 
 
-def story_of(incident: Incident) -> dict[str, object]:
-    """Return the story for the log, as JSON has it; without last lines, which stand there already."""
-    found = msgspec.to_builtins(msgspec.structs.replace(incident, last_lines=()))
-    times = {name: stamp(found.pop(f"{name}_s")) for name in ("at", "until", "last") if f"{name}_s" in found}
-    return {**times, **found}
+def _without_lines(incident: Incident) -> dict[str, object]:
+    """Return the story for the log, where the last lines stand already."""
+    return story_of(msgspec.structs.replace(incident, last_lines=()))
 
 
 def _asked(probe: HttpProbe | TcpProbe | None) -> str:

@@ -24,7 +24,6 @@ from supervisor.core.process import (
 from supervisor.core.snapshot import ExitView, ProcessView
 from supervisor.system import dirs
 from supervisor.system.descriptors import DESCRIPTORS
-from supervisor.system.kernel import OomCounter
 from supervisor.system.signals import send
 from supervisor.system.spawn import SpawnError, open_pipe, spawn
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from supervisor.core.process import Action, EnvFile, ProcessSpec
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
+    from supervisor.system.kernel import OomCounter
     from supervisor.system.reaper import Exit, Reaper
     from supervisor.system.sweeper import Sweeper
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         holds: bool
         sweepers: list[Sweeper]
         sweeping: dict[str, Child]
+        oom: OomCounter
 
         def dispatch(self, name: str, event: Event) -> None:
             """Have an event happen to a process."""
@@ -82,7 +83,6 @@ class Child:
         self.generation = 0
         self.sweeper: Sweeper | None = None
         self._engine = engine
-        self._oom = OomCounter()
         self._killed_by_us = False
         self._refused: set[int] = set()
         self._cause = ASKED
@@ -208,7 +208,7 @@ class Child:
         now_s = time.monotonic()
         engine.log.drain(self.spec.name)
         lines = engine.log.tail(self.spec.name, LAST_LINES, self._first_line)
-        why = describe(exit_.exit_status, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=self._oom.rose)
+        why = describe(exit_.exit_status, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=engine.oom.rose)
         kind = kind_of(exit_.exit_status, why, asked=self.machine.asked, hung=self.machine.hung)
         why = self._why(exit_.exit_status, why)
         uptime_s = now_s - (self.view.started_s or now_s)

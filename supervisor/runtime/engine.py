@@ -16,6 +16,7 @@ from supervisor.backoff import random_jitter
 from supervisor.core.process import Event, EventKind, SetTimer, State, possible
 from supervisor.namedtuples import NamedTuple
 from supervisor.runtime.child import AT_REST, Child
+from supervisor.system.kernel import OomCounter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,6 +72,7 @@ class Engine:
         self.reaper = reaper
         self.launcher = launcher
         self.holds = holds
+        self.oom = OomCounter()
         # Each hears of every orphan reaped.
         self.sweepers: list[Sweeper] = []
         self._observer: Observer | None = None

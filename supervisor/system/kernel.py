@@ -84,17 +84,32 @@ _COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_c
 
 
 class OomCounter:
-    """Detects whether the kernel's count of out-of-memory kills has risen since the last call."""
+    """Attributes the kernel's out-of-memory kills to processes that ended; each explains one end."""
 
     def __init__(self) -> None:
-        self._seen = _kills()
+        self._explained = _kills()
 
     def rose(self) -> bool | None:
-        """Return None if the kernel does not report it (gVisor, no control group)."""
-        seen, self._seen = self._seen, _kills()
-        if seen is None or self._seen is None:
+        """Tell whether there is one that no end was explained by yet; it explains one then.
+
+        None where this kernel does not say (gVisor, no control group).
+        """
+        kills = _kills()
+        if kills is None or self._explained is None:
             return None
-        return self._seen > seen
+        if kills <= self._explained:
+            return False
+        self._explained += 1
+        return True
+
+    def left(self) -> int:
+        """Return how many no end was explained by: other processes in the container than the managed ones."""
+        return max(0, (_kills() or 0) - (self._explained or 0))
+
+    def explain(self, count: int) -> None:
+        """Let so many be explained by others."""
+        if self._explained is not None:
+            self._explained += count
 
 
 def counts_kills() -> bool:

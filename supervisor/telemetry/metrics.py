@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor import __version__
 from supervisor.core.backup import RESULTS, BackupState
-from supervisor.core.counts import END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
+from supervisor.core.counts import ALERT_RESULTS, END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
 from supervisor.core.credentials import CREDENTIALS, expiries
 from supervisor.core.health import assess, ready
+from supervisor.core.incidents import INCIDENT_KINDS
 from supervisor.core.process import State
 from supervisor.core.tailnet_states import STATES
 from supervisor.moltis import DURATION_BUCKETS_S
@@ -484,10 +485,30 @@ _OF_HTTP = (
     ),
     gauge("http_event_streams_active", "Open event streams: panels and followers of the log.", lambda d: d.streams),
 )
+_OF_INCIDENTS = (
+    counter(
+        "incidents_total",
+        "Incidents of this run, by their kind.",
+        lambda d: _counted(INCIDENT_KINDS, d.snapshot.incidents.counts),
+        (Label("kind", INCIDENT_KINDS),),
+    ),
+    gauge(
+        "incidents_kept",
+        "Incidents that are kept, those of earlier runs too.",
+        lambda d: len(d.snapshot.incidents.known),
+    ),
+    counter(
+        "alerts_total",
+        "Alerts, by what came of them.",
+        lambda d: _counted(ALERT_RESULTS, d.snapshot.incidents.alerts),
+        (Label("result", ALERT_RESULTS, "`left_out`: incidents that an alert told by their number alone"),),
+    ),
+)
 SECTIONS = (
     Section("The supervisor", _OF_SUPERVISOR),
     Section("Health", _OF_HEALTH),
     Section("Processes", _OF_PROCESSES),
+    Section("Incidents", _OF_INCIDENTS),
     Section("Logs", _OF_LOGS),
     Section("The tailnet", _OF_TAILNET, applies=lambda d: d.tailnet.mode != "off"),
     Section("Backups", _OF_BACKUPS, applies=lambda d: d.snapshot.backup.state is not BackupState.OFF),

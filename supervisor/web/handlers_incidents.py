@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor.core.incident_report import report
+from supervisor.doctor.masking import ReportMask
+from supervisor.logs.format import stamp
 from supervisor.web import schemas_incidents as schemas
 from supervisor.web.error_codes import Code, RefusedError
 from supervisor.web.requests import json_response
@@ -25,4 +28,6 @@ async def incident(context: Context, request: web.Request) -> web.Response:
     found = next((each for each in known if each.id == request.match_info["id"]), None)
     if found is None:
         raise RefusedError(Code.UNKNOWN_INCIDENT)
-    return json_response(schemas.story(found))
+    tailnet = context.store.snapshot.tailnet
+    mask = ReportMask(context.log.redactor, (tailnet.hostname, tailnet.tailnet, tailnet.login_name))
+    return json_response(schemas.story(found, mask.text(report(found, known, stamp))))

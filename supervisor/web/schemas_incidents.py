@@ -45,10 +45,11 @@ class IncidentBody(Body):
 
 
 class IncidentStoryBody(Body):
-    """One incident with the last lines before it."""
+    """One incident with the last lines before it; ``report`` is all of it as text fit for a bug report."""
 
     incident: IncidentBody
     last_lines: Texts
+    report: str
 
 
 class IncidentsBody(Body):
@@ -68,9 +69,9 @@ def incidents(snapshot: Snapshot) -> IncidentsBody:
     return IncidentsBody.of(view, incidents=list(map(_body, reversed(view.known))))
 
 
-def story(incident: Incident) -> IncidentStoryBody:
+def story(incident: Incident, report: str) -> IncidentStoryBody:
     """Return one with all that is known of it."""
-    return IncidentStoryBody(_body(incident), incident.last_lines)
+    return IncidentStoryBody(_body(incident), incident.last_lines, report)
 
 
 def _body(incident: Incident) -> IncidentBody:

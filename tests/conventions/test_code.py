@@ -21,6 +21,9 @@ REVEALED_IN = frozenset(
         "supervisor.backup.restic:Restic._environment",  # what restic alone gets
         "supervisor.config.backup_plan:_check_identity",  # whether a key is for devices that do not stay
         "supervisor.config.plan:SpecBuilder._app_environment",  # Moltis' password, which is the app's own
+        "supervisor.config.load:_check_alerts",  # whether it is a URL that may be used
+        "supervisor.incidents.alert_formats:_signature",  # what signs an alert
+        "supervisor.incidents.alerts:AlertSender._try",  # where an alert is sent to
         "supervisor.config.build:_check_token",  # how long it is
         "supervisor.config.tailscale_env:_revealed",  # whether it is an OAuth client's, and well written
         "supervisor.tailnet.executor:Executor._log_in",  # the key that tailscaled takes in a request's body

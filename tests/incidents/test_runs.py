@@ -99,5 +99,7 @@ def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
         assert run.wait() == 70
         last = run.records[-1]
         assert (last["message"], last["story"]["kind"], last["story"]["level"]) == ("stopped", "end", "error")
+        assert last["story"]["what"] == "the container ended with exit code 70"
+        assert "see the incidents before" in last["story"]["cause"]
     assert len(recorded(tmp_path, "crash")) == 2
     assert recorded(tmp_path, "give-up")[0]["last_lines"] == ["no good"]

@@ -6,6 +6,7 @@ import { byId, complain, say, show } from "./dom.js";
 import * as backups from "./backups.js";
 import * as doctor from "./doctor.js";
 import * as health from "./health.js";
+import * as incidents from "./incidents.js";
 import * as logs from "./logs.js";
 import * as processes from "./processes.js";
 import * as signing from "./sign-in.js";
@@ -15,7 +16,7 @@ import * as tailnet from "./tailnet.js";
 import { choose, chosen } from "./theme.js";
 import { clock } from "./format.js";
 
-const VIEWS = { processes, tailnet, backups, health };
+const VIEWS = { processes, tailnet, backups, health, incidents };
 let isLive = false;
 let lastNewsMs = 0;
 // Why a request waits, as far as that is known.
@@ -113,9 +114,9 @@ byId("sign-out").addEventListener("click", async () => {
   await signOut();
   showSignIn("You have signed out.");
 });
-for (const view of [tailnet, backups, logs, doctor]) view.setUp();
+for (const view of [tailnet, backups, incidents, logs, doctor]) view.setUp();
 // What counts on by itself stands still while nobody knows whether it is true.
-setInterval(() => isLive && [tailnet, processes, backups, health].forEach((view) => view.tick(stream.now())), 1000);
+setInterval(() => isLive && [tailnet, processes, backups, health, incidents].forEach((view) => view.tick(stream.now())), 1000);
 whenEnded(showSignIn);
 whenSlow(tellSlow);
 answerFor(() => isLive);

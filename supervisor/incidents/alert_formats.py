@@ -1,0 +1,172 @@
+"""What an alert says to each service: its body and headers. Nothing of an incident's text takes effect there."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from supervisor.core.causes import without_output
+from supervisor.core.incidents import ERROR
+from supervisor.incidents.story import story_of
+from supervisor.logs.format import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.core.incidents import Incident
+    from supervisor.secret import Secret
+
+JSON, NTFY, SLACK, DISCORD = "json", "ntfy", "slack", "discord"
+# ntfy makes a file of a longer message, Discord refuses one (both count so many characters or less).
+_MOST_CHARACTERS = {NTFY: 3500, SLACK: 3500, DISCORD: 1900}
+_SUPPRESS_EMBEDS = 4
+_ZERO_WIDTH = "\u200b"
+# What services make a link or a mention of: addresses, names of hosts, and what follows an @ or an opening bracket.
+_LINKS = re.compile(r"(?<=[\w\]])\.(?=\w)|:(?=//)|(?<=[@<#&!])(?=\S)")
+_MARKDOWN = re.compile(r"([\\*_~`|>\[\]()])")
+_SIGNED = "v1"
+_PREFIX = "whsec_"
+
+
+class Alert(NamedTuple):
+    """What is to be told: an incident, the name of where it is, and how many were left out since the last alert.
+
+    Nothing of a process's output is in it unless it is to have ``with_lines``.
+    """
+
+    incident: Incident
+    name: str
+    left_out: int
+    with_lines: bool
+
+    @property
+    def told(self) -> Incident:
+        """Return what may be told of the incident."""
+        if self.with_lines:
+            return self.incident
+        return msgspec.structs.replace(self.incident, cause=without_output(self.incident.cause), last_lines=())
+
+    @property
+    def title(self) -> str:
+        """Return it in a few words."""
+        return f"{self.name}: {self.incident.what}"
+
+    @property
+    def text(self) -> str:
+        """Return the story in some lines."""
+        told = self.told
+        facts = {"when": stamp(told.at_s), "why": told.why, "likely cause": told.cause, "done": told.done}
+        lines = [f"{name}: {text}" for name, text in facts.items() if text]
+        if self.left_out:
+            lines.append(f"{self.left_out} more since the last alert: see the panel, or `moltis-supervisor logs`")
+        if told.last_lines:
+            lines += ["last lines:", *told.last_lines]
+        return "\n".join(lines)
+
+
+def format_of(url: str) -> str:
+    """Return the format that a URL's host takes."""
+    host = urlsplit(url).hostname or ""
+    if host == "ntfy.sh" or host.startswith("ntfy."):
+        return NTFY
+    if host == "hooks.slack.com":
+        return SLACK
+    return DISCORD if host in {"discord.com", "discordapp.com"} else JSON
+
+
+def request_of(kind: str, alert: Alert, secret: Secret | None, now_s: float) -> tuple[bytes, dict[str, str]]:
+    """Return an alert's body and headers."""
+    if kind == NTFY:
+        return _ntfy(alert)
+    if kind == SLACK:
+        return _encoded(_slack(alert))
+    if kind == DISCORD:
+        return _encoded(_discord(alert))
+    return _json(alert, secret, now_s)
+
+
+def inert(text: str) -> str:
+    """Return text that looks the same, and in which no service finds a link or a mention."""
+    return _LINKS.sub(lambda found: found[0] + _ZERO_WIDTH, text)
+
+
+def _cut(text: str, kind: str) -> str:
+    most = _MOST_CHARACTERS[kind]
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _encoded(body: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
+    return msgspec.json.encode(body), {"Content-Type": "application/json"}
+
+
+def _ntfy(alert: Alert) -> tuple[bytes, dict[str, str]]:
+    is_bad = alert.incident.level == ERROR
+    title = base64.b64encode(inert(alert.title).encode()).decode()
+    headers = {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Title": f"=?UTF-8?B?{title}?=",
+        "Priority": "high" if is_bad else "default",
+        "Tags": "rotating_light" if is_bad else "warning",
+    }
+    return _cut(inert(alert.text), NTFY).encode(), headers
+
+
+def _slack(alert: Alert) -> dict[str, Any]:
+    """Plain text and no formatting; the text beside the blocks is what a notification shows."""
+
+    def escaped(text: str) -> str:
+        return inert(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+    said = _cut(f"{alert.title}\n{alert.text}", SLACK)
+    return {
+        "text": escaped(alert.title),
+        "blocks": [{"type": "section", "text": {"type": "plain_text", "emoji": False, "text": inert(said)[:3000]}}],
+        "parse": "none",
+        "link_names": False,
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+
+
+def _discord(alert: Alert) -> dict[str, Any]:
+    def escaped(text: str) -> str:
+        return inert(_MARKDOWN.sub(r"\\\1", text))
+
+    text = _cut(f"**{escaped(alert.title)}**\n{escaped(alert.text)}", DISCORD)
+    return {"content": text, "allowed_mentions": {"parse": []}, "flags": _SUPPRESS_EMBEDS}
+
+
+def _json(alert: Alert, secret: Secret | None, now_s: float) -> tuple[bytes, dict[str, str]]:
+    """Sign it as Standard Webhooks 1.0 has it, so that its libraries can check who sent it and when."""
+    told = alert.told
+    body, headers = _encoded(
+        {
+            "type": f"incident.{told.kind}",
+            "name": alert.name,
+            "text": f"{alert.title}\n{alert.text}",
+            "left_out": alert.left_out,
+            "incident": story_of(told),
+        }
+    )
+    signed = {"webhook-id": told.id, "webhook-timestamp": str(int(now_s))}
+    if secret is not None:
+        signed["webhook-signature"] = f"{_SIGNED},{_signature(secret, signed, body)}"
+    return body, headers | signed
+
+
+def _signature(secret: Secret, signed: Mapping[str, str], body: bytes) -> str:
+    text = secret.reveal()
+    key = text.encode()
+    if text.startswith(_PREFIX):
+        try:
+            key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+        except ValueError:
+            key = text.encode()
+    message = ".".join(signed.values()).encode() + b"." + body
+    return base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()

@@ -1,0 +1,199 @@
+"""Sends alerts by a thread of its own: nothing waits for it, and where it fails nothing else does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from supervisor import __version__
+from supervisor.backoff import Backoff, delay_s, random_jitter
+from supervisor.config.parsers import InvalidValueError, alert_url
+from supervisor.core.incidents import INCIDENT_LEVELS
+from supervisor.errors import ConfigError
+from supervisor.incidents.alert_formats import JSON, Alert, format_of, request_of
+from supervisor.runtime.loop_latency import short_switch_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.config.settings import AlertSettings
+    from supervisor.core.incidents import Incident
+
+LEAST_INTERVAL_S = 60.0
+TRIES = 8
+RETRY = Backoff(initial_s=1.0, max_s=60.0)
+_TIMEOUT_S = 10.0
+# What is decided about an incident right after it is part of the story.
+_SETTLE_S = 0.5
+# These may pass; any other answer that is no success is for good.
+_PASSING = frozenset({408, 425, 429})
+_SERVER_ERROR = 500
+_GOOD = range(200, 300)
+
+
+class Refusal(NamedTuple):
+    """Why an alert was not taken, and whether trying again may help."""
+
+    why: str
+    passing: bool
+
+
+class AlertCounts(NamedTuple):
+    """What came of alerts so far: sent, given up, and incidents that were told by their number alone."""
+
+    sent: int = 0
+    failed: int = 0
+    left_out: int = 0
+
+
+class AlertSender:
+    """Sends at most one a minute, of the worst that waits; the others are counted in it.
+
+    ``name`` is what the container is called. ``on_trouble`` is called with why one was given up, from another thread.
+    """
+
+    def __init__(self, settings: AlertSettings, name: str, on_trouble: Callable[[str], None]) -> None:
+        self.counts = AlertCounts()
+        # When the last one was sent, in seconds since the epoch.
+        self.sent_s: float | None = None
+        self._settings = settings
+        self._name = name
+        self._on_trouble = on_trouble
+        self._lock = threading.Lock()
+        self._waiting: list[Incident] = []
+        self._left_out = 0
+        self._under_way = 0
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def unsent(self) -> int:
+        """Return how many incidents nobody was told of yet."""
+        return len(self._waiting) + self._left_out + self._under_way
+
+    def go_on(self, sent_s: float | None, left_out: int) -> None:
+        """Begin where the run before ended: when it sent its last one, and how many it could not send."""
+        self.sent_s = self.sent_s or sent_s
+        with self._lock:
+            self._left_out += left_out
+
+    def put(self, incident: Incident) -> None:
+        """Have an incident told; a newer form of one that waits takes its place."""
+        with self._lock:
+            self._waiting = [each for each in self._waiting if each.id != incident.id] + [incident]
+            if self._thread is not None and self._thread.is_alive():
+                return
+            thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+            # Without a thread it waits for the next incident.
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
+
+    def close(self, limit_s: float) -> None:
+        """Send what may be sent by now, within so many seconds."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(limit_s)
+
+    def _run(self) -> None:
+        self._closing.wait(_SETTLE_S)
+        while True:
+            self._closing.wait(self._wait_s())
+            with self._lock:
+                if not self._waiting or self._wait_s():
+                    # Nothing to say; or this is the end, and it may not be said yet: the next run has to.
+                    self._thread = None
+                    return
+                batch, self._waiting = self._waiting, []
+                left_out, self._left_out = self._left_out, 0
+            self._under_way = len(batch) + left_out
+            worst = max(batch, key=lambda each: (INCIDENT_LEVELS.index(each.level), each.at_s))
+            left_out += len(batch) - 1
+            sent, failed, untold = self.counts
+            if self._send(worst, left_out):
+                self.counts = AlertCounts(sent + 1, failed, untold + left_out)
+            else:
+                self.counts = AlertCounts(sent, failed + 1, untold)
+                with self._lock:
+                    self._left_out += self._under_way
+            self._under_way = 0
+
+    def _wait_s(self) -> float:
+        if self.sent_s is None:
+            return 0.0
+        # A clock that was set back must not silence it.
+        return min(LEAST_INTERVAL_S, max(0.0, self.sent_s + LEAST_INTERVAL_S - _now_s()))
+
+    def _send(self, incident: Incident, left_out: int) -> bool:
+        """Send one, again and again where that may help; tell whether it was taken."""
+        refusal = Refusal("", passing=True)
+        for tries in range(1, TRIES + 1):
+            try:
+                refusal = self._try(incident, left_out)
+            except (ConfigError, InvalidValueError) as error:
+                # A file may be written anew at any time.
+                refusal = Refusal(str(error), passing=True)
+            except Exception as error:  # noqa: BLE001 - the border of a failure domain
+                refusal = Refusal(f"{type(error).__name__} while it was sent", passing=True)
+            if not refusal.why:
+                self.sent_s = _now_s()
+                return True
+            if not refusal.passing or self._closing.is_set():
+                break
+            self._closing.wait(delay_s(RETRY, tries, 0.5 + random_jitter() / 2))
+        self._on_trouble(refusal.why)
+        return False
+
+    def _try(self, incident: Incident, left_out: int) -> Refusal:
+        url = alert_url(self._settings.url.read().reveal()) if self._settings.url is not None else ""
+        kind = self._settings.format or format_of(url)
+        secret = self._settings.secret.read() if self._settings.secret is not None and kind == JSON else None
+        alert = Alert(incident, self._name, left_out, self._settings.with_lines)
+        body, headers = request_of(kind, alert, secret, _now_s())
+        return post(url, body, headers)
+
+
+def post(url: str, body: bytes, headers: dict[str, str]) -> Refusal:
+    """Send one request, and follow no redirect; a Refusal without a reason means that it was taken."""
+    with short_switch_interval():
+        # Loaded for the first alert.
+        import urllib.error
+        import urllib.request
+
+        class NoRedirects(urllib.request.HTTPRedirectHandler):
+            def redirect_request(self, *_: object) -> None:
+                return None
+
+    handlers: list[urllib.request.BaseHandler] = [NoRedirects()]
+    if is_loopback(url):
+        handlers.append(urllib.request.ProxyHandler({}))
+    headers = headers | {"User-Agent": f"moltis-supervisor/{__version__}"}
+    request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked at the start
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT_S) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+        error.close()
+    except TimeoutError:
+        return Refusal(f"no answer within {_TIMEOUT_S:g} s", passing=True)
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return Refusal(getattr(reason, "strerror", None) or str(reason), passing=True)
+    if status in _GOOD:
+        return Refusal("", passing=False)
+    return Refusal(f"it answered {status}", passing=status in _PASSING or status >= _SERVER_ERROR)
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL leads no further than this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _now_s() -> float:
+    # Services check when it was signed, and the next run when the last one was sent.
+    return time.time()  # noqa: TID251

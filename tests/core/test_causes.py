@@ -1,0 +1,86 @@
+"""Which kind of incident an end is, and its cause."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from supervisor.core import incidents as kinds
+from supervisor.core.causes import Evidence, cause_of_end, head_of, kind_of_end
+from supervisor.core.counts import HUNG, OUT_OF_MEMORY, SIGNAL, SUCCESS
+from supervisor.core.run_record import KILLED_RUN, STOPPED, UNFINISHED, Lookout, RunRecord, end_of
+from supervisor.core.snapshot import ExitView
+
+MIB = 2**20
+KILLED = ExitView(1.0, None, 9, 5.0, "ended by SIGKILL from outside", kind=SIGNAL, peak_bytes=200 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "kind"),
+    [
+        (Evidence(), kinds.KILLED),
+        (Evidence(limit_bytes=1000 * MIB), kinds.KILLED),
+        (Evidence(limit_bytes=256 * MIB, others_bytes=40 * MIB), kinds.OUT_OF_MEMORY),
+        (Evidence(limit_bytes=256 * MIB, others_bytes=40 * MIB, counts=True), kinds.KILLED),
+        (Evidence(limit_bytes=1000 * MIB, used_bytes=900 * MIB), kinds.OUT_OF_MEMORY),
+    ],
+)
+def test_a_kill_that_nobody_sent(evidence: Evidence, kind: str) -> None:
+    """Memory is the reason where it was nearly used up, and the kernel does not say otherwise."""
+    assert kind_of_end(KILLED, evidence) == kind
+
+
+def test_kinds_that_the_end_itself_tells() -> None:
+    """What the kernel or the probe has told needs no further evidence."""
+    found = {kind: kind_of_end(KILLED._replace(kind=kind), Evidence()) for kind in (HUNG, OUT_OF_MEMORY, SUCCESS)}
+    assert found == {HUNG: kinds.HANG, OUT_OF_MEMORY: kinds.OUT_OF_MEMORY, SUCCESS: kinds.EXIT}
+
+
+def test_the_cause_of_a_crash_is_its_panic_or_its_last_words() -> None:
+    """The first line of the trace tells more than its last."""
+    end = ExitView(1.0, 2, None, 5.0, "exit code 2", last_lines=("goroutine 9",))
+    assert cause_of_end(kinds.CRASH, end, Evidence(head=("panic: boom",))) == "it panicked: panic: boom"
+    assert cause_of_end(kinds.CRASH, end, Evidence()) == "its last words: goroutine 9"
+    assert cause_of_end(kinds.CRASH, end._replace(last_lines=()), Evidence()) == "it said nothing"
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["panic: runtime error", "fatal error: all goroutines", "SIGABRT: abort", "thread 'main' panicked at x.rs:1"],
+)
+def test_the_head_of_a_panic(first: str) -> None:
+    """Of the last one, whatever came before, and not the whole of its trace."""
+    lines = ["panic: an older one", "hello", first, *(f"goroutine {number}" for number in range(900))]
+    head = head_of(lines)
+    assert head[0] == first
+    assert len(head) == 12
+    assert head_of(["hello", "  panic: quoted"]) == ()
+
+
+RUN = RunRecord("1", began_s=100.0, alive_s=200.0, machine="m")
+HERE = Lookout("m")
+
+
+@pytest.mark.parametrize(
+    ("record", "lookout", "how", "at_s"),
+    [
+        ({"ended_s": 210.0, "stopping_s": 205.0}, HERE, STOPPED, 210.0),
+        ({}, HERE, KILLED_RUN, 200.0),
+        ({"stopping_s": 190.0}, HERE, UNFINISHED, 200.0),
+        ({"stopping_s": 190.0}, HERE._replace(restored=True), STOPPED, 200.0),
+        ({}, HERE._replace(restored=True, held_until_s=250.0), KILLED_RUN, 250.0),
+        ({}, HERE._replace(restored=True, released=True, held_until_s=250.0), STOPPED, 250.0),
+    ],
+)
+def test_how_a_run_ended(record: dict[str, float], lookout: Lookout, how: str, at_s: float) -> None:
+    """By its own record, and after a restore by who holds the repository."""
+    end = end_of(msgspec.structs.replace(RUN, **record), lookout)
+    assert (end.how, end.at_s) == (how, at_s)
+
+
+def test_why_a_run_was_killed() -> None:
+    """Memory, another machine, or somebody."""
+    full = RunRecord("1", 100.0, 200.0, machine="m", used_bytes=480 * MIB, limit_bytes=512 * MIB)
+    assert end_of(full, HERE).cause.startswith("out of memory, most likely: 480 MiB of 512 MiB")
+    assert "machine was started anew" in end_of(RUN, Lookout("another")).cause
+    assert "sent it KILL" in end_of(RUN, HERE).cause

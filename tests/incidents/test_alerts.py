@@ -1,0 +1,171 @@
+"""Alerts: sent at once, tried again, at most one a minute, signed, and without effect where they are shown."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import signal
+import socket
+from email.header import decode_header
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from supervisor.core.incidents import ERROR, INFO, Incident
+from supervisor.incidents.alert_formats import DISCORD, NTFY, SLACK, Alert, format_of, inert, request_of
+from tests.incidents.hook import hooking
+from tests.incidents.looking import recorded
+from tests.process.running import running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CRASHES = ("sh", "-c", "echo the last word; sleep 0.2; exit 3")
+EVIL = "https://evil.example/x, www.evil.example, @everyone <@123> <!channel> [click](http://evil.example) #general"
+
+
+def settings(folder: Path, url: str, **more: str) -> dict[str, str]:
+    """Return the settings of a run that sends alerts."""
+    slow = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
+    return {"TS_STATE_DIR": str(folder), "SUPERVISOR_ALERT_URL": url, "TS_HOSTNAME": "box", **slow, **more}
+
+
+def alert(**changes: Any) -> Alert:
+    """Return an alert whose every text is out for effect."""
+    incident = Incident("i", 0.0, "crash", "moltis", ERROR, EVIL, EVIL, EVIL, EVIL, last_lines=("secret line",))
+    return Alert(incident, "box", 2, with_lines=False)._replace(**changes)
+
+
+def test_an_alert_is_signed_and_has_no_last_lines(tmp_path: Path) -> None:
+    """As Standard Webhooks has it: id, time and body under one key; what the app said stays here."""
+    secret = "a-secret-of-good-length"
+    with hooking() as hook, running(*CRASHES, env=settings(tmp_path, hook.url, SUPERVISOR_ALERT_SECRET=secret)) as run:
+        run.wait_for("incident")
+        (told,) = hook.wait()
+        assert told.json["type"] == "incident.crash"
+        assert told.json["incident"]["done"].startswith("it is started again")
+        assert "last_lines" not in told.json["incident"]
+        assert b"the last word" not in told.body
+        signed = f"{told.headers['webhook-id']}.{told.headers['webhook-timestamp']}.".encode() + told.body
+        proof = base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
+        assert told.headers["webhook-signature"] == f"v1,{proof}"
+        assert hook.url.encode() not in json.dumps(run.records).encode()
+
+
+def test_last_lines_are_sent_where_they_are_asked_for(tmp_path: Path) -> None:
+    """Only then."""
+    with hooking() as hook, running(*CRASHES, env=settings(tmp_path, hook.url, SUPERVISOR_ALERT_LINES="on")):
+        assert hook.wait()[0].json["incident"]["last_lines"] == ["the last word"]
+
+
+def test_an_answer_that_may_pass_is_tried_again(tmp_path: Path) -> None:
+    """Until it is taken; the same id tells that it is the same."""
+    with hooking() as hook:
+        hook.statuses[:] = [503, 429]
+        with running(*CRASHES, env=settings(tmp_path, hook.url)):
+            told = hook.wait(3)
+            assert len({each.headers["webhook-id"] for each in told}) == 1
+
+
+@pytest.mark.parametrize(("status", "headers"), [(403, {}), (302, {"Location": "/elsewhere"})])
+def test_a_refusal_is_told_in_the_log_and_no_redirect_is_followed(
+    tmp_path: Path, status: int, headers: dict[str, str]
+) -> None:
+    """It is sent once, and to nobody else."""
+    with hooking() as hook:
+        hook.statuses[:] = [status] * 5
+        hook.headers = headers
+        with running(*CRASHES, env=settings(tmp_path, hook.url)) as run:
+            assert run.wait_for("an alert was not sent")["why"] == f"it answered {status}"
+            assert [each.path for each in hook.told] == ["/hook"]
+
+
+def test_no_more_than_one_a_minute_and_the_rest_is_counted_by_the_next_run(tmp_path: Path) -> None:
+    """A loop of crashes makes one alert; the give-up at its end is told by the run that comes after."""
+    with hooking() as hook:
+        env = settings(tmp_path, hook.url, SUPERVISOR_GIVE_UP="4/1m", SUPERVISOR_BACKOFF_INITIAL="800ms")
+        with running("sh", "-c", "exit 3", env=env) as run:
+            assert run.wait() == 70
+        assert len(hook.told) == 1
+        record = json.loads((tmp_path / "incidents" / "run.json").read_text())
+        assert record["unsent"] >= 3
+        # As if a minute had passed.
+        (tmp_path / "incidents" / "run.json").write_text(json.dumps({**record, "alerted_s": record["alerted_s"] - 60}))
+        with running("sleep", "300", env=env):
+            again = hook.wait(2)[1].json
+        assert again["incident"]["run"] == record["run"]
+        assert again["left_out"] == record["unsent"] - 1
+
+
+def test_a_silent_service_holds_nothing_up(tmp_path: Path) -> None:
+    """Restarts go on, and so does the end, which waits for a moment only."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with running(*CRASHES, env=settings(tmp_path, url, SUPERVISOR_BACKOFF_INITIAL="10ms")) as run:
+            connection, _ = silent.accept()
+            with connection:
+                run.wait_count(3, "started", child="moltis")
+                run.send(signal.SIGTERM)
+                assert run.wait() == 0
+
+
+def test_what_somebody_wanted_makes_no_alert(tmp_path: Path) -> None:
+    """A stop in order is an incident, and nothing to wake anybody for."""
+    with hooking() as hook:
+        with running("sh", "-c", "echo ready; exec sleep 300", env=settings(tmp_path, hook.url)) as run:
+            run.wait_for("ready")
+            run.wait_for("previous run")
+            assert run.stop() == 0
+        assert [each["level"] for each in recorded(tmp_path, "end")] == [INFO]
+        assert not hook.told
+
+
+def test_formats_follow_the_host() -> None:
+    """What is not known takes JSON."""
+    hosts = {
+        "https://ntfy.sh/topic": NTFY,
+        "https://ntfy.example.com/topic": NTFY,
+        "https://hooks.slack.com/services/T/B/x": SLACK,
+        "https://discord.com/api/webhooks/1/x": DISCORD,
+        "https://slack.com.example.org/": "json",
+    }
+    assert {url: format_of(url) for url in hosts} == hosts
+
+
+def effects(text: str) -> list[str]:
+    """Return what some service might make a link or a mention of."""
+    return re.findall(r"\w+://\w|\w\.\w|@\w|<[@#!&]|#\w", text)
+
+
+def test_nothing_of_the_text_takes_effect_anywhere() -> None:
+    """No link, no mention, no formatting; the text looks the same."""
+    assert effects(EVIL)
+    assert not effects(inert(EVIL))
+    assert inert(EVIL).replace("\u200b", "") == EVIL
+    body, headers = request_of(NTFY, alert(), None, 0.0)
+    title = decode_header(headers["Title"])[0][0].decode()
+    assert not effects(body.decode()) + effects(title)
+    slack = json.loads(request_of(SLACK, alert(), None, 0.0)[0])
+    assert slack["blocks"][0]["text"]["type"] == "plain_text"
+    assert not effects(slack["text"]) + effects(slack["blocks"][0]["text"]["text"])
+    assert "<" not in slack["text"]
+    discord = json.loads(request_of(DISCORD, alert(), None, 0.0)[0])
+    assert discord["allowed_mentions"] == {"parse": []}
+    assert not effects(discord["content"])
+    assert not re.search(r"(?<!\\)[\[\]()]", discord["content"])
+
+
+def test_a_long_story_is_cut_to_what_a_service_takes() -> None:
+    """Discord refuses more than 2000 characters, ntfy makes a file of more than 4096 bytes."""
+    long = alert(incident=Incident(id="i", at_s=0.0, kind="crash", subject="m", level=ERROR, what="w", why="x" * 9000))
+    assert len(json.loads(request_of(DISCORD, long, None, 0.0)[0])["content"]) <= 2000
+    assert len(request_of(NTFY, long, None, 0.0)[0]) <= 4096
+
+
+def test_the_count_of_those_left_out_is_said() -> None:
+    """Whoever reads it knows that there was more."""
+    assert "2 more since the last alert" in alert().text
+    assert "since the last alert" not in alert(left_out=0).text
