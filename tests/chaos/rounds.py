@@ -175,7 +175,7 @@ class Player:
         """Wait until all is well again. Raises Violation where it does not become so, or something bad was seen."""
         world = self._world
         self._heal()
-        if world.may_be_killed and not world.killed and world.popen is not None and world.popen.poll() in _KILLED:
+        if world.may_be_killed and not world.killed and self._was_killed():
             world.see_killed()
         if world.killed:
             self._go_on_after_kill()
@@ -193,6 +193,16 @@ class Player:
         self._look("secrets", checks.secrets(world))
         self._look("files", checks.files(world, self._note))
         self._look_back()
+
+    def _was_killed(self) -> bool:
+        """Wait until it answers or has ended, and tell whether the kernel has killed it."""
+        world = self._world
+        assert world.popen is not None
+        with contextlib.suppress(AssertionError):
+            wait_until(
+                lambda: world.popen is not None and (world.popen.poll() is not None or world.ask("/api/processes"))
+            )
+        return world.popen.poll() in _KILLED
 
     def _started_all(self, world: World) -> list[str]:
         """Order all to start, whatever they were ordered before; return what refuses, as a held start does."""
