@@ -45,7 +45,8 @@ chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… FO
 		$(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
 
 fuzz: dev ## Feeds parsers what is nearly right: EXAMPLES=… of each, 20,000 by default | several minutes
-	@FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 tests/fuzz
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) API_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
+		tests/fuzz tests/web/test_openapi.py
 
 refusals: tested ## Has the kernel refuse each call once, with each of its errors (takes strace): CALLS="openat write" for some | several minutes
 	@$(BIN)/python -m tests.chaos.refusals $(CALLS)
