@@ -40,6 +40,7 @@ class Output:
         self._missing = 0
         self._current: dict[str, str] = {}
         self._torn: dict[str, str] = {}
+        self._ended: set[tuple[str, str]] = set()
         self._rest = b""
         self._stalled_until_s = 0.0
         self._reading = threading.Event()
@@ -148,11 +149,17 @@ class Output:
             with self._lock:
                 self._look_at(record)
 
+    def _take_own(self, record: dict[str, Any]) -> None:
+        """Take down a record of the supervisor's own."""
+        self.records.append(record)
+        if record["message"] == "log lines lost":
+            self.allowed += record["count"]
+        elif record["message"] == "exited" and record["child"] in self._current:
+            self._ended.add((record["child"], self._current[record["child"]]))
+
     def _look_at(self, record: dict[str, Any]) -> None:
         if record["process"] == "supervisor":
-            self.records.append(record)
-            if record["message"] == "log lines lost":
-                self.allowed += record["count"]
+            self._take_own(record)
             return
         name, message = record["process"], record["message"]
         if message.startswith("~") or record["stream"] != "stdout" or not message.startswith(name):
@@ -173,5 +180,7 @@ class Output:
             self._missing += max(0, number - seen)
         if seen and self._current.get(name) != life:
             self.problems.append(f"a line of an earlier life: {message[:60]!r}")
+        if (name, life) in self._ended:
+            self.problems.append(f"a line after the word of its end: {message[:60]!r}")
         self._seen[name, life] = number + 1
         self._current[name] = life
