@@ -55,6 +55,17 @@ def _consumer_stalls(world: World, chance: random.Random) -> Undo:
     return world.output.come_back
 
 
+@fault("log-overflows")
+def _log_overflows(world: World, chance: random.Random) -> Undo:
+    """Nobody reads, and more comes than the buffer of 8 MiB takes."""
+    world.unread = True
+    world.output.stall(10)
+    for name in WRITERS:
+        world.tell(name, "burst 30000")
+    pause(chance.uniform(1.0, 2.0))
+    return world.output.come_back
+
+
 @fault("consumer-goes")
 def _consumer_goes(world: World, chance: random.Random) -> Undo:
     world.unread = True

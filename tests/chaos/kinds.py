@@ -22,7 +22,7 @@ PHASES = ("start", "running", "backoff", "cleaning", "restore", "hand-over", "st
 # Those in which the supervisor is not about to end.
 BEFORE_STOP = ("start", "running", "backoff", "cleaning", "restore", "hand-over")
 # Kinds of world, and how often each is chosen: see world.py.
-FLAVOURS = {"plain": 8, "process-1": 5, "drop": 1, "clock": 1, "sidecar": 2, "tailnet": 2, "backup": 1}
+FLAVOURS = {"plain": 8, "process-1": 5, "drop": 2, "clock": 1, "sidecar": 2, "tailnet": 2, "backup": 1}
 
 
 class Kind(NamedTuple):
