@@ -162,3 +162,18 @@ def test_no_secret_is_in_the_log(server: Bucket) -> None:
         run.wait_for("restic says")
         assert "hunter-two-hunter" not in str(run.records)
         assert "secret-key-of-tests" not in str(run.records)
+
+
+def test_a_password_that_changes_in_its_file_is_masked_from_its_next_use_on() -> None:
+    """Files of secrets are read at each use: what was not known at the start is masked nevertheless."""
+    world = World()
+    file = world.folder / "password"
+    file.write_text("the first one of them")
+    app = ("sh", "-c", f"trap 'exit 0' TERM; while :; do cat {file}; echo; sleep 0.1; done")
+    with world.running(*app, SUPERVISOR_BACKUP_PASSWORD=f"file:{file}") as run:
+        wait_for_state(run, "idle")
+        file.write_text("the second one of them")
+        run.wait_for("the second one of them", process="moltis")
+        assert call(run.run_dir, "backup").code == 1
+        masked = len(run.all("[redacted]", process="moltis"))
+        run.wait_count(masked + 3, "[redacted]", process="moltis")
