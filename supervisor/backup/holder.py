@@ -44,6 +44,9 @@ EAGER_S, LOOK_S = 1.0, 5.0
 PATIENT_AFTER_S = 600.0
 # Slow enough that the object is no shorter way to the password than the repository's own key.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+_UNREADABLE = (
+    "check the password; where it has been changed, see that nothing else runs, and delete the holder's object"
+)
 _SALT = b"moltis-supervisor holder"
 _WRONG_TAG = '"00000000000000000000000000000000"'
 
@@ -114,9 +117,7 @@ class Lease:
             else:
                 if verdict is Claim.ASK:
                     why = seen.value if isinstance(seen, Unreadable) else ""
-                    raise BackupError(
-                        Trouble(f"it cannot be told who holds the repository: {why}", "check the password")
-                    )
+                    raise BackupError(Trouble(f"it cannot be told who holds the repository: {why}", _UNREADABLE))
             waits = True
             await wait(seen, trouble)
             await anyio.sleep(EAGER_S if time.monotonic() - begin_s < PATIENT_AFTER_S else LOOK_S)

@@ -125,6 +125,29 @@ def test_a_repository_whose_disk_is_full_is_told_and_the_next_snapshot_is_right(
             run.stop()
 
 
+@pytest.mark.slow
+def test_a_password_is_changed_as_the_page_says(tmp_path: Path) -> None:
+    """The holder's object was sealed with the old one: the start is held, and goes on once it is deleted."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        back_up(run)
+        run.stop()
+    (tmp_path / "new").write_text("the new password")
+    restic(world.repository, "key", "add", "--new-password-file", str(tmp_path / "new"))
+    world.lose_files()
+    with world.running(SUPERVISOR_BACKUP_PASSWORD=f"file:{tmp_path}/new") as run:
+        held = wait_for_state(run, "held")
+        assert "it was not written with this password" in held["why"]
+        assert "delete the holder's object" in held["what_to_do"]
+        assert run.find("started") is None
+        Path(f"{world.repository}.holder").unlink()
+        run.wait_for("started", 110.0)
+        assert (world.data / "note").read_text() == "kept"
+        assert back_up(run)["whole"]
+
+
 def test_snapshots_of_a_clock_that_was_a_year_fast_do_not_count_as_newer() -> None:
     """Their times say so; what counts is generation and number."""
     world = World()
