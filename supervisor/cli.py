@@ -62,7 +62,7 @@ _JSON = Option("--json", "write JSON, for programs")
 
 COMMANDS = {
     "run": Command(
-        "Runs tailscaled and the app until it is told to stop. COMMAND replaces the app's command; one that begins "
+        "Runs tailscaled and the app until it is stopped. COMMAND replaces the app's command; one that begins "
         "with - is appended to it.",
         "run --restart on-failure -- moltis",
         _run,
@@ -139,7 +139,7 @@ COMMANDS = {
         (Option("--qr", "show its QR code too"), _JSON),
     ),
     "backup": Command(
-        "Takes a snapshot now; `list` shows those that there are, `restore` brings the app's folders back to one.",
+        "Takes a snapshot now; `list` shows all snapshots, `restore` restores the app's folders from one.",
         "backup restore 2a588ecc",
         _operator("backup_commands", "backup"),
         (Option("--yes", "agree beforehand to what a restore replaces"), _JSON),

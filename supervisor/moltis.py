@@ -31,7 +31,7 @@ SAFE_SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
         ("bypass", "blocked"),
         "Moltis then opens a forward proxy on port 18791, through which tailnet peers reach everything in here",
     ),
-    "MOLTIS_TERMINAL_DISABLED": (("true", "1"), "whoever signs in to Moltis then has a shell in the container"),
+    "MOLTIS_TERMINAL_DISABLED": (("true", "1"), "everyone who signs in to Moltis then has a shell in the container"),
 }
 # Its folders below its user's home, by the setting that moves each.
 CONFIG_FOLDER = ("MOLTIS_CONFIG_DIR", ".config/moltis")

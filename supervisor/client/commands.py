@@ -222,7 +222,7 @@ def _order(verb: str, args: ParsedArguments, console: Console) -> int:
         console.write_line(_told(name, now))
         if not there:
             console.write_err(
-                f"{verb} was asked for, and is not done after {SETTLE_S:g} s; `status` tells how it goes on"
+                f"{verb} was requested, and is not done after {SETTLE_S:g} s; `status` shows the progress"
             )
     return 0 if there else EX_NOT_YET
 
@@ -256,7 +256,7 @@ def connect(args: ParsedArguments, console: Console) -> int:
     _write_outcome(console, args, outcome)
     if outcome.state == FAILED:
         if outcome.tailnet.flag("tailscale_up"):
-            console.write_err(f"not connected anew: {outcome.why}")
+            console.write_err(f"not reconnected: {outcome.why}")
         return EX_REFUSED
     return 0 if outcome.state == DONE else EX_NOT_YET
 
@@ -280,7 +280,7 @@ def disconnect(args: ParsedArguments, console: Console) -> int:
     _write_outcome(console, args, outcome)
     if outcome.state == UNDER_WAY and "--json" not in args.options:
         what = "forgotten" if forget else "disconnected"
-        console.write_err(f"not {what} after {SETTLE_S:g} s; `status` tells how it goes on")
+        console.write_err(f"not {what} after {SETTLE_S:g} s; `status` shows the progress")
     return 0 if outcome.state == DONE else EX_NOT_YET
 
 

@@ -103,7 +103,7 @@ class Control:
             if answer.status >= _OK:
                 raise _refusal(what, answer.status, refused)
             if answer.headers.get_content_type() != EVENTS:
-                raise SkewError(what, "it is no stream of events")
+                raise SkewError(what, "it is not an event stream")
             while True:
                 with self._errors_for_people(what):
                     line = answer.readline()
@@ -158,14 +158,14 @@ class Control:
             if isinstance(error, OSError) and error.errno == errno.ELOOP:
                 raise NoSupervisorError(
                     f"cannot reach a supervisor at {self.folder}: there are links in that path that lead to each "
-                    "other; mend them, or set SUPERVISOR_RUN_DIR to the run folder itself"
+                    "other; fix them, or set SUPERVISOR_RUN_DIR to the run folder itself"
                 ) from error
             raise NoSupervisorError(
                 f"cannot reach the supervisor at {self.folder}: it closed the connection ({error}); "
                 "it may be about to end: try again"
             ) from error
         except http.client.HTTPException as error:
-            raise SkewError(what, f"it is no HTTP ({error!r})") from error
+            raise SkewError(what, f"invalid HTTP ({error!r})") from error
 
 
 class _Connection(http.client.HTTPConnection):

@@ -177,7 +177,7 @@ def _login_prefs(prefs: Json) -> LoginPrefs:
 _NAME_AGAIN_S = 30.0
 _NAME_LONGEST_S = 3600.0
 _NAME_ADVICE = (
-    "after two deploys overlapped it takes the name back by itself; else remove the other device in the admin console, "
+    "after overlapping deploys it reclaims the name automatically; else remove the other device in the admin console, "
     "or set TS_HOSTNAME to another name"
 )
 

@@ -140,7 +140,9 @@ def of_answer(
         wait_s = float(answer.retry_after) if re.fullmatch(r"[0-9]{1,6}", answer.retry_after) else None
         return OAuthUnavailableError(f"{_host(url)} asks to wait (rate limit){behind}", "wait", wait_s)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return OAuthUnavailableError(f"{_host(url)} answers {status}{behind}", "wait; status.tailscale.com tells more")
+        return OAuthUnavailableError(
+            f"{_host(url)} answers {status}{behind}", "wait; status.tailscale.com may have details"
+        )
     if status >= HTTPStatus.BAD_REQUEST:
         return _refusal(url, status, said, at_token=at_token)
     if status >= HTTPStatus.MULTIPLE_CHOICES:

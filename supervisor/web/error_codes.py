@@ -88,7 +88,7 @@ class RefusedError(Exception):
 def no_process(name: str, names: Iterable[str]) -> RefusedError:
     """Return the error for a process that is not one of ``names``."""
     there = ", ".join(names)
-    what_there_is = f"those that there are: {there}" if there else "there is none here"
+    what_there_is = f"known ones: {there}" if there else "there are none here"
     return RefusedError(Code.UNKNOWN_PROCESS, f"there is no process {quoted(name)}; {what_there_is}")
 
 

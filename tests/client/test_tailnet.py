@@ -140,7 +140,7 @@ def test_an_answer_is_about_the_order_that_was_given(supervisor: Supervisor) -> 
     assert good.code == 0, good
     showing(supervisor, *(answered(each, "under way") for each in meanwhile), answered(CONNECTED, "failed", "expired"))
     bad = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
-    assert (bad.code, bad.err) == (1, "not connected anew: expired\n")
+    assert (bad.code, bad.err) == (1, "not reconnected: expired\n")
 
 
 @pytest.mark.parametrize("words", [("connect",), ("connect", "--json"), ("disconnect",)])

@@ -73,7 +73,7 @@ async def test_no_such_process(method: str, path: str, there: str) -> None:
     async with serving(specs=[ProcessSpec("moltis", ("true",), {})]) as served:
         answer = await served.ask(method, path, BEARER)
         assert answer.refusal == (404, "UNKNOWN_PROCESS")
-        assert answer.json["error"] == rf"there is no process 'mo\ntis'; those that there are: {there}"
+        assert answer.json["error"] == rf"there is no process 'mo\ntis'; known ones: {there}"
 
 
 def test_every_error_says_what_to_do() -> None:
