@@ -229,7 +229,7 @@ def parse(data: bytes, domain: str) -> tuple[Json, tuple[str, ...]]:
         config = msgspec.to_builtins(msgspec.convert(raw, _Config))
         msgspec.json.encode(config)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
-        raise ValueError(f"invalid serve configuration: {error}") from error
+        raise ValueError(f"it is not a serve configuration: {error}") from error
     for told in (config, *(config.get("Services") or {}).values()):
         _check_ports(told)
     return config, tuple(_left_out(raw, config))
@@ -256,7 +256,7 @@ def _check_ports(config: Json) -> None:
     bad = [host + colon + port for host, colon, port in targets if not (host and _is_port(port))]
     bad += [port for port in config.get("TCP") or {} if not _is_port(port)]
     if bad:
-        raise ValueError(f"invalid serve configuration: {bad[0]!r} does not say which port")
+        raise ValueError(f"it is not a serve configuration: {bad[0]!r} does not say which port")
 
 
 def _is_port(text: str) -> bool:

@@ -36,7 +36,7 @@ READ = {
         (b"[" * 100_000, "it is not JSON: too deeply nested"),
         (b'{"x": ' + b"1" * 5000 + b"}", "it is not JSON: a number in it has too many digits"),
         (b'{"TCP": {"' + b"1" * 5000 + b'": {}}}', "does not say which port"),
-        (b"[]", "invalid serve configuration: Expected `object`, got `array`"),
+        (b"[]", "it is not a serve configuration: Expected `object`, got `array`"),
         (b'{"TCP": {"80": {"HTTP": 1}}}', "Expected `bool`, got `int` - at `$.TCP[...].HTTP`"),
         (b'{"TCP": {"80": null}}', "Expected `object`, got `null` - at `$.TCP[...]`"),
         (b'{"TCP": {"http": {}}}', "'http' does not say which port"),
