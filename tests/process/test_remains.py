@@ -124,10 +124,15 @@ def test_one_that_goes_into_the_background_is_told_what_is_wrong() -> None:
 
 
 def test_a_success_that_leaves_nothing_is_not_called_a_daemon() -> None:
-    """Neither is a crash with remains."""
+    """Neither is a crash with remains, nor a success after a proven stay."""
     env = {"SUPERVISOR_GIVE_UP": "2/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}
-    for words in ("exit 0", "setsid sleep 300 & exit 1"):
-        with running("sh", "-c", words, env=env) as run:
+    proven = env | {"SUPERVISOR_BACKOFF_RESET": "100ms"}
+    for words, settings in (
+        ("exit 0", env),
+        ("setsid sleep 300 & exit 1", env),
+        ("setsid sleep 300 & sleep 0.2; exit 0", proven),
+    ):
+        with running("sh", "-c", words, env=settings) as run:
             assert run.wait() == 70
             assert "background" not in str(run.records)
 

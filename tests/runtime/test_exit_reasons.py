@@ -33,3 +33,10 @@ def test_what_an_end_comes_down_to(
     assert kind_of(exit_status, why, asked=False, hung=True) == "hung"
     assert kind_of(exit_status, why, asked=True, hung=False) == "asked"
     assert kind in END_KINDS
+
+
+@pytest.mark.parametrize("out_of_memory", [True, False, None])
+def test_what_we_killed_was_not_killed_from_outside(out_of_memory: bool | None) -> None:  # noqa: FBT001 - a parameter
+    """Whatever the kernel says of memory just then."""
+    why = describe(ExitStatus(signal=9), [], killed_by_us=True, ran_out_of_memory=lambda: out_of_memory)
+    assert why == "ended by SIGKILL"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.process import Event, EventKind, ProcessSpec, State, TcpProbe
+from supervisor.core.process import Event, EventKind, ProcessSpec, Restart, State, TcpProbe
 from supervisor.core.snapshot import Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
@@ -179,3 +179,18 @@ def test_nothing_begins_once_the_stop_has_begun(engine: Engine, kind: EventKind)
     engine.dispatch("first", Event(kind))
     engine.dispatch("last", Event(EventKind.RESTART))
     assert [child.machine.state for child in engine.children.values()] == [State.INACTIVE, State.RUNNING]
+
+
+def test_a_start_by_order_after_an_end_for_good_counts_as_asked(engine: Engine) -> None:
+    """Whatever its last life ended by."""
+    child = engine.children["first"]
+    child.spec = child.spec._replace(restart=Restart.NEVER)
+    assert child.view.pid is not None
+    os.kill(child.view.pid, signal.SIGKILL)
+    wait_until(lambda: engine.reap() or child.machine.state is State.ENDED, what="its end")
+    engine.dispatch("first", Event(EventKind.START))
+    pid = child.view.pid
+    assert pid is not None
+    assert child.view.restarts_by == (("asked", 1),)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
