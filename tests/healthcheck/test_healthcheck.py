@@ -43,8 +43,8 @@ def saying(answer: bytes | None, run_dir: Path) -> Iterator[None]:
 
         def serve() -> None:
             client, _ = listener.accept()
-            # A client that has seen enough may close at any time.
-            with client, contextlib.suppress(ConnectionError):
+            # A client that has seen enough may close at any time, and ENOTCONN is no ConnectionError.
+            with client, contextlib.suppress(OSError):
                 client.settimeout(5)
                 if answer is None:
                     over.wait(10)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from supervisor import __version__
 from tests.process.running import running
 from tests.support.control import controlling
+from tests.support.processes import frozen
 from tests.support.waiting import wait_until
 from tests.tailnet.node import Node, at, log_in_by_url, node
 from tests.telemetry.scraping import DEADLINE_S, scraping, target
@@ -72,11 +73,8 @@ def test_a_frozen_tailscaled_spoils_no_scrape(tmp_path: Path) -> None:
         # A crowded one may take longer than a scrape has.
         wait_until(lambda: _value(one, f"{PREFIX}tailscaled_metrics_up") == "1.0", DEADLINE_S, "tailscaled's metrics")
         pid = one.run.wait_for("started", child="tailscaled")["pid"]
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with frozen(pid):
             assert _value(one, f"{PREFIX}tailscaled_metrics_up") == "0.0"
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
 
 def test_why_processes_are_restarted() -> None:

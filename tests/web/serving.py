@@ -20,6 +20,7 @@ from supervisor.runtime.store import Channels, SnapshotStore
 from supervisor.system.reaper import Reaper
 from supervisor.web.server import Server
 from tests.config.machine import plan
+from tests.support.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -55,7 +56,7 @@ class Served(NamedTuple):
         reader, writer = await self.connect()
         try:
             writer.write(data)
-            return Answer.of(await asyncio.wait_for(reader.read(), 15))
+            return Answer.of(await asyncio.wait_for(reader.read(), DEADLINE_S))
         finally:
             writer.close()
 
@@ -77,7 +78,7 @@ class Served(NamedTuple):
         reader, writer = await asyncio.open_unix_connection(self.control)
         try:
             writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-            return Answer.of(await asyncio.wait_for(reader.read(), 15))
+            return Answer.of(await asyncio.wait_for(reader.read(), DEADLINE_S))
         finally:
             writer.close()
 

@@ -225,7 +225,9 @@ async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pyte
         assert len(opened) == 1
 
         def flooded() -> bool:
-            say(served, 1, 1000)
+            # Long ones, since the kernel takes megabytes before a writer has to wait.
+            for _ in range(100):
+                served.log.record("info", "x" * 10_000)
             return not opened
 
         await until(flooded)

@@ -146,7 +146,8 @@ async def test_a_certificate_that_takes_too_long(here: Stage, monkeypatch: pytes
     first, second = (Certificates(LocalApi(here.node.path, str), waits=SHORT) for _ in range(2))
     async with beside(first.run), beside(second.run):
         here.give_certificate()
-        assert (await settled(second, NAME)).there
+        found = await settled(second, NAME)
+        assert found.there
         # Not before: on a crowded machine a good answer takes its time too.
         for certificates in (first, second):
             monkeypatch.setattr(certificates, "_fetch_s", 0.2)
@@ -154,7 +155,7 @@ async def test_a_certificate_that_takes_too_long(here: Stage, monkeypatch: pytes
             assert "did not answer" in (await settled(first, NAME)).why
             second.forget()
             await until(lambda: second.want(NAME) and second._known[NAME].failures)
-            assert second.want(NAME) == Certificate(there=True)
+            assert second.want(NAME) == found
 
 
 async def test_a_tailscaled_that_is_down_says_nothing(here: Stage) -> None:
@@ -190,4 +191,4 @@ async def test_who_may_not_ask_does_not_ask_again(here: Stage) -> None:
         await asyncio.sleep(0.05)
         assert not (await settled(certificates, NAME)).there
         certificates.forget()
-        await until(lambda: certificates.want(NAME) == Certificate(there=True))
+        await until(lambda: getattr(certificates.want(NAME), "there", False))
