@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -170,6 +171,31 @@ async def test_the_next_reader_of_a_fifo_goes_on_where_the_last_one_left(tmp_pat
     reader.fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     await reader.read_until(b"%08d" % (MANY - 1))
     check_lost(reader)
+    rig.end()
+    os.close(reader.fd)
+    os.close(out_fd)
+
+
+async def test_the_next_reader_goes_on_without_a_thread_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit of processes there is none, and a FIFO without a reader is not gone for good."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    reader = Reader(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
+    out_fd = os.open(fifo, os.O_WRONLY)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        rig = Rig(out_fd=out_fd)
+    await rig.say(LINE % 0)
+    await reader.read_until(b"%08d" % 0)
+    os.close(reader.fd)
+    await rig.say(LINE % 1)
+    reader.fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    await reader.read_until(b"%08d" % 1)
+    assert reader.numbers == [0, 1]
     rig.end()
     os.close(reader.fd)
     os.close(out_fd)
