@@ -60,11 +60,12 @@ test-image-arm: tested ## Builds the image for arm64 and starts it under emulati
 soak: tested ## Lets one supervisor live for MINUTES=120 and tells whether anything grows | 2 h, or MINUTES
 	@nice $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),120)
 
-check: dev ## Lints, checks types and the project's conventions | 1 min
+check: dev ## Lints, checks types and the project's conventions; audits the locks where an index answers | 1 min
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy supervisor tests $(wildcard examples benchmarks scripts)
 	@$(BIN)/python -m pytest -q tests/conventions
+	@scripts/audit --or-tell
 
 check-workflows: $(VENV)/.audit ## Checks the workflows in .github with actionlint (needs Go) and zizmor | 15 s
 	@go run $(ACTIONLINT)
@@ -79,10 +80,7 @@ test-newest: tested ## Looks that up in the newest tailscaled, and runs the tail
 		PATH="$$(dirname "$$daemon"):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),tests/tailnet)
 
 audit: $(VENV)/.audit ## Looks for known faults in what the locks name; fails where no index tells of them | 20 s
-	@for lock in run run-otel build dev; do \
-		echo "requirements/$$lock.txt"; \
-		$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement "requirements/$$lock.txt"; \
-	done
+	@scripts/audit
 
 check-secrets: ## Looks for secrets in every commit, with gitleaks (needs Go) | 15 s
 	@go run $(GITLEAKS) git --no-banner --redact .

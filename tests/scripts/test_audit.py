@@ -1,0 +1,74 @@
+"""The audit of the locks: what is found fails; an index that does not tell is said, or fails where that was asked."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.control import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOUND = "echo Found 1 known vulnerability in 1 package; echo aiohttp 1.0 PYSEC-0; exit 1"
+SILENT = "echo ERROR: the index does not answer >&2; exit 1"
+
+
+def audit(root: Path, *words: str) -> tuple[int, str]:
+    """Run it on a tree; return its exit code and what it said."""
+    done = subprocess.run(
+        [ROOT / "scripts/audit", *words],
+        env={"PATH": "/usr/bin:/bin", "AUDIT_ROOT": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with locks and without pip-audit."""
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/dev.txt").touch()
+    return tmp_path
+
+
+def install(root: Path, script: str) -> None:
+    """Put something in pip-audit's place."""
+    program = root / ".venv/audit/bin/pip-audit"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(("script", "code", "told"), [(FOUND, 1, 1), (SILENT, 1, 0), ("exit 0", 0, 0)])
+def test_what_an_index_says(tree: Path, script: str, code: int, told: int) -> None:
+    """A fault fails in both ways of asking, silence only where an answer was asked for."""
+    install(tree, script)
+    assert audit(tree)[0] == code
+    (tree / ".venv/.audited").unlink(missing_ok=True)
+    assert audit(tree, "--or-tell")[0] == told
+
+
+def test_what_cannot_be_asked_is_said(tree: Path) -> None:
+    """Without pip-audit, and where the index does not answer."""
+    assert audit(tree, "--or-tell") == (
+        0,
+        "not audited for known faults: call make audit once, which installs what that takes\n",
+    )
+    install(tree, SILENT)
+    assert "the index does not answer" in audit(tree, "--or-tell")[1]
+
+
+def test_it_is_asked_once_a_day(tree: Path) -> None:
+    """And again where a fault was found, or asked for by name."""
+    install(tree, "exit 0")
+    assert "no known faults" in audit(tree, "--or-tell")[1]
+    assert audit(tree, "--or-tell") == (0, "")
+    assert "no known faults" in audit(tree)[1]
+    (tree / ".venv/.audited").unlink()
+    install(tree, FOUND)
+    assert [audit(tree, "--or-tell")[0] for _ in range(2)] == [1, 1]
