@@ -54,9 +54,6 @@ refusals: tested ## Has the kernel refuse each call once, with each of its error
 planted: tested ## Plants one defect after the other, and tells which of them chaos finds | up to 200 rounds for each
 	@$(BIN)/python -m tests.chaos.planted
 
-test-image-arm: tested ## Builds the image for arm64 and starts it under emulation | 20 min, and as long again once
-	@TEST_ENGINE_ARCH=arm64 scripts/test-engine run $(BIN)/python -m pytest -m image tests/image/test_arm64.py $(TESTS)
-
 soak: tested ## Lets one supervisor live for MINUTES=120 and tells whether anything grows | 2 h, or MINUTES
 	@nice $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),120)
 
