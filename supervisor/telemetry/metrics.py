@@ -16,7 +16,7 @@ from supervisor.core.backup import RESULTS, BackupState
 from supervisor.core.counts import ALERT_RESULTS, END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
 from supervisor.core.credentials import CREDENTIALS, expiries
 from supervisor.core.health import assess, ready
-from supervisor.core.incidents import INCIDENT_KINDS
+from supervisor.core.incidents import INCIDENT_KINDS, LOGIN_FAILED, TAILNET_AWAY
 from supervisor.core.process import State
 from supervisor.core.tailnet_states import STATES
 from supervisor.moltis import DURATION_BUCKETS_S
@@ -485,11 +485,20 @@ _OF_HTTP = (
     ),
     gauge("http_event_streams_active", "Open event streams: panels and followers of the log.", lambda d: d.streams),
 )
+
+
+def _kinds_of(data: ScrapeData) -> tuple[str, ...]:
+    """Return the kinds of incidents that are possible with these settings."""
+    if data.tailnet.mode != "off":
+        return INCIDENT_KINDS
+    return tuple(kind for kind in INCIDENT_KINDS if kind not in {LOGIN_FAILED, TAILNET_AWAY})
+
+
 _OF_INCIDENTS = (
     counter(
         "incidents_total",
         "Incidents of this run, by their kind.",
-        lambda d: _counted(INCIDENT_KINDS, d.snapshot.incidents.counts),
+        lambda d: _counted(_kinds_of(d), d.snapshot.incidents.counts),
         (Label("kind", INCIDENT_KINDS),),
     ),
     gauge(
