@@ -115,6 +115,7 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "subprocess.Popen": ("pipe2", "vfork"),
     "threading.Thread": ("clone3",),
     "socket.socket": ("socket",),
+    "socket.create_connection": ("socket", "connect"),
     "asyncio.run": ("epoll_create1", "epoll_ctl", "epoll_wait", "recvfrom"),
     "select.select": ("epoll_wait",),
     "signal.pidfd_send_signal": ("kill",),
@@ -131,8 +132,8 @@ HARMLESS = frozenset(
     for module, names in {
         "os": """close getpid geteuid getuid getgrouplist urandom fsencode fsdecode strerror sysconf isatty umask
               setpriority getcwd get_terminal_size _exit waitstatus_to_exitcode path environ devnull defpath
-              stat_result statvfs_result""",
-        "socket": "inet_aton inet_pton inet_ntop AddressFamily SocketType",
+              stat_result statvfs_result major minor""",
+        "socket": "inet_aton inet_pton inet_ntop getaddrinfo AddressFamily SocketType",
         "signal": "signal getsignal valid_signals set_wakeup_fd pthread_sigmask Signals default_int_handler",
         "subprocess": "SubprocessError TimeoutExpired",
     }.items()
