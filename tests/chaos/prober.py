@@ -55,6 +55,8 @@ class Prober:
         self._pid = pid
         self._port = port
         self._excused = 0
+        # An answer may be excused between its question and its end.
+        self._changes = 0
         self._ending = False
         self._connected_s = 0.0
         # What is going on, for whoever reads of a problem.
@@ -66,6 +68,7 @@ class Prober:
     def excuse(self, change: int) -> None:
         """Take no notice while it is held still; the sum of all changes decides."""
         self._excused += change
+        self._changes += 1
 
     def end(self) -> None:
         """Let it refuse from now on: it stops."""
@@ -78,14 +81,14 @@ class Prober:
 
     def _run(self) -> None:
         while not self._over.wait(_PAUSE_S):
-            before, now = self._excused, self.now
+            before, changes, now = self._excused, self._changes, self.now
             waited_s, cpu_before_s = waits_s(self._pid, os.getpid(), *carriers()), cpu_s(self._pid)
             begun_s = time.monotonic()
             why = self._ask()
             took_s = time.monotonic() - begun_s
             now_s = waits_s(self._pid, os.getpid(), *carriers())
             net_s = took_s - sum(each_s - waited_s.get(thread, 0.0) for thread, each_s in now_s.items())
-            if before or self._excused or (why and (self._ending or not self.answers)):
+            if before or changes != self._changes or (why and (self._ending or not self.answers)):
                 continue
             # The first answer comes when the loop turns for the first time.
             self.answers += 1
