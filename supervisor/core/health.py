@@ -84,9 +84,18 @@ def remembered(changes: tuple[HealthChange, ...], verdict: Verdict, now_s: float
 
 def assess(snapshot: Snapshot, now_s: float) -> Verdict:
     """Return the combined verdict and that of each component."""
-    parts = [_process(view, now_s) for view in snapshot.processes]
+    held = snapshot.backup if snapshot.backup.holds else None
+    parts = [
+        _held(view.name, held, FAIL if view.critical else WARN)
+        if held is not None and view.state is State.WAITING
+        else _process(view, now_s)
+        for view in snapshot.processes
+    ]
     if snapshot.tailnet.mode != "off":
-        parts.append(_tailnet(snapshot.tailnet, snapshot.tailnet_grace_s, now_s))
+        if held is not None and snapshot.tailnet.mode == "embedded":
+            parts.append(_held(TAILNET, held, WARN))
+        else:
+            parts.append(_tailnet(snapshot.tailnet, snapshot.tailnet_grace_s, now_s))
     if snapshot.backup.state is not BackupState.OFF:
         parts.append(_backup(snapshot.backup, snapshot.started_s, now_s))
     if any(listener.port == OPEN_PROXY_PORT for listener in snapshot.exposed):
@@ -179,6 +188,13 @@ def _warning_times_s(snapshot: Snapshot, now_s: float) -> list[float]:
     ends_s = [now_s + each.left_s for each in expiries(snapshot, now_s)]
     times_s = [end_s - before_s for end_s in ends_s for before_s in (FIRST_WARNING_S, SECOND_WARNING_S, 0.0)]
     return [time_s for time_s in times_s if time_s > now_s]
+
+
+def _held(name: str, backup: BackupView, status: str) -> Component:
+    """Return the component of what waits for the backups: their state is its own, with the reason and how far it is."""
+    progress = "" if backup.progress is None else f"{backup.progress:.0%} of it is done"
+    why = "; ".join(filter(None, [backup.why, backup.what_to_do, progress]))
+    return Component(name, backup.state.value, status, why or f"backups: {backup.state.value}")
 
 
 def _backup(view: BackupView, started_s: float, now_s: float) -> Component:

@@ -124,6 +124,27 @@ async def test_a_store_that_ignores_conditions_is_found_out(tmp_path: Path, monk
         await one.renew(1, "")
 
 
+async def test_what_was_let_go_stays_let_go(repository: str) -> None:
+    """A renewal that was still on its way takes nothing back."""
+    one, two = Lease(settings(repository)), Lease(settings(repository))
+    await one.acquire("", never)
+    await one.renew(3, "its files", released=True, whole=True)
+    await one.renew(3, "its files")
+    before = await two.acquire("", never)
+    assert before is not None
+    assert before.released
+
+
+async def test_a_later_version_is_told_as_such(tmp_path: Path) -> None:
+    """Not as a damaged one, which its holder would write over."""
+    repository = str(tmp_path / "repository")
+    await Lease(settings(repository)).acquire("", never)
+    path = tmp_path / "repository.holder"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
+    with pytest.raises(BackupError, match="of a version that is not known here"):
+        await Lease(settings(repository)).acquire("", never)
+
+
 async def test_generations_never_go_back(tmp_path: Path) -> None:
     """Before it is decided what a start does, what was taken over stays in the object."""
     one = Lease(settings(str(tmp_path / "repository")))

@@ -20,10 +20,30 @@ from supervisor.core.backup import (
     to_forget,
 )
 from supervisor.core.health import assess
-from supervisor.core.snapshot import Snapshot
+from supervisor.core.process import State
+from supervisor.core.snapshot import ProcessView, Snapshot, TailnetView
 
 REPOSITORY = "a repository"
 OURS = Marker(REPOSITORY, 3, "us")
+
+
+def test_the_newest_is_so_by_its_order_and_not_by_a_clock() -> None:
+    """A clock that was a year fast makes nothing newer."""
+    fast = snapshot(1, 9, at="2038-01-01T00:00:00Z")
+    assert newest((fast, snapshot(2, 1))) == snapshot(2, 1)
+
+
+def test_what_is_held_shows_the_backups_state_its_reason_and_how_far_it_is() -> None:
+    """The app and the tailnet wait for the same: restoring, standby and held are their states then, too."""
+    app = ProcessView("moltis", critical=True, command="", since_s=0.0, state=State.WAITING)
+    for state in (BackupState.RESTORING, BackupState.STANDBY, BackupState.HELD):
+        view = BackupView(state, holds=True, why="the reason", progress=0.43, interval_s=300.0)
+        told = assess(Snapshot(processes=(app,), tailnet=TailnetView("embedded"), backup=view), 1.0)
+        for name in ("moltis", "tailnet"):
+            part = next(each for each in told.components if each.name == name)
+            assert part.state == state.value
+            assert "the reason" in part.why
+            assert "43%" in part.why
 
 
 def snapshot(generation: int, sequence: int, **more: object) -> SnapshotView:
