@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
 
 from tests.client.calling import DEADLINE_S, PROGRAM
 
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.process.running import Run
+
+NEEDS_ROOT = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("ip"), reason="takes root and iproute2 for namespaces"
+)
 
 
 class Report(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.doctor.app_config import look
 from tests.client.test_with_supervisor import supervised
-from tests.doctor.asking import doctor, doctor_of, environment
+from tests.doctor.asking import NEEDS_ROOT, doctor, doctor_of, environment
 from tests.doctor.test_machine_checks import IN_GROUP, group
 from tests.doctor.test_path_checks import certificate
 from tests.process.running import running
@@ -95,6 +95,7 @@ def looked_at(tmp_path: Path) -> Report:
     return doctor(env, prefix=("unshare", "--net", "--mount", "sh", "-c", script, "sh", *files, *more))
 
 
+@NEEDS_ROOT
 def test_providers(looked_at: Report, tmp_path: Path) -> None:
     """Each is reached or not, with the reason; private ones are left alone; nothing is sent but a handshake."""
     found = {each["found"].partition(" ")[0]: each for each in looked_at.of("providers")}
@@ -122,6 +123,7 @@ def moltis_in(folder: Path) -> dict[str, str]:
     return environment(folder, MOLTIS_CONFIG_DIR=str(folder / "config"), MOLTIS_DATA_DIR=str(folder / "data"))
 
 
+@NEEDS_ROOT
 def test_links_lead_no_further_than_the_apps_user_may_go(tmp_path: Path) -> None:
     """The configuration is a link to what is root's: it is not read with root's rights."""
     env = moltis(tmp_path)
@@ -163,6 +165,7 @@ def test_what_is_named(tmp_path: Path) -> None:
     assert look(str(tmp_path / "nowhere")) == {"hosts": {}, "local_models": False}
 
 
+@NEEDS_ROOT
 def test_a_volume_that_is_none(tmp_path: Path) -> None:
     """A folder in memory; with backups it comes back."""
     mounted = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(tmp_path / "data"))

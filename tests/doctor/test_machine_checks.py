@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.doctor.asking import doctor, environment
+from tests.doctor.asking import NEEDS_ROOT, doctor, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,7 @@ def test_descriptors(tmp_path: Path) -> None:
     assert "256" in report.problem("descriptors")
 
 
+@NEEDS_ROOT
 def test_disk(tmp_path: Path) -> None:
     """A disk with hardly any room, and one that takes no more files."""
     (tmp_path / "run").mkdir(mode=0o700)

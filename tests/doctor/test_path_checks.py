@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.doctor.network_probes import is_public, mapped_port, proxy_of, stun_request
-from tests.doctor.asking import doctor, environment
+from tests.doctor.asking import NEEDS_ROOT, doctor, environment
 from tests.support.control import controlling
 from tests.tailnet.node import at
 
@@ -72,6 +72,7 @@ def tailnet(folder: Path, url: str = "", **more: str) -> dict[str, str]:
     return environment(folder, SUPERVISOR_TAILSCALE="embedded", TS_STATE_DIR=str(folder / "state"), **led, **more)
 
 
+@NEEDS_ROOT
 def test_names_that_are_not_found(tmp_path: Path) -> None:
     """A container without a way to its DNS server."""
     report = doctor(tailnet(tmp_path), prefix=ALONE)
@@ -108,6 +109,7 @@ def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
         assert doctor(env).level("clock") == "ok"
 
 
+@NEEDS_ROOT
 def test_packets_that_are_too_large(tmp_path: Path) -> None:
     """A network of 1000 bytes."""
     report = doctor(tailnet(tmp_path, "http://192.0.2.1"), prefix=NARROW)

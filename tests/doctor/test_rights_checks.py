@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.doctor.asking import doctor, environment
+from tests.doctor.asking import NEEDS_ROOT, doctor, environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,11 +19,13 @@ def test_users(tmp_path: Path) -> None:
     assert "moltis" in report.of("users")[0]["found"]
 
 
+@NEEDS_ROOT
 def test_proc(tmp_path: Path) -> None:
     """A container without its own /proc."""
     assert "not there" in doctor(environment(tmp_path), prefix=(*HIDDEN, "/proc")).problem("proc")
 
 
+@NEEDS_ROOT
 def test_launcher(tmp_path: Path) -> None:
     """An image without setpriv."""
     assert doctor(environment(tmp_path), prefix=WITHOUT_SETPRIV).problem("launcher")
