@@ -119,7 +119,8 @@ def told(_bench: Bench) -> dict[str, Result]:
                 wait_for_state(run, "idle")
                 way.mode = "silent"
                 took["a silent server"] = _told_s(run, "not answer")
-        world = World(server.repository)
+        # Another one: the first has been let go by nobody.
+        world = World(f"{server.repository}-2")
         with world.running(*APP) as run:
             wait_for_state(run, "idle")
             server.stop()

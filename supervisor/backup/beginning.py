@@ -223,6 +223,7 @@ class Beginning:
                 await restoration.place()
                 work.take_generation(self._repository, restored=wish)
                 self._write()
+            await restoration.clear()
 
     def _restoration(self, snapshot: SnapshotView, sources: tuple[BackupSource, ...] | None) -> Restoration:
         """Return one to restore with: that of the rehearsal, where all of it was rehearsed."""

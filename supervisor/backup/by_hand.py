@@ -34,6 +34,7 @@ class ByHand:
         with work.restoring(snapshot, Restoration(work.restic, snapshot, work.plan.sources)) as restoration:
             await restoration.fetch()
             await self._replace(restoration)
+            await restoration.clear()
 
     async def _replace(self, restoration: Restoration) -> None:
         """Stop what works on the files, keep them as a snapshot, put the others there, and start again."""

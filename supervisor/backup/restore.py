@@ -75,10 +75,17 @@ class Restoration:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self._remove()
+        self._stack.close()
+
+    async def clear(self) -> None:
+        """Remove what was replaced; of many files that takes its time, which the loop has not."""
+        await to_thread.run_sync(self._remove)
+
+    def _remove(self) -> None:
         for prepared in self._prepared.values():
             with suppress(OSError):
                 shutil.rmtree(WORKSHOP, dir_fd=prepared.fd)
-        self._stack.close()
 
     def follow(self, snapshot: SnapshotView) -> None:
         """Go on to another snapshot: what is the same in both need not be fetched again."""

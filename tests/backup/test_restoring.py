@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import stat
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from supervisor.backup.places import opened, opened_folder
-from supervisor.backup.restore import _clean
+from supervisor.backup.places import WORKSHOP, opened, opened_folder
+from supervisor.backup.restore import Restoration, _clean, _Prepared
 from supervisor.config.plan import BackupSource
+from supervisor.core.backup import SnapshotView
 from tests.backup.world import World, back_up, is_root, listed, make_unclear, small_disk, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import restic
@@ -20,6 +23,7 @@ from tests.support.backups import restic
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from supervisor.backup.restic import Restic
     from tests.process.running import Run
 
 AS_ROOT = pytest.mark.skipif(not is_root(), reason="takes root, for files of others")
@@ -159,8 +163,6 @@ def test_a_restore_that_fails_replaces_nothing_and_the_app_goes_on() -> None:
             if pack.is_file():
                 pack.chmod(0o600)
                 pack.write_bytes(os.urandom(pack.stat().st_size))
-        import shutil
-
         shutil.rmtree(world.folder / "state/moltis-supervisor-backup/cache")
         called = call(run.run_dir, "backup", "restore", taken["id"], "--yes")
         assert called.code == 1
@@ -228,8 +230,6 @@ def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
         (other / "note").write_text("kept")
         back_up(run)
         run.stop()
-    import shutil
-
     shutil.rmtree(other)
     with world.running(**paths) as run:
         assert "volume" in wait_for_state(run, "held")["why"]
@@ -321,3 +321,21 @@ def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> Non
     world.lose_files()
     with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
         run.wait_for("restored", id=whole["id"][:8])
+
+
+async def test_what_was_replaced_is_removed_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of files take seconds on a busy disk, in which health has to be answered."""
+    (tmp_path / WORKSHOP / "before").mkdir(parents=True)
+    threads, really = [], shutil.rmtree
+
+    def remove(path: str, dir_fd: int) -> None:
+        threads.append(threading.current_thread())
+        really(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    source = BackupSource("data", str(tmp_path), None)
+    with opened(str(tmp_path)) as fd, Restoration(cast("Restic", None), SnapshotView("id"), [source]) as restoration:
+        restoration._prepared[source] = _Prepared(source, fd, fd)
+        await restoration.clear()
+        assert not (tmp_path / WORKSHOP).exists()
+        assert threads[0] is not threading.main_thread()
