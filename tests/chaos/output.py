@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import select
+import struct
 import sys
+import termios
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +50,7 @@ class Output:
         self._stalled_until_s = 0.0
         self._reading = threading.Event()
         self._over = False
+        self._busy = False
         self._changed = threading.Condition()
         os.mkfifo(self.path)
         self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
@@ -103,7 +109,9 @@ class Output:
             return told or [f"{self._missing} in between"] if short > self.allowed else []
 
     def excuse(self) -> None:
-        """Let the lives there are now lose lines: their supervisor was killed outright."""
+        """Let the lives there are now lose lines: their supervisor was killed outright, in the midst of one perhaps."""
+        self.come_back()
+        wait_until(lambda: not self._busy and _waiting_bytes(self._fd) == 0, what="the rest of the log")
         self.excused.update((name, life) for name, _, life in (p.name.partition(".") for p in self._counts.iterdir()))
         self._rest = b""
 
@@ -112,13 +120,17 @@ class Output:
             if time.monotonic() < self._stalled_until_s and not self._over:
                 time.sleep(_LOOK_S / 5)
                 continue
+            self._busy = True
             with self._lock:
                 data = self._read()
             if data:
                 self._take(data)
-            elif self._over:
+            self._busy = False
+            if data:
+                continue
+            if self._over:
                 return
-            elif self._fd >= 0:
+            if self._fd >= 0:
                 select.select([self._fd], [], [], _LOOK_S)
                 if data is not None:
                     time.sleep(_LOOK_S / 5)
@@ -184,3 +196,8 @@ class Output:
             self.problems.append(f"a line after the word of its end: {message[:60]!r}")
         self._seen[name, life] = number + 1
         self._current[name] = life
+
+
+def _waiting_bytes(fd: int) -> int:
+    """Return how much waits in a pipe (ioctl(2), FIONREAD)."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0])
