@@ -54,6 +54,9 @@ refusals: tested ## Has the kernel refuse each call once, with each of its error
 planted: tested ## Plants one defect after the other, and tells which of them chaos finds | up to 200 rounds for each
 	@$(BIN)/python -m tests.chaos.planted
 
+test-arm: install ## Starts all of it as programs for arm64, under qemu (Debian, as root; needs Go) | 2 min, and 20 once
+	@scripts/test-arm64
+
 soak: tested ## Lets one supervisor live for MINUTES=120 and tells whether anything grows | 2 h, or MINUTES
 	@nice $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),120)
 
