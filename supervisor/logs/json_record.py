@@ -133,7 +133,9 @@ def decode(lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecor
             if b"\\u" in line:
                 # An escape may be an unpaired surrogate, which is not valid text.
                 _decode_any(line)
-            records[place] = _record(_decode_fields(line))
+            # An object without fields says nothing but itself, and stays text.
+            if fields := _decode_fields(line):
+                records[place] = _record(fields)
         except _NOT_OURS:
             continue
     return records
