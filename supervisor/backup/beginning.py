@@ -52,7 +52,7 @@ class Beginning:
         try:
             await self._run()
         finally:
-            self._drop_standby()
+            await self._drop_standby()
 
     async def _run(self) -> None:
         work = self._work
@@ -128,7 +128,7 @@ class Beginning:
         work = self._work
         if work.holder is None or work.holder.holds:
             return
-        self._drop_standby()
+        await self._drop_standby()
         standby = self._standby = Standby(work, self._repository)
         kept, _ = marker.look(work.sources)
         fresh = not work.view.snapshots
@@ -215,29 +215,28 @@ class Beginning:
         if has_files:
             work.take_generation(self._repository)
             await work.snapshot("before restore")
-        restoring = self._restoration(snapshot, sources)
-        with work.restoring(snapshot, restoring) as restoration:
+        restoring = await self._restoration(snapshot, sources)
+        async with work.restoring(snapshot, restoring) as restoration:
             await restoration.fetch()
             with work.places.swapping(snapshot.id, identity=sources is None):
                 marker.remove(work.sources)
                 await restoration.place()
                 work.take_generation(self._repository, restored=wish)
                 self._write()
-            await restoration.clear()
 
-    def _restoration(self, snapshot: SnapshotView, sources: tuple[BackupSource, ...] | None) -> Restoration:
+    async def _restoration(self, snapshot: SnapshotView, sources: tuple[BackupSource, ...] | None) -> Restoration:
         """Return one to restore with: that of the rehearsal, where all of it was rehearsed."""
         standby = self._standby
         if standby is None or standby.restoration is None or sources is not None:
-            self._drop_standby()
+            await self._drop_standby()
             return Restoration(self._work.restic, snapshot, sources or self._work.sources)
         restoration, standby.restoration = standby.restoration, None
         restoration.follow(snapshot)
         return restoration
 
-    def _drop_standby(self) -> None:
+    async def _drop_standby(self) -> None:
         if self._standby is not None:
-            self._standby.drop()
+            await self._standby.drop()
             self._standby = None
 
     async def _wait(self, *, needs_choice: bool) -> bool:

@@ -31,10 +31,9 @@ class ByHand:
         snapshot = find(work.view.snapshots, wanted)
         if snapshot is None:
             raise BackupError(Trouble(f"there is no snapshot {wanted}", "`backup list` shows those that there are"))
-        with work.restoring(snapshot, Restoration(work.restic, snapshot, work.plan.sources)) as restoration:
+        async with work.restoring(snapshot, Restoration(work.restic, snapshot, work.plan.sources)) as restoration:
             await restoration.fetch()
             await self._replace(restoration)
-            await restoration.clear()
 
     async def _replace(self, restoration: Restoration) -> None:
         """Stop what works on the files, keep them as a snapshot, put the others there, and start again."""

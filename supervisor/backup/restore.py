@@ -56,7 +56,7 @@ class _Prepared(NamedTuple):
 
 
 class Restoration:
-    """One restore under way: ``fetch`` it, then ``place`` it; used as a context, which cleans up."""
+    """One restore under way: ``fetch`` it, then ``place`` it; used as an asynchronous context, which cleans up."""
 
     def __init__(self, restic: Restic, snapshot: SnapshotView, sources: Sequence[BackupSource]) -> None:
         self._restic = restic
@@ -71,16 +71,17 @@ class Restoration:
         """The snapshot that is restored."""
         return self._snapshot.id
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        self._remove()
-        self._stack.close()
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.aclose()
 
-    async def clear(self) -> None:
-        """Remove what was replaced; of many files that takes its time, which the loop has not."""
-        await to_thread.run_sync(self._remove)
+    async def aclose(self) -> None:
+        """Remove what was replaced, or fetched in vain; in a thread, as many files take seconds."""
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(self._remove)
+        self._stack.close()
 
     def _remove(self) -> None:
         for prepared in self._prepared.values():
@@ -105,7 +106,8 @@ class Restoration:
         manifest = await self._manifest()
         self.missing = []
         try:
-            parts = [part for source in self._sources for part in self._parts(source, manifest)]
+            # In a thread, as it removes what a killed restore has left.
+            parts = await to_thread.run_sync(self._all_parts, manifest)
         except OSError as error:
             raise BackupError(_disk(error)) from error
         if not parts:
@@ -125,6 +127,9 @@ class Restoration:
             return decode_json(await self._restic.dump(self._snapshot.id, path), _Manifest)
         except msgspec.DecodeError as error:
             raise BackupError(Trouble("this snapshot's manifest makes no sense", "choose another one")) from error
+
+    def _all_parts(self, manifest: _Manifest) -> list[tuple[str, int, str]]:
+        return [part for source in self._sources for part in self._parts(source, manifest)]
 
     def _parts(self, source: BackupSource, manifest: _Manifest) -> Iterator[tuple[str, int, str]]:
         """Yield each folder of the snapshot that belongs to a source, and where it is to be. Raises OSError."""

@@ -13,7 +13,7 @@ from supervisor.backup.by_hand import ByHand
 from supervisor.backup.holder import LostError
 from supervisor.backup.maintenance import Maintenance
 from supervisor.backup.words import BackupError, Trouble
-from supervisor.backup.work import Work
+from supervisor.backup.work import AT_STOP, Work
 from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout
 from supervisor.core.process import Event, EventKind
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RELEASE_S = 1.0
 # How soon the last snapshot is tried again: nothing comes after it.
 LAST_AGAIN_S = 1.0
+_NO_TIME = Trouble("there was no time for it", "raise SUPERVISOR_STOP_TIMEOUT and the platform's grace period")
 
 
 class Backups:
@@ -45,6 +46,7 @@ class Backups:
         self._one = anyio.Lock()
         self._current: anyio.CancelScope | None = None
         self._ending = False
+        self._last_failure = _NO_TIME
         self._lost = anyio.Event()
         self._life: anyio.CancelScope | None = None
 
@@ -79,19 +81,21 @@ class Backups:
         else:
             if scope.cancelled_caught:
                 took_s = round(time.monotonic() - begin_s, 3)
-                why = "SUPERVISOR_STOP_TIMEOUT leaves too little time for it; raise it and the platform's grace period"
-                self._work.log.record("error", "no last snapshot", part="backup", after_s=took_s, why=why)
-                self._work.count_failure(Trouble(f"there was no time for the last snapshot: {why}"))
+                why, what_to_do = self._last_failure.why, self._last_failure.what_to_do
+                said = {"after_s": took_s, "why": why, "what_to_do": what_to_do}
+                self._work.log.record("error", "no last snapshot", part="backup", **said)
+                self._work.count_failure(Trouble(f"there is no last snapshot: {why}", what_to_do))
         await self._let_go(whole=whole)
 
     async def _take_last(self) -> None:
         """Take it; a bucket that is away for a moment is waited for as long as there is time. Raises BackupError."""
         while True:
             try:
-                await self._work.snapshot("stop")
+                await self._work.snapshot(AT_STOP)
             except BackupError as error:
                 if not error.trouble.may_pass:
                     raise
+                self._last_failure = error.trouble
             else:
                 return
             await anyio.sleep(LAST_AGAIN_S)

@@ -74,7 +74,7 @@ class Standby:
                 self.restoration.follow(snapshot)
                 await self.restoration.rehearse()
         except BackupError as error:
-            self.drop()
+            await self.drop()
             work.log.record("error", "take-over cannot be rehearsed", part="backup", why=error.trouble.why)
             self._show(error.trouble)
             return
@@ -93,11 +93,11 @@ class Standby:
             raise BackupError(Trouble(why, "the owner has to choose once the other instance has ended"))
         return work.newest if course is Course.RESTORE else None
 
-    def drop(self) -> None:
+    async def drop(self) -> None:
         """Take away what was fetched."""
         if self.restoration is not None:
-            self.restoration.__exit__()
-            self.restoration = None
+            restoration, self.restoration = self.restoration, None
+            await restoration.aclose()
 
     def over(self) -> None:
         """Go on: the repository is this instance's now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from supervisor.backup.holder import Lease
@@ -17,7 +17,7 @@ from supervisor.core.backup import BackupOrderView, BackupState, Restore, Snapsh
 from supervisor.core.counts import plus_one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from supervisor.backup.restore import Restoration
     from supervisor.config.plan import BackupPlan, BackupSource, Plan
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # After a failure the next try comes sooner than the next snapshot would.
 RETRY_S = 30.0
+# Why the last snapshot is taken.
+AT_STOP = "stop"
 # How many of the last orders are shown.
 _ORDERS = 16
 
@@ -157,7 +159,9 @@ class Work:
             taken, missing = await self._taker.take(view, absent)
         except BackupError as error:
             trouble = error.trouble
-            self.log.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)
+            # At a stop it is tried again each second, and the same is not worth saying again.
+            if reason != AT_STOP or trouble.why != self._said:
+                self.log.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)
             self.count_failure(trouble)
             self._said = trouble.why
             raise
@@ -168,15 +172,15 @@ class Work:
             self.show(snapshots=(*self.view.snapshots, taken))
         self._tell_taken(taken, missing, round(time.monotonic() - begin_s, 3))
 
-    @contextmanager
-    def restoring(self, snapshot: SnapshotView, restoration: Restoration) -> Iterator[Restoration]:
+    @asynccontextmanager
+    async def restoring(self, snapshot: SnapshotView, restoration: Restoration) -> AsyncIterator[Restoration]:
         """Show and tell of a restore for the length of a block, and count what came of it."""
         self.show(state=BackupState.RESTORING)
         begin_s = time.monotonic()
         said = {"part": "backup", "id": snapshot.id[:8]}
         self.log.record("info", "restoring", taken_at=snapshot.at, **said)
         try:
-            with restoration:
+            async with restoration:
                 yield restoration
         except BackupError as error:
             trouble = error.trouble

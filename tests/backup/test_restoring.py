@@ -334,8 +334,8 @@ async def test_what_was_replaced_is_removed_beside_the_loop(tmp_path: Path, monk
 
     monkeypatch.setattr(shutil, "rmtree", remove)
     source = BackupSource("data", str(tmp_path), None)
-    with opened(str(tmp_path)) as fd, Restoration(cast("Restic", None), SnapshotView("id"), [source]) as restoration:
-        restoration._prepared[source] = _Prepared(source, fd, fd)
-        await restoration.clear()
+    with opened(str(tmp_path)) as fd:
+        async with Restoration(cast("Restic", None), SnapshotView("id"), [source]) as restoration:
+            restoration._prepared[source] = _Prepared(source, fd, fd)
         assert not (tmp_path / WORKSHOP).exists()
         assert threads[0] is not threading.main_thread()
