@@ -34,6 +34,10 @@ _PORTAL_PATH = "/generate_204"
 # linux/in.h; the socket module has no name for it.
 _IP_MTU = 14
 _IPV6_MTU = 24
+# What is given out of IPv6 to the public (RFC 4291), without 6to4, which embeds any IPv4 address (RFC 3056); and NAT64,
+# which embeds them too (RFC 6052), and is what names resolve to in a network of IPv6 alone.
+_GLOBAL_V6, _6TO4 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("2002::/16")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # RFC 8489; Tailscale's servers answer a request alone that calls itself `tailnode` and ends with its fingerprint.
 _STUN_PORT = 3478
 _STUN_MAGIC = b"\x21\x12\xa4\x42"
@@ -53,10 +57,14 @@ def in_parallel(work: Mapping[K, Callable[[], T]], deadline_s: float) -> dict[K,
         with contextlib.suppress(Exception):
             done[key] = one()
 
-    threads = [threading.Thread(target=do, args=item, daemon=True) for item in work.items()]
-    for thread in threads:
-        thread.start()
     end_s = time.monotonic() + deadline_s
+    threads = []
+    for item in work.items():
+        thread = threading.Thread(target=do, args=item, daemon=True)
+        # At the container's limit of processes: the rest of the report says so.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            threads.append(thread)
     for thread in threads:
         thread.join(max(0.0, end_s - time.monotonic()))
     return dict(done)
@@ -272,11 +280,17 @@ def shake_hands(host: str) -> TlsSeen:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one of the public internet."""
+    """Tell whether an address is one of the public internet; one that embeds another is what it embeds."""
     try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_global
+        found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
+    if isinstance(found, ipaddress.IPv6Address):
+        if found in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(found.packed[-4:])))
+        if found not in _GLOBAL_V6 or found in _6TO4:
+            return False
+    return found.is_global and not found.is_multicast
 
 
 def proxy_of(environ: Mapping[str, Any], host: str) -> str:

@@ -19,6 +19,7 @@ SECRET = "a-secret-of-sixteen"
         ("from 203.0.113.7:443", "from [address 1]:443"),
         ("at 100.101.102.103 and fd7a:115c:a1e0::7", "at [tailnet address 1] and [tailnet address 2]"),
         ("2001:db8::1, 203.0.113.7, 2001:db8::1", "[address 1], [address 2], [address 1]"),
+        ("[::ffff:203.0.113.7]:443", "[[address 1]]:443"),
         ("http://127.0.0.2:13131, 0.0.0.0, [::1]:80", "http://127.0.0.2:13131, 0.0.0.0, [::1]:80"),
         ("http://moltis.tail1234.ts.net/", "http://moltis.[tailnet]/"),
         ("http://moltis.corp.example/", "http://moltis.[tailnet]/"),

@@ -134,9 +134,23 @@ def test_public_addresses() -> None:
         "::1",
         "fe80::1%eth0",
         "fd00::1",
+        "::ffff:10.0.0.1",
+        "::ffff:100.100.100.200",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b::100.100.100.200",
+        "64:ff9b:1::1.1.1.1",
+        "2002:7f00:1::1",
+        "2001::1",
+        "fec0::1",
+        "ff02::1",
+        "224.0.0.1",
+        "::1.2.3.4",
+        "",
+        "no address",
     )
-    assert not [each for each in (*private, "::ffff:10.0.0.1", "", "no address") if is_public(each)]
-    assert [each for each in ("1.1.1.1", "2606:4700::1111") if is_public(each)] == ["1.1.1.1", "2606:4700::1111"]
+    public = ("1.1.1.1", "2606:4700::1111", "64:ff9b::1.1.1.1")
+    assert not [each for each in private if is_public(each)]
+    assert all(map(is_public, public))
 
 
 def test_proxies() -> None:
