@@ -19,7 +19,7 @@ from supervisor.core import incident_rules as rules
 from supervisor.core.causes import Evidence, head_of
 from supervisor.core.counts import ALERT_RESULTS, plus_one
 from supervisor.core.health import TAILNET
-from supervisor.core.incidents import END, ERROR, INFO, PROCESS_ENDS
+from supervisor.core.incidents import END, ERROR, INFO, LASTING, PROCESS_ENDS
 from supervisor.core.process import HttpProbe, TcpProbe
 from supervisor.core.run_record import STOPPED, RunRecord
 from supervisor.core.snapshot import IncidentsView, Snapshot
@@ -78,6 +78,8 @@ class IncidentRecorder:
         self._seen = store.snapshot if store.snapshot.incidents.changes else Snapshot()
         self._sizes: dict[str, int] = {}
         self._open: dict[str, Incident] = {}
+        # When the last of each kind that lasts began: time, and then its end, may tell of the same one again.
+        self._last_s: dict[str, float] = {}
         self._states: dict[str, str] = {}
         self._used_bytes: int | None = None
         self._kept = False
@@ -85,6 +87,9 @@ class IncidentRecorder:
         self._told_why_not = ""
         self._life = RunLife(self._files, store.snapshot)
         self._alerts = _alerts(plan, log)
+        for each in store.snapshot.incidents.known:
+            if each.kind in LASTING and each.run == self._life.record.run:
+                self._last_s[each.kind] = max(self._last_s.get(each.kind, 0.0), each.last_s or each.at_s)
         self._unwatch = store.watch(self._take)
         self._take(store.snapshot)
 
@@ -242,6 +247,10 @@ class IncidentRecorder:
 
     def _add(self, incident: Incident, of: RunRecord | None = None) -> None:
         """Take in one that is new, ``of`` this run or another, or count it to those that are like it."""
+        if incident.kind in LASTING:
+            if incident.at_s <= self._last_s.get(incident.kind, 0.0):
+                return
+            self._last_s[incident.kind] = incident.at_s
         of = of or self._life.record
         incident = self._masked(msgspec.structs.replace(incident, run=of.run, version=of.version))
         view = self._view
@@ -305,9 +314,9 @@ class IncidentRecorder:
         self._used_bytes = self._life.look()
         self._keep_alerts()
         now_s, snapshot = time.monotonic(), self._store.snapshot
-        known = {(each.kind, round(each.at_s, 3)) for each in self._view.known}
+        under_way = {each.kind for each in self._open.values()}
         for incident in (rules.outage(snapshot, now_s), rules.bad_start(snapshot, now_s)):
-            if incident is not None and (incident.kind, round(incident.at_s, 3)) not in known:
+            if incident is not None and incident.kind not in under_way:
                 self._add(incident)
         self._look_for_kills(now_s)
         if self._files.why_not != self._told_why_not:

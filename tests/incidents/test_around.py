@@ -44,6 +44,8 @@ def test_an_outage_of_the_tailnet_has_a_length(tmp_path: Path) -> None:
         assert one.call("POST", "/api/processes/tailscaled/start")[0] == 202
         over = wait_until(lambda: next(iter(recorded(tmp_path / "state", "tailnet-away"))).get("until_s"))
         assert over - told["at_s"] >= 10
+        one.wait_state("connected")
+        assert len(recorded(tmp_path / "state", "tailnet-away")) == 1
 
 
 def test_a_verdict_is_an_incident_that_its_reason_explains(tmp_path: Path) -> None:
