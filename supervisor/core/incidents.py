@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 # A process ended: with an error, with success though it should stay, by a KILL from outside, after it hung, because
@@ -23,6 +25,10 @@ INFO, WARNING, ERROR = "info", "warning", "error"
 INCIDENT_LEVELS = (INFO, WARNING, ERROR)
 
 
+# Seconds since the epoch, as far as a date can be made of them.
+Epoch = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+
+
 class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """One incident. Times are seconds since the epoch, texts are masked.
 
@@ -33,7 +39,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     id: str
-    at_s: float
+    at_s: Epoch
     kind: str
     subject: str
     level: str
@@ -47,9 +53,9 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     peak_bytes: int | None = None
     limit_bytes: int | None = None
     last_lines: tuple[str, ...] = ()
-    until_s: float | None = None
+    until_s: Epoch | None = None
     times: int = 1
-    last_s: float | None = None
+    last_s: Epoch | None = None
     run: str = ""
     version: str = ""
     by: str = ""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from supervisor.core.causes import NEAR, megabytes
+from supervisor.core.incidents import Epoch
 
 STOPPED, KILLED_RUN, UNFINISHED = "stopped in order", "killed", "never ended"
 
@@ -20,17 +21,17 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     run: str
-    began_s: float
-    alive_s: float
+    began_s: Epoch
+    alive_s: Epoch
     version: str = ""
     machine: str = ""
     used_bytes: int | None = None
     limit_bytes: int | None = None
     stopping_why: str = ""
-    stopping_s: float | None = None
-    ended_s: float | None = None
+    stopping_s: Epoch | None = None
+    ended_s: Epoch | None = None
     status: int | None = None
-    alerted_s: float | None = None
+    alerted_s: Epoch | None = None
     unsent: int = 0
 
 

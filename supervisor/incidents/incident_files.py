@@ -22,6 +22,9 @@ FOLDER = "incidents"
 RUN_FILE = "run.json"
 MOST_INCIDENTS = 100
 MOST_BYTES = 1_000_000
+# Of what a folder of another user may hold.
+_MOST_READ = 4 * MOST_INCIDENTS
+_MOST_UNREAD = 20
 # Of one: a hundred of them fit.
 MOST_FILE_BYTES = 64 * 1024
 _END = ".json"
@@ -59,7 +62,9 @@ class IncidentFiles:
         try:
             with self._opened(make=False) as fd:
                 names = sorted(name for name in os.listdir(fd) if name.endswith(_END) and not name.startswith("."))
-                for name in names:
+                if len(names) > _MOST_READ:
+                    unread.append(f"{FOLDER}: it holds {len(names)} files, of which the last {_MOST_READ} are read")
+                for name in names[-_MOST_READ:]:
                     if name == RUN_FILE:
                         continue
                     read = _decoded(fd, name, Incident)
@@ -72,7 +77,8 @@ class IncidentFiles:
             pass
         except OSError as error:
             unread.append(f"{FOLDER}: {dirs.reason(error)}")
-        found.unread = tuple(unread)
+        more = len(unread) - _MOST_UNREAD
+        found.unread = (*unread[:_MOST_UNREAD], *([f"{more} more"] if more > 0 else []))
         return found
 
     def read_run(self, shape: type[T]) -> T | None:

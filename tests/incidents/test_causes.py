@@ -152,12 +152,28 @@ def test_an_unreadable_file_is_told_and_left(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "20260101-000000000-moltis-crash.json").write_text("{half")
     os.mkfifo(folder / "20260101-000000001-moltis-crash.json")
+    # Of no year that there is.
+    late = {"id": "late-crash", "at_s": 1e300, "kind": "crash", "subject": "app", "level": "error", "what": "crashed"}
+    (folder / "late-crash.json").write_text(json.dumps(late))
+    (folder / "run.json").write_text(json.dumps({"run": "late", "began_s": 1.0, "alive_s": 1e300}))
     with running("sleep", "300", env={"TS_STATE_DIR": str(tmp_path)}) as run:
-        run.wait_count(2, "cannot read an incident")
+        run.wait_count(3, "cannot read an incident")
         run.wait_for("previous run")
-        assert len(get(run, "/api/incidents")["unread"]) == 2
+        assert len(get(run, "/api/incidents")["unread"]) == 3
         assert run.stop() == 0
     assert (folder / "20260101-000000000-moltis-crash.json").read_text() == "{half"
+
+
+def test_a_folder_of_too_much_is_read_in_part(tmp_path: Path) -> None:
+    """Whoever it belongs to may have put anything there: it costs no more memory, and no more lines."""
+    folder = tmp_path / "incidents"
+    folder.mkdir()
+    for number in range(1000):
+        (folder / f"2026-{number:04d}.json").write_text("{half")
+    with running("sleep", "300", env={"TS_STATE_DIR": str(tmp_path)}) as run:
+        run.wait_for("previous run")
+        assert len(get(run, "/api/incidents")["unread"]) == 21
+        assert len(run.all("cannot read an incident")) == 21
 
 
 def test_a_setup_code_and_secrets_are_on_no_disk(tmp_path: Path) -> None:
