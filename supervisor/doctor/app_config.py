@@ -23,7 +23,9 @@ _MOST_BYTES = 1024 * 1024
 
 def main(folder: str) -> int:
     """Print it; return 0."""
-    sys.stdout.write(json.dumps(look(folder)) + "\n")
+    told = json.dumps(look(folder), ensure_ascii=False)
+    # JSON may name halves of characters, which are no text.
+    sys.stdout.buffer.write(told.encode(errors="replace") + b"\n")
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from supervisor.core.process import ProcessSpec
 from supervisor.core.tailnet import Backend
 from supervisor.doctor.subject import AppFacts, TagOwners, TailnetFacts
 from supervisor.errors import ConfigError
+from supervisor.json_input import decode_object
 from supervisor.system import kernel
 from supervisor.system.reaper import Reaper
 from supervisor.system.spawn import SpawnError
@@ -33,6 +33,9 @@ _MORE_S = 4.0
 MOST_HOSTS = 20
 _HELPER = "supervisor.doctor.app_config"
 _HELPER_S = 3.0
+# What a program says is a line or a few; another user's may say anything.
+_MOST_LINES, _MOST_LINE_BYTES = 4, 1024 * 1024
+_MOST_CHARACTERS = 500
 _REAP_EVERY_S = 0.02
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
 
@@ -107,9 +110,14 @@ async def of_programs(subject: Subject, parent: ProgramParent) -> dict[str, str]
 async def _lines_of(parent: ProgramParent, spec: ProcessSpec) -> list[str]:
     """Return what a program prints; nothing where it cannot be started, or takes its time."""
     lines: list[bytes] = []
+
+    def take(line: bytes, is_error: bool) -> None:  # noqa: FBT001
+        if not is_error and len(lines) < _MOST_LINES and len(line) <= _MOST_LINE_BYTES:
+            lines.append(line)
+
     with contextlib.suppress(TimeoutError, SpawnError):
         async with asyncio.timeout(_HELPER_S):
-            await programs.run(parent, spec, lambda line, is_error: None if is_error else lines.append(line))
+            await programs.run(parent, spec, take)
     return [line.decode(errors="replace") for line in lines]
 
 
@@ -122,16 +130,16 @@ async def of_app(subject: Subject, parent: ProgramParent) -> AppFacts:
     argv = (sys.executable, "-I", "-m", _HELPER, folder)
     spec = ProcessSpec("doctor", argv, common_environment(subject.environ, "/", user), user=user)
     lines = await _lines_of(parent, spec)
-    try:
-        return _app_facts(json.loads(lines[-1]))
-    except (ValueError, IndexError):
+    told = decode_object(lines[-1]) if lines else None
+    if told is None:
         return AppFacts("the app's user could not read it in time, or cannot run the supervisor's Python")
+    return _app_facts(told)
 
 
-def _app_facts(told: Any) -> AppFacts:
+def _app_facts(told: dict[str, Any]) -> AppFacts:
     """Take what the helper says: it ran as the app's user, so that its word is no more than a claim."""
-    if not isinstance(told, dict) or told.get("why_not"):
-        return AppFacts(str(told.get("why_not", "")) if isinstance(told, dict) else "it is not understood")
+    if told.get("why_not"):
+        return AppFacts(str(told["why_not"])[:_MOST_CHARACTERS])
     hosts = told.get("hosts")
     named = hosts.items() if isinstance(hosts, dict) else ()
     good = {str(name)[:40]: host for name, host in named if isinstance(host, str) and _HOST.fullmatch(host)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.doctor.app_config import look
+from supervisor.moltis import PROVIDER_KEYS_FILE
 from tests.client.test_with_supervisor import supervised
 from tests.doctor.asking import NEEDS_ROOT, doctor, doctor_of, environment
 from tests.doctor.test_machine_checks import IN_GROUP, group
@@ -180,6 +181,14 @@ def test_a_hang_of_the_helper_ends(tmp_path: Path) -> None:
     env = moltis(tmp_path, "")
     (tmp_path / "config/local-llm.json").symlink_to("/dev/zero")
     wait_until(lambda: doctor(env).level("local-models") == "ok", 30, "the report")
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """JSON may hold half of a character: the report comes all the same."""
+    env = moltis(tmp_path, "")
+    keys = {"\ud800": {"baseUrl": "https://127.0.0.1/v1"}}
+    (tmp_path / "config" / PROVIDER_KEYS_FILE).write_text(json.dumps(keys))
+    assert "left alone" in doctor(env).of("providers")[0]["found"]
 
 
 def test_a_running_supervisor_has_it_read_too(tmp_path: Path) -> None:
