@@ -72,7 +72,8 @@ class AlertSender:
     @property
     def unsent(self) -> int:
         """Return how many incidents nobody was told of yet."""
-        return len(self._waiting) + self._left_out + self._under_way
+        with self._lock:
+            return len(self._waiting) + self._left_out + self._under_way
 
     def go_on(self, sent_s: float | None, left_out: int) -> None:
         """Begin where the run before ended: when it sent its last one, and how many it could not send."""
@@ -109,7 +110,7 @@ class AlertSender:
                     return
                 batch, self._waiting = self._waiting, []
                 left_out, self._left_out = self._left_out, 0
-            self._under_way = len(batch) + left_out
+                self._under_way = len(batch) + left_out
             worst = max(batch, key=lambda each: (INCIDENT_LEVELS.index(each.level), each.at_s))
             left_out += len(batch) - 1
             sent, failed, untold = self.counts

@@ -74,6 +74,7 @@ class IncidentRecorder:
         self._log = log
         self._probes = {spec.name: _asked(spec.probe) for spec in plan.processes}
         self._files = IncidentFiles(plan.state_folder)
+        self._stop_timeout_s = plan.settings.stop_timeout_s
         # One that takes over from a crashed one has been told of everything so far.
         self._seen = store.snapshot if store.snapshot.incidents.changes else Snapshot()
         self._sizes: dict[str, int] = {}
@@ -123,7 +124,7 @@ class IncidentRecorder:
         ended = rules.ended_with(own[-1], status, why or "", now_s + self._seen.wall_offset_s)
         self._put(self._masked(ended))
         if self._alerts is not None:
-            self._alerts.close(ALERT_S)
+            self._alerts.close(self._life.left_s(self._stop_timeout_s, ALERT_S))
             self._keep_alerts()
         return _without_lines(ended)
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.core.snapshot import Snapshot
+from supervisor.incidents.incident_files import IncidentFiles
+from supervisor.incidents.run_life import RunLife
 from tests.incidents.looking import recorded, wait_recorded
 from tests.process.running import running
 from tests.support.waiting import wait_until
@@ -61,6 +64,15 @@ def test_a_killed_supervisor_is_found_by_the_next_run(tmp_path: Path) -> None:
         assert kept["what"] == "the container was killed"
         assert kept["at_s"] >= alive_s
         assert kept["cause"].startswith("something outside")
+
+
+def test_an_alert_gets_what_is_left_of_the_stop(tmp_path: Path) -> None:
+    """A second where nothing was to be stopped; nothing where the stop has used up its time."""
+    life = RunLife(IncidentFiles(str(tmp_path)), Snapshot())
+    assert life.left_s(0.0, 1.0) == 1.0
+    life.stopping("SIGTERM received")
+    assert life.left_s(3600.0, 1.0) == 1.0
+    assert life.left_s(0.0, 1.0) == 0.0
 
 
 def test_a_stop_that_was_cut_short_is_told_as_such(tmp_path: Path) -> None:
