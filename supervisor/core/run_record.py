@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from supervisor.core.causes import NEAR, megabytes
-from supervisor.core.incidents import Epoch
+from supervisor.core.incidents import Epoch  # noqa: TC001 - msgspec reads it
 
 STOPPED, KILLED_RUN, UNFINISHED = "stopped in order", "killed", "never ended"
 
