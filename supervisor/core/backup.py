@@ -1,4 +1,4 @@
-"""What is known of the backups, what may be ordered of them, and what follows at a start. Pure."""
+"""The backups' view, the orders to them, and the decision at a start. Pure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from supervisor.core.counts import Counts
 
 COMPONENT = "backup"
-# How many intervals the last good snapshot may be old.
+# Maximum age of the last good snapshot, in intervals.
 STALE_INTERVALS = 3
 RESULTS = ("ok", "partial", "failed")
-# The least of an id that a person has to write.
+# Minimum length of an abbreviated id.
 LEAST_ID = 8
 
 
 class BackupState(Enum):
-    """What is done about backups just now; the values are what people and the API read."""
+    """The current activity of the backups; the values appear in the API and the panel."""
 
     OFF = "off"
     STARTING = "starting"
@@ -37,11 +37,11 @@ class BackupState(Enum):
 
 
 class SnapshotView(NamedTuple):
-    """One snapshot. Order is by generation and sequence; ``at`` is the clock's word, for people alone.
+    """One snapshot. Order is by generation and sequence; ``at`` is the wall-clock time, for display only.
 
-    ``whole`` is False where something of it could not be read. ``programs`` tells one version of the app and of
-    tailscaled from another. ``size_bytes`` is what it holds, ``added_bytes`` what it added to the repository.
-    ``staged`` is where in it the manifest lies.
+    ``whole`` is False if part of the data could not be read. ``programs`` identifies the version of the app and of
+    tailscaled. ``size_bytes`` is the size of its content, ``added_bytes`` what it added to the repository.
+    ``staged`` is the path of the manifest within it.
     """
 
     id: str
@@ -60,12 +60,12 @@ class SnapshotView(NamedTuple):
 
     @property
     def order(self) -> tuple[int, int]:
-        """Return what tells the newer of two."""
+        """Return the sort key: the newer of two is greater."""
         return self.generation, self.sequence
 
 
 class BackupOrderView(NamedTuple):
-    """A backup, or a restore of ``snapshot``, that somebody ordered; ``by`` says from where."""
+    """An ordered backup, or an ordered restore of ``snapshot``; ``by`` is where the order came from."""
 
     at_s: float
     snapshot: str = ""
@@ -73,13 +73,13 @@ class BackupOrderView(NamedTuple):
 
 
 class BackupView(NamedTuple):
-    """All that is known. ``why`` is what is not as it should be, ``what_to_do`` what helps.
+    """The state of the backups. ``why`` is the current problem, ``what_to_do`` its remedy.
 
-    ``warning`` is about the last snapshot. ``progress`` goes from 0 to 1, None where it is not known. ``holds`` says
-    that the processes wait. ``last_good_s`` is when the last whole snapshot ended, ``next_s`` when one is due.
-    ``rehearsed`` says that all is there for a take-over, ``ready_until_s`` until when it counts as ready after one.
-    ``orders`` are the last that were given. ``released`` says that the holder before this one let go in order,
-    ``held_until_s`` when it last wrote that it holds, in seconds since the epoch.
+    ``warning`` is about the last snapshot. ``progress`` is from 0 to 1, or None if unknown. ``holds`` is true
+    while the processes wait. ``last_good_s`` is when the last whole snapshot ended, ``next_s`` when the next is due.
+    ``rehearsed`` is true if a take-over was rehearsed, ``ready_until_s`` is until when it counts as ready after one.
+    ``orders`` are the latest orders. ``released`` is true if the previous holder released the repository in order,
+    ``held_until_s`` is when it last renewed its hold, in seconds since the epoch.
     """
 
     state: BackupState = BackupState.OFF
@@ -104,9 +104,9 @@ class BackupView(NamedTuple):
     held_until_s: float | None = None
 
     def stands_in(self, now_s: float) -> bool:
-        """Tell whether this instance counts as ready though nothing runs yet: a take-over was rehearsed.
+        """Return whether this instance counts as ready before anything runs: a take-over was rehearsed.
 
-        Once said this stays, or a platform would end both instances: until some time after the take-over.
+        It then stays ready until some time after the take-over; otherwise a platform would end both instances.
         """
         return self.rehearsed and (self.ready_until_s is None or now_s < self.ready_until_s)
 
@@ -117,27 +117,27 @@ class BackupView(NamedTuple):
 
 
 class BackUp(NamedTuple):
-    """Take a snapshot now; ``by`` says from where that was ordered."""
+    """Take a snapshot now; ``by`` is where the order came from."""
 
     by: str = ""
 
 
 class Restore(NamedTuple):
-    """Bring the app's folders back to this snapshot; ``by`` says from where that was ordered."""
+    """Restore the app's folders from this snapshot; ``by`` is where the order came from."""
 
     id: str
     by: str = ""
 
 
 class StartWithout(NamedTuple):
-    """Start what is held though nothing was brought back; this life takes no snapshots."""
+    """Start the held processes without a restore; this run takes no snapshots."""
 
 
 BackupOrder = BackUp | Restore | StartWithout
 
 
 class Marker(NamedTuple):
-    """What the files say of themselves: the repository, the generation that they belong to, and whose they are."""
+    """The marker of the files: their repository, their generation, and the id of their owner."""
 
     repository: str
     generation: int
@@ -145,7 +145,7 @@ class Marker(NamedTuple):
 
 
 class Files(Enum):
-    """What lies in the folders: nothing, files without a marker, or files whose markers differ or lack in part."""
+    """The content of the folders: empty, files without a marker, or files whose markers differ or are incomplete."""
 
     NONE = "none"
     SOME = "some"
@@ -153,7 +153,7 @@ class Files(Enum):
 
 
 class Course(Enum):
-    """What a start does before anything of the app runs."""
+    """What a start does before the app runs."""
 
     GO_ON = "go on"
     RESTORE = "restore"
@@ -163,12 +163,12 @@ class Course(Enum):
 
 
 def newest(snapshots: Iterable[SnapshotView]) -> SnapshotView | None:
-    """Return the newest snapshot that is whole; where none is, the newest of the others."""
+    """Return the newest whole snapshot; if there is none, the newest partial one."""
     return max(snapshots, key=lambda each: (each.whole, *each.order), default=None)
 
 
 def find(snapshots: Iterable[SnapshotView], text: str) -> SnapshotView | None:
-    """Return the one snapshot whose id begins with a text; None where there is none, or more than one."""
+    """Return the snapshot whose id begins with a text; None if there is none, or more than one."""
     found = [each for each in snapshots if each.id.startswith(text)]
     return found[0] if len(found) == 1 and len(text) >= LEAST_ID else None
 
@@ -176,7 +176,7 @@ def find(snapshots: Iterable[SnapshotView], text: str) -> SnapshotView | None:
 def decide(  # noqa: PLR0911 - a table: one return a row
     marker: Marker | None, files: Files, snapshots: tuple[SnapshotView, ...], repository: str
 ) -> tuple[Course, str]:
-    """Return what a start does, and where a person has to choose, why: the contract's table, total.
+    """Return what a start does, and why if the owner has to choose: the contract's table, total.
 
     ``repository`` is the id of the one that the snapshots are in.
     """
@@ -199,9 +199,9 @@ def decide(  # noqa: PLR0911 - a table: one return a row
 
 
 def to_forget(snapshots: Iterable[SnapshotView], keep: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the ids of those that need not be kept, as `restic forget --keep-*` counts, but by their order.
+    """Return the ids of the snapshots to remove, counted as `restic forget --keep-*` does, but in their own order.
 
-    The newest whole one, the newest of all, and the last one before each change of programs always stay.
+    The newest whole one, the newest of all, and the last one before each change of programs are always kept.
     """
     ordered = sorted(snapshots, key=lambda each: each.order, reverse=True)
     kept = {found.id for found in (newest(ordered), *ordered[:1]) if found is not None}
@@ -217,7 +217,7 @@ def to_forget(snapshots: Iterable[SnapshotView], keep: Mapping[str, int]) -> tup
 
 
 def _bucket(name: str, at: str) -> str:
-    """Return the hour, day … that a time lies in; times are as restic writes them, RFC 3339."""
+    """Return the hour, day … of a time; times are RFC 3339, as restic writes them."""
     if name == "weekly":
         from datetime import date
 

@@ -1,4 +1,4 @@
-"""What an end of a process comes from, worked out from what is known of it. Pure."""
+"""Determines the cause of a process's exit from the evidence. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from supervisor.core.snapshot import ExitView
 
 KILL = 9
-# Of the limit: the kernel ends somebody before all of it is used.
+# Share of the limit: the kernel kills a process before all of it is used.
 NEAR = 0.85
-# How a program says that it gives up on itself; what follows is its trace, of which the first lines tell most.
+# How programs announce a panic; a trace follows, and its first lines say most.
 _PANICS = (
     *("panic: ", "fatal error: ", "unexpected fault"),
     *("SIGABRT: ", "SIGSEGV: ", "SIGBUS: ", "SIGILL: ", "SIGQUIT: "),
 )
 _THREAD, _PANICKED = "thread '", "panicked at"
 HEAD_LINES = 12
-# What causes that quote a process's output begin with.
+# Prefixes of causes that quote a process's output.
 PANICKED, LAST_WORDS = "it panicked", "its last words"
 _KINDS = {
     HUNG: kinds.HANG,
@@ -33,12 +33,12 @@ _KINDS = {
 
 
 class Evidence(NamedTuple):
-    """What is known at the end of a process beside the end itself.
+    """What is known when a process exits, in addition to the exit itself.
 
-    ``limit_bytes`` is the container's; ``others_bytes`` is what everything else in it uses, ``used_bytes`` what all of
-    it used when it was last looked at. ``counts`` says that the kernel tells of those that it kills for memory.
-    ``probe`` is what was asked of a process that hung, ``state`` what it was doing. ``head`` are the first lines of its
-    panic.
+    ``limit_bytes`` is the container's; ``others_bytes`` is the memory used by everything else in it, ``used_bytes`` its
+    total at the last look. ``counts`` is true if the kernel counts the processes that it kills for lack of memory.
+    ``probe`` is the probe that a hung process did not answer, ``state`` what it was doing. ``head`` are the first lines
+    of its panic.
     """
 
     limit_bytes: int | None = None
@@ -51,7 +51,7 @@ class Evidence(NamedTuple):
 
 
 def head_of(lines: Sequence[str]) -> tuple[str, ...]:
-    """Return the first lines of the last panic among lines of output; none where there is none."""
+    """Return the first lines of the last panic in the output; empty if there is no panic."""
     for at in range(len(lines) - 1, -1, -1):
         line = lines[at]
         if line.startswith(_PANICS) or (line.startswith(_THREAD) and _PANICKED in line):
@@ -60,14 +60,14 @@ def head_of(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def kind_of_end(end: ExitView, evidence: Evidence) -> str:
-    """Return which kind of incident an end is."""
+    """Return the kind of incident for an exit."""
     if end.kind == SIGNAL and end.signal == KILL:
         return kinds.OUT_OF_MEMORY if not evidence.counts and _was_near(end, evidence) else kinds.KILLED
     return _KINDS.get(end.kind, kinds.CRASH)
 
 
 def _was_near(end: ExitView, evidence: Evidence) -> bool:
-    """Tell whether memory was nearly used up, by the peak of the process or by the last look at all of it."""
+    """Return whether memory was nearly used up, by the peak of the process or by the total at the last look."""
     if evidence.limit_bytes is None:
         return False
     most = max((end.peak_bytes or 0) + evidence.others_bytes, evidence.used_bytes or 0)
@@ -75,7 +75,7 @@ def _was_near(end: ExitView, evidence: Evidence) -> bool:
 
 
 def cause_of_end(kind: str, end: ExitView, evidence: Evidence) -> str:
-    """Return the likely cause of an end of this kind."""
+    """Return the likely cause of an exit of this kind."""
     causes = {
         kinds.OUT_OF_MEMORY: _out_of_memory,
         kinds.KILLED: _killed,
@@ -126,11 +126,11 @@ def _crash(end: ExitView, evidence: Evidence) -> str:
 
 
 def megabytes(size_bytes: int) -> str:
-    """Return a size for people."""
+    """Format a size for people."""
     return f"{size_bytes / 2**20:.0f} MiB"
 
 
 def without_output(cause: str) -> str:
-    """Return a cause that quotes nothing of a process's output."""
+    """Return a cause without quotes from a process's output."""
     quoting = next((words for words in (PANICKED, LAST_WORDS) if cause.startswith(f"{words}: ")), None)
     return cause if quoting is None else f"{quoting} (which the panel shows)"

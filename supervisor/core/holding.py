@@ -1,7 +1,7 @@
-"""Who holds a repository: what the object beside it says, and what follows. Pure.
+"""Which instance holds a repository: the content of its lease object, and the decision that follows. Pure.
 
-One instance at a time works on the files that a repository keeps. It writes a small object anew every few seconds; a
-new one waits until that moves no more, by its own clock alone, or until the holder has let go.
+One instance at a time works on the files in a repository. It rewrites a small object every few seconds; a new one
+waits until its counter stops changing, measured by its own clock only, or until the holder has released it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from enum import Enum
 from typing import NamedTuple
 
 RENEW_S = 15.0
-# So long may the object stand still before it counts as nobody's: four renewals that did not come.
+# How long the object may stay unchanged before it counts as abandoned: four missed renewals.
 SILENCE_S = 60.0
-# Two looks are seldom further apart than this. What passed beyond it was not seen: no time in which the bucket was
-# away, or this program did not run, counts as silence of the holder.
+# Upper limit to the time counted between two looks: time in which the bucket was unreachable, or in which this
+# program did not run, does not count as silence of the holder.
 MOST_LOOK_S = 10.0
 VERSION = 1
 
 
 class LeaseRecord(NamedTuple):
-    """What the object says: which instance holds it, of which ``generation``, and a counter that moves.
+    """The object's content: the instance that holds it, its ``generation``, and a counter that each renewal increments.
 
-    ``files`` tells whose files the holder works on, which outlives a restart. ``released`` says that it has let go,
-    ``whole`` that its last snapshot was taken.
+    ``files`` identifies the files that the holder works on, also after a restart. ``released`` is true once the holder
+    has released it, ``whole`` if its last snapshot was taken.
     """
 
     instance: str
@@ -34,7 +34,7 @@ class LeaseRecord(NamedTuple):
 
 
 class Unreadable(Enum):
-    """Why an object says nothing: it is of a version that is not known, or nobody with the password wrote it."""
+    """Why an object cannot be read: its version is unknown, or it was not written with this password."""
 
     UNKNOWN = "it is of a version that is not known here"
     FORGED = "it was not written with this password"
@@ -44,7 +44,7 @@ Seen = LeaseRecord | Unreadable | None
 
 
 class Claim(Enum):
-    """What a new instance does."""
+    """The action of a new instance."""
 
     TAKE = "take"
     WAIT = "wait"
@@ -52,9 +52,9 @@ class Claim(Enum):
 
 
 class LeaseWatch(NamedTuple):
-    """What a waiting instance has seen last, for how long it was seen not to move, and when it looked.
+    """What a waiting instance saw last, for how long it was seen unchanged, and when it looked.
 
-    ``looked_s`` is on its own monotonic clock, and None before the first look.
+    ``looked_s`` is in seconds of its own monotonic clock, and None before the first look.
     """
 
     seen: Seen = None
@@ -63,10 +63,10 @@ class LeaseWatch(NamedTuple):
 
 
 def observe(watch: LeaseWatch, seen: Seen, files: str, now_s: float, *, fresh: bool = True) -> tuple[LeaseWatch, Claim]:
-    """Return what is known then and what to do; ``files`` tells whose files lie here, nothing where there are none.
+    """Return the updated watch and what to do; ``files`` identifies the files here, and is empty if there are none.
 
-    One that was let go, and that of an earlier life on these very files may be taken at once; one that is not there
-    where the repository is ``fresh``: beside snapshots its holder may live, and writes it anew.
+    A released object, and one of an earlier run on the same files, may be taken at once; a missing one only if the
+    repository is ``fresh``: if there are snapshots, its holder may be alive, and will write it again.
     """
     first = watch.looked_s is None
     still_s = 0.0
@@ -83,7 +83,7 @@ def observe(watch: LeaseWatch, seen: Seen, files: str, now_s: float, *, fresh: b
 
 
 class Standing(Enum):
-    """How a holder stands after it has looked."""
+    """The result of a holder's look at its object."""
 
     MINE = "mine"
     GONE = "gone"
@@ -91,7 +91,7 @@ class Standing(Enum):
 
 
 def stand(seen: Seen, instance: str) -> Standing:
-    """Return whether a holder still holds, finds nothing of use (and writes it anew), or has been replaced."""
+    """Return whether a holder still holds, finds no usable object (and rewrites it), or has been replaced."""
     if seen is None or seen is Unreadable.FORGED:
         return Standing.GONE
     if isinstance(seen, Unreadable) or seen.instance != instance:

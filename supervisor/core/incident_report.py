@@ -1,4 +1,4 @@
-"""An incident's story as text, fit for a bug report once what tells whose it is was masked. Pure."""
+"""An incident as text for a bug report, after identifying data was masked. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from supervisor.core.incidents import Incident
 
-# Others within so long are part of the story.
+# Other incidents within this time are listed too.
 NEAR_S = 3600.0
 
 
 def report(incident: Incident, known: Iterable[Incident], stamp: Callable[[float], str]) -> str:
-    """Return the story, with those around it in a line each; ``stamp`` puts a moment into words."""
+    """Return the report, with one line for each incident around it; ``stamp`` formats a time."""
     near = [each for each in known if each.id != incident.id and abs(each.at_s - incident.at_s) < NEAR_S]
     return "\n".join([*_story(incident, stamp), *_around(near, stamp)]) + "\n"
 

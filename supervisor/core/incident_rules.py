@@ -1,6 +1,6 @@
-"""Which incidents a change of the snapshot means, and how they go on. Pure.
+"""Derives incidents from changes of the snapshot, and updates open ones. Pure.
 
-Nothing is kept here: whoever sees every snapshot sees every incident.
+The functions keep no state: a caller that sees every snapshot sees every incident.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LOGINS = {
 
 
 def changed_processes(before: Snapshot, after: Snapshot) -> list[tuple[ProcessView | None, ProcessView]]:
-    """Return the processes that are not as they were, each with what it was like; they keep their places."""
+    """Return the processes that have changed, each with its previous view; processes keep their positions."""
     if after.processes is before.processes:
         return []
     pairs = itertools.zip_longest(before.processes, after.processes)
@@ -55,18 +55,18 @@ def changed_processes(before: Snapshot, after: Snapshot) -> list[tuple[ProcessVi
 
 
 def new_ends(seen: ProcessView | None, view: ProcessView) -> Iterator[ExitView]:
-    """Yield the ends that nobody asked for."""
+    """Yield the exits that were not requested."""
     last_s = seen.exits[-1].at_s if seen is not None and seen.exits else float("-inf")
     yield from (end for end in view.exits if end.at_s > last_s and not end.expected)
 
 
 def begins_to_end_hung(seen: ProcessView | None, view: ProcessView) -> bool:
-    """Tell whether a process is about to be ended for a hang; it still does what it did."""
+    """Return whether a process is about to be ended because it hung; its state can still be inspected."""
     return view.hung and view.state is State.STOPPING and (seen is None or seen.state is not State.STOPPING)
 
 
 def of_end(view: ProcessView, end: ExitView, evidence: Evidence, wall_offset_s: float) -> Incident:
-    """Return the incident that an end is."""
+    """Return the incident for an exit."""
     kind = kind_of_end(end, evidence)
     return Incident(
         id="",
@@ -86,7 +86,7 @@ def of_end(view: ProcessView, end: ExitView, evidence: Evidence, wall_offset_s: 
 
 
 def news(before: Snapshot, after: Snapshot, now_s: float) -> Iterator[Incident]:
-    """Yield what has happened beside processes, but for what time alone brings."""
+    """Yield the incidents of everything except processes and the passing of time."""
     if after.stopping and not before.stopping:
         yield of_stop(after, now_s)
     if after.tailnet is not before.tailnet:
@@ -99,7 +99,7 @@ def news(before: Snapshot, after: Snapshot, now_s: float) -> Iterator[Incident]:
 
 
 def of_stop(snapshot: Snapshot, now_s: float) -> Incident:
-    """Return the incident of the container's own end, which begins now."""
+    """Return the incident of the container's end, which begins now."""
     why = snapshot.stopping_why
     return Incident(
         id="",
@@ -114,7 +114,7 @@ def of_stop(snapshot: Snapshot, now_s: float) -> Incident:
 
 
 def ended_with(incident: Incident, status: int, why: str, now_s: float) -> Incident:
-    """Return the container's own end once everything has ended; ``why`` is there where nobody asked for it."""
+    """Return the incident of the container's end once everything has ended; ``why`` is set if it was not requested."""
     took_s = max(0.0, now_s - incident.at_s)
     done = f"everything was ended in order within {took_s:.1f} s; exit code {status}"
     incident = msgspec.structs.replace(incident, code=status, done=done)
@@ -124,7 +124,7 @@ def ended_with(incident: Incident, status: int, why: str, now_s: float) -> Incid
 
 
 def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: float) -> Incident:
-    """Return the incident of processes that the kernel ended for lack of memory, and that are not managed ones."""
+    """Return the incident of unmanaged processes that the kernel killed for lack of memory."""
     return Incident(
         id="",
         at_s=now_s + snapshot.wall_offset_s,
@@ -140,14 +140,14 @@ def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: flo
 
 
 def of_run(end: RunEnd, again: str) -> Incident:
-    """Return the incident of a run's end that it could not write itself."""
+    """Return the incident of a run's end that the run could not write itself."""
     level = INFO if end.how == STOPPED else ERROR
     found = Incident(id="", at_s=end.at_s, kind=kinds.END, subject="container", level=level, what="")
     return judged(found, end, again)
 
 
 def judged(incident: Incident, end: RunEnd, again: str) -> Incident:
-    """Return a run's end as the next run sees it."""
+    """Return the end of a run as the next run assesses it."""
     done = "; ".join(filter(None, (incident.done, again)))
     if end.how == STOPPED:
         what = incident.what or "the container was stopped"
@@ -157,7 +157,7 @@ def judged(incident: Incident, end: RunEnd, again: str) -> Incident:
 
 
 def give_up(seen: ProcessView | None, view: ProcessView, wall_offset_s: float) -> Incident | None:
-    """Return the incident of a process that has been given up."""
+    """Return the incident of a process that was given up."""
     if view.state is not State.FAILED or (seen is not None and seen.state is State.FAILED):
         return None
     last = view.exits[-1] if view.exits else None
@@ -194,7 +194,7 @@ def _logins(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
 
 
 def _returns(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
-    """Yield an outage that nobody looked at while it lasted."""
+    """Yield an outage that was over before it was checked."""
     away_s = before.tailnet.away_since_s
     if after.tailnet.up and not before.tailnet.up and away_s is not None and not before.tailnet.by_owner:
         length_s = after.tailnet.since_s - away_s
@@ -203,7 +203,7 @@ def _returns(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
 
 
 def outage(snapshot: Snapshot, now_s: float) -> Incident | None:
-    """Return the incident of a tailnet that is away by now, and was up before."""
+    """Return the incident of a tailnet that was up and is away."""
     view = snapshot.tailnet
     if view.up or view.by_owner or view.away_since_s is None or view.first_up_s is None or snapshot.stopping:
         return None
@@ -226,7 +226,7 @@ def _away(snapshot: Snapshot, away_s: float) -> Incident:
 
 
 def _verdicts(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
-    """Yield each change of the verdict to fail, but for those of a start that has not been good yet."""
+    """Yield each change of the verdict to fail, except before the verdict was first good."""
     history = after.health.history
     last_s = before.health.history[-1].at_s if before.health.history else float("-inf")
     for at, change in enumerate(history):
@@ -237,7 +237,7 @@ def _verdicts(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
 
 
 def bad_start(snapshot: Snapshot, now_s: float) -> Incident | None:
-    """Return the incident of a start that has not got to anything better than fail by now."""
+    """Return the incident of a start whose verdict has only been fail so far."""
     history = snapshot.health.history
     is_bad = bool(history) and all(change.status == FAIL for change in history)
     late = now_s - snapshot.started_s >= STARTUP_S
@@ -245,7 +245,7 @@ def bad_start(snapshot: Snapshot, now_s: float) -> Incident | None:
 
 
 def _verdict(snapshot: Snapshot, change: HealthChange) -> Incident:
-    """Return the incident of a verdict; one that an order or the end of a process explains is no news of its own."""
+    """Return the incident of a verdict; its level is info if an order or the exit of a process explains it."""
     names = [name for name, status in change.wrong if status == FAIL]
     views = [view for view in map(snapshot.process, names) if view is not None]
     causes = [_explained(view) for view in views]
@@ -263,7 +263,7 @@ def _verdict(snapshot: Snapshot, change: HealthChange) -> Incident:
 
 
 def _explained(view: ProcessView) -> str:
-    """Return why a process is down, where that is known; nothing for one that is there and does not answer."""
+    """Return why a process is down if that is known; empty for one that runs and does not answer."""
     if view.state in {State.STOPPING, State.QUITTING, State.KILLING}:
         return f"{view.name} hung, and is being ended" if view.hung else f"{view.name} was stopped on request"
     if not view.exits or (view.state is State.RUNNING and view.ever_ready):
@@ -301,14 +301,14 @@ def _backups(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
 
 
 def closed(incident: Incident, at_s: float) -> Incident:
-    """Return an open incident as the end of its run leaves it."""
+    """Return an open incident closed by the end of its run."""
     if incident.kind in kinds.LASTING:
         return msgspec.structs.replace(incident, until_s=max(at_s, incident.at_s))
     return msgspec.structs.replace(incident, done="the container ended")
 
 
 def followed_up(incident: Incident, snapshot: Snapshot, now_s: float) -> Incident:
-    """Return an open incident of this run with what is known of its end by now."""
+    """Return an open incident of this run, updated with what is now known of its end."""
     now_s += snapshot.wall_offset_s
     if incident.kind == kinds.TAILNET_AWAY:
         over = snapshot.tailnet.up or snapshot.tailnet.by_owner

@@ -1,4 +1,4 @@
-"""What an incident is: one thing that went wrong, or that somebody did, with its story."""
+"""The incident: one failure or one action of an operator, with its details."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Annotated
 
 import msgspec
 
-# A process ended: with an error, with success though it should stay, by a KILL from outside, after it hung, because
-# memory ran out, or it never began.
+# A process exited: with an error, with success though it should keep running, by a KILL from outside, after a hang,
+# for lack of memory, or it could not be started.
 CRASH, EXIT, KILLED, HANG = "crash", "exit", "killed", "hang"
 OUT_OF_MEMORY, NOT_STARTED = "out-of-memory", "not-started"
 GIVE_UP, LOGIN_FAILED, TAILNET_AWAY, UNHEALTHY = "give-up", "login-failed", "tailnet-away", "unhealthy"
 BACKUP_FAILED, RESTORE_FAILED, BACKUP, RESTORE = "backup-failed", "restore-failed", "backup", "restore"
-# The container's own end.
+# The container's end.
 END = "end"
 PROCESS_ENDS = (CRASH, EXIT, KILLED, HANG, OUT_OF_MEMORY, NOT_STARTED)
-# These have a length; ``until_s`` is None while they go on.
+# These have a duration; ``until_s`` is None while they last.
 LASTING = (TAILNET_AWAY, UNHEALTHY)
 INCIDENT_KINDS = (
     *PROCESS_ENDS,
@@ -32,10 +32,10 @@ Epoch = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """One incident. Times are seconds since the epoch, texts are masked.
 
-    ``subject`` is a process, the tailnet, the backups, the health or the container. ``what`` happened, ``why`` as it
-    was told, and ``cause`` as it was worked out; ``done`` is what was done about it. ``times`` counts those that are
-    told by this one, the last at ``last_s``. ``run`` is the run of the supervisor that it belongs to, ``by`` whoever
-    asked for it.
+    ``subject`` is a process, the tailnet, the backups, the health or the container. ``what`` is what happened, ``why``
+    the reported reason, ``cause`` the derived one, and ``done`` what was done about it. ``times`` is the number of like
+    incidents that this one stands for, the last at ``last_s``. ``run`` is the supervisor's run that it belongs to,
+    ``by`` who requested it.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_open(self) -> bool:
-        """Whether there is more to come of it: its end, or what is done about it."""
+        """Whether it can still change: its end, or what is done about it, is not known yet."""
         if self.kind in LASTING:
             return self.until_s is None
         return self.kind in PROCESS_ENDS and not self.done

@@ -1,4 +1,4 @@
-"""What a run says of itself on the disk while it lives, and what the next one makes of that. Pure."""
+"""The record that a run keeps on the disk while it lives, and how the next run interprets it. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ STOPPED, KILLED_RUN, UNFINISHED = "stopped in order", "killed", "never ended"
 class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One run; times are seconds since the epoch.
 
-    ``alive_s`` is when it last looked around, and found so much memory used of the container's limit. ``machine`` tells
-    one boot of a machine from another. ``stopping_why`` and ``stopping_s`` are there once it was to stop, ``ended_s``
-    and ``status`` once it had. ``alerted_s`` is when it last sent an alert, ``unsent`` how many it could not send.
+    ``alive_s`` is when it last checked, and measured the memory used and the container's limit. ``machine`` identifies
+    one boot of a machine. ``stopping_why`` and ``stopping_s`` are set once a stop has begun, ``ended_s``
+    and ``status`` once it is complete. ``alerted_s`` is when it last sent an alert, ``unsent`` how many are unsent.
     """
 
     run: str
@@ -36,11 +36,11 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Lookout(NamedTuple):
-    """What the next run knows beside the record.
+    """What the next run knows in addition to the record.
 
-    ``machine`` is where it runs. ``restored`` says that the record came back from a backup, so that it stops at the
-    last snapshot. ``released`` says that the one before let go of the backups in order, ``held_until_s`` when it last
-    wrote that it holds them.
+    ``machine`` is where it runs. ``restored`` is true if the record was restored from a backup, so that it ends at the
+    last snapshot. ``released`` is true if the previous run released the repository in order, ``held_until_s`` when it
+    last renewed its hold.
     """
 
     machine: str
@@ -50,7 +50,7 @@ class Lookout(NamedTuple):
 
 
 class RunEnd(NamedTuple):
-    """How a run ended: one of the three words above, when (for a killed one: when it was last alive), and why."""
+    """How a run ended: one of the three values above, when (if killed: when it was last alive), and why."""
 
     how: str
     at_s: float
@@ -63,7 +63,7 @@ def end_of(record: RunRecord, lookout: Lookout) -> RunEnd:
     if record.ended_s is not None:
         return RunEnd(STOPPED, record.ended_s, record.stopping_why)
     if lookout.released or (record.stopping_s is not None and lookout.restored):
-        # Its last snapshot is older than its very end.
+        # Its last snapshot was taken before it ended.
         return RunEnd(STOPPED, lookout.held_until_s or record.alive_s, record.stopping_why or "it handed over")
     if record.stopping_s is not None:
         took_s = max(0.0, record.alive_s - record.stopping_s)

@@ -1,4 +1,4 @@
-"""One process at run time: carries out what its state table orders, and shows it in the store."""
+"""One process at run time: executes the actions of its state table, and publishes its state in the store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from supervisor.system.sweeper import Sweeper
 
     class ChildHost(Protocol):
-        """What a child uses of the engine."""
+        """The part of the engine that a child uses."""
 
         store: SnapshotStore
         log: LogPipeline
@@ -52,19 +52,19 @@ if TYPE_CHECKING:
         oom: OomCounter
 
         def dispatch(self, name: str, event: Event) -> None:
-            """Have an event happen to a process."""
+            """Pass an event to a process."""
 
         def set_timer(self, name: str, timer: SetTimer, generation: int) -> None:
             """Dispatch an event later, unless the process has left its state by then."""
 
         def take_final(self, name: str) -> None:
-            """Hear that a process has ended for good."""
+            """Handle that a process has ended for good."""
 
 
 AT_REST = frozenset({State.INACTIVE, State.ENDED, State.FAILED})
 EXITS_KEPT = 10
 LAST_LINES = 10
-# How far a short life's output is searched for the reason of its end.
+# How much of a short run's output is searched for the reason of its exit.
 LIFE_LINES = 500
 _OUT_OF_MEMORY = "killed by the kernel: out of memory"
 _LONGEST_URL = 512
@@ -75,7 +75,7 @@ _IN_FOREGROUND = "have it stay in the foreground (most programs have an option f
 
 
 class Child:
-    """One process: ``generation`` counts its changes of state, ``sweeper`` ends what its last life left behind."""
+    """One process: ``generation`` counts its state changes, ``sweeper`` ends what its last run left behind."""
 
     def __init__(self, spec: ProcessSpec, engine: ChildHost) -> None:
         self.spec = spec._replace(ordered=bool(spec.after) or engine.holds)
@@ -96,16 +96,16 @@ class Child:
 
     @property
     def ready(self) -> bool:
-        """Whether it is alive and, where it has a probe, has passed it."""
+        """Whether it is alive and has passed its probe, if it has one."""
         return self.machine.state is State.RUNNING and self.view.ready
 
     @property
     def last_reason(self) -> str:
-        """How its last life ended, in words."""
+        """Why its last run ended, as text."""
         return self.view.exits[-1].reason if self.view.exits else "it never ran"
 
     def step(self, event: Event, now_s: float, jitter: float) -> None:
-        """Let one event happen, and do all it asks for."""
+        """Apply one event to the state table, and execute the actions that it returns."""
         before = self.machine.state
         self.machine, actions = step(self.spec, self.machine, event, Moment(now_s, jitter))
         state = self.machine.state
@@ -127,7 +127,7 @@ class Child:
             self._spawn()
         elif action is ProcessAction.REQUEST_END:
             self.signal(self.spec.stop_signal, group=True)
-            # One that was stopped (SIGSTOP) could not take that.
+            # A process stopped by SIGSTOP cannot handle the signal before it gets CONT.
             self.signal(signal.SIGCONT, group=True)
         elif action is ProcessAction.REQUEST_STACKS:
             self._record("warning", "does not end, asked for its stacks")
@@ -183,7 +183,7 @@ class Child:
         engine.dispatch(self.spec.name, Event(EventKind.SPAWNED))
 
     def _with_env_file(self) -> tuple[ProcessSpec, str | None]:
-        """Return the process with the variable of its file, and that variable's value."""
+        """Return the process with the variable from its file added, and that variable's value."""
         file = self.spec.env_file
         if file is None:
             return self.spec, None
@@ -191,7 +191,7 @@ class Child:
         return (self.spec._replace(env={**self.spec.env, file.variable: value}) if value else self.spec), value
 
     def _restarts_by(self) -> Counts:
-        """Return the restarts including this one, counted by the kind of the exit or order before it."""
+        """Return the number of restarts, this one included, by the kind of the exit or order that preceded each."""
         first = self.view.started_s is None
         return self.view.restarts_by if first else plus_one(self.view.restarts_by, self._cause)
 
@@ -203,7 +203,7 @@ class Child:
         return read_fd
 
     def _exited(self, exit_: Exit) -> None:
-        """Record an exit as the reaper reports it: the last lines first, then the event."""
+        """Record an exit reported by the reaper: the last lines first, then the event."""
         engine = self._engine
         now_s = time.monotonic()
         engine.log.drain(self.spec.name)
@@ -237,7 +237,7 @@ class Child:
         return why if remedy is None else f"{why}: {remedy}; trying again does not help"
 
     def _known_failure(self) -> str | None:
-        """Return what a person should know of a failure that the output identifies."""
+        """Return the explanation of a known failure that the output identifies."""
         if not self.spec.known_failures:
             return None
         page = self._engine.log.history.read(self._first_line - 1, LIFE_LINES, self.spec.name)
@@ -248,7 +248,7 @@ class Child:
         return None
 
     def _clean(self) -> None:
-        # Loaded with the loop: no child has to start later for it.
+        # Imported with the loop, so that no child starts later because of it.
         from supervisor.system.procfs import Remains
         from supervisor.system.sweeper import Sweeper
 
@@ -259,7 +259,7 @@ class Child:
         self.sweep()
 
     def sweep(self) -> None:
-        """Continue to end what the last life left behind."""
+        """Continue to end what the last run left behind."""
         if self.sweeper is None or not self.sweeper.work():
             return
         if self.sweeper.seen:
@@ -268,7 +268,7 @@ class Child:
         self._engine.dispatch(self.spec.name, Event(EventKind.CLEANED))
 
     def stop_sweeping(self) -> Sweeper | None:
-        """Leave the rest of what the last life left behind; return who was at it."""
+        """Stop ending what the last run left behind; return the sweeper that was doing it."""
         sweeper, self.sweeper = self.sweeper, None
         if sweeper is not None:
             self._engine.sweepers.remove(sweeper)
@@ -276,9 +276,9 @@ class Child:
         return sweeper
 
     def _report_remains(self, sweeper: Sweeper) -> None:
-        """Log what was ended, and amend the reason of the exit where the process seems to have gone into background.
+        """Log what was ended, and amend the reason of the exit if the process seems to have daemonized.
 
-        It seems so where it ended early, with success, and left something running.
+        It seems so if it exited early, with success, and left something running.
         """
         *earlier, last = self.view.exits
         background = last.kind == SUCCESS and last.uptime_s < self.spec.backoff.reset_s
@@ -300,7 +300,7 @@ class Child:
         )
 
     def _report(self, before: State, event: Event) -> None:
-        """Log a change of state that a person would ask about, such as when the next try is."""
+        """Log a state change that an operator needs to know, such as the time of the next attempt."""
         state = self.machine.state
         if state is before:
             return
@@ -316,7 +316,7 @@ class Child:
             self._engine.take_final(name)
 
     def update_readiness(self, *, ready: bool, why: str) -> bool:
-        """Store a probe's result; return whether it changed anything."""
+        """Store a probe's result; return whether the state has changed."""
         if self.view.pid is None or (self.view.ready, self.view.ready_why) == (ready, why):
             return False
         since_s = self.view.ready_since_s if self.view.ready == ready else time.monotonic()
@@ -326,7 +326,7 @@ class Child:
     def signal(self, number: int, *, group: bool = False) -> None:
         """Send a signal to the process, or to its group, if it is alive; log a refusal once per life.
 
-        The pid is still this process's: only we reap it.
+        The pid cannot have been reused: only the supervisor reaps it.
         """
         why = send(self.view.pid, number, group=group) if self.view.pid is not None else ""
         if why and number not in self._refused:
@@ -347,7 +347,7 @@ class Child:
 
 
 def _recorded_url(file: EnvFile) -> str:
-    """Return the URL in a file; empty where it has none. It may be another user's file, so no link is followed."""
+    """Return the URL in a file, or an empty string. Symlinks are not followed: the file may be another user's."""
     try:
         folder_fd = os.open(file.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -369,7 +369,7 @@ def describe(
 ) -> str:
     """Return why a process exited.
 
-    ``ran_out_of_memory`` is called only where it may be the reason; it returns None where the kernel does not tell.
+    ``ran_out_of_memory`` is called only if it may be the reason; it returns None if the kernel does not report it.
     """
     if exit_status.signal is None:
         refused = last_lines[-1] if last_lines and last_lines[-1].startswith(_LAUNCHER) else ""
@@ -386,7 +386,7 @@ def describe(
 
 
 def kind_of(exit_status: ExitStatus, why: str, *, asked: bool, hung: bool) -> str:
-    """Return the kind of an exit, one of core.counts.END_KINDS; ``why`` is what ``describe`` said of it."""
+    """Return the kind of an exit, one of core.counts.END_KINDS; ``why`` is the text from ``describe``."""
     if asked or hung:
         return ASKED if asked else HUNG
     if why == _OUT_OF_MEMORY:
@@ -399,7 +399,7 @@ def kind_of(exit_status: ExitStatus, why: str, *, asked: bool, hung: bool) -> st
 
 
 def signal_name(number: int | None) -> str | None:
-    """Return a signal's name, as SIGTERM; None where there was none."""
+    """Return a signal's name, such as SIGTERM; None if there was no signal."""
     if number is None:
         return None
     try:

@@ -1,7 +1,7 @@
 """Drives every process through its state table: dispatches events, keeps timers, collects exits.
 
-Nothing here blocks or needs an event loop, so that the first child starts before one is loaded. The main loop calls
-``fire_due`` when ``next_due_s`` has come, and ``reap`` on SIGCHLD.
+Nothing here blocks or needs an event loop: the first child starts before asyncio is imported. The main loop calls
+``fire_due`` at ``next_due_s``, and ``reap`` on SIGCHLD.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from supervisor.system.sweeper import Sweeper
 
     class Observer(Protocol):
-        """What the main loop is told beside what the store shows."""
+        """The events that the main loop receives in addition to changes of the store."""
 
         def take_final(self, name: str) -> None:
-            """Handle that a process has ended for good: by its restart policy, or given up."""
+            """Handle that a process has ended for good: by its restart policy, or because it was given up."""
 
         def take_change(self) -> None:
-            """Handle any change: the next timer may be due at another time."""
+            """Handle any change: the time of the next timer may have changed."""
 
         def take_defect(self, error: Exception) -> None:
             """Handle an internal error."""
@@ -55,7 +55,7 @@ class _Timer(NamedTuple):
 
 
 class Engine:
-    """All processes of one plan; ``holds`` says that starts may be made to wait (see ``hold``)."""
+    """All processes of one plan; ``holds`` is true if starts may be held (see ``hold``)."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Engine:
         self.launcher = launcher
         self.holds = holds
         self.oom = OomCounter()
-        # Each hears of every orphan reaped.
+        # Each is called for every orphan reaped.
         self.sweepers: list[Sweeper] = []
         self._observer: Observer | None = None
         self._events: deque[tuple[str, Event]] = deque()
@@ -82,13 +82,13 @@ class Engine:
         self._stepping = False
         self._closing = False
         self._held: frozenset[str] = frozenset()
-        # Of a thousand processes few wait, or are being cleaned up after, at a time: those alone are looked through.
+        # Of a thousand processes, few wait or are being cleaned up after at a time: only those are searched.
         self._waiting: set[str] = set()
         self.sweeping: dict[str, Child] = {}
         self.children = {spec.name: Child(spec, self) for spec in specs}
 
     def observe(self, observer: Observer) -> None:
-        """Notify ``observer`` from now on, and of the processes that have ended for good already."""
+        """Notify ``observer`` from now on, and at once of the processes that have already ended for good."""
         self._observer = observer
         self.settle()
         for name, child in self.children.items():
@@ -96,25 +96,25 @@ class Engine:
                 observer.take_final(name)
 
     def start_all(self) -> None:
-        """Give every process the order to start."""
+        """Order every process to start."""
         for name in self.children:
             self.dispatch(name, Event(EventKind.START))
 
     def hold(self, names: Iterable[str]) -> None:
-        """Make every start of these processes wait until ``release``, and for what each one waits for anyway."""
+        """Delay every start of these processes until ``release``, in addition to their own dependencies."""
         self._held = frozenset(names)
 
     def release(self) -> None:
-        """Let the processes that are held start."""
+        """Allow the held processes to start."""
         self._held = frozenset()
         self.settle()
 
     def close(self) -> None:
-        """Refuse to start anything from now on: the ordered stop has begun."""
+        """Refuse all starts from now on: the ordered stop has begun."""
         self._closing = True
 
     def dispatch(self, name: str, event: Event) -> None:
-        """Pass an event to a process. The events that it causes are handled before any others that wait."""
+        """Pass an event to a process. The events that it causes are handled before others in the queue."""
         if self._stepping:
             self._events.appendleft((name, event))
             return
@@ -133,7 +133,7 @@ class Engine:
                 if not self._events:
                     self._release_waiting()
         except Exception as error:
-            # The main loop decides: the caller who gave an order has no part in it.
+            # The main loop decides; the sender of the order is not involved.
             if self._observer is None:
                 raise
             self._observer.take_defect(error)
@@ -142,7 +142,7 @@ class Engine:
         self._tell_change()
 
     def take_final(self, name: str) -> None:
-        """Pass on that a process has ended for good."""
+        """Notify the observer that a process has ended for good."""
         if self._observer is not None:
             self._observer.take_final(name)
 
@@ -179,18 +179,18 @@ class Engine:
                 self._events.append((name, Event(EventKind.RELEASED)))
 
     def update_readiness(self, name: str, *, ready: bool, why: str = "") -> None:
-        """Store a probe's result; one about a process that has ended since is ignored."""
+        """Store a probe's result; it is ignored if the process has ended since."""
         if self.children[name].update_readiness(ready=ready, why=why):
             self.settle()
 
     def set_timer(self, name: str, timer: SetTimer, generation: int) -> None:
         """Dispatch an event later, unless the process has left its present state by then."""
-        # One that is due at once waits for ``fire_due`` too: without a pause between starts others must get their turn.
+        # A timer that is due at once waits for ``fire_due`` too, so that starts without a pause let others run.
         due_s = time.monotonic() + max(0.0, timer.after_s)
         heapq.heappush(self._timers, _Timer(due_s, next(self._numbers), name, timer.kind, generation))
 
     def next_due_s(self) -> float | None:
-        """Return when the next timer is due, on the monotonic clock."""
+        """Return the time of the next timer, in seconds of the monotonic clock."""
         while self._timers and not self._is_current(self._timers[0]):
             heapq.heappop(self._timers)
         dues = [self._timers[0].due_s] if self._timers else []
@@ -213,7 +213,7 @@ class Engine:
         return self.children[timer.name].generation == timer.generation
 
     def reap(self) -> bool:
-        """Collect exited children; return whether there may be more."""
+        """Reap exited children; return whether there may be more."""
         before = self.reaper.orphans
         more = self.reaper.reap(self._take_orphan)
         if self.reaper.orphans != before:
@@ -230,13 +230,13 @@ class Engine:
             child.sweep()
 
     def all_at_rest(self, names: Iterable[str]) -> bool:
-        """Return whether none of these processes runs or is about to."""
+        """Return whether all of these processes are stopped and not about to start."""
         return all(self.children[name].machine.state in AT_REST for name in names)
 
     def all_ended(self, names: Iterable[str]) -> bool:
-        """Return whether none of these processes runs; what they left behind may still run."""
+        """Return whether all of these processes have ended; what they left behind may still run."""
         return all(self.children[name].machine.state in _ENDED for name in names)
 
     def all_cleaned(self) -> bool:
-        """Return whether all that processes left behind has been dealt with."""
+        """Return whether the cleanup of everything that processes left behind is complete."""
         return not self.sweeping

@@ -1,6 +1,6 @@
-"""Finds the ports that every tailnet peer reaches past serve, and the process behind each.
+"""Finds the ports that every tailnet peer can reach without going through serve, and the process behind each.
 
-Networking in user space leads what a peer sends to the node's address on to the same port of 127.0.0.1.
+Userspace networking forwards what a peer sends to the node's address to the same port of 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _REMEDY = "have it listen on 127.0.0.2 or [::1], or close the port in the tailne
 
 
 class ScanInterval(NamedTuple):
-    """How often to look, and how long after a process got ready: it opens its ports at about that time."""
+    """Time between scans, and delay of the scan after a process became ready and opened its ports; in seconds."""
 
     every_s: float = 60.0
     settle_s: float = 2.0
 
 
 class Exposure:
-    """Keeps the list in the store, and logs what appears on it and what disappears.
+    """Keeps the list in the store up to date, and logs each port that appears or disappears.
 
-    ``own`` are the addresses of the supervisor itself. ``public_port`` is the app's where it is meant for everyone.
-    Beside a ``sidecar`` the list is empty unless its network is this one.
+    ``own`` are the supervisor's addresses. ``public_port`` is the app's port if it is public on purpose.
+    With a ``sidecar`` the list is empty unless it shares this network namespace.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Exposure:
 
     async def _look(self) -> None:
         managed = {view.pid: view.name for view in self._engine.store.snapshot.processes if view.pid is not None}
-        # In a thread: reading /proc is slow where there are many processes.
+        # In a thread: reading /proc is slow with many processes.
         found = await run_in_thread(self._find, managed, self._engine.store.snapshot.tailnet.peer_api_ports)
         if found is None:
             self._report_blind()
@@ -78,7 +78,7 @@ class Exposure:
         self._engine.store.update_exposed(found)
 
     def _find(self, managed: Mapping[int, str], meant: Collection[int]) -> tuple[ListenerView, ...] | None:
-        """Return what peers reach, without the ports ``meant`` for them; None where the kernel lists not even ours."""
+        """Return the ports that peers reach, except those ``meant`` for them; None if the kernel lists no ports."""
         every = listeners.listening()
         if self._sidecar and not _reach(every, meant):
             return ()
@@ -91,7 +91,7 @@ class Exposure:
         before, self._holders = self._holders, listeners.holders({each.inode for each in reached}, self._holders)
         nameless = {inode for inode, holder in self._holders.items() if holder is None}
         if nameless - {inode for inode, holder in before.items() if holder is None}:
-            # A new one without a process may have been closed while that was looked for.
+            # A new port without a process may have been closed during the search.
             still = {each.inode for each in listeners.listening()}
             reached = [each for each in reached if each.inode in still]
         views = {self._view(each, self._holders[each.inode], managed) for each in reached}
@@ -108,12 +108,12 @@ class Exposure:
         return ListenerView(listener.host, listener.port, process, holder.pid)
 
     def _of_user(self, uid: int) -> str:
-        """Return which processes run as the owner of a socket; root in a container may be unable to see its holder."""
+        """Return the processes that run as a socket's owner; root in a container may be unable to see its holder."""
         specs = [child.spec for child in self._engine.children.values()]
         return " or ".join(spec.name for spec in specs if spec.user is not None and spec.user.uid == uid)
 
     def _log_changes(self, before: tuple[ListenerView, ...], after: tuple[ListenerView, ...]) -> None:
-        """Log each change once; a restarted process with the same ports is the same entry."""
+        """Log each change once; a restarted process with the same ports counts as the same entry."""
         old, new = ({(view.host, view.port, view.process): view for view in views} for views in (before, after))
         for key, view in new.items():
             if key not in old:
@@ -146,14 +146,14 @@ class Exposure:
 
 
 def _reach(every: Iterable[ListeningSocket], peer_api_ports: Collection[int]) -> bool:
-    """Tell whether a tailscaled that networks in user space listens here, and so leads peers here.
+    """Return whether a tailscaled with userspace networking listens here, and so forwards peers here.
 
-    It serves PeerAPI on every address then, and otherwise on the tailnet's own (tailscale.com/ipn/ipnlocal).
+    It then serves PeerAPI on every address, otherwise on the tailnet addresses only (tailscale.com/ipn/ipnlocal).
     """
     return any(each.by_loopback and each.port in peer_api_ports for each in every)
 
 
 def _openers(snapshot: Snapshot) -> tuple[frozenset[int], tuple[int, ...]]:
-    """Return what a change of the open ports comes from: the processes that are ready, and tailscaled's own ports."""
+    """Return what determines the open ports: the ready processes, and tailscaled's own ports."""
     ready = frozenset(view.pid for view in snapshot.processes if view.pid is not None and view.ready)
     return ready, snapshot.tailnet.peer_api_ports

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from supervisor.runtime.store import SnapshotStore
 
 _LEVELS = {"pass": "info", "warn": "warning", "fail": "error"}
-# How long after the start a bad status is held back.
+# How long after the start a bad status is not logged.
 _HELD_S = {FAIL: STARTUP_S, WARN: TAILNET_BLINK_S}
 
 
 class HealthMonitor:
-    """Assesses each new snapshot, and again when time alone may have changed the verdict."""
+    """Assesses each new snapshot, and again when the passing of time may have changed the verdict."""
 
     def __init__(self, store: SnapshotStore, log: LogPipeline) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class HealthMonitor:
             watch.close()
 
     def _look(self) -> float | None:
-        """Assess once; return when to look again though nothing changes."""
+        """Assess once; return when to assess again if nothing changes."""
         now_s = time.monotonic()
         snapshot = self._store.snapshot
         verdict = assess(snapshot, now_s)
@@ -53,13 +53,13 @@ class HealthMonitor:
             return None
         starting_until_s = snapshot.started_s + _HELD_S.get(verdict.status, 0.0)
         if self._logged is None and now_s < starting_until_s:
-            # Starting takes time: nothing is wrong yet.
+            # Startup takes time: a bad status is expected.
             return min(due for due in (verdict.until_s, starting_until_s) if due is not None)
         self._report(verdict)
         return verdict.until_s
 
     def _report(self, verdict: Verdict) -> None:
-        """Log a verdict whose failing components differ from those logged last."""
+        """Log a verdict if its failing components differ from those logged last."""
         if verdict.wrong == self._logged:
             return
         self._logged = verdict.wrong

@@ -1,4 +1,4 @@
-"""Keeps the event loop responsive: what takes long goes to threads; and measures how late the loop is."""
+"""Keeps the event loop responsive by moving slow work to threads, and measures the loop's latency."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-# While a thread loads a module, the loop runs after so long, and not only after Python's 5 ms.
+# Switch interval while a thread imports a module: the loop gets its turn sooner than after Python's 5 ms.
 _SHORT_S = 0.001
 _USUAL_S = sys.getswitchinterval()
 _MOST_THREADS = 32
@@ -31,15 +31,15 @@ _background: list[threading.Thread] = []
 
 
 async def load_module(name: str) -> ModuleType:
-    """Load a module in a thread."""
+    """Import a module in a thread."""
     with short_switch_interval():
         return await run_in_thread(_load, name)
 
 
 async def run_in_thread(work: Callable[..., T], *arguments: object) -> T:
-    """Return what ``work`` returns, called in a thread; on the loop's own where no other can be started.
+    """Run ``work`` in a thread and return its result; on the loop's own thread if no other can be started.
 
-    asyncio's pool would run it a second time after that failure, and anyio's is not loaded this early.
+    asyncio's pool would run it a second time after that failure, and anyio is not imported this early.
     """
     async with _slots:
         future: Future[T] = Future()
@@ -60,7 +60,7 @@ def _call(future: Future[T], work: Callable[..., T], arguments: tuple[object, ..
 
 
 def _start(target: Callable[..., object], *arguments: object) -> threading.Thread | None:
-    """Return a thread just started; None where the container is at its limit, which counts each as a process."""
+    """Start a thread and return it; None if the container is at its process limit, which includes threads."""
     thread = threading.Thread(target=target, args=arguments, daemon=True)
     try:
         thread.start()
@@ -70,12 +70,12 @@ def _start(target: Callable[..., object], *arguments: object) -> threading.Threa
 
 
 def can_start_threads() -> bool:
-    """Tell whether a thread can be started."""
+    """Return whether a thread can be started."""
     return _start(int) is not None
 
 
 def run_in_background(work: Callable[[], None]) -> None:
-    """Have something done that may wait for a disk: in a thread, or at once where no event loop runs on this one."""
+    """Run work that may block on a disk: in a thread, or at once if no event loop runs on this thread."""
     try:
         asyncio.get_running_loop()
         thread = _start(work)
@@ -88,14 +88,14 @@ def run_in_background(work: Callable[[], None]) -> None:
 
 
 def join_background(limit_s: float) -> None:
-    """Wait until all of it is done, for at most so long."""
+    """Block until all background work is done or the time is up."""
     deadline_s = time.monotonic() + limit_s
     for thread in tuple(_background):
         thread.join(max(0.0, deadline_s - time.monotonic()))
 
 
 async def background_done(limit_s: float) -> None:
-    """Wait for the same, and let the loop go on meanwhile."""
+    """Wait for the same without blocking the loop."""
     if any(thread.is_alive() for thread in _background):
         await run_in_thread(join_background, limit_s)
 
@@ -105,17 +105,17 @@ def _load(name: str) -> ModuleType:
     found = import_module(name)
     if not is_new:
         return found
-    # What reading a module's code took is not needed any more.
+    # Memory used to read a module's code is no longer needed.
     kernel.give_back_memory()
-    # It stays: a collection that looks through it holds the loop up for 15 ms, a stop included. Only once for each:
-    # garbage that is frozen along with it stays as well.
+    # Modules stay loaded, and a collection that scans them blocks the loop for 15 ms, also in a stop. Once each only:
+    # garbage that is frozen with it is never freed.
     gc.freeze()
     return found
 
 
 @contextlib.contextmanager
 def short_switch_interval() -> Iterator[None]:
-    """Let threads take turns more often for the length of a block."""
+    """Shorten the thread switch interval for the duration of a block."""
     sys.setswitchinterval(_SHORT_S)
     try:
         yield
@@ -124,7 +124,7 @@ def short_switch_interval() -> Iterator[None]:
 
 
 class LoopLatency:
-    """How late the event loop is for a timer, measured once a second between ``start`` and ``stop``."""
+    """The delay of the event loop's timers, measured once a second between ``start`` and ``stop``."""
 
     def __init__(self, every_s: float = MEASURE_EVERY_S) -> None:
         self.seen = Durations()
@@ -132,12 +132,12 @@ class LoopLatency:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin, if that has not been done."""
+        """Start measuring, unless already started."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._every_s, self._measure)
 
     def stop(self) -> None:
-        """Measure no more."""
+        """Stop measuring."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""The event loop around the engine: signals, timers, the services beside it, and the ordered stop."""
+"""The event loop around the engine: signals, timers, the other services, and the ordered stop."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _FORCE_HINT = "a second INT (Ctrl-C) kills the app at once"
 
 
 class MainLoop:
-    """Runs an engine whose processes were started already, until there is a reason to stop; then stops in order.
+    """Runs an engine whose processes have already been started, until there is a reason to stop; then stops in order.
 
-    ``services`` run beside it under their names: one that fails is told in the log and started again, and no
-    process notices. ``app`` names the process whose end ends everything.
+    ``services`` run concurrently, by name: the failure of one is logged and it is restarted, without effect on the
+    processes. ``app`` names the process whose end stops everything.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class MainLoop:
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, finish: Callable[[int, str | None], None]) -> None:
-        """Run until everything has stopped, then call ``finish`` with the exit code of the whole.
+        """Run until everything has stopped, then call ``finish`` with the supervisor's exit code.
 
-        ``finish`` gets the reason too where the stop was not requested.
+        ``finish`` also gets the reason if the stop was not requested.
         """
         try:
             await self._run(finish)
-        except Exception as error:  # noqa: BLE001 - the children end with this process, and the log says why
+        except Exception as error:  # noqa: BLE001 - the children end with this process, and the reason is logged
             finish(EX_SOFTWARE, self._log_defect(error))
 
     async def _run(self, finish: Callable[[int, str | None], None]) -> None:
@@ -94,7 +94,7 @@ class MainLoop:
                 task.cancel()
 
     def _final_status(self) -> int:
-        """Return the exit code: that of an app that runs only once, also after a signal, as under tini."""
+        """Return the exit code: that of the app if it is never restarted, also after a signal, as tini does."""
         if self._status == 0 and self._app is not None:
             app = self._engine.children[self._app]
             if app.spec.restart is Restart.NEVER and app.machine.exit_status is not None:
@@ -102,7 +102,7 @@ class MainLoop:
         return self._status
 
     def _look_for_signals(self) -> None:
-        """Look now, and again every few seconds: short of memory, the kernel may lose what wakes (pipe(7): ENOMEM)."""
+        """Check now and every few seconds: without memory the kernel may drop the wake-up (pipe(7): ENOMEM)."""
         self._wake()
         asyncio.get_running_loop().call_later(LOOK_FOR_SIGNALS_S, self._look_for_signals)
 
@@ -128,11 +128,11 @@ class MainLoop:
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is logged, and everything stops
+        except Exception as error:  # noqa: BLE001 - any error is logged, and everything stops
             self.take_defect(error)
 
     def take_defect(self, error: Exception) -> None:
-        """Stop everything: after an error in the engine the state of the processes is unknown."""
+        """Stop everything, as the state of the processes is unknown after an error in the engine."""
         why = self._log_defect(error)
         if not self._stop_asked.is_set():
             self._status, self._why = EX_SOFTWARE, why
@@ -140,13 +140,13 @@ class MainLoop:
 
     def _log_defect(self, error: Exception) -> str:
         trace = "".join(traceback.format_exception(error))
-        # What the machine does not give is no mistake of ours.
+        # A resource that the machine refuses is not a defect in the supervisor.
         event = "cannot go on" if isinstance(error, OSError) else "internal error"
         self._engine.log.record("critical", event, why=repr(error), traceback=trace)
         return f"{event}: {error!r}"
 
     def _take_stop(self, number: int) -> None:
-        """Stop in order; a second INT is a person's second Ctrl-C, but wrappers and platforms repeat TERM."""
+        """Stop in order; a second INT is a second Ctrl-C and forces it, but wrappers and platforms repeat TERM."""
         name = signal.Signals(number).name
         self._interrupts += number == signal.SIGINT
         if not self._stop_asked.is_set():
@@ -169,7 +169,7 @@ class MainLoop:
             self._engine.log.record("info", "SIGHUP ignored", why="settings take a restart")
 
     def take_final(self, name: str) -> None:
-        """Stop everything where the app ended for good, or a critical process failed for good."""
+        """Stop everything if the app ended for good, or a critical process failed for good."""
         if self._stop_asked.is_set():
             return
         child = self._engine.children[name]
@@ -187,7 +187,7 @@ class MainLoop:
             self._stop_asked.set()
 
     def take_change(self) -> None:
-        """Set the one timer to what is due next."""
+        """Set the one timer to the engine's next timer."""
         due_s = self._engine.next_due_s()
         if self._timer is None or self._timer.cancelled() or due_s != self._timer.when():
             if self._timer is not None:
@@ -227,22 +227,22 @@ class MainLoop:
         self._engine.log.record("error", "internal error", why=context.get("message"), traceback=trace)
 
 
-# A longer login waits for a distant control server, and needs little processor time.
+# A login that takes longer waits for a distant control server, and needs little CPU.
 _LOGIN_FIRST_S = 0.15
 _LOGGING_IN = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
 
 
 class LazyServices:
-    """Makes services whose modules are loaded late; ``running`` holds each one by its name while it runs."""
+    """Creates services whose modules are imported late; ``running`` maps the name of each running one to its object."""
 
     def __init__(self, store: SnapshotStore) -> None:
         self._store = store
-        # Two threads that load would take each other's time, and both be late.
+        # Two threads that import at the same time would slow each other down.
         self._one = asyncio.Lock()
         self.running: dict[str, Any] = {}
 
     def service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
-        """Return a service that loads a module, makes an object with ``make`` and runs it."""
+        """Return a service that imports a module, creates an object with ``make`` and runs it."""
 
         async def run() -> None:
             async with self._one:
@@ -256,7 +256,7 @@ class LazyServices:
         return run
 
     def heavy_service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
-        """Return the same for a module that takes a tenth of a second to load: the login goes first."""
+        """Return the same for a module that takes 0.1 s to import: it waits for the login."""
         later = self.service(name, module, make)
 
         async def run() -> None:
@@ -266,7 +266,7 @@ class LazyServices:
         return run
 
     def after_release(self, service: Service) -> Service:
-        """Return a service that begins once the processes are no longer held."""
+        """Return a service that starts when the processes are no longer held."""
 
         async def waiting() -> None:
             await self._until(lambda snapshot: not snapshot.backup.holds)
@@ -282,7 +282,7 @@ class LazyServices:
             watch.close()
 
     async def _let_login_go_first(self) -> None:
-        """Wait briefly until the device has logged in or waits for something else."""
+        """Wait for a short time until the device has logged in or waits for something else."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOGIN_FIRST_S):
                 await self._until(lambda snapshot: snapshot.tailnet.state not in _LOGGING_IN)

@@ -1,4 +1,4 @@
-"""Probes processes for readiness, and has a hung one restarted."""
+"""Probes processes for readiness, and orders a restart of a hung one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HEAD_BYTES = 4096
 _BODY_BYTES = 256 * 1024
-# How long the body of an answer is read for; its head has told all that is needed.
+# How long the body of a response is read; its head has decided the result.
 _BODY_S = 0.5
 
 
@@ -38,7 +38,7 @@ class Probes:
                     group.create_task(self._follow(child.spec))
 
     async def _follow(self, spec: ProcessSpec) -> None:
-        """Probe one process, life after life."""
+        """Probe one process, over its restarts."""
         life: Watch[float | None] = Watch(self._engine.store, partial(_began_s, spec.name))
         try:
             while True:
@@ -68,13 +68,13 @@ class Probes:
 
 
 def _began_s(name: str, snapshot: Snapshot) -> float | None:
-    """Return what tells one life of a process from another: when it began; None where it does not run."""
+    """Return the start time of a process, which identifies the run; None if it is not running."""
     view = snapshot.process(name)
     return view.started_s if view is not None and view.state is State.RUNNING else None
 
 
 async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S) -> str | None:
-    """Probe once; return why it failed, or None on success."""
+    """Probe once; return the reason of the failure, or None on success."""
     try:
         if isinstance(probe, HttpProbe):
             return await _ask_http(probe.url, deadline_s)
@@ -112,7 +112,7 @@ async def _ask_http(url: str, deadline_s: float) -> str | None:
 
 
 async def _read_rest(reader: asyncio.StreamReader) -> None:
-    """Read the rest, so that the app sees an orderly client; errors are ignored."""
+    """Read the rest of the response, so that the app sees no reset connection; errors are ignored."""
     left = _BODY_BYTES
     with suppress(OSError):
         async with asyncio.timeout(_BODY_S):

@@ -1,4 +1,4 @@
-"""The ordered stop: the app and what depends on it, then the tailnet, then whatever is left, within one budget."""
+"""The ordered stop: the app and what depends on it, then the tailnet, then everything else, within one budget."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
-# For each orphan: ending thousands takes time.
+# Per orphan: ending thousands takes time.
 RESERVE_EACH_S = 0.0006
-# With less time than this, a process that does not end may just be slow: tailscaled 1.102 may need a second.
+# With less time than this, a process that has not ended may only be slow: tailscaled 1.102 may need a second.
 QUIT_WORTH_S = 3.0
-# What is left for the end after that.
+# Time left to end after that.
 RESERVE_KEEP_S = 0.5
 CLOSE_WEB_S = 0.5
-# How far a step of another part may overrun its time before it is cancelled.
+# How far a step of another component may overrun its time before it is cancelled.
 OVERRUN_S = 0.1
-# How long the kernel may take to end what was killed; what waits for a broken disk does not end at all.
+# How long the kernel may take to end a killed process; one that waits for a broken disk does not end at all.
 KILL_GRACE_S = 1.0
-# How far the end of what is left may overrun the whole.
+# How far ending the remaining processes may overrun the budget.
 SWEEP_OVERRUN_S = 0.4
 
 
 class StopPlan(NamedTuple):
-    """How long the whole stop may take, which process goes last, and what is to be done before it goes.
+    """How long the whole stop may take, which process is stopped last, and what is done before that.
 
-    ``close_tailnet`` gets the moment by which it has to be done, on the monotonic clock; None where nothing is due.
-    ``keep`` likewise, when every process has ended: it keeps what they leave, and gets half of the time.
-    ``close_web`` is called when nothing is left: it tells those who watch that this is the end, and takes but a moment.
+    ``close_tailnet`` gets its deadline in seconds of the monotonic clock; it is None if there is nothing to do.
+    ``keep`` likewise, when every process has ended: it saves their files, and gets half of the time.
+    ``close_web`` is called when all has ended: it notifies the clients of the end, and takes only a moment.
     """
 
     timeout_s: float = 8.0
@@ -51,7 +51,7 @@ class StopPlan(NamedTuple):
 
     @property
     def reserve_s(self) -> float:
-        """Return how much of the budget is kept for the steps after the app, in seconds."""
+        """Return how much of the budget is reserved for the steps after the app, in seconds."""
         if self.close_tailnet is not None:
             wished_s = RESERVE_LOGOUT_S
         else:
@@ -67,7 +67,7 @@ class Stop:
     def __init__(self, engine: Engine, plan: StopPlan) -> None:
         self._engine = engine
         self._plan = plan
-        # A process that changes state and an orphan that is reaped both show there.
+        # Both a state change and a reaped orphan appear there.
         self._watch = Watch(engine.store, lambda snapshot: snapshot.number)
         self._deadline_s = time.monotonic() + plan.timeout_s
         self._current: tuple[str, ...] = ()
@@ -76,14 +76,14 @@ class Stop:
         engine.close()
 
     def force(self) -> None:
-        """Kill at once what is being stopped, and the app when its turn comes; the order stays."""
+        """Kill at once what is being stopped, and the app when its turn comes; the order stays the same."""
         self._forced = True
         self._kill(self._current)
         if self._sweep is not None:
             self._sweep.escalate()
 
     async def run(self) -> None:
-        """Stop everything; returns when nothing is left, or nothing more can be done about it."""
+        """Stop everything; return when no process is left, or the rest cannot be ended."""
         last = self._plan.last
         first_deadline_s = self._deadline_s - self._plan.reserve_s
         others = [name for name in self._engine.children if name != last]
@@ -104,7 +104,7 @@ class Stop:
             await self._attempt("closing the web server", self._plan.close_web(), time.monotonic() + CLOSE_WEB_S)
 
     async def _attempt(self, name: str, work: Awaitable[None], until_s: float) -> None:
-        """Run a step of another part; the stop goes on even if it fails."""
+        """Run a step of another component; the stop continues even if it fails."""
         try:
             async with asyncio.timeout_at(until_s + OVERRUN_S):
                 await work
@@ -112,7 +112,7 @@ class Stop:
             self._engine.log.record("error", f"{name} failed", why=repr(error))
 
     def _without_dependents(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the processes that no other live one depends on."""
+        """Return the processes on which no other live process depends."""
         alive = [name for name in names if not self._engine.all_at_rest((name,))]
         needed = {other for name in alive for other in self._engine.children[name].spec.after}
         return tuple(name for name in alive if name not in needed) or tuple(alive)
@@ -123,9 +123,9 @@ class Stop:
                 self._engine.dispatch(name, Event(EventKind.FORCE_STOP))
 
     async def _stop(self, names: tuple[str, ...], deadline_s: float) -> frozenset[str]:
-        """Stop these; return those that survived KILL, or whose remains are still being ended.
+        """Stop these processes; return those that survived KILL, or whose remains are still being ended.
 
-        The stop does not wait for remains: they are ended alongside.
+        The stop does not wait for the remains: they are ended concurrently.
         """
         self._current = names
         for name in names:
@@ -150,7 +150,7 @@ class Stop:
                 return
 
     async def _sweep_all(self) -> None:
-        """End all unmanaged processes: orphans, other sessions, whatever a console started."""
+        """End all unmanaged processes: orphans, other sessions, those started from a console."""
         now_s = time.monotonic()
         left_s = 0.0 if self._forced else max(self._deadline_s - now_s, 0.0)
         until_s = max(now_s, self._deadline_s) + SWEEP_OVERRUN_S
@@ -160,7 +160,7 @@ class Stop:
                 sweep.take_over(earlier)
         self._engine.sweepers.append(sweep)
         while not sweep.work():
-            # Other tasks run between two pieces of work even where there is no time to wait.
+            # Other tasks run between two steps even if there is no time to wait.
             await asyncio.sleep(0)
             await self._wait_change(sweep.due_s)
         if sweep.seen:
@@ -172,6 +172,6 @@ class Stop:
             )
 
     async def _wait_change(self, deadline_s: float) -> bool:
-        """Wait until something changed; False when the deadline comes first."""
+        """Wait until something has changed; return False at the deadline."""
         timeout_s = deadline_s - time.monotonic()
         return timeout_s > 0 and await self._watch.changed(timeout_s)

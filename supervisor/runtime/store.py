@@ -1,4 +1,4 @@
-"""Holds the current snapshot and notifies of changes; passes orders between parts that do not know each other."""
+"""Holds the current snapshot and notifies of changes; passes orders between independent components."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SnapshotStore:
-    """Holds one immutable snapshot; every change makes the next one and notifies the watchers, in order."""
+    """Holds one immutable snapshot; every change creates the next one and notifies the watchers, in order."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -21,26 +21,26 @@ class SnapshotStore:
         self._watchers: list[Callable[[Snapshot], None]] = []
 
     def watch(self, watcher: Callable[[Snapshot], None]) -> Callable[[], None]:
-        """Call ``watcher`` with each new snapshot; return what ends that. A watcher must not block."""
+        """Call ``watcher`` with each new snapshot; return a function that unsubscribes it. A watcher must not block."""
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
     def update_process(self, view: ProcessView) -> None:
-        """Replace (or add) one process."""
+        """Replace or add one process."""
         views = self.snapshot.processes
         place = self._places.setdefault(view.name, len(views))
         self._put(self.snapshot._replace(processes=(*views[:place], view, *views[place + 1 :])))
 
     def update_tailnet(self, view: TailnetView) -> None:
-        """Replace what is known of the tailnet."""
+        """Replace the tailnet's view."""
         self._put(self.snapshot._replace(tailnet=view))
 
     def update_exposed(self, listeners: tuple[ListenerView, ...]) -> None:
-        """Replace the list of ports that tailnet peers reach past serve."""
+        """Replace the list of ports that tailnet peers reach without going through serve."""
         self._put(self.snapshot._replace(exposed=listeners))
 
     def update_backup(self, view: BackupView) -> None:
-        """Replace what is known of the backups."""
+        """Replace the backups' view."""
         self._put(self.snapshot._replace(backup=view))
 
     def update_health(self, view: HealthView) -> None:
@@ -48,15 +48,15 @@ class SnapshotStore:
         self._put(self.snapshot._replace(health=view))
 
     def update_stopping(self, why: str) -> None:
-        """Record that the ordered stop has begun, and what for."""
+        """Record that the ordered stop has begun, and its reason."""
         self._put(self.snapshot._replace(stopping=True, stopping_why=why))
 
     def update_incidents(self, view: IncidentsView) -> None:
-        """Replace what is known of the incidents."""
+        """Replace the list of incidents."""
         self._put(self.snapshot._replace(incidents=view))
 
     def update_orphans_reaped(self, count: int) -> None:
-        """Record how many adopted orphans were reaped since the start."""
+        """Record the number of adopted orphans reaped since the start."""
         self._put(self.snapshot._replace(orphans_reaped=count))
 
     def _put(self, snapshot: Snapshot) -> None:
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from supervisor.core.backup import BackupOrder
     from supervisor.core.orders import TailnetOrder
 
-    # What tailscaled tells of itself to Prometheus, within so many seconds; None where it does not.
+    # Returns tailscaled's own Prometheus metrics; gets a timeout in seconds, returns None if they are not available.
     MetricsReader = Callable[[float], Awaitable[bytes | None]]
 
 _MOST_WAITING = 16
@@ -84,10 +84,10 @@ T = TypeVar("T")
 
 
 class Watch(Generic[T]):
-    """Waits for ``value``, what ``look`` finds in the snapshot, to become another one; for the event loop alone."""
+    """Waits until ``value``, which ``look`` extracts from the snapshot, changes; for use on the event loop only."""
 
     def __init__(self, store: SnapshotStore, look: Callable[[Snapshot], T]) -> None:
-        # The store is there before an event loop is loaded.
+        # The store exists before asyncio is imported.
         import asyncio
 
         self._timeout = asyncio.timeout
@@ -103,7 +103,7 @@ class Watch(Generic[T]):
             self._changed.set()
 
     async def changed(self, timeout_s: float | None = None) -> bool:
-        """Wait for a change since the last call, for at most so long; tell whether there was one."""
+        """Wait for a change since the last call, at most the given time; return whether there was one."""
         try:
             async with self._timeout(timeout_s):
                 await self._changed.wait()
@@ -119,14 +119,14 @@ class Watch(Generic[T]):
 
 
 class CommandChannel(Generic[Order]):
-    """Hands each order to its handler; the last of those sent before there is one are kept until then."""
+    """Passes each order to its handler; the latest of those sent before a handler is set are kept for it."""
 
     def __init__(self) -> None:
         self._handler: Callable[[Order], None] | None = None
         self._waiting: deque[Order] = deque(maxlen=_MOST_WAITING)
 
     def send(self, order: Order) -> None:
-        """Hand in an order; its effect shows in the store."""
+        """Send an order; its effect appears in the store."""
         if self._handler is None:
             self._waiting.append(order)
         else:
@@ -147,7 +147,7 @@ class CommandChannel(Generic[Order]):
 
 
 class Channels:
-    """What web, tailnet and backup use of each other: a channel for each one's orders, and tailscaled's own metrics."""
+    """The links between web, tailnet and backup: a channel for the orders to each, and tailscaled's own metrics."""
 
     def __init__(self) -> None:
         self.tailnet: CommandChannel[TailnetOrder] = CommandChannel()
@@ -155,7 +155,7 @@ class Channels:
         self._reader: MetricsReader | None = None
 
     def set_metrics_reader(self, reader: MetricsReader) -> Callable[[], None]:
-        """Have tailscaled's own metrics read by ``reader`` from now on; return what ends that."""
+        """Read tailscaled's own metrics with ``reader`` from now on; return a function that removes it."""
         self._reader = reader
         return self._clear_reader
 
@@ -163,5 +163,5 @@ class Channels:
         self._reader = None
 
     async def read_metrics(self, timeout_s: float) -> bytes | None:
-        """Return tailscaled's own metrics; None where there are none to be had in this time."""
+        """Return tailscaled's own metrics; None if they are not available within this time."""
         return None if self._reader is None else await self._reader(timeout_s)
