@@ -1,4 +1,4 @@
-"""A start: nothing of the app runs before it is decided, and done, what its files are to be."""
+"""The start with backups: the processes wait until the state of their files is decided and restored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHOICES = (
 
 
 class _ChoiceNeededError(BackupError):
-    """A person has to choose: trying again changes nothing."""
+    """The owner has to choose: a retry would not help."""
 
 
 class Beginning:
@@ -44,10 +44,10 @@ class Beginning:
         self._standby: Standby | None = None
 
     async def run(self) -> None:
-        """Decide and carry out, again and again where that fails; then let the processes go."""
+        """Decide and execute, with retries on failure; then release the processes."""
         work = self._work
         if work.kept.generation:
-            # This part alone was started again.
+            # Only this service was restarted.
             return
         try:
             await self._run()
@@ -73,7 +73,7 @@ class Beginning:
                 return
 
     async def _try_unless_told(self) -> bool:
-        """Try; break it off, and return False, where somebody orders to start without it."""
+        """Try; cancel it and return False if a start without a backup is ordered."""
 
         async def listen() -> None:
             while True:
@@ -89,7 +89,7 @@ class Beginning:
                 done = True
                 group.cancel_scope.cancel()
         except* (BackupError, LostError) as errors:
-            # Out of the group it comes alone again.
+            # Unwrap the single exception of the group.
             raise errors.exceptions[0] from errors
         return done
 
@@ -124,7 +124,7 @@ class Beginning:
             await self._join()
 
     async def _take_hold(self, *, force: bool = False) -> None:
-        """Be the one that works on the files; stand by until the one before has let go, or is gone."""
+        """Acquire the lease; stand by until the previous holder has released it, or is gone."""
         work = self._work
         if work.holder is None or work.holder.holds:
             return
@@ -141,7 +141,7 @@ class Beginning:
             await work.refresh()
 
     async def _join(self) -> None:
-        """Without a hold there is nothing to decide: go on with what the files say, or begin a generation."""
+        """Continue without a decision, as starts are not held: with the files' generation, or with a new one."""
         kept, _ = marker.look(self._work.sources)
         if kept is not None and kept.repository == self._repository:
             self._work.kept = kept
@@ -155,7 +155,7 @@ class Beginning:
         wish = work.settings.restore
         halfway = work.places.swapped_halfway()
         if halfway is not None:
-            # Killed between two renames: what is here is neither the one nor the other.
+            # Killed between two renames: the files here are a mix of old and new.
             snapshot_id, whole = halfway
             sources = None if whole else work.plan.sources
             await self._restore(self._find(snapshot_id), has_files=False, sources=sources)
@@ -180,7 +180,7 @@ class Beginning:
             await self._adopt(snapshot=course is Course.ADOPT)
 
     async def _adopt(self, *, snapshot: bool) -> None:
-        """Take the files that are here for the newest, and where there are any, a snapshot of them first."""
+        """Adopt the files that are here as the newest, after a snapshot of them if there are any."""
         self._work.take_generation(self._repository)
         if snapshot:
             await self._work.snapshot("adopt")
@@ -225,7 +225,7 @@ class Beginning:
                 self._write()
 
     async def _restoration(self, snapshot: SnapshotView, sources: tuple[BackupSource, ...] | None) -> Restoration:
-        """Return one to restore with: that of the rehearsal, where all of it was rehearsed."""
+        """Return the restoration to use: that of the rehearsal if it was complete."""
         standby = self._standby
         if standby is None or standby.restoration is None or sources is not None:
             await self._drop_standby()
@@ -240,7 +240,7 @@ class Beginning:
             self._standby = None
 
     async def _wait(self, *, needs_choice: bool) -> bool:
-        """Wait for an order, or until it is tried again; tell whether the processes have been let go."""
+        """Wait for an order, or until the next try; return whether the processes have been released."""
         order = await self._next_order(None if needs_choice else time.monotonic() + _AGAIN_S)
         if isinstance(order, StartWithout):
             self._start_without()

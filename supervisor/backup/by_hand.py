@@ -1,4 +1,4 @@
-"""A restore that somebody asked for: the app's folders alone, and what was there is kept as a snapshot first."""
+"""A restore on request: of the app's folders only, after a snapshot of the current files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ByHand:
         self._work = work
 
     async def run(self, wanted: str) -> None:
-        """Restore; whatever fails, the app is started again. Raises BackupError, and then nothing was replaced."""
+        """Restore; on any failure the app is started again. Raises BackupError, in which case no file was replaced."""
         work = self._work
         snapshot = find(work.view.snapshots, wanted)
         if snapshot is None:
@@ -36,7 +36,7 @@ class ByHand:
             await self._replace(restoration)
 
     async def _replace(self, restoration: Restoration) -> None:
-        """Stop what works on the files, keep them as a snapshot, put the others there, and start again."""
+        """Stop the users of the files, take a snapshot of them, swap in the restored ones, and start again."""
         work, engine = self._work, self._work.engine
         names = self._users()
         running = [name for name in names if not engine.all_at_rest([name])]

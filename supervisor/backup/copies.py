@@ -1,9 +1,9 @@
-"""Copies SQLite databases through SQLite itself; run as the app's user, with nothing but the standard library.
+"""Copies SQLite databases with SQLite itself; run as the app's user, with only the standard library.
 
     python -I -m supervisor.backup.copies TARGET FOLDER…
 
-Each database below a folder is found by its head, and copied to the same path below TARGET. What has not changed since
-the last copy is left as it is. Each line of output is a JSON object about one database, the last one says ``done``.
+Each database below a folder is recognized by its header, and copied to the same path below TARGET. A copy of one that
+has not changed is left as it is. Each line of output is a JSON object about one database, the last has ``done``.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 HEAD = b"SQLite format 3\0"
 BESIDE = ("-wal", "-shm", "-journal")
-# What a restore is prepared in, as `places` has it: files of another moment, and not to be opened.
+# The folder in which a restore is prepared, as in `places`: its files are of another time, and must not be opened.
 WORKSHOP = ".moltis-supervisor"
 _INDEX = ".copies.json"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Left free on the disk whatever happens.
+# Space that always stays free on the disk.
 _RESERVE_BYTES = 64 * 1024 * 1024
 _STEP_PAGES = 256
 _STEP_PAUSE_S = 0.005
-# Each foreign write makes a copy in steps begin anew: beside many of them it would not end.
+# Each write by another process restarts a copy in steps: with many of them it would never end.
 _MOST_RESTARTS = 3
-# A writer that never rests leaves moments only; waiting for one holds nobody up.
+# A busy writer leaves short gaps only; waiting for one blocks no other process.
 _BUSY_S = 30.0
-# A change within the clock's tick leaves no trace in a file's time.
+# A change within one clock tick does not show in a file's time.
 _SETTLED_NS = 2_000_000_000
 
 
 class _RestartedError(Exception):
-    """A copy in steps has begun anew too often."""
+    """A copy in steps was restarted too often."""
 
 
 class _NoRoomError(Exception):
@@ -48,7 +48,7 @@ class _NoRoomError(Exception):
 
 
 def main(target: str, folders: list[str]) -> int:
-    """Copy them all; tell of each. Return 0, also where some failed: the lines say which."""
+    """Copy all databases and report each. Return 0 even if some failed: the output says which."""
     os.umask(0o077)
     known = _read_index(target)
     index: dict[str, Any] = {}
@@ -103,9 +103,9 @@ def _is_database(path: str) -> bool:
 
 
 def _fingerprint(path: str) -> list[list[int]]:
-    """Return what changes when the database does."""
+    """Return a value that changes when the database does."""
     found = []
-    # Not -shm: it changes with every reader.
+    # Without -shm, as every reader changes it.
     for beside in ("", "-wal", "-journal"):
         with contextlib.suppress(FileNotFoundError):
             status = os.lstat(path + beside)
@@ -118,7 +118,7 @@ def _is_settled(seen: list[list[int]]) -> bool:
 
 
 def _copy(path: str, copy: str) -> float:
-    """Copy one; return for how long a writer may have had to wait for it, in seconds."""
+    """Copy one database; return for how long writers may have been blocked, in seconds."""
     os.makedirs(os.path.dirname(copy), exist_ok=True)
     size = os.stat(path).st_size
     room = os.statvfs(os.path.dirname(copy))
@@ -128,7 +128,7 @@ def _copy(path: str, copy: str) -> float:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)
     with contextlib.closing(_opened(path)) as source:
-        # A held read transaction in WAL mode: nobody waits for it, and it sees one moment.
+        # A read transaction in WAL mode blocks no writer, and sees one point in time.
         in_wal = source.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         waited_s = 0.0
         with contextlib.closing(sqlite3.connect(new)) as target:
@@ -142,12 +142,12 @@ def _copy(path: str, copy: str) -> float:
 
 
 def _opened(path: str) -> sqlite3.Connection:
-    # Read and write: a crash's journal has to be rolled back before anything is right.
+    # Read and write: the journal of a crash has to be rolled back before the content is consistent.
     return sqlite3.connect(f"file:{urllib.parse.quote(os.fsencode(path))}?mode=rw", uri=True, timeout=_BUSY_S)
 
 
 def _in_steps(source: sqlite3.Connection, target: sqlite3.Connection) -> bool:
-    """Copy in steps, between which writers have their turn; tell whether it came to its end."""
+    """Copy in steps, between which writers have their turn; return whether the copy is complete."""
     last, restarts = sys.maxsize, 0
 
     def look(_status: int, remaining: int, _total: int) -> None:
@@ -165,7 +165,7 @@ def _in_steps(source: sqlite3.Connection, target: sqlite3.Connection) -> bool:
 
 
 def _kept(target: str, folders: list[str]) -> Iterator[str]:
-    """Yield the databases whose copies may stay: those whose originals are still there."""
+    """Yield the databases whose copies may stay: those whose originals still exist."""
     for place, _, names in os.walk(target):
         for name in names:
             path = os.path.join(place, name)[len(target) :]
@@ -180,7 +180,7 @@ def _remove_others(target: str, kept: set[str]) -> None:
             if path not in kept:
                 os.unlink(path)
         for name in folders:
-            # Only an empty one goes.
+            # Only an empty folder is removed.
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.join(place, name))
 

@@ -1,4 +1,4 @@
-"""Takes hold of a repository, keeps it, and lets it go."""
+"""Acquires, renews and releases the lease on a repository."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from supervisor.config.settings import BackupSettings
     from supervisor.core.holding import Seen
 
-    # Gets what was seen last, and what keeps it from being seen just now.
+    # Gets the last content seen, and the error that currently prevents reading it.
     Wait = Callable[[Seen, Trouble | None], Awaitable[None]]
 
-# A server that ignores conditions: what was written is looked at again after so long.
+# On a server that ignores conditions, a write is read back after this time.
 SETTLE_S = 5.0
-# How often a waiting instance looks: a hand-over is waited for by people, two instances by mistake by nobody.
+# How often a waiting instance looks: people wait for a hand-over, but not for a second instance started by mistake.
 EAGER_S, LOOK_S = 1.0, 5.0
 PATIENT_AFTER_S = 600.0
-# Slow enough that the object is no shorter way to the password than the repository's own key.
+# As slow as the repository's own key derivation, so that the object does not make guessing the password easier.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 _UNREADABLE = (
     "check the password; where it has been changed, see that nothing else runs, and delete the holder's object"
@@ -67,10 +67,10 @@ class LostError(Exception):
 
 
 class Lease:
-    """One instance's hand on the object.
+    """One instance's lease on the repository.
 
-    ``conditional`` says whether the server can compare, ``held_until_s`` when another instance last wrote that it
-    holds.
+    ``conditional`` is true if the server supports conditional writes, ``held_until_s`` is when another instance last
+    renewed its own.
     """
 
     def __init__(self, settings: BackupSettings) -> None:
@@ -88,16 +88,16 @@ class Lease:
 
     @property
     def holds(self) -> bool:
-        """Whether it was taken."""
+        """Whether it was acquired."""
         return self._taken.is_set()
 
     async def acquire(self, files: str, wait: Wait, *, fresh: bool = True, force: bool = False) -> LeaseRecord | None:
-        """Take hold; call ``wait`` while another has it. Return what the one before said last.
+        """Acquire the lease; call ``wait`` while another instance has it. Return the previous holder's last record.
 
-        ``force`` takes it whatever it says: a person has chosen. ``fresh`` says that the repository has no snapshots.
+        ``force`` takes it in any case: the owner has chosen. ``fresh`` means that the repository has no snapshots.
 
-        Raises BackupError where the object says nothing that is understood, and where it cannot be read or written
-        at the first try: whoever waits goes on to wait.
+        Raises BackupError if the object's content is not understood, and if it cannot be read or written at the
+        first try; later failures are retried.
         """
         watch, seen, begin_s, waits = LeaseWatch(), None, time.monotonic(), False
         while True:
@@ -123,16 +123,16 @@ class Lease:
             await anyio.sleep(EAGER_S if time.monotonic() - begin_s < PATIENT_AFTER_S else LOOK_S)
 
     def _wrote(self, seen: Seen) -> bool:
-        """Tell whether it is this one's own: a write whose answer was lost."""
+        """Return whether the record is this instance's own: a write whose response was lost."""
         return isinstance(seen, LeaseRecord) and seen.instance == self.instance
 
     async def probe(self) -> None:
-        """Write an object beside it and read it back. Raises BackupError where a take-over would fail at that."""
+        """Write a probe object beside it and read it back. Raises BackupError if that fails, as a take-over would."""
         store = _store(self._settings, PROBE)
         try:
             await store.put(self.instance.encode(), (await store.get()).tag)
         except ConflictError:
-            # Another one that waits has just written it.
+            # Another waiting instance has just written it.
             return
         if (await store.get()).data is None:
             raise BackupError(Trouble("an object that was written cannot be read back", "check the bucket"))
@@ -148,12 +148,12 @@ class Lease:
         self.conditional = await self._has_conditions()
         if self.conditional:
             return True
-        # Two that wrote at once: the last one's stands, and the other one sees it.
+        # Of two simultaneous writes the last one stays, and the other instance notices.
         await anyio.sleep(SETTLE_S)
         return await self._is_mine()
 
     async def _has_conditions(self) -> bool:
-        """Tell whether the server heeds conditions: one that does refuses to write over a version that never was."""
+        """Return whether the server supports conditions: if so, it refuses to replace a version that never existed."""
         if self.record is None:
             return False
         try:
@@ -171,16 +171,16 @@ class Lease:
         return True
 
     async def renew(self, generation: int, files: str, *, released: bool = False, whole: bool = False) -> None:
-        """Write it anew. Raises LostError where another one has it, BackupError where it cannot be reached."""
+        """Renew the lease. Raises LostError if another instance has it, BackupError if the object is unreachable."""
         async with self._one:
             await self._renew(generation, files, released=released, whole=whole)
 
     async def _renew(self, generation: int, files: str, *, released: bool, whole: bool) -> None:
         if self.record is not None and self.record.released:
-            # It was let go: nothing that was still on its way takes that back.
+            # It was released: a renewal still under way must not undo that.
             return
         last = self.record or LeaseRecord(self.instance)
-        # Before it is decided what a start does there is neither: what was taken over stays until then.
+        # Both are unknown before the start is decided: the values taken over stay until then.
         generation, files = max(generation, last.generation), files or last.files
         record = LeaseRecord(self.instance, generation, last.counter + 1, files, released, whole)
         try:
@@ -205,7 +205,7 @@ class Lease:
         ends: Callable[[], bool],
         on_trouble: Callable[[Trouble | None], None],
     ) -> None:
-        """Renew until it is about to be let go (``ends``). Raises LostError where another one has it."""
+        """Renew until it is about to be released (``ends``). Raises LostError if another instance has it."""
         while True:
             await self._taken.wait()
             await anyio.sleep(RENEW_S)

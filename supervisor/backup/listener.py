@@ -1,4 +1,4 @@
-"""Listens to one call of restic: what it says, and that it says nothing."""
+"""Follows the output of one restic call, and detects its silence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from supervisor.core.process import ExitStatus
     from supervisor.runtime.engine import Engine
 
-# Told by then, given up by then: restic 0.18 itself tries for a quarter of an hour, and is silent for minutes.
+# Silence is reported after the first (the second once data has come), and ends the call after the third: restic 0.18
+# itself retries for a quarter of an hour, and is silent for minutes.
 SILENT_S = 4.0
 STALLED_S = 30.0
 PATIENCE_S = 60.0
@@ -26,9 +27,9 @@ _SKIPS = "does not exist, skipping"
 
 
 class Answer(NamedTuple):
-    """What came of a call: the lines that are no messages, the last summary, and what went wrong on the way.
+    """The result of a call: output lines other than messages, the last summary, and the errors.
 
-    ``failure`` is restic's own last word where it failed.
+    ``failure`` is restic's last error message if it failed.
     """
 
     ending: ExitStatus
@@ -39,7 +40,7 @@ class Answer(NamedTuple):
 
 
 class Listener:
-    """Takes what one call says, and notices when it says nothing."""
+    """Handles the output of one call, and detects its silence."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Listener:
         self._said: set[str] = set()
 
     def take(self, line: bytes, is_error: bool) -> None:  # noqa: FBT001
-        """Take a line."""
+        """Handle a line."""
         message = message_of(line)
         if message is None or not message.message_type:
             if is_error:
@@ -79,7 +80,7 @@ class Listener:
         elif message.message_type == "exit_error":
             self._failure = message.message
             if message.code != NO_REPOSITORY:
-                # One that is not there yet is made: nothing that anybody has to read of.
+                # A missing repository is created, which is not worth a log line.
                 self._note(message.message)
         else:
             self._summary = message
@@ -93,14 +94,14 @@ class Listener:
         self._note(text)
 
     def _note(self, text: str) -> None:
-        """Log a line once: an outage says the same again and again."""
+        """Log a line once: during an outage the same line is repeated."""
         sort = text.partition(_RETRIES)[0] if _RETRIES in text else text
-        if text and sort not in self._said and len(self._said) < 100:  # noqa: PLR2004 - no flood of file names
+        if text and sort not in self._said and len(self._said) < 100:  # noqa: PLR2004 - limits the number of file names
             self._said.add(sort)
             self._log.record("warning", "restic says", part="backup", said=self._log.redactor.mask_text(text)[:2000])
 
     def _take_progress(self, message: Message) -> None:
-        """Look whether anything moves: the lines come each second, also while a server is away."""
+        """Check for progress: status lines come each second, also while a server is unreachable."""
         got = (message.files_done + message.files_restored, message.bytes_done + message.bytes_restored)
         if got == self._got:
             return
@@ -110,12 +111,12 @@ class Listener:
             self._on_trouble(None)
 
     async def watch(self, scope: anyio.CancelScope) -> None:
-        """Tell of silence, and give up on a repository that does not answer."""
+        """Report silence, and give up on a repository that does not answer."""
         told = False
         while not self._silent:
             await anyio.sleep(1.0)
             still_s = time.monotonic() - self._well_s
-            # What has begun may upload one pack for long.
+            # Once it has begun, uploading one pack may take long.
             silent = still_s >= (SILENT_S if self._got is None else STALLED_S)
             if silent != told and self.trouble is SILENT:
                 told = silent
@@ -124,12 +125,12 @@ class Listener:
                 scope.cancel()
 
     def answer(self, ending: ExitStatus) -> Answer:
-        """Return what came of it."""
+        """Return the result."""
         return Answer(ending, tuple(self._lines), self._summary, tuple(self._errors), self._failure)
 
 
 def _text_of(said: Message) -> str:
-    """Return what an error says: of a file, or, as `check` tells of them, of the repository."""
+    """Return the text of an error: about a file, or, from `check`, about the repository."""
     if said.message:
         return " ".join(said.message.split())
     error = said.error

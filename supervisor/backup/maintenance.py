@@ -1,4 +1,4 @@
-"""What a repository needs now and then: old snapshots forgotten once a day, a check once a week."""
+"""Periodic maintenance of a repository: forgetting old snapshots once a day, a check once a week."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 DAY_S = 24 * 3600.0
 WEEK_S = 7 * DAY_S
-# Never in a life's first minutes: a crash loop would do nothing else.
+# Not in the first minutes of a run: a crash loop would do nothing else.
 NOT_BEFORE_S = 600.0
 _HOUR_S = 3600.0
 
 
 def first_due_s(now_s: float, period_s: float, jitter: float) -> float:
-    """Return when something periodic is due first: at any moment of its first period, but not at once.
+    """Return when a periodic task is first due: at a random time within its first period, but not at once.
 
-    ``jitter`` is evenly spread over [0, 1).
+    ``jitter`` is uniformly distributed over [0, 1).
     """
     return now_s + NOT_BEFORE_S + jitter * (period_s - NOT_BEFORE_S)
 
 
 class Maintenance:
-    """Knows what is due when."""
+    """Schedules and runs the maintenance."""
 
     def __init__(self, work: Work, now_s: float) -> None:
         self._work = work
@@ -36,11 +36,11 @@ class Maintenance:
 
     @property
     def due_s(self) -> float:
-        """Return when the next of it is due."""
+        """Return when the next task is due."""
         return min(self._forget_s, self._check_s)
 
     async def run(self) -> None:
-        """Do what is due; what fails is tried again in an hour. Raises BackupError."""
+        """Run the tasks that are due; a failed one is tried again in an hour. Raises BackupError."""
         work, now_s = self._work, time.monotonic()
         work.show(state=BackupState.MAINTENANCE)
         if now_s >= self._forget_s:

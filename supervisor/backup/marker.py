@@ -23,7 +23,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """The file's content. ``restored`` is the id that SUPERVISOR_BACKUP_RESTORE named, once it was done."""
+    """The file's content. ``restored`` is the id that SUPERVISOR_BACKUP_RESTORE named, once that was restored."""
 
     repository: str = ""
     generation: int = 0
@@ -32,12 +32,12 @@ class Kept(msgspec.Struct, frozen=True):
 
     @property
     def marker(self) -> Marker:
-        """Return the part that decides."""
+        """Return the part on which decisions are based."""
         return Marker(self.repository, self.generation, self.instance)
 
 
 def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
-    """Return what the folders say of themselves, and what is in them."""
+    """Return the folders' marker, and the state of their content."""
     found = [(_read(source.path), _has_files(source.path)) for source in sources]
     kept = {each for each, _ in found}
     has_files = any(some for _, some in found)
@@ -49,7 +49,7 @@ def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
 
 
 def write(sources: Iterable[BackupSource], kept: Kept) -> str:
-    """Write it into each folder; return why that could not be done, nothing where it was."""
+    """Write it into each folder; return the reason of a failure, empty on success."""
     wrong = []
     for source in sources:
         try:
@@ -61,7 +61,7 @@ def write(sources: Iterable[BackupSource], kept: Kept) -> str:
 
 
 def remove(sources: Iterable[BackupSource]) -> None:
-    """Take it away: the files are about to become others."""
+    """Remove it, as the files are about to be replaced."""
     for source in sources:
         with opened_folder(source) as fd:
             dirs.remove_file(fd, MARKER)
@@ -76,7 +76,7 @@ def _read(folder: str) -> Kept | None:
 
 
 def _has_files(folder: str) -> bool:
-    """Tell whether there is anything but folders; what is ours does not count."""
+    """Return whether there are any files; the supervisor's own are ignored."""
     ours = {MARKER, WORKSHOP, "supervisor.lock"}
     for place, names, files in os.walk(folder):
         if place == folder:

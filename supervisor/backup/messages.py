@@ -1,4 +1,4 @@
-"""What restic 0.17 and newer say with `--json`, as far as it is used here."""
+"""The messages of restic 0.17 and newer with `--json`, as far as they are used here."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from supervisor.config.backup_plan import FOLDER
 from supervisor.core.backup import SnapshotView
 from supervisor.json_input import decode_json
 
-# Every snapshot of ours has this tag: others in the same repository are left alone.
+# Every snapshot of the supervisor has this tag; others in the same repository are left alone.
 TAG = "moltis-supervisor"
 PARTIAL = "partial"
 _STAGED = f"/{FOLDER}/{STAGED}"
 
 
 class Message(msgspec.Struct):
-    """One line of output; what it is decides which fields are there."""
+    """One line of output; its type determines which fields are set."""
 
     message_type: str = ""
     percent_done: float = 0.0
@@ -58,7 +58,7 @@ class _Snapshot(msgspec.Struct):
 
 
 def message_of(line: bytes) -> Message | None:
-    """Return what a line says; None where it is none of these messages."""
+    """Return the message in a line; None if it is another kind of line."""
     try:
         return decode_json(line, Message)
     except msgspec.DecodeError:
@@ -66,7 +66,7 @@ def message_of(line: bytes) -> Message | None:
 
 
 def tags_of(view: SnapshotView) -> list[str]:
-    """Return the tags that a snapshot is taken with."""
+    """Return the tags of a snapshot."""
     return [
         TAG,
         f"generation={view.generation}",
@@ -78,7 +78,7 @@ def tags_of(view: SnapshotView) -> list[str]:
 
 
 def snapshots_of(line: bytes) -> tuple[SnapshotView, ...]:
-    """Return our snapshots in the answer to `restic snapshots`, the oldest first. Raises msgspec.DecodeError."""
+    """Return our snapshots from the output of `restic snapshots`, oldest first. Raises msgspec.DecodeError."""
     found = decode_json(line, list[_Snapshot] | None) or []  # type: ignore[arg-type]
     views = [_view(each) for each in found if TAG in (each.tags or ())]
     return tuple(sorted(views, key=lambda view: view.order))

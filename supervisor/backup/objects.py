@@ -1,4 +1,4 @@
-"""Reads and writes one small object beside a repository, on the condition that nobody else has meanwhile."""
+"""Reads one small object beside a repository, and writes it on the condition that it has not changed meanwhile."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
     from supervisor.config.parsers import SecretSource
 
-# The object has a few hundred bytes: whoever waits is told within 5 s.
+# The object has a few hundred bytes: a failure is reported within 5 s.
 _TIMEOUT_S = 4.5
 _MOST_BYTES = 4096
 HOLDER, PROBE = "holder", "probe"
 _DEFAULT_REGION = "us-east-1"
 _OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 404, 409, 412
 _TOLD_REGION = re.compile(rb"<Region>([a-z0-9-]{1,64})</Region>")
-# What DNS names of stores say of their region: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
+# The region in the DNS names of stores: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
 _STORES = (".amazonaws.com", ".digitaloceanspaces.com")
 
 
 class ConflictError(Exception):
-    """Somebody else has written it meanwhile."""
+    """Another instance has written it meanwhile."""
 
 
 class StoredObject(NamedTuple):
-    """The object's bytes, and the tag of this very version; nothing and an empty tag where there is none.
+    """The object's bytes, and the ETag of this version; empty bytes and an empty tag if it does not exist.
 
-    ``written_s`` is when that was written by the store's clock, in seconds since the epoch; None where it is unknown.
+    ``written_s`` is when it was written by the store's clock, in seconds since the epoch; None if unknown.
     """
 
     data: bytes | None
@@ -51,15 +51,15 @@ class StoredObject(NamedTuple):
 
 
 class Store(Protocol):
-    """Where the object lies."""
+    """The place of the object."""
 
     async def get(self) -> StoredObject:
-        """Read it. Raises BackupError where that cannot be done."""
+        """Read it. Raises BackupError if that fails."""
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Write it over the version of that tag (empty: where there is none); return the new tag.
+        """Replace the version of that tag (empty: create it); return the new tag.
 
-        Raises ConflictError where it is another version by now, BackupError where it cannot be written.
+        Raises ConflictError if the version is another by now, BackupError if it cannot be written.
         """
 
 
@@ -108,7 +108,7 @@ def _unwritable(path: str, error: OSError) -> BackupError:
 
 
 class BucketStore:
-    """Beside a repository in a bucket; requests are signed as AWS' Signature Version 4 has it."""
+    """Beside a repository in a bucket; requests are signed with AWS Signature Version 4."""
 
     def __init__(self, repository: str, key_id: SecretSource, secret: SecretSource, name: str = HOLDER) -> None:
         parts = urlsplit(repository.removeprefix("s3:"))
@@ -131,7 +131,7 @@ class BucketStore:
         return StoredObject(data, headers.get("ETag", ""), _seconds(headers.get("Last-Modified", "")))
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Write it on a condition, which a server may ignore: whoever relies on it tries that first."""
+        """Write it on a condition, which a server may ignore: callers that rely on it test that first."""
         condition = {"If-Match": tag} if tag else {"If-None-Match": "*"}
         status, answer, new = await self._ask("PUT", data, condition)
         if status in {_CONFLICT, _PRECONDITION} or (status == _NOT_FOUND and b"NoSuchBucket" not in answer):
@@ -145,7 +145,7 @@ class BucketStore:
 
     async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
         answer = await self._ask_once(method, data, headers)
-        # Signatures name a region, and a server that has another one says which, as restic finds it out too.
+        # Signatures contain a region, and a server in another region returns its own; restic finds it out this way too.
         told = _TOLD_REGION.search(answer[1]) if answer[0] == _BAD_REQUEST else None
         if told is None or told[1].decode() == self._region:
             return answer
@@ -153,7 +153,7 @@ class BucketStore:
         return await self._ask_once(method, data, headers)
 
     async def _ask_once(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
-        # Loaded where there is a bucket; by then the panel has it as well.
+        # Imported only for a bucket; by then the panel has imported it too.
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
@@ -173,7 +173,7 @@ class BucketStore:
             raise BackupError(known(said) or CUT_SHORT) from error
 
     def _signed(self, method: str, data: bytes) -> dict[str, str]:
-        """Return the headers that prove who asks."""
+        """Return the headers that authenticate the request."""
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         digest = hashlib.sha256(data).hexdigest()
         headers = {"host": self._host, "x-amz-content-sha256": digest, "x-amz-date": now}
@@ -191,7 +191,7 @@ class BucketStore:
 
 
 def _seconds(moment: str) -> float | None:
-    """Return a header's moment in seconds since the epoch; None where it is none."""
+    """Return the time in a header in seconds since the epoch; None if it is invalid."""
     try:
         return parsedate_to_datetime(moment).timestamp()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where backups keep what they need: cache, what is staged, and the folders that a restore is prepared in."""
+"""The folders that backups use: cache, staged copies, and the folders in which a restore is prepared."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from supervisor.config.plan import BackupPlan, BackupSource
     from supervisor.core.process import User
 
-# In each folder that is backed up, and beside it: what is ours there.
+# Names of the supervisor's own files in and beside each folder that is backed up.
 MARKER = ".moltis-supervisor.json"
 WORKSHOP = ".moltis-supervisor"
 STAGED = "snapshot"
 DATABASES = "databases"
 MANIFEST = "manifest.json"
-# Left free on the disk whatever happens.
+# Space that always stays free on the disk.
 RESERVE_BYTES = 64 * 1024 * 1024
 _PASSABLE_BY_ALL = 0o711
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,7 +35,7 @@ _MOST_BYTES = 128
 
 
 class Places:
-    """The folder of the plan, with what is in it."""
+    """The folder from the plan, and the paths in it."""
 
     def __init__(self, plan: BackupPlan) -> None:
         self._plan = plan
@@ -43,9 +43,9 @@ class Places:
 
     @contextmanager
     def swapping(self, snapshot_id: str, *, identity: bool) -> Iterator[None]:
-        """Have it written down for the length of a block that files are being swapped: a start after a kill goes on.
+        """Record for the duration of a block that files are being swapped: a start after a kill continues with it.
 
-        ``identity`` says that tailscaled's are among them. Where the block fails nothing was swapped.
+        ``identity`` is true if tailscaled's files are among them. If the block fails, no file was swapped.
         """
         with opened(self._plan.folder) as fd:
             dirs.put_file(fd, _SWAPPING, f"{snapshot_id} {'all' if identity else 'app'}\n")
@@ -55,7 +55,7 @@ class Places:
                 dirs.remove_file(fd, _SWAPPING)
 
     def swapped_halfway(self) -> tuple[str, bool] | None:
-        """Return the snapshot that was being put in place when everything was killed, and whether all of it."""
+        """Return the snapshot whose swap was interrupted by a kill, and whether it included tailscaled's files."""
         try:
             with opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
                 snapshot_id, _, what = os.read(fd, _MOST_BYTES).decode("ascii", "replace").partition(" ")
@@ -64,7 +64,7 @@ class Places:
         return snapshot_id, what.strip() == "all"
 
     def make(self) -> None:
-        """Make what is not there. Raises BackupError where the disk refuses it."""
+        """Create the missing folders. Raises BackupError if the disk refuses them."""
         try:
             self._make()
         except ConfigError as error:
@@ -77,7 +77,7 @@ class Places:
         for path in (self._plan.folder, self.staged):
             fd = dirs.owned_folder(path, None, "TS_STATE_DIR")
             try:
-                # The helper of the app's user passes through to its own.
+                # The helper that runs as the app's user has to reach its own folder below.
                 os.fchmod(fd, _PASSABLE_BY_ALL)
             finally:
                 os.close(fd)
@@ -88,7 +88,7 @@ class Places:
 
 @contextmanager
 def opened(path: str, flags: int = _FOLDER, folder_fd: int | None = None) -> Iterator[int]:
-    """Open something for the length of a block; a folder where no flags say otherwise."""
+    """Open a path for the duration of a block; a folder unless the flags say otherwise."""
     fd = os.open(path, flags, dir_fd=folder_fd)
     try:
         yield fd
@@ -98,7 +98,7 @@ def opened(path: str, flags: int = _FOLDER, folder_fd: int | None = None) -> Ite
 
 @contextmanager
 def opened_folder(source: BackupSource) -> Iterator[int]:
-    """Open a folder that is backed up, and make it where it is not there; no link that others made is followed.
+    """Open a folder that is backed up, and create it if it is missing; links made by other users are not followed.
 
     Raises OSError.
     """
@@ -110,7 +110,7 @@ def opened_folder(source: BackupSource) -> Iterator[int]:
 
 
 def _step_down(path: str, owner: User | None) -> int:
-    """Return the folder open, reached step by step: whoever owns a folder on the way could lead root elsewhere."""
+    """Return the open folder, reached component by component: a parent folder's owner could redirect root."""
     fd = os.open("/", _FOLDER)
     rest = [part for part in path.split("/") if part]
     links = 0
@@ -145,7 +145,7 @@ def _enter(fd: int, part: str, owner: User | None) -> int:
 
 
 def _trusted_link(fd: int, part: str) -> str:
-    """Return where a link leads, if nobody but root and this user could have made it; else nothing."""
+    """Return the target of a link that only root or this user could have made, else an empty string."""
     place = os.fstat(fd)
     loose = place.st_mode & _OTHERS_MAY_WRITE and not place.st_mode & stat.S_ISVTX
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Runs a program to its end as a child like any other, out of everybody's way, and hands on what it says."""
+"""Runs a program to its end as a child process with low priority, and passes its output on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from supervisor.core.process import ExitStatus, ProcessSpec
     from supervisor.system.reaper import Exit, Reaper
 
-    # Gets a line, without its end, and whether it came on standard error.
+    # Gets a line without its newline, and whether it came from standard error.
     Take = Callable[[bytes, bool], None]
 
 _CHUNK_BYTES = 64 * 1024
-# A list of snapshots is one line; what is longer is nothing that is understood here.
+# A list of snapshots is one line; a longer line is not parsed.
 _LONGEST_LINE_BYTES = 8 * 1024 * 1024
 _TERM_GRACE_S = 5.0
 _LEAST_PRIORITY = 19
@@ -31,21 +31,21 @@ _FIRST_TO_KILL = 1000
 
 
 class ProgramParent(Protocol):
-    """Whose children programs become: the engine, or whoever reaps in its place."""
+    """The parent of the programs: the engine, or another reaper in its place."""
 
     @property
     def launcher(self) -> tuple[str, ...]:
-        """Return the command prefix by which a child dies with its parent."""
+        """Return the command prefix that makes a child die with its parent."""
 
     @property
     def reaper(self) -> Reaper:
-        """Return what waits for children."""
+        """Return the reaper."""
 
 
 async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> ExitStatus:
-    """Run it and return how it ended; it is ended when this is cancelled. ``fds`` are passed on to it.
+    """Run it and return its exit status; it is ended on cancellation. ``fds`` are inherited by it.
 
-    Raises SpawnError where it cannot be started.
+    Raises SpawnError if it cannot be started.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[ExitStatus] = loop.create_future()
@@ -63,7 +63,7 @@ async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[i
         return await asyncio.shield(ended)
     finally:
         if not ended.done():
-            # Cancelled or not: what was started is seen to its end.
+            # Also on cancellation: wait for the end of what was started.
             with anyio.CancelScope(shield=True):
                 await _end(spawned.pid, ended)
         for output in outputs:
@@ -71,7 +71,7 @@ async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[i
 
 
 def _step_back(pid: int) -> None:
-    """Let everybody else have the processor, and the memory where it runs short."""
+    """Give other processes precedence for CPU, and for memory when it runs short."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, _LEAST_PRIORITY)
     with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
@@ -79,7 +79,7 @@ def _step_back(pid: int) -> None:
 
 
 async def _end(pid: int, ended: asyncio.Future[ExitStatus]) -> None:
-    """Ask it to end, which lets restic take its lock away; kill it where it does not."""
+    """Terminate it, so that restic can remove its lock; kill it if it does not end."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(OSError):
             os.killpg(pid, number)
@@ -101,7 +101,7 @@ class _Output:
         loop.add_reader(fd, self._read)
 
     def _read(self) -> bool:
-        """Take a chunk; tell whether there may be more."""
+        """Read a chunk; return whether there may be more."""
         try:
             data = os.read(self._fd, _CHUNK_BYTES)
         except BlockingIOError:
@@ -124,7 +124,7 @@ class _Output:
             self._take(line, self._is_error)
 
     def close(self) -> None:
-        """Take what is left, and let go of the pipe."""
+        """Read the rest, and close the pipe."""
         while self._open and self._read():
             pass
         self._hand_on(self._rest)

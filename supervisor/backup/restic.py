@@ -1,4 +1,4 @@
-"""restic as it is called here: its command lines, its environment, and what its answers come down to."""
+"""Calls restic: its command lines, its environment, and the interpretation of its output."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
 
 NAME = "restic"
-# It took 71 to 91 MB for 100 MB of data where this was measured.
+# Measured: it used 71 to 91 MB of memory for 100 MB of data.
 _MEMORY = "64MiB"
 _ERRORS = 1
-# It has not the right to make them, and they would be taken away: device files, and attributes that give rights.
+# It may not create them, and they would be removed: device files, and attributes that give rights.
 _DROPPED_ANYWAY = ("mknod", "security.", "trusted.")
-# These think for long, and say nothing meanwhile.
+# These commands run for long without output.
 _SILENT_BY_NATURE = frozenset({"forget", "check", "unlock", "version"})
 
 
 class Restic:
-    """One repository. ``on_progress`` gets a share from 0 to 1, ``on_trouble`` what a call just now suffers from."""
+    """One repository. ``on_progress`` gets a fraction from 0 to 1, ``on_trouble`` the current problem of a call."""
 
     def __init__(self, plan: BackupPlan, settings: BackupSettings, engine: Engine, environ: Mapping[str, str]) -> None:
         self.on_progress: Callable[[float], None] = lambda _share: None
@@ -50,7 +50,7 @@ class Restic:
         self._environ = environ
 
     async def check_version(self) -> None:
-        """Raise BackupError where this restic is too old, or none at all."""
+        """Raise BackupError if restic is missing or too old."""
         answer = await self.call("version", needs_repository=False)
         said = answer.summary.version or b" ".join(answer.lines).decode(errors="replace").removeprefix("restic ")
         number = said.split()[0] if said.split() else ""
@@ -60,7 +60,7 @@ class Restic:
             raise BackupError(Trouble(f"restic {number or '?'} is too old", f"put {least} or newer into the image"))
 
     async def snapshots(self) -> tuple[SnapshotView, ...] | None:
-        """Return our snapshots; None where there is no repository yet. Raises BackupError."""
+        """Return the supervisor's snapshots; None if there is no repository yet. Raises BackupError."""
         answer = await self._ask("snapshots", fine=(0, NO_REPOSITORY))
         if answer.ending.code == NO_REPOSITORY:
             return None
@@ -70,7 +70,7 @@ class Restic:
             raise BackupError(Trouble("restic's list of snapshots makes no sense", "update restic")) from error
 
     async def repository_id(self) -> str:
-        """Return what tells this repository from others. Raises BackupError."""
+        """Return the repository's id. Raises BackupError."""
         answer = await self._ask("cat", "config")
         whole = b"".join(answer.lines)
         try:
@@ -79,26 +79,26 @@ class Restic:
             return answer.summary.id
 
     async def make_repository(self) -> None:
-        """Make it. Raises BackupError."""
+        """Create it. Raises BackupError."""
         await self._ask("init")
 
     async def back_up(self, words: Sequence[str]) -> Answer:
-        """Take a snapshot; the answer tells whether it is whole. Raises BackupError where there is none."""
+        """Take a snapshot; the answer says whether it is whole. Raises BackupError if none was taken."""
         answer = await self._ask("backup", *words, fine=(0, INCOMPLETE))
         if not answer.summary.snapshot_id:
             raise BackupError(Trouble("restic told of no snapshot", "its lines in the log say more"))
         return answer
 
     async def mark_partial(self, snapshot_id: str) -> None:
-        """Write on a snapshot that it is not whole, which makes a new id of it. Raises BackupError."""
+        """Mark a snapshot as partial, which changes its id. Raises BackupError."""
         await self._ask("tag", "--add", "partial", snapshot_id)
 
     async def forget(self, ids: Sequence[str]) -> None:
-        """Remove snapshots, and data that no other one needs. Raises BackupError."""
+        """Remove snapshots, and data that no other snapshot needs. Raises BackupError."""
         await self._ask("forget", "--prune", *ids)
 
     async def check(self) -> Trouble | None:
-        """Check the repository's structure; return what is damaged. Raises BackupError where that cannot be told."""
+        """Check the repository's structure; return the damage found. Raises BackupError if the check fails."""
         answer = await self._ask("check", fine=(0, _ERRORS))
         if not answer.ending.code:
             return None
@@ -108,16 +108,16 @@ class Restic:
         return Trouble(why, "repair it as restic's manual says under *Troubleshooting*, or begin a new one")
 
     async def dump(self, snapshot_id: str, path: str) -> bytes:
-        """Return a small file of a snapshot. Raises BackupError."""
+        """Return a small file from a snapshot. Raises BackupError."""
         answer = await self._ask("dump", snapshot_id, path)
         return b"\n".join(answer.lines)
 
     async def restore(self, snapshot_id: str, path: str, target_fd: int, name: str) -> None:
-        """Have ``name`` in an open folder be a folder of a snapshot, no more and no less, and read that back.
+        """Make ``name`` in an open folder identical to a folder of a snapshot, and verify it.
 
         Raises BackupError.
         """
-        # By its descriptor: whoever may rename the folder meanwhile leads nobody elsewhere.
+        # By its descriptor, so that renaming the folder meanwhile cannot redirect the restore.
         target = f"/proc/self/fd/{target_fd}/{name}"
         words = ("restore", f"{snapshot_id}:{path}", "--target", target, "--delete", "--verify")
         answer = await self._ask(*words, fine=(0, _ERRORS), fds=(target_fd,))
@@ -128,7 +128,7 @@ class Restic:
     async def _ask(self, *words: str, fine: tuple[int, ...] = (0,), fds: tuple[int, ...] = ()) -> Answer:
         answer = await self.call(*words, fds=fds)
         if answer.ending.code == LOCKED:
-            # Takes away what a restic that was killed has left, and nothing that somebody still holds.
+            # Removes the stale locks of a killed restic, but none still in use.
             await self.call("unlock")
             answer = await self.call(*words, fds=fds)
         if answer.ending.code not in fine:
@@ -136,7 +136,7 @@ class Restic:
         return answer
 
     async def call(self, *words: str, needs_repository: bool = True, fds: tuple[int, ...] = ()) -> Answer:
-        """Run it to its end. Raises BackupError where it cannot be run, or gets no answer for long."""
+        """Run it to its end. Raises BackupError if it cannot be run, or gets no answer in time."""
         listener = Listener(self._engine, self.on_progress, self.on_trouble, silent=words[0] in _SILENT_BY_NATURE)
         try:
             env = self._environment() if needs_repository else common_environment(self._environ, "/", None)
@@ -163,7 +163,7 @@ class Restic:
         return self._plan.folder if os.path.isdir(self._plan.folder) else "/"
 
     def _environment(self) -> dict[str, str]:
-        """Return what restic alone gets. Raises ConfigError where a secret cannot be read."""
+        """Return restic's environment, secrets included. Raises ConfigError if a secret cannot be read."""
         settings, folder = self._settings, self._plan.folder
         secrets = {
             "RESTIC_PASSWORD": settings.password,

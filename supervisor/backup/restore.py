@@ -1,4 +1,4 @@
-"""Brings folders back: into a folder of root's on the same file system, cleaned, then renamed into place."""
+"""Restores folders: into a folder owned by root on the same file system, sanitized, then renamed into place."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from supervisor.core.backup import SnapshotView
     from supervisor.core.process import User
 
-# What stays where it is.
+# Files that stay in place.
 _STAY = frozenset({MARKER, WORKSHOP, "supervisor.lock"})
 _NEW, _COPIES, _OLD = "files", "copies", "before"
-# So many restics at a time: each takes up to 90 MB.
+# Number of restics at a time: each uses up to 90 MB.
 _AT_ONCE = 2
 _MODE = 0o777
 _DROPPED = ("security.", "trusted.", "system.posix_acl")
@@ -48,7 +48,7 @@ class _Manifest(msgspec.Struct):
 
 
 class _Prepared(NamedTuple):
-    """A folder that is ready: ``fd`` is the folder itself, ``workshop_fd`` the one in it that holds the new files."""
+    """A prepared folder: ``fd`` is the folder itself, ``workshop_fd`` the folder in it with the new files."""
 
     source: BackupSource
     fd: int
@@ -68,7 +68,7 @@ class Restoration:
 
     @property
     def id(self) -> str:
-        """The snapshot that is restored."""
+        """The id of the snapshot being restored."""
         return self._snapshot.id
 
     async def __aenter__(self) -> Self:
@@ -78,7 +78,7 @@ class Restoration:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Remove what was replaced, or fetched in vain; in a thread, as many files take seconds."""
+        """Remove the replaced or unused files; in a thread, as many files take seconds."""
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(self._remove)
         self._stack.close()
@@ -89,11 +89,11 @@ class Restoration:
                 shutil.rmtree(WORKSHOP, dir_fd=prepared.fd)
 
     def follow(self, snapshot: SnapshotView) -> None:
-        """Go on to another snapshot: what is the same in both need not be fetched again."""
+        """Switch to another snapshot: files that are the same in both are not fetched again."""
         self._snapshot = snapshot
 
     async def fetch(self) -> None:
-        """Write everything beside what is there, to be placed. Raises BackupError, and then nothing has changed."""
+        """Write everything beside the current files, to be placed. Raises BackupError, and then nothing has changed."""
         await self.rehearse()
         try:
             for prepared in self._prepared.values():
@@ -102,11 +102,11 @@ class Restoration:
             raise BackupError(_disk(error)) from error
 
     async def rehearse(self) -> None:
-        """Write everything beside what is there, as it is in the snapshot. Raises BackupError."""
+        """Write everything beside the current files, as it is in the snapshot. Raises BackupError."""
         manifest = await self._manifest()
         self.missing = []
         try:
-            # In a thread, as it removes what a killed restore has left.
+            # In a thread, as it removes the remains of a killed restore.
             parts = await to_thread.run_sync(self._all_parts, manifest)
         except OSError as error:
             raise BackupError(_disk(error)) from error
@@ -118,7 +118,7 @@ class Restoration:
                 for part in parts:
                     group.start_soon(self._restore, limit, *part)
         except* BackupError as errors:
-            # Out of the group it comes alone again.
+            # Unwrap the single exception of the group.
             raise errors.exceptions[0] from errors
 
     async def _manifest(self) -> _Manifest:
@@ -132,7 +132,7 @@ class Restoration:
         return [part for source in self._sources for part in self._parts(source, manifest)]
 
     def _parts(self, source: BackupSource, manifest: _Manifest) -> Iterator[tuple[str, int, str]]:
-        """Yield each folder of the snapshot that belongs to a source, and where it is to be. Raises OSError."""
+        """Yield each folder of the snapshot that belongs to a source, and its target. Raises OSError."""
         inside = _path_in(manifest, source)
         if inside is None:
             self.missing.append(source.path)
@@ -150,7 +150,7 @@ class Restoration:
             await self._restic.restore(self._snapshot.id, path, workshop_fd, name)
 
     async def place(self) -> None:
-        """Put the new files in the old ones' place: all of it, or nothing. Raises BackupError."""
+        """Replace the old files by the new ones, all or none. Raises BackupError."""
         try:
             await to_thread.run_sync(_swap, tuple(self._prepared.values()))
         except OSError as error:
@@ -158,14 +158,14 @@ class Restoration:
 
 
 def _path_in(manifest: _Manifest, source: BackupSource) -> str | None:
-    """Return where in the snapshot a folder's files are: by its path, or by its name where it lay elsewhere."""
+    """Return the path of a folder's files in the snapshot: by its path, or by its name if its path was another."""
     by_path = [each.path for each in manifest.folders if each.path == source.path]
     by_name = [each.path for each in manifest.folders if each.name == source.name]
     return next(iter([*by_path, *by_name]), None)
 
 
 def _workshop(fd: int) -> AbstractContextManager[int]:
-    """Make the folder of ours in a folder, empty, whatever had that name before."""
+    """Create an empty working folder in a folder, replacing anything of that name."""
     with suppress(FileNotFoundError):
         status = os.stat(WORKSHOP, dir_fd=fd, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
@@ -177,7 +177,7 @@ def _workshop(fd: int) -> AbstractContextManager[int]:
 
 
 def _finish(workshop_fd: int, owner: User | None) -> None:
-    """Put the databases among the other files, and have all of it be what it may be. Raises OSError."""
+    """Move the databases to the other files, and sanitize all of them. Raises OSError."""
     with suppress(FileNotFoundError):
         for place, _, files, fd in os.fwalk(_COPIES, dir_fd=workshop_fd, follow_symlinks=False):
             parts = os.path.relpath(place, _COPIES).split("/")
@@ -191,7 +191,7 @@ def _finish(workshop_fd: int, owner: User | None) -> None:
 
 
 def _folder_in(fd: int, name: str) -> AbstractContextManager[int]:
-    """Open a folder; a link that the app had put in its place is no way out of here."""
+    """Open a folder without following a link that the app may have put in its place."""
     try:
         is_folder = stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
         if not is_folder:
@@ -204,7 +204,7 @@ def _folder_in(fd: int, name: str) -> AbstractContextManager[int]:
 
 
 def _clean(workshop_fd: int, owner: User | None) -> None:
-    """Give what was restored to its owner, and take away what could give anybody rights. Raises OSError."""
+    """Give the restored files to their owner, and remove what could grant rights. Raises OSError."""
     made = os.fstat(workshop_fd)
     if made.st_uid != os.geteuid() or stat.S_IMODE(made.st_mode) != dirs.PRIVATE:
         raise PermissionError(errno.EPERM, "the folder for restoring was replaced by another one")
@@ -215,7 +215,7 @@ def _clean(workshop_fd: int, owner: User | None) -> None:
 
 
 def _clean_one(fd: int, name: str, owner: User | None) -> None:
-    # Nobody else can enter this folder: what was looked at is what is changed.
+    # No other user can enter this folder, so a file cannot be exchanged between check and change.
     status = os.stat(name, dir_fd=fd, follow_symlinks=False)
     kind = stat.S_IFMT(status.st_mode)
     if kind in {stat.S_IFBLK, stat.S_IFCHR, stat.S_IFSOCK}:
@@ -234,7 +234,7 @@ def _clean_one(fd: int, name: str, owner: User | None) -> None:
 
 
 def _swap(prepared: Sequence[_Prepared]) -> None:
-    """Rename everything, old files aside and new ones in; undo it all where one step fails. Raises OSError."""
+    """Rename the old files aside and the new ones into place; undo all of it if a step fails. Raises OSError."""
     done: list[tuple[str, int, int]] = []
     with ExitStack() as stack:
         try:
@@ -265,7 +265,7 @@ def _put_aside(name: str, fd: int, old_fd: int, done: list[tuple[str, int, int]]
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # A folder of the image itself: an overlay does not rename it. What is in it was kept as a snapshot.
+        # A folder of the image itself: overlayfs cannot rename it. Its content was saved in a snapshot.
         shutil.rmtree(name, dir_fd=fd)
     else:
         done.append((name, fd, old_fd))

@@ -1,4 +1,4 @@
-"""The backups' part of the supervisor: first what was backed up comes back, then a snapshot every few minutes."""
+"""The backup service: first it restores what was backed up, then it takes a snapshot every few minutes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import Channels, SnapshotStore
 
-# Of the last snapshot's time: for letting go of the repository.
+# Part of the last snapshot's time, reserved for releasing the repository.
 RELEASE_S = 1.0
-# How soon the last snapshot is tried again: nothing comes after it.
+# Retry interval of the last snapshot, after which there is no other.
 LAST_AGAIN_S = 1.0
 _NO_TIME = Trouble("there was no time for it", "raise SUPERVISOR_STOP_TIMEOUT and the platform's grace period")
 
 
 class Backups:
-    """The one place that runs restic, and the one that orders for it reach."""
+    """The only component that runs restic, and the receiver of orders for it."""
 
     def __init__(
         self, plan: Plan, store: SnapshotStore, engine: Engine, channels: Channels, environ: Mapping[str, str]
@@ -52,19 +52,19 @@ class Backups:
 
     @property
     def keeps(self) -> bool:
-        """Whether there is something to be kept, or to be let go, when everything has ended."""
+        """Whether there is something to save or to release when everything has ended."""
         work = self._work
         return work.holder is not None and work.holder.holds and work.view.state is not BackupState.REPLACED
 
     async def keep(self, until_s: float) -> None:
-        """Take the last snapshot, of what the processes have left, and let go; what does not make it is told."""
+        """Take the last snapshot, after the processes have ended, and release the repository; failures are logged."""
         self._ending = True
         if self._work.view.holds or self._work.view.state is BackupState.WITHOUT:
-            # Nothing of this life counts.
+            # This run has no snapshots that count.
             await self._let_go(whole=False)
             return
         if self._current is not None:
-            # It began before the last word was written.
+            # It began before the last write.
             self._current.cancel()
         begin_s = time.monotonic()
         whole = False
@@ -76,7 +76,7 @@ class Backups:
         except LostError:
             return
         except BackupError:
-            # It was told.
+            # Already logged.
             pass
         else:
             if scope.cancelled_caught:
@@ -88,7 +88,7 @@ class Backups:
         await self._let_go(whole=whole)
 
     async def _take_last(self) -> None:
-        """Take it; a bucket that is away for a moment is waited for as long as there is time. Raises BackupError."""
+        """Take it; while there is time, wait for a bucket that is temporarily unreachable. Raises BackupError."""
         while True:
             try:
                 await self._work.snapshot(AT_STOP)
@@ -129,7 +129,7 @@ class Backups:
             leave()
 
     async def _hold(self, holder: Lease) -> None:
-        """Renew the hold; told is what keeps it from that, and the snapshots with it."""
+        """Renew the lease; report what prevents that, and with it the snapshots."""
 
         def tell() -> tuple[int, str]:
             return self._work.kept.generation, self._work.kept.instance
@@ -140,7 +140,7 @@ class Backups:
             self._lost.set()
 
     async def _lose(self) -> None:
-        """Stop what works on the files where another instance has taken over: what it writes would count no more."""
+        """Stop the users of the files after another instance has taken over: what they write would be lost."""
         await self._lost.wait()
         if self._life is not None:
             self._life.cancel()
@@ -165,7 +165,7 @@ class Backups:
         self._asked.set()
 
     async def _next_order(self, until_s: float | None) -> BackupOrder | None:
-        """Return the next order; None where there is none by then."""
+        """Return the next order; None if there is none in time."""
         while not self._orders:
             self._asked = anyio.Event()
             with anyio.move_on_after(None if until_s is None else max(0.0, until_s - time.monotonic())) as scope:
@@ -200,7 +200,7 @@ class Backups:
             return
 
     async def _careful(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something that may fail; what failed is told, and shown until something else succeeds."""
+        """Run something that may fail; a failure is logged, and shown until something else succeeds."""
         async with self._one:
             if self._ending:
                 return

@@ -1,4 +1,4 @@
-"""What an instance does while another one holds the repository: it rehearses the take-over, and waits."""
+"""The standby of an instance while another one holds the repository: it rehearses the take-over, and waits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 UNCONDITIONAL = "two instances that take over within the same five seconds may both start for a moment"
 LONG_S = 600.0
-# So long a take-over counts as ready though the app has not answered yet.
+# How long a take-over counts as ready before the app has answered.
 READY_S = 120.0
-# A rehearsal that failed is tried again after so long.
+# Retry interval of a failed rehearsal.
 AGAIN_S = 15.0
 _REMEDY = "end one of two instances, or the one that hangs"
 _HELD = Trouble("another instance holds the repository")
@@ -28,7 +28,7 @@ _GONE = Trouble("the object that says who holds the repository is gone", "its ho
 
 
 class Standby:
-    """One time of waiting. ``restoration`` is what was fetched meanwhile, None where nothing had to be."""
+    """One standby. ``restoration`` is what was fetched meanwhile, None if nothing had to be."""
 
     def __init__(self, work: Work, repository: str) -> None:
         self.restoration: Restoration | None = None
@@ -40,7 +40,7 @@ class Standby:
         self._warned = False
 
     async def wait(self, holder: Seen, trouble: Trouble | None) -> None:
-        """Say what is waited for, and see that everything is there for a take-over."""
+        """Report what is waited for, and check that everything is ready for a take-over."""
         work = self._work
         if not self._begun:
             self._begun = True
@@ -61,7 +61,7 @@ class Standby:
         self._work.show(state=BackupState.STANDBY, why=trouble.why, what_to_do=what_to_do, progress=None)
 
     async def _rehearse(self) -> None:
-        """Do all that a take-over does, but the last step of each."""
+        """Do all that a take-over does, up to the last step of each part."""
         work = self._work
         try:
             if work.holder is not None:
@@ -83,7 +83,7 @@ class Standby:
         self._show(_HELD)
 
     def _to_restore(self) -> SnapshotView | None:
-        """Return what a take-over would restore now. Raises BackupError where it would be held instead."""
+        """Return what a take-over would restore now. Raises BackupError if it would be held instead."""
         work = self._work
         kept, files = marker.look(work.sources)
         course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
@@ -94,13 +94,13 @@ class Standby:
         return work.newest if course is Course.RESTORE else None
 
     async def drop(self) -> None:
-        """Take away what was fetched."""
+        """Remove what was fetched."""
         if self.restoration is not None:
             restoration, self.restoration = self.restoration, None
             await restoration.aclose()
 
     def over(self) -> None:
-        """Go on: the repository is this instance's now."""
+        """End the standby: this instance now holds the repository."""
         if self._begun:
             waited_s = round(time.monotonic() - self._since_s, 1)
             self._work.log.record("info", "taking over", part="backup", waited_s=waited_s)

@@ -1,4 +1,4 @@
-"""Takes one snapshot: databases copied aside, the rest as it lies, and a manifest that says what is whose."""
+"""Takes one snapshot: staged copies of databases, all other files in place, and a manifest that maps the folders."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
 
 MANIFEST_VERSION = 1
-# One that somebody holds for good must not keep everything else from being backed up for ever.
+# A database that is locked for ever must not prevent the backup of everything else.
 COPY_S = 600.0
 _HELPER = "supervisor.backup.copies"
 _HELPER_NAME = "copies"
 _BESIDE = ("", "-wal", "-shm", "-journal")
-# Of tailscaled's folder: its log buffers, what its names led to from there (1.104), and what is ours alone.
+# In tailscaled's folder: its log buffers, the targets of its links there (1.104), and the supervisor's own files.
 _NOT_IDENTITY = ("supervisor.lock", "tailscaled.log?.txt", "tailscaled.log.conf", "dns-cache", MARKER)
 
 
@@ -58,7 +58,7 @@ class Taker:
 
     @property
     def programs(self) -> str:
-        """Return what tells one version of the app and of tailscaled from another: their files' times and sizes."""
+        """Return what identifies the versions of the app and of tailscaled: their files' times and sizes."""
         found = []
         for spec in self._plan.processes:
             try:
@@ -69,13 +69,13 @@ class Taker:
         return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
 
     def absent(self) -> list[str]:
-        """Return which of the folders are not there."""
+        """Return the folders that do not exist."""
         return [source.path for source in self._backup.sources if not _is_folder(source.path)]
 
     async def take(self, view: SnapshotView, absent: list[str]) -> tuple[SnapshotView, str]:
-        """Take a snapshot with these tags; return it, and what of it is missing (nothing: it is whole).
+        """Take a snapshot with these tags; return it, and what is missing from it (empty if it is whole).
 
-        ``absent`` is what was not there when it began. Raises BackupError where there is no snapshot.
+        ``absent`` are the folders that did not exist at its beginning. Raises BackupError if no snapshot was taken.
         """
         self._places.make()
         sources = self._backup.sources
@@ -112,7 +112,7 @@ class Taker:
             raise BackupError(Trouble("the disk is nearly full, and a snapshot would fill it", "free some of it"))
 
     async def _copy_databases(self, sources: list[BackupSource]) -> tuple[list[str], list[str]]:
-        """Return the databases that were copied, and what went wrong with others."""
+        """Return the databases that were copied, and the errors of the others."""
         copied: list[str] = []
         wrong: list[str] = []
         full: list[str] = []
@@ -206,5 +206,5 @@ def _is_folder(path: str) -> bool:
 
 
 def _literal(path: str) -> str:
-    """Return a path as a pattern of restic's that fits it alone."""
+    """Return a path as a restic pattern that matches only this path."""
     return "".join(f"\\{character}" if character in "\\*?[" else character for character in path)

@@ -1,4 +1,4 @@
-"""What restic's troubles mean to people: why, and what to do."""
+"""Explains restic's errors to people: the reason, and what to do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WAIT = "it is "
 
 
 class Trouble(NamedTuple):
-    """Why something failed, and what helps. ``code`` is restic's exit code, None where it was ended or never began."""
+    """Why something failed, and the remedy. ``code`` is restic's exit code, None if it was killed or not started."""
 
     why: str
     what_to_do: str = ""
@@ -22,7 +22,7 @@ class Trouble(NamedTuple):
 
     @property
     def may_pass(self) -> bool:
-        """Whether it may be over in a moment, without anybody doing anything."""
+        """Whether it may pass without intervention."""
         return self.what_to_do.startswith(_WAIT)
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ _BY_CODE = {
     ),
 }
 _CUT_SHORT = ("the repository's server breaks off its answers", "it is tried again")
-# What stands in the words of restic 0.18, or of Python, for a server or a disk; the first that fits counts.
+# Texts in the messages of restic 0.18, or of Python, about a server or a disk; the first match counts.
 _BY_WORDS = (
     ("bucket does not exist", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
     ("NoSuchBucket", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
@@ -98,12 +98,12 @@ SILENT = Trouble("the repository has not answered for seconds", "it is waited fo
 
 
 def known(said: str) -> Trouble | None:
-    """Return what a server's or a disk's words mean, None where there are none of them."""
+    """Return the explanation of a server's or a disk's error message, None if it is unknown."""
     return next((Trouble(why, what_to_do) for words, why, what_to_do in _BY_WORDS if words in said), None)
 
 
 def explain(code: int | None, said: str) -> Trouble:
-    """Return what an exit code and restic's last words mean."""
+    """Return the explanation of an exit code and restic's last message."""
     trouble = known(said)
     if trouble is not None and code not in {LOCKED, WRONG_PASSWORD}:
         return trouble._replace(code=code)
@@ -114,7 +114,7 @@ def explain(code: int | None, said: str) -> Trouble:
 
 
 class BackupError(Exception):
-    """Something about backups failed; ``trouble`` is for people."""
+    """A backup operation failed; ``trouble`` explains it to people."""
 
     def __init__(self, trouble: Trouble) -> None:
         self.trouble = trouble

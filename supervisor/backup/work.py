@@ -1,4 +1,4 @@
-"""What everything about backups shares: the repository, the view in the store, and the taking of a snapshot."""
+"""Shared by all backup operations: the repository, the view in the store, and taking a snapshot."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import SnapshotStore
 
-# After a failure the next try comes sooner than the next snapshot would.
+# After a failure the retry comes sooner than the next snapshot would.
 RETRY_S = 30.0
-# Why the last snapshot is taken.
+# Reason of the last snapshot.
 AT_STOP = "stop"
-# How many of the last orders are shown.
+# Number of latest orders shown.
 _ORDERS = 16
 
 
 class Work:
-    """``kept`` is what this life's marker says, empty before it was decided.
+    """``kept`` is the content of this run's marker, empty before the start is decided.
 
-    ``damage`` is what the last check found wrong with the repository: shown until a later one finds nothing.
+    ``damage`` is the damage that the last check found in the repository: shown until a later check finds none.
     """
 
     def __init__(self, plan: Plan, store: SnapshotStore, engine: Engine, environ: Mapping[str, str]) -> None:
@@ -53,7 +53,7 @@ class Work:
         self.restic.on_progress = self._take_progress
         self.restic.on_trouble = self._take_trouble
         self.places = Places(self.plan)
-        # Without a hold there is nothing to hold: a panel beside a sidecar starts no app.
+        # Nothing to hold back if starts are not held: a panel beside a sidecar starts no app.
         self.holder = Lease(self.settings) if self.plan.holds else None
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
         self._store = store
@@ -64,16 +64,16 @@ class Work:
 
     @property
     def view(self) -> BackupView:
-        """Return what is shown."""
+        """Return the current view."""
         return self._store.snapshot.backup
 
     @property
     def sources(self) -> tuple[BackupSource, ...]:
-        """Return every folder that is backed up, tailscaled's state too."""
+        """Return every folder that is backed up, tailscaled's state included."""
         return (*self.plan.sources, *([self.plan.identity] if self.plan.identity is not None else []))
 
     def show(self, **changes: object) -> None:
-        """Show something else."""
+        """Change the view."""
         state = changes.get("state", self.view.state)
         if state is not self.view.state:
             changes.setdefault("since_s", time.monotonic())
@@ -81,14 +81,14 @@ class Work:
         self._store.update_backup(self.view._replace(**changes))  # type: ignore[arg-type]
 
     def take_order(self, order: BackupOrder) -> None:
-        """Show that somebody ordered something."""
+        """Show an order in the view."""
         if not isinstance(order, StartWithout):
             snapshot = order.id if isinstance(order, Restore) else ""
             shown = BackupOrderView(time.monotonic(), snapshot, order.by)
             self.show(orders=(*self.view.orders, shown)[-_ORDERS:])
 
     def rest(self) -> None:
-        """Show that nothing is done just now, and nothing is wrong but damage; the next is due in an interval."""
+        """Show that the service is idle without problems except damage; the next snapshot is due in an interval."""
         self._failure, damage = self.damage, self.damage or Trouble("")
         if damage.why:
             self.tell(damage)
@@ -97,7 +97,7 @@ class Work:
         self.show(state=BackupState.IDLE, why=damage.why, what_to_do=damage.what_to_do, next_s=next_s)
 
     def fail(self, trouble: Trouble) -> None:
-        """Tell that something failed; it is tried again soon."""
+        """Report a failure; it is retried soon."""
         self._failure = trouble
         self.tell(trouble)
         next_s = time.monotonic() + min(self.settings.interval_s, RETRY_S)
@@ -107,7 +107,7 @@ class Work:
         self.show(progress=min(1.0, max(0.0, share)))
 
     def _take_trouble(self, trouble: Trouble | None) -> None:
-        """Show what a call under way suffers from, and what is still wrong from before where that is over."""
+        """Show the problem of the current call; once it has passed, the earlier one if it still exists."""
         now = trouble or self._failure
         if trouble is not None:
             self.tell(trouble)
@@ -117,31 +117,31 @@ class Work:
         self.show(state=state, why=now.why if now else "", what_to_do=now.what_to_do if now else "")
 
     def take_hold_trouble(self, trouble: Trouble | None) -> None:
-        """Show that the hold cannot be renewed, until it can."""
+        """Show that the lease cannot be renewed, until it can."""
         if trouble is not None:
             self._hold_failure = trouble
             self.tell(trouble)
             self.show(why=trouble.why, what_to_do=trouble.what_to_do)
         elif self._hold_failure is not None and self.view.state is BackupState.IDLE:
-            # A snapshot that failed is still to be made good for.
+            # A failed snapshot has not been retried yet.
             self._hold_failure, rest = None, self._failure
             self._said = "" if rest is None else rest.why
             self.show(why=self._said, what_to_do="" if rest is None else rest.what_to_do)
 
     def tell(self, trouble: Trouble) -> None:
-        """Log what is wrong, once."""
+        """Log a problem, once."""
         if trouble.why != self._said:
             self._said = trouble.why
             self.log.record("warning", "backups: trouble", why=trouble.why, what_to_do=trouble.what_to_do or None)
 
     async def refresh(self) -> tuple[SnapshotView, ...] | None:
-        """Read the list of snapshots and show it; None where there is no repository. Raises BackupError."""
+        """Read the list of snapshots and show it; return None if there is no repository. Raises BackupError."""
         found = await self.restic.snapshots()
         self.show(snapshots=found or ())
         return found
 
     async def snapshot(self, reason: str) -> None:
-        """Take one. Raises BackupError, and LostError where another instance has taken over."""
+        """Take one. Raises BackupError, and LostError if another instance has taken over."""
         absent = self._taker.absent()
         self.show(state=BackupState.SNAPSHOT, since_s=time.monotonic())
         begin_s = time.monotonic()
@@ -159,14 +159,14 @@ class Work:
             taken, missing = await self._taker.take(view, absent)
         except BackupError as error:
             trouble = error.trouble
-            # At a stop it is tried again each second, and the same is not worth saying again.
+            # At a stop it is retried each second, and the same message is not repeated.
             if reason != AT_STOP or trouble.why != self._said:
                 self.log.record("error", "backup failed", why=trouble.why, what_to_do=trouble.what_to_do or None)
             self.count_failure(trouble)
             self._said = trouble.why
             raise
         if missing:
-            # It has got another id.
+            # Its id has changed.
             await self.refresh()
         else:
             self.show(snapshots=(*self.view.snapshots, taken))
@@ -174,7 +174,7 @@ class Work:
 
     @asynccontextmanager
     async def restoring(self, snapshot: SnapshotView, restoration: Restoration) -> AsyncIterator[Restoration]:
-        """Show and tell of a restore for the length of a block, and count what came of it."""
+        """Show and log a restore for the duration of a block, and count its result."""
         self.show(state=BackupState.RESTORING)
         begin_s = time.monotonic()
         said = {"part": "backup", "id": snapshot.id[:8]}
@@ -192,12 +192,12 @@ class Work:
         self.log.record("info", "restored", took_s=took_s, not_in_it=missing or None, **said)
 
     async def _look_at_hold(self) -> None:
-        """See that what is written now counts: nobody else may have taken over meanwhile."""
+        """Check that this instance still holds the repository, so that a snapshot taken now counts."""
         if self.holder is not None and self.holder.holds:
             await self.holder.renew(self.kept.generation, self.kept.instance)
 
     def count_failure(self, trouble: Trouble) -> None:
-        """Count a snapshot that failed, and show why."""
+        """Count a failed snapshot, and show the reason."""
         taken = plus_one(self.view.taken, "failed")
         self.show(taken=taken, why=trouble.why, what_to_do=trouble.what_to_do)
 
@@ -214,7 +214,7 @@ class Work:
         return [each for each in self.view.snapshots if each.generation == self.kept.generation]
 
     def take_generation(self, repository: str, restored: str = "") -> None:
-        """Begin a generation after all that there are; what is to be written into the folders is ``kept`` then."""
+        """Begin a generation newer than all others; ``kept`` is then what to write into the folders."""
         last = max((each.generation for each in self.view.snapshots), default=0)
         if self.holder is not None and self.holder.record is not None:
             last = max(last, self.holder.record.generation)
@@ -223,5 +223,5 @@ class Work:
 
     @property
     def newest(self) -> SnapshotView | None:
-        """Return the newest snapshot that is whole."""
+        """Return the newest whole snapshot."""
         return newest(self.view.snapshots)

@@ -137,7 +137,7 @@ BackupOrder = BackUp | Restore | StartWithout
 
 
 class Marker(NamedTuple):
-    """The marker of the files: their repository, their generation, and the id of their owner."""
+    """The marker of the files: their repository, their generation, and the instance that owns them."""
 
     repository: str
     generation: int

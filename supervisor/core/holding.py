@@ -65,7 +65,7 @@ class LeaseWatch(NamedTuple):
 def observe(watch: LeaseWatch, seen: Seen, files: str, now_s: float, *, fresh: bool = True) -> tuple[LeaseWatch, Claim]:
     """Return the updated watch and what to do; ``files`` identifies the files here, and is empty if there are none.
 
-    A released object, and one of an earlier run on the same files, may be taken at once; a missing one only if the
+    A released object, and one of an earlier run on the same files, may be taken at once; so may a missing one if the
     repository is ``fresh``: if there are snapshots, its holder may be alive, and will write it again.
     """
     first = watch.looked_s is None

@@ -226,7 +226,7 @@ def _away(snapshot: Snapshot, away_s: float) -> Incident:
 
 
 def _verdicts(before: Snapshot, after: Snapshot) -> Iterator[Incident]:
-    """Yield each change of the verdict to fail, except before the verdict was first good."""
+    """Yield each change of the verdict to fail, except before the first verdict better than fail."""
     history = after.health.history
     last_s = before.health.history[-1].at_s if before.health.history else float("-inf")
     for at, change in enumerate(history):

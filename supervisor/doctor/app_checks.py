@@ -1,4 +1,4 @@
-"""The app: its program and state, its data's place, the model providers that it names, and what happened last."""
+"""Checks the app: its program and state, the place of its data, its model providers, and recent incidents."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _A_DAY_S = 24 * 3600.0
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
-    """Yield what is to be said of the app."""
+    """Yield the findings about the app."""
     yield from _programs(subject)
     yield from _processes(subject)
     yield from _volumes(subject)

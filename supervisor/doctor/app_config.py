@@ -1,9 +1,9 @@
-"""Tells which hosts Moltis' configuration names, and whether it has local models; run as the app's user.
+"""Prints the hosts that Moltis' configuration names, and whether it has local models; run as the app's user.
 
     python -I -m supervisor.doctor.app_config FOLDER
 
-What it prints is one JSON object: ``hosts`` by provider, ``local_models``, and ``why_not`` where nothing could be read.
-No key of any provider is in it.
+The output is one JSON object: ``hosts`` by provider, ``local_models``, and ``why_not`` if the file cannot be read.
+It contains no keys of providers.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _MOST_BYTES = 1024 * 1024
 
 
 def main(folder: str) -> int:
-    """Print it; return 0."""
+    """Print the JSON object; return 0."""
     told = json.dumps(look(folder), ensure_ascii=False)
-    # JSON may name halves of characters, which are no text.
+    # JSON may contain lone surrogates, which cannot be encoded.
     sys.stdout.buffer.write(told.encode(errors="replace") + b"\n")
     return 0
 
 
 def look(folder: str) -> dict[str, Any]:
-    """Return what is named in this folder."""
+    """Return what the configuration in this folder names."""
     try:
         config = tomllib.loads(_read(os.path.join(folder, CONFIG_FILE)))
     except FileNotFoundError:

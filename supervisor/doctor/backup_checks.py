@@ -1,4 +1,4 @@
-"""The backups, and whether two instances share one identity."""
+"""Checks the backups, and whether two instances share one identity."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LOCK_FILE = "supervisor.lock"
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
-    """Yield what is to be said of the backups."""
+    """Yield the findings about the backups."""
     yield _snapshots(subject)
     yield _instances(subject)
 
@@ -78,7 +78,7 @@ def _instances(subject: Subject) -> Diagnosis:
 
 
 def _is_elsewhere(subject: Subject) -> bool:
-    """Tell whether control knows other ports of the device than it has: whoever has the same key told them last."""
+    """Return whether control knows other ports of the device than it has: another with the same key sent them."""
     status = subject.tailnet.status
     own = status.node.endpoints if status is not None and status.node is not None else None
     known, here = ({each.rpartition(":")[2] for each in found or ()} for found in (subject.tailnet.known_at, own))
@@ -86,7 +86,7 @@ def _is_elsewhere(subject: Subject) -> bool:
 
 
 def is_locked(path: str) -> bool:
-    """Tell whether a process holds a lock on a file, without taking one (proc(5), /proc/locks)."""
+    """Return whether a process holds a lock on a file, without taking one (proc(5), /proc/locks)."""
     try:
         status = os.stat(path)
         locks = dirs.read_text("/proc/locks", _MOST_BYTES)

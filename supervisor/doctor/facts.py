@@ -1,4 +1,4 @@
-"""Gathers what takes asking: tailscaled by its LocalAPI, and Moltis' configuration by a helper as the app's user."""
+"""Collects facts: from tailscaled's LocalAPI, and from Moltis' configuration by a helper as the app's user."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?
 
 
 async def of_tailnet(subject: Subject, peer: str = "") -> TailnetFacts:
-    """Ask tailscaled; ``peer`` is where the one who asks comes from, host and port."""
+    """Query tailscaled; ``peer`` is the host and port of the client that asks for the report."""
     tailnet = subject.plan.settings.tailnet
     if tailnet.mode == "off":
         return TailnetFacts("there is no tailnet here (SUPERVISOR_TAILSCALE=off)")
@@ -53,7 +53,7 @@ async def of_tailnet(subject: Subject, peer: str = "") -> TailnetFacts:
     facts = TailnetFacts(status=status)
     if status.backend_state != Backend.RUNNING:
         return facts
-    # What is known by then stays known.
+    # Keep the facts collected so far.
     with contextlib.suppress(LocalApiError, TimeoutError):
         async with asyncio.timeout(_MORE_S):
             facts = facts._replace(relays=await api.derp_map(), serve=(await api.serve_config()).config)
@@ -68,10 +68,10 @@ async def of_tailnet(subject: Subject, peer: str = "") -> TailnetFacts:
 
 
 def client_secret(subject: Subject) -> Secret | None:
-    """Return the OAuth client's secret, where the device logs in with one."""
+    """Return the OAuth client's secret, if the device logs in with one."""
     tailnet = subject.plan.settings.tailnet
     for source in (tailnet.auth_key, tailnet.client_secret):
-        # One that cannot be read is among the settings' problems.
+        # An unreadable one is reported with the settings' problems.
         with contextlib.suppress(ConfigError):
             secret = source.read() if source is not None else None
             if secret is not None and (source is tailnet.client_secret or is_client_secret(secret.reveal())):
@@ -80,7 +80,7 @@ def client_secret(subject: Subject) -> Secret | None:
 
 
 async def of_policy(subject: Subject, secret: Secret | None) -> TagOwners:
-    """Ask Tailscale's API which tags the tailnet's policy has owners for; an OAuth client may be allowed to read it."""
+    """Ask Tailscale's API for the tags with owners in the tailnet's policy; an OAuth client may have access."""
     tailnet = subject.plan.settings.tailnet
     if secret is None or not tailnet.prefs.advertise_tags:
         return TagOwners(why="only an OAuth client that may read the policy can look it up")
@@ -91,7 +91,7 @@ async def of_policy(subject: Subject, secret: Secret | None) -> TagOwners:
 
 
 async def of_programs(subject: Subject, parent: ProgramParent) -> dict[str, str]:
-    """Ask the programs that are here for their versions; what does not tell is left out."""
+    """Ask the installed programs for their versions; those without an answer are left out."""
     plan, asked = subject.plan, []
     if plan.tailscaled is not None and subject.tailnet.status is None:
         asked.append(("tailscaled", plan.tailscaled._replace(argv=(plan.tailscaled.argv[0], "--version"))))
@@ -108,7 +108,7 @@ async def of_programs(subject: Subject, parent: ProgramParent) -> dict[str, str]
 
 
 async def _lines_of(parent: ProgramParent, spec: ProcessSpec) -> list[str]:
-    """Return what a program prints; nothing where it cannot be started, or takes its time."""
+    """Return a program's output; empty if it cannot be started, or takes too long."""
     lines: list[bytes] = []
 
     def take(line: bytes, is_error: bool) -> None:  # noqa: FBT001
@@ -122,7 +122,7 @@ async def _lines_of(parent: ProgramParent, spec: ProcessSpec) -> list[str]:
 
 
 async def of_app(subject: Subject, parent: ProgramParent) -> AppFacts:
-    """Have Moltis' configuration read by its own user: no link in it leads further than that user may go."""
+    """Read Moltis' configuration as its own user, so that a link in it reaches only what that user may read."""
     folder = subject.app_folders.get("config")
     if folder is None:
         return AppFacts("the app is not Moltis")
@@ -137,7 +137,7 @@ async def of_app(subject: Subject, parent: ProgramParent) -> AppFacts:
 
 
 def _app_facts(told: dict[str, Any]) -> AppFacts:
-    """Take what the helper says: it ran as the app's user, so that its word is no more than a claim."""
+    """Validate the helper's output: it ran as the app's user, so it is not trusted."""
     if told.get("why_not"):
         return AppFacts(str(told["why_not"])[:_MOST_CHARACTERS])
     hosts = told.get("hosts")
@@ -147,7 +147,7 @@ def _app_facts(told: dict[str, Any]) -> AppFacts:
 
 
 class LoneParent:
-    """Stands in for the engine where no supervisor runs: somebody has to wait for the helper."""
+    """Replaces the engine as the helper's parent and reaper if no supervisor runs."""
 
     def __init__(self) -> None:
         self.launcher = kernel.launcher()
@@ -155,7 +155,7 @@ class LoneParent:
 
     @contextlib.asynccontextmanager
     async def reaping(self) -> AsyncIterator[LoneParent]:
-        """Wait for children for the length of a block."""
+        """Reap children for the duration of a block."""
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self._reap())
             try:
@@ -170,10 +170,10 @@ class LoneParent:
 
 
 def _ignore(_pid: int) -> None:
-    """Take an orphan's end."""
+    """Ignore the exit of an orphan."""
 
 
 def home_relay(facts: TailnetFacts) -> str:
-    """Return the code of the region that the device is reached through."""
+    """Return the code of the device's home relay region."""
     node = facts.status.node if facts.status is not None else None
     return node.relay if node is not None else ""

@@ -1,4 +1,4 @@
-"""What a check says, and the report that all of them make up."""
+"""The finding of a check, and the report that consists of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ OK: Final = "ok"
 NOTE: Final = "note"
 PROBLEM: Final = "problem"
 Group = Literal["settings", "rights", "machine", "tailnet", "app", "backups", "incidents"]
-# In the order of the report.
+# In the report's order.
 GROUPS: tuple[Group, ...] = ("settings", "rights", "machine", "tailnet", "app", "backups", "incidents")
 _WORSE = {OK: 0, NOTE: 1, PROBLEM: 2}
 
 
 class Diagnosis(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What one check says. ``page`` is in the documentation's folder; it and ``what_to_do`` may be null."""
+    """The finding of one check. ``page`` is a path in the documentation's folder; it and ``what_to_do`` may be null."""
 
     group: Group
     check: str
@@ -30,7 +30,7 @@ class Diagnosis(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class SettingInForce(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One setting: its value as text, and where it came from: default, environment, command line, or a file."""
+    """One setting: its value as text, and its source: default, environment, command line, or a file."""
 
     name: str
     value: str
@@ -38,9 +38,9 @@ class SettingInForce(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class DoctorBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The report; ``level`` is that of the worst finding. ``running`` tells whether a supervisor runs.
+    """The report; ``level`` is that of the worst finding. ``running`` is true if a supervisor runs.
 
-    ``text`` is all of it for a bug report. Secrets and addresses are masked everywhere.
+    ``text`` is the whole report as text, for a bug report. Secrets and addresses are masked everywhere.
     """
 
     at: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -53,7 +53,7 @@ class DoctorBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Check(NamedTuple):
-    """One check as it is declared: what it looks at, and why that matters."""
+    """The declaration of a check: what it looks at, and why that matters."""
 
     group: Group
     name: str
@@ -62,15 +62,15 @@ class Check(NamedTuple):
     page: str | None = None
 
     def ok(self, found: str) -> Diagnosis:
-        """Return that all is well."""
+        """Return a finding of level ok."""
         return self._said(OK, found, None)
 
     def note(self, found: str, what_to_do: str | None = None) -> Diagnosis:
-        """Return what is worth knowing, and no more."""
+        """Return a finding that is worth knowing, but no problem."""
         return self._said(NOTE, found, what_to_do)
 
     def problem(self, found: str, what_to_do: str) -> Diagnosis:
-        """Return what a person should change."""
+        """Return a finding that needs a change."""
         return self._said(PROBLEM, found, what_to_do)
 
     def _said(self, level: Level, found: str, what_to_do: str | None) -> Diagnosis:
@@ -78,11 +78,11 @@ class Check(NamedTuple):
 
 
 def worst(findings: list[Diagnosis]) -> Level:
-    """Return the level of the worst of them."""
+    """Return the level of the worst finding."""
     return max((found.level for found in findings), key=_WORSE.__getitem__, default="ok")
 
 
 def split_remedy(text: str) -> tuple[str, str]:
-    """Return what a message says is wrong, and its remedy, which follows the last semicolon (see Diagnostics)."""
+    """Split a message into the problem and its remedy, which follows the last semicolon (see Diagnostics)."""
     found, _, remedy = text.rpartition("; ")
     return (found, remedy) if found else (text, "see the page")

@@ -1,4 +1,4 @@
-"""The machine: memory, processes, descriptors, disks, the kernel and its sandbox."""
+"""Checks the machine: memory, processes, descriptors, disks, the kernel and its sandbox."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DISK = Check(
     _PAGE,
 )
 CHECKS = (MEMORY, PROCESSES, DESCRIPTORS, DISK)
-# tailscaled, the supervisor and Moltis use 75 MB together when they are idle.
+# tailscaled, the supervisor and Moltis together use 75 MB when idle.
 _LEAST_MEMORY_BYTES = 256 * _MIB
 _NEARLY_ALL = 0.9
 _LEAST_PROCESSES = 100
@@ -56,7 +56,7 @@ _LEAST_INODES = 1000
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
-    """Yield what is to be said of the machine."""
+    """Yield the findings about the machine."""
     yield _memory()
     yield _processes()
     yield _descriptors()
@@ -115,7 +115,7 @@ def _disk(path: str, room: os.statvfs_result) -> Diagnosis:
     told = f"{path}: {free_bytes // _MIB} MiB of {room.f_blocks * room.f_frsize // _MIB} MiB are free"
     if free_bytes < _LEAST_DISK_BYTES:
         return DISK.problem(told, "free some of it, or give it more room")
-    # Some file systems count no inodes.
+    # Some file systems do not count inodes.
     if room.f_files and room.f_favail < _LEAST_INODES:
         return DISK.problem(
             f"{told}, but only {room.f_favail} more files can be made there", "remove some of the files"
@@ -124,7 +124,7 @@ def _disk(path: str, room: os.statvfs_result) -> Diagnosis:
 
 
 def _nearest(path: str) -> str:
-    """Return a folder, or the next one above that is there."""
+    """Return a folder, or its nearest existing parent."""
     while path != "/" and not os.path.isdir(path):
         path = os.path.dirname(path)
     return path

@@ -1,4 +1,4 @@
-"""Takes out of a report what tells where and whose it is: secrets, addresses, accounts, and the tailnet's name."""
+"""Masks identifying data in a report: secrets, addresses, accounts, and the tailnet's name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TAILNET = re.compile(r"\b[a-z0-9-]+\.ts\.net\b")
 
 
 class ReportMask:
-    """Masks one report: the same address has the same number everywhere in it. Loopback and wildcards stay."""
+    """Masks one report: an address gets the same number everywhere in it. Loopback and wildcard addresses stay."""
 
     def __init__(self, redactor: Redactor, names: tuple[str, ...] = ()) -> None:
         self._redactor = redactor
@@ -28,7 +28,7 @@ class ReportMask:
         self._addresses: dict[str, str] = {}
 
     def text(self, text: str) -> str:
-        """Return a text without them."""
+        """Return a text with them masked."""
         data = self._redactor.mask(text.encode(errors="surrogateescape"))
         text = self._redactor.mask_setup_code(data).decode(errors="replace")
         for name in self._names:
@@ -59,6 +59,6 @@ class ReportMask:
 
 
 def _is_of_tailnets(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Tell whether Tailscale gives such addresses out."""
+    """Return whether an address is in Tailscale's ranges."""
     ranges = ("100.64.0.0/10", "fd7a:115c:a1e0::/48")
     return any(address in ipaddress.ip_network(each) for each in ranges)

@@ -1,4 +1,4 @@
-"""Looks at the way out: names, the control server, relays by UDP and TCP, and TLS. Blocking, each with its deadline."""
+"""Probes the outbound network: DNS, the control server, relays by UDP and TCP, and TLS. Blocking, with deadlines."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _HTTPS = 443
 _HTTP = 80
 _NO_CONTENT = 204
 _SUCCESSES, _REDIRECTS = range(200, 300), range(300, 400)
-# Answered by Tailscale's servers with 204 and nothing else, so that a captive portal shows.
+# Tailscale's servers answer it with an empty 204, so that a captive portal is detected.
 _PORTAL_PATH = "/generate_204"
-# linux/in.h; the socket module has no name for it.
+# From linux/in.h; the socket module does not define it.
 _IP_MTU = 14
 _IPV6_MTU = 24
-# What is given out of IPv6 to the public (RFC 4291), without 6to4, which embeds any IPv4 address (RFC 3056); and NAT64,
-# which embeds them too (RFC 6052), and is what names resolve to in a network of IPv6 alone.
+# The public range of IPv6 (RFC 4291), without 6to4, which embeds any IPv4 address (RFC 3056); and NAT64, which embeds
+# them too (RFC 6052), and to which names resolve in an IPv6-only network.
 _GLOBAL_V6, _6TO4 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("2002::/16")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# RFC 8489; Tailscale's servers answer a request alone that calls itself `tailnode` and ends with its fingerprint.
+# RFC 8489; Tailscale's servers answer only requests with the software `tailnode` and a fingerprint at the end.
 _STUN_PORT = 3478
 _STUN_MAGIC = b"\x21\x12\xa4\x42"
 _STUN_SOFTWARE = struct.pack("!HH8s", 0x8022, 8, b"tailnode")
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 def in_parallel(work: Mapping[K, Callable[[], T]], deadline_s: float) -> dict[K, T]:
-    """Do all of it at once, each in a thread; what is not done by then, or fails, is not in the answer."""
+    """Run all tasks concurrently, each in a thread; those that fail or miss the deadline are not in the result."""
     done: dict[K, T] = {}
 
     def do(key: K, one: Callable[[], T]) -> None:
@@ -71,14 +71,14 @@ def in_parallel(work: Mapping[K, Callable[[], T]], deadline_s: float) -> dict[K,
 
 
 class Resolved(NamedTuple):
-    """The addresses of a name, or ``why`` there are none."""
+    """The addresses of a name, or ``why`` it was not resolved."""
 
     addresses: tuple[str, ...] = ()
     why: str = ""
 
 
 def resolve(host: str) -> Resolved:
-    """Look a name up, as every program here does."""
+    """Resolve a name with the system's resolver."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -87,9 +87,9 @@ def resolve(host: str) -> Resolved:
 
 
 class ControlSeen(NamedTuple):
-    """How the control server is reached. What is not known is empty or None.
+    """How the control server is reached. Unknown values are empty or None.
 
-    ``why`` says why there was no answer, ``untrusted`` why its certificate is not accepted, and ``portal`` who answered
+    ``why`` is why there was no answer, ``untrusted`` why its certificate is not accepted, and ``portal`` who answered
     in its place. ``skew_s`` is how far this clock is ahead of the server's.
     """
 
@@ -102,7 +102,7 @@ class ControlSeen(NamedTuple):
 
 
 def look_at_control(url: str) -> ControlSeen:
-    """Ask the control server for nothing much, as tailscaled would reach it without a proxy."""
+    """Send a minimal request to the control server, directly, as tailscaled does without a proxy."""
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "https"
     names = resolve(host)
@@ -151,7 +151,7 @@ def _skew_s(date: str, begun: datetime, ended: datetime) -> float | None:
         there = parsedate_to_datetime(date)
     except ValueError:
         return None
-    # The header has whole seconds: half of one is the best guess.
+    # The header has whole seconds: adding half a second is the best estimate.
     return (begun + (ended - begun) / 2 - there).total_seconds() - 0.5
 
 
@@ -162,7 +162,7 @@ def _reason(error: OSError | http.client.HTTPException) -> str:
 
 
 def route_mtu(address: str) -> int | None:
-    """Return the largest packet that the way to an address takes, as far as the kernel knows; nothing is sent."""
+    """Return the path MTU to an address in bytes, as far as the kernel knows; no packet is sent."""
     is_v6 = ":" in address
     family = socket.AF_INET6 if is_v6 else socket.AF_INET
     level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if is_v6 else (socket.IPPROTO_IP, _IP_MTU)
@@ -175,9 +175,9 @@ def route_mtu(address: str) -> int | None:
 
 
 class UdpSeen(NamedTuple):
-    """What came back by UDP: the time to each region's relay in seconds, and how many were asked.
+    """The result over UDP: the round-trip time to each region's relay in seconds, and the number of relays asked.
 
-    ``mapped`` are the ports that this socket had in the eyes of the relays: more than one where a hard NAT is between.
+    ``mapped`` are the source ports that the relays saw for this socket: more than one behind a hard NAT.
     """
 
     asked: int = 0
@@ -186,7 +186,7 @@ class UdpSeen(NamedTuple):
 
 
 def ask_by_udp(relays: DerpMap) -> UdpSeen:
-    """Send a STUN request to one relay of each region, and take the answers for a moment."""
+    """Send a STUN request to one relay of each region, and collect the answers for a short time."""
     targets = {}
     for region in (relays.regions or {}).values():
         node = next((each for each in region.nodes or () if each.stun_port >= 0 and _stun_address(each)), None)
@@ -219,14 +219,14 @@ def _stun_address(node: DerpNode) -> str:
 
 
 def stun_request(number: bytes) -> bytes:
-    """Return a binding request with this transaction number, of 12 bytes."""
+    """Return a binding request with this transaction id of 12 bytes."""
     head = struct.pack("!HH", 0x0001, len(_STUN_SOFTWARE) + 8) + _STUN_MAGIC + number
     body = head + _STUN_SOFTWARE
     return body + struct.pack("!HHI", 0x8028, 4, zlib.crc32(body) ^ _STUN_FINGERPRINT)
 
 
 def mapped_port(answer: bytes) -> int | None:
-    """Return the port that a STUN answer says the request came from."""
+    """Return the source port that a STUN response reports."""
     at = 20
     while at + 8 <= len(answer):
         kind, length = struct.unpack_from("!HH", answer, at)
@@ -238,16 +238,16 @@ def mapped_port(answer: bytes) -> int | None:
 
 
 def connect_s(host: str, port: int) -> float:
-    """Return how long a TCP connection takes. Raises OSError."""
+    """Return how long a TCP connection takes to open, in seconds. Raises OSError."""
     begun_s = time.monotonic()
     with socket.create_connection((host, port), timeout=CONNECT_S):
         return time.monotonic() - begun_s
 
 
 class TlsSeen(NamedTuple):
-    """How a host is reached by TLS on port 443: ``why`` not, ``untrusted``: why its certificate is not accepted.
+    """How a host is reached by TLS on port 443: ``why`` it is not, ``untrusted``: why its certificate is not accepted.
 
-    ``private`` says that its addresses are none of the public internet, and that it was left alone for that.
+    ``private`` is true if it has no public address, and therefore was not contacted.
     """
 
     why: str = ""
@@ -256,7 +256,7 @@ class TlsSeen(NamedTuple):
 
 
 def shake_hands(host: str) -> TlsSeen:
-    """Make a TLS handshake with a public host and no request; anything but a public address is left alone."""
+    """Make a TLS handshake with a public host, without a request; other addresses are not contacted."""
     names = resolve(host)
     if names.why:
         return TlsSeen(f"its name is not found: {names.why.lower()}")
@@ -280,7 +280,7 @@ def shake_hands(host: str) -> TlsSeen:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one of the public internet; one that embeds another is what it embeds."""
+    """Return whether an address is public; one that embeds another counts as the embedded one."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -294,7 +294,7 @@ def is_public(address: str) -> bool:
 
 
 def proxy_of(environ: Mapping[str, Any], host: str) -> str:
-    """Return the setting by which a proxy stands between here and a host; nothing where none does."""
+    """Return the name of the setting that puts a proxy before a host; empty if there is none."""
     left_out: Iterable[str] = (environ.get("NO_PROXY") or environ.get("no_proxy") or "").split(",")
     if any(part.strip() and host.endswith(part.strip().lstrip(".*")) for part in left_out):
         return ""

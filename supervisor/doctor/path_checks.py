@@ -1,4 +1,4 @@
-"""The way out: names, the control server, the clock against it, UDP, relays, the path to whoever asks, and MTU."""
+"""Checks the outbound network: DNS, the control server, clock skew, UDP, relays, the visitor's path, and the MTU."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ MTU = Check(
 CHECKS = (DNS, CONTROL, INTERCEPTED, PORTAL, UDP, RELAY, VISITOR, MTU, CLOCK)
 _DEADLINE_S = 7.0
 _MOST_SKEW_S = 60.0
-# Tailscale's own MTU of 1280, and what WireGuard, UDP and IPv6 put around it.
+# Tailscale's own MTU of 1280, and the overhead of WireGuard, UDP and IPv6.
 _LEAST_MTU = 1360
 _NO_ANSWER = "tailscaled has told of no relays"
 
 
 def look(subject: Subject) -> NetworkSeen:
-    """Look at everything at once; it takes some seconds where nobody answers."""
+    """Run all probes concurrently; it takes some seconds if there are no answers."""
     work: dict[str, Callable[[], Any]] = {}
     if subject.plan.settings.tailnet.mode != "off":
         work["control"] = partial(probes.look_at_control, control_url(subject))
@@ -105,7 +105,7 @@ def look(subject: Subject) -> NetworkSeen:
 
 
 def control_url(subject: Subject) -> str:
-    """Return where the control server is."""
+    """Return the control server's URL."""
     return subject.plan.settings.tailnet.prefs.login_server or DEFAULT_CONTROL
 
 
@@ -117,7 +117,7 @@ def _relay_node(subject: Subject) -> DerpNode | None:
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
-    """Yield what is to be said of the way out; nothing without a tailnet."""
+    """Yield the findings about the outbound network; none without a tailnet."""
     if subject.plan.settings.tailnet.mode == "off":
         return
     seen = subject.network

@@ -1,4 +1,4 @@
-"""Has everything checked, and makes the report."""
+"""Runs all checks, and creates the report."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ PARTS = (
 CHECKS: tuple[Check, ...] = tuple(
     sorted((check for part in PARTS for check in part.CHECKS), key=lambda check: GROUPS.index(check.group))
 )
-# However many ask, their checks are made one after the other.
+# Concurrent requests are processed one after the other.
 _turn = asyncio.Lock()
 
 
 async def examine_run(
     plan: Plan, snapshot: Snapshot, redactor: Redactor, parent: ProgramParent, peer: str = ""
 ) -> DoctorBody:
-    """Check everything around a running supervisor: this one. ``peer`` is where the one who asks comes from."""
+    """Check everything around this running supervisor. ``peer`` is the client's address."""
     async with _turn:
         return await _examine(of_run(plan, snapshot, redactor), parent, peer)
 
 
 async def examine_alone(environ: Mapping[str, str], alone: str) -> DoctorBody:
-    """Check what can be checked without a running supervisor; ``alone`` says why none was asked."""
+    """Check what can be checked without a running supervisor; ``alone`` is why none was asked."""
     async with LoneParent().reaping() as parent:
         return await _examine(of_settings(environ, alone), parent, "")
 
 
 async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> DoctorBody:
-    """Ask what takes asking, and check; what takes its time is done in threads."""
+    """Collect the facts and run the checks; slow parts run in threads."""
     secret = facts.client_secret(subject)
     tailnet, app, owners = await asyncio.gather(
         facts.of_tailnet(subject, peer),

@@ -1,4 +1,4 @@
-"""Users and rights: who runs as whom, and what the kernel and the image let them do."""
+"""Checks users and rights: which user each process has, and what the kernel and the image allow."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ SANDBOX = Check(
     "explanation/app-platform.md",
 )
 CHECKS = (USERS, LAUNCHER, PROC, SANDBOX)
-# What gVisor says of itself in /proc/version.
+# How gVisor identifies itself in /proc/version.
 _GVISOR = b"Linux version 4.4.0"
 # capabilities(7).
 _SYS_ADMIN = 21
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
-    """Yield what is to be said of users and rights."""
+    """Yield the findings about users and rights."""
     named = {spec.name: spec.user.name if spec.user else "the supervisor's own" for spec in subject.plan.processes}
     told = ", ".join(f"{name}: {user}" for name, user in named.items())
     yield USERS.ok(f"the supervisor is {'root' if subject.host.uid == 0 else f'user {subject.host.uid}'}; {told}")

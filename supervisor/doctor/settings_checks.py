@@ -1,4 +1,4 @@
-"""The settings: what keeps them from working, and each one in force with where it came from."""
+"""Checks the settings: their problems, and each one in force with its source."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CHECKS = (RUNNING, PROBLEMS, WARNINGS)
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
-    """Yield what is to be said of the settings."""
+    """Yield the findings about the settings."""
     yield RUNNING.note(subject.alone) if subject.alone else RUNNING.ok("one runs, and made this report")
     for text in subject.problems:
         yield PROBLEMS.problem(*split_remedy(text))
@@ -52,7 +52,7 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
 
 
 def in_force(subject: Subject) -> Iterator[SettingInForce]:
-    """Yield every setting in the order of the reference page; a secret is never shown, only the file it is in."""
+    """Yield every setting in the order of the reference page; of a secret only its file is shown."""
     settings = subject.plan.settings
     given = origins(subject.environ, settings.config_path)
     files = {BY_SPELLING[source.name].name: source for source in settings.secrets}

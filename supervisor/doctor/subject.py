@@ -1,4 +1,4 @@
-"""What the checks look at: the settings, and what a running supervisor knows besides."""
+"""The input of the checks: the settings, and the state of a running supervisor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TailnetFacts(NamedTuple):
-    """What tailscaled says of itself; ``why`` it says nothing. ``visitor`` is the device that asks for the report.
+    """Facts from tailscaled; ``why`` is why there are none. ``visitor`` is the device that asks for the report.
 
     ``known_at`` are the endpoints at which control knows this device.
     """
@@ -41,7 +41,7 @@ class TailnetFacts(NamedTuple):
 
 
 class AppFacts(NamedTuple):
-    """What Moltis' configuration says; ``why_not`` it could not be read. ``hosts`` are by provider, 20 at most."""
+    """Moltis' configuration; ``why_not`` is why it could not be read. ``hosts`` are by provider, 20 at most."""
 
     why_not: str = ""
     hosts: Mapping[str, str] = {}
@@ -49,7 +49,7 @@ class AppFacts(NamedTuple):
 
 
 class NetworkSeen(NamedTuple):
-    """What was seen of the network; what was not looked at is None."""
+    """The results of the network probes; None for those that were not run."""
 
     control: ControlSeen | None = None
     udp: UdpSeen | None = None
@@ -58,18 +58,18 @@ class NetworkSeen(NamedTuple):
 
 
 class TagOwners(NamedTuple):
-    """The tags that the tailnet's policy has owners for; None where it could not be read, and ``why``."""
+    """The tags with owners in the tailnet's policy; None if it could not be read, and ``why``."""
 
     tags: frozenset[str] | None = None
     why: str = ""
 
 
 class Subject(NamedTuple):
-    """Everything that is looked at.
+    """The input of all checks.
 
-    ``problems`` are those of the settings; with them the plan has defaults in their place. ``snapshot`` is None where
-    no supervisor runs, and ``alone`` then says why none was asked; ``kept_incidents`` are those of runs before.
-    ``now_s`` is of the monotonic clock, ``epoch_s`` counts from the epoch.
+    ``problems`` are those of the settings; the plan has defaults in their place. ``snapshot`` is None if
+    no supervisor runs, and ``alone`` is then why none was asked; ``kept_incidents`` are those of previous runs.
+    ``now_s`` is the time of the monotonic clock, ``epoch_s`` that since the epoch, both in seconds.
     """
 
     environ: Mapping[str, str]
@@ -90,7 +90,7 @@ class Subject(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names that tell whose tailnet it is."""
+        """Return the names that identify the tailnet."""
         view = self.snapshot.tailnet if self.snapshot is not None else None
         if view is None:
             return ()
@@ -109,7 +109,7 @@ class Subject(NamedTuple):
 
     @property
     def app_folders(self) -> dict[str, str]:
-        """Return the app's config and data folder, by these names; nothing where the app is not Moltis."""
+        """Return the app's config and data folder, by these names; empty if the app is not Moltis."""
         app = self.plan.app
         if app is None or os.path.basename(app.argv[0]) != moltis.PROGRAM:
             return {}
@@ -117,12 +117,12 @@ class Subject(NamedTuple):
 
 
 def of_settings(environ: Mapping[str, str], alone: str) -> Subject:
-    """Return what can be looked at without a running supervisor."""
+    """Return the input that is available without a running supervisor."""
     host = Host()
     plan, diags = examine(environ, host=host)
     secrets = []
     for source in plan.settings.secrets:
-        # One that cannot be read is among the problems.
+        # An unreadable one is among the problems.
         with suppress(ConfigError):
             secrets.append(source.read().reveal())
     problems = tuple(dict.fromkeys(diags.problems))
@@ -132,7 +132,7 @@ def of_settings(environ: Mapping[str, str], alone: str) -> Subject:
 
 
 def of_run(plan: Plan, snapshot: Snapshot, redactor: Redactor) -> Subject:
-    """Return what a running supervisor looks at."""
+    """Return the input from a running supervisor."""
     return _now(Subject(os.environ, plan, Host(), redactor, (), snapshot))
 
 

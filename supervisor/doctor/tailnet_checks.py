@@ -1,4 +1,4 @@
-"""The tailnet: its state, how the app is published, open doors, and the traps of keys, tags and identities."""
+"""Checks the tailnet: its state, how the app is published, open ports, keys, tags and identities."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _HTTPS_MODES = ("auto", "https")
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
-    """Yield what is to be said of the tailnet."""
+    """Yield the findings about the tailnet."""
     if subject.plan.settings.tailnet.mode == "off":
         yield STATE.ok("off: SUPERVISOR_TAILSCALE says so")
         return

@@ -1,4 +1,4 @@
-"""The report as plain text, fit to be pasted into a bug report."""
+"""The report as plain text, for a bug report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def as_text(body: DoctorBody) -> str:
-    """Return all of it; a masked body makes a masked text."""
+    """Return the report as text; the body has to be masked already."""
     return "\n".join(_lines(body)) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What an alert says to each service: its body and headers. Nothing of an incident's text takes effect there."""
+"""The body and headers of an alert for each service. Links and mentions in an incident's text are neutralized."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from supervisor.secret import Secret
 
 JSON, NTFY, SLACK, DISCORD = "json", "ntfy", "slack", "discord"
-# ntfy makes a file of a longer message, Discord refuses one (both count so many characters or less).
+# ntfy turns a longer message into a file, Discord rejects it; this number of characters is within both limits.
 _MOST_CHARACTERS = {NTFY: 3500, SLACK: 3500, DISCORD: 1900}
 _SUPPRESS_EMBEDS = 4
 _ZERO_WIDTH = "\u200b"
-# What services make a link or a mention of: addresses, names of hosts, and what follows an @ or an opening bracket.
+# What services turn into links or mentions: URLs, host names, and text after an @ or an opening bracket.
 _LINKS = re.compile(r"(?<=[\w\]])\.(?=\w)|:(?=//)|(?<=[@<#&!])(?=\S)")
 _MARKDOWN = re.compile(r"([\\*_~`|>\[\]()])")
 _SIGNED = "v1"
@@ -35,9 +35,9 @@ _PREFIX = "whsec_"
 
 
 class Alert(NamedTuple):
-    """What is to be told: an incident, the name of where it is, and how many were left out since the last alert.
+    """The content of an alert: an incident, the container's name, and how many were left out since the last one.
 
-    Nothing of a process's output is in it unless it is to have ``with_lines``.
+    It contains output of a process only if ``with_lines`` is true.
     """
 
     incident: Incident
@@ -47,19 +47,19 @@ class Alert(NamedTuple):
 
     @property
     def told(self) -> Incident:
-        """Return what may be told of the incident."""
+        """Return the incident, reduced to what may be sent."""
         if self.with_lines:
             return self.incident
         return msgspec.structs.replace(self.incident, cause=without_output(self.incident.cause), last_lines=())
 
     @property
     def title(self) -> str:
-        """Return it in a few words."""
+        """Return a short title."""
         return f"{self.name}: {self.incident.what}"
 
     @property
     def text(self) -> str:
-        """Return the story in some lines."""
+        """Return the incident as a few lines of text."""
         told = self.told
         facts = {"when": stamp(told.at_s), "why": told.why, "likely cause": told.cause, "done": told.done}
         lines = [f"{name}: {text}" for name, text in facts.items() if text]
@@ -71,7 +71,7 @@ class Alert(NamedTuple):
 
 
 def format_of(url: str) -> str:
-    """Return the format that a URL's host takes."""
+    """Return the alert format for a URL's host."""
     host = urlsplit(url).hostname or ""
     if host == "ntfy.sh" or host.startswith("ntfy."):
         return NTFY
@@ -81,7 +81,7 @@ def format_of(url: str) -> str:
 
 
 def request_of(kind: str, alert: Alert, secret: Secret | None, now_s: float) -> tuple[bytes, dict[str, str]]:
-    """Return an alert's body and headers."""
+    """Return the body and headers of an alert."""
     if kind == NTFY:
         return _ntfy(alert)
     if kind == SLACK:
@@ -92,7 +92,7 @@ def request_of(kind: str, alert: Alert, secret: Secret | None, now_s: float) -> 
 
 
 def inert(text: str) -> str:
-    """Return text that looks the same, and in which no service finds a link or a mention."""
+    """Return text that looks the same, in which no service recognizes a link or a mention."""
     return _LINKS.sub(lambda found: found[0] + _ZERO_WIDTH, text)
 
 
@@ -118,7 +118,7 @@ def _ntfy(alert: Alert) -> tuple[bytes, dict[str, str]]:
 
 
 def _slack(alert: Alert) -> dict[str, Any]:
-    """Plain text and no formatting; the text beside the blocks is what a notification shows."""
+    """Plain text without formatting; notifications show the text outside of the blocks."""
 
     def escaped(text: str) -> str:
         return inert(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
@@ -143,7 +143,7 @@ def _discord(alert: Alert) -> dict[str, Any]:
 
 
 def _json(alert: Alert, secret: Secret | None, now_s: float) -> tuple[bytes, dict[str, str]]:
-    """Sign it as Standard Webhooks 1.0 has it, so that its libraries can check who sent it and when."""
+    """Sign as Standard Webhooks 1.0 specifies, so that its libraries can verify the sender and the time."""
     told = alert.told
     body, headers = _encoded(
         {

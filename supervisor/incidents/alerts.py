@@ -1,4 +1,4 @@
-"""Sends alerts by a thread of its own: nothing waits for it, and where it fails nothing else does."""
+"""Sends alerts from its own thread: no other component waits for it, or fails with it."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ LEAST_INTERVAL_S = 60.0
 TRIES = 8
 RETRY = Backoff(initial_s=1.0, max_s=60.0)
 _TIMEOUT_S = 10.0
-# What is decided about an incident right after it is part of the story.
+# Delay before sending, so that the alert includes what is decided right after the incident.
 _SETTLE_S = 0.5
-# These may pass; any other answer that is no success is for good.
+# Statuses worth a retry; any other unsuccessful status is permanent.
 _PASSING = frozenset({408, 425, 429})
 _SERVER_ERROR = 500
 _GOOD = range(200, 300)
 
 
 class Refusal(NamedTuple):
-    """Why an alert was not taken, and whether trying again may help."""
+    """Why an alert was not accepted, and whether a retry may help."""
 
     why: str
     passing: bool
 
 
 class AlertCounts(NamedTuple):
-    """What came of alerts so far: sent, given up, and incidents that were told by their number alone."""
+    """The number of alerts sent, of alerts given up, and of incidents that were only counted in another's alert."""
 
     sent: int = 0
     failed: int = 0
@@ -50,14 +50,14 @@ class AlertCounts(NamedTuple):
 
 
 class AlertSender:
-    """Sends at most one a minute, of the worst that waits; the others are counted in it.
+    """Sends at most one alert a minute, about the worst incident waiting; it includes the number of the others.
 
-    ``name`` is what the container is called. ``on_trouble`` is called with why one was given up, from another thread.
+    ``name`` is the container's. ``on_trouble`` is called from another thread with the reason why an alert was given up.
     """
 
     def __init__(self, settings: AlertSettings, name: str, on_trouble: Callable[[str], None]) -> None:
         self.counts = AlertCounts()
-        # When the last one was sent, in seconds since the epoch.
+        # Time of the last alert, in seconds since the epoch.
         self.sent_s: float | None = None
         self._settings = settings
         self._name = name
@@ -71,30 +71,30 @@ class AlertSender:
 
     @property
     def unsent(self) -> int:
-        """Return how many incidents nobody was told of yet."""
+        """Return the number of incidents without an alert so far."""
         with self._lock:
             return len(self._waiting) + self._left_out + self._under_way
 
     def go_on(self, sent_s: float | None, left_out: int) -> None:
-        """Begin where the run before ended: when it sent its last one, and how many it could not send."""
+        """Continue from the previous run: when it sent its last alert, and how many it could not send."""
         self.sent_s = self.sent_s or sent_s
         with self._lock:
             self._left_out += left_out
 
     def put(self, incident: Incident) -> None:
-        """Have an incident told; a newer form of one that waits takes its place."""
+        """Queue an alert for an incident; a newer version of a waiting one replaces it."""
         with self._lock:
             self._waiting = [each for each in self._waiting if each.id != incident.id] + [incident]
             if self._thread is not None and self._thread.is_alive():
                 return
             thread = threading.Thread(target=self._run, name="alerts", daemon=True)
-            # Without a thread it waits for the next incident.
+            # If no thread can be started, it waits for the next incident.
             with suppress(RuntimeError):
                 thread.start()
                 self._thread = thread
 
     def close(self, limit_s: float) -> None:
-        """Send what may be sent by now, within so many seconds."""
+        """Send what may be sent now, within the given number of seconds."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(limit_s)
@@ -105,7 +105,7 @@ class AlertSender:
             self._closing.wait(self._wait_s())
             with self._lock:
                 if not self._waiting or self._wait_s():
-                    # Nothing to say; or this is the end, and it may not be said yet: the next run has to.
+                    # Nothing to send; or the run ends before the next alert is allowed, and the next run sends it.
                     self._thread = None
                     return
                 batch, self._waiting = self._waiting, []
@@ -125,17 +125,17 @@ class AlertSender:
     def _wait_s(self) -> float:
         if self.sent_s is None:
             return 0.0
-        # A clock that was set back must not silence it.
+        # A clock that was set back must not suppress alerts.
         return min(LEAST_INTERVAL_S, max(0.0, self.sent_s + LEAST_INTERVAL_S - _now_s()))
 
     def _send(self, incident: Incident, left_out: int) -> bool:
-        """Send one, again and again where that may help; tell whether it was taken."""
+        """Send one alert, with retries where they may help; return whether it was accepted."""
         refusal = Refusal("", passing=True)
         for tries in range(1, TRIES + 1):
             try:
                 refusal = self._try(incident, left_out)
             except (ConfigError, InvalidValueError) as error:
-                # A file may be written anew at any time.
+                # The file may be rewritten at any time.
                 refusal = Refusal(str(error), passing=True)
             except Exception as error:  # noqa: BLE001 - the border of a failure domain
                 refusal = Refusal(f"{type(error).__name__} while it was sent", passing=True)
@@ -158,9 +158,9 @@ class AlertSender:
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> Refusal:
-    """Send one request, and follow no redirect; a Refusal without a reason means that it was taken."""
+    """Send one request without following redirects; a Refusal without a reason means success."""
     with short_switch_interval():
-        # Loaded for the first alert.
+        # Imported for the first alert.
         import urllib.error
         import urllib.request
 
@@ -190,11 +190,11 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Refusal:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether a URL leads no further than this machine."""
+    """Return whether a URL's host is a loopback address."""
     host = urlsplit(url).hostname or ""
     return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _now_s() -> float:
-    # Services check when it was signed, and the next run when the last one was sent.
+    # Wall-clock time: services check the time of the signature, and the next run that of the last alert.
     return time.time()  # noqa: TID251

@@ -1,4 +1,4 @@
-"""The incidents' folder: one file each, synced, whole or not at all; what cannot be read there is left."""
+"""The incidents' folder: one file each, written atomically and synced; unreadable files are left alone."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FOLDER = "incidents"
 RUN_FILE = "run.json"
 MOST_INCIDENTS = 100
 MOST_BYTES = 1_000_000
-# Of what a folder of another user may hold.
+# Limits, as the folder may belong to another user.
 _MOST_READ = 4 * MOST_INCIDENTS
 _MOST_UNREAD = 20
-# Of one: a hundred of them fit.
+# Per incident: a hundred of them fit.
 MOST_FILE_BYTES = 64 * 1024
 _END = ".json"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class FolderContent(msgspec.Struct):
-    """What was found: the incidents, the oldest first, the sizes of their files, and the names of unreadable ones."""
+    """The folder's content: the incidents, oldest first, the sizes of their files, and the names of unreadable ones."""
 
     incidents: list[Incident]
     sizes: dict[str, int]
@@ -42,9 +42,9 @@ class FolderContent(msgspec.Struct):
 
 
 class IncidentFiles:
-    """The folder ``incidents`` in a state folder that may belong to another user: no link in it is followed.
+    """The folder ``incidents`` in a state folder that may belong to another user: symlinks in it are not followed.
 
-    Writing goes on in the background, the newest form of each file alone; ``why_not`` says why the disk refused it.
+    Files are written in the background, each in its newest version only; ``why_not`` is why the last write failed.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -56,7 +56,7 @@ class IncidentFiles:
         self.why_not = ""
 
     def load(self) -> FolderContent:
-        """Return what is kept. It reads up to a hundred files, so not on the loop."""
+        """Return the stored incidents. It reads up to a hundred files, so call it in a thread."""
         found = FolderContent([], {})
         unread = []
         try:
@@ -82,7 +82,7 @@ class IncidentFiles:
         return found
 
     def read_run(self, shape: type[T]) -> T | None:
-        """Return what the run before said of itself; None where there is nothing that can be read."""
+        """Return the record of the previous run; None if it is missing or unreadable."""
         try:
             with self._opened(make=False) as fd:
                 read = _decoded(fd, RUN_FILE, shape)
@@ -91,17 +91,17 @@ class IncidentFiles:
         return read[0] if read is not None else None
 
     def write(self, incident: Incident) -> int:
-        """Keep an incident in this form from now on; return how many bytes it takes."""
+        """Store this version of an incident; return its size in bytes."""
         data = msgspec.json.encode(incident).decode()
         self._put({f"{incident.id}{_END}": data})
         return len(data.encode())
 
     def write_run(self, record: msgspec.Struct, *, durable: bool) -> None:
-        """Keep what this run says of itself."""
+        """Store the record of this run."""
         self._put({RUN_FILE: msgspec.json.encode(record).decode()}, loose=not durable)
 
     def remove(self, ids: Iterable[str]) -> None:
-        """Forget incidents."""
+        """Remove incidents."""
         self._put({f"{each}{_END}": None for each in ids})
 
     def _put(self, files: dict[str, str | None], *, loose: bool = False) -> None:
@@ -114,7 +114,7 @@ class IncidentFiles:
         run_in_background(self._store)
 
     def _store(self) -> None:
-        """Put on the disk what is new; what it refuses is tried again with the next."""
+        """Write what is new to the disk; a failed write is tried again with the next one."""
         while True:
             with self._lock:
                 todo, loose = dict(self._pending), set(self._loose)
@@ -144,7 +144,7 @@ class IncidentFiles:
 
     @contextmanager
     def _opened(self, *, make: bool) -> Iterator[int]:
-        """Open the folder for the length of a block. Raises OSError."""
+        """Open the folder for the duration of a block. Raises OSError."""
         parent_fd = os.open(self._state_dir, _FOLDER)
         try:
             if make:

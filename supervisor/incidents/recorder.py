@@ -1,6 +1,6 @@
-"""Watches the snapshot, and makes an incident of each change that is one: told, kept, and shown.
+"""Watches the snapshot and creates incidents from its changes: they are logged, stored and published.
 
-It is a reader like the panel: nothing reports to it, and what it finds is published in the store, for all others.
+It only reads the snapshot, as the panel does; its incidents are published in the store for all other readers.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
     from supervisor.system.kernel import OomCounter
 
 LOOK_S = 15.0
-# What the end of everything spends on an alert that is on its way.
+# How long the end of the run waits for an alert that is being sent.
 ALERT_S = 1.0
-# A hundred incidents are to fit into the whole.
+# Per incident, so that a hundred fit into the total.
 _LINES_BYTES = 5000
 _LINE_CHARACTERS = 500
 _TEXT_CHARACTERS = 600
-# How far back a panic may begin: a trace of all of tailscaled's goroutines has a thousand lines.
+# How far back the start of a panic is searched: a trace of all of tailscaled's goroutines has a thousand lines.
 _TRACE_LINES = 2000
-# After so many alike within an hour, the last of them tells of the rest.
+# After this many similar incidents within an hour, the last of them counts the rest.
 _ALIKE, _ALIKE_S = 10, 3600.0
 _STATES = {
     "T": "it was stopped by a signal (SIGSTOP)",
@@ -65,7 +65,7 @@ _STATES = {
 
 
 class IncidentRecorder:
-    """The one place that makes incidents. ``oom`` is the kernel's count that the ends of processes are explained by."""
+    """The only component that creates incidents. ``oom`` is the kernel's count of OOM kills, used to explain exits."""
 
     def __init__(self, plan: Plan, store: SnapshotStore, log: LogPipeline, oom: OomCounter) -> None:
         self._store = store
@@ -75,7 +75,7 @@ class IncidentRecorder:
         self._probes = {spec.name: _asked(spec.probe) for spec in plan.processes}
         self._files = IncidentFiles(plan.state_folder)
         self._stop_timeout_s = plan.settings.stop_timeout_s
-        # One that takes over from a crashed one has been told of everything so far.
+        # A recorder that replaces a crashed one has nothing to do for the changes so far.
         self._seen = store.snapshot if store.snapshot.incidents.changes else Snapshot()
         self._sizes: dict[str, int] = {}
         self._open: dict[str, Incident] = {}
@@ -95,12 +95,12 @@ class IncidentRecorder:
         self._take(store.snapshot)
 
     async def run(self) -> None:
-        """Look now and then, until cancelled: time alone may bring an incident, and memory is worth a look."""
+        """Check memory and for incidents that arise by the passing of time, at intervals, until cancelled."""
         watch = Watch(self._store, lambda snapshot: snapshot.backup.holds)
         try:
             while True:
                 if not self._kept and not watch.value:
-                    # What comes back from a backup has to find the folder as it was.
+                    # The folder must not be changed before a restore is complete.
                     self._adopt(await run_in_thread(self._load))
                 self._look()
                 await watch.changed(LOOK_S)
@@ -109,9 +109,9 @@ class IncidentRecorder:
             self._unwatch()
 
     def finish(self, status: int, why: str | None) -> dict[str, object]:
-        """Keep the end of everything, and return its story."""
+        """Store the incident of the run's end, and return its description."""
         if not self._kept and not self._store.snapshot.backup.holds:
-            # It ends before it has looked around.
+            # The run ends before the first check.
             self._adopt(self._load())
         self._life.ended(status)
         now_s = time.monotonic()
@@ -129,7 +129,7 @@ class IncidentRecorder:
         return _without_lines(ended)
 
     def _keep_alerts(self) -> None:
-        """Keep what the next run has to know to tell no more than one a minute, and what is left to be told."""
+        """Store what the next run needs to keep to one alert a minute, and the number of unsent alerts."""
         if self._alerts is None:
             return
         self._life.change(alerted_s=self._alerts.sent_s, unsent=self._alerts.unsent)
@@ -141,7 +141,7 @@ class IncidentRecorder:
         return self._files.load(), self._files.read_run(RunRecord)
 
     def _adopt(self, found: tuple[FolderContent, RunRecord | None]) -> None:
-        """Put those that are kept before those of this run, and keep these from now on."""
+        """Put the stored incidents before those of this run, and store these from now on."""
         content, previous = found
         self._kept = True
         self._sizes |= content.sizes
@@ -158,7 +158,7 @@ class IncidentRecorder:
         self._drop_oldest()
 
     def _take_previous(self, end: RunEnd | None) -> None:
-        """Tell how the run before ended; an end that nobody could write then is an incident now."""
+        """Log how the previous run ended; an end that it could not record becomes an incident now."""
         previous = self._life.previous
         if end is None or previous is None:
             self._log.record("info", "previous run", how="none is known here")
@@ -181,7 +181,7 @@ class IncidentRecorder:
             self._add(rules.of_run(end, again), previous)
 
     def _take_unsent(self, previous: RunRecord) -> None:
-        """Have told what the run before could not tell any more: the last of it, and how many there were."""
+        """Queue an alert for what the previous run could not send: its last incident, and the number of them."""
         if self._alerts is None:
             return
         own = [each for each in self._view.known if each.run == previous.run and each.level == ERROR]
@@ -198,7 +198,7 @@ class IncidentRecorder:
         self._store.update_incidents(view._replace(changes=self._view.changes + 1))
 
     def _take(self, _snapshot: Snapshot) -> None:
-        """Take what changed since the last look, and what that changes in turn: the incidents stand there too."""
+        """Handle the changes since the last look, and those that it causes: incidents are in the snapshot too."""
         if self._busy:
             return
         self._busy = True
@@ -208,7 +208,7 @@ class IncidentRecorder:
                 for incident in self._news(before, self._seen):
                     self._add(incident)
                 self._follow_up(self._seen)
-        except Exception as error:  # noqa: BLE001 - whoever changed the store is not to notice
+        except Exception as error:  # noqa: BLE001 - it must not affect the component that changed the store
             self._unwatch()
             self._log.record("error", "incidents are not recorded any more", why=repr(error))
         finally:
@@ -217,7 +217,7 @@ class IncidentRecorder:
     def _news(self, before: Snapshot, after: Snapshot) -> Iterator[Incident]:
         for seen, view in rules.changed_processes(before, after):
             if rules.begins_to_end_hung(seen, view) and view.pid is not None:
-                # What a process does shows as long as it lives.
+                # The state of a process can be read only while it lives.
                 self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
             for end in rules.new_ends(seen, view):
                 incident = rules.of_end(view, end, self._evidence(view, end), after.wall_offset_s)
@@ -247,7 +247,7 @@ class IncidentRecorder:
         return head_of([line.message for line in page.lines if line.at_s >= begin_s])
 
     def _add(self, incident: Incident, of: RunRecord | None = None) -> None:
-        """Take in one that is new, ``of`` this run or another, or count it to those that are like it."""
+        """Add a new incident, ``of`` this run or another, or count it with similar ones."""
         if incident.kind in LASTING:
             if incident.at_s <= self._last_s.get(incident.kind, 0.0):
                 return
@@ -264,7 +264,7 @@ class IncidentRecorder:
         self._put(incident)
 
     def _name(self, incident: Incident) -> str:
-        """Return a new id: it sorts by time, and says to people what it is of."""
+        """Return a new id: it sorts by time and names the subject."""
         at = stamp(incident.at_s).translate({ord("-"): None, ord(":"): None, ord("."): None, ord("T"): "-"})[:-1]
         name = f"{at}-{incident.subject}-{incident.kind}"
         taken = {each.id for each in self._view.known}
@@ -272,7 +272,7 @@ class IncidentRecorder:
         return next(each for each in names if each not in taken)
 
     def _put(self, incident: Incident, *, quiet: bool = False) -> None:
-        """Show an incident in its newest form, and keep it; tell of it once there is nothing more to come soon."""
+        """Publish and store the newest version of an incident; log it and send it once no change is expected soon."""
         was_open = self._open.pop(incident.id, None) is not None
         if incident.is_open and incident.run == self._life.record.run:
             self._open[incident.id] = incident
@@ -292,7 +292,7 @@ class IncidentRecorder:
         self._sizes[incident.id] = self._files.write(incident)
 
     def _drop_oldest(self) -> None:
-        """Forget the oldest beyond what is kept."""
+        """Remove the oldest beyond the limit."""
         view = self._view
         left = list(view.known)
         total = sum(self._sizes.get(each.id, 0) for each in left)
@@ -311,7 +311,7 @@ class IncidentRecorder:
                 self._put(newer)
 
     def _look(self) -> None:
-        """See what time alone has brought."""
+        """Check for incidents that arise by the passing of time."""
         self._used_bytes = self._life.look()
         self._keep_alerts()
         now_s, snapshot = time.monotonic(), self._store.snapshot
@@ -327,7 +327,7 @@ class IncidentRecorder:
                 self._log.record("warning", "incidents are not kept", why=self._told_why_not)
 
     def _look_for_kills(self, now_s: float) -> None:
-        """Tell of ends for lack of memory that no managed process met; one that does may still be on its way."""
+        """Report OOM kills that hit no managed process; the exit of a managed one may still be pending."""
         left, self._oom_left = self._oom_left, self._oom.left()
         others = min(left, self._oom_left)
         if others:
@@ -336,15 +336,15 @@ class IncidentRecorder:
             self._add(rules.of_kills(self._store.snapshot, others, self._life.record.limit_bytes, now_s))
 
     def _tell(self, incident: Incident) -> None:
-        """Say the story in the log, as one JSON object, and to whoever wants to be told at once."""
+        """Log the incident as one JSON object, and queue its alert."""
         if self._alerts is not None and incident.level != INFO:
             self._alerts.put(incident)
-        # The end of this run is told by its very last line.
+        # The end of this run is logged in its very last line.
         if incident.kind != END or incident.run != self._life.record.run:
             self._log.record(incident.level, "incident", story=_without_lines(incident))
 
     def _masked(self, incident: Incident) -> Incident:
-        """Return it with nothing in it that must not be read, and no longer than it may be."""
+        """Return it with secrets masked and texts cut to their limits."""
         daemon = incident.subject in {TAILSCALED, TAILNET}
 
         def masked(text: str, most: int = _TEXT_CHARACTERS) -> str:
@@ -363,13 +363,13 @@ def _alerts(plan: Plan, log: LogPipeline) -> AlertSender | None:
     settings = plan.settings.alerts
     if settings.url is None:
         return None
-    # Loaded where somebody wants to be told.
+    # Imported only if alerts are set up.
     from supervisor.incidents.alerts import AlertSender
 
     loop = asyncio.get_running_loop()
 
     def tell(why: str) -> None:
-        # It ends before the thread does.
+        # The process ends before the thread does.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lambda: log.record("warning", "an alert was not sent", why=why))
 
@@ -383,7 +383,7 @@ def _are_alike(one: Incident, other: Incident) -> bool:
 
 
 def _without_lines(incident: Incident) -> dict[str, object]:
-    """Return the story for the log, where the last lines stand already."""
+    """Return the incident for the log, which already has the last lines."""
     return story_of(msgspec.structs.replace(incident, last_lines=()))
 
 

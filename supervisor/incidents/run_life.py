@@ -1,4 +1,4 @@
-"""What this run says of itself on the disk, now and then, and how it finds that the one before has ended."""
+"""Keeps this run's record on the disk up to date, and determines how the previous run ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 
 
 class RunLife:
-    """The record of this run; nothing of it is on the disk before ``begin``."""
+    """The record of this run; it is written to the disk from ``begin`` on."""
 
     def __init__(self, files: IncidentFiles, snapshot: Snapshot) -> None:
         self._files = files
@@ -36,7 +36,7 @@ class RunLife:
         )
 
     def begin(self, previous: RunRecord | None, snapshot: Snapshot) -> RunEnd | None:
-        """Keep the record from now on; return how the run before ended, None where none is known."""
+        """Write the record from now on; return how the previous run ended, None if there is no record of one."""
         self._begun = True
         self.previous = previous
         self.change(durable=True)
@@ -46,13 +46,13 @@ class RunLife:
         return end_of(previous, lookout) if previous is not None else None
 
     def look(self) -> int | None:
-        """Say that it is alive, and how much memory is used; return that."""
+        """Record that the run is alive, and how much memory is used; return the latter."""
         used_bytes = cgroup.unreclaimable_bytes()
         self.change(used_bytes=used_bytes)
         return used_bytes
 
     def stopping(self, why: str) -> None:
-        """Say that the ordered stop has begun."""
+        """Record that the ordered stop has begun."""
         self.change(durable=True, stopping_why=why, stopping_s=_now_s())
 
     def left_s(self, stop_timeout_s: float, most_s: float) -> float:
@@ -62,16 +62,16 @@ class RunLife:
         return most_s if begun_s is None else min(most_s, max(0.0, begun_s + stop_timeout_s - _now_s()))
 
     def ended(self, status: int) -> None:
-        """Say that everything has ended."""
+        """Record that everything has ended."""
         self.change(durable=True, ended_s=_now_s(), status=status)
 
     def change(self, *, durable: bool = False, **changes: object) -> None:
-        """Say something else; a ``durable`` record is synced."""
+        """Change the record; a ``durable`` one is synced."""
         self.record = msgspec.structs.replace(self.record, alive_s=_now_s(), **changes)
         if self._begun:
             self._files.write_run(self.record, durable=durable)
 
 
 def _now_s() -> float:
-    # The record is read by another run, on another clock.
+    # Wall-clock time: the record is read by another run, with another monotonic clock.
     return time.time()  # noqa: TID251

@@ -1,4 +1,4 @@
-"""An incident's story as JSON has it, for the log and for alerts."""
+"""An incident as a JSON object, for the log and for alerts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def story_of(incident: Incident) -> dict[str, object]:
-    """Return all that is known of it, with its times in words."""
+    """Return all its fields, with times formatted."""
     found = msgspec.to_builtins(incident)
     times = {name: stamp(found.pop(f"{name}_s")) for name in ("at", "until", "last") if f"{name}_s" in found}
     return {**times, **found}

@@ -268,7 +268,7 @@ class Child:
         self._engine.dispatch(self.spec.name, Event(EventKind.CLEANED))
 
     def stop_sweeping(self) -> Sweeper | None:
-        """Stop ending what the last run left behind; return the sweeper that was doing it."""
+        """Abandon the cleanup after the last run; return its sweeper, None if there was none."""
         sweeper, self.sweeper = self.sweeper, None
         if sweeper is not None:
             self._engine.sweepers.remove(sweeper)

@@ -36,7 +36,7 @@ SWEEP_OVERRUN_S = 0.4
 
 
 class StopPlan(NamedTuple):
-    """How long the whole stop may take, which process is stopped last, and what is done before that.
+    """How long the whole stop may take, which process is stopped last, and the steps of other components.
 
     ``close_tailnet`` gets its deadline in seconds of the monotonic clock; it is None if there is nothing to do.
     ``keep`` likewise, when every process has ended: it saves their files, and gets half of the time.
