@@ -281,8 +281,8 @@ def url(text: str) -> str:
     if " " in text:
         raise InvalidValueError("it contains a space")
     if authority.startswith("["):
-        name, _, end = authority[1:].partition("]")
-        if end and not end.startswith(":"):
+        name, bracket, end = authority[1:].partition("]")
+        if not bracket or (end and not end.startswith(":")):
             raise InvalidValueError(_NOT_A_URL)
         number = end[1:]
     else:

@@ -62,7 +62,8 @@ async def examine_alone(environ: Mapping[str, str], alone: str) -> DoctorBody:
 
 async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> DoctorBody:
     """Collect the facts and run the checks; slow parts run in threads."""
-    secret = facts.client_secret(subject)
+    # A file may hang.
+    secret = await run_in_thread(facts.client_secret, subject)
     tailnet, app, owners = await asyncio.gather(
         facts.of_tailnet(subject, peer),
         facts.of_app(subject, parent),

@@ -85,3 +85,10 @@ def test_what_is_no_host_name(text: str) -> None:
     """And these."""
     with pytest.raises(InvalidValueError):
         parsers.host_name(text)
+
+
+def test_a_bracket_that_is_not_closed() -> None:
+    """It is refused here, since whatever takes a URL apart later does not expect it."""
+    assert parsers.url("https://[::1]:443/") == "https://[::1]:443/"
+    with pytest.raises(InvalidValueError):
+        parsers.url("https://[::1/")
