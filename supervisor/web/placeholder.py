@@ -78,7 +78,8 @@ class Placeholder:
             await writer.drain()
             # Whoever closes first keeps the port busy for a minute: that is left to the other side.
             async with asyncio.timeout(_LINGER_S):
-                await reader.read()
+                while await reader.read(MOST_HEAD_BYTES):
+                    pass
 
 
 def unavailable(view: BackupView) -> bytes:

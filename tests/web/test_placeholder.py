@@ -1,0 +1,44 @@
+"""What answers in the app's place while it is held."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tracemalloc
+from contextlib import suppress
+
+from supervisor.core.backup import BackupView
+from supervisor.core.snapshot import Snapshot
+from supervisor.runtime.store import SnapshotStore
+from supervisor.web.placeholder import Placeholder
+
+_MIB = 1024 * 1024
+
+
+def test_what_a_stranger_sends_on_is_not_kept() -> None:
+    """Whoever has the answer and goes on sending gets no memory for it."""
+
+    def send(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = client.recv(65536)
+            with suppress(OSError):
+                for _ in range(64):
+                    client.sendall(bytes(_MIB))
+            return answer
+
+    async def run() -> bytes:
+        store = SnapshotStore(Snapshot(backup=BackupView(holds=True)))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(Placeholder(store, [listener], lambda _close: None).run())
+            answer = await asyncio.to_thread(send, listener.getsockname()[1])
+            serving.cancel()
+            await asyncio.wait([serving])
+        return answer
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(run()).startswith(b"HTTP/1.1 503 ")
+        assert tracemalloc.get_traced_memory()[1] < 16 * _MIB
+    finally:
+        tracemalloc.stop()
