@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from supervisor.core import incidents as kinds
+from supervisor.core.backup import BackupState
 from supervisor.core.causes import cause_of_end, kind_of_end
 from supervisor.core.counts import SUCCEEDED
 from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from supervisor.core.run_record import RunEnd
     from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot
 
+_BEFORE_THE_START = frozenset({BackupState.STARTING, BackupState.STANDBY, BackupState.RESTORING})
 _WHAT = {
     kinds.CRASH: "crashed",
     kinds.EXIT: "ended by itself",
@@ -240,7 +242,10 @@ def bad_start(snapshot: Snapshot, now_s: float) -> Incident | None:
     """Return the incident of a start whose verdict has only been fail so far."""
     history = snapshot.health.history
     is_bad = bool(history) and all(change.status == FAIL for change in history)
-    late = now_s - snapshot.started_s >= STARTUP_S
+    backup = snapshot.backup
+    # A restore may take longer than any start, which begins when nothing is held any more.
+    is_held_up = backup.holds and backup.state in _BEFORE_THE_START
+    late = not is_held_up and now_s - max(snapshot.started_s, backup.since_s) >= STARTUP_S
     return _verdict(snapshot, history[0]) if is_bad and late and not snapshot.stopping else None
 
 
