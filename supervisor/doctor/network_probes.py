@@ -139,7 +139,10 @@ def _get(connection: http.client.HTTPConnection) -> _Told:
         return _Told(why=_reason(error))
     finally:
         connection.close()
-    there = urlsplit(location).hostname
+    try:
+        there = urlsplit(location).hostname
+    except ValueError:
+        there = "something with an invalid address"
     elsewhere = answer.status in _REDIRECTS and there not in {None, connection.host}
     filled = answer.status in _SUCCESSES and answer.status != _NO_CONTENT
     portal = str(there) if elsewhere else f"a page with status {answer.status}" if filled else ""
@@ -151,6 +154,9 @@ def _skew_s(date: str, begun: datetime, ended: datetime) -> float | None:
         there = parsedate_to_datetime(date)
     except ValueError:
         return None
+    if there.tzinfo is None:
+        # A zone of -0000, or none at all: HTTP's dates are in UTC.
+        there = there.replace(tzinfo=UTC)
     # The header has whole seconds: adding half a second is the best estimate.
     return (begun + (ended - begun) / 2 - there).total_seconds() - 0.5
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.doctor.network_probes import is_public, mapped_port, proxy_of, stun_request
+from supervisor.doctor.network_probes import is_public, look_at_control, mapped_port, proxy_of, stun_request
 from tests.doctor.asking import NEEDS_ROOT, doctor, environment
 from tests.support.control import controlling
 from tests.tailnet.node import at
@@ -121,6 +122,25 @@ def test_without_a_tailnet_nobody_is_asked(tmp_path: Path) -> None:
     """Not one packet leaves where none is wanted."""
     report = doctor(environment(tmp_path))
     assert not [name for name in ("dns", "control", "udp", "relay", "mtu") if report.of(name)]
+
+
+def test_an_odd_answer_is_one_all_the_same() -> None:
+    """A date without a zone, and a redirect to what is no address: neither is taken for silence."""
+    odd = b"HTTP/1.1 302 Found\r\nDate: Thu, 01 Jan 2026 00:00:00 -0000\r\nLocation: http://[\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(odd)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        seen = look_at_control(f"http://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+    assert seen.portal == "something with an invalid address"
+    assert seen.skew_s is not None
 
 
 def test_public_addresses() -> None:
