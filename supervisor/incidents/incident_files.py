@@ -69,7 +69,8 @@ class IncidentFiles:
                         continue
                     read = _decoded(fd, name, Incident)
                     if read is None or f"{read[0].id}{_END}" != name:
-                        unread.append(name)
+                        # Another user's name of a file may be no text.
+                        unread.append(os.fsencode(name).decode(errors="backslashreplace"))
                     else:
                         found.incidents.append(read[0])
                         found.sizes[read[0].id] = read[1]

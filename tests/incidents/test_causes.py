@@ -152,14 +152,19 @@ def test_an_unreadable_file_is_told_and_left(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "20260101-000000000-moltis-crash.json").write_text("{half")
     os.mkfifo(folder / "20260101-000000001-moltis-crash.json")
+    # Under a name that is no text.
+    with open(os.fsencode(folder) + b"/no-text-\xff.json", "wb") as file:
+        file.write(b"{half")
     # Of no year that there is.
     late = {"id": "late-crash", "at_s": 1e300, "kind": "crash", "subject": "app", "level": "error", "what": "crashed"}
     (folder / "late-crash.json").write_text(json.dumps(late))
     (folder / "run.json").write_text(json.dumps({"run": "late", "began_s": 1.0, "alive_s": 1e300}))
     with running("sleep", "300", env={"TS_STATE_DIR": str(tmp_path)}) as run:
-        run.wait_count(3, "cannot read an incident")
+        run.wait_count(4, "cannot read an incident")
         run.wait_for("previous run")
-        assert len(get(run, "/api/incidents")["unread"]) == 3
+        unread = get(run, "/api/incidents")["unread"]
+        assert len(unread) == 4
+        assert "no-text-\\xff.json" in unread
         assert run.stop() == 0
     assert (folder / "20260101-000000000-moltis-crash.json").read_text() == "{half"
 
