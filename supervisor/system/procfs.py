@@ -113,6 +113,17 @@ def memory_bytes(pid: int) -> int | None:
     return int(fields[21]) * _PAGE_BYTES if fields else None
 
 
+def own_peak_kib() -> int | None:
+    """Return the peak resident memory of this program in KiB, None if unknown.
+
+    ru_maxrss of getrusage(2) also counts the program that was replaced by this one.
+    """
+    for line in read("/proc/self/status").splitlines():
+        if line.startswith(b"VmHWM:"):
+            return int(line.split()[1])
+    return None
+
+
 def cpu_s(pid: int) -> float | None:
     """Return the CPU time of a process in seconds."""
     fields = _fields(f"/proc/{pid}")

@@ -69,7 +69,8 @@ class Reaper:
 
 def _peak_bytes(peak_kib: int) -> int | None:
     # Imported by the call that waits.
-    import resource
+    from supervisor.system import procfs
 
     # Before its exec a child shares this process's memory, which counts as its own (getrusage(2)).
-    return peak_kib * 1024 if peak_kib > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else None
+    own_kib = procfs.own_peak_kib()
+    return peak_kib * 1024 if own_kib is not None and peak_kib > own_kib else None

@@ -63,7 +63,7 @@ def test_it_does_not_wait_for_ever(supervisor: Supervisor) -> None:
         called = call(supervisor.folder, "stop", "moltis")
     assert called.code == 75
     assert called.out.startswith("moltis is stopping, pid 41")
-    assert "stop was asked for" in called.err
+    assert "stop was requested" in called.err
 
 
 def test_why_it_does_not_run_is_said(supervisor: Supervisor) -> None:

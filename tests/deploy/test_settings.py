@@ -82,10 +82,13 @@ def test_where_a_sidecar_finds_the_app() -> None:
     assert in_cluster()["panel"].env["TS_SOCKET"] == droplet.settings.tailnet.socket
 
 
-def test_what_is_lost_at_each_deploy_is_not_asked_for() -> None:
-    """On App Platform no certificate is taken, and the device leaves the tailnet at its end."""
-    plan, _ = planned(supervisors()[2])
-    assert plan.settings.tailnet.serve == "http"
-    assert plan.settings.tailnet.logs_out_at_stop
-    assert plan.tailscaled is not None
-    assert plan.tailscaled.env["TS_CERT_SHARE_MODE"] == "ro"
+@pytest.mark.parametrize("box", supervisors()[2:4], ids=lambda box: box.where)
+def test_a_bucket_is_an_option_on_app_platform(box: Box) -> None:
+    """Without one there are no backups; with one there are, the device stays itself, and nothing is warned about."""
+    assert planned(box)[0].backup is None
+    repository = "s3:https://nyc3.digitaloceanspaces.com/bucket/moltis"
+    plan, report = planned(box._replace(env=box.env | {"SUPERVISOR_BACKUP_REPOSITORY": repository}))
+    assert (report.problems, report.warnings) == ([], [])
+    assert plan.backup is not None
+    assert plan.settings.tailnet.serve == "auto"
+    assert not plan.settings.tailnet.logs_out_at_stop

@@ -96,8 +96,9 @@ def test_the_commands_of_a_page(place: Node, page: str) -> None:
     """Each ends as it should, and prints the lines that the page shows, as far as they are the same every time."""
     place.connect(KEY)
     place.wait_state("connected")
-    wait_until(lambda: place.health()["status"] != "fail", DEADLINE_S, "the app to answer")
     for shown in commands(page):
+        # A command before this one may have restarted the app.
+        wait_until(lambda: place.health()["status"] != "fail", DEADLINE_S, "the app to answer")
         code, output = run(place, shown)
         said = f"{page}: {shown.words}: ended with {code}\n{output}"
         assert code == 0 or code in _codes(shown), said

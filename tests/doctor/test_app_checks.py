@@ -30,8 +30,8 @@ SERVER = Path(__file__).with_name("tls_server.py")
 WORLD = """
 ip link set lo up && ip addr add {public}/32 dev lo
 mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf
-{python} {server} {public} "$3" "$4" "$5" >"$6" & server=$!
-until grep -q ready "$6"; do sleep 0.05; done
+{python} {server} {public} "$3" "$4" "$5" >>"$6" & server=$!
+until grep -qs ready "$6"; do sleep 0.05; done
 shift 6; "$@"; code=$?; kill $server; exit $code
 """
 CONFIG = """

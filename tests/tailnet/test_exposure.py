@@ -108,7 +108,7 @@ def test_beside_a_sidecar_with_a_network_of_its_own() -> None:
 )
 def test_it_looks_where_peers_reach_this_loopback(environ: dict[str, str], *, looks: bool) -> None:
     """Where there is no tailnet, or a node has its shields up, no one gets in."""
-    resources: Any = SimpleNamespace(sockets=[])
+    resources: Any = SimpleNamespace(sockets=[], placeholders=[])
     run = Run(plan(environ), resources, ())
     services = run.services(LazyServices(run.store))
     assert ("exposure" in services) is looks
