@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from supervisor.config.settings import SETTINGS
 from supervisor.moltis import DEFAULTS
 from tests.deploy.files import Box, alone, in_cluster, planned, supervisors
+from tests.support.backups import program
 
 # The app gets a budget of at least this from SUPERVISOR_STOP_TIMEOUT; Moltis may need it.
 MOLTIS_S = 25.0
@@ -87,7 +90,9 @@ def test_a_bucket_is_an_option_on_app_platform(box: Box) -> None:
     """Without one there are no backups; with one there are, the device stays itself, and nothing is warned about."""
     assert planned(box)[0].backup is None
     repository = "s3:https://nyc3.digitaloceanspaces.com/bucket/moltis"
-    plan, report = planned(box._replace(env=box.env | {"SUPERVISOR_BACKUP_REPOSITORY": repository}))
+    path = f"{Path(program('restic')).parent}:/usr/bin:/bin"
+    given = {"PATH": path, "SUPERVISOR_BACKUP_REPOSITORY": repository}
+    plan, report = planned(box._replace(env=box.env | given))
     assert (report.problems, report.warnings) == ([], [])
     assert plan.backup is not None
     assert plan.settings.tailnet.serve == "auto"
