@@ -95,9 +95,11 @@ class AlertSender:
 
     def close(self, limit_s: float) -> None:
         """Send what may be sent now, within the given number of seconds."""
+        # Once it is told, the thread may end, and with it its name here.
+        thread = self._thread
         self._closing.set()
-        if self._thread is not None:
-            self._thread.join(limit_s)
+        if thread is not None:
+            thread.join(limit_s)
 
     def _run(self) -> None:
         self._closing.wait(_SETTLE_S)
