@@ -9,6 +9,7 @@ import anyio
 
 from supervisor.backup import marker
 from supervisor.backup.holder import LostError
+from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
 from supervisor.backup.standby import READY_S, UNCONDITIONAL, Standby
 from supervisor.backup.words import BackupError, Trouble
@@ -17,6 +18,7 @@ from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from supervisor.backup.marker import Kept
     from supervisor.backup.work import Work
     from supervisor.config.plan import BackupSource
     from supervisor.core.backup import BackupOrder, SnapshotView
@@ -28,6 +30,9 @@ _CHOICES = (
     "restore a snapshot (`backup restore ID`), keep the files that are here (`backup`), "
     "or start without backups (`start NAME --without-backup`)"
 )
+
+
+_OVERTAKEN = "a restore was broken off here, and another instance has gone on from the repository since"
 
 
 class _ChoiceNeededError(BackupError):
@@ -95,6 +100,8 @@ class Beginning:
 
     def _start_without(self) -> None:
         self._work.log.record("warning", "started without backups", part="backup", why="it was asked for")
+        # The next start must not replace what this run writes.
+        self._work.places.forget_swap()
         self._work.show(
             state=BackupState.WITHOUT, why="", what_to_do="", next_s=None, ready_until_s=time.monotonic() + READY_S
         )
@@ -156,13 +163,14 @@ class Beginning:
         halfway = work.places.swapped_halfway()
         if halfway is not None:
             # Killed between two renames: the files here are a mix of old and new.
-            snapshot_id, whole = halfway
-            sources = None if whole else work.plan.sources
-            await self._restore(self._find(snapshot_id), has_files=False, sources=sources)
+            if work.last_generation > halfway.generation:
+                raise _ChoiceNeededError(Trouble(_OVERTAKEN, _CHOICES))
+            sources = None if halfway.whole else work.plan.sources
+            await self._restore(self._find(halfway.snapshot_id), has_files=False, sources=sources)
             return
         course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
         if wish not in {"auto", "never"}:
-            if kept is not None and kept.restored == wish:
+            if await self._was_done(wish, kept):
                 work.log.record("warning", "SUPERVISOR_BACKUP_RESTORE is still set", why="it was done; remove it")
             else:
                 await self._restore(self._find(wish), has_files=files is not Files.NONE, wish=wish)
@@ -179,12 +187,24 @@ class Beginning:
         else:
             await self._adopt(snapshot=course is Course.ADOPT)
 
+    async def _was_done(self, wish: str, kept: Kept | None) -> bool:
+        """Return whether the snapshot named by the settings was restored: the marker is missing in a new container."""
+        holder = self._work.holder
+        if holder is None or await holder.was_restored(wish):
+            return holder is not None
+        if kept is None or kept.restored != wish:
+            return False
+        # The note failed at the time of the restore.
+        await holder.note_restored(wish)
+        return True
+
     async def _adopt(self, *, snapshot: bool) -> None:
         """Adopt the files that are here as the newest, after a snapshot of them if there are any."""
         self._work.take_generation(self._repository)
         if snapshot:
             await self._work.snapshot("adopt")
         self._write()
+        self._work.places.forget_swap()
 
     def _settle(self) -> None:
         self._work.take_generation(self._repository)
@@ -196,6 +216,13 @@ class Beginning:
             self._work.log.record(
                 "warning", "cannot mark the files as backed up", part="backup", why=why, next="the next start will ask"
             )
+
+    def _unmark(self) -> None:
+        try:
+            marker.remove(self._work.sources)
+        except OSError as error:
+            why = f"cannot take the mark off the files: {error.strerror or error}"
+            raise BackupError(Trouble(why, "check the folders and the disk")) from error
 
     def _find(self, text: str) -> SnapshotView:
         found = find(self._work.view.snapshots, text)
@@ -218,11 +245,13 @@ class Beginning:
         restoring = await self._restoration(snapshot, sources)
         async with work.restoring(snapshot, restoring) as restoration:
             await restoration.fetch()
-            with work.places.swapping(snapshot.id, identity=sources is None):
-                marker.remove(work.sources)
+            with work.places.swapping(Swap(snapshot.id, sources is None, work.last_generation)):
+                self._unmark()
                 await restoration.place()
                 work.take_generation(self._repository, restored=wish)
                 self._write()
+        if wish and work.holder is not None:
+            await work.holder.note_restored(wish)
 
     async def _restoration(self, snapshot: SnapshotView, sources: tuple[BackupSource, ...] | None) -> Restoration:
         """Return the restoration to use: that of the rehearsal if it was complete."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from supervisor.backup import marker
+from supervisor.backup.holder import LostError
+from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackupState, find
@@ -41,19 +43,25 @@ class ByHand:
         names = self._users()
         running = [name for name in names if not engine.all_at_rest([name])]
         engine.hold(names)
+        lost = False
         try:
             for name in reversed(running):
                 engine.dispatch(name, Event(EventKind.STOP))
             await self._wait_for_rest(running)
             await work.snapshot("before restore")
             work.show(state=BackupState.RESTORING)
-            with work.places.swapping(restoration.id, identity=False):
+            with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)):
                 await restoration.place()
                 marker.write(work.plan.sources, work.kept)
+        except LostError:
+            lost = True
+            raise
         finally:
-            for name in running:
-                engine.dispatch(name, Event(EventKind.START))
-            engine.release()
+            # After a take-over by another instance nothing may work on these files.
+            if not lost and work.view.state is not BackupState.REPLACED:
+                for name in running:
+                    engine.dispatch(name, Event(EventKind.START))
+                engine.release()
 
     def _users(self) -> list[str]:
         """Return the processes that may work on the files: the app, and those that run as a folder's owner."""

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from supervisor.backup.objects import HOLDER, PROBE, BucketStore, ConflictError, FolderStore
+from supervisor.backup.objects import HOLDER, PROBE, WISH, BucketStore, ConflictError, FolderStore, readable
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.holding import (
     RENEW_S,
@@ -137,6 +137,21 @@ class Lease:
         if (await store.get()).data is None:
             raise BackupError(Trouble("an object that was written cannot be read back", "check the bucket"))
 
+    async def was_restored(self, wish: str) -> bool:
+        """Return whether this wish is the last one noted by ``note_restored``. Raises BackupError."""
+        return (await _store(self._settings, WISH).get()).data == wish.encode()
+
+    async def note_restored(self, wish: str) -> None:
+        """Note beside the object that the wish for a snapshot was carried out: the note outlives the files here.
+
+        Raises BackupError.
+        """
+        store = _store(self._settings, WISH)
+        try:
+            await store.put(wish.encode(), (await store.get()).tag)
+        except ConflictError as error:
+            raise BackupError(Trouble("another instance restores a snapshot too", "end one of the two")) from error
+
     async def _take(self, found: StoredObject, seen: Seen, files: str) -> bool:
         before = seen if isinstance(seen, LeaseRecord) else LeaseRecord("")
         record = LeaseRecord(self.instance, before.generation, before.counter + 1, files)
@@ -245,7 +260,7 @@ class Lease:
 
     def _derive(self) -> bytes:
         password = self._settings.password
-        text = password.read().reveal() if password is not None else ""
+        text = readable(password) if password is not None else ""
         return hashlib.scrypt(text.encode(), salt=_SALT, dklen=32, **_SCRYPT)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from anyio import to_thread
 
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
+from supervisor.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # The object has a few hundred bytes: a failure is reported within 5 s.
 _TIMEOUT_S = 4.5
 _MOST_BYTES = 4096
-HOLDER, PROBE = "holder", "probe"
+HOLDER, PROBE, WISH = "holder", "probe", "restored"
 _DEFAULT_REGION = "us-east-1"
 _OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 404, 409, 412
 _TOLD_REGION = re.compile(rb"<Region>([a-z0-9-]{1,64})</Region>")
@@ -182,12 +183,20 @@ class BucketStore:
         request = f"{method}\n{self._path}\n\n{lines}\n{names}\n{digest}"
         scope = f"{now[:8]}/{self._region}/s3/aws4_request"
         to_sign = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        key = f"AWS4{self._secret.read().reveal()}".encode()
+        key = f"AWS4{readable(self._secret)}".encode()
         for part in (*scope.split("/"), to_sign):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        credential = f"{self._key_id.read().reveal()}/{scope}"
+        credential = f"{readable(self._key_id)}/{scope}"
         proof = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={key.hex()}"
         return {**{name: text for name, text in headers.items() if name != "host"}, "Authorization": proof}
+
+
+def readable(secret: SecretSource) -> str:
+    """Return a secret's text. Raises BackupError if its file cannot be read."""
+    try:
+        return secret.read().reveal()
+    except ConfigError as error:
+        raise BackupError(Trouble("; ".join(error.problems))) from error
 
 
 def _seconds(moment: str) -> float | None:

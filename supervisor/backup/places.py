@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.errors import ConfigError
@@ -34,6 +34,17 @@ _SWAPPING = "swapping"
 _MOST_BYTES = 128
 
 
+class Swap(NamedTuple):
+    """A replacement of files by a snapshot's; ``whole`` is true if tailscaled's files are among them.
+
+    ``generation`` is the highest in the repository at that time.
+    """
+
+    snapshot_id: str
+    whole: bool
+    generation: int
+
+
 class Places:
     """The folder from the plan, and the paths in it."""
 
@@ -42,26 +53,35 @@ class Places:
         self.staged = os.path.join(plan.folder, STAGED)
 
     @contextmanager
-    def swapping(self, snapshot_id: str, *, identity: bool) -> Iterator[None]:
+    def swapping(self, swap: Swap) -> Iterator[None]:
         """Record for the duration of a block that files are being swapped: a start after a kill continues with it.
 
-        ``identity`` is true if tailscaled's files are among them. If the block fails, no file was swapped.
+        If the block fails, no file was swapped. Raises BackupError if the record cannot be written.
         """
-        with opened(self._plan.folder) as fd:
-            dirs.put_file(fd, _SWAPPING, f"{snapshot_id} {'all' if identity else 'app'}\n")
-            try:
-                yield
-            finally:
-                dirs.remove_file(fd, _SWAPPING)
+        what = "all" if swap.whole else "app"
+        try:
+            with opened(self._plan.folder) as fd:
+                dirs.put_file(fd, _SWAPPING, f"{swap.snapshot_id} {what} {swap.generation}\n")
+        except (OSError, ConfigError) as error:
+            raise BackupError(Trouble(f"cannot write into {self._plan.folder}: {error}", "check the disk")) from error
+        try:
+            yield
+        finally:
+            self.forget_swap()
 
-    def swapped_halfway(self) -> tuple[str, bool] | None:
-        """Return the snapshot whose swap was interrupted by a kill, and whether it included tailscaled's files."""
+    def swapped_halfway(self) -> Swap | None:
+        """Return the swap that was interrupted by a kill."""
         try:
             with opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
-                snapshot_id, _, what = os.read(fd, _MOST_BYTES).decode("ascii", "replace").partition(" ")
-        except OSError:
+                snapshot_id, what, generation = os.read(fd, _MOST_BYTES).decode("ascii").split()
+                return Swap(snapshot_id, what == "all", int(generation))
+        except (OSError, ValueError):
             return None
-        return snapshot_id, what.strip() == "all"
+
+    def forget_swap(self) -> None:
+        """Remove the record: the files as they are now are the ones to use."""
+        with suppress(OSError), opened(self._plan.folder) as fd:
+            dirs.remove_file(fd, _SWAPPING)
 
     def make(self) -> None:
         """Create the missing folders. Raises BackupError if the disk refuses them."""

@@ -47,6 +47,7 @@ class Backups:
         self._current: anyio.CancelScope | None = None
         self._ending = False
         self._last_failure = _NO_TIME
+        self._last_is_whole = False
         self._lost = anyio.Event()
         self._life: anyio.CancelScope | None = None
 
@@ -67,28 +68,44 @@ class Backups:
             # It began before the last write.
             self._current.cancel()
         begin_s = time.monotonic()
-        whole = False
-        try:
-            with anyio.move_on_after(max(0.0, until_s - RELEASE_S - begin_s)) as scope:
-                async with self._one:
-                    await self._take_last()
-                    whole = not self._work.view.warning
-        except LostError:
-            return
-        except BackupError:
-            # Already logged.
-            pass
-        else:
-            if scope.cancelled_caught:
-                took_s = round(time.monotonic() - begin_s, 3)
-                why, what_to_do = self._last_failure.why, self._last_failure.what_to_do
-                said = {"after_s": took_s, "why": why, "what_to_do": what_to_do}
-                self._work.log.record("error", "no last snapshot", part="backup", **said)
-                self._work.count_failure(Trouble(f"there is no last snapshot: {why}", what_to_do))
-        await self._let_go(whole=whole)
+        async with anyio.create_task_group() as group:
+            ended, scope = anyio.Event(), anyio.CancelScope()
+            group.start_soon(self._take_last, ended, scope)
+            with anyio.move_on_after(max(0.0, until_s - RELEASE_S - begin_s)):
+                await ended.wait()
+            if not ended.is_set():
+                self._tell_missing(self._last_failure, begin_s)
+                scope.cancel()
+                # Time for restic to remove its lock. If it hangs, it is ended with everything else after the hand-over.
+                with anyio.move_on_after(RELEASE_S / 2):
+                    await ended.wait()
+            if not self._lost.is_set():
+                await self._let_go(whole=self._last_is_whole)
 
-    async def _take_last(self) -> None:
-        """Take it; while there is time, wait for a bucket that is temporarily unreachable. Raises BackupError."""
+    def _tell_missing(self, trouble: Trouble, begin_s: float) -> None:
+        said = {"after_s": round(time.monotonic() - begin_s, 3), "why": trouble.why, "what_to_do": trouble.what_to_do}
+        self._work.log.record("error", "no last snapshot", part="backup", **said)
+        self._work.count_failure(Trouble(f"there is no last snapshot: {trouble.why}", trouble.what_to_do))
+
+    async def _take_last(self, ended: anyio.Event, scope: anyio.CancelScope) -> None:
+        """Take it; report any failure."""
+        begin_s = time.monotonic()
+        with scope:
+            try:
+                async with self._one:
+                    await self._try_last()
+                self._last_is_whole = not self._work.view.warning
+            except LostError:
+                self._lost.set()
+            except BackupError:
+                # Already logged.
+                pass
+            except Exception as error:  # noqa: BLE001 - the hand-over comes in any case
+                self._tell_missing(Trouble(f"an internal error: {error!r}", "report it"), begin_s)
+        ended.set()
+
+    async def _try_last(self) -> None:
+        """Take it; wait for a bucket that is temporarily unreachable. Raises BackupError."""
         while True:
             try:
                 await self._work.snapshot(AT_STOP)

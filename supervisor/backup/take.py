@@ -77,6 +77,13 @@ class Taker:
 
         ``absent`` are the folders that did not exist at its beginning. Raises BackupError if no snapshot was taken.
         """
+        try:
+            return await self._take(view, absent)
+        except OSError as error:
+            why = f"cannot work in {self._backup.folder}: {error.strerror or error}"
+            raise BackupError(Trouble(why, "check the disk")) from error
+
+    async def _take(self, view: SnapshotView, absent: list[str]) -> tuple[SnapshotView, str]:
         self._places.make()
         sources = self._backup.sources
         if len(absent) == len(sources):

@@ -112,6 +112,9 @@ class Work:
         if trouble is not None:
             self.tell(trouble)
         state = self.view.state
+        if state is BackupState.REPLACED:
+            # A call that is being cancelled must not hide that reason.
+            return
         if self.view.holds and state in {BackupState.STARTING, BackupState.HELD}:
             state = BackupState.HELD if now else BackupState.STARTING
         self.show(state=state, why=now.why if now else "", what_to_do=now.what_to_do if now else "")
@@ -215,11 +218,16 @@ class Work:
 
     def take_generation(self, repository: str, restored: str = "") -> None:
         """Begin a generation newer than all others; ``kept`` is then what to write into the folders."""
-        last = max((each.generation for each in self.view.snapshots), default=0)
+        last = self.last_generation
         if self.holder is not None and self.holder.record is not None:
             last = max(last, self.holder.record.generation)
         self.kept = Kept(repository, last + 1, os.urandom(8).hex(), restored or self.kept.restored)
         self.show(generation=self.kept.generation)
+
+    @property
+    def last_generation(self) -> int:
+        """Return the highest generation among the snapshots."""
+        return max((each.generation for each in self.view.snapshots), default=0)
 
     @property
     def newest(self) -> SnapshotView | None:

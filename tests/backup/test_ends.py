@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 
 import pytest
 
-from tests.backup.world import World, back_up, call_without_waiting, child_of, listed, make_unclear, wait_for_state
-from tests.support.backups import restic
+from supervisor.backup.holder import Lease
+from supervisor.client.backup_commands import BACKUPS
+from supervisor.client.control import Control
+from tests.backup.test_holder import never, settings
+from tests.backup.world import (
+    World,
+    back_up,
+    call_without_waiting,
+    child_of,
+    health_of,
+    listed,
+    make_unclear,
+    wait_for_state,
+)
+from tests.support.backups import PASSWORD, path_with_restic, restic
 from tests.support.waiting import wait_until
 
+# Ends once it may.
+SLOW_END = (
+    "sh",
+    "-c",
+    "trap 'echo ending; while [ ! -e $0 ]; do sleep 0.1; done; exit 0' TERM; echo ready; while :; do sleep 0.1; done",
+)
 # Writes its last word when it is asked to end.
 LAST_WORD = ("sh", "-c", "trap 'echo last > $0/word; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
 
@@ -55,6 +75,25 @@ def test_a_last_snapshot_that_takes_too_long_is_told_and_the_stop_ends_in_time()
         run.wait_for("no last snapshot")
 
 
+def test_the_repository_is_let_go_though_the_last_snapshot_s_restic_does_not_end() -> None:
+    """The next instance waits for that, and not for a restic that hangs."""
+    world = World()
+    path = path_with_restic()
+    program = world.folder / "bin" / "restic"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!/bin/sh\ncase \"$*\" in *reason=stop*) trap '' TERM; sleep 60;; esac\n"
+        f'exec {shutil.which("restic", path=path)} "$@"\n'
+    )
+    program.chmod(0o755)
+    more = {"PATH": f"{program.parent}:{path}", "SUPERVISOR_STOP_TIMEOUT": "6s"}
+    with world.running(*LAST_WORD, str(world.data), **more) as run:
+        run.wait_for("ready")
+        assert run.stop() == 0
+        run.wait_for("no last snapshot")
+        run.wait_for("handed over", whole=False)
+
+
 @pytest.mark.slow
 def test_a_killed_container_loses_no_more_than_the_last_interval() -> None:
     """The next one begins with the last snapshot, a generation later; with its files it just goes on."""
@@ -89,3 +128,21 @@ def test_nothing_is_kept_of_a_start_that_was_held() -> None:
         # The next one need not wait for it.
         run.wait_for("handed over", whole=False)
         assert [each["id"] for each in restic(world.repository, "snapshots")] == [each["id"] for each in before][::-1]
+
+
+async def test_an_app_that_was_stopped_for_a_restore_stays_so_where_another_instance_takes_over() -> None:
+    """What it would write then counts no more, and two would work as the same device."""
+    world = World()
+    may_end = world.folder / "may_end"
+    with world.running(*SLOW_END, str(may_end)) as run:
+        run.wait_for("ready")
+        wait_for_state(run, "idle")
+        taken = back_up(run)
+        Control(str(run.run_dir)).post(f"{BACKUPS}/{taken['id']}/restore", {"confirm": True})
+        run.wait_for("ending")
+        await Lease(settings(world.repository, PASSWORD)).acquire("", never, force=True)
+        may_end.touch()
+        run.wait_for("another instance has taken over")
+        health = health_of(run)
+        assert (health["status"], len(run.all("ready"))) == ("fail", 1)
+        assert "another instance" in health["output"]

@@ -254,6 +254,12 @@ def test_the_wish_for_a_snapshot_is_carried_out_once() -> None:
         run.wait_for("SUPERVISOR_BACKUP_RESTORE is still set")
         wait_for_state(run, "idle")
         assert (world.data / "note").read_text() == "newer"
+        run.stop()
+    world.lose_files()
+    with world.running(SUPERVISOR_BACKUP_RESTORE=wish) as run:
+        run.wait_for("SUPERVISOR_BACKUP_RESTORE is still set")
+        wait_for_state(run, "idle")
+        assert (world.data / "note").read_text() == "newer"
 
 
 def test_files_that_were_there_before_backups_are_adopted() -> None:
@@ -279,7 +285,7 @@ def test_a_start_after_a_kill_between_two_renames_goes_on_with_that_restore() ->
         run.wait()
     (world.data / "note").unlink()
     (world.data / "half").write_text("of it")
-    (world.folder / "state/moltis-supervisor-backup/swapping").write_text(f"{wanted['id']} app\n")
+    (world.folder / "state/moltis-supervisor-backup/swapping").write_text(f"{wanted['id']} app 1\n")
     with world.running() as run:
         run.wait_for("restored", id=wanted["id"][:8])
         run.wait_for("started")
@@ -339,3 +345,27 @@ async def test_what_was_replaced_is_removed_beside_the_loop(tmp_path: Path, monk
             restoration._prepared[source] = _Prepared(source, fd, fd)
         assert not (tmp_path / WORKSHOP).exists()
         assert threads[0] is not threading.main_thread()
+
+
+def test_a_restore_that_was_broken_off_before_another_instance_went_on_asks_first() -> None:
+    """The snapshot it was about would else become the newest, over all that the other one has written since."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("old")
+        old = back_up(run)
+        run.stop()
+    world.lose_files()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("of the other one")
+        back_up(run)
+        run.stop()
+    swapping = world.folder / "state/moltis-supervisor-backup/swapping"
+    swapping.write_text(f"{old['id']} app {old['generation']}\n")
+    with world.running() as run:
+        assert "broken off" in wait_for_state(run, "held")["why"]
+        assert call(run.run_dir, "backup").code == 0
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "of the other one"
+        assert not swapping.exists()

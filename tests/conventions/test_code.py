@@ -16,8 +16,7 @@ REVEALED_IN = frozenset(
         "supervisor.commands.check:check",  # what its output is to mask
         "supervisor.commands.run:_log",  # what the log is to mask
         "supervisor.client.commands:connect",  # what the supervisor is to log in with
-        "supervisor.backup.holder:Lease._derive",  # the key that seals the object
-        "supervisor.backup.objects:BucketStore._signed",  # what signs a request to the bucket
+        "supervisor.backup.objects:readable",  # what signs a request to the bucket, and seals the object
         "supervisor.backup.restic:Restic._environment",  # what restic alone gets
         "supervisor.config.backup_plan:_check_identity",  # whether a key is for devices that do not stay
         "supervisor.config.plan:SpecBuilder._app_environment",  # Moltis' password, which is the app's own
