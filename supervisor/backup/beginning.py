@@ -120,6 +120,10 @@ class Beginning:
         work.places.make()
         await work.restic.check_version()
         found = await work.refresh()
+        if found is None and work.plan.holds:
+            # restic writes key and configuration unconditionally: two that make a repository at once ruin it.
+            await self._take_hold()
+            found = await work.refresh()
         if found is None:
             await work.restic.make_repository()
             work.log.record("info", "backup repository made", part="backup", repository=work.settings.repository)
@@ -136,7 +140,7 @@ class Beginning:
         if work.holder is None or work.holder.holds:
             return
         await self._drop_standby()
-        standby = self._standby = Standby(work, self._repository)
+        standby = self._standby = Standby(work)
         kept, _ = marker.look(work.sources)
         fresh = not work.view.snapshots
         before = await work.holder.acquire(kept.instance if kept else "", standby.wait, fresh=fresh, force=force)

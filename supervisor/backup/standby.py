@@ -30,10 +30,9 @@ _GONE = Trouble("the object that says who holds the repository is gone", "its ho
 class Standby:
     """One standby. ``restoration`` is what was fetched meanwhile, None if nothing had to be."""
 
-    def __init__(self, work: Work, repository: str) -> None:
+    def __init__(self, work: Work) -> None:
         self.restoration: Restoration | None = None
         self._work = work
-        self._repository = repository
         self._since_s = time.monotonic()
         self._again_s = 0.0
         self._begun = False
@@ -66,8 +65,10 @@ class Standby:
         try:
             if work.holder is not None:
                 await work.holder.probe()
-            await work.refresh()
-            snapshot = self._to_restore()
+            if await work.refresh() is None:
+                # Its holder is about to make the repository.
+                return
+            snapshot = self._to_restore(await work.restic.repository_id())
             if snapshot is not None:
                 if self.restoration is None:
                     self.restoration = Restoration(work.restic, snapshot, work.sources)
@@ -82,11 +83,11 @@ class Standby:
         work.show(rehearsed=True)
         self._show(_HELD)
 
-    def _to_restore(self) -> SnapshotView | None:
+    def _to_restore(self, repository: str) -> SnapshotView | None:
         """Return what a take-over would restore now. Raises BackupError if it would be held instead."""
         work = self._work
         kept, files = marker.look(work.sources)
-        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
+        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, repository)
         if work.settings.restore != "auto":
             return None
         if course is Course.ASK:
