@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -88,6 +89,10 @@ def test_an_app_that_runs_out_of_memory_is_restarted(run: Run) -> None:
         assert box.state()["Status"] == "running", log
         assert box.get("/healthz")[0] == 200
         assert _restarts_by(box, "out_of_memory") == 1
+        told = [each for each in _incidents(box) if each["kind"] == "out-of-memory"]
+        assert [(each["subject"], each["signal"]) for each in told] == [("moltis", "SIGKILL")]
+        assert told[0]["cause"].startswith("the kernel counted an end for lack of memory")
+        assert told[0]["limit_bytes"] == 128 * 2**20
 
 
 def test_thousands_of_orphans_leave_no_zombie(run: Run) -> None:
@@ -98,6 +103,14 @@ def test_thousands_of_orphans_leave_no_zombie(run: Run) -> None:
         wait_until(lambda: not _zombies(box), 60, "the last zombie's end")
         assert box.get("/healthz")[0] == 200
         assert box.stop() < 8
+
+
+def _incidents(box: Container) -> list[dict[str, Any]]:
+    """Return the incidents that the API lists."""
+    status, text = box.get("/api/incidents", token=TOKEN)
+    assert status == 200, text
+    found: list[dict[str, Any]] = json.loads(text)["incidents"]
+    return found
 
 
 def _restarts_by(box: Container, reason: str) -> float:
