@@ -13,7 +13,7 @@ from supervisor.json_input import decode_json
 
 # Every snapshot of the supervisor has this tag; others in the same repository are left alone.
 TAG = "moltis-supervisor"
-PARTIAL = "partial"
+PARTIAL, MISSING = "partial", "missing"
 _STAGED = f"/{FOLDER}/{STAGED}"
 
 
@@ -93,6 +93,7 @@ def _view(found: _Snapshot) -> SnapshotView:
         generation=_number(said.get("generation", "")),
         sequence=_number(said.get("sequence", "")),
         whole=PARTIAL not in said,
+        complete=MISSING not in said,
         reason=said.get("reason", ""),
         programs=said.get("programs", ""),
         instance=said.get("instance", ""),

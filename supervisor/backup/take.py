@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from supervisor.backup import programs
-from supervisor.backup.messages import tags_of
+from supervisor.backup.messages import MISSING, PARTIAL, tags_of
 from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import common_environment
@@ -95,11 +95,13 @@ class Taker:
         words = list(self._words(view, [source for source in sources if source.path not in absent], copied))
         answer = await self._restic.back_up(words)
         wrong += answer.errors
-        wrong += [f"{path} has vanished" for path in self.absent() if path not in absent]
+        vanished = [path for path in self.absent() if path not in absent]
+        wrong += [f"{path} has vanished" for path in vanished]
         if answer.ending.code and not wrong:
             wrong.append("some files could not be read")
         if wrong:
-            await self._restic.mark_partial(answer.summary.snapshot_id)
+            tags = (PARTIAL, MISSING) if absent or vanished else (PARTIAL,)
+            await self._restic.mark(answer.summary.snapshot_id, *tags)
         return self._taken(view, answer.summary), "; ".join(wrong[:5])
 
     def _taken(self, view: SnapshotView, said: Message) -> SnapshotView:

@@ -231,5 +231,5 @@ class Work:
 
     @property
     def newest(self) -> SnapshotView | None:
-        """Return the newest whole snapshot."""
+        """Return the newest snapshot that has all folders."""
         return newest(self.view.snapshots)

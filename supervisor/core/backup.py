@@ -39,9 +39,9 @@ class BackupState(Enum):
 class SnapshotView(NamedTuple):
     """One snapshot. Order is by generation and sequence; ``at`` is the wall-clock time, for display only.
 
-    ``whole`` is False if part of the data could not be read. ``programs`` identifies the version of the app and of
-    tailscaled. ``size_bytes`` is the size of its content, ``added_bytes`` what it added to the repository.
-    ``staged`` is the path of the manifest within it.
+    ``whole`` is False if part of the data could not be read, ``complete`` if a whole folder is missing. ``programs``
+    identifies the version of the app and of tailscaled. ``size_bytes`` is the size of its content, ``added_bytes``
+    what it added to the repository. ``staged`` is the path of the manifest within it.
     """
 
     id: str
@@ -49,6 +49,7 @@ class SnapshotView(NamedTuple):
     generation: int = 0
     sequence: int = 0
     whole: bool = True
+    complete: bool = True
     reason: str = ""
     programs: str = ""
     instance: str = ""
@@ -163,8 +164,11 @@ class Course(Enum):
 
 
 def newest(snapshots: Iterable[SnapshotView]) -> SnapshotView | None:
-    """Return the newest whole snapshot; if there is none, the newest partial one."""
-    return max(snapshots, key=lambda each: (each.whole, *each.order), default=None)
+    """Return the newest snapshot that has all folders; if there is none, the newest one.
+
+    A file that cannot be read does not make it older: it may stay unreadable, and everything else is newer.
+    """
+    return max(snapshots, key=lambda each: (each.complete, *each.order), default=None)
 
 
 def find(snapshots: Iterable[SnapshotView], text: str) -> SnapshotView | None:
@@ -201,10 +205,12 @@ def decide(  # noqa: PLR0911 - a table: one return a row
 def to_forget(snapshots: Iterable[SnapshotView], keep: Mapping[str, int]) -> tuple[str, ...]:
     """Return the ids of the snapshots to remove, counted as `restic forget --keep-*` does, but in their own order.
 
-    The newest whole one, the newest of all, and the last one before each change of programs are always kept.
+    The newest with all folders, the newest whole one, the newest of all, and the last one before each change of
+    programs are always kept.
     """
     ordered = sorted(snapshots, key=lambda each: each.order, reverse=True)
-    kept = {found.id for found in (newest(ordered), *ordered[:1]) if found is not None}
+    whole = [each for each in ordered if each.whole]
+    kept = {found.id for found in (newest(ordered), *whole[:1], *ordered[:1]) if found is not None}
     kept |= {older.id for newer, older in itertools.pairwise(ordered) if newer.programs != older.programs}
     for name, count in keep.items():
         last, left = "", count

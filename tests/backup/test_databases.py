@@ -213,6 +213,14 @@ def test_a_damaged_database_makes_a_snapshot_partial_and_is_in_it_as_it_lies() -
         (world.data / "damaged.db").unlink()
         assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 0
         assert (world.data / "damaged.db").read_bytes() == damaged
+        (world.data / "note").write_text("newer")
+        assert not back_up(run)["whole"]
+        assert run.stop() == 0
+    world.lose_files()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        # The newest counts, whatever stays damaged in it.
+        assert (world.data / "note").read_text() == "newer"
 
 
 @pytest.mark.skipif(not is_root(), reason="takes root, for an app's user")

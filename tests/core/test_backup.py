@@ -33,6 +33,13 @@ def test_the_newest_is_so_by_its_order_and_not_by_a_clock() -> None:
     assert newest((fast, snapshot(2, 1))) == snapshot(2, 1)
 
 
+def test_a_file_that_stays_unreadable_does_not_bring_back_what_is_old() -> None:
+    """Every snapshot is partial then, and the newest of them counts; one without a folder counts last."""
+    damaged, without_folder = snapshot(1, 2, whole=False), snapshot(1, 3, whole=False, complete=False)
+    assert newest((snapshot(1, 1), damaged, without_folder)) == damaged
+    assert newest((without_folder,)) == without_folder
+
+
 def test_what_is_held_shows_the_backups_state_its_reason_and_how_far_it_is() -> None:
     """The app and the tailnet wait for the same: restoring, standby and held are their states then, too."""
     app = ProcessView("moltis", critical=True, command="", since_s=0.0, state=State.WAITING)
@@ -83,6 +90,7 @@ snapshots_of_all_sorts = st.lists(
         st.integers(1, 30),
         at=st.datetimes().map(lambda at: f"{at.isoformat()}Z"),
         whole=st.booleans(),
+        complete=st.booleans(),
         programs=st.sampled_from("ab"),
         instance=st.sampled_from(["us", "another"]),
     ),
@@ -120,6 +128,7 @@ def test_what_counts_is_never_forgotten(snapshots: tuple[SnapshotView, ...], kee
     if ordered:
         assert ordered[-1] in kept
         assert newest(ordered) in kept
+        assert [each for each in ordered if each.whole][-1:] == [each for each in kept if each.whole][-1:]
     for older, newer in itertools.pairwise(ordered):
         assert older.programs == newer.programs or older in kept
     assert len(kept) >= min(len(ordered), keep.get("last", 0))
