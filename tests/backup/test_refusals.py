@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.support.processes import freeze, thaw
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.backups import Bucket
 
 
@@ -81,6 +84,26 @@ def test_a_bucket_that_is_gone_in_the_middle_of_a_life(server: Bucket) -> None:
         assert before["id"] in [each["id"] for each in listed(run)["snapshots"]]
 
 
+@contextlib.contextmanager
+def holding(locks: str, words: list[str], env: dict[str, str]) -> Iterator[None]:
+    """Run a restic that stands still for the length of a block, while it has a lock; it is right at its end."""
+    frozen = False
+    while not frozen:
+        with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL) as other:
+            wait_until(lambda: os.listdir(locks) or other.poll() is not None, what="its lock")
+            if other.poll() is None:
+                freeze(other.pid)
+            # In so small a repository it may have been done before it stood still.
+            frozen = other.poll() is None and bool(os.listdir(locks))
+            try:
+                if frozen:
+                    yield
+            finally:
+                if other.poll() is None:
+                    thaw(other.pid)
+        assert other.returncode == 0
+
+
 def test_an_exclusive_lock_of_another_restic_that_lives_is_told_and_left_alone() -> None:
     """Whoever holds it is at work: the snapshot waits for it, however still it is."""
     world = World()
@@ -90,15 +113,11 @@ def test_an_exclusive_lock_of_another_restic_that_lives_is_told_and_left_alone()
         back_up(run)
         env = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": world.repository, "HOME": "/tmp", "PATH": os.defpath}
         locks = f"{world.repository}/locks"
-        with subprocess.Popen([program("restic"), "check", "--read-data"], env=env, stdout=subprocess.DEVNULL) as other:
-            wait_until(lambda: os.listdir(locks), what="its lock")
-            freeze(other.pid)
+        with holding(locks, [program("restic"), "check", "--read-data"], env):
             (world.data / "note").write_text("2")
             call_without_waiting(run)
             told(run, "the repository is locked by another restic")
             assert os.listdir(locks)
-            thaw(other.pid)
-        assert other.returncode == 0
         assert back_up(run)["whole"]
         assert not listed(run)["why"]
 

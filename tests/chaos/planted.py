@@ -93,7 +93,7 @@ DEFECTS = {
     ),
     "a loop that sleeps": Defect(
         "runtime/child.py",
-        "        # Loaded with the loop: no child has to start later for it.\n",
+        "        # Imported with the loop, so that no child starts later because of it.\n",
         "        time.sleep(0.4)\n",
     ),
     "a start lost while it stops": Defect("core/process.py", '    "START": _set_wanted,\n', '    "START": _nothing,\n'),
