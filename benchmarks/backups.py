@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import Bench, Measure, Result
+from benchmarks.measure import Bench, Measure, Result, at_most
 from benchmarks.standing import distinct_bytes
 from tests.backup.test_cost import child_peak
 from tests.backup.world import APP, World, back_up, call_without_waiting, child_of, wait_for_state
@@ -158,22 +158,17 @@ def _counted(log: Path) -> tuple[int, int]:
     return len(lines) - reads, reads
 
 
-def _most(found: dict[str, Result], most: float) -> bool:
-    value = found["ours"].value
-    return value is not None and value <= most
-
-
 MEASURES = (
-    Measure("backups-memory", "memory that backups add", "MB", "≤ 14 MB", lambda found: _most(found, 14), memory),
+    Measure("backups-memory", "memory that backups add", "MB", "≤ 14 MB", lambda found: at_most(found, 14), memory),
     Measure(
         "backups-unchanged",
         "a snapshot of what has not changed",
         "s",
         "≤ 2 s, restic ≤ 90 MB",
-        lambda found: _most(found, 2),
+        lambda found: at_most(found, 2),
         unchanged,
         2,
     ),
-    Measure("backups-told", "trouble in words", "s", "≤ 5 s", lambda found: _most(found, 5), told),
+    Measure("backups-told", "trouble in words", "s", "≤ 5 s", lambda found: at_most(found, 5), told),
     Measure("backups-requests", "requests a day", "", "none", lambda _found: True, requests, 0),
 )

@@ -26,6 +26,12 @@ class Result(NamedTuple):
     note: str = ""
 
 
+def at_most(found: dict[str, Result], most: float) -> bool:
+    """Return whether there is a figure of ours, and it is no larger than this."""
+    value = found["ours"].value
+    return value is not None and value <= most
+
+
 class Measure(NamedTuple):
     """One row of the table. ``target`` is what ours is to reach, in words; ``reached`` judges it."""
 

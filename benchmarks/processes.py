@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import Bench, Measure, Result
+from benchmarks.measure import Bench, Measure, Result, at_most
 from benchmarks.peers import PYTHON, Job, Peer
 from benchmarks.running import DEADLINE_S, alive, below, running, stamps, wait_for
 
@@ -179,28 +179,23 @@ def many(bench: Bench) -> dict[str, Result]:
     return medians(rounds, take, [peer for peer in bench.peers if peer.many])
 
 
-def _ours(found: dict[str, Result], most: float) -> bool:
-    value = found["ours"].value
-    return value is not None and value <= most
-
-
 MEASURES = (
     Measure(
         "start",
         "start to the first child's first instruction",
         "ms",
         "≤ 4.5 times the bare interpreter",
-        lambda found: _ours(found, 4.5 * (found[BARE].value or 0)),
+        lambda found: at_most(found, 4.5 * (found[BARE].value or 0)),
         start,
     ),
-    Measure("restart", "crash to the successor", "ms", "≤ 5 ms", lambda found: _ours(found, 5), restart),
-    Measure("stop", "stop, children that end at once", "ms", "≤ 15 ms", lambda found: _ours(found, 15), stop),
+    Measure("restart", "crash to the successor", "ms", "≤ 5 ms", lambda found: at_most(found, 5), restart),
+    Measure("stop", "stop, children that end at once", "ms", "≤ 15 ms", lambda found: at_most(found, 15), stop),
     Measure(
         "stubborn",
         "a child that ignores TERM: time beyond the limit",
         "ms",
         "≤ 50 ms, none left alive",
-        lambda found: _ours(found, 50) and found["ours"].note.startswith("0 "),
+        lambda found: at_most(found, 50) and found["ours"].note.startswith("0 "),
         stubborn,
     ),
     Measure(
@@ -208,8 +203,8 @@ MEASURES = (
         f"{ORPHANS} orphans as process 1",
         "ms",
         "≤ 3 times tini's, none left",
-        lambda found: _ours(found, 3 * (found["tini"].value or 0)) if "tini" in found else False,
+        lambda found: at_most(found, 3 * (found["tini"].value or 0)) if "tini" in found else False,
         orphans,
     ),
-    Measure("many", f"{MANY} children started", "s", "≤ 0.9 s", lambda found: _ours(found, 0.9), many, 2),
+    Measure("many", f"{MANY} children started", "s", "≤ 0.9 s", lambda found: at_most(found, 0.9), many, 2),
 )

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import Bench, Measure, Result
+from benchmarks.measure import Bench, Measure, Result, at_most
 from benchmarks.peers import CACHE, PEERS, PYTHON, ROOT, Job, Peer
 from benchmarks.running import DEADLINE_S, cpu_ns, free_port, http_ms, running, wait_for
 
@@ -123,21 +123,16 @@ def distinct_bytes(pids: list[int]) -> int:
     return len(frames) * PAGE_BYTES
 
 
-def _ours(found: dict[str, Result], most: float) -> bool:
-    value = found["ours"].value
-    return value is not None and value <= most
-
-
 MEASURES = (
-    Measure("memory", "memory, two idle children, web on", "MB", "≤ 30 MB", lambda found: _ours(found, 30), memory),
+    Measure("memory", "memory, two idle children, web on", "MB", "≤ 30 MB", lambda found: at_most(found, 30), memory),
     Measure(
         "memory-panel",
         "the same, once the panel was opened",
         "MB",
         "≤ 42 MB",
-        lambda found: _ours(found, 42),
+        lambda found: at_most(found, 42),
         memory_with_panel,
     ),
-    Measure("idle", "idle CPU a minute", "ms", "≤ 12 ms", lambda found: _ours(found, 12), idle),
-    Measure("check", "one container health check", "ms", "≤ 6 ms", lambda found: _ours(found, 6), check),
+    Measure("idle", "idle CPU a minute", "ms", "≤ 12 ms", lambda found: at_most(found, 12), idle),
+    Measure("check", "one container health check", "ms", "≤ 6 ms", lambda found: at_most(found, 6), check),
 )

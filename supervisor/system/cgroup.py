@@ -29,24 +29,27 @@ def memory() -> CgroupLimit:
     folder, limit = _lowest("memory", "memory.limit_in_bytes", "memory.max")
     if limit is None:
         return CgroupLimit()
-    lines = (line.split() for line in procfs.read(f"{folder}/memory.stat").splitlines())
-    return CgroupLimit(limit, next((int(words[1]) for words in lines if words[0] in _IN_USE), None))
+    return CgroupLimit(limit, _in_use(folder))
 
 
 def unreclaimable_bytes() -> int | None:
     """Return the memory in use that cannot be taken back, so without the disk's cache; None where nobody says."""
-    for path, name in ((f"{_ROOT}/memory.stat", b"anon"), (f"{_ROOT}/memory/memory.stat", b"total_rss")):
-        for line in procfs.read(path).splitlines():
-            key, _, number = line.partition(b" ")
-            if key == name and number.isdigit():
-                return int(number)
-    return None
+    used = _in_use(_ROOT)
+    return _in_use(f"{_ROOT}/memory") if used is None else used
 
 
 def processes() -> CgroupLimit:
     """Return the limit of processes, in which each thread counts."""
     folder, limit = _lowest("pids", "pids.max", "pids.max")
     return CgroupLimit(limit, _number(f"{folder}/pids.current")) if limit is not None else CgroupLimit()
+
+
+def _in_use(folder: str) -> int | None:
+    for line in procfs.read(f"{folder}/memory.stat").splitlines():
+        name, _, number = line.partition(b" ")
+        if name in _IN_USE and number.isdigit():
+            return int(number)
+    return None
 
 
 def _lowest(controller: str, v1: str, v2: str) -> tuple[str, int | None]:

@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.backup.words import SILENT, explain
-from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, small_disk, told, wait_for_state
+from tests.backup.world import (
+    World,
+    back_up,
+    call_without_waiting,
+    is_root,
+    listed,
+    lost,
+    small_disk,
+    told,
+    wait_for_state,
+)
 from tests.client.calling import call
-from tests.support.backups import PASSWORD, bucket, program, restic
+from tests.support.backups import bucket, program, restic, restic_environment
 from tests.support.flaky import Flaky, flaky
 from tests.support.waiting import wait_until
 
@@ -50,13 +60,7 @@ def test_a_silent_server_is_told_and_the_next_snapshot_is_right(way: Flaky) -> N
 
 def test_a_silent_server_holds_a_start_and_is_told(way: Flaky) -> None:
     """restic says nothing of it for minutes; with an answer at last the files come back by themselves."""
-    world = World(repository_at(way))
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("kept")
-        back_up(run)
-        run.stop()
-    world.lose_files()
+    world = lost(repository_at(way))
     way.mode = "silent"
     with world.running() as run:
         told(run, SILENT.why)
@@ -68,13 +72,7 @@ def test_a_silent_server_holds_a_start_and_is_told(way: Flaky) -> None:
 
 def test_half_an_answer_is_no_answer(way: Flaky) -> None:
     """It is tried again, told, and never taken for an empty repository."""
-    world = World(repository_at(way))
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("kept")
-        back_up(run)
-        run.stop()
-    world.lose_files()
+    world = lost(repository_at(way))
     way.mode = "cut"
     with world.running() as run:
         run.wait_for("restic says", 15.0)
@@ -118,7 +116,7 @@ def test_a_lock_that_a_killed_restic_left_is_taken_away() -> None:
         wait_for_state(run, "idle")
         (world.data / "note").write_text("1")
         back_up(run)
-        env = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": world.repository, "HOME": "/tmp", "PATH": os.defpath}
+        env = restic_environment(world.repository)
         locks = f"{world.repository}/locks"
         with subprocess.Popen([program("restic"), "check", "--read-data"], env=env, stdout=subprocess.DEVNULL) as other:
             wait_until(lambda: os.listdir(locks), what="its lock")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, small_disk, told, wait_for_state
 from tests.client.calling import call
-from tests.support.backups import PASSWORD, bucket, program, restic
+from tests.support.backups import bucket, program, restic, restic_environment
 from tests.support.processes import freeze, thaw
 from tests.support.waiting import wait_until
 
@@ -84,17 +84,22 @@ def test_a_bucket_that_is_gone_in_the_middle_of_a_life(server: Bucket) -> None:
         assert before["id"] in [each["id"] for each in listed(run)["snapshots"]]
 
 
+def whole_files(folder: str) -> list[str]:
+    """Return the files that restic has finished: it writes under another name first."""
+    return [name for name in os.listdir(folder) if "-tmp-" not in name]
+
+
 @contextlib.contextmanager
 def holding(locks: str, words: list[str], env: dict[str, str]) -> Iterator[None]:
     """Run a restic that stands still for the length of a block, while it has a lock; it is right at its end."""
     frozen = False
     while not frozen:
         with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL) as other:
-            wait_until(lambda: os.listdir(locks) or other.poll() is not None, what="its lock")
+            wait_until(lambda: whole_files(locks) or other.poll() is not None, what="its lock")
             if other.poll() is None:
                 freeze(other.pid)
             # In so small a repository it may have been done before it stood still.
-            frozen = other.poll() is None and bool(os.listdir(locks))
+            frozen = other.poll() is None and bool(whole_files(locks))
             try:
                 if frozen:
                     yield
@@ -111,7 +116,7 @@ def test_an_exclusive_lock_of_another_restic_that_lives_is_told_and_left_alone()
         wait_for_state(run, "idle")
         (world.data / "note").write_text("1")
         back_up(run)
-        env = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": world.repository, "HOME": "/tmp", "PATH": os.defpath}
+        env = restic_environment(world.repository)
         locks = f"{world.repository}/locks"
         with holding(locks, [program("restic"), "check", "--read-data"], env):
             (world.data / "note").write_text("2")

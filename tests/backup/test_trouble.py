@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backup.world import World, back_up, call_without_waiting, child_of, health_of, listed, told, wait_for_state
+from tests.backup.world import (
+    World,
+    back_up,
+    call_without_waiting,
+    child_of,
+    health_of,
+    listed,
+    lost,
+    told,
+    wait_for_state,
+)
 from tests.client.calling import call
 from tests.support.backups import Bucket, restic
 from tests.support.processes import alive
@@ -42,13 +52,7 @@ def test_a_bucket_takes_snapshots_and_comes_back_after_an_outage(server: Bucket)
 
 def test_an_unreachable_repository_is_not_taken_for_an_empty_one(server: Bucket) -> None:
     """At a start it is held and told; with the server back it goes on by itself and restores."""
-    world = World(server.repository)
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("kept")
-        back_up(run)
-        run.stop()
-    world.lose_files()
+    world = lost(server.repository)
     server.stop()
     with world.running() as run:
         told(run, "connection refused")

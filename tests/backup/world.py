@@ -70,6 +70,18 @@ class World:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def lost(repository: str) -> World:
+    """Return a new container: a note was backed up from the one before, and is nowhere but in the repository."""
+    world = World(repository)
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        back_up(run)
+        run.stop()
+    world.lose_files()
+    return world
+
+
 _KEYS = {"SUPERVISOR_BACKUP_ACCESS_KEY_ID": KEY_ID, "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": KEY}
 
 

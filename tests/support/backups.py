@@ -52,9 +52,9 @@ def path_with_restic() -> str:
     return f"{Path(program('restic')).parent}:{os.environ['PATH']}"
 
 
-def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
-    """Run restic beside the supervisor, and return what its last line of JSON says, None where that is none."""
-    env = {
+def restic_environment(repository: str, password: str = PASSWORD) -> dict[str, str]:
+    """Return what a restic beside the supervisor needs to open a repository."""
+    return {
         "PATH": os.environ["PATH"],
         "HOME": tempfile.gettempdir(),
         "RESTIC_PASSWORD": password,
@@ -62,6 +62,11 @@ def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
         "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": KEY,
     }
+
+
+def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
+    """Run restic beside the supervisor, and return what its last line of JSON says, None where that is none."""
+    env = restic_environment(repository, password)
     ended = subprocess.run(
         [program("restic"), "--no-cache", "--json", *words], env=env, capture_output=True, timeout=60, check=False
     )
