@@ -54,6 +54,9 @@ refusals: tested ## Has the kernel refuse each call once, with each of its error
 planted: tested ## Plants one defect after the other, and tells which of them chaos finds | up to 200 rounds for each
 	@$(BIN)/python -m tests.chaos.planted
 
+contained: ## Runs TASK=test, or another, in a container, as the workflows do: PYTHON_VERSION=3.14 (needs Docker) | as the task, and 10 min once
+	@scripts/contained $(TASK)
+
 test-arm: install ## Starts all of it as programs for arm64, under qemu (Debian, as root; needs Go) | 2 min, and 20 once
 	@scripts/test-arm64
 

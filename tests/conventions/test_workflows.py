@@ -13,8 +13,8 @@ from tests.conventions.tree import ROOT, read
 
 WORKFLOWS = sorted(Path(ROOT / ".github/workflows").glob("*.yml"))
 TASKS = set(re.findall(r"[a-z][a-z-]+", " ".join(re.findall(r"^([a-z][a-z -]*):", read("Makefile"), re.MULTILINE))))
-# Root's own: changing users and being process 1 are what is tested.
-AS_ROOT = 'sudo --preserve-env=CI env "PATH=$PATH" '
+# The runner has an engine, and images that can be pulled; tests that change users run in `make contained`.
+AS_ROOT = 'sudo --preserve-env=CI env "PATH=$PATH" TEST_ENGINE_PULL=1 '
 
 
 def steps(path: Path) -> list[dict[str, Any]]:
@@ -30,6 +30,16 @@ def test_a_step_that_runs_something_calls_a_task(path: Path) -> None:
     lines = [step["run"].removeprefix(AS_ROOT) for step in steps(path) if "run" in step]
     assert lines
     assert not [line for line in lines if not line.startswith("make ") or line.split()[1] not in TASKS]
+    inside = re.findall(r'make contained TASK="?([\w-]+)', "\n".join(lines))
+    assert len(inside) == sum("contained" in line for line in lines)
+    assert TASKS.issuperset(inside)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_no_test_runs_beside_what_everyone_may_write(path: Path) -> None:
+    """On a hosted runner Python and the folders in PATH are: there the supervisor refuses to start as root."""
+    lines = [step["run"] for step in steps(path) if "run" in step]
+    assert not [line for line in lines if re.search(r"make (test(?!-image)|chaos|soak|planted|refusals|fuzz)", line)]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
