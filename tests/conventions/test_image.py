@@ -24,6 +24,18 @@ def test_the_label_is_the_package_s_version() -> None:
     assert f"\nARG VERSION={__version__}\n" in read("Dockerfile.embedded")
 
 
+def test_the_page_tells_what_the_arguments_are_by_default() -> None:
+    """One that differs would be looked for in vain."""
+    given = dict(re.findall(r"^ARG ((?:MOLTIS|TAILSCALE)_\w+)=(.*)$", read("Dockerfile.embedded"), re.MULTILINE))
+    told = {}
+    for names, values in re.findall(
+        r"^\| (`(?:MOLTIS|TAILSCALE)_.*?) \| (.*?) \|", read("docs/reference/image.md"), re.MULTILINE
+    ):
+        values = values.replace("empty", "``")  # noqa: PLW2901
+        told |= dict(zip(re.findall(r"`(.*?)`", names), re.findall(r"`(.*?)`", values), strict=True))
+    assert told == given
+
+
 def test_process_1_is_the_interpreter() -> None:
     """entrypoint.sh replaces itself, searches no folder for modules, and hands on the command word for word."""
     last = read("entrypoint.sh").splitlines()[-1]

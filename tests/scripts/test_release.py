@@ -27,7 +27,10 @@ def tree(tmp_path: Path) -> Path:
     copy = tmp_path / "tree"
     for name in ("deploy", "docs", ".do", "supervisor"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Dockerfile.embedded", copy)
+    for name in ("Dockerfile.embedded", "README.md"):
+        shutil.copy(ROOT / name, copy)
+    with (copy / "docs/reference/versions.md").open("a") as page:
+        page.write(f"| {NEW} | nothing | yes |\n")
     log = (ROOT / "CHANGELOG.md").read_text()
     (copy / "CHANGELOG.md").write_text(log.replace("## [Unreleased]\n", "## [Unreleased]\n\n- What is new.\n", 1))
     for name in ("docker", "cosign", "gh"):
@@ -57,11 +60,34 @@ def test_one_version_goes_wherever_it_is_written(tree: Path) -> None:
     assert f'__version__ = "{NEW}"' in (tree / "supervisor/__init__.py").read_text()
     assert f"\nARG VERSION={NEW}\n" in (tree / "Dockerfile.embedded").read_text()
     assert re.search(rf"## \[Unreleased\]\n\n## \[{NEW}\] - \d{{4}}-\d\d-\d\d\n", (tree / "CHANGELOG.md").read_text())
-    words = ["grep", "-rnE", f"moltis-embedded:{__version__}|[tT]ag: {__version__}"]
+    # What was listed was that image's.
+    words = [
+        "grep",
+        "-rnE",
+        "--exclude=sbom.json",
+        f"moltis-embedded:{__version__}|[tT]ag: {__version__}|tags/v{__version__}",
+    ]
     assert subprocess.run(words, cwd=tree, stdout=subprocess.PIPE, check=False).stdout == b""
     for name in ("deploy/kubernetes/kustomization.yaml", "deploy/app-platform/app.yaml", ".do/deploy.template.yaml"):
         assert f"ag: {NEW}" in (tree / name).read_text()
     assert release(tree, "check", TAG=f"v{NEW}").returncode == 0
+
+
+def test_what_is_still_called_unpublished_is_told(tree: Path) -> None:
+    """Nobody would look for it after the push; the list of packages stays that of the image it was made from."""
+    listed = (tree / "docs/reference/sbom.json").read_bytes()
+    said = release(tree, "prepare", NEW).stdout
+    assert "README.md" in said
+    assert "docs/tutorial/droplet.md" in said
+    assert (tree / "docs/reference/sbom.json").read_bytes() == listed
+
+
+def test_a_version_without_upgrade_notes_is_not_prepared(tree: Path) -> None:
+    """Whoever upgrades has to know what to do, and whether there is a way back."""
+    done = release(tree, "prepare", "41.42.44")
+    assert done.returncode == 1
+    assert "no upgrade note" in done.stderr
+    assert f'__version__ = "{__version__}"' in (tree / "supervisor/__init__.py").read_text()
 
 
 @pytest.mark.parametrize("version", ["", "1.2", "v1.2.3", "1.2.3; true"])
