@@ -31,13 +31,13 @@ install: $(VENV)/.installed ## Installs the project into .venv from the lock wit
 run: install ## Runs tailscaled and the app under the supervisor in this terminal; Ctrl-C stops them | until Ctrl-C; builds tailscaled once, in minutes, where there is none
 	@exec scripts/run-main-job
 
-test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 6 to 8 min
+test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 15 min
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 test-slow: tested ## Runs the tests of faults that take more than a minute | 10 min
 	@$(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)
 
-test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs | 8 min, once some more
+test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs | 9 min, once some more
 	@scripts/test-engine run $(BIN)/python -m pytest -m image $(or $(TESTS),tests/image)
 
 chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… FOR=seconds, or LIFE='…' for one that failed | until Ctrl-C, or FOR seconds

@@ -98,7 +98,7 @@ def test_its_settings_are_those_of_the_contract(image: str) -> None:
     assert config["StopSignal"] == "SIGTERM"
     assert config["User"] == "root"
     assert config["Healthcheck"]["Test"] == ["CMD", "/opt/moltis-supervisor/bin/healthcheck"]
-    assert {f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses")} <= set(
+    assert {f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses", "source")} <= set(
         config["Labels"]
     )
 
