@@ -27,7 +27,7 @@ def test_the_label_is_the_package_s_version() -> None:
 def test_the_page_tells_what_the_arguments_are_by_default() -> None:
     """One that differs would be looked for in vain."""
     given = dict(re.findall(r"^ARG ((?:MOLTIS|TAILSCALE)_\w+)=(.*)$", read("Dockerfile.embedded"), re.MULTILINE))
-    told = {}
+    told: dict[str, str] = {}
     for names, values in re.findall(
         r"^\| (`(?:MOLTIS|TAILSCALE)_.*?) \| (.*?) \|", read("docs/reference/image.md"), re.MULTILINE
     ):
