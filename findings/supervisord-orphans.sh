@@ -12,7 +12,8 @@ set -euo pipefail
 VERSION=4.3.0
 folder=$(mktemp -d)
 process=
-trap '[ -z "$process" ] || kill "$process"; rm -rf "$folder"' EXIT
+# unshare ignores TERM, and takes all that is in its namespace along.
+trap '[ -z "$process" ] || kill -KILL "$process"; rm -rf "$folder"' EXIT
 
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" --disable-pip-version-check --quiet install "supervisor==$VERSION" 'setuptools<81'
@@ -47,6 +48,7 @@ END
 
 unshare --pid --fork --mount-proc --kill-child "$folder/venv/bin/supervisord" -c "$folder/supervisord.conf" >"$folder/log" 2>&1 &
 process=$!
+disown
 for _ in $(seq 600); do if [ -e "$folder/made" ]; then break; fi; sleep 0.1; done
 first=$(pgrep -P "$process")
 zombies() { ps --ppid "$first" -o stat= | grep -c '^Z' || :; }
