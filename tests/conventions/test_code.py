@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 
-from tests.conventions.tree import Module, modules
+from tests.conventions.tree import Module, is_python, modules, read, tracked
 
 MOST_LINES = 500
 MOST_FUNCTION_LINES = 40
@@ -96,3 +97,9 @@ def test_nothing_is_printed() -> None:
 def test_secrets_are_revealed_in_listed_places_only() -> None:
     """A new place where a secret's value is taken out has to be put on the list above, one that is gone off it."""
     assert used_in_package("reveal") == REVEALED_IN
+
+
+def test_what_is_linted_before_a_commit_is_linted_by_make_check() -> None:
+    """Pre-commit finds Python by its first line too, ruff by its name alone, so that the rest has to be named."""
+    named = tomllib.loads(read("pyproject.toml"))["tool"]["ruff"]["extend-include"]
+    assert {path for path in tracked() if is_python(path) and not path.endswith(".py")} == set(named)
