@@ -87,14 +87,15 @@ class ServeView(NamedTuple):
     """How the app is published in the tailnet: ``mode`` is serve or off, ``why`` the problem if there is one.
 
     ``config`` is the serve configuration in force, as JSON; ``external_url`` is the app's HTTPS URL recorded for its
-    next start, empty if there is none. ``certificate_expiry`` is RFC 3339, empty without one.
+    next start, empty if there is none, None as long as that is not known. ``certificate_expiry`` is RFC 3339, empty
+    without one.
     """
 
     mode: str = "off"
     urls: tuple[str, ...] = ()
     why: str = ""
     config: str = ""
-    external_url: str = ""
+    external_url: str | None = None
     certificate_expiry: str = ""
 
 

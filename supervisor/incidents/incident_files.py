@@ -50,7 +50,10 @@ class IncidentFiles:
     def __init__(self, state_dir: str) -> None:
         self._state_dir = state_dir
         self._lock = threading.Lock()
+        # What is to be written, None for what is to be removed; which files are being written, and which are there.
         self._pending: dict[str, str | None] = {}
+        self._under_way: frozenset[str] = frozenset()
+        self._there: set[str] = set()
         self._loose: set[str] = set()
         self._storing = False
         self.why_not = ""
@@ -74,6 +77,7 @@ class IncidentFiles:
                     else:
                         found.incidents.append(read[0])
                         found.sizes[read[0].id] = read[1]
+                        self._there.add(name)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -108,11 +112,17 @@ class IncidentFiles:
     def _put(self, files: dict[str, str | None], *, loose: bool = False) -> None:
         with self._lock:
             self._pending |= files
+            self._forget_removed()
             (self._loose.update if loose else self._loose.difference_update)(files)
             if self._storing or not self._pending:
                 return
             self._storing = True
         run_in_background(self._store)
+
+    def _forget_removed(self) -> None:
+        """Forget what is to be removed and is not there: on a disk that takes no change, these names would pile up."""
+        there = self._there | self._under_way
+        self._pending = {name: data for name, data in self._pending.items() if data is not None or name in there}
 
     def _store(self) -> None:
         """Write what is new to the disk; a failed write is tried again with the next one."""
@@ -120,11 +130,14 @@ class IncidentFiles:
             with self._lock:
                 todo, loose = dict(self._pending), set(self._loose)
                 self._pending.clear()
+                self._under_way = frozenset(todo)
             why_not = self._store_all(todo, loose)
             with self._lock:
                 self.why_not = why_not
+                self._under_way = frozenset()
                 if why_not:
                     self._pending = todo | self._pending
+                    self._forget_removed()
                 if why_not or not self._pending:
                     self._storing = False
                     return
@@ -135,8 +148,10 @@ class IncidentFiles:
                 for name, data in todo.items():
                     if data is None:
                         dirs.remove_file(fd, name)
+                        self._there.discard(name)
                     else:
                         dirs.put_file(fd, name, data, durable=name not in loose)
+                        self._there.add(name)
         except OSError as error:
             return f"{self._state_dir}: {dirs.reason(error)}"
         except ConfigError as error:

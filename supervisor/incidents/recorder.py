@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,12 @@ from supervisor.incidents.run_life import RunLife
 from supervisor.incidents.story import story_of
 from supervisor.logs.format import stamp
 from supervisor.runtime.child import signal_name
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.loop_latency import join_background, run_in_background, run_in_thread
 from supervisor.runtime.store import Watch
 from supervisor.system import cgroup, kernel, procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from supervisor.config.plan import Plan
     from supervisor.core.incidents import Incident
@@ -47,8 +48,10 @@ if TYPE_CHECKING:
     from supervisor.system.kernel import OomCounter
 
 LOOK_S = 15.0
-# How long the end of the run waits for an alert that is being sent.
+# How long the end of the run waits for an alert that is being sent, and for the folder if it was not read before.
 ALERT_S = 1.0
+LOAD_S = 1.0
+_ERRORS_EVERY_S = 60.0
 # Per incident, so that a hundred fit into the total.
 _LINES_BYTES = 5000
 _LINE_CHARACTERS = 500
@@ -85,6 +88,8 @@ class IncidentRecorder:
         self._used_bytes: int | None = None
         self._kept = False
         self._busy = False
+        # Errors that were not logged, and when the next one may be.
+        self._errors, self._next_error_s = 0, 0.0
         self._told_why_not = ""
         self._life = RunLife(self._files, store.snapshot)
         self._alerts = _alerts(plan, log)
@@ -102,7 +107,7 @@ class IncidentRecorder:
                 if not self._kept and not watch.value:
                     # The folder must not be changed before a restore is complete.
                     self._adopt(await run_in_thread(self._load))
-                self._look()
+                self._guarded(self._look)
                 await watch.changed(LOOK_S)
         finally:
             watch.close()
@@ -111,8 +116,12 @@ class IncidentRecorder:
     def finish(self, status: int, why: str | None) -> dict[str, object]:
         """Store the incident of the run's end, and return its description."""
         if not self._kept and not self._store.snapshot.backup.holds:
-            # The run ends before the first check.
-            self._adopt(self._load())
+            # The run ends before the first check. The folder may be on a disk that hangs, and the end must not.
+            found: list[tuple[FolderContent, RunRecord | None]] = []
+            run_in_background(lambda: found.append(self._load()))
+            join_background(LOAD_S)
+            if found:
+                self._adopt(found[0])
         self._life.ended(status)
         now_s = time.monotonic()
         for incident in tuple(self._open.values()):
@@ -205,14 +214,33 @@ class IncidentRecorder:
         try:
             while self._store.snapshot is not self._seen:
                 before, self._seen = self._seen, self._store.snapshot
-                for incident in self._news(before, self._seen):
-                    self._add(incident)
-                self._follow_up(self._seen)
-        except Exception as error:  # noqa: BLE001 - it must not affect the component that changed the store
-            self._unwatch()
-            self._log.record("error", "incidents are not recorded any more", why=repr(error))
+                self._guarded(self._take_news, before, self._seen)
+                self._guarded(self._follow_up, self._seen)
         finally:
             self._busy = False
+
+    def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
+        """Do a part of the work. An error in it affects neither the next part nor the component that changed the store.
+
+        It is logged at most once a minute, as each change of the store may cause it again.
+        """
+        try:
+            work(*arguments)
+        except Exception as error:  # noqa: BLE001 - the border of a failure domain
+            self._errors += 1
+            now_s = time.monotonic()
+            if now_s < self._next_error_s:
+                return
+            self._next_error_s = now_s + _ERRORS_EVERY_S
+            trace = traceback.format_exc()
+            self._log.record(
+                "error", "an incident was not recorded", why=repr(error), times=self._errors, traceback=trace
+            )
+            self._errors = 0
+
+    def _take_news(self, before: Snapshot, after: Snapshot) -> None:
+        for incident in self._news(before, after):
+            self._add(incident)
 
     def _news(self, before: Snapshot, after: Snapshot) -> Iterator[Incident]:
         for seen, view in rules.changed_processes(before, after):

@@ -19,6 +19,9 @@ LEVEL_COLORS = {"warning": "33", "error": "31", "critical": "1;31"}
 _FAINT = "2"
 # Fields that are written on lines of their own.
 _LONG_FIELDS = ("last_lines", "traceback")
+# The story of an incident. People read these of its fields; the container's last record shows all of it, as JSON.
+_STORY, _READ, _LAST = "story", ("what", "why", "cause", "done"), "stopped"
+_NO_FACTS = (*_LONG_FIELDS, _STORY)
 # Platforms truncate at 16 KiB: texts of a record are shortened to the first of these lengths that makes it fit.
 _SHORTER_CHARACTERS = (4000, 1000, 250, 60)
 LONGEST_RECORD_BYTES = 15 * 1024
@@ -62,8 +65,10 @@ class Pretty:
     def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
         """Render a record of the supervisor: the event, its fields, and long texts on lines of their own."""
         fields = shortened(fields)
-        facts = [f"{key}={fact(value)}" for key, value in fields.items() if key not in _LONG_FIELDS]
+        facts = [f"{key}={fact(value)}" for key, value in _with_story(fields).items() if key not in _NO_FACTS]
         longer = [f"    {line}" for key in _LONG_FIELDS if key in fields for line in _lines_of(fields[key])]
+        if event == _LAST and _STORY in fields:
+            longer.append(fact(fields[_STORY]))
         first = " ".join([stamp(now_s), level.upper(), event.replace("\n", " ⏎ "), *facts])
         text, _ = sanitize("\n".join([first, *longer]).encode(errors="backslashreplace") + b"\n")
         if self._color:
@@ -93,8 +98,17 @@ def stamp(now_s: float) -> str:
 
 def event_line(event: str, fields: Mapping[str, Any]) -> bytes:
     """Return a record as a single sanitized line, as stored in the history."""
-    text = " ".join([event, *(f"{key}={fact(value)}" for key, value in fields.items())])
+    text = " ".join([event, *(f"{key}={fact(value)}" for key, value in _with_story(fields).items())])
     return sanitize(text.replace("\n", " ⏎ ").encode(errors="backslashreplace") + b"\n")[0]
+
+
+def _with_story(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with what people read of an incident's story, if there is one, and the story last."""
+    facts = {key: value for key, value in fields.items() if key != _STORY}
+    story = fields.get(_STORY)
+    if isinstance(story, dict):
+        return facts | {name: story[name] for name in _READ if story.get(name) and name not in facts} | {_STORY: story}
+    return facts
 
 
 def fact(value: object) -> str:

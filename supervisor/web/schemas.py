@@ -358,10 +358,12 @@ def _process(context: Context, view: ProcessView) -> ProcessBody:
     )
 
 
-def _needs_restart(view: ProcessView, url: str) -> str | None:
+def _needs_restart(view: ProcessView, url: str | None) -> str | None:
     """Return why a process has to be restarted: it was started without its URL, or with another one."""
-    if view.external_url is None or not url or view.external_url == url:
+    if view.external_url is None or url is None or view.external_url == url:
         return None
+    if not url:
+        return f"it was started with {view.external_url} as its URL, which does not exist any more; restart it"
     was = (
         f"with {view.external_url} as its URL, which is now {url}"
         if view.external_url

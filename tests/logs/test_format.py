@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from tests.logs.rig import Rig, said
@@ -27,6 +28,20 @@ async def test_own_records_are_short() -> None:
     (line,) = rig.log.history.read().lines
     assert (line.process, line.level) == ("supervisor", "error")
     assert line.message == 'exited child=moltis code=1 why="a [redacted]" last_lines=x,"y \\x1b[2J"'
+
+
+async def test_a_story_is_read_by_people_and_by_programs() -> None:
+    """People get what happened and why; the last record, and readers of the history, get all of it as JSON."""
+    story = {"id": "1", "what": "moltis crashed", "why": "exit code 3", "cause": "it said \n", "done": "", "code": 3}
+    rig = Rig()
+    rig.log.record("error", "incident", story=story)
+    rig.log.record("info", "stopped", status=70, why="it failed", story=story)
+    first, last, whole = (line.partition("│ ")[2] for line in rig.end().decode().splitlines())
+    assert first.endswith('ERROR incident what="moltis crashed" why="exit code 3" cause="it said  ⏎ "')
+    assert last.endswith('stopped status=70 why="it failed" what="moltis crashed" cause="it said  ⏎ "')
+    assert json.loads(whole) == story
+    for line in rig.log.history.read().lines:
+        assert json.loads(line.message.partition(" story=")[2]) == story
 
 
 async def test_colours_are_ours_alone() -> None:

@@ -53,12 +53,14 @@ def wait_for(run: Run, name: str, holds: Callable[[dict[str, Any]], object]) -> 
         ("", "https://new.example", "it was started before its URL https://new.example was known; restart it"),
         ("https://old.example", "https://new.example", "it was started with https://old.example as its URL"),
         ("https://new.example", "https://new.example", None),
-        ("https://old.example", "", None),
+        ("https://old.example", "", "it was started with https://old.example as its URL, which does not exist"),
+        ("https://old.example", None, None),
+        ("", "", None),
         (None, "https://new.example", None),
     ],
 )
-async def test_a_process_that_needs_a_restart(started_with: str | None, recorded: str, says: str | None) -> None:
-    """One that was started without its URL, or with another one, says so until it is started again."""
+async def test_a_process_that_needs_a_restart(started_with: str | None, recorded: str | None, says: str | None) -> None:
+    """One that was started without its URL, or with another one or a former one, says so until it is started again."""
     view = READY._replace(pid=os.getpid(), started_s=1.0, external_url=started_with)
     async with serving(view, tailnet=TailnetView(serve=ServeView(external_url=recorded))) as served:
         (told,) = (await served.get("/api/processes")).json["processes"]

@@ -109,6 +109,13 @@ def of_file(config: Json, domains: tuple[str, ...], whys: tuple[str, ...]) -> Wa
     return Wanted(Wish(kept), whys=(*whys, said))
 
 
+def has_https(wanted: Wanted) -> bool:
+    """Return whether HTTPS is wanted, or may be: nothing is known of an unknown wish."""
+    if wanted.wish is None or wanted.certificate:
+        return True
+    return any(is_port(path) and _is_secure(value) for path, value in wanted.wish.entries.items())
+
+
 def services(paths: Iterable[Path]) -> frozenset[str]:
     """Return the names of the services that entries belong to."""
     return frozenset(path[1] for path in paths if path[0] == "Services")

@@ -377,18 +377,21 @@ class Serve:
                 urls=diff.urls(config, found),
                 why=_joined(*whys),
                 config=msgspec.json.encode(config).decode() if config else "",
-                external_url=self._external_url(diff.https_url(config, found, self._app_port)),
+                external_url=self._external_url(diff.https_url(config, found, self._app_port), wanted),
                 certificate_expiry=self._certificate_expiry if found else "",
             )
         )
 
-    def _external_url(self, url: str) -> str:
-        """Record the app's URL for its next start, and return the recorded one."""
+    def _external_url(self, url: str, wanted: Wanted) -> str:
+        """Record the app's URL for its next start, and return the recorded one.
+
+        It stays while HTTPS is wanted and not in force: a certificate may be under way.
+        """
         if self._recorded_url is None:
             self._recorded_url = (self._url_file.read() or b"").decode(errors="replace")
-        if url and url != self._recorded_url:
+        if url != self._recorded_url and (url or not desired.has_https(wanted)):
             self._url_file.write(url.encode())
-            self._log.record("info", "serve: external URL", url=url, before=self._recorded_url or None)
+            self._log.record("info", "serve: external URL", url=url or "none", before=self._recorded_url or None)
             self._recorded_url = url
         return self._recorded_url
 

@@ -74,12 +74,14 @@ function draw(nowMs) {
 export function hoursOf(incidents, nowMs) {
   const hours = new Map();
   const first = startOfDay(nowMs, DAYS - 1);
+  // A clock that was ahead may have given it an end in a thousand years.
+  const last = startOfDay(nowMs, -1) - 1;
   for (const one of incidents) {
     const begin = Date.parse(one.at);
     const end = one.until ? Date.parse(one.until) : one.open && LASTING.has(one.kind) ? nowMs : begin;
-    for (let at = hourOf(Math.max(begin, first)); at <= Math.max(end, begin); at += HOUR) {
+    if (Math.max(begin, end) < first) continue;
+    for (let at = hourOf(Math.max(begin, first)); at <= Math.min(Math.max(end, begin), last); at += HOUR) {
       const cell = hours.get(at) || { level: "", all: [] };
-      if (begin < first && end < first) break;
       cell.all.push(one);
       if (!cell.level || RANKS[one.level] > RANKS[cell.level]) cell.level = one.level;
       hours.set(at, cell);

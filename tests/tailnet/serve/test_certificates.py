@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from supervisor.backoff import Backoff
+from supervisor.runtime.loop_latency import join_background
 from supervisor.tailnet.localapi import LocalApi
 from supervisor.tailnet.serve import certificates as module
 from supervisor.tailnet.serve.certificates import WAITS, Certificate, Certificates
@@ -90,8 +91,27 @@ async def test_https_of_a_former_run_stays(here: Stage) -> None:
     for path in (here.node.folder / "state/certs").glob(f"{NAME}*"):
         path.unlink()
     async with beside(again.run):
-        await look_until(again, here.node, lambda view: view.why)
+        view = await look_until(again, here.node, lambda view: view.why)
     assert here.config() == here.http()
+    assert view.external_url == recorded_url(here) == f"https://{NAME}"
+
+
+def recorded_url(here: Stage) -> str:
+    """Return what the app gets as its URL at its next start."""
+    join_background(5.0)
+    return (here.node.folder / "state/external-url").read_text()
+
+
+async def test_the_apps_url_ends_with_https(here: Stage) -> None:
+    """A tailnet that issues certificates no more leaves none of it to the app's next start."""
+    here.give_certificate()
+    serve = here.serve(lasting=True)
+    async with beside(serve.run):
+        view = await look_until(serve, here.node, lambda view: len(view.urls) == 2)
+        assert view.external_url == recorded_url(here) == f"https://{NAME}"
+        here.control.order("certs", on=0)
+        view = await look_until(serve, here.node, lambda view: len(view.urls) == 1)
+        assert (view.external_url, recorded_url(here)) == ("", "")
 
 
 async def test_https_alone(here: Stage) -> None:

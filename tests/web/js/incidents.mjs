@@ -29,3 +29,9 @@ test("what is older than the week is left out, but for what reaches into it", ()
   const long = hoursOf([one({ kind: "unhealthy", at: at(1, 20), until: at(2, 1, 30) })], NOW);
   assert.deepEqual([...long.keys()], [hour(2, 0), hour(2, 1)]);
 });
+
+test("an end in a thousand years takes no longer than the week", () => {
+  const far = hoursOf([one({ kind: "unhealthy", at: at(8, 11, 50), until: "5138-11-16T09:46:40.000Z" })], NOW);
+  assert.equal(far.size, 13);
+  assert.equal(hoursOf([one({ at: "5138-11-16T09:46:40.000Z" })], NOW).size, 0);
+});

@@ -1,0 +1,108 @@
+"""The recorder by itself: it outlives its own errors, and its end waits for no disk."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from supervisor.core import incident_rules as rules
+from supervisor.core.process import State
+from supervisor.core.snapshot import ExitView, ProcessView, Snapshot
+from supervisor.incidents.incident_files import MOST_INCIDENTS, IncidentFiles
+from supervisor.incidents.recorder import LOAD_S, IncidentRecorder
+from supervisor.runtime import loop_latency
+from supervisor.runtime.store import SnapshotStore
+from supervisor.system.kernel import OomCounter
+from tests.config.machine import plan
+from tests.logs.rig import Rig as LogRig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supervisor.core.incidents import Incident
+
+pytestmark = pytest.mark.anyio
+
+
+class Rig:
+    """A recorder over a store, and the log that it writes to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = LogRig(out_fd=os.open(os.devnull, os.O_WRONLY)).log
+        self.store = SnapshotStore(Snapshot())
+        self.recorder = IncidentRecorder(plan({"TS_STATE_DIR": str(folder)}), self.store, self.log, OomCounter())
+
+    def crash(self, at_s: float) -> None:
+        """Let the app end at this time."""
+        end = ExitView(at_s, 3, None, 1.0, "exit code 3")
+        self.store.update_process(ProcessView("moltis", State.BACKOFF, exits=(end,)))
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of the incidents so far."""
+        return [each.kind for each in self.store.snapshot.incidents.known]
+
+    def events(self) -> list[str]:
+        """Return what the log says."""
+        return [line.message for line in self.log.history.read(-100, 100).lines]
+
+
+async def test_an_error_of_its_own_costs_one_incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is recorded; the log tells of the error once, however often it comes back."""
+    rig = Rig(tmp_path)
+
+    def broken(*_: object) -> Incident:
+        raise LookupError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rules, "of_end", broken)
+        for at_s in range(1, 6):
+            rig.crash(at_s)
+    assert rig.kinds() == []
+    assert sum("a defect" in line for line in rig.events()) == 1
+    rig.crash(6)
+    assert rig.kinds() == ["crash"]
+
+
+async def test_the_end_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that hangs is left alone after a moment; the story is told all the same."""
+    rig = Rig(tmp_path)
+    hangs = threading.Event()
+    monkeypatch.setattr(IncidentFiles, "load", lambda _self: hangs.wait(30 * LOAD_S))
+    monkeypatch.setattr("supervisor.incidents.recorder.LOAD_S", 0.1)
+    try:
+        assert rig.recorder.finish(0, None)["kind"] == "end"
+        assert not hangs.is_set()
+        assert not (tmp_path / "incidents").exists()
+    finally:
+        hangs.set()
+
+
+async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None:
+    """What is dropped before it could be written is forgotten; what is there is removed once that is possible."""
+    files = IncidentFiles(str(tmp_path / "none"))
+
+    def incident(number: int) -> Any:
+        return rules.of_stop(Snapshot(), number)
+
+    for number in range(5 * MOST_INCIDENTS):
+        files.write(_named(incident(number), f"i{number}"))
+        if number >= MOST_INCIDENTS:
+            files.remove([f"i{number - MOST_INCIDENTS}"])
+        loop_latency.join_background(5.0)
+    assert files.why_not
+    assert len(files._pending) <= MOST_INCIDENTS
+    (tmp_path / "none").mkdir()
+    files.write(_named(incident(0), "last"))
+    loop_latency.join_background(5.0)
+    files.remove(["last"])
+    loop_latency.join_background(5.0)
+    assert len(list((tmp_path / "none/incidents").iterdir())) == MOST_INCIDENTS
+    assert not files._pending
+
+
+def _named(incident: Incident, name: str) -> Incident:
+    return msgspec.structs.replace(incident, id=name)
