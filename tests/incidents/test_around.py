@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
+import sys
+from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tests.backup.world import World, back_up, wait_for_state
+from tests.backup.world import APP, World, back_up, wait_for_state
 from tests.client.calling import call
 from tests.incidents.looking import get, recorded, story, wait_recorded
-from tests.process.running import running
+from tests.conventions.tree import ROOT
+from tests.process.running import Run, running
 from tests.support.backups import path_with_restic
 from tests.support.control import controlling
 from tests.support.waiting import wait_until
@@ -71,6 +78,30 @@ def test_backups_that_fail_or_are_asked_for() -> None:
         assert "backup-failed" in [each["kind"] for each in get(run, "/api/incidents")["incidents"]]
 
 
+def test_a_restore_that_somebody_asked_for_and_that_failed() -> None:
+    """Who asked is told before anything is replaced, and why nothing was is told after."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("old" * 1000)
+        taken = back_up(run)
+        for pack in (world.folder / "repository/data").rglob("*"):
+            if pack.is_file():
+                pack.chmod(0o600)
+                pack.write_bytes(os.urandom(pack.stat().st_size))
+        shutil.rmtree(world.folder / "state/moltis-supervisor-backup/cache")
+        assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 1
+        asked = story(run, "restore")
+        assert (asked["level"], asked["by"]) == ("warning", "control socket")
+        assert taken["id"][:8] in asked["what"]
+        failed = story(run, "restore-failed")
+        assert (failed["level"], failed["what"]) == ("error", "a restore failed")
+        assert failed["why"]
+        assert failed["done"]
+        kinds = [each["kind"] for each in get(run, "/api/incidents")["incidents"]]
+        assert (kinds.count("restore"), kinds.count("restore-failed")) == (1, 1)
+
+
 def with_tailscaled() -> dict[str, str]:
     """Return the settings of a run whose identity is backed up, too."""
     quiet = environment()
@@ -92,3 +123,29 @@ def test_incidents_go_with_the_backups() -> None:
         told = run.wait_for("previous run", 60.0)
         assert (told["how"], told["why"]) == ("stopped in order", "SIGTERM received")
         assert kept <= {each["id"] for each in get(run, "/api/incidents")["incidents"]}
+
+
+def test_when_a_killed_container_was_last_alive_is_told_by_the_repository() -> None:
+    """Its last snapshot is older than that; nothing else is left of it."""
+    world = World()
+    hastily = {"HASTE": json.dumps({"silence_s": 4.0, "renew_s": 0.3}), **with_tailscaled()}
+    program = [sys.executable, "-I", str(ROOT / "tests/backup/hastened.py"), "run", "--", *APP]
+
+    def last_renewed_s() -> float:
+        return (world.folder / "repository.holder").stat().st_mtime
+
+    with closing(Run(env=world.env(**hastily), program=program)) as run:
+        run.wait_for("previous run")
+        back_up(run)
+        # Two rounds later the record in the snapshot cannot be the one that tells.
+        taken_s = last_renewed_s()
+        wait_until(lambda: last_renewed_s() > taken_s + 1.0, what="renewals after the snapshot")
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    world.lose_files()
+    with closing(Run(env=world.env(**hastily), program=program)) as run:
+        told = run.wait_for("previous run", 60.0)
+        assert (told["how"], told["level"]) == ("killed", "warning")
+        assert "replaced without being told to stop" in told["cause"]
+        assert datetime.fromisoformat(told["last_alive"]).timestamp() > taken_s + 1.0
+        assert wait_recorded(world.state, "end", level="error")["what"] == "the container was killed"

@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.incidents.looking import get, recorded, story, wait_recorded
-from tests.process.running import running
+from tests.process.running import Run, running
 from tests.process.test_hangs import ANSWERS
 from tests.support.waiting import wait_until
 from tests.tailnet.node import node
@@ -66,6 +66,23 @@ def test_out_of_memory_is_told_by_the_kernel_or_by_how_much_was_used(tmp_path: P
             assert told["limit_bytes"] == LIMIT_MIB * 2**20
             assert told["peak_bytes"] > 0.5 * told["limit_bytes"]
             wait_recorded(tmp_path, "out-of-memory")
+            assert run.stop() == 0
+
+
+def test_a_kill_for_memory_that_hit_no_process_of_the_supervisors(tmp_path: Path) -> None:
+    """What the app started is gone, and the app is still there: nobody else would tell."""
+    often = "import supervisor.incidents.recorder as r; r.LOOK_S = 0.2; from supervisor.cli import main; main()"
+    with memory_group() as group:
+        words = ("env", "unshare", "--mount", "sh", "-c", f'{IN_GROUP} && exec "$@"', str(group))
+        app = ("sh", "-c", f'{sys.executable} -c "$1"; echo it is gone; exec sleep 300', "sh", GREEDY)
+        program = [*words, sys.executable, "-I", "-c", often, "run", "--", *app]
+        with closing(Run(env={"TS_STATE_DIR": str(tmp_path)}, program=program)) as run:
+            run.wait_for("it is gone", process="moltis")
+            told = story(run, "out-of-memory")
+            assert (told["subject"], told["level"]) == ("container", "error")
+            assert told["why"] == "the kernel ended 1 in it, and none of those that the supervisor started"
+            assert told["limit_bytes"] == LIMIT_MIB * 2**20
+            assert wait_recorded(tmp_path, "out-of-memory")["id"] == told["id"]
             assert run.stop() == 0
 
 
