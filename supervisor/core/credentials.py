@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 NODE_KEY, CERTIFICATE = "node key", "certificate"
 CREDENTIALS = (NODE_KEY, CERTIFICATE)
-_DAY_S = 24 * 3600.0
+DAY_S = 24 * 3600.0
 # The second warning is for whoever has overlooked the first.
-FIRST_WARNING_S, SECOND_WARNING_S = 14 * _DAY_S, 3 * _DAY_S
+FIRST_WARNING_S, SECOND_WARNING_S = 14 * DAY_S, 3 * DAY_S
 REMEDIES = {
     NODE_KEY: "connect with a new key before, or tag the device",
     CERTIFICATE: "tailscaled should have renewed it by itself: see `status` for why it could not",
@@ -40,7 +40,7 @@ class Expiry(NamedTuple):
     @property
     def words(self) -> str:
         """Return what to say of it."""
-        days = int(self.left_s // _DAY_S)
+        days = int(self.left_s // DAY_S)
         when = f"in {days} days" if days > 1 else "in less than two days" if self.left_s > 0 else "now"
         return f"the {self.name} ends {when}; {REMEDIES[self.name]}"
 
@@ -49,13 +49,14 @@ def expiries(snapshot: Snapshot, now_s: float) -> Iterator[Expiry]:
     """Yield every end that is known; ``now_s`` is of the monotonic clock."""
     told = ((NODE_KEY, snapshot.tailnet.key_expiry), (CERTIFICATE, snapshot.tailnet.serve.certificate_expiry))
     for name, text in told:
-        epoch_s = _epoch_s(text) if text else None
+        epoch_s = epoch_of(text) if text else None
         if epoch_s is not None:
             yield Expiry(name, epoch_s, epoch_s - snapshot.wall_offset_s - now_s)
 
 
 @lru_cache(maxsize=8)
-def _epoch_s(text: str) -> float | None:
+def epoch_of(text: str) -> float | None:
+    """Return an RFC 3339 time in seconds since the epoch; None if it is none."""
     # Loaded for a device that has such an end.
     from datetime import UTC, datetime
 

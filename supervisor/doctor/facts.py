@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.backup import programs
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.core.tailnet import Backend
-from supervisor.doctor.subject import AppFacts, TagOwners, TailnetFacts
+from supervisor.doctor.subject import AppFacts, KeyFacts, TagOwners, TailnetFacts
 from supervisor.errors import ConfigError
 from supervisor.json_input import decode_object
 from supervisor.system import kernel
@@ -67,27 +67,46 @@ async def of_tailnet(subject: Subject, peer: str = "") -> TailnetFacts:
     return facts
 
 
-def client_secret(subject: Subject) -> Secret | None:
-    """Return the OAuth client's secret, if the device logs in with one."""
+class Credentials(NamedTuple):
+    """The OAuth client's secret and the auth key, each None if there is none; the device logs in with the key."""
+
+    client: Secret | None = None
+    key: Secret | None = None
+
+
+def credentials(subject: Subject) -> Credentials:
+    """Read the credentials; an unreadable one is reported with the settings' problems."""
     tailnet = subject.plan.settings.tailnet
-    for source in (tailnet.auth_key, tailnet.client_secret):
-        # An unreadable one is reported with the settings' problems.
+    found: list[Secret | None] = [None, None]
+    for at, source in enumerate((tailnet.client_secret, tailnet.auth_key)):
         with contextlib.suppress(ConfigError):
-            secret = source.read() if source is not None else None
-            if secret is not None and (source is tailnet.client_secret or is_client_secret(secret.reveal())):
-                return secret
-    return None
+            found[at] = source.read() if source is not None else None
+    client, key = found
+    if key is not None and is_client_secret(key.reveal()):
+        return Credentials(key)
+    return Credentials(client, key)
 
 
-async def of_policy(subject: Subject, secret: Secret | None) -> TagOwners:
+async def of_policy(subject: Subject, given: Credentials) -> TagOwners:
     """Ask Tailscale's API for the tags with owners in the tailnet's policy; an OAuth client may have access."""
     tailnet = subject.plan.settings.tailnet
-    if secret is None or not tailnet.prefs.advertise_tags:
+    if given.client is None or not tailnet.prefs.advertise_tags:
         return TagOwners(why="only an OAuth client that may read the policy can look it up")
     try:
-        return TagOwners(await OAuthClient(tailnet, subject.redactor).owned_tags(secret))
+        return TagOwners(await OAuthClient(tailnet, subject.redactor).owned_tags(given.client))
     except (OAuthRefusedError, OAuthUnavailableError) as error:
         return TagOwners(why=str(error))
+
+
+async def of_auth_key(subject: Subject, given: Credentials) -> KeyFacts:
+    """Ask Tailscale's API what the auth key is good for; an OAuth client beside it may have access."""
+    if given.client is None or given.key is None:
+        return KeyFacts()
+    client = OAuthClient(subject.plan.settings.tailnet, subject.redactor)
+    try:
+        return KeyFacts(await client.known_key(given.client, given.key))
+    except (OAuthRefusedError, OAuthUnavailableError) as error:
+        return KeyFacts(why=str(error))
 
 
 async def of_programs(subject: Subject, parent: ProgramParent) -> dict[str, str]:

@@ -63,13 +63,15 @@ async def examine_alone(environ: Mapping[str, str], alone: str) -> DoctorBody:
 async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> DoctorBody:
     """Collect the facts and run the checks; slow parts run in threads."""
     # A file may hang.
-    secret = await run_in_thread(facts.client_secret, subject)
-    tailnet, app, owners = await asyncio.gather(
+    given = await run_in_thread(facts.credentials, subject)
+    tailnet, app, owners, key = await asyncio.gather(
         facts.of_tailnet(subject, peer),
         facts.of_app(subject, parent),
-        facts.of_policy(subject, secret),
+        facts.of_policy(subject, given),
+        facts.of_auth_key(subject, given),
     )
-    subject = subject._replace(tailnet=tailnet, app=app, tag_owners=owners, is_client_secret=secret is not None)
+    subject = subject._replace(tailnet=tailnet, app=app, tag_owners=owners, auth_key=key)
+    subject = subject._replace(is_client_secret=given.client is not None and given.key is None)
     versions = await facts.of_programs(subject, parent)
     subject = subject._replace(network=await run_in_thread(path_checks.look, subject))
     return await run_in_thread(_report, subject, versions)

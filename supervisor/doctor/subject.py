@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.core.incidents import Incident
     from supervisor.core.snapshot import Snapshot
     from supervisor.doctor.network_probes import ControlSeen, TlsSeen, UdpSeen
+    from supervisor.tailnet.oauth_client import KnownKey
     from supervisor.tailnet.wire import DerpMap, Ping, Status, WhoisNode
 
 
@@ -64,6 +65,13 @@ class TagOwners(NamedTuple):
     why: str = ""
 
 
+class KeyFacts(NamedTuple):
+    """What the API tells of TS_AUTHKEY; None if it was not asked or does not know it, and ``why``."""
+
+    known: KnownKey | None = None
+    why: str = "only an OAuth client beside it (TS_CLIENT_SECRET) that may read the keys can look it up"
+
+
 class Subject(NamedTuple):
     """The input of all checks.
 
@@ -85,6 +93,7 @@ class Subject(NamedTuple):
     app: AppFacts = AppFacts()
     network: NetworkSeen = NetworkSeen()
     tag_owners: TagOwners = TagOwners()
+    auth_key: KeyFacts = KeyFacts()
     is_client_secret: bool = False
     kept_incidents: tuple[Incident, ...] = ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.credentials import REMEDIES, expiries
+from supervisor.core.credentials import DAY_S, FIRST_WARNING_S, REMEDIES, epoch_of, expiries
 from supervisor.doctor.finding import Check, split_remedy
 from supervisor.errors import host_port
 from supervisor.tailnet.oauth_client import TAG_NOT_PERMITTED
@@ -72,6 +72,7 @@ EXPIRY = Check(
     _KEYS_PAGE,
 )
 CHECKS = (STATE, DEVICE, SERVE, HTTPS, FUNNEL, PORTS, UNTAGGED, TAGS, EXPIRY)
+_TAGGED_KEY = "use a key that has a tag, one for each device, or an OAuth client (TS_CLIENT_SECRET with TS_TAGS)"
 _MOST_PORTS = 20
 _HTTPS_MODES = ("auto", "https")
 
@@ -153,11 +154,27 @@ def _untagged(subject: Subject) -> Iterator[Diagnosis]:
     elif node is not None and node.key_expiry:
         yield UNTAGGED.problem(
             f"the device has no tag, and its key expires at {node.key_expiry}",
-            "use a key that has a tag, one for each device, or an OAuth client (TS_CLIENT_SECRET with TS_TAGS)",
+            _TAGGED_KEY,
         )
     elif node is None and not tailnet.prefs.advertise_tags:
-        again = " Each start is a new device here, which takes a reusable key." if tailnet.in_memory else ""
-        yield UNTAGGED.note(f"no tag is asked for: unless the key has one, the device will be a person's own.{again}")
+        yield _untagged_key(subject)
+
+
+def _untagged_key(subject: Subject) -> Diagnosis:
+    """Return what can be said before the first login with a key."""
+    key = subject.auth_key.known
+    if key is None:
+        again = (
+            " Each start is a new device here, which takes a reusable key."
+            if subject.plan.settings.tailnet.in_memory
+            else ""
+        )
+        told = f"no tag is asked for: unless the key has one, the device will be a person's own.{again}"
+        return UNTAGGED.note(f"{told} Whether it has one, and is reusable, cannot be told: {subject.auth_key.why}")
+    if key.tags:
+        return UNTAGGED.ok(f"the key has {', '.join(key.tags)}")
+    kind = "is reusable and has no tag" if key.reusable else "has no tag"
+    return UNTAGGED.problem(f"the key {kind}, and no tag is asked for: the device will be a person's own", _TAGGED_KEY)
 
 
 def _tags(subject: Subject) -> Iterator[Diagnosis]:
@@ -187,12 +204,26 @@ def _expiry(subject: Subject) -> Iterator[Diagnosis]:
         if each.stage:
             yield EXPIRY.problem(each.words.partition("; ")[0], REMEDIES[each.name])
         else:
-            yield EXPIRY.ok(f"the {each.name} ends in {each.left_s / 86400:.0f} days")
+            yield EXPIRY.ok(f"the {each.name} ends in {each.left_s / DAY_S:.0f} days")
     if subject.snapshot is not None and subject.snapshot.tailnet.up and not subject.snapshot.tailnet.key_expiry:
         yield EXPIRY.ok("the device's key does not expire")
     if subject.is_client_secret:
         yield EXPIRY.ok("the OAuth client's secret does not expire; it makes a key of one hour for each login")
     elif settings.tailnet.auth_key is not None:
-        yield EXPIRY.note("when the auth key ends is not told by it: 90 days after it was made at the latest")
+        yield _auth_key_expiry(subject)
     token = "SUPERVISOR_TOKEN does not end; " if settings.token is not None else "a sign-in code lasts 15 minutes; "
     yield EXPIRY.ok(f"{token}a session of the panel lasts 12 hours")
+
+
+def _auth_key_expiry(subject: Subject) -> Diagnosis:
+    known, status = subject.auth_key.known, subject.tailnet.status
+    end_s = epoch_of(known.expires) if known is not None else None
+    if end_s is None:
+        return EXPIRY.note("when the auth key ends is not told by it: 90 days after it was made at the latest")
+    left_s = end_s - subject.epoch_s
+    told = f"the auth key ends in {left_s / DAY_S:.0f} days" if left_s > 0 else "the auth key has ended"
+    if left_s > FIRST_WARNING_S:
+        return EXPIRY.ok(told)
+    if status is not None and status.have_node_key:
+        return EXPIRY.note(f"{told}; this device has logged in, and needs it for a login as a new one only")
+    return EXPIRY.problem(told, "make a new key, and set TS_AUTHKEY to it")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -181,6 +182,39 @@ async def _ask_of_tags(env: dict[str, str]) -> None:
         assert "may not read" in await _tags(env, served, {"message": "no"}, 403)
         plain = {name: text for name, text in env.items() if name != "TS_CLIENT_SECRET"} | {"TS_AUTHKEY": KEY}
         assert "cannot be told" in await _tags(plain, served, GOOD_KEY)
+
+
+async def test_a_key_before_it_is_tried(tmp_path: Path) -> None:
+    """An OAuth client beside it that may read the keys tells; without one it is said that nobody can know."""
+    given = {"TS_AUTHKEY": KEY, "TS_CLIENT_SECRET": SECRET}
+    env = environment(tmp_path, SUPERVISOR_TAILSCALE="embedded", TS_STATE_DIR=str(tmp_path / "state"), **given)
+    with controlling() as control:
+        env |= at(control)
+        async with api() as served:
+            env["SUPERVISOR_TAILSCALE_API_URL"] = served.url
+            alone = {name: text for name, text in env.items() if name != "TS_CLIENT_SECRET"}
+            report = await asyncio.to_thread(doctor, alone)
+            assert "cannot be told: only an OAuth client" in report.of("untagged-key")[0]["found"]
+            assert not served.asked
+            served.known_key = Said({"message": "no"}, 403)
+            report = await asyncio.to_thread(doctor, env)
+            assert "may not read the tailnet's keys" in report.of("untagged-key")[0]["found"]
+            served.known_key = Said(_known(reusable=True, tags=[], days=2))
+            report = await asyncio.to_thread(doctor, env)
+            assert "the key is reusable and has no tag" in report.problem("untagged-key")
+            assert "the auth key ends in 2 days" in report.problem("credentials")
+            served.known_key = Said(_known(reusable=False, tags=["tag:moltis"], days=60))
+            report = await asyncio.to_thread(doctor, env)
+            assert "the key has tag:moltis" in report.of("untagged-key")[0]["found"]
+            assert "the auth key ends in 60 days" in report.of("credentials")[0]["found"]
+            assert served.paths()[-1] == "/api/v2/tailnet/-/keys/kGoodCNTRL"
+
+
+def _known(*, reusable: bool, tags: list[str], days: int) -> dict[str, Any]:
+    """Return what the API tells of a key that ends in so many days."""
+    ends = datetime.now(UTC) + timedelta(days=days, minutes=1)
+    create = {"reusable": reusable, "ephemeral": False, "preauthorized": True, "tags": tags}
+    return {"id": "kGoodCNTRL", "expires": ends.isoformat(), "capabilities": {"devices": {"create": create}}}
 
 
 async def _tags(env: dict[str, str], served: Api, said: Any, status: int = 200) -> str:

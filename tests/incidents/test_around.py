@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from tests.backup.world import APP, World, back_up, wait_for_state
 from tests.client.calling import call
-from tests.incidents.looking import get, recorded, story, wait_recorded
 from tests.conventions.tree import ROOT
+from tests.incidents.looking import get, recorded, story, wait_recorded
 from tests.process.running import Run, running
 from tests.support.backups import path_with_restic
 from tests.support.control import controlling

@@ -42,13 +42,14 @@ class Asked(NamedTuple):
 class Api:
     """``token`` and ``keys`` are what is said to each, one after the other; the last one again and again.
 
-    ``policy`` is what is said of the tailnet's policy.
+    ``policy`` is what is said of the tailnet's policy, ``known_key`` what is said of any of its keys.
     """
 
     def __init__(self) -> None:
         self.token = [Said(GOOD_TOKEN)]
         self.keys = [Said(GOOD_KEY)]
         self.policy = Said({"message": "not found"}, 404)
+        self.known_key = Said({"message": "not found"}, 404)
         self.asked: list[Asked] = []
         self.url = ""
         self._closing = asyncio.Event()
@@ -69,6 +70,8 @@ class Api:
         return web.json_response(said.body, status=said.status, headers=said.headers)
 
     def _next(self, path: str) -> Said:
+        if path.startswith(f"{KEYS_PATH}/"):
+            return self.known_key
         given = {TOKEN_PATH: self.token, KEYS_PATH: self.keys, POLICY_PATH: [self.policy]}
         rest = given.get(path, [Said({"message": "not found"}, 404)])
         return rest.pop(0) if len(rest) > 1 else rest[0]
