@@ -30,8 +30,11 @@ An address has the same number everywhere in one report.
 
 This much leaves the machine.
 With a tailnet, names are looked up, and the control server is asked for `/generate_204`.
-Each region's relay gets one packet by UDP, the device's own one a TCP connection, and the device that asks a ping.
+It is asked once more with a header of 4,000 bytes, and where that gets no answer, a dozen times with smaller packets.
+Each region's relay gets one packet by UDP, the device's own one four more and a TCP connection.
+The device that asks for the report gets a ping.
 An OAuth client whose tags are set asks Tailscale's API for the tailnet's policy.
+One beside an auth key (`TS_CLIENT_SECRET` with `TS_AUTHKEY`) asks for what that key is good for.
 Moltis' model providers get a TLS handshake on port 443 and nothing else: 20 hosts at most, of public addresses only.
 They are named in a configuration that the app's own user reads.
 """

@@ -30,7 +30,7 @@ _HTTP = 80
 _NO_CONTENT = 204
 _SUCCESSES, _REDIRECTS = range(200, 300), range(300, 400)
 # Tailscale's servers answer it with an empty 204, so that a captive portal is detected.
-_PORTAL_PATH = "/generate_204"
+PORTAL_PATH = "/generate_204"
 # From linux/in.h; the socket module does not define it.
 _IP_MTU = 14
 _IPV6_MTU = 24
@@ -39,11 +39,13 @@ _IPV6_MTU = 24
 _GLOBAL_V6, _6TO4 = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("2002::/16")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # RFC 8489; Tailscale's servers answer only requests with the software `tailnode` and a fingerprint at the end.
-_STUN_PORT = 3478
+STUN_PORT = 3478
 _STUN_MAGIC = b"\x21\x12\xa4\x42"
 _STUN_SOFTWARE = struct.pack("!HH8s", 0x8022, 8, b"tailnode")
 _STUN_FINGERPRINT = 0x5354554E
 _STUN_MAPPED = 0x0020
+# RFC 5780; a server that does not know it answers all the same.
+_STUN_PADDING = 0x0026
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -128,7 +130,7 @@ class _Told(NamedTuple):
 
 def _get(connection: http.client.HTTPConnection) -> _Told:
     try:
-        connection.request("GET", _PORTAL_PATH, headers={"Connection": "close"})
+        connection.request("GET", PORTAL_PATH, headers={"Connection": "close"})
         begun = datetime.now(UTC)
         answer = connection.getresponse()
         ended = datetime.now(UTC)
@@ -195,9 +197,9 @@ def ask_by_udp(relays: DerpMap) -> UdpSeen:
     """Send a STUN request to one relay of each region, and collect the answers for a short time."""
     targets = {}
     for region in (relays.regions or {}).values():
-        node = next((each for each in region.nodes or () if each.stun_port >= 0 and _stun_address(each)), None)
+        node = next((each for each in region.nodes or () if each.stun_port >= 0 and stun_address(each)), None)
         if node is not None:
-            targets[region.code] = (_stun_address(node), node.stun_port or _STUN_PORT)
+            targets[region.code] = (stun_address(node), node.stun_port or STUN_PORT)
     waiting: dict[bytes, tuple[str, float]] = {}
     latencies_s: dict[str, float] = {}
     mapped = set()
@@ -220,14 +222,17 @@ def ask_by_udp(relays: DerpMap) -> UdpSeen:
     return UdpSeen(len(targets), latencies_s, frozenset(mapped - {0}))
 
 
-def _stun_address(node: DerpNode) -> str:
+def stun_address(node: DerpNode) -> str:
+    """Return a relay's IPv4 address for STUN; empty if it has none."""
     return node.test_ip or node.ipv4
 
 
-def stun_request(number: bytes) -> bytes:
-    """Return a binding request with this transaction id of 12 bytes."""
-    head = struct.pack("!HH", 0x0001, len(_STUN_SOFTWARE) + 8) + _STUN_MAGIC + number
-    body = head + _STUN_SOFTWARE
+def stun_request(number: bytes, size_bytes: int = 0) -> bytes:
+    """Return a binding request with this transaction id of 12 bytes, padded to a size (a multiple of 4)."""
+    room = size_bytes - 20 - len(_STUN_SOFTWARE) - 8 - 4
+    padding = struct.pack("!HH", _STUN_PADDING, room) + bytes(room) if room > 0 else b""
+    head = struct.pack("!HH", 0x0001, len(_STUN_SOFTWARE) + len(padding) + 8) + _STUN_MAGIC + number
+    body = head + _STUN_SOFTWARE + padding
     return body + struct.pack("!HHI", 0x8028, 4, zlib.crc32(body) ^ _STUN_FINGERPRINT)
 
 

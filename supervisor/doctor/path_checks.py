@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from supervisor.doctor import network_probes as probes
 from supervisor.doctor.facts import home_relay
 from supervisor.doctor.finding import Check
+from supervisor.doctor.mtu_probe import large_by_udp, look_for_hole
 from supervisor.doctor.subject import NetworkSeen
 from supervisor.tailnet.preferences import DEFAULT_CONTROL
 
@@ -74,7 +75,7 @@ VISITOR = Check(
 MTU = Check(
     "tailnet",
     "mtu",
-    "the largest packet on the way out",
+    "the largest packet on the way out: what the kernel knows, and whether large ones are answered by TCP and UDP",
     "Tailscale's packets have up to 1,360 bytes with their wrapping: below, large ones vanish while small ones pass",
     _PAGE,
 )
@@ -91,9 +92,12 @@ def look(subject: Subject) -> NetworkSeen:
     work: dict[str, Callable[[], Any]] = {}
     if subject.plan.settings.tailnet.mode != "off":
         work["control"] = partial(probes.look_at_control, control_url(subject))
+        work["large"] = partial(look_for_hole, control_url(subject))
     relays, node = subject.tailnet.relays, _relay_node(subject)
     if relays is not None:
         work["udp"] = partial(probes.ask_by_udp, relays)
+    if node is not None and node.stun_port >= 0 and probes.stun_address(node):
+        work["large_by_udp"] = partial(large_by_udp, probes.stun_address(node), node.stun_port or probes.STUN_PORT)
     if node is not None:
         work["relay_s"] = partial(probes.connect_s, node.test_ip or node.ipv4 or node.host_name, node.derp_port or 443)
     hosts: dict[str, Callable[[], Any]] = {
@@ -124,7 +128,7 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
     yield from _control(subject, seen.control)
     if seen.control is not None:
         yield from _clock(seen.control)
-        yield from _mtu(seen.control)
+        yield from _mtu(seen)
     yield _udp(seen.udp)
     yield from _relay(subject, seen)
     yield from _visitor(subject)
@@ -167,13 +171,26 @@ def _clock(seen: ControlSeen) -> Iterator[Diagnosis]:
     yield CLOCK.problem(f"it is {abs(seen.skew_s):.0f} s {word}", "set the host's clock (NTP)")
 
 
-def _mtu(seen: ControlSeen) -> Iterator[Diagnosis]:
-    if seen.mtu is None:
+def _mtu(seen: NetworkSeen) -> Iterator[Diagnosis]:
+    mtu = seen.control.mtu if seen.control is not None else None
+    if mtu is None:
         return
-    if seen.mtu < _LEAST_MTU:
-        yield MTU.problem(f"{seen.mtu} bytes", f"raise the network's MTU to {_LEAST_MTU} or more")
+    if mtu < _LEAST_MTU:
+        yield MTU.problem(f"{mtu} bytes", f"raise the network's MTU to {_LEAST_MTU} or more")
+    elif seen.large.passes is False:
+        yield MTU.problem(
+            f"packets of more than {seen.large.most} bytes vanish on the way to the control server; small ones pass",
+            f"let ICMP (*fragmentation needed*) through, or set the container network's MTU to {seen.large.most}",
+        )
+    elif seen.large_by_udp.passes is False:
+        yield MTU.problem(
+            f"packets of {_LEAST_MTU} bytes vanish by UDP on the way to the relay, and small ones pass",
+            "let them through: a tunnel or a firewall on the way is too narrow for them",
+        )
+    elif seen.large.passes or seen.large_by_udp.passes:
+        yield MTU.ok(f"{mtu} bytes, and large packets are answered")
     else:
-        yield MTU.ok(f"{seen.mtu} bytes")
+        yield MTU.note(f"{mtu} bytes to the next hop; how it is farther on cannot be told, as nobody answers")
 
 
 def _udp(seen: UdpSeen | None) -> Diagnosis:

@@ -43,8 +43,9 @@ SANDBOX = Check(
     "explanation/app-platform.md",
 )
 CHECKS = (USERS, LAUNCHER, PROC, SANDBOX)
-# How gVisor identifies itself in /proc/version.
-_GVISOR = b"Linux version 4.4.0"
+# How gVisor identifies itself in /proc/version, whatever Linux it claims to be: a date on which it never changes, and
+# a word in newer ones. A real Linux 4.4.0 has another date.
+_GVISOR = (b" #1 SMP Sun Jan 10 15:06:54 PST 2016", b"-gvisor")
 # capabilities(7).
 _SYS_ADMIN = 21
 
@@ -68,8 +69,13 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
 
 
 def _sandbox() -> Diagnosis:
-    if procfs.read("/proc/version").startswith(_GVISOR):
+    if is_gvisor(procfs.read("/proc/version")):
         return SANDBOX.note("gVisor: limits of memory and processes are not told, and everything starts more slowly")
     if (kernel.effective_capabilities() or 0) >> _SYS_ADMIN & 1:
         return SANDBOX.note("Linux; this process has the rights of the whole machine, which it does not need")
     return SANDBOX.ok("Linux")
+
+
+def is_gvisor(version: bytes) -> bool:
+    """Return whether this is what gVisor has in /proc/version."""
+    return any(sign in version for sign in _GVISOR)

@@ -41,6 +41,13 @@ class TailnetFacts(NamedTuple):
     ping: Ping | None = None
 
 
+class LargeSeen(NamedTuple):
+    """Whether large packets pass, None if that could not be told; ``most`` is then the size of the largest that did."""
+
+    passes: bool | None = None
+    most: int | None = None
+
+
 class AppFacts(NamedTuple):
     """Moltis' configuration; ``why_not`` is why it could not be read. ``hosts`` are by provider, 20 at most."""
 
@@ -55,6 +62,8 @@ class NetworkSeen(NamedTuple):
     control: ControlSeen | None = None
     udp: UdpSeen | None = None
     relay_s: float | None = None
+    large: LargeSeen = LargeSeen()
+    large_by_udp: LargeSeen = LargeSeen()
     providers: Mapping[str, TlsSeen] = {}
 
 

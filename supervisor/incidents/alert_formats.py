@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from supervisor.secret import Secret
 
 JSON, NTFY, SLACK, DISCORD = "json", "ntfy", "slack", "discord"
-# ntfy turns a longer message into a file, Discord rejects it; this number of characters is within both limits.
+# ntfy turns a message of more than 4,096 bytes into a file, or refuses it; Discord refuses 2,000 characters.
+_NTFY_BYTES = 4000
 _MOST_CHARACTERS = {NTFY: 3500, SLACK: 3500, DISCORD: 1900}
 _SUPPRESS_EMBEDS = 4
 _ZERO_WIDTH = "\u200b"
-# What services turn into links or mentions: URLs, host names, and text after an @ or an opening bracket.
-_LINKS = re.compile(r"(?<=[\w\]])\.(?=\w)|:(?=//)|(?<=[@<#&!])(?=\S)")
+# What services turn into links or mentions: URLs, host and account names, and text after an @ or an opening bracket.
+_LINKS = re.compile(r"(?<=[\w\]])\.(?=\w)|(?<=[A-Za-z]):(?=\S)|/(?=/)|(?<=\S)(?=@)|(?<=[@<#&!])(?=\S)")
 _MARKDOWN = re.compile(r"([\\*_~`|>\[\]()])")
+# What makes a heading or a list at the beginning of a line.
+_BLOCK = re.compile(r"^(?=[ \t]*(?:[#+-]|\d+[.)]))", re.MULTILINE)
 _SIGNED = "v1"
 _PREFIX = "whsec_"
 
@@ -114,19 +117,23 @@ def _ntfy(alert: Alert) -> tuple[bytes, dict[str, str]]:
         "Priority": "high" if is_bad else "default",
         "Tags": "rotating_light" if is_bad else "warning",
     }
-    return _cut(inert(alert.text), NTFY).encode(), headers
+    body = _cut(inert(alert.text), NTFY).encode()
+    if len(body) > _NTFY_BYTES:
+        body = f"{body[:_NTFY_BYTES].decode(errors='ignore')}…".encode()
+    return body, headers
 
 
 def _slack(alert: Alert) -> dict[str, Any]:
     """Plain text without formatting; notifications show the text outside of the blocks."""
 
     def escaped(text: str) -> str:
-        return inert(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+        return inert(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
     said = _cut(f"{alert.title}\n{alert.text}", SLACK)
     return {
         "text": escaped(alert.title),
         "blocks": [{"type": "section", "text": {"type": "plain_text", "emoji": False, "text": inert(said)[:3000]}}],
+        "mrkdwn": False,
         "parse": "none",
         "link_names": False,
         "unfurl_links": False,
@@ -136,7 +143,7 @@ def _slack(alert: Alert) -> dict[str, Any]:
 
 def _discord(alert: Alert) -> dict[str, Any]:
     def escaped(text: str) -> str:
-        return inert(_MARKDOWN.sub(r"\\\1", text))
+        return _BLOCK.sub(_ZERO_WIDTH, inert(_MARKDOWN.sub(r"\\\1", text)))
 
     text = _cut(f"**{escaped(alert.title)}**\n{escaped(alert.text)}", DISCORD)
     return {"content": text, "allowed_mentions": {"parse": []}, "flags": _SUPPRESS_EMBEDS}

@@ -30,9 +30,10 @@ REVEALED_IN = frozenset(
         "supervisor.tailnet.oauth_client:Keys.usable",  # what the log is to mask, and whether it is an OAuth client's
         "supervisor.tailnet.oauth_client:fingerprint",  # what tells one key from another
         "supervisor.tailnet.log:StateLogger.tell_url",  # the login URL that only the container's log shows
+        "supervisor.tailnet.oauth_client:OAuthClient.known_key",
         "supervisor.tailnet.oauth_client:OAuthClient._authorized",  # what Tailscale's API takes
         "supervisor.tailnet.oauth_client:OAuthClient._prepared",  # what it consists of, and what the log is to mask
-        "supervisor.doctor.facts:client_secret",  # whether it is an OAuth client's
+        "supervisor.doctor.facts:credentials",  # whether it is an OAuth client's
         "supervisor.doctor.subject:of_settings",  # what the report is to mask
         "supervisor.web.sessions:Keyring._compare",  # whether it has changed, and what the log is to mask
         "supervisor.web.sessions:SignInCodes.link",  # what whoever asks over the control socket gets

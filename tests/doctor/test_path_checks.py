@@ -8,7 +8,9 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +22,39 @@ from tests.tailnet.node import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 NETWORK = "ip link add d0 type veth peer name d1 && ip addr add 192.0.2.2/24 dev d0 && ip link set d1 up"
 NARROW = ("unshare", "--net", "sh", "-c", f'{NETWORK} && ip link set d0 mtu 1000 up && exec "$@"', "sh")
+
+
+# Two hosts at a bridge that takes 1200 bytes at one of its ports, and drops the rest without a word; the second one
+# answers by HTTP, HTTPS and STUN. Packets leave as they are, instead of in bundles that a bridge lets through.
+HOLE_NETWORK = """
+set -e
+mount -t tmpfs none /run
+ip link set lo up
+ip link add name lan type bridge
+for at in 1 2; do
+  ip netns add host$at
+  ip link add name port$at type veth peer name eth0 netns host$at
+  ip link set port$at master lan up
+  ip -n host$at link set lo up
+  ip -n host$at link set eth0 gso_max_segs 1 up
+  ip -n host$at addr add 192.0.2.$at/24 dev eth0
+done
+ip link set port2 mtu 1200
+ip link set lan up
+ip netns exec host2 {python} {server} "$1" "$2" >/run/said & server=$!
+until grep -qs ready /run/said; do sleep 0.05; done
+shift 2
+set +e; ip netns exec host1 "$@"; code=$?; kill $server; exit $code
+"""
+LARGE_SERVER = Path(__file__).with_name("large_server.py")
+HOLE = (
+    *("unshare", "--net", "--mount", "sh", "-c"),
+    *(HOLE_NETWORK.format(python=sys.executable, server=LARGE_SERVER), "sh"),
+)
 
 
 class _Portal(http.server.BaseHTTPRequestHandler):
@@ -83,7 +113,9 @@ def test_names_that_are_not_found(tmp_path: Path) -> None:
 def test_a_control_server_that_does_not_answer(tmp_path: Path) -> None:
     """It is refused; with a proxy, which tailscaled would use, that is no problem."""
     url = "http://127.0.0.1:1"
-    assert "refused" in doctor(tailnet(tmp_path, url)).problem("control")
+    report = doctor(tailnet(tmp_path, url))
+    assert "refused" in report.problem("control")
+    assert (report.level("mtu"), "cannot be told" in report.of("mtu")[0]["found"]) == ("note", True)
     beside = doctor(tailnet(tmp_path, url, HTTPS_PROXY="http://127.0.0.1:2"))
     assert beside.level("control") == "note"
     assert "HTTPS_PROXY" in beside.of("control")[0]["found"]
@@ -116,6 +148,27 @@ def test_packets_that_are_too_large(tmp_path: Path) -> None:
     report = doctor(tailnet(tmp_path, "http://192.0.2.1"), prefix=NARROW)
     assert "1000" in report.problem("mtu")
     assert "no answer" in report.problem("control")
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_large_packets_that_vanish(tmp_path: Path, scheme: str) -> None:
+    """A bridge drops what is too large for its port, and tells nobody: the size that passes is found by trying."""
+    url = f"{scheme}://192.0.2.2"
+    report = doctor(tailnet(tmp_path, url), prefix=(*HOLE, *certificate(tmp_path, "192.0.2.2")))
+    assert "packets of more than 1200 bytes vanish" in report.problem("mtu")
+
+
+@NEEDS_ROOT
+def test_large_packets_that_vanish_by_udp(tmp_path: Path) -> None:
+    """Small ones are answered all the same; a relay that answers none tells nothing."""
+    code = (
+        "from supervisor.doctor.mtu_probe import large_by_udp\n"
+        "print([large_by_udp('192.0.2.2', port).passes for port in (3478, 3479)])"
+    )
+    words = [*HOLE, *certificate(tmp_path, "192.0.2.2"), sys.executable, "-I", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[False, None]\n"
 
 
 def test_without_a_tailnet_nobody_is_asked(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_connected_device(tmp_path: Path) -> None:
     """What is well is told, with the relay and how far it is; names and addresses are masked in all of it."""
     with tailnet() as control, connected(tmp_path, control) as one:
         report = doctor_of(one.run)
-        for check in ("state", "serve", "funnel", "udp", "relay", "control", "clock", "dns", "instances"):
+        for check in ("state", "serve", "funnel", "udp", "relay", "control", "clock", "dns", "mtu", "instances"):
             assert report.level(check) == "ok", report.of(check)
         assert "tail.example" not in str(report.body)
         assert one.api.status()["TailscaleIPs"][0] not in str(report.body)

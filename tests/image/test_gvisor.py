@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.image.conftest import KEY
+from tests.image.test_doctor import said
+from tests.support.docker import docker
 from tests.support.peer import peer
 from tests.support.waiting import wait_until
 
@@ -66,6 +68,17 @@ def test_as_a_user_without_any_capability(run: Run, login: dict[str, str], gviso
         box.address()
         assert box.stop() < 8
         assert box.wait_end() == 0
+
+
+def test_the_doctor_knows_where_it_is(image: str, gvisor: tuple[str, ...]) -> None:
+    """In the sandbox it says so, and what is not told there; outside it does not."""
+    words = ("--network", "none", "--entrypoint", "moltis-supervisor", image, "doctor", "--json")
+    inside = said(docker("run", "--rm", *gvisor[:4], *words, may_fail=True).stdout)
+    assert inside["sandbox"][0][0] == "note"
+    assert inside["sandbox"][0][1].startswith("gVisor")
+    assert "no limit" in inside["memory"][0][1]
+    outside = said(docker("run", "--rm", *words, may_fail=True).stdout)
+    assert outside["sandbox"] == [("ok", "Linux")]
 
 
 def _reached(box: Container, ip: str, fetch: Callable[..., object]) -> bool:

@@ -12,6 +12,7 @@ import socket
 from email.header import decode_header
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from supervisor.core.incidents import ERROR, INFO, Incident
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CRASHES = ("sh", "-c", "echo the last word; sleep 0.2; exit 3")
-EVIL = "https://evil.example/x, www.evil.example, @everyone <@123> <!channel> [click](http://evil.example) #general"
+EVIL = (
+    "https://evil.example/x, www.evil.example, @everyone <@123> <!channel> [click](http://evil.example) #general "
+    "mailto:a@evil.example, //evil.example, </order:1>, <t:1:R>, <:face:1>, tel:+123"
+)
+BLOCKS = ("# a heading", "  -# a small one", "- an item", "+ another", "1. the first", "> a quote", "```code")
 
 
 def settings(folder: Path, url: str, **more: str) -> dict[str, str]:
@@ -137,13 +142,13 @@ def test_formats_follow_the_host() -> None:
 
 def effects(text: str) -> list[str]:
     """Return what some service might make a link or a mention of."""
-    return re.findall(r"\w+://\w|\w\.\w|@\w|<[@#!&]|#\w", text)
+    return re.findall(r"\w+://\w|//\w|[a-z]:[^\s\u200b]|\w\.\w|\w@|@\w|<[@#!&/:t]|#\w", text)
 
 
 def test_nothing_of_the_text_takes_effect_anywhere() -> None:
     """No link, no mention, no formatting; the text looks the same."""
     assert effects(EVIL)
-    assert not effects(inert(EVIL))
+    assert not effects(inert(EVIL)), inert(EVIL)
     assert inert(EVIL).replace("\u200b", "") == EVIL
     body, headers = request_of(NTFY, alert(), None, 0.0)
     title = decode_header(headers["Title"])[0][0].decode()
@@ -152,10 +157,16 @@ def test_nothing_of_the_text_takes_effect_anywhere() -> None:
     assert slack["blocks"][0]["text"]["type"] == "plain_text"
     assert not effects(slack["text"]) + effects(slack["blocks"][0]["text"]["text"])
     assert "<" not in slack["text"]
+    assert "&lt;\u200b@" in slack["text"]
+    assert slack["mrkdwn"] is False
     discord = json.loads(request_of(DISCORD, alert(), None, 0.0)[0])
     assert discord["allowed_mentions"] == {"parse": []}
     assert not effects(discord["content"])
     assert not re.search(r"(?<!\\)[\[\]()]", discord["content"])
+    said = alert(with_lines=True, incident=msgspec.structs.replace(alert().incident, last_lines=BLOCKS))
+    content = json.loads(request_of(DISCORD, said, None, 0.0)[0])["content"]
+    assert content.count("\n\u200b") == 5
+    assert not re.search(r"^\s*([#>+-]|\d+\.|`)", content, re.MULTILINE)
 
 
 def test_a_long_story_is_cut_to_what_a_service_takes() -> None:
@@ -163,6 +174,10 @@ def test_a_long_story_is_cut_to_what_a_service_takes() -> None:
     long = alert(incident=Incident(id="i", at_s=0.0, kind="crash", subject="m", level=ERROR, what="w", why="x" * 9000))
     assert len(json.loads(request_of(DISCORD, long, None, 0.0)[0])["content"]) <= 2000
     assert len(request_of(NTFY, long, None, 0.0)[0]) <= 4096
+    wide = alert(incident=msgspec.structs.replace(long.incident, why="漢." * 4000))
+    body = request_of(NTFY, wide, None, 0.0)[0]
+    assert 3900 < len(body) <= 4096
+    assert body.decode().endswith("…")
 
 
 def test_the_count_of_those_left_out_is_said() -> None:
