@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
-from anyio import to_thread
 
 from supervisor.backup.objects import HOLDER, PROBE, WISH, BucketStore, ConflictError, FolderStore, readable
+from supervisor.backup.threads import in_thread
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.holding import (
     RENEW_S,
@@ -255,7 +255,7 @@ class Lease:
 
     async def _mac(self, record: LeaseRecord) -> str:
         if not self._key:
-            self._key = await to_thread.run_sync(self._derive)
+            self._key = await in_thread(self._derive)
         return hmac.new(self._key, msgspec.json.encode([VERSION, *record]), hashlib.sha256).hexdigest()
 
     def _derive(self) -> bytes:

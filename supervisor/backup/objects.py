@@ -13,8 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
-from anyio import to_thread
-
+from supervisor.backup.threads import in_thread
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
 from supervisor.errors import ConfigError
 
@@ -72,11 +71,11 @@ class FolderStore:
 
     async def get(self) -> StoredObject:
         """Read it."""
-        return await to_thread.run_sync(self._get)
+        return await in_thread(self._get)
 
     async def put(self, data: bytes, tag: str) -> str:
         """Write it, under a lock."""
-        return await to_thread.run_sync(self._put, data, tag)
+        return await in_thread(self._put, data, tag)
 
     def _get(self) -> StoredObject:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from supervisor.system.descriptors import DESCRIPTORS
-from supervisor.system.spawn import spawn
+from supervisor.system.spawn import NOT_EXECUTABLE, SpawnError, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ class ProgramParent(Protocol):
 async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> ExitStatus:
     """Run it and return its exit status; it is ended on cancellation. ``fds`` are inherited by it.
 
-    Raises SpawnError if it cannot be started.
+    Raises SpawnError if it cannot be started, or its output not followed.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[ExitStatus] = loop.create_future()
@@ -60,7 +60,12 @@ async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[i
     _step_back(spawned.pid)
     outputs = [_Output(loop, spawned.stdout_fd, take, False), _Output(loop, spawned.stderr_fd, take, True)]
     try:
+        for output in outputs:
+            output.open()
         return await asyncio.shield(ended)
+    except OSError as error:
+        why = f"cannot follow the output of {spec.name}: {error.strerror or error}"
+        raise SpawnError(NOT_EXECUTABLE, why) from error
     finally:
         if not ended.done():
             # Also on cancellation: wait for the end of what was started.
@@ -98,7 +103,10 @@ class _Output:
         self._is_error = is_error
         self._rest = b""
         self._open = True
-        loop.add_reader(fd, self._read)
+
+    def open(self) -> None:
+        """Follow it. Raises OSError if the kernel has no memory to watch the pipe."""
+        self._loop.add_reader(self._fd, self._read)
 
     def _read(self) -> bool:
         """Read a chunk; return whether there may be more."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from supervisor.config.plan import BackupPlan
     from supervisor.config.settings import BackupSettings
     from supervisor.core.backup import SnapshotView
+    from supervisor.core.process import ExitStatus
     from supervisor.runtime.engine import Engine
 
 NAME = "restic"
@@ -145,10 +146,7 @@ class Restic:
             )
             spec = ProcessSpec(NAME, (*limit, self._plan.program, "--json", *words), env, cwd=self._folder())
             with anyio.CancelScope() as scope:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(listener.watch, scope)
-                    ending = await programs.run(self._engine, spec, listener.take, fds)
-                    group.cancel_scope.cancel()
+                ending = await self._run(spec, listener, scope, fds)
         except SpawnError as error:
             raise BackupError(Trouble(error.why)) from error
         except ConfigError as error:
@@ -158,6 +156,20 @@ class Restic:
         if scope.cancelled_caught:
             raise BackupError(listener.trouble)
         return listener.answer(ending)
+
+    async def _run(
+        self, spec: ProcessSpec, listener: Listener, scope: anyio.CancelScope, fds: tuple[int, ...]
+    ) -> ExitStatus:
+        """Run it to its end; the listener cancels ``scope`` where it is silent. Raises SpawnError."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(listener.watch, scope)
+                ending = await programs.run(self._engine, spec, listener.take, fds)
+                group.cancel_scope.cancel()
+        except* SpawnError as errors:
+            # Unwrap the single exception of the group.
+            raise errors.exceptions[0] from errors
+        return ending
 
     def _folder(self) -> str:
         return self._plan.folder if os.path.isdir(self._plan.folder) else "/"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import anyio
 import msgspec
-from anyio import to_thread
 
 from supervisor.backup.places import DATABASES, MANIFEST, MARKER, WORKSHOP, opened, opened_folder
+from supervisor.backup.threads import in_thread
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.json_input import decode_json
 from supervisor.system import dirs
@@ -80,7 +80,7 @@ class Restoration:
     async def aclose(self) -> None:
         """Remove the replaced or unused files; in a thread, as many files take seconds."""
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(self._remove)
+            await in_thread(self._remove)
         self._stack.close()
 
     def _remove(self) -> None:
@@ -97,7 +97,7 @@ class Restoration:
         await self.rehearse()
         try:
             for prepared in self._prepared.values():
-                await to_thread.run_sync(_finish, prepared.workshop_fd, prepared.source.owner)
+                await in_thread(_finish, prepared.workshop_fd, prepared.source.owner)
         except OSError as error:
             raise BackupError(_disk(error)) from error
 
@@ -107,7 +107,7 @@ class Restoration:
         self.missing = []
         try:
             # In a thread, as it removes the remains of a killed restore.
-            parts = await to_thread.run_sync(self._all_parts, manifest)
+            parts = await in_thread(self._all_parts, manifest)
         except OSError as error:
             raise BackupError(_disk(error)) from error
         if not parts:
@@ -152,7 +152,7 @@ class Restoration:
     async def place(self) -> None:
         """Replace the old files by the new ones, all or none. Raises BackupError."""
         try:
-            await to_thread.run_sync(_swap, tuple(self._prepared.values()))
+            await in_thread(_swap, tuple(self._prepared.values()))
         except OSError as error:
             raise BackupError(_disk(error)) from error
 

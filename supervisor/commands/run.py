@@ -81,12 +81,14 @@ def _go_on(parts: Run, resources: RunResources, missing: Sequence[str], inbox: I
     import asyncio
     import selectors
 
+    from supervisor.runtime.loop_latency import EventLoop
+
     # Only now, because the first children get the limit that this process was started with.
     DESCRIPTORS.claim()
     gc.enable()
     # By itself: a loop that fails at it leaves a half-made one behind, which complains when it goes.
     selector = selectors.DefaultSelector()
-    with asyncio.Runner(loop_factory=partial(asyncio.SelectorEventLoop, selector)) as runner:
+    with asyncio.Runner(loop_factory=partial(EventLoop, selector)) as runner:
         runner.get_loop()
         runner.run(parts.stay(inbox))
 

@@ -30,6 +30,17 @@ _slots = asyncio.Semaphore(_MOST_THREADS)
 _background: list[threading.Thread] = []
 
 
+class EventLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop, with ``run_in_thread`` in the place of its pool, in which it looks up names.
+
+    At the container's process limit that pool fails, when it is used and once more when the loop ends.
+    """
+
+    def run_in_executor(self, _executor: object, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """Run ``work`` in a thread."""
+        return self.create_task(run_in_thread(work, *arguments))
+
+
 async def load_module(name: str) -> ModuleType:
     """Import a module in a thread."""
     with short_switch_interval():

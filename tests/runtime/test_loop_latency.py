@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.runtime import loop_latency
-from supervisor.runtime.loop_latency import background_done, can_start_threads, run_in_background, run_in_thread
+from supervisor.runtime.loop_latency import (
+    EventLoop,
+    background_done,
+    can_start_threads,
+    run_in_background,
+    run_in_thread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +49,14 @@ async def test_work_is_done_once_with_and_without_threads(*, main_only: bool) ->
     await background_done(DEADLINE_S)
     assert ran_in == [main_only, main_only]
     assert can_start_threads() is not main_only
+
+
+@pytest.mark.usefixtures("main_only")
+def test_names_are_looked_up_with_and_without_threads() -> None:
+    """Where there is no thread, asyncio's own loop fails at it, and again at its end."""
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        found = runner.run(asyncio.wait_for(runner.get_loop().getaddrinfo("localhost", 80), DEADLINE_S))
+    assert {address[0] for *_, address in found} & {"127.0.0.1", "::1"}
 
 
 @pytest.mark.usefixtures("main_only")

@@ -1,0 +1,98 @@
+"""At the limits of a machine: what cannot be started or followed is trouble that is told, and nothing is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+
+from supervisor.backup import programs
+from supervisor.backup.restic import Restic
+from supervisor.backup.threads import in_thread
+from supervisor.backup.words import BackupError
+from supervisor.core.process import ProcessSpec
+from supervisor.doctor.facts import LoneParent
+from supervisor.system.spawn import SpawnError
+from tests.support.processes import below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SPEC = ProcessSpec("restic", ("sleep", "60"), {"PATH": os.defpath})
+
+
+def refuse_thread(_thread: threading.Thread) -> None:
+    """Refuse its start, as the kernel does at a container's limit of processes."""
+    raise RuntimeError("can't start new thread")
+
+
+def refusing(number: int) -> Callable[..., None]:
+    """Return what the kernel refuses with this error."""
+
+    def refuse(*_words: object, **_more: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def children() -> set[str]:
+    """Return the names of this process's children."""
+    found = set()
+    for pid in below(os.getpid()):
+        with contextlib.suppress(OSError):
+            found.add(Path(f"/proc/{pid}/comm").read_text().strip())
+    return found
+
+
+async def test_a_restic_that_cannot_be_started_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit of processes a call fails in the one way that every caller knows."""
+    monkeypatch.setattr("subprocess.Popen", refusing(errno.EAGAIN))
+    engine = SimpleNamespace(launcher=(), reaper=LoneParent().reaper, log=None)
+    plan = SimpleNamespace(program="/bin/sleep", folder="/")
+    restic = Restic(cast("Any", plan), cast("Any", None), cast("Any", engine), {"PATH": os.defpath})
+    with pytest.raises(BackupError, match="at its limit of processes"):
+        await restic.call("version", needs_repository=False)
+
+
+async def test_a_program_whose_output_cannot_be_followed_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without memory to watch a pipe (epoll_ctl), the program and its pipes go."""
+    before = os.listdir("/proc/self/fd")
+    async with LoneParent().reaping() as parent:
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refusing(errno.ENOMEM))
+        with pytest.raises(SpawnError, match="cannot follow the output of restic"):
+            await programs.run(parent, SPEC, lambda _line, _is_error: None)
+    assert "sleep" not in children()
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("threads", [True, False])
+async def test_work_in_a_thread_is_done_whole(monkeypatch: pytest.MonkeyPatch, *, threads: bool) -> None:
+    """Also where no thread can be started, and where whoever waits for it is cancelled meanwhile."""
+    if not threads:
+        monkeypatch.setattr(threading.Thread, "start", refuse_thread)
+    loop, begun, over, done = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), []
+
+    def work() -> str:
+        loop.call_soon_threadsafe(begun.set)
+        assert over.wait(10 if threads else 0.01) is threads
+        done.append("all of it")
+        return "its result"
+
+    async def cancel_it(scope: anyio.CancelScope) -> None:
+        await begun.wait()
+        scope.cancel()
+        over.set()
+
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as scope:
+            group.start_soon(cancel_it, scope)
+            assert await in_thread(work) == "its result"
+    assert done == ["all of it"]
