@@ -72,6 +72,20 @@ def daemons(count: int) -> None:
             os._exit(0)
 
 
+def strangers(count: int) -> None:
+    """Leave so many processes by which nothing tells whose they are, but for the name that a test finds them by."""
+    for _ in range(count):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.closerange(0, 64)
+                os.execve("/bin/sleep", [f"stranger in {FOLDER}", "300"], {})  # noqa: S606 - a child on purpose
+            os._exit(0)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
 def zombies(count: int) -> None:
     """Leave grandchildren that end at once to whoever adopts them."""
     for _ in range(count):
@@ -105,11 +119,23 @@ def orders(writer: Writer) -> dict[str, Callable[..., object]]:
         "abort": os.abort,
         "zombies": lambda count: zombies(int(count)),
         "daemons": lambda count: daemons(int(count)),
+        "strangers": lambda count: strangers(int(count)),
         "stubborn": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+        "slow": slow,
         "errors": lambda count: send(b"~ an error\n" * int(count), 2),
         "spin": spin,
         "eat": lambda size: kept.append(b"x" * int(size)),
     }
+
+
+def slow(seconds: str) -> None:
+    """Take so long to end when it is asked to."""
+
+    def end(_number: int, _frame: object) -> None:
+        time.sleep(float(seconds))
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def spin(seconds: str) -> None:

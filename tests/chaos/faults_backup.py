@@ -8,8 +8,9 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import fault
-from tests.chaos.surroundings import Backups
+from tests.chaos.faults_tailnet import MODES
+from tests.chaos.kinds import IN_BUCKETS, KEEPING, fault
+from tests.chaos.surroundings import Backups, store
 from tests.chaos.world import pause
 from tests.support.processes import below
 
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
-_BACKUP = ("backup",)
-
-
-@fault("kill-restic", flavours=_BACKUP)
+@fault("kill-restic", KEEPING)
 def _kill_restic(world: World, chance: random.Random) -> None:
     for _ in range(5):
         for pid in below(world.pid):
@@ -34,25 +32,54 @@ def _kill_restic(world: World, chance: random.Random) -> None:
         pause(0.05)
 
 
-@fault("repository-goes", flavours=_BACKUP)
+@fault("repository-goes", ("backup",))
 def _repository_goes(world: World, chance: random.Random) -> Undo:
     around = world.around
     assert isinstance(around, Backups)
-    away = around.repository.with_name("away")
+    repository = Path(around.repository)
+    away = repository.with_name("away")
     with contextlib.suppress(OSError):
-        around.repository.rename(away)
+        repository.rename(away)
     pause(chance.uniform(0.1, 0.6))
 
     def undo() -> None:
         with contextlib.suppress(OSError):
-            away.rename(around.repository)
+            away.rename(repository)
 
     undo()
     return undo
 
 
-@fault("backup-orders", flavours=_BACKUP)
+@fault("backup-orders", KEEPING)
 def _backup_orders(world: World, _chance: random.Random) -> None:
     for _ in range(3):
         with contextlib.suppress(OSError):
             world.api("POST", "/api/backups", "{}")
+
+
+@fault("bucket-goes", IN_BUCKETS)
+def _bucket_goes(_world: World, chance: random.Random) -> Undo:
+    """The S3 server is killed, and comes back."""
+    store().stop()
+    pause(chance.uniform(0.1, 0.6))
+    return store().start
+
+
+def _add_way(mode: str) -> None:
+    """Have what stands before the bucket behave so."""
+
+    @fault(f"bucket-{mode}", IN_BUCKETS)
+    def act(world: World, chance: random.Random) -> Undo:
+        way = world.around.way_to_bucket
+        assert way is not None
+        way.mode = mode
+        pause(chance.uniform(0.1, 0.5))
+
+        def undo() -> None:
+            way.mode = "pass"
+
+        return undo
+
+
+for _mode in MODES:
+    _add_way(_mode)

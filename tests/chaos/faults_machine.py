@@ -6,10 +6,10 @@ import contextlib
 import os
 import resource
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import BEFORE_STOP, fault
-from tests.chaos.surroundings import Clock
+from tests.chaos.kinds import KEEPING, fault
 from tests.chaos.world import WRITERS, pause
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
-@fault("few-descriptors", BEFORE_STOP)
+@fault("few-descriptors")
 def _few_descriptors(world: World, chance: random.Random) -> Undo | None:
     pid = world.pid
     with contextlib.suppress(OSError):
@@ -35,7 +35,7 @@ def _few_descriptors(world: World, chance: random.Random) -> Undo | None:
     return None
 
 
-@fault("few-processes", BEFORE_STOP)
+@fault("few-processes")
 def _few_processes(world: World, chance: random.Random) -> Undo | None:
     """Nobody may start a process or a thread any more."""
     group = world.group("pids")
@@ -51,7 +51,7 @@ def _few_processes(world: World, chance: random.Random) -> Undo | None:
     return undo
 
 
-@fault("little-memory", BEFORE_STOP)
+@fault("little-memory", ends=True)
 def _little_memory(world: World, chance: random.Random) -> Undo | None:
     """A child takes all that there is, and the kernel chooses whom to end for it."""
     group = world.group("memory")
@@ -77,7 +77,7 @@ def _little_memory(world: World, chance: random.Random) -> Undo | None:
 
 @fault("full-disk")
 def _full_disk(world: World, _chance: random.Random) -> Undo | None:
-    """The run folder's file system has no room left."""
+    """The file system of the run folder and of what is kept has no room left."""
     if not world.mounted:
         return None
     path = world.run_dir.parent / "filler"
@@ -94,7 +94,7 @@ def _full_disk(world: World, _chance: random.Random) -> Undo | None:
 
 @fault("read-only-disk")
 def _read_only_disk(world: World, _chance: random.Random) -> Undo | None:
-    """The run folder's file system may not be written to."""
+    """The same file system may not be written to."""
     if not world.mounted:
         return None
     folder = str(world.run_dir.parent)
@@ -109,14 +109,38 @@ def _read_only_disk(world: World, _chance: random.Random) -> Undo | None:
     return lambda: mount("rw")
 
 
-@fault("clock-jumps", flavours=("clock",))
-def _clock_jumps(world: World, chance: random.Random) -> None:
-    """The wall clock goes back or forth, by up to a year."""
-    clock = world.around
-    if isinstance(clock, Clock):
-        for _ in range(3):
-            clock.set(chance.choice((-1, 1)) * chance.choice((1, 61, 3600, 86_400, 31_000_000)))
-            pause(0.05)
+@fault("slow-disk")
+def _slow_disk(world: World, chance: random.Random) -> Undo | None:
+    """Every write to the same file system takes up to half a second."""
+    if not world.may_freeze:
+        return None
+    over = threading.Event()
+
+    def slow() -> None:
+        while not over.wait(0.01):
+            world.freeze_disk(chance.uniform(0.05, 0.5))
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    pause(chance.uniform(0.3, 1.0))
+
+    def undo() -> None:
+        over.set()
+        thread.join()
+
+    return undo
+
+
+@fault("clock-jumps", ("clock", *KEEPING))
+def _clock_jumps(world: World, chance: random.Random) -> Undo | None:
+    """The wall clock goes back or forth, by up to a year; it is set again, as a bucket takes nothing meanwhile."""
+    clock = world.around.clock
+    if clock is None:
+        return None
+    for _ in range(3):
+        clock.set(chance.choice((-1, 1)) * chance.choice((1, 61, 3600, 86_400, 31_000_000)))
+        pause(0.05)
+    return lambda: clock.set(0)
 
 
 @fault("busy-machine")

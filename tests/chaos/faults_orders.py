@@ -9,9 +9,11 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import fault
+from tests.chaos.kinds import PHASES, fault
 from tests.chaos.world import NAMES, pause, program
 
+# Half-way through a stop, which a hand-over is as well; before, the first of these would begin it.
+_ONLY_IN_A_STOP = dict.fromkeys(PHASES[:-2], "it would begin the stop")
 # sysexits(3).
 CONFIGURATION = 78
 
@@ -37,14 +39,14 @@ def _signals_for_app(world: World, chance: random.Random) -> None:
             os.kill(world.pid, chance.choice((signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)))
 
 
-@fault("term-again", ("stop",))
+@fault("term-again", cannot=_ONLY_IN_A_STOP)
 def _term_again(world: World, chance: random.Random) -> None:
     for _ in range(chance.randint(1, 5)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(world.pid, signal.SIGTERM)
 
 
-@fault("interrupt-twice", ("stop",))
+@fault("interrupt-twice", cannot=_ONLY_IN_A_STOP, ends=True)
 def _interrupt_twice(world: World, _chance: random.Random) -> None:
     for _ in range(2):
         with contextlib.suppress(ProcessLookupError):

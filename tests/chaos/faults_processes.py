@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import BEFORE_STOP, fault
+from tests.chaos.kinds import fault
 from tests.chaos.world import NAMES, WRITERS, pause
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _hold_child(world: World, chance: random.Random) -> Undo:
     return release
 
 
-@fault("hold-supervisor", BEFORE_STOP)
+@fault("hold-supervisor")
 def _hold_supervisor(world: World, chance: random.Random) -> None:
     assert world.prober is not None
     world.prober.excuse(1)
@@ -57,7 +57,7 @@ def _hold_supervisor(world: World, chance: random.Random) -> None:
     world.prober.excuse(-1)
 
 
-@fault("kill-supervisor", BEFORE_STOP)
+@fault("kill-supervisor", ends=True)
 def _kill_supervisor(world: World, _chance: random.Random) -> None:
     world.kill()
 
@@ -86,6 +86,11 @@ def _orphan_storm(world: World, chance: random.Random) -> None:
 def _daemons(world: World, chance: random.Random) -> None:
     world.tell("maker", f"daemons {chance.randint(1, 30)}")
     world.tell("maker", f"exit {chance.choice((0, 1))}")
+
+
+@fault("strangers")
+def _strangers(world: World, chance: random.Random) -> None:
+    world.tell("maker", f"strangers {chance.randint(1, 5)}")
 
 
 @fault("spinning-child")

@@ -6,7 +6,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import fault
+from tests.chaos.kinds import IN_TAILNETS, fault
 from tests.chaos.world import pause
 
 if TYPE_CHECKING:
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
-_TAILNET = ("tailnet",)
-_BOTH = ("tailnet", "sidecar")
-MODES = ("slow", "silent", "cut", "half", "refuse", "rubbish", "redirect", "error", "huge")
+_BOTH = (*IN_TAILNETS, "sidecar")
+MODES = ("slow", "silent", "cut", "half", "refuse", "rubbish", "redirect", "error", "forbidden", "huge")
 
 
 def _add_way(mode: str) -> None:
     """Have what stands between behave so, for the LocalAPI of a sidecar or for the control server."""
 
-    @fault(f"peer-{mode}", flavours=_BOTH)
+    @fault(f"peer-{mode}", _BOTH)
     def act(world: World, chance: random.Random) -> Undo:
         way = world.around.way
         assert way is not None
@@ -41,19 +40,19 @@ for _mode in MODES:
     _add_way(_mode)
 
 
-@fault("kill-tailscaled", flavours=_TAILNET)
+@fault("kill-tailscaled", IN_TAILNETS)
 def _kill_tailscaled(world: World, chance: random.Random) -> None:
     world.signal("tailscaled", chance.choice((signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT)))
 
 
-@fault("hold-tailscaled", flavours=_TAILNET)
+@fault("hold-tailscaled", IN_TAILNETS)
 def _hold_tailscaled(world: World, chance: random.Random) -> None:
     world.signal("tailscaled", signal.SIGSTOP)
     pause(chance.uniform(0.1, 0.5))
     world.signal("tailscaled", signal.SIGCONT)
 
 
-@fault("control-goes", flavours=_TAILNET)
+@fault("control-goes", IN_TAILNETS)
 def _control_goes(world: World, chance: random.Random) -> Undo:
     control = world.around.control
     assert control is not None
@@ -62,7 +61,7 @@ def _control_goes(world: World, chance: random.Random) -> Undo:
     return lambda: control.order("online")
 
 
-@fault("control-freezes", flavours=_TAILNET)
+@fault("control-freezes", IN_TAILNETS)
 def _control_freezes(world: World, chance: random.Random) -> Undo:
     control = world.around.control
     assert control is not None
@@ -71,7 +70,7 @@ def _control_freezes(world: World, chance: random.Random) -> Undo:
     return control.thaw
 
 
-@fault("tailnet-orders", flavours=_BOTH)
+@fault("tailnet-orders", _BOTH)
 def _tailnet_orders(world: World, chance: random.Random) -> None:
     for _ in range(chance.randint(1, 4)):
         with contextlib.suppress(OSError):

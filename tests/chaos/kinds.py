@@ -6,11 +6,12 @@ too. The faults themselves are in the modules `faults_*`.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.chaos.world import World
 
@@ -19,44 +20,69 @@ if TYPE_CHECKING:
 
 # The moments of a life: see rounds.py for how each is reached.
 PHASES = ("start", "running", "backoff", "cleaning", "restore", "hand-over", "stop")
-# Those in which the supervisor is not about to end.
-BEFORE_STOP = ("start", "running", "backoff", "cleaning", "restore", "hand-over")
-# Kinds of world, and how often each is chosen: see world.py.
-FLAVOURS = {"plain": 8, "process-1": 5, "drop": 2, "clock": 1, "sidecar": 2, "tailnet": 2, "backup": 1}
+# Kinds of world, and how often each is chosen where nothing else decides: see world.py.
+FLAVOURS = {
+    "plain": 8,
+    "process-1": 5,
+    "drop": 2,
+    "clock": 1,
+    "sidecar": 2,
+    "tailnet": 2,
+    "backup": 2,
+    "bucket": 2,
+    "deploy": 2,
+}
+# Those with a repository, and of these the ones with a bucket and with a tailnet.
+KEEPING = ("backup", "bucket", "deploy")
+IN_BUCKETS = ("bucket", "deploy")
+IN_TAILNETS = ("tailnet", "deploy")
 
 
 class Kind(NamedTuple):
-    """One entry of the catalogue."""
+    """One entry of the catalogue; ``cannot`` says why it cannot meet a phase, ``ends`` that it may end it all."""
 
     act: Act
-    phases: tuple[str, ...]
+    cannot: Mapping[str, str]
     flavours: tuple[str, ...]
+    ends: bool
 
 
 KINDS: dict[str, Kind] = {}
 
 
 def fault(
-    name: str, phases: tuple[str, ...] = PHASES, flavours: tuple[str, ...] = tuple(FLAVOURS)
+    name: str,
+    flavours: tuple[str, ...] = tuple(FLAVOURS),
+    *,
+    cannot: Mapping[str, str] | None = None,
+    ends: bool = False,
 ) -> Callable[[Act], Act]:
     """Put a fault into the catalogue under a name."""
 
     def add(act: Act) -> Act:
-        KINDS[name] = Kind(act, phases, flavours)
+        KINDS[name] = Kind(act, cannot or {}, flavours, ends)
         return act
 
     return add
 
 
 def phases_of(flavour: str) -> tuple[str, ...]:
-    """Return the phases of such a life; all but the first and the last come in any order."""
-    if flavour == "backup":
-        return ("start", "running", "restore", "hand-over", "stop")
-    return ("start", "running", "backoff", "cleaning", "stop")
+    """Return the phases of such a life; all but the first and the last come in any order.
+
+    What only few kinds of lives have comes twice in them.
+    """
+    more = ("restore", "hand-over", "restore", "hand-over") if flavour in KEEPING else ()
+    return ("start", "running", "backoff", "cleaning", *more, "stop")
 
 
-def kinds_for(flavour: str, phase: str) -> list[str]:
-    """Return the faults that such a world may meet in a phase."""
+@cache
+def kinds_for(flavour: str, phase: str) -> tuple[str, ...]:
+    """Return the faults that such a world may meet in a phase; to be asked once all of them are loaded."""
     if phase not in phases_of(flavour):
-        return []
-    return [name for name, kind in KINDS.items() if phase in kind.phases and flavour in kind.flavours]
+        return ()
+    return tuple(name for name, kind in KINDS.items() if phase not in kind.cannot and flavour in kind.flavours)
+
+
+def pairs() -> set[tuple[str, str]]:
+    """Return every kind with every phase that it can meet."""
+    return {(kind, phase) for flavour in FLAVOURS for phase in PHASES for kind in kinds_for(flavour, phase)}

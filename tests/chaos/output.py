@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import queue
 import re
 import select
 import struct
@@ -37,7 +38,7 @@ class Output:
         self.problems: list[str] = []
         self.records: list[dict[str, Any]] = []
         self.allowed = 0
-        self.bytes = 0
+        self.bytes = self._looked = 0
         self.excused: set[tuple[str, str]] = set()
         self._counts = folder / "counts"
         self._secrets = secrets
@@ -48,15 +49,15 @@ class Output:
         self._ended: set[tuple[str, str]] = set()
         self._rest = b""
         self._stalled_until_s = 0.0
-        self._reading = threading.Event()
         self._over = False
-        self._busy = False
-        self._changed = threading.Condition()
         os.mkfifo(self.path)
         self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        # What is read is looked at elsewhere: a stop waits but half a second for whoever reads.
+        self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._run, self._look)]
+        for thread in self._threads:
+            thread.start()
 
     def writer(self) -> int:
         """Return a descriptor for the supervisor's standard output."""
@@ -83,7 +84,8 @@ class Output:
         """Read what is left after every writer has gone, and stop."""
         self.come_back()
         self._over = True
-        self._thread.join(deadline_s)
+        for thread in self._threads:
+            thread.join(deadline_s)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -111,7 +113,7 @@ class Output:
     def excuse(self) -> None:
         """Let the lives there are now lose lines: their supervisor was killed outright, in the midst of one perhaps."""
         self.come_back()
-        wait_until(lambda: not self._busy and _waiting_bytes(self._fd) == 0, what="the rest of the log")
+        wait_until(lambda: self._looked == self.bytes and not _waiting_bytes(self._fd), what="the rest of the log")
         self.excused.update((name, life) for name, _, life in (p.name.partition(".") for p in self._counts.iterdir()))
         self._rest = b""
 
@@ -120,15 +122,13 @@ class Output:
             if time.monotonic() < self._stalled_until_s and not self._over:
                 time.sleep(_LOOK_S / 5)
                 continue
-            self._busy = True
             with self._lock:
                 data = self._read()
             if data:
-                self._take(data)
-            self._busy = False
-            if data:
+                self._pieces.put(data)
                 continue
             if self._over:
+                self._pieces.put(b"")
                 return
             if self._fd >= 0:
                 select.select([self._fd], [], [], _LOOK_S)
@@ -137,17 +137,23 @@ class Output:
             else:
                 time.sleep(_LOOK_S / 5)
 
+    def _look(self) -> None:
+        while piece := self._pieces.get():
+            self._take(piece)
+            self._looked += len(piece)
+
     def _read(self) -> bytes | None:
         """Return what there is; None where there is nothing yet, no bytes where nobody writes."""
         if self._fd < 0:
             return None
         try:
-            return os.read(self._fd, _PIECE_BYTES)
+            data = os.read(self._fd, _PIECE_BYTES)
         except BlockingIOError:
             return None
+        self.bytes += len(data)
+        return data
 
     def _take(self, data: bytes) -> None:
-        self.bytes += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             for secret in self._secrets:

@@ -1,19 +1,28 @@
 """What a run of chaos does, decided by its seed alone, and written as one line of text that repeats it.
 
-A life of the supervisor is `FLAVOUR PHASE[:FAULT@MS,…];PHASE…`, as in `plain start;running:kill-app@120;stop`: in each
-phase its faults happen so many milliseconds after the phase began. What a fault chooses by chance follows from its
-own text.
+A life of the supervisor is `FLAVOUR PHASE[:FAULT@MS,…];PHASE…`, as in `plain start;running:kill-child@120;stop`: in
+each phase its faults happen so many milliseconds after the phase began. What a fault chooses by chance follows from
+its own text.
 """
 
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
-from tests.chaos.catalogue import FLAVOURS, kinds_for, phases_of
+from tests.chaos.catalogue import FLAVOURS, KINDS, kinds_for, phases_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST_MS = 250
-_MOST_FAULTS = 3
+# How often each kind is to meet each phase at least; some that are dealt find the supervisor ended already.
+ENOUGH = 10
+_SPARE = 2
+# How many faults there are in a round, and how often.
+_COUNTS = {1: 1, 2: 1, 3: 8}
 
 
 class Fault(NamedTuple):
@@ -59,28 +68,45 @@ def _parse_round(text: str) -> Round:
 
 
 def life(seed: str, number: int) -> Life:
-    """Return the life of this number under a seed.
+    """Return the life of this number under a seed."""
+    return next(islice(lives(seed), number, None))
 
-    Kinds are dealt like cards for each phase, so that all of them come equally often.
+
+def lives(seed: str) -> Iterator[Life]:
+    """Yield the lives of a seed, without end.
+
+    Of all kinds that a phase can meet, those come first that have met it the fewest times, and such lives are chosen
+    more often in which much is left to be met.
     """
-    chance = random.Random(f"{seed}:{number}")
-    flavour = chance.choices([*FLAVOURS], [*FLAVOURS.values()])[0]
-    first, *middle, last = phases_of(flavour)
-    chance.shuffle(middle)
-    rounds = []
-    for phase in (first, *middle, last):
-        count = chance.randint(1, _MOST_FAULTS)
-        dealt = [_card(seed, flavour, phase, number * _MOST_FAULTS + each) for each in range(count)]
-        faults = sorted((Fault(kind, chance.randrange(MOST_MS)) for kind in dict.fromkeys(dealt)), key=_moment)
-        rounds.append(Round(phase, tuple(faults)))
-    return Life(flavour, tuple(rounds))
+    chance = random.Random(seed)
+    dealt: Counter[tuple[str, str]] = Counter()
+    while True:
+        weights = [often * (1 + _left(flavour, dealt)) for flavour, often in FLAVOURS.items()]
+        flavour = chance.choices([*FLAVOURS], weights)[0]
+        first, *middle, last = phases_of(flavour)
+        chance.shuffle(middle)
+        yield Life(flavour, tuple(_round(flavour, phase, dealt, chance) for phase in (first, *middle, last)))
 
 
-def _moment(fault: Fault) -> int:
-    return fault.at_ms
+def _left(flavour: str, dealt: Counter[tuple[str, str]]) -> int:
+    """Return by how much such a life can bring nearer to enough what it meets."""
+    left = 0
+    for phase in phases_of(flavour):
+        lacks = [max(0, ENOUGH + _SPARE - dealt[kind, phase]) for kind in kinds_for(flavour, phase)]
+        left += sum(sorted(lacks)[-max(_COUNTS) :])
+    return left
 
 
-def _card(seed: str, flavour: str, phase: str, number: int) -> str:
-    kinds = kinds_for(flavour, phase)
-    turn, place = divmod(number, len(kinds))
-    return random.Random(f"{seed}:{flavour}:{phase}:{turn}").sample(kinds, len(kinds))[place]
+def _round(flavour: str, phase: str, dealt: Counter[tuple[str, str]], chance: random.Random) -> Round:
+    kinds = [*kinds_for(flavour, phase)]
+    chance.shuffle(kinds)
+    kinds.sort(key=lambda kind: dealt[kind, phase])
+    chosen: list[str] = []
+    for kind in kinds[: chance.choices([*_COUNTS], [*_COUNTS.values()])[0]]:
+        # After one that may end it all there is nothing left to break.
+        if not (KINDS[kind].ends and any(KINDS[other].ends for other in chosen)):
+            chosen.append(kind)
+    moments = sorted(chance.randrange(MOST_MS) for _ in chosen)
+    chosen.sort(key=lambda kind: KINDS[kind].ends)
+    dealt.update((kind, phase) for kind in chosen)
+    return Round(phase, tuple(map(Fault, chosen, moments)))

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import pytest
+from collections import Counter
+from itertools import islice
 
 from tests.chaos import plan
-from tests.chaos.catalogue import FLAVOURS, KINDS, PHASES, kinds_for
+from tests.chaos.catalogue import KINDS, pairs
 
 
-@pytest.mark.parametrize("number", range(50))
-def test_a_life_is_told_by_its_seed_and_by_its_text(number: int) -> None:
+def test_a_life_is_told_by_its_seed_and_by_its_text() -> None:
     """What failed can be played again, from either."""
-    life = plan.life("a seed", number)
-    assert life == plan.life("a seed", number)
-    assert plan.parse(str(life)) == life
-    assert life != plan.life("another seed", number)
+    lives, others = [list(islice(plan.lives(seed), 50)) for seed in ("a seed", "another seed")]
+    assert plan.life("a seed", 20) == lives[20]
+    for life, other in zip(lives, others, strict=True):
+        assert plan.parse(str(life)) == life != other
 
 
-def test_every_fault_meets_every_phase_that_it_names() -> None:
-    """A few hundred lives deal all of them, or a kind would never be tried at some moment."""
-    met = set()
-    for number in range(3000):
-        for one in plan.life("seed", number).rounds:
-            met |= {(fault.kind, one.phase) for fault in one.faults}
-    assert {(name, phase) for flavour in FLAVOURS for phase in PHASES for name in kinds_for(flavour, phase)} == met
+def test_every_fault_meets_every_phase_that_it_can() -> None:
+    """Often enough, before 2,500 rounds are over: what was seldom comes first."""
+    met: Counter[tuple[str, str]] = Counter()
+    rounds = 0
+    for life in plan.lives("seed"):
+        rounds += len(life.rounds)
+        for one in life.rounds:
+            assert len({fault.kind for fault in one.faults}) == len(one.faults)
+            met.update((fault.kind, one.phase) for fault in one.faults)
+        if rounds > 2500:
+            break
+    assert {*met} == pairs()
+    assert min(met.values()) >= plan.ENOUGH
     assert {name for name, _ in met} == {*KINDS}

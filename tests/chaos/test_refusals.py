@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
-from tests.chaos.refusals import ERRORS, HARMLESS, KERNEL, METHODS, calls_of, places, refuse, sites, wrong
+from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, calls_of, sites
+from tests.chaos.refusals import places, refuse
+from tests.chaos.refused_lives import wrong
 
 
 def traces() -> bool:

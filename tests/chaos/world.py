@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http
 import http.client
 import json
@@ -17,10 +18,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.chaos.kinds import KEEPING
 from tests.chaos.output import Output
 from tests.chaos.prober import Prober
-from tests.chaos.surroundings import BY_FLAVOUR, Backups, Surroundings
+from tests.chaos.surroundings import Surroundings, disk_image, surroundings
 from tests.process.running import AS_PROCESS_1, SUPERVISOR
+from tests.support.control import ROOT
 from tests.support.processes import alive, below
 from tests.support.waiting import wait_until
 
@@ -37,7 +40,12 @@ _CHILD = str(Path(__file__).with_name("child.py"))
 _LOOPER = 'read -r t </proc/sys/kernel/random/uuid; echo "~ $t"; exit 3'
 _MARK = b"SUPERVISED_PROCESS"
 _GROUPS = Path("/sys/fs/cgroup")
-_DISK_BYTES = 256 * 1024
+_HASTENED = ROOT / "tests/backup/hastened.py"
+# A holder counts as gone after a sixth of its time, and what comes of an outage is seen sooner.
+HASTE = {"silence_s": 10.0, "renew_s": 2.5}
+_DISK_BYTES = 4 * 1024 * 1024
+# linux/fs.h: FIFREEZE and FITHAW.
+_FREEZE, _THAW = 0xC0045877, 0xC0045878
 # The folder of another copy of the package, as planted.py makes them.
 package = ""
 
@@ -45,18 +53,17 @@ package = ""
 class World:
     """One life of a supervisor, which may be killed and started again on the same folders."""
 
-    def __init__(self, flavour: str, beside: Surroundings | None = None) -> None:
+    def __init__(self, flavour: str, before: Surroundings | None = None) -> None:
         # Only root makes pid namespaces.
         self.flavour = flavour if flavour != "process-1" or os.geteuid() == 0 else "plain"
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.folder.chmod(0o755)
         (self.folder / "counts").mkdir()
         self.run_dir = self.folder / "disk" / "run"
-        self.mounted = self._mount()
-        if isinstance(beside, Backups):
-            self.around: Surroundings = Backups(self.folder, beside.repository)
-        else:
-            self.around = BY_FLAVOUR[flavour](self.folder)
+        # Whether that file system is one of its own, and one that can be made to wait.
+        self.mounted = self.may_freeze = False
+        self._mount()
+        self.around: Surroundings = surroundings(flavour, self.folder, before)
         self.output = Output(self.folder, SECRETS)
         self.prober: Prober | None = None
         self.popen: subprocess.Popen[bytes] | None = None
@@ -64,6 +71,8 @@ class World:
         self.pid = 0
         # The description that it has as its standard output.
         self.shared_output = -1
+        # How many records of the log are of earlier starts.
+        self.since = 0
         self.killed = False
         self.ended = False
         # Whether the log's consumer was not there in this round, or the kernel was let kill whom it likes.
@@ -74,12 +83,28 @@ class World:
         self.problems: list[str] = []
         self._write_settings()
 
-    def _mount(self) -> bool:
-        """Give the run folder a small file system of its own, where that is possible."""
+    def _mount(self) -> None:
+        """Give the run folder and what is kept a small file system of their own, where that is possible."""
         disk = self.run_dir.parent
         disk.mkdir()
-        words = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES},mode=755", "chaos", str(disk)]
-        return os.geteuid() == 0 and subprocess.run(words, capture_output=True, check=False).returncode == 0
+        if os.geteuid() == 0:
+            image = self.folder / "image"
+            shutil.copy(disk_image(), image)
+            self.may_freeze = _mount("-o", "loop", str(image), str(disk))
+            self.mounted = self.may_freeze or _mount("-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "chaos", str(disk))
+            disk.chmod(0o755)
+
+    def freeze_disk(self, seconds: float) -> None:
+        """Let whoever writes to that file system wait for so long."""
+        fd = os.open(self.run_dir.parent, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, _FREEZE, 0)
+            try:
+                pause(seconds)
+            finally:
+                fcntl.ioctl(fd, _THAW, 0)
+        finally:
+            os.close(fd)
 
     def group(self, controller: str) -> Path | None:
         """Return the supervisor's own group of this controller; None where this machine has none to be made."""
@@ -116,6 +141,7 @@ class World:
             "SUPERVISOR_TOKEN": TOKEN,
             "MOLTIS_PASSWORD": SPOKEN,
             **self.around.environment(),
+            **({"HASTE": json.dumps(HASTE)} if self.flavour in KEEPING else {}),
         }
 
     def _prefix(self) -> tuple[str, ...]:
@@ -127,13 +153,13 @@ class World:
 
     def start(self) -> None:
         """Start the supervisor; returns when it has said that it starts."""
-        since = len(self.output.records)
+        self.since = since = len(self.output.records)
         self._close_shared()
         self.shared_output = self.output.writer()
         config = ("--config", str(self.folder / "supervisor.toml"))
         with open(self.folder / "errors", "ab") as errors:
             self.popen = subprocess.Popen(
-                [*self._prefix(), *program(), *config, "--", str(self.folder / APP)],
+                [*self._prefix(), *program(hastened=self.flavour in KEEPING), *config, "--", str(self.folder / APP)],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=self.shared_output,
@@ -263,7 +289,7 @@ class World:
         """Return every process that was started below this supervisor and lives, be it whose it may by now."""
         pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
         home = str(self.folder).encode()
-        return [pid for pid in pids if is_marked(environment_of(pid), home) and alive(pid)]
+        return [pid for pid in pids if (is_marked(environment_of(pid), home) or _is_stranger(pid, home)) and alive(pid)]
 
     def close_output(self) -> None:
         """Read the rest of the log."""
@@ -298,12 +324,20 @@ class World:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def program() -> tuple[str, ...]:
-    """Return the supervisor's command: its own, or that of the copy of the package that the run is about."""
+def program(*, hastened: bool = False) -> tuple[str, ...]:
+    """Return the supervisor's command: its own, or that of the copy of the package that the run is about.
+
+    A hastened one has shorter waits of backups (see tests/backup/hastened.py).
+    """
     if not package:
-        return SUPERVISOR
-    code = f"import sys; sys.path.insert(0, {package!r}); from supervisor.cli import main; sys.exit(main())"
-    return (sys.executable, "-I", "-c", code, "run")
+        return (sys.executable, "-I", str(_HASTENED), "run") if hastened else SUPERVISOR
+    main = f"import runpy; runpy.run_path({str(_HASTENED)!r}, run_name='__main__')"
+    code = main if hastened else "from supervisor.cli import main; sys.exit(main())"
+    return (sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {package!r}); {code}", "run")
+
+
+def _mount(*words: str) -> bool:
+    return subprocess.run(["mount", *words], capture_output=True, check=False).returncode == 0
 
 
 def environment_of(pid: int) -> dict[bytes, bytes]:
@@ -318,6 +352,13 @@ def environment_of(pid: int) -> dict[bytes, bytes]:
 def is_marked(environment: dict[bytes, bytes], home: bytes) -> bool:
     """Tell whether this is the environment of a managed process, or of what one has started, with this home."""
     return _MARK in environment and environment.get(b"HOME") == home
+
+
+def _is_stranger(pid: int, home: bytes) -> bool:
+    """Tell whether this is one of those that only their name tells of (see child.py)."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"stranger in " + home + b"\0")
+    return False
 
 
 def is_managed(pid: int) -> bool:

@@ -17,6 +17,7 @@ _OTHER_ANSWERS = {
     "rubbish": b"\xff\x00 no HTTP at all \r\n\r\n" * 50,
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
     "error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops",
+    "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 40\r\n\r\n<Error><Code>AccessDenied</Code></Error>",
     "huge": b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{"BackendState": "' % _HUGE_BYTES + b"x" * _HUGE_BYTES,
 }
 
@@ -25,8 +26,8 @@ class Flaky:
     """Passes bytes on from ``port`` (or a unix socket at ``path``) to another port or path, as ``mode`` says.
 
     Modes: pass, slow, silent, cut (half an answer, then the end), half (the same, then silence), refuse; rubbish,
-    redirect, error and huge give an answer of that kind in the server's place; careless hides the conditions of
-    requests, so that the server writes whatever is there.
+    redirect, error, forbidden and huge give an answer of that kind in the server's place; careless hides the conditions
+    of requests, so that the server writes whatever is there.
     """
 
     def __init__(self, target: int | str, path: str = "") -> None:

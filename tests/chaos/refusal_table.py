@@ -1,0 +1,164 @@
+"""Which places of the package ask the kernel for something, which of its calls that is, and how each may be refused.
+
+`sites` finds the places in the code. A name that is neither in KERNEL or METHODS nor harmless fails a test.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.conventions.tree import modules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DESCRIPTORS = ("EMFILE", "ENFILE")
+_DISK = ("ENOSPC", "EIO", "EROFS")
+# The kernel's calls, and what each may answer (the man pages, section 2).
+ERRORS: dict[str, tuple[str, ...]] = {
+    "openat": (*_DESCRIPTORS, *_DISK, "EACCES", "ENOMEM", "EINTR"),
+    # EAGAIN is what every pipe says that has been read empty, and no file does.
+    "read": ("EIO", "EINTR"),
+    "write": ("ENOSPC", "EIO", "EAGAIN", "EINTR", "EPIPE", "ENOMEM"),
+    "getdents64": ("EIO", "ENOMEM"),
+    "newfstatat": ("EACCES", "EIO", "ENOMEM"),
+    "readlink": ("EACCES", "EIO", "ENOMEM"),
+    "mkdir": (*_DISK, "EACCES", "EPERM"),
+    "renameat": _DISK,
+    "rename": _DISK,
+    "unlinkat": ("EIO", "EROFS", "EACCES"),
+    "unlink": ("EIO", "EROFS", "EACCES"),
+    "fsync": ("EIO", "ENOSPC"),
+    "ftruncate": ("EIO", "EINTR"),
+    "flock": ("ENOSYS", "ENOLCK", "EINTR"),
+    "fchmod": ("EPERM", "EROFS"),
+    "chmod": ("EPERM", "EROFS"),
+    "fchown": ("EPERM", "EROFS"),
+    "chown": ("EPERM", "EROFS"),
+    "pipe2": _DESCRIPTORS,
+    "vfork": ("EAGAIN", "ENOMEM"),
+    "clone3": ("EAGAIN", "ENOMEM", "EPERM"),
+    "kill": ("EPERM",),
+    "wait4": ("EINTR",),
+    "socket": (*_DESCRIPTORS, "ENOMEM", "EPERM"),
+    "bind": ("EADDRINUSE", "EACCES", "ENOMEM"),
+    "listen": ("EADDRINUSE",),
+    "connect": ("EAGAIN", "ECONNREFUSED", "EINTR"),
+    "accept4": (*_DESCRIPTORS, "ENOMEM", "EAGAIN", "EINTR", "ECONNABORTED", "EPERM"),
+    "recvfrom": ("ECONNRESET", "EAGAIN", "EINTR"),
+    "sendto": ("ECONNRESET", "EPIPE", "EAGAIN", "EINTR"),
+    "setsockopt": ("ENOMEM", "ENOPROTOOPT"),
+    "getsockopt": ("ENOMEM", "ENOPROTOOPT"),
+    "epoll_create1": (*_DESCRIPTORS, "ENOMEM"),
+    "epoll_ctl": ("ENOMEM", "ENOSPC"),
+    "epoll_wait": ("EINTR",),
+    "prctl": ("ENOSYS", "EPERM", "EINVAL"),
+    "prlimit64": ("EPERM", "ENOSYS"),
+    "fcntl": ("EINVAL", "EMFILE"),
+    "dup2": ("EMFILE", "EINTR"),
+}
+# What a name of Python's asks the kernel for.
+KERNEL: dict[str, tuple[str, ...]] = {
+    "open": ("openat",),
+    "os.open": ("openat",),
+    "os.read": ("read",),
+    "os.write": ("write",),
+    "os.listdir": ("openat", "getdents64"),
+    "os.walk": ("openat", "getdents64"),
+    "os.fwalk": ("openat", "getdents64"),
+    "shutil.rmtree": ("openat", "getdents64", "unlinkat"),
+    "os.stat": ("newfstatat",),
+    "os.lstat": ("newfstatat",),
+    "os.fstat": ("newfstatat",),
+    "os.access": ("newfstatat",),
+    "os.statvfs": ("newfstatat",),
+    "os.readlink": ("readlink",),
+    "os.mkdir": ("mkdir",),
+    "os.makedirs": ("mkdir",),
+    "os.rename": ("rename", "renameat"),
+    "os.replace": ("rename",),
+    "os.unlink": ("unlink", "unlinkat"),
+    "os.rmdir": ("unlinkat",),
+    "os.fsync": ("fsync",),
+    "os.ftruncate": ("ftruncate",),
+    "fcntl.flock": ("flock",),
+    "fcntl.fcntl": ("fcntl",),
+    "os.set_blocking": ("fcntl",),
+    "os.fchmod": ("fchmod",),
+    "os.chmod": ("chmod",),
+    "os.fchown": ("fchown",),
+    "os.chown": ("chown",),
+    "os.removexattr": ("fcntl",),
+    "os.listxattr": ("fcntl",),
+    "os.pipe": ("pipe2",),
+    "os.dup2": ("dup2",),
+    "os.kill": ("kill",),
+    "os.killpg": ("kill",),
+    "os.wait4": ("wait4",),
+    "subprocess.Popen": ("pipe2", "vfork"),
+    "threading.Thread": ("clone3",),
+    "socket.socket": ("socket",),
+    "socket.create_connection": ("socket", "connect"),
+    "asyncio.run": ("epoll_create1", "epoll_ctl", "epoll_wait", "recvfrom"),
+    "select.select": ("epoll_wait",),
+    "signal.pidfd_send_signal": ("kill",),
+    "resource.getrlimit": ("prlimit64",),
+    "resource.setrlimit": ("prlimit64",),
+    "libc.prctl": ("prctl",),
+    "asyncio.open_connection": ("socket", "connect"),
+    "asyncio.open_unix_connection": ("socket", "connect"),
+    "asyncio.start_server": ("epoll_ctl",),
+    "sqlite3.connect": ("openat",),
+    "to_thread.run_sync": ("clone3",),
+}
+# Methods of sockets and of the loop, whatever the object is called.
+METHODS = {"bind": "bind", "listen": "listen", "accept": "accept4", "connect_ex": "connect", "setsockopt": "setsockopt"}
+METHODS |= {"getsockopt": "getsockopt", "add_reader": "epoll_ctl", "recv": "recvfrom", "send": "sendto"}
+METHODS |= {"connect": "connect"}
+# Names that ask for nothing that could be refused, or whose refusal has no meaning.
+HARMLESS = frozenset(
+    f"{module}.{name}"
+    for module, names in {
+        "os": """close getpid geteuid getuid getgrouplist urandom fsencode fsdecode strerror sysconf isatty umask
+              setpriority getcwd get_terminal_size _exit waitstatus_to_exitcode path environ devnull defpath
+              stat_result statvfs_result major minor""",
+        "socket": "inet_aton inet_pton inet_ntop getaddrinfo AddressFamily SocketType",
+        "signal": "signal getsignal valid_signals set_wakeup_fd pthread_sigmask Signals default_int_handler",
+        "subprocess": "SubprocessError TimeoutExpired",
+    }.items()
+    for name in names.split()
+)
+_MODULES = frozenset({"os", "socket", "fcntl", "select", "subprocess", "signal", "shutil"})
+
+
+class Site(NamedTuple):
+    """A place in the package that asks the kernel for something; not one that ``calls`` may hand the function on."""
+
+    module: str
+    line: int
+    name: str
+    calls: bool = True
+
+
+def sites() -> Iterator[Site]:
+    """Yield every such place, and every other that names one of those functions."""
+    for module in modules("supervisor"):
+        called = {id(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call)}
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.Attribute | ast.Name):
+                continue
+            name = ast.unparse(node)
+            calls = id(node) in called
+            if name in KERNEL or (isinstance(node, ast.Attribute) and ast.unparse(node.value) in _MODULES):
+                if not name.rpartition(".")[2].isupper():
+                    yield Site(module.name, node.lineno, name, calls)
+            elif isinstance(node, ast.Attribute) and node.attr in METHODS and calls:
+                yield Site(module.name, node.lineno, node.attr, calls)
+
+
+def calls_of(name: str) -> tuple[str, ...]:
+    """Return the kernel's calls that a name stands for. Raises KeyError for one that is in no table."""
+    if name in HARMLESS:
+        return ()
+    return (METHODS[name],) if name in METHODS else KERNEL[name]

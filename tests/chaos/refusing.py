@@ -1,0 +1,177 @@
+"""The supervisor with one call, or some, refused at the very place of the code that makes it.
+
+    python -I refusing.py run …       (the words of `moltis-supervisor`)
+    python -I refusing.py --copies …  (the helper that copies databases)
+
+CHAOS_REFUSING is a JSON object: `names` are the functions of Python's that ask the kernel, `methods` those of sockets
+and loops, `package` is the package's folder and `log` a file. Each place that makes such a call is written there once.
+`refuse` has objects with `module`, `line`, `name` and `error`: the first such call is refused with that, which is
+written there too. The kernel is not asked then, so that what it would have done is not done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import errno
+import functools
+import importlib
+import json
+import os
+import runpy
+import shutil  # noqa: F401 - it looks once, when it is loaded, at which functions know folders by descriptors
+import socket
+import subprocess
+import sys
+import tempfile  # noqa: F401 - as above
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HELPER = "supervisor.backup.copies"
+_VARIABLE = "CHAOS_REFUSING"
+
+
+class Refuser:
+    """Knows what to refuse, and writes down what is asked and refused."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.told = told
+        self._package = told["package"] + "/"
+        self._left: dict[tuple[str, int, str], str] = {
+            (one["module"], one["line"], one["name"]): one["error"] for one in told["refuse"]
+        }
+        self._seen: set[tuple[str, int, str]] = set()
+        self._lock = threading.Lock()
+        self._fd = os.open(told["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+        self._write = os.write
+
+    def ask(self, name: str) -> str:
+        """Return the error to refuse a call with that is made two frames up; empty where it is to be made."""
+        frame = sys._getframe(2)
+        path = frame.f_code.co_filename
+        if not path.startswith(self._package):
+            return ""
+        module = path.removeprefix(self._package).removesuffix(".py").replace("/", ".")
+        place = (module, frame.f_lineno, name)
+        with self._lock:
+            error = self._left.pop(place, "")
+            if error or place not in self._seen:
+                self._seen.add(place)
+                self._write(self._fd, (json.dumps([*place, error]) + "\n").encode())
+        return error
+
+    def wrap(self, owner: Any, attribute: str, name: str) -> None:
+        """Have a function or a method ask first."""
+        real = getattr(owner, attribute)
+
+        @functools.wraps(real)
+        def asking(*words: Any, **more: Any) -> Any:
+            error = self.ask(name)
+            if error:
+                raise _refusal(error)
+            return real(*words, **more)
+
+        for known in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+            if real in known:
+                known.add(asking)
+        setattr(owner, attribute, asking)
+
+
+def _refusal(error: str) -> Exception:
+    if error == "no thread":
+        return RuntimeError("can't start new thread")
+    number = getattr(errno, error)
+    return OSError(number, os.strerror(number))
+
+
+def install(told: dict[str, Any]) -> None:
+    """Put the asking functions in the place of Python's own."""
+    refuser = Refuser(told)
+    # Below the asking one, which looks at who calls it.
+    _follow_helper(told)
+    for name in told["names"]:
+        module, _, attribute = name.rpartition(".")
+        if name == "threading.Thread":
+            _wrap_threads(refuser)
+        elif name in {"socket.socket", "subprocess.Popen"}:
+            refuser.wrap(getattr(importlib.import_module(module), attribute), "__init__", name)
+        elif name == "to_thread.run_sync":
+            _wrap_later(refuser, name)
+        elif "." not in name:
+            refuser.wrap(builtins, name, name)
+        elif module not in {"libc", "loop"}:
+            refuser.wrap(importlib.import_module(module), attribute, name)
+    for name in told["methods"]:
+        owner: Any = socket.socket if hasattr(socket.socket, name) else asyncio.SelectorEventLoop
+        refuser.wrap(owner, name, name)
+
+
+def _wrap_threads(refuser: Refuser) -> None:
+    """Have a thread that is made at a place refuse its start, which may be elsewhere."""
+    refused: set[int] = set()
+    begin, start = threading.Thread.__init__, threading.Thread.start
+
+    def asking(self: threading.Thread, *words: Any, **more: Any) -> None:
+        if refuser.ask("threading.Thread"):
+            refused.add(id(self))
+        begin(self, *words, **more)
+
+    def starting(self: threading.Thread) -> None:
+        if id(self) in refused:
+            refused.discard(id(self))
+            raise _refusal("no thread")
+        start(self)
+
+    threading.Thread.__init__ = asking  # type: ignore[method-assign]
+    threading.Thread.start = starting  # type: ignore[method-assign]
+
+
+def _wrap_later(refuser: Refuser, name: str) -> None:
+    """Have a function ask that comes with a library, which is loaded late on purpose."""
+
+    class Finder:
+        def find_spec(self, module: str, *_more: object) -> None:
+            if module == "supervisor.backup.objects":
+                sys.meta_path.remove(self)
+                refuser.wrap(importlib.import_module("anyio.to_thread"), "run_sync", name)
+
+    sys.meta_path.insert(0, Finder())
+
+
+def _follow_helper(told: dict[str, Any]) -> None:
+    """Have the helper for databases, a program of its own, run like this too."""
+    begin: Callable[..., None] = subprocess.Popen.__init__
+
+    def beginning(self: Any, words: list[str], *more: Any, **options: Any) -> None:
+        if _HELPER in words:
+            place = words.index(_HELPER)
+            words = [*words[: place - 1], __file__, "--copies", *words[place + 1 :]]
+            options["env"] = {**options["env"], _VARIABLE: json.dumps(told)}
+        begin(self, words, *more, **options)
+
+    subprocess.Popen.__init__ = beginning  # type: ignore[method-assign, assignment]
+
+
+def main() -> None:
+    """Run what was asked for."""
+    told = json.loads(os.environ.pop(_VARIABLE))
+    sys.path.insert(0, os.path.dirname(told["package"]))
+    if sys.argv[1] == "--copies":
+        del sys.argv[1]
+        install(told)
+        runpy.run_module(_HELPER, run_name="__main__")
+        return
+    from supervisor.system import kernel
+
+    kernel.set_undumpable()
+    install(told)
+    from supervisor.cli import main as run
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()
