@@ -40,9 +40,9 @@ test-slow: tested ## Runs the tests of faults that take more than a minute | 10 
 test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs | 9 min, once some more
 	@scripts/test-engine run $(BIN)/python -m pytest -m image $(or $(TESTS),tests/image)
 
-chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… MET=times FOR=seconds, or LIFE='…' for one that failed | until Ctrl-C, or FOR seconds
+chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… MET=times FOR=seconds, DEPLOYS=… in a row, or LIFE='…' for one that failed | until Ctrl-C, or FOR seconds
 	@nice $(BIN)/python -m tests.chaos $(if $(SEED),--seed "$(SEED)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MET),--met $(MET)) \
-		$(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
+		$(if $(DEPLOYS),--deploys $(DEPLOYS)) $(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
 
 fuzz: dev ## Feeds parsers what is nearly right: EXAMPLES=… of each, 20,000 by default | several minutes
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) API_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \

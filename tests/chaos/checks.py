@@ -8,10 +8,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.chaos.surroundings import UNKNOWN, Deploy
 from tests.chaos.world import APP, SECRETS, environment_of
 from tests.support.processes import below
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.chaos.world import World
 
 # How much more than after its first round a supervisor may hold: the log's buffer and history, once over.
@@ -107,7 +110,7 @@ def secrets(world: World) -> list[str]:
 def files(world: World, note: str) -> list[str]:
     """Return what of the files that outlive it is not whole; ``note`` is what a snapshot had to bring back."""
     found = []
-    for path in (*world.folder.glob("state/*.json"), *world.folder.glob("kept/*.json")):
+    for path in world.folder.glob("disk/state/*.json"):
         with contextlib.suppress(FileNotFoundError):
             try:
                 json.loads(path.read_bytes())
@@ -117,6 +120,27 @@ def files(world: World, note: str) -> list[str]:
     if note and (not kept.exists() or kept.read_text() != note):
         found.append(f"the note {note} has not come back: {kept.read_text() if kept.exists() else 'there is none'}")
     return found
+
+
+def rows(world: World, wanted: Mapping[str, int]) -> list[str]:
+    """Return what of the rows that were acknowledged to earlier lives of the app is not there."""
+    there = world.rows()
+    found = {life: count - there.get(life, 0) for life, count in wanted.items()}
+    return [f"{gone} of {wanted[life]} rows of the life {life} are gone" for life, gone in found.items() if gone > 0]
+
+
+def device(world: World) -> list[str]:
+    """Return what is not as it should be of the one device that every container is in turn."""
+    around = world.around
+    if not isinstance(around, Deploy) or around.control is None:
+        return []
+    found = [node["key"] for node in around.control.order("nodes")]
+    if around.device == UNKNOWN:
+        return []
+    if around.device and found != [around.device]:
+        return [f"the device {around.device} has become {found}"]
+    around.device = found[0] if len(found) == 1 else ""
+    return [] if len(found) <= 1 else [f"there are {len(found)} devices"]
 
 
 def defects(world: World) -> list[str]:

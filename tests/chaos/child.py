@@ -2,6 +2,8 @@
 
     python child.py NAME FOLDER
 
+The app also keeps rows where there is a folder `FOLDER/kept`, and says there how many.
+
 A line is `NAME LIFE NUMBER PAD.`; the pad's length follows from the number, so that a torn line shows. How many were
 written stands in `FOLDER/counts/NAME.LIFE` by the time that the next one is. Orders come by datagrams to
 `FOLDER/NAME.sock`. Only Python's own modules are used, as it starts hundreds of times.
@@ -10,6 +12,7 @@ written stands in `FOLDER/counts/NAME.LIFE` by the time that the next one is. Or
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import select
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 PAUSE_S = 0.02
 MOST_PAD = 40
 AT_ONCE = 400
+# A row for so many lines.
+EACH = 5
 NAME, FOLDER = sys.argv[1:3]
 LIFE = f"{time.monotonic_ns():x}"
 
@@ -34,11 +39,7 @@ class Writer:
     """Writes the lines and keeps the count of them."""
 
     def __init__(self) -> None:
-        path = f"{FOLDER}/counts/{NAME}.{LIFE}"
-        with open(path, "xb+") as file:
-            file.write(bytes(8))
-            file.flush()
-            self._count = mmap.mmap(file.fileno(), 8)
+        self._count = counter(f"{FOLDER}/counts/{NAME}.{LIFE}")
         self.number = 0
 
     def write(self, count: int = 1) -> None:
@@ -50,6 +51,34 @@ class Writer:
             self.number += some
             self._count[:8] = struct.pack("=Q", self.number)
             count -= some
+
+
+class Keeper:
+    """Keeps rows in a database in the app's folder; a row counts once SQLite says that it is on the disk."""
+
+    def __init__(self) -> None:
+        import sqlite3
+
+        folder = f"{os.environ['HOME']}/.moltis"
+        os.makedirs(folder, exist_ok=True)
+        self._database = sqlite3.connect(f"{folder}/rows.db", timeout=30, isolation_level=None)
+        self._database.execute("CREATE TABLE IF NOT EXISTS rows (life TEXT, number INTEGER)")
+        self._count = counter(f"{FOLDER}/kept/{LIFE}")
+        self._number = 0
+
+    def keep(self) -> None:
+        """Keep one more."""
+        self._database.execute("INSERT INTO rows VALUES (?, ?)", (LIFE, self._number))
+        self._number += 1
+        self._count[:8] = struct.pack("=Q", self._number)
+
+
+def counter(path: str) -> mmap.mmap:
+    """Return a new file's eight bytes, which outlive this process however it ends."""
+    with open(path, "xb+") as file:
+        file.write(bytes(8))
+        file.flush()
+        return mmap.mmap(file.fileno(), 8)
 
 
 def send(data: bytes, fd: int = 1) -> None:
@@ -153,9 +182,12 @@ def main() -> None:
         os.unlink(path)
     inbox.bind(path)
     writer = Writer()
+    keeper = Keeper() if NAME == "moltis" and os.path.isdir(f"{FOLDER}/kept") else None
     known = orders(writer)
-    while True:
+    for turn in itertools.count():
         writer.write()
+        if keeper is not None and turn % EACH == 0:
+            keeper.keep()
         if select.select([inbox], [], [], PAUSE_S)[0]:
             word, _, argument = inbox.recv(65536).decode().partition(" ")
             known[word](*([argument] if argument else []))

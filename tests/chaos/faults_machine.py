@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.chaos.kinds import Undo
     from tests.chaos.world import World
 
+_BLOCK_BYTES = 4096
+
 
 @fault("few-descriptors")
 def _few_descriptors(world: World, chance: random.Random) -> Undo | None:
@@ -81,9 +83,16 @@ def _full_disk(world: World, _chance: random.Random) -> Undo | None:
     if not world.mounted:
         return None
     path = world.run_dir.parent / "filler"
-    with contextlib.suppress(OSError), path.open("wb") as file:
+    with contextlib.suppress(OSError), path.open("ab") as file:
+        size = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
+        # Taken and not written, as far as that goes; the rest is written.
+        while size > _BLOCK_BYTES:
+            try:
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
+            except OSError:
+                size //= 2
         while True:
-            file.write(bytes(4096))
+            file.write(bytes(_BLOCK_BYTES))
             file.flush()
 
     def undo() -> None:

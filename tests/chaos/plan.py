@@ -88,6 +88,14 @@ def lives(seed: str) -> Iterator[Life]:
         yield Life(flavour, tuple(_round(flavour, phase, dealt, chance) for phase in (first, *middle, last)))
 
 
+def storm(seed: str, deploys: int) -> Life:
+    """Return a life of so many deploys in a row, each with faults on top."""
+    chance = random.Random(f"{seed}:{deploys}")
+    dealt: Counter[tuple[str, str]] = Counter()
+    phases = ("start", *("hand-over",) * deploys, "stop")
+    return Life("deploy", tuple(_round("deploy", phase, dealt, chance) for phase in phases))
+
+
 def _left(flavour: str, dealt: Counter[tuple[str, str]]) -> int:
     """Return by how much such a life can bring nearer to enough what it meets."""
     left = 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.chaos import checks
 from tests.chaos.catalogue import KEEPING, KINDS
-from tests.chaos.surroundings import Backups
+from tests.chaos.surroundings import UNKNOWN, Backups, Deploy
 from tests.chaos.world import APP, NAMES, World, environment_of, pause
 from tests.support.processes import below
 from tests.support.waiting import wait_until
@@ -59,6 +59,8 @@ class Player:
         self._undo: list[Callable[[], object]] = []
         # What the app's folder holds, and whether a snapshot has to have it.
         self._note = ""
+        # How many rows of each life of the app the last snapshot has to have.
+        self._rows: dict[str, int] = {}
 
     def play(self) -> int:
         """Play all rounds and return how many there were. Raises Violation."""
@@ -165,9 +167,11 @@ class Player:
                     raise Violation(f"one holder: both run {name}")
             return old.popen is not None and old.popen.poll() is not None
 
-        wait_until(over, SETTLE_S + _OVERRUN_S, "the end of the one that hands over")
+        wait_until(over, old.around.stop_timeout_s + _OVERRUN_S, "the end of the one that hands over")
         self._end(files=False)
         self._expect_note(old)
+        if isinstance(old.around, Deploy) and isinstance(new.around, Deploy):
+            new.around.device = old.around.device
         self._world = new
         self._settle()
 
@@ -177,10 +181,15 @@ class Player:
         (self._world.folder / ".moltis" / "note").write_text(self._note)
 
     def _expect_note(self, old: World) -> None:
-        """Expect it of the next one, unless the last snapshot could not be taken, which its log says."""
-        if old.output.find("handed over", old.since, whole=True) is None:
-            self._note = ""
-            self._met["no last snapshot", "hand-over"] += 1
+        """Expect it and every row of the next one, unless the last snapshot could not be taken, which its log says."""
+        if old.output.find("handed over", old.since, whole=True) is not None:
+            self._rows |= old.acknowledged()
+            return
+        self._note = ""
+        self._met["no last snapshot", "hand-over"] += 1
+        if isinstance(old.around, Deploy) and not self._rows:
+            # Its device may have been in no snapshot yet.
+            old.around.device = UNKNOWN
 
     def _ask_to_stop(self) -> None:
         world = self._world
@@ -214,6 +223,8 @@ class Player:
         self._hold("leaks", checks.leaks)
         self._look("secrets", checks.secrets(world))
         self._look("files", checks.files(world, self._note))
+        self._look("rows", checks.rows(world, self._rows))
+        self._look("device", checks.device(world))
         self._look_back()
 
     def _was_killed(self) -> bool:

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from tests.chaos.kinds import KEEPING
 from tests.chaos.output import Output
 from tests.chaos.prober import Prober
-from tests.chaos.surroundings import Surroundings, disk_image, surroundings
+from tests.chaos.surroundings import Surroundings, surroundings
 from tests.process.running import AS_PROCESS_1, SUPERVISOR
 from tests.support.control import ROOT
 from tests.support.processes import alive, below
@@ -43,7 +44,9 @@ _GROUPS = Path("/sys/fs/cgroup")
 _HASTENED = ROOT / "tests/backup/hastened.py"
 # A holder counts as gone after a sixth of its time, and what comes of an outage is seen sooner.
 HASTE = {"silence_s": 10.0, "renew_s": 2.5}
-_DISK_BYTES = 4 * 1024 * 1024
+# A file with holes, with more room than snapshots leave free; memory where no such disk can be mounted.
+_IMAGE_BYTES = 192 * 1024 * 1024
+_TMPFS_BYTES = 1024 * 1024
 # linux/fs.h: FIFREEZE and FITHAW.
 _FREEZE, _THAW = 0xC0045877, 0xC0045878
 # The folder of another copy of the package, as planted.py makes them.
@@ -59,6 +62,8 @@ class World:
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.folder.chmod(0o755)
         (self.folder / "counts").mkdir()
+        if flavour in KEEPING:
+            (self.folder / "kept").mkdir()
         self.run_dir = self.folder / "disk" / "run"
         # Whether that file system is one of its own, and one that can be made to wait.
         self.mounted = self.may_freeze = False
@@ -89,9 +94,12 @@ class World:
         disk.mkdir()
         if os.geteuid() == 0:
             image = self.folder / "image"
-            shutil.copy(disk_image(), image)
-            self.may_freeze = _mount("-o", "loop", str(image), str(disk))
-            self.mounted = self.may_freeze or _mount("-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "chaos", str(disk))
+            image.touch()
+            os.truncate(image, _IMAGE_BYTES)
+            made = shutil.which("mkfs.ext4") and _did("mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", str(image))
+            self.may_freeze = bool(made) and _did("mount", "-o", "loop", str(image), str(disk))
+            tmpfs = ("mount", "-t", "tmpfs", "-o", f"size={_TMPFS_BYTES}", "chaos", str(disk))
+            self.mounted = self.may_freeze or _did(*tmpfs)
             disk.chmod(0o755)
 
     def freeze_disk(self, seconds: float) -> None:
@@ -291,6 +299,19 @@ class World:
         home = str(self.folder).encode()
         return [pid for pid in pids if (is_marked(environment_of(pid), home) or _is_stranger(pid, home)) and alive(pid)]
 
+    def acknowledged(self) -> dict[str, int]:
+        """Return of each life of the app how many rows it was told to be on the disk."""
+        return {path.name: int.from_bytes(path.read_bytes(), sys.byteorder) for path in self.folder.glob("kept/*")}
+
+    def rows(self) -> dict[str, int]:
+        """Return of each life of an app how many rows are in the database, from the first one on without a gap."""
+        path = self.folder / ".moltis/rows.db"
+        if not path.exists():
+            return {}
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
+            found = database.execute("SELECT life, COUNT(DISTINCT number), MAX(number) FROM rows GROUP BY life")
+            return {life: count for life, count, last in found if count == last + 1}
+
     def close_output(self) -> None:
         """Read the rest of the log."""
         self._close_shared()
@@ -336,8 +357,8 @@ def program(*, hastened: bool = False) -> tuple[str, ...]:
     return (sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {package!r}); {code}", "run")
 
 
-def _mount(*words: str) -> bool:
-    return subprocess.run(["mount", *words], capture_output=True, check=False).returncode == 0
+def _did(*words: str) -> bool:
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 def environment_of(pid: int) -> dict[bytes, bytes]:
