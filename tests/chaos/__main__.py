@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 from tests.chaos import plan, prober, world
-from tests.chaos.catalogue import KINDS, PHASES, pairs
+from tests.chaos.catalogue import FLAVOURS, KINDS, PHASES, pairs
 from tests.chaos.rounds import CROWDED, Violation, play
 from tests.chaos.shrink import shrink
 from tests.chaos.surroundings import end_shared
@@ -35,7 +35,7 @@ def main() -> int:
     end_s = begun_s + (options.seconds or 1e9)
     met: Counter[tuple[str, str]] = Counter()
     number = rounds = violations = late = 0
-    for life in [plan.storm(seed, options.deploys)] if options.deploys else plan.lives(seed):
+    for life in [plan.storm(seed, options.deploys)] if options.deploys else plan.lives(seed, options.flavours):
         if time.monotonic() > end_s or (rounds >= options.rounds and not _lacking(met, options.met)):
             break
         number += 1
@@ -82,6 +82,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", default="", help="what decides everything; a fresh one by default")
     parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--flavours", type=lambda text: text.split(","), default=[*FLAVOURS], help="kinds of lives")
     parser.add_argument("--deploys", type=int, default=0, help="play one life of so many deploys in a row instead")
     parser.add_argument("--met", type=int, default=0, help="play on until each kind has met each phase so often")
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no life after so long")

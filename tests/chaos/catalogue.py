@@ -11,6 +11,6 @@ from tests.chaos import (  # noqa: F401 - each puts its faults into the catalogu
     faults_processes,
     faults_tailnet,
 )
-from tests.chaos.kinds import FLAVOURS, KEEPING, KINDS, PHASES, kinds_for, pairs, phases_of
+from tests.chaos.kinds import FLAVOURS, KEEPING, KINDS, PHASES, MissingError, kinds_for, pairs, phases_of
 
-__all__ = ["FLAVOURS", "KEEPING", "KINDS", "PHASES", "kinds_for", "pairs", "phases_of"]
+__all__ = ["FLAVOURS", "KEEPING", "KINDS", "PHASES", "MissingError", "kinds_for", "pairs", "phases_of"]

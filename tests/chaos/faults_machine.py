@@ -9,7 +9,7 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import KEEPING, fault
+from tests.chaos.kinds import KEEPING, MissingError, fault
 from tests.chaos.world import WRITERS, pause
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ def _few_descriptors(world: World, chance: random.Random) -> Undo | None:
 
 
 @fault("few-processes")
-def _few_processes(world: World, chance: random.Random) -> Undo | None:
+def _few_processes(world: World, chance: random.Random) -> Undo:
     """Nobody may start a process or a thread any more."""
     group = world.group("pids")
     if group is None:
-        return None
+        raise MissingError
     (group / "pids.max").write_text(str(max(1, int((group / "pids.current").read_text()) + chance.randint(-2, 3))))
     world.signal(chance.choice(WRITERS), 9)
     pause(chance.uniform(0, 0.3))
@@ -54,11 +54,11 @@ def _few_processes(world: World, chance: random.Random) -> Undo | None:
 
 
 @fault("little-memory", ends=True)
-def _little_memory(world: World, chance: random.Random) -> Undo | None:
+def _little_memory(world: World, chance: random.Random) -> Undo:
     """A child takes all that there is, and the kernel chooses whom to end for it."""
     group = world.group("memory")
     if group is None:
-        return None
+        raise MissingError
     world.may_be_killed = True
     # Who waits for memory waits for the kernel, and is not to blame.
     assert world.prober is not None
@@ -78,10 +78,10 @@ def _little_memory(world: World, chance: random.Random) -> Undo | None:
 
 
 @fault("full-disk")
-def _full_disk(world: World, _chance: random.Random) -> Undo | None:
+def _full_disk(world: World, _chance: random.Random) -> Undo:
     """The file system of the run folder and of what is kept has no room left."""
     if not world.mounted:
-        return None
+        raise MissingError
     path = world.run_dir.parent / "filler"
     with contextlib.suppress(OSError), path.open("ab") as file:
         size = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
@@ -102,10 +102,10 @@ def _full_disk(world: World, _chance: random.Random) -> Undo | None:
 
 
 @fault("read-only-disk")
-def _read_only_disk(world: World, _chance: random.Random) -> Undo | None:
+def _read_only_disk(world: World, _chance: random.Random) -> Undo:
     """The same file system may not be written to."""
     if not world.mounted:
-        return None
+        raise MissingError
     folder = str(world.run_dir.parent)
 
     def mount(how: str) -> None:
@@ -119,10 +119,10 @@ def _read_only_disk(world: World, _chance: random.Random) -> Undo | None:
 
 
 @fault("slow-disk")
-def _slow_disk(world: World, chance: random.Random) -> Undo | None:
+def _slow_disk(world: World, chance: random.Random) -> Undo:
     """Every write to the same file system takes up to half a second."""
     if not world.may_freeze:
-        return None
+        raise MissingError
     over = threading.Event()
 
     def slow() -> None:
@@ -141,11 +141,11 @@ def _slow_disk(world: World, chance: random.Random) -> Undo | None:
 
 
 @fault("clock-jumps", ("clock", *KEEPING))
-def _clock_jumps(world: World, chance: random.Random) -> Undo | None:
+def _clock_jumps(world: World, chance: random.Random) -> Undo:
     """The wall clock goes back or forth, by up to a year; it is set again, as a bucket takes nothing meanwhile."""
     clock = world.around.clock
-    if clock is None:
-        return None
+    if clock is None or not clock.jumps:
+        raise MissingError
     for _ in range(3):
         clock.set(chance.choice((-1, 1)) * chance.choice((1, 61, 3600, 86_400, 31_000_000)))
         pause(0.05)

@@ -1,7 +1,8 @@
 """The catalogue of faults: what each does to a world, and in which phases and flavours of it.
 
-A fault may return what undoes it. It must not fail where what it is aimed at is not there: that is a moment of life
-too. The faults themselves are in the modules `faults_*`.
+A fault may return what undoes it. It must not fail where what it is aimed at is not there at the moment, which happens
+in life too; where a machine has no such thing at all, it raises MissingError.
+The faults themselves are in the modules `faults_*`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ FLAVOURS = {
 KEEPING = ("backup", "bucket", "deploy")
 IN_BUCKETS = ("bucket", "deploy")
 IN_TAILNETS = ("tailnet", "deploy")
+
+
+class MissingError(Exception):
+    """A world has not got what a fault is about, as a disk of its own; it does not count as one that happened."""
 
 
 class Kind(NamedTuple):

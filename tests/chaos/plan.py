@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.chaos.catalogue import FLAVOURS, KINDS, kinds_for, phases_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MOST_MS = 250
 # How often each kind is to meet each phase at least; some that are dealt find the supervisor ended already.
@@ -72,8 +72,8 @@ def life(seed: str, number: int) -> Life:
     return next(islice(lives(seed), number, None))
 
 
-def lives(seed: str) -> Iterator[Life]:
-    """Yield the lives of a seed, without end.
+def lives(seed: str, flavours: Sequence[str] = tuple(FLAVOURS)) -> Iterator[Life]:
+    """Yield the lives of a seed, of these flavours, without end.
 
     Of all kinds that a phase can meet, those come first that have met it the fewest times, and such lives are chosen
     more often in which much is left to be met.
@@ -81,8 +81,8 @@ def lives(seed: str) -> Iterator[Life]:
     chance = random.Random(seed)
     dealt: Counter[tuple[str, str]] = Counter()
     while True:
-        weights = [often * (1 + _left(flavour, dealt)) for flavour, often in FLAVOURS.items()]
-        flavour = chance.choices([*FLAVOURS], weights)[0]
+        weights = [FLAVOURS[flavour] * (1 + _left(flavour, dealt)) for flavour in flavours]
+        flavour = chance.choices(flavours, weights)[0]
         first, *middle, last = phases_of(flavour)
         chance.shuffle(middle)
         yield Life(flavour, tuple(_round(flavour, phase, dealt, chance) for phase in (first, *middle, last)))

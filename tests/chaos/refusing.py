@@ -69,7 +69,8 @@ class Refuser:
 
         @functools.wraps(real)
         def asking(*words: Any, **more: Any) -> Any:
-            error = self.ask(name)
+            # A descriptor that is open already is not opened.
+            error = self.ask(name) if name != "open" or not isinstance(words[0], int) else ""
             if error:
                 raise _refusal(error)
             return real(*words, **more)

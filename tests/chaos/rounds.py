@@ -13,7 +13,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from tests.chaos import checks
-from tests.chaos.catalogue import KEEPING, KINDS
+from tests.chaos.catalogue import KEEPING, KINDS, MissingError
 from tests.chaos.surroundings import UNKNOWN, Backups, Deploy
 from tests.chaos.world import APP, NAMES, World, environment_of, pause
 from tests.support.processes import below
@@ -104,12 +104,13 @@ class Player:
             # At a hand-over it may be the one that goes or the one that comes.
             world = chance.choice(self._worlds[-2:]) if one.phase == "hand-over" else self._world
             if world.is_alive():
-                self._met[fault.kind, one.phase] += 1
                 if world.prober is not None:
                     world.prober.now = f"{one.phase}:{fault}"
-                undo = KINDS[fault.kind].act(world, chance)
-                if undo is not None:
-                    self._undo.append(undo)
+                with contextlib.suppress(MissingError):
+                    undo = KINDS[fault.kind].act(world, chance)
+                    self._met[fault.kind, one.phase] += 1
+                    if undo is not None:
+                        self._undo.append(undo)
         if one.phase in {"restore", "hand-over"}:
             pause(random.Random(str(one)).uniform(0.0, _LINGER_S))
 

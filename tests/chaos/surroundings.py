@@ -34,6 +34,11 @@ class Clock:
         self._path = folder / "clock"
         self.set(0)
 
+    @property
+    def jumps(self) -> bool:
+        """Whether there is one."""
+        return bool(_clock_library())
+
     def environment(self) -> dict[str, str]:
         """Return the settings that have a program go by it."""
         return {"LD_PRELOAD": _clock_library(), "CHAOS_CLOCK": str(self._path)}
