@@ -403,7 +403,11 @@ class Acceptor:
 
     def _resume(self) -> None:
         self._pause = None
-        self._loop.add_reader(self._listener, self._take)
+        try:
+            self._loop.add_reader(self._listener, self._take)
+        except OSError:
+            # The kernel lacks memory to watch it (epoll_ctl).
+            self._pause = self._loop.call_later(_LONG_PAUSE_S, self._resume)
 
     def _take(self) -> None:
         for _ in range(_AT_ONCE):

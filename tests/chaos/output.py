@@ -13,6 +13,7 @@ import sys
 import termios
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from tests.support.waiting import wait_until
@@ -139,7 +140,10 @@ class Output:
 
     def _look(self) -> None:
         while piece := self._pieces.get():
-            self._take(piece)
+            try:
+                self._take(piece)
+            except Exception:
+                self.problems.append(f"nobody looks at the log any more: {traceback.format_exc()}")
             self._looked += len(piece)
 
     def _read(self) -> bytes | None:

@@ -7,8 +7,13 @@ import os
 import socket
 import threading
 import time
+import traceback
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST_S = 0.2
 _PAUSE_S = 0.03
@@ -18,13 +23,19 @@ _TIMEOUT_S = 30.0
 _REQUEST = b"GET /healthz HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n\r\n"
 
 
+def _schedstats(*pids: int) -> Iterator[tuple[str, list[int]]]:
+    """Yield of each thread of these processes how long it ran, how long it waited, both in ns, and how often."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                # Those of a process that is just ending have nothing left in it.
+                with contextlib.suppress(OSError, IndexError):
+                    yield thread, [*map(int, Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split())]
+
+
 def waits_s(*pids: int) -> dict[str, float]:
     """Return how long each thread of these processes has waited for a processor so far."""
-    found = {}
-    for path in (path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat")):
-        with contextlib.suppress(OSError, IndexError):
-            found[path.parent.name] = int(path.read_text().split()[1]) / 1e9
-    return found
+    return {thread: figures[1] / 1e9 for thread, figures in _schedstats(*pids) if figures}
 
 
 @cache
@@ -40,11 +51,7 @@ def carriers() -> tuple[int, ...]:
 
 def cpu_s(pid: int) -> float:
     """Return how long all threads of a process have had a processor so far."""
-    found = 0.0
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError, IndexError):
-            found += int(path.read_text().split()[0]) / 1e9
-    return found
+    return sum(figures[0] / 1e9 for _, figures in _schedstats(pid) if figures)
 
 
 def _work_s() -> float:
@@ -100,6 +107,12 @@ class Prober:
         self._thread.join(_TIMEOUT_S)
 
     def _run(self) -> None:
+        try:
+            self._ask_always()
+        except Exception:
+            self.problems.append(f"nobody asks for health any more: {traceback.format_exc()}")
+
+    def _ask_always(self) -> None:
         while not self._over.wait(_PAUSE_S):
             before, changes, now = self._excused, self._changes, self.now
             waited_s, cpu_before_s = waits_s(self._pid, os.getpid(), *carriers()), cpu_s(self._pid)

@@ -112,6 +112,12 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "sqlite3.connect": ("openat",),
     "to_thread.run_sync": ("clone3",),
 }
+# Of these places the kernel never refuses the call with that error: a pipe has no EIO (pipe(7)).
+UNREAL = {
+    ("supervisor.system.signals", "os.read"): "EIO",
+    ("supervisor.backup.programs", "os.read"): "EIO",
+    ("supervisor.logs.pipe", "os.read"): "EIO",
+}
 # Methods of sockets and of the loop, whatever the object is called.
 METHODS = {"bind": "bind", "listen": "listen", "accept": "accept4", "connect_ex": "connect", "setsockopt": "setsockopt"}
 METHODS |= {"getsockopt": "getsockopt", "add_reader": "epoll_ctl", "recv": "recvfrom", "send": "sendto"}

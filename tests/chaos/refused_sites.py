@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import supervisor
-from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, Site, calls_of, sites
+from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, UNREAL, Site, calls_of, sites
 from tests.chaos.refused_lives import COMMANDS, LIVES, Outcome, Way, crashes, end_shared, wrong
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Refusal(NamedTuple):
 
 def refusals_of(site: Site) -> list[Refusal]:
     """Return all that a place may hear."""
-    errors = [error for call_name in calls_of(site.name) for error in ERRORS[call_name] if error != _UNHEARD]
+    never = {_UNHEARD, UNREAL.get((site.module, site.name))}
+    errors = [error for call_name in calls_of(site.name) for error in ERRORS[call_name] if error not in never]
     if "clone3" in calls_of(site.name):
         errors = ["no thread"]
     return [Refusal(site, error) for error in dict.fromkeys(errors)]

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, calls_of, sites
+from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, UNREAL, calls_of, sites
 from tests.chaos.refusals import places, refuse
 from tests.chaos.refused_lives import wrong
 
@@ -26,6 +26,7 @@ def test_every_place_that_asks_the_kernel_is_in_the_table() -> None:
     assert not names - KERNEL.keys() - METHODS.keys() - HARMLESS
     assert not KERNEL.keys() - names
     assert {each for name in names for each in calls_of(name)} == ERRORS.keys()
+    assert {(site.module, site.name) for site in sites()} >= UNREAL.keys()
 
 
 @pytest.mark.skipif(not traces(), reason="strace has the kernel refuse calls")

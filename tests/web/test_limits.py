@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from typing import Any
 
 import pytest
 
@@ -148,6 +150,22 @@ async def test_the_longest_idle_connection_makes_room() -> None:
         assert Answer.of(await asyncio.wait_for(reader.read(), DEADLINE_S)).status == 200
         for _, writer in idle:
             writer.close()
+
+
+async def test_a_kernel_without_memory_to_watch_the_listener_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts later, and nothing crashes."""
+    loop = asyncio.get_running_loop()
+    refused = [OSError(errno.ENOMEM, "no memory")]
+    real = loop.add_reader
+
+    def add(*words: Any) -> None:
+        if refused:
+            raise refused.pop()
+        real(*words)
+
+    monkeypatch.setattr(loop, "add_reader", add)
+    async with serving() as served:
+        assert (await served.ask("GET", "/healthz")).status == 200
 
 
 async def test_who_is_signed_in_makes_no_room() -> None:
