@@ -29,9 +29,9 @@ FLAVOURS = {
     "clock": 1,
     "sidecar": 2,
     "tailnet": 2,
-    "backup": 2,
-    "bucket": 2,
-    "deploy": 2,
+    "backup": 1,
+    "bucket": 1,
+    "deploy": 1,
 }
 # Those with a repository, and of these the ones with a bucket and with a tailnet.
 KEEPING = ("backup", "bucket", "deploy")
