@@ -110,7 +110,6 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "asyncio.open_unix_connection": ("socket", "connect"),
     "asyncio.start_server": ("epoll_ctl",),
     "sqlite3.connect": ("openat",),
-    "to_thread.run_sync": ("clone3",),
 }
 # Of these places the kernel never refuses the call with that error: a pipe has no EIO (pipe(7)).
 UNREAL = {
