@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEADLINE_S = 30.0
-_LOOK_AGAIN_S = 0.01
+# A look may be a command or a request, so the longer a wait, the rarer they are; none is late by more than a tenth.
+_LOOK_AGAIN_S, _AT_THE_LATEST_S = 0.01, 0.2
 
 
 def wait_until(condition: Callable[[], T | None], deadline_s: float = DEADLINE_S, what: str = "the condition") -> T:
@@ -18,7 +19,7 @@ def wait_until(condition: Callable[[], T | None], deadline_s: float = DEADLINE_S
 
     A condition that raises OSError or LookupError is one that does not hold yet.
     """
-    end_s = time.monotonic() + deadline_s
+    begun_s = time.monotonic()
     while True:
         try:
             answer = condition()
@@ -26,6 +27,7 @@ def wait_until(condition: Callable[[], T | None], deadline_s: float = DEADLINE_S
             answer = None
         if answer:
             return answer
-        if time.monotonic() > end_s:
+        waited_s = time.monotonic() - begun_s
+        if waited_s > deadline_s:
             raise AssertionError(f"waited {deadline_s} s in vain for {what}")
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(min(max(_LOOK_AGAIN_S, waited_s / 10), _AT_THE_LATEST_S))

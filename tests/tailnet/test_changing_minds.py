@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -43,18 +44,17 @@ def wait_overdue(one: Node) -> None:
     wait_until(lambda: (datetime.now(UTC) - given).total_seconds() > 10, 20, "the answer to be overdue")
 
 
-def settles(control: Control, tries: int = 0) -> int:
-    """Wait until no login was tried for three looks in a row; return how many there were."""
-    same = 0
+def settles(control: Control) -> None:
+    """Wait until no login was tried for half a second."""
+    tries, since_s = len(control.attempts()), time.monotonic()
 
     def quiet() -> bool:
-        nonlocal tries, same
-        now = len(control.attempts())
-        same, tries = (same + 1, tries) if now == tries else (0, now)
-        return same >= 30
+        nonlocal tries, since_s
+        if (now := len(control.attempts())) != tries:
+            tries, since_s = now, time.monotonic()
+        return time.monotonic() - since_s >= 0.5
 
     wait_until(quiet, 40, "the end of the tries")
-    return tries
 
 
 @pytest.mark.parametrize("order", ["connect", "disconnect", "forget"])
