@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from tests.support.backups import KEY as SECRET_KEY
 from tests.support.backups import KEY_ID, PASSWORD, bucket, path_with_restic
-from tests.support.control import LOOPBACK_ONLY, Control, controlling, tailscaled
+from tests.support.control import IN_TESTS, Control, controlling, tailscaled
 from tests.support.flaky import Flaky, flaky
 from tests.support.peer import Peer, bare
 
@@ -150,7 +150,7 @@ def _tailnet(folder: Path, way: Flaky | None) -> dict[str, str]:
         "TS_STATE_DIR": str(folder / "disk/state"),
         "TS_AUTHKEY": KEY,
         "TS_EXTRA_ARGS": f"--login-server=http://127.0.0.1:{way.port}",
-        **LOOPBACK_ONLY,
+        **IN_TESTS,
     }
 
 

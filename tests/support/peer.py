@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.control import LOOPBACK_ONLY, Control, tailscaled
+from tests.support.control import IN_TESTS, Control, tailscaled
 from tests.support.localapi import Fetched, LocalApi
 from tests.support.processes import kill
 from tests.support.waiting import wait_until
@@ -40,7 +40,7 @@ class Peer(LocalApi):
                     "HOME": str(folder),
                     "TS_LOGS_DIR": str(folder),
                     "TS_PARENT_DEATH_FD": str(theirs),
-                    **LOOPBACK_ONLY,
+                    **IN_TESTS,
                     **env,
                 },
                 pass_fds=[theirs],

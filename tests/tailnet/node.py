@@ -10,7 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from tests.process.running import Run, running
-from tests.support.control import LOOPBACK_ONLY, tailscaled
+from tests.support.control import IN_TESTS, tailscaled
 from tests.support.localapi import LocalApi
 from tests.support.waiting import wait_until
 
@@ -105,7 +105,7 @@ def environment(**more: str) -> dict[str, str]:
         "PATH": f"{os.path.dirname(tailscaled())}:{os.environ['PATH']}",
         "SUPERVISOR_TAILSCALE": "embedded",
         "TS_TAILSCALED_EXTRA_ARGS": "--no-logs-no-support",
-        **LOOPBACK_ONLY,
+        **IN_TESTS,
         **more,
     }
 
