@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -40,13 +41,15 @@ class Box(NamedTuple):
         }
 
 
+@cache
 def read(path: str) -> Any:
-    """Return a YAML file's only document."""
+    """Return a YAML file's only document, which is shared by all who read it."""
     return yaml.safe_load((ROOT / path).read_text())
 
 
+@cache
 def documents(folder: str) -> list[Any]:
-    """Return every object of a kustomize folder."""
+    """Return every object of a kustomize folder, shared as well."""
     return [
         document
         for name in read(f"{folder}/kustomization.yaml")["resources"]

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import pytest
-import schemathesis
 from anyio import to_thread
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis import GenerationMode, checks
-from schemathesis.core.result import Ok
 
 from scripts.openapi_document import document
 from supervisor.core.process import ProcessSpec
@@ -28,6 +25,9 @@ from tests.web.serving import READY, TOKEN, serving
 from tests.web.test_tailscale import FULL
 
 if TYPE_CHECKING:
+    import schemathesis
+    from schemathesis import GenerationMode
+
     from tests.web.serving import Served
 
 DOCUMENT: dict[str, Any] = json.loads(read("docs/reference/openapi.json"))
@@ -39,18 +39,20 @@ OPERATIONS = {
 }
 # `make fuzz` asks for more.
 EXAMPLES = int(os.environ.get("API_EXAMPLES", "20"))
-CHECKS = [
-    checks.not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_headers_conformance,
-    checks.response_schema_conformance,
-    checks.negative_data_rejection,
-    checks.positive_data_acceptance,
-    checks.ignored_auth,
-    checks.unsupported_method,
-    checks.missing_required_header,
-]
+CHECKS = frozenset(
+    {
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+        "negative_data_rejection",
+        "positive_data_acceptance",
+        "ignored_auth",
+        "unsupported_method",
+        "missing_required_header",
+    }
+)
 # It has no end; tests of its own follow it.
 ENDLESS = "/api/events"
 # What does not fit these: a frame is answered with status 200 whatever is in it; two parameters exclude each other.
@@ -137,6 +139,11 @@ async def test_the_stream_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
 
 
 def _ask_everything(served: Served, headers: dict[str, str]) -> None:
+    # Half a second of imports that every worker would pay for.
+    import schemathesis
+    from schemathesis import GenerationMode
+    from schemathesis.core.result import Ok
+
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     schema.config.update(base_url=f"http://127.0.0.1:{served.port}")
     found = list(schema.get_all_operations())
@@ -153,8 +160,10 @@ def _ask(
     operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any], mode: GenerationMode, headers: dict[str, str]
 ) -> int:
     """Try one operation, with what it takes or what it does not; return how often."""
+    from schemathesis import checks
+
     unfit = UNFIT.get(operation.path, set()) | (set() if headers else FOR_STRANGERS_UNFIT)
-    chosen = [check for check in CHECKS if check.__name__ not in unfit]
+    chosen = [getattr(checks, name) for name in sorted(CHECKS - unfit)]
     count = 0
 
     @settings(
