@@ -13,7 +13,7 @@ from supervisor.json_input import decode_json
 
 # Every snapshot of the supervisor has this tag; others in the same repository are left alone.
 TAG = "moltis-supervisor"
-PARTIAL, MISSING, REPLACED = "partial", "missing", "replaced"
+PARTIAL, MISSING = "partial", "missing"
 _STAGED = f"/{FOLDER}/{STAGED}"
 
 
@@ -94,7 +94,6 @@ def _view(found: _Snapshot) -> SnapshotView:
         sequence=_number(said.get("sequence", "")),
         whole=PARTIAL not in said,
         complete=MISSING not in said,
-        replaced=REPLACED in said,
         reason=said.get("reason", ""),
         programs=said.get("programs", ""),
         instance=said.get("instance", ""),

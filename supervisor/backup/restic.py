@@ -90,9 +90,9 @@ class Restic:
             raise BackupError(Trouble("restic told of no snapshot", "its lines in the log say more"))
         return answer
 
-    async def mark(self, snapshot_ids: Sequence[str], *tags: str) -> None:
-        """Add tags to snapshots, which changes their ids. Raises BackupError."""
-        await self._ask("tag", "--add", ",".join(tags), *snapshot_ids)
+    async def mark(self, snapshot_id: str, *tags: str) -> None:
+        """Add tags to a snapshot, which changes its id. Raises BackupError."""
+        await self._ask("tag", "--add", ",".join(tags), snapshot_id)
 
     async def forget(self, ids: Sequence[str]) -> None:
         """Remove snapshots, and data that no other snapshot needs. Raises BackupError."""

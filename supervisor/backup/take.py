@@ -101,7 +101,7 @@ class Taker:
             wrong.append("some files could not be read")
         if wrong:
             tags = (PARTIAL, MISSING) if absent or vanished else (PARTIAL,)
-            await self._restic.mark([answer.summary.snapshot_id], *tags)
+            await self._restic.mark(answer.summary.snapshot_id, *tags)
         return self._taken(view, answer.summary), "; ".join(wrong[:5])
 
     def _taken(self, view: SnapshotView, said: Message) -> SnapshotView:

@@ -238,9 +238,7 @@ class Stream:
 
 
 def _shown_of_processes(snapshot: Snapshot) -> tuple[object, ...]:
-    is_held = any(map(snapshot.is_held, snapshot.processes))
-    held = (snapshot.backup.holding, snapshot.backup.progress) if is_held else None
-    return snapshot.processes, snapshot.tailnet.serve.external_url, held
+    return snapshot.processes, snapshot.tailnet.serve.external_url
 
 
 def _frame_of(lines: tuple[Line, ...]) -> tuple[Line, ...]:

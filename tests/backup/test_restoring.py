@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import shutil
@@ -10,13 +9,11 @@ import signal
 import stat
 import threading
 from typing import TYPE_CHECKING, cast
-from urllib.request import Request, urlopen
 
 import pytest
 
 from supervisor.backup.places import WORKSHOP, opened, opened_folder
 from supervisor.backup.restore import Restoration, _clean, _Prepared
-from supervisor.client.control import Control
 from supervisor.config.plan import BackupSource
 from supervisor.core.backup import SnapshotView
 from tests.backup.world import World, back_up, is_root, listed, make_unclear, small_disk, wait_for_state
@@ -38,15 +35,6 @@ def restore(run: Run, snapshot: str) -> None:
     """Restore one, and see that it went well."""
     called = call(run.run_dir, "backup", "restore", snapshot, "--yes")
     assert called.code == 0, (called, [record for record in run.records if record.get("part") == "backup"][-5:])
-
-
-def metrics(run: Run) -> str:
-    """Return what Prometheus would be told."""
-    host, port = (run.run_dir / "http").read_text().split()
-    headers = {"Authorization": "Bearer a token of sixteen characters"}
-    with urlopen(Request(f"http://{host}:{port}/metrics", headers=headers), timeout=10) as answer:
-        text: str = answer.read().decode()
-        return text
 
 
 def names(folder: Path) -> set[str]:
@@ -211,7 +199,7 @@ def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_choose
     world = World()
     theirs = make_unclear(world)
     with world.running() as run:
-        wait_for_state(run, "held: choose")
+        wait_for_state(run, "held")
         assert run.find("started") is None
         assert call(run.run_dir, "backup").code == 0
         run.wait_for("started")
@@ -220,39 +208,12 @@ def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_choose
         assert (world.data / "note").read_text() == "ours"
 
 
-def test_files_that_another_instance_has_left_behind_are_held_with_the_reason_everywhere() -> None:
-    """An older marker: the owner chooses, and learns of it wherever there is something to look at."""
-    old, new = World(), World()
-    new.repository = old.repository
-    for world, note in ((old, "old"), (new, "newer")):
-        with world.running() as run:
-            wait_for_state(run, "idle")
-            (world.data / "note").write_text(note)
-            back_up(run)
-            run.stop()
-    with old.running() as run:
-        why = wait_for_state(run, "held: choose")["why"]
-        assert "newer snapshots" in why
-        assert run.find("started") is None
-        told = Control(str(run.run_dir)).get("/api/processes")["processes"][0]
-        assert (told["state"], why in told["held_why"]) == ("held: choose", True)
-        shown = call(run.run_dir, "status")
-        assert shown.out.count(f"held: choose  -    -       0         -       {why}") == 1
-        assert json.loads(call(run.run_dir, "status", "--json").out)["health"]["status"] == "fail"
-        assert why in run.wait_for("nothing is started", state="held: choose")["why"]
-        assert 'process_state{process="moltis",state="held: choose"} 1' in metrics(run)
-        assert call(run.run_dir, "backup").code == 0
-        run.wait_for("started")
-        assert (old.data / "note").read_text() == "old"
-        assert listed(run)["snapshots"][0]["generation"] == 3
-
-
 def test_a_held_start_takes_the_owner_s_word_for_a_snapshot() -> None:
     """What is here is kept as a snapshot, then the one that was chosen is restored."""
     world = World()
     theirs = make_unclear(world)
     with world.running() as run:
-        wait_for_state(run, "held: choose")
+        wait_for_state(run, "held")
         restore(run, theirs["id"])
         run.wait_for("started")
         assert (world.data / "note").read_text() == "theirs"
@@ -271,7 +232,7 @@ def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
         run.stop()
     shutil.rmtree(other)
     with world.running(**paths) as run:
-        assert "volume" in wait_for_state(run, "held: choose")["why"]
+        assert "volume" in wait_for_state(run, "held")["why"]
 
 
 def test_the_wish_for_a_snapshot_is_carried_out_once() -> None:
@@ -403,7 +364,7 @@ def test_a_restore_that_was_broken_off_before_another_instance_went_on_asks_firs
     swapping = world.folder / "state/moltis-supervisor-backup/swapping"
     swapping.write_text(f"{old['id']} app {old['generation']}\n")
     with world.running() as run:
-        assert "broken off" in wait_for_state(run, "held: choose")["why"]
+        assert "broken off" in wait_for_state(run, "held")["why"]
         assert call(run.run_dir, "backup").code == 0
         run.wait_for("started")
         assert (world.data / "note").read_text() == "of the other one"
