@@ -99,6 +99,7 @@ _GOT = {int: "a number", float: "a number", bool: "true or false", str: "a text"
 def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> str:
     """Return why JSON does not fit a struct, in words for people."""
     try:
+        data.decode()
         # Numbers beyond a double's range become infinite here instead of an error.
         value = msgspec.json.Decoder(float_hook=float).decode(data)
     except UnicodeDecodeError:
