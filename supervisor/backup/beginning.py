@@ -46,6 +46,7 @@ class Beginning:
         self._work = work
         self._next_order = next_order
         self._repository = ""
+        self._saved = False
         self._standby: Standby | None = None
 
     async def run(self) -> None:
@@ -140,7 +141,7 @@ class Beginning:
         if work.holder is None or work.holder.holds:
             return
         await self._drop_standby()
-        standby = self._standby = Standby(work)
+        standby = self._standby = Standby(work, self._repository)
         kept, _ = marker.look(work.sources)
         fresh = not work.view.snapshots
         before = await work.holder.acquire(kept.instance if kept else "", standby.wait, fresh=fresh, force=force)
@@ -243,12 +244,11 @@ class Beginning:
         sources: tuple[BackupSource, ...] | None = None,
     ) -> None:
         work = self._work
-        if has_files:
-            work.take_generation(self._repository)
-            await work.snapshot("before restore")
         restoring = await self._restoration(snapshot, sources)
         async with work.restoring(snapshot, restoring) as restoration:
             await restoration.fetch()
+            if has_files:
+                await self._save()
             with work.places.swapping(Swap(snapshot.id, sources is None, work.last_generation)):
                 self._unmark()
                 await restoration.place()
@@ -256,6 +256,16 @@ class Beginning:
                 self._write()
         if wish and work.holder is not None:
             await work.holder.note_restored(wish)
+
+    async def _save(self) -> None:
+        """Take a snapshot of the files that are about to be replaced; once, however often the restore is tried."""
+        if self._saved:
+            return
+        work = self._work
+        work.take_generation(self._repository)
+        await work.snapshot("before restore")
+        work.show(state=BackupState.RESTORING)
+        self._saved = True
 
     async def _restoration(self, snapshot: SnapshotView, sources: tuple[BackupSource, ...] | None) -> Restoration:
         """Return the restoration to use: that of the rehearsal if it was complete."""
@@ -290,6 +300,7 @@ class Beginning:
 
     async def _carry_out(self, order: BackupOrder) -> None:
         await self._take_hold(force=True)
+        self._saved = False
         if isinstance(order, BackUp):
             await self._adopt(snapshot=True)
         elif isinstance(order, Restore):

@@ -3,7 +3,8 @@
     python -I -m supervisor.backup.copies TARGET FOLDER…
 
 Each database below a folder is recognized by its header, and copied to the same path below TARGET. A copy of one that
-has not changed is left as it is. Each line of output is a JSON object about one database, the last has ``done``.
+has not changed is left as it is. Each line of output is a JSON object about one database, the last has ``done``; a
+``path`` has one character for each of its bytes, as JSON has no other way to write a name that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main(target: str, folders: list[str]) -> int:
     index: dict[str, Any] = {}
     for path in _databases(folders):
         copy = target + path
-        said: dict[str, Any] = {"path": path}
+        said: dict[str, Any] = {"path": os.fsencode(path).decode("latin-1")}
         try:
             seen = _fingerprint(path)
             settled = _is_settled(seen)
@@ -65,7 +66,8 @@ def main(target: str, folders: list[str]) -> int:
             if settled:
                 index[path] = seen
         except (OSError, sqlite3.Error, _NoRoomError) as error:
-            said |= {"state": "failed", "why": str(error), "no_room": isinstance(error, _NoRoomError)}
+            why = os.fsencode(str(error)).decode(errors="replace")
+            said |= {"state": "failed", "why": why, "no_room": isinstance(error, _NoRoomError)}
         _tell(said)
     _remove_others(target, {target + path for path in _kept(target, folders)})
     _write_index(target, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,13 +24,18 @@ SILENT_S = 4.0
 STALLED_S = 30.0
 PATIENCE_S = 60.0
 _RETRIES = "returned error, retrying after"
+# What later versions add is no summary, and must not replace one.
+_SUMMARIES = frozenset({"summary", "version", "changed"})
+_MOST_WORDS = 100
+# Where the words of an error end, and the way through the program begins.
+_TRACE = ("github.com/", "\t")
 _SKIPS = "does not exist, skipping"
 
 
 class Answer(NamedTuple):
     """The result of a call: output lines other than messages, the last summary, and the errors.
 
-    ``failure`` is restic's last error message if it failed.
+    ``failure`` is restic's last error message if it failed, ``words`` are the lines of plain text on standard error.
     """
 
     ending: ExitStatus
@@ -37,6 +43,7 @@ class Answer(NamedTuple):
     summary: Message
     errors: tuple[str, ...]
     failure: str
+    words: tuple[str, ...] = ()
 
 
 class Listener:
@@ -59,6 +66,7 @@ class Listener:
         self._errors: list[str] = []
         self._summary = Message()
         self._failure = ""
+        self._words: list[str] = []
         self._well_s = time.monotonic()
         self._got: tuple[int, int] | None = None
         self._said: set[str] = set()
@@ -82,10 +90,12 @@ class Listener:
             if message.code != NO_REPOSITORY:
                 # A missing repository is created, which is not worth a log line.
                 self._note(message.message)
-        else:
+        elif message.message_type in _SUMMARIES:
             self._summary = message
 
     def _take_words(self, text: str) -> None:
+        if len(self._words) < _MOST_WORDS:
+            self._words.append(text)
         if _RETRIES in text:
             self.trouble = explain(None, text)
             self._on_trouble(self.trouble)
@@ -95,6 +105,7 @@ class Listener:
 
     def _note(self, text: str) -> None:
         """Log a line once: during an outage the same line is repeated."""
+        text = "\n".join(itertools.takewhile(lambda line: not line.startswith(_TRACE), text.split("\n")))
         sort = text.partition(_RETRIES)[0] if _RETRIES in text else text
         if text and sort not in self._said and len(self._said) < 100:  # noqa: PLR2004 - limits the number of file names
             self._said.add(sort)
@@ -126,7 +137,7 @@ class Listener:
 
     def answer(self, ending: ExitStatus) -> Answer:
         """Return the result."""
-        return Answer(ending, tuple(self._lines), self._summary, tuple(self._errors), self._failure)
+        return Answer(ending, tuple(self._lines), self._summary, tuple(self._errors), self._failure, tuple(self._words))
 
 
 def _text_of(said: Message) -> str:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from supervisor.backoff import random_jitter
+from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackupState, to_forget
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ WEEK_S = 7 * DAY_S
 # Not in the first minutes of a run: a crash loop would do nothing else.
 NOT_BEFORE_S = 600.0
 _HOUR_S = 3600.0
+# They are words of a command line; the rest is removed a day later.
+_MOST_AT_ONCE = 5000
 
 
 def first_due_s(now_s: float, period_s: float, jitter: float) -> float:
@@ -33,6 +36,7 @@ class Maintenance:
         self._work = work
         self._forget_s = first_due_s(now_s, DAY_S, random_jitter())
         self._check_s = first_due_s(now_s, WEEK_S, random_jitter())
+        self._prunes = False
 
     @property
     def due_s(self) -> float:
@@ -45,8 +49,16 @@ class Maintenance:
         work.show(state=BackupState.MAINTENANCE)
         if now_s >= self._forget_s:
             self._forget_s = now_s + _HOUR_S
-            await self._forget()
-            self._forget_s = now_s + DAY_S
+            try:
+                await self._forget()
+            except BackupError as error:
+                if error.trouble.may_pass:
+                    raise
+                # Shown although snapshots succeed: the repository only grows.
+                work.unkept = Trouble(f"old snapshots cannot be removed: {error.trouble.why}", error.trouble.what_to_do)
+            else:
+                work.unkept = None
+                self._forget_s = now_s + DAY_S
         if now_s >= self._check_s:
             self._check_s = now_s + _HOUR_S
             work.damage = await work.restic.check()
@@ -57,8 +69,15 @@ class Maintenance:
     async def _forget(self) -> None:
         work = self._work
         found = await work.refresh() or ()
-        ids = to_forget(found, work.settings.keep)
+        ids = to_forget(found, work.settings.keep)[:_MOST_AT_ONCE]
         if ids:
-            await work.restic.forget(ids)
-            await work.refresh()
+            self._prunes = True
+            why_left = await work.restic.forget(ids)
+            left = await work.refresh() or ()
+            if not {each.id for each in left}.isdisjoint(ids):
+                # Pruning counts them as removed: a key that may delete data, but no snapshots, would ruin them.
+                raise BackupError(why_left)
+        if self._prunes:
+            await work.restic.prune()
+            self._prunes = False
         work.log.record("info", "old snapshots forgotten", part="backup", count=len(ids), left=len(found) - len(ids))

@@ -52,6 +52,7 @@ class _Summary(msgspec.Struct):
 class _Snapshot(msgspec.Struct):
     id: str
     time: str = ""
+    original: str = ""
     paths: list[str] = []
     tags: list[str] | None = None
     summary: _Summary | None = None
@@ -67,7 +68,9 @@ def message_of(line: bytes) -> Message | None:
 
 def tags_of(view: SnapshotView) -> list[str]:
     """Return the tags of a snapshot."""
+    faults = [] if view.whole else [PARTIAL] if view.complete else [PARTIAL, MISSING]
     return [
+        *faults,
         TAG,
         f"generation={view.generation}",
         f"sequence={view.sequence}",
@@ -80,7 +83,9 @@ def tags_of(view: SnapshotView) -> list[str]:
 def snapshots_of(line: bytes) -> tuple[SnapshotView, ...]:
     """Return our snapshots from the output of `restic snapshots`, oldest first. Raises msgspec.DecodeError."""
     found = decode_json(line, list[_Snapshot] | None) or []  # type: ignore[arg-type]
-    views = [_view(each) for each in found if TAG in (each.tags or ())]
+    # A key that may not delete leaves a snapshot beside the one that replaces it with other tags.
+    replaced = {each.original for each in found}
+    views = [_view(each) for each in found if TAG in (each.tags or ()) and each.id not in replaced]
     return tuple(sorted(views, key=lambda view: view.order))
 
 

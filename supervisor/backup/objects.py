@@ -13,9 +13,11 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
+from supervisor.backup.places import opened
 from supervisor.backup.threads import in_thread
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
 from supervisor.errors import ConfigError
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +31,7 @@ _TIMEOUT_S = 4.5
 _MOST_BYTES = 4096
 HOLDER, PROBE, WISH = "holder", "probe", "restored"
 _DEFAULT_REGION = "us-east-1"
-_OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 404, 409, 412
+_OK, _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 403, 404, 409, 412
 _TOLD_REGION = re.compile(rb"<Region>([a-z0-9-]{1,64})</Region>")
 # The region in the DNS names of stores: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
 _STORES = (".amazonaws.com", ".digitaloceanspaces.com")
@@ -95,11 +97,13 @@ class FolderStore:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if self._get().tag != tag:
                     raise ConflictError
-                with open(f"{self._path}.new", "wb", buffering=0) as file:
-                    file.write(data)
-                os.rename(f"{self._path}.new", self._path)
+                folder, name = os.path.split(self._path)
+                with opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
+                    dirs.put_file(fd, name, data.decode(), durable=True)
         except OSError as error:
             raise _unwritable(self._path, error) from error
+        except ConfigError as error:
+            raise BackupError(Trouble("; ".join(error.problems), "check the folder and its disk")) from error
         return hashlib.sha256(data).hexdigest()
 
 
@@ -141,7 +145,8 @@ class BucketStore:
         return new.get("ETag", "")
 
     def _refused(self, status: int, answer: bytes) -> BackupError:
-        return BackupError(explain(None, f"{status} {answer[:1000].decode(errors='replace')}"))
+        said = answer[:1000].decode(errors="replace")
+        return BackupError(explain(None, f"{status} Forbidden: {said}" if status == _FORBIDDEN else f"{status} {said}"))
 
     async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
         answer = await self._ask_once(method, data, headers)

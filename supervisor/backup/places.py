@@ -28,6 +28,8 @@ MANIFEST = "manifest.json"
 RESERVE_BYTES = 64 * 1024 * 1024
 _PASSABLE_BY_ALL = 0o711
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A folder on the way, which need not be readable.
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_MAY_WRITE = 0o022
 _MOST_LINKS = 40
 _SWAPPING = "swapping"
@@ -117,27 +119,28 @@ def opened(path: str, flags: int = _FOLDER, folder_fd: int | None = None) -> Ite
 
 
 @contextmanager
-def opened_folder(source: BackupSource) -> Iterator[int]:
+def opened_folder(source: BackupSource, *, make: bool = True) -> Iterator[int]:
     """Open a folder that is backed up, and create it if it is missing; links made by other users are not followed.
 
     Raises OSError.
     """
-    fd = _step_down(source.path, source.owner)
+    fd = _step_down(source.path, source.owner, make=make)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def _step_down(path: str, owner: User | None) -> int:
+def _step_down(path: str, owner: User | None, *, make: bool) -> int:
     """Return the open folder, reached component by component: a parent folder's owner could redirect root."""
-    fd = os.open("/", _FOLDER)
+    fd = os.open("/", _STEP)
     rest = [part for part in path.split("/") if part]
     links = 0
     while rest:
         part = rest.pop(0)
+        flags = _STEP if rest else _FOLDER
         try:
-            deeper = _enter(fd, part, owner)
+            deeper = _enter(fd, part, flags, owner) if make else os.open(part, flags, dir_fd=fd)
         except OSError as error:
             target = _trusted_link(fd, part) if error.errno in {errno.ENOTDIR, errno.ELOOP} else ""
             links += 1
@@ -147,15 +150,15 @@ def _step_down(path: str, owner: User | None) -> int:
             rest = [step for step in target.split("/") if step] + rest
             if not target.startswith("/"):
                 continue
-            deeper = os.open("/", _FOLDER)
+            deeper = os.open("/", _STEP)
         os.close(fd)
         fd = deeper
     return fd
 
 
-def _enter(fd: int, part: str, owner: User | None) -> int:
+def _enter(fd: int, part: str, flags: int, owner: User | None) -> int:
     try:
-        return os.open(part, _FOLDER, dir_fd=fd)
+        return os.open(part, flags, dir_fd=fd)
     except FileNotFoundError:
         os.mkdir(part, dirs.PRIVATE, dir_fd=fd)
         deeper = os.open(part, _FOLDER, dir_fd=fd)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import sys
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -10,18 +14,19 @@ import msgspec
 
 from supervisor.backup import programs
 from supervisor.backup.listener import Answer, Listener
-from supervisor.backup.messages import Message, snapshots_of
-from supervisor.backup.words import INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain, known
+from supervisor.backup.messages import TAG, Message, snapshots_of
+from supervisor.backup.words import ENDED, INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain, known
 from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
 from supervisor.json_input import decode_json
+from supervisor.runtime.child import signal_name
 from supervisor.system import kernel
 from supervisor.system.spawn import SpawnError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from supervisor.config.plan import BackupPlan
     from supervisor.config.settings import BackupSettings
@@ -33,10 +38,19 @@ NAME = "restic"
 # Measured: it used 71 to 91 MB of memory for 100 MB of data.
 _MEMORY = "64MiB"
 _ERRORS = 1
+# Before 0.18 `check` has no summary.
+_DAMAGED = "repository contains errors"
 # It may not create them, and they would be removed: device files, and attributes that give rights.
-_DROPPED_ANYWAY = ("mknod", "security.", "trusted.")
+_DROPPED_ANYWAY = re.compile(
+    r"(mknod /proc/self/fd/[^\0]*|xattr\.LSet /proc/self/fd/[^\0]* (security|trusted)\.\S+): operation not permitted\Z"
+)
+# A lock that was left by a killed container must not hold back a start for half an hour, and a key may only read.
+_READS = ("--no-lock",)
+_CONFINE = "supervisor.backup.confine"
+# Programs and libraries, names of hosts and users, certificates, time zones.
+_SYSTEM = ("/bin", "/etc", "/lib", "/lib64", "/opt", "/usr", "/run/systemd/resolve", "/run/resolvconf")
 # These commands run for long without output.
-_SILENT_BY_NATURE = frozenset({"forget", "check", "unlock", "version"})
+_SILENT_BY_NATURE = frozenset({"forget", "prune", "check", "unlock", "version"})
 
 
 class Restic:
@@ -62,17 +76,18 @@ class Restic:
 
     async def snapshots(self) -> tuple[SnapshotView, ...] | None:
         """Return the supervisor's snapshots; None if there is no repository yet. Raises BackupError."""
-        answer = await self._ask("snapshots", fine=(0, NO_REPOSITORY))
+        answer = await self._ask("snapshots", *_READS, "--tag", TAG, fine=(0, NO_REPOSITORY))
         if answer.ending.code == NO_REPOSITORY:
             return None
         try:
-            return snapshots_of(answer.lines[-1] if answer.lines else b"null")
+            # No line at all is no empty list.
+            return snapshots_of(answer.lines[-1] if answer.lines else b"")
         except msgspec.DecodeError as error:
             raise BackupError(Trouble("restic's list of snapshots makes no sense", "update restic")) from error
 
     async def repository_id(self) -> str:
         """Return the repository's id. Raises BackupError."""
-        answer = await self._ask("cat", "config")
+        answer = await self._ask("cat", *_READS, "config")
         whole = b"".join(answer.lines)
         try:
             return decode_json(whole, Message).id
@@ -83,34 +98,44 @@ class Restic:
         """Create it. Raises BackupError."""
         await self._ask("init")
 
-    async def back_up(self, words: Sequence[str]) -> Answer:
-        """Take a snapshot; the answer says whether it is whole. Raises BackupError if none was taken."""
-        answer = await self._ask("backup", *words, fine=(0, INCOMPLETE))
+    async def back_up(self, words: Sequence[str], fds: tuple[int, ...]) -> Answer:
+        """Take a snapshot; the answer says whether it is whole. It may read only the folders ``fds``.
+
+        Raises BackupError if none was taken.
+        """
+        answer = await self._ask("backup", *words, fine=(0, INCOMPLETE), fds=fds)
         if not answer.summary.snapshot_id:
             raise BackupError(Trouble("restic told of no snapshot", "its lines in the log say more"))
         return answer
 
-    async def mark(self, snapshot_id: str, *tags: str) -> None:
-        """Add tags to a snapshot, which changes its id. Raises BackupError."""
-        await self._ask("tag", "--add", ",".join(tags), snapshot_id)
+    async def retag(self, snapshot_id: str, tags: Sequence[str]) -> None:
+        """Replace the tags of a snapshot, which changes its id. Raises BackupError."""
+        await self._ask("tag", *(word for tag in tags for word in ("--set", tag)), snapshot_id)
 
-    async def forget(self, ids: Sequence[str]) -> None:
-        """Remove snapshots, and data that no other snapshot needs. Raises BackupError."""
-        await self._ask("forget", "--prune", *ids)
+    async def forget(self, ids: Sequence[str]) -> Trouble:
+        """Remove snapshots; return why some may have stayed: restic ends well nevertheless. Raises BackupError."""
+        said = " ".join((await self._ask("forget", *ids)).words)
+        return known(said) or Trouble("the repository's server keeps them", "restic's lines in the log say more")
+
+    async def prune(self) -> None:
+        """Remove the data that no snapshot needs. Raises BackupError."""
+        await self._ask("prune")
 
     async def check(self) -> Trouble | None:
         """Check the repository's structure; return the damage found. Raises BackupError if the check fails."""
         answer = await self._ask("check", fine=(0, _ERRORS))
         if not answer.ending.code:
             return None
-        if not answer.summary.num_errors or known("; ".join(answer.errors)):
+        said = [*answer.errors, *answer.words]
+        damaged = answer.summary.num_errors or any(_DAMAGED in text for text in said)
+        if not damaged or known("; ".join(answer.errors)):
             raise BackupError(_trouble_of(answer))
-        why = f"the repository is damaged: {next(iter(answer.errors), answer.failure)}"
+        why = f"the repository is damaged: {next(iter(said), answer.failure)}"
         return Trouble(why, "repair it as restic's manual says under *Troubleshooting*, or begin a new one")
 
     async def dump(self, snapshot_id: str, path: str) -> bytes:
         """Return a small file from a snapshot. Raises BackupError."""
-        answer = await self._ask("dump", snapshot_id, path)
+        answer = await self._ask("dump", *_READS, snapshot_id, path)
         return b"\n".join(answer.lines)
 
     async def restore(self, snapshot_id: str, path: str, target_fd: int, name: str) -> None:
@@ -120,9 +145,9 @@ class Restic:
         """
         # By its descriptor, so that renaming the folder meanwhile cannot redirect the restore.
         target = f"/proc/self/fd/{target_fd}/{name}"
-        words = ("restore", f"{snapshot_id}:{path}", "--target", target, "--delete", "--verify")
+        words = ("restore", *_READS, f"{snapshot_id}:{path}", "--target", target, "--delete", "--verify")
         answer = await self._ask(*words, fine=(0, _ERRORS), fds=(target_fd,))
-        wrong = [error for error in answer.errors if not any(word in error for word in _DROPPED_ANYWAY)]
+        wrong = faults(answer.errors)
         if wrong or (answer.ending.code and not answer.errors):
             raise BackupError(explain(answer.ending.code, wrong[0] if wrong else answer.failure))
 
@@ -130,7 +155,9 @@ class Restic:
         answer = await self.call(*words, fds=fds)
         if answer.ending.code == LOCKED:
             # Removes the stale locks of a killed restic, but none still in use.
-            await self.call("unlock")
+            unlocked = await self.call("unlock")
+            if unlocked.ending.code:
+                raise BackupError(_trouble_of(unlocked))
             answer = await self.call(*words, fds=fds)
         if answer.ending.code not in fine:
             raise BackupError(_trouble_of(answer))
@@ -139,14 +166,16 @@ class Restic:
     async def call(self, *words: str, needs_repository: bool = True, fds: tuple[int, ...] = ()) -> Answer:
         """Run it to its end. Raises BackupError if it cannot be run, or gets no answer in time."""
         listener = Listener(self._engine, self.on_progress, self.on_trouble, silent=words[0] in _SILENT_BY_NATURE)
+        limit = kernel.only_capabilities(
+            kernel.CAP_RESTORE if words[0] == "restore" else kernel.CAP_READ, self._engine.launcher
+        )
+        confined = self._confined(fds) if words[0] == "backup" else ()
+        argv = (*limit, *confined, self._plan.program, "--json", *words)
         try:
-            env = self._environment() if needs_repository else common_environment(self._environ, "/", None)
-            limit = kernel.only_capabilities(
-                kernel.CAP_RESTORE if words[0] == "restore" else kernel.CAP_READ, self._engine.launcher
-            )
-            spec = ProcessSpec(NAME, (*limit, self._plan.program, "--json", *words), env, cwd=self._folder())
-            with anyio.CancelScope() as scope:
-                ending = await self._run(spec, listener, scope, fds)
+            with _piped(self._secrets() if needs_repository else {}) as pipes, anyio.CancelScope() as scope:
+                env = {**self._environment(), **{name: f"/proc/self/fd/{fd}" for name, fd in pipes.items()}}
+                spec = ProcessSpec(NAME, argv, env, cwd=self._folder())
+                ending = await self._run(spec, listener, scope, (*fds, *pipes.values()))
         except SpawnError as error:
             raise BackupError(Trouble(error.why)) from error
         except ConfigError as error:
@@ -171,32 +200,84 @@ class Restic:
             raise errors.exceptions[0] from errors
         return ending
 
+    def _confined(self, fds: tuple[int, ...]) -> tuple[str, ...]:
+        """Return the command prefix that lets root's restic read only these folders and what it needs itself."""
+        if os.geteuid() != 0:
+            return ()
+        ours = [os.path.dirname(self._plan.program), self._plan.folder]
+        if self._settings.in_folder:
+            ours.append(self._settings.repository)
+        certificates = [self._environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if self._environ.get(name)]
+        return (sys.executable, "-I", "-m", _CONFINE, *map(str, fds), *_SYSTEM, *ours, *certificates, "--")
+
     def _folder(self) -> str:
         return self._plan.folder if os.path.isdir(self._plan.folder) else "/"
 
-    def _environment(self) -> dict[str, str]:
-        """Return restic's environment, secrets included. Raises ConfigError if a secret cannot be read."""
-        settings, folder = self._settings, self._plan.folder
-        secrets = {
-            "RESTIC_PASSWORD": settings.password,
-            "AWS_ACCESS_KEY_ID": settings.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": settings.secret_access_key,
-        }
-        values = {name: source.read().reveal() for name, source in secrets.items() if source is not None}
-        for text in values.values():
+    def _secrets(self) -> dict[str, str]:
+        """Return the content of the files that restic reads secrets from, by the variables that name these files.
+
+        Raises ConfigError if a secret cannot be read.
+        """
+        settings = self._settings
+        password, key_id, key = (
+            "" if source is None else source.read().reveal()
+            for source in (settings.password, settings.access_key_id, settings.secret_access_key)
+        )
+        for text in filter(None, (password, key_id, key)):
             self._engine.log.redactor.learn(text)
+        if settings.in_folder:
+            return {"RESTIC_PASSWORD_FILE": password}
+        # The S3 library's own format, as that of AWS cannot hold every secret.
+        keys = {"hosts": {"s3": {"accessKey": key_id, "secretKey": key, "api": "S3v4"}}}
+        return {"RESTIC_PASSWORD_FILE": password, "MINIO_SHARED_CREDENTIALS_FILE": json.dumps(keys)}
+
+    def _environment(self) -> dict[str, str]:
+        folder = self._plan.folder
         return {
             **common_environment(self._environ, folder, None),
             "HOME": folder,
-            "RESTIC_REPOSITORY": settings.repository,
+            "RESTIC_REPOSITORY": self._settings.repository,
             "RESTIC_CACHE_DIR": os.path.join(folder, "cache"),
             "TMPDIR": os.path.join(folder, "tmp"),
             "RESTIC_PROGRESS_FPS": "1",
             "GOMAXPROCS": "1",
             "GOMEMLIMIT": _MEMORY,
-            **values,
         }
 
 
+@contextmanager
+def _piped(texts: Mapping[str, str]) -> Iterator[dict[str, int]]:
+    """Lend pipes that hold these texts, for the duration of a block: each can be read once.
+
+    An environment could be read again: the app can lead restic to `/proc/self` by a link in place of a folder, and find
+    what it has read after a restore. Raises BackupError.
+    """
+    with ExitStack() as stack:
+        yield {name: _pipe(text, stack) for name, text in texts.items()}
+
+
+def _pipe(text: str, stack: ExitStack) -> int:
+    """Return the read end of a pipe that holds a text, until the stack's end. Raises BackupError."""
+    try:
+        read_fd, write_fd = os.pipe()
+        stack.callback(os.close, read_fd)
+        with open(write_fd, "wb", buffering=0) as pipe:
+            os.set_blocking(write_fd, False)
+            written = pipe.write(text.encode())
+    except OSError as error:
+        raise BackupError(Trouble(f"cannot pass restic its secrets: {error.strerror or error}")) from error
+    if written != len(text.encode()):
+        raise BackupError(Trouble("the password or a key is too long"))
+    return read_fd
+
+
+def faults(errors: Iterable[str]) -> list[str]:
+    """Return the errors of a restore but for those about what would be removed anyway."""
+    return [error for error in errors if not _DROPPED_ANYWAY.search(error)]
+
+
 def _trouble_of(answer: Answer) -> Trouble:
-    return explain(answer.ending.code, answer.failure or "; ".join(answer.errors[-1:]))
+    if answer.ending.signal is not None:
+        return Trouble(f"restic was ended by {signal_name(answer.ending.signal)}", ENDED)
+    # Before 0.18 a failure is told in plain text.
+    return explain(answer.ending.code, answer.failure or "; ".join(answer.errors[-1:]) or " ".join(answer.words[-3:]))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Files that stay in place.
 _STAY = frozenset({MARKER, WORKSHOP, "supervisor.lock"})
 _NEW, _COPIES, _OLD = "files", "copies", "before"
+_NOT_FOUND = ": not found"
 # Number of restics at a time: each uses up to 90 MB.
 _AT_ONCE = 2
 _MODE = 0o777
@@ -64,6 +65,7 @@ class Restoration:
         self._sources = sources
         self._stack = ExitStack()
         self._prepared: dict[BackupSource, _Prepared] = {}
+        self._absent: set[int] = set()
         self.missing: list[str] = []
 
     @property
@@ -96,7 +98,7 @@ class Restoration:
         """Write everything beside the current files, to be placed. Raises BackupError, and then nothing has changed."""
         await self.rehearse()
         try:
-            for prepared in self._prepared.values():
+            for prepared in self._fetched():
                 await in_thread(_finish, prepared.workshop_fd, prepared.source.owner)
         except OSError as error:
             raise BackupError(_disk(error)) from error
@@ -105,6 +107,7 @@ class Restoration:
         """Write everything beside the current files, as it is in the snapshot. Raises BackupError."""
         manifest = await self._manifest()
         self.missing = []
+        self._absent.clear()
         try:
             # In a thread, as it removes the remains of a killed restore.
             parts = await in_thread(self._all_parts, manifest)
@@ -147,12 +150,22 @@ class Restoration:
 
     async def _restore(self, limit: anyio.Semaphore, path: str, workshop_fd: int, name: str) -> None:
         async with limit:
-            await self._restic.restore(self._snapshot.id, path, workshop_fd, name)
+            try:
+                await self._restic.restore(self._snapshot.id, path, workshop_fd, name)
+            except BackupError as error:
+                # It vanished while the snapshot was taken, which is marked for it.
+                if self._snapshot.complete or _NOT_FOUND not in error.trouble.why:
+                    raise
+                self.missing.append(path)
+                self._absent.add(workshop_fd)
+
+    def _fetched(self) -> tuple[_Prepared, ...]:
+        return tuple(each for each in self._prepared.values() if each.workshop_fd not in self._absent)
 
     async def place(self) -> None:
         """Replace the old files by the new ones, all or none. Raises BackupError."""
         try:
-            await in_thread(_swap, tuple(self._prepared.values()))
+            await in_thread(_swap, self._fetched())
         except OSError as error:
             raise BackupError(_disk(error)) from error
 
@@ -235,40 +248,89 @@ def _clean_one(fd: int, name: str, owner: User | None) -> None:
 
 def _swap(prepared: Sequence[_Prepared]) -> None:
     """Rename the old files aside and the new ones into place; undo all of it if a step fails. Raises OSError."""
-    done: list[tuple[str, int, int]] = []
     with ExitStack() as stack:
+        exchange = _Exchange(stack)
         try:
             for each in prepared:
                 os.mkdir(_OLD, dirs.PRIVATE, dir_fd=each.workshop_fd)
                 old_fd = stack.enter_context(opened(_OLD, folder_fd=each.workshop_fd))
                 new_fd = stack.enter_context(opened(_NEW, folder_fd=each.workshop_fd))
                 for name in _names(each.fd):
-                    _put_aside(name, each.fd, old_fd, done)
+                    exchange.put_aside(name, each.fd, old_fd)
                 for name in _names(new_fd):
-                    os.rename(name, name, src_dir_fd=new_fd, dst_dir_fd=each.fd)
-                    done.append((name, new_fd, each.fd))
+                    exchange.put_in_place(name, new_fd, each.fd)
                 os.fchmod(each.fd, stat.S_IMODE(os.fstat(new_fd).st_mode) & _MODE)
         except OSError:
-            for name, before_fd, now_fd in reversed(done):
-                with suppress(OSError):
-                    os.rename(name, name, src_dir_fd=now_fd, dst_dir_fd=before_fd)
+            exchange.undo()
             raise
+        exchange.finish()
 
 
 def _names(fd: int) -> list[str]:
     return [name for name in os.listdir(fd) if name not in _STAY]
 
 
-def _put_aside(name: str, fd: int, old_fd: int, done: list[tuple[str, int, int]]) -> None:
-    try:
-        os.rename(name, name, src_dir_fd=fd, dst_dir_fd=old_fd)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # A folder of the image itself: overlayfs cannot rename it. Its content was saved in a snapshot.
-        shutil.rmtree(name, dir_fd=fd)
-    else:
-        done.append((name, fd, old_fd))
+class _Exchange:
+    """Renames that can be undone. Folders stay open in ``stack`` until its end.
+
+    overlayfs cannot rename a folder of the image itself. What is in it can be; the folder stays, and is removed at the
+    end if nothing has taken its place.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._done: list[tuple[str, int, int]] = []
+        self._emptied: dict[tuple[int, str], int] = {}
+
+    def put_aside(self, name: str, fd: int, old_fd: int) -> None:
+        """Move it to another folder. Raises OSError."""
+        try:
+            self._rename(name, fd, old_fd)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            os.mkdir(name, dirs.PRIVATE, dir_fd=old_fd)
+            from_fd = self._emptied[fd, name] = self._open(name, fd)
+            to_fd = self._open(name, old_fd)
+            for inner in os.listdir(from_fd):
+                self.put_aside(inner, from_fd, to_fd)
+
+    def put_in_place(self, name: str, new_fd: int, fd: int) -> None:
+        """Move it to where the old one was. Raises OSError."""
+        to_fd = self._emptied.pop((fd, name), None)
+        if to_fd is None:
+            self._rename(name, new_fd, fd)
+            return
+        status = os.stat(name, dir_fd=new_fd, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            shutil.rmtree(name, dir_fd=fd)
+            self._rename(name, new_fd, fd)
+            return
+        from_fd = self._open(name, new_fd)
+        for inner in os.listdir(from_fd):
+            self.put_in_place(inner, from_fd, to_fd)
+        os.chown(to_fd, status.st_uid, status.st_gid)
+        os.chmod(to_fd, stat.S_IMODE(status.st_mode))
+        os.utime(to_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def undo(self) -> None:
+        """Have all as it was."""
+        for name, before_fd, now_fd in reversed(self._done):
+            with suppress(OSError):
+                os.rename(name, name, src_dir_fd=now_fd, dst_dir_fd=before_fd)
+
+    def finish(self) -> None:
+        """Remove the folders that are empty now."""
+        for fd, name in reversed(self._emptied):
+            with suppress(OSError):
+                os.rmdir(name, dir_fd=fd)
+
+    def _rename(self, name: str, from_fd: int, to_fd: int) -> None:
+        os.rename(name, name, src_dir_fd=from_fd, dst_dir_fd=to_fd)
+        self._done.append((name, from_fd, to_fd))
+
+    def _open(self, name: str, folder_fd: int) -> int:
+        return self._stack.enter_context(opened(name, folder_fd=folder_fd))
 
 
 def _disk(error: OSError) -> Trouble:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from supervisor.backup import marker
 from supervisor.backup.restore import Restoration
 from supervisor.backup.words import BackupError, Trouble
-from supervisor.core.backup import BackupState, Course, decide
+from supervisor.core.backup import BackupState, Course, decide, find
 from supervisor.core.holding import LeaseRecord
 
 if TYPE_CHECKING:
+    from supervisor.backup.marker import Kept
     from supervisor.backup.work import Work
     from supervisor.core.backup import SnapshotView
     from supervisor.core.holding import Seen
@@ -28,11 +29,15 @@ _GONE = Trouble("the object that says who holds the repository is gone", "its ho
 
 
 class Standby:
-    """One standby. ``restoration`` is what was fetched meanwhile, None if nothing had to be."""
+    """One standby. ``restoration`` is what was fetched meanwhile, None if nothing had to be.
 
-    def __init__(self, work: Work) -> None:
+    ``repository`` is its id, empty if it did not exist yet.
+    """
+
+    def __init__(self, work: Work, repository: str) -> None:
         self.restoration: Restoration | None = None
         self._work = work
+        self._repository = repository
         self._since_s = time.monotonic()
         self._again_s = 0.0
         self._begun = False
@@ -68,7 +73,8 @@ class Standby:
             if await work.refresh() is None:
                 # Its holder is about to make the repository.
                 return
-            snapshot = self._to_restore(await work.restic.repository_id())
+            self._repository = self._repository or await work.restic.repository_id()
+            snapshot = await self._to_restore()
             if snapshot is not None:
                 if self.restoration is None:
                     self.restoration = Restoration(work.restic, snapshot, work.sources)
@@ -83,16 +89,26 @@ class Standby:
         work.show(rehearsed=True)
         self._show(_HELD)
 
-    def _to_restore(self, repository: str) -> SnapshotView | None:
+    async def _to_restore(self) -> SnapshotView | None:
         """Return what a take-over would restore now. Raises BackupError if it would be held instead."""
         work = self._work
         kept, files = marker.look(work.sources)
-        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, repository)
-        if work.settings.restore != "auto":
+        wish = work.settings.restore
+        if wish == "never":
             return None
+        if wish != "auto" and not await self._was_done(wish, kept):
+            found = find(work.view.snapshots, wish)
+            if found is None:
+                raise BackupError(Trouble(f"there is no snapshot {wish}", "take SUPERVISOR_BACKUP_RESTORE out"))
+            return found
+        course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
         if course is Course.ASK:
             raise BackupError(Trouble(why, "the owner has to choose once the other instance has ended"))
         return work.newest if course is Course.RESTORE else None
+
+    async def _was_done(self, wish: str, kept: Kept | None) -> bool:
+        holder = self._work.holder
+        return (kept is not None and kept.restored == wish) or (holder is not None and await holder.was_restored(wish))
 
     async def drop(self) -> None:
         """Remove what was fetched."""

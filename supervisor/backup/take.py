@@ -7,18 +7,20 @@ import json
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+import msgspec
 
 from supervisor.backup import programs
-from supervisor.backup.messages import MISSING, PARTIAL, tags_of
-from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP
+from supervisor.backup.messages import tags_of
+from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP, opened_folder
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
-from supervisor.json_input import decode_object
+from supervisor.json_input import decode_json
 from supervisor.system import dirs
 from supervisor.system import spawn as find_programs
 from supervisor.system.spawn import SpawnError
@@ -36,11 +38,83 @@ if TYPE_CHECKING:
 MANIFEST_VERSION = 1
 # A database that is locked for ever must not prevent the backup of everything else.
 COPY_S = 600.0
+# Each takes four words of restic's command line, for which the kernel has 2 MiB.
+MOST_DATABASES = 2000
+_MOST_NOTES = 100
 _HELPER = "supervisor.backup.copies"
 _HELPER_NAME = "copies"
 _BESIDE = ("", "-wal", "-shm", "-journal")
 # In tailscaled's folder: its log buffers, the targets of its links there (1.104), and the supervisor's own files.
 _NOT_IDENTITY = ("supervisor.lock", "tailscaled.log?.txt", "tailscaled.log.conf", "dns-cache", MARKER)
+
+
+class CopiesReport:
+    """The helper's output about the databases below some folders.
+
+    It runs as the app's user, so the app can make it say anything: only paths below these folders are believed, and
+    only so many.
+    """
+
+    def __init__(self, folders: list[str]) -> None:
+        self.copied: list[str] = []
+        self.wrong: list[str] = []
+        self.waits: list[tuple[str, float]] = []
+        self.full = ""
+        self.done = False
+        self._folders = [f"{os.path.normpath(folder)}/" for folder in folders]
+
+    def take(self, line: bytes, is_error: bool) -> None:  # noqa: FBT001
+        """Handle a line."""
+        said = None
+        if not is_error:
+            with suppress(msgspec.DecodeError):
+                said = decode_json(line, _Copied)
+        if said is None:
+            self._note(line.decode(errors="replace"))
+        elif said.done:
+            self.done = True
+        else:
+            self._take(said)
+
+    def _take(self, said: _Copied) -> None:
+        raw = said.path.encode("latin-1", "replace")
+        path, shown = os.fsdecode(raw), raw.decode(errors="replace")
+        if os.path.normpath(path) != path or "\0" in path or not path.startswith(tuple(self._folders)):
+            self._note(f"{shown}: it is in none of the folders")
+        elif said.state == "failed" and said.no_room:
+            self.full = f"{shown}: {said.why}"
+        elif said.state == "failed":
+            self._note(f"{shown}: {said.why}")
+        elif len(self.copied) >= MOST_DATABASES:
+            self._note(f"{shown}: there are more than {MOST_DATABASES} databases")
+        else:
+            self.copied.append(path)
+            if said.waited_s:
+                self.waits.append((shown, said.waited_s))
+
+    def _note(self, why: str) -> None:
+        if len(self.wrong) < _MOST_NOTES:
+            self.wrong.append(why[:1000])
+
+
+class _Copied(msgspec.Struct):
+    path: str = ""
+    state: str = ""
+    why: str = ""
+    no_room: bool = False
+    waited_s: float = 0.0
+    done: bool = False
+
+
+class Taken(NamedTuple):
+    """A snapshot that was taken, and what is missing from it (empty if it is whole).
+
+    With ``marked_anew`` its tags, and with them its id, were changed afterwards, or could not be.
+    """
+
+    view: SnapshotView
+    missing: str
+    marked_anew: bool = False
 
 
 class Taker:
@@ -70,12 +144,17 @@ class Taker:
 
     def absent(self) -> list[str]:
         """Return the folders that do not exist."""
-        return [source.path for source in self._backup.sources if not _is_folder(source.path)]
+        return [source.path for source in self._sources if not _is_folder(source)]
 
-    async def take(self, view: SnapshotView, absent: list[str]) -> tuple[SnapshotView, str]:
-        """Take a snapshot with these tags; return it, and what is missing from it (empty if it is whole).
+    @property
+    def _sources(self) -> list[BackupSource]:
+        return [*self._backup.sources, *([self._backup.identity] if self._backup.identity else [])]
 
-        ``absent`` are the folders that did not exist at its beginning. Raises BackupError if no snapshot was taken.
+    async def take(self, view: SnapshotView, absent: list[str]) -> Taken:
+        """Take a snapshot of this generation, sequence and so on.
+
+        ``absent`` are the folders that did not exist at its beginning. If ``view`` is not whole, the snapshot is marked
+        as such until it has turned out to be. Raises BackupError if no snapshot was taken.
         """
         try:
             return await self._take(view, absent)
@@ -83,26 +162,46 @@ class Taker:
             why = f"cannot work in {self._backup.folder}: {error.strerror or error}"
             raise BackupError(Trouble(why, "check the disk")) from error
 
-    async def _take(self, view: SnapshotView, absent: list[str]) -> tuple[SnapshotView, str]:
+    async def _take(self, view: SnapshotView, absent: list[str]) -> Taken:
         self._places.make()
-        sources = self._backup.sources
-        if len(absent) == len(sources):
+        sources = [source for source in self._backup.sources if source.path not in absent]
+        if not sources:
             raise BackupError(Trouble("none of the folders is there", "mount them, or check SUPERVISOR_BACKUP_PATHS"))
         self._check_room()
-        copied, wrong = await self._copy_databases([source for source in sources if source.path not in absent])
-        self._write_manifest(copied)
+        copied, wrong = await self._copy_databases(sources)
+        self._write_manifest(absent, copied)
         wrong += [f"{path} is no folder" for path in absent]
-        words = list(self._words(view, [source for source in sources if source.path not in absent], copied))
-        answer = await self._restic.back_up(words)
+        # Marked from the beginning, as a kill could come before a mark that is made afterwards.
+        marked = view._replace(whole=view.whole and not wrong, complete=not absent)
+        with ExitStack() as stack:
+            fds = []
+            for source in self._sources:
+                # One that has vanished by now is noticed afterwards.
+                with suppress(OSError):
+                    fds.append(stack.enter_context(opened_folder(source, make=False)))
+            words = list(self._words(marked, sources, absent, copied))
+            answer = await self._restic.back_up(words, tuple(fds))
         wrong += answer.errors
         vanished = [path for path in self.absent() if path not in absent]
         wrong += [f"{path} has vanished" for path in vanished]
         if answer.ending.code and not wrong:
             wrong.append("some files could not be read")
-        if wrong:
-            tags = (PARTIAL, MISSING) if absent or vanished else (PARTIAL,)
-            await self._restic.mark(answer.summary.snapshot_id, *tags)
-        return self._taken(view, answer.summary), "; ".join(wrong[:5])
+        taken = self._taken(marked, answer.summary)
+        right = taken._replace(whole=not wrong, complete=not (absent or vanished))
+        missing = "; ".join(wrong[:5])
+        if right == taken:
+            return Taken(taken, missing)
+        return Taken(right if await self._mark(right) else taken, missing, marked_anew=True)
+
+    async def _mark(self, view: SnapshotView) -> bool:
+        """Change the marks of a snapshot that was taken; if that fails it is there nevertheless, and told."""
+        try:
+            await self._restic.retag(view.id, tags_of(view))
+        except BackupError as error:
+            why, what_to_do = error.trouble.why, error.trouble.what_to_do or None
+            self._engine.log.record("warning", "snapshot's tags left", part="backup", why=why, what_to_do=what_to_do)
+            return False
+        return True
 
     def _taken(self, view: SnapshotView, said: Message) -> SnapshotView:
         return view._replace(
@@ -122,61 +221,40 @@ class Taker:
 
     async def _copy_databases(self, sources: list[BackupSource]) -> tuple[list[str], list[str]]:
         """Return the databases that were copied, and the errors of the others."""
-        copied: list[str] = []
-        wrong: list[str] = []
-        full: list[str] = []
-        done = False
-
-        def take(line: bytes, is_error: bool) -> None:  # noqa: FBT001
-            nonlocal done
-            said = decode_object(line)
-            if is_error or said is None:
-                wrong.append(line.decode(errors="replace"))
-            elif "done" in said:
-                done = True
-            elif said.get("state") == "failed":
-                (full if said.get("no_room") else wrong).append(f"{said['path']}: {said.get('why')}")
-            else:
-                copied.append(str(said["path"]))
-                self._tell_wait(said)
-
         owner = sources[0].owner
+        folders = [source.path for source in sources]
         target = os.path.join(self._places.staged, DATABASES)
-        argv = (sys.executable, "-I", "-m", _HELPER, target, *(source.path for source in sources))
+        argv = (sys.executable, "-I", "-m", _HELPER, target, *folders)
         spec = ProcessSpec(_HELPER_NAME, argv, common_environment(self._environ, "/", owner), user=owner)
+        report = CopiesReport(folders)
         try:
             with anyio.fail_after(COPY_S):
-                ending = await programs.run(self._engine, spec, take)
+                ending = await programs.run(self._engine, spec, report.take)
         except TimeoutError as error:
             why = f"the databases could not be copied within {COPY_S:g} s"
             raise BackupError(Trouble(why, "the log says which were; is one of them held?")) from error
         except SpawnError as error:
             raise BackupError(Trouble(error.why)) from error
-        if full:
-            raise BackupError(Trouble(f"there is no room to copy a database: {full[0]}", "free some of the disk"))
-        if not done:
-            last = wrong[-1] if wrong else f"it ended with {ending.shell_status}"
+        for path, waited_s in report.waits:
+            self._tell_wait(path, waited_s)
+        if report.full:
+            raise BackupError(Trouble(f"there is no room to copy a database: {report.full}", "free some of the disk"))
+        if not report.done:
+            last = report.wrong[-1] if report.wrong else f"it ended with {ending.shell_status}"
             raise BackupError(Trouble(f"the databases could not be copied: {last}", "the log says more"))
-        return copied, wrong
+        return report.copied, report.wrong
 
-    def _tell_wait(self, said: dict[str, Any]) -> None:
-        if said.get("waited_s"):
-            log = self._engine.log
-            log.record(
-                "warning",
-                "a database was copied in one pass",
-                part="backup",
-                path=said["path"],
-                writers_waited_s=said["waited_s"],
-                why="it is written too often to be copied in steps",
-            )
+    def _tell_wait(self, path: str, waited_s: float) -> None:
+        why = "it is written too often to be copied in steps"
+        said = {"path": path, "writers_waited_s": waited_s, "why": why}
+        self._engine.log.record("warning", "a database was copied in one pass", part="backup", **said)
 
-    def _write_manifest(self, copied: list[str]) -> None:
-        sources = [*self._backup.sources, *([self._backup.identity] if self._backup.identity else [])]
+    def _write_manifest(self, absent: list[str], copied: list[str]) -> None:
+        there = [source for source in self._sources if source.path not in absent]
         manifest = {
             "version": MANIFEST_VERSION,
-            "folders": [{"name": source.name, "path": source.path} for source in sources],
-            "databases": copied,
+            "folders": [{"name": source.name, "path": source.path} for source in there],
+            "databases": [os.fsencode(path).decode(errors="replace") for path in copied],
         }
         fd = os.open(self._places.staged, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -186,7 +264,9 @@ class Taker:
         finally:
             os.close(fd)
 
-    def _words(self, view: SnapshotView, sources: list[BackupSource], copied: list[str]) -> Iterator[str]:
+    def _words(
+        self, view: SnapshotView, sources: list[BackupSource], absent: list[str], copied: list[str]
+    ) -> Iterator[str]:
         yield from ("--host", self._plan.settings.app.name, "--group-by", "host", "--exclude-caches")
         for tag in tags_of(view):
             yield from ("--tag", tag)
@@ -202,14 +282,15 @@ class Taker:
                 yield from ("--exclude", f"{_literal(identity.path)}/{name}")
         yield "--"
         yield from (source.path for source in sources)
-        if identity is not None:
+        if identity is not None and identity.path not in absent:
             yield identity.path
         yield self._places.staged
 
 
-def _is_folder(path: str) -> bool:
+def _is_folder(source: BackupSource) -> bool:
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
+        with opened_folder(source, make=False):
+            return stat.S_ISDIR(os.lstat(source.path).st_mode)
     except OSError:
         return False
 

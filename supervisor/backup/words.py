@@ -29,20 +29,23 @@ class Trouble(NamedTuple):
         return "; ".join(filter(None, (self.why, self.what_to_do)))
 
 
+_WRONG_PASSWORD = (
+    "the password is not the repository's",
+    "set SUPERVISOR_BACKUP_PASSWORD to the one it was made with",
+)
 _BY_CODE = {
     NO_REPOSITORY: ("there is no repository there", "check SUPERVISOR_BACKUP_REPOSITORY"),
     LOCKED: (
         "the repository is locked by another restic, or by one that was killed",
         "it is tried again; a lock that is older than half an hour is taken away",
     ),
-    WRONG_PASSWORD: (
-        "the password is not the repository's",
-        "set SUPERVISOR_BACKUP_PASSWORD to the one it was made with",
-    ),
+    WRONG_PASSWORD: _WRONG_PASSWORD,
 }
+ENDED = "it is tried again; where memory runs short, give the container more"
 _CUT_SHORT = ("the repository's server breaks off its answers", "it is tried again")
 # Texts in the messages of restic 0.18, or of Python, about a server or a disk; the first match counts.
 _BY_WORDS = (
+    ("wrong password or no key found", *_WRONG_PASSWORD),
     ("bucket does not exist", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
     ("NoSuchBucket", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
     ("wrong region", "the bucket is in another region", "write that region's host into SUPERVISOR_BACKUP_REPOSITORY"),
@@ -67,9 +70,9 @@ _BY_WORDS = (
     ("InvalidAccessKeyId", "the bucket does not know the access key", "check SUPERVISOR_BACKUP_ACCESS_KEY_ID"),
     ("signature we calculated", "the secret access key is wrong", "check SUPERVISOR_BACKUP_SECRET_ACCESS_KEY"),
     ("SignatureDoesNotMatch", "the secret access key is wrong", "check SUPERVISOR_BACKUP_SECRET_ACCESS_KEY"),
-    ("Access Denied", "the bucket refuses the access key", "let that key read and write in this bucket"),
-    ("AccessDenied", "the bucket refuses the access key", "let that key read and write in this bucket"),
-    ("403", "the bucket refuses the access key", "let that key read and write in this bucket"),
+    ("Access Denied", "the bucket refuses the access key", "let that key read, write and delete in this bucket"),
+    ("AccessDenied", "the bucket refuses the access key", "let that key read, write and delete in this bucket"),
+    ("403 Forbidden", "the bucket refuses the access key", "let that key read, write and delete in this bucket"),
     ("no space left on device", "the disk is full", "free some of it, or mount a larger volume"),
     ("connection refused", "the repository's server cannot be reached: connection refused", "it is tried again"),
     (
@@ -90,8 +93,20 @@ _BY_WORDS = (
         "the repository's certificate is not trusted",
         "check its address, and SSL_CERT_FILE",
     ),
-    ("x509", "the repository's certificate is not trusted", "check its address, and SSL_CERT_FILE"),
+    ("x509: ", "the repository's certificate is not trusted", "check its address, and SSL_CERT_FILE"),
     ("permission denied", "a folder may not be read or written", "check its rights"),
+    ("read-only file system", "a folder cannot be written: its file system is read-only", "check how it is mounted"),
+    ("disk quota exceeded", "the disk is full", "free some of it, or mount a larger volume"),
+    ("input/output error", "a disk fails: input/output error", "check the disk"),
+    ("SlowDown", "the bucket takes no more requests for now", "it is tried again"),
+    ("reduce your request rate", "the bucket takes no more requests for now", "it is tried again"),
+    ("503 Service Unavailable", "the repository's server is not available", "it is tried again"),
+    ("internal error", "the repository's server has an internal error", "it is tried again"),
+    ("InternalError", "the repository's server has an internal error", "it is tried again"),
+    ("500 Internal Server Error", "the repository's server has an internal error", "it is tried again"),
+    ("TLS handshake timeout", "the repository's server does not answer", "it is tried again"),
+    ("Client.Timeout exceeded", "the repository's server does not answer", "it is tried again"),
+    ("no route to host", "there is no way to the repository's server", "check this machine's network"),
 )
 CUT_SHORT = Trouble(*_CUT_SHORT)
 SILENT = Trouble("the repository has not answered for seconds", "it is waited for")

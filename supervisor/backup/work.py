@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from supervisor.backup.holder import Lease
@@ -37,7 +37,8 @@ _ORDERS = 16
 class Work:
     """``kept`` is the content of this run's marker, empty before the start is decided.
 
-    ``damage`` is the damage that the last check found in the repository: shown until a later check finds none.
+    ``damage`` is the damage that the last check found in the repository, ``unkept`` why old snapshots could not be
+    removed: shown until a later check finds none, or they can be.
     """
 
     def __init__(self, plan: Plan, store: SnapshotStore, engine: Engine, environ: Mapping[str, str]) -> None:
@@ -58,6 +59,7 @@ class Work:
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
         self._store = store
         self.damage: Trouble | None = None
+        self.unkept: Trouble | None = None
         self._failure: Trouble | None = None
         self._hold_failure: Trouble | None = None
         self._said = ""
@@ -88,13 +90,17 @@ class Work:
             self.show(orders=(*self.view.orders, shown)[-_ORDERS:])
 
     def rest(self) -> None:
-        """Show that the service is idle without problems except damage; the next snapshot is due in an interval."""
-        self._failure, damage = self.damage, self.damage or Trouble("")
-        if damage.why:
-            self.tell(damage)
-        self._said = damage.why
+        """Show that the service is idle without problems except those of the repository's care.
+
+        The next snapshot is due in an interval.
+        """
+        self._failure = self.damage or self.unkept
+        lasting = self._failure or Trouble("")
+        if lasting.why:
+            self.tell(lasting)
+        self._said = lasting.why
         next_s = time.monotonic() + self.settings.interval_s
-        self.show(state=BackupState.IDLE, why=damage.why, what_to_do=damage.what_to_do, next_s=next_s)
+        self.show(state=BackupState.IDLE, why=lasting.why, what_to_do=lasting.what_to_do, next_s=next_s)
 
     def fail(self, trouble: Trouble) -> None:
         """Report a failure; it is retried soon."""
@@ -148,18 +154,21 @@ class Work:
         absent = self._taker.absent()
         self.show(state=BackupState.SNAPSHOT, since_s=time.monotonic())
         begin_s = time.monotonic()
-        last = max((each.sequence for each in self._own()), default=0)
+        own = self._own()
+        last = max(own, key=lambda each: each.sequence, default=SnapshotView(""))
         view = SnapshotView(
             id="",
             generation=self.kept.generation,
-            sequence=last + 1,
+            sequence=last.sequence + 1,
+            # What could not be read last time is likely to be unreadable again.
+            whole=last.whole,
             reason=reason,
             programs=self._taker.programs,
             instance=self.kept.instance,
         )
         try:
             await self._look_at_hold()
-            taken, missing = await self._taker.take(view, absent)
+            taken, missing, marked_anew = await self._taker.take(view, absent)
         except BackupError as error:
             trouble = error.trouble
             # At a stop it is retried each second, and the same message is not repeated.
@@ -168,11 +177,11 @@ class Work:
             self.count_failure(trouble)
             self._said = trouble.why
             raise
-        if missing:
-            # Its id has changed.
-            await self.refresh()
-        else:
-            self.show(snapshots=(*self.view.snapshots, taken))
+        self.show(snapshots=(*self.view.snapshots, taken))
+        if marked_anew:
+            # For its new id. It was taken, also if the list cannot be read now.
+            with suppress(BackupError):
+                await self.refresh()
         self._tell_taken(taken, missing, round(time.monotonic() - begin_s, 3))
 
     @asynccontextmanager

@@ -167,7 +167,7 @@ class BackupPlanner(NamedTuple):
         if self.host.uid != 0 or self.plan.app_user is None:
             self.diags.warn(
                 "the app runs as the same user as the supervisor: it can read the backups' password and keys from "
-                "restic's environment while that runs, and change staged files; start as root, with a user for each"
+                "restic's memory while that runs, and change staged files; start as root, with a user for each"
             )
             return
         audited = {

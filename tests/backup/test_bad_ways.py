@@ -219,6 +219,12 @@ def test_words_for_what_servers_say(said: str, why: str) -> None:
     assert why in explain(1, said).why
 
 
+@pytest.mark.parametrize("said", ["load <data/4030d403c1>: unexpected size", "open /data/x509.pem: file exists"])
+def test_names_and_numbers_are_no_words_of_a_server(said: str) -> None:
+    """One in seventy ids of data holds 403."""
+    assert said in explain(1, said).why
+
+
 def test_a_second_restic_from_elsewhere_is_no_trouble() -> None:
     """Others may read and write in the repository; their snapshots are not ours, and are left alone."""
     world = World()

@@ -9,21 +9,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from supervisor.backup.maintenance import DAY_S, NOT_BEFORE_S, WEEK_S, first_due_s
 from tests.backup.world import APP, World, back_up, health_of, listed, wait_for_state
 from tests.client.calling import call
 from tests.process.running import Run
-from tests.support.backups import restic
+from tests.support.backups import Bucket, restic
+from tests.support.flaky import flaky
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A day of four seconds, a week of eight, and first minutes of three.
+# A day of four seconds, a week of eight, first minutes of three, and an hour of one, or of more.
 SHORT = """
-import runpy
+import os, runpy
 from supervisor.backup import maintenance as module
-module.DAY_S, module.WEEK_S, module.NOT_BEFORE_S, module._HOUR_S = 4.0, 8.0, 3.0, 1.0
+module.DAY_S, module.WEEK_S, module.NOT_BEFORE_S, module._HOUR_S = 4.0, 8.0, 3.0, float(os.environ.pop("HOUR_S", "1"))
 runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
 """
 
@@ -96,3 +99,29 @@ def test_damage_is_told_until_a_check_finds_none() -> None:
         assert health_of(run)["status"] == "warn"
         (world.folder / "pack").rename(pack)
         wait_until(lambda: health_of(run)["status"] == "pass", what="a check that finds nothing")
+
+
+@pytest.mark.parametrize("mode", ["keeping", "keeping_all"])
+def test_a_key_that_may_not_delete(server: Bucket, mode: str) -> None:
+    """Snapshots and the hand-over go on; that the old ones stay is told, and none of them loses its data."""
+    with flaky(server.port) as way:
+        world = World(server.repository.replace(str(server.port), str(way.port)))
+        way.mode = mode
+        with hurried(world, SUPERVISOR_BACKUP_KEEP="last=1", HOUR_S="5") as run:
+            wait_for_state(run, "idle")
+            for number in range(4):
+                (world.data / "note").write_text(f"{number}" * 2000)
+                call(run.run_dir, "backup")
+                run.wait_count(number + 1, "snapshot taken")
+            words = "the bucket refuses the access key"
+            run.wait_for("backups: trouble", why=f"old snapshots cannot be removed: {words}")
+            # It is shown though snapshots are a success.
+            wait_until(lambda: words in (listed(run)["why"] or ""), what="words")
+            assert "delete" in listed(run)["what_to_do"]
+            assert health_of(run)["status"] == "warn"
+            assert listed(run)["snapshots"][0]["whole"]
+            assert run.stop() == 0
+            run.wait_for("handed over", whole=True)
+        way.mode = "pass"
+        assert len(restic(server.repository, "snapshots", "--no-lock")) >= 5
+        restic(server.repository, "check", "--read-data", "--no-lock")

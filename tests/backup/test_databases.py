@@ -185,6 +185,9 @@ def test_databases_come_back_whole_without_their_journals() -> None:
     world.data.mkdir()
     path = world.data / "moltis.db"
     make(path, "wal")
+    # Nothing that JSON could tell as it is.
+    odd = world.data / os.fsdecode(b"caf\xe9 [1]\n.db")
+    make(odd, "wal")
     with world.running() as run:
         wait_for_state(run, "idle")
         with written(path, 0.001) as writer:
@@ -192,8 +195,9 @@ def test_databases_come_back_whole_without_their_journals() -> None:
             taken = back_up(run)
         assert taken["whole"]
         assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 0
-        assert sorted(name for name in os.listdir(world.data) if name.startswith("moltis.db")) == ["moltis.db"]
+        assert sorted(name for name in os.listdir(world.data) if ".db" in name) == [odd.name, "moltis.db"]
         assert rows_of(path) >= before
+        assert rows_of(odd) == 100
         # The snapshot before it has none of what was being restored.
         assert not list((world.folder / "state/moltis-supervisor-backup/snapshot").rglob(WORKSHOP))
         assert copies_module.WORKSHOP == WORKSHOP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,14 @@ async def test_taken_renewed_and_let_go(repository: str) -> None:
     before = await two.acquire("", never)
     assert before is not None
     assert (before.generation, before.files, before.released, before.whole) == (4, "its files", True, True)
+
+
+async def test_what_is_written_into_a_folder_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power loss it is not another instance's turn: file and folder are synced."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    await FolderStore(str(tmp_path / "repository")).put(b"{}", "")
+    assert synced == [str(tmp_path / ".repository.holder.new"), str(tmp_path)]
 
 
 async def test_a_condition_is_kept(repository: str) -> None:

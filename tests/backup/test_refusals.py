@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -10,15 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backup.world import World, back_up, call_without_waiting, is_root, listed, small_disk, told, wait_for_state
+from tests.backup.world import (
+    World,
+    back_up,
+    call_without_waiting,
+    holding,
+    is_root,
+    listed,
+    lost,
+    small_disk,
+    told,
+    wait_for_state,
+)
 from tests.client.calling import call
 from tests.support.backups import bucket, program, restic, restic_environment
-from tests.support.processes import freeze, thaw
-from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.backups import Bucket
 
 
@@ -84,45 +90,19 @@ def test_a_bucket_that_is_gone_in_the_middle_of_a_life(server: Bucket) -> None:
         assert before["id"] in [each["id"] for each in listed(run)["snapshots"]]
 
 
-def whole_files(folder: str) -> list[str]:
-    """Return the files that restic has finished: it writes under another name first."""
-    return [name for name in os.listdir(folder) if "-tmp-" not in name]
-
-
-@contextlib.contextmanager
-def holding(locks: str, words: list[str], env: dict[str, str]) -> Iterator[None]:
-    """Run a restic that stands still for the length of a block, while it has a lock; it is right at its end."""
-    frozen = False
-    while not frozen:
-        with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL) as other:
-            wait_until(lambda: whole_files(locks) or other.poll() is not None, what="its lock")
-            if other.poll() is None:
-                freeze(other.pid)
-            # In so small a repository it may have been done before it stood still.
-            frozen = other.poll() is None and bool(whole_files(locks))
-            try:
-                if frozen:
-                    yield
-            finally:
-                if other.poll() is None:
-                    thaw(other.pid)
-        assert other.returncode == 0
-
-
 def test_an_exclusive_lock_of_another_restic_that_lives_is_told_and_left_alone() -> None:
-    """Whoever holds it is at work: the snapshot waits for it, however still it is."""
-    world = World()
+    """Whoever holds it is at work: a snapshot waits for it, however still it is; a start has what it reads at once."""
+    world = lost("")
+    env = restic_environment(world.repository)
+    locks = f"{world.repository}/locks"
+    with holding(locks, [program("restic"), "check", "--read-data"], env), world.running() as run:
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "kept"
+        call_without_waiting(run)
+        told(run, "the repository is locked by another restic")
+        assert os.listdir(locks)
     with world.running() as run:
         wait_for_state(run, "idle")
-        (world.data / "note").write_text("1")
-        back_up(run)
-        env = restic_environment(world.repository)
-        locks = f"{world.repository}/locks"
-        with holding(locks, [program("restic"), "check", "--read-data"], env):
-            (world.data / "note").write_text("2")
-            call_without_waiting(run)
-            told(run, "the repository is locked by another restic")
-            assert os.listdir(locks)
         assert back_up(run)["whole"]
         assert not listed(run)["why"]
 

@@ -19,6 +19,7 @@ from supervisor.client.control import Control
 from tests.client.calling import call
 from tests.process.running import Run
 from tests.support.backups import KEY, KEY_ID, PASSWORD, path_with_restic
+from tests.support.processes import freeze, thaw
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -180,3 +181,28 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def whole_files(folder: str) -> list[str]:
+    """Return the files that restic has finished: it writes under another name first."""
+    return [name for name in os.listdir(folder) if "-tmp-" not in name]
+
+
+@contextlib.contextmanager
+def holding(locks: str, words: list[str], env: dict[str, str]) -> Iterator[None]:
+    """Run a restic that stands still for the length of a block, while it has a lock; it is right at its end."""
+    frozen = False
+    while not frozen:
+        with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL) as other:
+            wait_until(lambda: whole_files(locks) or other.poll() is not None, what="its lock")
+            if other.poll() is None:
+                freeze(other.pid)
+            # In so small a repository it may have been done before it stood still.
+            frozen = other.poll() is None and bool(whole_files(locks))
+            try:
+                if frozen:
+                    yield
+            finally:
+                if other.poll() is None:
+                    thaw(other.pid)
+        assert other.returncode == 0

@@ -126,8 +126,8 @@ def test_what_has_no_effect_is_told() -> None:
 
 
 def test_one_user_for_all_is_warned_about() -> None:
-    """restic's environment is then the app's to read; with a user for each it is not, and nothing is said."""
-    said = "it can read the backups' password and keys from restic's environment"
+    """restic's memory is then the app's to read; with a user for each it is not, and nothing is said."""
+    said = "it can read the backups' password and keys from restic's memory"
     env = {**GOOD, "PATH": path_with_restic()}
     for host, count in ((Machine(uid=1000), 1), (Machine(), 1), (IMAGE, 0)):
         assert sum(said in text for text in resolve(env, host=host).warnings) == count

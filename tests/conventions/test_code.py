@@ -18,7 +18,7 @@ REVEALED_IN = frozenset(
         "supervisor.commands.run:_log",  # what the log is to mask
         "supervisor.client.commands:connect",  # what the supervisor is to log in with
         "supervisor.backup.objects:readable",  # what signs a request to the bucket, and seals the object
-        "supervisor.backup.restic:Restic._environment",  # what restic alone gets
+        "supervisor.backup.restic:Restic._secrets",  # what restic alone gets
         "supervisor.config.backup_plan:_check_identity",  # whether a key is for devices that do not stay
         "supervisor.config.plan:SpecBuilder._app_environment",  # Moltis' password, which is the app's own
         "supervisor.config.load:_check_alerts",  # whether it is a URL that may be used

@@ -80,22 +80,23 @@ def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
 class Bucket:
     """A running S3 server with one bucket; ``repository`` is for the supervisor, ``options`` are the server's.
 
-    Its clock is off by ``clock_shift_s``.
+    Its clock is off by ``clock_shift_s``. It listens at one address.
     """
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, address: str = "127.0.0.1") -> None:
         self.folder = folder
         self.options = options
         self.clock_shift_s = 0
-        self.port = _free_port()
+        self.address = address
+        self.port = _free_port(address)
         (folder / "bucket").mkdir(parents=True, exist_ok=True)
-        self.repository = f"s3:http://127.0.0.1:{self.port}/bucket/snapshots"
+        self.repository = f"s3:http://{address}:{self.port}/bucket/snapshots"
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         gateway = program("versitygw", clock_shift=bool(self.clock_shift_s))
         process = subprocess.Popen(
-            [gateway, "--port", f"127.0.0.1:{self.port}", *self.options, "posix", str(self.folder)],
+            [gateway, "--port", f"{self.address}:{self.port}", *self.options, "posix", str(self.folder)],
             env={
                 "PATH": os.environ["PATH"],
                 "ROOT_ACCESS_KEY": KEY_ID,
@@ -109,7 +110,7 @@ class Bucket:
         return process
 
     def _answers(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+        with socket.create_connection((self.address, self.port), timeout=1):
             return True
 
     def stop(self) -> None:
@@ -123,21 +124,21 @@ class Bucket:
 
     def add_user(self, key_id: str, key: str) -> None:
         """Make a user who may do nothing in the bucket; takes a server with a folder for users (`--iam-dir`)."""
-        words = ("--access", KEY_ID, "--secret", KEY, "--endpoint-url", f"http://127.0.0.1:{self.port}")
+        words = ("--access", KEY_ID, "--secret", KEY, "--endpoint-url", f"http://{self.address}:{self.port}")
         user = ("create-user", "--access", key_id, "--secret", key, "--role", "user")
         subprocess.run([program("versitygw"), "admin", *words, *user], stdout=subprocess.DEVNULL, check=True)
 
 
-def _free_port() -> int:
+def _free_port(address: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
-def bucket(folder: Path, *options: str) -> Iterator[Bucket]:
+def bucket(folder: Path, *options: str, address: str = "127.0.0.1") -> Iterator[Bucket]:
     """Run an S3 server for the length of a block."""
-    server = Bucket(folder, *options)
+    server = Bucket(folder, *options, address=address)
     try:
         yield server
     finally:

@@ -13,21 +13,33 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 16384
 _HUGE_BYTES = 16 * 1024 * 1024
+
+
+def _answer(status: str, body: bytes) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _refusal(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>{code} it is.</Message><Endpoint>elsewhere</Endpoint></Error>".encode()
+
+
 _OTHER_ANSWERS = {
     "rubbish": b"\xff\x00 no HTTP at all \r\n\r\n" * 50,
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-    "error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops",
-    "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 40\r\n\r\n<Error><Code>AccessDenied</Code></Error>",
+    "error": _answer("500 Internal Server Error", b"oops"),
+    "forbidden": _answer("403 Forbidden", _refusal("AccessDenied")),
     "huge": b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{"BackendState": "' % _HUGE_BYTES + b"x" * _HUGE_BYTES,
+    "elsewhere": _answer("301 Moved Permanently", _refusal("PermanentRedirect")),
 }
 
 
 class Flaky:
     """Passes bytes on from ``port`` (or a unix socket at ``path``) to another port or path, as ``mode`` says.
 
-    Modes: pass, slow, silent, cut (half an answer, then the end), half (the same, then silence), refuse; rubbish,
-    redirect, error, forbidden and huge give an answer of that kind in the server's place; careless hides the conditions
-    of requests, so that the server writes whatever is there.
+    Modes: pass, slow, crawl (six seconds for each request), silent, cut (half an answer, then the end), half (the same,
+    then silence), refuse; rubbish, redirect, error, huge, forbidden and elsewhere (it is in another region) give an
+    answer of that kind in the server's place; careless hides the conditions of requests, so that the server writes
+    whatever is there; keeping refuses to delete, as to a key without that right, and keeping_all locks too.
     """
 
     def __init__(self, target: int | str, path: str = "") -> None:
@@ -85,8 +97,15 @@ class Flaky:
                     self._over.wait(0.05)
                 if self.mode == "slow":
                     self._over.wait(0.02)
+                if self.mode == "crawl":
+                    self._over.wait(6.0)
                 if self.mode == "refuse":
                     break
+                if self.mode.startswith("keeping") and data.startswith(b"DELETE "):
+                    path = data.split(b" ", 2)[1]
+                    if self.mode == "keeping_all" or b"/locks/" not in path:
+                        source.sendall(_OTHER_ANSWERS["forbidden"])
+                        continue
                 if self.mode == "careless":
                     data = data.replace(b"If-Match:", b"X-Match:").replace(b"If-None-Match:", b"X-None-Match:")
                 sink.sendall(data)

@@ -1,0 +1,116 @@
+"""The last step of a restore, and the bounds of a snapshot: what is renamed, what stays, and what restic may read."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from supervisor.backup.places import WORKSHOP, opened
+from supervisor.backup.restore import Restoration, _Prepared, _swap
+from supervisor.config.plan import BackupSource
+from supervisor.core.backup import SnapshotView
+from tests.backup.world import is_root, small_disk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supervisor.backup.restic import Restic
+
+AS_ROOT = pytest.mark.skipif(not is_root(), reason="takes root, to mount a disk")
+
+
+@AS_ROOT
+def test_root_s_restic_reads_nothing_outside_of_the_folders(tmp_path: Path) -> None:
+    """The app may put a link in a folder's place at any moment: where the kernel has Landlock, it leads nowhere."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (inside / "note").write_text("the app's")
+    (outside / "secret").write_text("root's")
+    os.symlink(outside, inside / "link")
+    os.symlink("/proc/self", inside / "self")
+    words = ("/usr", "/lib", "/lib64", "/etc", "/nothing", "--", "/bin/cat", "note", "link/secret", "self/environ")
+    with opened(str(inside)) as fd:
+        argv = (sys.executable, "-I", "-m", "supervisor.backup.confine", str(fd), *words)
+        ended = subprocess.run(argv, cwd=inside, pass_fds=(fd,), capture_output=True, text=True, check=False)
+    if not has_landlock():
+        pytest.skip("this kernel has no Landlock")
+    assert ended.stdout == "the app's"
+    assert ended.stderr.count("Permission denied") == 2
+
+
+def has_landlock() -> bool:
+    """Tell whether the kernel has it: the version is asked for."""
+    return int(ctypes.CDLL(None).syscall(444, None, 0, 1)) > 0
+
+
+@AS_ROOT
+def test_folders_of_an_image_itself_are_emptied_and_filled_again(tmp_path: Path) -> None:
+    """overlayfs cannot rename them: what is in them is moved, and moved back where the rest cannot be."""
+    folder = overlay(tmp_path, ["data/both/deep", "data/old/deep", "data/file"])
+    try:
+        (folder / "both/deep/note").write_text("before")
+        (folder / "old/deep/note").write_text("before")
+        workshop = folder / WORKSHOP
+        (workshop / "files/both/deep").mkdir(parents=True)
+        (workshop / "files/both").chmod(0o750)
+        (workshop / "files/both/deep/new").write_text("after")
+        (workshop / "files/file").write_text("after")
+        with opened(str(folder)) as fd, opened(str(workshop)) as workshop_fd:
+            prepared = _Prepared(BackupSource("data", str(folder), None), fd, workshop_fd)
+            with small_disk(folder / "volume", "1m"), pytest.raises(OSError, match="busy"):
+                _swap([prepared])
+            assert contents(folder) == {"both/deep/note", "old/deep/note"}
+            (folder / "volume").rmdir()
+            shutil.rmtree(workshop / "before")
+            _swap([prepared])
+        assert contents(folder) == {"both/deep/new", "file"}
+        assert sorted(os.listdir(folder)) == [WORKSHOP, "both", "file"]
+        assert stat.S_IMODE((folder / "both").stat().st_mode) == 0o750
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "merged")], check=True)
+
+
+def overlay(place: Path, folders: list[str]) -> Path:
+    """Mount an overlay with these folders in its lower layer, and return the first name's parent in it."""
+    for name in ("lower", "upper", "work", "merged"):
+        (place / name).mkdir()
+    for name in folders:
+        (place / "lower" / name).mkdir(parents=True)
+    layers = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work"
+    words = ["mount", "-t", "overlay", "-o", layers, "overlay", str(place / "merged")]
+    if subprocess.run(words, check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    return place / "merged" / "data"
+
+
+def contents(folder: Path) -> set[str]:
+    """Return the files in a folder, ours aside."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith(WORKSHOP)}
+
+
+async def test_what_was_replaced_is_removed_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of files take seconds on a busy disk, in which health has to be answered."""
+    (tmp_path / WORKSHOP / "before").mkdir(parents=True)
+    threads, really = [], shutil.rmtree
+
+    def remove(path: str, dir_fd: int) -> None:
+        threads.append(threading.current_thread())
+        really(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    source = BackupSource("data", str(tmp_path), None)
+    with opened(str(tmp_path)) as fd:
+        async with Restoration(cast("Restic", None), SnapshotView("id"), [source]) as restoration:
+            restoration._prepared[source] = _Prepared(source, fd, fd)
+        assert not (tmp_path / WORKSHOP).exists()
+        assert threads[0] is not threading.main_thread()

@@ -1,0 +1,102 @@
+"""What restic says, and how it is understood: other versions, and whoever speaks in its helper's name."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+import pytest
+
+from supervisor.backup.listener import Listener
+from supervisor.backup.messages import TAG, snapshots_of
+from supervisor.backup.restic import faults
+from supervisor.backup.take import MOST_DATABASES, CopiesReport
+from supervisor.core.process import ExitStatus
+
+if TYPE_CHECKING:
+    from supervisor.backup.listener import Answer
+    from supervisor.runtime.engine import Engine
+
+
+class _Log:
+    redactor = None
+
+    def record(self, *_words: object, **_fields: object) -> None:
+        """Take a record."""
+
+
+class _Engine:
+    log = _Log()
+
+
+def heard(*lines: bytes) -> Answer:
+    """Return what is understood of lines on standard output."""
+    listener = Listener(cast("Engine", _Engine()), lambda _share: None, lambda _trouble: None, silent=True)
+    for line in lines:
+        listener.take(line, is_error=False)
+    return listener.answer(ExitStatus(0))
+
+
+def test_what_a_later_version_adds_replaces_no_summary() -> None:
+    """Each message has a type; those that are not known are passed over."""
+    answer = heard(b'{"message_type":"summary","snapshot_id":"abc"}', b'{"message_type":"news","id":"1"}')
+    assert answer.summary.snapshot_id == "abc"
+
+
+def test_no_answer_is_no_empty_list_of_snapshots() -> None:
+    """An empty list is told as one, by each version in its own way."""
+    assert snapshots_of(b"[]") == snapshots_of(b"null") == ()
+    with pytest.raises(msgspec.DecodeError):
+        snapshots_of(b"")
+
+
+def test_a_snapshot_whose_tags_were_changed_counts_once() -> None:
+    """A key that may not delete leaves the first one beside that which replaces it."""
+    told = [{"id": "first", "tags": [TAG]}, {"id": "second", "tags": [TAG, "partial"], "original": "first"}]
+    (view,) = snapshots_of(json.dumps(told).encode())
+    assert (view.id, view.whole) == ("second", False)
+
+
+DROPPED = [
+    "/disk: mknod /proc/self/fd/9/files/disk: operation not permitted",
+    "/tool: xattr.LSet /proc/self/fd/9/files/tool security.capability: operation not permitted",
+    "/a\nb: xattr.LSet /proc/self/fd/9/files/a\nb trusted.overlay.opaque: operation not permitted",
+]
+FAULTS = [
+    "/security.txt: write /proc/self/fd/9/files/security.txt: no space left on device",
+    "/trusted.db: Load(<data/04c2>, 100, 0) failed: unexpected EOF",
+    "/mknod: chmod /proc/self/fd/9/files/mknod: operation not permitted",
+    "/note: xattr.LSet /proc/self/fd/9/files/note user.security.x: no space left on device",
+]
+
+
+def test_only_what_would_be_dropped_anyway_is_no_fault_of_a_restore() -> None:
+    """Whatever the files are called that cannot be restored."""
+    assert faults([*DROPPED, *FAULTS]) == FAULTS
+
+
+def test_a_helper_that_speaks_for_the_app_is_believed_nothing_about_others_files() -> None:
+    """It runs as the app's user, who can make it say anything: tailscaled's state is left out of no snapshot."""
+    report = CopiesReport(["/data"])
+    lies = ["/state/tailscaled.state", "/data/../state/x", "/database", "/data/a\0b", "", "/data/./x"]
+    for path in (*lies, "/data/good.db"):
+        report.take(json.dumps({"path": path, "state": "copied"}).encode(), is_error=False)
+    report.take(b'{"path": ["/data/x"], "state": "copied"}', is_error=False)
+    report.take('{"path": "/data/\u20ac"}'.encode(), is_error=False)
+    report.take(b"\xff", is_error=True)
+    assert report.copied == ["/data/good.db", "/data/?"]
+    assert len(report.wrong) == len(lies) + 2
+    assert not report.done
+
+
+def test_a_helper_that_speaks_without_end_takes_no_memory() -> None:
+    """Neither for databases nor for complaints."""
+    report = CopiesReport(["/data"])
+    for number in range(MOST_DATABASES + 500):
+        report.take(json.dumps({"path": f"/data/{number}", "state": "copied"}).encode(), is_error=False)
+        report.take(os.urandom(5000), is_error=True)
+    assert len(report.copied) == MOST_DATABASES
+    assert len(report.wrong) <= 100
+    assert max(map(len, report.wrong)) <= 1000

@@ -1,0 +1,66 @@
+"""What an instance that stands by rehearses: the restore that a take-over would make."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from supervisor.backup import marker
+from supervisor.backup.marker import Kept
+from supervisor.backup.standby import Standby
+from supervisor.backup.words import BackupError
+from supervisor.config.plan import BackupSource
+from supervisor.core.backup import BackupView, SnapshotView
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supervisor.backup.work import Work
+
+OLD, NEW = SnapshotView("a" * 64, generation=1, sequence=1), SnapshotView("b" * 64, generation=2, sequence=1)
+
+
+def standby(tmp_path: Path, wish: str, noted: str = "") -> Standby:
+    """Return one of a new container, with that setting and with that wish noted as done in the repository."""
+
+    async def was_restored(asked: str) -> bool:
+        return asked == noted
+
+    work = SimpleNamespace(
+        settings=SimpleNamespace(restore=wish),
+        sources=[BackupSource("data", str(tmp_path), None)],
+        view=BackupView(snapshots=(OLD, NEW)),
+        newest=NEW,
+        holder=SimpleNamespace(was_restored=was_restored),
+    )
+    return Standby(cast("Work", work), "repository")
+
+
+@pytest.mark.parametrize(
+    ("wish", "noted", "expected"),
+    [
+        ("auto", "", NEW),
+        ("never", "", None),
+        ("a" * 8, "", OLD),
+        # The setting still stands, and what it asked for was done.
+        ("a" * 8, "a" * 8, NEW),
+    ],
+)
+async def test_what_would_be_restored(tmp_path: Path, wish: str, noted: str, expected: SnapshotView | None) -> None:
+    """The newest, or what the owner wishes, once."""
+    assert await standby(tmp_path, wish, noted)._to_restore() == expected
+
+
+async def test_a_wish_that_the_files_here_fulfil_is_done(tmp_path: Path) -> None:
+    """Though its note in the repository failed: nothing is restored over them."""
+    kept = Kept("repository", 2, "", "a" * 8)
+    marker.write([BackupSource("data", str(tmp_path), None)], kept)
+    assert await standby(tmp_path, "a" * 8)._to_restore() is None
+
+
+async def test_a_wish_for_what_there_is_not_is_told(tmp_path: Path) -> None:
+    """Such an instance would be held, so it is not ready."""
+    with pytest.raises(BackupError, match="there is no snapshot cccccccc"):
+        await standby(tmp_path, "c" * 8)._to_restore()
