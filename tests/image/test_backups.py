@@ -9,7 +9,7 @@ import pytest
 
 from tests.image.test_build import DOCKERFILE, image_bytes
 from tests.image.test_rights import HOME, WRITABLE
-from tests.support.backups import PASSWORD
+from tests.support.backups import KEY, KEY_ID, PASSWORD, bucket
 from tests.support.control import ROOT
 from tests.support.docker import container, docker, unique
 from tests.support.waiting import wait_until
@@ -17,18 +17,15 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from tests.support.docker import Container
 
     Run = Callable[..., AbstractContextManager[Container]]
 
-BACKUPS = {
-    "SUPERVISOR_BACKUP_REPOSITORY": "/backup/repository",
-    "SUPERVISOR_BACKUP_PASSWORD": PASSWORD,
-    "SUPERVISOR_STOP_TIMEOUT": "30s",
-}
+COMMON = {"SUPERVISOR_BACKUP_PASSWORD": PASSWORD, "SUPERVISOR_STOP_TIMEOUT": "30s"}
+BACKUPS = {**COMMON, "SUPERVISOR_BACKUP_REPOSITORY": "/backup/repository"}
 STAGING = ("--tmpfs", "/var/lib/moltis-supervisor-backup:mode=0755")
-REPOSITORY = ("--tmpfs", "/backup:mode=0755")
 NOTE = "/home/moltis/.moltis/note"
 # The same image, with users that have other numbers.
 OTHER_NUMBERS = """
@@ -46,6 +43,18 @@ def other_numbers(image: str) -> Iterator[str]:
     docker("build", "--quiet", "--tag", name, "-", stdin=OTHER_NUMBERS.format(image=image))
     yield name
     docker("image", "rm", "--force", name)
+
+
+@pytest.fixture
+def bucket_settings(gateway: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Settings for a bucket on this machine, which containers reach."""
+    with bucket(tmp_path / "s3", address=gateway) as server:
+        yield {
+            **COMMON,
+            "SUPERVISOR_BACKUP_REPOSITORY": server.repository,
+            "SUPERVISOR_BACKUP_ACCESS_KEY_ID": KEY_ID,
+            "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": KEY,
+        }
 
 
 @pytest.fixture
@@ -72,18 +81,17 @@ def wait_idle(box: Container) -> None:
 
 
 def test_a_device_and_its_files_come_back_under_other_numbers(
-    run: Run, login: dict[str, str], network: str, volume: str, other_numbers: str
+    run: Run, login: dict[str, str], network: str, bucket_settings: dict[str, str], other_numbers: str
 ) -> None:
     """What belonged to the app and to tailscaled belongs to the users of those names, whatever their numbers are."""
-    options: tuple[str, ...] = ("--volume", f"{volume}:/backup")
-    with run(options=options, **login, **BACKUPS) as box:
+    with run(**login, **bucket_settings) as box:
         box.settled()
         address = box.address()
         before = box.execute("sh", "-c", f"umask 77; echo kept > {NOTE}; stat -c '%U %u' {NOTE}", user="moltis").stdout
         assert box.stop(40) < 30
         assert "handed over" in box.logs()
-    options = ("--network", network, *options)
-    with container(other_numbers, options=options, env={**login, **BACKUPS}) as box:
+    options = ("--network", network)
+    with container(other_numbers, options=options, env={**login, **bucket_settings}) as box:
         box.settled()
         assert box.address() == address
         state = "/var/lib/tailscale/tailscaled.state"
@@ -97,14 +105,14 @@ def test_a_device_and_its_files_come_back_under_other_numbers(
 
 @pytest.mark.parametrize("way", ["root", "user", "gvisor"])
 def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
-    run: Run, request: pytest.FixtureRequest, way: str
+    run: Run, request: pytest.FixtureRequest, bucket_settings: dict[str, str], way: str
 ) -> None:
     """As root, as a user without any capability, and in the sandbox: what is written has a place of its own."""
-    places: tuple[str, ...] = (*WRITABLE, *HOME, *STAGING, *REPOSITORY)
+    places: tuple[str, ...] = (*WRITABLE, *HOME, *STAGING)
     if way == "user":
-        places = ("--user", "1000", "--cap-drop", "ALL", "--tmpfs", "/tmp", *HOME, "--tmpfs", "/backup:uid=1000")
+        places = ("--user", "1000", "--cap-drop", "ALL", "--tmpfs", "/tmp", *HOME)
     sandbox: tuple[str, ...] = request.getfixturevalue("gvisor") if way == "gvisor" else ()
-    with run(options=("--read-only", *places, *sandbox), **BACKUPS) as box:
+    with run(options=("--read-only", *places, *sandbox), **bucket_settings) as box:
         wait_idle(box)
         write = ("sh", "-c", f"mkdir -p /home/moltis/.moltis; echo $0 > {NOTE}")
         box.execute(*write, "old", user="1000")
@@ -120,9 +128,9 @@ def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
         assert "handed over" in box.logs()
 
 
-def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run) -> None:
+def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run, bucket_settings: dict[str, str]) -> None:
     """It names the folder that a volume is missing at; nothing is started that would not be backed up."""
-    with run(options=("--read-only", *WRITABLE, *HOME, *REPOSITORY), **BACKUPS) as box:
+    with run(options=("--read-only", *WRITABLE, *HOME), **bucket_settings) as box:
         log = box.wait_log("Read-only file system")
         assert "/var/lib/moltis-supervisor-backup" in log
         assert "mount a volume or a tmpfs there" in log
