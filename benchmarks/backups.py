@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import statistics
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bench, Measure, Result, at_most
 from benchmarks.standing import distinct_bytes
+from tests.backup import troubles
 from tests.backup.test_cost import child_peak
 from tests.backup.world import APP, World, back_up, call_without_waiting, child_of, wait_for_state
-from tests.client.calling import call
 from tests.process.running import running
 from tests.support.backups import bucket
-from tests.support.flaky import flaky
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -33,8 +31,6 @@ DAY_S = 86_400
 # Of S3 at AWS, in dollars for 1,000: what writes or lists, and what reads; what deletes, which is free, counts as that.
 WRITE_DOLLARS, READ_DOLLARS = 0.005, 0.0004
 _READS = re.compile(r" s3_(Get|Head|Delete)")
-
-_WRONG = {"SUPERVISOR_BACKUP_PASSWORD": "another one"}
 
 
 @contextlib.contextmanager
@@ -110,45 +106,12 @@ def requests(bench: Bench) -> dict[str, Result]:
 
 
 def told(_bench: Bench) -> dict[str, Result]:
-    """From a fault, or the order that meets it, until `backup list` says it in words; the slowest counts."""
+    """From the order that meets a fault, or the exec that does, until `backup list` says it; the slowest counts."""
     took = {}
-    with tempfile.TemporaryDirectory(prefix="bench-bucket-") as folder, bucket(Path(folder)) as server:
-        with flaky(server.port) as way:
-            world = World(server.repository.replace(str(server.port), str(way.port)))
-            with world.running(*APP) as run:
-                wait_for_state(run, "idle")
-                way.mode = "silent"
-                took["a silent server"] = _told_s(run, "not answer")
-        # Another one: the first has been let go by nobody.
-        world = World(f"{server.repository}-2")
-        with world.running(*APP) as run:
-            wait_for_state(run, "idle")
-            server.stop()
-            took["a server that is away"] = _told_s(run, "connection refused")
-            server.start()
-            wait_until(lambda: not _why(run), 90.0, "no trouble")
-            (server.folder / "bucket").rename(server.folder / "gone")
-            took["no bucket"] = _told_s(run, "does not exist")
-            (server.folder / "gone").rename(server.folder / "bucket")
-            run.stop()
-        begin_s = time.monotonic()
-        with world.running(*APP, **_WRONG) as run:
-            wait_until(lambda: "password" in _why(run), what="words")
-            took["a wrong password, from the exec on"] = time.monotonic() - begin_s
+    for name in troubles.NAMES:
+        with tempfile.TemporaryDirectory(prefix="bench-bucket-") as folder:
+            took[name] = troubles.measure(name, Path(folder) / "s3")
     return {"ours": Result(max(took.values()), ", ".join(f"{name} {took_s:.1f} s" for name, took_s in took.items()))}
-
-
-def _why(run: Run) -> str:
-    called = call(run.run_dir, "backup", "list", "--json")
-    return str(json.loads(called.out or "{}").get("why") or "")
-
-
-def _told_s(run: Run, words: str) -> float:
-    """Order a snapshot, and return how long it takes until these words are there."""
-    begin_s = time.monotonic()
-    call_without_waiting(run)
-    wait_until(lambda: words in _why(run), what=words)
-    return time.monotonic() - begin_s
 
 
 def _counted(log: Path) -> tuple[int, int]:
