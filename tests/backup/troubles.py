@@ -226,7 +226,7 @@ KINDS = {
     "server away": Kind("connection refused", _server_away),
     "silent": Kind("not answer", _way("silent"), through=True),
     "slow": Kind("has not answered", _way("crawl"), through=True),
-    "403": Kind("the bucket refuses the access key", _way("forbidding"), through=True),
+    "403": Kind("the bucket refuses the access key", _way("forbidden"), through=True),
     "half an answer": Kind("breaks off its answers", _way("cut"), through=True),
     "half an answer, then silence": Kind("not answer", _way("half"), through=True),
     "wrong region": Kind("the bucket is in another region", _way("elsewhere"), through=True),
