@@ -52,4 +52,7 @@ def _call(number: int, *words: int | bytes) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except OSError as error:
+        sys.exit(f"cannot run {sys.argv[sys.argv.index('--') + 1]}: {error.strerror}")

@@ -47,6 +47,14 @@ def test_root_s_restic_reads_nothing_outside_of_the_folders(tmp_path: Path) -> N
     assert ended.stderr.count("Permission denied") == 2
 
 
+def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    """In one line, not by a traceback: restic may be gone by the time it is run."""
+    gone = str(tmp_path / "restic")
+    argv = (sys.executable, "-I", "-m", "supervisor.backup.confine", "--", gone, "version")
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, f"cannot run {gone}: No such file or directory\n")
+
+
 def has_landlock() -> bool:
     """Tell whether the kernel has it: the version is asked for."""
     return int(ctypes.CDLL(None).syscall(444, None, 0, 1)) > 0

@@ -26,6 +26,7 @@ from tests.support.processes import below
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SETTINGS = SimpleNamespace(repository="/nowhere", in_folder=True)
 SPEC = ProcessSpec("restic", ("sleep", "60"), {"PATH": os.defpath})
 
 
@@ -57,7 +58,7 @@ async def test_a_restic_that_cannot_be_started_is_trouble(monkeypatch: pytest.Mo
     monkeypatch.setattr("subprocess.Popen", refusing(errno.EAGAIN))
     engine = SimpleNamespace(launcher=(), reaper=LoneParent().reaper, log=None)
     plan = SimpleNamespace(program="/bin/sleep", folder="/")
-    restic = Restic(cast("Any", plan), cast("Any", None), cast("Any", engine), {"PATH": os.defpath})
+    restic = Restic(cast("Any", plan), cast("Any", SETTINGS), cast("Any", engine), {"PATH": os.defpath})
     with pytest.raises(BackupError, match="at its limit of processes"):
         await restic.call("version", needs_repository=False)
 

@@ -36,6 +36,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "chmod": ("EPERM", "EROFS"),
     "fchown": ("EPERM", "EROFS"),
     "chown": ("EPERM", "EROFS"),
+    "utimensat": ("EPERM", "EROFS"),
     "pipe2": _DESCRIPTORS,
     "vfork": ("EAGAIN", "ENOMEM"),
     "clone3": ("EAGAIN", "ENOMEM", "EPERM"),
@@ -89,6 +90,7 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "os.chmod": ("chmod",),
     "os.fchown": ("fchown",),
     "os.chown": ("chown",),
+    "os.utime": ("utimensat",),
     "os.removexattr": ("fcntl",),
     "os.listxattr": ("fcntl",),
     "os.pipe": ("pipe2",),
@@ -121,13 +123,14 @@ UNREAL = {
 METHODS = {"bind": "bind", "listen": "listen", "accept": "accept4", "connect_ex": "connect", "setsockopt": "setsockopt"}
 METHODS |= {"getsockopt": "getsockopt", "add_reader": "epoll_ctl", "recv": "recvfrom", "send": "sendto"}
 METHODS |= {"connect": "connect"}
-# Names that ask for nothing that could be refused, or whose refusal has no meaning.
+# Names that ask for nothing that could be refused, or whose refusal has no meaning. A refused execve has a test of its
+# own (tests/backup/test_placing.py).
 HARMLESS = frozenset(
     f"{module}.{name}"
     for module, names in {
         "os": """close getpid geteuid getuid getgrouplist urandom fsencode fsdecode strerror sysconf isatty umask
               setpriority getcwd get_terminal_size _exit waitstatus_to_exitcode path environ devnull defpath
-              stat_result statvfs_result major minor""",
+              stat_result statvfs_result major minor execve""",
         "socket": "inet_aton inet_pton inet_ntop getaddrinfo AddressFamily SocketType",
         "signal": "signal getsignal valid_signals set_wakeup_fd pthread_sigmask Signals default_int_handler",
         "subprocess": "SubprocessError TimeoutExpired",

@@ -39,7 +39,7 @@ async def test_a_peer_reaches_the_app(here: Stage) -> None:
     """By the device's name, and by nothing else; what is in force is shown and logged."""
     serve = here.serve()
     view = await look(serve, here.node)
-    assert view == ServeView("serve", (f"http://{NAME}/",), "", view.config)
+    assert view == ServeView("serve", (f"http://{NAME}/",), "", view.config, external_url="")
     assert json.loads(view.config) == here.config() == here.http()
     assert said(serve) == [f"serve: published {{'urls': 'http://{NAME}/'}}"]
     assert serve.notes == ()
