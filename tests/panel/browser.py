@@ -27,6 +27,8 @@ FLAGS = (
     # Every name but these leads nowhere.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
+# The first draws no windows and takes a third less of the processor.
+PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome")
 WRAPPER = Path(__file__).with_name("chromium-unmoved")
 PATIENCE_MS = 20_000
 # What the policy of a page forbids is an error on its console only in part.
@@ -39,9 +41,9 @@ addEventListener("securitypolicyviolation", (event) =>
 def chromium() -> str:
     """Return the path of the browser, or fail with what to do: a panel that nobody looked at is not tested."""
     wanted = os.environ.get("CHROMIUM")
-    found = [path for name in ([wanted] if wanted else ["chromium", "google-chrome"]) if (path := shutil.which(name))]
+    found = [path for name in ([wanted] if wanted else PROGRAMS) if (path := shutil.which(name))]
     if not found:
-        where = f"CHROMIUM={wanted} is no program" if wanted else "there is no chromium or google-chrome in PATH"
+        where = f"CHROMIUM={wanted} is no program" if wanted else f"there is none of {', '.join(PROGRAMS)} in PATH"
         raise FileNotFoundError(f"cannot start a browser: {where}; call scripts/need-chromium, which installs it")
     return found[0]
 

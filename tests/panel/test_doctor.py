@@ -45,6 +45,7 @@ def test_check_everything(panel: Panel, home: World) -> None:
     address = home.node.view()["tailscale_ip"]
     assert address not in (text.text_content() or "")
     assert TOKEN not in panel.everything()
+    panel.page.context.grant_permissions(["clipboard-write"])
     panel.button("Copy").last.click()
     expect(section.get_by_role("status").last).to_have_text("Copied.")
 
