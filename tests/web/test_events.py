@@ -29,6 +29,12 @@ def say(served: Served, first: int, last: int) -> None:
         served.log.record("info", f"line {number}")
 
 
+def flood(served: Served) -> None:
+    """Log a megabyte in few lines: the kernel takes several before a writer has to wait."""
+    for _ in range(100):
+        served.log.record("info", "x" * 10_000)
+
+
 async def test_the_whole_state_comes_first() -> None:
     """Each piece as in its own GET, then the history; nothing on the way may hold it back."""
     async with serving(tailnet=TailnetView("embedded", "starting")) as served:
@@ -225,9 +231,7 @@ async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pyte
         assert len(opened) == 1
 
         def flooded() -> bool:
-            # Long ones, since the kernel takes megabytes before a writer has to wait.
-            for _ in range(100):
-                served.log.record("info", "x" * 10_000)
+            flood(served)
             return not opened
 
         await until(flooded)
@@ -302,7 +306,7 @@ async def test_what_an_ended_session_has_not_taken_goes_with_its_connection(monk
         (transport,) = transports_of(served)
 
         def flooded() -> bool:
-            say(served, 1, 1000)
+            flood(served)
             return transport.get_write_buffer_size() > 0
 
         await until(flooded)
