@@ -82,7 +82,7 @@ class Control:
         path: str,
         query: Mapping[str, object] | None = None,
         also: Collection[int] = (),
-        answer_s: float = ANSWER_S,
+        answer_s: float | None = None,
     ) -> dict[str, Any]:
         """Return the response to a GET; ``also`` are further statuses that are not errors."""
         target = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
@@ -97,7 +97,7 @@ class Control:
         connection = _Connection(self._path, silence_s)
         what = f"GET {path.partition('?')[0]}"
         try:
-            with self._errors_for_people(what):
+            with self._errors_for_people(what, silence_s):
                 answer = self._send(connection, "GET", path, None, headers)
                 refused = answer.read() if answer.status >= _OK else b""
             if answer.status >= _OK:
@@ -105,7 +105,7 @@ class Control:
             if answer.headers.get_content_type() != EVENTS:
                 raise SkewError(what, "it is not an event stream")
             while True:
-                with self._errors_for_people(what):
+                with self._errors_for_people(what, silence_s):
                     line = answer.readline()
                 if not line:
                     return
@@ -114,12 +114,13 @@ class Control:
             connection.close()
 
     def _ask(
-        self, method: str, path: str, body: bytes | None, also: Collection[int], answer_s: float = ANSWER_S
+        self, method: str, path: str, body: bytes | None, also: Collection[int], answer_s: float | None = None
     ) -> dict[str, Any]:
+        answer_s = answer_s or ANSWER_S
         connection = _Connection(self._path, answer_s)
         what = f"{method} {path}"
         try:
-            with self._errors_for_people(what):
+            with self._errors_for_people(what, answer_s):
                 answer = self._send(connection, method, path, body, {})
                 data = answer.read()
         finally:
@@ -137,7 +138,7 @@ class Control:
         return connection.getresponse()
 
     @contextmanager
-    def _errors_for_people(self, what: str) -> Iterator[None]:
+    def _errors_for_people(self, what: str, answer_s: float) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
@@ -151,7 +152,7 @@ class Control:
             ) from error
         except TimeoutError as error:
             raise NoSupervisorError(
-                f"cannot reach the supervisor at {self.folder}: it gave no answer to {what} within {ANSWER_S:g} s; "
+                f"cannot reach the supervisor at {self.folder}: it gave no answer to {what} within {answer_s:g} s; "
                 "its log says more"
             ) from error
         except (OSError, http.client.IncompleteRead) as error:

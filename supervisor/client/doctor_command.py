@@ -25,6 +25,7 @@ DOCTOR = "/api/doctor"
 EX_PROBLEM = 1
 _COLORS = {"ok": GOOD, "note": DOUBTFUL, "problem": BAD}
 _MARGIN = 10
+_ALIVE, _ALIVE_S, _UNWELL = "/healthz", 5.0, 503
 # Others may have asked before, and their reports are made first.
 _ANSWER_S = 30.0
 
@@ -42,6 +43,8 @@ def doctor(args: ParsedArguments, console: Console) -> int:
 
 def _report(console: Console) -> DoctorBody:
     try:
+        # One that hangs would be waited for as long as a report may take.
+        console.control.get(_ALIVE, answer_s=_ALIVE_S, also=(_UNWELL,))
         told = console.control.get(DOCTOR, answer_s=_ANSWER_S)
         return msgspec.convert(told, DoctorBody)
     except (NoSupervisorError, NotPermittedError, SkewError, msgspec.ValidationError) as error:

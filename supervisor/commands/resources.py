@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 HTTP_FILE = "http"
 CONTROL_SOCKET = "control.sock"
-_LOCK = "supervisor.lock"
 _BACKLOG = 256
 _FIRST_FREE_PORT = 1024
 _TRIES = 10
@@ -134,7 +133,7 @@ class RunResources:
         self._lock(fd, tailnet.state_dir, taken)
 
     def _lock(self, folder_fd: int, path: str, taken: str) -> bool:
-        fd, locked = dirs.lock(folder_fd, _LOCK, taken)
+        fd, locked = dirs.lock(folder_fd, dirs.LOCK_FILE, taken)
         self._fds.append(fd)
         if not locked:
             self.warnings.append(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from supervisor.core.backup import COMPONENT as BACKUP
 from supervisor.core.health import CREDENTIALS, EXPOSURE, PASS, TAILNET, assess
 from supervisor.core.incidents import ERROR
 from supervisor.core.process import State
-from supervisor.doctor.finding import Check
+from supervisor.doctor.finding import Check, split_remedy
+from supervisor.incidents.incident_files import FOLDER
+from supervisor.logs.format import stamp
 from supervisor.system import cgroup, spawn
 from supervisor.system.mounts import is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from supervisor.core.incidents import Incident
     from supervisor.doctor.finding import Diagnosis
     from supervisor.doctor.network_probes import TlsSeen
     from supervisor.doctor.subject import Subject
@@ -80,7 +84,8 @@ def _programs(subject: Subject) -> Iterator[Diagnosis]:
         try:
             yield PROGRAM.ok(f"{spec.name}: {spawn.program_of(spec)}")
         except spawn.SpawnError as error:
-            yield PROGRAM.problem(f"{spec.name}: {error.why}", "install it in the image, or correct its command")
+            why, remedy = split_remedy(error.why, "install it in the image, or correct its command")
+            yield PROGRAM.problem(f"{spec.name}: {why}", remedy)
 
 
 def _processes(subject: Subject) -> Iterator[Diagnosis]:
@@ -122,7 +127,8 @@ def _moltis(subject: Subject) -> Iterator[Diagnosis]:
     if facts.why_not:
         yield CONFIG.problem(facts.why_not, "mend moltis.toml: `moltis config check` says where")
         return
-    yield CONFIG.ok(f"it names {len(facts.hosts)} hosts of model providers")
+    there = "there is none, so that Moltis' defaults hold; keys of providers name" if facts.missing else "it names"
+    yield CONFIG.ok(f"{there} {len(facts.hosts)} hosts of model providers")
     if facts.local_models and limit is not None and limit < _MODELS_NEED_BYTES:
         yield MODELS.problem(
             f"there are some, and the limit is {limit // _MIB} MiB",
@@ -139,7 +145,7 @@ def _provider(name: str, host: str, seen: TlsSeen | None) -> Diagnosis:
     if seen is None:
         return PROVIDERS.problem(f"{told}: no answer in time", "let the container out to it on port 443")
     if seen.private:
-        return PROVIDERS.note(f"{told} is no public address, and was left alone")
+        return PROVIDERS.note(f"{told} is no public address, and was left alone", "try it from the container yourself")
     if seen.untrusted:
         return PROVIDERS.problem(f"{told}: {seen.untrusted}", "exempt that host from TLS inspection")
     if seen.why:
@@ -149,9 +155,32 @@ def _provider(name: str, host: str, seen: TlsSeen | None) -> Diagnosis:
 
 def _incidents(subject: Subject) -> Iterator[Diagnosis]:
     known = subject.snapshot.incidents.known if subject.snapshot is not None else subject.kept_incidents
-    last = [each for each in known if each.at_s >= subject.epoch_s - _A_DAY_S and each.level == ERROR]
-    for each in last[-_MOST_INCIDENTS:]:
-        told = "; ".join(filter(None, [each.what, each.why, each.cause]))
-        yield INCIDENTS.note(told, "see GET /api/incidents for its story")
-    if not last:
+    end = subject.last_end
+    if end is not None and end.level == ERROR:
+        yield INCIDENTS.problem(
+            f"the last run has ended, and nobody asked it to: {_story(end)}",
+            "mend what the incidents before it tell of, and start it again",
+        )
+    # Of like ones the last; it says how many there were.
+    alike: dict[tuple[str, ...], list[Incident]] = {}
+    for each in known:
+        if each.level == ERROR and each.at_s >= subject.epoch_s - _A_DAY_S and (end is None or each.id != end.id):
+            words = (each.what, each.why, each.cause)
+            alike[words] = [*alike.pop(words, []), each]
+    for group in list(alike.values())[-_MOST_INCIDENTS:]:
+        yield INCIDENTS.note(_story(group[-1], sum(each.times for each in group)), _where(subject, group[-1]))
+    if not alike and (end is None or end.level != ERROR):
         yield INCIDENTS.ok("no errors within a day")
+
+
+def _story(incident: Incident, times: int = 1) -> str:
+    often = f" ({times} times)" if times > 1 else ""
+    words = (f"{stamp(incident.last_s or incident.at_s)}: {incident.what}{often}", incident.why, incident.cause)
+    return "; ".join(filter(None, words))
+
+
+def _where(subject: Subject, incident: Incident) -> str:
+    """Return where to read an incident's story."""
+    if subject.snapshot is not None:
+        return "read its story in the panel, or in `moltis-supervisor logs --process supervisor`"
+    return f"read its story in {os.path.join(subject.plan.state_folder, FOLDER, f'{incident.id}.json')}"

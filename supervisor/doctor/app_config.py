@@ -2,7 +2,8 @@
 
     python -I -m supervisor.doctor.app_config FOLDER
 
-The output is one JSON object: ``hosts`` by provider, ``local_models``, and ``why_not`` if the file cannot be read.
+The output is one JSON object: ``hosts`` by provider, ``local_models``, ``missing`` if there is no file, and ``why_not``
+if it cannot be read.
 It contains no keys of providers.
 """
 
@@ -33,8 +34,9 @@ def look(folder: str) -> dict[str, Any]:
     """Return what the configuration in this folder names."""
     try:
         config = tomllib.loads(_read(os.path.join(folder, CONFIG_FILE)))
+        missing = False
     except FileNotFoundError:
-        config = {}
+        config, missing = {}, True
     except (OSError, ValueError, RecursionError) as error:
         return {"why_not": f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"}
     named = _table(config, "providers")
@@ -53,6 +55,7 @@ def look(folder: str) -> dict[str, Any]:
     return {
         "hosts": {name: host for name, host in hosts.items() if host},
         "local_models": bool(models or local or memory),
+        "missing": missing,
     }
 
 

@@ -34,9 +34,6 @@ INSTANCES = Check(
 )
 CHECKS = (SNAPSHOTS, INSTANCES)
 _TWO = frozenset({BackupState.STANDBY, BackupState.REPLACED})
-_FLOCK = "FLOCK"
-_MOST_BYTES = 1024 * 1024
-_LOCK_FILE = "supervisor.lock"
 
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
@@ -50,7 +47,8 @@ def _snapshots(subject: Subject) -> Diagnosis:
     if settings is None:
         return SNAPSHOTS.ok("off: SUPERVISOR_BACKUP_REPOSITORY is not set")
     if snapshot is None:
-        return SNAPSHOTS.note(f"they go to {settings.repository}; no supervisor runs that takes them")
+        told = f"they go to {settings.repository}, and no supervisor runs that takes them"
+        return SNAPSHOTS.note(told, "start the supervisor, and ask again")
     view = snapshot.backup
     part = next(each for each in assess(snapshot, subject.now_s).components if each.name == BACKUP)
     if part.status == PASS:
@@ -70,7 +68,7 @@ def _instances(subject: Subject) -> Diagnosis:
             "stop the other one, or give it a TS_STATE_DIR of its own and log it in as a device of its own",
         )
     state_dir = subject.plan.settings.tailnet.state_dir
-    if subject.snapshot is None and is_locked(os.path.join(state_dir, _LOCK_FILE)):
+    if subject.snapshot is None and dirs.is_locked(os.path.join(state_dir, dirs.LOCK_FILE)):
         return INSTANCES.problem(
             f"another supervisor uses {state_dir}", "stop that one, or set TS_STATE_DIR to a folder of its own"
         )
@@ -83,14 +81,3 @@ def _is_elsewhere(subject: Subject) -> bool:
     own = status.node.endpoints if status is not None and status.node is not None else None
     known, here = ({each.rpartition(":")[2] for each in found or ()} for found in (subject.tailnet.known_at, own))
     return bool(known and here) and known.isdisjoint(here)
-
-
-def is_locked(path: str) -> bool:
-    """Return whether a process holds a lock on a file, without taking one (proc(5), /proc/locks)."""
-    try:
-        status = os.stat(path)
-        locks = dirs.read_text("/proc/locks", _MOST_BYTES)
-    except (OSError, ValueError):
-        return False
-    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    return any(words[1] == _FLOCK and inode in words for words in (line.split() for line in locks.splitlines()))

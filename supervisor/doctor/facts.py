@@ -162,7 +162,9 @@ def _app_facts(told: dict[str, Any]) -> AppFacts:
     hosts = told.get("hosts")
     named = hosts.items() if isinstance(hosts, dict) else ()
     good = {str(name)[:40]: host for name, host in named if isinstance(host, str) and _HOST.fullmatch(host)}
-    return AppFacts("", dict(list(good.items())[:MOST_HOSTS]), told.get("local_models") is True)
+    return AppFacts(
+        "", dict(list(good.items())[:MOST_HOSTS]), told.get("local_models") is True, told.get("missing") is True
+    )
 
 
 class LoneParent:

@@ -17,7 +17,10 @@ _WORSE = {OK: 0, NOTE: 1, PROBLEM: 2}
 
 
 class Diagnosis(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The finding of one check. ``page`` is a path in the documentation's folder; it and ``what_to_do`` may be null."""
+    """The finding of one check. ``page`` is a path in the documentation's folder, or null.
+
+    ``what_to_do`` is null if all is well.
+    """
 
     group: Group
     check: str
@@ -65,8 +68,8 @@ class Check(NamedTuple):
         """Return a finding of level ok."""
         return self._said(OK, found, None)
 
-    def note(self, found: str, what_to_do: str | None = None) -> Diagnosis:
-        """Return a finding that is worth knowing, but no problem."""
+    def note(self, found: str, what_to_do: str) -> Diagnosis:
+        """Return a finding that is worth knowing, but no problem; ``what_to_do`` may say that nothing is."""
         return self._said(NOTE, found, what_to_do)
 
     def problem(self, found: str, what_to_do: str) -> Diagnosis:
@@ -82,7 +85,7 @@ def worst(findings: list[Diagnosis]) -> Level:
     return max((found.level for found in findings), key=_WORSE.__getitem__, default="ok")
 
 
-def split_remedy(text: str) -> tuple[str, str]:
+def split_remedy(text: str, otherwise: str = "see the page") -> tuple[str, str]:
     """Split a message into the problem and its remedy, which follows the last semicolon (see Diagnostics)."""
     found, _, remedy = text.rpartition("; ")
-    return (found, remedy) if found else (text, "see the page")
+    return (found, remedy) if found else (text, otherwise)

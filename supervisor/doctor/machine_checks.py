@@ -103,7 +103,9 @@ def _disks(subject: Subject) -> Iterator[Diagnosis]:
         try:
             device, room = os.stat(place).st_dev, os.statvfs(place)
         except OSError as error:
-            yield DISK.note(f"{path}: cannot be looked at: {error.strerror}")
+            yield DISK.note(
+                f"{path}: cannot be looked at: {error.strerror}", "let the supervisor's user into that folder"
+            )
             continue
         if device not in seen:
             seen.add(device)

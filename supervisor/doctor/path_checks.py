@@ -154,7 +154,8 @@ def _control(subject: Subject, seen: ControlSeen | None) -> Iterator[Diagnosis]:
             "exempt that host from TLS inspection, or install its authority in the image (SSL_CERT_FILE)",
         )
     elif seen.why and proxy:
-        yield CONTROL.note(f"{host}: {seen.why} without the proxy that {proxy} names, which tailscaled goes through")
+        told = f"{host}: {seen.why} without the proxy that {proxy} names, which tailscaled goes through"
+        yield CONTROL.note(told, "nothing, as long as the proxy lets tailscaled through")
     elif seen.why:
         yield CONTROL.problem(f"{host}: {seen.why}", "let the container out to it on port 443")
     else:
@@ -190,12 +191,13 @@ def _mtu(seen: NetworkSeen) -> Iterator[Diagnosis]:
     elif seen.large.passes or seen.large_by_udp.passes:
         yield MTU.ok(f"{mtu} bytes, and large packets are answered")
     else:
-        yield MTU.note(f"{mtu} bytes to the next hop; how it is farther on cannot be told, as nobody answers")
+        told = f"{mtu} bytes to the next hop; how it is farther on cannot be told, as nobody answers"
+        yield MTU.note(told, "ask again once the control server or a relay answers")
 
 
 def _udp(seen: UdpSeen | None) -> Diagnosis:
     if seen is None or not seen.asked:
-        return UDP.note(_NO_ANSWER)
+        return UDP.note(_NO_ANSWER, "ask again once the device has logged in")
     if not seen.latencies_s:
         return UDP.note(
             f"none of {seen.asked} regions answered: UDP is held back",
@@ -204,7 +206,8 @@ def _udp(seen: UdpSeen | None) -> Diagnosis:
     near = sorted(seen.latencies_s.items(), key=lambda each: each[1])[:3]
     told = ", ".join(f"{code} in {_ms(latency_s)}" for code, latency_s in near)
     if len(seen.mapped) > 1:
-        return UDP.note(f"it goes out ({told}), through a hard NAT: each destination sees another port")
+        told = f"it goes out ({told}), through a hard NAT: each destination sees another port"
+        return UDP.note(told, "nothing, where peers are not behind one too: those come over a relay")
     return UDP.ok(f"it goes out: {told}")
 
 
@@ -227,22 +230,24 @@ def _visitor(subject: Subject) -> Iterator[Diagnosis]:
         return
     name = visitor.name.partition(".")[0]
     if ping is None or ping.error:
-        yield VISITOR.note(f"{name} does not answer a ping: {'' if ping is None else ping.error}".rstrip(": "))
+        told = f"{name} does not answer a ping: {'' if ping is None else ping.error}".rstrip(": ")
+        yield VISITOR.note(told, "look whether the tailnet's policy lets this device reach that one")
     elif ping.endpoint:
         yield VISITOR.ok(f"direct to {name}, {_ms(ping.latency_s)} away")
     else:
-        yield VISITOR.note(
-            f"over the relay {ping.region} to {name}, {_ms(ping.latency_s)} away: {_why_relayed(subject)}"
-        )
+        why, what_to_do = _why_relayed(subject)
+        yield VISITOR.note(f"over the relay {ping.region} to {name}, {_ms(ping.latency_s)} away: {why}", what_to_do)
 
 
-def _why_relayed(subject: Subject) -> str:
+def _why_relayed(subject: Subject) -> tuple[str, str]:
+    """Return why the path is relayed, and what to do."""
     udp = subject.network.udp
     if udp is not None and udp.asked and not udp.latencies_s:
-        return "UDP is held back here"
+        return "UDP is held back here", "allow UDP out of this container, where the platform lets you"
     if udp is not None and len(udp.mapped) > 1:
-        return "this side has a hard NAT"
-    return "UDP goes out here, so that it is held back on the other side, or the two have only just met"
+        return "this side has a hard NAT", "allow UDP in the network of the other side, or live with the relay"
+    why = "UDP goes out here, so that it is held back on the other side, or the two have only just met"
+    return why, "ask again in a minute; where it stays, allow UDP in the network of the other side"
 
 
 def _ms(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.doctor.finding import Check
+from supervisor.doctor.finding import Check, split_remedy
 from supervisor.system import kernel, procfs
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ CHECKS = (USERS, LAUNCHER, PROC, SANDBOX)
 # How gVisor identifies itself in /proc/version, whatever Linux it claims to be: a date on which it never changes, and
 # a word in newer ones. A real Linux 4.4.0 has another date.
 _GVISOR = (b" #1 SMP Sun Jan 10 15:06:54 PST 2016", b"-gvisor")
+_ALONE = "make that user in the image, so that each process has one of its own"
 # capabilities(7).
 _SYS_ADMIN = 21
 
@@ -54,9 +55,9 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
     """Yield the findings about users and rights."""
     named = {spec.name: spec.user.name if spec.user else "the supervisor's own" for spec in subject.plan.processes}
     told = ", ".join(f"{name}: {user}" for name, user in named.items())
-    yield USERS.ok(f"the supervisor is {'root' if subject.host.uid == 0 else f'user {subject.host.uid}'}; {told}")
+    yield USERS.ok(f"the supervisor runs as {'root' if subject.host.uid == 0 else f'user {subject.host.uid}'}; {told}")
     for text in subject.plan.notices:
-        yield USERS.note(text)
+        yield USERS.note(*split_remedy(text, _ALONE))
     if kernel.launcher():
         yield LAUNCHER.ok("it is there, and works")
     else:
@@ -70,9 +71,15 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
 
 def _sandbox() -> Diagnosis:
     if is_gvisor(procfs.read("/proc/version")):
-        return SANDBOX.note("gVisor: limits of memory and processes are not told, and everything starts more slowly")
+        return SANDBOX.note(
+            "gVisor: limits of memory and processes are not told, and everything starts more slowly",
+            "look the limits up where the platform shows them",
+        )
     if (kernel.effective_capabilities() or 0) >> _SYS_ADMIN & 1:
-        return SANDBOX.note("Linux; this process has the rights of the whole machine, which it does not need")
+        return SANDBOX.note(
+            "Linux; this process has the rights of the whole machine, which it does not need",
+            "run the container without `--privileged`",
+        )
     return SANDBOX.ok("Linux")
 
 

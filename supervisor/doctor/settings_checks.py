@@ -40,11 +40,12 @@ CHECKS = (RUNNING, PROBLEMS, WARNINGS)
 
 def findings(subject: Subject) -> Iterator[Diagnosis]:
     """Yield the findings about the settings."""
-    yield RUNNING.note(subject.alone) if subject.alone else RUNNING.ok("one runs, and made this report")
+    alone = subject.alone
+    yield RUNNING.note(*split_remedy(alone)) if alone else RUNNING.ok("one runs, and made this report")
     for text in subject.problems:
         yield PROBLEMS.problem(*split_remedy(text))
     if not subject.problems:
-        yield PROBLEMS.ok(f"{len(subject.plan.settings.given)} are given, and all can be used")
+        yield PROBLEMS.ok(f"{len(subject.plan.settings.given)} given, each can be used")
     for text in subject.plan.warnings:
         yield WARNINGS.problem(*split_remedy(text))
     if not subject.plan.warnings:

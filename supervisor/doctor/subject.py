@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from supervisor import moltis
 from supervisor.config.build import examine
 from supervisor.config.users import Host
+from supervisor.core.incident_rules import judged
+from supervisor.core.incident_rules import of_run as end_of_run
+from supervisor.core.incidents import END
+from supervisor.core.run_record import Lookout, RunRecord, end_of
 from supervisor.errors import ConfigError
 from supervisor.incidents.incident_files import IncidentFiles
+from supervisor.incidents.run_life import machine
 from supervisor.logs.redact import Redactor
+from supervisor.system import dirs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,11 +55,15 @@ class LargeSeen(NamedTuple):
 
 
 class AppFacts(NamedTuple):
-    """Moltis' configuration; ``why_not`` is why it could not be read. ``hosts`` are by provider, 20 at most."""
+    """Moltis' configuration; ``why_not`` is why it could not be read, ``missing`` is true if there is no such file.
+
+    ``hosts`` are by provider, 20 at most.
+    """
 
     why_not: str = ""
     hosts: Mapping[str, str] = {}
     local_models: bool = False
+    missing: bool = False
 
 
 class NetworkSeen(NamedTuple):
@@ -85,7 +95,8 @@ class Subject(NamedTuple):
     """The input of all checks.
 
     ``problems`` are those of the settings; the plan has defaults in their place. ``snapshot`` is None if
-    no supervisor runs, and ``alone`` is then why none was asked; ``kept_incidents`` are those of previous runs.
+    no supervisor runs, and ``alone`` is then why none was asked; ``kept_incidents`` are those of previous runs, and
+    ``last_end`` is how the last of these ended.
     ``now_s`` is the time of the monotonic clock, ``epoch_s`` that since the epoch, both in seconds.
     """
 
@@ -105,6 +116,7 @@ class Subject(NamedTuple):
     auth_key: KeyFacts = KeyFacts()
     is_client_secret: bool = False
     kept_incidents: tuple[Incident, ...] = ()
+    last_end: Incident | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,9 +156,24 @@ def of_settings(environ: Mapping[str, str], alone: str) -> Subject:
         with suppress(ConfigError):
             secrets.append(source.read().reveal())
     problems = tuple(dict.fromkeys(diags.problems))
-    kept = tuple(IncidentFiles(plan.state_folder).load().incidents)
-    found = Subject(environ, plan, host, Redactor(secrets), problems, None, alone, kept_incidents=kept)
-    return _now(found)
+    files = IncidentFiles(plan.state_folder)
+    kept = tuple(files.load().incidents)
+    locks = [os.path.join(folder, dirs.LOCK_FILE) for folder in (plan.settings.run_dir, plan.state_folder)]
+    last_end = None if any(map(dirs.is_locked, locks)) else _last_end(files, kept)
+    found = Subject(environ, plan, host, Redactor(secrets), problems, None, alone)
+    return _now(found._replace(kept_incidents=kept, last_end=last_end))
+
+
+def _last_end(files: IncidentFiles, kept: tuple[Incident, ...]) -> Incident | None:
+    """Return the end of the last run, also of one that was killed and could not record it; None if there was none."""
+    record = files.read_run(RunRecord)
+    if record is None:
+        return None
+    own = next((each for each in kept if each.kind == END and each.run == record.run), None)
+    if own is not None and record.ended_s is not None:
+        return own
+    end = end_of(record, Lookout(machine()))
+    return end_of_run(end, "") if own is None else judged(own, end, "")
 
 
 def of_run(plan: Plan, snapshot: Snapshot, redactor: Redactor) -> Subject:

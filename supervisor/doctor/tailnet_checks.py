@@ -25,7 +25,7 @@ DEVICE = Check(
     "tailnet",
     "device",
     "what the supervisor warns of, and what tailscaled complains of",
-    "the tailnet is up, but not as it should be",
+    "a device may be up, and not be as it should",
     _PAGE,
 )
 SERVE = Check("tailnet", "serve", "how the app is published", "peers reach the app by this alone", _SERVE_PAGE)
@@ -83,7 +83,8 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
         yield STATE.ok("off: SUPERVISOR_TAILSCALE says so")
         return
     if subject.snapshot is None:
-        yield STATE.note(f"not known: {subject.tailnet.why or 'no supervisor runs that looks after it'}")
+        told = subject.tailnet.why or "no supervisor runs that looks after it"
+        yield STATE.note(f"not known: {told}", "start the supervisor, and ask again")
     else:
         yield from _running(subject, subject.snapshot.tailnet)
     yield from _serve_config(subject)
@@ -97,7 +98,7 @@ def _running(subject: Subject, view: TailnetView) -> Iterator[Diagnosis]:
     for text in view.warnings:
         yield DEVICE.problem(*split_remedy(text))
     for text in (*view.notes, *(view.health if view.up else ())):
-        yield DEVICE.note(text)
+        yield DEVICE.note(*split_remedy(text))
     if view.serve.why:
         yield SERVE.problem(*split_remedy(view.serve.why))
     elif view.serve.urls:
@@ -123,7 +124,7 @@ def _state(view: TailnetView) -> Diagnosis:
     if view.up:
         return STATE.ok(told)
     if view.by_owner:
-        return STATE.note(told, view.what_to_do or None)
+        return STATE.note(told, view.what_to_do or "connect, where that is wanted no longer")
     return STATE.problem(told, view.what_to_do or "wait, and ask again")
 
 
@@ -141,7 +142,8 @@ def _serve_config(subject: Subject) -> Iterator[Diagnosis]:
     elif subject.plan.serve_target is not None and serve in _HTTPS_MODES:
         yield HTTPS.problem("the tailnet issues no certificates", "enable them on the DNS page of the admin console")
     else:
-        yield HTTPS.note("the tailnet issues no certificates, and SUPERVISOR_SERVE asks for none")
+        told = "the tailnet issues no certificates, and SUPERVISOR_SERVE asks for none"
+        yield HTTPS.note(told, "nothing, as long as nobody wants passkeys: those take HTTPS")
 
 
 def _untagged(subject: Subject) -> Iterator[Diagnosis]:
@@ -170,7 +172,8 @@ def _untagged_key(subject: Subject) -> Diagnosis:
             else ""
         )
         told = f"no tag is asked for: unless the key has one, the device will be a person's own.{again}"
-        return UNTAGGED.note(f"{told} Whether it has one, and is reusable, cannot be told: {subject.auth_key.why}")
+        told = f"{told} Whether it has one, and is reusable, cannot be told: {subject.auth_key.why}"
+        return UNTAGGED.note(told, f"nothing, where it has a tag; else {_TAGGED_KEY}")
     if key.tags:
         return UNTAGGED.ok(f"the key has {', '.join(key.tags)}")
     kind = "is reusable and has no tag" if key.reusable else "has no tag"
@@ -219,11 +222,13 @@ def _auth_key_expiry(subject: Subject) -> Diagnosis:
     known, status = subject.auth_key.known, subject.tailnet.status
     end_s = epoch_of(known.expires) if known is not None else None
     if end_s is None:
-        return EXPIRY.note("when the auth key ends is not told by it: 90 days after it was made at the latest")
+        told = "when the auth key ends is not told by it: 90 days after it was made at the latest"
+        return EXPIRY.note(told, "note its end down, or use an OAuth client (TS_CLIENT_SECRET), which has none")
     left_s = end_s - subject.epoch_s
     told = f"the auth key ends in {left_s / DAY_S:.0f} days" if left_s > 0 else "the auth key has ended"
     if left_s > FIRST_WARNING_S:
         return EXPIRY.ok(told)
     if status is not None and status.have_node_key:
-        return EXPIRY.note(f"{told}; this device has logged in, and needs it for a login as a new one only")
+        told = f"{told}; this device has logged in, and needs it for a login as a new one only"
+        return EXPIRY.note(told, "make a new key in time, where the device's identity is not kept")
     return EXPIRY.problem(told, "make a new key, and set TS_AUTHKEY to it")

@@ -31,7 +31,7 @@ class RunLife:
             began_s=began_s,
             alive_s=began_s,
             version=__version__,
-            machine=procfs.read(_BOOT).decode(errors="replace").strip(),
+            machine=machine(),
             limit_bytes=cgroup.memory().limit,
         )
 
@@ -70,6 +70,11 @@ class RunLife:
         self.record = msgspec.structs.replace(self.record, alive_s=_now_s(), **changes)
         if self._begun:
             self._files.write_run(self.record, durable=durable)
+
+
+def machine() -> str:
+    """Return what identifies this boot of the machine."""
+    return procfs.read(_BOOT).decode(errors="replace").strip()
 
 
 def _now_s() -> float:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from supervisor.core.process import User
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# In the run folder and in the state folder.
+LOCK_FILE = "supervisor.lock"
+_FLOCK, _MOST_OF_LOCKS = "FLOCK", 1024 * 1024
 # Errors of fsync(2) and flock(2) on file systems that do not support them.
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK})
 PRIVATE = 0o700
@@ -100,6 +103,17 @@ def lock(folder_fd: int, name: str, taken: str) -> tuple[int, bool]:
             raise ConfigError(taken) from error
         raise ConfigError(f"cannot write {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
     return fd, locked
+
+
+def is_locked(path: str) -> bool:
+    """Return whether a process holds a lock on a file, without taking one (proc(5), /proc/locks)."""
+    try:
+        status = os.stat(path)
+        locks = read_text("/proc/locks", _MOST_OF_LOCKS)
+    except (OSError, ValueError):
+        return False
+    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    return any(words[1] == _FLOCK and inode in words for words in (line.split() for line in locks.splitlines()))
 
 
 def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable: bool = False) -> None:

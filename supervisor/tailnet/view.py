@@ -258,8 +258,8 @@ def _duration(seconds: float) -> str:
 
 EXPIRY_NOTE = timedelta(days=28)
 NEW_DEVICE = (
-    "TS_STATE_DIR held no record of an earlier start: this is a new device, or the folder was lost; where it is not a "
-    "volume, a choice to stay disconnected is lost with the container"
+    "TS_STATE_DIR held no record of an earlier start: this is a new device, or the folder was lost, and with it a "
+    "choice to stay disconnected; mount a volume there, where containers are replaced"
 )
 _NEVER = "0001-01-01"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,28 @@ def test_after_the_app_was_given_up(tmp_path: Path) -> None:
         assert run.wait() == 70
         report = doctor_of(run)
         assert report.body["running"] is False
-        assert any("given up" in each["found"] for each in report.of("incidents")), report.of("incidents")
+        assert "exit code 70; moltis is critical and failed for good" in report.problem("incidents")
+        given_up = next(each for each in report.of("incidents") if "given up" in each["found"])
+        name = given_up["what_to_do"].removeprefix("read its story in ")
+        assert json.loads(Path(name).read_text())["last_lines"] == ["no database"]
+        crashed = next(each for each in report.of("incidents") if "moltis crashed" in each["found"])
+        assert "moltis crashed (2 times)" in crashed["found"]
+
+
+def test_after_the_supervisor_was_killed(tmp_path: Path) -> None:
+    """It could not record its end; as long as it lives, and only cannot be asked, nothing is said of one."""
+    env = {"TS_STATE_DIR": str(tmp_path / "state"), "SUPERVISOR_TAILSCALE": "off"}
+    with running("sleep", "300", env=env) as run:
+        run.wait_for("previous run")
+        record = tmp_path / "state" / "incidents" / "run.json"
+        wait_until(record.exists, what="the run's record")
+        os.kill(run.pid, signal.SIGSTOP)
+        stopped = doctor_of(run)
+        assert "no answer" in stopped.of("supervisor")[0]["found"]
+        assert stopped.level("incidents") == "ok"
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        assert "the container was killed; it was not told to stop" in doctor_of(run).problem("incidents")
 
 
 @pytest.fixture
@@ -163,7 +185,7 @@ def test_what_is_named(tmp_path: Path) -> None:
         "custom-own": "own.example",
         "custom-more": "more.example",
     }
-    assert look(str(tmp_path / "nowhere")) == {"hosts": {}, "local_models": False}
+    assert look(str(tmp_path / "nowhere")) == {"hosts": {}, "local_models": False, "missing": True}
 
 
 @NEEDS_ROOT

@@ -25,7 +25,6 @@ def test_before_anything_runs(tmp_path: Path) -> None:
     report = doctor(environment(tmp_path, SUPERVISOR_TOKEN=TOKEN))
     assert report.body["running"] is False
     assert {each["group"] for each in report.body["findings"]} >= {"settings", "rights", "machine"}
-    assert all(each["looked_at"] and each["found"] and each["why"] for each in report.body["findings"])
     settings = {each["name"]: (each["value"], each["origin"]) for each in report.body["settings"]}
     assert settings["SUPERVISOR_TOKEN"] == ("[redacted]", "environment")
     assert settings["SUPERVISOR_TAILSCALE"] == ("off", "environment")
@@ -80,7 +79,6 @@ NO_PROBLEM = {
     "sandbox": "it is the platform's, and all of it works there",
     "udp": "relays do without",
     "your-path": "a relayed one works",
-    "incidents": "they are over",
 }
 
 
