@@ -25,6 +25,10 @@ INFO, WARNING, ERROR = "info", "warning", "error"
 INCIDENT_LEVELS = (INFO, WARNING, ERROR)
 
 
+# Limits of one incident's texts and last lines, so that a hundred fit into the folder's total.
+_TEXT_CHARACTERS, _LINE_CHARACTERS, _LINES_BYTES = 600, 500, 5000
+
+
 # Seconds since the epoch, as far as a date can be made of them.
 Epoch = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
@@ -66,3 +70,23 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.kind in LASTING:
             return self.until_s is None
         return self.kind in PROCESS_ENDS and not self.done
+
+
+def within_limits(incident: Incident) -> Incident:
+    """Return it with its texts and last lines cut to their limits."""
+    texts = {}
+    for name in incident.__struct_fields__:
+        value = getattr(incident, name)
+        # The id is the file's name.
+        if isinstance(value, str) and name != "id":
+            texts[name] = shortened(value)
+    lines = [shortened(line, _LINE_CHARACTERS) for line in incident.last_lines]
+    size = sum(len(line.encode(errors="replace")) for line in lines)
+    while size > _LINES_BYTES:
+        size -= len(lines.pop().encode(errors="replace"))
+    return msgspec.structs.replace(incident, **texts, last_lines=tuple(lines))
+
+
+def shortened(text: str, most: int = _TEXT_CHARACTERS) -> str:
+    """Return a text without its middle if it is longer than ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"

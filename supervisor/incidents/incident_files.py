@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from supervisor.core.incidents import Incident
+from supervisor.core.incidents import Incident, within_limits
 from supervisor.errors import ConfigError
 from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_background
@@ -75,7 +75,7 @@ class IncidentFiles:
                         # Another user's name of a file may be no text.
                         unread.append(os.fsencode(name).decode(errors="backslashreplace"))
                     else:
-                        found.incidents.append(read[0])
+                        found.incidents.append(within_limits(read[0]))
                         found.sizes[read[0].id] = read[1]
                         self._there.add(name)
         except FileNotFoundError:

@@ -20,7 +20,7 @@ from supervisor.core import incident_rules as rules
 from supervisor.core.causes import Evidence, head_of
 from supervisor.core.counts import ALERT_RESULTS, plus_one
 from supervisor.core.health import TAILNET
-from supervisor.core.incidents import END, ERROR, INFO, LASTING, PROCESS_ENDS
+from supervisor.core.incidents import END, ERROR, INFO, LASTING, PROCESS_ENDS, shortened, within_limits
 from supervisor.core.process import HttpProbe, TcpProbe
 from supervisor.core.run_record import STOPPED, RunRecord
 from supervisor.core.snapshot import IncidentsView, Snapshot
@@ -52,10 +52,6 @@ LOOK_S = 15.0
 ALERT_S = 1.0
 LOAD_S = 1.0
 _ERRORS_EVERY_S = 60.0
-# Per incident, so that a hundred fit into the total.
-_LINES_BYTES = 5000
-_LINE_CHARACTERS = 500
-_TEXT_CHARACTERS = 600
 # How far back the start of a panic is searched: a trace of all of tailscaled's goroutines has a thousand lines.
 _TRACE_LINES = 2000
 # After this many similar incidents within an hour, the last of them counts the rest.
@@ -180,12 +176,12 @@ class IncidentRecorder:
         self._take_unsent(previous)
         in_order = end.how == STOPPED
         when = {"at" if in_order else "last_alive": stamp(end.at_s)}
-        said = {"why": end.why or None, "cause": end.cause or None, "status": previous.status}
+        said = {"why": shortened(end.why) or None, "cause": shortened(end.cause) or None, "status": previous.status}
         self._log.record("info" if in_order else "warning", "previous run", how=end.how, **when, **said)
         again = f"started again at {stamp(self._life.record.began_s)}, version {__version__}"
         own = [each for each in self._view.known if each.kind == END and each.run == previous.run]
         if own:
-            self._put(rules.judged(own[-1], end, again), quiet=in_order)
+            self._put(self._masked(rules.judged(own[-1], end, again)), quiet=in_order)
         else:
             self._add(rules.of_run(end, again), previous)
 
@@ -375,16 +371,14 @@ class IncidentRecorder:
         """Return it with secrets masked and texts cut to their limits."""
         daemon = incident.subject in {TAILSCALED, TAILNET}
 
-        def masked(text: str, most: int = _TEXT_CHARACTERS) -> str:
+        def masked(text: str) -> str:
             data = self._log.redactor.mask(text.encode(errors="replace"), daemon=daemon)
-            text = self._log.redactor.mask_setup_code(data).decode(errors="replace")
-            return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"
+            return self._log.redactor.mask_setup_code(data).decode(errors="replace")
 
         texts = {name: masked(getattr(incident, name)) for name in ("what", "why", "cause", "done", "by")}
-        lines = [masked(line, _LINE_CHARACTERS) for line in incident.last_lines]
-        while lines and sum(len(line.encode()) for line in lines) > _LINES_BYTES:
-            lines.pop()
-        return msgspec.structs.replace(incident, **texts, last_lines=tuple(lines))
+        # Before they are cut: a part of a secret would remain otherwise.
+        lines = tuple(masked(line) for line in incident.last_lines)
+        return within_limits(msgspec.structs.replace(incident, **texts, last_lines=lines))
 
 
 def _alerts(plan: Plan, log: LogPipeline) -> AlertSender | None:

@@ -121,9 +121,9 @@ def silent(url: str, limit_s: float) -> OAuthUnavailableError:
     return OAuthUnavailableError(why, "check the container's way to the internet")
 
 
-def nonsense(url: str) -> OAuthUnavailableError:
-    """Return the error for a response that is not one of Tailscale's API."""
-    return OAuthUnavailableError(f"what {_host(url)} answers is not of Tailscale's API", _CHECK_URL)
+def nonsense(url: str, why: str = "is not of Tailscale's API") -> OAuthUnavailableError:
+    """Return the error for a response that is not one of Tailscale's API, or too large for one."""
+    return OAuthUnavailableError(f"what {_host(url)} answers {why}", _CHECK_URL)
 
 
 def of_answer(
@@ -185,6 +185,8 @@ def _host(url: str) -> str:
 
 
 MOST_BODY_BYTES = 64 * 1024
+# A policy lists a whole tailnet's rules.
+MOST_POLICY_BYTES = 4 * 1024 * 1024
 # The key is used at once; one that is unused because its response was lost must not stay valid for 90 days.
 KEY_LIVES_S = 3600
 
@@ -383,7 +385,7 @@ class OAuthClient:
         """Send one request and return the answer of that kind."""
         # The way out may lead through a proxy, as tailscaled's own does. aiohttp's trust_env would read .netrc as well.
         async with session.request(method, url, allow_redirects=False, proxy=_proxy_for(url), **sent) as answer:
-            body = await _read(answer.content, url)
+            body = await _read(answer.content, url, MOST_POLICY_BYTES if kind is _Policy else MOST_BODY_BYTES)
             if kind in _TO_READ and answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 what, scope = _TO_READ[kind]
                 remedy = f"give it the scope {scope}, to read, under {_CONSOLE}"
@@ -423,12 +425,12 @@ def _proxy_for(url: str) -> str | None:
     return None if proxy_bypass(rest.partition("/")[0]) else getproxies().get(scheme.lower())
 
 
-async def _read(stream: aiohttp.StreamReader, url: str) -> bytes:
+async def _read(stream: aiohttp.StreamReader, url: str, most_bytes: int) -> bytes:
     body = bytearray()
     async for chunk in stream.iter_any():
         body += chunk
-        if len(body) > MOST_BODY_BYTES:
-            raise nonsense(url)
+        if len(body) > most_bytes:
+            raise nonsense(url, f"has more than {most_bytes // 1024} KiB")
     return bytes(body)
 
 

@@ -176,12 +176,18 @@ class _ServerOnly(ModuleType):
 
 
 def load_without_client() -> None:
-    """Let aiohttp's server be imported without its client, which takes 4 MB and is rarely needed."""
-    spec = None if "aiohttp" in sys.modules else importlib.util.find_spec("aiohttp")
-    if spec is None or spec.origin is None or spec.submodule_search_locations is None:
+    """Let aiohttp's server be imported without its client, which takes 4 MB and is rarely needed.
+
+    If its source cannot be read, nothing is done, and the import loads both.
+    """
+    try:
+        spec = None if "aiohttp" in sys.modules else importlib.util.find_spec("aiohttp")
+        if spec is None or spec.origin is None or spec.submodule_search_locations is None:
+            return
+        with open(spec.origin, encoding="utf-8") as source:
+            version = re.search(r'^__version__ = "([^"]+)"', source.read(), re.MULTILINE)
+    except OSError:
         return
-    with open(spec.origin, encoding="utf-8") as source:
-        version = re.search(r'^__version__ = "([^"]+)"', source.read(), re.MULTILINE)
     package = _ServerOnly("aiohttp")
     package.__spec__, package.__file__, package.__loader__ = spec, spec.origin, spec.loader
     package.__path__ = spec.submodule_search_locations

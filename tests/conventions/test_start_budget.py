@@ -139,3 +139,21 @@ def test_the_api_needs_no_http_client() -> None:
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True False\nClientSession aiohttp.web True\n"
+
+
+@pytest.mark.parametrize("found", ["'aiohttp'", "'sys'"], ids=["its source", "its folder"])
+def test_the_api_is_loaded_whole_where_the_source_cannot_be_opened(found: str) -> None:
+    """With no descriptor left at that moment, for its source or for the folder that it is looked for in."""
+    code = (
+        "import importlib.util, resource, sys\n"
+        "from supervisor.web.server import API, load_without_client\n"
+        f"importlib.util.find_spec({found})\n"
+        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))\n"
+        "load_without_client()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+        "__import__(API)\n"
+        "print('aiohttp.web' in sys.modules, 'aiohttp.client' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.tailnet.oauth_client import MOST_POLICY_BYTES
 from tests.doctor.asking import Report, doctor, doctor_of, environment
 from tests.support.control import controlling
 from tests.support.peer import bare, peer
@@ -180,6 +181,13 @@ async def _ask_of_tags(env: dict[str, str]) -> None:
         assert await _tags(env, served, {"tagOwners": {"tag:other": []}}) == "the policy does not own tag:moltis"
         assert await _tags(env, served, {"tagOwners": {"tag:moltis": []}}) == "the policy owns tag:moltis"
         assert "may not read" in await _tags(env, served, {"message": "no"}, 403)
+        # A tailnet of thousands of rules.
+        rules = [{"action": "accept", "src": [f"group:{at}"], "dst": ["*:*"]} for at in range(20_000)]
+        owners: dict[str, Any] = {"tagOwners": {"tag:moltis": []}}
+        assert await _tags(env, served, {"acls": rules, **owners}) == "the policy owns tag:moltis"
+        found = await _tags(env, served, {"acls": ["x" * MOST_POLICY_BYTES], **owners})
+        assert "cannot be told" in found
+        assert "has more than 4096 KiB" in found
         plain = {name: text for name, text in env.items() if name != "TS_CLIENT_SECRET"} | {"TS_AUTHKEY": KEY}
         assert "cannot be told" in await _tags(plain, served, GOOD_KEY)
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -184,6 +185,27 @@ def test_an_unreadable_file_is_told_and_left(tmp_path: Path) -> None:
         assert "no-text-\\xff.json" in unread
         assert run.stop() == 0
     assert (folder / "20260101-000000000-moltis-crash.json").read_text() == "{half"
+
+
+def test_long_texts_of_the_disk_are_cut(tmp_path: Path) -> None:
+    """Whoever may write there can put no novel into the log, the panel or an alert; what is cut stays so."""
+    folder = tmp_path / "incidents"
+    folder.mkdir()
+    novel = "x" * 30_000
+    at_s = time.time() - 60
+    told = {"id": "an-end", "at_s": at_s, "kind": "end", "subject": "container", "level": "info", "what": novel}
+    (folder / "an-end.json").write_text(json.dumps({**told, "run": "before", "last_lines": [novel]}))
+    record = {"run": "before", "began_s": at_s, "alive_s": at_s, "stopping_s": at_s, "stopping_why": novel}
+    (folder / "run.json").write_text(json.dumps(record))
+    with running("sleep", "300", env={"TS_STATE_DIR": str(tmp_path)}) as run:
+        previous = run.wait_for("previous run")
+        assert len(previous["why"]) < 1000
+        found = get(run, "/api/incidents/an-end")
+        texts = [*found["incident"].values(), *found["last_lines"]]
+        assert max(len(text) for text in texts if isinstance(text, str)) < 1000
+        assert len(found["report"]) < 5000
+        wait_until(lambda: (folder / "an-end.json").stat().st_size < 5000, what="the end, as it is judged")
+        assert run.stop() == 0
 
 
 def test_a_folder_of_too_much_is_read_in_part(tmp_path: Path) -> None:

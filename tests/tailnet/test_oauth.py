@@ -219,7 +219,7 @@ async def test_trouble_that_passes_is_tried_again(fake: Api, bad: Said) -> None:
         (Said({"token": "x"}), "not of Tailscale's API"),
         (Said({**GOOD_TOKEN, "access_token": "x\r\ny"}), "not of Tailscale's API"),
         (Said({**GOOD_TOKEN, "token_type": "mac"}), "not of Tailscale's API"),
-        (Said(b'{"access_token":"' + b"x" * 1_000_000 + b'"}'), "not of Tailscale's API"),
+        (Said(b'{"access_token":"' + b"x" * 1_000_000 + b'"}'), "has more than 64 KiB"),
         (Said(b"\x1f\x8b garbage", 200, {"Content-Encoding": "gzip"}), "not of Tailscale's API"),
         (Said(b"\xff\xfe\xfd"), "not of Tailscale's API"),
     ],
