@@ -16,10 +16,14 @@ ESC = b"\x1b"
 RESET = b"\x1b[0m"
 COLOR_CODE = re.compile(rb"(\x1b\[[0-9;:]*m)")
 # tracing-subscriber's line start, with groups for the text between codes, and its codes around field names. Replacing
-# these and then other codes one by one costs half of the general pattern.
-_HEAD = re.compile(
-    rb"\x1b\[2m([^\x1b\n]++)\x1b\[0m( )\x1b\[3[1-5]m([^\x1b\n]++)\x1b\[0m( )"
-    rb"\x1b\[2m([^\x1b\n]++)\x1b\[0m\x1b\[2m(:)\x1b\[0m"
+# these and then other codes one by one costs half of the general pattern. Its usual time and level have a fixed width,
+# which costs less to match than any width.
+_HEAD, _ANY_HEAD = (
+    re.compile(
+        rb"\x1b\[2m" + time + rb"\x1b\[0m( )\x1b\[3[1-5]m" + level + rb"\x1b\[0m( )"
+        rb"\x1b\[2m([^\x1b\n]++)\x1b\[0m\x1b\[2m(:)\x1b\[0m"
+    )
+    for time, level in ((rb"((?s:.{27}))", rb"((?s:.{5}))"), (rb"([^\x1b\n]++)", rb"([^\x1b\n]++)"))
 )
 _AROUND_NAMES = ((b"\x1b[0m\x1b[2m=\x1b[0m", b"="), (b"\x1b[3m", b""))
 # The number of other codes replaced one by one: most writers use a few codes repeatedly.
@@ -72,7 +76,8 @@ def _is_utf8(lines: bytes) -> bool:
 
 
 def _stripped(lines: bytes) -> bytes:
-    lines = b"".join(_HEAD.split(lines))
+    parts = _HEAD.split(lines)
+    lines = b"".join(parts if len(parts) > 1 else _ANY_HEAD.split(lines))
     for codes, kept in _AROUND_NAMES:
         lines = lines.replace(codes, kept)
     for _ in range(_OTHER_CODES):
