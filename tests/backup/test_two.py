@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -228,7 +229,10 @@ def test_an_object_of_a_later_version_is_left_to_it(tmp_path: Path) -> None:
     path = tmp_path / "repository.holder"
     with at_work(old, "old") as one, new.container(HASTE) as two:
         wait_ready(two)
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
+        # Under the lock that every version takes: the holder writes it too.
+        with path.with_name(f"{path.name}.lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
         is_out(one)
         assert "later version" in wait_for_state(two, "held")["why"] or "not known" in listed(two)["why"]
         assert two.find("started") is None
@@ -312,16 +316,17 @@ def test_a_clock_that_is_a_year_off_decides_nothing(tmp_path: Path, clock: str) 
 def test_one_without_room_is_not_ready_and_the_old_one_stays(server: Bucket) -> None:
     """The rehearsal fails for it, so that the platform keeps the old one; with room it is ready by itself."""
     old, new = Disk(server.repository), Disk(server.repository)
-    with at_work(old, "old") as one, small_disk(new.folder / ".moltis", "20m"), new.container(HASTE) as two:
+    with at_work(old, "old") as one:
         (old.folder / ".moltis/much").write_bytes(os.urandom(40_000_000))
         back_up(one)
-        two.wait_for("take-over cannot be rehearsed", 60.0, why="the disk is full")
-        assert readiness(two) == 503
-        assert "disk is full" in listed(two)["why"]
-        assert one.find("exited") is None
-        (old.folder / ".moltis/much").unlink()
-        back_up(one)
-        wait_ready(two)
+        with small_disk(new.folder / ".moltis", "20m"), new.container(HASTE) as two:
+            two.wait_for("take-over cannot be rehearsed", 60.0, why="the disk is full")
+            assert readiness(two) == 503
+            assert "disk is full" in listed(two)["why"]
+            assert one.find("exited") is None
+            (old.folder / ".moltis/much").unlink()
+            back_up(one)
+            wait_ready(two)
 
 
 def test_a_snapshot_that_arrives_after_the_take_over_is_never_restored_by_itself(server: Bucket) -> None:

@@ -112,10 +112,11 @@ def test_what_another_one_has_begun_is_gone_on_with(start: Callable[..., int]) -
     earlier.forget(pids[0])
     cleaner = Sweeper(lambda: iter(()), term_grace_s=0.0)
     cleaner.take_over(earlier)
-    assert not cleaner.work()
+    # It may have ended before this step has.
+    is_finished = cleaner.work()
     assert os.WTERMSIG(os.waitpid(pids[1], 0)[1]) == signal.SIGKILL
     cleaner.forget(pids[1])
-    assert wait_until(cleaner.work)
+    assert is_finished or wait_until(cleaner.work)
     assert (set(cleaner.seen), cleaner.killed, cleaner.left) == (set(pids), {pids[1]}, {})
 
 
