@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,10 @@ TAKE = """async ([count, size]) => {
     logs.take({ lines: Array.from({ length: 250 }, (_, at) => line(id + at)), lost: 0 });
   }
 }"""
+# Where the rows in sight begin and end, from top to bottom, below the top of the log.
+PLACES = """(log) => [...log.querySelectorAll(".line")].map((row) => row.getBoundingClientRect())
+  .map(({ top, bottom }) => [top, bottom].map((px) => px - log.getBoundingClientRect().top))
+  .sort(([one], [other]) => one - other)"""
 # How long from a click to the picture that shows it.
 CLICK = """(button) => new Promise((resolve) => {
   const begin = performance.now();
@@ -147,6 +152,26 @@ def test_as_many_lines_as_the_page_keeps(panel: Panel) -> None:
     control(panel, "Search").fill("")
     panel.page.evaluate(TAKE, [4000, 15_000])
     expect(section).to_contain_text(re.compile(r"of 2,\d\d\d, the last of more"))
+
+
+def test_rows_are_one_below_the_other(panel: Panel) -> None:
+    """Also when many have gone at the top, and more than a browser counts pixels to: none above another, no gap."""
+    height = panel.log.evaluate("(log) => log.clientHeight")
+    for round_number, count in enumerate((250, 130_000, 60_000, 250)):
+        panel.page.evaluate(TAKE, [count, 60 + 100 * round_number])
+        panel.log_has(f"line {count - 1} ")
+        places = panel.log.evaluate(PLACES)
+        assert len(places) > 5
+        assert all(abs(above[1] - below[0]) < 1 for above, below in pairwise(places)), places
+        assert places[0][0] <= 0
+        assert abs(places[-1][1] - height) < 3
+    # Whoever reads keeps the place, as far as lines are left there.
+    panel.button("Follow").click()
+    panel.log.evaluate("(log) => { log.scrollTop -= 40_000 }")
+    panel.log_has("line 59")
+    read = re.findall(r"line (\d+) ", shown(panel))[4]
+    panel.page.evaluate(TAKE, [3000, 60])
+    panel.log_has(f"line {read} ")
 
 
 def test_pause_and_resume(panel: Panel, home: World) -> None:

@@ -12,6 +12,8 @@ const UPWARDS = new Set(["ArrowUp", "PageUp", "Home"]);
 const DOWNWARDS = new Set(["ArrowDown", "PageDown", " "]);
 const TELL_MS = 1000;
 const REMARK_MS = 5000;
+// Browsers place nothing beyond some 30 million pixels.
+const MOST_MOVED_PX = 1_000_000;
 const drawn = new Map();
 const rows = new Rows({ heightOf, onLift: lift, onReady: redrawAll });
 let wanted = { process: "", level: "info", text: "" };
@@ -20,6 +22,7 @@ let follows = true;
 let touchedMs = -HAND_MS;
 let lastPx = 0;
 let paintedPx = 0;
+let originPx = 0;
 let due = false;
 let gaps = 0;
 let note = "";
@@ -68,10 +71,16 @@ function heightOf(line) {
   return rowsOf(line.message, metrics.columns) * metrics.row + taken;
 }
 
+/** Takes the rows off the page; those in sight are put where they belong now. */
+function putAnew() {
+  byId("log-rows").replaceChildren();
+  drawn.clear();
+  originPx = rows.heights.gone;
+}
+
 /** Draws the rows of another filter, width or pause. */
 function redrawAll() {
-  for (const node of drawn.values()) node.remove();
-  drawn.clear();
+  putAnew();
   lifted = 0;
   whenFiltered();
   whenFiltered = () => {};
@@ -98,6 +107,8 @@ function paint() {
   // What is scrolled here is nobody's way to the end.
   if (follows || lifted) lastPx = box.scrollTop;
   lifted = 0;
+  if (rows.heights.gone - originPx > MOST_MOVED_PX) putAnew();
+  byId("log-rows").style.setProperty("transform", `translateY(${originPx - rows.heights.gone}px)`);
   const top = box.scrollTop - OVERSCAN_PX;
   const bottom = Math.min(paintedPx, box.scrollTop + box.clientHeight + OVERSCAN_PX);
   const inSight = new Set();
@@ -108,9 +119,10 @@ function paint() {
     if (!node) {
       node = Line(line, wanted.text);
       drawn.set(line, node);
-      byId("log-space").append(node);
+      // It stays where it is put: what goes at the top moves all of them at once.
+      node.style.setProperty("top", `${rows.heights.top(at) + rows.heights.gone - originPx}px`);
+      byId("log-rows").append(node);
     }
-    node.style.setProperty("transform", `translateY(${rows.heights.top(at)}px)`);
   }
   for (const [line, node] of drawn) {
     if (inSight.has(line)) continue;

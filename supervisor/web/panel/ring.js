@@ -127,6 +127,11 @@ export class Heights {
     return height;
   }
 
+  /** The sum of those that were taken out. */
+  get gone() {
+    return this._base;
+  }
+
   /** Where the one at this place begins. */
   top(index) {
     return index <= 0 ? 0 : this._ends[this._head + index - 1] - this._base;

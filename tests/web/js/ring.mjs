@@ -21,6 +21,7 @@ test("heights are found again after the first ones went", () => {
     if (kept.length > 500) assert.equal(heights.shift(), kept.shift());
   }
   let top = 0;
+  assert.equal(heights.gone, Array.from({ length: 19500 }, (_, at) => 1 + (at % 3)).reduce((sum, height) => sum + height));
   kept.forEach((height, at) => {
     assert.equal(heights.top(at), top);
     assert.equal(heights.find(top), at);
