@@ -20,7 +20,7 @@ from supervisor.core.process import State
 from supervisor.core.run_record import STOPPED, UNFINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from supervisor.core.causes import Evidence
     from supervisor.core.run_record import RunEnd
@@ -139,6 +139,14 @@ def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: flo
         done="nothing: what it belonged to is still there",
         limit_bytes=limit_bytes,
     )
+
+
+def after_incidents(end: RunEnd, known: Iterable[Incident], run: str) -> RunEnd:
+    """Return the end of a run that was killed, not before its last incident: its record is written less often."""
+    if end.how == STOPPED:
+        return end
+    seen_s = [max(each.at_s, each.last_s or 0.0, each.until_s or 0.0) for each in known if each.run == run]
+    return end._replace(at_s=max([end.at_s, *seen_s]))
 
 
 def of_run(end: RunEnd, again: str) -> Incident:

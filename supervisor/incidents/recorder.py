@@ -170,6 +170,7 @@ class IncidentRecorder:
             return
         if previous.run == self._life.record.run:
             return
+        end = rules.after_incidents(end, self._view.known, previous.run)
         for incident in self._view.known:
             if incident.run == previous.run and incident.is_open:
                 self._put(rules.closed(incident, end.at_s), quiet=True)

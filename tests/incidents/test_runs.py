@@ -66,6 +66,19 @@ def test_a_killed_supervisor_is_found_by_the_next_run(tmp_path: Path) -> None:
         assert kept["cause"].startswith("something outside")
 
 
+def test_a_killed_run_has_not_ended_before_its_last_incident(tmp_path: Path) -> None:
+    """Its record says every 15 seconds that it is alive, and an incident says so too."""
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
+    with running("sh", "-c", "sleep 1; exit 3", env=env) as run:
+        crash = wait_recorded(tmp_path, "crash")
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        assert run_record(tmp_path)["alive_s"] < crash["at_s"]
+    with running(*STAYS, env=env) as run:
+        run.wait_for("previous run", how="killed")
+        assert wait_recorded(tmp_path, "end", level="error")["at_s"] >= crash["at_s"]
+
+
 def test_an_alert_gets_what_is_left_of_the_stop(tmp_path: Path) -> None:
     """A second where nothing was to be stopped; nothing where the stop has used up its time."""
     life = RunLife(IncidentFiles(str(tmp_path)), Snapshot())
