@@ -10,6 +10,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -31,7 +32,7 @@ _TIMEOUT_S = 4.5
 _MOST_BYTES = 4096
 HOLDER, PROBE, WISH = "holder", "probe", "restored"
 _DEFAULT_REGION = "us-east-1"
-_OK, _BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 403, 404, 409, 412
+_OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 404, 409, 412
 _TOLD_REGION = re.compile(rb"<Region>([a-z0-9-]{1,64})</Region>")
 # The region in the DNS names of stores: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
 _STORES = (".amazonaws.com", ".digitaloceanspaces.com")
@@ -145,8 +146,10 @@ class BucketStore:
         return new.get("ETag", "")
 
     def _refused(self, status: int, answer: bytes) -> BackupError:
-        said = answer[:1000].decode(errors="replace")
-        return BackupError(explain(None, f"{status} Forbidden: {said}" if status == _FORBIDDEN else f"{status} {said}"))
+        # The status in words, as restic says it: not every server puts some into the body.
+        with suppress(ValueError):
+            answer = f"{HTTPStatus(status).phrase}: ".encode() + answer
+        return BackupError(explain(None, f"{status} {answer[:1000].decode(errors='replace')}"))
 
     async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
         answer = await self._ask_once(method, data, headers)

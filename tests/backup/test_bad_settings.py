@@ -16,7 +16,8 @@ from tests.process.running import running
 from tests.process.test_bad_input import FOR_EVER, refused
 from tests.support.backups import path_with_restic
 
-REFERENCE = Path(__file__).parents[2] / "docs/reference/settings.md"
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE = DOCS / "reference/settings.md"
 PREFIX = "SUPERVISOR_BACKUP_"
 FOLDER, BUCKET = "/srv/backups", "s3:https://nyc3.digitaloceanspaces.com/bucket/moltis"
 GOOD = {
@@ -69,6 +70,19 @@ def test_every_setting_of_the_reference_has_its_bad_texts() -> None:
     """A new row needs some here."""
     rows = re.findall(rf"^\| `{PREFIX}(\w+)`", REFERENCE.read_text(), re.MULTILINE)
     assert sorted(rows) == sorted(BAD)
+
+
+def test_what_the_pages_say_to_set_is_good() -> None:
+    """Whoever copies it would else meet exit 78."""
+    told = {
+        (name, text)
+        for page in DOCS.rglob("*.md")
+        for name, text in re.findall(rf"`{PREFIX}(\w+)=([^`…]+)`", page.read_text())
+    }
+    assert len(told) > 2
+    for name, text in told:
+        code, said = checked(settings(**{name: text}))
+        assert code == 0, said
 
 
 def test_good_ones_are_good() -> None:

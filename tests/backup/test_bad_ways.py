@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from supervisor.backup.words import SILENT, explain
+from tests.backup.test_databases import make
 from tests.backup.world import (
     World,
     back_up,
@@ -25,11 +29,14 @@ from tests.backup.world import (
 from tests.client.calling import call
 from tests.support.backups import bucket, program, restic, restic_environment
 from tests.support.flaky import Flaky, flaky
+from tests.support.processes import below
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.process.running import Run
 
 
 @pytest.fixture
@@ -42,6 +49,12 @@ def way(tmp_path: Path) -> Iterator[Flaky]:
 def repository_at(way: Flaky) -> str:
     """Return the repository as it is reached this way."""
     return f"s3:http://127.0.0.1:{way.port}/bucket/snapshots"
+
+
+def is_opened(run: Run, path: str) -> bool:
+    """Tell whether a process below the supervisor has a file open. Raises OSError where one has ended meanwhile."""
+    fds = [f"/proc/{pid}/fd/{fd}" for pid in below(run.pid) for fd in os.listdir(f"/proc/{pid}/fd")]
+    return path in [os.readlink(fd) for fd in fds]
 
 
 def test_a_silent_server_is_told_and_the_next_snapshot_is_right(way: Flaky) -> None:
@@ -173,10 +186,32 @@ def test_a_file_that_cannot_be_read_makes_it_partial() -> None:
         try:
             call(run.run_dir, "backup")
             said = run.wait_for("snapshot taken, but not whole")["why"]
+            call(run.run_dir, "backup")
+            run.wait_count(2, "snapshot taken, but not whole")
         finally:
             subprocess.run(["umount", "-l", str(broken)], check=True)
         assert str(broken) in said
         assert not listed(run)["snapshots"][0]["whole"]
+        marked = [each for each in restic(world.repository, "snapshots") if "partial" in each["tags"]]
+        # The second one from its beginning: a kill could come before a mark that is made afterwards.
+        assert ["original" in each for each in marked] == [True, False]
+        assert back_up(run)["whole"]
+
+
+def test_a_folder_that_vanishes_while_its_databases_are_copied_makes_it_partial() -> None:
+    """It was there at the beginning, and cannot be opened by the time restic is started."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        make(world.data / "held.db", "delete")
+        with contextlib.closing(sqlite3.connect(world.data / "held.db", isolation_level=None)) as holder:
+            holder.execute("BEGIN EXCLUSIVE")
+            call_without_waiting(run)
+            wait_until(partial(is_opened, run, str(world.data / "held.db")), what="the helper")
+            world.data.rename(world.folder / "gone")
+            holder.execute("COMMIT")
+        assert "has vanished" in run.wait_for("snapshot taken, but not whole")["why"]
+        shutil.move(world.folder / "gone", world.data)
         assert back_up(run)["whole"]
 
 
@@ -212,6 +247,16 @@ def test_a_folder_that_vanishes_meanwhile_makes_it_partial(way: Flaky) -> None:
         ("Cannot connect to host nyc9.example.com:443 ssl:default [Name or service not known]", "host is not known"),
         ("Cannot connect to host x:443 [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "not trusted"),
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "not trusted"),
+        ("net/http: TLS handshake timeout", "does not answer"),
+        ("net/http: request canceled (Client.Timeout exceeded while awaiting headers)", "does not answer"),
+        ("dial tcp 192.0.2.1:443: connect: no route to host", "no way to the repository's server"),
+        ("503 Service Unavailable", "is not available"),
+        ("Please reduce your request rate.", "no more requests"),
+        ("SlowDown", "no more requests"),
+        ("We encountered an internal error. Please try again.", "internal error"),
+        ("write /x: disk quota exceeded", "the disk is full"),
+        ("read /x: input/output error", "a disk fails"),
+        ("mkdir /x: read-only file system", "cannot be written"),
     ],
 )
 def test_words_for_what_servers_say(said: str, why: str) -> None:

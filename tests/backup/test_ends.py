@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 
@@ -21,9 +20,10 @@ from tests.backup.world import (
     health_of,
     listed,
     make_unclear,
+    path_with_wrapped_restic,
     wait_for_state,
 )
-from tests.support.backups import PASSWORD, path_with_restic, restic
+from tests.support.backups import PASSWORD, restic
 from tests.support.waiting import wait_until
 
 # Ends once it may.
@@ -78,15 +78,8 @@ def test_a_last_snapshot_that_takes_too_long_is_told_and_the_stop_ends_in_time()
 def test_the_repository_is_let_go_though_the_last_snapshot_s_restic_does_not_end() -> None:
     """The next instance waits for that, and not for a restic that hangs."""
     world = World()
-    path = path_with_restic()
-    program = world.folder / "bin" / "restic"
-    program.parent.mkdir()
-    program.write_text(
-        f"#!/bin/sh\ncase \"$*\" in *reason=stop*) trap '' TERM; sleep 60;; esac\n"
-        f'exec {shutil.which("restic", path=path)} "$@"\n'
-    )
-    program.chmod(0o755)
-    more = {"PATH": f"{program.parent}:{path}", "SUPERVISOR_STOP_TIMEOUT": "6s"}
+    path = path_with_wrapped_restic(world, "case \"$*\" in *reason=stop*) trap '' TERM; sleep 60;; esac")
+    more = {"PATH": path, "SUPERVISOR_STOP_TIMEOUT": "6s"}
     with world.running(*LAST_WORD, str(world.data), **more) as run:
         run.wait_for("ready")
         assert run.stop() == 0

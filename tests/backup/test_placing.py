@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -17,7 +18,17 @@ from supervisor.backup.places import WORKSHOP, opened
 from supervisor.backup.restore import Restoration, _Prepared, _swap
 from supervisor.config.plan import BackupSource
 from supervisor.core.backup import SnapshotView
-from tests.backup.world import is_root, small_disk
+from tests.backup.world import (
+    World,
+    back_up,
+    is_root,
+    listed,
+    path_with_wrapped_restic,
+    small_disk,
+    wait_for_state,
+)
+from tests.client.calling import call
+from tests.support.backups import restic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +56,38 @@ def test_root_s_restic_reads_nothing_outside_of_the_folders(tmp_path: Path) -> N
         pytest.skip("this kernel has no Landlock")
     assert ended.stdout == "the app's"
     assert ended.stderr.count("Permission denied") == 2
+
+
+@AS_ROOT
+def test_a_link_that_the_app_puts_in_a_folder_s_way_at_the_last_moment_is_not_followed(tmp_path: Path) -> None:
+    """What lies there for root alone is in no snapshot; what could not be read is told, and the next one is whole."""
+    if not has_landlock():
+        pytest.skip("this kernel has no Landlock")
+    world = World()
+    ours, theirs, outside = world.folder / "app", world.folder / "moved", world.folder / "outside"
+    (outside / "data").mkdir(parents=True)
+    (outside / "data/secret").write_text("root's")
+    outside.chmod(0o700)
+    swap = (
+        f"[ ! -e {world.folder}/swap ] || case $* in *reason=asked*) mv {ours} {theirs}; ln -s {outside} {ours};; esac"
+    )
+    paths = {"PATH": path_with_wrapped_restic(world, swap), "SUPERVISOR_BACKUP_PATHS": f"{ours}/data"}
+    with world.running(**paths, SUPERVISOR_APP_USER="nobody") as run:
+        wait_for_state(run, "idle")
+        os.chown(ours, pwd.getpwnam("nobody").pw_uid, -1)
+        (ours / "data/note").write_text("the app's")
+        (world.folder / "swap").touch()
+        call(run.run_dir, "backup")
+        run.wait_for("snapshot taken, but not whole")
+        ours.unlink()
+        theirs.rename(ours)
+        (world.folder / "swap").unlink()
+        assert back_up(run)["whole"]
+        for number, each in enumerate(listed(run)["snapshots"]):
+            restic(world.repository, "restore", each["id"], "--target", str(tmp_path / str(number)))
+    names = {path.name for path in tmp_path.rglob("*")}
+    assert "note" in names
+    assert "secret" not in names
 
 
 def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:

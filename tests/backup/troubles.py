@@ -225,7 +225,7 @@ KINDS = {
     "bucket gone": Kind("the bucket does not exist", _bucket_gone),
     "server away": Kind("connection refused", _server_away),
     "silent": Kind("not answer", _way("silent"), through=True),
-    "slow": Kind("has not answered", _way("crawl"), through=True),
+    "slow": Kind("not answer", _way("crawl"), through=True),
     "403": Kind("the bucket refuses the access key", _way("forbidden"), through=True),
     "half an answer": Kind("breaks off its answers", _way("cut"), through=True),
     "half an answer, then silence": Kind("not answer", _way("half"), through=True),

@@ -18,7 +18,7 @@ from supervisor.client.backup_commands import BACKUPS
 from supervisor.client.control import Control
 from tests.client.calling import call
 from tests.process.running import Run
-from tests.support.backups import KEY, KEY_ID, PASSWORD, path_with_restic
+from tests.support.backups import KEY, KEY_ID, PASSWORD, path_with_restic, program
 from tests.support.processes import freeze, thaw
 from tests.support.waiting import wait_until
 
@@ -181,6 +181,17 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def path_with_wrapped_restic(world: World, before: str) -> str:
+    """Return a PATH on which restic is the real one, but for what a shell does before it, with its words in `$*`."""
+    folder = world.folder / "bin"
+    folder.mkdir()
+    # In the same folder: where it is confined, root's restic may read no other program.
+    shutil.copy2(program("restic"), folder / "real")
+    (folder / "restic").write_text(f'#!/bin/sh\n{before}\nexec {folder}/real "$@"\n')
+    (folder / "restic").chmod(0o755)
+    return f"{folder}:{path_with_restic()}"
 
 
 def whole_files(folder: str) -> list[str]:

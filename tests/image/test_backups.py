@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import subprocess
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -45,16 +46,30 @@ def other_numbers(image: str) -> Iterator[str]:
     docker("image", "rm", "--force", name)
 
 
+class Remote(NamedTuple):
+    """A bucket as containers reach it: settings for it, and options that mount the certificate to trust."""
+
+    env: dict[str, str]
+    options: tuple[str, ...]
+
+
 @pytest.fixture
-def bucket_settings(gateway: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Settings for a bucket on this machine, which containers reach."""
-    with bucket(tmp_path / "s3", address=gateway) as server:
-        yield {
+def remote(gateway: str, tmp_path: Path) -> Iterator[Remote]:
+    """A bucket on this machine, by TLS, as nothing else is taken of a bucket that is not on loopback."""
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bucket"]
+    files = [str(tmp_path / name) for name in ("cert", "key")]
+    words += ["-addext", f"subjectAltName=IP:{gateway}", "-out", files[0], "-keyout", files[1]]
+    subprocess.run(words, check=True, capture_output=True)
+    (tmp_path / "cert").chmod(0o644)
+    with bucket(tmp_path / "s3", "--cert", files[0], "--key", files[1], address=gateway) as server:
+        env = {
             **COMMON,
             "SUPERVISOR_BACKUP_REPOSITORY": server.repository,
             "SUPERVISOR_BACKUP_ACCESS_KEY_ID": KEY_ID,
             "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": KEY,
+            "SSL_CERT_FILE": "/etc/bucket.pem",
         }
+        yield Remote(env, ("--volume", f"{files[0]}:/etc/bucket.pem:ro"))
 
 
 @pytest.fixture
@@ -81,17 +96,17 @@ def wait_idle(box: Container) -> None:
 
 
 def test_a_device_and_its_files_come_back_under_other_numbers(
-    run: Run, login: dict[str, str], network: str, bucket_settings: dict[str, str], other_numbers: str
+    run: Run, login: dict[str, str], network: str, remote: Remote, other_numbers: str
 ) -> None:
     """What belonged to the app and to tailscaled belongs to the users of those names, whatever their numbers are."""
-    with run(**login, **bucket_settings) as box:
+    with run(options=remote.options, **login, **remote.env) as box:
         box.settled()
         address = box.address()
         before = box.execute("sh", "-c", f"umask 77; echo kept > {NOTE}; stat -c '%U %u' {NOTE}", user="moltis").stdout
         assert box.stop(40) < 30
         assert "handed over" in box.logs()
-    options = ("--network", network)
-    with container(other_numbers, options=options, env={**login, **bucket_settings}) as box:
+    options = ("--network", network, *remote.options)
+    with container(other_numbers, options=options, env={**login, **remote.env}) as box:
         box.settled()
         assert box.address() == address
         state = "/var/lib/tailscale/tailscaled.state"
@@ -105,14 +120,14 @@ def test_a_device_and_its_files_come_back_under_other_numbers(
 
 @pytest.mark.parametrize("way", ["root", "user", "gvisor"])
 def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
-    run: Run, request: pytest.FixtureRequest, bucket_settings: dict[str, str], way: str
+    run: Run, request: pytest.FixtureRequest, remote: Remote, way: str
 ) -> None:
     """As root, as a user without any capability, and in the sandbox: what is written has a place of its own."""
     places: tuple[str, ...] = (*WRITABLE, *HOME, *STAGING)
     if way == "user":
         places = ("--user", "1000", "--cap-drop", "ALL", "--tmpfs", "/tmp", *HOME)
     sandbox: tuple[str, ...] = request.getfixturevalue("gvisor") if way == "gvisor" else ()
-    with run(options=("--read-only", *places, *sandbox), **bucket_settings) as box:
+    with run(options=("--read-only", *places, *sandbox, *remote.options), **remote.env) as box:
         wait_idle(box)
         write = ("sh", "-c", f"mkdir -p /home/moltis/.moltis; echo $0 > {NOTE}")
         box.execute(*write, "old", user="1000")
@@ -128,9 +143,9 @@ def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
         assert "handed over" in box.logs()
 
 
-def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run, bucket_settings: dict[str, str]) -> None:
+def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run, remote: Remote) -> None:
     """It names the folder that a volume is missing at; nothing is started that would not be backed up."""
-    with run(options=("--read-only", *WRITABLE, *HOME), **bucket_settings) as box:
+    with run(options=("--read-only", *WRITABLE, *HOME, *remote.options), **remote.env) as box:
         log = box.wait_log("Read-only file system")
         assert "/var/lib/moltis-supervisor-backup" in log
         assert "mount a volume or a tmpfs there" in log

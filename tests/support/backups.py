@@ -90,7 +90,8 @@ class Bucket:
         self.address = address
         self.port = _free_port(address)
         (folder / "bucket").mkdir(parents=True, exist_ok=True)
-        self.repository = f"s3:http://{address}:{self.port}/bucket/snapshots"
+        scheme = "https" if "--cert" in options else "http"
+        self.repository = f"s3:{scheme}://{address}:{self.port}/bucket/snapshots"
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -1,0 +1,129 @@
+"""Folders that are missing: what a snapshot without them is worth, and what a restore of it does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from tests.backup.test_restoring import restore, spoil
+from tests.backup.world import World, back_up, listed, path_with_wrapped_restic, wait_for_state
+from tests.client.calling import call
+from tests.support.backups import restic
+
+
+def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
+    """Half of what was backed up is here: nothing is restored over it, and nothing is taken for empty."""
+    world = World()
+    other = world.folder / "other"
+    paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{other}"}
+    with world.running(**paths) as run:
+        wait_for_state(run, "idle")
+        (other / "note").write_text("kept")
+        back_up(run)
+        run.stop()
+    shutil.rmtree(other)
+    with world.running(**paths) as run:
+        assert "volume" in wait_for_state(run, "held")["why"]
+
+
+def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> None:
+    """restic itself ends with 0 where one of several folders does not exist."""
+    world = World()
+    other = world.folder / "other"
+    with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        back_up(run)
+        other.rename(world.folder / "gone")
+        call(run.run_dir, "backup")
+        run.wait_for("snapshot taken, but not whole")
+        assert [each["whole"] for each in listed(run)["snapshots"]] == [False, True]
+        (taken,) = [each for each in restic(world.repository, "snapshots") if "partial" in each["tags"]]
+        # It was marked from the beginning: a kill could come before a mark that is made afterwards.
+        assert ("missing" in taken["tags"], "original" in taken) == (True, False)
+        (world.folder / "gone").rename(other)
+        again = back_up(run)
+        assert again["whole"]
+        (now,) = [each for each in restic(world.repository, "snapshots") if each["id"] == again["id"]]
+        assert not {"partial", "missing"} & set(now["tags"])
+        other.rename(world.folder / "gone")
+        world.data.rename(world.folder / "gone too")
+        assert call(run.run_dir, "backup").code == 1
+        assert len(listed(run)["snapshots"]) == 3
+        run.stop()
+        run.wait_for("handed over", whole=False)
+    world.lose_files()
+    with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
+        run.wait_for("restored", id=again["id"][:8])
+
+
+def test_a_snapshot_without_a_folder_is_better_than_none() -> None:
+    """Where there is no other, what is in it is restored, and what is not is told."""
+    world = World()
+    other = world.folder / "other"
+    paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{other}"}
+    with world.running(**paths) as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        shutil.rmtree(other)
+        call(run.run_dir, "backup")
+        assert run.stop() == 0
+    world.lose_files()
+    with world.running(**paths) as run:
+        assert run.wait_for("restored", 60.0)["not_in_it"] == [str(other)]
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "kept"
+
+
+def test_a_folder_that_vanished_in_the_middle_of_a_snapshot_stays_as_it_is_at_a_restore() -> None:
+    """The manifest names it, and the mark says that it is not there; without a mark, or for another fault, it fails."""
+    world = World()
+    other, gone = world.folder / "other", world.folder / "gone"
+    path = path_with_wrapped_restic(world, f"[ -e {gone} ] || case $* in *reason=asked*) mv {other} {gone};; esac")
+    with world.running(PATH=path, SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_bytes(os.urandom(100_000))
+        before = (world.data / "note").read_bytes()
+        call(run.run_dir, "backup")
+        assert "has vanished" in run.wait_for("snapshot taken, but not whole")["why"]
+        gone.rename(other)
+        gone.mkdir()
+        (world.data / "note").write_text("new")
+        (other / "note").write_text("kept")
+        taken = listed(run)["snapshots"][0]["id"]
+        restore(run, taken)
+        assert run.wait_for("restored", id=taken[:8])["not_in_it"] == [str(other)]
+        assert (world.data / "note").read_bytes() == before
+        assert (other / "note").read_text() == "kept"
+        run.stop()
+    # As where the supervisor was killed before it could mark it.
+    (raw,) = [each for each in restic(world.repository, "snapshots") if each["id"] == taken]
+    tags = [tag for tag in raw["tags"] if tag not in {"partial", "missing"}]
+    restic(world.repository, "tag", *(word for tag in tags for word in ("--set", tag)), taken)
+    with world.running(PATH=path, SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
+        wait_for_state(run, "idle")
+        (unmarked,) = [each["id"] for each in restic(world.repository, "snapshots") if each["tags"] == tags]
+        (world.data / "note").write_text("newer")
+        assert call(run.run_dir, "backup", "restore", unmarked, "--yes").code == 1
+        run.wait_for("restore failed", replaced="nothing")
+        assert (world.data / "note").read_text() == "newer"
+
+
+def test_a_snapshot_that_lacks_a_folder_is_not_restored_where_it_cannot_be_read() -> None:
+    """What is missing on purpose excuses nothing else."""
+    world = World()
+    other = world.folder / "other"
+    with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_bytes(os.urandom(100_000))
+        # What is spoilt has the note, and not this one's manifest.
+        assert back_up(run)["whole"]
+        shutil.rmtree(other)
+        call(run.run_dir, "backup")
+        run.wait_for("snapshot taken, but not whole")
+        (world.data / "note").write_text("new")
+        spoil(world)
+        other.mkdir()
+        assert call(run.run_dir, "backup", "restore", listed(run)["snapshots"][0]["id"], "--yes").code == 1
+        run.wait_for("restore failed", replaced="nothing")
+        assert (world.data / "note").read_text() == "new"

@@ -1,0 +1,118 @@
+"""What other versions of restic say, by a shell that says it: 0.17 has fewer codes, and tells more in plain text."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from supervisor.backup.restic import Restic
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.doctor.facts import LoneParent
+from supervisor.logs.redact import Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+PASSWORD = SimpleNamespace(read=lambda: SimpleNamespace(reveal=lambda: "a password"))
+NO_LIST = "restic's list of snapshots makes no sense"
+
+
+class Notes:
+    """A log that is read by the test."""
+
+    def __init__(self) -> None:
+        self.redactor = Redactor()
+        self.said: list[str] = []
+
+    def record(self, _level: str, _message: str, **fields: Any) -> None:
+        """Take a record."""
+        self.said.append(str(fields.get("said", "")))
+
+
+async def asked(folder: Path, says: str, ask: Callable[[Restic], Awaitable[Any]], password: Any = PASSWORD) -> Any:
+    """Ask a restic that is a shell, and return what is understood, or the trouble."""
+    program = folder / "restic"
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o755)
+    settings = SimpleNamespace(
+        repository=str(folder), in_folder=True, password=password, access_key_id=None, secret_access_key=None
+    )
+    plan = SimpleNamespace(program=str(program), folder=str(folder))
+    async with LoneParent().reaping() as parent:
+        engine = SimpleNamespace(launcher=parent.launcher, reaper=parent.reaper, log=Notes())
+        restic = Restic(cast("Any", plan), cast("Any", settings), cast("Any", engine), {"PATH": "/usr/bin:/bin"})
+        try:
+            return await ask(restic), engine.log.said
+        except BackupError as error:
+            return error.trouble, engine.log.said
+
+
+@pytest.mark.parametrize("says", ["exit 0", "echo rubbish", "echo '{\"snapshots\": 1}'"])
+async def test_an_answer_that_is_no_list_is_no_empty_repository(tmp_path: Path, says: str) -> None:
+    """Where it was taken for one, the files here would be adopted as the beginning."""
+    found, _ = await asked(tmp_path, says, Restic.snapshots)
+    assert isinstance(found, Trouble)
+    assert found.why == NO_LIST
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (
+            "echo 'pack 4f is missing' >&2; echo 'Fatal: repository contains errors' >&2",
+            "the repository is damaged: pack 4f is missing",
+        ),
+        ("echo 'Fatal: unable to open: the moon is full' >&2", "restic failed: unable to open: the moon is full"),
+    ],
+)
+async def test_damage_is_told_without_a_summary(tmp_path: Path, says: str, why: str) -> None:
+    """As `check` of 0.17 does; what kept it from looking is no damage."""
+    found, _ = await asked(tmp_path, f"{says}; exit 1", Restic.check)
+    assert found.why == why
+
+
+async def test_a_wrong_password_without_a_code_of_its_own(tmp_path: Path) -> None:
+    """0.17.0 ends with 1, and says it in plain text."""
+    says = "echo 'Fatal: wrong password or no key found' >&2; exit 1"
+    found, _ = await asked(tmp_path, says, Restic.snapshots)
+    assert found.why == "the password is not the repository's"
+
+
+async def test_a_failure_in_plain_text_is_told(tmp_path: Path) -> None:
+    """Whatever it is."""
+    found, _ = await asked(tmp_path, "echo 'Fatal: the moon is full' >&2; exit 1", Restic.snapshots)
+    assert found.why == "restic failed: the moon is full"
+
+
+async def test_a_lock_that_cannot_be_taken_away_is_told_as_such(tmp_path: Path) -> None:
+    """A key that may not delete leaves it; what is in the way is that, and not the lock."""
+    says = """case "$*" in *unlock*) echo 'Fatal: client.RemoveObject: Access Denied.' >&2; exit 1;; esac; exit 11"""
+    found, _ = await asked(tmp_path, says, Restic.snapshots)
+    assert found.why == "the bucket refuses the access key"
+
+
+async def test_the_way_through_the_program_is_not_told(tmp_path: Path) -> None:
+    """What 0.18 says of an error in its own code has the whole of it behind the words."""
+    text = "Fatal: it broke\ngithub.com/restic/restic/internal/errors.New\n\t/go/src/errors.go:1"
+    message = json.dumps({"message_type": "exit_error", "code": 1, "message": text})
+    says = f"cat >&2 <<'END'\n{message}\nEND\nexit 1"
+    _, said = await asked(tmp_path, says, Restic.snapshots)
+    assert said == ["Fatal: it broke"]
+
+
+async def test_a_restic_that_speaks_without_end_takes_no_memory(tmp_path: Path) -> None:
+    """Of its lines in plain text the first hundred are kept."""
+    says = "yes 'a word' | head -n 20000 >&2"
+    answer, _ = await asked(tmp_path, says, lambda restic: restic.call("check"))
+    assert 0 < len(answer.words) <= 100
+
+
+async def test_a_password_that_no_pipe_holds_is_told(tmp_path: Path) -> None:
+    """It is passed in one, which takes 64 KiB; writing more would wait for ever."""
+    endless = SimpleNamespace(read=lambda: SimpleNamespace(reveal=lambda: "x" * 70_000))
+    found, _ = await asked(tmp_path, "exit 0", Restic.snapshots, endless)
+    assert found.why == "the password or a key is too long"
