@@ -129,10 +129,8 @@ class Subject(NamedTuple):
     @property
     def folders(self) -> tuple[str, ...]:
         """Return every folder that is written to."""
-        settings, found = self.plan.settings, []
-        if settings.tailnet.mode != "off" and not settings.tailnet.in_memory:
-            found.append(settings.tailnet.state_dir)
-        found += self.app_folders.values()
+        settings = self.plan.settings
+        found = [self.plan.state_folder, *self.app_folders.values()]
         if settings.backup is not None and settings.backup.in_folder:
             found.append(settings.backup.repository)
         return (*dict.fromkeys([*found, settings.run_dir]),)

@@ -63,3 +63,7 @@ def test_disk(tmp_path: Path) -> None:
     assert "8 MiB" in small.problem("disk")
     few = doctor(env, prefix=(*ROOM, "128m,nr_inodes=20", str(tmp_path / "run")))
     assert "more files" in few.problem("disk")
+    # Incidents are kept there without a tailnet too.
+    (tmp_path / "state").mkdir()
+    state = str(tmp_path / "state")
+    assert state in doctor(env | {"TS_STATE_DIR": state}, prefix=(*ROOM, "8m", state)).problem("disk")
