@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
+from supervisor.backup.places import Places
+from supervisor.backup.take import Taker
+from supervisor.config.plan import BackupPlan, BackupSource
 from tests.backup.test_restoring import restore, spoil
 from tests.backup.world import World, back_up, listed, path_with_wrapped_restic, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import restic
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
@@ -127,3 +138,50 @@ def test_a_snapshot_that_lacks_a_folder_is_not_restored_where_it_cannot_be_read(
         assert call(run.run_dir, "backup", "restore", listed(run)["snapshots"][0]["id"], "--yes").code == 1
         run.wait_for("restore failed", replaced="nothing")
         assert (world.data / "note").read_text() == "new"
+
+
+@pytest.mark.parametrize("what", ["tag", "snapshots"])
+def test_a_mark_that_cannot_be_made_is_told_and_the_snapshot_counts(what: str) -> None:
+    """As with a key that lost its rights, or a bucket that went away, right after the snapshot."""
+    world = World()
+    other, gone, refuses = (world.folder / name for name in ("other", "gone", "refuses"))
+    program = (
+        f"[ -e {gone} ] || case $* in *reason=asked*) mv {other} {gone}; touch {refuses};; esac\n"
+        f'case "$*" in "--json {what} "*) if [ -e {refuses} ]; then rm {refuses}; exit 1; fi;; esac'
+    )
+    paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{other}"}
+    with world.running(PATH=path_with_wrapped_restic(world, program), **paths) as run:
+        wait_for_state(run, "idle")
+        call(run.run_dir, "backup")
+        assert "has vanished" in run.wait_for("snapshot taken, but not whole")["why"]
+        assert (run.find("snapshot's tags left") is not None) == (what == "tag")
+        assert not refuses.exists()
+        wait_for_state(run, "idle")
+        assert run.find("backup failed") is None
+        gone.rename(other)
+        gone.mkdir()
+        again = back_up(run)
+        assert again["whole"]
+        assert again["sequence"] == len(restic(world.repository, "snapshots"))
+
+
+def test_an_identity_that_is_gone_is_missed_and_not_in_the_manifest(tmp_path: Path) -> None:
+    """tailscaled's folder counts as those that are named: what lacks it is not restored by itself."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "work/snapshot").mkdir(parents=True)
+    gone = str(tmp_path / "tailscale")
+    plan = BackupPlan(
+        program="restic",
+        folder=str(tmp_path / "work"),
+        sources=(BackupSource("data", str(tmp_path / "data"), None),),
+        identity=BackupSource("tailscale", gone, None),
+        holds=True,
+    )
+    nothing = cast("Any", None)
+    taker = Taker(cast("Any", SimpleNamespace(backup=plan)), nothing, nothing, Places(plan), {})
+    assert taker.absent() == [gone]
+    taker._write_manifest([gone], [])
+    folders = json.loads((tmp_path / "work/snapshot/manifest.json").read_text())["folders"]
+    assert [each["name"] for each in folders] == ["data"]
+    (tmp_path / "tailscale").mkdir()
+    assert taker.absent() == []
