@@ -19,6 +19,7 @@ from tests.backup.deploying import Disk, readiness, wait_ready
 from tests.backup.world import back_up, health_of, is_root, listed, small_disk, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import restic
+from tests.support.clock import WALL_CLOCK_ALONE
 from tests.support.flaky import flaky
 from tests.support.processes import below, freeze, thaw
 from tests.support.waiting import wait_until
@@ -297,7 +298,7 @@ def test_a_clock_that_is_a_year_off_decides_nothing(tmp_path: Path, clock: str) 
     libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not libraries:
         pytest.skip("libfaketime is not here; on Debian it is in the package faketime")
-    off = {"LD_PRELOAD": str(libraries[0]), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    off = {"LD_PRELOAD": str(libraries[0]), "FAKETIME": clock} | WALL_CLOCK_ALONE
     program = new.folder / "bin/moltis"
     # The supervisor's clock is what this is about.
     program.write_text(program.read_text().replace("exec", "unset LD_PRELOAD; exec"))

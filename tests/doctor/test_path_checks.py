@@ -17,6 +17,7 @@ import pytest
 
 from supervisor.doctor.network_probes import is_public, look_at_control, mapped_port, proxy_of, stun_request
 from tests.doctor.asking import NEEDS_ROOT, doctor, environment
+from tests.support.clock import WALL_CLOCK_ALONE
 from tests.support.control import controlling
 from tests.tailnet.node import at
 
@@ -137,7 +138,7 @@ def test_tls_that_is_intercepted(tmp_path: Path) -> None:
 def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
     """An hour ahead of the control server's."""
     with controlling() as control:
-        env = {**tailnet(tmp_path), **at(control), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        env = {**tailnet(tmp_path), **at(control), **WALL_CLOCK_ALONE}
         assert "ahead" in doctor(env, prefix=("faketime", "-f", "+1h")).problem("clock")
         assert doctor(env).level("clock") == "ok"
 

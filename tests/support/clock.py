@@ -1,4 +1,4 @@
-"""A clock that is off: for programs in Go, which ask the kernel and no library that could be put before it."""
+"""A clock that is off: by libfaketime, and for programs in Go, which no library can be put before."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 import subprocess
 from pathlib import Path
 
+# For libfaketime: the monotonic clock and its waits stay. Otherwise waits end at once, and each of Python's threads
+# that waits for another one takes a whole processor.
+WALL_CLOCK_ALONE = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_FORCE_MONOTONIC_FIX": "0"}
 # In Go's own time.go: where Now is told the time, and what else is added to it.
 _NOW = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 _SHIFT = """
