@@ -196,7 +196,8 @@ class IncidentsView(NamedTuple):
 class Snapshot(NamedTuple):
     """The whole state at one moment; ``warnings`` and ``notices`` are those of the plan.
 
-    ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason.
+    ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason. ``exposed`` is empty until
+    ``exposed_known``.
     """
 
     number: int = 0
@@ -210,6 +211,7 @@ class Snapshot(NamedTuple):
     health: HealthView = HealthView()
     orphans_reaped: int = 0
     exposed: tuple[ListenerView, ...] = ()
+    exposed_known: bool = False
     warnings: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     backup: BackupView = BackupView()

@@ -13,7 +13,7 @@ from supervisor.tailnet.serve.diff import funnels
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.core.snapshot import ListenerView, TailnetView
+    from supervisor.core.snapshot import Snapshot, TailnetView
     from supervisor.doctor.finding import Diagnosis
     from supervisor.doctor.subject import Subject
 
@@ -105,10 +105,17 @@ def _running(subject: Subject, view: TailnetView) -> Iterator[Diagnosis]:
         yield SERVE.ok(", ".join(view.serve.urls))
     elif view.up:
         yield SERVE.note("nothing is published", "set SUPERVISOR_SERVE=auto where the app is to be reached")
-    yield _ports(subject.snapshot.exposed if subject.snapshot is not None else ())
+    if subject.snapshot is not None:
+        yield _ports(subject.snapshot)
 
 
-def _ports(exposed: tuple[ListenerView, ...]) -> Diagnosis:
+def _ports(snapshot: Snapshot) -> Diagnosis:
+    exposed = snapshot.exposed
+    if not snapshot.exposed_known:
+        return PORTS.note(
+            "not known: nobody has looked since the start, or this kernel does not list who listens (/proc/net/tcp)",
+            "ask again in some seconds; where it stays, keep everything off 127.0.0.1 and 0.0.0.0",
+        )
     if not exposed:
         return PORTS.ok("none but the supervisor's own")
     told = [f"{host_port(each.host, each.port)} of {each.process or 'an unknown process'}" for each in exposed]

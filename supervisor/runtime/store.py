@@ -37,7 +37,7 @@ class SnapshotStore:
 
     def update_exposed(self, listeners: tuple[ListenerView, ...]) -> None:
         """Replace the list of ports that tailnet peers reach without going through serve."""
-        self._put(self.snapshot._replace(exposed=listeners))
+        self._put(self.snapshot._replace(exposed=listeners, exposed_known=True))
 
     def update_backup(self, view: BackupView) -> None:
         """Replace the backups' view."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from contextlib import contextmanager
+import sys
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ import pytest
 
 from supervisor.tailnet.oauth_client import MOST_POLICY_BYTES
 from tests.doctor.asking import Report, doctor, doctor_of, environment
+from tests.process.running import Run
 from tests.support.control import controlling
 from tests.support.peer import bare, peer
 from tests.support.waiting import wait_until
 from tests.tailnet.api import GOOD_KEY, Api, Said, api
 from tests.tailnet.node import at, node
+from tests.tailnet.node import environment as on_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,6 +241,18 @@ def test_tags_that_were_refused(tmp_path: Path) -> None:
         with node(tmp_path, TS_AUTHKEY=KEY, TS_TAGS="tag:moltis", **at(control)) as one:
             one.wait_state("key refused")
             assert "tag:moltis was refused" in doctor_of(one.run).problem("tags")
+
+
+def test_open_ports_that_nobody_can_know(tmp_path: Path) -> None:
+    """A kernel that lists no ports, as before the first look: nothing is said to be well."""
+    blind = "import supervisor.system.listeners as l; l._TABLES = (); from supervisor.cli import main; main()"
+    program = [sys.executable, "-I", "-c", blind, "run", "--", "sleep", "300"]
+    with tailnet() as control:
+        env = on_loopback(TS_STATE_DIR=str(tmp_path / "state"), TS_AUTHKEY=KEY, **at(control))
+        with closing(Run(env=env, program=program)) as run:
+            run.wait_for("cannot tell which ports are open to every tailnet peer")
+            found = doctor_of(run).of("open-ports")
+            assert [(each["level"], each["found"].partition(":")[0]) for each in found] == [("note", "not known")]
 
 
 def test_open_ports(tmp_path: Path) -> None:
