@@ -7,7 +7,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from scripts.transitions import transitions
-from supervisor.core.process import State
+from supervisor.core.process import HELD_STATES, State
 from tests.conventions.test_layers import MAY_IMPORT
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/explanation"
@@ -33,11 +33,12 @@ HEAD = """\
 
 
 class Node(NamedTuple):
-    """A box for states that the picture need not tell apart, and where it stands."""
+    """A box for states that the picture need not tell apart, where it stands, and what is said instead of them."""
 
     states: tuple[State, ...]
     x: int
     y: int
+    said: str = ""
 
 
 class Way(NamedTuple):
@@ -49,7 +50,7 @@ class Way(NamedTuple):
 
 
 NODES = {
-    "waiting": Node((State.WAITING,), 130, 70),
+    "waiting": Node((State.WAITING, *HELD_STATES), 130, 70, "also held by the backups"),
     "spawning": Node((State.SPAWNING,), 480, 70),
     "running": Node((State.RUNNING,), 830, 70),
     "at rest": Node((State.INACTIVE, State.ENDED, State.FAILED), 130, 260),
@@ -118,7 +119,7 @@ def _edge(inside: tuple[float, float], towards: tuple[float, float]) -> tuple[fl
 
 
 def _box(name: str, node: Node) -> str:
-    states = " · ".join(state.value for state in node.states)
+    states = node.said or " · ".join(state.value for state in node.states)
     shape = (
         f'<rect class="box" x="{node.x - HALF_W}" y="{node.y - HALF_H}" width="{2 * HALF_W}" height="{2 * HALF_H}"/>'
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 
 from scripts.transitions import transitions
+from supervisor.backup.beginning import CHOICES
+from supervisor.core.backup import BackupState, BackupView, Files, SnapshotView, decide
 from supervisor.core.process import EventKind, State
 from supervisor.core.retry import LoginRetry
 from supervisor.core.tailnet import Action, Choice, TailnetMachine
+from supervisor.tailnet.held import of_backups
 from supervisor.tailnet.view import Meaning, Situation, down, of_status
 from supervisor.tailnet.wire import Node, Status
 
@@ -28,7 +31,11 @@ Health makes its verdict of these: see [Health](health.md).
 """
 MEANS = {
     State.INACTIVE: "it was stopped, or never started",
-    State.WAITING: "it waits until those that it needs are ready",
+    State.WAITING: "it waits until those that it needs are ready, or for the backups, which passes within seconds",
+    State.RESTORING: "its start waits until its files are restored",
+    State.STANDBY: "its start waits because another instance holds the repository",
+    State.HELD: "its start waits for the backups: the reason is told, and it is tried again",
+    State.CHOOSE: "its start waits until the owner has chosen which files count",
     State.SPAWNING: "it is being started",
     State.RUNNING: "it is alive; whether it is ready is told beside it",
     State.STOPPING: "it was asked to end",
@@ -45,6 +52,8 @@ HAPPENS = {
     EventKind.RESTART: "somebody wants it to end and to be started again",
     EventKind.FORCE_STOP: "a second INT: it is to be over at once",
     EventKind.HUNG: "it has not answered its probe for `SUPERVISOR_APP_HUNG`",
+    EventKind.HOLD: "the backups hold every start, or for another reason than before",
+    EventKind.LET_GO: "the backups hold no start any more",
     EventKind.RELEASED: "those that it waited for are ready",
     EventKind.SPAWNED: "it was started",
     EventKind.SPAWN_FAILED: "it could not be started",
@@ -54,9 +63,14 @@ HAPPENS = {
     EventKind.PROVEN: "it has stayed up for `SUPERVISOR_BACKOFF_RESET`: its failures are forgiven",
     EventKind.LIMIT_REACHED: "the time that it had for ending is over",
 }
+# They may come in every state, and are noted in most of them.
+_HOLDING = (EventKind.HOLD, EventKind.LET_GO)
 BETWEEN = """
 Where several states may follow, the restart policy, `critical`, `after` and what was ordered meanwhile decide.
-Whatever does not stand in a row cannot happen in that state.
+Whatever does not stand in a row cannot happen in that state, but for *hold* and *let go*, which are noted in each.
+While starts are held, every way to `spawning` ends in the state that tells why.
+That is `restoring`, `standby`, `held` or `held: choose`, of which such rows name `held` alone.
+The reason stands in `held_why`; see [Backups](backups.md#a-start).
 
 | event | means |
 |---|---|
@@ -72,6 +86,7 @@ The texts below are what the code says in the plainest case of each; [The tailne
 |---|---|---|---|
 """
 REFUSAL = LoginRetry(refusals=3, kind="expired", error="invalid key: API key expired", next_try_s=60.0)
+UNCLEAR = decide(None, Files.SOME, (SnapshotView("id"),), "")[1]
 # The plainest case of each state: what it is an example of, and what the code makes of it.
 CASES: tuple[tuple[str, Meaning], ...] = (
     ("tailscaled was started a moment ago", down("it does not answer yet", begun=True)),
@@ -110,6 +125,26 @@ CASES: tuple[tuple[str, Meaning], ...] = (
         of_status(Status(health=("State store failed to initialize.",)), Situation()),
     ),
     ("the container runs without a network", of_status(Status(), Situation(has_network=False))),
+    (
+        "the newest snapshot is being restored",
+        of_backups(BackupView(BackupState.RESTORING, progress=0.4)),
+    ),
+    (
+        "the old container of a deploy still works",
+        of_backups(BackupView(BackupState.STANDBY, why="another instance holds the repository")),
+    ),
+    (
+        "the bucket is away at a start",
+        of_backups(
+            BackupView(
+                BackupState.HELD, why="the repository has not answered for seconds", what_to_do="it is waited for"
+            )
+        ),
+    ),
+    (
+        "there are files that no snapshot is known of, and snapshots in the repository",
+        of_backups(BackupView(BackupState.CHOOSE, why=UNCLEAR, what_to_do=CHOICES)),
+    ),
 )
 
 
@@ -117,7 +152,8 @@ def page() -> str:
     """Return the whole page."""
     lines = [HEAD, "| state | means | what may happen, and what it leads to |\n|---|---|---|\n"]
     for state, row in transitions().items():
-        ways = "; ".join(f"{kind.value} → {_targets(state, targets)}" for kind, targets in row.items())
+        leading = {kind: targets for kind, targets in row.items() if kind not in _HOLDING or targets != (state,)}
+        ways = "; ".join(f"{kind.value} → {_targets(state, targets)}" for kind, targets in leading.items())
         lines.append(f"| `{state.value}` | {MEANS[state]} | {ways} |\n")
     lines += [BETWEEN, *(f"| {kind.value} | {HAPPENS[kind]} |\n" for kind in EventKind), TAILNET]
     for example, meaning in CASES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from supervisor.core.process import (
+    WAITS,
     Event,
     EventKind,
     ExitStatus,
@@ -29,8 +30,9 @@ def transitions() -> dict[State, dict[EventKind, tuple[State, ...]]]:
 def _targets(state: State, kind: EventKind) -> tuple[State, ...]:
     yes_no = (False, True)
     found = set()
-    for wanted, asked, code, restart, critical, quits, ordered in product(
-        yes_no, yes_no, (0, 3), Restart, yes_no, yes_no, yes_no
+    holds = tuple(WAITS) if kind is EventKind.HOLD else (None, State.HELD)
+    for wanted, asked, code, restart, critical, quits, ordered, hold in product(
+        yes_no, yes_no, (0, 3), Restart, yes_no, yes_no, yes_no, holds
     ):
         policy = ProcessSpec(
             "app",
@@ -43,7 +45,7 @@ def _targets(state: State, kind: EventKind) -> tuple[State, ...]:
             give_up=_ENOUGH if critical else None,
         )
         ending = ExitStatus(code=code)
-        machine = Machine(state=state, wanted=wanted, asked=asked, exit_status=ending)
-        after, _ = step(policy, machine, Event(kind, ending), Moment(0.0, 0.5))
+        machine = Machine(state=state, wanted=wanted, asked=asked, exit_status=ending, hold=hold)
+        after, _ = step(policy, machine, Event(kind, ending, hold=hold), Moment(0.0, 0.5))
         found.add(after.state)
     return tuple(after for after in State if after in found)

@@ -12,7 +12,7 @@ from supervisor.backup.holder import LostError
 from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
 from supervisor.backup.standby import READY_S, UNCONDITIONAL, Standby
-from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
 
 if TYPE_CHECKING:
@@ -26,17 +26,13 @@ if TYPE_CHECKING:
     NextOrder = Callable[[float | None], Awaitable[BackupOrder | None]]
 
 _AGAIN_S = 15.0
-_CHOICES = (
+CHOICES = (
     "restore a snapshot (`backup restore ID`), keep the files that are here (`backup`), "
     "or start without backups (`start NAME --without-backup`)"
 )
 
 
 _OVERTAKEN = "a restore was broken off here, and another instance has gone on from the repository since"
-
-
-class _ChoiceNeededError(BackupError):
-    """The owner has to choose: a retry would not help."""
 
 
 class Beginning:
@@ -51,10 +47,10 @@ class Beginning:
 
     async def run(self) -> None:
         """Decide and execute, with retries on failure; then release the processes."""
-        work = self._work
-        if work.kept.generation:
-            # Only this service was restarted.
+        if self._work.decided:
+            self._work.log.record("info", "backups go on", part="backup", why="only their own service was restarted")
             return
+        self._work.show(state=BackupState.STARTING)
         try:
             await self._run()
         finally:
@@ -65,15 +61,15 @@ class Beginning:
         while True:
             try:
                 if await self._try_unless_told():
-                    self._release()
+                    await self._release()
                     return
                 self._start_without()
             except BackupError as error:
                 if not work.plan.holds:
                     work.fail(error.trouble)
                     return
-                self._hold(error.trouble)
-                if await self._wait(needs_choice=isinstance(error, _ChoiceNeededError)):
+                self._hold(error)
+                if await self._wait(error):
                     return
             else:
                 return
@@ -106,13 +102,23 @@ class Beginning:
         self._work.show(
             state=BackupState.WITHOUT, why="", what_to_do="", next_s=None, ready_until_s=time.monotonic() + READY_S
         )
-        self._release()
+        self._let_go()
 
-    def _hold(self, trouble: Trouble) -> None:
-        self._work.fail(trouble)
-        self._work.show(state=BackupState.HELD, next_s=None)
+    def _hold(self, error: BackupError) -> None:
+        needs_choice = isinstance(error, ChoiceNeededError)
+        self._work.hold(error.trouble, BackupState.CHOOSE if needs_choice else BackupState.HELD)
 
-    def _release(self) -> None:
+    async def _release(self) -> None:
+        """Release the processes, once the object says so. Raises LostError if another instance has taken over."""
+        try:
+            await self._work.look_at_hold()
+        except BackupError as error:
+            # A holder that cannot reach the bucket goes on serving.
+            self._work.tell(error.trouble)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._work.decided = True
         self._work.show(holds=False)
         self._work.engine.release()
 
@@ -120,20 +126,25 @@ class Beginning:
         work = self._work
         work.places.make()
         await work.restic.check_version()
+        await self._open()
+        if work.plan.holds:
+            await self._follow_table()
+        else:
+            await self._join()
+
+    async def _open(self, *, force: bool = False) -> None:
+        """Acquire the lease, and open the repository, or make it."""
+        work = self._work
         found = await work.refresh()
-        if found is None and work.plan.holds:
+        if found is None:
             # restic writes key and configuration unconditionally: two that make a repository at once ruin it.
-            await self._take_hold()
+            await self._take_hold(force=force)
             found = await work.refresh()
         if found is None:
             await work.restic.make_repository()
             work.log.record("info", "backup repository made", part="backup", repository=work.settings.repository)
         self._repository = await work.restic.repository_id()
-        if work.plan.holds:
-            await self._take_hold()
-            await self._follow_table()
-        else:
-            await self._join()
+        await self._take_hold(force=force)
 
     async def _take_hold(self, *, force: bool = False) -> None:
         """Acquire the lease; stand by until the previous holder has released it, or is gone."""
@@ -150,16 +161,25 @@ class Beginning:
             work.log.record("warning", "the bucket heeds no conditions", part="backup", why=UNCONDITIONAL)
         if before is not None:
             work.show(released=before.released, held_until_s=work.holder.held_until_s)
+            work.counts = (before.generation, before.files)
             await work.refresh()
+            await self._mark_replaced()
+
+    async def _mark_replaced(self) -> None:
+        try:
+            await self._work.mark_replaced()
+        except BackupError as error:
+            # They do not count here in any case.
+            self._work.tell(error.trouble)
 
     async def _join(self) -> None:
         """Continue without a decision, as starts are not held: with the files' generation, or with a new one."""
         kept, _ = marker.look(self._work.sources)
         if kept is not None and kept.repository == self._repository:
-            self._work.kept = kept
-            self._work.show(generation=kept.generation)
+            self._work.keep(kept)
         else:
             self._settle()
+        self._work.decided = True
 
     async def _follow_table(self) -> None:
         work = self._work
@@ -169,7 +189,7 @@ class Beginning:
         if halfway is not None:
             # Killed between two renames: the files here are a mix of old and new.
             if work.last_generation > halfway.generation:
-                raise _ChoiceNeededError(Trouble(_OVERTAKEN, _CHOICES))
+                raise ChoiceNeededError(Trouble(_OVERTAKEN, CHOICES))
             sources = None if halfway.whole else work.plan.sources
             await self._restore(self._find(halfway.snapshot_id), has_files=False, sources=sources)
             return
@@ -183,12 +203,11 @@ class Beginning:
         if wish == "never" and course in {Course.RESTORE, Course.ASK}:
             self._settle()
         elif course is Course.GO_ON and kept is not None:
-            work.kept = kept
-            work.show(generation=kept.generation)
+            work.keep(kept)
         elif course is Course.RESTORE and work.newest is not None:
             await self._restore(work.newest, has_files=False)
         elif course is Course.ASK:
-            raise _ChoiceNeededError(Trouble(why, _CHOICES))
+            raise ChoiceNeededError(Trouble(why, CHOICES))
         else:
             await self._adopt(snapshot=course is Course.ADOPT)
 
@@ -232,7 +251,7 @@ class Beginning:
     def _find(self, text: str) -> SnapshotView:
         found = find(self._work.view.snapshots, text)
         if found is None:
-            raise _ChoiceNeededError(Trouble(f"there is no snapshot {text}", _CHOICES))
+            raise ChoiceNeededError(Trouble(f"there is no snapshot {text}", CHOICES))
         return found
 
     async def _restore(
@@ -282,24 +301,25 @@ class Beginning:
             await self._standby.drop()
             self._standby = None
 
-    async def _wait(self, *, needs_choice: bool) -> bool:
+    async def _wait(self, error: BackupError) -> bool:
         """Wait for an order, or until the next try; return whether the processes have been released."""
-        order = await self._next_order(None if needs_choice else time.monotonic() + _AGAIN_S)
+        choice = error if isinstance(error, ChoiceNeededError) else None
+        order = await self._next_order(time.monotonic() + _AGAIN_S if choice is None or choice.may_pass else None)
         if isinstance(order, StartWithout):
             self._start_without()
             return True
-        if order is None or not needs_choice:
+        if order is None or choice is None:
             return False
         try:
             await self._carry_out(order)
-        except BackupError as error:
-            self._hold(error.trouble)
-            return await self._wait(needs_choice=True)
-        self._release()
+        except BackupError as failure:
+            self._hold(ChoiceNeededError(failure.trouble))
+            return await self._wait(choice)
+        await self._release()
         return True
 
     async def _carry_out(self, order: BackupOrder) -> None:
-        await self._take_hold(force=True)
+        await self._open(force=True)
         self._saved = False
         if isinstance(order, BackUp):
             await self._adopt(snapshot=True)

@@ -12,7 +12,7 @@ from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import BackupState, find
-from supervisor.core.process import Event, EventKind
+from supervisor.core.process import Event, EventKind, State
 
 if TYPE_CHECKING:
     from supervisor.backup.work import Work
@@ -42,12 +42,14 @@ class ByHand:
         work, engine = self._work, self._work.engine
         names = self._users()
         running = [name for name in names if not engine.all_at_rest([name])]
-        engine.hold(names)
+        engine.hold(names, State.RESTORING)
         lost = False
         try:
             for name in reversed(running):
+                # Started again at once, and held then: a stop or start that somebody orders meanwhile counts.
                 engine.dispatch(name, Event(EventKind.STOP))
-            await self._wait_for_rest(running)
+                engine.dispatch(name, Event(EventKind.START))
+            await self._wait_until_down(running)
             await work.snapshot("before restore")
             work.show(state=BackupState.RESTORING)
             with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)):
@@ -59,8 +61,6 @@ class ByHand:
         finally:
             # After a take-over by another instance nothing may work on these files.
             if not lost and work.view.state is not BackupState.REPLACED:
-                for name in running:
-                    engine.dispatch(name, Event(EventKind.START))
                 engine.release()
 
     def _users(self) -> list[str]:
@@ -72,12 +72,12 @@ class ByHand:
             if name == self._work.app or (child.spec.user in owners and child.spec.quit_before_kill is False)
         ]
 
-    async def _wait_for_rest(self, names: list[str]) -> None:
+    async def _wait_until_down(self, names: list[str]) -> None:
         engine = self._work.engine
         changed = anyio.Event()
 
         def look(_snapshot: Snapshot) -> None:
-            if engine.all_at_rest(names):
+            if engine.all_down(names):
                 changed.set()
 
         unwatch = engine.store.watch(look)

@@ -13,7 +13,7 @@ import msgspec
 
 from supervisor.backup.objects import HOLDER, PROBE, WISH, BucketStore, ConflictError, FolderStore, readable
 from supervisor.backup.threads import in_thread
-from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.core.holding import (
     RENEW_S,
     VERSION,
@@ -45,7 +45,8 @@ PATIENT_AFTER_S = 600.0
 # As slow as the repository's own key derivation, so that the object does not make guessing the password easier.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 _UNREADABLE = (
-    "check the password; where it has been changed, see that nothing else runs, and delete the holder's object"
+    "check the password; where it has been changed, see that nothing else runs, and delete the holder's object; "
+    "a choice of yours (`backup`, or `backup restore ID`) takes it over as it is"
 )
 _SALT = b"moltis-supervisor holder"
 _WRONG_TAG = '"00000000000000000000000000000000"'
@@ -84,6 +85,7 @@ class Lease:
         self._tag = ""
         self._key = b""
         self._taken = anyio.Event()
+        self._tried = False
         self._one = anyio.Lock()
 
     @property
@@ -117,7 +119,8 @@ class Lease:
             else:
                 if verdict is Claim.ASK:
                     why = seen.value if isinstance(seen, Unreadable) else ""
-                    raise BackupError(Trouble(f"it cannot be told who holds the repository: {why}", _UNREADABLE))
+                    what = f"it cannot be told who holds the repository: {why}"
+                    raise ChoiceNeededError(Trouble(what, _UNREADABLE), may_pass=True)
             waits = True
             await wait(seen, trouble)
             await anyio.sleep(EAGER_S if time.monotonic() - begin_s < PATIENT_AFTER_S else LOOK_S)
@@ -155,9 +158,11 @@ class Lease:
     async def _take(self, found: StoredObject, seen: Seen, files: str) -> bool:
         before = seen if isinstance(seen, LeaseRecord) else LeaseRecord("")
         record = LeaseRecord(self.instance, before.generation, before.counter + 1, files)
-        self._tag = found.tag
+        self._tag, self._tried = found.tag, True
         try:
-            await self._write(record)
+            # One that is ending waits for it, to know whether there is something to release.
+            with anyio.CancelScope(shield=True):
+                await self._write(record)
         except ConflictError:
             return False
         self.conditional = await self._has_conditions()
@@ -213,6 +218,22 @@ class Lease:
             self.reachable = False
             raise
         self.reachable = True
+
+    async def release(self, generation: int, files: str, *, whole: bool) -> bool:
+        """Release the lease, also one that is still being acquired; return False if there is none.
+
+        Raises LostError if another instance has it, BackupError if the object is unreachable.
+        """
+        if not self.holds:
+            if not self._tried:
+                return False
+            found = await self._store.get()
+            seen = await self._read(found)
+            if not self._wrote(seen) or not isinstance(seen, LeaseRecord):
+                return False
+            self.record, self._tag = seen, found.tag
+        await self.renew(generation, files, released=True, whole=whole)
+        return True
 
     async def keep(
         self,

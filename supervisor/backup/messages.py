@@ -13,7 +13,7 @@ from supervisor.json_input import decode_json
 
 # Every snapshot of the supervisor has this tag; others in the same repository are left alone.
 TAG = "moltis-supervisor"
-PARTIAL, MISSING = "partial", "missing"
+PARTIAL, MISSING, REPLACED = "partial", "missing", "replaced"
 _STAGED = f"/{FOLDER}/{STAGED}"
 
 
@@ -71,6 +71,7 @@ def tags_of(view: SnapshotView) -> list[str]:
     faults = [] if view.whole else [PARTIAL] if view.complete else [PARTIAL, MISSING]
     return [
         *faults,
+        *([REPLACED] if view.replaced else []),
         TAG,
         f"generation={view.generation}",
         f"sequence={view.sequence}",
@@ -83,10 +84,17 @@ def tags_of(view: SnapshotView) -> list[str]:
 def snapshots_of(line: bytes) -> tuple[SnapshotView, ...]:
     """Return our snapshots from the output of `restic snapshots`, oldest first. Raises msgspec.DecodeError."""
     found = decode_json(line, list[_Snapshot] | None) or []  # type: ignore[arg-type]
-    # A key that may not delete leaves a snapshot beside the one that replaces it with other tags.
-    replaced = {each.original for each in found}
-    views = [_view(each) for each in found if TAG in (each.tags or ()) and each.id not in replaced]
+    # A key that may not delete leaves a snapshot beside those that replace it with other tags.
+    latest: dict[str, _Snapshot] = {}
+    for each in sorted(found, key=_tagged):
+        latest[each.original or each.id] = each
+    views = [_view(each) for each in latest.values() if TAG in (each.tags or ())]
     return tuple(sorted(views, key=lambda view: view.order))
+
+
+def _tagged(found: _Snapshot) -> tuple[bool, bool]:
+    """Return the sort key of snapshots of the same files: tags were changed, and this mark is the last to come."""
+    return bool(found.original), REPLACED in (found.tags or ())
 
 
 def _view(found: _Snapshot) -> SnapshotView:
@@ -99,6 +107,7 @@ def _view(found: _Snapshot) -> SnapshotView:
         sequence=_number(said.get("sequence", "")),
         whole=PARTIAL not in said,
         complete=MISSING not in said,
+        replaced=REPLACED in said,
         reason=said.get("reason", ""),
         programs=said.get("programs", ""),
         instance=said.get("instance", ""),

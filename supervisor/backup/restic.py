@@ -112,6 +112,10 @@ class Restic:
         """Replace the tags of a snapshot, which changes its id. Raises BackupError."""
         await self._ask("tag", *(word for tag in tags for word in ("--set", tag)), snapshot_id)
 
+    async def mark(self, snapshot_ids: Sequence[str], *tags: str) -> None:
+        """Add tags to snapshots, which changes their ids. Raises BackupError."""
+        await self._ask("tag", "--add", ",".join(tags), *snapshot_ids)
+
     async def forget(self, ids: Sequence[str]) -> Trouble:
         """Remove snapshots; return why some may have stayed: restic ends well nevertheless. Raises BackupError."""
         said = " ".join((await self._ask("forget", *ids)).words)

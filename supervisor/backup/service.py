@@ -34,7 +34,10 @@ _NO_TIME = Trouble("there was no time for it", "raise SUPERVISOR_STOP_TIMEOUT an
 
 
 class Backups:
-    """The only component that runs restic, and the receiver of orders for it."""
+    """The only component that runs restic, and the receiver of orders for it.
+
+    It outlives a crash of ``run``, which is then called again: what was decided and acquired still is.
+    """
 
     def __init__(
         self, plan: Plan, store: SnapshotStore, engine: Engine, channels: Channels, environ: Mapping[str, str]
@@ -49,19 +52,26 @@ class Backups:
         self._last_failure = _NO_TIME
         self._last_is_whole = False
         self._lost = anyio.Event()
-        self._life: anyio.CancelScope | None = None
+        self._life = anyio.CancelScope()
+        self._rests = anyio.Event()
+        self._rests.set()
 
     @property
     def keeps(self) -> bool:
         """Whether there is something to save or to release when everything has ended."""
         work = self._work
-        return work.holder is not None and work.holder.holds and work.view.state is not BackupState.REPLACED
+        if work.holder is None or work.view.state is BackupState.REPLACED:
+            return False
+        return work.holder.holds or work.view.holds
 
     async def keep(self, until_s: float) -> None:
         """Take the last snapshot, after the processes have ended, and release the repository; failures are logged."""
         self._ending = True
         if self._work.view.holds or self._work.view.state is BackupState.WITHOUT:
-            # This run has no snapshots that count.
+            # This run has no snapshots that count; it must not take over any more.
+            self._life.cancel()
+            with anyio.move_on_after(max(0.0, until_s - RELEASE_S - time.monotonic())):
+                await self._rests.wait()
             await self._let_go(whole=False)
             return
         if self._current is not None:
@@ -119,31 +129,41 @@ class Backups:
 
     async def _let_go(self, *, whole: bool) -> None:
         work = self._work
-        if work.holder is None or not work.holder.holds:
+        if work.holder is None:
             return
         try:
-            await work.holder.renew(work.kept.generation, work.kept.instance, released=True, whole=whole)
+            released = await work.holder.release(work.kept.generation, work.kept.instance, whole=whole)
         except (BackupError, LostError) as error:
             work.log.record("warning", "cannot hand over", part="backup", why=str(error), next="the next one waits")
         else:
-            work.log.record("info", "handed over", part="backup", whole=whole)
+            if released:
+                work.log.record("info", "handed over", part="backup", whole=whole)
 
     async def run(self) -> None:
         """Work until cancelled."""
         leave = self._channels.backups.set_handler(self._take)
+        self._life, self._rests = anyio.CancelScope(), anyio.Event()
         try:
             async with anyio.create_task_group() as group:
                 if self._work.holder is not None:
                     group.start_soon(self._hold, self._work.holder)
                     group.start_soon(self._lose)
-                with anyio.CancelScope() as self._life:
-                    try:
-                        await Beginning(self._work, self._next_order).run()
-                        await self._go_on()
-                    except LostError:
-                        self._lost.set()
+                with self._life:
+                    await self._live()
+                self._rests.set()
         finally:
+            self._rests.set()
             leave()
+
+    async def _live(self) -> None:
+        """Decide what to do with the files, release the processes, and back up; until another instance takes over."""
+        if self._ending or self._lost.is_set():
+            return
+        try:
+            await Beginning(self._work, self._next_order).run()
+            await self._go_on()
+        except LostError:
+            self._lost.set()
 
     async def _hold(self, holder: Lease) -> None:
         """Renew the lease; report what prevents that, and with it the snapshots."""
@@ -159,8 +179,7 @@ class Backups:
     async def _lose(self) -> None:
         """Stop the users of the files after another instance has taken over: what they write would be lost."""
         await self._lost.wait()
-        if self._life is not None:
-            self._life.cancel()
+        self._life.cancel()
         if self._current is not None:
             self._current.cancel()
         work, engine = self._work, self._work.engine
@@ -172,7 +191,6 @@ class Backups:
             why="another instance has taken over",
             what_to_do="end one of the two; this one starts nothing until the container is started again",
         )
-        engine.hold(engine.children)
         for name in engine.children:
             engine.dispatch(name, Event(EventKind.STOP))
 

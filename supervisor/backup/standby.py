@@ -46,6 +46,8 @@ class Standby:
     async def wait(self, holder: Seen, trouble: Trouble | None) -> None:
         """Report what is waited for, and check that everything is ready for a take-over."""
         work = self._work
+        if isinstance(holder, LeaseRecord):
+            work.counts = (holder.generation, holder.files)
         if not self._begun:
             self._begun = True
             why = f"generation {holder.generation} is at work" if isinstance(holder, LeaseRecord) else _GONE.why

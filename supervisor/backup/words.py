@@ -134,3 +134,11 @@ class BackupError(Exception):
     def __init__(self, trouble: Trouble) -> None:
         self.trouble = trouble
         super().__init__(str(trouble))
+
+
+class ChoiceNeededError(BackupError):
+    """The owner has to choose; ``may_pass`` is whether the reason may also pass without a choice."""
+
+    def __init__(self, trouble: Trouble, *, may_pass: bool = False) -> None:
+        self.may_pass = may_pass
+        super().__init__(trouble)

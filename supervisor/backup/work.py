@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING
 
 from supervisor.backup.holder import Lease
 from supervisor.backup.marker import Kept
+from supervisor.backup.messages import REPLACED
 from supervisor.backup.places import Places
 from supervisor.backup.restic import Restic
 from supervisor.backup.take import Taker
 from supervisor.backup.words import BackupError, Trouble
-from supervisor.core.backup import BackupOrderView, BackupState, Restore, SnapshotView, StartWithout, newest
+from supervisor.core.backup import (
+    BackupOrderView,
+    BackupState,
+    Restore,
+    SnapshotView,
+    StartWithout,
+    hold_of,
+    judge,
+    newest,
+)
 from supervisor.core.counts import plus_one
+from supervisor.core.process import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -28,8 +39,12 @@ if TYPE_CHECKING:
 
 # After a failure the retry comes sooner than the next snapshot would.
 RETRY_S = 30.0
+# Interval of the records that tell how far a restore is.
+PROGRESS_S = 10.0
 # Reason of the last snapshot.
 AT_STOP = "stop"
+# These end by themselves.
+_QUIET_HOLDS = frozenset({State.WAITING, State.RESTORING, State.STANDBY})
 # Number of latest orders shown.
 _ORDERS = 16
 
@@ -39,6 +54,7 @@ class Work:
 
     ``damage`` is the damage that the last check found in the repository, ``unkept`` why old snapshots could not be
     removed: shown until a later check finds none, or they can be.
+    ``decided`` is whether the processes were released. ``counts`` are the last known holder's generation and files.
     """
 
     def __init__(self, plan: Plan, store: SnapshotStore, engine: Engine, environ: Mapping[str, str]) -> None:
@@ -50,6 +66,8 @@ class Work:
         self.engine = engine
         self.log = engine.log
         self.kept = Kept()
+        self.decided = False
+        self.counts = (0, "")
         self.restic = Restic(self.plan, self.settings, engine, environ)
         self.restic.on_progress = self._take_progress
         self.restic.on_trouble = self._take_trouble
@@ -63,6 +81,7 @@ class Work:
         self._failure: Trouble | None = None
         self._hold_failure: Trouble | None = None
         self._said = ""
+        self._told_s = 0.0
 
     @property
     def view(self) -> BackupView:
@@ -75,12 +94,17 @@ class Work:
         return (*self.plan.sources, *([self.plan.identity] if self.plan.identity is not None else []))
 
     def show(self, **changes: object) -> None:
-        """Change the view."""
-        state = changes.get("state", self.view.state)
-        if state is not self.view.state:
+        """Change the view, and the state of the processes that are held."""
+        before = self.view
+        if changes.get("state", before.state) is not before.state:
             changes.setdefault("since_s", time.monotonic())
             changes.setdefault("progress", None)
-        self._store.update_backup(self.view._replace(**changes))  # type: ignore[arg-type]
+        self._store.update_backup(before._replace(**changes))  # type: ignore[arg-type]
+        hold = hold_of(self.view.state)
+        if self.view.holds and (hold is not hold_of(before.state) or not before.holds):
+            self.engine.hold(self.engine.children, hold)
+            level = "info" if hold in _QUIET_HOLDS else "warning"
+            self.log.record(level, "nothing is started", part="backup", state=hold.value, why=self.view.holding)
 
     def take_order(self, order: BackupOrder) -> None:
         """Show an order in the view."""
@@ -104,13 +128,24 @@ class Work:
 
     def fail(self, trouble: Trouble) -> None:
         """Report a failure; it is retried soon."""
+        next_s = time.monotonic() + min(self.settings.interval_s, RETRY_S)
+        self._show_failure(trouble, BackupState.IDLE, next_s)
+
+    def hold(self, trouble: Trouble, state: BackupState) -> None:
+        """Report why the processes cannot be released; ``state`` is HELD or CHOOSE."""
+        self._show_failure(trouble, state, None)
+
+    def _show_failure(self, trouble: Trouble, state: BackupState, next_s: float | None) -> None:
         self._failure = trouble
         self.tell(trouble)
-        next_s = time.monotonic() + min(self.settings.interval_s, RETRY_S)
-        self.show(state=BackupState.IDLE, why=trouble.why, what_to_do=trouble.what_to_do, next_s=next_s)
+        self.show(state=state, why=trouble.why, what_to_do=trouble.what_to_do, next_s=next_s)
 
     def _take_progress(self, share: float) -> None:
-        self.show(progress=min(1.0, max(0.0, share)))
+        share, now_s = min(1.0, max(0.0, share)), time.monotonic()
+        self.show(progress=share)
+        if self.view.state is BackupState.RESTORING and now_s - max(self._told_s, self.view.since_s) >= PROGRESS_S:
+            self._told_s = now_s
+            self.log.record("info", "still restoring", part="backup", done=f"{share:.0%}")
 
     def _take_trouble(self, trouble: Trouble | None) -> None:
         """Show the problem of the current call; once it has passed, the earlier one if it still exists."""
@@ -146,8 +181,16 @@ class Work:
     async def refresh(self) -> tuple[SnapshotView, ...] | None:
         """Read the list of snapshots and show it; return None if there is no repository. Raises BackupError."""
         found = await self.restic.snapshots()
-        self.show(snapshots=found or ())
-        return found
+        self.show(snapshots=judge(found or (), *self.counts))
+        return None if found is None else self.view.snapshots
+
+    async def mark_replaced(self) -> None:
+        """Mark the snapshots of instances that were replaced, so that this is known for good. Raises BackupError."""
+        late = [each.id for each in self.view.snapshots if each.replaced and each.generation == self.counts[0]]
+        for snapshot_id in late:
+            self.log.record("warning", "snapshot of a replaced instance", part="backup", id=snapshot_id[:8])
+        if late:
+            await self.restic.mark(late, REPLACED)
 
     async def snapshot(self, reason: str) -> None:
         """Take one. Raises BackupError, and LostError if another instance has taken over."""
@@ -167,7 +210,7 @@ class Work:
             instance=self.kept.instance,
         )
         try:
-            await self._look_at_hold()
+            await self.look_at_hold()
             taken, missing, marked_anew = await self._taker.take(view, absent)
         except BackupError as error:
             trouble = error.trouble
@@ -203,8 +246,11 @@ class Work:
         self.show(restores=plus_one(self.view.restores, "partial" if missing else "ok"))
         self.log.record("info", "restored", took_s=took_s, not_in_it=missing or None, **said)
 
-    async def _look_at_hold(self) -> None:
-        """Check that this instance still holds the repository, so that a snapshot taken now counts."""
+    async def look_at_hold(self) -> None:
+        """Check that this instance still holds the repository: what it does then counts.
+
+        Raises BackupError, and LostError if another instance has taken over.
+        """
         if self.holder is not None and self.holder.holds:
             await self.holder.renew(self.kept.generation, self.kept.instance)
 
@@ -223,15 +269,20 @@ class Work:
             self.show(warning="", taken=plus_one(self.view.taken, "ok"), last_good_s=time.monotonic())
 
     def _own(self) -> list[SnapshotView]:
-        return [each for each in self.view.snapshots if each.generation == self.kept.generation]
+        found = self.view.snapshots
+        return [each for each in found if each.generation == self.kept.generation and not each.replaced]
 
     def take_generation(self, repository: str, restored: str = "") -> None:
         """Begin a generation newer than all others; ``kept`` is then what to write into the folders."""
         last = self.last_generation
         if self.holder is not None and self.holder.record is not None:
             last = max(last, self.holder.record.generation)
-        self.kept = Kept(repository, last + 1, os.urandom(8).hex(), restored or self.kept.restored)
-        self.show(generation=self.kept.generation)
+        self.keep(Kept(repository, last + 1, os.urandom(8).hex(), restored or self.kept.restored))
+
+    def keep(self, kept: Kept) -> None:
+        """Go on as what this marker says."""
+        self.kept, self.counts = kept, (kept.generation, kept.instance)
+        self.show(generation=kept.generation)
 
     @property
     def last_generation(self) -> int:

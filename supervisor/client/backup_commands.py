@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BACKUPS = "/api/backups"
 _VERBS = ("list", "restore")
 _HEAD = ("ID", "GENERATION", "NUMBER", "TAKEN", "AGO", "SIZE", "ADDED", "WHY")
-_QUIET = frozenset({"idle", "held", "without", "replaced", "off"})
+_QUIET = frozenset({"idle", "held", "held: choose", "without", "replaced", "off"})
 _LOOK_AGAIN_S = 0.3
 # Whoever asked is not kept for longer; it goes on without them.
 _FOLLOW_S = 600.0
@@ -121,6 +121,6 @@ def _cells(snapshot: Response) -> Iterator[Cell]:
     yield Cell(ago(snapshot.text("at")))
     yield Cell(size(snapshot.number("size_bytes") or 0))
     yield Cell(f"{size(snapshot.number('added_bytes') or 0)} in {span(snapshot.number('duration_s') or 0)}")
-    yield Cell(
-        snapshot.text("reason") if whole else f"{snapshot.text('reason')}, not whole", GOOD if whole else DOUBTFUL
-    )
+    notes = ["" if whole else "not whole", "of a replaced instance" if snapshot.flag("replaced") else ""]
+    told = ", ".join(filter(None, [snapshot.text("reason"), *notes]))
+    yield Cell(told, DOUBTFUL if any(notes) else GOOD)

@@ -46,7 +46,7 @@ _HEAD = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "MEMORY", "")
 _NONE = Cell("-", FAINT)
 _MARGIN = 12
 _STATUS_COLORS = {"pass": GOOD, "warn": DOUBTFUL, "fail": BAD}
-_STATE_COLORS = {"inactive": FAINT, "ended": FAINT, "failed": BAD}
+_STATE_COLORS = {"inactive": FAINT, "ended": FAINT, "failed": BAD, "held": BAD, "held: choose": BAD}
 _OVER = frozenset({"inactive", "ended", "failed"})
 CONNECT = "/api/tailscale/connect"
 DISCONNECT = "/api/tailscale/disconnect"
@@ -118,6 +118,8 @@ def process_note(process: Response) -> str:
     state = process.text("state")
     if state == "running":
         return process.text("needs_restart") if process.flag("ready") else process.text("ready_why") or "not ready yet"
+    if process.text("held_why"):
+        return process.text("held_why")
     if state == "inactive":
         # The last exit of a stopped process is not of interest.
         return ""

@@ -14,7 +14,7 @@ from supervisor import __version__
 from supervisor.commands.resources import RunResources
 from supervisor.config.build import resolve
 from supervisor.config.plan import SUPERVISOR, TAILSCALED
-from supervisor.core.backup import BackupState, BackupView
+from supervisor.core.backup import BackupState, BackupView, hold_of
 from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.logs.pipeline import LogPipeline
@@ -103,10 +103,9 @@ class Run:
         self.store = SnapshotStore(_first_snapshot(plan))
         self.channels = Channels()
         self.recorder = _recorder(self.store, self.log)
-        holds = plan.backup is not None
-        self.engine = Engine(plan.processes, self.store, self.log, Reaper(), launcher, holds=holds)
+        self.engine = Engine(plan.processes, self.store, self.log, Reaper(), launcher)
         if plan.backup is not None and plan.backup.holds:
-            self.engine.hold(self.engine.children)
+            self.engine.hold(self.engine.children, hold_of(self.store.snapshot.backup.state))
             # In the same moment: what is released next may be the app, which binds that port.
             self.store.watch(lambda snapshot: None if snapshot.backup.holds else resources.give_way())
 
@@ -191,14 +190,12 @@ class Run:
                 "supervisor.tailnet.tailnet_service",
                 lambda found: found.TailnetService(plan, store, log, engine, self.channels),
             )
-            if plan.backup is not None:
-                # It reads files beside the device's identity, which may have to be restored first.
-                services["tailnet"] = lazy.after_release(services["tailnet"])
         if plan.backup is not None:
             services["backup"] = lazy.service(
                 "backup",
                 "supervisor.backup.service",
                 lambda found: found.Backups(plan, store, engine, self.channels, os.environ),
+                lasting=True,
             )
         services |= self._placeholder(lazy)
         services["probes"] = lazy.service("probes", "supervisor.runtime.probes", lambda found: found.Probes(engine))

@@ -6,6 +6,7 @@ import itertools
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from supervisor.core.process import State
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class BackupState(Enum):
     STANDBY = "standby"
     RESTORING = "restoring"
     HELD = "held"
+    CHOOSE = "held: choose"
     IDLE = "idle"
     SNAPSHOT = "snapshot"
     MAINTENANCE = "maintenance"
@@ -36,12 +38,28 @@ class BackupState(Enum):
     REPLACED = "replaced"
 
 
+# The state in which a process waits meanwhile, if it is held; what is not here passes within seconds.
+_HOLDS = {
+    BackupState.RESTORING: State.RESTORING,
+    BackupState.STANDBY: State.STANDBY,
+    BackupState.HELD: State.HELD,
+    BackupState.CHOOSE: State.CHOOSE,
+    BackupState.REPLACED: State.HELD,
+}
+
+
+def hold_of(state: BackupState) -> State:
+    """Return the state in which the starts that are held wait."""
+    return _HOLDS.get(state, State.WAITING)
+
+
 class SnapshotView(NamedTuple):
     """One snapshot. Order is by generation and sequence; ``at`` is the wall-clock time, for display only.
 
     ``whole`` is False if part of the data could not be read, ``complete`` if a whole folder is missing. ``programs``
     identifies the version of the app and of tailscaled. ``size_bytes`` is the size of its content, ``added_bytes``
-    what it added to the repository. ``staged`` is the path of the manifest within it.
+    what it added to the repository. ``staged`` is the path of the manifest within it. ``replaced`` is whether it was
+    taken by an instance that another one had replaced: only the owner may choose it.
     """
 
     id: str
@@ -58,6 +76,7 @@ class SnapshotView(NamedTuple):
     files: int = 0
     duration_s: float = 0.0
     staged: str = ""
+    replaced: bool = False
 
     @property
     def order(self) -> tuple[int, int]:
@@ -112,6 +131,17 @@ class BackupView(NamedTuple):
         return self.rehearsed and (self.ready_until_s is None or now_s < self.ready_until_s)
 
     @property
+    def holding(self) -> str:
+        """Return why processes are held, how far it is, and what to do, as text."""
+        return "; ".join(filter(None, [self.progressing, self.what_to_do]))
+
+    @property
+    def progressing(self) -> str:
+        """Return why processes are held, and how far it is, as text."""
+        progress = "" if self.progress is None else f"{self.progress:.0%} of it is done"
+        return "; ".join(filter(None, [self.why, progress])) or f"backups: {self.state.value}"
+
+    @property
     def newest(self) -> SnapshotView | None:
         """Return the newest snapshot."""
         return newest(self.snapshots)
@@ -164,11 +194,26 @@ class Course(Enum):
 
 
 def newest(snapshots: Iterable[SnapshotView]) -> SnapshotView | None:
-    """Return the newest snapshot that has all folders; if there is none, the newest one.
+    """Return the newest snapshot that counts and has all folders; if there is none, the newest one that counts.
 
     A file that cannot be read does not make it older: it may stay unreadable, and everything else is newer.
     """
-    return max(snapshots, key=lambda each: (each.complete, *each.order), default=None)
+    counting = (each for each in snapshots if not each.replaced)
+    return max(counting, key=lambda each: (each.complete, *each.order), default=None)
+
+
+def judge(snapshots: Iterable[SnapshotView], generation: int, instance: str) -> tuple[SnapshotView, ...]:
+    """Return the snapshots, those that another instance than the holder's took in its generation marked as replaced.
+
+    ``instance`` identifies the files of the holder of this generation, and is empty if it is unknown. Two instances of
+    one generation can only be where the server ignores conditions: the one whose name stood in the lease last counts.
+    """
+    return tuple(
+        each._replace(replaced=True)
+        if instance and each.generation == generation and each.instance != instance
+        else each
+        for each in snapshots
+    )
 
 
 def find(snapshots: Iterable[SnapshotView], text: str) -> SnapshotView | None:
@@ -184,7 +229,7 @@ def decide(  # noqa: PLR0911 - a table: one return a row
 
     ``repository`` is the id of the one that the snapshots are in.
     """
-    last = max(snapshots, key=lambda each: each.order, default=None)
+    last = max((each for each in snapshots if not each.replaced), key=lambda each: each.order, default=None)
     if files is Files.MIXED:
         return Course.ASK, "only some of the folders hold what was backed up from here: is a volume missing?"
     if marker is not None and marker.repository != repository:
@@ -195,6 +240,8 @@ def decide(  # noqa: PLR0911 - a table: one return a row
         if marker.generation == last.generation and marker.instance == last.instance:
             return Course.GO_ON, ""
         return Course.ASK, "the repository holds newer snapshots than these files, from another instance"
+    if snapshots and last is None:
+        return Course.ASK, "the only snapshots are those of an instance that was replaced"
     if files is Files.NONE:
         return (Course.RESTORE if last is not None else Course.BEGIN), ""
     if last is None:

@@ -84,16 +84,15 @@ def remembered(changes: tuple[HealthChange, ...], verdict: Verdict, now_s: float
 
 def assess(snapshot: Snapshot, now_s: float) -> Verdict:
     """Return the combined verdict and that of each component."""
-    held = snapshot.backup if snapshot.backup.holds else None
     parts = [
-        _held(view.name, held, FAIL if view.critical else WARN)
-        if held is not None and view.state is State.WAITING
+        Component(view.name, view.state.value, FAIL if view.critical else WARN, snapshot.backup.holding)
+        if snapshot.is_held(view)
         else _process(view, now_s)
         for view in snapshot.processes
     ]
     if snapshot.tailnet.mode != "off":
-        if held is not None and snapshot.tailnet.mode == "embedded":
-            parts.append(_held(TAILNET, held, WARN))
+        if snapshot.backup.holds and snapshot.tailnet.mode == "embedded":
+            parts.append(Component(TAILNET, snapshot.tailnet.state, WARN, snapshot.backup.holding))
         else:
             parts.append(_tailnet(snapshot.tailnet, snapshot.tailnet_grace_s, now_s))
     if snapshot.backup.state is not BackupState.OFF:
@@ -190,17 +189,10 @@ def _warning_times_s(snapshot: Snapshot, now_s: float) -> list[float]:
     return [time_s for time_s in times_s if time_s > now_s]
 
 
-def _held(name: str, backup: BackupView, status: str) -> Component:
-    """Return the component of what waits for the backups: their state is its own, with the reason and how far it is."""
-    progress = "" if backup.progress is None else f"{backup.progress:.0%} of it is done"
-    why = "; ".join(filter(None, [backup.why, backup.what_to_do, progress]))
-    return Component(name, backup.state.value, status, why or f"backups: {backup.state.value}")
-
-
 def _backup(view: BackupView, started_s: float, now_s: float) -> Component:
     state = view.state.value
     told = "; ".join(filter(None, [view.why, view.what_to_do]))
-    if view.state in {BackupState.HELD, BackupState.REPLACED}:
+    if view.state in {BackupState.HELD, BackupState.CHOOSE, BackupState.REPLACED}:
         return Component(BACKUP, state, FAIL, told)
     if view.state in {BackupState.WITHOUT, BackupState.STANDBY}:
         return Component(BACKUP, state, WARN, told or "this life takes no snapshots")

@@ -16,7 +16,7 @@ from supervisor.core.causes import cause_of_end, kind_of_end
 from supervisor.core.counts import SUCCEEDED
 from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S
 from supervisor.core.incidents import ERROR, INFO, WARNING, Incident
-from supervisor.core.process import State
+from supervisor.core.process import HELD_STATES, State
 from supervisor.core.run_record import STOPPED, UNFINISHED
 
 if TYPE_CHECKING:
@@ -347,4 +347,5 @@ def _done(view: ProcessView) -> str:
         State.ENDED: "it is not started again: its restart policy says so",
         State.INACTIVE: "it stays stopped, as ordered",
         State.WAITING: "it waits for its turn to start",
+        **dict.fromkeys(HELD_STATES, "its start is held by the backups"),
     }.get(view.state, "")

@@ -4,7 +4,7 @@
 level-triggered: each observation of tailscaled (OBSERVED) starts from the current state, so nothing is lost when
 tailscaled or the supervisor is restarted in between.
 
-Rule 1: a login with a key is in one of four stages; everything else about it is data.
+Rule 1: a login with a key is in one of five stages, the first of which is none yet; everything else about it is data.
 Rule 2: only one command at a time; while it runs, observations are recorded without decisions.
 Rule 3: the result of a key answers the wish that the key was used for, and no other.
 """
@@ -27,12 +27,13 @@ from supervisor.core.tailnet import (
     Pending,
     Stage,
     TailnetEventKind,
+    TailnetMachine,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.tailnet import Observation, Step, TailnetEvent, TailnetMachine
+    from supervisor.core.tailnet import Observation, Step, TailnetEvent
 
     _Handler = Callable[[TailnetMachine, TailnetEvent, float], Step]
 
@@ -378,7 +379,31 @@ def _begin(machine: TailnetMachine, action: Action, now_s: float) -> TailnetMach
     return machine._replace(retry=LoginRetry()) if action is Action.KEEP_LOGIN else machine
 
 
+def _hold(machine: TailnetMachine, _event: TailnetEvent, now_s: float) -> Step:
+    """Wait for the backups: nothing is known of tailscaled, and what was under way with it is over."""
+    fresh = TailnetMachine(machine.attached, machine.choice, machine.ephemeral, wish=machine.wish, since_s=now_s)
+    return fresh._replace(stage=Stage.HELD, results=machine.results, leaving=machine.leaving), ()
+
+
+def _end_hold(machine: TailnetMachine, event: TailnetEvent, _now_s: float) -> Step:
+    """Begin with the choice that came with the files, or with what its owner has ordered meanwhile."""
+    choice = event.choice if machine.ordered_s is None else machine.choice
+    return machine._replace(stage=Stage.IDLE, choice=choice, ephemeral=event.ephemeral), ()
+
+
+def _later(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
+    """Take an order, to be carried out when the start is no longer held."""
+    machine, _ = _EVERYWHERE[event.kind](machine, event, now_s)
+    return machine._replace(stage=Stage.HELD), ()
+
+
+def _nothing(machine: TailnetMachine, _event: TailnetEvent, _now_s: float) -> Step:
+    return machine, ()
+
+
 _EVERYWHERE: dict[TailnetEventKind, _Handler] = {
+    TailnetEventKind.HOLD: _hold,
+    TailnetEventKind.LET_GO: _nothing,
     TailnetEventKind.CONNECT: _connect,
     TailnetEventKind.DISCONNECT: _disconnect,
     TailnetEventKind.LEAVE: _leave,
@@ -396,4 +421,9 @@ TABLE: dict[tuple[Stage, TailnetEventKind], _Handler] = {
     (Stage.FETCHING, TailnetEventKind.KEY_READY): _key_ready,
     (Stage.FETCHING, TailnetEventKind.NO_KEY): _no_key,
     (Stage.TRYING, TailnetEventKind.REFUSED): _refused,
+    **{(Stage.HELD, kind): _nothing for kind in TailnetEventKind},
+    (Stage.HELD, TailnetEventKind.LET_GO): _end_hold,
+    (Stage.HELD, TailnetEventKind.CONNECT): _later,
+    (Stage.HELD, TailnetEventKind.DISCONNECT): _later,
+    (Stage.HELD, TailnetEventKind.LEAVE): _leave,
 }

@@ -3,6 +3,7 @@
 Rule 1: everything that can happen to a process is an ``Event``; everything to be done about it is an ``Action``.
 Rule 2: a timer belongs to the state that set it. Leaving the state ends it, so a late one is only ever ignored.
 Rule 3: what follows an end depends on two facts: is the process ``wanted``, and was this end ``asked`` for.
+Rule 4: while a process is held (``hold``), every way to a spawn ends in a state that waits, whatever led there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ class State(Enum):
 
     INACTIVE = "inactive"
     WAITING = "waiting"
+    RESTORING = "restoring"
+    STANDBY = "standby"
+    HELD = "held"
+    CHOOSE = "held: choose"
     SPAWNING = "spawning"
     RUNNING = "running"
     STOPPING = "stopping"
@@ -33,6 +38,12 @@ class State(Enum):
     BACKOFF = "backoff"
     ENDED = "ended"
     FAILED = "failed"
+
+
+# A start that waits for the backups: for a restore, another instance, the bucket, or the owner's choice.
+HELD_STATES = frozenset({State.RESTORING, State.STANDBY, State.HELD, State.CHOOSE})
+# A start that waits for anything.
+WAITS = HELD_STATES | {State.WAITING}
 
 
 class Restart(Enum):
@@ -126,6 +137,8 @@ class EventKind(Enum):
     RESTART = "restart"
     FORCE_STOP = "force stop"
     HUNG = "hung"
+    HOLD = "hold"
+    LET_GO = "let go"
     RELEASED = "released"
     SPAWNED = "spawned"
     SPAWN_FAILED = "spawn failed"
@@ -154,11 +167,16 @@ class ExitStatus(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One thing that happened; ``exit_status`` comes with an end, ``limit_s`` may come with an order to stop."""
+    """One thing that happened.
+
+    ``exit_status`` comes with an end, ``limit_s`` may come with an order to stop; ``hold`` comes with HOLD, and is the
+    state to wait in, one of WAITS.
+    """
 
     kind: EventKind
     exit_status: ExitStatus | None = None
     limit_s: float | None = None
+    hold: State | None = None
 
 
 class ProcessAction(Enum):
@@ -197,7 +215,8 @@ class Machine(NamedTuple):
     """Where one process stands.
 
     ``failures`` counts those in a row, ``failed_at_s`` those in the give-up window; ``forced`` says that this life
-    is to be over at once, with all it leaves behind.
+    is to be over at once, with all it leaves behind. ``hold`` is the state in which a start has to wait until it is let
+    go, None where it may start.
     """
 
     state: State = State.INACTIVE
@@ -209,6 +228,7 @@ class Machine(NamedTuple):
     failures: int = 0
     failed_at_s: tuple[float, ...] = ()
     next_try_s: float | None = None
+    hold: State | None = None
 
 
 class Moment(NamedTuple):
@@ -243,15 +263,31 @@ def _impossible(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Mo
 
 def _start(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
     """Take an order to start, from rest."""
-    machine = Machine(state=machine.state, wanted=True)
+    machine = Machine(state=machine.state, wanted=True, hold=machine.hold)
     if spec.ordered:
-        return machine._replace(state=State.WAITING), ()
+        return machine._replace(state=machine.hold or State.WAITING), ()
     return _spawn(spec, machine, event, moment)
 
 
 def _spawn(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
     machine = machine._replace(asked=False, hung=False, forced=False, exit_status=None, next_try_s=None)
+    if machine.hold is not None:
+        return machine._replace(state=machine.hold), ()
     return machine._replace(state=State.SPAWNING), (ProcessAction.SPAWN,)
+
+
+def _hold(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
+    """Keep every start from now on waiting; one that waits already does so in the state that is told."""
+    hold = event.hold or State.WAITING
+    return machine._replace(hold=hold, state=hold if machine.state in WAITS else machine.state), ()
+
+
+def _let_go(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
+    """Allow starts again: one that was held goes on, or waits for those that it needs."""
+    machine = machine._replace(hold=None)
+    if machine.state not in WAITS:
+        return machine, ()
+    return (machine._replace(state=State.WAITING), ()) if spec.ordered else _spawn(spec, machine, event, moment)
 
 
 def _spawned(spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
@@ -356,13 +392,17 @@ def recent(times_s: tuple[float, ...], give_up: GiveUp, now_s: float) -> tuple[f
     return tuple(at_s for at_s in times_s if now_s - at_s < give_up.window_s)[-give_up.failures :]
 
 
+_ANYWHERE: dict[str, Handler] = {"HOLD": _hold, "LET_GO": _let_go}
+
+
 def _row(**handlers: Handler) -> dict[EventKind, Handler]:
     """Spell one row out in full: what is not named cannot happen there."""
-    named = {EventKind[name]: handler for name, handler in handlers.items()}
+    named = {EventKind[name]: handler for name, handler in {**_ANYWHERE, **handlers}.items()}
     return {kind: named.get(kind, _impossible) for kind in EventKind}
 
 
 _AT_REST = _row(START=_start, RESTART=_start, STOP=_nothing, FORCE_STOP=_nothing)
+_WAITING = {"START": _nothing, "RESTART": _nothing, "STOP": _go_inactive, "FORCE_STOP": _go_inactive}
 _ENDING = {
     "START": _set_wanted,
     "RESTART": _set_wanted,
@@ -373,7 +413,8 @@ _ENDING = {
 
 TABLE: dict[State, dict[EventKind, Handler]] = {
     State.INACTIVE: _AT_REST,
-    State.WAITING: _row(START=_nothing, RESTART=_nothing, STOP=_go_inactive, FORCE_STOP=_go_inactive, RELEASED=_spawn),
+    **{state: _row(**_WAITING) for state in HELD_STATES},
+    State.WAITING: _row(RELEASED=_spawn, **_WAITING),
     State.SPAWNING: _row(SPAWNED=_spawned, SPAWN_FAILED=_spawn_failed),
     State.RUNNING: _row(
         START=_nothing, STOP=_end, RESTART=_end, FORCE_STOP=_kill, HUNG=_end, EXITED=_clean, PROVEN=_reset_failures

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.backup import BackupView
 from supervisor.core.counts import Counts, Durations
-from supervisor.core.process import State
+from supervisor.core.process import HELD_STATES, State
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -217,6 +217,10 @@ class Snapshot(NamedTuple):
     backup: BackupView = BackupView()
     incidents: IncidentsView = IncidentsView()
     credential_warnings: bool = True
+
+    def is_held(self, view: ProcessView) -> bool:
+        """Return whether a process waits for the backups; ``backup.holding`` is why."""
+        return view.state in HELD_STATES or (view.state is State.WAITING and self.backup.holds)
 
     def process(self, name: str) -> ProcessView | None:
         """Return the process with this name; None if there is none."""

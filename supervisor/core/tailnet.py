@@ -40,8 +40,9 @@ IN_A_TAILNET = frozenset({Backend.RUNNING, Backend.STARTING, Backend.STOPPED, Ba
 
 
 class Stage(Enum):
-    """The stage of a login with a key."""
+    """The stage of a login with a key; HELD while the backups hold every start, so that there is no login."""
 
+    HELD = "held"
     IDLE = "idle"
     FETCHING = "fetching a key"
     TRYING = "trying a key"
@@ -59,6 +60,8 @@ class Pending(Enum):
 class TailnetEventKind(Enum):
     """The kinds of events."""
 
+    HOLD = "hold"
+    LET_GO = "let go"
     CONNECT = "connect"
     DISCONNECT = "disconnect"
     LEAVE = "leave"
@@ -138,12 +141,14 @@ class Observation(NamedTuple):
 class TailnetEvent(NamedTuple):
     """An event. The relevant fields depend on its kind.
 
-    CONNECT: ``key``. DISCONNECT: ``forget``. OBSERVED: ``seen``. REFUSED: ``why``. KEY_READY: ``ephemeral``. NO_KEY:
-    ``why``, and ``refusal`` if permanent. DONE: ``action``, ``prefs``. FAILED: ``action``, ``why``; ``forbidden``: not
-    permitted for this user; ``passing``: tailscaled is down or slow.
+    LET_GO: ``choice`` and ``ephemeral``, as stored. CONNECT: ``key``. DISCONNECT: ``forget``. OBSERVED: ``seen``.
+    REFUSED: ``why``. KEY_READY: ``ephemeral``. NO_KEY: ``why``, and ``refusal`` if permanent. DONE: ``action``,
+    ``prefs``. FAILED: ``action``, ``why``; ``forbidden``: not permitted for this user; ``passing``: tailscaled is down
+    or slow.
     """
 
     kind: TailnetEventKind
+    choice: Choice = Choice.CONNECTED
     key: bytes | None = None
     forget: bool = False
     seen: Observation = Observation()

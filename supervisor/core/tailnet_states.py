@@ -24,6 +24,11 @@ class TailnetState(StrEnum):
     DOWN = "tailscaled down"
     NOT_KEPT = "state not kept"
     NO_NETWORK = "no network interface"
+    # Nothing is started yet: it waits for the backups, as the processes do.
+    RESTORING = "restoring"
+    STANDBY = "standby"
+    HELD = "held"
+    CHOOSE = "held: choose"
 
 
 STATES = tuple(state.value for state in TailnetState)

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
         log: LogPipeline
         reaper: Reaper
         launcher: tuple[str, ...]
-        holds: bool
         sweepers: list[Sweeper]
         sweeping: dict[str, Child]
         oom: OomCounter
@@ -78,7 +77,7 @@ class Child:
     """One process: ``generation`` counts its state changes, ``sweeper`` ends what its last run left behind."""
 
     def __init__(self, spec: ProcessSpec, engine: ChildHost) -> None:
-        self.spec = spec._replace(ordered=bool(spec.after) or engine.holds)
+        self.spec = spec._replace(ordered=bool(spec.after))
         self.machine = Machine()
         self.generation = 0
         self.sweeper: Sweeper | None = None

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from supervisor.backoff import random_jitter
-from supervisor.core.process import Event, EventKind, SetTimer, State, possible
+from supervisor.core.process import WAITS, Event, EventKind, SetTimer, State, possible
 from supervisor.namedtuples import NamedTuple
 from supervisor.runtime.child import AT_REST, Child
 from supervisor.system.kernel import OomCounter
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 FINAL = frozenset({State.ENDED, State.FAILED})
 _ENDED = AT_REST | {State.CLEANING}
-_BEGINNINGS = frozenset({EventKind.START, EventKind.RESTART, EventKind.RELEASED})
+_BEGINNINGS = frozenset({EventKind.START, EventKind.RESTART, EventKind.RELEASED, EventKind.LET_GO})
 
 
 class _Timer(NamedTuple):
@@ -55,7 +55,7 @@ class _Timer(NamedTuple):
 
 
 class Engine:
-    """All processes of one plan; ``holds`` is true if starts may be held (see ``hold``)."""
+    """All processes of one plan."""
 
     def __init__(
         self,
@@ -64,14 +64,11 @@ class Engine:
         log: LogPipeline,
         reaper: Reaper,
         launcher: tuple[str, ...],
-        *,
-        holds: bool = False,
     ) -> None:
         self.store = store
         self.log = log
         self.reaper = reaper
         self.launcher = launcher
-        self.holds = holds
         self.oom = OomCounter()
         # Each is called for every orphan reaped.
         self.sweepers: list[Sweeper] = []
@@ -81,7 +78,6 @@ class Engine:
         self._numbers = itertools.count()
         self._stepping = False
         self._closing = False
-        self._held: frozenset[str] = frozenset()
         # Of a thousand processes, few wait or are being cleaned up after at a time: only those are searched.
         self._waiting: set[str] = set()
         self.sweeping: dict[str, Child] = {}
@@ -100,14 +96,16 @@ class Engine:
         for name in self.children:
             self.dispatch(name, Event(EventKind.START))
 
-    def hold(self, names: Iterable[str]) -> None:
-        """Delay every start of these processes until ``release``, in addition to their own dependencies."""
-        self._held = frozenset(names)
+    def hold(self, names: Iterable[str], state: State) -> None:
+        """Have every start of these processes wait in this state until ``release``, whatever leads to the start."""
+        for name in names:
+            self.dispatch(name, Event(EventKind.HOLD, hold=state))
 
     def release(self) -> None:
-        """Allow the held processes to start."""
-        self._held = frozenset()
-        self.settle()
+        """Allow the held processes to start, in the order of their dependencies."""
+        for name, child in self.children.items():
+            if child.machine.hold is not None:
+                self.dispatch(name, Event(EventKind.LET_GO))
 
     def close(self) -> None:
         """Refuse all starts from now on: the ordered stop has begun."""
@@ -173,7 +171,7 @@ class Engine:
         if not self._waiting:
             return
         for name, child in self.children.items():
-            if name not in self._waiting or name in self._held:
+            if name not in self._waiting or child.machine.hold is not None:
                 continue
             if all(self.children[other].ready for other in child.spec.after):
                 self._events.append((name, Event(EventKind.RELEASED)))
@@ -232,6 +230,10 @@ class Engine:
     def all_at_rest(self, names: Iterable[str]) -> bool:
         """Return whether all of these processes are stopped and not about to start."""
         return all(self.children[name].machine.state in AT_REST for name in names)
+
+    def all_down(self, names: Iterable[str]) -> bool:
+        """Return whether none of these processes works: each is stopped, or its start waits."""
+        return all(self.children[name].machine.state in AT_REST | WAITS for name in names)
 
     def all_ended(self, names: Iterable[str]) -> bool:
         """Return whether all of these processes have ended; what they left behind may still run."""

@@ -241,17 +241,22 @@ class LazyServices:
         self._one = asyncio.Lock()
         self.running: dict[str, Any] = {}
 
-    def service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
-        """Return a service that imports a module, creates an object with ``make`` and runs it."""
+    def service(self, name: str, module: str, make: Callable[[Any], Any], *, lasting: bool = False) -> Service:
+        """Return a service that imports a module, creates an object with ``make`` and runs it.
+
+        The object of a ``lasting`` one outlives a failure: it is run again, and is in ``running`` meanwhile.
+        """
 
         async def run() -> None:
             async with self._one:
                 found = await load_module(module)
-            self.running[name] = make(found)
+            if name not in self.running:
+                self.running[name] = make(found)
             try:
                 await self.running[name].run()
             finally:
-                del self.running[name]
+                if not lasting:
+                    del self.running[name]
 
         return run
 
@@ -264,15 +269,6 @@ class LazyServices:
             await later()
 
         return run
-
-    def after_release(self, service: Service) -> Service:
-        """Return a service that starts when the processes are no longer held."""
-
-        async def waiting() -> None:
-            await self._until(lambda snapshot: not snapshot.backup.holds)
-            await service()
-
-        return waiting
 
     async def _until(self, condition: Callable[[Snapshot], bool]) -> None:
         watch = Watch(self._store, condition)

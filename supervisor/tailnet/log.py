@@ -62,7 +62,7 @@ class LogWatcher:
 
 _SAME_AGAIN_S = 60.0
 _SETTLED_S = 10.0
-_UNDER_WAY = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
+_UNDER_WAY = frozenset({TailnetState.STARTING, TailnetState.CONNECTING, TailnetState.RESTORING, TailnetState.STANDBY})
 
 
 class StateLogger:

@@ -33,6 +33,7 @@ from supervisor.core.tailnet import (
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.secret import Secret
 from supervisor.tailnet.executor import DeviceMaintenance, Executor, failure
+from supervisor.tailnet.held import wait_until_let_go
 from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError, SilentError, UnreachableError
 from supervisor.tailnet.log import LogWatcher, StateLogger
 from supervisor.tailnet.oauth_client import fingerprint
@@ -117,7 +118,28 @@ class TailnetService:
         self._has_network = True
 
     async def run(self) -> None:
-        """Observe and control tailscaled until cancelled."""
+        """Observe and control tailscaled until cancelled, while the backups do not hold it."""
+        while True:
+            if self._store.snapshot.backup.holds:
+                await self._wait_until_let_go()
+            await self._run_until_held()
+
+    async def _wait_until_let_go(self) -> None:
+        """Show what is waited for, and take orders for later; then begin with the files that are here by then."""
+        self._feed(TailnetEvent(TailnetEventKind.HOLD))
+        stop_taking = self._channels.tailnet.set_handler(self._take)
+        try:
+            await wait_until_let_go(self._store, lambda found: self._publish(found, None, time.monotonic()))
+        finally:
+            stop_taking()
+        self._desired = DesiredStateStore(self._settings.state_dir)
+        self._new = not self._desired.found
+        stored = self._desired.record
+        choice = Choice(stored.choice)
+        self._feed(TailnetEvent(TailnetEventKind.LET_GO, choice=choice, ephemeral=stored.ephemeral))
+
+    async def _run_until_held(self) -> None:
+        stop_holding = self._store.watch(lambda snapshot: self._wake_up() if snapshot.backup.holds else None)
         stop_watching = self._watcher.listen()
         return_reader = self._channels.set_metrics_reader(partial(_user_metrics, self._api))
         try:
@@ -130,13 +152,15 @@ class TailnetService:
                     await self._drive()
                 finally:
                     stop_taking()
+                group.cancel_scope.cancel()
         finally:
             self._group = None
             return_reader()
             stop_watching()
+            stop_holding()
 
     async def _drive(self) -> None:
-        while True:
+        while not self._store.snapshot.backup.holds:
             begin_s = time.monotonic()
             self._wake = anyio.Event()
             early = await self._turn()
@@ -176,7 +200,9 @@ class TailnetService:
             self._executor.keys.pasted = None
         ordered = event.kind in {TailnetEventKind.CONNECT, TailnetEventKind.DISCONNECT}
         first = ordered or (self._machine.had_login and not self._attached)
-        self._desired.keep(self._machine.choice, ephemeral=self._machine.ephemeral, first=first)
+        if self._machine.stage is not Stage.HELD:
+            # Held, the files there are about to be replaced.
+            self._desired.keep(self._machine.choice, ephemeral=self._machine.ephemeral, first=first)
         for action in actions:
             if isinstance(action, LogEntry):
                 self._log.record(action.level, action.event, **dict(action.fields))
@@ -363,7 +389,7 @@ class TailnetService:
 
     def _publish(self, meaning: Meaning, status: Status | None, now_s: float) -> None:
         before = self._store.snapshot.tailnet
-        new = self._new and not self._attached
+        new = self._new and not self._attached and self._machine.stage is not Stage.HELD
         view = with_details(before, self._machine, self._status, self._found(), self._desired, now_s, new=new)
         view = with_state(view, meaning, status, now_s)
         open_before, self._orders = self._orders, orders.follow(self._orders, self._progress(view))

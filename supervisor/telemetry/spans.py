@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.backup import BackupState
-from supervisor.core.process import State
+from supervisor.core.process import WAITS, State
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.runtime.child import signal_name
 
@@ -29,8 +29,10 @@ SNAPSHOT, RESTORE, MAINTENANCE = "backup.snapshot", "backup.restore", "backup.ma
 # The result of an operation that was replaced by another, such as a stop.
 BROKEN_OFF = "broken off"
 _STOPPING = frozenset({State.STOPPING, State.QUITTING, State.KILLING})
+_BEFORE_A_START = WAITS | {State.CLEANING, State.BACKOFF}
 _RESTARTING = frozenset({State.CLEANING, State.BACKOFF, State.SPAWNING})
 _UNDER_WAY = frozenset({TailnetState.STARTING, TailnetState.CONNECTING})
+_HELD = frozenset({TailnetState.RESTORING, TailnetState.STANDBY, TailnetState.HELD, TailnetState.CHOOSE})
 # Other states are not failures, such as a login that waits for a person.
 _FAILURES = frozenset(
     {
@@ -117,7 +119,7 @@ class ProcessSpans:
                 yield stop
         if view.state is State.SPAWNING:
             self._begun[SPAWN] = view.since_s
-        elif view.state not in _RESTARTING and before in {State.CLEANING, State.BACKOFF, State.WAITING}:
+        elif view.state not in _RESTARTING and before in _BEFORE_A_START:
             self._begun.pop(RESTART, None)
             self._stop = None
 
@@ -174,6 +176,9 @@ class TailnetSpans:
     def _connected(
         self, seen: TailnetView, view: TailnetView, now_s: float, attributes: dict[str, str]
     ) -> Iterator[Span]:
+        if view.state in _HELD:
+            # It has not begun.
+            self._connect_s = None
         if self._connect_s is None and view.state in _UNDER_WAY and not view.up:
             self._connect_s = view.since_s
         if view.connects.times > seen.connects.times:

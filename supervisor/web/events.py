@@ -238,7 +238,9 @@ class Stream:
 
 
 def _shown_of_processes(snapshot: Snapshot) -> tuple[object, ...]:
-    return snapshot.processes, snapshot.tailnet.serve.external_url
+    is_held = any(map(snapshot.is_held, snapshot.processes))
+    held = (snapshot.backup.holding, snapshot.backup.progress) if is_held else None
+    return snapshot.processes, snapshot.tailnet.serve.external_url, held
 
 
 def _frame_of(lines: tuple[Line, ...]) -> tuple[Line, ...]:

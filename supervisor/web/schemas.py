@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from supervisor.config.plan import Plan
     from supervisor.core.health import Component
-    from supervisor.core.snapshot import ExitView, ProcessView, TailnetView
+    from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
     from supervisor.logs.history import Line
     from supervisor.web.context import Context
 
@@ -106,6 +106,8 @@ class ProcessBody(Body):
     critical: bool
     ready: bool
     ready_why: str | None
+    held_why: str | None
+    held_progress: float | None
     command: str
     needs_restart: str | None
     uptime_s: float | None
@@ -131,6 +133,7 @@ class SnapshotBody(Body):
     generation: Count
     sequence: Count
     whole: bool
+    replaced: bool
     reason: str | None
     size_bytes: Count
     added_bytes: Count
@@ -355,7 +358,19 @@ def _process(context: Context, view: ProcessView) -> ProcessBody:
         memory_bytes=memory_bytes,
         cpu_s=cpu_s,
         exits=[_exit(context, end) for end in view.exits],
+        **_hold(context.store.snapshot, view),
     )
+
+
+def _hold(snapshot: Snapshot, view: ProcessView) -> dict[str, Any]:
+    """Return why a process is held, and how far it is."""
+    if not snapshot.is_held(view):
+        return {"held_why": None, "held_progress": None}
+    return {"held_why": snapshot.backup.holding, "held_progress": _share(snapshot.backup.progress)}
+
+
+def _share(progress: float | None) -> float | None:
+    return None if progress is None else round(progress, 3)
 
 
 def _needs_restart(view: ProcessView, url: str | None) -> str | None:
@@ -395,7 +410,7 @@ def backups(context: Context, most: int | None = None) -> BackupsBody:
         view,
         since=None if view.state is BackupState.OFF else context.moment(view.since_s),
         held=view.holds,
-        progress=None if view.progress is None else round(view.progress, 3),
+        progress=_share(view.progress),
         last_good=_moment(context, view.last_good_s),
         next=_moment(context, view.next_s),
         snapshots=[SnapshotBody.of(each, duration_s=round(each.duration_s, 3)) for each in newest],

@@ -1,7 +1,8 @@
 """The supervisor with the waits of backups shortened: `python hastened.py run …`, by a setting that tests alone have.
 
-HASTE is a JSON object: `silence_s`, `renew_s`, `long_s` (of standby), `again_s` (after a failed start or rehearsal),
-`patience_s` (with a restic that gets no answer) and `interval_s` in the place of what they are.
+HASTE is a JSON object: `silence_s`, `renew_s`, `settle_s`, `long_s` (of standby), `again_s` (after a failed start or
+rehearsal), `patience_s` (with a restic that gets no answer) and `interval_s` in the place of what they are. Where
+`crash` is given, the backup service fails in each turn of its work while a file of that name is there.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ def hasten(haste: dict[str, Any]) -> None:
     # Before the modules that take them from there are loaded.
     holding.SILENCE_S = haste.get("silence_s", holding.SILENCE_S)
     holding.RENEW_S = haste.get("renew_s", holding.RENEW_S)
-    from supervisor.backup import beginning, listener, standby, work
+    from supervisor.backup import beginning, holder, listener, service, standby, work
 
+    holder.SETTLE_S = haste.get("settle_s", holder.SETTLE_S)
     standby.LONG_S = haste.get("long_s", standby.LONG_S)
     standby.AGAIN_S = haste.get("again_s", standby.AGAIN_S)
     beginning._AGAIN_S = haste.get("again_s", beginning._AGAIN_S)
@@ -34,6 +36,26 @@ def hasten(haste: dict[str, Any]) -> None:
             rest(self)
 
         work.Work.rest = rest_shortly  # type: ignore[method-assign]
+    crash = haste.get("crash")
+    if crash is not None:
+        go_on, next_order = service.Backups._go_on, service.Backups._next_order
+
+        async def go_on_or_crash(self: service.Backups) -> None:
+            _crash_where(crash)
+            await go_on(self)
+
+        async def next_or_crash(self: service.Backups, until_s: float | None) -> object:
+            order = await next_order(self, until_s)
+            _crash_where(crash)
+            return order
+
+        service.Backups._go_on = go_on_or_crash  # type: ignore[method-assign]
+        service.Backups._next_order = next_or_crash  # type: ignore[method-assign,assignment]
+
+
+def _crash_where(path: str) -> None:
+    if os.path.exists(path):
+        raise RuntimeError("a defect of the tests' making")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from supervisor.backup.holder import Lease
+from supervisor.backup.places import MARKER, WORKSHOP
 from supervisor.client.backup_commands import BACKUPS
 from supervisor.client.control import Control
 from tests.backup.test_holder import never, settings
 from tests.backup.world import (
+    APP,
     World,
     back_up,
     call_without_waiting,
@@ -25,6 +28,9 @@ from tests.backup.world import (
 )
 from tests.support.backups import PASSWORD, restic
 from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Ends once it may.
 SLOW_END = (
@@ -111,12 +117,65 @@ def test_a_killed_container_loses_no_more_than_the_last_interval() -> None:
         assert (world.data / "note").read_text() == "1"
 
 
+def test_a_crash_of_the_backups_own_service_changes_nothing_of_what_was_decided() -> None:
+    """It goes on as the same holder of the same files, though their marker is gone: nothing is held, nothing begins."""
+    world = World()
+    crash = world.folder / "crash"
+    with world.hastened({"crash": str(crash)}, *APP) as run:
+        wait_for_state(run, "idle")
+        taken = back_up(run)
+        (world.data / MARKER).unlink()
+        crash.touch()
+        call_without_waiting(run)
+        run.wait_for("service crashed", part="backup")
+        crash.unlink()
+        run.wait_for("backups go on")
+        again = back_up(run)
+        assert (again["generation"], again["sequence"]) == (taken["generation"], taken["sequence"] + 1)
+        assert len(run.all("started", child="moltis")) == 1
+        assert run.find("nothing is started", state="held: choose") is None
+
+
+def test_a_term_while_the_backups_own_service_is_down_takes_the_last_snapshot_and_lets_go() -> None:
+    """It has crashed, and waits for its next try; what it holds is not forgotten."""
+    world = World()
+    crash = world.folder / "crash"
+    with world.hastened({"crash": str(crash)}, *LAST_WORD, str(world.data)) as run:
+        run.wait_for("ready")
+        wait_for_state(run, "idle")
+        crash.touch()
+        call_without_waiting(run)
+        # Each try is later than the one before.
+        run.wait_count(3, "service crashed", part="backup")
+        assert run.stop() == 0
+        run.wait_for("snapshot taken", order="stop")
+        run.wait_for("handed over", whole=True)
+
+
+def test_a_term_during_a_restore_leaves_nothing_half_done(tmp_path: Path) -> None:
+    """It is broken off in order: what was fetched is removed, restic's lock too, and the next one need not wait."""
+    world = World(str(tmp_path / "repository"))
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "much").write_bytes(os.urandom(150_000_000))
+        back_up(run)
+        run.stop()
+    world.lose_files()
+    with world.running() as run:
+        run.wait_for("restoring")
+        assert run.stop() == 0
+        run.wait_for("handed over", whole=False)
+        assert run.find("started") is None
+    assert not (world.data / WORKSHOP).exists()
+    assert not list((tmp_path / "repository/locks").iterdir())
+
+
 def test_nothing_is_kept_of_a_start_that_was_held() -> None:
     """A held start has nothing to add: TERM changes nothing in the repository."""
     world = World()
     make_unclear(world)
     with world.running() as run:
-        before = wait_for_state(run, "held")["snapshots"]
+        before = wait_for_state(run, "held: choose")["snapshots"]
         assert run.stop() == 0
         # The next one need not wait for it.
         run.wait_for("handed over", whole=False)

@@ -34,7 +34,7 @@ def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
         run.stop()
     shutil.rmtree(other)
     with world.running(**paths) as run:
-        assert "volume" in wait_for_state(run, "held")["why"]
+        assert "volume" in wait_for_state(run, "held: choose")["why"]
 
 
 def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> None:

@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_never_taken_for_nobodys() -> None:
         holder.write_text(text)
         world.lose_files()
         with world.running() as run:
-            assert "who holds" in wait_for_state(run, "held")["why"]
+            assert "who holds" in wait_for_state(run, "held: choose")["why"]
             assert run.find("started") is None
 
 

@@ -142,7 +142,7 @@ def test_a_password_is_changed_as_the_page_says(tmp_path: Path) -> None:
     restic(world.repository, "key", "add", "--new-password-file", str(tmp_path / "new"))
     world.lose_files()
     with world.running(SUPERVISOR_BACKUP_PASSWORD=f"file:{tmp_path}/new") as run:
-        held = wait_for_state(run, "held")
+        held = wait_for_state(run, "held: choose")
         assert "it was not written with this password" in held["why"]
         assert "delete the holder's object" in held["what_to_do"]
         assert run.find("started") is None

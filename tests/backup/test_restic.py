@@ -57,6 +57,9 @@ def test_a_snapshot_whose_tags_were_changed_counts_once() -> None:
     told = [{"id": "first", "tags": [TAG]}, {"id": "second", "tags": [TAG, "partial"], "original": "first"}]
     (view,) = snapshots_of(json.dumps(told).encode())
     assert (view.id, view.whole) == ("second", False)
+    told.insert(0, {"id": "third", "tags": [TAG, "partial", "replaced"], "original": "first"})
+    (view,) = snapshots_of(json.dumps(told).encode())
+    assert (view.id, view.whole, view.replaced) == ("third", False, True)
 
 
 DROPPED = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -11,12 +11,14 @@ import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+from urllib.request import Request, urlopen
 
 import pytest
 
 from supervisor.backup.places import opened, opened_folder
 from supervisor.backup.restore import _clean
 from supervisor.backup.take import _is_folder
+from supervisor.client.control import Control
 from supervisor.config.plan import BackupSource
 from tests.backup.world import (
     APP,
@@ -29,23 +31,16 @@ from tests.backup.world import (
     wait_for_state,
 )
 from tests.client.calling import call
-from tests.process.running import Run
 from tests.support.backups import restic
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.process.running import Run
 
 AS_ROOT = pytest.mark.skipif(not is_root(), reason="takes root, for files of others")
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 NOBODY = {"SUPERVISOR_APP_USER": "nobody"} if is_root() else {}
-# What failed is tried again at once.
-SOON = """
-import runpy
-from supervisor.backup import beginning
-beginning._AGAIN_S = 0.1
-runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
-"""
 
 # As another user, who may not be let into this project's folder.
 OPENS = """
@@ -73,6 +68,15 @@ def spoil(world: World) -> None:
     pack.chmod(0o600)
     pack.write_bytes(os.urandom(pack.stat().st_size))
     shutil.rmtree(world.folder / "state/moltis-supervisor-backup/cache")
+
+
+def metrics(run: Run) -> str:
+    """Return what Prometheus would be told."""
+    host, port = (run.run_dir / "http").read_text().split()
+    headers = {"Authorization": "Bearer a token of sixteen characters"}
+    with urlopen(Request(f"http://{host}:{port}/metrics", headers=headers), timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
 
 
 def names(folder: Path) -> set[str]:
@@ -253,7 +257,7 @@ def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_choose
     world = World()
     theirs = make_unclear(world)
     with world.running() as run:
-        wait_for_state(run, "held")
+        wait_for_state(run, "held: choose")
         assert run.find("started") is None
         assert call(run.run_dir, "backup").code == 0
         run.wait_for("started")
@@ -262,12 +266,43 @@ def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_choose
         assert (world.data / "note").read_text() == "ours"
 
 
+def test_files_that_another_instance_has_left_behind_are_held_with_the_reason_everywhere() -> None:
+    """An older marker: the owner chooses, and learns of it wherever there is something to look at."""
+    world = World()
+    aside = world.folder / "aside"
+    for note in ("old", "newer"):
+        with world.running() as run:
+            wait_for_state(run, "idle")
+            (world.data / "note").write_text(note)
+            back_up(run)
+            assert run.stop() == 0
+        if note == "old":
+            world.data.rename(aside)
+    shutil.rmtree(world.data)
+    aside.rename(world.data)
+    with world.running() as run:
+        why = wait_for_state(run, "held: choose")["why"]
+        assert "newer snapshots" in why
+        assert run.find("started") is None
+        told = Control(str(run.run_dir)).get("/api/processes")["processes"][0]
+        assert (told["state"], why in told["held_why"]) == ("held: choose", True)
+        shown = call(run.run_dir, "status")
+        assert shown.out.count(f"held: choose  -    -       0         -       {why}") == 1
+        assert json.loads(call(run.run_dir, "status", "--json").out)["health"]["status"] == "fail"
+        assert why in run.wait_for("nothing is started", state="held: choose")["why"]
+        assert 'process_state{process="moltis",state="held: choose"} 1' in metrics(run)
+        assert call(run.run_dir, "backup").code == 0
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "old"
+        assert listed(run)["snapshots"][0]["generation"] == 3
+
+
 def test_a_held_start_takes_the_owner_s_word_for_a_snapshot() -> None:
     """What is here is kept as a snapshot, then the one that was chosen is restored."""
     world = World()
     theirs = make_unclear(world)
     with world.running() as run:
-        wait_for_state(run, "held")
+        wait_for_state(run, "held: choose")
         restore(run, theirs["id"])
         run.wait_for("started")
         assert (world.data / "note").read_text() == "theirs"
@@ -356,9 +391,8 @@ def test_a_wish_that_fails_again_and_again_keeps_what_is_here_once() -> None:
         run.stop()
     (world.data / "volume").mkdir()
     (world.data / "note").write_text("kept")
-    env = world.env(SUPERVISOR_BACKUP_RESTORE=wish)
-    program = (sys.executable, "-I", "-c", SOON, "run", "--", *APP)
-    with small_disk(world.data / "volume", "1m"), contextlib.closing(Run(env=env, program=program)) as run:
+    again = world.hastened({"again_s": 0.1}, *APP, SUPERVISOR_BACKUP_RESTORE=wish)
+    with small_disk(world.data / "volume", "1m"), again as run:
         run.wait_count(3, "restore failed", replaced="nothing")
         assert [each["reason"] for each in listed(run)["snapshots"]] == ["before restore", "stop", "asked"]
 
@@ -380,7 +414,7 @@ def test_a_restore_that_was_broken_off_before_another_instance_went_on_asks_firs
     swapping = world.folder / "state/moltis-supervisor-backup/swapping"
     swapping.write_text(f"{old['id']} app {old['generation']}\n")
     with world.running() as run:
-        assert "broken off" in wait_for_state(run, "held")["why"]
+        assert "broken off" in wait_for_state(run, "held: choose")["why"]
         assert call(run.run_dir, "backup").code == 0
         run.wait_for("started")
         assert (world.data / "note").read_text() == "of the other one"

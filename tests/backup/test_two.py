@@ -235,7 +235,7 @@ def test_an_object_of_a_later_version_is_left_to_it(tmp_path: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
         is_out(one)
-        assert "later version" in wait_for_state(two, "held")["why"] or "not known" in listed(two)["why"]
+        assert "later version" in wait_for_state(two, "held: choose")["why"] or "not known" in listed(two)["why"]
         assert two.find("started") is None
         assert json.loads(path.read_text())["version"] == 9
 

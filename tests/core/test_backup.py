@@ -16,12 +16,15 @@ from supervisor.core.backup import (
     SnapshotView,
     decide,
     find,
+    hold_of,
+    judge,
     newest,
     to_forget,
 )
 from supervisor.core.health import assess
 from supervisor.core.process import State
 from supervisor.core.snapshot import ProcessView, Snapshot, TailnetView
+from supervisor.tailnet.held import of_backups
 
 REPOSITORY = "a repository"
 OURS = Marker(REPOSITORY, 3, "us")
@@ -42,15 +45,26 @@ def test_a_file_that_stays_unreadable_does_not_bring_back_what_is_old() -> None:
 
 def test_what_is_held_shows_the_backups_state_its_reason_and_how_far_it_is() -> None:
     """The app and the tailnet wait for the same: restoring, standby and held are their states then, too."""
-    app = ProcessView("moltis", critical=True, command="", since_s=0.0, state=State.WAITING)
-    for state in (BackupState.RESTORING, BackupState.STANDBY, BackupState.HELD):
+    for state in (BackupState.RESTORING, BackupState.STANDBY, BackupState.HELD, BackupState.CHOOSE):
+        app = ProcessView("moltis", critical=True, command="", since_s=0.0, state=hold_of(state))
         view = BackupView(state, holds=True, why="the reason", progress=0.43, interval_s=300.0)
-        told = assess(Snapshot(processes=(app,), tailnet=TailnetView("embedded"), backup=view), 1.0)
+        tailnet = TailnetView("embedded", of_backups(view).state)
+        told = assess(Snapshot(processes=(app,), tailnet=tailnet, backup=view), 1.0)
         for name in ("moltis", "tailnet"):
             part = next(each for each in told.components if each.name == name)
             assert part.state == state.value
             assert "the reason" in part.why
             assert "43%" in part.why
+
+
+def test_what_a_restore_by_hand_holds_is_told_likewise() -> None:
+    """Its app waits, though the start was let go long ago."""
+    app = ProcessView("moltis", critical=True, command="", since_s=0.0, state=State.RESTORING)
+    view = BackupView(BackupState.RESTORING, progress=0.43, interval_s=300.0)
+    told = assess(Snapshot(processes=(app,), backup=view), 1.0)
+    assert (told.components[0].state, told.components[0].why, told.status) == ("restoring", "43% of it is done", "fail")
+    waiting = assess(Snapshot(processes=(app._replace(state=State.WAITING),), backup=view), 1.0)
+    assert waiting.components[0].why == "waiting"
 
 
 def snapshot(generation: int, sequence: int, **more: object) -> SnapshotView:
@@ -74,6 +88,12 @@ ROWS = [
     (None, Files.SOME, (snapshot(1, 1),), Course.ASK),
     (None, Files.MIXED, (snapshot(1, 1),), Course.ASK),
     (None, Files.MIXED, (), Course.ASK),
+    # Those of an instance that was replaced count for nothing, and are not taken for nothing.
+    (None, Files.NONE, (snapshot(1, 1), snapshot(2, 5, replaced=True)), Course.RESTORE),
+    (None, Files.NONE, (snapshot(1, 1, replaced=True),), Course.ASK),
+    (None, Files.SOME, (snapshot(1, 1, replaced=True),), Course.ASK),
+    (OURS, Files.SOME, (snapshot(3, 1, replaced=True), snapshot(3, 1, instance="another")), Course.ASK),
+    (OURS, Files.SOME, (snapshot(3, 1), snapshot(4, 1, instance="another", replaced=True)), Course.GO_ON),
 ]
 
 
@@ -81,6 +101,18 @@ def test_every_row_of_the_table() -> None:
     """A start does what the contract's table says."""
     for marker, files, snapshots, course in ROWS:
         assert decide(marker, files, snapshots, REPOSITORY)[0] is course, (marker, files, snapshots)
+
+
+def test_of_two_instances_of_one_generation_the_holder_s_counts() -> None:
+    """Whatever the other one's numbers are: its snapshots are never the newest."""
+    ours, theirs = snapshot(3, 1, instance="us"), snapshot(3, 9, instance="another")
+    older = snapshot(2, 4, instance="another")
+    judged = judge((older, theirs, ours), 3, "us")
+    assert judged == (older, theirs._replace(replaced=True), ours)
+    assert newest(judged) == ours
+    assert newest(judge((older, theirs), 3, "us")) == older
+    # Where it is not known whose files the holder works on, nothing is judged.
+    assert judge((older, theirs, ours), 3, "") == (older, theirs, ours)
 
 
 snapshots_of_all_sorts = st.lists(
@@ -93,6 +125,7 @@ snapshots_of_all_sorts = st.lists(
         complete=st.booleans(),
         programs=st.sampled_from("ab"),
         instance=st.sampled_from(["us", "another"]),
+        replaced=st.booleans(),
     ),
     unique_by=lambda view: view.id,
     max_size=40,
@@ -114,7 +147,7 @@ def test_the_table_is_total_and_empty_never_beats_full(
         assert marker is None
     if course is Course.GO_ON:
         assert marker is not None
-        assert all(each.generation <= marker.generation for each in snapshots)
+        assert all(each.generation <= marker.generation for each in snapshots if not each.replaced)
 
 
 @given(
@@ -127,7 +160,8 @@ def test_what_counts_is_never_forgotten(snapshots: tuple[SnapshotView, ...], kee
     kept = [each for each in ordered if each.id not in gone]
     if ordered:
         assert ordered[-1] in kept
-        assert newest(ordered) in kept
+        found = newest(ordered)
+        assert found is None or (found in kept and not found.replaced)
         assert [each for each in ordered if each.whole][-1:] == [each for each in kept if each.whole][-1:]
     for older, newer in itertools.pairwise(ordered):
         assert older.programs == newer.programs or older in kept

@@ -390,6 +390,8 @@ class Model(RuleBasedStateMachine):
         if self.machine.stage is Stage.RELEASING and self.machine.retry.refusals >= MOST_REFUSALS:
             self.handed_over.setdefault(self.machine.key, self.now_s)
         assert self.machine.wish >= before.wish
+        if before.stage is Stage.HELD:
+            assert not commands
 
     @rule(seconds=st.floats(0.0, 400.0))
     def wait(self, seconds: float) -> None:
@@ -428,6 +430,17 @@ class Model(RuleBasedStateMachine):
         """tailscaled is looked at."""
         self.feed(TailnetEvent(TailnetEventKind.OBSERVED, seen=Observation(state, life, node_key, *flags, key, prefs)))
         assert not self.machine.lost
+
+    @rule(choice=st.sampled_from([None, *Choice]))
+    def hold(self, choice: Choice | None) -> None:
+        """The backups hold every start, or no longer; the files then have a choice of their own."""
+        if choice is None:
+            self.handed_over.clear()
+            self.feed(TailnetEvent(TailnetEventKind.HOLD))
+            assert self.machine.stage is Stage.HELD
+        else:
+            self.feed(TailnetEvent(TailnetEventKind.LET_GO, choice=choice))
+            assert self.machine.stage is not Stage.HELD
 
     @rule()
     def lose(self) -> None:

@@ -11,8 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from supervisor.backoff import Backoff
 from supervisor.core.process import (
+    HELD_STATES,
     QUIT_GRACE_S,
     TABLE,
+    WAITS,
     Event,
     EventKind,
     ExitStatus,
@@ -32,6 +34,8 @@ from supervisor.core.process import (
 POLICY = ProcessSpec("app", ("app",), {}, backoff=Backoff(1.0, 8.0, 60.0), stop_timeout_s=5.0)
 NOW = Moment(100.0, 0.5)
 CRASH = ExitStatus(code=1)
+# In a fixed order, which tests that run beside each other share.
+HOLDS = [state for state in State if state in WAITS]
 LIMIT = SetTimer(EventKind.LIMIT_REACHED, 5.0)
 
 # (state, event) -> (what the machine is before, the policy if not the usual one, the next state, the actions).
@@ -96,6 +100,24 @@ EDGES: dict[tuple[State, EventKind], tuple[dict[str, Any], State, tuple[object, 
     (State.FAILED, EventKind.RESTART): ({"failures": 9}, State.SPAWNING, (ProcessAction.SPAWN,)),
     (State.FAILED, EventKind.STOP): ({"failures": 9}, State.INACTIVE, ()),
     (State.FAILED, EventKind.FORCE_STOP): ({"failures": 9}, State.FAILED, ()),
+    **{
+        (state, kind): ({"wanted": True, "hold": state}, after, ())
+        for state in State
+        if state in HELD_STATES
+        for kind, after in (
+            (EventKind.START, state),
+            (EventKind.RESTART, state),
+            (EventKind.STOP, State.INACTIVE),
+            (EventKind.FORCE_STOP, State.INACTIVE),
+        )
+    },
+    **{(state, EventKind.HOLD): ({}, State.STANDBY if state in WAITS else state, ()) for state in State},
+    **{
+        (state, EventKind.LET_GO): ({"hold": state}, State.SPAWNING, (ProcessAction.SPAWN,))
+        if state in WAITS
+        else ({"hold": State.HELD}, state, ())
+        for state in State
+    },
 }
 
 
@@ -104,7 +126,8 @@ def walk(
 ) -> tuple[Machine, tuple[object, ...]]:
     """Let one thing happen."""
     exit_status = CRASH if kind in {EventKind.EXITED, EventKind.SPAWN_FAILED} else None
-    return step(policy, before, Event(kind, **{"exit_status": exit_status, **event}), NOW)
+    hold = State.STANDBY if kind is EventKind.HOLD else None
+    return step(policy, before, Event(kind, **{"exit_status": exit_status, "hold": hold, **event}), NOW)
 
 
 def test_the_table_is_total() -> None:
@@ -234,6 +257,29 @@ def test_one_that_follows_others_waits_for_them() -> None:
     assert (after.state, after.wanted, actions) == (State.WAITING, True, ())
 
 
+@pytest.mark.parametrize("hold", HOLDS)
+@pytest.mark.parametrize(
+    ("kind", "before"),
+    [
+        (EventKind.START, Machine()),
+        (EventKind.RESTART, Machine(State.ENDED)),
+        (EventKind.RELEASED, Machine(State.WAITING)),
+        (EventKind.RETRY_DUE, Machine(State.BACKOFF, wanted=True)),
+        (EventKind.START, Machine(State.BACKOFF, wanted=True)),
+        (EventKind.CLEANED, Machine(State.CLEANING, wanted=True, asked=True)),
+    ],
+)
+def test_whatever_leads_to_a_start_waits_while_it_is_held(hold: State, kind: EventKind, before: Machine) -> None:
+    """In the state that tells what is waited for; let go, it waits for those that it needs, or starts."""
+    for ordered in (False, True):
+        policy = POLICY._replace(ordered=ordered)
+        held, actions = walk(kind, before._replace(hold=hold), policy)
+        assert (held.state, held.hold, actions) == (hold, hold, ())
+        free, actions = walk(EventKind.LET_GO, held, policy)
+        assert (free.state, free.hold) == (State.WAITING if ordered else State.SPAWNING, None)
+        assert actions == (() if ordered else (ProcessAction.SPAWN,))
+
+
 def test_only_critical_processes_are_given_up() -> None:
     """Ten failures in the window end a critical process; another is tried for ever."""
     for critical, state in ((True, State.FAILED), (False, State.BACKOFF)):
@@ -285,6 +331,7 @@ class AnyLife(RuleBasedStateMachine):
             self.timers = []
         for action in actions:
             if action is ProcessAction.SPAWN:
+                assert self.machine.hold is None
                 assert not self.alive
                 assert not self.cleaning
                 self.spawning = True
@@ -301,6 +348,12 @@ class AnyLife(RuleBasedStateMachine):
         """Someone wants something."""
         if possible(self.machine.state, kind):
             self.feed(Event(kind))
+
+    @precondition(lambda self: not self.spawning)
+    @rule(hold=st.sampled_from([None, *HOLDS]))
+    def hold(self, hold: State | None) -> None:
+        """The backups hold the starts, for another reason, or no longer."""
+        self.feed(Event(EventKind.LET_GO) if hold is None else Event(EventKind.HOLD, hold=hold))
 
     @precondition(lambda self: self.spawning)
     @rule(works=st.booleans(), jitter=st.floats(0, 1, exclude_max=True))
@@ -336,7 +389,8 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def never_stuck(self) -> None:
         """A process that is wanted has something under way that leads on."""
-        waits = self.alive or self.cleaning or self.spawning or bool(self.timers)
+        held = self.machine.hold is not None and self.machine.state is self.machine.hold
+        waits = self.alive or self.cleaning or self.spawning or bool(self.timers) or held
         assert waits or not self.machine.wanted
 
     @invariant()

@@ -11,7 +11,7 @@ def test_backups() -> None:
     world = World()
     make_unclear(world)
     with world.running() as run:
-        wait_for_state(run, "held")
+        wait_for_state(run, "held: choose")
         assert "no snapshot is known of" in doctor_of(run).problem("snapshots")
         run.stop()
     assert doctor(environment(world.folder, **world.env())).level("snapshots") == "note"

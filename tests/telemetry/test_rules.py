@@ -39,7 +39,7 @@ SERIES = {
         "0 1x20",
         15,
     ),
-    "BackupsHoldTheApp": ('moltis_supervisor_backup_state{instance="a",state="held"}', "0 1x20", 10),
+    "BackupsHoldTheApp": ('moltis_supervisor_backup_state{instance="a",state="held: choose"}', "0 1x20", 10),
     "BackupsOld": ('moltis_supervisor_backup_last_good_timestamp_seconds{instance="a"}', "-3600x20", 10),
     "RestoreFailed": ('moltis_supervisor_backup_restores_total{instance="a",result="failed"}', "0 0 1x20", 10),
     "StandbyForLong": ('moltis_supervisor_backup_state{instance="a",state="standby"}', "0 1x20", 18),

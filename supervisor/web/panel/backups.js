@@ -7,11 +7,12 @@ import { moment, plural, size, span } from "./format.js";
 import { orderButton } from "./order-button.js";
 import { names } from "./processes.js";
 
-const DOTS = { idle: "ok", snapshot: "ok", maintenance: "ok", held: "bad", replaced: "bad", without: "warn" };
+const DOTS = { idle: "ok", snapshot: "ok", maintenance: "ok", held: "bad", "held: choose": "bad", replaced: "bad", without: "warn" };
 const WORDS = {
   starting: "looking at what there is",
   restoring: "restoring",
   held: "held",
+  "held: choose": "held: choose what counts",
   idle: "waiting for the next snapshot",
   snapshot: "taking a snapshot",
   maintenance: "looking after the repository",
@@ -42,14 +43,15 @@ export function take(told, nowMs) {
   if (!isOn) return;
   const isBad = Boolean(told.why || told.warning);
   say(byId("backups-state"), WORDS[told.state] || told.state);
-  byId("backups-dot").className = `dot ${isBad && told.state !== "held" ? "warn" : DOTS[told.state] || "warn"}`;
+  byId("backups-dot").className = `dot ${isBad && DOTS[told.state] !== "bad" ? "warn" : DOTS[told.state] || "warn"}`;
   const why = told.why ? [told.why, told.what_to_do] : told.warning ? [`the last snapshot is not whole: ${told.warning}`] : [];
   byId("backups-why").className = `alert ${told.held && told.why ? "error" : "warn"}`;
   complain(byId("backups-why"), why.filter(Boolean).map(sentence).join(" "));
   show(byId("backups-progress"), told.progress !== null);
   if (told.progress !== null) byId("backups-progress").value = told.progress;
-  show(byId("start-without"), told.held && told.state === "held");
-  say(byId("backup-now"), told.held && told.state === "held" ? "Keep the files that are here" : "Back up now");
+  const mayChoose = told.state === "held: choose";
+  show(byId("start-without"), told.held && (mayChoose || told.state === "held"));
+  say(byId("backup-now"), mayChoose ? "Keep the files that are here" : "Back up now");
   fill(byId("backups-list"), told.snapshots, (all) => all.map((one) => rowOf(one, nowMs)));
   tick(nowMs);
 }
@@ -102,6 +104,7 @@ function rowOf(one, nowMs) {
       el("span", { class: "mono", text: id }), " ",
       el("span", { class: "num", text: at }), " ",
       one.whole ? "" : el("span", { class: "badge warn", text: "not whole" }), " ",
+      one.replaced ? el("span", { class: "badge warn", text: "of a replaced instance" }) : "", " ",
       el("span", { class: "quiet num", text: `${one.generation}.${one.sequence}, ${size(one.size_bytes)}, ${REASONS[one.reason] || one.reason || ""}` })),
     button, error, told);
 }

@@ -6,6 +6,12 @@ import { byId, complain, el, fact, fill, keepFocus, say, show } from "./dom.js";
 import { moment, plural, size, span } from "./format.js";
 
 const REST = new Set(["inactive", "ended", "failed"]);
+const HELD = {
+  restoring: ["waits for a restore", "warn"],
+  standby: ["stands by: another instance is at work", "warn"],
+  held: ["held", "bad"],
+  "held: choose": ["held: choose", "bad"],
+};
 const cards = new Map();
 
 /** Takes all of them as they are now. */
@@ -55,6 +61,7 @@ export function wordsFor(one) {
   if (one.state === "failed") return ["given up", "bad"];
   if (one.state === "inactive") return ["stopped", ""];
   if (one.state === "backoff") return ["failed, will be tried again", "bad"];
+  if (HELD[one.state]) return HELD[one.state];
   return [one.state, "warn"];
 }
 
@@ -120,6 +127,7 @@ class Card {
 
   _why(one) {
     if (one.state === "running" && !one.ready) return one.ready_why ? sentence(one.ready_why) : "";
+    if (one.held_why) return sentence(one.held_why);
     if (one.needs_restart) return sentence(one.needs_restart);
     const last = one.exits.at(-1);
     return ["backoff", "failed"].includes(one.state) && last ? sentence(last.reason) : "";

@@ -1,0 +1,41 @@
+"""The tailnet while the backups hold every start: its state is theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.core.backup import hold_of
+from supervisor.core.process import State
+from supervisor.core.tailnet_states import TailnetState
+from supervisor.runtime.store import Watch
+from supervisor.tailnet.view import Meaning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.core.backup import BackupView
+    from supervisor.runtime.store import SnapshotStore
+
+_STATES = {
+    State.RESTORING: TailnetState.RESTORING,
+    State.STANDBY: TailnetState.STANDBY,
+    State.HELD: TailnetState.HELD,
+    State.CHOOSE: TailnetState.CHOOSE,
+}
+
+
+def of_backups(view: BackupView) -> Meaning:
+    """Return the meaning of a start that the backups hold: the same state as that of the processes."""
+    state = _STATES.get(hold_of(view.state), TailnetState.STARTING)
+    return Meaning(state, why=view.progressing, what_to_do=view.what_to_do)
+
+
+async def wait_until_let_go(store: SnapshotStore, publish: Callable[[Meaning], None]) -> None:
+    """Publish what is waited for, at each change, until nothing is held any more."""
+    watch = Watch(store, lambda snapshot: snapshot.backup if snapshot.backup.holds else None)
+    try:
+        while watch.value is not None:
+            publish(of_backups(watch.value))
+            await watch.changed()
+    finally:
+        watch.close()
