@@ -1,11 +1,12 @@
-"""Runs a program to its end as a child process with low priority, and passes its output on."""
+"""Runs a program to its end as a child process, and passes its output on."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -14,7 +15,7 @@ from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.spawn import NOT_EXECUTABLE, SpawnError, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from supervisor.core.process import ExitStatus, ProcessSpec
     from supervisor.system.reaper import Exit, Reaper
@@ -28,6 +29,7 @@ _LONGEST_LINE_BYTES = 8 * 1024 * 1024
 _TERM_GRACE_S = 5.0
 _LEAST_PRIORITY = 19
 _FIRST_TO_KILL = 1000
+_IN_BACKGROUND = ContextVar("in background", default=False)
 
 
 class ProgramParent(Protocol):
@@ -40,6 +42,19 @@ class ProgramParent(Protocol):
     @property
     def reaper(self) -> Reaper:
         """Return the reaper."""
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """Give what is started in this block the lowest priority: nothing waits for it, and the app runs meanwhile.
+
+    Where a start or a stop waits for a program, that would starve it on a crowded machine.
+    """
+    token = _IN_BACKGROUND.set(True)
+    try:
+        yield
+    finally:
+        _IN_BACKGROUND.reset(token)
 
 
 async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> ExitStatus:
@@ -57,7 +72,9 @@ async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[i
     with DESCRIPTORS.lent():
         spawned = spawn(spec, engine.launcher, fds=fds)
     engine.reaper.own(spawned.pid, on_exit)
-    _step_back(spawned.pid)
+    if _IN_BACKGROUND.get():
+        _set_priority(spawned.pid, _LEAST_PRIORITY)
+    _let_kill_first(spawned.pid)
     outputs = [_Output(loop, spawned.stdout_fd, take, False), _Output(loop, spawned.stderr_fd, take, True)]
     try:
         for output in outputs:
@@ -75,16 +92,24 @@ async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[i
             output.close()
 
 
-def _step_back(pid: int) -> None:
-    """Give other processes precedence for CPU, and for memory when it runs short."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, _LEAST_PRIORITY)
+def _set_priority(pid: int, priority: int) -> None:
+    """Set the priority of a program and of what it has started; only root can raise it."""
+    # A process's priority is that of one of its threads; that of a group reaches all of them, though not in gVisor.
+    for which in (os.PRIO_PROCESS, os.PRIO_PGRP):
+        with suppress(OSError):
+            os.setpriority(which, pid, priority)
+
+
+def _let_kill_first(pid: int) -> None:
+    """Give other processes precedence for memory when it runs short."""
     with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
         file.write(f"{_FIRST_TO_KILL}\n")
 
 
 async def _end(pid: int, ended: asyncio.Future[ExitStatus]) -> None:
     """Terminate it, so that restic can remove its lock; kill it if it does not end."""
+    # Its end is waited for.
+    _set_priority(pid, os.getpriority(os.PRIO_PROCESS, 0))
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(OSError):
             os.killpg(pid, number)

@@ -12,6 +12,7 @@ from supervisor.backup.beginning import Beginning
 from supervisor.backup.by_hand import ByHand
 from supervisor.backup.holder import LostError
 from supervisor.backup.maintenance import Maintenance
+from supervisor.backup.programs import in_background
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.backup.work import AT_STOP, Work
 from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout
@@ -221,9 +222,11 @@ class Backups:
             if order is not None:
                 await self._carry_out(order)
             elif work.view.next_s is not None and time.monotonic() >= work.view.next_s:
-                await self._careful(partial(work.snapshot, "interval"))
+                with in_background():
+                    await self._careful(partial(work.snapshot, "interval"))
             else:
-                await self._careful(maintenance.run)
+                with in_background():
+                    await self._careful(maintenance.run)
 
     async def _carry_out(self, order: BackupOrder) -> None:
         if isinstance(order, BackUp):
