@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.backups import Bucket, bucket
+from tests.support.flaky import flaky
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.flaky import Flaky
 
 
 @pytest.fixture
@@ -18,6 +21,13 @@ def server(tmp_path: Path) -> Iterator[Bucket]:
     """A bucket."""
     with bucket(tmp_path / "s3") as running:
         yield running
+
+
+@pytest.fixture
+def way(server: Bucket) -> Iterator[Flaky]:
+    """A way to the bucket that one instance alone takes."""
+    with flaky(server.port) as found:
+        yield found
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -33,18 +33,25 @@ _OTHER_ANSWERS = {
 }
 
 
+def _writes_holder(data: bytes) -> bool:
+    return data.startswith(b"PUT ") and data.split(b" ", 2)[1].endswith(b".holder")
+
+
 class Flaky:
     """Passes bytes on from ``port`` (or a unix socket at ``path``) to another port or path, as ``mode`` says.
 
     Modes: pass, slow, crawl (six seconds for each request), silent, cut (half an answer, then the end), half (the same,
     then silence), refuse; rubbish, redirect, error, huge, forbidden and elsewhere (it is in another region) give an
     answer of that kind in the server's place; careless hides the conditions of requests, so that the server writes
-    whatever is there; keeping refuses to delete, as to a key without that right, and keeping_all locks too.
+    whatever is there; late does too, and holds back what is to be written to a holder's object until the mode is
+    another, while ``is_late`` tells that there is something; keeping refuses to delete, as to a key without that right,
+    and keeping_all locks too.
     """
 
     def __init__(self, target: int | str, path: str = "") -> None:
         self.mode = "pass"
         self._target = target
+        self.is_late = threading.Event()
         self._over = threading.Event()
         if path:
             self._listener = socket.socket(socket.AF_UNIX)
@@ -106,7 +113,10 @@ class Flaky:
                     if self.mode == "keeping_all" or b"/locks/" not in path:
                         source.sendall(_OTHER_ANSWERS["forbidden"])
                         continue
-                if self.mode == "careless":
+                while self.mode == "late" and _writes_holder(data) and not self._over.is_set():
+                    self.is_late.set()
+                    self._over.wait(0.05)
+                if self.mode in {"careless", "late"}:
                     data = data.replace(b"If-Match:", b"X-Match:").replace(b"If-None-Match:", b"X-None-Match:")
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
