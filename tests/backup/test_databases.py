@@ -17,7 +17,7 @@ import pytest
 
 from supervisor.backup import copies as copies_module
 from supervisor.backup.places import WORKSHOP
-from tests.backup.world import World, back_up, is_root, wait_for_state
+from tests.backup.world import World, back_up, health_of, is_root, listed, small_disk, wait_for_state
 from tests.client.calling import call
 from tests.support.waiting import wait_until
 
@@ -225,6 +225,25 @@ def test_a_damaged_database_makes_a_snapshot_partial_and_is_in_it_as_it_lies() -
         wait_for_state(run, "idle")
         # The newest counts, whatever stays damaged in it.
         assert (world.data / "note").read_text() == "newer"
+
+
+@pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
+def test_a_database_for_whose_copy_there_is_no_room_fails_the_snapshot() -> None:
+    """A live file in its place might be torn; nothing of the copy takes room, and with room the next one is right."""
+    world = World()
+    with small_disk(world.folder / "state", "100m"), world.running() as run:
+        wait_for_state(run, "idle")
+        make(world.data / "moltis.db", "delete")
+        before = back_up(run)
+        make(world.data / "large.db", "delete", 100_000)
+        assert call(run.run_dir, "backup").code == 1
+        assert "there is no room to copy a database" in wait_until(lambda: listed(run)["why"], what="the reason")
+        assert health_of(run)["status"] == "warn"
+        assert [each["id"] for each in listed(run)["snapshots"]] == [before["id"]]
+        assert not list((world.folder / "state").rglob("large.db*"))
+        (world.data / "large.db").unlink()
+        assert back_up(run)["whole"]
+        assert not listed(run)["why"]
 
 
 @pytest.mark.skipif(not is_root(), reason="takes root, for an app's user")
