@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from supervisor.core.incidents import Incident
+    from supervisor.core.snapshot import IncidentsView
     from supervisor.doctor.finding import Diagnosis
     from supervisor.doctor.network_probes import TlsSeen
     from supervisor.doctor.subject import Subject
@@ -154,13 +155,32 @@ def _provider(name: str, host: str, seen: TlsSeen | None) -> Diagnosis:
 
 
 def _incidents(subject: Subject) -> Iterator[Diagnosis]:
-    known = subject.snapshot.incidents.known if subject.snapshot is not None else subject.kept_incidents
-    end = subject.last_end
+    view = subject.snapshot.incidents if subject.snapshot is not None else subject.kept_incidents
+    found = [*_end_of_run(subject.last_end), *_not_kept(view), *_errors(subject, view.known)]
+    yield from found or [INCIDENTS.ok("no errors within a day")]
+
+
+def _end_of_run(end: Incident | None) -> Iterator[Diagnosis]:
     if end is not None and end.level == ERROR:
         yield INCIDENTS.problem(
-            f"the last run has ended, and nobody asked it to: {_story(end)}",
-            "mend what the incidents before it tell of, and start it again",
+            f"the last run ended badly: {_story(end)}", "mend what the incidents before it tell of, and start it again"
         )
+
+
+def _not_kept(view: IncidentsView) -> Iterator[Diagnosis]:
+    if view.why_not:
+        yield INCIDENTS.problem(
+            f"they are not kept, and are gone with the container: {view.why_not}",
+            "make room in that folder, or let the supervisor's user write there",
+        )
+    if view.unread:
+        yield INCIDENTS.note(
+            f"cannot be read: {', '.join(view.unread)}", "ask as the supervisor's user; what is broken may be removed"
+        )
+
+
+def _errors(subject: Subject, known: tuple[Incident, ...]) -> Iterator[Diagnosis]:
+    end = subject.last_end
     # Of like ones the last; it says how many there were.
     alike: dict[tuple[str, ...], list[Incident]] = {}
     for each in known:
@@ -169,8 +189,6 @@ def _incidents(subject: Subject) -> Iterator[Diagnosis]:
             alike[words] = [*alike.pop(words, []), each]
     for group in list(alike.values())[-_MOST_INCIDENTS:]:
         yield INCIDENTS.note(_story(group[-1], sum(each.times for each in group)), _where(subject, group[-1]))
-    if not alike and (end is None or end.level != ERROR):
-        yield INCIDENTS.ok("no errors within a day")
 
 
 def _story(incident: Incident, times: int = 1) -> str:

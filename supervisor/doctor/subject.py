@@ -15,6 +15,7 @@ from supervisor.core.incident_rules import after_incidents, judged
 from supervisor.core.incident_rules import of_run as end_of_run
 from supervisor.core.incidents import END
 from supervisor.core.run_record import Lookout, RunRecord, end_of
+from supervisor.core.snapshot import IncidentsView
 from supervisor.errors import ConfigError
 from supervisor.incidents.incident_files import IncidentFiles
 from supervisor.incidents.run_life import machine
@@ -115,7 +116,7 @@ class Subject(NamedTuple):
     tag_owners: TagOwners = TagOwners()
     auth_key: KeyFacts = KeyFacts()
     is_client_secret: bool = False
-    kept_incidents: tuple[Incident, ...] = ()
+    kept_incidents: IncidentsView = IncidentsView()
     last_end: Incident | None = None
 
     @property
@@ -155,11 +156,12 @@ def of_settings(environ: Mapping[str, str], alone: str) -> Subject:
             secrets.append(source.read().reveal())
     problems = tuple(dict.fromkeys(diags.problems))
     files = IncidentFiles(plan.state_folder)
-    kept = tuple(files.load().incidents)
+    content = files.load()
+    kept = tuple(content.incidents)
     locks = [os.path.join(folder, dirs.LOCK_FILE) for folder in (plan.settings.run_dir, plan.state_folder)]
     last_end = None if any(map(dirs.is_locked, locks)) else _last_end(files, kept)
     found = Subject(environ, plan, host, Redactor(secrets), problems, None, alone)
-    return _now(found._replace(kept_incidents=kept, last_end=last_end))
+    return _now(found._replace(kept_incidents=IncidentsView(kept, unread=content.unread), last_end=last_end))
 
 
 def _last_end(files: IncidentFiles, kept: tuple[Incident, ...]) -> Incident | None:

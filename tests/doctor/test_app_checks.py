@@ -88,6 +88,23 @@ def test_after_the_app_was_given_up(tmp_path: Path) -> None:
         assert "moltis crashed (2 times)" in crashed["found"]
 
 
+def test_incidents_that_are_not_kept_or_not_read(tmp_path: Path) -> None:
+    """A folder that refuses is told, and not taken for a day without errors."""
+    state = tmp_path / "state"
+    (state / "incidents").mkdir(parents=True)
+    (state / "incidents" / "broken.json").write_text("{half")
+    env = environment(tmp_path, TS_STATE_DIR=str(state))
+    assert "broken.json" in doctor(env).of("incidents")[0]["found"]
+    (state / "incidents" / "broken.json").unlink()
+    assert doctor(env).level("incidents") == "ok"
+    (state / "incidents").rmdir()
+    (state / "incidents").write_text("no folder")
+    assert doctor(env).level("incidents") == "note"
+    with running("sleep", "300", env={"TS_STATE_DIR": str(state), "SUPERVISOR_TAILSCALE": "off"}) as run:
+        run.wait_for("incidents are not kept")
+        assert "not kept" in doctor_of(run).problem("incidents")
+
+
 def test_after_the_supervisor_was_killed(tmp_path: Path) -> None:
     """It could not record its end; as long as it lives, and only cannot be asked, nothing is said of one."""
     env = {"TS_STATE_DIR": str(tmp_path / "state"), "SUPERVISOR_TAILSCALE": "off"}
