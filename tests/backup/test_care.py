@@ -7,11 +7,14 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from supervisor.backup.maintenance import DAY_S, NOT_BEFORE_S, WEEK_S, first_due_s
+from supervisor.backup.maintenance import DAY_S, NOT_BEFORE_S, WEEK_S, Maintenance, first_due_s
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.core.backup import SnapshotView
 from tests.backup.world import APP, World, back_up, health_of, listed, wait_for_state
 from tests.client.calling import call
 from tests.process.running import Run
@@ -20,7 +23,7 @@ from tests.support.flaky import flaky
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # A day of four seconds, a week of eight, first minutes of three, and an hour of one, or of more.
 SHORT = """
@@ -125,3 +128,43 @@ def test_a_key_that_may_not_delete(server: Bucket, mode: str) -> None:
         way.mode = "pass"
         assert len(restic(server.repository, "snapshots", "--no-lock")) >= 5
         restic(server.repository, "check", "--read-data", "--no-lock")
+
+
+class Repository:
+    """Snapshots as the maintenance has them removed; the first prune fails."""
+
+    def __init__(self, count: int) -> None:
+        self.left = [SnapshotView(f"{number:064x}", generation=1, sequence=number) for number in range(count)]
+        self.removed: list[int] = []
+        self.prunes = 0
+
+    async def refresh(self) -> tuple[SnapshotView, ...]:
+        """Return what is left."""
+        return tuple(self.left)
+
+    async def forget(self, ids: Sequence[str]) -> Trouble:
+        """Remove some."""
+        self.removed.append(len(ids))
+        self.left = [each for each in self.left if each.id not in set(ids)]
+        return Trouble("")
+
+    async def prune(self) -> None:
+        """Fail at first."""
+        self.prunes += 1
+        if self.prunes == 1:
+            raise BackupError(Trouble("the bucket was away"))
+
+
+@pytest.mark.parametrize(("count", "removed"), [(6000, [5000, 999]), (3, [2])])
+async def test_many_are_removed_in_parts_and_a_prune_that_failed_is_done_later(count: int, removed: list[int]) -> None:
+    """A command line holds so many ids; what nothing needs any more is removed though no snapshot has to go."""
+    repository = Repository(count)
+    log = SimpleNamespace(record=lambda *_words, **_fields: None)
+    settings = SimpleNamespace(keep={"last": 1})
+    work = SimpleNamespace(refresh=repository.refresh, restic=repository, settings=settings, log=log)
+    maintenance = Maintenance(cast("Any", work), 0.0)
+    with pytest.raises(BackupError):
+        await maintenance._forget()
+    for _ in range(2):
+        await maintenance._forget()
+    assert (repository.removed, repository.prunes) == (removed, 2)
