@@ -32,7 +32,7 @@ _ZERO_WIDTH = "\u200b"
 _LINKS = re.compile(r"(?<=[\w\]])\.(?=\w)|(?<=[A-Za-z]):(?=\S)|/(?=/)|(?<=\S)(?=@)|(?<=[@<#&!])(?=\S)")
 _MARKDOWN = re.compile(r"([\\*_~`|>\[\]()])")
 # What makes a heading or a list at the beginning of a line.
-_BLOCK = re.compile(r"^(?=[ \t]*(?:[#+-]|\d+[.)]))", re.MULTILINE)
+_BLOCK = re.compile(r"^(?=[ \t]*(?:[#+=-]|\d+[.)]))", re.MULTILINE)
 _SIGNED = "v1"
 _PREFIX = "whsec_"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from markdown_it import MarkdownIt
 
 from supervisor.core.incidents import ERROR, INFO, Incident
 from supervisor.incidents.alert_formats import DISCORD, NTFY, SLACK, Alert, format_of, inert, request_of
@@ -29,6 +30,11 @@ EVIL = (
     "https://evil.example/x, www.evil.example, @everyone <@123> <!channel> [click](http://evil.example) #general "
     "mailto:a@evil.example, //evil.example, </order:1>, <t:1:R>, <:face:1>, tel:+123"
 )
+MARKUP = (
+    *("[a](b.example)", "[a]: http://x", "![i](http://x)", "<https://x.example>", "<mailto:a@b.example>"),
+    *("**bold** _it_ ~~s~~ `c`", "```\ncode\n```", "||spoiler||", ">>> q", "a\n===", "a\n---", "---", "| a |\n|---|"),
+)
+PLAIN = {"paragraph_open", "paragraph_close", "inline", "text", "softbreak", "strong_open", "strong_close"}
 BLOCKS = ("# a heading", "  -# a small one", "- an item", "+ another", "1. the first", "> a quote", "```code")
 
 
@@ -167,6 +173,19 @@ def test_nothing_of_the_text_takes_effect_anywhere() -> None:
     content = json.loads(request_of(DISCORD, said, None, 0.0)[0])["content"]
     assert content.count("\n\u200b") == 5
     assert not re.search(r"^\s*([#>+-]|\d+\.|`)", content, re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", [EVIL, *BLOCKS, *MARKUP])
+def test_a_markdown_parser_finds_nothing_but_text(text: str) -> None:
+    """By CommonMark, of which Discord's own dialect takes a part: a bold title, and lines of plain text."""
+    incident = Incident("i", 0.0, "crash", "moltis", ERROR, text, text, text, text, last_lines=(text,))
+    content = json.loads(request_of(DISCORD, alert(incident=incident, with_lines=True), None, 0.0)[0])["content"]
+    blocks = MarkdownIt("commonmark").parse(content)
+    kinds = {token.type for block in blocks for token in [block, *(block.children or [])]}
+    assert kinds <= PLAIN
+    # What is escaped is shown as it was said.
+    shown = "".join(token.content for block in blocks for token in block.children or [])
+    assert text.splitlines()[0].strip() in shown.replace("\u200b", "")
 
 
 def test_a_long_story_is_cut_to_what_a_service_takes() -> None:
