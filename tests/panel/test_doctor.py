@@ -50,6 +50,24 @@ def test_check_everything(panel: Panel, home: World) -> None:
     expect(section.get_by_role("status").last).to_have_text("Copied.")
 
 
+@pytest.mark.parametrize("lets", [True, False], ids=["the old way", "not at all"])
+def test_copying_without_https(visit: Visit, home: World, lets: bool) -> None:  # noqa: FBT001
+    """The tailnet's plain HTTP gives a page no clipboard: there is an older way, and else the text is marked."""
+    panel = visit(home)
+    panel.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined });")
+    if not lets:
+        panel.page.add_init_script("document.execCommand = () => false;")
+    panel.sign_in()
+    section = check(panel)
+    section.get_by_text("Text for a bug report", exact=True).click()
+    panel.page.evaluate("addEventListener('copy', () => { window.took = getSelection().toString(); })")
+    panel.button("Copy").last.click()
+    expect(section.get_by_role("status").last).to_contain_text("Copied." if lets else "copy it by hand")
+    taken = panel.page.evaluate("window.took" if lets else "getSelection().toString()")
+    assert "moltis-supervisor doctor" in taken
+    assert "event-stream" in taken
+
+
 def test_a_proxy_that_buffers(visit: Visit, home: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page sees what the supervisor cannot: its line comes long after its answer."""
     monkeypatch.setattr(proxies, "BUFFER_S", 6.0)

@@ -1,7 +1,7 @@
 // Check everything: the report, what this browser sees of the event stream, and the text for a bug report.
 
 import { ask, sentence } from "./api.js";
-import { byId, complain, el, fill, prose, say, show } from "./dom.js";
+import { byId, complain, copied, el, fill, prose, say, show } from "./dom.js";
 import { plural } from "./format.js";
 
 const DOTS = { ok: "ok", note: "warn", problem: "bad" };
@@ -10,7 +10,6 @@ const BADGES = { ok: "pass", note: "warn", problem: "fail" };
 const SAID = "everything was checked";
 const HEARD_MS = 3000;
 let heard = () => {};
-let text = "";
 
 /** Makes the buttons work. */
 export function setUp() {
@@ -25,7 +24,6 @@ export function hear(lines) {
 
 /** Forgets everything. */
 export function clear() {
-  text = "";
   fill(byId("doctor-found"), null, () => []);
   for (const id of ["doctor-level", "doctor-told", "doctor-text"]) say(byId(id), "");
   byId("doctor-dot").className = "dot";
@@ -76,8 +74,7 @@ function take(report, stream) {
   say(byId("doctor-level"), count("problem") ? plural(count("problem"), "problem") : "no problem");
   say(byId("doctor-told"), `${findings.length} findings: ${count("problem")} to do something about, ${count("note")} worth knowing, ${count("ok")} well.`);
   fill(byId("doctor-found"), findings, groupsOf);
-  text = `${report.text}\n## seen in the browser\n- ${stream.level}: ${stream.check}: ${stream.found}\n`;
-  say(byId("doctor-text"), text);
+  say(byId("doctor-text"), `${report.text}\n## seen in the browser\n- ${stream.level}: ${stream.check}: ${stream.found}\n`);
   show(byId("doctor-share"), true);
 }
 
@@ -110,15 +107,5 @@ function findingOf(found) {
 }
 
 async function copy() {
-  const told = byId("doctor-copied");
-  try {
-    await navigator.clipboard.writeText(text);
-    say(told, "Copied.");
-  } catch {
-    const range = document.createRange();
-    range.selectNodeContents(byId("doctor-text"));
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    say(told, "Selected: copy it with the keyboard; this page may not write to the clipboard.");
-  }
+  say(byId("doctor-copied"), await copied(byId("doctor-text")));
 }

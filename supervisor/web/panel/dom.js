@@ -58,3 +58,15 @@ export function keepFocus(fallback, hide) {
   const isLost = before && before !== document.body && (!before.isConnected || !before.getClientRects().length);
   if (isLost) fallback.focus({ preventScroll: true });
 }
+
+/** Copies a node's text; returns what came of it, for people. */
+export async function copied(node) {
+  try {
+    await navigator.clipboard.writeText(node.textContent);
+    return "Copied.";
+  } catch {
+    // Without https a browser gives no clipboard to a page.
+    getSelection().selectAllChildren(node);
+    return document.execCommand("copy") ? "Copied." : "The browser does not let this page copy; the text is marked, so copy it by hand.";
+  }
+}

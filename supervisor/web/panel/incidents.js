@@ -1,7 +1,7 @@
 // What went wrong: the last week at a glance, each incident with its story, and that as text for a bug report.
 
 import { ask, sentence } from "./api.js";
-import { byId, complain, el, fact, fill, prose, say } from "./dom.js";
+import { byId, complain, copied, el, fact, fill, prose, say } from "./dom.js";
 import { clock, moment, plural, size, span } from "./format.js";
 
 const HOUR = 3600000, DAYS = 7;
@@ -182,13 +182,5 @@ function show(report) {
 }
 
 async function copy() {
-  try {
-    await navigator.clipboard.writeText(byId("report-text").textContent);
-    say(byId("report-told"), "Copied.");
-  } catch {
-    // Without https a browser gives no clipboard to a page.
-    getSelection().selectAllChildren(byId("report-text"));
-    const done = document.execCommand("copy");
-    say(byId("report-told"), done ? "Copied." : "The browser does not let this page copy; the text is marked, so copy it by hand.");
-  }
+  say(byId("report-told"), await copied(byId("report-text")));
 }
