@@ -83,7 +83,8 @@ class Restic:
             # No line at all is no empty list.
             return snapshots_of(answer.lines[-1] if answer.lines else b"")
         except msgspec.DecodeError as error:
-            raise BackupError(Trouble("restic's list of snapshots makes no sense", "update restic")) from error
+            what_to_do = "update restic, or remove old snapshots where there are many thousand"
+            raise BackupError(Trouble("restic's list of snapshots makes no sense", what_to_do)) from error
 
     async def repository_id(self) -> str:
         """Return the repository's id. Raises BackupError."""

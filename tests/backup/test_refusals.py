@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -26,6 +27,8 @@ from tests.support.backups import bucket, program, restic, restic_environment
 
 if TYPE_CHECKING:
     from tests.support.backups import Bucket
+
+RESTORE_PAGE = Path(__file__).parents[2] / "docs/how-to/restore-elsewhere.md"
 
 
 def test_a_bucket_of_any_region(tmp_path: Path) -> None:
@@ -52,6 +55,39 @@ def test_a_key_without_rights_is_told(tmp_path: Path) -> None:
             told(run, "the bucket refuses the access key")
             assert run.find("started") is None
             assert run.find("backup repository made") is None
+
+
+def test_a_key_that_cannot_delete_does_with_the_page_s_policy(tmp_path: Path) -> None:
+    """Snapshots, hand-over and a new container: with it nothing is refused, and what is in the bucket stays."""
+    policy = json.loads(RESTORE_PAGE.read_text().split("```json\n")[1].split("```")[0].replace("BUCKET", "bucket"))
+    for statement in policy["Statement"]:
+        statement["Principal"] = "limited"
+    (tmp_path / "users").mkdir()
+    with bucket(tmp_path / "s3", "--iam-dir", str(tmp_path / "users")) as server:
+        server.add_user("limited", "a secret of the limited one")
+        server.set_policy(policy)
+        world = World(server.repository.replace("/snapshots", "/moltis"))
+        keys = {
+            "SUPERVISOR_BACKUP_ACCESS_KEY_ID": "limited",
+            "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": "a secret of the limited one",
+        }
+        with world.running(**keys) as run:
+            wait_for_state(run, "idle")
+            (world.data / "note").write_text("kept")
+            taken = back_up(run)
+            assert taken["whole"]
+            assert not listed(run)["why"]
+            assert run.stop() == 0
+            run.wait_for("handed over", whole=True)
+        assert not any(path.is_file() for path in (tmp_path / "s3/bucket/moltis/locks").rglob("*"))
+        limited = {**restic_environment(world.repository), "AWS_ACCESS_KEY_ID": "limited"}
+        limited["AWS_SECRET_ACCESS_KEY"] = keys["SUPERVISOR_BACKUP_SECRET_ACCESS_KEY"]
+        subprocess.run([program("restic"), "--no-cache", "forget", taken["id"]], env=limited, check=False)
+        world.lose_files()
+        with world.running(**keys) as run:
+            wait_for_state(run, "idle")
+            assert (world.data / "note").read_text() == "kept"
+            assert taken["id"] in [each["id"] for each in listed(run)["snapshots"]]
 
 
 def test_a_bucket_that_may_only_be_read_is_told_and_the_next_snapshot_is_right(server: Bucket) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import hmac
+import http.client
 import json
 import os
 import socket
 import subprocess
 import tempfile
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +132,29 @@ class Bucket:
         words = ("--access", KEY_ID, "--secret", KEY, "--endpoint-url", f"http://{self.address}:{self.port}")
         user = ("create-user", "--access", key_id, "--secret", key, "--role", "user")
         subprocess.run([program("versitygw"), "admin", *words, *user], stdout=subprocess.DEVNULL, check=True)
+
+    def set_policy(self, policy: dict[str, Any]) -> None:
+        """Say who may do what in the bucket, as its owner."""
+        now, body = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), json.dumps(policy).encode()
+        headers = {
+            "host": f"{self.address}:{self.port}",
+            "x-amz-content-sha256": hashlib.sha256(body).hexdigest(),
+            "x-amz-date": now,
+        }
+        lines = "".join(f"{name}:{text}\n" for name, text in headers.items())
+        names, scope = ";".join(headers), f"{now[:8]}/us-east-1/s3/aws4_request"
+        asked = f"PUT\n/bucket\npolicy=\n{lines}\n{names}\n{headers['x-amz-content-sha256']}"
+        key = f"AWS4{KEY}".encode()
+        for part in (
+            *scope.split("/"),
+            f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(asked.encode()).hexdigest()}",
+        ):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        proof = f"AWS4-HMAC-SHA256 Credential={KEY_ID}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+        connection = http.client.HTTPConnection(self.address, self.port)
+        with contextlib.closing(connection):
+            connection.request("PUT", "/bucket?policy=", body, {**headers, "Authorization": proof})
+            assert connection.getresponse().status < 300
 
 
 def _free_port(address: str) -> int:
