@@ -84,6 +84,7 @@ class Beginning:
                     group.cancel_scope.cancel()
 
         done = False
+        failed: Exception | None = None
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(listen)
@@ -91,8 +92,10 @@ class Beginning:
                 done = True
                 group.cancel_scope.cancel()
         except* (BackupError, LostError) as errors:
-            # Unwrap the single exception of the group.
-            raise errors.exceptions[0] from errors
+            # Unwrap the single exception of the group; raised in here it would be wrapped anew by Python before 3.11.4.
+            failed = errors.exceptions[0]
+        if failed is not None:
+            raise failed
         return done
 
     def _start_without(self) -> None:

@@ -195,14 +195,17 @@ class Restic:
         self, spec: ProcessSpec, listener: Listener, scope: anyio.CancelScope, fds: tuple[int, ...]
     ) -> ExitStatus:
         """Run it to its end; the listener cancels ``scope`` where it is silent. Raises SpawnError."""
+        failed: Exception | None = None
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(listener.watch, scope)
                 ending = await programs.run(self._engine, spec, listener.take, fds)
                 group.cancel_scope.cancel()
         except* SpawnError as errors:
-            # Unwrap the single exception of the group.
-            raise errors.exceptions[0] from errors
+            # Unwrap the single exception of the group; raised in here it would be wrapped anew by Python before 3.11.4.
+            failed = errors.exceptions[0]
+        if failed is not None:
+            raise failed
         return ending
 
     def _confined(self, fds: tuple[int, ...]) -> tuple[str, ...]:

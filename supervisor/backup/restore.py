@@ -116,13 +116,16 @@ class Restoration:
         if not parts:
             raise BackupError(Trouble("this snapshot holds none of the folders", "check SUPERVISOR_BACKUP_PATHS"))
         limit = anyio.Semaphore(_AT_ONCE)
+        failed: Exception | None = None
         try:
             async with anyio.create_task_group() as group:
                 for part in parts:
                     group.start_soon(self._restore, limit, *part)
         except* BackupError as errors:
-            # Unwrap the single exception of the group.
-            raise errors.exceptions[0] from errors
+            # Unwrap the single exception of the group; raised in here it would be wrapped anew by Python before 3.11.4.
+            failed = errors.exceptions[0]
+        if failed is not None:
+            raise failed
 
     async def _manifest(self) -> _Manifest:
         path = os.path.join(self._snapshot.staged or "/", MANIFEST)
