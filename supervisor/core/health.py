@@ -136,9 +136,10 @@ def _process(view: ProcessView, now_s: float) -> Component:
     settled_s = (view.ready_since_s or now_s) + SETTLED_S
     minutes = f"{FLAPPING_WINDOW_S / 60:.0f} minutes"
     why = f"it has failed {len(failures)} times in {minutes}; the last time: {_last_exit(view)}"
+    forgotten_s = failures[-FLAPPING_FAILURES].at_s + FLAPPING_WINDOW_S
     if now_s < settled_s:
-        return Component(view.name, "flapping", bad, why, settled_s)
-    return Component(view.name, "flapping", WARN, why, failures[-FLAPPING_FAILURES].at_s + FLAPPING_WINDOW_S)
+        return Component(view.name, "flapping", bad, why, min(settled_s, forgotten_s))
+    return Component(view.name, "flapping", WARN, why, forgotten_s)
 
 
 def _last_exit(view: ProcessView) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervisor.core import health
@@ -147,6 +147,7 @@ def test_stopping_is_not_ready() -> None:
     ago=st.lists(st.floats(0, 1000) | st.floats(0, 300), max_size=10).map(lambda ago: tuple(sorted(ago, reverse=True))),
     since=st.floats(0, 1000),
 )
+@example(state=State.RUNNING, critical=True, is_ready=True, ago=(299.5, 200.0, 100.0), since=1.0)
 def test_until_is_when_time_changes_it(
     *, state: State, critical: bool, is_ready: bool, ago: tuple[float, ...], since: float
 ) -> None:
