@@ -36,6 +36,8 @@ _HOLD_S = 75.0
 # How long the faults of a round last at most in a phase that takes some time.
 _LINGER_S = 3.0
 _KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
+# What unshare says, and ends with 1, where it cannot end by the signal that has killed its child.
+_KILLED_INSIDE = "sigprocmask unblock failed"
 
 
 # How the text of a violation begins that a crowded machine can bring about: health was answered well, but late, or the
@@ -236,7 +238,7 @@ class Player:
             wait_until(
                 lambda: world.popen is not None and (world.popen.poll() is not None or world.ask("/api/processes"))
             )
-        return world.popen.poll() in _KILLED
+        return world.popen.poll() is not None and _is_killed(world)
 
     def _started_all(self, world: World) -> list[str]:
         """Order all to start, whatever they were ordered before; return what refuses, as a held start does."""
@@ -295,7 +297,7 @@ class Player:
         world.prober.close()
         if world.popen.poll() is None:
             raise Violation(f"stop: it still runs after {took_s:.1f} s; below it {below(world.popen.pid)}")
-        if world.killed or (world.may_be_killed and world.popen.returncode in _KILLED):
+        if world.killed or (world.may_be_killed and _is_killed(world)):
             self._hold("children of a killed supervisor", lambda each: [str(pid) for pid in each.survivors()])
             world.clear()
             world.output.excuse()
@@ -312,6 +314,13 @@ class Player:
         world.ended = True
         self._look("files", [name for name in ("http", "control.sock") if (world.run_dir / name).exists()])
         self._look_back()
+
+
+def _is_killed(world: World) -> bool:
+    """Tell whether what has ended was killed, inside of unshare too."""
+    assert world.popen is not None
+    said = (world.folder / "errors").read_text(errors="replace").rstrip()
+    return world.popen.returncode in _KILLED or (world.popen.returncode == 1 and _KILLED_INSIDE in said[-200:])
 
 
 def play(life: Life, met: Counter[tuple[str, str]]) -> int:
