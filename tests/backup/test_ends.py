@@ -26,11 +26,15 @@ from tests.backup.world import (
     path_with_wrapped_restic,
     wait_for_state,
 )
+from tests.client.calling import call
 from tests.support.backups import PASSWORD, restic
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from supervisor.backup.words import Trouble
+    from supervisor.core.holding import Seen
 
 # Ends once it may.
 SLOW_END = (
@@ -198,3 +202,30 @@ async def test_an_app_that_was_stopped_for_a_restore_stays_so_where_another_inst
         health = health_of(run)
         assert (health["status"], len(run.all("ready"))) == ("fail", 1)
         assert "another instance" in health["output"]
+
+
+async def again(_seen: Seen, _trouble: Trouble | None) -> None:
+    """Look again: it was renewed at that moment."""
+
+
+async def test_one_that_was_replaced_ends_its_snapshot_and_starts_nothing_more() -> None:
+    """Whoever orders it: what is written here counts no more, and there is nothing to keep or to let go at its end."""
+    world = World()
+    path = path_with_wrapped_restic(world, 'case "$*" in *reason=asked*) exec sleep 600;; esac')
+    with world.hastened({"renew_s": 1.0}, *APP, PATH=path) as run:
+        run.wait_for("ready")
+        wait_for_state(run, "idle")
+        before = len(restic(world.repository, "snapshots"))
+        call_without_waiting(run)
+        wait_until(lambda: child_of(run, "sleep"), what="a snapshot under way")
+        await Lease(settings(world.repository, PASSWORD)).acquire("", again, force=True)
+        run.wait_for("another instance has taken over")
+        run.wait_for("exited", child="moltis")
+        wait_until(lambda: child_of(run, "sleep") is None, what="the end of the snapshot")
+        for words in (["start", "moltis"], ["backup"]):
+            assert call(run.run_dir, *words).code == 1
+        assert (listed(run)["state"], len(run.all("ready"))) == ("replaced", 1)
+        assert run.stop() == 0
+        assert run.find("no last snapshot") is None
+        assert run.find("cannot hand over") is None
+        assert len(restic(world.repository, "snapshots")) == before

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backup.world import World, back_up, health_of, listed, wait_for_state
+from tests.backup.world import APP, World, back_up, health_of, listed, lost, wait_for_state
 from tests.client.calling import call
 from tests.support.backups import Bucket, restic
 from tests.support.processes import freeze, thaw
@@ -102,6 +102,17 @@ def test_a_killed_container_that_comes_back_on_its_files_goes_on_at_once() -> No
     with world.running() as run:
         wait_for_state(run, "idle", 30.0)
         assert listed(run)["generation"] == 1
+
+
+def test_an_object_that_is_gone_is_waited_for_where_there_are_snapshots() -> None:
+    """Its holder may live, and write it anew: only silence tells that it does not."""
+    world = lost("")
+    (world.folder / "repository.holder").unlink()
+    with world.hastened({"silence_s": 4.0}, *APP) as run:
+        assert "is gone" in run.wait_for("standing by")["why"]
+        run.wait_for("taking over")
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "kept"
 
 
 def test_what_cannot_be_read_is_never_taken_for_nobodys() -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from supervisor.backup import holder as module
 from supervisor.backup.holder import Lease, LostError
 from supervisor.backup.objects import BucketStore, ConflictError, FolderStore, _region
-from supervisor.backup.words import BackupError
+from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.parsers import SecretSource
 from supervisor.config.settings import BackupSettings
+from supervisor.core.holding import LeaseRecord
 from supervisor.secret import Secret
 from tests.support.backups import KEY, KEY_ID, bucket
 
@@ -21,8 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.backup.objects import Store, StoredObject
-    from supervisor.backup.words import Trouble
     from supervisor.core.holding import Seen
+    from tests.support.backups import Bucket
+    from tests.support.flaky import Flaky
 
 
 def settings(repository: str, password: str = "a password") -> BackupSettings:  # noqa: S107 - made up
@@ -54,6 +60,9 @@ async def test_taken_renewed_and_let_go(repository: str) -> None:
     before = await two.acquire("", never)
     assert before is not None
     assert (before.generation, before.files, before.released, before.whole) == (4, "its files", True, True)
+    # Until it has one of its own, whoever comes next is to know of that generation.
+    assert two.record is not None
+    assert two.record.generation == 4
 
 
 async def test_what_is_written_into_a_folder_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +94,21 @@ async def test_a_replaced_holder_notices_at_its_next_renewal(repository: str) ->
     with pytest.raises(LostError):
         await one.renew(1, "")
     await two.renew(2, "")
+
+
+async def test_one_that_came_too_late_lets_nothing_go(repository: str) -> None:
+    """Another one was quicker: what it took stays its own, also when the one that lost is ended at that moment."""
+    one, two = Lease(settings(repository)), Lease(settings(repository))
+    found = await store_of(two).get()
+    await one.acquire("", never)
+    assert not await two._take(found, None, "")
+    # Nor does it look like a server that ignores conditions, to be waited for and written over.
+    assert two.conditional
+    assert not await two.release(0, "", whole=False)
+    await one.renew(1, "")
+    seen = await one._read(await store_of(one).get())
+    assert isinstance(seen, LeaseRecord)
+    assert (seen.instance, seen.released) == (one.instance, False)
 
 
 async def test_an_object_that_was_deleted_is_written_anew(tmp_path: Path) -> None:
@@ -133,6 +157,136 @@ async def test_a_store_that_ignores_conditions_is_found_out(tmp_path: Path, monk
         await one.renew(1, "")
 
 
+async def test_one_that_was_overwritten_while_it_settled_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were told that their write stood; the one whose name is in it afterwards holds."""
+    monkeypatch.setattr(module, "SETTLE_S", 0.01)
+    repository = str(tmp_path / "repository")
+    one, two = Lease(settings(repository)), Lease(settings(repository))
+    two._store = Careless(repository)
+
+    class Overtaken(Careless):
+        puts = 0
+
+        async def put(self, data: bytes, tag: str) -> str:
+            tag = await super().put(data, tag)
+            self.puts += 1
+            if self.puts == 2:  # the last one before it settles
+                await two._write(LeaseRecord(two.instance))
+            return tag
+
+    one._store = Overtaken(repository)
+    assert not await one._take(await one._store.get(), None, "")
+    assert not one.conditional
+    assert not one.holds
+
+
+class Gated(FolderStore):
+    """A store at once, but for the next write while the gate is shut: that one is on its way until it opens."""
+
+    def __init__(self, repository: str) -> None:
+        super().__init__(repository)
+        self.gate = anyio.Event()
+        self.shut = False
+        self.on_its_way = anyio.Event()
+
+    async def get(self) -> StoredObject:
+        """Read it, in no thread."""
+        return self._get()
+
+    async def put(self, data: bytes, tag: str) -> str:
+        """Write it, in no thread."""
+        if self.shut:
+            self.shut = False
+            self.on_its_way.set()
+            await self.gate.wait()
+        return self._put(data, tag)
+
+
+async def test_a_renewal_on_its_way_does_not_undo_a_release(tmp_path: Path) -> None:
+    """What is written is written in order, or the next instance would wait for one that has ended."""
+    repository = str(tmp_path / "repository")
+    one = Lease(settings(repository))
+    store = one._store = Gated(repository)
+    await one.acquire("", never)
+    store.shut = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(one.renew, 1, "")
+        await store.on_its_way.wait()
+        group.start_soon(partial(one.release, 1, "", whole=True))
+        await anyio.wait_all_tasks_blocked()
+        store.gate.set()
+    seen = await one._read(await store.get())
+    assert isinstance(seen, LeaseRecord)
+    assert (seen.released, seen.whole) == (True, True)
+
+
+async def test_one_that_is_ended_while_it_takes_over_lets_go_what_it_took(tmp_path: Path) -> None:
+    """The write on its way is waited for: it may be there though nobody has waited for its answer."""
+    repository = str(tmp_path / "repository")
+    one, two = Lease(settings(repository)), Lease(settings(repository))
+    store = one._store = Gated(repository)
+    store.shut = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(one.acquire, "", never))
+        await store.on_its_way.wait()
+        group.cancel_scope.cancel()
+        store.gate.set()
+    assert await one.release(0, "", whole=False)
+    await two.acquire("", never)
+
+
+class Lossy(FolderStore):
+    """A store whose next answer gets lost, and which is written all the same."""
+
+    loses = True
+
+    async def put(self, data: bytes, tag: str) -> str:
+        """Write it."""
+        tag = await super().put(data, tag)
+        if self.loses:
+            self.loses = False
+            raise BackupError(Trouble("no answer"))
+        return tag
+
+
+async def test_one_s_own_word_is_nobody_else_s(tmp_path: Path) -> None:
+    """The answer to the write got lost, which is told, and not waited for like another instance; so it has it."""
+    one = Lease(settings(str(tmp_path / "repository")))
+    one._store = Lossy(str(tmp_path / "repository"))
+    with pytest.raises(BackupError, match="no answer"):
+        await one.acquire("", never)
+    await one.acquire("", never)
+    assert one.holds
+
+
+async def test_an_end_in_standby_asks_the_store_nothing(tmp_path: Path) -> None:
+    """It has written nothing: there is nothing to let go, and nothing to wait for."""
+
+    class Away(FolderStore):
+        async def get(self) -> StoredObject:
+            raise BackupError(Trouble("away"))
+
+    one = Lease(settings(str(tmp_path / "repository")))
+    one._store = Away(str(tmp_path / "repository"))
+    assert not await one.release(0, "", whole=False)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"instance": "x"}, {"generation": 9}, {"counter": 9}, {"files": "x"}, {"released": True}, {"whole": True}],
+)
+async def test_the_seal_is_on_all_of_it(tmp_path: Path, changed: dict[str, object]) -> None:
+    """Whoever may write into the bucket, and has no password, can let nothing go in another one's name."""
+    repository = str(tmp_path / "repository")
+    await Lease(settings(repository)).acquire("", never)
+    path = tmp_path / "repository.holder"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(BackupError, match="not written with this password"):
+        await Lease(settings(repository)).acquire("", never)
+
+
 async def test_what_was_let_go_stays_let_go(repository: str) -> None:
     """A renewal that was still on its way takes nothing back."""
     one, two = Lease(settings(repository)), Lease(settings(repository))
@@ -179,6 +333,89 @@ async def test_wrong_keys_are_told_as_such(tmp_path: Path) -> None:
         store = BucketStore(server.repository, SecretSource("ID", value=Secret(KEY_ID)), wrong)
         with pytest.raises(BackupError, match="secret access key is wrong"):
             await store.get()
+        # What was not written is not taken for written.
+        with pytest.raises(BackupError, match="secret access key is wrong"):
+            await store.put(b"1", "")
+
+
+async def test_a_bucket_that_is_not_there_is_told_as_such(server: Bucket) -> None:
+    """Not as an object that is not there, or that somebody else has written."""
+    store = store_of(Lease(settings(server.repository.replace("/bucket/", "/another/"))))
+    with pytest.raises(BackupError, match="bucket"):
+        await store.get()
+    for tag in ("", '"tag"'):
+        with pytest.raises(BackupError, match="bucket"):
+            await store.put(b"1", tag)
+
+
+async def test_a_write_over_what_is_gone_is_refused(repository: str) -> None:
+    """It was not this version that its writer has seen."""
+    with pytest.raises(ConflictError):
+        await store_of(Lease(settings(repository))).put(b"1", '"tag"')
+
+
+async def test_a_write_beside_another_one_is_refused(way: Flaky) -> None:
+    """Servers that cannot tell yet which of the two will stand answer 409."""
+    way.mode = "busy"
+    with pytest.raises(ConflictError):
+        await store_of(Lease(settings(f"s3:http://127.0.0.1:{way.port}/bucket/snapshots"))).put(b"1", "")
+
+
+def test_of_writes_at_once_into_a_folder_one_stands(tmp_path: Path) -> None:
+    """Looking and writing are one step for all processes of a machine."""
+    count = 8
+    together = threading.Barrier(count)
+
+    def wins(number: int) -> bool:
+        store = FolderStore(str(tmp_path / "repository"))
+        together.wait()
+        try:
+            store._put(str(number).encode(), "")
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(count) as pool:
+        for _ in range(10):
+            assert list(pool.map(wins, range(count))).count(True) == 1
+            (tmp_path / "repository.holder").unlink()
+
+
+class Overtaking(FolderStore):
+    """A store in which another instance writes between each look and the write that follows."""
+
+    async def get(self) -> StoredObject:
+        """Read it."""
+        found = await super().get()
+        await super().put(b"of another one", found.tag)
+        return found
+
+
+class Forgetful(FolderStore):
+    """A store that takes every write, and keeps none."""
+
+    async def put(self, data: bytes, tag: str) -> str:
+        """Answer well."""
+        del data, tag
+        return "tag"
+
+
+async def test_a_rehearsal_writes_and_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several that rehearse at once each one is ready, and none where nothing is kept."""
+    one = Lease(settings(str(tmp_path / "repository")))
+    monkeypatch.setattr(module, "_store", lambda given, name: Overtaking(given.repository, name))
+    await one.probe()
+    monkeypatch.setattr(module, "_store", lambda given, name: Forgetful(f"{given.repository}2", name))
+    with pytest.raises(BackupError, match="cannot be read back"):
+        await one.probe()
+
+
+async def test_of_two_wishes_at_once_one_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one is held, as its note would be believed to be there."""
+    one = Lease(settings(str(tmp_path / "repository")))
+    monkeypatch.setattr(module, "_store", lambda given, name: Overtaking(given.repository, name))
+    with pytest.raises(BackupError, match="another instance restores a snapshot too"):
+        await one.note_restored("a wish")
 
 
 async def test_an_object_that_is_not_there_is_nobodys(repository: str) -> None:

@@ -57,6 +57,13 @@ def test_what_is_held_shows_the_backups_state_its_reason_and_how_far_it_is() -> 
             assert "43%" in part.why
 
 
+def test_what_an_instance_that_was_replaced_holds_is_held() -> None:
+    """It does not wait: only a new start of the container ends it."""
+    assert hold_of(BackupState.REPLACED) is State.HELD
+    view = BackupView(BackupState.REPLACED, holds=True, rehearsed=True, ready_until_s=1.0, interval_s=300.0)
+    assert assess(Snapshot(backup=view), 1.0).status == "fail"
+
+
 def test_what_a_restore_by_hand_holds_is_told_likewise() -> None:
     """Its app waits, though the start was let go long ago."""
     app = ProcessView("moltis", critical=True, command="", since_s=0.0, state=State.RESTORING)

@@ -280,6 +280,12 @@ def test_whatever_leads_to_a_start_waits_while_it_is_held(hold: State, kind: Eve
         assert actions == (() if ordered else (ProcessAction.SPAWN,))
 
 
+@pytest.mark.parametrize("state", State)
+def test_a_hold_is_kept_whatever_a_process_is_doing(state: State) -> None:
+    """One that runs goes on, and its next start waits: files are not replaced under it."""
+    assert walk(EventKind.HOLD, Machine(state, wanted=True))[0].hold is State.STANDBY
+
+
 def test_only_critical_processes_are_given_up() -> None:
     """Ten failures in the window end a critical process; another is tried for ever."""
     for critical, state in ((True, State.FAILED), (False, State.BACKOFF)):

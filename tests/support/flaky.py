@@ -27,6 +27,7 @@ _OTHER_ANSWERS = {
     "rubbish": b"\xff\x00 no HTTP at all \r\n\r\n" * 50,
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
     "error": _answer("500 Internal Server Error", b"oops"),
+    "busy": _answer("409 Conflict", _refusal("ConditionalRequestConflict")),
     "forbidden": _answer("403 Forbidden", _refusal("AccessDenied")),
     "huge": b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{"BackendState": "' % _HUGE_BYTES + b"x" * _HUGE_BYTES,
     "elsewhere": _answer("301 Moved Permanently", _refusal("PermanentRedirect")),
@@ -41,11 +42,11 @@ class Flaky:
     """Passes bytes on from ``port`` (or a unix socket at ``path``) to another port or path, as ``mode`` says.
 
     Modes: pass, slow, crawl (six seconds for each request), silent, cut (half an answer, then the end), half (the same,
-    then silence), refuse; rubbish, redirect, error, huge, forbidden and elsewhere (it is in another region) give an
-    answer of that kind in the server's place; careless hides the conditions of requests, so that the server writes
-    whatever is there; late does too, and holds back what is to be written to a holder's object until the mode is
-    another, while ``is_late`` tells that there is something; keeping refuses to delete, as to a key without that right,
-    and keeping_all locks too.
+    then silence), refuse; rubbish, redirect, error, huge, busy (with another write), forbidden and elsewhere (it is in
+    another region) give an answer of that kind in the server's place; careless hides the conditions of requests, so
+    that the server writes whatever is there; late does too, and holds back what is to be written to a holder's object
+    until the mode is another, while ``is_late`` tells that there is something; keeping refuses to delete, as to a key
+    without that right, and keeping_all locks too.
     """
 
     def __init__(self, target: int | str, path: str = "") -> None:
