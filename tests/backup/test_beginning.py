@@ -9,10 +9,16 @@ import pytest
 
 from supervisor.backup.beginning import Beginning
 from supervisor.backup.holder import LostError
+from supervisor.backup.marker import Kept
 from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.work import Work
+from supervisor.core.backup import BackupView, SnapshotView
+from supervisor.core.holding import LeaseRecord
+from supervisor.core.snapshot import Snapshot
+from supervisor.runtime.store import SnapshotStore
 
 if TYPE_CHECKING:
-    from supervisor.backup.work import Work
+    from supervisor.backup.holder import Lease
     from supervisor.core.backup import BackupOrder
 
 
@@ -58,3 +64,14 @@ async def test_a_start_without_backups_keeps_what_it_writes() -> None:
     done: list[str] = []
     beginning(done, None)._start_without()
     assert done.index("forgets the swap") < done.index("starts")
+
+
+def test_a_new_generation_is_newer_than_the_last_holder_s() -> None:
+    """Also where that one has taken no snapshot yet: one of its own that still arrives is older."""
+    work = Work.__new__(Work)
+    record = LeaseRecord("last", generation=7)
+    work.holder = cast("Lease", SimpleNamespace(record=record))
+    work._store = SnapshotStore(Snapshot(backup=BackupView(snapshots=(SnapshotView("a", generation=3),))))
+    work.kept = Kept()
+    work.take_generation("repository")
+    assert (work.kept.generation, work.counts) == (8, (8, work.kept.instance))

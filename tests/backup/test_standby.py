@@ -10,7 +10,7 @@ import pytest
 from supervisor.backup import marker
 from supervisor.backup.marker import Kept
 from supervisor.backup.standby import Standby
-from supervisor.backup.words import BackupError
+from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import BackupSource
 from supervisor.core.backup import BackupView, SnapshotView
 
@@ -71,3 +71,21 @@ async def test_one_that_would_have_to_ask_is_not_ready(tmp_path: Path) -> None:
     (tmp_path / "note").write_text("nobody knows whose")
     with pytest.raises(BackupError, match="no snapshot is known of"):
         await standby(tmp_path, "auto")._to_restore()
+
+
+async def test_one_that_may_not_write_is_not_ready(tmp_path: Path) -> None:
+    """It could read all of it, and yet not take over."""
+    waiting, shown = standby(tmp_path, "never"), dict[str, object]()
+
+    async def probe() -> None:
+        raise BackupError(Trouble("may not write"))
+
+    async def refresh() -> tuple[SnapshotView, ...]:
+        return (OLD, NEW)
+
+    work = cast("SimpleNamespace", waiting._work)
+    work.holder.probe, work.refresh, work.show = probe, refresh, lambda **changes: shown.update(changes)
+    work.tell, work.log = lambda _trouble: None, SimpleNamespace(record=lambda *_, **__: None)
+    await waiting._rehearse()
+    assert "rehearsed" not in shown
+    assert shown["why"] == "may not write"
