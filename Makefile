@@ -51,8 +51,8 @@ fuzz: dev ## Feeds parsers what is nearly right: EXAMPLES=… of each, 20,000 by
 		tests/fuzz tests/web/test_openapi.py
 
 refusals: tested ## Has the kernel refuse each call once, with each of its errors (takes strace): CALLS="openat write" for some | several minutes
-	@nice $(BIN)/python -m tests.chaos.refusals $(CALLS)
-	@$(if $(CALLS),,nice $(BIN)/python -m tests.chaos.refused_sites)
+	@REFUSAL_WORKERS=$(WORKERS) nice $(BIN)/python -m tests.chaos.refusals $(CALLS)
+	@$(if $(CALLS),,REFUSAL_WORKERS=$(WORKERS) nice $(BIN)/python -m tests.chaos.refused_sites)
 
 planted: tested ## Plants one defect after the other, and tells which of them chaos finds | up to 200 rounds for each
 	@$(BIN)/python -m tests.chaos.planted

@@ -15,10 +15,11 @@ import random
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.chaos.refusal_table import ERRORS, calls_of, sites
-from tests.chaos.refused_lives import LIVES, Outcome, Way, crashes, end_shared, wrong
+from tests.chaos.refused_lives import LIVES, WORKERS, Outcome, Way, crashes, end_shared, wrong
 
 # What tells in a trace that from here on it is our own code that runs, and no longer Python's own beginning.
 _OURS = "supervisor/commands/__pycache__/run."
@@ -38,7 +39,8 @@ def places(call_name: str, life: str = "plain") -> list[int]:
     """
     with tempfile.TemporaryDirectory(prefix="refused-") as folder:
         trace = f"{folder}/trace"
-        LIVES[life](_tracing(f"openat,{call_name}", trace))
+        outcome = LIVES[life](_tracing(f"openat,{call_name}", trace))
+        assert not outcome.short, f"nothing was refused, and yet the life {life} was cut short: {outcome.short}"
         lines = [line.split(maxsplit=1) for line in Path(trace).read_text().splitlines()]
     first = lines[0][0]
     begin = next(number for number, (thread, line) in enumerate(lines) if thread == first and _OURS in line)
@@ -56,27 +58,42 @@ def refuse(call_name: str, error: str, place: int, life: str = "plain") -> Outco
         return LIVES[life](_tracing(call_name, f"{folder}/trace", inject))
 
 
-def main() -> int:
-    """Try all calls, or those named; return how often something was wrong."""
-    wanted = sys.argv[1:] or sorted({each for site in sites() for each in calls_of(site.name)})
+def try_call(call_name: str, life: str) -> tuple[int, int]:
+    """Try a call in one kind of life; return how many refusals that were, and how many not as they should be."""
+    begun_s = time.monotonic()
+    try:
+        own = places(call_name, life)
+    except AssertionError as reason:
+        print(f"{call_name:15} cannot be tried, {life}: {reason}", flush=True)
+        return 0, 1
+    most = _PLACES[life]
+    chosen = sorted(random.Random(call_name).sample(own, min(most, len(own))))
     tried = bad = 0
-    for call_name in wanted:
-        for life, most in _PLACES.items():
-            begun_s = time.monotonic()
-            own = places(call_name, life)
-            chosen = sorted(random.Random(call_name).sample(own, min(most, len(own))))
-            for error in ERRORS[call_name]:
-                for place in chosen:
-                    tried += 1
-                    outcome = refuse(call_name, error, place, life)
-                    what = wrong(outcome)
-                    bad += bool(what)
-                    for word in [what] if what else [f"lived with: {each}" for each in crashes(outcome)]:
-                        print(f"  {call_name} {error} at {place} of {own[-1]}, {life}: {word}", flush=True)
-            took_s = time.monotonic() - begun_s
-            tried_here = f"{len(chosen):3} of {len(own):4} places, {life}"
-            print(f"{call_name:15} {tried_here:34}  {' '.join(ERRORS[call_name])}  {took_s:.0f} s", flush=True)
-    print(f"{tried} refusals, {bad} of them not as they should be")
+    for error in ERRORS[call_name]:
+        for place in chosen:
+            tried += 1
+            outcome = refuse(call_name, error, place, life)
+            what = wrong(outcome)
+            bad += bool(what)
+            for word in [what] if what else [f"lived with: {each}" for each in crashes(outcome)]:
+                print(f"  {call_name} {error} at {place} of {own[-1]}, {life}: {word}", flush=True)
+    took_s = time.monotonic() - begun_s
+    tried_here = f"{len(chosen):3} of {len(own):4} places, {life}"
+    print(f"{call_name:15} {tried_here:34}  {' '.join(ERRORS[call_name])}  {took_s:.0f} s", flush=True)
+    return tried, bad
+
+
+def main() -> int:
+    """Try all calls, or those named, some at a time; return how often something was wrong."""
+    begun_s = time.monotonic()
+    wanted = sys.argv[1:] or sorted({each for site in sites() for each in calls_of(site.name)})
+    # The long ones first, so that they do not end alone.
+    pairs = [(call_name, life) for life in reversed(_PLACES) for call_name in wanted]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        counts = list(pool.map(lambda pair: try_call(*pair), pairs))
+    bad = sum(each for _, each in counts)
+    took_s = time.monotonic() - begun_s
+    print(f"{sum(each for each, _ in counts)} refusals, {bad} of them not as they should be; {took_s:.0f} s")
     return bad
 
 

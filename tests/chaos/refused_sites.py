@@ -12,14 +12,15 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import threading
 import time
-from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import supervisor
 from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, UNREAL, Site, calls_of, sites
-from tests.chaos.refused_lives import COMMANDS, LIVES, Outcome, Way, crashes, end_shared, wrong
+from tests.chaos.refused_lives import COMMANDS, LIVES, WORKERS, Outcome, Way, crashes, end_shared, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -94,19 +95,23 @@ class Trial:
     def __init__(self) -> None:
         self.refused: set[Refusal] = set()
         self.bad = 0
-        self.lived: defaultdict[str, set[str]] = defaultdict(set)
+        self._counting = threading.Lock()
 
     def try_all(self, life: str, wanted: Sequence[Refusal]) -> None:
         """Try these in a life that comes by their places."""
-        for group in groups(wanted):
-            outcome, _, refused = play(life, group)
-            self.refused |= refused
-            alone = [each for each in group if each not in refused or wrong(outcome) or crashes(outcome)]
-            if len(group) > 1:
-                for each in alone:
-                    self._judge(life, each)
-            elif alone:
-                self._tell(life, group[0], outcome)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for _ in pool.map(lambda group: self._try_group(life, group), groups(wanted)):
+                pass
+
+    def _try_group(self, life: str, group: list[Refusal]) -> None:
+        outcome, _, refused = play(life, group)
+        self.refused |= refused
+        alone = [each for each in group if each not in refused or wrong(outcome) or crashes(outcome)]
+        if len(group) > 1:
+            for each in alone:
+                self._judge(life, each)
+        elif alone:
+            self._tell(life, group[0], outcome)
 
     def _judge(self, life: str, refusal: Refusal) -> None:
         outcome, _, refused = play(life, [refusal])
@@ -115,7 +120,8 @@ class Trial:
 
     def _tell(self, life: str, refusal: Refusal, outcome: Outcome) -> None:
         what = wrong(outcome)
-        self.bad += bool(what)
+        with self._counting:
+            self.bad += bool(what)
         for word in [what] if what else [f"lived with: {each}" for each in crashes(outcome)]:
             site = refusal.site
             print(f"  {site.module}:{site.line} {site.name} {refusal.error}, {life}: {word}", flush=True)
@@ -129,7 +135,8 @@ def main() -> int:
     trial = Trial()
     left = set(chosen)
     for life in LIVES | COMMANDS:
-        _, reached, _ = play(life)
+        outcome, reached, _ = play(life)
+        assert not outcome.short, f"nothing was refused, and yet the life {life} was cut short: {outcome.short}"
         here = sorted(left & reached)
         left -= reached
         wanted = [refusal for site in here for refusal in refusals_of(site)]
