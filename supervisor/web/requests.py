@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -69,8 +70,11 @@ def parse_query(request: web.Request, shape: type[T]) -> T:
     given = dict(request.query)
     if len(given) != len(request.query):
         raise RefusedError(Code.INVALID_QUERY, "cannot use the query: a name stands in it twice; leave one of them")
+    numbers = _numbers(shape)
+    # Not by convert's own reading of text, to which `null` is nothing, and 1e2 a hundred.
+    values = {name: int(text) if name in numbers and _NUMBER.fullmatch(text) else text for name, text in given.items()}
     try:
-        return msgspec.convert(given, shape, strict=False)
+        return msgspec.convert(values, shape)
     except msgspec.ValidationError as error:
         problem = explain_query(given, shape)
         raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {problem}; see the API's page") from error
@@ -129,13 +133,24 @@ def _explain(value: object, shape: type[msgspec.Struct], *, is_text: bool = Fals
     for name, given in value.items():
         if name not in fields:
             return f"{quoted(name)} is not known; it takes {', '.join(fields) or 'nothing'}"
-        kind = fields[name].type
-        kinds = kind.types if isinstance(kind, UnionType) else (kind,)
-        kinds = tuple(each.type if isinstance(each, Metadata) else each for each in kinds)
-        problem = _mismatch(given, kinds, is_text=is_text)
+        problem = _mismatch(given, _kinds(fields[name].type), is_text=is_text)
         if problem:
             return f"{name} {problem}"
     return next((f"{name} is missing" for name, field in fields.items() if field.required and name not in value), "")
+
+
+def _kinds(kind: Type) -> tuple[Type, ...]:
+    kinds = kind.types if isinstance(kind, UnionType) else (kind,)
+    return tuple(each.type if isinstance(each, Metadata) else each for each in kinds)
+
+
+@cache
+def _numbers(shape: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the names of a struct's fields that are whole numbers."""
+    fields = cast("StructType", type_info(shape)).fields
+    return frozenset(
+        field.encode_name for field in fields if any(isinstance(kind, IntType) for kind in _kinds(field.type))
+    )
 
 
 def _mismatch(value: object, kinds: Sequence[Type], *, is_text: bool) -> str:

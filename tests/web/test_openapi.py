@@ -39,31 +39,11 @@ OPERATIONS = {
 }
 # `make fuzz` asks for more.
 EXAMPLES = int(os.environ.get("API_EXAMPLES", "20"))
-CHECKS = frozenset(
-    {
-        "not_a_server_error",
-        "status_code_conformance",
-        "content_type_conformance",
-        "response_headers_conformance",
-        "response_schema_conformance",
-        "negative_data_rejection",
-        "positive_data_acceptance",
-        "ignored_auth",
-        "unsupported_method",
-        "missing_required_header",
-    }
-)
 # It has no end; tests of its own follow it.
 ENDLESS = "/api/events"
 # What does not fit these: a frame is answered with status 200 whatever is in it; two parameters exclude each other.
+# tests/fuzz/test_api.py, which tries far more, has checks of its own in their place.
 UNFIT = {"/api/rpc": {"negative_data_rejection"}, "/api/logs": {"positive_data_acceptance"}}
-# Strangers are refused before anybody looks at what they send.
-FOR_STRANGERS_UNFIT = {
-    "negative_data_rejection",
-    "positive_data_acceptance",
-    "missing_required_header",
-    "unsupported_method",
-}
 
 
 def test_every_route_is_in_the_document() -> None:
@@ -160,10 +140,10 @@ def _ask(
     operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any], mode: GenerationMode, headers: dict[str, str]
 ) -> int:
     """Try one operation, with what it takes or what it does not; return how often."""
-    from schemathesis import checks
+    from schemathesis.checks import CHECKS, load_all_checks
 
-    unfit = UNFIT.get(operation.path, set()) | (set() if headers else FOR_STRANGERS_UNFIT)
-    chosen = [getattr(checks, name) for name in sorted(CHECKS - unfit)]
+    load_all_checks()
+    chosen: list[Any] = [check for check in CHECKS.get_all() if check.__name__ not in UNFIT.get(operation.path, set())]
     count = 0
 
     @settings(

@@ -21,6 +21,25 @@ async def test_a_parameter_that_is_not_known_is_refused(method: str, path: str) 
         assert not [message for message in served.remembered() if "order received" in message]
 
 
+@pytest.mark.parametrize("text", ["null", "NULL", "1e2", "1.5", "%2B1", "true", "", "%EF%BC%91"])
+@pytest.mark.parametrize("path", ["/api/logs?last=", "/api/logs?limit=", "/api/events?last="])
+async def test_a_number_is_digits(path: str, text: str) -> None:
+    """What other languages or libraries also take for one, or for none given, is a slip."""
+    async with serving() as served:
+        answer = await served.get(path + text)
+        assert answer.refusal == (400, "INVALID_QUERY")
+        assert "is not a whole number" in answer.json["error"]
+
+
+@pytest.mark.parametrize("text", ["null", "on%20", "1", "true"])
+async def test_a_choice_is_one_of_its_words(text: str) -> None:
+    """And nothing else, whatever it may mean elsewhere."""
+    async with serving() as served:
+        answer = await served.get(f"/api/events?figures={text}")
+        assert answer.refusal == (400, "INVALID_QUERY")
+        assert answer.json["error"].startswith("cannot use the query: figures has to be off or on")
+
+
 async def test_who_may_not_ask_is_told_so_first() -> None:
     """What a path takes is nobody's who is not signed in."""
     async with serving() as served:
