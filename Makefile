@@ -46,6 +46,10 @@ chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… ME
 	@nice $(BIN)/python -m tests.chaos $(if $(SEED),--seed "$(SEED)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MET),--met $(MET)) \
 		$(if $(DEPLOYS),--deploys $(DEPLOYS)) $(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
 
+chaos-image: tested ## Breaks the image at random, in an engine: SEED=… ROUNDS=… FOR=seconds FORM=image-gvisor, or LIFE='…' | until Ctrl-C, or FOR seconds
+	@scripts/test-engine run nice $(BIN)/python -m tests.chaos $(if $(FORM),--flavours $(FORM),--image) $(if $(SEED),--seed "$(SEED)") \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
+
 fuzz: dev ## Feeds parsers what is nearly right: EXAMPLES=… of each, 20,000 by default | several minutes
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) API_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
 		tests/fuzz tests/web/test_openapi.py

@@ -9,8 +9,8 @@ import sys
 import time
 from collections import Counter
 
-from tests.chaos import plan, prober, world
-from tests.chaos.catalogue import FLAVOURS, KINDS, PHASES, pairs
+from tests.chaos import plan, prober, surroundings, world
+from tests.chaos.catalogue import FLAVOURS, IMAGES, KINDS, PHASES, has, pairs
 from tests.chaos.rounds import CROWDED, Violation, play
 from tests.chaos.shrink import shrink
 from tests.chaos.surroundings import end_shared
@@ -25,6 +25,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = _options()
     world.package = options.package
+    surroundings.built = options.built
     # While nothing is broken yet.
     prober.slowness()
     if options.life:
@@ -36,7 +37,7 @@ def main() -> int:
     met: Counter[tuple[str, str]] = Counter()
     number = rounds = violations = late = 0
     for life in [plan.storm(seed, options.deploys)] if options.deploys else plan.lives(seed, options.flavours):
-        if time.monotonic() > end_s or (rounds >= options.rounds and not _lacking(met, options.met)):
+        if time.monotonic() > end_s or (rounds >= options.rounds and not _lacking(met, options.met, options.flavours)):
             break
         number += 1
         if options.verbose:
@@ -54,7 +55,7 @@ def main() -> int:
             if violations >= options.most:
                 break
     if options.table:
-        _print_table(met)
+        _print_table(met, options.flavours)
     print(
         f"seed {seed}: {rounds} rounds, {number} lives, {violations} violations; "
         f"{late} lives were late, or short of last lines, and not when played again"
@@ -83,6 +84,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", default="", help="what decides everything; a fresh one by default")
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--flavours", type=lambda text: text.split(","), default=[*FLAVOURS], help="kinds of lives")
+    parser.add_argument(
+        "--image", dest="flavours", action="store_const", const=[*IMAGES], help="the lives in the image, in an engine"
+    )
+    parser.add_argument("--built", default="", help="the image, if it is built already")
     parser.add_argument("--deploys", type=int, default=0, help="play one life of so many deploys in a row instead")
     parser.add_argument("--met", type=int, default=0, help="play on until each kind has met each phase so often")
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no life after so long")
@@ -106,26 +111,34 @@ def _play_one(life: plan.Life) -> int:
 
 
 def _tell(life: plan.Life) -> None:
-    print(f"repeat it with: make chaos LIFE='{life}'", flush=True)
+    task = "chaos-image" if life.flavour in IMAGES else "chaos"
+    print(f"repeat it with: make {task} LIFE='{life}'", flush=True)
 
 
-def _lacking(met: Counter[tuple[str, str]], often: int) -> list[str]:
-    """Return the kinds that have met a phase less often than that, where they can."""
-    return [f"{kind} in {phase}" for kind, phase in sorted(pairs()) if met[kind, phase] < often]
+def _lacking(met: Counter[tuple[str, str]], often: int, flavours: list[str]) -> list[str]:
+    """Return the kinds that have met a phase less often than that, where they can in these flavours."""
+    return [f"{kind} in {phase}" for kind, phase in sorted(pairs(flavours)) if met[kind, phase] < often]
 
 
-def _print_table(met: Counter[tuple[str, str]]) -> None:
-    print(f"{'kind':24}" + "".join(f"{phase:>10}" for phase in PHASES))
-    possible = pairs()
-    for kind in KINDS:
+def _print_table(met: Counter[tuple[str, str]], flavours: list[str]) -> None:
+    possible = pairs(flavours)
+    phases = [phase for phase in PHASES if any(phase == other for _, other in possible)]
+    kinds = {name: kind for name, kind in KINDS.items() if {*has(kind)} & {*flavours}}
+    print(f"{'kind':24}" + "".join(f"{phase:>10}" for phase in phases))
+    for name in kinds:
         print(
-            f"{kind:24}" + "".join(f"{met[kind, phase] if (kind, phase) in possible else '-':>10}" for phase in PHASES)
+            f"{name:24}" + "".join(f"{met[name, phase] if (name, phase) in possible else '-':>10}" for phase in phases)
         )
-    for kind, (_, cannot, _, _) in KINDS.items():
-        for phase, why in cannot.items():
-            print(f"never {kind} in {phase}: {why}")
-    print(f"{met['no last snapshot', 'hand-over']} ends in order had no last snapshot to take over")
-    lacking = _lacking(met, plan.ENOUGH)
+    for name, kind in kinds.items():
+        for phase, why in kind.cannot.items():
+            print(f"never {name} in {phase}: {why}")
+    for flavour in flavours:
+        for name, kind in KINDS.items():
+            if flavour in kind.lacks:
+                print(f"never {name} in {flavour}: {kind.lacks[flavour]}")
+    if "hand-over" in phases:
+        print(f"{met['no last snapshot', 'hand-over']} ends in order had no last snapshot to take over")
+    lacking = _lacking(met, plan.ENOUGH, flavours)
     print(f"{len(possible)} pairs, {len(lacking)} of them met less than {plan.ENOUGH} times: {', '.join(lacking[:20])}")
 
 

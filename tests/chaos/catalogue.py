@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.chaos import (  # noqa: F401 - each puts its faults into the catalogue
     faults_backup,
+    faults_boxes,
     faults_log,
     faults_machine,
     faults_network,
@@ -11,6 +12,30 @@ from tests.chaos import (  # noqa: F401 - each puts its faults into the catalogu
     faults_processes,
     faults_tailnet,
 )
-from tests.chaos.kinds import FLAVOURS, KEEPING, KINDS, PHASES, MissingError, kinds_for, pairs, phases_of
+from tests.chaos.kinds import (
+    FLAVOURS,
+    IMAGES,
+    KEEPING,
+    KINDS,
+    PHASES,
+    WEIGHTS,
+    MissingError,
+    has,
+    kinds_for,
+    pairs,
+    phases_of,
+)
 
-__all__ = ["FLAVOURS", "KEEPING", "KINDS", "PHASES", "MissingError", "kinds_for", "pairs", "phases_of"]
+__all__ = [
+    "FLAVOURS",
+    "IMAGES",
+    "KEEPING",
+    "KINDS",
+    "PHASES",
+    "WEIGHTS",
+    "MissingError",
+    "has",
+    "kinds_for",
+    "pairs",
+    "phases_of",
+]

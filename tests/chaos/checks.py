@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from tests.chaos.sight import MARK, Use
 from tests.chaos.surroundings import UNKNOWN, Deploy
-from tests.chaos.world import APP, SECRETS, environment_of
-from tests.support.processes import below
+from tests.chaos.world import APP, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,41 +18,19 @@ if TYPE_CHECKING:
 # How much more than after its first round a supervisor may hold: the log's buffer and history, once over.
 MOST_GROWTH_BYTES = 40 * 1024 * 1024
 MOST_THREADS = 16
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DEFECTS = frozenset({"internal error", "service crashed", "impossible event ignored", "request failed"})
 # What only the supervisor is told.
-_PRIVATE = b"SUPERVISOR_"
+_PRIVATE = "SUPERVISOR_"
 
 
-class Use(NamedTuple):
-    """What a supervisor holds: descriptors but for children's pipes, threads, and memory."""
-
-    files: int
-    pipes: int
-    threads: int
-    memory_bytes: int
-
-
-def use(pid: int) -> Use:
-    """Return what it holds now."""
-    links = []
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
-    pipes = sum(link.startswith("pipe:") for link in links)
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return Use(len(links) - pipes, pipes, len(os.listdir(f"/proc/{pid}/task")), pages * _PAGE_BYTES)
+def use(world: World) -> Use:
+    """Return what the supervisor holds now."""
+    return Use(*world.sight.use(world.pid))
 
 
 def zombies(world: World) -> list[str]:
     """Return the children that have ended and were not collected."""
-    found = []
-    for pid in below(world.pid):
-        with contextlib.suppress(OSError, IndexError):
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
-            if state in "ZX":
-                found.append(f"zombie {pid} {Path(f'/proc/{pid}/comm').read_text().strip()}")
-    return found
+    return world.sight.zombies(world.pid)
 
 
 def untruths(world: World) -> list[str]:
@@ -78,7 +54,7 @@ def leaks(world: World) -> list[str]:
     """Return what is held beyond what was held after the first round."""
     if world.baseline is None:
         return []
-    now, then = use(world.pid), world.baseline
+    now, then = use(world), world.baseline
     found = []
     if now.files > then.files or now.pipes > then.pipes + 4:
         found.append(f"descriptors: {now.files}+{now.pipes} after {then.files}+{then.pipes}")
@@ -92,18 +68,16 @@ def leaks(world: World) -> list[str]:
 def secrets(world: World) -> list[str]:
     """Return where a secret stands that must not stand there: a command line, or an environment but the app's."""
     found = []
-    for pid in (world.pid, *below(world.pid)):
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
-            environment = environment_of(pid)
-            if any(secret in words for secret in SECRETS):
-                found.append(f"a secret on the command line {words!r}")
-            mark = environment.get(b"SUPERVISED_PROCESS", b"")
-            leaked = [name for name, text in environment.items() if SECRETS[0] in text or name.startswith(_PRIVATE)]
-            if mark and leaked:
-                found.append(f"{mark!r} was given {leaked}")
-            if mark and not mark.startswith(APP.encode()) and b"MOLTIS_PASSWORD" in environment:
-                found.append(f"{mark!r} was given the app's password")
+    for pid in (world.pid, *world.sight.below(world.pid)):
+        words, environment = world.sight.words(pid), world.sight.environment(pid)
+        if any(secret in words for secret in SECRETS):
+            found.append(f"a secret on the command line {words!r}")
+        mark = environment.get(MARK, "")
+        leaked = [name for name, text in environment.items() if SECRETS[0] in text or name.startswith(_PRIVATE)]
+        if mark and leaked:
+            found.append(f"{mark!r} was given {leaked}")
+        if mark and not mark.startswith(APP) and "MOLTIS_PASSWORD" in environment:
+            found.append(f"{mark!r} was given the app's password")
     return found
 
 

@@ -1,6 +1,6 @@
 """What the supervisor runs under chaos: writes numbered lines, and does mischief when it is told to.
 
-    python child.py NAME FOLDER
+    python child.py FOLDER NAME
 
 The app also keeps rows where there is a folder `FOLDER/kept`, and says there how many.
 
@@ -31,7 +31,7 @@ MOST_PAD = 40
 AT_ONCE = 400
 # A row for so many lines.
 EACH = 5
-NAME, FOLDER = sys.argv[1:3]
+FOLDER, NAME = sys.argv[1:3]
 LIFE = f"{time.monotonic_ns():x}"
 
 
@@ -149,12 +149,26 @@ def orders(writer: Writer) -> dict[str, Callable[..., object]]:
         "zombies": lambda count: zombies(int(count)),
         "daemons": lambda count: daemons(int(count)),
         "strangers": lambda count: strangers(int(count)),
+        "hoard": hoard,
         "stubborn": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
         "slow": slow,
         "errors": lambda count: send(b"~ an error\n" * int(count), 2),
         "spin": spin,
         "eat": lambda size: kept.append(b"x" * int(size)),
     }
+
+
+def hoard(seconds: str) -> None:
+    """Start processes until there may be no more, which end after so long."""
+    with contextlib.suppress(OSError):
+        while True:
+            if os.fork() == 0:
+                time.sleep(float(seconds))
+                os._exit(0)
+    time.sleep(float(seconds))
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 def slow(seconds: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import fault
+from tests.chaos.kinds import IMAGES, fault
 from tests.chaos.world import SPOKEN, TOKEN, WRITERS, pause
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _log_overflows(world: World, chance: random.Random) -> Undo:
     return world.output.come_back
 
 
-@fault("consumer-goes")
+@fault("consumer-goes", lacks=dict.fromkeys(IMAGES, "an engine reads its log, and goes with its containers"))
 def _consumer_goes(world: World, chance: random.Random) -> Undo:
     world.unread = True
     world.output.go_away()
@@ -74,7 +74,7 @@ def _consumer_goes(world: World, chance: random.Random) -> Undo:
     return world.output.come_back
 
 
-@fault("output-does-not-block")
+@fault("output-does-not-block", lacks=dict.fromkeys(IMAGES, "nobody but the engine has the other end of its output"))
 def _output_does_not_block(world: World, chance: random.Random) -> None:
     """Another process that shares the description of standard output has changed its mode."""
     os.set_blocking(world.shared_output, False)

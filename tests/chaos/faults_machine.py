@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import resource
 import subprocess
 import threading
 from typing import TYPE_CHECKING
@@ -18,42 +16,39 @@ if TYPE_CHECKING:
     from tests.chaos.kinds import Undo
     from tests.chaos.world import World
 
-_BLOCK_BYTES = 4096
+_NO_GROUPS = {"image-gvisor": "the tests' engine starts sandboxes without groups"}
+_IN_MEMORY = dict.fromkeys(("image-read-only", "image-gvisor"), "what is written there is in memory")
 
 
 @fault("few-descriptors")
 def _few_descriptors(world: World, chance: random.Random) -> Undo | None:
+    limits: list[int] = []
     pid = world.pid
     with contextlib.suppress(OSError):
-        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        used = len(os.listdir(f"/proc/{pid}/fd"))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(8, used - chance.randint(0, 8)), limits[1]))
+        limits = world.sight.limit_files(pid, -chance.randint(0, 8))
 
-        def restore() -> None:
-            with contextlib.suppress(OSError):
-                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    def restore() -> None:
+        with contextlib.suppress(OSError):
+            world.sight.restore_files(pid, limits)
 
-        return restore
-    return None
+    return restore if limits else None
 
 
-@fault("few-processes")
+@fault("few-processes", lacks=_NO_GROUPS)
 def _few_processes(world: World, chance: random.Random) -> Undo:
     """Nobody may start a process or a thread any more."""
     group = world.group("pids")
     if group is None:
         raise MissingError
-    (group / "pids.max").write_text(str(max(1, int((group / "pids.current").read_text()) + chance.randint(-2, 3))))
+    # A container that has just ended has none any more.
+    with contextlib.suppress(OSError):
+        group.limit(max(1, group.used() + chance.randint(-2, 3)))
     world.signal(chance.choice(WRITERS), 9)
     pause(chance.uniform(0, 0.3))
-
-    def undo() -> None:
-        (group / "pids.max").write_text("max")
-
-    return undo
+    return group.restore
 
 
-@fault("little-memory", ends=True)
+@fault("little-memory", lacks=_NO_GROUPS, ends=True)
 def _little_memory(world: World, chance: random.Random) -> Undo:
     """A child takes all that there is, and the kernel chooses whom to end for it."""
     group = world.group("memory")
@@ -63,14 +58,13 @@ def _little_memory(world: World, chance: random.Random) -> Undo:
     # Who waits for memory waits for the kernel, and is not to blame.
     assert world.prober is not None
     world.prober.excuse(1)
-    used = int((group / "memory.usage_in_bytes").read_text())
     with contextlib.suppress(OSError):
-        (group / "memory.limit_in_bytes").write_text(str(used + 30_000_000))
+        group.limit(group.used() + 30_000_000)
     world.tell(chance.choice(WRITERS), "eat 200000000")
     pause(0.2)
 
     def undo() -> None:
-        (group / "memory.limit_in_bytes").write_text("-1")
+        group.restore()
         if world.prober is not None:
             world.prober.excuse(-1)
 
@@ -82,43 +76,30 @@ def _full_disk(world: World, _chance: random.Random) -> Undo:
     """The file system of the run folder and of what is kept has no room left."""
     if not world.mounted:
         raise MissingError
-    path = world.run_dir.parent / "filler"
-    with contextlib.suppress(OSError), path.open("ab") as file:
-        size = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
-        # Taken and not written, as far as that goes; the rest is written.
-        while size > _BLOCK_BYTES:
-            try:
-                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
-            except OSError:
-                size //= 2
-        while True:
-            file.write(bytes(_BLOCK_BYTES))
-            file.flush()
+    path = world.filler
+    with contextlib.suppress(OSError):
+        world.sight.fill(path)
 
     def undo() -> None:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            world.sight.remove(path)
 
     return undo
 
 
-@fault("read-only-disk")
+@fault("read-only-disk", lacks={"image-gvisor": "the sandbox mounts its disks itself, once"})
 def _read_only_disk(world: World, _chance: random.Random) -> Undo:
     """The same file system may not be written to."""
     if not world.mounted:
         raise MissingError
-    folder = str(world.run_dir.parent)
-
-    def mount(how: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{how}", folder], capture_output=True, check=False)
-
-    mount("ro")
+    world.remount("ro")
     pause(0.1)
     # At the end of a stop the files that announce it are to be removed.
-    mount("rw")
-    return lambda: mount("rw")
+    world.remount("rw")
+    return lambda: world.remount("rw")
 
 
-@fault("slow-disk")
+@fault("slow-disk", lacks=_IN_MEMORY)
 def _slow_disk(world: World, chance: random.Random) -> Undo:
     """Every write to the same file system takes up to half a second."""
     if not world.may_freeze:

@@ -24,7 +24,7 @@ def _connections(world: World, count: int, data: bytes) -> Undo:
             sock = socket.socket()
             opened.append(sock)
             sock.settimeout(1)
-            sock.connect(("127.0.0.1", world.port))
+            sock.connect((world.host, world.port))
             sock.sendall(data)
 
     def close() -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import subprocess
 import threading
 from typing import TYPE_CHECKING
 
 from tests.chaos.kinds import PHASES, fault
-from tests.chaos.world import NAMES, pause, program
+from tests.chaos.world import NAMES, pause
 
 # Half-way through a stop, which a hand-over is as well; before, the first of these would begin it.
-_ONLY_IN_A_STOP = dict.fromkeys(PHASES[:-2], "it would begin the stop")
+_ONLY_IN_A_STOP = dict.fromkeys(PHASES[: PHASES.index("again")], "it would begin the stop")
 # sysexits(3).
 CONFIGURATION = 78
 
@@ -28,29 +26,25 @@ if TYPE_CHECKING:
 def _signals(world: World, chance: random.Random) -> None:
     harmless = (signal.SIGHUP, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)
     for _ in range(200):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(world.pid, chance.choice(harmless))
+        world.send(chance.choice(harmless))
 
 
 @fault("signals-for-app")
 def _signals_for_app(world: World, chance: random.Random) -> None:
     for _ in range(5):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(world.pid, chance.choice((signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)))
+        world.send(chance.choice((signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)))
 
 
 @fault("term-again", cannot=_ONLY_IN_A_STOP)
 def _term_again(world: World, chance: random.Random) -> None:
     for _ in range(chance.randint(1, 5)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(world.pid, signal.SIGTERM)
+        world.send(signal.SIGTERM)
 
 
 @fault("interrupt-twice", cannot=_ONLY_IN_A_STOP, ends=True)
 def _interrupt_twice(world: World, _chance: random.Random) -> None:
     for _ in range(2):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(world.pid, signal.SIGINT)
+        world.send(signal.SIGINT)
         pause(0.02)
 
 
@@ -81,11 +75,7 @@ def _orders_at_once(world: World, chance: random.Random) -> Undo:
 
 @fault("second-supervisor")
 def _second_supervisor(world: World, _chance: random.Random) -> None:
-    env = {"PATH": os.environ["PATH"], "PORT": "0", "SUPERVISOR_RUN_DIR": str(world.run_dir)}
-    env["SUPERVISOR_TAILSCALE"] = "off"
-    words = [*program(), "--restart", "never", "--", "sleep", "5"]
-    second = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/")
-    _, said = second.communicate(timeout=30)
+    code, said = world.second()
     # Where the first has just ended, there is room for one.
-    if world.is_alive() and second.returncode != CONFIGURATION:
-        world.problems.append(f"a second supervisor ended with {second.returncode}: {said[-300:]!r}")
+    if world.is_alive() and code != CONFIGURATION:
+        world.problems.append(f"a second supervisor ended with {code}: {said[-300:]!r}")

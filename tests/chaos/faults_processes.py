@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -39,20 +37,19 @@ def _hold_child(world: World, chance: random.Random) -> Undo:
     world.signal(name, signal.SIGSTOP)
 
     def release() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if pid is not None:
-                os.kill(pid, signal.SIGCONT)
+        if pid is not None:
+            world.send(signal.SIGCONT, pid)
 
     return release
 
 
-@fault("hold-supervisor")
+@fault("hold-supervisor", lacks={"image-gvisor": "from inside a sandbox its process 1 cannot be held still"})
 def _hold_supervisor(world: World, chance: random.Random) -> None:
     assert world.prober is not None
     world.prober.excuse(1)
-    os.kill(world.pid, signal.SIGSTOP)
+    world.send(signal.SIGSTOP)
     pause(chance.uniform(0.05, 0.4))
-    os.kill(world.pid, signal.SIGCONT)
+    world.send(signal.SIGCONT)
     pause(0.05)
     world.prober.excuse(-1)
 

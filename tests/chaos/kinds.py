@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tests.chaos.world import World
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Act = Callable[[World, random.Random], Undo | None]
 
 # The moments of a life: see rounds.py for how each is reached.
-PHASES = ("start", "running", "backoff", "cleaning", "restore", "hand-over", "stop")
+PHASES = ("start", "running", "backoff", "cleaning", "restore", "again", "hand-over", "stop")
 # Kinds of world, and how often each is chosen where nothing else decides: see world.py.
 FLAVOURS = {
     "plain": 8,
@@ -33,10 +33,13 @@ FLAVOURS = {
     "bucket": 1,
     "deploy": 1,
 }
+# Those of the image, which take an engine: see boxed.py.
+IMAGES = {"image-limits": 1, "image-read-only": 1, "image-user": 1, "image-gvisor": 1}
+WEIGHTS = FLAVOURS | IMAGES
 # Those with a repository, and of these the ones with a bucket and with a tailnet.
 KEEPING = ("backup", "bucket", "deploy")
 IN_BUCKETS = ("bucket", "deploy")
-IN_TAILNETS = ("tailnet", "deploy")
+IN_TAILNETS = ("tailnet", "deploy", *IMAGES)
 
 
 class MissingError(Exception):
@@ -44,10 +47,15 @@ class MissingError(Exception):
 
 
 class Kind(NamedTuple):
-    """One entry of the catalogue; ``cannot`` says why it cannot meet a phase, ``ends`` that it may end it all."""
+    """One entry of the catalogue.
+
+    ``cannot`` says why it cannot meet a phase, ``lacks`` why a flavour of its has no such thing, ``ends`` that it may
+    end it all.
+    """
 
     act: Act
     cannot: Mapping[str, str]
+    lacks: Mapping[str, str]
     flavours: tuple[str, ...]
     ends: bool
 
@@ -57,15 +65,16 @@ KINDS: dict[str, Kind] = {}
 
 def fault(
     name: str,
-    flavours: tuple[str, ...] = tuple(FLAVOURS),
+    flavours: tuple[str, ...] = tuple(WEIGHTS),
     *,
     cannot: Mapping[str, str] | None = None,
+    lacks: Mapping[str, str] | None = None,
     ends: bool = False,
 ) -> Callable[[Act], Act]:
     """Put a fault into the catalogue under a name."""
 
     def add(act: Act) -> Act:
-        KINDS[name] = Kind(act, cannot or {}, flavours, ends)
+        KINDS[name] = Kind(act, cannot or {}, lacks or {}, flavours, ends)
         return act
 
     return add
@@ -76,7 +85,8 @@ def phases_of(flavour: str) -> tuple[str, ...]:
 
     What only few kinds of lives have comes twice in them.
     """
-    more = ("restore", "hand-over", "restore", "hand-over") if flavour in KEEPING else ()
+    more: tuple[str, ...] = ("restore", "hand-over", "restore", "hand-over") if flavour in KEEPING else ()
+    more = ("again",) if flavour in IMAGES else more
     return ("start", "running", "backoff", "cleaning", *more, "stop")
 
 
@@ -85,9 +95,14 @@ def kinds_for(flavour: str, phase: str) -> tuple[str, ...]:
     """Return the faults that such a world may meet in a phase; to be asked once all of them are loaded."""
     if phase not in phases_of(flavour):
         return ()
-    return tuple(name for name, kind in KINDS.items() if phase not in kind.cannot and flavour in kind.flavours)
+    return tuple(name for name, kind in KINDS.items() if phase not in kind.cannot and flavour in has(kind))
 
 
-def pairs() -> set[tuple[str, str]]:
-    """Return every kind with every phase that it can meet."""
-    return {(kind, phase) for flavour in FLAVOURS for phase in PHASES for kind in kinds_for(flavour, phase)}
+def has(kind: Kind) -> tuple[str, ...]:
+    """Return the flavours in which there is such a thing."""
+    return tuple(flavour for flavour in kind.flavours if flavour not in kind.lacks)
+
+
+def pairs(flavours: Iterable[str] = FLAVOURS) -> set[tuple[str, str]]:
+    """Return every kind with every phase that it can meet in these flavours."""
+    return {(kind, phase) for flavour in flavours for phase in PHASES for kind in kinds_for(flavour, phase)}

@@ -12,7 +12,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.chaos.catalogue import FLAVOURS, KINDS, kinds_for, phases_of
+from tests.chaos.catalogue import FLAVOURS, KINDS, WEIGHTS, kinds_for, phases_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ def lives(seed: str, flavours: Sequence[str] = tuple(FLAVOURS)) -> Iterator[Life
     chance = random.Random(seed)
     dealt: Counter[tuple[str, str]] = Counter()
     while True:
-        weights = [FLAVOURS[flavour] * (1 + _left(flavour, dealt)) for flavour in flavours]
+        weights = [WEIGHTS[flavour] * (1 + _left(flavour, dealt)) for flavour in flavours]
         flavour = chance.choices(flavours, weights)[0]
         first, *middle, last = phases_of(flavour)
         chance.shuffle(middle)

@@ -75,12 +75,13 @@ def slowness() -> float:
 class Prober:
     """Asks, from a thread of its own; ``problems`` are answers that were late, wrong or none."""
 
-    def __init__(self, pid: int, port: int) -> None:
+    def __init__(self, address: tuple[str, int], pid: int, most_s: float = MOST_S) -> None:
         self.problems: list[str] = []
         self.answers = 0
         self.last_s = 0.0
         self._pid = pid
-        self._port = port
+        self._address = address
+        self._most_s = most_s
         self._excused = 0
         # An answer may be excused between its question and its end.
         self._changes = 0
@@ -89,6 +90,7 @@ class Prober:
         # What is going on, for whoever reads of a problem.
         self.now = ""
         self._over = threading.Event()
+        self._socket = socket.socket()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -104,6 +106,9 @@ class Prober:
     def close(self) -> None:
         """Ask no more."""
         self._over.set()
+        # Nobody refuses a connection to a container that is gone.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -128,7 +133,7 @@ class Prober:
             self.last_s = net_s
             if why:
                 self.problems.append(f"health: {why}; {now}")
-            elif net_s > MOST_S and self.answers > 1 and net_s > MOST_S * (slow := slowness()):
+            elif net_s > self._most_s and self.answers > 1 and net_s > self._most_s * (slow := slowness()):
                 self.problems.append(
                     f"health took {net_s:.3f} s of its own, {took_s:.3f} s in all, {self._connected_s - begun_s:.3f} s "
                     f"to connect; the processor worked {cpu_s(self._pid) - cpu_before_s:.3f} s for it, {slow:.1f} x "
@@ -138,7 +143,10 @@ class Prober:
     def _ask(self) -> str:
         """Return what is wrong with the answer."""
         try:
-            with socket.create_connection(("127.0.0.1", self._port), timeout=_TIMEOUT_S) as connection:
+            with socket.socket() as connection:
+                self._socket = connection
+                connection.settimeout(_TIMEOUT_S)
+                connection.connect(self._address)
                 self._connected_s = time.monotonic()
                 connection.sendall(_REQUEST)
                 answer = connection.recv(4096)

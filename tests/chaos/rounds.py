@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http
-import os
 import random
 import secrets
 import signal
@@ -13,9 +12,10 @@ import traceback
 from typing import TYPE_CHECKING
 
 from tests.chaos import checks
+from tests.chaos.boxed import world_of
 from tests.chaos.catalogue import KEEPING, KINDS, MissingError
 from tests.chaos.surroundings import UNKNOWN, Backups, Deploy
-from tests.chaos.world import APP, NAMES, World, environment_of, pause
+from tests.chaos.world import APP, NAMES, pause
 from tests.support.processes import below
 from tests.support.waiting import wait_until
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.chaos.plan import Life, Round
+    from tests.chaos.world import World
 
 # How long everything may take to be as it should: a machine that is busy with other things is no violation.
 SETTLE_S = 20.0
@@ -56,7 +57,7 @@ class Player:
     def __init__(self, life: Life, met: Counter[tuple[str, str]]) -> None:
         self._life = life
         self._met = met
-        self._world = World(life.flavour)
+        self._world = world_of(life.flavour)
         self._worlds = [self._world]
         self._undo: list[Callable[[], object]] = []
         # What the app's folder holds, and whether a snapshot has to have it.
@@ -91,6 +92,7 @@ class Player:
             "backoff": (self._enter_backoff, self._settle),
             "cleaning": (self._enter_cleaning, self._settle),
             "restore": (self._enter_restore, self._settle),
+            "again": (self._ask_to_stop, self._start_again),
             "hand-over": (self._enter_hand_over, self._leave_hand_over),
             "stop": (self._ask_to_stop, self._end),
         }[one.phase]
@@ -150,11 +152,21 @@ class Player:
         self._world.baseline = None
         self._world.start()
 
+    def _start_again(self) -> None:
+        """See it end, and start the same container again, with what it left."""
+        world = self._world
+        self._end(files=False)
+        if world.unread and not world.killed:
+            world.output.excuse()
+        world.baseline = None
+        world.start()
+        self._settle()
+
     def _enter_hand_over(self) -> None:
         """Have another container stand by, and ask this one to stop."""
         self._take_a_note()
         old = self._world
-        new = World(old.flavour, old.around)
+        new = world_of(old.flavour, old.around)
         self._worlds.append(new)
         new.start()
         wait_until(lambda: new.ask("/api/backups")["state"] == "standby", 30.0, "standby")
@@ -202,8 +214,7 @@ class Player:
         world.tell("side", "slow 0.5" if self._life.flavour in KEEPING else "stubborn")
         pause(0.05)
         world.prober.end()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(world.pid, signal.SIGTERM)
+        world.ask_to_stop()
 
     def _settle(self) -> None:
         """Wait until all is well again. Raises Violation where it does not become so, or something bad was seen."""
@@ -222,9 +233,10 @@ class Player:
         self._hold("zombies", checks.zombies)
         self._hold("lines", lambda each: each.output.missing())
         if world.baseline is None:
-            world.baseline = checks.use(world.pid)
+            world.baseline = checks.use(world)
         self._hold("leaks", checks.leaks)
         self._look("secrets", checks.secrets(world))
+        self._hold("unwell", lambda each: each.unwell())
         self._look("files", checks.files(world, self._note))
         self._look("rows", checks.rows(world, self._rows))
         self._look("device", checks.device(world))
@@ -307,7 +319,7 @@ class Player:
             return
         if world.popen.returncode != 0:
             self._look("exit code", [f"{world.popen.returncode} {world.errors()}"])
-        self._look("left after the stop", [f"{pid} {environment_of(pid)}" for pid in world.marked()])
+        self._look("left after the stop", [f"{pid} {world.sight.environment(pid)}" for pid in world.marked()])
         if files:
             world.close_output()
             self._look(_LAST_LINES, [] if world.unread else world.output.missing())

@@ -26,6 +26,8 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.chaos.sight import Use
+
 # What the beginning takes is no growth: caches fill, modules are loaded.
 _WARM_SHARE = 0.25
 _SAMPLE_S = 5.0
@@ -67,10 +69,10 @@ def watch_events(world: World) -> socket.socket:
     return stream
 
 
-def live(world: World, minutes: float, each_crash_s: float) -> list[tuple[float, checks.Use, float]]:
+def live(world: World, minutes: float, each_crash_s: float) -> list[tuple[float, Use, float]]:
     """Live for so long; return samples of when, what was used, and how long an answer of health took of its own."""
     assert world.prober is not None
-    samples: list[tuple[float, checks.Use, float]] = []
+    samples: list[tuple[float, Use, float]] = []
     begun_s = time.monotonic()
     crash_s, scrape_s = each_crash_s, 0.0
     away = False
@@ -84,7 +86,7 @@ def live(world: World, minutes: float, each_crash_s: float) -> list[tuple[float,
         if world.around.control is not None and (now_s % _BLINK_S < _AWAY_S) != away:
             away = not away
             world.around.control.order("offline" if away else "online")
-        samples.append((now_s, checks.use(world.pid), world.prober.last_s))
+        samples.append((now_s, checks.use(world), world.prober.last_s))
         pause(_SAMPLE_S)
     return samples[int(len(samples) * _WARM_SHARE) :]
 

@@ -20,27 +20,28 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.chaos.groups import Group
 from tests.chaos.kinds import KEEPING
 from tests.chaos.output import Output
 from tests.chaos.prober import Prober
-from tests.chaos.surroundings import Surroundings, surroundings
+from tests.chaos.sight import MARK, Sight
+from tests.chaos.surroundings import KEY, Surroundings, surroundings
 from tests.process.running import AS_PROCESS_1, SUPERVISOR
 from tests.support.control import ROOT
 from tests.support.processes import alive, below
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.chaos.checks import Use
+    from tests.chaos.sight import Use
 
 TOKEN = "canary-of-chaos-for-the-token"
 SPOKEN = "canary-of-chaos-that-is-spoken"
-SECRETS = (TOKEN.encode(), SPOKEN.encode())
+SECRETS = (TOKEN, SPOKEN, KEY)
 APP = "moltis"
 WRITERS = (APP, "side", "maker")
 NAMES = (*WRITERS, "looper")
-_CHILD = str(Path(__file__).with_name("child.py"))
+CHILD = str(Path(__file__).with_name("child.py"))
 _LOOPER = 'read -r t </proc/sys/kernel/random/uuid; echo "~ $t"; exit 3'
-_MARK = b"SUPERVISED_PROCESS"
 _GROUPS = Path("/sys/fs/cgroup")
 _HASTENED = ROOT / "tests/backup/hastened.py"
 # A holder counts as gone after a sixth of its time, and what comes of an outage is seen sooner.
@@ -50,6 +51,8 @@ _IMAGE_BYTES = 192 * 1024 * 1024
 _TMPFS_BYTES = 1024 * 1024
 # linux/fs.h: FIFREEZE and FITHAW.
 _FREEZE, _THAW = 0xC0045877, 0xC0045878
+# What a second supervisor is to run.
+SECOND = ("--restart", "never", "--", "sleep", "5")
 # The folder of another copy of the package, as planted.py makes them.
 package = ""
 
@@ -57,19 +60,28 @@ package = ""
 class World:
     """One life of a supervisor, which may be killed and started again on the same folders."""
 
+    # Where it listens, and whether orders go there instead of to the control socket.
+    host = "127.0.0.1"
+    over_port = False
+
     def __init__(self, flavour: str, before: Surroundings | None = None) -> None:
         self.flavour = flavour if flavour != "process-1" or _may_unshare() else "plain"
+        self.over_port = self.over_port or self.flavour == "process-1"
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.folder.chmod(0o755)
-        (self.folder / "counts").mkdir()
+        # Where children say how much they have written, and listen for orders.
+        self.place = self.folder / "children"
+        self.place.mkdir()
+        (self.place / "counts").mkdir()
         if flavour in KEEPING:
-            (self.folder / "kept").mkdir()
+            (self.place / "kept").mkdir()
+        self.sight = Sight()
         self.run_dir = self.folder / "disk" / "run"
         # Whether that file system is one of its own, and one that can be made to wait.
         self.mounted = self.may_freeze = False
         self._mount()
         self.around: Surroundings = surroundings(flavour, self.folder, before)
-        self.output = Output(self.folder, SECRETS)
+        self.output = Output(self.place, tuple(map(str.encode, SECRETS)))
         self.prober: Prober | None = None
         self.popen: subprocess.Popen[bytes] | None = None
         # The supervisor's own, as seen from here.
@@ -114,25 +126,44 @@ class World:
         finally:
             os.close(fd)
 
-    def group(self, controller: str) -> Path | None:
+    def remount(self, how: str) -> None:
+        """Let that file system be read-only ("ro"), or be written to again ("rw")."""
+        _did("mount", "-o", f"remount,{how}", str(self.run_dir.parent))
+
+    @property
+    def filler(self) -> str:
+        """The file that leaves no room in it, as the sight has it."""
+        return str(self.run_dir.parent / "filler")
+
+    def group(self, controller: str) -> Group | None:
         """Return the supervisor's own group of this controller; None where this machine has none to be made."""
         path = _GROUPS / controller / self.folder.name
         with contextlib.suppress(OSError):
             path.mkdir(exist_ok=True)
-            return path if (path / "cgroup.procs").exists() else None
+            return Group(path) if (path / "cgroup.procs").exists() else None
         return None
 
+    def _leave_groups(self) -> None:
+        """Remove what was made of them."""
+        for group in map(self.group, ("pids", "memory")):
+            if group is not None:
+                group.remove()
+
     def _write_settings(self) -> None:
-        words = {name: json.dumps([sys.executable, "-I", "-S", _CHILD, name, str(self.folder)]) for name in WRITERS}
-        looper = json.dumps(["sh", "-c", _LOOPER])
-        (self.folder / "supervisor.toml").write_text(
-            f"[process.side]\ncommand = {words['side']}\n[process.maker]\ncommand = {words['maker']}\n"
-            f"[process.looper]\ncommand = {looper}\n"
-        )
+        self._write_processes(sys.executable, "-I", "-S", CHILD, str(self.place))
         # By this name it has Moltis' own folders, which backups know.
         app = self.folder / APP
-        app.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {_CHILD} {APP} {self.folder} "$@"\n')
+        app.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {CHILD} {self.place} {APP} "$@"\n')
         app.chmod(0o755)
+
+    def _write_processes(self, *child: str) -> None:
+        """Write the file that names the further processes."""
+        side, maker = (json.dumps([*child, name]) for name in ("side", "maker"))
+        looper = json.dumps(["sh", "-c", _LOOPER])
+        (self.folder / "supervisor.toml").write_text(
+            f"[process.side]\ncommand = {side}\n[process.maker]\ncommand = {maker}\n"
+            f"[process.looper]\ncommand = {looper}\n"
+        )
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -152,10 +183,14 @@ class World:
             **({"HASTE": json.dumps(HASTE)} if self.flavour in KEEPING else {}),
         }
 
+    def _client_environment(self) -> dict[str, str]:
+        """Return the environment of what is run: the supervisor itself, or an engine's client."""
+        return self._environment()
+
     def _prefix(self) -> tuple[str, ...]:
         """Return what goes before the supervisor's command: groups of its own, a pid namespace of its own."""
-        groups = [path for path in map(self.group, ("pids", "memory")) if path is not None]
-        enter = "".join(f"echo $$ >{path}/cgroup.procs && " for path in groups)
+        groups = [group for group in map(self.group, ("pids", "memory")) if group is not None]
+        enter = "".join(f"echo $$ >{group.path}/cgroup.procs && " for group in groups)
         words = ("sh", "-c", enter + 'exec "$@"', "sh") if groups else ()
         return (*words, *AS_PROCESS_1) if self.flavour == "process-1" else words
 
@@ -164,11 +199,10 @@ class World:
         self.since = since = len(self.output.records)
         self._close_shared()
         self.shared_output = self.output.writer()
-        config = ("--config", str(self.folder / "supervisor.toml"))
         with open(self.folder / "errors", "ab") as errors:
             self.popen = subprocess.Popen(
-                [*self._prefix(), *program(hastened=self.flavour in KEEPING), *config, "--", str(self.folder / APP)],
-                env=self._environment(),
+                self._command(),
+                env=self._client_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=self.shared_output,
                 stderr=errors,
@@ -176,16 +210,28 @@ class World:
             )
         self.killed = self.ended = False
         record = wait_until(lambda: self._started(since), what="the start")
-        self.pid = self.popen.pid if self.flavour != "process-1" else self._process_1()
-        self.prober = Prober(self.pid, int(record["listen"].rpartition(":")[2]))
+        self.pid = self._find()
+        self.prober = self._ask_for_health(int(record["listen"].rpartition(":")[2]))
+
+    def _command(self) -> list[str]:
+        """Return what is to be run."""
+        config = ("--config", str(self.folder / "supervisor.toml"))
+        words = program(hastened=self.flavour in KEEPING)
+        return [*self._prefix(), *words, *config, "--", str(self.folder / APP)]
+
+    def _ask_for_health(self, port: int) -> Prober:
+        return Prober((self.host, port), self.pid)
 
     def _started(self, since: int) -> dict[str, Any] | None:
         assert self.popen is not None
         assert self.popen.poll() is None, f"it ended with {self.popen.returncode}: {self.errors()}"
         return self.output.find("starting", since)
 
-    def _process_1(self) -> int:
+    def _find(self) -> int:
+        """Return the supervisor's own pid, once it runs."""
         assert self.popen is not None
+        if self.flavour != "process-1":
+            return self.popen.pid
         children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children")
         return wait_until(lambda: int(children.read_text().split()[0]), what="process 1")
 
@@ -196,37 +242,51 @@ class World:
         return "\n".join(line for line in lines if not line.startswith("unshare: "))
 
     def pid_of(self, name: str) -> int | None:
-        """Return the pid of a managed process, as seen from here."""
+        """Return the pid of a managed process, as the sight has it."""
         with contextlib.suppress(OSError):
-            for pid in map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()):
-                if environment_of(pid).get(_MARK, b"").startswith(name.encode() + b":") and is_managed(pid):
-                    return pid
+            return self.sight.pid_of(self.pid, name)
         return None
 
     def signal(self, name: str, number: int) -> bool:
         """Send a managed process a signal, if it is there."""
         pid = self.pid_of(name)
-        with contextlib.suppress(ProcessLookupError):
-            if pid is not None:
-                os.kill(pid, number)
+        if pid is not None:
+            self.send(number, pid)
         return pid is not None
+
+    def send(self, number: int, pid: int | None = None) -> None:
+        """Send the supervisor, or the process with this pid, a signal, if it is there."""
+        with contextlib.suppress(OSError):
+            self.sight.send(self.pid if pid is None else pid, number)
+
+    def ask_to_stop(self) -> None:
+        """Do what a platform does that wants it to end."""
+        self.send(signal.SIGTERM)
 
     def tell(self, name: str, order: str) -> bool:
         """Give a child an order, if it listens."""
-        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock, contextlib.suppress(OSError):
-            sock.setblocking(False)
-            sock.sendto(order.encode(), str(self.folder / f"{name}.sock"))
-            return True
-        return False
+        return self.sight.tell(str(self.place / f"{name}.sock"), order)
+
+    def second(self) -> tuple[int, str]:
+        """Start a second supervisor in the same place, and return its exit code and what it said."""
+        env = {"PATH": os.environ["PATH"], "PORT": "0", "SUPERVISOR_RUN_DIR": str(self.run_dir)}
+        env["SUPERVISOR_TAILSCALE"] = "off"
+        words = [*program(), *SECOND]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, cwd="/", timeout=30, check=False)
+        return done.returncode, done.stderr
+
+    def unwell(self) -> list[str]:
+        """Return what others than the supervisor say is wrong with it."""
+        return []
 
     def api(self, method: str, path: str, body: str | None = None, timeout_s: float = 10.0) -> tuple[int, Any]:
         """Call the API: over the control socket, or the port where this is of another pid namespace. Raises OSError."""
-        headers = {"Authorization": f"Bearer {TOKEN}"} if self.flavour == "process-1" else {}
+        headers = {"Authorization": f"Bearer {TOKEN}"} if self.over_port else {}
         if method == "POST":
             headers["Content-Type"] = "application/json"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         with contextlib.closing(connection):
-            if self.flavour != "process-1":
+            if not self.over_port:
                 connection.sock = socket.socket(socket.AF_UNIX)
                 connection.sock.settimeout(timeout_s)
                 connection.sock.connect(str(self.run_dir / "control.sock"))
@@ -256,9 +316,11 @@ class World:
     def kill(self) -> None:
         """Kill the supervisor outright."""
         self._managed = [pid for name in NAMES if (pid := self.pid_of(name)) is not None]
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        self._kill()
         self.see_killed()
+
+    def _kill(self) -> None:
+        self.send(signal.SIGKILL)
 
     def see_killed(self) -> None:
         """Take note that somebody has killed it."""
@@ -266,7 +328,7 @@ class World:
         assert self.prober is not None
         self.killed = True
         self.prober.excuse(1)
-        self.popen.wait(10)
+        self.popen.wait(30)
         self.prober.close()
 
     def is_alive(self) -> bool:
@@ -296,12 +358,20 @@ class World:
     def marked(self) -> list[int]:
         """Return every process that was started below this supervisor and lives, be it whose it may by now."""
         pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-        home = str(self.folder).encode()
-        return [pid for pid in pids if (is_marked(environment_of(pid), home) or _is_stranger(pid, home)) and alive(pid)]
+        return [pid for pid in pids if (self._is_marked(pid) or self._is_stranger(pid)) and alive(pid)]
+
+    def _is_marked(self, pid: int) -> bool:
+        """Tell whether this is a managed process of this home, or what one has started."""
+        environment = self.sight.environment(pid)
+        return MARK in environment and environment.get("HOME") == str(self.folder)
+
+    def _is_stranger(self, pid: int) -> bool:
+        """Tell whether this is one of those that only their name tells of (see child.py)."""
+        return self.sight.words(pid).startswith(f"stranger in {self.place}\0")
 
     def acknowledged(self) -> dict[str, int]:
         """Return of each life of the app how many rows it was told to be on the disk."""
-        return {path.name: int.from_bytes(path.read_bytes(), sys.byteorder) for path in self.folder.glob("kept/*")}
+        return {path.name: int.from_bytes(path.read_bytes(), sys.byteorder) for path in self.place.glob("kept/*")}
 
     def rows(self) -> dict[str, int]:
         """Return of each life of an app how many rows are in the database, from the first one on without a gap."""
@@ -336,10 +406,7 @@ class World:
                 os.kill(pid, signal.SIGKILL)
         self.close_output()
         self.around.close()
-        for path in map(self.group, ("pids", "memory")):
-            if path is not None:
-                wait_until(lambda path=path: not (path / "cgroup.procs").read_text(), what="an empty group")  # type: ignore[misc]
-                path.rmdir()
+        self._leave_groups()
         if self.mounted:
             subprocess.run(["umount", "--lazy", str(self.run_dir.parent)], capture_output=True, check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -365,35 +432,6 @@ def _may_unshare() -> bool:
 
 def _did(*words: str) -> bool:
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-
-def environment_of(pid: int) -> dict[bytes, bytes]:
-    """Return a process's environment; none where it is gone."""
-    try:
-        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return {}
-    return {name: text for name, _, text in (word.partition(b"=") for word in words)}
-
-
-def is_marked(environment: dict[bytes, bytes], home: bytes) -> bool:
-    """Tell whether this is the environment of a managed process, or of what one has started, with this home."""
-    return _MARK in environment and environment.get(b"HOME") == home
-
-
-def _is_stranger(pid: int, home: bytes) -> bool:
-    """Tell whether this is one of those that only their name tells of (see child.py)."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"stranger in " + home + b"\0")
-    return False
-
-
-def is_managed(pid: int) -> bool:
-    """Tell whether a process leads a session, as each that the supervisor starts does, is no daemon, and lives."""
-    with contextlib.suppress(OSError):
-        daemon = Path(f"/proc/{pid}/comm").read_text() == "daemon\n"
-        return not daemon and os.getsid(pid) == pid and alive(pid)
-    return False
 
 
 def pause(seconds: float) -> None:

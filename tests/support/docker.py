@@ -11,6 +11,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.support.control import ROOT
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ PATIENCE_S = 60.0
 _numbers = itertools.count(1)
 
 
+class Network(NamedTuple):
+    """A network of containers by its name, and this machine's address in it."""
+
+    name: str
+    gateway: str
+
+
 class Ended(NamedTuple):
     """What a command has left behind."""
 
@@ -29,10 +37,16 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def docker(*words: str, timeout_s: float = 120.0, may_fail: bool = False, stdin: str = "") -> Ended:
+def docker(
+    *words: str,
+    timeout_s: float = 120.0,
+    may_fail: bool = False,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+) -> Ended:
     """Run docker with these words; fail when it does, unless that is what is looked for."""
     done = subprocess.run(
-        ["docker", *words], input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
+        ["docker", *words], input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False, env=env
     )
     ended = Ended(done.returncode, done.stdout, done.stderr)
     assert may_fail or ended.status == 0, f"docker {' '.join(words)}: {ended.stderr.strip()}"
@@ -42,6 +56,26 @@ def docker(*words: str, timeout_s: float = 120.0, may_fail: bool = False, stdin:
 def unique(name: str) -> str:
     """Return a name that no other container, network or image of these tests has."""
     return f"moltis-test-{os.getpid()}-{next(_numbers)}-{name}"
+
+
+@contextlib.contextmanager
+def built_image() -> Iterator[str]:
+    """Have the single image, built from this checkout with buildx, for the length of a block."""
+    name = f"moltis-embedded:{unique('image')}"
+    file = str(ROOT / "Dockerfile.embedded")
+    docker("buildx", "build", "--load", "--quiet", "--file", file, "--tag", name, str(ROOT), timeout_s=600)
+    yield name
+    docker("image", "rm", "--force", name)
+
+
+@contextlib.contextmanager
+def internal_network() -> Iterator[Network]:
+    """Have a network that leads nowhere but to this machine; containers of other networks reach its gateway too."""
+    name = unique("net")
+    docker("network", "create", "--internal", name)
+    config = json.loads(docker("network", "inspect", name).stdout)[0]["IPAM"]["Config"]
+    yield Network(name, str(config[0]["Gateway"]))
+    docker("network", "rm", name)
 
 
 class Container:

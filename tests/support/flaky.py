@@ -49,9 +49,10 @@ class Flaky:
     without that right, and keeping_all locks too.
     """
 
-    def __init__(self, target: int | str, path: str = "") -> None:
+    def __init__(self, target: int | str, path: str = "", host: str = "127.0.0.1") -> None:
         self.mode = "pass"
         self._target = target
+        self._host = host
         self.is_late = threading.Event()
         self._over = threading.Event()
         if path:
@@ -59,7 +60,7 @@ class Flaky:
             self._listener.bind(path)
             self._listener.listen()
         else:
-            self._listener = socket.create_server(("127.0.0.1", 0))
+            self._listener = socket.create_server((host, 0))
         self.port = 0 if path else int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -79,7 +80,7 @@ class Flaky:
 
     def _connect(self) -> socket.socket:
         if isinstance(self._target, int):
-            return socket.create_connection(("127.0.0.1", self._target))
+            return socket.create_connection((self._host, self._target))
         server = socket.socket(socket.AF_UNIX)
         try:
             server.connect(self._target)
@@ -147,9 +148,9 @@ class Flaky:
 
 
 @contextlib.contextmanager
-def flaky(target: int | str, path: str = "") -> Iterator[Flaky]:
-    """Have such a way for the length of a block."""
-    way = Flaky(target, path)
+def flaky(target: int | str, path: str = "", host: str = "127.0.0.1") -> Iterator[Flaky]:
+    """Have such a way for the length of a block; both ports are at the address ``host``."""
+    way = Flaky(target, path, host)
     try:
         yield way
     finally:

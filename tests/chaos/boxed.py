@@ -1,0 +1,254 @@
+"""Worlds in the image: a supervisor that is process 1 of a container, started as a platform may start it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.chaos import world as worlds
+from tests.chaos.groups import Group
+from tests.chaos.kinds import IMAGES
+from tests.chaos.prober import MOST_S, Prober
+from tests.chaos.sight import Inside, Sight
+from tests.chaos.surroundings import image, network
+from tests.chaos.world import APP, CHILD, SECOND, World
+from tests.support.docker import Container, docker, unique
+from tests.support.processes import alive
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.chaos.surroundings import Surroundings
+
+_INSIDE = "/chaos"
+_RUN_DIR = "/run/moltis-supervisor"
+_ROOT_NEEDS = ("SETUID", "SETGID", "KILL", "CHOWN", "DAC_OVERRIDE", "FOWNER")
+_NARROW = ("--cap-drop", "ALL", *(word for name in _ROOT_NEEDS for word in ("--cap-add", name)))
+# What App Platform's smallest size has; the limit of processes is one that a child can reach.
+_LIMITS = ("--memory", "512m", "--memory-swap", "512m", "--pids-limit", "256")
+_SMALL = "size=1m"
+_USER = 1000
+
+
+class Form(NamedTuple):
+    """How a container is started; ``on_disk`` says that its run folder and state are on the world's small disk."""
+
+    options: tuple[str, ...]
+    run_dir: str = _RUN_DIR
+    user: int = 0
+    on_disk: bool = False
+    # A sandbox has a kernel of its own, which nobody sees into from outside.
+    sandbox: bool = False
+    most_s: float = MOST_S
+
+
+FORMS = {
+    "image-limits": Form((*_LIMITS, *_NARROW), on_disk=True),
+    "image-read-only": Form(
+        (
+            *("--read-only", "--tmpfs", f"/run:{_SMALL}", "--tmpfs", "/tmp:size=64m"),
+            *("--tmpfs", "/var/lib/tailscale", "--tmpfs", f"/home/moltis:uid={_USER},mode=0700"),
+        )
+    ),
+    "image-user": Form(
+        ("--user", str(_USER), "--cap-drop", "ALL"),
+        run_dir=f"/tmp/moltis-supervisor-{_USER}",
+        user=_USER,
+        on_disk=True,
+    ),
+    "image-gvisor": Form(
+        ("--runtime", "runsc", "--memory", "512m", *_NARROW, "--tmpfs", f"/run:{_SMALL}", "--tmpfs", "/tmp:size=64m"),
+        sandbox=True,
+        most_s=2 * MOST_S,
+    ),
+}
+
+
+class BoxedWorld(World):
+    """One container, which may be killed and started again with what it left."""
+
+    over_port = True
+
+    def __init__(self, flavour: str, before: Surroundings | None = None) -> None:
+        self.form = FORMS[flavour]
+        super().__init__(flavour, before)
+        self.place.chmod(0o777)
+        (self.place / "counts").chmod(0o777)
+        self.run_dir = self.folder / "disk/run" if self.form.on_disk else self.folder / "in-memory"
+        self.mounted = self.mounted or not self.form.on_disk
+        self.box = Container(unique("chaos"))
+        self._stops: list[subprocess.Popen[bytes]] = []
+        self._namespace = ""
+        self._id = docker(*self._create(), APP, env=os.environ | self._environment()).stdout.strip()
+
+    def _write_settings(self) -> None:
+        self._write_processes("python3", "-I", "-S", "/usr/local/lib/chaos/child.py", _INSIDE)
+
+    def _create(self) -> list[str]:
+        """Return what makes the container; values of settings are taken from the environment, and not told here."""
+        folder, form = self.folder, self.form
+        binds = [
+            (self.place, _INSIDE, "rw"),
+            (folder / "supervisor.toml", "/etc/chaos.toml", "ro"),
+            (self._readable(CHILD), "/usr/local/lib/chaos/child.py", "ro"),
+            (self._readable(str(Path(__file__).with_name("sight.py"))), "/usr/local/lib/chaos/sight.py", "ro"),
+        ]
+        if form.on_disk:
+            binds += [(self._owned("run"), form.run_dir, "rw"), (self._owned("state"), "/var/lib/tailscale", "rw")]
+        if worlds.package:
+            binds.append((Path(worlds.package) / "supervisor", _packages() + "/supervisor", "ro"))
+        volumes = [word for outside, inside, mode in binds for word in ("--volume", f"{outside}:{inside}:{mode}")]
+        names = [word for name in self._environment() for word in ("--env", name)]
+        command = ("python3", "-I", "-S", "/usr/local/lib/chaos/child.py", _INSIDE)
+        health = ("--health-interval", "2s", "--health-start-period", "0s")
+        where = ("--name", self.box.name, "--network", network().name)
+        return ["create", *where, *health, *form.options, *volumes, *names, image(), *command]
+
+    def _owned(self, name: str) -> Path:
+        path = self.folder / "disk" / name
+        path.mkdir(mode=0o700)
+        os.chown(path, self.form.user, self.form.user)
+        return path
+
+    def _readable(self, path: str) -> Path:
+        """Return a copy that everybody may read, whatever the checkout's own rights are."""
+        copy = self.folder / Path(path).name
+        shutil.copyfile(path, copy)
+        copy.chmod(0o644)
+        return copy
+
+    def _environment(self) -> dict[str, str]:
+        settings = super()._environment() | {"SUPERVISOR_CONFIG": "/etc/chaos.toml", "PORT": "8080"}
+        settings |= {"TS_STATE_DIR": "/var/lib/tailscale", "SUPERVISOR_RUN_DIR": self.form.run_dir}
+        return {name: text for name, text in settings.items() if name not in {"PATH", "HOME"}}
+
+    def _command(self) -> list[str]:
+        return ["docker", "start", "--attach", self.box.name]
+
+    def _client_environment(self) -> dict[str, str]:
+        return {**os.environ}
+
+    def _find(self) -> int:
+        pid = wait_until(lambda: int(self.box.state()["Pid"]), what="process 1")
+        self.host = self.box.ip
+        if not self.form.sandbox:
+            self._namespace = os.readlink(f"/proc/{pid}/ns/pid")
+            return pid
+        words = ["docker", "exec", "--privileged", "--user", "root", "--interactive", self.box.name]
+        words += ["python3", "-I", "-S", "/usr/local/lib/chaos/sight.py"]
+        self.sight = Inside(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return 1
+
+    def _ask_for_health(self, port: int) -> Prober:
+        return Prober((self.host, port), int(self.box.state()["Pid"]), self.form.most_s)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return 8080
+
+    @property
+    def filler(self) -> str:
+        """The file that leaves no room where the run folder is, as the sight has it."""
+        if self.form.on_disk:
+            return super().filler
+        return "/run/filler" if self.form.sandbox else f"/proc/{self.pid}/root/run/filler"
+
+    def remount(self, how: str) -> None:
+        """Let the file system of the run folder be read-only ("ro"), or be written to again ("rw")."""
+        if self.form.on_disk:
+            super().remount(how)
+            return
+        words = ["nsenter", "--target", str(self.pid), "--mount", "mount", "-o", f"remount,{how}", "/run"]
+        subprocess.run(words, capture_output=True, check=False)
+
+    def tell(self, name: str, order: str) -> bool:
+        """Give a child an order, if it listens."""
+        where = _INSIDE if self.form.sandbox else self.place
+        with contextlib.suppress(OSError):
+            return self.sight.tell(f"{where}/{name}.sock", order)
+        return False
+
+    def outer(self, pid: int) -> int | None:
+        """Return the pid, as the sight has it, of a child that the supervisor knows as ``pid``."""
+        return pid if self.form.sandbox else super().outer(pid)
+
+    def group(self, controller: str) -> Group | None:
+        """Return the container's group of this controller; None where there is none to be found."""
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{self.pid}/cgroup").read_text().splitlines():
+                _, names, path = line.split(":", 2)
+                folder = Path("/sys/fs/cgroup") / names / path.lstrip("/")
+                if controller in names.split(",") or not names:
+                    with contextlib.suppress(StopIteration):
+                        return Group(folder, controller)
+        return None
+
+    def _leave_groups(self) -> None:
+        """Leave them to the engine."""
+
+    def ask_to_stop(self) -> None:
+        """Have the engine stop it; what does not end in time is killed, which its exit code tells."""
+        patience_s = int(self.around.stop_timeout_s) + 4
+        words = ["docker", "stop", "--time", str(patience_s), self.box.name]
+        self._stops.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def second(self) -> tuple[int, str]:
+        """Start a second supervisor inside, and return its exit code and what it said."""
+        words = ["exec", "--env", "PORT=0", "--env", "SUPERVISOR_TAILSCALE=off", self.box.name]
+        done = docker(*words, "moltis-supervisor", "run", *SECOND, may_fail=True)
+        return done.status, done.stderr + done.stdout
+
+    def unwell(self) -> list[str]:
+        """Return what the engine says of its health."""
+        health = self.box.state()["Health"]
+        word = health["Status"]
+        return [] if word == "healthy" else [f"the engine calls it {word}: {health['Log'][-1:]}"]
+
+    def _kill(self) -> None:
+        docker("kill", self.box.name, may_fail=True)
+
+    def survivors(self) -> list[int]:
+        """Return the processes that outlive their killed container."""
+        return self.marked()
+
+    def marked(self) -> list[int]:
+        """Return every process of this container that lives; of a sandbox, what the engine runs for it."""
+        pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+        return [pid for pid in pids if self._is_marked(pid) and alive(pid)]
+
+    def _is_marked(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            if self.form.sandbox:
+                words = Sight().words(pid)
+                return words.startswith("runsc-") and self._id in words
+            return os.readlink(f"/proc/{pid}/ns/pid") == self._namespace
+        return False
+
+    def clear(self) -> None:
+        """Have nothing left of a container that was killed: its kernel has seen to that."""
+        wait_until(lambda: not self.marked(), what="the end of what was left")
+
+    def close(self) -> None:
+        """End whatever is left, and remove the container and the folder."""
+        docker("rm", "--force", "--volumes", self.box.name, may_fail=True)
+        if isinstance(self.sight, Inside):
+            self.sight.close()
+        for stop in self._stops:
+            stop.wait(30)
+        super().close()
+
+
+def _packages() -> str:
+    """Return the folder of the image that the package is in."""
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    python = "/opt/moltis-supervisor/bin/python"
+    return docker("run", "--rm", "--entrypoint", python, image(), "-c", code).stdout.strip()
+
+
+def world_of(flavour: str, before: Surroundings | None = None) -> World:
+    """Return a new world of this flavour."""
+    return BoxedWorld(flavour, before) if flavour in IMAGES else World(flavour, before)

@@ -1,0 +1,202 @@
+"""What the kernel tells of processes: this one, or by a program that runs inside that of a sandbox.
+
+    python sight.py
+
+As a program it takes a line of JSON, `[name, [argument, …]]`, and answers with one. Only Python's own modules are
+used, as there is nothing else in an image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Sequence
+
+MARK = "SUPERVISED_PROCESS"
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_BLOCK_BYTES = 4096
+
+
+class Use(NamedTuple):
+    """What a supervisor holds: descriptors but for children's pipes, threads, and memory."""
+
+    files: int
+    pipes: int
+    threads: int
+    memory_bytes: int
+
+
+class Sight:
+    """What is seen from where this runs, and done to processes there."""
+
+    def environment(self, pid: int) -> dict[str, str]:
+        """Return a process's environment; none where it is gone."""
+        with contextlib.suppress(OSError):
+            text = os.fsdecode(Path(f"/proc/{pid}/environ").read_bytes())
+            return dict(word.split("=", 1) for word in text.split("\0") if "=" in word)
+        return {}
+
+    def words(self, pid: int) -> str:
+        """Return a process's command line."""
+        with contextlib.suppress(OSError):
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes())
+        return ""
+
+    def below(self, pid: int) -> list[int]:
+        """Return everything that descends from a process and has not lost the way up to it."""
+        found = []
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(OSError):
+                    for child in map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()):
+                        found += [child, *self.below(child)]
+        return found
+
+    def pid_of(self, first: int, name: str) -> int | None:
+        """Return the pid of the process that the supervisor ``first`` manages by this name."""
+        with contextlib.suppress(OSError):
+            for pid in map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split()):
+                if self.environment(pid).get(MARK, "").startswith(name + ":") and self.is_managed(pid):
+                    return pid
+        return None
+
+    def is_managed(self, pid: int) -> bool:
+        """Tell whether a process leads a session, as each that is managed does, is no daemon, and lives."""
+        with contextlib.suppress(OSError):
+            daemon = Path(f"/proc/{pid}/comm").read_text() == "daemon\n"
+            return not daemon and os.getsid(pid) == pid and _state(pid) not in "ZX"
+        return False
+
+    def zombies(self, first: int) -> list[str]:
+        """Return the children that have ended and were not collected."""
+        found = []
+        for pid in self.below(first):
+            with contextlib.suppress(OSError, IndexError):
+                if _state(pid) in "ZX":
+                    found.append(f"zombie {pid} {Path(f'/proc/{pid}/comm').read_text().strip()}")
+        return found
+
+    def use(self, pid: int) -> Use:
+        """Return what a process holds now."""
+        links = []
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        pipes = sum(link.startswith("pipe:") for link in links)
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return Use(len(links) - pipes, pipes, len(os.listdir(f"/proc/{pid}/task")), pages * _PAGE_BYTES)
+
+    def send(self, pid: int, number: int) -> None:
+        """Send a process a signal, if it is there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def tell(self, path: str, order: str) -> bool:
+        """Give a child an order, if it listens."""
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock, contextlib.suppress(OSError):
+            sock.setblocking(False)
+            sock.sendto(order.encode(), path)
+            return True
+        return False
+
+    def limit_files(self, pid: int, spare: int) -> list[int]:
+        """Let a process have so many more descriptors than it has, and return the limits that it had."""
+        with contextlib.suppress(OSError):
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            used = len(os.listdir(f"/proc/{pid}/fd"))
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(8, used + spare), limits[1]))
+            return [*limits]
+        return []
+
+    def restore_files(self, pid: int, limits: Sequence[int]) -> None:
+        """Give it those limits back."""
+        with contextlib.suppress(OSError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limits[0], limits[1]))
+
+    def fill(self, path: str) -> None:
+        """Leave no room in a file system, by this file."""
+        with contextlib.suppress(OSError), open(path, "ab") as file:
+            size = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
+            # Taken and not written, as far as that goes; the rest is written.
+            while size > _BLOCK_BYTES:
+                try:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
+                except OSError:
+                    size //= 2
+            while True:
+                file.write(bytes(_BLOCK_BYTES))
+                file.flush()
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        Path(path).unlink(missing_ok=True)
+
+
+class Inside(Sight):
+    """The same, seen by such a program; once that has ended there is nothing to be seen."""
+
+    def __init__(self, popen: subprocess.Popen[str]) -> None:
+        self._popen = popen
+
+    def close(self) -> None:
+        """Look no more."""
+        self._popen.kill()
+        self._popen.communicate()
+
+    def _ask(self, name: str, *arguments: object) -> Any:
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        # What has ended takes no question, which is an OSError too.
+        self._popen.stdin.write(json.dumps([name, arguments]) + "\n")
+        self._popen.stdin.flush()
+        answer = self._popen.stdout.readline()
+        if not answer:
+            raise ConnectionError("nobody looks inside any more")
+        seen, what = json.loads(answer)
+        if not seen:
+            raise ConnectionError(what)
+        return what
+
+    def __getattribute__(self, name: str) -> Any:
+        """Have everything that can be seen here be seen there."""
+        if name.startswith("_") or name not in vars(Sight):
+            return super().__getattribute__(name)
+        return lambda *arguments: self._ask(name, *arguments)
+
+
+def _state(pid: int) -> str:
+    """Return a process's state; where its first thread alone has ended, that of another."""
+    states = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            states.append(Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(") ")[2].split()[0])
+    if not states:
+        raise ProcessLookupError(pid)
+    return next((state for state in states if state not in "ZX"), states[0])
+
+
+def serve() -> None:
+    """Answer until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sight = Sight()
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        try:
+            answer = True, getattr(sight, name)(*arguments)
+        except OSError as error:
+            answer = False, str(error)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
