@@ -50,9 +50,9 @@ chaos-image: tested ## Breaks the image at random, in an engine: SEED=… ROUNDS
 	@scripts/test-engine run nice $(BIN)/python -m tests.chaos $(if $(FORM),--flavours $(FORM),--image) $(if $(SEED),--seed "$(SEED)") \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
 
-fuzz: dev ## Feeds parsers what is nearly right: EXAMPLES=… of each, 20,000 by default | several minutes
-	@FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) API_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
-		tests/fuzz tests/web/test_openapi.py
+fuzz: tested ## Feeds parsers what is nearly right, and the API all that its document knows: EXAMPLES=… of each, or FOR=seconds for each of TESTS | several minutes
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),$(if $(FOR),1000,20000)) FUZZ_SECONDS=$(or $(FOR),0) API_EXAMPLES=$(or $(EXAMPLES),500) \
+		nice $(BIN)/python -m pytest -n $(WORKERS) --timeout 7200 -rP $(or $(TESTS),tests/fuzz tests/web/test_openapi.py)
 
 refusals: tested ## Has the kernel refuse each call once, with each of its errors (takes strace): CALLS="openat write" for some | several minutes
 	@REFUSAL_WORKERS=$(WORKERS) nice $(BIN)/python -m tests.chaos.refusals $(CALLS)

@@ -60,7 +60,12 @@ class Exporter:
 
         def flush(timeout_s: float) -> None:
             thread = threading.Thread(target=provider.force_flush, name="span-flush", daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                why = "no thread can be started: the container is at its limit of processes; raise it"
+                self._log.record("warning", "the last spans are not sent", why=why)
+                return
             thread.join(timeout_s)
 
         self._recorder.deliver(Sender(partial(self._send, provider.get_tracer(NAME, __version__)), flush))

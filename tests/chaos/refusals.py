@@ -15,11 +15,10 @@ import random
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.chaos.refusal_table import ERRORS, calls_of, sites
-from tests.chaos.refused_lives import LIVES, WORKERS, Outcome, Way, crashes, end_shared, wrong
+from tests.chaos.refused_lives import LIVES, Outcome, Way, crashes, workers, wrong
 
 # What tells in a trace that from here on it is our own code that runs, and no longer Python's own beginning.
 _OURS = "supervisor/commands/__pycache__/run."
@@ -89,8 +88,8 @@ def main() -> int:
     wanted = sys.argv[1:] or sorted({each for site in sites() for each in calls_of(site.name)})
     # The long ones first, so that they do not end alone.
     pairs = [(call_name, life) for life in reversed(_PLACES) for call_name in wanted]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        counts = list(pool.map(lambda pair: try_call(*pair), pairs))
+    with workers() as pool:
+        counts = list(pool.map(try_call, *zip(*pairs, strict=True)))
     bad = sum(each for _, each in counts)
     took_s = time.monotonic() - begun_s
     print(f"{sum(each for each, _ in counts)} refusals, {bad} of them not as they should be; {took_s:.0f} s")
@@ -98,8 +97,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-    finally:
-        end_shared()
-    sys.exit(1 if status else 0)
+    sys.exit(1 if main() else 0)

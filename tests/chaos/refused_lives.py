@@ -10,10 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
-import threading
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
+from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.tailnet_states import TailnetState
 from tests.backup.world import World, back_up, wait_for_state
@@ -41,9 +43,6 @@ APP = ("sh", "-c", "echo ready; exec sleep 300")
 _NOTE = "what the snapshot has to bring back"
 _PRISTINE = "pristine"
 _of_all_lives = contextlib.ExitStack()
-_one_control = threading.Lock()
-# Each thread that plays lives has a world of its own.
-_of_thread = threading.local()
 
 
 class Outcome(NamedTuple):
@@ -68,6 +67,16 @@ class Way(NamedTuple):
         """Start it."""
         program = [*self.program, "run", "--", *APP] if self.program else None
         return Run(*APP, env={**env, **self.env}, prefix=self.prefix, program=program)
+
+
+def workers() -> ProcessPoolExecutor:
+    """Return processes that play lives, some at a time; each has what its lives share, and ends it."""
+    return ProcessPoolExecutor(WORKERS, get_context("forkserver"), _share)
+
+
+def _share() -> None:
+    # A process of a pool calls no function of `atexit`.
+    Finalize(None, end_shared, exitpriority=1)
 
 
 def end_shared() -> None:
@@ -117,13 +126,8 @@ def in_tailnet(way: Way) -> Outcome:
         return _live(way.run(**environment(**at(control), **more)), use)
 
 
-def _control() -> Control:
-    with _one_control:
-        return _only_control()
-
-
 @cache
-def _only_control() -> Control:
+def _control() -> Control:
     return _of_all_lives.enter_context(controlling("-authkey", KEY))
 
 
@@ -150,11 +154,10 @@ def keeping(way: Way) -> Outcome:
     return outcome._replace(lost=_lost(world))
 
 
+@cache
 def _backed_up() -> World:
-    """Return this thread's world, whose repository holds a note and a database."""
-    if hasattr(_of_thread, "world"):
-        return cast("World", _of_thread.world)
-    world = _of_thread.world = World()
+    """Return a world whose repository holds a note and a database."""
+    world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
         (world.data / "note").write_text(_NOTE)

@@ -12,15 +12,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import supervisor
 from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, UNREAL, Site, calls_of, sites
-from tests.chaos.refused_lives import COMMANDS, LIVES, WORKERS, Outcome, Way, crashes, end_shared, wrong
+from tests.chaos.refused_lives import COMMANDS, LIVES, Outcome, Way, crashes, workers, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,42 +87,32 @@ def groups(refusals: Sequence[Refusal]) -> Iterable[list[Refusal]]:
         left = [each for each in left if group.get(each.site.module) != each]
 
 
-class Trial:
-    """Tries refusals, and counts what came of them."""
+class Tried(NamedTuple):
+    """What was refused, and what was not as it should be."""
 
-    def __init__(self) -> None:
-        self.refused: set[Refusal] = set()
-        self.bad = 0
-        self._counting = threading.Lock()
+    refused: frozenset[Refusal]
+    bad: int
 
-    def try_all(self, life: str, wanted: Sequence[Refusal]) -> None:
-        """Try these in a life that comes by their places."""
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for _ in pool.map(lambda group: self._try_group(life, group), groups(wanted)):
-                pass
 
-    def _try_group(self, life: str, group: list[Refusal]) -> None:
-        outcome, _, refused = play(life, group)
-        self.refused |= refused
-        alone = [each for each in group if each not in refused or wrong(outcome) or crashes(outcome)]
-        if len(group) > 1:
-            for each in alone:
-                self._judge(life, each)
-        elif alone:
-            self._tell(life, group[0], outcome)
+def try_group(life: str, group: list[Refusal]) -> Tried:
+    """Refuse all of these in one life, and those alone that it may have come of where something is wrong."""
+    outcome, _, refused = play(life, group)
+    if len(group) == 1:
+        return Tried(frozenset(refused), _tell(life, group[0], outcome))
+    bad = 0
+    for each in [each for each in group if each not in refused or wrong(outcome) or crashes(outcome)]:
+        alone, _, too = play(life, [each])
+        refused |= too
+        bad += _tell(life, each, alone)
+    return Tried(frozenset(refused), bad)
 
-    def _judge(self, life: str, refusal: Refusal) -> None:
-        outcome, _, refused = play(life, [refusal])
-        self.refused |= refused
-        self._tell(life, refusal, outcome)
 
-    def _tell(self, life: str, refusal: Refusal, outcome: Outcome) -> None:
-        what = wrong(outcome)
-        with self._counting:
-            self.bad += bool(what)
-        for word in [what] if what else [f"lived with: {each}" for each in crashes(outcome)]:
-            site = refusal.site
-            print(f"  {site.module}:{site.line} {site.name} {refusal.error}, {life}: {word}", flush=True)
+def _tell(life: str, refusal: Refusal, outcome: Outcome) -> bool:
+    what = wrong(outcome)
+    for word in [what] if what else [f"lived with: {each}" for each in crashes(outcome)]:
+        site = refusal.site
+        print(f"  {site.module}:{site.line} {site.name} {refusal.error}, {life}: {word}", flush=True)
+    return bool(what)
 
 
 def main() -> int:
@@ -132,30 +120,29 @@ def main() -> int:
     begun_s = time.monotonic()
     own = sorted({site for site in sites() if site.calls and calls_of(site.name)})
     chosen = [site for site in own if not sys.argv[1:] or site.module.removeprefix("supervisor.") in sys.argv[1:]]
-    trial = Trial()
     left = set(chosen)
-    for life in LIVES | COMMANDS:
-        outcome, reached, _ = play(life)
-        assert not outcome.short, f"nothing was refused, and yet the life {life} was cut short: {outcome.short}"
-        here = sorted(left & reached)
-        left -= reached
-        wanted = [refusal for site in here for refusal in refusals_of(site)]
-        print(f"{life}: comes by {len(reached)} places, {len(wanted)} refusals", flush=True)
-        # All first errors, then all second ones: those of one place are never together.
-        wanted.sort(key=lambda each: (refusals_of(each.site).index(each), each.site.line))
-        trial.try_all(life, wanted)
+    wanted: list[tuple[str, list[Refusal]]] = []
+    with workers() as pool:
+        lives = [*(LIVES | COMMANDS)]
+        for life, (outcome, reached, _) in zip(lives, pool.map(play, lives), strict=True):
+            assert not outcome.short, f"nothing was refused, and yet the life {life} was cut short: {outcome.short}"
+            refusals = [refusal for site in sorted(left & reached) for refusal in refusals_of(site)]
+            left -= reached
+            print(f"{life}: comes by {len(reached)} places, {len(refusals)} refusals", flush=True)
+            # All first errors, then all second ones: those of one place are never together.
+            refusals.sort(key=lambda each: (refusals_of(each.site).index(each), each.site.line))
+            wanted += [(life, group) for group in groups(refusals)]
+        tried = list(pool.map(try_group, *zip(*wanted, strict=True)))
+    refused = frozenset[Refusal]().union(*(each.refused for each in tried))
+    bad = sum(each.bad for each in tried)
     print(
-        f"{len(trial.refused)} refusals at {len(chosen) - len(left)} of {len(chosen)} places, {trial.bad} not as they "
-        f"should be; {time.monotonic() - begun_s:.0f} s"
+        f"{len(refused)} refusals at {len(chosen) - len(left)} of {len(chosen)} places, {bad} not as they should be; "
+        f"{time.monotonic() - begun_s:.0f} s"
     )
     for site in sorted(left):
         print(f"  no life comes by {site.module}:{site.line} {site.name}")
-    return trial.bad
+    return bad
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-    finally:
-        end_shared()
-    sys.exit(1 if status else 0)
+    sys.exit(1 if main() else 0)

@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-# `make fuzz` asks for more.
-thorough = settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")), deadline=None)
+# `make fuzz` asks for more, or for a time.
+_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 # What breaks parsers: bytes that are no text, surrogates, deep nesting, numbers without end, ends of lines.
 SPOILERS = (
     b"\xff", b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b"\0", b"[" * 3000, b'{"a":' * 3000, b"1" * 5000, b"-", b"1e999",
     b"\r\n", b"\r\n\r\n", b"\n", b"\r", b":", b'"', b",", b"null", b"-1", b"99999999999999999999", b"", b" ",
 )  # fmt: skip
+
+
+def thorough(test: Callable[..., None]) -> Callable[..., None]:
+    """Have a test of hypothesis' try as much as is asked for: a number of examples, or again and again for a time."""
+    ready: Any = a_round(test)
+    if not SECONDS:
+        return ready  # type: ignore[no-any-return]
+
+    @functools.wraps(ready)
+    def again(*words: Any, **more: Any) -> None:
+        for _ in rounds():
+            ready(*words, **more)
+
+    return again
+
+
+def a_round(test: Callable[..., None]) -> Callable[..., None]:
+    """Have a test of hypothesis' try a number of examples."""
+    return settings(max_examples=_EXAMPLES, deadline=None, derandomize=not SECONDS and "CI" in os.environ)(test)
+
+
+def rounds() -> Iterator[int]:
+    """Count the rounds that the time is enough for: one, where no time is given."""
+    number, end_s = 0, time.monotonic() + SECONDS
+    while not number or time.monotonic() < end_s:
+        yield number
+        number += 1
+    print(f"{number} rounds of up to {_EXAMPLES} examples")
 
 
 @st.composite

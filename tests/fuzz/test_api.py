@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.backup.world import World, back_up, wait_for_state
+from tests.fuzz.mutating import SECONDS
 from tests.process.running import running
 from tests.support.control import controlling
 from tests.support.waiting import wait_until
@@ -70,6 +71,7 @@ def test_the_program_keeps_to_the_document(run: Run, tmp_path: Path, *, signed_i
         [
             *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(_HERE / "schemathesis.toml")),
             *("run", str(_DOCUMENT), "--url", f"http://127.0.0.1:{port}", "--max-examples", str(EXAMPLES)),
+            *(("--max-time", str(int(SECONDS))) if SECONDS else ()),
             *(("--header", f"Authorization: Bearer {TOKEN}") if signed_in else ()),
             *("--report", "json", "--report-json-path", str(report)),
         ],

@@ -7,11 +7,12 @@ import contextlib
 import tempfile
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.tailnet.http1 import BrokenError, exchange
-from tests.fuzz.mutating import mutations, thorough
+from tests.fuzz.mutating import a_round, mutations, rounds, thorough
 from tests.web.serving import serving
 
 if TYPE_CHECKING:
@@ -56,25 +57,31 @@ def test_an_answer_of_the_local_api(answers: list[bytes]) -> None:
     asyncio.run(_ask_all(answers))
 
 
+async def _send(port: int, data: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(OSError):
+        writer.write(data)
+        writer.write_eof()
+        async with asyncio.timeout(15):
+            await reader.read()
+    writer.close()
+
+
 async def test_requests_of_all_sorts() -> None:
     """Whatever is sent, the server answers or closes, logs no failure of its own, and answers health right after."""
     batches: list[list[bytes]] = []
 
-    @thorough
+    @a_round
     @given(st.lists(mutations(REQUESTS), min_size=1, max_size=5))
     def collect(requests: list[bytes]) -> None:
         batches.append(requests)
 
-    collect()
     async with serving() as served:
-        for requests in batches:
-            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-            with contextlib.suppress(OSError):
-                writer.write(b"".join(requests))
-                writer.write_eof()
-                async with asyncio.timeout(15):
-                    await reader.read()
-            writer.close()
+        for _ in rounds():
+            batches.clear()
+            await to_thread.run_sync(collect)
+            for requests in batches:
+                await _send(served.port, b"".join(requests))
         answer = await served.ask("GET", "/healthz")
         assert answer.status == 200
         assert "request failed" not in served.logged()

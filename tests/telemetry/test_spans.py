@@ -165,6 +165,30 @@ def test_a_collector_that_is_away() -> None:
         assert not [record for record in run.records if TOKEN in str(record)]
 
 
+# At the container's limit of processes when it ends.
+NO_THREAD_AT_THE_END = """
+import runpy, sys, threading
+def start(thread, really=threading.Thread.start):
+    if thread.name == "span-flush":
+        raise RuntimeError("can't start new thread")
+    really(thread)
+threading.Thread.start = start
+sys.argv = ["supervisor", "run", "--", "sleep", "300"]
+runpy.run_module("supervisor", run_name="__main__")
+"""
+
+
+def test_no_thread_can_be_started_at_the_end() -> None:
+    """The last spans are lost, which is told; the stop is the one that was asked for all the same."""
+    with receiving() as receiver:
+        program = [sys.executable, "-I", "-c", NO_THREAD_AT_THE_END]
+        with running(env=settings(receiver), program=program) as run:
+            receiver.wait("process.spawn")
+            assert run.stop() == 0
+            assert "limit of processes" in str(run.find("the last spans are not sent"))
+            assert not run.stderr
+
+
 # Told by the interpreter that runs under the supervisor's name: what it has loaded when it ends.
 LOADED = """
 import os, runpy, sys

@@ -70,7 +70,7 @@ class Step(NamedTuple):
 def entries(config: Json) -> Entries:
     """Return the entries of a configuration, without those of foreground sessions."""
     found = dict(_below(config, ()))
-    for name, service in _table(config, "Services").items():
+    for name, service in table(config, "Services").items():
         found |= dict(_below(service, ("Services", name)))
     return found
 
@@ -102,11 +102,11 @@ def is_port(path: Path) -> bool:
     return path[-2:-1] == ("TCP",)
 
 
-def funnels(config: Json) -> frozenset[str]:
+def funnels(config: Any) -> frozenset[str]:
     """Return each ``name:port`` that is open to the internet through Funnel."""
-    found = {target for target, is_open in _table(config, "AllowFunnel").items() if is_open}
-    for session in _table(config, "Foreground").values():
-        found |= funnels(session or {})
+    found = {target for target, is_open in table(config, "AllowFunnel").items() if is_open}
+    for session in table(config, "Foreground").values():
+        found |= funnels(session)
     return frozenset(found)
 
 
@@ -165,9 +165,13 @@ def https_url(current: Json, found: Entries, port: int) -> str:
     pages = {
         path: value
         for path, value in found.items()
-        if path[0] == "Web" and path[-1] == "/" and str(value.get("Proxy")).rstrip("/").rpartition(":")[2] == str(port)
+        if path[0] == "Web" and path[-1] == "/" and _proxy(value).rstrip("/").rpartition(":")[2] == str(port)
     }
     return next((url.rstrip("/") for url in urls(current, pages) if url.startswith("https:")), "")
+
+
+def _proxy(handler: Any) -> str:
+    return str(handler.get("Proxy")) if isinstance(handler, dict) else ""
 
 
 def _allowed(here: Entries, wish: Wish, conflicts: tuple[Conflict, ...]) -> Entries:
@@ -237,22 +241,23 @@ def _is_used_by_others(path: Path, here: Entries, ours: Entries) -> bool:
 
 
 def _session_ports(config: Json) -> frozenset[str]:
-    sessions = _table(config, "Foreground").values()
-    return frozenset(port for session in sessions for port in _table(session or {}, "TCP"))
+    sessions = table(config, "Foreground").values()
+    return frozenset(port for session in sessions for port in table(session, "TCP"))
 
 
-def _below(config: Json, root: Path) -> Iterator[tuple[Path, Any]]:
-    for port, handler in _table(config, "TCP").items():
+def _below(config: Any, root: Path) -> Iterator[tuple[Path, Any]]:
+    for port, handler in table(config, "TCP").items():
         yield (*root, "TCP", port), handler
-    for target, server in _table(config, "Web").items():
-        for mount, handler in _table(server, "Handlers").items():
+    for target, server in table(config, "Web").items():
+        for mount, handler in table(server, "Handlers").items():
             yield (*root, "Web", target, "Handlers", mount), handler
-    if root and config.get("Tun"):
+    if root and isinstance(config, dict) and config.get("Tun"):
         yield (*root, "Tun"), True
 
 
-def _table(config: Json, name: str) -> Json:
-    found = config.get(name)
+def table(config: Any, name: str) -> Json:
+    """Return an object in a configuration: an empty one where others, or a later tailscaled, put something else."""
+    found = config.get(name) if isinstance(config, dict) else None
     return found if isinstance(found, dict) else {}
 
 

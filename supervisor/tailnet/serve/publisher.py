@@ -24,7 +24,7 @@ from supervisor.tailnet.localapi import (
 from supervisor.tailnet.serve import desired, diff
 from supervisor.tailnet.serve.certificates import Certificates
 from supervisor.tailnet.serve.desired import ServeFile
-from supervisor.tailnet.serve.diff import Conflict, ConflictKind, Path, endpoint, handling, host_port, is_port
+from supervisor.tailnet.serve.diff import Conflict, ConflictKind, Path, endpoint, handling, host_port, is_port, table
 from supervisor.tailnet.state_file import StateFile
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def off_command(found: Conflict, config: Json) -> str:
     service, port = endpoint(found.path)
     if not port:
         return f"tailscale serve --service={service} --tun off"
-    if found.kind is ConflictKind.CLOSED_TO_FUNNEL and host_port(found.path) not in (config.get("Web") or {}):
+    if found.kind is ConflictKind.CLOSED_TO_FUNNEL and host_port(found.path) not in table(config, "Web"):
         # Otherwise it has no effect if nothing is served.
         return "tailscale funnel reset"
     words = [
@@ -109,8 +109,8 @@ def _handlers(entries: dict[Path, Any]) -> list[dict[str, Any]]:
 
 
 def _port_handler(config: Json, service: str, port: str) -> Any:
-    above = (config.get("Services") or {}).get(service) if service else config
-    return ((above or {}).get("TCP") or {}).get(port)
+    above = table(config, "Services").get(service) if service else config
+    return table(above, "TCP").get(port)
 
 
 NAME = "serve.json"
