@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -412,6 +413,8 @@ class Acceptor:
     def _take(self) -> None:
         for _ in range(_AT_ONCE):
             try:
+                # gVisor drops a connection that it has no descriptor for: one has to be free before it is asked.
+                os.close(os.dup(self._listener.fileno()))
                 connected, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -242,6 +243,7 @@ class BoxedWorld(World):
         super().close()
 
 
+@cache
 def _packages() -> str:
     """Return the folder of the image that the package is in."""
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"

@@ -6,7 +6,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import IN_TAILNETS, fault
+from tests.chaos.kinds import IN_TAILNETS, MissingError, fault
 from tests.chaos.world import pause
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ def _hold_tailscaled(world: World, chance: random.Random) -> None:
 def _control_goes(world: World, chance: random.Random) -> Undo:
     control = world.around.control
     assert control is not None
+    if control.frozen:
+        # It would take the order once it is thawed, and nobody would take that back.
+        raise MissingError
     control.order("offline")
     pause(chance.uniform(0, 0.5))
     return lambda: control.order("online")

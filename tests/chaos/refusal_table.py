@@ -94,6 +94,7 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "os.removexattr": ("fcntl",),
     "os.listxattr": ("fcntl",),
     "os.pipe": ("pipe2",),
+    "os.dup": ("fcntl",),
     "os.dup2": ("dup2",),
     "os.kill": ("kill",),
     "os.killpg": ("kill",),

@@ -24,6 +24,11 @@ CRASH = """
 import urllib.request
 urllib.request.urlopen(urllib.request.Request("http://127.0.0.2:13131/stand-in/crash", b"{}"))
 """
+NO_MORE_FILES = """
+import os, resource
+_, hard = resource.prlimit(1, resource.RLIMIT_NOFILE)
+resource.prlimit(1, resource.RLIMIT_NOFILE, (len(os.listdir("/proc/1/fd")), hard))
+"""
 # What is written goes where it is limited, as the platform's 2 GiB disk is.
 DISK = ("--tmpfs", "/var/lib/tailscale:size=64m", "--tmpfs", "/tmp:size=64m")
 
@@ -58,6 +63,14 @@ def test_it_starts_is_reached_survives_crashes_and_stops(
         wait_until(lambda: box.processes()["moltis"]["ready"], 60, "the app, restarted by hand")
         assert box.stop() < 8
         assert box.wait_end() == 0
+
+
+def test_a_lack_of_descriptors_costs_no_client(run: Run, gvisor: tuple[str, ...]) -> None:
+    """Of a listener without a free descriptor this kernel drops who comes; here they wait, and are answered."""
+    with run(options=gvisor) as box:
+        box.settled()
+        docker("exec", "--privileged", "--user", "root", box.name, "python3", "-c", NO_MORE_FILES)
+        assert [box.get("/healthz")[0] for _ in range(20)] == [200] * 20
 
 
 def test_as_a_user_without_any_capability(run: Run, login: dict[str, str], gvisor: tuple[str, ...]) -> None:

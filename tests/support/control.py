@@ -67,6 +67,7 @@ class Control:
         told = json.loads(process.stdout.readline())
         self.process = process
         self.pid = process.pid
+        self.frozen = False
         self.url: str = told["control"]
         self._admin: str = told["admin"]
 
@@ -92,11 +93,13 @@ class Control:
 
     def freeze(self) -> None:
         """Hold the server still: connections stay open, and nothing answers."""
+        self.frozen = True
         freeze(self.pid)
 
     def thaw(self) -> None:
         """Let the frozen server go on."""
         thaw(self.pid)
+        self.frozen = False
 
 
 @contextlib.contextmanager
