@@ -81,11 +81,10 @@ def _processes_run_out(world: World, chance: random.Random) -> None:
         world.signal(chance.choice(WRITERS), 9)
 
 
-@fault("memory-runs-out", _LIMITED, ends=True)
+@fault("memory-runs-out", _LIMITED)
 def _memory_runs_out(world: World, chance: random.Random) -> Undo:
-    """A child takes more than the container may have, and the kernel chooses whom to end for it."""
+    """A child takes more than the container may have: the kernel ends that one, and not the supervisor."""
     assert world.prober is not None
-    world.may_be_killed = True
     world.prober.excuse(1)
     world.tell(chance.choice(WRITERS), "eat 700000000")
     pause(0.3)
