@@ -9,7 +9,7 @@ import re
 import sys
 import time
 import traceback
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,11 @@ class Server:
         shortage = DescriptorShortage(self._context.log, self._kinds)
         wanted = [(public, listener) for listener in self._sockets]
         wanted += [(control, self._control)] if self._control is not None else []
-        return [Acceptor(listener.dup(), kind, shortage.make_room) for kind, listener in wanted]
+        with ExitStack() as undone:
+            # None accepts before all can: one of a failed start would go on beside those of the next.
+            copies = [(kind, undone.enter_context(listener.dup())) for kind, listener in wanted]
+            undone.pop_all()
+        return [Acceptor(copy, kind, shortage.make_room) for kind, copy in copies]
 
 
 class ApiLoader:

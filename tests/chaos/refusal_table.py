@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conventions.tree import modules
@@ -123,7 +125,31 @@ UNREAL = {
 # Methods of sockets and of the loop, whatever the object is called.
 METHODS = {"bind": "bind", "listen": "listen", "accept": "accept4", "connect_ex": "connect", "setsockopt": "setsockopt"}
 METHODS |= {"getsockopt": "getsockopt", "add_reader": "epoll_ctl", "recv": "recvfrom", "send": "sendto"}
-METHODS |= {"connect": "connect"}
+METHODS |= {"connect": "connect", "dup": "fcntl", "sendall": "sendto", "sendto": "sendto"}
+METHODS |= {"connect_accepted_socket": "epoll_ctl"}
+# Other methods of sockets that ask for nothing that could be refused; shutdown and getsockname have errors of a broken
+# connection alone.
+_HARMLESS_METHODS = {"close", "detach", "fileno", "getpeername", "getsockname", "getblocking", "get_inheritable"}
+_HARMLESS_METHODS |= {"gettimeout", "set_inheritable", "setblocking", "settimeout", "shutdown"}
+_HARMLESS_METHODS |= {"family", "proto", "timeout", "type"}
+_ASKING_METHODS = (
+    frozenset(
+        {name for name in dir(socket.socket) if not name.startswith("_")}
+        | {
+            name
+            for name in dir(asyncio.SelectorEventLoop)
+            if name.startswith(("add_reader", "add_writer", "sock_", "connect_"))
+        }
+        | {
+            "create_connection",
+            "create_server",
+            "create_unix_connection",
+            "create_unix_server",
+            "create_datagram_endpoint",
+        }
+    )
+    - _HARMLESS_METHODS
+)
 # Names that ask for nothing that could be refused, or whose refusal has no meaning. A refused execve has a test of its
 # own (tests/backup/test_placing.py).
 HARMLESS = frozenset(
@@ -163,7 +189,7 @@ def sites() -> Iterator[Site]:
             if name in KERNEL or (isinstance(node, ast.Attribute) and ast.unparse(node.value) in _MODULES):
                 if not name.rpartition(".")[2].isupper():
                     yield Site(module.name, node.lineno, name, calls)
-            elif isinstance(node, ast.Attribute) and node.attr in METHODS and calls:
+            elif isinstance(node, ast.Attribute) and node.attr in _ASKING_METHODS and calls:
                 yield Site(module.name, node.lineno, node.attr, calls)
 
 

@@ -1,6 +1,6 @@
 """Has the kernel refuse the real supervisor one call, once, with each error that it can give: strace's injection.
 
-    python -m tests.chaos.refusals [CALL …]
+    python -m tests.chaos.refusals [CALL …] [LIFE …]
 
 Which calls there are follows from the code (refusal_table.py). For each of those calls a life is traced first, and
 then played again with the call refused at one place in it: in the first thread from the moment on that our own code
@@ -83,11 +83,13 @@ def try_call(call_name: str, life: str) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Try all calls, or those named, some at a time; return how often something was wrong."""
+    """Try all calls in all lives, or those named, some at a time; return how often something was wrong."""
     begun_s = time.monotonic()
-    wanted = sys.argv[1:] or sorted({each for site in sites() for each in calls_of(site.name)})
+    lives = [word for word in sys.argv[1:] if word in _PLACES] or [*_PLACES]
+    wanted = [word for word in sys.argv[1:] if word not in _PLACES]
+    wanted = wanted or sorted({each for site in sites() for each in calls_of(site.name)})
     # The long ones first, so that they do not end alone.
-    pairs = [(call_name, life) for life in reversed(_PLACES) for call_name in wanted]
+    pairs = [(call_name, life) for life in reversed(lives) for call_name in wanted]
     with workers() as pool:
         counts = list(pool.map(try_call, *zip(*pairs, strict=True)))
     bad = sum(each for _, each in counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from typing import Any
 
 import pytest
@@ -166,6 +167,25 @@ async def test_a_kernel_without_memory_to_watch_the_listener_is_asked_again(monk
     monkeypatch.setattr(loop, "add_reader", add)
     async with serving() as served:
         assert (await served.ask("GET", "/healthz")).status == 200
+
+
+async def test_a_start_that_fails_half_way_leaves_nothing_that_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a descriptor for the second listener the first is closed again: the next try has both for itself."""
+    async with serving() as served:
+        copies: list[socket.socket] = []
+
+        def dup(listener: socket.socket, really: Any = socket.socket.dup) -> socket.socket:
+            if copies:
+                raise OSError(errno.EMFILE, "Too many open files")
+            copies.append(really(listener))
+            return copies[0]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(socket.socket, "dup", dup)
+            with pytest.raises(OSError, match="Too many open files"):
+                served.server._listen()
+        assert copies[0].fileno() == -1
+        assert (await served.get("/healthz")).status == 200
 
 
 async def test_who_is_signed_in_makes_no_room() -> None:
