@@ -10,6 +10,7 @@ has not changed is left as it is. Each line of output is a JSON object about one
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -17,7 +18,7 @@ import stat
 import sys
 import time
 import urllib.parse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 WORKSHOP = ".moltis-supervisor"
 _INDEX = ".copies.json"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CLOSED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM})
 # Space that always stays free on the disk.
 _RESERVE_BYTES = 64 * 1024 * 1024
 _STEP_PAGES = 256
@@ -69,7 +71,10 @@ def main(target: str, folders: list[str]) -> int:
             why = os.fsencode(str(error)).decode(errors="replace")
             said |= {"state": "failed", "why": why, "no_room": isinstance(error, _NoRoomError)}
         _tell(said)
-    _remove_others(target, {target + path for path in _kept(target, folders)})
+    try:
+        _remove_others(target, {target + path for path in _kept(target, folders)})
+    except OSError as error:
+        _complain("cannot remove copies of databases that are gone", error)
     _write_index(target, index)
     _tell({"done": True})
     return 0
@@ -82,7 +87,7 @@ def _tell(said: dict[str, Any]) -> None:
 
 def _databases(folders: list[str]) -> Iterator[str]:
     for folder in folders:
-        for place, inner, names in os.walk(folder):
+        for place, inner, names in os.walk(folder, onerror=_unless_closed):
             if place == folder and WORKSHOP in inner:
                 inner.remove(WORKSHOP)
             for name in names:
@@ -91,14 +96,27 @@ def _databases(folders: list[str]) -> Iterator[str]:
                     yield path
 
 
+def _unless_closed(error: OSError) -> None:
+    """Tell of what could not be looked at, unless it is gone, or closed to the app: no database of its is there."""
+    if error.errno not in _CLOSED:
+        _complain(f"cannot look for databases in {error.filename}", error)
+
+
+def _complain(what: str, error: OSError) -> None:
+    # It counts as missing in the snapshot, as all that is written there.
+    sys.stderr.write(f"{os.fsencode(what).decode(errors='replace')}: {error.strerror or error}\n")
+
+
 def _is_database(path: str) -> bool:
     try:
         fd = os.open(path, _READ)
-    except OSError:
+    except OSError as error:
+        _unless_closed(error)
         return False
     try:
         return stat.S_ISREG(os.fstat(fd).st_mode) and os.read(fd, len(HEAD)) == HEAD
     except OSError:
+        # What cannot be read at all is told by restic.
         return False
     finally:
         os.close(fd)
@@ -166,9 +184,13 @@ def _in_steps(source: sqlite3.Connection, target: sqlite3.Connection) -> bool:
     return True
 
 
+def _raised(error: OSError) -> NoReturn:
+    raise error
+
+
 def _kept(target: str, folders: list[str]) -> Iterator[str]:
     """Yield the databases whose copies may stay: those whose originals still exist."""
-    for place, _, names in os.walk(target):
+    for place, _, names in os.walk(target, onerror=_raised):
         for name in names:
             path = os.path.join(place, name)[len(target) :]
             if any(path.startswith(f"{folder}/") for folder in folders) and os.path.lexists(path):
@@ -176,7 +198,7 @@ def _kept(target: str, folders: list[str]) -> Iterator[str]:
 
 
 def _remove_others(target: str, kept: set[str]) -> None:
-    for place, folders, names in os.walk(target, topdown=False):
+    for place, folders, names in os.walk(target, topdown=False, onerror=_raised):
         for name in names:
             path = os.path.join(place, name)
             if path not in kept:

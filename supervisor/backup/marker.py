@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from supervisor.backup.places import MARKER, WORKSHOP, opened, opened_folder
+from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import Files, Marker
 from supervisor.errors import ConfigError
 from supervisor.json_input import decode_json
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from supervisor.config.plan import BackupSource
 
 _MOST_BYTES = 4096
+# Something else has the name: a link, a folder, a socket.
+_NO_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO})
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -37,8 +41,17 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
-    """Return the folders' marker, and the state of their content."""
-    found = [(_read(source.path), _has_files(source.path)) for source in sources]
+    """Return the folders' marker, and the state of their content.
+
+    Raises BackupError where that cannot be seen: files that were taken for none would be replaced.
+    """
+    found = []
+    for source in sources:
+        try:
+            found.append((_read(source.path), _has_files(source.path)))
+        except OSError as error:
+            why = f"cannot see what is in {source.path}: {error.strerror or error}"
+            raise BackupError(Trouble(why, "it is tried again; check the folder and its disk")) from error
     kept = {each for each, _ in found}
     has_files = any(some for _, some in found)
     if kept == {None}:
@@ -71,14 +84,23 @@ def _read(folder: str) -> Kept | None:
     try:
         with opened(os.path.join(folder, MARKER), _READ) as fd:
             return decode_json(os.read(fd, _MOST_BYTES), Kept)
-    except (OSError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        return None
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _has_files(folder: str) -> bool:
     """Return whether there are any files; the supervisor's own are ignored."""
     ours = {MARKER, WORKSHOP, "supervisor.lock"}
-    for place, names, files in os.walk(folder):
+    for place, names, files in os.walk(folder, onerror=_unless_gone):
         if place == folder:
             names[:] = [name for name in names if name not in ours]
             files = [name for name in files if name not in ours]  # noqa: PLW2901 - as the folders above

@@ -72,13 +72,17 @@ class Places:
             self.forget_swap()
 
     def swapped_halfway(self) -> Swap | None:
-        """Return the swap that was interrupted by a kill."""
+        """Return the swap that was interrupted by a kill. Raises BackupError where its record cannot be read."""
         try:
             with opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
                 snapshot_id, what, generation = os.read(fd, _MOST_BYTES).decode("ascii").split()
                 return Swap(snapshot_id, what == "all", int(generation))
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
+        except OSError as error:
+            # Without it files of two times would count as one state.
+            why = f"cannot read {_SWAPPING} in {self._plan.folder}: {error.strerror or error}"
+            raise BackupError(Trouble(why, "it is tried again; check the disk")) from error
 
     def forget_swap(self) -> None:
         """Remove the record: the files as they are now are the ones to use."""

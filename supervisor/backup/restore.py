@@ -195,7 +195,7 @@ def _workshop(fd: int) -> AbstractContextManager[int]:
 def _finish(workshop_fd: int, owner: User | None) -> None:
     """Move the databases to the other files, and sanitize all of them. Raises OSError."""
     with suppress(FileNotFoundError):
-        for place, _, files, fd in os.fwalk(_COPIES, dir_fd=workshop_fd, follow_symlinks=False):
+        for place, _, files, fd in os.fwalk(_COPIES, onerror=dirs.raised, dir_fd=workshop_fd):
             parts = os.path.relpath(place, _COPIES).split("/")
             with ExitStack() as stack:
                 target_fd = stack.enter_context(opened(_NEW, folder_fd=workshop_fd))
@@ -224,7 +224,7 @@ def _clean(workshop_fd: int, owner: User | None) -> None:
     made = os.fstat(workshop_fd)
     if made.st_uid != os.geteuid() or stat.S_IMODE(made.st_mode) != dirs.PRIVATE:
         raise PermissionError(errno.EPERM, "the folder for restoring was replaced by another one")
-    for _, names, files, fd in os.fwalk(_NEW, dir_fd=workshop_fd, follow_symlinks=False):
+    for _, names, files, fd in os.fwalk(_NEW, onerror=dirs.raised, dir_fd=workshop_fd):
         for name in (*names, *files):
             _clean_one(fd, name, owner)
     _clean_one(workshop_fd, _NEW, owner)

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from supervisor.errors import ConfigError
 
@@ -184,9 +184,14 @@ def _make(path: str, setting: str) -> int:
         raise _refused(path, setting, error) from error
 
 
+def raised(error: OSError) -> NoReturn:
+    """Raise it: `os.walk` and `os.fwalk` pass over a folder that cannot be read unless they are given this."""
+    raise error
+
+
 def _hand_over(folder_fd: int, owner: User) -> None:
     """Make ``owner`` the owner of a folder and its content: new volumes belong to root, or to an older image's user."""
-    for _, folders, files, fd in os.fwalk(".", dir_fd=folder_fd, follow_symlinks=False):
+    for _, folders, files, fd in os.fwalk(".", onerror=raised, dir_fd=folder_fd, follow_symlinks=False):
         for name in (*folders, *files):
             os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
     os.fchown(folder_fd, owner.uid, owner.gid)

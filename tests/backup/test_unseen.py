@@ -1,0 +1,131 @@
+"""A folder that the kernel does not open at this moment is no empty one: nothing is taken for gone that is not seen."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from supervisor.backup import copies, marker
+from supervisor.backup.marker import Kept
+from supervisor.backup.places import MARKER, opened
+from supervisor.backup.restore import _clean, _finish
+from supervisor.backup.words import BackupError
+from supervisor.config.plan import BackupSource
+from supervisor.core.backup import Files
+from supervisor.system import dirs
+from tests.conventions.tree import modules
+from tests.system.test_dirs import NOBODY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Have the kernel give this process no further descriptor."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a folder called ``inner`` give an error of the disk."""
+
+    def refusing(real: Any) -> Any:
+        def ask(path: Any, *words: Any, **more: Any) -> Any:
+            if str(path).endswith("inner"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+            return real(path, *words, **more)
+
+        return ask
+
+    monkeypatch.setattr(os, "open", refusing(os.open))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+
+
+def source(path: Path) -> BackupSource:
+    """Return a folder that is backed up."""
+    return BackupSource("data", str(path), None)
+
+
+def test_files_and_their_mark_are_never_taken_for_none(tmp_path: Path) -> None:
+    """At the limit of descriptors, a start is held and tried again, where it would restore over what is here."""
+    (tmp_path / "note").write_text("newer than any snapshot")
+    with no_descriptors(), pytest.raises(BackupError, match=r"cannot see what is in .*Too many open files"):
+        marker.look([source(tmp_path)])
+    marker.write([source(tmp_path)], Kept("repository", 2))
+    with no_descriptors(), pytest.raises(BackupError, match="Too many open files"):
+        marker.look([source(tmp_path)])
+    assert marker.look([source(tmp_path)]) == (Kept("repository", 2), Files.SOME)
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_folder_deeper_down_counts_too(tmp_path: Path) -> None:
+    """It may hold the only files."""
+    (tmp_path / "inner").mkdir()
+    with pytest.raises(BackupError, match="Input/output error"):
+        marker.look([source(tmp_path)])
+
+
+def test_what_is_not_there_or_no_mark_is_none(tmp_path: Path) -> None:
+    """A folder that was never made, and a link or a folder that has the mark's name."""
+    assert marker.look([source(tmp_path / "none")]) == (None, Files.NONE)
+    os.symlink("/etc/hostname", tmp_path / MARKER)
+    assert marker.look([source(tmp_path)]) == (None, Files.NONE)
+    (tmp_path / MARKER).unlink()
+    (tmp_path / MARKER).mkdir()
+    assert marker.look([source(tmp_path)]) == (None, Files.NONE)
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_restore_that_cannot_see_all_of_it_fails(tmp_path: Path) -> None:
+    """Databases that do not come to their place are lost, and rights that are not taken off stay."""
+    (tmp_path / "copies/inner").mkdir(parents=True)
+    (tmp_path / "files").mkdir()
+    with opened(str(tmp_path)) as fd, pytest.raises(OSError, match="Input/output error"):
+        _finish(fd, None)
+    (tmp_path / "files/inner").mkdir()
+    (tmp_path / "files/inner/tool").touch()
+    (tmp_path / "files/inner/tool").chmod(0o4755)
+    with opened(str(tmp_path)) as fd, pytest.raises(OSError, match="Input/output error"):
+        _clean(fd, None)
+    assert (tmp_path / "files/inner/tool").stat().st_mode & stat.S_ISUID
+
+
+@pytest.mark.usefixtures("unread")
+def test_databases_that_cannot_be_looked_for_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The snapshot is marked as one that lacks something."""
+    # It is this process that copies here.
+    monkeypatch.setattr(os, "umask", lambda _mask: 0)
+    (tmp_path / "app/inner").mkdir(parents=True)
+    (tmp_path / "copies").mkdir()
+    assert copies.main(str(tmp_path / "copies"), [str(tmp_path / "app")]) == 0
+    assert f"cannot look for databases in {tmp_path}/app/inner: Input/output error" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_folder_is_given_to_its_owner_whole_or_not(tmp_path: Path) -> None:
+    """Else the app would find files that it may not write."""
+    (tmp_path / "state/inner").mkdir(parents=True)
+    with opened(str(tmp_path / "state")) as fd, pytest.raises(OSError, match="Input/output error"):
+        dirs._hand_over(fd, NOBODY)
+
+
+def test_no_walk_passes_over_what_it_cannot_read() -> None:
+    """Python's does so by itself."""
+    for module in modules("supervisor"):
+        text = module.text
+        assert text.count("os.walk(") + text.count("os.fwalk(") == text.count("onerror="), module.name
