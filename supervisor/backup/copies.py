@@ -30,6 +30,7 @@ WORKSHOP = ".moltis-supervisor"
 _INDEX = ".copies.json"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CLOSED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM})
+_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 # Space that always stays free on the disk.
 _RESERVE_BYTES = 64 * 1024 * 1024
 _STEP_PAGES = 256
@@ -111,12 +112,13 @@ def _is_database(path: str) -> bool:
     try:
         fd = os.open(path, _READ)
     except OSError as error:
-        _unless_closed(error)
+        # What nobody can open is told by restic.
+        if error.errno in _LACK:
+            _complain(f"cannot look at {path}", error)
         return False
     try:
         return stat.S_ISREG(os.fstat(fd).st_mode) and os.read(fd, len(HEAD)) == HEAD
     except OSError:
-        # What cannot be read at all is told by restic.
         return False
     finally:
         os.close(fd)
