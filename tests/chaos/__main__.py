@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 from tests.chaos import plan, prober, surroundings, world
+from tests.chaos.boxed import playable
 from tests.chaos.catalogue import FLAVOURS, IMAGES, KINDS, PHASES, has, pairs
 from tests.chaos.rounds import CROWDED, Violation, play
 from tests.chaos.shrink import shrink
@@ -30,14 +31,15 @@ def main() -> int:
     prober.slowness()
     if options.life:
         return _play_one(plan.parse(options.life))
+    flavours = _playable(options.flavours)
     seed = options.seed or secrets.token_hex(4)
     print(f"seed {seed}", flush=True)
     begun_s = time.monotonic()
     end_s = begun_s + (options.seconds or 1e9)
     met: Counter[tuple[str, str]] = Counter()
     number = rounds = violations = late = 0
-    for life in [plan.storm(seed, options.deploys)] if options.deploys else plan.lives(seed, options.flavours):
-        if time.monotonic() > end_s or (rounds >= options.rounds and not _lacking(met, options.met, options.flavours)):
+    for life in [plan.storm(seed, options.deploys)] if options.deploys else plan.lives(seed, flavours):
+        if time.monotonic() > end_s or (rounds >= options.rounds and not _lacking(met, options.met, flavours)):
             break
         number += 1
         if options.verbose:
@@ -55,12 +57,20 @@ def main() -> int:
             if violations >= options.most:
                 break
     if options.table:
-        _print_table(met, options.flavours)
+        _print_table(met, flavours)
     print(
         f"seed {seed}: {rounds} rounds, {number} lives, {violations} violations; "
         f"{late} lives were late, or short of last lines, and not when played again"
     )
     return 1 if violations else 0
+
+
+def _playable(flavours: list[str]) -> list[str]:
+    """Return those that can be played here, and tell of the others."""
+    missing = {flavour for flavour in flavours if flavour in IMAGES and not playable([flavour])}
+    if missing:
+        print(f"not played, as this engine has no runtime runsc: {', '.join(missing)}", flush=True)
+    return [flavour for flavour in flavours if flavour not in missing]
 
 
 def _again(life: plan.Life, violation: Violation) -> bool:

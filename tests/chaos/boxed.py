@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.chaos import world as worlds
@@ -17,11 +18,13 @@ from tests.chaos.prober import MOST_S, Prober
 from tests.chaos.sight import Inside, Sight
 from tests.chaos.surroundings import image, network
 from tests.chaos.world import APP, CHILD, SECOND, World
-from tests.support.docker import Container, docker, unique
+from tests.support.docker import Container, docker, has_runtime, unique
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from tests.chaos.surroundings import Surroundings
 
 _INSIDE = "/chaos"
@@ -44,6 +47,7 @@ class Form(NamedTuple):
     # A sandbox has a kernel of its own, which nobody sees into from outside.
     sandbox: bool = False
     most_s: float = MOST_S
+    settings: Mapping[str, str] = MappingProxyType({})
 
 
 FORMS = {
@@ -59,6 +63,7 @@ FORMS = {
         run_dir=f"/tmp/moltis-supervisor-{_USER}",
         user=_USER,
         on_disk=True,
+        settings={"SUPERVISOR_LOG_OVERFLOW": "drop"},
     ),
     "image-gvisor": Form(
         ("--runtime", "runsc", "--memory", "512m", *_NARROW, "--tmpfs", f"/run:{_SMALL}", "--tmpfs", "/tmp:size=64m"),
@@ -72,6 +77,8 @@ class BoxedWorld(World):
     """One container, which may be killed and started again with what it left."""
 
     over_port = True
+    # An engine's own time to take a container apart; one that was not in time ends with 137.
+    overrun_s = 30.0
 
     def __init__(self, flavour: str, before: Surroundings | None = None) -> None:
         self.form = FORMS[flavour]
@@ -124,6 +131,7 @@ class BoxedWorld(World):
     def _environment(self) -> dict[str, str]:
         settings = super()._environment() | {"SUPERVISOR_CONFIG": "/etc/chaos.toml", "PORT": "8080"}
         settings |= {"TS_STATE_DIR": "/var/lib/tailscale", "SUPERVISOR_RUN_DIR": self.form.run_dir}
+        settings |= self.form.settings
         return {name: text for name, text in settings.items() if name not in {"PATH", "HOME"}}
 
     def _command(self) -> list[str]:
@@ -193,7 +201,7 @@ class BoxedWorld(World):
 
     def ask_to_stop(self) -> None:
         """Have the engine stop it; what does not end in time is killed, which its exit code tells."""
-        patience_s = int(self.around.stop_timeout_s) + 4
+        patience_s = int(self.around.stop_timeout_s + World.overrun_s)
         words = ["docker", "stop", "--time", str(patience_s), self.box.name]
         self._stops.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
@@ -249,6 +257,11 @@ def _packages() -> str:
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     python = "/opt/moltis-supervisor/bin/python"
     return docker("run", "--rm", "--entrypoint", python, image(), "-c", code).stdout.strip()
+
+
+def playable(flavours: Sequence[str]) -> list[str]:
+    """Return those that this engine can play: not every one has a sandbox."""
+    return [flavour for flavour in flavours if not FORMS[flavour].sandbox or has_runtime("runsc")]
 
 
 def world_of(flavour: str, before: Surroundings | None = None) -> World:

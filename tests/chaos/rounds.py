@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 # How long everything may take to be as it should: a machine that is busy with other things is no violation.
 SETTLE_S = 20.0
 _LOOK_S = 0.02
-# What a stop may take beyond its budget: the last words, Python's own end, and a busy machine.
-_OVERRUN_S = 6.0
 # What a start takes more where a repository is to be had first: a holder that is gone is waited for, a bucket that
 # was away asked again, and files restored.
 _HOLD_S = 75.0
@@ -182,7 +180,7 @@ class Player:
                     raise Violation(f"one holder: both run {name}")
             return old.popen is not None and old.popen.poll() is not None
 
-        wait_until(over, old.around.stop_timeout_s + _OVERRUN_S, "the end of the one that hands over")
+        wait_until(over, old.around.stop_timeout_s + old.overrun_s, "the end of the one that hands over")
         self._end(files=False)
         self._expect_note(old)
         if isinstance(old.around, Deploy) and isinstance(new.around, Deploy):
@@ -303,7 +301,7 @@ class Player:
         assert world.prober is not None
         begun_s = time.monotonic()
         with contextlib.suppress(Exception):
-            world.popen.wait(world.around.stop_timeout_s + _OVERRUN_S)
+            world.popen.wait(world.around.stop_timeout_s + world.overrun_s)
         took_s = time.monotonic() - begun_s
         self._heal()
         world.prober.close()

@@ -63,6 +63,8 @@ class World:
     # Where it listens, and whether orders go there instead of to the control socket.
     host = "127.0.0.1"
     over_port = False
+    # What a stop may take beyond its budget: the last words, Python's own end, and a busy machine.
+    overrun_s = 6.0
 
     def __init__(self, flavour: str, before: Surroundings | None = None) -> None:
         self.flavour = flavour if flavour != "process-1" or _may_unshare() else "plain"

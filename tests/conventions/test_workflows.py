@@ -37,9 +37,9 @@ def test_a_step_that_runs_something_calls_a_task(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_no_test_runs_beside_what_everyone_may_write(path: Path) -> None:
-    """On a hosted runner Python and the folders in PATH are: there the supervisor refuses to start as root."""
+    """On a hosted runner Python and the folders in PATH are: outside of the image the supervisor refuses to start."""
     lines = [step["run"] for step in steps(path) if "run" in step]
-    assert not [line for line in lines if re.search(r"make (test(?!-image)|chaos|soak|planted|refusals|fuzz)", line)]
+    assert not [line for line in lines if re.search(r"make ((test|chaos)(?!-image)|soak|planted|refusals|fuzz)", line)]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

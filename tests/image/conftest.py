@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.control import Control, controlling
-from tests.support.docker import built_image, container, docker, internal_network
+from tests.support.docker import built_image, container, has_runtime, internal_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,8 +91,7 @@ def login(control: Control) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def gvisor() -> tuple[str, ...]:
     """Options for the sandbox that App Platform is said to use, with its smallest size and no capability to spare."""
-    runtimes = json.loads(docker("info", "--format", "{{json .Runtimes}}").stdout)
-    if "runsc" not in runtimes:
+    if not has_runtime("runsc"):
         pytest.skip("this engine has no runtime runsc; the one that scripts/test-engine starts has it")
     kept = [word for name in ROOT_NEEDS for word in ("--cap-add", name)]
     return ("--runtime", "runsc", "--memory", "512m", "--cap-drop", "ALL", *kept)

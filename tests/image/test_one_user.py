@@ -11,7 +11,7 @@ import pytest
 
 from tests.image.conftest import KEY
 from tests.image.test_escape import BROKEN_INTO_SLOWLY, SCRIPT, from_the_app
-from tests.support.docker import docker
+from tests.support.docker import has_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ IN_ITS_PLACE = (
 @pytest.fixture(params=["runc", "runsc"])
 def one_user(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """Options for a container of one user, on Linux and in gVisor."""
-    if request.param not in json.loads(docker("info", "--format", "{{json .Runtimes}}").stdout):
+    if not has_runtime(request.param):
         pytest.skip(f"this engine has no runtime {request.param}; the one that scripts/test-engine starts has it")
     return ("--runtime", request.param, *ONE_USER)
 

@@ -53,6 +53,11 @@ def docker(
     return ended
 
 
+def has_runtime(name: str) -> bool:
+    """Tell whether the engine has a runtime; the one that scripts/test-engine starts has runsc."""
+    return name in json.loads(docker("info", "--format", "{{json .Runtimes}}").stdout)
+
+
 def unique(name: str) -> str:
     """Return a name that no other container, network or image of these tests has."""
     return f"moltis-test-{os.getpid()}-{next(_numbers)}-{name}"
