@@ -1,9 +1,11 @@
 """Lets one supervisor live for long under what happens every day, and tells how its memory and the like changed.
 
-    python -m tests.chaos.soak [--minutes 120] [--flavour tailnet] [--crash-s 60]
+    python -m tests.chaos.soak [--minutes 120] [--flavour deploy] [--crash-s 60]
 
-A child crashes each minute, /metrics is scraped every 15 s, an event stream is read as a panel reads it, and the
-control server goes away for ten seconds out of a hundred. The slope of each figure is told with its error.
+What is kept up to a number is filled first: incidents, and the lines of the log. Then a child crashes each minute,
+/metrics is scraped every 15 s, an event stream is read as a panel reads it, snapshots go to a bucket every five
+minutes, and the control server goes away for ten seconds out of a hundred. The slope of each figure is told with its
+error.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from supervisor.incidents.incident_files import MOST_INCIDENTS
 from tests.chaos import checks
 from tests.chaos.surroundings import end_shared
 from tests.chaos.world import TOKEN, WRITERS, World, pause
@@ -33,6 +36,10 @@ _WARM_SHARE = 0.25
 _SAMPLE_S = 5.0
 _SCRAPE_S = 15.0
 _CRASH_S = 60.0
+# More than the history keeps of a process.
+_FULL_LINES = 20_000
+_FILLED_S = 1800.0
+_NEWS_S = 8.0
 _BLINK_S, _AWAY_S = 100.0, 10.0
 # A slope counts where it is more than this many times its error.
 _SIGMAS = 3.0
@@ -69,6 +76,37 @@ def watch_events(world: World) -> socket.socket:
     return stream
 
 
+def fill(world: World) -> None:
+    """Fill what is kept up to a number, which would otherwise count as growth: incidents, and lines of the log.
+
+    What crashes again and again becomes one incident, and a supervisor that is started anew counts anew.
+    """
+    end_s = time.monotonic() + _FILLED_S
+    while not _crash_until_loops(world):
+        assert time.monotonic() < end_s, "incidents do not become as many as are kept"
+        world.kill()
+        world.clear()
+        world.start()
+    for name in WRITERS:
+        world.tell(name, f"burst {_FULL_LINES}")
+
+
+def _crash_until_loops(world: World) -> bool:
+    """Let the children crash until that is no news any more; return whether there are as many incidents as are kept."""
+    known, since_s = 0, time.monotonic()
+    while time.monotonic() - since_s < _NEWS_S:
+        for name in WRITERS:
+            world.tell(name, "abort")
+        pause(0.2)
+        with contextlib.suppress(OSError):
+            count = len(world.ask("/api/incidents")["incidents"])
+            if count >= MOST_INCIDENTS:
+                return True
+            if count > known:
+                known, since_s = count, time.monotonic()
+    return False
+
+
 def live(world: World, minutes: float, each_crash_s: float) -> list[tuple[float, Use, float]]:
     """Live for so long; return samples of when, what was used, and how long an answer of health took of its own."""
     assert world.prober is not None
@@ -95,13 +133,13 @@ def main() -> int:
     """Live, and tell; return 1 where something grows, or did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=120.0)
-    parser.add_argument("--flavour", default="tailnet")
+    parser.add_argument("--flavour", default="deploy")
     parser.add_argument("--crash-s", type=float, default=_CRASH_S, help="how often a child crashes")
     options = parser.parse_args()
     world = World(options.flavour)
     try:
         world.start()
-        pause(5)
+        fill(world)
         stream = watch_events(world)
         samples = live(world, options.minutes, options.crash_s)
         stream.close()
