@@ -61,9 +61,14 @@ def head_of(lines: Sequence[str]) -> tuple[str, ...]:
 
 def kind_of_end(end: ExitView, evidence: Evidence) -> str:
     """Return the kind of incident for an exit."""
-    if end.kind == SIGNAL and end.signal == KILL:
+    if is_kill(end):
         return kinds.OUT_OF_MEMORY if not evidence.counts and _was_near(end, evidence) else kinds.KILLED
     return _KINDS.get(end.kind, kinds.CRASH)
+
+
+def is_kill(end: ExitView) -> bool:
+    """Return whether a process was ended by SIGKILL, which is also what the kernel does when memory is used up."""
+    return end.kind == SIGNAL and end.signal == KILL
 
 
 def _was_near(end: ExitView, evidence: Evidence) -> bool:

@@ -6,6 +6,7 @@ The functions keep no state: a caller that sees every snapshot sees every incide
 from __future__ import annotations
 
 import itertools
+import operator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -52,8 +53,10 @@ def changed_processes(before: Snapshot, after: Snapshot) -> list[tuple[ProcessVi
     """Return the processes that have changed, each with its previous view; processes keep their positions."""
     if after.processes is before.processes:
         return []
-    pairs = itertools.zip_longest(before.processes, after.processes)
-    return [(seen, view) for seen, view in pairs if view is not seen and view is not None]
+    # Of a thousand processes one has changed as a rule, so the search has to be cheap.
+    pairs = list(itertools.zip_longest(before.processes, after.processes))
+    changed = itertools.compress(pairs, itertools.starmap(operator.is_not, pairs))
+    return [(seen, view) for seen, view in changed if view is not None]
 
 
 def new_ends(seen: ProcessView | None, view: ProcessView) -> Iterator[ExitView]:
