@@ -37,7 +37,7 @@ test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 test-slow: tested ## Runs the tests of faults that take more than a minute | 10 min
-	@$(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)
+	@RESTIC_AS_PUBLISHED=1 $(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)
 
 test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs | 9 min, once some more
 	@scripts/test-engine run $(BIN)/python -m pytest -m image $(or $(TESTS),tests/image)
@@ -152,7 +152,7 @@ tested: dev
 	@command -v go >/dev/null || { echo "cannot build the tests' control server: there is no Go; install 1.26 or newer" >&2; exit 1; }
 	@command -v promtool >/dev/null || { echo "cannot test the metrics: there is no Prometheus with its promtool; install it (apt-get install prometheus)" >&2; exit 1; }
 	@echo "building the tests' control server, restic and an S3 server, which takes minutes the first time"
-	@$(BIN)/python -c 'from tests.support import backups, control; control.control_server(); [*map(backups.program, backups.PROGRAMS)]'
+	@$(BIN)/python -c 'from tests.support import backups, control; control.control_server(); [*map(backups.program, backups.PROGRAMS)]; backups.program("restic", backups.PROGRAMS["restic"][0])'
 
 # Stamps say what is installed, so a second run costs nothing.
 $(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml

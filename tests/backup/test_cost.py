@@ -12,6 +12,7 @@ import pytest
 
 from tests.backup.world import World, back_up, call_without_waiting, child_of, wait_for_state
 from tests.process.running import running
+from tests.support.backups import PROGRAMS, path_with_restic
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def test_on_and_idle() -> None:
 def test_a_snapshot_without_changes() -> None:
     """restic has 90 MB at most beside 100 MB of files; how long it takes is for the benchmarks to say."""
     world = World()
-    with world.running() as run:
+    # Most of that is what its usual keys take.
+    with world.running(PATH=path_with_restic(PROGRAMS["restic"][0])) as run:
         wait_for_state(run, "idle")
         for number in range(100):
             (world.data / f"file{number}").write_bytes(os.urandom(MIB))

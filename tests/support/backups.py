@@ -9,6 +9,7 @@ import hmac
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -31,29 +32,58 @@ PASSWORD = "a password of the repository"
 KEY_ID, KEY = "access-key-of-tests", "secret-key-of-tests"
 
 
+# Each call of restic derives a key, which takes 0.4 s of processor and 60 MB as published: half of what all tests take
+# together. So the tests' restic makes keys as restic's own tests do (N=128), where nothing depends on that cost.
+_KEY_COST = ("internal/repository/key.go", "\nvar params *crypto.Params\n")
+_CHEAP = "\nvar params = &crypto.Params{N: 128, R: 1, P: 1}\n"
+# Set for benchmarks and slow tests: restic as it is published.
+AS_PUBLISHED = "RESTIC_AS_PUBLISHED"
+
+
 @cache
 def program(name: str, version: str = "", clock_shift: bool = False) -> str:  # noqa: FBT001, FBT002 - one of two builds
     """Return the path of restic or versitygw, by default of the version above; a build takes a minute or some.
 
-    With ``clock_shift`` its clock is off by the seconds in CLOCK_SHIFT_S.
+    With ``clock_shift`` its clock is off by the seconds in CLOCK_SHIFT_S. Without a version, and where AS_PUBLISHED is
+    not in the environment, restic is the build with cheap keys.
     """
     usual, module = PROGRAMS[name]
+    is_cheap = name == "restic" and not version and not os.environ.get(AS_PUBLISHED)
     version = version or usual
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
-    folder = caches / f"{name}-{version}{'-shifted' if clock_shift else ''}"
+    folder = caches / f"{name}-{version}{'-shifted' if clock_shift else ''}{'-cheap' if is_cheap else ''}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / name).exists():
             overlay = ("-overlay", str(clock_overlay(folder))) if clock_shift else ()
-            words = ["go", "install", *overlay, f"{module}@v{version}"]
-            subprocess.run(words, env={**os.environ, "GOBIN": str(folder)}, check=True)
+            if is_cheap:
+                _build_cheap(f"{module.partition('/cmd/')[0]}@v{version}", folder)
+            else:
+                words = ["go", "install", *overlay, f"{module}@v{version}"]
+                subprocess.run(words, env={**os.environ, "GOBIN": str(folder)}, check=True)
     return str(folder / name)
 
 
-def path_with_restic() -> str:
-    """Return a PATH on which restic is found first."""
-    return f"{Path(program('restic')).parent}:{os.environ['PATH']}"
+def _build_cheap(module: str, folder: Path) -> None:
+    """Build restic with cheap keys from a copy of its source, as Go puts no overlay over its cache of modules."""
+    said = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, check=True).stdout
+    with tempfile.TemporaryDirectory(prefix="restic-") as copy:
+        shutil.copytree(json.loads(said)["Dir"], copy, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        source = Path(copy) / _KEY_COST[0]
+        text = source.read_text()
+        assert _KEY_COST[1] in text, f"{_KEY_COST[0]} of {module} is not as it was: see where keys get their cost"
+        # The copied folders are as read-only as those of the cache.
+        source.parent.chmod(0o755)
+        source.write_text(text.replace(_KEY_COST[1], _CHEAP))
+        subprocess.run(["go", "build", "-o", str(folder / "restic"), "./cmd/restic"], cwd=copy, check=True)
+        for path, _, _ in os.walk(copy):
+            Path(path).chmod(0o755)
+
+
+def path_with_restic(version: str = "") -> str:
+    """Return a PATH on which restic is found first: of a version as it is published, or the tests' usual one."""
+    return f"{Path(program('restic', version)).parent}:{os.environ['PATH']}"
 
 
 def restic_environment(repository: str, password: str = PASSWORD) -> dict[str, str]:
