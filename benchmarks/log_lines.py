@@ -13,7 +13,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.log_shapes import JQ, REAL, SED, WORST, Shape
+from benchmarks.log_shapes import JQ, PLAINEST_SED, REAL, SED, WORST, Shape
 from benchmarks.logs import merge_cost_ns
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import PYTHON, Job, Ours
@@ -62,6 +62,8 @@ def _row(shape: str, *, json_logs: bool, tool: tuple[str, ...] | None) -> Callab
             found = {"ours": _ours(bench, _SHAPES[shape], path, lines, json_logs=json_logs)}
             if tool is not None and shutil.which(tool[0]):
                 found[tool[0]] = Result(_cpu_of(tool, path) / lines)
+                if tool is SED:
+                    found["plainest sed"] = Result(_cpu_of(PLAINEST_SED, path) / lines)
             return found
 
     return take

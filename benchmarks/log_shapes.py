@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TIME = "2026-11-29T00:37:57.750348Z"
-# What takes colours out and prefixes, and what adds two keys to an object, with the tools that everyone has.
-SED = ("sed", "-E", r"s/\x1b\[[0-9;:]*m//g; s/^/moltis     │ /")
+# What takes colours out and prefixes, and what adds two keys to an object, with the tools that everyone has. The first
+# expression is the one that is handed around for this task; the second is the plainest that does for these lines.
+SED = ("sed", "-E", r"s/\x1b\[([0-9]{1,3}(;[0-9]{1,2};?)?)?[mGK]//g; s/^/moltis     │ /")
+PLAINEST_SED = ("sed", "-E", r"s/\x1b\[[0-9;:]*m//g; s/^/moltis     │ /")
 JQ = ("jq", "-c", '. + {"process": "moltis", "stream": "stdout"}')
 
 
