@@ -121,8 +121,6 @@ def ready(snapshot: Snapshot, now_s: float) -> tuple[bool, tuple[str, ...]]:
 
 def _process(view: ProcessView, now_s: float) -> Component:
     bad = FAIL if view.critical else WARN
-    failures = [end for end in view.exits if not end.expected and now_s - end.at_s < FLAPPING_WINDOW_S]
-    flapping = len(failures) >= FLAPPING_FAILURES
     if view.state is State.ENDED:
         well = bool(view.exits) and view.exits[-1].code == 0
         return Component(view.name, "ended", PASS if well else bad, "" if well else _last_exit(view))
@@ -131,7 +129,8 @@ def _process(view: ProcessView, now_s: float) -> Component:
     if not view.ready:
         state = "not ready" if view.ever_ready else "starting"
         return Component(view.name, state, bad, view.ready_why or state)
-    if not flapping:
+    failures = [end for end in view.exits if not end.expected and now_s - end.at_s < FLAPPING_WINDOW_S]
+    if len(failures) < FLAPPING_FAILURES:
         return Component(view.name, "running", PASS)
     settled_s = (view.ready_since_s or now_s) + SETTLED_S
     minutes = f"{FLAPPING_WINDOW_S / 60:.0f} minutes"

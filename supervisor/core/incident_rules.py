@@ -5,8 +5,6 @@ The functions keep no state: a caller that sees every snapshot sees every incide
 
 from __future__ import annotations
 
-import itertools
-import operator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -48,15 +46,23 @@ _LOGINS = {
     "no_key": "there was no key to log in with",
 }
 
+_DONE = {
+    State.SPAWNING: "it is started again at once",
+    State.FAILED: "it is given up",
+    State.ENDED: "it is not started again: its restart policy says so",
+    State.INACTIVE: "it stays stopped, as ordered",
+    State.WAITING: "it waits for its turn to start",
+    **dict.fromkeys(HELD_STATES, "its start is held by the backups"),
+}
+
 
 def changed_processes(before: Snapshot, after: Snapshot) -> list[tuple[ProcessView | None, ProcessView]]:
     """Return the processes that have changed, each with its previous view; processes keep their positions."""
     if after.processes is before.processes:
         return []
-    # Of a thousand processes one has changed as a rule, so the search has to be cheap.
-    pairs = list(itertools.zip_longest(before.processes, after.processes))
-    changed = itertools.compress(pairs, itertools.starmap(operator.is_not, pairs))
-    return [(seen, view) for seen, view in changed if view is not None]
+    known = len(before.processes)
+    changed = [pair for pair in zip(before.processes, after.processes, strict=False) if pair[0] is not pair[1]]
+    return [*changed, *((None, view) for view in after.processes[known:])]
 
 
 def new_ends(seen: ProcessView | None, view: ProcessView) -> Iterator[ExitView]:
@@ -344,11 +350,4 @@ def _done(view: ProcessView) -> str:
     if view.state is State.BACKOFF and view.next_try_s is not None:
         wait_s = max(0.0, view.next_try_s - view.since_s)
         return f"it is started again after {wait_s:.1f} s (failure {view.failures} in a row)"
-    return {
-        State.SPAWNING: "it is started again at once",
-        State.FAILED: "it is given up",
-        State.ENDED: "it is not started again: its restart policy says so",
-        State.INACTIVE: "it stays stopped, as ordered",
-        State.WAITING: "it waits for its turn to start",
-        **dict.fromkeys(HELD_STATES, "its start is held by the backups"),
-    }.get(view.state, "")
+    return _DONE.get(view.state, "")

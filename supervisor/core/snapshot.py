@@ -220,8 +220,13 @@ class Snapshot(NamedTuple):
 
     def is_held(self, view: ProcessView) -> bool:
         """Return whether a process waits for the backups; ``backup.holding`` is why."""
+        if view.state is State.RUNNING:
+            return False
         return view.state in HELD_STATES or (view.state is State.WAITING and self.backup.holds)
 
     def process(self, name: str) -> ProcessView | None:
         """Return the process with this name; None if there is none."""
-        return next((view for view in self.processes if view.name == name), None)
+        for view in self.processes:
+            if view.name == name:
+                return view
+        return None

@@ -118,7 +118,12 @@ def _ports(snapshot: Snapshot) -> Diagnosis:
         )
     if not exposed:
         return PORTS.ok("none but the supervisor's own")
-    told = [f"{host_port(each.host, each.port)} of {each.process or 'an unknown process'}" for each in exposed]
+    # Those that it runs come first: beside them a machine may have dozens.
+    managed = {view.name for view in snapshot.processes}
+    told = [
+        f"{host_port(each.host, each.port)} of {each.process or 'an unknown process'}"
+        for each in sorted(exposed, key=lambda each: each.process not in managed)
+    ]
     more = f", and {len(told) - _MOST_PORTS} more" if len(told) > _MOST_PORTS else ""
     return PORTS.problem(
         ", ".join(told[:_MOST_PORTS]) + more,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from supervisor import __version__
-from supervisor.config.plan import TAILSCALED
+from supervisor.config.plan import SUPERVISOR, TAILSCALED
 from supervisor.core import incident_rules as rules
 from supervisor.core.causes import Evidence, head_of, is_kill
 from supervisor.core.counts import ALERT_RESULTS, plus_one
@@ -52,7 +52,7 @@ LOOK_S = 15.0
 ALERT_S = 1.0
 LOAD_S = 1.0
 _ERRORS_EVERY_S = 60.0
-_WEIGHED_FOR_S = 1.0
+_LOOKED_FOR_S = 1.0
 # How far back the start of a panic is searched: a trace of all of tailscaled's goroutines has a thousand lines.
 _TRACE_LINES = 2000
 # After this many similar incidents within an hour, the last of them counts the rest.
@@ -83,10 +83,11 @@ class IncidentRecorder:
         self._last_s: dict[str, float] = {}
         self._states: dict[str, str] = {}
         self._used_bytes: int | None = None
-        # The memory of each process and of all with the supervisor, and when it was read.
+        # The limit of memory, whether the kernel counts its kills, the memory of each, and when that was read.
+        self._limit_bytes: int | None = None
+        self._counts = False
         self._weights: dict[str, int] = {}
-        self._weight = 0
-        self._weighed_s = float("-inf")
+        self._looked_s = float("-inf")
         self._kept = False
         self._busy = False
         # Errors that were not logged, and when the next one may be.
@@ -260,27 +261,29 @@ class IncidentRecorder:
             self._life.stopping(after.stopping_why)
 
     def _evidence(self, view: ProcessView, end: ExitView) -> Evidence:
-        limit_bytes, counts = cgroup.memory().limit, kernel.counts_kills()
-        asks = limit_bytes is not None and not counts and is_kill(end)
+        # Where thousands end at once, what is the same for all of them is read once.
+        now_s = time.monotonic()
+        if now_s - self._looked_s > _LOOKED_FOR_S:
+            self._looked_s, self._weights = now_s, {}
+            self._limit_bytes, self._counts = cgroup.memory().limit, kernel.counts_kills()
+        asks = self._limit_bytes is not None and not self._counts and is_kill(end)
         return Evidence(
-            limit_bytes=limit_bytes,
+            limit_bytes=self._limit_bytes,
             others_bytes=self._others_bytes(view.name) if asks else 0,
             used_bytes=self._used_bytes,
-            counts=counts,
+            counts=self._counts,
             probe=self._probes.get(view.name, ""),
             state=self._states.pop(view.name, ""),
-            head=self._head(view.name, end),
+            head=self._head(view.name, end) if end.last_lines else (),
         )
 
     def _others_bytes(self, name: str) -> int:
-        """Return the memory of all but one process; of a moment ago where many end at once, as it reads all of them."""
-        now_s = time.monotonic()
-        if now_s - self._weighed_s > _WEIGHED_FOR_S:
-            self._weighed_s = now_s
+        """Return the memory of all but one process, as it was at the last look."""
+        if not self._weights:
             pids = {each.name: each.pid for each in self._seen.processes if each.pid is not None}
             self._weights = {each: procfs.memory_bytes(pid) or 0 for each, pid in pids.items()}
-            self._weight = sum(self._weights.values()) + (procfs.memory_bytes(os.getpid()) or 0)
-        return self._weight - self._weights.get(name, 0)
+            self._weights[SUPERVISOR] = procfs.memory_bytes(os.getpid()) or 0
+        return sum(self._weights.values()) - self._weights.get(name, 0)
 
     def _head(self, name: str, end: ExitView) -> tuple[str, ...]:
         begin_s = end.at_s - end.uptime_s + self._seen.wall_offset_s - 1.0

@@ -27,9 +27,10 @@ class SnapshotStore:
 
     def update_process(self, view: ProcessView) -> None:
         """Replace or add one process."""
-        views = self.snapshot.processes
+        views = [*self.snapshot.processes]
         place = self._places.setdefault(view.name, len(views))
-        self._put(self.snapshot._replace(processes=(*views[:place], view, *views[place + 1 :])))
+        views[place : place + 1] = [view]
+        self._put(self.snapshot._replace(processes=tuple(views)))
 
     def update_tailnet(self, view: TailnetView) -> None:
         """Replace the tailnet's view."""
