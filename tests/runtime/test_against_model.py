@@ -1,4 +1,8 @@
-"""The running supervisor does what the pure table says: both get the same orders and faults, and say the same then."""
+"""The running supervisor does what the pure functions say: both get the same orders and faults.
+
+State, starts, failures, ends and health have to be the same after each. A fault is an end by a code or a signal, and a
+process that is stopped (SIGSTOP), which an order has to reach all the same.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import json
 import os
 import signal
 import socket
+import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from supervisor.core.health import Verdict, assess
 from supervisor.core.process import (
     Event,
     EventKind,
@@ -28,11 +35,16 @@ from supervisor.core.process import (
     State,
     step,
 )
+from supervisor.core.snapshot import ExitView, ProcessView, Snapshot
+from supervisor.runtime.child import EXITS_KEPT
 from tests.process.running import Run
 from tests.support.waiting import wait_until
 
 # It ends with a code of its own for a signal, and stays otherwise.
 SCRIPT = "trap 'exit 0' USR1; trap 'exit 3' USR2; echo up; while :; do sleep 0.02; done"
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "15"))
+# Of its failure alone health fails; that of the others is a warning.
+CRITICAL = "always"
 POLICIES = {"always": Restart.ALWAYS, "onfailure": Restart.ON_FAILURE, "never": Restart.NEVER}
 NAMES = st.sampled_from(sorted(POLICIES))
 ORDERS = st.sampled_from([EventKind.START, EventKind.STOP, EventKind.RESTART])
@@ -54,21 +66,82 @@ class Model:
     """One process as the table has it, in a world where all happens at once: ``spawns`` counts its starts."""
 
     def __init__(self, name: str) -> None:
-        self.spec = ProcessSpec(name, (name,), {}, restart=POLICIES[name])
+        self.spec = ProcessSpec(name, (name,), {}, restart=POLICIES[name], critical=name == CRITICAL)
         self.machine = Machine()
         self.spawns = 0
+        self.exits: tuple[ExitView, ...] = ()
+        self.started_s = 0.0
 
     def take(self, event: Event) -> None:
         """Let an event happen, with all that follows from it."""
         events = [event]
         while events:
-            self.machine, actions = step(self.spec, self.machine, events.pop(0), Moment(0.0, 0.0))
-            self.spawns += actions.count(ProcessAction.SPAWN)
+            event = events.pop(0)
+            if event.exit_status is not None:
+                self._end(event.exit_status)
+            self.machine, actions = step(self.spec, self.machine, event, Moment(0.0, 0.0))
+            if ProcessAction.SPAWN in actions:
+                self.spawns += 1
+                self.started_s = time.monotonic()
             for action in actions:
                 if isinstance(action, SetTimer) and action.kind is EventKind.RETRY_DUE:
                     events.append(Event(EventKind.RETRY_DUE))
                 elif isinstance(action, ProcessAction) and action in _NEXT:
                     events.append(_NEXT[action])
+
+    def _end(self, status: ExitStatus) -> None:
+        done = status.success and self.spec.restart is not Restart.ALWAYS
+        end = ExitView(time.monotonic(), *status, 0.0, "", expected=self.machine.asked or done)
+        self.exits = (*self.exits, end)[-EXITS_KEPT:]
+
+    def learn(self, view: Any) -> None:
+        """Take over from the program what is a matter of time alone, or of what was before."""
+        self.machine = self.machine._replace(failures=view["failures"])
+        ago_s = time.time() - time.monotonic()
+        self.exits = tuple(
+            ExitView(
+                datetime.fromisoformat(end["at"]).timestamp() - ago_s, *status_of(end), 0.0, "", (), end["expected"]
+            )
+            for end in view["exits"]
+        )
+
+    @property
+    def view(self) -> ProcessView:
+        """Return what a snapshot has of it."""
+        is_running = self.machine.state is State.RUNNING
+        return ProcessView(
+            self.spec.name,
+            self.machine.state,
+            critical=self.spec.critical,
+            ready=is_running,
+            ready_since_s=self.started_s if is_running else None,
+            ever_ready=is_running,
+            exits=self.exits,
+        )
+
+    @property
+    def said(self) -> dict[str, object]:
+        """Return what the API has to say of it."""
+        return {
+            "state": self.machine.state.value,
+            "failures": self.machine.failures,
+            "critical": self.spec.critical,
+            "ready": self.machine.state is State.RUNNING,
+            "running": self.machine.state is State.RUNNING,
+            "exits": [(end.code, end.signal, end.expected) for end in self.exits],
+        }
+
+
+def status_of(end: Any) -> ExitStatus:
+    """Return how a process ended, as the API says it."""
+    return ExitStatus(end["code"], None if end["signal"] is None else int(signal.Signals[end["signal"]]))
+
+
+def said_of(view: Any) -> dict[str, object]:
+    """Return what the API says of a process, as far as the model knows of it."""
+    told = {name: view[name] for name in ("state", "failures", "critical", "ready")}
+    exits = [(*status_of(end), end["expected"]) for end in view["exits"]]
+    return {**told, "running": view["pid"] is not None, "exits": exits}
 
 
 class Program:
@@ -77,10 +150,12 @@ class Program:
     def __init__(self) -> None:
         tables = [
             f"[process.{name}]\ncommand = {json.dumps(['sh', '-c', SCRIPT])}\n"
-            f"restart = {json.dumps(POLICIES[name].value)}\n"
+            f"restart = {json.dumps(POLICIES[name].value)}\ncritical = {json.dumps(name == CRITICAL)}\n"
             for name in POLICIES
         ]
         env = {"SUPERVISOR_BACKOFF_MAX": "20ms", "SUPERVISOR_APP": "off", "SUPERVISOR_GIVE_UP": "never"}
+        # Nothing is forgiven by the mere passing of time, which the model does not know.
+        env["SUPERVISOR_BACKOFF_RESET"] = "1h"
         self.run = Run(toml="".join(tables), env=env)
 
     def call(self, method: str, path: str) -> Any:
@@ -97,12 +172,23 @@ class Program:
         """Return what it says of each process."""
         return {each["name"]: each for each in self.call("GET", "/api/processes")["processes"]}
 
-    def end(self, name: str, number: int) -> None:
-        """Have a process end, once it listens."""
-        pid = self.views()[name]["pid"]
-        ups = [record for record in list(self.run.records) if record.get("process") == name]
-        wait_until(lambda: len(ups) or self.run.all("up", process=name), what="its first word")
-        os.kill(pid, number)
+    def health(self) -> tuple[str, dict[str, tuple[str, str]]]:
+        """Return the status of all, and status and state of each process."""
+        told = self.call("GET", "/health")
+        return told["status"], {
+            name: (each["status"], each["observedValue"]) for name, (each,) in told["checks"].items()
+        }
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a process a signal, once it listens."""
+        view = self.views()[name]
+        wait_until(lambda: os.path.exists(f"/proc/{view['pid']}") and self._listens(view["pid"]), what="its traps")
+        os.kill(view["pid"], number)
+
+    def _listens(self, pid: int) -> bool:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt:"))
+        return bool(caught & 1 << signal.SIGUSR2 - 1)
 
 
 class Both(RuleBasedStateMachine):
@@ -116,24 +202,43 @@ class Both(RuleBasedStateMachine):
         for name, model in self.models.items():
             self.program.call("POST", f"/api/processes/{name}/start")
             model.take(Event(EventKind.START))
-        self._compare(counted=False)
-        self.begun = {name: view["restarts"] for name, view in self.program.views().items()}
-        for model in self.models.values():
+        self.frozen: set[str] = set()
+        self._wait_for_states()
+        views = self.program.views()
+        self.begun = {name: view["restarts"] for name, view in views.items()}
+        for name, model in self.models.items():
             model.spawns = 0
+            model.learn(views[name])
+        self._compare()
 
     @rule(name=NAMES, order=ORDERS)
     def order(self, name: str, order: EventKind) -> None:
-        """Give one order, and see what comes of it."""
+        """Give one order, and see what comes of it; one that is stopped hears of it too."""
         self.program.call("POST", f"/api/processes/{name}/{order.value}")
         self.models[name].take(Event(order))
+        if order is not EventKind.START:
+            self.frozen.discard(name)
         self._compare()
+
+    @rule(name=NAMES)
+    def freeze_or_thaw(self, name: str) -> None:
+        """Have a running one stand still, or go on: that changes nothing that is known of it."""
+        if self.models[name].machine.state is State.RUNNING:
+            self.program.signal(name, signal.SIGCONT if name in self.frozen else signal.SIGSTOP)
+            self.frozen ^= {name}
+            self._compare()
 
     @rule(name=NAMES, number=st.sampled_from(sorted(ENDS)))
     def end(self, name: str, number: int) -> None:
         """Have a running one end from outside."""
         model = self.models[name]
         if model.machine.state is State.RUNNING:
-            self.program.end(name, number)
+            self.program.signal(name, number)
+            if name in self.frozen and number != signal.SIGKILL:
+                # It waits until it goes on.
+                self._compare()
+                self.program.signal(name, signal.SIGCONT)
+            self.frozen.discard(name)
             model.take(Event(EventKind.EXITED, ENDS[signal.Signals(number)]))
             self._compare()
 
@@ -143,26 +248,40 @@ class Both(RuleBasedStateMachine):
         for order in orders:
             self.program.call("POST", f"/api/processes/{name}/{order.value}")
             self.models[name].take(Event(order))
-        self._compare(counted=False)
-        self.models[name].spawns = self.program.views()[name]["restarts"] - self.begun[name]
+        self.frozen.discard(name)
+        self._wait_for_states()
+        view = self.program.views()[name]
+        self.models[name].spawns = view["restarts"] - self.begun[name]
+        self.models[name].learn(view)
+        self._compare()
 
-    def _compare(self, *, counted: bool = True) -> None:
-        """Wait until both say the same of every process."""
+    def _wait_for_states(self) -> None:
+        """Wait until each process is in the state that the table says, which it stays in."""
+        states = {name: model.machine.state.value for name, model in self.models.items()}
+        wait_until(lambda: {name: view["state"] for name, view in self.program.views().items()} == states, 10.0)
 
-        def said() -> dict[str, tuple[object, ...]]:
+    def _compare(self) -> None:
+        """Wait until both say the same of every process, and of all."""
+
+        def said() -> tuple[object, ...]:
             views = self.program.views()
-            return {
-                name: (views[name]["state"], views[name]["restarts"] - self.begun[name] if counted else 0)
-                for name in POLICIES
-            }
+            starts = {name: view["restarts"] - self.begun[name] for name, view in views.items()}
+            return starts, {name: said_of(view) for name, view in views.items()}, self.program.health()
 
-        wanted = {
-            name: (model.machine.state.value, model.spawns if counted else 0) for name, model in self.models.items()
-        }
+        def wanted() -> tuple[object, ...]:
+            verdict = self._verdict()
+            parts = {part.name: (part.status, part.state) for part in verdict.components}
+            starts = {name: model.spawns for name, model in self.models.items()}
+            return starts, {name: model.said for name, model in self.models.items()}, (verdict.status, parts)
+
         try:
-            wait_until(lambda: said() == wanted, 10.0)
+            wait_until(lambda: said() == wanted(), 10.0)
         except AssertionError:
-            assert said() == wanted, self.program.run.records[-20:]
+            assert said() == wanted(), self.program.run.records[-20:]
+
+    def _verdict(self) -> Verdict:
+        views = tuple(self.models[name].view for name in POLICIES)
+        return assess(Snapshot(processes=views), time.monotonic())
 
 
 @pytest.mark.slow
@@ -175,7 +294,7 @@ def test_the_program_does_what_the_table_says() -> None:
         run_state_machine_as_test(
             Both,
             settings=settings(
-                max_examples=15, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=EXAMPLES, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
         assert Both.program.run.stop() == 0
