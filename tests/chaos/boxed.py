@@ -89,7 +89,6 @@ class BoxedWorld(World):
         self.mounted = self.mounted or not self.form.on_disk
         self.box = Container(unique("chaos"))
         self._stops: list[subprocess.Popen[bytes]] = []
-        self._namespace = ""
         self._id = docker(*self._create(), APP, env=os.environ | self._environment()).stdout.strip()
 
     def _write_settings(self) -> None:
@@ -144,7 +143,6 @@ class BoxedWorld(World):
         pid = wait_until(lambda: int(self.box.state()["Pid"]), what="process 1")
         self.host = self.box.ip
         if not self.form.sandbox:
-            self._namespace = os.readlink(f"/proc/{pid}/ns/pid")
             return pid
         words = ["docker", "exec", "--privileged", "--user", "root", "--interactive", self.box.name]
         words += ["python3", "-I", "-S", "/usr/local/lib/chaos/sight.py"]
@@ -234,7 +232,8 @@ class BoxedWorld(World):
             if self.form.sandbox:
                 words = Sight().words(pid)
                 return words.startswith("runsc-") and self._id in words
-            return os.readlink(f"/proc/{pid}/ns/pid") == self._namespace
+            # The number of a namespace is another's soon after its end.
+            return self._id in Path(f"/proc/{pid}/cgroup").read_text()
         return False
 
     def clear(self) -> None:
