@@ -140,12 +140,13 @@ def _print_table(met: Counter[tuple[str, str]], flavours: list[str]) -> None:
             f"{name:24}" + "".join(f"{met[name, phase] if (name, phase) in possible else '-':>10}" for phase in phases)
         )
     for name, kind in kinds.items():
-        for phase, why in kind.cannot.items():
-            print(f"never {name} in {phase}: {why}")
-    for flavour in flavours:
-        for name, kind in KINDS.items():
-            if flavour in kind.lacks:
-                print(f"never {name} in {flavour}: {kind.lacks[flavour]}")
+        for why in dict.fromkeys(kind.cannot.values()):
+            print(f"never {name} in {', '.join(phase for phase in kind.cannot if kind.cannot[phase] == why)}: {why}")
+    for name, kind in KINDS.items():
+        for why in dict.fromkeys(kind.lacks.values()):
+            without = [flavour for flavour in flavours if kind.lacks.get(flavour) == why]
+            if without:
+                print(f"never {name} in {', '.join(without)}: {why}")
     if "hand-over" in phases:
         print(f"{met['no last snapshot', 'hand-over']} ends in order had no last snapshot to take over")
     lacking = _lacking(met, plan.ENOUGH, flavours)

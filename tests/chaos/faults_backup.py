@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.chaos.faults_tailnet import MODES
-from tests.chaos.kinds import IN_BUCKETS, KEEPING, fault
+from tests.chaos.kinds import IMAGES, IN_BUCKETS, KEEPING, fault
 from tests.chaos.surroundings import Backups, store
 from tests.chaos.world import pause
 from tests.support.processes import below
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from tests.chaos.kinds import Undo
     from tests.chaos.world import World
 
+_NO_REPOSITORY = dict.fromkeys(IMAGES, "these lives have no backups")
 
-@fault("kill-restic", KEEPING)
+
+@fault("kill-restic", KEEPING, lacks=_NO_REPOSITORY)
 def _kill_restic(world: World, chance: random.Random) -> None:
     for _ in range(5):
         for pid in below(world.pid):
@@ -32,7 +34,7 @@ def _kill_restic(world: World, chance: random.Random) -> None:
         pause(0.05)
 
 
-@fault("repository-goes", ("backup",))
+@fault("repository-goes", ("backup",), lacks=_NO_REPOSITORY)
 def _repository_goes(world: World, chance: random.Random) -> Undo:
     around = world.around
     assert isinstance(around, Backups)
@@ -50,14 +52,14 @@ def _repository_goes(world: World, chance: random.Random) -> Undo:
     return undo
 
 
-@fault("backup-orders", KEEPING)
+@fault("backup-orders", KEEPING, lacks=_NO_REPOSITORY)
 def _backup_orders(world: World, _chance: random.Random) -> None:
     for _ in range(3):
         with contextlib.suppress(OSError):
             world.api("POST", "/api/backups", "{}")
 
 
-@fault("bucket-goes", IN_BUCKETS)
+@fault("bucket-goes", IN_BUCKETS, lacks=_NO_REPOSITORY)
 def _bucket_goes(_world: World, chance: random.Random) -> Undo:
     """The S3 server is killed, and comes back."""
     store().stop()
@@ -68,7 +70,7 @@ def _bucket_goes(_world: World, chance: random.Random) -> Undo:
 def _add_way(mode: str) -> None:
     """Have what stands before the bucket behave so."""
 
-    @fault(f"bucket-{mode}", IN_BUCKETS)
+    @fault(f"bucket-{mode}", IN_BUCKETS, lacks=_NO_REPOSITORY)
     def act(world: World, chance: random.Random) -> Undo:
         way = world.around.way_to_bucket
         assert way is not None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.chaos.kinds import Undo
     from tests.chaos.world import World
 
-_LIMITED = ("image-limits",)
+_NO_LIMIT = {flavour: "it is started without such a limit" for flavour in IMAGES if flavour != "image-limits"}
 
 
 def _box(world: World) -> BoxedWorld:
@@ -73,7 +73,7 @@ def _signals_of_the_engine(world: World, chance: random.Random) -> None:
         docker("kill", "--signal", word, _box(world).box.name, may_fail=True)
 
 
-@fault("processes-run-out", _LIMITED)
+@fault("processes-run-out", tuple(IMAGES), lacks=_NO_LIMIT)
 def _processes_run_out(world: World, chance: random.Random) -> None:
     """A child starts processes until the container may have no more."""
     world.tell(chance.choice(WRITERS), f"hoard {chance.uniform(0.2, 1.0):.2f}")
@@ -81,7 +81,7 @@ def _processes_run_out(world: World, chance: random.Random) -> None:
         world.signal(chance.choice(WRITERS), 9)
 
 
-@fault("memory-runs-out", _LIMITED)
+@fault("memory-runs-out", tuple(IMAGES), lacks=_NO_LIMIT)
 def _memory_runs_out(world: World, chance: random.Random) -> Undo:
     """A child takes more than the container may have: the kernel ends that one, and not the supervisor."""
     assert world.prober is not None

@@ -7,7 +7,7 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING
 
-from tests.chaos.kinds import KEEPING, MissingError, fault
+from tests.chaos.kinds import IMAGES, KEEPING, MissingError, fault
 from tests.chaos.world import WRITERS, pause
 
 if TYPE_CHECKING:
@@ -121,7 +121,11 @@ def _slow_disk(world: World, chance: random.Random) -> Undo:
     return undo
 
 
-@fault("clock-jumps", ("clock", *KEEPING))
+@fault(
+    "clock-jumps",
+    ("clock", *KEEPING),
+    lacks=dict.fromkeys(IMAGES, "the library that moves the clock is this machine's"),
+)
 def _clock_jumps(world: World, chance: random.Random) -> Undo:
     """The wall clock goes back or forth, by up to a year; it is set again, as a bucket takes nothing meanwhile."""
     clock = world.around.clock
