@@ -208,7 +208,12 @@ class Connection(asyncio.Protocol):
         self._handler = handler = make_handler()
         handler.connection = self
         handler.connection_made(self._transport)
-        self._transport.resume_reading()
+        try:
+            self._transport.resume_reading()
+        except OSError:
+            # The kernel lacks memory to watch it (epoll_ctl); those that wait beside it have to go on.
+            self._transport.abort()
+            return
         self._expect_head()
         data = bytes(self._input)
         self._input.clear()

@@ -204,6 +204,9 @@ class Both(RuleBasedStateMachine):
             model.take(Event(EventKind.START))
         self.frozen: set[str] = set()
         self._wait_for_states()
+        for name in POLICIES:
+            # The last example may have left it standing still.
+            self.program.signal(name, signal.SIGCONT)
         views = self.program.views()
         self.begun = {name: view["restarts"] for name, view in views.items()}
         for name, model in self.models.items():

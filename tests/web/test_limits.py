@@ -169,6 +169,28 @@ async def test_a_kernel_without_memory_to_watch_the_listener_is_asked_again(monk
         assert (await served.ask("GET", "/healthz")).status == 200
 
 
+async def test_a_kernel_without_memory_to_watch_one_client_costs_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that wait until the API is loaded, the other is answered."""
+    refused: list[object] = []
+    kind: Any = vars(asyncio.selector_events)["_SelectorSocketTransport"]
+
+    def resume(transport: Any, really: Any = kind.resume_reading) -> None:
+        if not refused:
+            refused.append(transport)
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        really(transport)
+
+    monkeypatch.setattr(kind, "resume_reading", resume)
+    async with serving() as served:
+        first, second = await asyncio.gather(
+            *(served.ask("GET", "/api/processes", BEARER) for _ in range(2)), return_exceptions=True
+        )
+        assert refused
+        answers = [each for each in (first, second) if isinstance(each, Answer) and each.status == 200]
+        assert len(answers) == 1
+        assert "internal error" not in served.logged()
+
+
 async def test_a_start_that_fails_half_way_leaves_nothing_that_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a descriptor for the second listener the first is closed again: the next try has both for itself."""
     async with serving() as served:
