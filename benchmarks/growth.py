@@ -1,23 +1,41 @@
-"""What ten times as many children cost: processor time of ours for their start, and for the restart of all."""
+"""What ten times as many children, lines or open streams cost: processor time of ours."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import selectors
 import signal
+import socket
+import tempfile
 import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.log_shapes import REAL
+from benchmarks.logs import merge_cost_ns
 from benchmarks.measure import Bench, Measure, Result
-from benchmarks.peers import PEERS, Job
+from benchmarks.peers import Job, Ours
 from benchmarks.running import below, cpu_ns, running, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.running import Run
 
 COUNTS = (1, 10, 100, 1000)
+# A supervisor takes 256 connections at once.
+STREAMS = (1, 10, 100, 240)
+THOUSANDS_OF_LINES = (1, 10, 100, 1000)
 MOST_TIMES = 11.0
 DEADLINE_S = 60.0
+STREAMED_S = 10.0
+# Fifty lines a second, without a process for each.
+_TALK = "$| = 1; while (1) { print 'a line as programs write them', qq(\\n); select undef, undef, undef, 0.02 }"
+_TALKER = ("perl", "-e", _TALK)
+_ASK = b"GET /api/events?last=0 HTTP/1.1\r\nHost: bench\r\n\r\n"
 
 
 class _Cost(NamedTuple):
@@ -27,11 +45,10 @@ class _Cost(NamedTuple):
 
 def children(bench: Bench) -> dict[str, Result]:
     """Return how many times as much the last ten times of children cost, and all figures as a note."""
-    ours = next(peer for peer in PEERS if peer.name == "ours")
     costs: dict[int, _Cost] = {}
     for count in COUNTS[:-1] if bench.quick else COUNTS:
         words = {f"n{number}": ["sleep", "1000"] for number in range(count)}
-        with running(ours, Job(words, restart=True)) as run:
+        with running(Ours(), Job(words, restart=True)) as run:
             costs[count] = _cost(run, count)
     *_, before, last = costs.values()
     times = max(last.start_ms / before.start_ms, last.restart_ms / before.restart_ms)
@@ -66,13 +83,88 @@ def _settled_ms(pid: int) -> float:
     return now_ns / 1e6
 
 
+def lines(bench: Bench) -> dict[str, Result]:
+    """Return how many times as much ten times as many lines cost at worst, and all figures as a note."""
+    shape = REAL[0]
+    costs: dict[str, float] = {}
+    for thousands in THOUSANDS_OF_LINES[:-1] if bench.quick else THOUSANDS_OF_LINES:
+        with tempfile.TemporaryDirectory(prefix="bench-growth-") as name:
+            folder = Path(name)
+            done = folder / "done"
+            (folder / "lines").write_text("".join(f"{shape.line(number)}\n" for number in range(1000)))
+            words = [bench.programs["replay"], str(folder / "lines"), str(thousands), str(done), str(folder / "go")]
+            cpu = merge_cost_ns(Ours(), Job({shape.process: words}), folder, done.exists)
+            costs[f"{thousands},000"] = (cpu or 0) / 1e6
+    return _grown(costs, 10)
+
+
+def streams(bench: Bench) -> dict[str, Result]:
+    """Return how many times as much the most open streams cost, for as many lines, less what the lines cost alone."""
+    costs: dict[str, float] = {}
+    for count in (0, *(STREAMS[:-1] if bench.quick else STREAMS)):
+        with running(Ours(), Job({"talker": [*_TALKER]})) as run, contextlib.ExitStack() as stack:
+            control = str(run.folder / "run/control.sock")
+            wait_for(partial(os.path.exists, control))
+            time.sleep(1.0)
+            selector = stack.enter_context(selectors.DefaultSelector())
+            for _ in range(count):
+                stream = stack.enter_context(socket.socket(socket.AF_UNIX))
+                stream.connect(control)
+                stream.sendall(_ASK)
+                selector.register(stream, selectors.EVENT_READ)
+            _read_for(selector, 2.0)
+            before = cpu_ns(run.process.pid)
+            assert _read_for(selector, STREAMED_S) >= count * STREAMED_S * 1000, "the streams are not whole"
+            costs[str(count)] = (cpu_ns(run.process.pid) - before) / 1e6
+    alone = costs.pop("0")
+    return _grown({count: max(cost - alone, 0.1) for count, cost in costs.items()}, 0)
+
+
+def _read_for(selector: selectors.BaseSelector, seconds: float) -> int:
+    """Read from all for so long; return how many bytes came."""
+    end_s, size = time.monotonic() + seconds, 0
+    while (left_s := end_s - time.monotonic()) > 0:
+        for key, _ in selector.select(left_s):
+            size += len(os.read(key.fd, 1 << 20))
+    return size
+
+
+def _grown(costs_ms: Mapping[str, float], least: int) -> dict[str, Result]:
+    """Return the worst of: how much more than in proportion each step cost, as for ten times as many."""
+    steps = [
+        (last_ms / before_ms) / (_number(last) / _number(before)) * 10
+        for (before, before_ms), (last, last_ms) in itertools.pairwise(costs_ms.items())
+        if _number(before) > least
+    ]
+    return {"ours": Result(max(steps), "; ".join(f"{count}: {cost:.1f} ms" for count, cost in costs_ms.items()))}
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def _within(found: dict[str, Result]) -> bool:
+    return (found["ours"].value or 0) <= MOST_TIMES
+
+
 MEASURES = (
     Measure(
         "growth-children",
         "ten times as many children: times the processor time, at worst",
         "x",
         "≤ 11 x",
-        lambda found: (found["ours"].value or 0) <= MOST_TIMES,
+        _within,
         children,
+    ),
+    Measure(
+        "growth-lines", "ten times as many lines: times the processor time, at worst", "x", "≤ 11 x", _within, lines
+    ),
+    Measure(
+        "growth-streams",
+        "ten times as many open streams: times the processor time that they add, at worst",
+        "x",
+        "≤ 11 x",
+        _within,
+        streams,
     ),
 )
