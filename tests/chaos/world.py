@@ -380,7 +380,8 @@ class World:
         path = self.folder / ".moltis/rows.db"
         if not path.exists():
             return {}
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
+        # Not for reading alone: what a killed app was writing has to be rolled back first, as its next start would.
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=30)) as database:
             found = database.execute("SELECT life, COUNT(DISTINCT number), MAX(number) FROM rows GROUP BY life")
             return {life: count for life, count, last in found if count == last + 1}
 
