@@ -251,7 +251,8 @@ class Both(RuleBasedStateMachine):
         for order in orders:
             self.program.call("POST", f"/api/processes/{name}/{order.value}")
             self.models[name].take(Event(order))
-        self.frozen.discard(name)
+        if set(orders) != {EventKind.START}:
+            self.frozen.discard(name)
         self._wait_for_states()
         view = self.program.views()[name]
         self.models[name].spawns = view["restarts"] - self.begun[name]
