@@ -59,8 +59,11 @@ class LocalApi:
         all_prefs = self.ask("GET", "prefs")
         all_prefs.pop("Config", None)
         all_prefs |= {"ControlURL": url, "WantRunning": True, "Hostname": "moltis", **prefs}
+        had_node_key = self.status().get("HaveNodeKey")
         self.ask("POST", "start", {"AuthKey": key, "UpdatePrefs": all_prefs})
-        self.ask("POST", "login-interactive")
+        # With a node key `start` logs in by itself; of two logins control may know the one that tailscaled has dropped.
+        if not had_node_key:
+            self.ask("POST", "login-interactive")
 
     def start(self) -> None:
         """Start tailscaled's control client anew, as the soft remedy does."""
