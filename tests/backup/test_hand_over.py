@@ -135,16 +135,17 @@ def test_what_cannot_be_read_is_never_taken_for_nobodys() -> None:
 def test_a_holder_that_was_replaced_stops_and_adds_nothing() -> None:
     """Another one's word in the object: what is written here counts no more, so nothing is."""
     world = World()
-    with world.running() as run:
+    haste = {"silence_s": 10.0, "renew_s": 2.0}
+    with world.hastened(haste, *APP) as run:
         wait_for_state(run, "idle")
         back_up(run)
         before = len(restic(world.repository, "snapshots"))
         # As another instance with the password would write it.
-        with World(world.repository).running(SUPERVISOR_BACKUP_RESTORE="never") as other:
+        with World(world.repository).hastened(haste, *APP, SUPERVISOR_BACKUP_RESTORE="never") as other:
             wait_for_state(other, "standby")
             freeze(run.pid)
             try:
-                other.wait_for("started", 120.0)
+                other.wait_for("started")
                 back_up(other)
             finally:
                 thaw(run.pid)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.backup.world import (
+    APP,
     World,
     back_up,
     call_without_waiting,
@@ -177,13 +178,14 @@ def test_a_password_is_changed_as_the_page_says(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("the new password")
     restic(world.repository, "key", "add", "--new-password-file", str(tmp_path / "new"))
     world.lose_files()
-    with world.running(SUPERVISOR_BACKUP_PASSWORD=f"file:{tmp_path}/new") as run:
+    changed = {"SUPERVISOR_BACKUP_PASSWORD": f"file:{tmp_path}/new"}
+    with world.hastened({"silence_s": 5.0, "renew_s": 1.0}, *APP, **changed) as run:
         held = wait_for_state(run, "held: choose")
         assert "it was not written with this password" in held["why"]
         assert "delete the holder's object" in held["what_to_do"]
         assert run.find("started") is None
         Path(f"{world.repository}.holder").unlink()
-        run.wait_for("started", 110.0)
+        run.wait_for("started")
         assert (world.data / "note").read_text() == "kept"
         assert back_up(run)["whole"]
 
