@@ -86,6 +86,8 @@ def fill(world: World) -> None:
         assert time.monotonic() < end_s, "incidents do not become as many as are kept"
         world.kill()
         world.clear()
+        # Of a line that it was killed in there is no rest.
+        world.output.excuse()
         world.start()
     for name in WRITERS:
         world.tell(name, f"burst {_FULL_LINES}")
