@@ -11,7 +11,7 @@ from tests.chaos.kinds import PHASES, fault
 from tests.chaos.world import NAMES, pause
 
 # Half-way through a stop, which a hand-over is as well; before, the first of these would begin it.
-_ONLY_IN_A_STOP = dict.fromkeys(PHASES[: PHASES.index("again")], "it would begin the stop")
+_ONLY_IN_A_STOP = {phase: "it would begin the stop" for phase in PHASES if phase not in {"again", "stop"}}
 # sysexits(3).
 CONFIGURATION = 78
 
