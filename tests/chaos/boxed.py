@@ -85,11 +85,16 @@ class BoxedWorld(World):
         super().__init__(flavour, before)
         self.place.chmod(0o777)
         (self.place / "counts").chmod(0o777)
-        self.run_dir = self.folder / "disk/run" if self.form.on_disk else self.folder / "in-memory"
-        self.mounted = self.mounted or not self.form.on_disk
+        if not self.form.on_disk:
+            self.run_dir = self.folder / "in-memory"
         self.box = Container(unique("chaos"))
         self._stops: list[subprocess.Popen[bytes]] = []
         self._id = docker(*self._create(), APP, env=os.environ | self._environment()).stdout.strip()
+
+    def _mount(self) -> None:
+        """Make a small disk where the container is to have one; others have a small file system of the engine's."""
+        if self.form.on_disk:
+            super()._mount()
 
     def _write_settings(self) -> None:
         self._write_processes("python3", "-I", "-S", "/usr/local/lib/chaos/child.py", _INSIDE)
@@ -115,7 +120,7 @@ class BoxedWorld(World):
         return ["create", *where, *health, *form.options, *volumes, *names, image(), *command]
 
     def _owned(self, name: str) -> Path:
-        path = self.folder / "disk" / name
+        path = self.disk / name
         path.mkdir(mode=0o700)
         os.chown(path, self.form.user, self.form.user)
         return path
@@ -156,6 +161,11 @@ class BoxedWorld(World):
     def port(self) -> int:
         """Where it listens."""
         return 8080
+
+    @property
+    def has_small_disk(self) -> bool:
+        """Whether the run folder is on a file system of its own."""
+        return self.mounted or not self.form.on_disk
 
     @property
     def filler(self) -> str:

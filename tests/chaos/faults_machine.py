@@ -74,7 +74,7 @@ def _little_memory(world: World, chance: random.Random) -> Undo:
 @fault("full-disk")
 def _full_disk(world: World, _chance: random.Random) -> Undo:
     """The file system of the run folder and of what is kept has no room left."""
-    if not world.mounted:
+    if not world.has_small_disk:
         raise MissingError
     path = world.filler
     with contextlib.suppress(OSError):
@@ -90,7 +90,7 @@ def _full_disk(world: World, _chance: random.Random) -> Undo:
 @fault("read-only-disk", lacks={"image-gvisor": "the sandbox mounts its disks itself, once"})
 def _read_only_disk(world: World, _chance: random.Random) -> Undo:
     """The same file system may not be written to."""
-    if not world.mounted:
+    if not world.has_small_disk:
         raise MissingError
     world.remount("ro")
     pause(0.1)

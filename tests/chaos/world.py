@@ -78,7 +78,8 @@ class World:
         if flavour in KEEPING:
             (self.place / "kept").mkdir()
         self.sight = Sight()
-        self.run_dir = self.folder / "disk" / "run"
+        self.disk = self.folder / "disk"
+        self.run_dir = self.disk / "run"
         # Whether that file system is one of its own, and one that can be made to wait.
         self.mounted = self.may_freeze = False
         self._mount()
@@ -104,7 +105,7 @@ class World:
 
     def _mount(self) -> None:
         """Give the run folder and what is kept a small file system of their own, where that is possible."""
-        disk = self.run_dir.parent
+        disk = self.disk
         disk.mkdir()
         if os.geteuid() == 0:
             image = self.folder / "image"
@@ -118,7 +119,7 @@ class World:
 
     def freeze_disk(self, seconds: float) -> None:
         """Let whoever writes to that file system wait for so long."""
-        fd = os.open(self.run_dir.parent, os.O_RDONLY)
+        fd = os.open(self.disk, os.O_RDONLY)
         try:
             fcntl.ioctl(fd, _FREEZE, 0)
             try:
@@ -128,14 +129,19 @@ class World:
         finally:
             os.close(fd)
 
+    @property
+    def has_small_disk(self) -> bool:
+        """Whether the run folder is on a file system of its own."""
+        return self.mounted
+
     def remount(self, how: str) -> None:
         """Let that file system be read-only ("ro"), or be written to again ("rw")."""
-        _did("mount", "-o", f"remount,{how}", str(self.run_dir.parent))
+        _did("mount", "-o", f"remount,{how}", str(self.disk))
 
     @property
     def filler(self) -> str:
         """The file that leaves no room in it, as the sight has it."""
-        return str(self.run_dir.parent / "filler")
+        return str(self.disk / "filler")
 
     def group(self, controller: str) -> Group | None:
         """Return the supervisor's own group of this controller; None where this machine has none to be made."""
@@ -411,7 +417,7 @@ class World:
         self.around.close()
         self._leave_groups()
         if self.mounted:
-            subprocess.run(["umount", "--lazy", str(self.run_dir.parent)], capture_output=True, check=False)
+            subprocess.run(["umount", "--lazy", str(self.disk)], capture_output=True, check=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
