@@ -64,8 +64,8 @@ planted: tested ## Plants one defect after the other, and tells which of them ch
 contained: ## Runs TASK=test, or another, in a container, as the workflows do: PYTHON_VERSION=3.14 (needs Docker) | as the task, and 10 min once
 	@scripts/contained $(TASK)
 
-test-arm: install ## Starts all of it as programs for arm64, under qemu (Debian, as root; needs Go) | 2 min, and 20 once
-	@scripts/test-arm64
+test-arm: tested ## Builds the image for arm64 and runs it under qemu, its login to a tailnet too (Debian, as root) | 15 min, and 20 once
+	@TEST_ENGINE_ARCH=arm64 scripts/test-engine run $(BIN)/python -m pytest -m image -v $(or $(TESTS),tests/image/test_run.py)
 
 soak: tested ## Lets one supervisor live for MINUTES=120 and tells whether anything grows | 2 h, or MINUTES
 	@nice $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),120)

@@ -11,14 +11,18 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from supervisor.tailnet.versions import TESTED
 from tests.support.control import ROOT
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+# The processor the image is for, where it is not this machine's: its programs run under qemu, and many times slower.
+ARCH = os.environ.get("TEST_ENGINE_ARCH", "")
+SLOWNESS = 6 if ARCH else 1
 # A 2-core machine under load takes its time.
-PATIENCE_S = 60.0
+PATIENCE_S = 60.0 * SLOWNESS
 _numbers = itertools.count(1)
 
 
@@ -39,7 +43,7 @@ class Ended(NamedTuple):
 
 def docker(
     *words: str,
-    timeout_s: float = 120.0,
+    timeout_s: float = 120.0 * SLOWNESS,
     may_fail: bool = False,
     stdin: str = "",
     env: Mapping[str, str] | None = None,
@@ -65,10 +69,15 @@ def unique(name: str) -> str:
 
 @contextlib.contextmanager
 def built_image() -> Iterator[str]:
-    """Have the single image, built from this checkout with buildx, for the length of a block."""
+    """Have the single image, built from this checkout with buildx for ARCH, for the length of a block."""
     name = f"moltis-embedded:{unique('image')}"
-    file = str(ROOT / "Dockerfile.embedded")
-    docker("buildx", "build", "--load", "--quiet", "--file", file, "--tag", name, str(ROOT), timeout_s=600)
+    words = ["--load", "--quiet", "--file", str(ROOT / "Dockerfile.embedded"), "--tag", name]
+    if ARCH:
+        words += ["--platform", f"linux/{ARCH}"]
+        for base, tag in (("moltis", ARCH), ("tailscale", f"v{TESTED}-{ARCH}")):
+            words += ["--build-arg", f"{base.upper()}_IMAGE=test-engine/{base}"]
+            words += ["--build-arg", f"{base.upper()}_TAG={tag}"]
+    docker("buildx", "build", *words, str(ROOT), timeout_s=600 * SLOWNESS)
     yield name
     docker("image", "rm", "--force", name)
 
@@ -125,7 +134,7 @@ class Container:
         """Send a signal to its process 1."""
         docker("kill", "--signal", name, self.name)
 
-    def stop(self, patience_s: int = 10) -> float:
+    def stop(self, patience_s: int = 10 * SLOWNESS) -> float:
         """Stop it as `docker stop` does, and return the seconds that took."""
         begin_s = time.monotonic()
         docker("stop", "--time", str(patience_s), self.name)
