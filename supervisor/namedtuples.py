@@ -34,7 +34,7 @@ else:
         def _replace(self, /, **changes: Any) -> _TupleBase:
             record = self._make(map(changes.pop, self._fields, self))
             if changes:
-                raise ValueError(f"got unexpected field names: {list(changes)}")
+                raise TypeError(f"got unexpected field names: {list(changes)}")
             return record
 
         def _asdict(self) -> dict[str, Any]:

@@ -70,6 +70,8 @@ MISUSES: dict[str, Callable[[Any], Any]] = {
     "makes of too few": lambda made: made._make(["a"]),
     "changed": lambda made: setattr(made("a"), "name", "b"),
 }
+# Where typing's own kind of error has changed: the newer one, here of Python 3.13.
+NEWER: dict[str, type[Exception]] = {"replaces no such field": TypeError}
 
 
 @pytest.mark.parametrize("use", USES)
@@ -86,7 +88,7 @@ def test_every_misuse_is_refused_as_by_typings(misuse: str) -> None:
         with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
             MISUSES[misuse](made)
         refused.append(caught.type)
-    assert refused[0] is refused[1]
+    assert refused[0] is NEWER.get(misuse, refused[1])
 
 
 def test_a_class_without_fields_is_an_empty_tuple() -> None:
