@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import urllib.parse
 import urllib.request
@@ -86,4 +87,6 @@ def _address(log: Path) -> str:
     text = log.read_text()
     if "Server is ready" not in text:
         return ""
-    return text.partition('msg="Listening on" address=')[2].split()[0]
+    # Version 3 has its component between the two.
+    found = re.search(r'msg="Listening on" .*?address=(\S+)', text)
+    return found[1] if found else ""
