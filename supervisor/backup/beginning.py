@@ -31,18 +31,26 @@ CHOICES = (
     "or start without backups (`start NAME --without-backup`)"
 )
 
-
 _OVERTAKEN = "a restore was broken off here, and another instance has gone on from the repository since"
+_GONE = "the repository is gone, though the holder's object beside it tells of work in it"
+_EMPTY = "the repository has no snapshot, though the last holder has left one in it"
+_BACK = (
+    "bring it back: it is looked for again; `backup` begins a new one with the files that are here, as does a start "
+    "after the holder's object is deleted"
+)
 
 
 class Beginning:
-    """Runs until the processes may start."""
+    """Runs until the processes may start. ``put_back`` returns orders that came too early to ``next_order``."""
 
-    def __init__(self, work: Work, next_order: NextOrder) -> None:
+    def __init__(self, work: Work, next_order: NextOrder, put_back: Callable[[list[BackupOrder]], None]) -> None:
         self._work = work
         self._next_order = next_order
+        self._put_back = put_back
         self._repository = ""
         self._saved = False
+        # Whether the last holder has left a last snapshot.
+        self._handed_over = False
         self._standby: Standby | None = None
 
     async def run(self) -> None:
@@ -75,12 +83,15 @@ class Beginning:
                 return
 
     async def _try_unless_told(self) -> bool:
-        """Try; cancel it and return False if a start without a backup is ordered."""
+        """Try; cancel it and return False if a start without a backup is ordered. Other orders wait for its end."""
+        early: list[BackupOrder] = []
 
         async def listen() -> None:
             while True:
                 order = await self._next_order(None)
-                if isinstance(order, StartWithout) and self._work.view.state is not BackupState.RESTORING:
+                if order is not None and not isinstance(order, StartWithout):
+                    early.append(order)
+                elif self._work.view.state is not BackupState.RESTORING:
                     group.cancel_scope.cancel()
 
         done = False
@@ -94,6 +105,8 @@ class Beginning:
         except* (BackupError, LostError) as errors:
             # Unwrap the single exception of the group; raised in here it would be wrapped anew by Python before 3.11.4.
             failed = errors.exceptions[0]
+        finally:
+            self._put_back(early)
         if failed is not None:
             raise failed
         return done
@@ -135,8 +148,11 @@ class Beginning:
         else:
             await self._join()
 
-    async def _open(self, *, force: bool = False) -> None:
-        """Acquire the lease, and open the repository, or make it."""
+    async def _open(self, *, force: bool = False, anew: bool = False) -> None:
+        """Acquire the lease, and open the repository, or make it; one that was in use is made again only if ``anew``.
+
+        Raises ChoiceNeededError if such a one is gone: a volume that is not mounted looks like that too.
+        """
         work = self._work
         found = await work.refresh()
         if found is None:
@@ -144,10 +160,16 @@ class Beginning:
             await self._take_hold(force=force)
             found = await work.refresh()
         if found is None:
+            if work.counts[0] and not anew:
+                raise ChoiceNeededError(Trouble(f"{_GONE}: generation {work.counts[0]}", _BACK), may_pass=True)
             await work.restic.make_repository()
+            self._handed_over = False
             work.log.record("info", "backup repository made", part="backup", repository=work.settings.repository)
         self._repository = await work.restic.repository_id()
         await self._take_hold(force=force)
+        # restic lists a folder that goes away meanwhile as an empty one.
+        if self._handed_over and not work.view.snapshots and not await work.refresh() and not anew:
+            raise ChoiceNeededError(Trouble(_EMPTY, _BACK), may_pass=True)
 
     async def _take_hold(self, *, force: bool = False) -> None:
         """Acquire the lease; stand by until the previous holder has released it, or is gone."""
@@ -165,6 +187,7 @@ class Beginning:
         if before is not None:
             work.show(released=before.released, held_until_s=work.holder.held_until_s)
             work.counts = (before.generation, before.files)
+            self._handed_over = before.released and before.whole
             await work.refresh()
             await self._mark_replaced()
 
@@ -322,9 +345,10 @@ class Beginning:
         return True
 
     async def _carry_out(self, order: BackupOrder) -> None:
-        await self._open(force=True)
+        await self._open(force=True, anew=isinstance(order, BackUp))
         self._saved = False
         if isinstance(order, BackUp):
-            await self._adopt(snapshot=True)
+            _, files = marker.look(self._work.sources)
+            await self._adopt(snapshot=files is not Files.NONE)
         elif isinstance(order, Restore):
             await self._restore(self._find(order.id), has_files=True)

@@ -161,7 +161,7 @@ class Backups:
         if self._ending or self._lost.is_set():
             return
         try:
-            await Beginning(self._work, self._next_order).run()
+            await Beginning(self._work, self._next_order, self._orders.extend).run()
             await self._go_on()
         except LostError:
             self._lost.set()

@@ -84,7 +84,7 @@ def _follow(args: ParsedArguments, console: Console, before: Response, what: str
     while True:
         now = Response(BACKUPS, console.control.get(BACKUPS))
         quiet = now.text("state") in _QUIET
-        began = began or not quiet or now.text("next") != before.text("next")
+        began = began or not quiet or any(now.text(name) != before.text(name) for name in ("next", "since"))
         if began and quiet:
             break
         if time.monotonic() >= end_s:

@@ -41,7 +41,7 @@ def beginning(done: list[str], failure: Exception | None) -> Beginning:
     engine = SimpleNamespace(release=note("starts"))
     work = SimpleNamespace(look_at_hold=look_at_hold, show=note("shows"), tell=note("tells"), engine=engine)
     work.log, work.places = SimpleNamespace(record=note("logs")), SimpleNamespace(forget_swap=note("forgets the swap"))
-    return Beginning(cast("Work", work), no_order)
+    return Beginning(cast("Work", work), no_order, lambda _orders: None)
 
 
 async def test_one_that_was_replaced_during_its_restore_starts_nothing() -> None:

@@ -190,6 +190,38 @@ def test_a_password_is_changed_as_the_page_says(tmp_path: Path) -> None:
         assert back_up(run)["whole"]
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_repository_that_was_in_use_and_is_gone_is_not_made_anew(comes_back: bool) -> None:  # noqa: FBT001 - a case
+    """As where a volume is not mounted yet: the start waits for it, or for the owner's word."""
+    world = lost(str(World().folder / "repository"))
+    away = Path(f"{world.repository}.away")
+    Path(world.repository).rename(away)
+    with world.hastened({"again_s": 0.5}, *APP) as run:
+        held = wait_for_state(run, "held: choose")
+        assert "the repository is gone" in held["why"]
+        assert call(run.run_dir, "backup", "restore", "latest", "--yes").code
+        assert not Path(world.repository).exists()
+        if comes_back:
+            away.rename(world.repository)
+        else:
+            assert call(run.run_dir, "backup").code == 0
+        run.wait_for("started")
+        assert (world.data / "note").exists() is comes_back
+        assert back_up(run)["generation"] > 1
+
+
+def test_a_repository_without_the_snapshot_that_was_handed_over_is_not_taken_for_a_new_one() -> None:
+    """As restic lists a folder that is away: nothing begins empty while a snapshot may be there."""
+    world = lost(str(World().folder / "repository"))
+    snapshots, away = Path(world.repository) / "snapshots", Path(f"{world.repository}.away")
+    snapshots.rename(away)
+    with world.hastened({"again_s": 0.5}, *APP) as run:
+        assert "has no snapshot" in wait_for_state(run, "held: choose")["why"]
+        away.rename(snapshots)
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "kept"
+
+
 def test_snapshots_of_a_clock_that_was_a_year_fast_do_not_count_as_newer() -> None:
     """Their times say so; what counts is generation and number."""
     world = World()
