@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
-from supervisor.system import kernel
+# Before ctypes: a libffi of 3.5 or newer keeps its own file open, under the number of a stream that is closed.
+for stream in range(3):
+    try:
+        os.fstat(stream)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
+
+from supervisor.system import kernel  # noqa: E402 - as above
 
 # First of all: the environment contains secrets, and the app may run as the same user.
 kernel.set_undumpable()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_closed_streams_are_not_mistaken_for_ours(tmp_path: Path) -> None:
-    """A file of ours that got the number of standard output would be written to by the log."""
+    """A file of ours, or of a library's, that got the number of standard output would be written to by the log."""
     env = {
         "PATH": os.environ["PATH"],
         "PORT": "0",
