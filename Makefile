@@ -14,8 +14,8 @@ COMPILE := uv pip compile --quiet --upgrade --universal --generate-hashes --no-e
 	--python-version 3.11 --custom-compile-command "make lock"
 # More words for pytest: make test TESTS="tests/core -x"
 TESTS ?=
-# Tests wait more than they compute, so there are two at a time for each core.
-WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+# Tests wait more than they compute, so there are three at a time for each core.
+WORKERS ?= $(shell echo $$((3 * $$(nproc))))
 
 # What checks the workflows, from the Go proxy.
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -33,7 +33,7 @@ install: $(VENV)/.installed ## Installs the project into .venv from the lock wit
 run: install ## Runs tailscaled and the app under the supervisor in this terminal; Ctrl-C stops them | until Ctrl-C; builds tailscaled once, in minutes, where there is none
 	@exec scripts/run-main-job
 
-test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 15 min
+test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 8 min
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 test-slow: tested ## Runs the tests of faults that take more than a minute | 10 min
