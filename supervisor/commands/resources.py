@@ -49,6 +49,7 @@ class RunResources:
             self._take_run_folder,
             self._take_socket_folder,
             self._take_state_folder,
+            self._take_backup_folder,
             self._listen,
             self._hold_place,
             self._listen_for_control,
@@ -131,6 +132,23 @@ class RunResources:
         )
         self._fds.append(fd)
         self._lock(fd, tailnet.state_dir, taken)
+
+    def _take_backup_folder(self, plan: Plan) -> None:
+        """Keep a second supervisor from it: each would put its files into the other's snapshots. Raises ConfigError."""
+        if plan.backup is None:
+            return
+        folder = plan.backup.folder
+        try:
+            fd = dirs.owned_folder(folder, None, "TS_STATE_DIR")
+        except (OSError, ConfigError):
+            # The backups tell of it, and try again.
+            return
+        self._fds.append(fd)
+        taken = (
+            f"cannot use {folder}: another supervisor prepares its snapshots there, and two would mix them up; "
+            "stop that one, or set TS_STATE_DIR to another folder"
+        )
+        self._lock(fd, folder, taken)
 
     def _lock(self, folder_fd: int, path: str, taken: str) -> bool:
         fd, locked = dirs.lock(folder_fd, dirs.LOCK_FILE, taken)

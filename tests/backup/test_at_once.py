@@ -52,6 +52,7 @@ def test_several_that_begin_a_repository_at_once(server: Bucket, count: int) -> 
             wait_for_state(other, "standby", 60.0)
             wait_ready(other)
             assert other.find("started") is None
+        wait_ready(winner)
         disks[runs.index(winner)].keep("row")
         assert winner.stop() == 0
         after = wait_until(lambda: next((run for run in others if run.find("started")), None), 60.0, "a take-over")

@@ -210,6 +210,16 @@ def test_a_repository_that_was_in_use_and_is_gone_is_not_made_anew(comes_back: b
         assert back_up(run)["generation"] > 1
 
 
+def test_a_second_supervisor_with_the_same_folder_for_its_snapshots_does_not_start() -> None:
+    """What it puts there would be in the snapshots of the first."""
+    world, other = World(), World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        with other.running(TS_STATE_DIR=str(world.state)) as second:
+            assert second.wait() == os.EX_CONFIG
+            assert "another supervisor prepares its snapshots there" in second.stderr
+
+
 def test_a_repository_without_the_snapshot_that_was_handed_over_is_not_taken_for_a_new_one() -> None:
     """As restic lists a folder that is away: nothing begins empty while a snapshot may be there."""
     world = lost(str(World().folder / "repository"))

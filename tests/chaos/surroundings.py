@@ -208,6 +208,7 @@ class Backups(Surroundings):
         """Return what is added to the settings."""
         return super().environment() | {
             "PATH": path_with_restic(),
+            "TS_STATE_DIR": str(self.folder / "disk/state"),
             "SUPERVISOR_BACKUP_REPOSITORY": self.repository,
             "SUPERVISOR_BACKUP_PASSWORD": PASSWORD,
         }
