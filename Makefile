@@ -39,7 +39,7 @@ test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 
 test-slow: tested ## Runs the tests of faults that take more than a minute | 10 min
 	@RESTIC_AS_PUBLISHED=1 $(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)
 
-test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs | 9 min, once some more
+test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs | 12 min, once some more
 	@scripts/test-engine run $(BIN)/python -m pytest -m image $(or $(TESTS),tests/image)
 
 chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… MET=times FOR=seconds, DEPLOYS=… in a row, or LIFE='…' for one that failed | until Ctrl-C, or FOR seconds
