@@ -34,6 +34,7 @@ CHOICES = (
 _OVERTAKEN = "a restore was broken off here, and another instance has gone on from the repository since"
 _GONE = "the repository is gone, though the holder's object beside it tells of work in it"
 _EMPTY = "the repository has no snapshot, though the last holder has left one in it"
+_UNREAD = "restic cannot read snapshots, of which one may be the newest"
 _BACK = (
     "bring it back: it is looked for again; `backup` begins a new one with the files that are here, as does a start "
     "after the holder's object is deleted"
@@ -226,6 +227,12 @@ class Beginning:
             else:
                 await self._restore(self._find(wish), has_files=files is not Files.NONE, wish=wish)
                 return
+        unreadable = ", ".join(work.restic.unreadable)
+        if unreadable and not (course is Course.GO_ON and kept is not None and kept.generation >= work.counts[0]):
+            # What it decides on may not be the newest.
+            raise ChoiceNeededError(
+                Trouble(f"{_UNREAD}: {unreadable}", f"it is tried again; or {CHOICES}"), may_pass=True
+            )
         if wish == "never" and course in {Course.RESTORE, Course.ASK}:
             self._settle()
         elif course is Course.GO_ON and kept is not None:

@@ -46,6 +46,7 @@ _DROPPED_ANYWAY = re.compile(
 )
 # A lock that was left by a killed container must not hold back a start for half an hour, and a key may only read.
 _READS = ("--no-lock",)
+_IGNORED = re.compile(r'Ignoring "([0-9a-f]{8})')
 _CONFINE = "supervisor.backup.confine"
 # Programs and libraries, names of hosts and users, certificates, time zones.
 _SYSTEM = ("/bin", "/etc", "/lib", "/lib64", "/opt", "/usr", "/run/systemd/resolve", "/run/resolvconf")
@@ -59,6 +60,7 @@ class Restic:
     def __init__(self, plan: BackupPlan, settings: BackupSettings, engine: Engine, environ: Mapping[str, str]) -> None:
         self.on_progress: Callable[[float], None] = lambda _share: None
         self.on_trouble: Callable[[Trouble | None], None] = lambda _trouble: None
+        self.unreadable: tuple[str, ...] = ()
         self._plan = plan
         self._settings = settings
         self._engine = engine
@@ -75,8 +77,14 @@ class Restic:
             raise BackupError(Trouble(f"restic {number or '?'} is too old", f"put {least} or newer into the image"))
 
     async def snapshots(self) -> tuple[SnapshotView, ...] | None:
-        """Return the supervisor's snapshots; None if there is no repository yet. Raises BackupError."""
+        """Return the supervisor's snapshots; None if there is no repository yet. Raises BackupError.
+
+        Those that restic cannot read are left out of its list, though it ends with 0: ``unreadable`` are their short
+        ids (cmd/restic/find.go of 0.18).
+        """
         answer = await self._ask("snapshots", *_READS, "--tag", TAG, fine=(0, NO_REPOSITORY))
+        ignored = filter(None, map(_IGNORED.match, answer.words))
+        self.unreadable = tuple(found[1] for found in ignored)
         if answer.ending.code == NO_REPOSITORY:
             return None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -208,6 +209,28 @@ def test_a_repository_that_was_in_use_and_is_gone_is_not_made_anew(comes_back: b
         run.wait_for("started")
         assert (world.data / "note").exists() is comes_back
         assert back_up(run)["generation"] > 1
+
+
+def test_a_snapshot_that_restic_cannot_read_is_not_passed_over_for_an_older_one() -> None:
+    """restic leaves it out of its list, and ends with 0: an answer of a bucket that is cut off looks the same."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        for text in ("older", "newer"):
+            (world.data / "note").write_text(text)
+            taken = back_up(run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    world.lose_files()
+    newest = Path(world.repository) / "snapshots" / taken["id"]
+    newest.chmod(0o600)
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:40])
+    with world.hastened({"silence_s": 2.0, "again_s": 0.5}, *APP) as run:
+        assert taken["id"][:8] in wait_for_state(run, "held: choose")["why"]
+        newest.write_bytes(whole)
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "newer"
 
 
 def test_a_second_supervisor_with_the_same_folder_for_its_snapshots_does_not_start() -> None:

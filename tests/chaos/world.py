@@ -358,10 +358,16 @@ class World:
 
     def clear(self) -> None:
         """Kill what a killed supervisor's children had started: nobody is there for that any more."""
-        for pid in self.marked():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not self.marked(), what="the end of what was left")
+
+        def are_gone() -> bool:
+            # Again each time: one that forks just then leaves another.
+            left = self.marked()
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not left
+
+        wait_until(are_gone, what="the end of what was left")
 
     def marked(self) -> list[int]:
         """Return every process that was started below this supervisor and lives, be it whose it may by now."""
