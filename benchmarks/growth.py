@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COUNTS = (1, 10, 100, 1000)
 # A supervisor takes 256 connections at once.
 STREAMS = (1, 10, 100, 240)
-THOUSANDS_OF_LINES = (1, 10, 100, 1000)
+LINES = (1_000, 10_000, 100_000, 1_000_000)
 MOST_TIMES = 11.0
 DEADLINE_S = 60.0
 STREAMED_S = 10.0
@@ -86,21 +86,22 @@ def _settled_ms(pid: int) -> float:
 def lines(bench: Bench) -> dict[str, Result]:
     """Return how many times as much ten times as many lines cost at worst, and all figures as a note."""
     shape = REAL[0]
-    costs: dict[str, float] = {}
-    for thousands in THOUSANDS_OF_LINES[:-1] if bench.quick else THOUSANDS_OF_LINES:
+    costs: dict[int, float] = {}
+    for count in LINES[:-1] if bench.quick else LINES:
         with tempfile.TemporaryDirectory(prefix="bench-growth-") as name:
             folder = Path(name)
             done = folder / "done"
             (folder / "lines").write_text("".join(f"{shape.line(number)}\n" for number in range(1000)))
-            words = [bench.programs["replay"], str(folder / "lines"), str(thousands), str(done), str(folder / "go")]
+            words = [bench.programs["replay"], str(folder / "lines"), str(count // 1000), str(done), str(folder / "go")]
             cpu = merge_cost_ns(Ours(), Job({shape.process: words}), folder, done.exists)
-            costs[f"{thousands},000"] = (cpu or 0) / 1e6
-    return _grown(costs, 10)
+            assert cpu, "the lines did not end"
+            costs[count] = cpu / 1e6
+    return _grown(costs)
 
 
 def streams(bench: Bench) -> dict[str, Result]:
     """Return how many times as much the most open streams cost, for as many lines, less what the lines cost alone."""
-    costs: dict[str, float] = {}
+    costs: dict[int, float] = {}
     for count in (0, *(STREAMS[:-1] if bench.quick else STREAMS)):
         with running(Ours(), Job({"talker": [*_TALKER]})) as run, contextlib.ExitStack() as stack:
             control = str(run.folder / "run/control.sock")
@@ -115,9 +116,9 @@ def streams(bench: Bench) -> dict[str, Result]:
             _read_for(selector, 2.0)
             before = cpu_ns(run.process.pid)
             assert _read_for(selector, STREAMED_S) >= count * STREAMED_S * 1000, "the streams are not whole"
-            costs[str(count)] = (cpu_ns(run.process.pid) - before) / 1e6
-    alone = costs.pop("0")
-    return _grown({count: max(cost - alone, 0.1) for count, cost in costs.items()}, 0)
+            costs[count] = (cpu_ns(run.process.pid) - before) / 1e6
+    alone = costs.pop(0)
+    return _grown({count: max(cost - alone, 0.1) for count, cost in costs.items()})
 
 
 def _read_for(selector: selectors.BaseSelector, seconds: float) -> int:
@@ -129,18 +130,13 @@ def _read_for(selector: selectors.BaseSelector, seconds: float) -> int:
     return size
 
 
-def _grown(costs_ms: Mapping[str, float], least: int) -> dict[str, Result]:
+def _grown(costs_ms: Mapping[int, float]) -> dict[str, Result]:
     """Return the worst of: how much more than in proportion each step cost, as for ten times as many."""
     steps = [
-        (last_ms / before_ms) / (_number(last) / _number(before)) * 10
+        (last_ms / before_ms) / (last / before) * 10
         for (before, before_ms), (last, last_ms) in itertools.pairwise(costs_ms.items())
-        if _number(before) > least
     ]
-    return {"ours": Result(max(steps), "; ".join(f"{count}: {cost:.1f} ms" for count, cost in costs_ms.items()))}
-
-
-def _number(text: str) -> int:
-    return int(text.replace(",", ""))
+    return {"ours": Result(max(steps), "; ".join(f"{count:,}: {cost:.1f} ms" for count, cost in costs_ms.items()))}
 
 
 def _within(found: dict[str, Result]) -> bool:
