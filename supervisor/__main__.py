@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 
+from supervisor.system import stdio
+
 # Before ctypes: a libffi of 3.5 or newer keeps its own file open, under the number of a stream that is closed.
-for stream in range(3):
-    try:
-        os.fstat(stream)
-    except OSError:
-        os.open(os.devnull, os.O_RDWR)
+stdio.open_closed()
 
 from supervisor.system import kernel  # noqa: E402 - as above
 

@@ -90,10 +90,11 @@ class Beginning:
         async def listen() -> None:
             while True:
                 order = await self._next_order(None)
-                if order is not None and not isinstance(order, StartWithout):
+                if isinstance(order, StartWithout):
+                    if self._work.view.state is not BackupState.RESTORING:
+                        group.cancel_scope.cancel()
+                elif order is not None:
                     early.append(order)
-                elif self._work.view.state is not BackupState.RESTORING:
-                    group.cancel_scope.cancel()
 
         done = False
         failed: Exception | None = None

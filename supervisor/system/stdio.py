@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def prepare() -> None:
-    """Open closed descriptors on /dev/null, before other files get their numbers; allow any text to be printed."""
+def open_closed() -> None:
+    """Open closed descriptors on /dev/null, before other files get their numbers."""
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+def prepare() -> None:
+    """Open closed descriptors on /dev/null; allow any text to be printed."""
+    open_closed()
     if sys.stdout is None or type(sys.stdout) is io.TextIOWrapper:
         encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
         # A path may contain bytes that are not text, and a terminal may lack characters.
