@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
-from supervisor.system import stdio
-
-# Before ctypes: a libffi of 3.5 or newer keeps its own file open, under the number of a stream that is closed.
-stdio.open_closed()
+# Closed streams get /dev/null before ctypes opens anything: a libffi of 3.5 or newer keeps a file, under their number.
+for stream in range(3):
+    try:
+        os.fstat(stream)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
 
 from supervisor.system import kernel  # noqa: E402 - as above
 

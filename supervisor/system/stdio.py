@@ -1,4 +1,4 @@
-"""Standard input, output and error: opened if closed, and able to print any text."""
+"""Standard output and error: able to print any text."""
 
 from __future__ import annotations
 
@@ -14,18 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def open_closed() -> None:
-    """Open closed descriptors on /dev/null, before other files get their numbers."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 def prepare() -> None:
-    """Open closed descriptors on /dev/null; allow any text to be printed."""
-    open_closed()
+    """Allow any text to be printed. A stream that was closed, so that Python has none, is on /dev/null by now."""
     if sys.stdout is None or type(sys.stdout) is io.TextIOWrapper:
         encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
         # A path may contain bytes that are not text, and a terminal may lack characters.
