@@ -197,13 +197,14 @@ class Snapshot(NamedTuple):
     """The whole state at one moment; ``warnings`` and ``notices`` are those of the plan.
 
     ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason. ``exposed`` is empty until
-    ``exposed_known``.
+    ``exposed_known``. ``changed`` is the position of the process that changed last.
     """
 
     number: int = 0
     wall_offset_s: float = 0.0
     started_s: float = 0.0
     processes: tuple[ProcessView, ...] = ()
+    changed: int = 0
     tailnet: TailnetView = TailnetView()
     tailnet_grace_s: float | None = None
     stopping: bool = False

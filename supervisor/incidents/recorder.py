@@ -35,7 +35,7 @@ from supervisor.runtime.store import Watch
 from supervisor.system import cgroup, kernel, procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from supervisor.config.plan import Plan
     from supervisor.core.incidents import Incident
@@ -217,8 +217,9 @@ class IncidentRecorder:
         try:
             while self._store.snapshot is not self._seen:
                 before, self._seen = self._seen, self._store.snapshot
-                self._guarded(self._take_news, before, self._seen)
-                self._guarded(self._follow_up, self._seen)
+                changed = rules.changed_processes(before, self._seen)
+                self._guarded(self._take_news, before, self._seen, changed)
+                self._guarded(self._follow_up, self._seen, {view.name for _, view in changed})
         finally:
             self._busy = False
 
@@ -241,12 +242,12 @@ class IncidentRecorder:
             )
             self._errors = 0
 
-    def _take_news(self, before: Snapshot, after: Snapshot) -> None:
-        for incident in self._news(before, after):
+    def _take_news(self, before: Snapshot, after: Snapshot, changed: list[rules.Change]) -> None:
+        for incident in self._news(before, after, changed):
             self._add(incident)
 
-    def _news(self, before: Snapshot, after: Snapshot) -> Iterator[Incident]:
-        for seen, view in rules.changed_processes(before, after):
+    def _news(self, before: Snapshot, after: Snapshot, changed: list[rules.Change]) -> Iterator[Incident]:
+        for seen, view in changed:
             if rules.begins_to_end_hung(seen, view) and view.pid is not None:
                 # The state of a process can be read only while it lives.
                 self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
@@ -348,8 +349,9 @@ class IncidentRecorder:
             self._files.remove(gone)
             self._show(view._replace(known=tuple(left)))
 
-    def _follow_up(self, snapshot: Snapshot) -> None:
-        for incident in tuple(self._open.values()):
+    def _follow_up(self, snapshot: Snapshot, changed: Collection[str]) -> None:
+        """Update the open incidents of the processes that have changed, and those that last."""
+        for incident in [each for each in self._open.values() if each.kind in LASTING or each.subject in changed]:
             newer = rules.followed_up(incident, snapshot, time.monotonic())
             if newer is not incident:
                 self._put(newer)

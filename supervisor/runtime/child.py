@@ -50,6 +50,9 @@ if TYPE_CHECKING:
         sweeping: dict[str, Child]
         oom: OomCounter
 
+        def orphans(self) -> list[int]:
+            """Return the children of this process that are not managed."""
+
         def dispatch(self, name: str, event: Event) -> None:
             """Pass an event to a process."""
 
@@ -137,10 +140,8 @@ class Child:
             self.signal(signal.SIGKILL, group=True)
         elif action is ProcessAction.CLEAN:
             self._clean()
-        else:
-            if self.sweeper is not None:
-                self.sweeper.escalate()
-            self.sweep()
+        elif self.sweeper is not None:
+            self.sweeper.escalate()
 
     def _spawn(self) -> None:
         engine = self._engine
@@ -252,10 +253,9 @@ class Child:
         from supervisor.system.sweeper import Sweeper
 
         remains = Remains(self.spec, self._last_pid, self._engine.log.pipes_of(self.spec.name))
-        self.sweeper = Sweeper(lambda: remains.find(self._engine.reaper.owned))
+        self.sweeper = Sweeper(lambda: remains.find(self._engine.orphans()))
         self._engine.sweepers.append(self.sweeper)
         self._engine.sweeping[self.spec.name] = self
-        self.sweep()
 
     def sweep(self) -> None:
         """Continue to end what the last run left behind."""

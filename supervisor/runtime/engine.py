@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -81,6 +82,8 @@ class Engine:
         # Of a thousand processes, few wait or are being cleaned up after at a time: only those are searched.
         self._waiting: set[str] = set()
         self.sweeping: dict[str, Child] = {}
+        # The orphans, listed once for all that look for remains in one turn.
+        self._orphans: list[int] | None = None
         self.children = {spec.name: Child(spec, self) for spec in specs}
 
     def observe(self, observer: Observer) -> None:
@@ -216,7 +219,7 @@ class Engine:
         more = self.reaper.reap(self._take_orphan)
         if self.reaper.orphans != before:
             self.store.update_orphans_reaped(self.reaper.orphans)
-            self._sweep()
+        self._sweep()
         return more
 
     def _take_orphan(self, pid: int) -> None:
@@ -224,8 +227,18 @@ class Engine:
             sweeper.forget(pid)
 
     def _sweep(self) -> None:
+        self._orphans = None
         for child in tuple(self.sweeping.values()):
             child.sweep()
+
+    def orphans(self) -> list[int]:
+        """Return the children of this process that are not managed, as they were in this turn's first sweep."""
+        if self._orphans is None:
+            # Imported with the loop, so that no child starts later because of it.
+            from supervisor.system.procfs import children
+
+            self._orphans = sorted({*children(os.getpid())}.difference(self.reaper.owned))
+        return self._orphans
 
     def all_at_rest(self, names: Iterable[str]) -> bool:
         """Return whether all of these processes are stopped and not about to start."""

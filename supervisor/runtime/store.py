@@ -27,10 +27,10 @@ class SnapshotStore:
 
     def update_process(self, view: ProcessView) -> None:
         """Replace or add one process."""
-        views = [*self.snapshot.processes]
+        views = self.snapshot.processes
         place = self._places.setdefault(view.name, len(views))
-        views[place : place + 1] = [view]
-        self._put(self.snapshot._replace(processes=tuple(views)))
+        if views[place : place + 1] != (view,):
+            self._publish(self.snapshot._replace(processes=(*views[:place], view, *views[place + 1 :]), changed=place))
 
     def update_tailnet(self, view: TailnetView) -> None:
         """Replace the tailnet's view."""
@@ -61,8 +61,10 @@ class SnapshotStore:
         self._put(self.snapshot._replace(orphans_reaped=count))
 
     def _put(self, snapshot: Snapshot) -> None:
-        if snapshot == self.snapshot:
-            return
+        if snapshot != self.snapshot:
+            self._publish(snapshot)
+
+    def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot._replace(number=snapshot.number + 1)
         for watcher in tuple(self._watchers):
             watcher(self.snapshot)

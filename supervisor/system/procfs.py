@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.system.spawn import MARK, mark
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from supervisor.core.process import ProcessSpec
 
@@ -44,7 +44,7 @@ def children(pid: int) -> list[int]:
     """Return the live and dead children of a process; empty if it has ended."""
     if not _CHILDREN_LISTED:
         return [other for other in every_pid() if parent(other) == pid]
-    return [int(child) for task in _threads(pid) for child in read(f"/proc/{pid}/task/{task}/children").split()]
+    return [child for task in _threads(pid) for child in map(int, read(f"/proc/{pid}/task/{task}/children").split())]
 
 
 def count_children() -> int:
@@ -152,12 +152,12 @@ class Remains:
         self._uid = f"\nUid:\t{spec.user.uid}\t".encode() if spec.user and not spec.shares_user else b""
         self._known: dict[int, int] = {}
 
-    def find(self, managed: Collection[int]) -> Iterator[Process | None]:
+    def find(self, orphans: Iterable[int]) -> Iterator[Process | None]:
         """Yield them one by one, and None for each other process, since the search may take long.
 
-        ``managed`` are live children: they and their descendants belong to others.
+        ``orphans`` are the children of this process that are not managed; the descendants of managed ones are theirs.
         """
-        queue = deque((pid, False) for pid in children(os.getpid()) if pid not in managed)
+        queue = deque((pid, False) for pid in orphans)
         while queue:
             pid, inherits = queue.popleft()
             process = look(pid)
@@ -167,7 +167,7 @@ class Remains:
                 inherits = True
                 self._known[pid] = process.born
                 yield process
-            queue.extend((child, inherits) for child in children(pid) if child not in managed)
+            queue.extend((child, inherits) for child in children(pid))
 
     def _belongs(self, process: Process) -> bool:
         return (

@@ -9,7 +9,7 @@ from supervisor.core.process import ExitStatus
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, KeysView
 
 
 class Exit(NamedTuple):
@@ -42,9 +42,9 @@ class Reaper:
         self._owners[pid] = on_exit
 
     @property
-    def owned(self) -> frozenset[int]:
-        """The managed children that have not been reaped."""
-        return frozenset(self._owners)
+    def owned(self) -> KeysView[int]:
+        """The managed children that have not been reaped, now and later."""
+        return self._owners.keys()
 
     def reap(self, on_orphan: Callable[[int], None], most: int = 1000) -> bool:
         """Collect up to ``most`` children without waiting; return whether there may be more.

@@ -319,7 +319,10 @@ def health(context: Context, *, signed_in: bool) -> HealthBody:
     """Return the combined verdict. Anonymous callers get the name and state of each component only."""
     snapshot = context.store.snapshot
     verdict = assess(snapshot, time.monotonic())
-    checks = {part.name: [_check(context, part, signed_in=signed_in)] for part in verdict.components}
+    views = {view.name: view for view in snapshot.processes}
+    checks = {
+        part.name: [_check(context, part, views.get(part.name), signed_in=signed_in)] for part in verdict.components
+    }
     body = HealthBody(verdict.status, checks)
     if signed_in:
         changes = snapshot.health.history
@@ -328,11 +331,10 @@ def health(context: Context, *, signed_in: bool) -> HealthBody:
     return body
 
 
-def _check(context: Context, part: Component, *, signed_in: bool) -> CheckBody:
+def _check(context: Context, part: Component, view: ProcessView | None, *, signed_in: bool) -> CheckBody:
     check = CheckBody(part.status, part.state)
     if signed_in:
         snapshot = context.store.snapshot
-        view = snapshot.process(part.name)
         since_s = snapshot.tailnet.since_s if part.name == TAILNET or view is None else view.since_s
         since_s = snapshot.backup.since_s if part.name == BACKUP and view is None else since_s
         check.time, check.output = context.moment(since_s), part.why or UNSET

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.backup import BackupState, BackupView
-from supervisor.core.incident_rules import bad_start
+from supervisor.core.incident_rules import bad_start, changed_processes
 from supervisor.core.incidents import ERROR
 from supervisor.core.process import State
 from supervisor.core.snapshot import HealthChange, HealthView, ProcessView, Snapshot
+from supervisor.runtime.store import SnapshotStore
 
 FAILED = HealthChange(100.0, "fail", ("moltis: not started",), (("moltis", "fail"),))
 APP = ProcessView("moltis", State.WAITING, critical=True)
@@ -38,3 +39,26 @@ def test_a_bad_start(state: BackupState, holds: bool, since_s: float, told_s: fl
     told = bad_start(snapshot, told_s)
     assert told is not None
     assert told.level == ERROR
+
+
+def test_the_changed_processes_are_those_of_a_whole_comparison() -> None:
+    """From one snapshot to the next, over several, and where nothing of the processes changed in between."""
+    seen: list[Snapshot] = []
+    store = SnapshotStore(Snapshot(processes=(APP,)))
+    store.watch(seen.append)
+    for view in (
+        ProcessView("redis"),
+        ProcessView("worker"),
+        APP._replace(state=State.RUNNING),
+        ProcessView("worker", State.BACKOFF),
+        ProcessView("worker", State.BACKOFF),
+    ):
+        store.update_process(view)
+        store.update_health(HealthView(since_s=len(seen)))
+    assert len(seen) == 9
+    snapshots = [Snapshot(processes=(APP,)), *seen]
+    for first, before in enumerate(snapshots):
+        for after in snapshots[first:]:
+            earlier = {view.name: view for view in before.processes}
+            changed = [(earlier.get(view.name), view) for view in after.processes if earlier.get(view.name) is not view]
+            assert changed_processes(before, after) == changed
