@@ -116,7 +116,7 @@ class Work:
     def rest(self) -> None:
         """Show that the service is idle without problems except those of the repository's care.
 
-        The next snapshot is due in an interval.
+        The next snapshot is due in an interval; maintenance does not change when it is due.
         """
         self._failure = self.damage or self.unkept
         lasting = self._failure or Trouble("")
@@ -124,6 +124,8 @@ class Work:
             self.tell(lasting)
         self._said = lasting.why
         next_s = time.monotonic() + self.settings.interval_s
+        if self.view.state is BackupState.MAINTENANCE:
+            next_s = self.view.next_s or next_s
         self.show(state=BackupState.IDLE, why=lasting.why, what_to_do=lasting.what_to_do, next_s=next_s)
 
     def fail(self, trouble: Trouble) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # A day of four seconds, a week of eight, first minutes of three, and an hour of one, or of more.
 SHORT = """
 import os, runpy
+from supervisor.config import parsers
+if "ANY_INTERVAL" in os.environ:
+    parsers.BACKUP_INTERVAL = parsers.DURATION
 from supervisor.backup import maintenance as module
 module.DAY_S, module.WEEK_S, module.NOT_BEFORE_S, module._HOUR_S = 4.0, 8.0, 3.0, float(os.environ.pop("HOUR_S", "1"))
 runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
@@ -128,6 +131,14 @@ def test_a_key_that_may_not_delete(server: Bucket, mode: str) -> None:
         way.mode = "pass"
         assert len(restic(server.repository, "snapshots", "--no-lock")) >= 5
         restic(server.repository, "check", "--read-data", "--no-lock")
+
+
+def test_maintenance_puts_off_no_snapshot() -> None:
+    """Where snapshots are as far apart as the care of the repository, or farther, each is taken when it is due."""
+    world = World()
+    with hurried(world, ANY_INTERVAL="1", SUPERVISOR_BACKUP_INTERVAL="6s") as run:
+        run.wait_count(2, "snapshot taken", order="interval")
+        assert run.all("old snapshots forgotten")
 
 
 class Repository:
