@@ -149,7 +149,9 @@ class BucketStore:
         # The status in words, as restic says it: not every server puts some into the body.
         with suppress(ValueError):
             answer = f"{HTTPStatus(status).phrase}: ".encode() + answer
-        return BackupError(explain(None, f"{status} {answer[:1000].decode(errors='replace')}"))
+        said = " ".join(f"{status} {answer.decode(errors='replace')}".split())
+        why = f"the repository's server refuses the holder's object: {said[:300]}"
+        return BackupError(known(said) or Trouble(why, "check SUPERVISOR_BACKUP_REPOSITORY"))
 
     async def _ask(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
         answer = await self._ask_once(method, data, headers)
@@ -172,7 +174,11 @@ class BucketStore:
                     method, self._url, data=data or None, headers=headers | self._signed(method, data)
                 ) as answer,
             ):
-                return answer.status, await answer.content.read(_MOST_BYTES), answer.headers
+                body = b""
+                # One read returns no more than what has arrived.
+                while len(body) < _MOST_BYTES and (part := await answer.content.read(_MOST_BYTES - len(body))):
+                    body += part
+                return answer.status, body, answer.headers
         except TimeoutError as error:
             raise BackupError(explain(None, "i/o timeout")) from error
         except aiohttp.ClientError as error:
@@ -195,7 +201,7 @@ class BucketStore:
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
         credential = f"{readable(self._key_id)}/{scope}"
         proof = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={key.hex()}"
-        return {**{name: text for name, text in headers.items() if name != "host"}, "Authorization": proof}
+        return {**headers, "Authorization": proof}
 
 
 def readable(secret: SecretSource) -> str:
@@ -210,7 +216,7 @@ def _seconds(moment: str) -> float | None:
     """Return the time in a header in seconds since the epoch; None if it is invalid."""
     try:
         return parsedate_to_datetime(moment).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -154,7 +154,7 @@ def _get(connection: http.client.HTTPConnection) -> _Told:
 def _skew_s(date: str, begun: datetime, ended: datetime) -> float | None:
     try:
         there = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if there.tzinfo is None:
         # A zone of -0000, or none at all: HTTP's dates are in UTC.

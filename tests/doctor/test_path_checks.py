@@ -178,9 +178,11 @@ def test_without_a_tailnet_nobody_is_asked(tmp_path: Path) -> None:
     assert not [name for name in ("dns", "control", "udp", "relay", "mtu") if report.of(name)]
 
 
-def test_an_odd_answer_is_one_all_the_same() -> None:
-    """A date without a zone, and a redirect to what is no address: neither is taken for silence."""
-    odd = b"HTTP/1.1 302 Found\r\nDate: Thu, 01 Jan 2026 00:00:00 -0000\r\nLocation: http://[\r\n\r\n"
+@pytest.mark.parametrize(("zone", "is_time"), [("-0000", True), ("+99999999999999999999", False)])
+def test_an_odd_answer_is_one_all_the_same(zone: str, *, is_time: bool) -> None:
+    """A date with an odd zone, and a redirect to what is no address: neither is taken for silence."""
+    date = f"Thu, 01 Jan 2026 00:00:00 {zone}"
+    odd = f"HTTP/1.1 302 Found\r\nDate: {date}\r\nLocation: http://[\r\n\r\n".encode()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -194,7 +196,7 @@ def test_an_odd_answer_is_one_all_the_same() -> None:
         seen = look_at_control(f"http://127.0.0.1:{server.getsockname()[1]}")
         thread.join()
     assert seen.portal == "something with an invalid address"
-    assert seen.skew_s is not None
+    assert (seen.skew_s is not None) is is_time
 
 
 def test_public_addresses() -> None:

@@ -1,0 +1,101 @@
+"""What a bucket's server may answer to a request for an object: in parts, with odd headers, or with an error."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.backup.objects import BucketStore
+from supervisor.backup.words import BackupError
+from supervisor.config.parsers import SecretSource
+from supervisor.secret import Secret
+from tests.support.backups import KEY, KEY_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class _Scripted:
+    """A server that gives each connection the same answer, in parts with a pause between; ``heard`` are the heads."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self.heard: list[bytes] = []
+        self._parts = parts
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                with client:
+                    self.heard.append(client.recv(65536))
+                    for part in self._parts:
+                        client.sendall(part)
+                        # Each part becomes a read of its own at the other end.
+                        time.sleep(0.05)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@contextlib.contextmanager
+def _scripted(*parts: bytes) -> Iterator[_Scripted]:
+    server = _Scripted(*parts)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def _store_at(host: str, port: int) -> BucketStore:
+    return BucketStore(f"s3:http://{host}:{port}/bucket/snapshots", *_keys())
+
+
+def _keys() -> tuple[SecretSource, SecretSource]:
+    return SecretSource("ID", value=Secret(KEY_ID)), SecretSource("KEY", value=Secret(KEY))
+
+
+async def test_an_object_that_arrives_in_parts_is_read_whole() -> None:
+    """Half of it would look like an object that was written with another password."""
+    body = b'{"version":1,"instance":"one"}'
+    head = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n' % len(body)
+    with _scripted(head + body[:9], body[9:20], body[20:]) as server:
+        assert (await _store_at("127.0.0.1", server.port).get()).data == body
+
+
+async def test_the_host_that_is_signed_is_the_host_that_is_sent() -> None:
+    """Whatever the case in which it was written."""
+    with _scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as server:
+        assert (await _store_at("LocalHost", server.port).get()).data is None
+        assert f"\r\nHost: LocalHost:{server.port}\r\n".lower().encode() in server.heard[0].lower()
+        assert b"LocalHost" in server.heard[0]
+
+
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "rubbish", ""])
+async def test_a_time_of_writing_that_makes_no_sense_is_none(date: str) -> None:
+    """The object is read all the same."""
+    answer = f"HTTP/1.1 200 OK\r\nLast-Modified: {date}\r\nContent-Length: 1\r\n\r\nx".encode()
+    with _scripted(answer) as server:
+        found = await _store_at("127.0.0.1", server.port).get()
+        assert (found.data, found.written_s) == (b"x", None)
+
+
+@pytest.mark.parametrize("status", ["502 Bad Gateway", "504 Gateway Timeout", "429 Too Many Requests"])
+async def test_a_server_that_is_away_for_a_moment_is_asked_again(status: str) -> None:
+    """The last snapshot waits for what may pass; nothing is said of restic, which had no part in it."""
+    with (
+        _scripted(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()) as server,
+        pytest.raises(BackupError) as caught,
+    ):
+        await _store_at("127.0.0.1", server.port).get()
+    assert caught.value.trouble.may_pass
+    assert "restic" not in str(caught.value)
