@@ -56,6 +56,7 @@ def main(target: str, folders: list[str]) -> int:
     os.umask(0o077)
     known = _read_index(target)
     index: dict[str, Any] = {}
+    kept = set()
     for path in _databases(folders):
         copy = target + path
         said: dict[str, Any] = {"path": os.fsencode(path).decode("latin-1")}
@@ -66,6 +67,7 @@ def main(target: str, folders: list[str]) -> int:
                 said["state"] = "unchanged"
             else:
                 said |= {"state": "copied", "waited_s": round(_copy(path, copy), 3)}
+            kept.add(copy)
             if settled:
                 index[path] = seen
         except (OSError, sqlite3.Error, _NoRoomError) as error:
@@ -73,7 +75,7 @@ def main(target: str, folders: list[str]) -> int:
             said |= {"state": "failed", "why": why, "no_room": isinstance(error, _NoRoomError)}
         _tell(said)
     try:
-        _remove_others(target, {target + path for path in _kept(target, folders)})
+        _remove_others(target, kept)
     except OSError as error:
         _complain("cannot remove copies of databases that are gone", error)
     _write_index(target, index)
@@ -190,16 +192,8 @@ def _raised(error: OSError) -> NoReturn:
     raise error
 
 
-def _kept(target: str, folders: list[str]) -> Iterator[str]:
-    """Yield the databases whose copies may stay: those whose originals still exist."""
-    for place, _, names in os.walk(target, onerror=_raised):
-        for name in names:
-            path = os.path.join(place, name)[len(target) :]
-            if any(path.startswith(f"{folder}/") for folder in folders) and os.path.lexists(path):
-                yield path
-
-
 def _remove_others(target: str, kept: set[str]) -> None:
+    """Remove all other copies: a restore would put them in the place of what is there now."""
     for place, folders, names in os.walk(target, topdown=False, onerror=_raised):
         for name in names:
             path = os.path.join(place, name)

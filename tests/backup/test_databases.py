@@ -179,6 +179,45 @@ def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("now", ["text", "folder", "damaged"])
+def test_a_copy_of_what_is_no_database_any_more_goes(tmp_path: Path, now: str) -> None:
+    """A restore would put it in the place of what is there now; and where a folder is now, no copy could be made."""
+    app = tmp_path / "app"
+    app.mkdir()
+    path = app / "a.db"
+    make(path, "wal")
+    copies(tmp_path / "copies", app)
+    path.unlink()
+    if now == "text":
+        path.write_text("no database")
+    elif now == "damaged":
+        path.write_bytes(b"SQLite format 3\0" + os.urandom(5000))
+    else:
+        path.mkdir()
+        make(path / "b.db", "wal")
+        copies(tmp_path / "copies", app)
+        (said,) = copies(tmp_path / "copies", app).values()
+        assert said["state"] == "copied"
+    copies(tmp_path / "copies", app)
+    assert not os.path.isfile(f"{tmp_path}/copies{path}")
+
+
+def test_what_has_taken_a_database_s_place_comes_back() -> None:
+    """And not the database, whose copy was in earlier snapshots."""
+    world = World()
+    world.data.mkdir()
+    for name in ("a.db", "b.db"):
+        make(world.data / name, "delete")
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        back_up(run)
+        (world.data / "a.db").write_text("new")
+        taken = back_up(run)
+        assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 0
+        assert (world.data / "a.db").read_text() == "new"
+        assert rows_of(world.data / "b.db") == 100
+
+
 def test_databases_come_back_whole_without_their_journals() -> None:
     """Through a snapshot and a restore beside a writer: no live file is in it, and the copy takes its place."""
     world = World()
