@@ -32,9 +32,11 @@ class ReportMask:
         """Return a text with them masked."""
         data = self._redactor.mask(text.encode(errors="surrogateescape"))
         text = self._redactor.mask_setup_code(data).decode(errors="replace")
+        # Accounts first: without its domain, one would not be recognized.
+        text = _ACCOUNT.sub("[account]", text)
         for name in self._names:
             text = text.replace(name, "[tailnet]")
-        text = _TAILNET.sub("[tailnet]", _ACCOUNT.sub("[account]", text))
+        text = _TAILNET.sub("[tailnet]", text)
         return _ADDRESS.sub(self._address, text)
 
     def every(self, value: Any) -> Any:

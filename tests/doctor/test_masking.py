@@ -33,6 +33,12 @@ def test_texts(text: str, masked: str) -> None:
     assert ReportMask(Redactor([SECRET]), ("corp.example", "")).text(text) == masked
 
 
+def test_accounts_of_a_tailnet_that_has_its_domain_s_name() -> None:
+    """Masking the domain leaves no name before the @."""
+    mask = ReportMask(Redactor(), ("tail1.ts.net", "example.com", "somebody@example.com"))
+    assert mask.text("somebody@example.com, other@example.com of example.com") == "[account], [account] of [tailnet]"
+
+
 def test_words_without_an_end() -> None:
     """A word of a million letters takes no longer than other texts."""
     text = "x" * 1_000_000 + " " + "a-" * 500_000
