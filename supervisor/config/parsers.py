@@ -298,10 +298,20 @@ def base_url(text: str) -> str:
     return url(text).rstrip("/")
 
 
+def is_on_loopback(text: str) -> bool:
+    """Tell whether the host of a URL is this machine's loopback."""
+    own = r"https?://(?:127(?:\.[0-9]{1,3}){3}|\[::1\]|localhost)(?:[:/?#]|$)"
+    return re.match(own, text, re.IGNORECASE) is not None
+
+
+def stays_private(text: str) -> bool:
+    """Tell whether what is sent to a URL is encrypted, or does not leave this machine."""
+    return text.lower().startswith("https://") or is_on_loopback(text)
+
+
 def alert_url(text: str) -> str:
-    """Return a URL that what is told travels to encrypted, or no further than this machine."""
-    own = r"http://(?:127(?:\.[0-9]{1,3}){3}|\[::1\]|localhost)(?:[:/?#]|$)"
-    if not re.match(f"https://|{own}", url(text), re.IGNORECASE):
+    """Return a URL to which incidents may be sent."""
+    if not stays_private(url(text)):
         raise InvalidValueError("it is not https, which only the loopback may do without")
     return text
 
@@ -323,7 +333,8 @@ def repository(text: str) -> str:
             raise InvalidValueError("it is neither a bucket (s3:https://…) nor an absolute folder")
         return _folder(text)
     bucket_url = url(text.removeprefix("s3:"))
-    if not bucket_url.startswith(("https://", "http://127.", "http://[::1]", "http://localhost:")):
+    # restic knows the scheme in lower case only.
+    if not bucket_url.startswith("http") or not stays_private(bucket_url):
         raise InvalidValueError("it is not s3:https://, so data and keys would travel unencrypted")
     if "?" in bucket_url or "#" in bucket_url:
         raise InvalidValueError("it has more than host, bucket and path")

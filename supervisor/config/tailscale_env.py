@@ -264,7 +264,6 @@ def _value(name: str, text: str | None, parser: Parser, diags: Diagnostics) -> d
 
 CLIENT_SECRET = "tskey-client-"  # noqa: S105 - how one begins
 _ATTRIBUTES = ("ephemeral", "preauthorized", "baseURL")
-_LOOPBACK_URLS = ("http://127.", "http://[::1]", "http://localhost")
 
 
 class ClientSecret(NamedTuple):
@@ -370,6 +369,5 @@ def _check_client_secret(name: str, text: str, api_url: str, diags: Diagnostics)
         form = "the secret as it was given out, optionally followed by such as ?ephemeral=false&preauthorized=true"
         diags.problem(f"use {name}", str(error), f"write {form}")
         return
-    scheme, _, rest = api_url.lower().partition("://")
-    if scheme == "http" and not api_url.lower().startswith(_LOOPBACK_URLS):
-        diags.warn(f"the OAuth client secret goes to {rest.partition('/')[0]} unencrypted; use https")
+    if not parsers.stays_private(api_url):
+        diags.warn(f"the OAuth client secret goes to {api_url.split('/')[2]} unencrypted; use https")

@@ -6,11 +6,10 @@ import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from supervisor import __version__
 from supervisor.backoff import Backoff, delay_s, random_jitter
-from supervisor.config.parsers import InvalidValueError, alert_url
+from supervisor.config.parsers import InvalidValueError, alert_url, is_on_loopback
 from supervisor.core.incidents import INCIDENT_LEVELS
 from supervisor.errors import ConfigError
 from supervisor.incidents.alert_formats import JSON, Alert, format_of, request_of
@@ -171,7 +170,7 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Refusal:
                 return None
 
     handlers: list[urllib.request.BaseHandler] = [NoRedirects()]
-    if is_loopback(url):
+    if is_on_loopback(url):
         handlers.append(urllib.request.ProxyHandler({}))
     headers = headers | {"User-Agent": f"moltis-supervisor/{__version__}"}
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked at the start
@@ -189,12 +188,6 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Refusal:
     if status in _GOOD:
         return Refusal("", passing=False)
     return Refusal(f"it answered {status}", passing=status in _PASSING or status >= _SERVER_ERROR)
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether a URL's host is a loopback address."""
-    host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _now_s() -> float:

@@ -60,6 +60,9 @@ def test_good_ones() -> None:
         "rest:https://host/",
         "b2:bucket",
         "s3:https://host/Bucket",
+        "s3:http://127.example.com/bucket",
+        "s3:http://localhost.example.com/bucket",
+        "s3:HTTPS://host/bucket",
     ],
 )
 def test_a_repository_that_is_none(text: str) -> None:

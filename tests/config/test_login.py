@@ -85,6 +85,8 @@ def test_a_secret_that_would_be_read_on_its_way_is_warned_about() -> None:
     """Wherever the address was given; on the loopback nobody is in between."""
     for environ in (
         {"TS_AUTHKEY": f"{SECRET}?baseURL=http://api.example.com"},
+        {"TS_AUTHKEY": f"{SECRET}?baseURL=http://127.api.example.com"},
+        {"TS_AUTHKEY": f"{SECRET}?baseURL=http://localhost.api.example.com"},
         {"TS_CLIENT_SECRET": SECRET, "SUPERVISOR_TAILSCALE_API_URL": "HTTP://api.example.com/"},
     ):
         _, diags = read(**environ, **WITH_TAGS)
