@@ -146,11 +146,13 @@ def _step_down(path: str, owner: User | None, *, make: bool) -> int:
         try:
             deeper = _enter(fd, part, flags, owner) if make else os.open(part, flags, dir_fd=fd)
         except OSError as error:
-            target = _trusted_link(fd, part) if error.errno in {errno.ENOTDIR, errno.ELOOP} else ""
+            is_other = error.errno in {errno.ENOTDIR, errno.ELOOP}
+            target = _trusted_link(fd, part) if is_other else ""
             links += 1
             if not target or links > _MOST_LINKS:
                 os.close(fd)
-                raise OSError(error.errno, f"{part} on the way to {path} is a link, or no folder") from error
+                what = "is a link, or no folder" if is_other else f"cannot be used: {error.strerror}"
+                raise OSError(error.errno, f"{part} on the way to {path} {what}") from error
             rest = [step for step in target.split("/") if step] + rest
             if not target.startswith("/"):
                 continue
@@ -166,8 +168,14 @@ def _enter(fd: int, part: str, flags: int, owner: User | None) -> int:
     except FileNotFoundError:
         os.mkdir(part, dirs.PRIVATE, dir_fd=fd)
         deeper = os.open(part, _FOLDER, dir_fd=fd)
-        if owner is not None:
-            os.fchown(deeper, owner.uid, owner.gid)
+        try:
+            if owner is not None:
+                os.fchown(deeper, owner.uid, owner.gid)
+        except OSError:
+            os.close(deeper)
+            # Otherwise the next try would find a folder that its owner cannot write to.
+            os.rmdir(part, dir_fd=fd)
+            raise
         return deeper
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -20,6 +21,7 @@ from supervisor.backup.restore import _clean
 from supervisor.backup.take import _is_folder
 from supervisor.client.control import Control
 from supervisor.config.plan import BackupSource
+from supervisor.core.process import User
 from tests.backup.world import (
     APP,
     World,
@@ -151,6 +153,25 @@ def test_what_gives_rights_is_dropped_even_where_restic_may_make_it(tmp_path: Pa
     assert os.listdir(tmp_path / "files/deep") == ["tool"]
     assert not os.listxattr(tmp_path / "files/deep/tool")
     assert stat.S_IMODE((tmp_path / "files/deep/tool").stat().st_mode) == 0o755
+
+
+def test_why_a_folder_cannot_be_made_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is called a link, or no folder, only where it is one; no descriptor stays open, and no folder of another's."""
+    (tmp_path / "file").write_text("")
+    before = len(os.listdir("/proc/self/fd"))
+    for path, why in (("x" * 300, "File name too long"), ("file/deep", "file on the way to .* no folder")):
+        with pytest.raises(OSError, match=why), opened_folder(BackupSource("data", f"{tmp_path}/{path}", None)):
+            pass
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    source = BackupSource("data", f"{tmp_path}/new", User("somebody", 1000, 1000, "/"))
+    with pytest.raises(OSError, match="not permitted"), opened_folder(source):
+        pass
+    assert not (tmp_path / "new").exists()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @AS_ROOT
