@@ -11,7 +11,7 @@ from supervisor.backup import marker
 from supervisor.backup.holder import LostError
 from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
-from supervisor.backup.standby import READY_S, UNCONDITIONAL, Standby
+from supervisor.backup.standby import UNCONDITIONAL, Standby
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
 
@@ -117,9 +117,7 @@ class Beginning:
         self._work.log.record("warning", "started without backups", part="backup", why="it was asked for")
         # The next start must not replace what this run writes.
         self._work.places.forget_swap()
-        self._work.show(
-            state=BackupState.WITHOUT, why="", what_to_do="", next_s=None, ready_until_s=time.monotonic() + READY_S
-        )
+        self._work.go_without()
         self._let_go()
 
     def _hold(self, error: BackupError) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.backup import marker
 from supervisor.backup.restore import Restoration
 from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.work import READY_S
 from supervisor.core.backup import BackupState, Course, decide, find
 from supervisor.core.holding import LeaseRecord
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 UNCONDITIONAL = "two instances that take over within the same five seconds may both start for a moment"
 LONG_S = 600.0
-# How long a take-over counts as ready before the app has answered.
-READY_S = 120.0
 # Retry interval of a failed rehearsal.
 AGAIN_S = 15.0
 _REMEDY = "end one of two instances, or the one that hangs"

@@ -41,10 +41,14 @@ if TYPE_CHECKING:
 RETRY_S = 30.0
 # Interval of the records that tell how far a restore is.
 PROGRESS_S = 10.0
+# How long a take-over counts as ready before the app has answered.
+READY_S = 120.0
 # Reason of the last snapshot.
 AT_STOP = "stop"
 # These end by themselves.
 _QUIET_HOLDS = frozenset({State.WAITING, State.RESTORING, State.STANDBY})
+# In these, the view's reason stays until something happens.
+_SETTLED = frozenset({BackupState.IDLE, BackupState.HELD, BackupState.CHOOSE, BackupState.WITHOUT})
 # Number of latest orders shown.
 _ORDERS = 16
 
@@ -137,6 +141,12 @@ class Work:
         """Report why the processes cannot be released; ``state`` is HELD or CHOOSE."""
         self._show_failure(trouble, state, None)
 
+    def go_without(self) -> None:
+        """Show that this run goes on without backups."""
+        self._failure = None
+        ready_until_s = time.monotonic() + READY_S
+        self.show(state=BackupState.WITHOUT, why="", what_to_do="", next_s=None, ready_until_s=ready_until_s)
+
     def _show_failure(self, trouble: Trouble, state: BackupState, next_s: float | None) -> None:
         self._failure = trouble
         self.tell(trouble)
@@ -168,8 +178,8 @@ class Work:
             self._hold_failure = trouble
             self.tell(trouble)
             self.show(why=trouble.why, what_to_do=trouble.what_to_do)
-        elif self._hold_failure is not None and self.view.state is BackupState.IDLE:
-            # A failed snapshot has not been retried yet.
+        elif self._hold_failure is not None and self.view.state in _SETTLED:
+            # A failed snapshot has not been retried yet, and a choice not been made.
             self._hold_failure, rest = None, self._failure
             self._said = "" if rest is None else rest.why
             self.show(why=self._said, what_to_do="" if rest is None else rest.what_to_do)

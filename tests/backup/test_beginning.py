@@ -41,6 +41,7 @@ def beginning(done: list[str], failure: Exception | None) -> Beginning:
     engine = SimpleNamespace(release=note("starts"))
     work = SimpleNamespace(look_at_hold=look_at_hold, show=note("shows"), tell=note("tells"), engine=engine)
     work.log, work.places = SimpleNamespace(record=note("logs")), SimpleNamespace(forget_swap=note("forgets the swap"))
+    work.go_without = note("goes without")
     return Beginning(cast("Work", work), no_order, lambda _orders: None)
 
 

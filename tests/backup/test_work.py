@@ -1,0 +1,49 @@
+"""What the view of the backups shows while the lease cannot be renewed, and after that."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from supervisor.backup.words import Trouble
+from supervisor.backup.work import Work
+from supervisor.core.backup import BackupState
+from supervisor.core.snapshot import Snapshot
+from supervisor.runtime.store import SnapshotStore
+
+AWAY = Trouble("the bucket is away", "it is tried again")
+
+
+def work() -> Work:
+    """Return one that has a view, a log that nobody reads, and nothing to back up."""
+    found = Work.__new__(Work)
+    found._store = SnapshotStore(Snapshot())
+    found.log = cast("Any", SimpleNamespace(record=lambda *_words, **_fields: None))
+    found.settings = cast("Any", SimpleNamespace(interval_s=300.0))
+    found.damage = found.unkept = found._failure = found._hold_failure = None
+    found._said = ""
+    return found
+
+
+@pytest.mark.parametrize("state", [BackupState.CHOOSE, BackupState.HELD])
+def test_why_a_start_is_held_is_shown_again_when_the_lease_can_be_renewed(state: BackupState) -> None:
+    """What the owner has to choose between would be lost otherwise."""
+    one = work()
+    one.hold(Trouble("which files count?", "choose"), state)
+    one.take_hold_trouble(AWAY)
+    assert one.view.why == AWAY.why
+    one.take_hold_trouble(None)
+    assert (one.view.why, one.view.what_to_do, one.view.state) == ("which files count?", "choose", state)
+
+
+def test_a_life_without_backups_shows_a_trouble_of_the_lease_as_long_as_it_lasts() -> None:
+    """Nor does the reason of the start that was held come back."""
+    one = work()
+    one.hold(Trouble("the disk is full", "free some of it"), BackupState.HELD)
+    one.go_without()
+    assert (one.view.state, one.view.why) == (BackupState.WITHOUT, "")
+    one.take_hold_trouble(AWAY)
+    one.take_hold_trouble(None)
+    assert (one.view.state, one.view.why, one.view.what_to_do) == (BackupState.WITHOUT, "", "")
