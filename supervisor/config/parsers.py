@@ -150,7 +150,10 @@ def path(text: str) -> str:
     """Return an absolute path: children have other working directories."""
     if "\0" in text:
         raise InvalidValueError("it contains a NUL character")
-    return os.path.abspath(text)
+    try:
+        return os.path.abspath(text)
+    except FileNotFoundError as error:
+        raise InvalidValueError("it is relative to a working directory that no longer exists") from error
 
 
 def state_dir(text: str) -> str:
