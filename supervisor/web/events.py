@@ -172,8 +172,9 @@ class Stream:
         silent_s = self._sent_s + self._heartbeat_s
         grant = self._caller.grant
         ends_s = math.inf if grant is None else self._context.keyring.ends_s(grant)
-        heard = await _wait_for(min(silent_s, self._figures_due_s, ends_s) - time.monotonic(), self._news)
-        if not heard and silent_s <= time.monotonic() and self._has_session():
+        await _wait_for(min(silent_s, self._figures_due_s, ends_s) - time.monotonic(), self._news)
+        # Also after news: they may be of a process that this client does not follow.
+        if silent_s <= time.monotonic() and self._has_session():
             await self._write(b": nothing new\n\n")
 
     async def _send_state(self) -> None:

@@ -247,6 +247,24 @@ async def test_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [await stream.block() for _ in range(3)] == [": nothing new\n"] * 3
 
 
+async def test_lines_of_others_do_not_keep_a_stream_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower of one process is told that the stream lives while another process never stops writing."""
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.3)
+
+    async def chatter() -> None:
+        while True:
+            served.log.record("info", "of no interest to the follower")
+            await asyncio.sleep(0.005)
+
+    async with serving() as served, following(served, "?process=moltis") as stream:
+        await stream.until("state")
+        talking = asyncio.get_running_loop().create_task(chatter())
+        try:
+            assert await stream.block() == ": nothing new\n"
+        finally:
+            talking.cancel()
+
+
 async def test_a_stream_ends_with_its_session() -> None:
     """Whoever signs out is told at once, however silent the stream is, and gets nothing more."""
     async with serving() as served:
