@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.backup import programs
 from supervisor.config.plan import common_environment
+from supervisor.config.tailscale_env import is_client_secret
 from supervisor.core.process import ProcessSpec
 from supervisor.core.tailnet import Backend
 from supervisor.doctor.subject import AppFacts, KeyFacts, TagOwners, TailnetFacts
@@ -19,7 +20,7 @@ from supervisor.system import kernel
 from supervisor.system.reaper import Reaper
 from supervisor.system.spawn import SpawnError
 from supervisor.tailnet.localapi import LocalApi, LocalApiError
-from supervisor.tailnet.oauth_client import OAuthClient, OAuthRefusedError, OAuthUnavailableError, is_client_secret
+from supervisor.tailnet.oauth_client import OAuthClient, OAuthRefusedError, OAuthUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

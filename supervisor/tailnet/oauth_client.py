@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from functools import partial
 from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -24,7 +25,7 @@ from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import aiohttp
 
@@ -73,31 +74,12 @@ class OAuthUnavailableError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class ApiResponse(NamedTuple):
-    """A response other than 2xx."""
-
-    status: int
-    body: bytes
-    retry_after: str
-
-
 class _Body(msgspec.Struct):
     """Tailscale's error format, and that of OAuth 2.0."""
 
     message: str | None = None
     error: str | None = None
     error_description: str | None = None
-
-
-def malformed(why: str) -> OAuthRefusedError:
-    """Return the error for a malformed secret."""
-    return OAuthRefusedError(INVALID, f"the OAuth client secret cannot be used: {why}", "write it as it was given out")
-
-
-def no_tags() -> OAuthRefusedError:
-    """Return the error for a client secret without a tag."""
-    why = "the keys of an OAuth client are for tagged devices only, and no tag is set"
-    return OAuthRefusedError(TAG_NOT_PERMITTED, why, "set TS_TAGS to the tags of that client")
 
 
 def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavailableError:
@@ -115,6 +97,13 @@ def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavai
     )
 
 
+def bad_proxy(url: str) -> OAuthUnavailableError:
+    """Return the error for a proxy whose address cannot be parsed."""
+    name = f"{url.partition('://')[0].upper()}_PROXY"
+    why = f"cannot reach {_host(url)} to make an auth key: {name} is not a valid address"
+    return OAuthUnavailableError(why, f"set {name} to one such as http://proxy.example:3128")
+
+
 def silent(url: str, limit_s: float) -> OAuthUnavailableError:
     """Return the error for a response that did not arrive in time."""
     why = f"{_host(url)} did not make an auth key within {limit_s:g} s"
@@ -127,17 +116,18 @@ def nonsense(url: str, why: str = "is not of Tailscale's API") -> OAuthUnavailab
 
 
 def of_answer(
-    url: str, answer: ApiResponse, mask: Mask, *, at_token: bool
+    url: str, answer: aiohttp.ClientResponse, body: bytes, mask: Mask, *, at_token: bool
 ) -> OAuthRefusedError | OAuthUnavailableError:
     """Return the error for a response other than 2xx; ``at_token`` if it came for the token rather than the key.
 
     ``mask`` removes secrets from its text.
     """
-    said = _said(answer.body, mask)
+    said = _said(body, mask)
     behind = f": {said}" if said else ""
     status = answer.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        wait_s = float(answer.retry_after) if re.fullmatch(r"[0-9]{1,6}", answer.retry_after) else None
+        after = answer.headers.get("Retry-After", "")
+        wait_s = float(after) if re.fullmatch(r"[0-9]{1,6}", after) else None
         return OAuthUnavailableError(f"{_host(url)} asks to wait (rate limit){behind}", "wait", wait_s)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return OAuthUnavailableError(
@@ -190,14 +180,12 @@ MOST_POLICY_BYTES = 4 * 1024 * 1024
 # The key is used at once; one that is unused because its response was lost must not stay valid for 90 days.
 KEY_LIVES_S = 3600
 
-__all__ = ["Minted", "OAuthClient", "OAuthRefusedError", "OAuthUnavailableError", "Timing", "is_client_secret"]
 
-
-class Minted(NamedTuple):
-    """A new auth key for one device; ``ephemeral`` is the kind of that device."""
+class Usable(NamedTuple):
+    """An auth key; ``ephemeral`` is set if it is known to create ephemeral devices."""
 
     key: Secret
-    ephemeral: bool
+    ephemeral: bool = False
 
 
 class Timing(NamedTuple):
@@ -243,6 +231,7 @@ class KnownKey(NamedTuple):
 
 
 _Answer = TypeVar("_Answer", _Token, _Key, _Policy, _KnownKey)
+_Result = TypeVar("_Result")
 # What takes a scope of its own, by the shape of its answer: its name, and the scope's.
 _TO_READ = {_Policy: ("the tailnet's policy", "Policy File"), _KnownKey: ("the tailnet's keys", "Auth Keys")}
 
@@ -260,7 +249,7 @@ class OAuthClient:
         self._redactor = redactor
         self._timing = timing
 
-    async def mint(self, secret: Secret) -> Minted:
+    async def mint(self, secret: Secret) -> Usable:
         """Return a new key; temporary errors are retried for up to half a minute.
 
         Raises OAuthRefusedError or OAuthUnavailableError.
@@ -270,7 +259,7 @@ class OAuthClient:
             async with asyncio.timeout(self._timing.budget_s):
                 async for attempt in self._attempts():
                     with attempt:
-                        return await self._attempt(client, url)
+                        return await self._attempt(url, partial(self._exchange, client, url))
         except TimeoutError as error:
             raise silent(url, self._timing.budget_s) from error
         raise AssertionError("the attempts ended without an answer")
@@ -280,9 +269,11 @@ class OAuthClient:
         try:
             client = parse_client_secret(secret.reveal())
         except InvalidValueError as error:
-            raise malformed(str(error)) from error
+            why = f"the OAuth client secret cannot be used: {error}"
+            raise OAuthRefusedError(INVALID, why, "write it as it was given out") from error
         if tags and not self._tailnet.prefs.advertise_tags:
-            raise no_tags()
+            why = "the keys of an OAuth client are for tagged devices only, and no tag is set"
+            raise OAuthRefusedError(TAG_NOT_PERMITTED, why, "set TS_TAGS to the tags of that client")
         # Servers also echo the part after the last dash.
         for part in (client.value.reveal(), client.value.reveal().rpartition("-")[2]):
             self._redactor.learn(part)
@@ -307,16 +298,12 @@ class OAuthClient:
     async def _read_once(self, secret: Secret, path: str, kind: type[_Answer]) -> _Answer:
         """Ask once for what the client may not be allowed to read."""
         client, url = await self._prepared(secret, tags=False)
-        import aiohttp
 
-        try:
-            async with asyncio.timeout(self._timing.attempt_s), _session() as session:
-                headers = await self._authorized(session, client, url)
-                return await self._ask(session, f"{url}/api/v2/tailnet/-/{path}", kind, "GET", headers=headers)
-        except TimeoutError as error:
-            raise silent(url, self._timing.attempt_s) from error
-        except aiohttp.ClientError as error:
-            raise unreachable(url, error, self._redactor.mask_text) from error
+        async def read(session: aiohttp.ClientSession) -> _Answer:
+            headers = await self._authorized(client, url, session)
+            return await self._ask(session, f"{url}/api/v2/tailnet/-/{path}", kind, "GET", headers=headers)
+
+        return await self._attempt(url, read)
 
     def _attempts(self) -> tenacity.AsyncRetrying:
         # Imported when a key is created, which most devices never need.
@@ -340,27 +327,31 @@ class OAuthClient:
             reraise=True,
         )
 
-    async def _attempt(self, client: ClientSecret, url: str) -> Minted:
+    async def _attempt(self, url: str, work: Callable[[aiohttp.ClientSession], Awaitable[_Result]]) -> _Result:
+        """Do the work in a session of its own, within the time of one attempt. Raises OAuthUnavailableError."""
         import aiohttp
 
         try:
             async with asyncio.timeout(self._timing.attempt_s), _session() as session:
-                return await self._exchange(session, client, url)
+                return await work(session)
         except TimeoutError as error:
             raise silent(url, self._timing.attempt_s) from error
+        except (aiohttp.InvalidURL, UnicodeError):
+            # The API's own URL was checked before. The cause is dropped, as it may contain the proxy's password.
+            raise bad_proxy(url) from None
         except aiohttp.ClientError as error:
             raise unreachable(url, error, self._redactor.mask_text) from error
 
-    async def _exchange(self, session: aiohttp.ClientSession, client: ClientSecret, url: str) -> Minted:
-        headers = await self._authorized(session, client, url)
+    async def _exchange(self, client: ClientSecret, url: str, session: aiohttp.ClientSession) -> Usable:
+        headers = await self._authorized(client, url, session)
         ephemeral = self._is_ephemeral(client)
         create = {"reusable": False, "ephemeral": ephemeral, "preauthorized": client.preauthorized}
         tags = list(self._tailnet.prefs.advertise_tags)
         wish = {"capabilities": {"devices": {"create": create | {"tags": tags}}}, "expirySeconds": KEY_LIVES_S}
         made = await self._ask(session, f"{url}/api/v2/tailnet/-/keys", _Key, json=wish, headers=headers)
-        return Minted(Secret(self._kept(made.key, url)), ephemeral)
+        return Usable(Secret(self._kept(made.key, url)), ephemeral)
 
-    async def _authorized(self, session: aiohttp.ClientSession, client: ClientSecret, url: str) -> dict[str, str]:
+    async def _authorized(self, client: ClientSecret, url: str, session: aiohttp.ClientSession) -> dict[str, str]:
         """Return the headers that sign a request: client credentials are exchanged for a token."""
         secret = client.value.reveal()
         client_id = self._tailnet.client_id or client.client_id
@@ -391,8 +382,7 @@ class OAuthClient:
                 remedy = f"give it the scope {scope}, to read, under {_CONSOLE}"
                 raise OAuthRefusedError(NOT_PERMITTED, _MAY_NOT_READ.format(what), remedy)
             if answer.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
-                refused = ApiResponse(answer.status, body, answer.headers.get("Retry-After", ""))
-                raise of_answer(url, refused, self._redactor.mask_text, at_token=kind is _Token)
+                raise of_answer(url, answer, body, self._redactor.mask_text, at_token=kind is _Token)
         try:
             return decode_json(body, kind)
         except msgspec.DecodeError as error:
@@ -422,7 +412,9 @@ def _proxy_for(url: str) -> str | None:
     from urllib.request import getproxies, proxy_bypass
 
     scheme, _, rest = url.partition("://")
-    return None if proxy_bypass(rest.partition("/")[0]) else getproxies().get(scheme.lower())
+    proxy = None if proxy_bypass(rest.partition("/")[0]) else getproxies().get(scheme.lower())
+    # As in Go, and so in tailscaled, a proxy without a scheme is an HTTP proxy.
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 async def _read(stream: aiohttp.StreamReader, url: str, most_bytes: int) -> bytes:
@@ -442,13 +434,6 @@ class Credential(NamedTuple):
 
     secret: Secret
     fingerprint: bytes
-
-
-class Usable(NamedTuple):
-    """An auth key; ``ephemeral`` is set if it is known to create ephemeral devices."""
-
-    key: Secret
-    ephemeral: bool = False
 
 
 class Keys:
@@ -478,18 +463,12 @@ class Keys:
 
         Raises OAuthRefusedError and OAuthUnavailableError.
         """
-        self._learn(credential.secret.reveal())
-        if not is_client_secret(credential.secret.reveal()) and not self._is_client_secret(credential):
-            return Usable(credential.secret)
-        minted = await self._client.mint(credential.secret)
-        return Usable(minted.key, minted.ephemeral)
-
-    def _is_client_secret(self, credential: Credential) -> bool:
-        return (
-            credential.secret is not self.pasted
-            and self._source is not None
-            and self._source.name.startswith("TS_CLIENT_SECRET")
-        )
+        secret = credential.secret
+        self._learn(secret.reveal())
+        source = "" if secret is self.pasted or self._source is None else self._source.name
+        if is_client_secret(secret.reveal()) or source.startswith("TS_CLIENT_SECRET"):
+            return await self._client.mint(secret)
+        return Usable(secret)
 
 
 def fingerprint(secret: Secret) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.config.tailscale_env import is_client_secret
 from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret
 from supervisor.tailnet.oauth_client import (
@@ -18,7 +19,6 @@ from supervisor.tailnet.oauth_client import (
     OAuthRefusedError,
     OAuthUnavailableError,
     Timing,
-    is_client_secret,
 )
 from tests.config.machine import plan
 from tests.tailnet.api import GOOD_KEY, GOOD_TOKEN, KEY, KEYS_PATH, TOKEN, TOKEN_PATH, Said, api
@@ -156,6 +156,21 @@ async def test_the_way_out_may_lead_through_a_proxy(fake: Api, monkeypatch: pyte
     assert [asked.host for asked in fake.asked] == ["api.example", "api.example"]
     monkeypatch.setenv("no_proxy", "api.invalid")
     assert "cannot reach api.invalid" in str(await Client("http://api.invalid").trouble())
+
+
+async def test_a_proxy_without_a_scheme_is_one_of_http(fake: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Go's programs read it, tailscaled among them."""
+    monkeypatch.setenv("http_proxy", fake.url.removeprefix("http://"))
+    await Client("http://api.example").oauth.mint(Secret(SECRET))
+    assert [asked.host for asked in fake.asked] == ["api.example", "api.example"]
+
+
+@pytest.mark.parametrize("proxy", ["http://me:theSecret@[::1", "http://me:theSecret@a..b:8080", "me:theSecret@h:99999"])
+async def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """It is told, without the password in it."""
+    monkeypatch.setenv("http_proxy", proxy)
+    trouble = await Client("http://api.example").trouble()
+    assert "cannot reach api.example to make an auth key: HTTP_PROXY is not a valid address" in str(trouble)
 
 
 @pytest.mark.parametrize("place", [0, 250, 280, 299])
