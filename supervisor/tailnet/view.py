@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.credentials import NODE_KEY, REMEDIES
+from supervisor.core.credentials import NODE_KEY, REMEDIES, epoch_of
 from supervisor.core.snapshot import PeerView, ServeView, TailnetView
 from supervisor.core.tailnet import Action, Backend, Choice, Stage, TailnetMachine
 from supervisor.core.tailnet_states import TailnetState
@@ -378,14 +378,13 @@ def _peer(node: Node) -> PeerView:
 
 
 def key_expiry(status: Status) -> datetime | None:
-    """Return when the device's key expires; None if it does not, or the time is unknown."""
-    if status.node is None or not status.node.key_expiry:
-        return None
+    """Return when the device's key expires, in UTC; None if it does not, or the time is unknown."""
+    epoch_s = epoch_of(status.node.key_expiry or "") if status.node is not None else None
     try:
-        at = datetime.fromisoformat(status.node.key_expiry)
+        return None if epoch_s is None else datetime.fromtimestamp(epoch_s, UTC)
     except ValueError:
+        # A time of the year 9999 may be in the next one in UTC.
         return None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def has_expired(status: Status, now: datetime) -> bool:

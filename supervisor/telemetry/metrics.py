@@ -8,13 +8,12 @@ from __future__ import annotations
 import gzip
 import sys
 from collections import Counter
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor import __version__
 from supervisor.core.backup import RESULTS, BackupState
 from supervisor.core.counts import ALERT_RESULTS, END_KINDS, LOGIN_RESULTS, METHODS, OTHER, Durations
-from supervisor.core.credentials import CREDENTIALS, expiries
+from supervisor.core.credentials import CREDENTIALS, epoch_of, expiries
 from supervisor.core.health import assess, ready
 from supervisor.core.incidents import INCIDENT_KINDS, LOGIN_FAILED, TAILNET_AWAY
 from supervisor.core.process import State
@@ -218,14 +217,6 @@ def _connection(peer: PeerView) -> str:
     return "direct" if peer.direct else "relayed"
 
 
-def _key_expiry_epoch_s(data: ScrapeData) -> float | None:
-    try:
-        at = datetime.fromisoformat(data.tailnet.key_expiry)
-    except ValueError:
-        return None
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
-
-
 def _first_connected_s(data: ScrapeData) -> float | None:
     first_s = data.tailnet.first_up_s
     return None if first_s is None else first_s - data.snapshot.started_s
@@ -399,7 +390,7 @@ _OF_TAILNET = (
     gauge(
         "tailnet_key_expiry_timestamp_seconds",
         "Expiry of the device's key in seconds since the epoch; absent if it does not expire.",
-        _key_expiry_epoch_s,
+        lambda d: epoch_of(d.tailnet.key_expiry),
     ),
     gauge(
         "tailnet_first_connected_seconds",

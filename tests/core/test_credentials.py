@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -83,3 +84,18 @@ def test_a_certificate_tells_its_end(tmp_path: Path) -> None:
     ).stdout
     assert expiry_of(pem + pem).replace("T", " ") == told.strip().removeprefix("notAfter=")
     assert [expiry_of(data) for data in (b"", pem[:200], pem.replace(b"MII", b"AAA", 1))] == ["", "", ""]
+
+
+@pytest.mark.parametrize("digits", [b"ab1124061346Z", b"26112406134aZ", b"2611240613460", b"\xff61124061346Z"])
+def test_the_end_of_a_certificate_that_is_no_time(digits: bytes) -> None:
+    """It is not known, and nothing fails for it."""
+
+    def part(tag: int, content: bytes) -> bytes:
+        return bytes([tag, len(content)]) + content
+
+    validity = part(0x30, part(0x17, b"260101000000Z") + part(0x17, digits))
+    certificate = part(0x30, part(0x30, part(2, b"1") + part(0x30, b"") + part(0x30, b"") + validity))
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(certificate) + b"\n-----END CERTIFICATE-----\n"
+    assert expiry_of(pem) == ""
+    good = pem.replace(base64.b64encode(certificate), base64.b64encode(certificate.replace(digits, b"491231235959Z")))
+    assert expiry_of(good) == "2049-12-31T23:59:59Z"

@@ -150,6 +150,23 @@ def test_a_key_that_will_expire(days: int, says: bool) -> None:  # noqa: FBT001
     assert bool(expiry_words(key_expiry(Status(node=Node(key_expiry=at))), now)) == says
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2026-12-01T01:30:00+02:00", "in 6 days, at 2026-11-30 23:30 UTC"),
+        ("2026-11-30T23:30:00.123456789Z", "in 6 days, at 2026-11-30 23:30 UTC"),
+        ("9999-12-31T23:59:59-14:00", ""),
+        ("next week", ""),
+    ],
+)
+def test_the_end_of_a_key_is_told_in_utc(text: str, shown: str) -> None:
+    """A control server may write it in a zone of its own, as Go does with a local time."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    told = expiry_words(key_expiry(Status(node=Node(key_expiry=text))), now)
+    assert shown in told
+    assert bool(shown) == bool(told)
+
+
 def test_fields_of_a_later_version_are_ignored() -> None:
     """Unknown ones are no error, missing ones have their defaults."""
     status = msgspec.json.decode(b'{"BackendState":"Running","New":{"a":1},"Self":{"Online":true,"X":2}}', type=Status)

@@ -110,10 +110,12 @@ class Certificates:
 
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-# X.690: the optional version of a certificate, and a time with two digits of the year.
-_VERSION, _UTC_TIME = 0xA0, 0x17
+# The century is absent in a UTCTime, whose years begin with 1950 (RFC 5280, 4.1.2.5.1).
+_TIME = re.compile(rb"(\d\d)??" + rb"(\d\d)" * 6 + rb"Z")
+_FIRST_OF_LAST_CENTURY = "50"
+# X.690: the optional version of a certificate.
+_VERSION = 0xA0
 _LONG_FORM = 0x80
-_FIRST_OF_LAST_CENTURY = 50
 
 
 def expiry_of(pem: bytes) -> str:
@@ -127,13 +129,14 @@ def expiry_of(pem: bytes) -> str:
         fields = _parts(signed[0][1])
         # Serial number, algorithm and issuer come before it.
         validity = _parts(fields[4 if fields[0][0] == _VERSION else 3][1])
-        kind, digits = validity[1][0], validity[1][1].decode("ascii")
+        time = _TIME.fullmatch(validity[1][1])
     except (IndexError, ValueError):
         return ""
-    if kind == _UTC_TIME:
-        digits = f"{'19' if int(digits[:2]) >= _FIRST_OF_LAST_CENTURY else '20'}{digits}"
-    year, rest = digits[:4], [digits[at : at + 2] for at in range(4, 14, 2)]
-    return f"{year}-{rest[0]}-{rest[1]}T{rest[2]}:{rest[3]}:{rest[4]}Z"
+    if time is None:
+        return ""
+    century, year, *rest = (digits.decode() for digits in time.groups(b""))
+    century = century or ("19" if year >= _FIRST_OF_LAST_CENTURY else "20")
+    return "{}{}-{}-{}T{}:{}:{}Z".format(century, year, *rest)
 
 
 def _parts(data: bytes) -> list[tuple[int, bytes]]:
