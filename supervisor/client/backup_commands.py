@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from supervisor.client.commands import EX_NOT_YET
+from supervisor.client.commands import EX_NOT_YET, path_part
 from supervisor.client.control import Response
 from supervisor.client.render import BOLD, DOUBTFUL, FAINT, GOOD, Cell, ago, size, span, table
 from supervisor.errors import UsageError, did_you_mean, quoted
@@ -63,13 +62,14 @@ def _take(args: ParsedArguments, console: Console) -> int:
 
 
 def _restore(args: ParsedArguments, console: Console, wanted: str) -> int:
+    path = f"{BACKUPS}/{path_part(wanted, 'backup restore needs the ID of a snapshot', 'backup list')}/restore"
     before = Response(BACKUPS, console.control.get(BACKUPS))
-    path = f"{BACKUPS}/{quote(wanted, safe='')}/restore"
     agreed = "--yes" in args.options
     if not agreed and console.can_ask:
-        console.write_err(f"This stops the app, replaces its folders by snapshot {wanted}, and starts it again.")
-        console.write_err("What is there now is kept as a snapshot first. Identity and settings stay. Go on? [y/N]")
-        agreed = console.stdin.readline().strip().lower() in {"y", "yes"}
+        agreed = console.agrees(
+            f"This stops the app, replaces its folders by snapshot {wanted}, and starts it again.\n"
+            "What is there now is kept as a snapshot first. Identity and settings stay. Go on?"
+        )
         if not agreed:
             console.write_err("nothing was changed")
             return 1

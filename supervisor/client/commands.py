@@ -203,10 +203,11 @@ def restart(args: ParsedArguments, console: Console) -> int:
 
 
 def _order(verb: str, args: ParsedArguments, console: Console) -> int:
-    name = _name(verb, args.rest[0])
+    name = args.rest[0]
+    path = f"{PROCESSES}/{path_part(name, f'{verb} needs the name of a process', 'status')}/{verb}"
     before = _find(console, name)
     wish = {"without_backup": True} if "--without-backup" in args.options else {}
-    console.control.post(f"{PROCESSES}/{quote(os.fsencode(name), safe='')}/{verb}", wish)
+    console.control.post(path, wish)
     now = before
 
     def arrived() -> bool:
@@ -229,11 +230,11 @@ def _order(verb: str, args: ParsedArguments, console: Console) -> int:
     return 0 if there else EX_NOT_YET
 
 
-def _name(verb: str, text: str) -> str:
-    """Return the name of a process. Raises UsageError if it is invalid, for example a part of a path."""
+def path_part(text: str, needed: str, lister: str) -> str:
+    """Return text as one part of a path. Raises UsageError for text that would change the path."""
     if text in {"", ".", ".."}:
-        raise UsageError(f"{verb} needs the name of a process, not {quoted(text)}; `status` lists them")
-    return text
+        raise UsageError(f"{needed}, not {quoted(text)}; `{lister}` lists them")
+    return quote(os.fsencode(text), safe="")
 
 
 def _find(console: Console, name: str) -> Response:
@@ -370,28 +371,26 @@ def _agreed(console: Console, refusal: RequestRefusedError) -> bool:
         raise RequestRefusedError(
             refusal.status, refusal.code, f"{refusal}; --yes agrees to it beforehand", refusal.body
         )
-    console.out.flush()
-    console.err.write(f"{refusal}\ngo on? [y/N] ")
-    console.err.flush()
-    return console.stdin.readline().strip().lower() in {"y", "yes"}
+    return console.agrees(f"{refusal}\ngo on?")
 
 
 def _read_key(console: Console, path: str) -> Secret:
     """Return the key from a file, from standard input, or from a hidden prompt."""
-    if path == "-" and console.can_ask:
-        from getpass import getpass
+    try:
+        if path == "-" and console.can_ask:
+            from getpass import getpass
 
-        text = getpass("auth key (not shown): ")
-    else:
-        try:
-            if path == "-":
-                text = console.stdin.read(_MOST_KEY_CHARACTERS + 1)
-            else:
-                with open(path, encoding="utf-8") as file:
-                    text = file.read(_MOST_KEY_CHARACTERS + 1)
-        except (OSError, ValueError) as error:
-            why = (error.strerror if isinstance(error, OSError) else "") or "it is not text"
-            raise UsageError(f"cannot read the auth key from {path}: {why}; check the path, and its rights") from error
+            text = getpass("auth key (not shown): ")
+        elif path == "-":
+            text = console.stdin.read(_MOST_KEY_CHARACTERS + 1)
+        else:
+            with open(path, encoding="utf-8") as file:
+                text = file.read(_MOST_KEY_CHARACTERS + 1)
+    except EOFError as error:
+        raise UsageError(f"cannot read the auth key from {path}: nothing was typed; type or paste it") from error
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else "") or "it is not text"
+        raise UsageError(f"cannot read the auth key from {path}: {why}; check the path, and its rights") from error
     key = text.removeprefix("\ufeff").strip()
     if not key or len(text) > _MOST_KEY_CHARACTERS or not key.isprintable():
         raise UsageError(f"cannot use the auth key from {path}: it is not one line of text; put the key there alone")

@@ -6,7 +6,7 @@ import json
 import time
 from collections import deque
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from supervisor.client.control import NoSupervisorError, RequestRefusedError, Response, events
@@ -87,15 +87,20 @@ def _last(console: Console, chosen: dict[str, str], count: int) -> Response:
     if count <= _PAGE_LINES:
         page = console.control.get(LOGS, {**chosen, "last": max(count, 1)})
         return Response(LOGS, page if count else {**page, "lines": []})
+    # Lines that arrive meanwhile are left out: there may be more of them than can be read.
+    newest = _reached(console.control.get(LOGS, {**chosen, "last": 1}))
     lines: deque[object] = deque(maxlen=count)
-    after = 0
-    while True:
+    before, after = -1, 0
+    while before < after < newest:
         page = console.control.get(LOGS, {**chosen, "after": after, "limit": _PAGE_LINES})
         lines += page.get("lines") or ()
-        reached = int(Response(LOGS, page).number("after") or 0)
-        if reached <= after or len(page.get("lines") or ()) < _PAGE_LINES:
-            return Response(LOGS, {"lines": list(lines), "after": max(reached, after)})
-        after = reached
+        before, after = after, max(after, _reached(page))
+    return Response(LOGS, {"lines": list(lines), "after": after})
+
+
+def _reached(page: dict[str, Any]) -> int:
+    """Return the number to continue after."""
+    return int(Response(LOGS, page).number("after") or 0)
 
 
 def _follow(console: Console, log_printer: LogPrinter, chosen: dict[str, str], count: int) -> None:

@@ -61,6 +61,13 @@ class Console:
         """Whether a person can be prompted."""
         return self.stdin.isatty() and self.err.isatty()
 
+    def agrees(self, question: str) -> bool:
+        """Return whether a person agrees; only yes counts."""
+        self.out.flush()
+        self.err.write(f"{question} [y/N] ")
+        self.err.flush()
+        return self.stdin.readline().strip().lower() in {"y", "yes"}
+
     def write_line(self, text: str = "") -> None:
         """Write a line of the answer."""
         self.out.write(f"{text}\n")

@@ -71,6 +71,20 @@ def test_as_many_as_asked_for(supervisor: Supervisor, words: tuple[str, ...], co
     assert [json.loads(line)["id"] for line in called.out.splitlines()] == list(range(2501 - count, 2501))
 
 
+def test_a_log_that_grows_faster_than_it_is_read(supervisor: Supervisor) -> None:
+    """What was there at the beginning is shown; nobody runs after the rest."""
+    asked = []
+
+    def flooded(request: Asked) -> Answer:
+        asked.append(request)
+        return pages(1500 + 1000 * min(len(asked), 50))(request)
+
+    supervisor.given["GET /api/logs"] = flooded
+    called = call(supervisor.folder, "logs", "--json", "-n", "2000")
+    assert [json.loads(line)["id"] for line in called.out.splitlines()] == list(range(1001, 3001))
+    assert len(asked) == 4
+
+
 @pytest.mark.parametrize("text", ["x", "-5", "1.5", "10000000", "9" * 5000], ids=lambda text: text[:9])
 def test_what_is_no_number_of_lines(supervisor: Supervisor, text: str) -> None:
     """64, before anything is asked."""

@@ -82,6 +82,26 @@ def test_programs_get_the_process(supervisor: Supervisor) -> None:
     assert json.loads(called.out) == RUNNING
 
 
+def test_an_id_of_a_snapshot_is_no_path(supervisor: Supervisor) -> None:
+    """It arrives as it was written, in whatever encoding."""
+    supervisor.given["GET /api/backups"] = (200, {"state": "idle"})
+    for written, sent in (("../x", "..%2Fx"), ("a?b", "a%3Fb"), ("\udcff", "%FF")):
+        path = f"/api/backups/{sent}/restore"
+        supervisor.given[f"POST {path}"] = (404, {"code": "UNKNOWN_SNAPSHOT", "error": f"there is no {sent}"})
+        called = call(supervisor.folder, "backup", "restore", written, "--yes")
+        assert (called.code, called.err) == (1, f"moltis-supervisor: there is no {sent}\n")
+        assert supervisor.bodies(path) == [{"confirm": True}]
+
+
+@pytest.mark.parametrize("snapshot", ["", ".", ".."])
+def test_what_can_be_no_id_is_a_slip(supervisor: Supervisor, snapshot: str) -> None:
+    """A part of a path of its own would be another path; nothing is asked."""
+    called = call(supervisor.folder, "backup", "restore", snapshot, "--yes")
+    assert called.code == 64
+    assert f"backup restore needs the ID of a snapshot, not {snapshot!r}; `backup list` lists them" in called.err
+    assert not supervisor.asked
+
+
 def test_a_name_is_no_path(supervisor: Supervisor) -> None:
     """Whatever is written as a name stays one part of the path, and is refused in the supervisor's words."""
     supervisor.given["POST /api/processes/..%2Fmoltis/stop"] = (

@@ -87,6 +87,15 @@ def test_a_person_types_the_key_unseen(supervisor: Supervisor) -> None:
     assert "tskey" not in called.out
 
 
+def test_a_person_may_type_nothing(supervisor: Supervisor) -> None:
+    """The end of the input, as Ctrl-D, is no key; nothing is sent."""
+    showing(supervisor, NEEDS_LOGIN)
+    called = on_terminal(supervisor.folder, "connect", "--auth-key-file", "-", typed="\x04", asked="auth key")
+    assert called.code == 64
+    assert "moltis-supervisor: cannot read the auth key from -: nothing was typed; " in called.out
+    assert not posted(supervisor, "connect")
+
+
 @pytest.mark.parametrize("text", ["", "two\nlines", "x" * 5000, "a\x00b"])
 def test_what_is_no_key_is_not_sent(supervisor: Supervisor, text: str) -> None:
     """64, and what is wrong with it."""
