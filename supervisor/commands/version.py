@@ -56,6 +56,8 @@ def _said(*words: str, user: User | None = None) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            # The whole environment has secrets; git looks for its settings in HOME.
+            env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             user=None if user is None else user.uid,
             group=None if user is None else user.gid,
             extra_groups=None if user is None else (),
