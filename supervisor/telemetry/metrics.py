@@ -131,12 +131,12 @@ class Section(NamedTuple):
 
 
 class Exposition(NamedTuple):
-    """The result of a scrape; ``relay_errors`` counts the scrapes so far without tailscaled's metrics."""
+    """The result of a scrape; ``relay_failed`` is whether it lacks tailscaled's metrics."""
 
     body: bytes
     content_type: str
     gzipped: bool
-    relay_errors: int
+    relay_failed: bool
 
 
 def _one_of(values: Iterable[str], current: str, *labels: str) -> Labelled:
@@ -522,9 +522,9 @@ class Collector:
 
     def __init__(self, data: ScrapeData) -> None:
         relayed = _relayed_families(data.relayed)
-        self.relay_errors = data.relay_errors + (relayed is None and data.tailnet.mode != "off")
+        self.relay_failed = relayed is None and data.tailnet.mode != "off"
         text = None if relayed is None else data.relayed
-        self._data = data._replace(relayed=text, relay_errors=self.relay_errors)
+        self._data = data._replace(relayed=text, relay_errors=data.relay_errors + self.relay_failed)
         self._relayed = relayed or []
 
     def collect(self) -> Iterator[Family]:
@@ -562,7 +562,7 @@ def write(data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
     body = encode(collector)
     gzipped = gzip_accepted(accept_encoding)
     body = gzip.compress(body, _GZIP_LEVEL, mtime=0) if gzipped else body
-    return Exposition(body, content_type, gzipped, collector.relay_errors)
+    return Exposition(body, content_type, gzipped, collector.relay_failed)
 
 
 def _add_buckets(family: Family, labels: dict[str, str], durations: Durations) -> None:

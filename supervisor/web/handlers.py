@@ -54,7 +54,8 @@ async def metrics(context: Context, request: web.Request) -> web.Response:
     accept = ",".join(request.headers.getall("Accept", []))
     accept_encoding = ",".join(request.headers.getall("Accept-Encoding", []))
     written = await run_in_thread(_write, module, data, accept, accept_encoding)
-    context.metrics.relay_errors = written.relay_errors
+    # Added up here, since scrapes may overlap.
+    context.metrics.relay_errors += written.relay_failed
     headers = {"Content-Type": written.content_type, "Vary": "Accept, Accept-Encoding"}
     return web.Response(body=written.body, headers=headers | ({"Content-Encoding": "gzip"} if written.gzipped else {}))
 

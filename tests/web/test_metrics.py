@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import subprocess
 import sys
+import threading
+from typing import TYPE_CHECKING, Any
 
 from supervisor.runtime.loop_latency import LoopLatency
 from supervisor.telemetry.metrics import PREFIX
+from supervisor.web import handlers
 from tests.conventions.tree import ROOT
 from tests.logs.rig import until
 from tests.web.following import following
 from tests.web.serving import BEARER, Served, serving
 from tests.web.test_tailscale import FULL
+
+if TYPE_CHECKING:
+    import pytest
 
 REQUESTS = f"{PREFIX}http_requests_total"
 
@@ -93,6 +100,33 @@ async def test_what_tailscaled_tells_comes_from_whoever_lends_it() -> None:
         assert (value(text, errors), value(text, "tailscaled_advertised_routes")) == (1, 3)
         hand_back()
         assert value(await scrape(served), errors) == 2
+
+
+async def test_a_counter_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape that began before one that failed, and ends after it, takes nothing back."""
+    begun, may_end = threading.Event(), threading.Event()
+    write = handlers._write
+    texts = [b"", None, b""]
+
+    async def read(_timeout_s: float) -> bytes | None:
+        return texts.pop(0)
+
+    def slow(module: Any, data: Any, *headers: str) -> Any:
+        if not begun.is_set():
+            begun.set()
+            assert may_end.wait(15)
+        return write(module, data, *headers)
+
+    monkeypatch.setattr(handlers, "_write", slow)
+    errors = f"{PREFIX}tailscaled_metrics_errors_total"
+    async with serving(tailnet=FULL) as served:
+        served.channels.set_metrics_reader(read)
+        first = asyncio.get_running_loop().create_task(scrape(served))
+        await until(begun.is_set)
+        assert value(await scrape(served), errors) == 1
+        may_end.set()
+        await first
+        assert value(await scrape(served), errors) == 1
 
 
 async def test_what_holds_the_loop_up_shows_as_lag() -> None:
