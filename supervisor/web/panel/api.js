@@ -28,14 +28,14 @@ export function whenSlow(then) {
   onSlow = then;
 }
 
-/** The session's token; null where nobody is signed in. */
+/** The session's token; null where nobody is signed in. When it ends is for the supervisor to say, by its own clock. */
 export function token() {
   try {
     kept = JSON.parse(localStorage.getItem(KEY)) || null;
   } catch {
     // No storage: the session lasts as long as the page.
   }
-  return kept && Date.parse(kept.expires_at) > Date.now() - 60000 ? kept.session : null;
+  return kept && kept.session;
 }
 
 function keep(session) {
@@ -75,8 +75,9 @@ export async function signOut() {
   if (old) await call("DELETE", "session", undefined, old).catch(() => {});
 }
 
-/** Forgets a session that is no longer good, and says why. */
-export function forget(why) {
+/** Forgets a session that has ended, and says why; another tab may have a newer one, which stays. */
+export function forget(session, why) {
+  if (session !== token()) return;
   keep(null);
   onEnded(why);
 }
@@ -134,7 +135,7 @@ export async function ask(method, path, body) {
   try {
     return await call(method, path, body, bearer);
   } catch (error) {
-    if (isOver(error)) forget(ENDED);
+    if (isOver(error)) forget(bearer, ENDED);
     throw error;
   }
 }

@@ -92,7 +92,8 @@ export class Stream {
   _ask(signal) {
     const headers = this._id ? { "Last-Event-ID": this._id } : {};
     const path = "events?colors=on&figures=on";
-    return send("GET", path, { bearer: token(), headers, signal });
+    this._session = token();
+    return send("GET", path, { bearer: this._session, headers, signal });
   }
 
   _tellTime(response) {
@@ -103,19 +104,14 @@ export class Stream {
   }
 
   _refused(error) {
-    if (isOver(error)) this._over();
+    if (isOver(error)) forget(this._session, ENDED);
     if (error.code !== "NO_ANSWER") this._why = error.message;
-  }
-
-  _over() {
-    this.close();
-    forget(ENDED);
   }
 
   _take(event) {
     const data = JSON.parse(event.data);
     if (event.kind === "end") {
-      if (data.code === "NOT_SIGNED_IN") this._over();
+      if (data.code === "NOT_SIGNED_IN") forget(this._session, ENDED);
       this._why = sentence(data.error);
       return;
     }
