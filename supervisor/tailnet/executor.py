@@ -196,6 +196,7 @@ class DeviceMaintenance:
         self._peers: tuple[Node, ...] = ()
         self._name_tries = 0
         self._name_next_s = 0.0
+        self._has_other_name = False
         self.serve = ServeView()
         self.warnings: tuple[str, ...] = ()
 
@@ -236,6 +237,8 @@ class DeviceMaintenance:
                 self._log.record("warning", "tailnet: restarting the control client", why="no connection to control")
                 # Connections continue meanwhile.
                 await self._api.start({})
+            if self._has_other_name and not self._forbidden:
+                await self._restore_name()
             await self._keep_name(status, now_s)
         except ForbiddenError as error:
             self._forbidden = f"cannot help in an outage, nor take the plain name back: {error}; {MAY_NOT}"
@@ -262,8 +265,14 @@ class DeviceMaintenance:
 
     async def _ask_for_name(self) -> None:
         """Request the plain name again: control evaluates a name only when it changes."""
+        self._has_other_name = True
         await self._api.change_prefs({"Hostname": f"{self._hostname}-again"})
         try:
             await self._api.start({})
         finally:
-            await self._api.change_prefs({"Hostname": self._hostname})
+            await self._restore_name()
+
+    async def _restore_name(self) -> None:
+        """Set the plain name; if that fails or is cancelled, the next run does it."""
+        await self._api.change_prefs({"Hostname": self._hostname})
+        self._has_other_name = False

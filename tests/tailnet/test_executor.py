@@ -14,7 +14,7 @@ from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.secret import Secret
 from supervisor.tailnet.executor import DeviceMaintenance, Executor
-from supervisor.tailnet.localapi import Bus, LocalApi
+from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError
 from supervisor.tailnet.view import MAY_NOT
 from supervisor.tailnet.wire import Node, Status
 from tests.config.machine import plan
@@ -234,3 +234,33 @@ async def test_help_that_is_not_allowed_is_told_and_not_tried_again(daemon: Daem
     await maintenance.run_once(OUT, 1.0, restart_client=True)
     assert daemon.took().count("POST start") == 1
     assert not any(MAY_NOT in note for note in maintenance.notes)
+
+
+async def test_a_name_that_was_given_for_a_moment_does_not_stay(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plain name is asked for by way of another; where tailscaled fails in between, it is put back later."""
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
+    settled = plan({"SUPERVISOR_SERVE": "off", "TS_STATE_DIR": f"{tmp_path}/state"})
+    api = LocalApi(daemon.path, str)
+    maintenance = DeviceMaintenance(settled, log, api)
+
+    async def fail(_options: object) -> None:
+        daemon.refused["PATCH prefs"] = 500
+        raise LocalApiError("it fails")
+
+    monkeypatch.setattr(api, "start", fail)
+    suffixed = Status(backend_state="Running", node=Node(dns_name="moltis-1.tail0.ts.net."))
+    with pytest.raises(LocalApiError):
+        await maintenance.run_once(suffixed, 1.0, restart_client=False)
+    daemon.refused["PATCH prefs"] = 403
+    daemon.asked.clear()
+    for _ in range(2):
+        await maintenance.run_once(suffixed, 1.0, restart_client=False)
+    assert daemon.took() == ["PATCH prefs"]
+    daemon.refused.clear()
+    maintenance.allow()
+    odd = Status(backend_state="Running", node=Node(dns_name="moltis-again.tail0.ts.net."))
+    for _ in range(2):
+        await maintenance.run_once(odd, 2.0, restart_client=False)
+    assert [each.body["Hostname"] for each in daemon.asked if each.what == "PATCH prefs"] == ["moltis"]
