@@ -87,8 +87,6 @@ _FIELDS: tuple[tuple[type[msgspec.Struct], str], ...] = (
     (wire.WhoisNode, "tailcfg/"),
     (wire.Whois, "client/tailscale/apitype/"),
     (wire.Ping, "ipn/ipnstate/"),
-    (wire.Warned, "health/"),
-    (wire.HealthState, "health/"),
     (wire.Notify, "ipn/backend.go"),
 )
 # Set in requests, or read from preferences, beside those of `preferences.wanted`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
@@ -187,21 +188,6 @@ def _entry(console: Console, title: str, cells: list[Cell]) -> Iterator[str]:
     return entry(console, title, cells, _MARGIN)
 
 
-def start(args: ParsedArguments, console: Console) -> int:
-    """Start a process."""
-    return _order("start", args, console)
-
-
-def stop(args: ParsedArguments, console: Console) -> int:
-    """Stop a process."""
-    return _order("stop", args, console)
-
-
-def restart(args: ParsedArguments, console: Console) -> int:
-    """Stop a process and start it again."""
-    return _order("restart", args, console)
-
-
 def _order(verb: str, args: ParsedArguments, console: Console) -> int:
     name = args.rest[0]
     path = f"{PROCESSES}/{path_part(name, f'{verb} needs the name of a process', 'status')}/{verb}"
@@ -228,6 +214,9 @@ def _order(verb: str, args: ParsedArguments, console: Console) -> int:
                 f"{verb} was requested, and is not done after {SETTLE_S:g} s; `status` shows the progress"
             )
     return 0 if there else EX_NOT_YET
+
+
+start, stop, restart = (partial(_order, verb) for verb in ("start", "stop", "restart"))
 
 
 def path_part(text: str, needed: str, lister: str) -> str:

@@ -195,13 +195,13 @@ class _Connection(http.client.HTTPConnection):
             )
 
 
-def _decoded(what: str, data: bytes) -> dict[str, Any]:
+def _decoded(what: str, data: bytes | str, part: str = "it") -> dict[str, Any]:
     try:
         answer = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SkewError(what, "it is not JSON") from error
+        raise SkewError(what, f"{part} is not JSON") from error
     if not isinstance(answer, dict):
-        raise SkewError(what, "it is not a JSON object")
+        raise SkewError(what, f"{part} is not a JSON object")
     return answer
 
 
@@ -295,17 +295,6 @@ def events(what: str, lines: Iterable[bytes]) -> Iterator[ServerSentEvent]:
             fields[name] = f"{fields['data']}\n{value}" if name == "data" and "data" in fields else value
             continue
         if "data" in fields:
-            yield ServerSentEvent(
-                fields.get("id", ""), fields.get("event", "message"), _event_data(what, fields["data"])
-            )
+            data = _decoded(what, fields["data"], "an event")
+            yield ServerSentEvent(fields.get("id", ""), fields.get("event", "message"), data)
         fields = {}
-
-
-def _event_data(what: str, text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SkewError(what, "an event is not JSON") from error
-    if not isinstance(data, dict):
-        raise SkewError(what, "an event is not a JSON object")
-    return data

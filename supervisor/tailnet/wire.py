@@ -30,7 +30,6 @@ class Node(msgspec.Struct):
     relay: str = msgspec.field(default="", name="Relay")
     endpoints: tuple[str, ...] | None = msgspec.field(default=None, name="Addrs")
     last_seen: str = msgspec.field(default="", name="LastSeen")
-    routes: tuple[str, ...] | None = msgspec.field(default=None, name="PrimaryRoutes")
     peer_api_urls: tuple[str, ...] | None = msgspec.field(default=None, name="PeerAPIURL")
 
 
@@ -110,19 +109,6 @@ class Ping(msgspec.Struct):
     region: str = msgspec.field(default="", name="DERPRegionCode")
 
 
-class Warned(msgspec.Struct):
-    """One of tailscaled's health warnings (health.UnhealthyState)."""
-
-    code: str = msgspec.field(default="", name="WarnableCode")
-    text: str = msgspec.field(default="", name="Text")
-
-
-class HealthState(msgspec.Struct):
-    """All health warnings by code; codes are stable while texts may change (health.State)."""
-
-    warnings: dict[str, Warned] | None = msgspec.field(default=None, name="Warnings")
-
-
 class Something(msgspec.Struct):
     """An object that is only checked for presence; msgspec.Raw combined with None does not accept objects."""
 
@@ -134,6 +120,5 @@ class Notify(msgspec.Struct):
     state: int | None = msgspec.field(default=None, name="State")
     browse_to_url: str | None = msgspec.field(default=None, name="BrowseToURL")
     prefs: Something | None = msgspec.field(default=None, name="Prefs")
-    health: HealthState | None = msgspec.field(default=None, name="Health")
     login_finished: Something | None = msgspec.field(default=None, name="LoginFinished")
     self_change: Something | None = msgspec.field(default=None, name="SelfChange")

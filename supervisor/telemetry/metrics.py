@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import sys
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor import __version__
@@ -95,8 +96,8 @@ class Metric(NamedTuple):
     Values of None are omitted.
     """
 
-    name: str
     kind: str
+    name: str
     help: str
     read: Read
     labels: tuple[Label, ...] = ()
@@ -107,19 +108,7 @@ class Metric(NamedTuple):
         return PREFIX + self.name
 
 
-def gauge(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
-    """Return a gauge."""
-    return Metric(name, GAUGE, text, read, labels)
-
-
-def counter(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
-    """Return a counter."""
-    return Metric(name, COUNTER, text, read, labels)
-
-
-def histogram(name: str, text: str, read: Read, labels: tuple[Label, ...] = ()) -> Metric:
-    """Return a histogram of durations."""
-    return Metric(name, HISTOGRAM, text, read, labels)
+gauge, counter, histogram = (partial(Metric, kind) for kind in (GAUGE, COUNTER, HISTOGRAM))
 
 
 class Section(NamedTuple):

@@ -145,22 +145,8 @@ async def processes(context: Context, _request: web.Request) -> web.Response:
     return json_response(schemas.processes(context))
 
 
-async def start(context: Context, request: web.Request) -> web.Response:
-    """Start a process immediately."""
-    return await _order(context, request, EventKind.START)
-
-
-async def stop(context: Context, request: web.Request) -> web.Response:
-    """Stop a process until it is started again."""
-    return await _order(context, request, EventKind.STOP)
-
-
-async def restart(context: Context, request: web.Request) -> web.Response:
-    """Stop a process and start it again."""
-    return await _order(context, request, EventKind.RESTART)
-
-
-async def _order(context: Context, request: web.Request, kind: EventKind) -> web.Response:
+async def order(kind: EventKind, context: Context, request: web.Request) -> web.Response:
+    """Start, stop or restart a process."""
     given = await parse_body(request, ProcessOrderRequest)
     name = request.match_info["name"]
     if name not in context.engine.children:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.process import EventKind
 from supervisor.web import events, handlers, handlers_incidents, handlers_tailnet
 from supervisor.web.auth import Access
-from supervisor.web.static import asset, index
+from supervisor.web.static import asset
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,7 +39,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/readyz", Access.ANYONE, handlers.probe, takes_query=True),
     Route("GET", "/health", Access.ANYONE, handlers.health, takes_query=True),
     Route("GET", "/metrics", Access.SIGNED_IN, handlers.metrics),
-    Route("GET", "/", Access.ANYONE, index, takes_query=True),
+    Route("GET", "/", Access.ANYONE, asset, takes_query=True),
     Route("GET", "/panel/{file}", Access.ANYONE, asset, takes_query=True),
     Route("POST", "/api/session", Access.ANYONE, handlers.sign_in),
     Route("DELETE", "/api/session", Access.SIGNED_IN, handlers.sign_out),
@@ -47,9 +49,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/tailscale/disconnect", Access.SIGNED_IN, handlers_tailnet.disconnect),
     Route("GET", "/api/tailscale/auth-url", Access.SIGNED_IN, handlers_tailnet.auth_url),
     Route("GET", "/api/processes", Access.SIGNED_IN, handlers.processes),
-    Route("POST", "/api/processes/{name}/start", Access.SIGNED_IN, handlers.start),
-    Route("POST", "/api/processes/{name}/stop", Access.SIGNED_IN, handlers.stop),
-    Route("POST", "/api/processes/{name}/restart", Access.SIGNED_IN, handlers.restart),
+    Route("POST", "/api/processes/{name}/start", Access.SIGNED_IN, partial(handlers.order, EventKind.START)),
+    Route("POST", "/api/processes/{name}/stop", Access.SIGNED_IN, partial(handlers.order, EventKind.STOP)),
+    Route("POST", "/api/processes/{name}/restart", Access.SIGNED_IN, partial(handlers.order, EventKind.RESTART)),
     Route("GET", "/api/backups", Access.SIGNED_IN, handlers.backups),
     Route("POST", "/api/backups", Access.SIGNED_IN, handlers.back_up),
     Route("POST", "/api/backups/{id}/restore", Access.SIGNED_IN, handlers.restore),

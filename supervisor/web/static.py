@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from supervisor.web.context import Context
 
 
-async def index(_context: Context, request: web.Request) -> web.Response:
-    """Return the panel's page."""
-    return await serve(request, INDEX)
-
-
-async def asset(_context: Context, request: web.Request) -> web.Response:
-    """Return a file that the page refers to."""
-    return await serve(request, request.match_info["file"])
-
-
-# No asset has this name.
-INDEX = ""
 _FOLDER = os.path.join(os.path.dirname(__file__), "panel")
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -55,9 +43,9 @@ class _File(NamedTuple):
     packed: bytes
 
 
-async def serve(request: web.Request, name: str) -> web.Response:
-    """Return one of the panel's files. Raises RefusedError if there is no file of that name."""
-    found = (await run_in_thread(_files)).get(name)
+async def asset(_context: Context, request: web.Request) -> web.Response:
+    """Return the panel's page, or a file that it refers to. Raises RefusedError if there is no file of that name."""
+    found = (await run_in_thread(_files)).get(request.match_info.get("file", ""))
     if found is None:
         raise RefusedError(Code.NOT_FOUND)
     packed = _takes_gzip(request)
@@ -73,8 +61,9 @@ async def serve(request: web.Request, name: str) -> web.Response:
 
 @cache
 def _files() -> Mapping[str, _File]:
+    """Return the files by name; the page itself has none."""
     names = sorted(name for name in os.listdir(_FOLDER) if os.path.splitext(name)[1] in _TYPES)
-    return {INDEX if name == "index.html" else name: _read(name) for name in names}
+    return {"" if name == "index.html" else name: _read(name) for name in names}
 
 
 def _read(name: str) -> _File:

@@ -126,32 +126,30 @@ class _Kept(msgspec.Struct):
 
 
 class Ownership:
-    """The record of what we have written into tailscaled's serve configuration, kept across restarts."""
+    """The record of what we have written into tailscaled's serve configuration, kept across restarts.
+
+    ``why_unread`` is why it could not be read, else empty.
+    """
 
     def __init__(self, folder: str) -> None:
         self._file = StateFile(folder, NAME)
         self._entries: Record | None = None
-        self._why_unread = ""
+        self.why_unread = ""
 
     @property
     def why_not_kept(self) -> str:
         """Why the record is lost when the supervisor ends; empty if it is not."""
         return self._file.why_not
 
-    @property
-    def why_unread(self) -> str:
-        """Why the record could not be read; empty if it could."""
-        return self._why_unread
-
     def entries(self) -> Record:
         """Return the recorded entries. A file that cannot be read or parsed counts as empty."""
         if self._entries is None:
             data = self._file.read()
-            self._why_unread = self._file.why_unread
+            self.why_unread = self._file.why_unread
             try:
                 self._entries = {} if data is None else _decoded(data)
             except msgspec.DecodeError as error:
-                self._entries, self._why_unread = {}, f"it is damaged: {error}"
+                self._entries, self.why_unread = {}, f"it is damaged: {error}"
         return self._entries
 
     def put(self, *written: Entries) -> None:
@@ -199,7 +197,10 @@ class _Refusal(NamedTuple):
 
 
 class Serve:
-    """Writes the serve configuration. Only entries that it wrote itself are changed or removed."""
+    """Writes the serve configuration. Only entries that it wrote itself are changed or removed.
+
+    ``notes`` are messages that do not make health warn.
+    """
 
     def __init__(
         self,
@@ -230,14 +231,9 @@ class Serve:
         self._certificates = certificates or Certificates(LocalApi(tailnet.socket, log.redactor.mask_text))
         self._look_every_s = look_every_s
         self._view = ServeView()
-        self._notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self._certificate_expiry = ""
         self.forget()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Messages that do not make health warn."""
-        return self._notes
 
     async def run(self) -> None:
         """Fetch certificates in the background until cancelled."""
@@ -365,12 +361,12 @@ class Serve:
             targets = diff.entries(config) | wish.entries
             remedy = _ROOT_ONLY if takes_root(targets) else _READ_ONLY
             whys.append(f"cannot change what is published: {refusal.error}; {remedy}")
-        self._notes = wanted.notes
+        self.notes = wanted.notes
         if self._record.why_unread:
             why = self._record.why_unread
-            self._notes += (f"what was published before cannot be read ({why}): what is there is left alone",)
+            self.notes += (f"what was published before cannot be read ({why}): what is there is left alone",)
         if self._record.why_not_kept:
-            self._notes += (f"what is published is not remembered beyond this run: {self._record.why_not_kept}",)
+            self.notes += (f"what is published is not remembered beyond this run: {self._record.why_not_kept}",)
         self._show(
             ServeView(
                 mode="serve" if found else "off",

@@ -49,7 +49,7 @@ export class Ring {
 }
 
 /** How bad a level is. */
-export function rank(level) {
+function rank(level) {
   return Math.max(0, LEVELS.indexOf(level));
 }
 

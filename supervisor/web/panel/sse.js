@@ -4,7 +4,6 @@
 export class EventParser {
   constructor(onEvent) {
     this.lastId = "";
-    this.retryMs = 0;
     this._onEvent = onEvent;
     this._decoder = new TextDecoder();
     this._rest = "";
@@ -31,7 +30,6 @@ export class EventParser {
     if (name === "event") this._kind = value;
     else if (name === "data") this._data.push(value);
     else if (name === "id" && !value.includes("\0")) this._id = value;
-    else if (name === "retry" && /^\d+$/.test(value)) this.retryMs = Number(value);
   }
 
   _dispatch() {
