@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from supervisor.logs.lines import Source
     from supervisor.logs.redact import Redactor
 
-MOST_BYTES = 64 * 1024
+_MOST_BYTES = 64 * 1024
 _LEAST_BYTES = 16 * 1024
 # Lines per turn: many short lines cost most.
 _MOST_LINES = 2048
@@ -48,7 +48,8 @@ class Pipe:
         self._fd = fd
         self._take = take
         self._splitter = LineSplitter(redactor, daemon=source.process == TAILSCALED)
-        self._chunk_bytes = MOST_BYTES
+        # It grows with the first reads: how expensive the lines are is not known yet.
+        self._chunk_bytes = _LEAST_BYTES
         # Whole lines that were read and wait for the next turn.
         self._left = b""
         self._paused = False
@@ -146,8 +147,10 @@ class Pipe:
 
     def _adapt(self, size: int, took_s: float) -> None:
         if took_s > _LONG_TURN_S:
-            self._chunk_bytes = max(_LEAST_BYTES, self._chunk_bytes // 2)
-        elif size == self._chunk_bytes < MOST_BYTES and took_s < _LONG_TURN_S / 3:
+            while took_s > _LONG_TURN_S and self._chunk_bytes > _LEAST_BYTES:
+                self._chunk_bytes //= 2
+                took_s /= 2
+        elif size == self._chunk_bytes < _MOST_BYTES and took_s < _LONG_TURN_S / 3:
             self._chunk_bytes *= 2
 
     def _stop_gathering(self) -> None:
