@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import struct
 import subprocess
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.log_shapes import REAL
 from benchmarks.measure import Bench, Measure, Result, at_most
-from benchmarks.peers import CACHE, PEERS, PYTHON, ROOT, Job, Peer
-from benchmarks.running import DEADLINE_S, cpu_ns, free_port, http_ms, running, wait_for
+from benchmarks.peers import CACHE, PEERS, PYTHON, ROOT, Job, Ours, Peer
+from benchmarks.running import DEADLINE_S, below, cpu_ns, free_port, http_ms, running, wait_for
 
 if TYPE_CHECKING:
     from benchmarks.running import Run
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 IDLE_S = 60
+# Of the child that talks, ends, and is started again.
+RESTARTS, LINES_EACH, REQUESTS_EACH = 1000, 300, 10
+RESTARTS_UNTIL_FULL = 100
+TALKED = b"sleep\0001000\0"
 CHILDREN = {"one": ["sleep", "1000"], "two": ["sleep", "1000"]}
 NULL = subprocess.DEVNULL
 _PRESENT = 1 << 63
@@ -44,6 +51,39 @@ def memory_with_panel(bench: Bench) -> dict[str, Result]:
             wait_for(partial(http_ms, port, path), 20)
         time.sleep(2)
         return {"ours": Result(distinct_bytes(run.own_pids(("sleep",))) / 1e6)}
+
+
+def memory_kept(bench: Bench) -> dict[str, Result]:
+    """Return by how much memory has grown after restarts, each with lines and requests, from a full history on."""
+    port, restarts = free_port(), 100 if bench.quick else RESTARTS
+    with tempfile.TemporaryDirectory(prefix="bench-kept-") as name:
+        lines = Path(name) / "lines"
+        lines.write_text("".join(f"{REAL[0].line(number)}\n" for number in range(LINES_EACH)))
+        words = {"moltis": ["sh", "-c", f"cat {lines}; exec sleep 1000"], "idle": ["sleep", "2000"]}
+        with running(Ours(), Job(words, restart=True, http_port=port)) as run:
+            before = _worn_bytes(run, port, RESTARTS_UNTIL_FULL)
+            after = _worn_bytes(run, port, restarts)
+    note = f"{before / 1e6:.1f} to {after / 1e6:.1f} MB, {restarts} restarts, {restarts * LINES_EACH:,} lines"
+    return {"ours": Result((after - before) / 1e6, note)}
+
+
+def _worn_bytes(run: Run, port: int, restarts: int) -> int:
+    """Return its memory after so many ends of the child that talks, with ten requests to each of its lives."""
+
+    def has_talked() -> int | None:
+        talked = (pid for pid in below(run.process.pid) if Path(f"/proc/{pid}/cmdline").read_bytes() == TALKED)
+        return next(talked, None)
+
+    for _ in range(restarts):
+        pid = wait_for(has_talked, 60)
+        assert pid, "the child did not come back"
+        for _ in range(REQUESTS_EACH):
+            assert wait_for(lambda: http_ms(port, "/health")), "no answer from /health"
+        os.kill(pid, signal.SIGKILL)
+        assert wait_for(lambda pid=pid: not Path(f"/proc/{pid}").exists()), "the child was not reaped"
+    assert wait_for(has_talked, 60), "the child did not come back"
+    time.sleep(5)
+    return distinct_bytes(run.own_pids(("sleep",)))
 
 
 def idle(bench: Bench) -> dict[str, Result]:
@@ -132,6 +172,14 @@ MEASURES = (
         "≤ 42 MB",
         lambda found: at_most(found, 42),
         memory_with_panel,
+    ),
+    Measure(
+        "memory-kept",
+        "the same after 1,000 restarts, 300,000 lines and 10,000 requests: growth from a full history",
+        "MB",
+        "≤ 2 MB",
+        lambda found: at_most(found, 2),
+        memory_kept,
     ),
     Measure("idle", "idle CPU a minute", "ms", "≤ 12 ms", lambda found: at_most(found, 12), idle),
     Measure("check", "one container health check", "ms", "≤ 6 ms", lambda found: at_most(found, 6), check),
