@@ -27,6 +27,8 @@ HEAD = b"SQLite format 3\0"
 BESIDE = ("-wal", "-shm", "-journal")
 # The folder in which a restore is prepared, as in `places`: its files are of another time, and must not be opened.
 WORKSHOP = ".moltis-supervisor"
+# The file system's own, as in `places`.
+_LOST_AND_FOUND = "lost+found"
 _INDEX = ".copies.json"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CLOSED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM})
@@ -91,8 +93,8 @@ def _tell(said: dict[str, Any]) -> None:
 def _databases(folders: list[str]) -> Iterator[str]:
     for folder in folders:
         for place, inner, names in os.walk(folder, onerror=_unless_closed):
-            if place == folder and WORKSHOP in inner:
-                inner.remove(WORKSHOP)
+            if place == folder:
+                inner[:] = [name for name in inner if name not in {WORKSHOP, _LOST_AND_FOUND}]
             for name in names:
                 path = os.path.join(place, name)
                 if not name.endswith(BESIDE) and _is_database(path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from supervisor.backup.places import MARKER, WORKSHOP, opened, opened_folder
+from supervisor.backup.places import LOST_AND_FOUND, MARKER, WORKSHOP, opened, opened_folder
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import Files, Marker
 from supervisor.errors import ConfigError
@@ -50,7 +50,7 @@ def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
         try:
             found.append((_read(source.path), _has_files(source.path)))
         except OSError as error:
-            why = f"cannot see what is in {source.path}: {error.strerror or error}"
+            why = f"cannot see what is in {error.filename or source.path}: {error.strerror or error}"
             raise BackupError(Trouble(why, "it is tried again; check the folder and its disk")) from error
     kept = {each for each, _ in found}
     has_files = any(some for _, some in found)
@@ -98,12 +98,12 @@ def _unless_gone(error: OSError) -> None:
 
 
 def _has_files(folder: str) -> bool:
-    """Return whether there are any files; the supervisor's own are ignored."""
-    ours = {MARKER, WORKSHOP, "supervisor.lock"}
+    """Return whether there are any files; the supervisor's own and the file system's are ignored."""
+    not_the_apps = {MARKER, WORKSHOP, LOST_AND_FOUND, "supervisor.lock"}
     for place, names, files in os.walk(folder, onerror=_unless_gone):
         if place == folder:
-            names[:] = [name for name in names if name not in ours]
-            files = [name for name in files if name not in ours]  # noqa: PLW2901 - as the folders above
+            names[:] = [name for name in names if name not in not_the_apps]
+            files = [name for name in files if name not in not_the_apps]  # noqa: PLW2901 - as the folders above
         if files or any(os.path.islink(os.path.join(place, name)) for name in names):
             return True
     return False

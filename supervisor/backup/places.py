@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Names of the supervisor's own files in and beside each folder that is backed up.
 MARKER = ".moltis-supervisor.json"
 WORKSHOP = ".moltis-supervisor"
+# What mkfs makes in each volume: the file system's own, and closed to everyone but root.
+LOST_AND_FOUND = "lost+found"
 STAGED = "snapshot"
 DATABASES = "databases"
 MANIFEST = "manifest.json"

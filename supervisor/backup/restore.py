@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import anyio
 import msgspec
 
-from supervisor.backup.places import DATABASES, MANIFEST, MARKER, WORKSHOP, opened, opened_folder
+from supervisor.backup.places import DATABASES, LOST_AND_FOUND, MANIFEST, MARKER, WORKSHOP, opened, opened_folder
 from supervisor.backup.threads import in_thread
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.json_input import decode_json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from supervisor.core.process import User
 
 # Files that stay in place.
-_STAY = frozenset({MARKER, WORKSHOP, "supervisor.lock"})
+_STAY = frozenset({MARKER, WORKSHOP, LOST_AND_FOUND, "supervisor.lock"})
 _NEW, _COPIES, _OLD = "files", "copies", "before"
 _NOT_FOUND = ": not found"
 # Number of restics at a time: each uses up to 90 MB.

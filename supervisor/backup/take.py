@@ -15,7 +15,15 @@ import msgspec
 
 from supervisor.backup import programs
 from supervisor.backup.messages import tags_of
-from supervisor.backup.places import DATABASES, MANIFEST, MARKER, RESERVE_BYTES, WORKSHOP, opened_folder
+from supervisor.backup.places import (
+    DATABASES,
+    LOST_AND_FOUND,
+    MANIFEST,
+    MARKER,
+    RESERVE_BYTES,
+    WORKSHOP,
+    opened_folder,
+)
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
@@ -45,7 +53,7 @@ _HELPER = "supervisor.backup.copies"
 _HELPER_NAME = "copies"
 _BESIDE = ("", "-wal", "-shm", "-journal")
 # In tailscaled's folder: its log buffers, the targets of its links there (1.104), and the supervisor's own files.
-_NOT_IDENTITY = ("supervisor.lock", "tailscaled.log?.txt", "tailscaled.log.conf", "dns-cache", MARKER)
+_NOT_IDENTITY = ("supervisor.lock", "tailscaled.log?.txt", "tailscaled.log.conf", "dns-cache", MARKER, LOST_AND_FOUND)
 
 
 class CopiesReport:
@@ -274,8 +282,8 @@ class Taker:
             for beside in _BESIDE:
                 yield from ("--exclude", _literal(path + beside))
         for source in sources:
-            yield from ("--exclude", _literal(os.path.join(source.path, MARKER)))
-            yield from ("--exclude", _literal(os.path.join(source.path, WORKSHOP)))
+            for name in (MARKER, WORKSHOP, LOST_AND_FOUND):
+                yield from ("--exclude", _literal(os.path.join(source.path, name)))
         identity = self._backup.identity
         if identity is not None:
             for name in _NOT_IDENTITY:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from supervisor.backup.places import Places
+from supervisor.backup.places import MARKER, Places
 from supervisor.backup.take import Taker
 from supervisor.config.plan import BackupPlan, BackupSource
 from tests.backup.test_restoring import restore, spoil
@@ -20,6 +21,38 @@ from tests.support.backups import restic
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# Root of a user namespace alone: what belongs to another user of the machine is closed to it.
+WITHOUT_OTHERS = ("env", "unshare", "--user", "--map-root-user")
+
+
+def test_what_a_file_system_keeps_in_its_volume_is_not_the_apps() -> None:
+    """A new volume holds lost+found, which only root may open: it is not looked into, nor taken, nor replaced."""
+    if subprocess.run([*WITHOUT_OTHERS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("user namespaces cannot be had here")
+    world = World()
+    lost = world.data / "lost+found"
+    lost.mkdir(parents=True)
+    lost.chmod(0o700)
+    os.chown(lost, 12345, 12345)
+    with world.running(prefix=WITHOUT_OTHERS) as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("kept")
+        taken = back_up(run)
+        assert taken["whole"]
+        (world.data / "note").write_text("changed")
+        restore(run, taken["id"])
+        assert (world.data / "note").read_text() == "kept"
+        run.stop()
+    assert restic(world.repository, "find", "lost+found") == []
+    assert lost.stat().st_uid == 12345
+    # The volume of the next container is as new: it has the directory, and nothing else.
+    for name in (MARKER, "note"):
+        (world.data / name).unlink()
+    with world.running(prefix=WITHOUT_OTHERS) as run:
+        wait_for_state(run, "idle")
+        assert (world.data / "note").read_text() == "kept"
 
 
 def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:

@@ -59,9 +59,9 @@ class World:
         }
 
     @contextlib.contextmanager
-    def running(self, *command: str, **env: str) -> Iterator[Run]:
+    def running(self, *command: str, prefix: tuple[str, ...] = (), **env: str) -> Iterator[Run]:
         """Run a supervisor on these folders for the length of a block."""
-        with _for_a_block(Run(*(command or APP), env=self.env(**env))) as run:
+        with _for_a_block(Run(*(command or APP), env=self.env(**env), prefix=prefix)) as run:
             yield run
 
     @contextlib.contextmanager
