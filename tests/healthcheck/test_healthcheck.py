@@ -162,6 +162,22 @@ def test_a_supervisor_whose_app_is_down() -> None:
         assert check(run.run_dir)[0] == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["BASH_ENV", "ENV", "BASH_FUNC_read%%", "BASH_FUNC_printf%%", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"]
+)
+def test_what_bash_finds_in_the_environment_is_not_run(tmp_path: Path, name: str) -> None:
+    """Images set BASH_ENV for the app's own scripts, and its file may be the app's: the check may run as root."""
+    (tmp_path / "its").write_text("touch $RAN; exit 0\n")
+    text = {"SHELLOPTS": "noexec", "BASHOPTS": "extdebug", "POSIXLY_CORRECT": "1"}.get(name, str(tmp_path / "its"))
+    if name.startswith("BASH_FUNC"):
+        text = "() { touch $RAN; exit 0; }"
+    env = {"SUPERVISOR_RUN_DIR": str(tmp_path), "RAN": str(tmp_path / "ran"), "PATH": os.environ["PATH"], name: text}
+    done = subprocess.run([str(SCRIPT)], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "no supervisor" in done.stdout
+    assert not (tmp_path / "ran").exists()
+
+
 def test_it_starts_no_other_program(tmp_path: Path) -> None:
     """Its cost is that of one bash: nothing is to be found in an empty PATH, and nothing is missed."""
     bash = next(path for path in ("/bin/bash", "/usr/bin/bash") if os.path.exists(path))
