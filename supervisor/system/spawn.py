@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 MARK = "SUPERVISED_PROCESS"
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
+# What the kernel reads of a file to know how to run it (BINPRM_BUF_SIZE).
+_HEAD_BYTES = 256
 # elf(5): the magic, and the offset of e_machine; x86-64 runs i386, and aarch64 may run arm.
 _ELF = b"\x7fELF"
 _ELF_MACHINE = slice(18, 20)
+_ELF_CLASS = slice(4, 6)
+_ELF_64_BIT_LITTLE = b"\x02\x01"
+_PT_INTERP = 3
+_MOST_PATH_BYTES = 4096
 _EMULATORS = "/proc/sys/fs/binfmt_misc"
 _ELF_COMPATIBLE = {(b"\x3e\0", b"\x03\0"), (b"\xb7\0", b"\x28\0")}
 
@@ -182,7 +188,7 @@ def find_program(name: str, env_path: str, cwd: str) -> str:
     for path in program_candidates(name, env_path, cwd):
         why = _why_not(path)
         if why == "":
-            _check_format(path)
+            _check_format(path, cwd)
             return path
         if why is not None and unfit is None:
             unfit = _Unfit(path, why)
@@ -209,19 +215,90 @@ def _why_not(path: str) -> str | None:
         return "it is a folder; name the program in it"
     if not stat.S_ISREG(mode):
         return "it is not a regular file; name a program"
-    return "" if os.access(path, os.X_OK) else "it is not executable; `chmod +x` it in the image"
+    return "" if os.access(path, os.X_OK) else _why_not_executable(path, mode)
 
 
-def _check_format(path: str) -> None:
-    """Refuse a file that the kernel cannot run: the launcher's execvp(3) would pass it to a shell as a script."""
+def _why_not_executable(path: str, mode: int) -> str:
+    with suppress(OSError):
+        if mode & 0o111 and os.statvfs(path).f_flag & os.ST_NOEXEC:
+            return "its file system is mounted noexec; put it elsewhere, or mount that without noexec"
+    return "it is not executable; `chmod +x` it in the image"
+
+
+def _check_format(path: str, cwd: str) -> None:
+    """Refuse a file that the kernel cannot run.
+
+    The launcher's execvp(3) would pass it to a shell as a script; and where its interpreter is missing, the kernel says
+    of the file itself that it does not exist.
+    """
     head = _head(path)
     if head.startswith(_ELF):
         if not _runs_here(head):
             raise SpawnError(
                 NOT_EXECUTABLE, f"cannot run {path}: it is for another processor; use an image for this one"
             )
-    elif head and not head.startswith(b"#!"):
+        loader = _loader(path, head)
+        if loader and _is_missing(os.path.join(cwd, loader)):
+            why = f"its loader {loader} is missing: it was built for another C library, such as musl instead of glibc"
+            raise SpawnError(NOT_FOUND, f"cannot run {path}: {why}; use a build for this image, or a static one")
+    elif head.startswith(b"#!"):
+        _check_interpreter(path, head, cwd)
+    elif head:
         raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is neither a program nor a script with #! at its head")
+
+
+def _check_interpreter(path: str, head: bytes, cwd: str) -> None:
+    line = head[2:].split(b"\n", 1)[0]
+    words = line.split()
+    named = os.fsdecode(words[0]) if words else ""
+    # The kernel ends a name at a blank; a carriage return is a part of it.
+    exact = named + "\r" if len(words) == 1 and line.endswith(b"\r") else named
+    missing = bool(named) and _is_missing(os.path.join(cwd, exact))
+    if line.endswith(b"\r") and (missing or os.path.basename(named) == "env"):
+        why = "its lines end with CR LF, as on Windows, and the CR counts as part of a name; save it with LF alone"
+    elif missing:
+        why = f"its first line names {named}, which does not exist; put that into the image, or correct the line"
+    else:
+        return
+    raise SpawnError(NOT_FOUND, f"cannot run {path}: {why}")
+
+
+def _is_missing(path: str) -> bool:
+    """Return whether a file certainly does not exist."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
+def _loader(path: str, head: bytes) -> str:
+    """Return the program that loads the libraries of a 64-bit program (PT_INTERP in elf(5)); empty if there is none."""
+    if head[_ELF_CLASS] != _ELF_64_BIT_LITTLE or not _is_native(head):
+        return ""
+    size, count = _number(head, 54, 2), _number(head, 56, 2)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(_number(head, 32, 8))
+            table = file.read(size * count)
+            for at in range(0, len(table), size or 1):
+                if _number(table, at, 4) == _PT_INTERP:
+                    file.seek(_number(table, at + 8, 8))
+                    return os.fsdecode(file.read(min(_number(table, at + 32, 8), _MOST_PATH_BYTES)).rstrip(b"\0"))
+    except (OSError, ValueError, OverflowError):
+        pass
+    return ""
+
+
+def _number(data: bytes, at: int, length: int) -> int:
+    return int.from_bytes(data[at : at + length], "little")
+
+
+def _is_native(head: bytes) -> bool:
+    """Return whether a program is for this processor itself; false if that is not known."""
+    return head[_ELF_MACHINE] == (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
 
 
 def _runs_here(head: bytes) -> bool:
@@ -255,6 +332,6 @@ def _head(path: str) -> bytes:
     """Return the first bytes of a file; empty if it is executable but not readable."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return file.read(_ELF_MACHINE.stop)
+            return file.read(_HEAD_BYTES)
     except (OSError, ValueError):
         return b""

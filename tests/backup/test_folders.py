@@ -31,12 +31,12 @@ def test_what_a_file_system_keeps_in_its_volume_is_not_the_apps() -> None:
     """A new volume holds lost+found, which only root may open: it is not looked into, nor taken, nor replaced."""
     if subprocess.run([*WITHOUT_OTHERS, "true"], capture_output=True, check=False).returncode:
         pytest.skip("user namespaces cannot be had here")
-    world = World()
+    world = World(prefix=WITHOUT_OTHERS)
     lost = world.data / "lost+found"
     lost.mkdir(parents=True)
     lost.chmod(0o700)
     os.chown(lost, 12345, 12345)
-    with world.running(prefix=WITHOUT_OTHERS) as run:
+    with world.running() as run:
         wait_for_state(run, "idle")
         (world.data / "note").write_text("kept")
         taken = back_up(run)
@@ -50,7 +50,7 @@ def test_what_a_file_system_keeps_in_its_volume_is_not_the_apps() -> None:
     # The volume of the next container is as new: it has the directory, and nothing else.
     for name in (MARKER, "note"):
         (world.data / name).unlink()
-    with world.running(prefix=WITHOUT_OTHERS) as run:
+    with world.running() as run:
         wait_for_state(run, "idle")
         assert (world.data / "note").read_text() == "kept"
 

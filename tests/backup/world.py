@@ -34,7 +34,8 @@ APP = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"
 class World:
     """Folders that outlive a run of the supervisor, as a volume would, and the repository."""
 
-    def __init__(self, repository: str = "") -> None:
+    def __init__(self, repository: str = "", prefix: tuple[str, ...] = ()) -> None:
+        self.prefix = prefix
         self.folder = Path(tempfile.mkdtemp(prefix="backup-"))
         # With the test, or at the latest with the tests: some are large.
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -59,9 +60,9 @@ class World:
         }
 
     @contextlib.contextmanager
-    def running(self, *command: str, prefix: tuple[str, ...] = (), **env: str) -> Iterator[Run]:
+    def running(self, *command: str, **env: str) -> Iterator[Run]:
         """Run a supervisor on these folders for the length of a block."""
-        with _for_a_block(Run(*(command or APP), env=self.env(**env), prefix=prefix)) as run:
+        with _for_a_block(Run(*(command or APP), env=self.env(**env), prefix=self.prefix)) as run:
             yield run
 
     @contextlib.contextmanager

@@ -94,7 +94,7 @@ def test_exit_0_is_a_failure_for_one_that_should_stay() -> None:
         ("mode", 126, "not executable"),
         ("processor", 126, "another processor"),
         ("garbage", 126, "neither a program nor a script"),
-        ("interpreter", 127, "No such file or directory"),
+        ("interpreter", 127, "names /no/such/interpreter, which does not exist"),
     ],
 )
 def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: str, status: int, words: str) -> None:

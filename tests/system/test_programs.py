@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from supervisor.core.process import ProcessSpec
 from supervisor.system import spawn
 from supervisor.system.spawn import NOT_EXECUTABLE, NOT_FOUND, SpawnError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def script(path: Path, mode: int = 0o755) -> str:
@@ -68,6 +67,75 @@ def test_a_folder_and_a_device_are_told_as_what_they_are(tmp_path: Path) -> None
         spawn.find_program(str(tmp_path), "", "/")
     with pytest.raises(SpawnError, match="it is not a regular file"):
         spawn.find_program("/dev/null", "", "/")
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        ("#!/bin/sh\r", "its lines end with CR LF"),
+        ("#! /bin/sh\r", "its lines end with CR LF"),
+        ("#!/usr/bin/env sh\r", "its lines end with CR LF"),
+        ("#!/no/such/shell -e", "its first line names /no/such/shell, which does not exist"),
+        ("#!\t/etc/passwd/sh", "its first line names /etc/passwd/sh, which does not exist"),
+        ("#!no-such-shell", "its first line names no-such-shell, which does not exist"),
+    ],
+)
+def test_what_a_script_lacks_is_told_and_not_that_it_does_not_exist(tmp_path: Path, first: str, why: str) -> None:
+    """The kernel says "no such file" of the script; it stands there, and it is its interpreter that does not."""
+    (tmp_path / "app").write_bytes(f"{first}\necho up\r\n".encode())
+    (tmp_path / "app").chmod(0o755)
+    with pytest.raises(SpawnError, match=why) as caught:
+        spawn.find_program("./app", "", str(tmp_path))
+    assert caught.value.code == NOT_FOUND
+
+
+@pytest.mark.parametrize("first", ["#!/bin/sh", "#! /bin/sh -e\r", "#!./own", "#!/usr/bin/env sh", "#!", "#!\n"])
+def test_what_a_script_has_is_not_called_missing(tmp_path: Path, first: str) -> None:
+    """Its own interpreter beside it included; what else is wrong with it is for the kernel to say."""
+    script(tmp_path / "own")
+    (tmp_path / "app").write_bytes(f"{first}\n".encode())
+    (tmp_path / "app").chmod(0o755)
+    assert spawn.find_program("./app", "", str(tmp_path)) == f"{tmp_path}/app"
+
+
+def elf(loader: str, machine: bytes) -> bytes:
+    """Return the head of a 64-bit program with a loader, and nothing to run."""
+    name = loader.encode() + b"\0"
+    program_header = struct.pack("<IIQQQQQQ", 3, 4, 120, 0, 0, len(name), len(name), 1)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 0, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header[:18] + machine + header[20:] + program_header + name
+
+
+def test_a_program_for_another_c_library_is_told_as_that(tmp_path: Path) -> None:
+    """A binary from Alpine in a Debian image: the kernel says that the binary does not exist."""
+    machine = Path(sys.executable).read_bytes()[18:20]
+    program = tmp_path / "app"
+    for loader, found in (("/lib/ld-musl-x86_64.so.1.none", False), (str(tmp_path / "loader"), True)):
+        (tmp_path / "loader").touch()
+        program.write_bytes(elf(loader, machine))
+        program.chmod(0o755)
+        if found:
+            assert spawn.find_program(str(program), "", "/") == str(program)
+        else:
+            with pytest.raises(SpawnError, match=f"its loader {loader} is missing") as caught:
+                spawn.find_program(str(program), "", "/")
+            assert caught.value.code == NOT_FOUND
+    # Whatever a head claims, it is read or left to the kernel.
+    for broken in (elf("/x", machine)[:60], elf("/x", machine)[:80], elf("/x", machine)[:32] + b"\xff" * 40):
+        program.write_bytes(broken)
+        assert spawn.find_program(str(program), "", "/") == str(program)
+    assert spawn.find_program("/bin/sh", "", "/") == "/bin/sh"
+
+
+def test_a_disk_without_programs_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be run by its mode and not where it is, as on a volume that is mounted noexec."""
+    program = script(tmp_path / "app")
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    with pytest.raises(SpawnError, match="it is not executable"):
+        spawn.find_program(program, "", "/")
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    with pytest.raises(SpawnError, match="mounted noexec"):
+        spawn.find_program(program, "", "/")
 
 
 def test_without_proc_nothing_is_for_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
