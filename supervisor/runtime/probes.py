@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import suppress
 from functools import partial
@@ -11,13 +12,24 @@ from urllib.parse import urlsplit
 
 from supervisor.core.health import DEADLINE_S, Probing, interval_s, take_probe
 from supervisor.core.process import Event, EventKind, HttpProbe, State
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.runtime.store import Watch
+from supervisor.system import listeners
+from supervisor.system.procfs import owner_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from supervisor.core.process import ProcessSpec, TcpProbe
     from supervisor.core.snapshot import Snapshot
     from supervisor.runtime.engine import Engine
+    from supervisor.system.listeners import Holder
 
+# How long a process may be silent from its start before the log tells of it, and between two looks at its ports.
+UNANSWERED_S = 30.0
+_MISSES_TO_TELL = 10
+_MOST_ADDRESSES = 5
+_EVERY_HOST = ("0.0.0.0", "::")  # noqa: S104 - compared with
 _HEAD_BYTES = 4096
 _BODY_BYTES = 256 * 1024
 # How long the body of a response is read; its head has decided the result.
@@ -50,10 +62,12 @@ class Probes:
             life.close()
 
     async def _follow_life(self, spec: ProcessSpec, life: Watch[float | None], began_s: float) -> None:
-        probing = Probing()
+        probing, silence = Probing(), _Silence(self._engine, spec)
         while life.value == began_s:
             begin_s = time.monotonic()
             miss = await ask(spec.probe)
+            if miss is not None and not probing.answered:
+                miss = await silence.explain(miss)
             now_s = time.monotonic()
             if life.value != began_s:
                 return
@@ -65,6 +79,76 @@ class Probes:
                 self._engine.dispatch(spec.name, Event(EventKind.HUNG))
                 return
             await life.changed(max(0.0, begin_s + interval_s(probing) - now_s))
+
+
+class _Silence:
+    """Tells of a process that has not answered once in its life, and where it listens instead."""
+
+    def __init__(self, engine: Engine, spec: ProcessSpec) -> None:
+        self._engine = engine
+        self._spec = spec
+        self._misses = 0
+        self._due_s = time.monotonic() + UNANSWERED_S
+        self._told = False
+        self._where = ""
+
+    async def explain(self, miss: str) -> str:
+        """Return why a probe failed, with where the process listens once that was looked up; log it once."""
+        self._misses += 1
+        # After a freeze the time alone would be over.
+        if time.monotonic() >= self._due_s and self._misses >= _MISSES_TO_TELL:
+            managed = {view.pid: view.name for view in self._engine.store.snapshot.processes if view.pid is not None}
+            # In a thread: reading /proc is slow with many processes.
+            self._where = await run_in_thread(_where, self._spec, managed)
+            self._due_s = time.monotonic() + UNANSWERED_S
+            if not self._told:
+                self._told = True
+                self._log(miss)
+        return f"{miss}; {self._where}" if self._where else miss
+
+    def _log(self, miss: str) -> None:
+        self._engine.log.record(
+            "warning",
+            "no answer yet",
+            child=self._spec.name,
+            why=f"{miss}; {self._where}" if self._where else miss,
+            what_to_do="give it time if it starts slowly; else have it listen where it is asked, which HOST and PORT "
+            "tell the app, or correct the probe (SUPERVISOR_APP_HEALTH_URL; `health` of a further process)",
+        )
+
+
+def _where(spec: ProcessSpec, managed: Mapping[int, str]) -> str:
+    """Return where a process listens, in words; empty if the kernel does not tell, or it listens where it is asked."""
+    every = listeners.listening()
+    if not every:
+        return ""
+    holders = listeners.holders({each.inode for each in every}, {})
+    own = {(each.host, each.port) for each in every if _belongs(spec, each.uid, holders.get(each.inode), managed)}
+    if not own:
+        return "it listens on no port"
+    asked_host, asked_port = _asked(spec.probe)
+    if own & {(host, asked_port) for host in (asked_host, *_EVERY_HOST)}:
+        return ""
+    addresses = ", ".join(_written(*address) for address in sorted(own)[:_MOST_ADDRESSES])
+    return f"it listens on {addresses}, and is asked on {_written(asked_host, asked_port)}"
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _asked(probe: HttpProbe | TcpProbe | None) -> tuple[str, int]:
+    if isinstance(probe, HttpProbe):
+        parts = urlsplit(probe.url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return (probe.host, probe.port) if probe is not None else ("", 0)
+
+
+def _belongs(spec: ProcessSpec, uid: int, holder: Holder | None, managed: Mapping[int, str]) -> bool:
+    if holder is not None:
+        return owner_of(holder.pid, managed) == spec.name
+    # Root in a container may be unable to see the holder of a socket.
+    return spec.user is not None and spec.user.uid == uid and not spec.shares_user
 
 
 def _began_s(name: str, snapshot: Snapshot) -> float | None:
@@ -84,6 +168,9 @@ async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S
             writer.close()
     except TimeoutError:
         return f"no answer within {deadline_s:g} s"
+    except ConnectionError as error:
+        # asyncio's own words for it repeat the address as a tuple.
+        return os.strerror(error.errno).lower() if error.errno else str(error)
     except OSError as error:
         return (error.strerror or str(error)).lower()
     return None
@@ -92,7 +179,7 @@ async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S
 async def _ask_http(url: str, deadline_s: float) -> str | None:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
-    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    host, port = _asked(HttpProbe(url))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     fields = f"Host: {parts.netloc}\r\nUser-Agent: moltis-supervisor\r\nConnection: close\r\n"
     writer = None

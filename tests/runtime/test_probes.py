@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.core.process import HttpProbe, TcpProbe
+from supervisor.core.process import HttpProbe, ProcessSpec, State, TcpProbe
+from supervisor.core.snapshot import ProcessView, Snapshot
+from supervisor.logs.pipeline import LogPipeline
+from supervisor.logs.redact import Redactor
+from supervisor.runtime import probes
+from supervisor.runtime.engine import Engine
 from supervisor.runtime.probes import ask
+from supervisor.runtime.store import SnapshotStore
+from supervisor.system import listeners
+from supervisor.system.reaper import Reaper
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 @contextlib.asynccontextmanager
@@ -76,5 +86,69 @@ async def test_connections() -> None:
         assert await ask(TcpProbe("127.0.0.1", port)) is None
     miss = await ask(TcpProbe("127.0.0.1", port))
     assert miss is not None
-    assert "connect" in miss
+    assert miss == "connection refused"
     assert await ask(HttpProbe(f"http://127.0.0.1:{port}/")) is not None
+
+
+LISTENS = """
+import socket, sys
+listeners = [socket.create_server((host, 0)) for host in sys.argv[1:]]
+print(*(each.getsockname()[1] for each in listeners), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def an_app(*hosts: str) -> Iterator[tuple[int, list[int]]]:
+    """Start a process that listens on a port of each address; return its pid and the ports."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENS, *hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.pid, [int(port) for port in process.stdout.readline().split()]
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+async def tell(pid: int, probe: HttpProbe | TcpProbe) -> tuple[str, list[dict[str, Any]]]:
+    """Return why a silent process is not ready after twenty misses, and what the log was told of it."""
+    view = ProcessView("app", State.RUNNING, pid=pid)
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
+    engine = Engine([], SnapshotStore(Snapshot(processes=(view,))), log, Reaper(), ())
+    silence = probes._Silence(engine, ProcessSpec("app", ("app",), {}, probe=probe))
+    for _ in range(20):
+        why = await silence.explain("connection refused")
+    return why, [dict(record.fields) for record in log._waiting_records if record.event == "no answer yet"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_where_a_silent_process_listens_instead_is_told_once(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """On another port, or another address: what everybody asks who sees nothing but "unhealthy"."""
+    monkeypatch.setattr(probes, "UNANSWERED_S", 0.0)
+    with an_app(host) as (pid, (port,)):
+        for probe in (TcpProbe("127.0.0.2", 9), HttpProbe("http://127.0.0.2:9/health")):
+            why, told = await tell(pid, probe)
+            expected = f"connection refused; it listens on {host}:{port}, and is asked on 127.0.0.2:9"
+            assert why == expected
+            assert [each["why"] for each in told] == [expected]
+        # Where it listens there, whatever else is wrong: nothing is made up.
+        why, told = await tell(pid, TcpProbe(host, port))
+        assert (why, len(told)) == ("connection refused", 1)
+    with an_app() as (pid, _):
+        why, _ = await tell(pid, TcpProbe("127.0.0.2", 9))
+        assert why == "connection refused; it listens on no port"
+
+
+async def test_one_that_starts_slowly_is_given_time() -> None:
+    """Half a minute is nothing that the log has to tell of."""
+    with an_app() as (pid, _):
+        assert await tell(pid, TcpProbe("127.0.0.2", 9)) == ("connection refused", [])
+
+
+async def test_where_the_kernel_lists_no_ports_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not said of it that it listens on none."""
+    monkeypatch.setattr(probes, "UNANSWERED_S", 0.0)
+    monkeypatch.setattr(listeners, "listening", tuple)
+    with an_app() as (pid, _):
+        why, told = await tell(pid, TcpProbe("127.0.0.2", 9))
+        assert (why, [each["why"] for each in told]) == ("connection refused", ["connection refused"])
