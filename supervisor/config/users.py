@@ -60,6 +60,10 @@ class Host:
         mask = kernel.effective_capabilities()
         return tuple(name for name, bit in CAPABILITIES.items() if mask is not None and not mask >> bit & 1)
 
+    def missing_ids(self, user: User) -> tuple[str, ...]:
+        """Return what this container's user namespace lacks to run a process as a user."""
+        return kernel.missing_ids(user.uid, self.groups_of(user))
+
     def folder_exists(self, path: str) -> bool:
         """Tell whether a folder exists."""
         return os.path.isdir(path)
@@ -166,11 +170,25 @@ def choose(settings: Settings, host: Host, diags: Diagnostics) -> Users:
         name: app if user is None else _named(user, f"user in [process.{name}]", host, diags)
         for name, user in wanted.items()
     }
+    for user in dict.fromkeys(user for user in (tailscale, app, *extra.values()) if user is not None):
+        _report_missing_ids(user, host, diags)
     others = [*([app] if settings.app.enabled else []), *extra.values()]
     shared_with = None if tailscale is None else tailscale.uid
     if has_tailscaled and any(other is None or other.uid == shared_with for other in others):
         diags.note(_SHARED_STATE)
     return Users(tailscale, app, extra)
+
+
+def _report_missing_ids(user: User, host: Host, diags: Diagnostics) -> None:
+    missing = host.missing_ids(user)
+    if missing:
+        diags.problem(
+            f"run processes as {user.name}",
+            f"the container's user namespace lacks {', '.join(missing)}, as without root on the host and with too few "
+            "subordinate ids",
+            "give it more ids (/etc/subuid and /etc/subgid on the host), or run everything as the supervisor itself: "
+            "SUPERVISOR_APP_USER=root and SUPERVISOR_TAILSCALE_USER=root",
+        )
 
 
 def mark_shared(specs: Sequence[ProcessSpec]) -> tuple[ProcessSpec, ...]:

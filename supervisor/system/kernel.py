@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PR_SET_PDEATHSIG = 1
 _PR_GET_PDEATHSIG = 2
@@ -147,6 +151,32 @@ def only_capabilities(wanted: tuple[str, ...], launcher: tuple[str, ...]) -> tup
         return ()
     kept = "".join(f",+{name}" for name in wanted)
     return (launcher[0], "--inh-caps=-all", f"--bounding-set=-all{kept}", "--")
+
+
+def missing_ids(uid: int, gids: Iterable[int]) -> tuple[str, ...]:
+    """Return what a user namespace lacks for a process of these ids: `uid N`, `gid N`, or `setgroups`."""
+    found = [f"uid {uid}"] if not _is_mapped("/proc/self/uid_map", uid) else []
+    found += [f"gid {gid}" for gid in gids if not _is_mapped("/proc/self/gid_map", gid)]
+    if _read("/proc/self/setgroups").strip() == "deny":
+        found.append("setgroups")
+    return tuple(found)
+
+
+def _is_mapped(path: str, number: int) -> bool:
+    """Return whether an id exists in this user namespace (user_namespaces(7)); true if that is unknown."""
+    try:
+        ranges = [tuple(int(word) for word in line.split()) for line in _read(path).splitlines()]
+        return not ranges or any(first <= number < first + count for first, _, count in ranges)
+    except ValueError:
+        return True
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except (OSError, ValueError):
+        return ""
 
 
 def effective_capabilities() -> int | None:

@@ -26,6 +26,7 @@ class Machine(Host):
         *,
         volumes: bool = True,
         addresses: tuple[str, ...] | None = None,
+        missing_ids: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.uid = uid
         self._volumes = volumes
@@ -33,6 +34,7 @@ class Machine(Host):
         self._users = users
         self._missing = missing
         self._addresses = addresses
+        self._missing_ids = missing_ids or {}
 
     @property
     def home(self) -> str:
@@ -50,6 +52,10 @@ class Machine(Host):
     def missing_capabilities(self) -> tuple[str, ...]:
         """Return what root lacks."""
         return self._missing
+
+    def missing_ids(self, user: User) -> tuple[str, ...]:
+        """Return what its user namespace lacks."""
+        return self._missing_ids.get(user.name, ())
 
     def folder_exists(self, path: str) -> bool:
         """Tell whether a folder is there."""

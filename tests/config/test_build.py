@@ -266,6 +266,20 @@ def test_root_without_capabilities_is_told_both_ways_out() -> None:
     assert plan(panel, Machine(missing=("SETUID", "KILL"))).processes == ()
 
 
+def test_root_of_a_namespace_without_other_users_is_told_both_ways_out() -> None:
+    """All capabilities help nothing where the ids do not exist, as in rootless containers with a single one."""
+    lacking = Machine(users=(MOLTIS, TAILSCALE), missing_ids={"moltis": ("uid 1001", "setgroups")})
+    (problem,) = problems({}, lacking)
+    assert "run processes as moltis" in problem
+    assert "lacks uid 1001, setgroups" in problem
+    assert "/etc/subuid" in problem
+    for setting in ("SUPERVISOR_APP_USER=root", "SUPERVISOR_TAILSCALE_USER=root"):
+        assert setting in problem
+    alone = {"SUPERVISOR_APP_USER": "root", "SUPERVISOR_TAILSCALE_USER": "root"}
+    root = MOLTIS._replace(name="root", uid=0, gid=0)
+    plan(alone, Machine(users=(root,), missing_ids={"moltis": ("uid 1001",)}))
+
+
 def test_another_user_than_root_runs_everything_as_itself() -> None:
     """And it is said that the state is then open to the app."""
     made = plan({"XDG_STATE_HOME": "/s"}, Machine(uid=1000))
