@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _MAY_BE_EMPTY = "SUPERVISOR_APP_HEALTH_URL"
 _PANEL = "SUPERVISOR_SERVE_PANEL"
 _ALERT = "SUPERVISOR_ALERT_URL"
+# A shell and Compose remove quotes; `docker run --env-file` and `kubectl create --from-env-file` do not.
+_IN_QUOTES = "in quotes, which count as a part of it here (a file for `docker run --env-file` has none around values)"
+_AS_FOR_A_SHELL = (parsers.COMMAND, parsers.WORDS)
 
 
 class Account(NamedTuple):
@@ -135,13 +138,22 @@ def _value(row: Setting, texts: Mapping[str, str], diags: Diagnostics) -> object
         return _secret(row, texts, diags)
     text = texts.get(row.name)
     if text is not None:
+        in_quotes = _is_in_quotes(text) and row.parser not in _AS_FOR_A_SHELL
         try:
-            return row.parser.parse(text)
+            value = row.parser.parse(text)
         except InvalidValueError as error:
             value = "" if row.parser.private else f"={quoted(text)}"
             remedy = f"write {row.parser.form}, or leave it out for the default ({row.default_text})"
-            diags.problem(f"use {row.name}{value}", str(error), remedy)
+            diags.problem(f"use {row.name}{value}", f"it is {_IN_QUOTES}" if in_quotes else str(error), remedy)
+        else:
+            if in_quotes:
+                diags.warn(f"{row.name} is {_IN_QUOTES}; leave them out")
+            return value
     return row.default_value
+
+
+def _is_in_quotes(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]
 
 
 def _secret(row: Setting, texts: Mapping[str, str], diags: Diagnostics) -> SecretSource | None:
@@ -157,7 +169,10 @@ def _secret(row: Setting, texts: Mapping[str, str], diags: Diagnostics) -> Secre
     text = texts[name]
     try:
         if not name.endswith("_FILE") and not text.startswith("file:"):
-            return SecretSource(name, value=Secret(parsers.line(text)))
+            secret = Secret(parsers.line(text))
+            if _is_in_quotes(text):
+                diags.warn(f"{name} is {_IN_QUOTES}; leave them out")
+            return SecretSource(name, value=secret)
         source = SecretSource(name, path=parsers.path(text if name.endswith("_FILE") else text.removeprefix("file:")))
         source.read()
     except InvalidValueError as error:
