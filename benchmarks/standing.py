@@ -80,10 +80,14 @@ def _worn_bytes(run: Run, port: int, restarts: int) -> int:
         for _ in range(REQUESTS_EACH):
             assert wait_for(lambda: http_ms(port, "/health")), "no answer from /health"
         os.kill(pid, signal.SIGKILL)
-        assert wait_for(lambda pid=pid: not Path(f"/proc/{pid}").exists()), "the child was not reaped"
+        assert wait_for(partial(_is_gone, pid)), "the child was not reaped"
     assert wait_for(has_talked, 60), "the child did not come back"
     time.sleep(5)
     return distinct_bytes(run.own_pids(("sleep",)))
+
+
+def _is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
 
 
 def idle(bench: Bench) -> dict[str, Result]:
