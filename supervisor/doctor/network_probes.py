@@ -18,6 +18,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from supervisor.config.parsers import is_ip
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -223,8 +225,13 @@ def ask_by_udp(relays: DerpMap) -> UdpSeen:
 
 
 def stun_address(node: DerpNode) -> str:
-    """Return a relay's IPv4 address for STUN; empty if it has none."""
-    return node.test_ip or node.ipv4
+    """Return a relay's IPv4 address or name for STUN; empty if it has none.
+
+    An ``ipv4`` of another form, such as `none`, says that IPv4 is not used (tailcfg.DERPNode).
+    """
+    if node.test_ip or not node.ipv4:
+        return node.test_ip or node.host_name
+    return node.ipv4 if is_ip(node.ipv4) else ""
 
 
 def stun_request(number: bytes, size_bytes: int = 0) -> bytes:

@@ -99,7 +99,7 @@ def look(subject: Subject) -> NetworkSeen:
     if node is not None and node.stun_port >= 0 and probes.stun_address(node):
         work["large_by_udp"] = partial(large_by_udp, probes.stun_address(node), node.stun_port or probes.STUN_PORT)
     if node is not None:
-        work["relay_s"] = partial(probes.connect_s, node.test_ip or node.ipv4 or node.host_name, node.derp_port or 443)
+        work["relay_s"] = partial(probes.connect_s, probes.stun_address(node) or node.host_name, node.derp_port or 443)
     hosts: dict[str, Callable[[], Any]] = {
         f"host {host}": partial(probes.shake_hands, host) for host in set(subject.app.hosts.values())
     }

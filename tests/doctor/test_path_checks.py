@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.doctor.network_probes import is_public, look_at_control, mapped_port, proxy_of, stun_request
+from supervisor.doctor.network_probes import (
+    ask_by_udp,
+    is_public,
+    look_at_control,
+    mapped_port,
+    proxy_of,
+    stun_request,
+)
+from supervisor.tailnet.wire import DerpMap, DerpNode, DerpRegion
 from tests.doctor.asking import NEEDS_ROOT, doctor, environment
 from tests.support.clock import WALL_CLOCK_ALONE
 from tests.support.control import controlling
@@ -197,6 +205,27 @@ def test_an_odd_answer_is_one_all_the_same(zone: str, *, is_time: bool) -> None:
         thread.join()
     assert seen.portal == "something with an invalid address"
     assert (seen.skew_s is not None) is is_time
+
+
+def test_relays_are_asked_at_their_address_or_by_their_name() -> None:
+    """One with no address is known by its name, as headscale's own may be; what is no address stands for none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            for _ in range(2):
+                request, source = server.recvfrom(2048)
+                server.sendto(b"\x01\x01\0\0" + request[4:20], source)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        port = server.getsockname()[1]
+        nodes = [("by-name", ""), ("by-address", "127.0.0.1"), ("no-address", "none")]
+        regions = {code: DerpRegion(code, code, (DerpNode("localhost", address, port),)) for code, address in nodes}
+        seen = ask_by_udp(DerpMap(regions))
+        thread.join()
+    assert seen.asked == 2
+    assert set(seen.latencies_s) == {"by-name", "by-address"}
 
 
 def test_public_addresses() -> None:
