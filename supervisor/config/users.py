@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7}
 # Userspace networking forwards each tailnet peer to 127.0.0.1.
 APP_LOOPBACK = "127.0.0.2"
-IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _SHARED_STATE = (
     "tailscaled's state and socket are open to the processes that run as the same user; "
     "start as root, with a user for each, to prevent that"
@@ -70,7 +69,10 @@ class Host:
 
     def outlives_container(self, path: str) -> bool:
         """Tell whether a folder is a mount, other than one in memory."""
-        return os.path.ismount(path) and _mounted(path) not in IN_MEMORY
+        # Loaded when needed: few starts ask.
+        from supervisor.system.mounts import IN_MEMORY, file_system
+
+        return os.path.ismount(path) and file_system(path)[1] not in IN_MEMORY
 
     def free_port(self, address: str) -> int:
         """Return a TCP port of an address that is free now; 0 if there is none."""
@@ -121,19 +123,6 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:
         return "/"
-
-
-def _mounted(path: str) -> str:
-    """Return the type of the file system mounted on a folder; empty if unknown."""
-    real = os.fsencode(os.path.realpath(path))
-    try:
-        with open("/proc/self/mountinfo", "rb", buffering=0) as file:
-            lines = [line.split(b" ") for line in file.read().splitlines()]
-        # proc(5): the mount point is the fifth word, the type the first after a lone dash; the last mount counts.
-        found = [words[words.index(b"-") + 1] for words in lines if words[4] == real]
-    except (OSError, ValueError, IndexError):
-        return ""
-    return found[-1].decode(errors="replace") if found else ""
 
 
 class Users(NamedTuple):

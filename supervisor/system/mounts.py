@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
 
 from supervisor.system import procfs
 
-_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+# Spaces, line ends and backslashes, in mountinfo.
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
 # What the root of a container is, with Docker, Podman and gVisor; on a machine it is a disk.
 _OF_CONTAINERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs", "9p", "gofer", "none"})
 
 
 def file_system(path: str) -> tuple[str, str]:
     """Return the mount point that a path lies on, and the type of what is mounted there; empty if unknown."""
-    real = os.path.realpath(path)
-    found = ("", "")
+    real = os.fsencode(os.path.realpath(path))
+    found = (b"", b"")
     # proc(5): the mount point is the fifth word, the type the first after a lone dash; the last mount counts.
-    for line in procfs.read("/proc/self/mountinfo").decode(errors="replace").splitlines():
-        words = line.split(" ")
-        place = words[4].encode().decode("unicode_escape")
-        is_above = real == place or real.startswith(f"{place.rstrip('/')}/")
-        if is_above and len(place) >= len(found[0]) and "-" in words:
-            found = (place, words[words.index("-") + 1])
-    return found
+    for line in procfs.read("/proc/self/mountinfo").splitlines():
+        words = line.split(b" ")
+        place = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), words[4])
+        is_above = real == place or real.startswith(place.rstrip(b"/") + b"/")
+        if is_above and len(place) >= len(found[0]) and b"-" in words:
+            found = (place, words[words.index(b"-") + 1])
+    return os.fsdecode(found[0]), os.fsdecode(found[1])
 
 
 def is_kept(path: str) -> bool:
     """Tell whether what is written there outlives the container, as far as the kernel tells."""
     place, kind = file_system(path)
-    if kind in _IN_MEMORY:
+    if kind in IN_MEMORY:
         return False
     return place != "/" or kind not in _OF_CONTAINERS

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,3 +30,18 @@ def test_a_mount_outlives_its_container() -> None:
 def test_a_mount_in_memory_ends_with_its_container() -> None:
     """As a tmpfs does for a read-only image."""
     assert not Host().outlives_container("/dev/shm")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to mount")
+@pytest.mark.parametrize("name", ["two words", "caf\u00e9", "back\\slash"])
+def test_a_mount_is_found_whatever_its_name_is(tmp_path: Path, name: str) -> None:
+    """The kernel writes some characters of it as numbers, and others as they are."""
+    path = tmp_path / name
+    path.mkdir()
+    code = (
+        "import sys; from supervisor.config.users import Host; from supervisor.system.mounts import file_system; "
+        "print(file_system(sys.argv[1]) == (sys.argv[1], 'tmpfs'), Host().outlives_container(sys.argv[1]))"
+    )
+    words = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(path)]
+    done = subprocess.run([*words, sys.executable, "-I", "-c", code, str(path)], capture_output=True, check=True)
+    assert done.stdout == b"True False\n"
