@@ -53,6 +53,16 @@ class ConfigError(SupervisorError):
         super().__init__("\n".join(self.problems))
 
 
+def connection_error(error: OSError) -> str:
+    """Return why a connection failed, in the system's words: asyncio's own text contains the address."""
+    import os
+
+    # Failed look-ups have negative numbers of their own.
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return (error.strerror or str(error)).lower()
+
+
 def host_port(host: str, port: int) -> str:
     """Return an address as text: an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

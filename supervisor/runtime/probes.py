@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from contextlib import suppress
 from functools import partial
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 from supervisor.core.health import DEADLINE_S, Probing, interval_s, take_probe
 from supervisor.core.process import Event, EventKind, HttpProbe, State
+from supervisor.errors import connection_error
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.runtime.store import Watch
 from supervisor.system import listeners
@@ -168,11 +168,8 @@ async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S
             writer.close()
     except TimeoutError:
         return f"no answer within {deadline_s:g} s"
-    except ConnectionError as error:
-        # asyncio's own words for it repeat the address as a tuple.
-        return os.strerror(error.errno).lower() if error.errno else str(error)
     except OSError as error:
-        return (error.strerror or str(error)).lower()
+        return connection_error(error)
     return None
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import anyio
 import msgspec
 
+from supervisor.errors import connection_error
 from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.tailnet.http1 import BrokenError, Http1Response, exchange
@@ -182,8 +183,7 @@ class LocalApi:
     def _unreachable(self, error: OSError | BrokenError) -> UnreachableError:
         if isinstance(error, BrokenError):
             return UnreachableError(f"the connection to tailscaled broke: {error}")
-        why = (error.strerror or str(error)).lower()
-        return UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {why}")
+        return UnreachableError(f"cannot reach tailscaled at {self._socket_path}: {connection_error(error)}")
 
     def _refused(self, method: str, path: str, status: int, body: bytes) -> LocalApiError:
         # Masked before it is shortened, since a part of a secret could remain otherwise.

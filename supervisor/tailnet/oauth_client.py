@@ -19,7 +19,7 @@ import msgspec
 from supervisor import __version__
 from supervisor.config.parsers import InvalidValueError
 from supervisor.config.tailscale_env import ClientSecret, is_client_secret, parse_client_secret
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, connection_error
 from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
@@ -88,9 +88,7 @@ def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavai
 
     why = str(error)
     if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        # asyncio's own text contains the address; failed look-ups have an errno of their own.
-        why = os.strerror(number).lower() if number and number > 0 else str(error.os_error.strerror or error.os_error)
+        why = connection_error(error.os_error)
     return OAuthUnavailableError(
         f"cannot reach {_host(url)} to make an auth key: {_plain(why, mask) or type(error).__name__}",
         f"check the container's way to the internet; {_CHECK_URL}",
