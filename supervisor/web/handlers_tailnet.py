@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from supervisor.core.orders import Connect, Disconnect
+from supervisor.errors import quoted
 from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.secret import Secret
 from supervisor.web import schemas
 from supervisor.web.auth import CALLER
 from supervisor.web.error_codes import Code, RefusedError
-from supervisor.web.requests import Empty, accepted, decode, json_response, parse_body
+from supervisor.web.requests import Empty, decode, json_response, parse_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from supervisor.web.context import Context
 
     Payload = schemas.TailnetBody | schemas.AuthUrlBody | dict[str, Any]
-    Method = Callable[[Context, msgspec.Raw, str], Awaitable[Payload]]
 
 _MOST_KEY_CHARACTERS = 4096
 # As in the reference; the error text is better than one about a pattern.
@@ -46,30 +46,22 @@ class DisconnectRequest(msgspec.Struct, forbid_unknown_fields=True):
     confirm: bool = False
 
 
-async def status(context: Context, _request: web.Request) -> web.Response:
-    """Return the state of the tailnet."""
-    return json_response(schemas.tailnet(context))
+async def read(method: str, context: Context, _request: web.Request) -> web.Response:
+    """Answer with what a method of METHODS returns."""
+    return json_response(await METHODS[method].call(context, Empty(), ""))
 
 
-async def connect(context: Context, request: web.Request) -> web.Response:
-    """Request to connect."""
-    return accepted(order=order_connect(context, await parse_body(request, ConnectRequest), request[CALLER].source))
+async def order(method: str, context: Context, request: web.Request) -> web.Response:
+    """Accept the order of a method of METHODS."""
+    given = await parse_body(request, METHODS[method].params)
+    return json_response(await METHODS[method].call(context, given, request[CALLER].source), 202)
 
 
-async def disconnect(context: Context, request: web.Request) -> web.Response:
-    """Request to disconnect."""
-    return accepted(
-        order=order_disconnect(context, await parse_body(request, DisconnectRequest), request[CALLER].source)
-    )
+async def _status(context: Context, _given: Empty, _source: str) -> Payload:
+    return schemas.tailnet(context)
 
 
-async def auth_url(context: Context, _request: web.Request) -> web.Response:
-    """Return the pending login URL; this never starts a login."""
-    return json_response(await pending_url(context))
-
-
-def order_connect(context: Context, given: ConnectRequest, source: str) -> str:
-    """Send the order and return its id. Raises RefusedError if it is invalid, or cannot be carried out."""
+async def _connect(context: Context, given: ConnectRequest, source: str) -> Payload:
     key = None
     if given.auth_key is not None:
         text = _key_in(given.auth_key)
@@ -80,16 +72,15 @@ def order_connect(context: Context, given: ConnectRequest, source: str) -> str:
     return _post(context, Connect(key, _new_id()), source)
 
 
-def order_disconnect(context: Context, given: DisconnectRequest, source: str) -> str:
-    """Send the order and return its id. Raises RefusedError if it needs a confirmation."""
+async def _disconnect(context: Context, given: DisconnectRequest, source: str) -> Payload:
     before = context.store.snapshot.tailnet.before_disconnect
     if before and not given.confirm:
         raise RefusedError(Code.CONFIRMATION_NEEDED, before)
     return _post(context, Disconnect(given.forget, _new_id()), source)
 
 
-async def pending_url(context: Context) -> schemas.AuthUrlBody:
-    """Return the login URL with its QR code. Raises RefusedError if none is pending."""
+async def _auth_url(context: Context, _given: Empty, _source: str) -> Payload:
+    """Return the pending login URL with its QR code; this never starts a login."""
     view = context.store.snapshot.tailnet
     if view.auth_url is None:
         is_off = context.plan.settings.tailnet.mode == "off"
@@ -124,17 +115,30 @@ def _new_id() -> str:
     return os.urandom(8).hex()
 
 
-def _post(context: Context, order: TailnetOrder, source: str) -> str:
+def _post(context: Context, order: TailnetOrder, source: str) -> Payload:
+    """Send an order; return what the caller gets of it. Raises RefusedError if it cannot be carried out."""
     if context.plan.settings.tailnet.mode == "off":
         raise RefusedError(Code.TAILSCALE_OFF)
     if context.store.snapshot.stopping:
         raise RefusedError(Code.STOPPING)
     context.log.record("info", "order received", part="tailnet", order=order.kind, source=source, id=order.id)
     context.channels.tailnet.send(order)
-    return order.id
+    return {"ok": True, "order": order.id}
 
 
-T = TypeVar("T", bound=msgspec.Struct)
+class Method(NamedTuple):
+    """A method: the struct of its parameters, and what carries it out for a caller at a source."""
+
+    params: type[Any]
+    call: Callable[[Context, Any, str], Awaitable[Payload]]
+
+
+METHODS = {
+    "tailscale.status": Method(Empty, _status),
+    "tailscale.connect": Method(ConnectRequest, _connect),
+    "tailscale.disconnect": Method(DisconnectRequest, _disconnect),
+    "tailscale.auth_url": Method(Empty, _auth_url),
+}
 _DEFAULT_ID = "http-rpc"
 # By HTTP status; all others are the client's fault.
 _CODES = {404: "NOT_FOUND", 409: "CONFLICT"}
@@ -188,8 +192,10 @@ async def _id_of(request: web.Request) -> str:
 async def _call(context: Context, frame: RpcRequest, source: str) -> Payload:
     method = METHODS.get(frame.method)
     if method is None:
-        raise _UnknownMethodError(f"there is no method {frame.method!r}; there are {', '.join(METHODS)}")
-    return await method(context, frame.params, source)
+        raise _UnknownMethodError(f"there is no method {quoted(frame.method)}; there are {', '.join(METHODS)}")
+    # Null counts as none.
+    params = b"{}" if bytes(frame.params) == b"null" else frame.params
+    return await method.call(context, decode(params, method.params, "params"), source)
 
 
 def _error(refusal: RefusedError) -> dict[str, Any]:
@@ -197,34 +203,3 @@ def _error(refusal: RefusedError) -> dict[str, Any]:
     code = "UNAVAILABLE" if is_away else _CODES.get(refusal.code.status, "INVALID_REQUEST")
     error = {"code": code, "message": refusal.text, "details": {"code": refusal.code.name}}
     return error | ({"retryable": refusal.code in _RETRYABLE} if is_away else {})
-
-
-def _params(raw: msgspec.Raw, shape: type[T]) -> T:
-    """Return the parameters of a method; null counts as none."""
-    return decode(b"{}" if bytes(raw) == b"null" else raw, shape, "params")
-
-
-async def _status(context: Context, raw: msgspec.Raw, _source: str) -> Payload:
-    _params(raw, Empty)
-    return schemas.tailnet(context)
-
-
-async def _connect(context: Context, raw: msgspec.Raw, source: str) -> Payload:
-    return {"ok": True, "order": order_connect(context, _params(raw, ConnectRequest), source)}
-
-
-async def _disconnect(context: Context, raw: msgspec.Raw, source: str) -> Payload:
-    return {"ok": True, "order": order_disconnect(context, _params(raw, DisconnectRequest), source)}
-
-
-async def _auth_url(context: Context, raw: msgspec.Raw, _source: str) -> Payload:
-    _params(raw, Empty)
-    return await pending_url(context)
-
-
-METHODS: dict[str, Method] = {
-    "tailscale.status": _status,
-    "tailscale.connect": _connect,
-    "tailscale.disconnect": _disconnect,
-    "tailscale.auth_url": _auth_url,
-}

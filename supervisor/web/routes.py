@@ -44,10 +44,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/session", Access.ANYONE, handlers.sign_in),
     Route("DELETE", "/api/session", Access.SIGNED_IN, handlers.sign_out),
     Route("POST", "/api/session/code", Access.ANYONE, handlers.new_code),
-    Route("GET", "/api/tailscale/status", Access.SIGNED_IN, handlers_tailnet.status),
-    Route("POST", "/api/tailscale/connect", Access.SIGNED_IN, handlers_tailnet.connect),
-    Route("POST", "/api/tailscale/disconnect", Access.SIGNED_IN, handlers_tailnet.disconnect),
-    Route("GET", "/api/tailscale/auth-url", Access.SIGNED_IN, handlers_tailnet.auth_url),
+    Route("GET", "/api/tailscale/status", Access.SIGNED_IN, partial(handlers_tailnet.read, "tailscale.status")),
+    Route("POST", "/api/tailscale/connect", Access.SIGNED_IN, partial(handlers_tailnet.order, "tailscale.connect")),
+    Route(
+        "POST", "/api/tailscale/disconnect", Access.SIGNED_IN, partial(handlers_tailnet.order, "tailscale.disconnect")
+    ),
+    Route("GET", "/api/tailscale/auth-url", Access.SIGNED_IN, partial(handlers_tailnet.read, "tailscale.auth_url")),
     Route("GET", "/api/processes", Access.SIGNED_IN, handlers.processes),
     Route("POST", "/api/processes/{name}/start", Access.SIGNED_IN, partial(handlers.order, EventKind.START)),
     Route("POST", "/api/processes/{name}/stop", Access.SIGNED_IN, partial(handlers.order, EventKind.STOP)),

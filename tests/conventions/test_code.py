@@ -39,7 +39,7 @@ REVEALED_IN = frozenset(
         "supervisor.web.sessions:SignInCodes.link",  # what whoever asks over the control socket gets
         "supervisor.web.sessions:SignInCodes.print_code",  # what only the container's log shows
         "supervisor.web.handlers:new_code",  # what whoever asks over the control socket gets
-        "supervisor.web.handlers_tailnet:pending_url",  # what whoever is signed in gets, to log the device in
+        "supervisor.web.handlers_tailnet:_auth_url",  # what whoever is signed in gets, to log the device in
     }
 )
 
