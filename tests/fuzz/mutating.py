@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -27,14 +28,20 @@ def thorough(test: Callable[..., None]) -> Callable[..., None]:
     """Have a test of hypothesis' try as much as is asked for: a number of examples, or again and again for a time."""
     ready: Any = a_round(test)
     if not SECONDS:
-        return ready  # type: ignore[no-any-return]
+        return _patient(ready)
 
     @functools.wraps(ready)
     def again(*words: Any, **more: Any) -> None:
         for _ in rounds():
             ready(*words, **more)
 
-    return again
+    return _patient(again)
+
+
+# Most of it is computed here, and a crowded machine gives it a tenth of a processor; `make fuzz` sets limits itself.
+_patient: Callable[[Callable[..., None]], Callable[..., None]] = (
+    (lambda test: test) if "FUZZ_EXAMPLES" in os.environ else pytest.mark.timeout(600)
+)
 
 
 def a_round(test: Callable[..., None]) -> Callable[..., None]:

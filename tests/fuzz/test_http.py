@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from supervisor.tailnet.http1 import BrokenError, exchange
 from tests.fuzz.mutating import a_round, mutations, rounds, thorough
+from tests.support.listening import listening
 from tests.web.serving import serving
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def _ask_all(answers: Iterable[bytes]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/s"
-        async with await asyncio.start_unix_server(serve, path):
+        async with listening(serve, path):
             for _ in [*left]:
                 with contextlib.suppress(BrokenError):
                     async with asyncio.timeout(5), exchange(path, "GET", "/") as answer:

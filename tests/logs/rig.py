@@ -52,8 +52,13 @@ class Rig:
         return write_fd
 
     async def closed(self, process: str = "moltis") -> None:
-        """Wait for the end of all its streams."""
-        await until(lambda: all(pipe.closed for pipe in self.log._pipes[process]))
+        """Wait for the end of all its streams, for as long as lines arrive."""
+        seen, deadline_s = -1, 0.0
+        while not all(pipe.closed for pipe in self.log._pipes[process]):
+            if seen != self.log.history.next:
+                seen, deadline_s = self.log.history.next, time.monotonic() + DEADLINE_S
+            assert time.monotonic() < deadline_s, "waited in vain"
+            await asyncio.sleep(0.002)
 
     async def say(self, data: bytes, process: str = "moltis", stream: str = "stdout") -> None:
         """Let a process say this and close its stream."""

@@ -11,6 +11,7 @@ import pytest
 from supervisor.logs.redact import Redactor
 from supervisor.tailnet.localapi import WATCH_MASK, Bus, LocalApi, LocalApiError
 from tests.logs.rig import until
+from tests.support.listening import listening
 from tests.tailnet.test_http1 import OK, answering
 
 if TYPE_CHECKING:
@@ -42,25 +43,19 @@ class Streams:
         """Send a frame in one of the streams."""
         self.open[stream].write(f"{frame}\n".encode())
 
-    def close(self) -> None:
-        """Leave nobody behind."""
-        for writer in self.open:
-            writer.transport.abort()
-
 
 @contextlib.asynccontextmanager
 async def following(tmp_path: Path, mask: Callable[[str], str] = str) -> AsyncIterator[tuple[Bus, Streams]]:
     """Follow the bus of such a one for the length of a block."""
     streams, bus = Streams(), Bus(lambda: None, lambda _secret: None)
     path = str(tmp_path / "socket")
-    async with await asyncio.start_unix_server(streams.take, path):
+    async with listening(streams.take, path):
         task = asyncio.get_running_loop().create_task(bus.run(LocalApi(path, mask)))
         try:
             await until(lambda: len(streams.open) == 1)
             yield bus, streams
         finally:
             task.cancel()
-            streams.close()
 
 
 async def errors_of(bus: Bus) -> list[str]:

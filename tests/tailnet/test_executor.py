@@ -18,6 +18,7 @@ from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError
 from supervisor.tailnet.view import MAY_NOT
 from supervisor.tailnet.wire import Node, Status
 from tests.config.machine import plan
+from tests.support.listening import listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,29 +44,9 @@ class Daemon:
         self.asked: list[Asked] = []
         self.known = False
         self.refused: dict[str, int] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._writers: list[asyncio.StreamWriter] = []
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one connection."""
-        self._writers.append(writer)
-        self._idle.clear()
-        try:
-            await self._answer(reader, writer)
-        finally:
-            writer.transport.abort()
-            self._writers.remove(writer)
-            if not self._writers:
-                self._idle.set()
-
-    async def close(self) -> None:
-        """Leave nobody behind."""
-        for writer in self._writers:
-            writer.transport.abort()
-        await self._idle.wait()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         size_bytes = int(head.lower().partition("content-length: ")[2].split("\r\n")[0])
         body = await reader.readexactly(size_bytes)
@@ -94,9 +75,8 @@ class Daemon:
 async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     """One that listens."""
     found = Daemon(str(tmp_path / "socket"))
-    async with await asyncio.start_unix_server(found.take, found.path):
+    async with listening(found.take, found.path):
         yield found
-        await found.close()
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ import pytest
 
 from supervisor.tailnet.http1 import BrokenError, exchange
 from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
+from tests.support.listening import listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,20 +25,10 @@ class Server:
     def __init__(self, path: str, answer: tuple[bytes, ...]) -> None:
         self.path = path
         self.asked: list[bytes] = []
-        self.idle = asyncio.Event()
-        self.idle.set()
         self._answer = answer
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one request."""
-        self.idle.clear()
-        try:
-            await self._take(reader, writer)
-        finally:
-            writer.transport.abort()
-            self.idle.set()
-
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         size_bytes = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         self.asked.append(head + await reader.readexactly(size_bytes))
@@ -57,10 +48,8 @@ class Server:
 async def answering(tmp_path: Path, *answer: bytes) -> AsyncIterator[Server]:
     """Answer on a unix socket for the length of a block."""
     server = Server(str(tmp_path / "socket"), answer)
-    listening = await asyncio.start_unix_server(server.take, server.path)
-    async with listening:
+    async with listening(server.take, server.path):
         yield server
-        await server.idle.wait()
 
 
 async def test_what_is_asked(tmp_path: Path) -> None:
