@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import math
 import os
-import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -99,7 +97,7 @@ class Keyring:
 
     def open_session(self) -> tuple[str, float]:
         """Create a session; return its token, which is stored as a digest only, and when it expires."""
-        session = secrets.token_urlsafe(32)
+        session = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
         ends_s = time.monotonic() + SESSION_S
         self._sessions[_digest(session)] = ends_s
         if len(self._sessions) > _MOST_SESSIONS:
@@ -172,6 +170,9 @@ class Keyring:
 
 
 def _digest(session: str) -> bytes:
+    # Imported with the first sign-in: it takes half a megabyte.
+    import hashlib
+
     return hashlib.sha256(session.encode(errors="surrogatepass")).digest()
 
 

@@ -121,6 +121,8 @@ def test_the_api_is_loaded_when_it_is_first_asked_for() -> None:
             assert get(path) == 200
         assert loads("msgspec")
         assert not loads("aiohttp")
+        # A megabyte, with what it loads itself.
+        assert not loads("_hashlib")
         assert get("/api/processes", Authorization=f"Bearer {token}") == 200
         assert loads("aiohttp")
         assert get("/health") == 200
