@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 MANIFEST_VERSION = 1
 # A database that is locked for ever must not prevent the backup of everything else.
 COPY_S = 600.0
-# Each takes four words of restic's command line, for which the kernel has 2 MiB.
-MOST_DATABASES = 2000
+# What excludes their live files from restic's command line, for which the kernel has 2 MiB.
+MOST_EXCLUSIONS_BYTES = 1024 * 1024
+_POINTER_BYTES = 8
 _MOST_NOTES = 100
 _HELPER = "supervisor.backup.copies"
 _HELPER_NAME = "copies"
@@ -69,6 +70,7 @@ class CopiesReport:
         self.waits: list[tuple[str, float]] = []
         self.full = ""
         self.done = False
+        self._left_bytes = MOST_EXCLUSIONS_BYTES
         self._folders = [f"{os.path.normpath(folder)}/" for folder in folders]
 
     def take(self, line: bytes, is_error: bool) -> None:  # noqa: FBT001
@@ -93,9 +95,10 @@ class CopiesReport:
             self.full = f"{shown}: {said.why}"
         elif said.state == "failed":
             self._note(f"{shown}: {said.why}")
-        elif len(self.copied) >= MOST_DATABASES:
-            self._note(f"{shown}: there are more than {MOST_DATABASES} databases")
+        elif (size_bytes := _size_bytes(exclusions(path))) > self._left_bytes:
+            self._note(f"{shown}: there are too many databases")
         else:
+            self._left_bytes -= size_bytes
             self.copied.append(path)
             if said.waited_s:
                 self.waits.append((shown, said.waited_s))
@@ -279,8 +282,7 @@ class Taker:
         for tag in tags_of(view):
             yield from ("--tag", tag)
         for path in copied:
-            for beside in _BESIDE:
-                yield from ("--exclude", _literal(path + beside))
+            yield from exclusions(path)
         for source in sources:
             for name in (MARKER, WORKSHOP, LOST_AND_FOUND):
                 yield from ("--exclude", _literal(os.path.join(source.path, name)))
@@ -293,6 +295,16 @@ class Taker:
         if identity is not None and identity.path not in absent:
             yield identity.path
         yield self._places.staged
+
+
+def exclusions(database: str) -> tuple[str, ...]:
+    """Return the words of restic's command line that exclude a database's live files."""
+    return tuple(word for beside in _BESIDE for word in ("--exclude", _literal(database + beside)))
+
+
+def _size_bytes(words: tuple[str, ...]) -> int:
+    """Return how much of a command line's room they take (execve(2))."""
+    return sum(len(os.fsencode(word)) + 1 + _POINTER_BYTES for word in words)
 
 
 def _is_folder(source: BackupSource) -> bool:

@@ -96,9 +96,9 @@ def _as_text(name: str, value: object) -> str | None:
         return value
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
         return None
-    row = BY_SPELLING.get(name)
-    if row is None or row.parser not in {parsers.COMMAND, parsers.WORDS}:
-        return ",".join(value)
+    parser = BY_SPELLING[name].parser if name in BY_SPELLING else None
+    if parser not in {parsers.COMMAND, parsers.WORDS}:
+        return (":" if parser is parsers.FOLDERS else ",").join(value)
     from shlex import join
 
     return join(value)

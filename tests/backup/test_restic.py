@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 from supervisor.backup.listener import Listener
 from supervisor.backup.messages import TAG, snapshots_of
 from supervisor.backup.restic import faults
-from supervisor.backup.take import MOST_DATABASES, CopiesReport
+from supervisor.backup.take import CopiesReport, exclusions
 from supervisor.core.process import ExitStatus
 
 if TYPE_CHECKING:
@@ -94,12 +95,25 @@ def test_a_helper_that_speaks_for_the_app_is_believed_nothing_about_others_files
     assert not report.done
 
 
+@pytest.mark.parametrize("name", ["x" * 250, "*" * 250])
+def test_the_databases_always_fit_into_a_command_line(name: str) -> None:
+    """However long their paths are: with one word too many there would be no snapshot at all."""
+    report = CopiesReport(["/data"])
+    for number in range(2000):
+        path = f"/data/{name}/{name}/{number}"
+        report.take(json.dumps({"path": path, "state": "copied"}).encode(), is_error=False)
+    words = [word for path in report.copied for word in exclusions(path)]
+    assert report.copied
+    assert report.wrong
+    subprocess.run(["/bin/true", *words], check=True)
+
+
 def test_a_helper_that_speaks_without_end_takes_no_memory() -> None:
     """Neither for databases nor for complaints."""
     report = CopiesReport(["/data"])
-    for number in range(MOST_DATABASES + 500):
+    for number in range(10_000):
         report.take(json.dumps({"path": f"/data/{number}", "state": "copied"}).encode(), is_error=False)
         report.take(os.urandom(5000), is_error=True)
-    assert len(report.copied) == MOST_DATABASES
+    assert 2000 < len(report.copied) < 10_000
     assert len(report.wrong) <= 100
     assert max(map(len, report.wrong)) <= 1000

@@ -213,6 +213,20 @@ def test_the_environment_beats_the_file(tmp_path: Path) -> None:
     assert (job.health, job.after, job.env) == (TcpProbe("127.0.0.2", 9), ("other",), {"A": "1"})
 
 
+def test_a_list_in_the_file_is_what_the_setting_takes(tmp_path: Path) -> None:
+    """Joined as the text of that setting is written."""
+    path = tmp_path / "s.toml"
+    path.write_text(
+        '[settings]\nSUPERVISOR_BACKUP_REPOSITORY = "/backup"\nSUPERVISOR_BACKUP_PATHS = ["/data", "/more"]\n'
+        'SUPERVISOR_APP_COMMAND = ["app", "two words"]\nTS_TAGS = ["tag:a", "tag:b"]\n'
+    )
+    settings, _ = read({"SUPERVISOR_CONFIG": str(path)})
+    assert settings.backup is not None
+    assert settings.backup.paths == ("/data", "/more")
+    assert settings.app.command == ("app", "two words")
+    assert settings.tailnet.prefs.advertise_tags == ("tag:a", "tag:b")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
