@@ -26,6 +26,8 @@ LOST_AND_FOUND = "lost+found"
 STAGED = "snapshot"
 DATABASES = "databases"
 MANIFEST = "manifest.json"
+# SQLite's journals beside a database.
+BESIDE = ("-wal", "-shm", "-journal")
 # Space that always stays free on the disk.
 RESERVE_BYTES = 64 * 1024 * 1024
 _PASSABLE_BY_ALL = 0o711

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import anyio
 import msgspec
 
-from supervisor.backup.places import DATABASES, LOST_AND_FOUND, MANIFEST, MARKER, WORKSHOP, opened, opened_folder
+from supervisor.backup.places import (
+    BESIDE,
+    DATABASES,
+    LOST_AND_FOUND,
+    MANIFEST,
+    MARKER,
+    WORKSHOP,
+    opened,
+    opened_folder,
+)
 from supervisor.backup.threads import in_thread
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.json_input import decode_json
@@ -203,6 +212,9 @@ def _finish(workshop_fd: int, owner: User | None) -> None:
                     target_fd = stack.enter_context(_folder_in(target_fd, part))
                 for name in files:
                     os.rename(name, name, src_dir_fd=fd, dst_dir_fd=target_fd)
+                    # Those of a live file, which is in the snapshot where there were too many databases.
+                    for beside in BESIDE:
+                        dirs.remove_file(target_fd, name + beside)
     _clean(workshop_fd, owner)
 
 

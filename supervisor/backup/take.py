@@ -16,6 +16,7 @@ import msgspec
 from supervisor.backup import programs
 from supervisor.backup.messages import tags_of
 from supervisor.backup.places import (
+    BESIDE,
     DATABASES,
     LOST_AND_FOUND,
     MANIFEST,
@@ -52,7 +53,6 @@ _POINTER_BYTES = 8
 _MOST_NOTES = 100
 _HELPER = "supervisor.backup.copies"
 _HELPER_NAME = "copies"
-_BESIDE = ("", "-wal", "-shm", "-journal")
 # In tailscaled's folder: its log buffers, the targets of its links there (1.104), and the supervisor's own files.
 _NOT_IDENTITY = ("supervisor.lock", "tailscaled.log?.txt", "tailscaled.log.conf", "dns-cache", MARKER, LOST_AND_FOUND)
 
@@ -299,7 +299,7 @@ class Taker:
 
 def exclusions(database: str) -> tuple[str, ...]:
     """Return the words of restic's command line that exclude a database's live files."""
-    return tuple(word for beside in _BESIDE for word in ("--exclude", _literal(database + beside)))
+    return tuple(word for beside in ("", *BESIDE) for word in ("--exclude", _literal(database + beside)))
 
 
 def _size_bytes(words: tuple[str, ...]) -> int:

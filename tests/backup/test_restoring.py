@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from supervisor.backup.places import opened, opened_folder
-from supervisor.backup.restore import _clean
+from supervisor.backup.restore import _clean, _finish
 from supervisor.backup.take import _is_folder
 from supervisor.client.control import Control
 from supervisor.config.plan import BackupSource
@@ -153,6 +153,19 @@ def test_what_gives_rights_is_dropped_even_where_restic_may_make_it(tmp_path: Pa
     assert os.listdir(tmp_path / "files/deep") == ["tool"]
     assert not os.listxattr(tmp_path / "files/deep/tool")
     assert stat.S_IMODE((tmp_path / "files/deep/tool").stat().st_mode) == 0o755
+
+
+def test_a_copy_takes_the_place_of_the_live_file_and_its_journals(tmp_path: Path) -> None:
+    """SQLite would play a journal of another moment into it, and mix the two."""
+    for name in ("files/deep", "copies/deep"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a.db", "a.db-wal", "a.db-shm", "a.db-journal", "other-wal"):
+        (tmp_path / "files/deep" / name).write_text("live")
+    (tmp_path / "copies/deep/a.db").write_text("copy")
+    with opened(str(tmp_path)) as fd:
+        _finish(fd, None)
+    assert sorted(os.listdir(tmp_path / "files/deep")) == ["a.db", "other-wal"]
+    assert (tmp_path / "files/deep/a.db").read_text() == "copy"
 
 
 def test_why_a_folder_cannot_be_made_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
