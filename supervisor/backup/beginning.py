@@ -211,7 +211,7 @@ class Beginning:
         work = self._work
         kept, files = marker.look(work.sources)
         wish = work.settings.restore
-        halfway = work.places.swapped_halfway()
+        halfway = self._halfway()
         if halfway is not None:
             # Killed between two renames: the files here are a mix of old and new.
             if work.last_generation > halfway.generation:
@@ -242,6 +242,19 @@ class Beginning:
             raise ChoiceNeededError(Trouble(why, CHOICES))
         else:
             await self._adopt(snapshot=course is Course.ADOPT)
+
+    def _halfway(self) -> Swap | None:
+        """Return the swap that a kill has interrupted; one that was over only left its record."""
+        work = self._work
+        swap = work.places.swapped_halfway()
+        if swap is None:
+            return None
+        sources = work.sources if swap.whole else work.plan.sources
+        if not marker.is_over(sources, self._repository, swap.mark):
+            return swap
+        work.log.record("info", "the last restore was over", part="backup", id=swap.snapshot_id[:8])
+        work.places.forget_swap()
+        return None
 
     async def _was_done(self, wish: str, kept: Kept | None) -> bool:
         """Return whether the snapshot named by the settings was restored: the marker is missing in a new container."""
@@ -300,10 +313,10 @@ class Beginning:
             await restoration.fetch()
             if has_files:
                 await self._save()
-            with work.places.swapping(Swap(snapshot.id, sources is None, work.last_generation)):
+            with work.places.swapping(Swap(snapshot.id, sources is None, work.last_generation)) as mark:
                 self._unmark()
                 await restoration.place()
-                work.take_generation(self._repository, restored=wish)
+                work.take_generation(self._repository, restored=wish, swap=mark)
                 self._write()
         if wish and work.holder is not None:
             await work.holder.note_restored(wish)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from supervisor.backup import marker
 from supervisor.backup.holder import LostError
@@ -52,9 +53,9 @@ class ByHand:
             await self._wait_until_down(running)
             await work.snapshot("before restore")
             work.show(state=BackupState.RESTORING)
-            with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)):
+            with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)) as mark:
                 await restoration.place()
-                marker.write(work.plan.sources, work.kept)
+                marker.write(work.plan.sources, msgspec.structs.replace(work.kept, swap=mark))
         except LostError:
             lost = True
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,7 +17,7 @@ from supervisor.json_input import decode_json
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from supervisor.config.plan import BackupSource
 
@@ -27,12 +28,22 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """The file's content. ``restored`` is the id that SUPERVISOR_BACKUP_RESTORE named, once that was restored."""
+    """The file's content.
+
+    ``restored`` is the id that SUPERVISOR_BACKUP_RESTORE named, once that was restored; ``swap`` is the mark of the
+    restore that has put the files here, written after the last of them.
+    """
 
     repository: str = ""
     generation: int = 0
     instance: str = ""
     restored: str = ""
+    swap: str = ""
+
+    @property
+    def unswapped(self) -> Kept:
+        """Return all but ``swap``, which differs between folders after a restore of the app's alone."""
+        return msgspec.structs.replace(self, swap="")
 
     @property
     def marker(self) -> Marker:
@@ -47,18 +58,38 @@ def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
     """
     found = []
     for source in sources:
-        try:
+        with _seeing(source):
             found.append((_read(source.path), _has_files(source.path)))
-        except OSError as error:
-            why = f"cannot see what is in {error.filename or source.path}: {error.strerror or error}"
-            raise BackupError(Trouble(why, "it is tried again; check the folder and its disk")) from error
-    kept = {each for each, _ in found}
+    kept = {each and each.unswapped for each, _ in found}
     has_files = any(some for _, some in found)
     if kept == {None}:
         return None, Files.SOME if has_files else Files.NONE
     if len(kept) > 1:
         return None, Files.MIXED
     return kept.pop(), Files.SOME if has_files else Files.NONE
+
+
+def is_over(sources: Iterable[BackupSource], repository: str, mark: str) -> bool:
+    """Return whether the swap with this mark has put every file in its place: each folder's marker says so.
+
+    Raises BackupError where that cannot be seen.
+    """
+    found = set()
+    for source in sources:
+        with _seeing(source):
+            kept = _read(source.path)
+            found.add(kept and (kept.repository, kept.swap))
+    # A record of an earlier version has no mark.
+    return bool(mark) and found == {(repository, mark)}
+
+
+@contextmanager
+def _seeing(source: BackupSource) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = f"cannot see what is in {error.filename or source.path}: {error.strerror or error}"
+        raise BackupError(Trouble(why, "it is tried again; check the folder and its disk")) from error
 
 
 def write(sources: Iterable[BackupSource], kept: Kept) -> str:

@@ -13,7 +13,7 @@ from supervisor.errors import ConfigError
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from supervisor.config.plan import BackupPlan, BackupSource
     from supervisor.core.process import User
@@ -43,44 +43,52 @@ _MOST_BYTES = 128
 class Swap(NamedTuple):
     """A replacement of files by a snapshot's; ``whole`` is true if tailscaled's files are among them.
 
-    ``generation`` is the highest in the repository at that time.
+    ``generation`` is the highest in the repository at that time. ``mark`` is written into the folders' markers once all
+    files are in place: a record with it that could not be removed is then known to be over.
     """
 
     snapshot_id: str
     whole: bool
     generation: int
+    mark: str = ""
 
 
 class Places:
-    """The folder from the plan, and the paths in it."""
+    """The folder from the plan, and the paths in it; ``tell_stuck`` is told why a swap's record cannot be removed."""
 
-    def __init__(self, plan: BackupPlan) -> None:
+    def __init__(self, plan: BackupPlan, tell_stuck: Callable[[str], None]) -> None:
         self._plan = plan
+        self._tell = tell_stuck
         self.staged = os.path.join(plan.folder, STAGED)
 
     @contextmanager
-    def swapping(self, swap: Swap) -> Iterator[None]:
+    def swapping(self, swap: Swap) -> Iterator[str]:
         """Record for the duration of a block that files are being swapped: a start after a kill continues with it.
 
-        If the block fails, no file was swapped. Raises BackupError if the record cannot be written.
+        The block gets the mark that its markers are to have. If it fails, no file was swapped. Raises BackupError if
+        the record cannot be written.
         """
         what = "all" if swap.whole else "app"
+        mark = os.urandom(8).hex()
         try:
             with opened(self._plan.folder) as fd:
-                dirs.put_file(fd, _SWAPPING, f"{swap.snapshot_id} {what} {swap.generation}\n")
+                dirs.put_file(fd, _SWAPPING, f"{swap.snapshot_id} {what} {swap.generation} {mark}\n")
         except (OSError, ConfigError) as error:
             raise BackupError(Trouble(f"cannot write into {self._plan.folder}: {error}", "check the disk")) from error
         try:
-            yield
+            yield mark
         finally:
             self.forget_swap()
 
     def swapped_halfway(self) -> Swap | None:
-        """Return the swap that was interrupted by a kill. Raises BackupError where its record cannot be read."""
+        """Return the swap that has a record: a kill interrupted it, or the record could not be removed.
+
+        Raises BackupError if the record cannot be read.
+        """
         try:
             with opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
-                snapshot_id, what, generation = os.read(fd, _MOST_BYTES).decode("ascii").split()
-                return Swap(snapshot_id, what == "all", int(generation))
+                snapshot_id, what, generation, *mark = os.read(fd, _MOST_BYTES).decode("ascii").split()
+                return Swap(snapshot_id, what == "all", int(generation), "".join(mark))
         except (FileNotFoundError, ValueError):
             return None
         except OSError as error:
@@ -89,9 +97,18 @@ class Places:
             raise BackupError(Trouble(why, "it is tried again; check the disk")) from error
 
     def forget_swap(self) -> None:
-        """Remove the record: the files as they are now are the ones to use."""
-        with suppress(OSError), opened(self._plan.folder) as fd:
-            dirs.remove_file(fd, _SWAPPING)
+        """Remove the record: the files as they are now are the ones to use. One that cannot be removed is emptied."""
+        try:
+            with opened(self._plan.folder) as fd:
+                try:
+                    os.unlink(_SWAPPING, dir_fd=fd)
+                except FileNotFoundError:
+                    return
+                except OSError:
+                    with opened(_SWAPPING, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, fd):
+                        return
+        except OSError as error:
+            self._tell(f"{os.path.join(self._plan.folder, _SWAPPING)}: {error.strerror or error}")
 
     def make(self) -> None:
         """Create the missing folders. Raises BackupError if the disk refuses them."""

@@ -75,7 +75,7 @@ class Work:
         self.restic = Restic(self.plan, self.settings, engine, environ)
         self.restic.on_progress = self._take_progress
         self.restic.on_trouble = self._take_trouble
-        self.places = Places(self.plan)
+        self.places = Places(self.plan, self._tell_stuck)
         # Nothing to hold back if starts are not held: a panel beside a sidecar starts no app.
         self.holder = Lease(self.settings) if self.plan.holds else None
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
@@ -258,6 +258,10 @@ class Work:
         self.show(restores=plus_one(self.view.restores, "partial" if missing else "ok"))
         self.log.record("info", "restored", took_s=took_s, not_in_it=missing or None, **said)
 
+    def _tell_stuck(self, why: str) -> None:
+        what_to_do = "remove it: the next start may take that restore for one that was broken off"
+        self.log.record("warning", "a restore's record is left", part="backup", why=why, what_to_do=what_to_do)
+
     async def look_at_hold(self) -> None:
         """Check that this instance still holds the repository: what it does then counts.
 
@@ -284,12 +288,12 @@ class Work:
         found = self.view.snapshots
         return [each for each in found if each.generation == self.kept.generation and not each.replaced]
 
-    def take_generation(self, repository: str, restored: str = "") -> None:
+    def take_generation(self, repository: str, restored: str = "", swap: str = "") -> None:
         """Begin a generation newer than all others; ``kept`` is then what to write into the folders."""
         last = self.last_generation
         if self.holder is not None and self.holder.record is not None:
             last = max(last, self.holder.record.generation)
-        self.keep(Kept(repository, last + 1, os.urandom(8).hex(), restored or self.kept.restored))
+        self.keep(Kept(repository, last + 1, os.urandom(8).hex(), restored or self.kept.restored, swap))
 
     def keep(self, kept: Kept) -> None:
         """Go on as what this marker says."""

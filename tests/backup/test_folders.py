@@ -211,7 +211,7 @@ def test_an_identity_that_is_gone_is_missed_and_not_in_the_manifest(tmp_path: Pa
         holds=True,
     )
     nothing = cast("Any", None)
-    taker = Taker(cast("Any", SimpleNamespace(backup=plan)), nothing, nothing, Places(plan), {})
+    taker = Taker(cast("Any", SimpleNamespace(backup=plan)), nothing, nothing, Places(plan, print), {})
     assert taker.absent() == [gone]
     taker._write_manifest([gone], [])
     folders = json.loads((tmp_path / "work/snapshot/manifest.json").read_text())["folders"]

@@ -54,17 +54,22 @@ def play(life: str, refused: Iterable[Refusal] = ()) -> tuple[Outcome, set[Site]
         log.touch()
         log.chmod(0o666)
         Path(folder).chmod(0o755)
-        told = {
-            "names": sorted(set(KERNEL) - HARMLESS),
-            "methods": sorted(METHODS),
-            "package": _PACKAGE,
-            "log": str(log),
-            "refuse": [{**_short(site)._asdict(), "error": error} for site, error in refused],
-        }
-        outcome = (LIVES | COMMANDS)[life](Way(program=_PROGRAM, env={"CHAOS_REFUSING": json.dumps(told)}))
+        outcome = (LIVES | COMMANDS)[life](refusing(refused, log))
         seen = [json.loads(line) for line in log.read_text().splitlines()]
     reached = {_whole(Site(*each[:3])) for each in seen}
     return outcome, reached, {Refusal(_whole(Site(*each[:3])), each[3]) for each in seen if each[3]}
+
+
+def refusing(refused: Iterable[Refusal], log: Path) -> Way:
+    """Return the way to start the program with these refused; places and refusals are written to ``log``."""
+    told = {
+        "names": sorted(set(KERNEL) - HARMLESS),
+        "methods": sorted(METHODS),
+        "package": _PACKAGE,
+        "log": str(log),
+        "refuse": [{**_short(site)._asdict(), "error": error} for site, error in refused],
+    }
+    return Way(program=_PROGRAM, env={"CHAOS_REFUSING": json.dumps(told)})
 
 
 def _short(site: Site) -> Site:

@@ -1,0 +1,124 @@
+"""The record of a restore that is under way, where it is there still although the restore is over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.backup.test_restoring import names, restore
+from tests.backup.world import World, back_up, listed, lost, wait_for_state
+from tests.chaos.refusal_table import sites
+from tests.chaos.refused_sites import Refusal, refusing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.process.running import Run
+
+
+def record(world: World) -> Path:
+    """Return the file that says that files are being replaced."""
+    return world.folder / "state/moltis-supervisor-backup/swapping"
+
+
+def leave_a_record(world: World, snapshot: str, what: str) -> None:
+    """Have the record of the last restore be there still, as where the disk has refused to remove it."""
+    mark = json.loads((world.data / ".moltis-supervisor.json").read_text())["swap"]
+    record(world).write_text(f"{snapshot} {what} 1 {mark}\n")
+
+
+def go_on_writing(run: Run, world: World) -> None:
+    """Have the app write after a restore, and be killed with its supervisor before any snapshot."""
+    run.wait_for("restored")
+    (world.data / "note").write_text("written since")
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+def test_a_restore_by_hand_that_was_over_is_not_done_again() -> None:
+    """Where its record could not be removed, the files' marker tells; what was written since stays."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("restored")
+        taken = back_up(run)
+        restore(run, taken["id"])
+        go_on_writing(run, world)
+    leave_a_record(world, taken["id"], "app")
+    with world.running() as run:
+        run.wait_for("started")
+        assert run.find("the last restore was over", id=taken["id"][:8])
+        assert run.find("restoring") is None
+        assert (world.data / "note").read_text() == "written since"
+        assert not record(world).exists()
+
+
+def test_a_restore_at_a_start_that_was_over_is_not_done_again() -> None:
+    """Neither before its first snapshot, nor later, when it looks as if another instance had gone on from there."""
+    world = lost("")
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        newest = listed(run)["snapshots"][0]["id"]
+        go_on_writing(run, world)
+    leave_a_record(world, newest, "all")
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        assert (world.data / "note").read_text() == "written since"
+        back_up(run)
+        run.stop()
+    leave_a_record(world, newest, "all")
+    with world.running() as run:
+        run.wait_for("started")
+        assert run.find("the last restore was over")
+        assert (world.data / "note").read_text() == "written since"
+
+
+@pytest.mark.parametrize("lacking", ["the mark in one folder", "the mark of this restore"])
+def test_a_restore_that_was_not_over_everywhere_goes_on(lacking: str) -> None:
+    """The marker of an earlier restore does not do, nor does one folder's where there are two."""
+    world = World()
+    paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{world.folder}/more"}
+    with world.running(**paths) as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("restored")
+        taken = back_up(run)
+        restore(run, taken["id"])
+        go_on_writing(run, world)
+    leave_a_record(world, taken["id"], "app")
+    if lacking == "the mark in one folder":
+        marker = world.folder / "more/.moltis-supervisor.json"
+        marker.write_text(json.dumps({**json.loads(marker.read_text()), "swap": ""}))
+    else:
+        record(world).write_text(f"{taken['id']} app 1 0123456789abcdef\n")
+    with world.running(**paths) as run:
+        run.wait_for("restored", id=taken["id"][:8])
+        run.wait_for("started")
+        assert names(world.data) == {"note"}
+        assert (world.data / "note").read_text() == "restored"
+
+
+def test_a_record_that_cannot_be_removed_is_emptied(tmp_path: Path) -> None:
+    """It says nothing to the next start then."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("restored")
+        taken = back_up(run)
+        run.stop()
+    places = [site for site in sites() if site.module == "supervisor.backup.places" and site.name == "os.unlink"]
+    way = refusing([Refusal(site, "EROFS") for site in places], tmp_path / "log")
+    run = way.run(**world.env())
+    try:
+        wait_for_state(run, "idle")
+        restore(run, taken["id"])
+        assert record(world).read_text() == ""
+        go_on_writing(run, world)
+    finally:
+        run.close()
+    with world.running() as run:
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "written since"
