@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_GROWTH_BYTES = 40 * 1024 * 1024
 MOST_THREADS = 16
 _DEFECTS = frozenset({"internal error", "service crashed", "impossible event ignored", "request failed"})
+_AT_REST = frozenset({"inactive", "ended", "failed"})
+_ENDING = frozenset({"stopping", "quitting", "killing", "cleaning"})
 # What only the supervisor is told.
 _PRIVATE = "SUPERVISOR_"
 
@@ -47,6 +49,22 @@ def untruths(world: World) -> list[str]:
             found.append(f"{name} is {each['state']}")
         elif world.pid_of(name) != world.outer(each["pid"]):
             found.append(f"{name} is told to be {each['pid']} and is {world.pid_of(name)}")
+    return found
+
+
+def orders(world: World) -> list[str]:
+    """Return the processes that are not what they were last ordered to be."""
+    if not world.ordered:
+        return []
+    try:
+        processes = world.processes()
+    except OSError as error:
+        return [f"the API does not answer: {error!r}"]
+    found = []
+    for name, verb in world.ordered.items():
+        state = processes[name]["state"]
+        if (state not in _AT_REST) if verb == "stop" else (state in _AT_REST | _ENDING):
+            found.append(f"{name} is {state} after the order to {verb}, which was accepted")
     return found
 
 

@@ -82,9 +82,13 @@ def counter(path: str) -> mmap.mmap:
 
 
 def send(data: bytes, fd: int = 1) -> None:
-    """Write to standard output, whatever it takes."""
-    while data:
-        data = data[os.write(fd, data) :]
+    """Write to standard output, whatever it takes; where nobody reads it any more, stay nevertheless, as servers do."""
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except BrokenPipeError:
+        while True:
+            signal.pause()
 
 
 def daemons(count: int) -> None:

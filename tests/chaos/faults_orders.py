@@ -8,12 +8,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from tests.chaos.kinds import PHASES, fault
-from tests.chaos.world import NAMES, pause
+from tests.chaos.world import NAMES, WRITERS, pause
 
 # Half-way through a stop, which a hand-over is as well; before, the first of these would begin it.
 _ONLY_IN_A_STOP = {phase: "it would begin the stop" for phase in PHASES if phase not in {"again", "stop"}}
 # sysexits(3).
 CONFIGURATION = 78
+VERBS = ("start", "stop", "restart")
+_SLOWLY = 0.5
 
 if TYPE_CHECKING:
     import random
@@ -48,20 +50,29 @@ def _interrupt_twice(world: World, _chance: random.Random) -> None:
         pause(0.02)
 
 
+def _have_them_end_slowly(world: World, chance: random.Random) -> None:
+    """Half of the times, have children take a while to end, so that the next order finds them at that."""
+    if chance.random() < _SLOWLY:
+        for name in WRITERS:
+            world.tell(name, f"slow {chance.uniform(0.1, 0.4):.2f}")
+
+
 @fault("orders")
 def _orders(world: World, chance: random.Random) -> None:
+    _have_them_end_slowly(world, chance)
     for _ in range(chance.randint(2, 12)):
         with contextlib.suppress(OSError):
-            world.api("POST", f"/api/processes/{chance.choice(NAMES)}/{chance.choice(('start', 'stop', 'restart'))}")
+            world.order(chance.choice(NAMES), chance.choice(VERBS))
 
 
 @fault("orders-at-once")
 def _orders_at_once(world: World, chance: random.Random) -> Undo:
     def give(name: str, verb: str) -> None:
         with contextlib.suppress(OSError):
-            world.api("POST", f"/api/processes/{name}/{verb}")
+            world.order(name, verb)
 
-    pairs = [(chance.choice(NAMES), chance.choice(("start", "stop", "restart"))) for _ in range(8)]
+    _have_them_end_slowly(world, chance)
+    pairs = [(chance.choice(NAMES), chance.choice(VERBS)) for _ in range(8)]
     threads = [threading.Thread(target=give, args=pair) for pair in pairs]
     for thread in threads:
         thread.start()

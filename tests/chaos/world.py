@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,14 @@ _FREEZE, _THAW = 0xC0045877, 0xC0045878
 SECOND = ("--restart", "never", "--", "sleep", "5")
 # The folder of another copy of the package, as planted.py makes them.
 package = ""
+
+
+class Orders:
+    """The orders for one process: how many wait for their answer, and how many there were."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.open = self.count = 0
 
 
 class World:
@@ -101,6 +110,9 @@ class World:
         self._managed: list[int] = []
         self.baseline: Use | None = None
         self.problems: list[str] = []
+        # What each process was ordered last, where that is known for sure.
+        self.ordered: dict[str, str] = {}
+        self._orders = {name: Orders() for name in NAMES}
         self._write_settings()
 
     def _mount(self) -> None:
@@ -217,6 +229,7 @@ class World:
                 cwd="/",
             )
         self.killed = self.ended = False
+        self.ordered.clear()
         record = wait_until(lambda: self._started(since), what="the start")
         self.pid = self._find()
         self.prober = self._ask_for_health(int(record["listen"].rpartition(":")[2]))
@@ -305,6 +318,26 @@ class World:
             except http.client.HTTPException as error:
                 raise ConnectionError(str(error)) from error
 
+    def order(self, name: str, verb: str) -> None:
+        """Order a process to start, stop or restart, and remember that where it was accepted and no other came along.
+
+        Raises OSError.
+        """
+        orders = self._orders[name]
+        with orders.lock:
+            alone = not orders.open
+            orders.open += 1
+            orders.count += 1
+            mine = orders.count
+        self.ordered.pop(name, None)
+        try:
+            status, _ = self.api("POST", f"/api/processes/{name}/{verb}")
+        finally:
+            with orders.lock:
+                orders.open -= 1
+        if status == http.HTTPStatus.ACCEPTED and alone and mine == orders.count:
+            self.ordered[name] = verb
+
     def ask(self, path: str) -> Any:
         """Return what the API answers. Raises OSError."""
         status, answer = self.api("GET", path)
@@ -323,7 +356,9 @@ class World:
 
     def kill(self) -> None:
         """Kill the supervisor outright."""
-        self._managed = [pid for name in NAMES if (pid := self.pid_of(name)) is not None]
+        managed = [pid for name in (*NAMES, "tailscaled") if (pid := self.pid_of(name)) is not None]
+        # What has not come past its launcher goes with nobody yet.
+        self._managed = [pid for pid in managed if "/setpriv\0" not in self.sight.words(pid)]
         self._kill()
         self.see_killed()
 
