@@ -217,7 +217,7 @@ class Run:
             services["spans"] = lazy.heavy_service(
                 "spans",
                 "supervisor.telemetry.otlp",
-                lambda found: found.Exporter(recorder, log, store.snapshot.wall_offset_s),
+                lambda found: found.Exporter(recorder, log, store),
             )
         return services
 
@@ -276,7 +276,7 @@ def _first_snapshot(plan: Plan) -> Snapshot:
     if mode != "off":
         tailnet = TailnetView(mode, TailnetState.STARTING, now_s, why="nothing is known of it yet", away_since_s=now_s)
     return Snapshot(
-        wall_offset_s=time.time() - now_s,  # noqa: TID251 - the one resources where the two clocks meet
+        wall_offset_s=time.time() - now_s,  # noqa: TID251 - where the two clocks meet
         started_s=now_s,
         tailnet=tailnet,
         tailnet_grace_s=plan.settings.tailnet.grace_s,

@@ -197,7 +197,8 @@ class Snapshot(NamedTuple):
     """The whole state at one moment; ``warnings`` and ``notices`` are those of the plan.
 
     ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason. ``exposed`` is empty until
-    ``exposed_known``. ``changed`` is the position of the process that changed last.
+    ``exposed_known``. ``changed`` is the position of the process that changed last. ``wall_offset_s`` follows a clock
+    that is set, ``clock_set_s`` is by how much since the start.
     """
 
     number: int = 0
@@ -218,6 +219,12 @@ class Snapshot(NamedTuple):
     backup: BackupView = BackupView()
     incidents: IncidentsView = IncidentsView()
     credential_warnings: bool = True
+    clock_set_s: float = 0.0
+
+    @property
+    def began_s(self) -> float:
+        """When the run began, in seconds since the epoch by the clock of that time; it identifies the run."""
+        return self.started_s + self.wall_offset_s - self.clock_set_s
 
     def is_held(self, view: ProcessView) -> bool:
         """Return whether a process waits for the backups; ``backup.holding`` is why."""

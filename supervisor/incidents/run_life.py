@@ -24,7 +24,7 @@ class RunLife:
     def __init__(self, files: IncidentFiles, snapshot: Snapshot) -> None:
         self._files = files
         self._begun = False
-        began_s = snapshot.started_s + snapshot.wall_offset_s
+        began_s = snapshot.began_s
         self.previous: RunRecord | None = None
         self.record = RunRecord(
             run=f"{int(began_s * 1000):x}",

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SERVICE_BACKOFF = Backoff(initial_s=1.0, max_s=60.0)
 LOOK_FOR_SIGNALS_S = 2.0
+# A clock that is adjusted slowly is followed in steps of this size.
+CLOCK_SET_S = 1.0
 _FORCE_HINT = "a second INT (Ctrl-C) kills the app at once"
 
 
@@ -104,7 +106,15 @@ class MainLoop:
     def _look_for_signals(self) -> None:
         """Check now and every few seconds: without memory the kernel may drop the wake-up (pipe(7): ENOMEM)."""
         self._wake()
+        self._look_at_clock()
         asyncio.get_running_loop().call_later(LOOK_FOR_SIGNALS_S, self._look_for_signals)
+
+    def _look_at_clock(self) -> None:
+        """Update the offset between the clocks if the wall clock was set, or the machine has slept."""
+        store = self._engine.store
+        offset_s = time.time() - time.monotonic()  # noqa: TID251 - where the two clocks meet again
+        if abs(offset_s - store.snapshot.wall_offset_s) > CLOCK_SET_S:
+            store.update_wall_offset(offset_s)
 
     def _wake(self) -> None:
         for number in self._inbox.read():

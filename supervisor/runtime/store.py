@@ -32,6 +32,11 @@ class SnapshotStore:
         if views[place : place + 1] != (view,):
             self._publish(self.snapshot._replace(processes=(*views[:place], view, *views[place + 1 :]), changed=place))
 
+    def update_wall_offset(self, offset_s: float) -> None:
+        """Record that the wall clock was set: the offset from the monotonic clock is now this."""
+        set_s = self.snapshot.clock_set_s + offset_s - self.snapshot.wall_offset_s
+        self._put(self.snapshot._replace(wall_offset_s=offset_s, clock_set_s=set_s))
+
     def update_tailnet(self, view: TailnetView) -> None:
         """Replace the tailnet's view."""
         self._put(self.snapshot._replace(tailnet=view))

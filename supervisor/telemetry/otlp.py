@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from supervisor.logs.pipeline import LogPipeline
+    from supervisor.runtime.store import SnapshotStore
     from supervisor.telemetry.spans import Span
 
 NAME = "moltis-supervisor"
@@ -43,10 +44,10 @@ NAME = "moltis-supervisor"
 class Exporter:
     """Exports the spans of a recorder; batches are sent on the SDK's own thread."""
 
-    def __init__(self, recorder: Recorder, log: LogPipeline, wall_offset_s: float) -> None:
+    def __init__(self, recorder: Recorder, log: LogPipeline, store: SnapshotStore) -> None:
         self._recorder = recorder
         self._log = log
-        self._wall_offset_s = wall_offset_s
+        self._store = store
 
     async def run(self) -> None:
         """Start; returns at once."""
@@ -72,7 +73,8 @@ class Exporter:
 
     def _send(self, tracer: Tracer, span: Span, context: Context | None = None) -> None:
         kind = SpanKind.SERVER if span.server else SpanKind.INTERNAL
-        begun_ns, ended_ns = (int((at_s + self._wall_offset_s) * 1e9) for at_s in (span.begun_s, span.ended_s))
+        offset_s = self._store.snapshot.wall_offset_s
+        begun_ns, ended_ns = (int((at_s + offset_s) * 1e9) for at_s in (span.begun_s, span.ended_s))
         sent = tracer.start_span(span.name, context or _caller(span), kind, dict(span.attributes), start_time=begun_ns)
         if span.error:
             sent.set_status(Status(StatusCode.ERROR, span.error))

@@ -195,6 +195,9 @@ class Stream:
         if snapshot is seen:
             return _NOTHING_NEW
         self._seen = snapshot
+        if seen is not None and seen.wall_offset_s != snapshot.wall_offset_s:
+            # The clock was set, so that every time in it is told anew.
+            seen = None
         pieces = schemas.EventsBody()
         if seen is None or _shown_of_processes(snapshot) != _shown_of_processes(seen):
             pieces.processes = schemas.processes(self._context).processes

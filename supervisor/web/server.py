@@ -61,7 +61,7 @@ class Server:
         address = plan.listen._replace(port=sockets[0].getsockname()[1]) if sockets else plan.listen
         keyring = Keyring(plan.settings.token, log)
         codes = SignInCodes(keyring, log, store, address)
-        boot = f"{int((store.snapshot.started_s + store.snapshot.wall_offset_s) * 1000):x}"
+        boot = f"{int(store.snapshot.began_s * 1000):x}"
         self._context = Context(
             plan, store, log, engine, channels, keyring, codes, Throttle(log), OpenStreams(boot), RequestMetrics()
         )

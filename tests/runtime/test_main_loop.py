@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from supervisor.backoff import Backoff
@@ -18,6 +19,7 @@ from supervisor.runtime.stop import StopPlan
 from supervisor.runtime.store import SnapshotStore
 from supervisor.system.reaper import Reaper
 from supervisor.system.signals import Inbox
+from tests.logs.rig import until
 
 if TYPE_CHECKING:
     import pytest
@@ -43,6 +45,21 @@ async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch:
     await loop._keep("part", part)
     waits_s = [record.fields["again_in_s"] for record in log._waiting_records]
     assert waits_s == [0.01, 0.02, 0.04, 0.01, 0.02]
+
+
+async def test_a_wall_clock_that_is_set_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by NTP soon after the boot of a machine without a clock of its own; a little is left alone."""
+    monkeypatch.setattr(module, "LOOK_FOR_SIGNALS_S", 0.01)
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
+    store = SnapshotStore(Snapshot(wall_offset_s=1e9))
+    loop = MainLoop(Engine((), store, log, Reaper(), ()), Inbox(), None, StopPlan, {})
+    clock = [1e9 + 0.5]
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock[0], monotonic=lambda: 0.0))
+    loop._look_for_signals()
+    assert store.snapshot.number == 0
+    clock[0] = 1e9 + 3600
+    await until(lambda: store.snapshot.wall_offset_s == 1e9 + 3600)
+    assert (store.snapshot.began_s, store.snapshot.number) == (1e9, 1)
 
 
 async def test_a_signal_whose_wake_was_lost_is_seen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

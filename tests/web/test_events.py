@@ -72,6 +72,19 @@ async def test_only_what_changed_follows() -> None:
         assert (await stream.next()).kind == "log"
 
 
+async def test_a_clock_that_is_set_has_every_time_told_anew() -> None:
+    """With its piece; the run keeps its name, so that a client takes it for the same one."""
+    async with serving(wall_offset_s=1e9) as served, following(served) as stream:
+        before = await stream.until("state")
+        served.store.update_wall_offset(1e9 + 3600)
+        after = await stream.until("state")
+        told = [event.data["processes"][0]["since"] for event in (before, after)]
+        assert [text[11:13] for text in told] == ["01", "02"]
+        assert set(after.data) == set(before.data)
+        assert after.id == before.id
+        assert served.store.snapshot.began_s == 1e9
+
+
 async def test_many_changes_are_one_event() -> None:
     """What a process does in a moment is told at the moment's end."""
     async with serving() as served, following(served) as stream:
