@@ -1,4 +1,4 @@
-"""`backup`, `backup list` and `backup restore ID`: order it, follow it, and tell what came of it."""
+"""`backup`, `backup list` and `backup restore ID`: send the order, wait for it, and show the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VERBS = ("list", "restore")
 _HEAD = ("ID", "GENERATION", "NUMBER", "TAKEN", "AGO", "SIZE", "ADDED", "WHY")
 _QUIET = frozenset({"idle", "held", "held: choose", "without", "replaced", "off"})
 _LOOK_AGAIN_S = 0.3
-# Whoever asked is not kept for longer; it goes on without them.
+# The order continues after the command has stopped waiting for it.
 _FOLLOW_S = 600.0
 
 
@@ -78,7 +78,7 @@ def _restore(args: ParsedArguments, console: Console, wanted: str) -> int:
 
 
 def _follow(args: ParsedArguments, console: Console, before: Response, what: str) -> int:
-    """Wait for the end of what was ordered; return 0 where it is done, 1 where it failed."""
+    """Wait for an order to end; return 0 if it succeeded, 1 if it failed."""
     end_s = time.monotonic() + _FOLLOW_S
     began = False
     while True:
@@ -99,7 +99,7 @@ def _follow(args: ParsedArguments, console: Console, before: Response, what: str
 
 
 def _told(answer: Response) -> str:
-    """Return how things are, in a line."""
+    """Return the state of the backups as one line."""
     state, why = answer.text("state"), answer.text("why")
     newest = answer.objects("snapshots")[:1]
     last = "".join(f"; the newest snapshot is {each.text('id')[:8]}, {ago(each.text('at'))} old" for each in newest)

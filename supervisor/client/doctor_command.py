@@ -1,4 +1,4 @@
-"""`doctor`: has the running supervisor check everything, or checks what can be checked without one."""
+"""`doctor`: shows the report of the running supervisor, or of the checks that need none."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ EX_PROBLEM = 1
 _COLORS = {"ok": GOOD, "note": DOUBTFUL, "problem": BAD}
 _MARGIN = 10
 _ALIVE, _ALIVE_S, _UNWELL = "/healthz", 5.0, 503
-# Others may have asked before, and their reports are made first.
+# Reports that were requested earlier are made first.
 _ANSWER_S = 30.0
 
 
 def doctor(args: ParsedArguments, console: Console) -> int:
-    """Show the report; return 1 where there is a problem."""
+    """Show the report; return 1 if it has a problem."""
     report = _report(console)
     if "--json" in args.options:
         console.write_json(msgspec.to_builtins(report))
@@ -43,7 +43,7 @@ def doctor(args: ParsedArguments, console: Console) -> int:
 
 def _report(console: Console) -> DoctorBody:
     try:
-        # One that hangs would be waited for as long as a report may take.
+        # Detects a hung supervisor sooner than the time limit of a report would.
         console.control.get(_ALIVE, answer_s=_ALIVE_S, also=(_UNWELL,))
         told = console.control.get(DOCTOR, answer_s=_ANSWER_S)
         return msgspec.convert(told, DoctorBody)

@@ -41,7 +41,7 @@ class RunResources:
         self.sockets: list[socket.socket] = []
         self.control: socket.socket | None = None
         self.address = plan.listen
-        # The app's own port, answered on while it is held.
+        # Listeners on the app's own port, for the time that it is held.
         self.placeholders: list[socket.socket] = []
         self._give_way: list[Callable[[], None]] = []
         problems: list[str] = []
@@ -77,7 +77,7 @@ class RunResources:
         self.give_way()
 
     def give_way(self) -> None:
-        """Leave the app's own port to it, now."""
+        """Release the app's own port to the app."""
         for listener in self.placeholders:
             listener.close()
         self.placeholders.clear()
@@ -86,7 +86,7 @@ class RunResources:
         self._give_way.clear()
 
     def when_giving_way(self, close: Callable[[], None]) -> None:
-        """Have this called as well when the port is left to the app; at once where it was."""
+        """Call ``close`` when the port is released to the app; immediately if it has been already."""
         if self.placeholders:
             self._give_way.append(close)
         else:
@@ -120,7 +120,7 @@ class RunResources:
     def _take_state_folder(self, plan: Plan) -> None:
         tailnet = plan.settings.tailnet
         if tailnet.mode != "embedded":
-            # It contains the owner's choice, incidents and little else, so the run can go on without it.
+            # The run can do without it: it contains little but the owner's choice and incidents.
             dirs.offer_folder(plan.state_folder)
         # State in memory uses the run folder, whose problems have been reported above.
         if plan.tailscaled is None or (tailnet.in_memory and self._run_fd < 0):
@@ -134,14 +134,14 @@ class RunResources:
         self._lock(fd, tailnet.state_dir, taken)
 
     def _take_backup_folder(self, plan: Plan) -> None:
-        """Keep a second supervisor from it: each would put its files into the other's snapshots. Raises ConfigError."""
+        """Lock the folder: two supervisors would put files into each other's snapshots. Raises ConfigError."""
         if plan.backup is None:
             return
         folder = plan.backup.folder
         try:
             fd = dirs.owned_folder(folder, None, "TS_STATE_DIR")
         except (OSError, ConfigError):
-            # The backups tell of it, and try again.
+            # The backup service reports this and retries.
             return
         self._fds.append(fd)
         taken = (
@@ -168,7 +168,7 @@ class RunResources:
         self.address = Address(host, self.sockets[0].getsockname()[1])
 
     def _hold_place(self, plan: Plan) -> None:
-        """Listen on the app's own port, where it is public and the app is held. Raises ConfigError."""
+        """Listen on the app's own port if it is public and the app is held. Raises ConfigError."""
         is_held = plan.backup is not None and plan.backup.holds
         if plan.settings.expose != "public" or not is_held or plan.app_address is None or not plan.app_address.port:
             return

@@ -48,7 +48,7 @@ SETTLE_S = 0.5
 def run(config: str | None, restart: str | None, command: Sequence[str], inbox: Inbox) -> NoReturn:
     """Start everything, run, and exit with the exit code of the contract.
 
-    Raises ConfigError before anything was started, and OSError where the machine has no room for an event loop.
+    Raises ConfigError before anything was started, and OSError if the system cannot create an event loop.
     """
     plan = resolve(os.environ, config=config, restart=restart, command=command)
     resources = RunResources(plan)
@@ -63,14 +63,14 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     try:
         _go_on(parts, resources, _missing(adopts=adopts, undumpable=undumpable, launcher=launcher), inbox)
     except Exception:
-        # Nobody would watch over what was started.
+        # Nothing would supervise the children any more.
         parts.end_at_once()
         raise
     raise AssertionError("the loop ended without an exit code")
 
 
 def _go_on(parts: Run, resources: RunResources, missing: Sequence[str], inbox: Inbox) -> None:
-    """Say what is to be said, and stay in the loop. Raises OSError where there can be none."""
+    """Log warnings and notices, then run the event loop. Raises OSError if it cannot be created."""
     plan = parts.plan
     for warning in (*resources.warnings, *plan.warnings):
         parts.log.record("warning", warning)
@@ -86,7 +86,7 @@ def _go_on(parts: Run, resources: RunResources, missing: Sequence[str], inbox: I
     # Only now, because the first children get the limit that this process was started with.
     DESCRIPTORS.claim()
     gc.enable()
-    # By itself: a loop that fails at it leaves a half-made one behind, which complains when it goes.
+    # Created separately: a loop whose selector fails is left half-initialised, and warns when it is collected.
     selector = selectors.DefaultSelector()
     with asyncio.Runner(loop_factory=partial(EventLoop, selector)) as runner:
         runner.get_loop()
@@ -106,17 +106,17 @@ class Run:
         self.engine = Engine(plan.processes, self.store, self.log, Reaper(), launcher)
         if plan.backup is not None and plan.backup.holds:
             self.engine.hold(self.engine.children, hold_of(self.store.snapshot.backup.state))
-            # In the same moment: what is released next may be the app, which binds that port.
+            # Immediately, since the app may be released next, and binds that port.
             self.store.watch(lambda snapshot: None if snapshot.backup.holds else resources.give_way())
 
     def end_at_once(self) -> None:
-        """Kill what was started, without the loop that an ordered stop takes."""
+        """Kill all children without an ordered stop, which needs the event loop."""
         for pid in self.engine.reaper.owned:
             send(pid, signal.SIGKILL, group=True)
         self.resources.close()
 
     async def stay(self, inbox: Inbox) -> None:
-        """Run the loop with everything beside the processes; it ends the process."""
+        """Run the main loop with all services; the process exits in it."""
         import asyncio
 
         from supervisor.runtime.main_loop import LazyServices, MainLoop
@@ -160,7 +160,7 @@ class Run:
             # The log could not even begin.
             sys.stderr.write(f"moltis-supervisor: {why}\n")
             sys.stderr.flush()
-        # After an ordered stop there are none.
+        # An ordered stop leaves no children.
         self.end_at_once()
         sys.stdout.flush()
         os._exit(status)
@@ -228,7 +228,7 @@ class Run:
         return found.Exposure(self.engine, own, public, sidecar=plan.settings.tailnet.mode == "attach")
 
     def _placeholder(self, lazy: LazyServices) -> Mapping[str, Service]:
-        """Return what answers on the app's own port while it is held, where that is public."""
+        """Return the service that responds on the app's own public port while the app is held, if there is one."""
         store, resources, name = self.store, self.resources, "placeholder"
         if not resources.placeholders:
             return {}

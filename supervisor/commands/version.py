@@ -49,7 +49,7 @@ def tailscaled_version(program: str, user: User | None) -> str:
 def _said(*words: str, user: User | None = None) -> str:
     """Return the first line that a program prints, or why there is none."""
     try:
-        # This process is not process 1, so there is no reaper to conflict with.
+        # This command is a process of its own, so it does not conflict with the reaper.
         program = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The tailnet while the backups hold every start: its state is theirs."""
+"""The state of the tailnet while the backups hold every start."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _STATES = {
 
 
 def of_backups(view: BackupView) -> Meaning:
-    """Return the meaning of a start that the backups hold: the same state as that of the processes."""
+    """Return the tailnet's state while the start is held: the same as that of the processes."""
     state = _STATES.get(hold_of(view.state), TailnetState.STARTING)
     return Meaning(state, why=view.progressing, what_to_do=view.what_to_do)
 
 
 async def wait_until_let_go(store: SnapshotStore, publish: Callable[[Meaning], None]) -> None:
-    """Publish what is waited for, at each change, until nothing is held any more."""
+    """Publish the reason of the hold at each change, until the hold ends."""
     watch = Watch(store, lambda snapshot: snapshot.backup if snapshot.backup.holds else None)
     try:
         while watch.value is not None:

@@ -120,15 +120,15 @@ class LocalApi:
         await self._exchange("POST", "serve-config", _encode(config), etag)
 
     async def fetch_certificate(self, domain: str, timeout_s: float) -> bytes:
-        """Have tailscaled get a certificate, or look at the one it has; return it with its chain, as PEM."""
+        """Return a certificate with its chain as PEM; tailscaled requests one if it has no valid one."""
         return await self._ask("GET", f"cert/{domain}?type=crt", timeout_s=timeout_s)
 
     async def derp_map(self) -> DerpMap | None:
-        """Return the tailnet's relays; None before the first login."""
+        """Return the tailnet's DERP map; None before the first login."""
         return _decoded(await self._ask("GET", "derpmap"), DerpMap | None)  # type: ignore[arg-type]
 
     async def whois(self, address: str) -> Whois | None:
-        """Return whose a connection from this host and port is; None where it comes from no device of the tailnet."""
+        """Return the tailnet device that a connection comes from, by host and port; None if it is not a device."""
         try:
             return _decoded(await self._ask("GET", f"whois?proto=tcp&addr={address}"), Whois)
         except (UnreachableError, SilentError):
@@ -137,7 +137,7 @@ class LocalApi:
             return None
 
     async def ping(self, address: str, timeout_s: float) -> Ping:
-        """Return how a device answers on the way that packets take to it (a disco ping)."""
+        """Ping a device over the path that packets to it take (a disco ping), and return the result."""
         return _decoded(await self._ask("POST", f"ping?ip={address}&type=disco", timeout_s=timeout_s), Ping)
 
     async def user_metrics(self, timeout_s: float) -> bytes:

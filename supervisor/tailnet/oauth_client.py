@@ -214,14 +214,14 @@ class _Create(msgspec.Struct):
 
 
 class _KnownKey(msgspec.Struct):
-    """What the API tells of a key (tailscale.com/client/tailscale, Key)."""
+    """The API's description of a key (tailscale.com/client/tailscale, Key)."""
 
     expires: str = ""
     capabilities: dict[str, dict[str, _Create]] = {}
 
 
 class KnownKey(NamedTuple):
-    """What the API tells of an auth key: whether it is reusable, its tags, and when it ends (RFC 3339, or empty)."""
+    """An existing auth key: whether it is reusable, its tags, and its expiry (RFC 3339; empty if unknown)."""
 
     reusable: bool
     tags: tuple[str, ...]
@@ -230,7 +230,7 @@ class KnownKey(NamedTuple):
 
 _Answer = TypeVar("_Answer", _Token, _Key, _Policy, _KnownKey)
 _Result = TypeVar("_Result")
-# What takes a scope of its own, by the shape of its answer: its name, and the scope's.
+# Responses that need a scope of their own: what they contain, and the name of the scope.
 _TO_READ = {_Policy: ("the tailnet's policy", "Policy File"), _KnownKey: ("the tailnet's keys", "Auth Keys")}
 
 
@@ -263,7 +263,7 @@ class OAuthClient:
         raise AssertionError("the attempts ended without an answer")
 
     async def _prepared(self, secret: Secret, *, tags: bool = True) -> tuple[ClientSecret, str]:
-        """Return the client and where its API is; its secret is masked from now on."""
+        """Return the client and the URL of its API; its secret is masked from now on."""
         try:
             client = parse_client_secret(secret.reveal())
         except InvalidValueError as error:
@@ -281,11 +281,11 @@ class OAuthClient:
         return client, url
 
     async def owned_tags(self, secret: Secret) -> frozenset[str]:
-        """Return the tags that the tailnet's policy has owners for. Raises the same as ``mint``."""
+        """Return the tags with owners in the tailnet's policy. Raises the same as ``mint``."""
         return frozenset((await self._read_once(secret, "acl", _Policy)).tag_owners or ())
 
     async def known_key(self, secret: Secret, key: Secret) -> KnownKey:
-        """Return what the API tells of an auth key, by the id in it. Raises the same as ``mint``."""
+        """Look up an auth key by the id in it. Raises the same as ``mint``."""
         match = re.match(r"tskey-auth-([0-9A-Za-z]+)-", key.reveal())
         if match is None:
             raise OAuthRefusedError(INVALID, "the auth key has no id", "write it as it was given out")
@@ -294,7 +294,7 @@ class OAuthClient:
         return KnownKey(create.reusable, create.tags, found.expires)
 
     async def _read_once(self, secret: Secret, path: str, kind: type[_Answer]) -> _Answer:
-        """Ask once for what the client may not be allowed to read."""
+        """Read from the API once, without retries. Raises the same as ``mint``."""
         client, url = await self._prepared(secret, tags=False)
 
         async def read(session: aiohttp.ClientSession) -> _Answer:
@@ -326,7 +326,7 @@ class OAuthClient:
         )
 
     async def _attempt(self, url: str, work: Callable[[aiohttp.ClientSession], Awaitable[_Result]]) -> _Result:
-        """Do the work in a session of its own, within the time of one attempt. Raises OAuthUnavailableError."""
+        """Run ``work`` with a new session, within the time limit of one attempt. Raises OAuthUnavailableError."""
         import aiohttp
 
         try:
@@ -350,7 +350,7 @@ class OAuthClient:
         return Usable(Secret(self._kept(made.key, url)), ephemeral)
 
     async def _authorized(self, client: ClientSecret, url: str, session: aiohttp.ClientSession) -> dict[str, str]:
-        """Return the headers that sign a request: client credentials are exchanged for a token."""
+        """Exchange the client credentials for an access token, and return the headers that contain it."""
         secret = client.value.reveal()
         client_id = self._tailnet.client_id or client.client_id
         form = {"grant_type": "client_credentials", "client_secret": secret}
@@ -371,8 +371,8 @@ class OAuthClient:
     async def _ask(
         self, session: aiohttp.ClientSession, url: str, kind: type[_Answer], method: str = "POST", **sent: Any
     ) -> _Answer:
-        """Send one request and return the answer of that kind."""
-        # The way out may lead through a proxy, as tailscaled's own does. aiohttp's trust_env would read .netrc as well.
+        """Send one request and return the response, decoded as ``kind``."""
+        # Proxies are honoured, as by tailscaled. aiohttp's trust_env would also read .netrc.
         async with session.request(method, url, allow_redirects=False, proxy=_proxy_for(url), **sent) as answer:
             body = await _read(answer.content, url, MOST_POLICY_BYTES if kind is _Policy else MOST_BODY_BYTES)
             if kind in _TO_READ and answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:

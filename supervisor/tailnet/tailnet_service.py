@@ -125,7 +125,7 @@ class TailnetService:
             await self._run_until_held()
 
     async def _wait_until_let_go(self) -> None:
-        """Show what is waited for, and take orders for later; then begin with the files that are here by then."""
+        """Publish the reason of the hold and queue orders until it ends; then reload the restored state."""
         self._feed(TailnetEvent(TailnetEventKind.HOLD))
         stop_taking = self._channels.tailnet.set_handler(self._take)
         try:
@@ -259,7 +259,7 @@ class TailnetService:
     # Observation
 
     async def _turn(self) -> bool:
-        """Observe once and do what is due; return whether to observe again soon."""
+        """Observe once and handle the result; return whether to observe again soon."""
         now_s, changes = time.monotonic(), self._changes
         try:
             status = await self._ask_status(now_s)

@@ -1,16 +1,16 @@
-"""Which tailscaled this program was tested with, and what to say of another one."""
+"""The version of tailscaled that this program was tested with, and the note about other versions."""
 
 from __future__ import annotations
 
-# That of scripts/tailscaled.pin, which all tests run.
+# The version in scripts/tailscaled.pin, with which all tests run.
 TESTED = "1.102.5"
-# What the program relies on was found in the source of these by scripts/check-tailscale; they have not been run.
+# Versions whose source scripts/check-tailscale has checked, but which were not run.
 LOOKED_UP = ("1.104.7",)
 ADVICE = "how to look it up, and what changed: docs/how-to/upgrade.md"
 
 
 def untried(version: str) -> str:
-    """Return what to say of a tailscaled that was never tried; empty for one of the tested series, or unknown."""
+    """Return the note about an untested version; empty for the tested series, and for an unknown version."""
     plain = version.partition("-")[0]
     if not plain or _series(plain) == _series(TESTED):
         return ""

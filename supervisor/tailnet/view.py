@@ -285,7 +285,7 @@ def with_details(
     *,
     new: bool,
 ) -> TailnetView:
-    """Return the view with what is shown beside the state; ``new``: nothing was kept of an earlier start."""
+    """Return the view with everything but the state; ``new`` is whether there is no record of an earlier start."""
     expires = expiry_words(key_expiry(status) if status is not None else None, datetime.now(UTC))
     kept, why_unread = store.why_not_kept, store.why_unread
     notes = [
@@ -394,7 +394,7 @@ def has_expired(status: Status, now: datetime) -> bool:
 
 
 def expiry_words(at: datetime | None, now: datetime) -> str:
-    """Return what to say of a key that will expire; nothing while it is far off. Health warns of it by itself."""
+    """Return a note about a key that expires soon, else an empty text. Health has a warning of its own."""
     if at is None or not timedelta(0) <= at - now < EXPIRY_NOTE:
         return ""
     days = (at - now).days

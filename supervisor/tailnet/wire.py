@@ -62,7 +62,7 @@ class Status(msgspec.Struct):
 
 
 class DerpNode(msgspec.Struct):
-    """One server of a relay's region (tailcfg.DERPNode)."""
+    """A relay server (tailcfg.DERPNode)."""
 
     host_name: str = msgspec.field(default="", name="HostName")
     ipv4: str = msgspec.field(default="", name="IPv4")
@@ -73,7 +73,7 @@ class DerpNode(msgspec.Struct):
 
 
 class DerpRegion(msgspec.Struct):
-    """Relays that are near each other (tailcfg.DERPRegion)."""
+    """A region of relay servers (tailcfg.DERPRegion)."""
 
     code: str = msgspec.field(default="", name="RegionCode")
     name: str = msgspec.field(default="", name="RegionName")
@@ -81,13 +81,13 @@ class DerpRegion(msgspec.Struct):
 
 
 class DerpMap(msgspec.Struct):
-    """Every relay of the tailnet (tailcfg.DERPMap)."""
+    """All relays of the tailnet (tailcfg.DERPMap)."""
 
     regions: dict[str, DerpRegion] | None = msgspec.field(default=None, name="Regions")
 
 
 class WhoisNode(msgspec.Struct):
-    """Whose a connection is, as far as it is a device (tailcfg.Node)."""
+    """The device at the other end of a connection (tailcfg.Node)."""
 
     name: str = msgspec.field(default="", name="Name")
     addresses: tuple[str, ...] | None = msgspec.field(default=None, name="Addresses")
@@ -95,13 +95,13 @@ class WhoisNode(msgspec.Struct):
 
 
 class Whois(msgspec.Struct):
-    """The answer to `GET whois` (apitype.WhoIsResponse)."""
+    """The response to `GET whois` (apitype.WhoIsResponse)."""
 
     node: WhoisNode | None = msgspec.field(default=None, name="Node")
 
 
 class Ping(msgspec.Struct):
-    """The answer to `POST ping` (ipnstate.PingResult): ``endpoint`` is set where the way is direct."""
+    """The response to `POST ping` (ipnstate.PingResult); ``endpoint`` is set if the path is direct."""
 
     error: str = msgspec.field(default="", name="Err")
     latency_s: float = msgspec.field(default=0.0, name="LatencySeconds")

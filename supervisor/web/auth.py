@@ -30,7 +30,7 @@ class Access(Enum):
 
 
 class Caller(NamedTuple):
-    """The sender of a request; ``grant`` is what their token gives."""
+    """The sender of a request; ``grant`` is what their token grants."""
 
     access: Access
     source: str
@@ -46,7 +46,7 @@ CALLER = web.RequestKey("caller", Caller)
 
 
 async def authorize(context: Context, needed: Access, request: web.Request, connection: Connection) -> Caller:
-    """Return the caller. Raises RefusedError where they may not call a route that needs ``needed``."""
+    """Return the caller. Raises RefusedError if they lack the access that the route needs."""
     if connection.over_control:
         if connection.refused:
             raise RefusedError(Code.CONTROL_REFUSED, connection.refused)
@@ -62,7 +62,7 @@ async def authorize(context: Context, needed: Access, request: web.Request, conn
 
 
 def wrong_credentials(wait_s: float) -> RefusedError:
-    """Return the error for wrong credentials, 429 where the throttle says how long to wait."""
+    """Return the error for wrong credentials: 429 if the throttle imposes a wait."""
     if wait_s:
         return RefusedError(Code.TOO_MANY_ATTEMPTS, headers={"Retry-After": str(math.ceil(wait_s))})
     return RefusedError(Code.WRONG_CREDENTIALS, headers={"WWW-Authenticate": "Bearer"})
@@ -93,7 +93,7 @@ def _host_and_port(url: SplitResult, default_port: int | None) -> tuple[str | No
 
 
 async def _by_token(context: Context, request: web.Request) -> tuple[Caller, float | None]:
-    """Return the caller by the request's token, and, where that is wrong, the seconds to wait."""
+    """Return the caller by the request's token, and the seconds to wait if the token is wrong."""
     source = request.remote or ""
     anyone = Caller(Access.ANYONE, source)
     given = request.headers.getall("Authorization", [])

@@ -135,7 +135,7 @@ async def new_code(context: Context, request: web.Request) -> web.Response:
 
 
 class ProcessOrderRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """``without_backup`` agrees to a start although nothing was restored from the backups."""
+    """``without_backup`` confirms a start without a restore from the backups."""
 
     without_backup: bool = False
 
@@ -165,7 +165,7 @@ _BUSY = frozenset({BackupState.RESTORING, BackupState.STARTING, BackupState.STAN
 
 
 class RestoreRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """``confirm`` is whether the caller agrees to what is replaced."""
+    """``confirm`` is whether the caller agrees that files are replaced."""
 
     confirm: bool = False
 
@@ -238,13 +238,13 @@ def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
 
 
 async def doctor(context: Context, request: web.Request) -> web.Response:
-    """Have everything checked."""
+    """Return a new report of the doctor."""
     report: Any = await load_module("supervisor.doctor.report")
     came = None if request.transport is None else request.transport.get_extra_info("peername")
     peer = host_port(came[0], came[1]) if isinstance(came, tuple) else ""
     snapshot, redactor = context.store.snapshot, context.log.redactor
     body = await report.examine_run(context.plan, snapshot, redactor, context.engine, peer)
-    # The panel waits for this line on its stream, to see whether something on the way holds that back.
+    # The panel waits for this line on its stream, to detect proxies that buffer it.
     context.log.record("info", "everything was checked", result=body.level, findings=len(body.findings))
     return json_response(body)
 

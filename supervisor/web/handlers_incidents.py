@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 async def incidents(context: Context, _request: web.Request) -> web.Response:
-    """Give all that are kept, the newest first."""
+    """Return all stored incidents, the newest first."""
     return json_response(schemas.incidents(context.store.snapshot))
 
 
 async def incident(context: Context, request: web.Request) -> web.Response:
-    """Give one with its last lines."""
+    """Return an incident with its last log lines."""
     known = context.store.snapshot.incidents.known
     found = next((each for each in known if each.id == request.match_info["id"]), None)
     if found is None:

@@ -40,7 +40,7 @@ class ConnectRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DisconnectRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """``forget`` logs out too; ``confirm`` agrees to the warning about it."""
+    """``forget`` also logs out; ``confirm`` acknowledges the warning about disconnecting."""
 
     forget: bool = False
     confirm: bool = False

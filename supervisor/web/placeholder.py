@@ -1,4 +1,4 @@
-"""Answers on the app's own port while the app is held: 503, and the reason."""
+"""Responds with 503 and the reason on the app's own port while the app is held."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 HEAD_S = 10.0
 _LINGER_S = 2.0
 _MOST = 64
-# No word that stays behind: the app binds the port a moment later.
+# Closes with a reset, which leaves no TIME_WAIT: the app binds the port a moment later.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Placeholder:
-    """Listens on ``sockets`` until nothing is held any more; ``when_released`` takes what ends that at once."""
+    """Serves ``sockets`` until the hold ends; the callback passed to ``when_released`` closes it at once."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Placeholder:
         self._open = 0
 
     async def run(self) -> None:
-        """Answer until released, or cancelled."""
+        """Serve until released or cancelled."""
         servers = [
             await asyncio.start_server(self._serve, sock=listener.dup(), limit=MOST_HEAD_BYTES)
             for listener in self._sockets
@@ -76,14 +76,14 @@ class Placeholder:
                 await reader.readuntil(b"\r\n\r\n")
             writer.write(unavailable(self._store.snapshot.backup))
             await writer.drain()
-            # Whoever closes first keeps the port busy for a minute: that is left to the other side.
+            # The side that closes first keeps the port in TIME_WAIT for a minute, so that is left to the client.
             async with asyncio.timeout(_LINGER_S):
                 while await reader.read(MOST_HEAD_BYTES):
                     pass
 
 
 def unavailable(view: BackupView) -> bytes:
-    """Return the answer to whatever is asked."""
+    """Return the response to any request."""
     said = "; ".join(filter(None, (f"the app is not started: {view.state.value}", view.why)))
     body = encode_error(RefusedError(Code.NOT_STARTED, said)) + b"\n"
     fields = (

@@ -1,4 +1,4 @@
-"""Reads bodies and queries, checked against the struct that a route takes, and says what is wrong with them."""
+"""Parses and validates bodies and queries, with error messages for people."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Empty(msgspec.Struct, forbid_unknown_fields=True):
 async def parse_body(request: web.Request, shape: type[T]) -> T:
     """Return a request's body as a struct; no body counts as an empty object.
 
-    Raises RefusedError where it is not JSON, or not of this shape.
+    Raises RefusedError if it is not JSON, or does not match.
     """
     data = await request.read()
     if data and request.content_type != _JSON:
@@ -55,7 +55,7 @@ async def parse_body(request: web.Request, shape: type[T]) -> T:
 def decode(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
     """Decode JSON into a struct; ``what`` names the part of the request in error messages.
 
-    Raises RefusedError where it is not JSON, or not of this shape.
+    Raises RefusedError if it is not JSON, or does not match.
     """
     try:
         return decode_json(data, shape)
@@ -66,12 +66,12 @@ def decode(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
 
 
 def parse_query(request: web.Request, shape: type[T]) -> T:
-    """Return a request's query as a struct. Raises RefusedError where it does not fit."""
+    """Return a request's query as a struct. Raises RefusedError if it does not match."""
     given = dict(request.query)
     if len(given) != len(request.query):
         raise RefusedError(Code.INVALID_QUERY, "cannot use the query: a name stands in it twice; leave one of them")
     numbers = _numbers(shape)
-    # Not by convert's own reading of text, to which `null` is nothing, and 1e2 a hundred.
+    # msgspec would read `null` as None and 1e2 as 100.
     values = {name: int(text) if name in numbers and _NUMBER.fullmatch(text) else text for name, text in given.items()}
     try:
         return msgspec.convert(values, shape)
@@ -86,12 +86,12 @@ def json_response(
     content_type: str = _JSON,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """Return a response with this as its JSON."""
+    """Return a JSON response."""
     return web.Response(body=_encode(body) + b"\n", status=status, content_type=content_type, headers=headers)
 
 
 def accepted(**more: str) -> web.Response:
-    """Return 202 for an order that was accepted; its outcome is seen on the event stream."""
+    """Return 202 for an accepted order; its result appears on the event stream."""
     return json_response({"ok": True, **more}, 202)
 
 
@@ -101,7 +101,7 @@ _GOT = {int: "a number", float: "a number", bool: "true or false", str: "a text"
 
 
 def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> str:
-    """Return why JSON does not fit a struct, in words for people."""
+    """Return why JSON does not match a struct."""
     try:
         data.decode()
         # Numbers beyond a double's range become infinite here instead of an error.
@@ -121,12 +121,12 @@ def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> 
 
 
 def explain_query(given: Mapping[str, str], shape: type[msgspec.Struct]) -> str:
-    """Return why a query does not fit a struct. All values of a query are text."""
+    """Return why a query does not match a struct. All values of a query are text."""
     return _explain(given, shape, is_text=True)
 
 
 def _explain(value: object, shape: type[msgspec.Struct], *, is_text: bool = False) -> str:
-    """Return the first problem; an empty text where there is none."""
+    """Return the first problem; empty if there is none."""
     if not isinstance(value, dict):
         return f"it is {_GOT.get(type(value), 'null')}, not an object"
     fields = {field.encode_name: field for field in cast("StructType", type_info(shape)).fields}
@@ -154,7 +154,7 @@ def _numbers(shape: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _mismatch(value: object, kinds: Sequence[Type], *, is_text: bool) -> str:
-    """Return why a value has none of these types; an empty text where it has one."""
+    """Return why a value matches none of these types; empty if it matches one."""
     wanted = next(kind for kind in kinds if not isinstance(kind, NoneType))
     if isinstance(wanted, LiteralType):
         return "" if value in wanted.values else f"has to be {' or '.join(map(str, wanted.values))}"

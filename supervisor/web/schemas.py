@@ -43,7 +43,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, view: object, **more: Any) -> Self:
-        """Return one with the attributes of a view and those given; empty texts become null if the field allows it."""
+        """Create a response from a view's attributes and ``more``; empty texts become null if the field allows it."""
         values = {name: getattr(view, name) for name in cls.__struct_fields__ if name not in more}
         nulls = {name for name, text in values.items() if text == "" and "None" in cls.__annotations__[name]}
         return cls(**values | dict.fromkeys(nulls), **more)
@@ -276,7 +276,7 @@ class FiguresBody(Body):
 
 
 class IncidentNewsBody(Body):
-    """How many incidents are kept, which is the newest, and how often any of them has changed in this run."""
+    """The number of stored incidents, the id of the newest, and the number of changes in this run."""
 
     kept: Count
     changes: Count
@@ -365,7 +365,7 @@ def _process(context: Context, view: ProcessView) -> ProcessBody:
 
 
 def _hold(snapshot: Snapshot, view: ProcessView) -> dict[str, Any]:
-    """Return why a process is held, and how far it is."""
+    """Return why a process is held, and the progress."""
     if not snapshot.is_held(view):
         return {"held_why": None, "held_progress": None}
     return {"held_why": snapshot.backup.holding, "held_progress": _share(snapshot.backup.progress)}
@@ -420,7 +420,7 @@ def backups(context: Context, most: int | None = None) -> BackupsBody:
 
 
 def incident_news(context: Context) -> IncidentNewsBody:
-    """Return what tells that there is something new of the incidents."""
+    """Return counters that show whether the incidents have changed."""
     view = context.store.snapshot.incidents
     return IncidentNewsBody(len(view.known), view.changes, view.known[-1].id if view.known else None)
 
@@ -450,7 +450,7 @@ def tailnet(context: Context) -> TailnetBody:
 
 
 def _unpublished(plan: Plan, view: TailnetView) -> str | None:
-    """Return why the app has no URL in the tailnet, and what to do; None where it has one, or there is no tailnet."""
+    """Return why the app has no URL in the tailnet, and what to do; None if it has one, or the tailnet is off."""
     settings = plan.settings.tailnet
     if view.serve.urls or settings.mode == "off":
         return None

@@ -1,4 +1,4 @@
-"""What the API answers about incidents."""
+"""Responses of the API about incidents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IncidentLevel = Annotated[str, Meta(extra_json_schema={"enum": list(INCIDENT_LEV
 
 
 class IncidentBody(Body):
-    """One incident, without its last lines."""
+    """An incident without its last log lines."""
 
     id: str
     at: Moment
@@ -45,7 +45,7 @@ class IncidentBody(Body):
 
 
 class IncidentStoryBody(Body):
-    """One incident with the last lines before it; ``report`` is all of it as text fit for a bug report."""
+    """An incident with the last log lines before it; ``report`` is the text for a bug report."""
 
     incident: IncidentBody
     last_lines: Texts
@@ -53,7 +53,7 @@ class IncidentStoryBody(Body):
 
 
 class IncidentsBody(Body):
-    """Those that are kept, the newest first; ``why_not`` says why they are not kept on the disk."""
+    """The stored incidents, the newest first; ``why_not`` is why they are not stored on disk."""
 
     incidents: Annotated[list[IncidentBody], Meta(max_length=100)]
     why_not: str | None
@@ -64,13 +64,13 @@ RESPONSES = (IncidentsBody, IncidentStoryBody)
 
 
 def incidents(snapshot: Snapshot) -> IncidentsBody:
-    """Return all, the newest first."""
+    """Return all incidents, the newest first."""
     view = snapshot.incidents
     return IncidentsBody.of(view, incidents=list(map(_body, reversed(view.known))))
 
 
 def story(incident: Incident, report: str) -> IncidentStoryBody:
-    """Return one with all that is known of it."""
+    """Return an incident with its details."""
     return IncidentStoryBody(_body(incident), incident.last_lines, report)
 
 

@@ -89,7 +89,7 @@ class Server:
                 await self._api.close()
 
     async def close(self) -> None:
-        """Send the end of the run to followers of the events; takes no longer than a moment."""
+        """Send the end of the run to all event streams; this takes at most 0.2 s."""
         await self._context.streams.close()
 
     def _listen(self) -> list[Acceptor]:
@@ -102,7 +102,7 @@ class Server:
         wanted = [(public, listener) for listener in self._sockets]
         wanted += [(control, self._control)] if self._control is not None else []
         with ExitStack() as undone:
-            # None accepts before all can: one of a failed start would go on beside those of the next.
+            # All are duplicated before any accepts: listeners of a failed start would run beside the next ones.
             copies = [(kind, undone.enter_context(listener.dup())) for kind, listener in wanted]
             undone.pop_all()
         return [Acceptor(copy, kind, shortage.make_room) for kind, copy in copies]

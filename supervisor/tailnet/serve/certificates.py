@@ -24,9 +24,9 @@ _TRIED_AGAIN = "it is tried again, at most once an hour in the end"
 
 
 class Certificate(NamedTuple):
-    """How it stands with one: it is there, or ``why`` it is not; neither is said until the first answer.
+    """The state of a certificate; ``why`` it is missing is empty before the first response.
 
-    ``expiry`` is RFC 3339, and empty where it is not known.
+    ``expiry`` is in RFC 3339, empty if unknown.
     """
 
     there: bool = False
@@ -119,15 +119,15 @@ _LONG_FORM = 0x80
 
 
 def expiry_of(pem: bytes) -> str:
-    """Return when the first certificate ends, as RFC 3339 (RFC 5280, 4.1.2.5); empty where it cannot be read.
+    """Return the expiry of the first certificate in RFC 3339 (RFC 5280, 4.1.2.5); empty if it cannot be parsed.
 
-    The standard library reads certificates of connections alone.
+    The standard library parses only the certificates of connections.
     """
     found = _CERTIFICATE.search(pem)
     try:
         signed = _parts(_parts(binascii.a2b_base64(found[1]))[0][1]) if found is not None else []
         fields = _parts(signed[0][1])
-        # Serial number, algorithm and issuer come before it.
+        # It follows serial number, algorithm and issuer.
         validity = _parts(fields[4 if fields[0][0] == _VERSION else 3][1])
         time = _TIME.fullmatch(validity[1][1])
     except (IndexError, ValueError):
@@ -140,7 +140,7 @@ def expiry_of(pem: bytes) -> str:
 
 
 def _parts(data: bytes) -> list[tuple[int, bytes]]:
-    """Return the tags and contents that follow each other in DER. Raises IndexError where it is cut short."""
+    """Return the tags and contents of consecutive DER elements. Raises IndexError if they are truncated."""
     found = []
     while data:
         length, at = data[1], 2

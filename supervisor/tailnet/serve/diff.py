@@ -256,7 +256,7 @@ def _below(config: Any, root: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def table(config: Any, name: str) -> Json:
-    """Return an object in a configuration: an empty one where others, or a later tailscaled, put something else."""
+    """Return an object in a configuration; empty if its value, from another program or version, has another type."""
     found = config.get(name) if isinstance(config, dict) else None
     return found if isinstance(found, dict) else {}
 
