@@ -227,6 +227,8 @@ class Player:
             self._look("end", [f"it ended by itself with {code}: {(world.folder / 'errors').read_text()}"])
         patience_s = SETTLE_S + (_HOLD_S if isinstance(world.around, Backups) else 0.0)
         self._hold("orders carried out", checks.orders)
+        # From here on it is this that counts.
+        world.ordered.clear()
         self._hold("orders", self._started_all, patience_s)
         self._hold("truth", checks.untruths, patience_s)
         self._hold("zombies", checks.zombies)
