@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from supervisor import moltis
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 SERVE_PORTS = {"auto": (80, 443), "https": (443,), "http": (80,), "off": ()}
 _SHORTEST_TOKEN = 16
+_SHELLS = frozenset({"ash", "bash", "busybox", "dash", "fish", "ksh", "sh", "zsh"})
+# What reads its orders from standard input unless it is given some.
+_ASKING = _SHELLS | {"irb", "node", "psql", "python", "python3", "sqlite3"}
+_SHELL_FLAGS = frozenset({"-i", "-l", "-il", "-li", "--login"})
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\b")
 # Where userspace networking forwards tailnet peers to, IPv6 included.
 _FORWARDED_TO = "127.0.0.1"
 _LOST_AT_A_DEPLOY = (
@@ -101,7 +107,7 @@ def build(
     _check_files(plan, environ, host, diags)
     _check_socket_paths(settings, diags)
     _check_proxies(plan, diags)
-    diags.warn(*_without_effect(plan, command), *_unreachable(plan, host))
+    diags.warn(*_without_effect(plan, command), *_unreachable(plan, host), *_misunderstood(plan))
     if settings.app.enabled:
         diags.warn(*_open_guards(environ))
     _check_token(settings, diags)
@@ -283,6 +289,24 @@ def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:
             f"no one can reach the app: it listens on {plan.app_address} and {why}; "
             f"use {remedy}, or SUPERVISOR_EXPOSE=public"
         )
+
+
+def _misunderstood(plan: Plan) -> Iterator[str]:
+    """Yield what a command seems to expect of a shell or a terminal, which it does not get."""
+    for spec in plan.processes:
+        program = os.path.basename(spec.argv[0])
+        if program in _ASKING and set(spec.argv[1:]) <= _SHELL_FLAGS:
+            yield (
+                f"{spec.name} is {program}, which ends at once: standard input is /dev/null; for a shell use "
+                f"`docker exec -it CONTAINER {program}`, or `docker run -it --entrypoint {program} IMAGE`"
+            )
+        elif program not in _SHELLS:
+            named = {name for word in spec.argv[1:] for name in _VARIABLE.findall(word)}
+            for name in sorted(named & set(spec.env)):
+                yield (
+                    f"{spec.name} gets ${name} as it stands: no shell expands it; write the value, or let one run the "
+                    "command (`sh -c 'exec …'`)"
+                )
 
 
 def _open_guards(environ: Mapping[str, str]) -> Iterator[str]:

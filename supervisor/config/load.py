@@ -33,6 +33,7 @@ _PANEL = "SUPERVISOR_SERVE_PANEL"
 _ALERT = "SUPERVISOR_ALERT_URL"
 # A shell and Compose remove quotes; `docker run --env-file` and `kubectl create --from-env-file` do not.
 _IN_QUOTES = "in quotes, which count as a part of it here (a file for `docker run --env-file` has none around values)"
+_SERVICE_LINK = ", but what Kubernetes sets for a Service of that name (`enableServiceLinks: false` prevents it)"
 _AS_FOR_A_SHELL = (parsers.COMMAND, parsers.WORDS)
 
 
@@ -144,12 +145,18 @@ def _value(row: Setting, texts: Mapping[str, str], diags: Diagnostics) -> object
         except InvalidValueError as error:
             value = "" if row.parser.private else f"={quoted(text)}"
             remedy = f"write {row.parser.form}, or leave it out for the default ({row.default_text})"
-            diags.problem(f"use {row.name}{value}", f"it is {_IN_QUOTES}" if in_quotes else str(error), remedy)
+            diags.problem(f"use {row.name}{value}", _why(text, error, in_quotes=in_quotes), remedy)
         else:
             if in_quotes:
                 diags.warn(f"{row.name} is {_IN_QUOTES}; leave them out")
             return value
     return row.default_value
+
+
+def _why(text: str, error: InvalidValueError, *, in_quotes: bool) -> str:
+    if in_quotes:
+        return f"it is {_IN_QUOTES}"
+    return f"{error}{_SERVICE_LINK}" if text.startswith(("tcp://", "udp://")) else str(error)
 
 
 def _is_in_quotes(text: str) -> bool:

@@ -343,6 +343,24 @@ def test_what_is_warned_about(environ: dict[str, str], words: str) -> None:
     assert any(words in text for text in plan(environ, IMAGE).warnings)
 
 
+@pytest.mark.parametrize("command", ["bash", "/bin/sh -l", "python3"])
+def test_a_shell_without_a_terminal_is_told_how_to_get_one(command: str) -> None:
+    """`docker run -it IMAGE bash`, as with any other image: it would end at once, again and again."""
+    (warning,) = (text for text in plan({}, IMAGE, command=command.split()).warnings if "standard input" in text)
+    assert f"--entrypoint {command.split(maxsplit=1)[0].rpartition('/')[2]} IMAGE" in warning
+    for other in (["sh", "-c", "exec app"], ["bash", "/start.sh"], ["python3", "-m", "app"], ["app"]):
+        assert not [text for text in plan({}, IMAGE, command=other).warnings if "standard input" in text]
+
+
+def test_a_variable_that_no_shell_expands_is_told() -> None:
+    """A command without a shell, as in the exec form of CMD, gets `$PORT` as it stands."""
+    words = ["app", "--listen", "$HOST:${PORT}", "--price", "$5", "--salt", "$nobody"]
+    told = [text for text in plan({}, IMAGE, command=words).warnings if "no shell expands it" in text]
+    assert [text.split()[2] for text in told] == ["$HOST", "$PORT"]
+    for other in (["sh", "-c", "exec app --port $PORT"], ["app", "--port", "80"]):
+        assert not [text for text in plan({}, IMAGE, command=other).warnings if "no shell" in text]
+
+
 def test_a_proxy_on_a_port_that_is_taken() -> None:
     """Said before anything starts: tailscaled would fail at it for ever. Two addresses may share a port."""
     (problem,) = problems({"TS_OUTBOUND_HTTP_PROXY_LISTEN": "127.0.0.3:8080"})

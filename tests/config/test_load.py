@@ -136,6 +136,12 @@ def test_quotes_that_nobody_has_removed_are_told(mark: str) -> None:
     assert not [warning for warning in told if "kKey" in warning or "a-token" in warning]
 
 
+def test_what_kubernetes_sets_for_a_service_is_told_as_that() -> None:
+    """A Service that is called supervisor sets SUPERVISOR_PORT in every pod beside it."""
+    _, diags = read({"SUPERVISOR_PORT": "tcp://10.96.0.7:9090"})
+    assert "enableServiceLinks: false" in diags.problems[0]
+
+
 def test_quotes_that_mean_something_are_let_be() -> None:
     """Those of a command line, those that are not around all of it, and one that is alone."""
     environ = {
