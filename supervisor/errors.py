@@ -56,7 +56,13 @@ class ConfigError(SupervisorError):
 def connection_error(error: OSError) -> str:
     """Return why a connection failed, in the system's words: asyncio's own text contains the address."""
     import os
+    import ssl
 
+    # The numbers of TLS are not the system's.
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection: {(error.reason or str(error)).lower().replace('_', ' ')}"
     # Failed look-ups have negative numbers of their own.
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()

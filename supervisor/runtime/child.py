@@ -73,6 +73,11 @@ _LONGEST_URL = 512
 _LAUNCHER = "setpriv: "
 _CANNOT_START = "cannot start"
 _LAUNCHER_CODES = frozenset({1, 126, 127})
+_EXEC_REFUSED = ": Operation not permitted"
+_FILE_CAPABILITIES = (
+    "; if `getcap` shows capabilities of the file, add them to the container's (`--cap-add`), or take them off it "
+    "(`setcap -r`)"
+)
 _IN_FOREGROUND = "have it stay in the foreground (most programs have an option for that), or what it starts is ended"
 
 
@@ -373,7 +378,8 @@ def describe(
     if exit_status.signal is None:
         refused = last_lines[-1] if last_lines and last_lines[-1].startswith(_LAUNCHER) else ""
         if refused and exit_status.code in _LAUNCHER_CODES:
-            return f"{_CANNOT_START}: {refused.removeprefix(_LAUNCHER)}"
+            hint = _FILE_CAPABILITIES if refused.endswith(_EXEC_REFUSED) else ""
+            return f"{_CANNOT_START}: {refused.removeprefix(_LAUNCHER)}{hint}"
         return f"exit code {exit_status.code}"
     name = signal_name(exit_status.signal)
     if exit_status.signal != signal.SIGKILL or killed_by_us:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from supervisor.core.health import DEADLINE_S, Probing, interval_s, take_probe
 from supervisor.core.process import Event, EventKind, HttpProbe, State
-from supervisor.errors import connection_error
+from supervisor.errors import connection_error, host_port
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.runtime.store import Watch
 from supervisor.system import listeners
@@ -129,12 +129,8 @@ def _where(spec: ProcessSpec, managed: Mapping[int, str]) -> str:
     asked_host, asked_port = _asked(spec.probe)
     if own & {(host, asked_port) for host in (asked_host, *_EVERY_HOST)}:
         return ""
-    addresses = ", ".join(_written(*address) for address in sorted(own)[:_MOST_ADDRESSES])
-    return f"it listens on {addresses}, and is asked on {_written(asked_host, asked_port)}"
-
-
-def _written(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    addresses = ", ".join(host_port(*address) for address in sorted(own)[:_MOST_ADDRESSES])
+    return f"it listens on {addresses}, and is asked on {host_port(asked_host, asked_port)}"
 
 
 def _asked(probe: HttpProbe | TcpProbe | None) -> tuple[str, int]:
@@ -186,8 +182,9 @@ async def _ask_http(url: str, deadline_s: float) -> str | None:
             writer.write(f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode())
             status = _status(await reader.readline())
         await _read_rest(reader)
-    except ValueError:
-        return "the answer is not HTTP"
+    except ValueError as error:
+        # A certificate that is not trusted is both.
+        return connection_error(error) if isinstance(error, OSError) else "the answer is not HTTP"
     else:
         return status
     finally:

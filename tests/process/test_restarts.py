@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import struct
 import sys
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from tests.process.running import running
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FOR_EVER = "exec sleep 300"
 
@@ -115,6 +116,22 @@ def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: s
         said = [record.get("why", "") for record in run.records if record.get("child") == "moltis"]
         assert any(words in why for why in said), said
         assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to set capabilities")
+def test_a_file_with_capabilities_that_the_container_lacks_is_told() -> None:
+    """As some servers' files have, for a port below 1024: the kernel says no more than "operation not permitted"."""
+    sys_time = 1 << 25
+    prefix = ("setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time")
+    env = {"SUPERVISOR_APP_USER": "nobody"}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        program = shutil.copy("/bin/true", folder)
+        # capabilities(7): version 2, effective.
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, sys_time, 0, 0, 0))
+        with running(program, env=env, options=("--restart", "never"), prefix=prefix) as run:
+            assert run.wait() == 126
+            assert "--cap-add" in run.wait_for("exited", child="moltis")["why"]
 
 
 def test_a_program_that_appears_later_is_found(tmp_path: Path) -> None:

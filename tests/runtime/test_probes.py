@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from supervisor.system.reaper import Reaper
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 
 @contextlib.asynccontextmanager
@@ -88,6 +90,29 @@ async def test_connections() -> None:
     assert miss is not None
     assert miss == "connection refused"
     assert await ask(HttpProbe(f"http://127.0.0.1:{port}/")) is not None
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> ssl.SSLContext:
+    """Return a server's context whose certificate nobody else has signed."""
+    files = (str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"))
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*words, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    return context
+
+
+async def test_what_is_wrong_with_tls_is_told(self_signed: ssl.SSLContext) -> None:
+    """A certificate of its own, as most have on a loopback, and a port without TLS: neither is "not HTTP"."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=self_signed)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        miss = await ask(HttpProbe(f"https://127.0.0.1:{port}/"))
+        assert miss == "its certificate is not trusted: self-signed certificate"
+    async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        miss = await ask(HttpProbe(f"https://127.0.0.1:{port}/"))
+        assert (miss or "").startswith("no TLS connection: ")
 
 
 LISTENS = """
