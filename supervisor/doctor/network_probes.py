@@ -114,7 +114,7 @@ def look_at_control(url: str) -> ControlSeen:
         return ControlSeen(names)
     mtu = route_mtu(names.addresses[0])
     plain = _get(http.client.HTTPConnection(host, (parts.port if not secure else None) or _HTTP, timeout=CONNECT_S))
-    seen = ControlSeen(names, plain.why, portal=plain.portal, skew_s=plain.skew_s, mtu=mtu)
+    seen = plain._replace(names=names, mtu=mtu)
     if not secure:
         return seen
     context = ssl.create_default_context()
@@ -123,14 +123,7 @@ def look_at_control(url: str) -> ControlSeen:
     return seen._replace(why=told.why, untrusted=told.untrusted, skew_s=skew_s)
 
 
-class _Told(NamedTuple):
-    why: str = ""
-    untrusted: str = ""
-    portal: str = ""
-    skew_s: float | None = None
-
-
-def _get(connection: http.client.HTTPConnection) -> _Told:
+def _get(connection: http.client.HTTPConnection) -> ControlSeen:
     try:
         connection.request("GET", PORTAL_PATH, headers={"Connection": "close"})
         begun = datetime.now(UTC)
@@ -138,9 +131,9 @@ def _get(connection: http.client.HTTPConnection) -> _Told:
         ended = datetime.now(UTC)
         location = answer.headers.get("Location", "")
     except ssl.SSLCertVerificationError as error:
-        return _Told(untrusted=error.verify_message)
+        return ControlSeen(untrusted=error.verify_message)
     except (OSError, http.client.HTTPException) as error:
-        return _Told(why=_reason(error))
+        return ControlSeen(why=_reason(error))
     finally:
         connection.close()
     try:
@@ -150,7 +143,7 @@ def _get(connection: http.client.HTTPConnection) -> _Told:
     elsewhere = answer.status in _REDIRECTS and there not in {None, connection.host}
     filled = answer.status in _SUCCESSES and answer.status != _NO_CONTENT
     portal = str(there) if elsewhere else f"a page with status {answer.status}" if filled else ""
-    return _Told(portal=portal, skew_s=_skew_s(answer.headers.get("Date", ""), begun, ended))
+    return ControlSeen(portal=portal, skew_s=_skew_s(answer.headers.get("Date", ""), begun, ended))
 
 
 def _skew_s(date: str, begun: datetime, ended: datetime) -> float | None:

@@ -19,14 +19,13 @@ from supervisor.doctor import (
     tailnet_checks,
 )
 from supervisor.doctor.facts import LoneParent
-from supervisor.doctor.finding import GROUPS, DoctorBody, worst
+from supervisor.doctor.finding import GROUPS, OK, DoctorBody, worst
 from supervisor.doctor.masking import ReportMask
 from supervisor.doctor.subject import of_run, of_settings
-from supervisor.doctor.text import as_text
 from supervisor.runtime.loop_latency import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from supervisor.backup.programs import ProgramParent
     from supervisor.config.plan import Plan
@@ -91,7 +90,7 @@ def _report(subject: Subject, versions: dict[str, str]) -> DoctorBody:
     )
     mask = ReportMask(subject.redactor, subject.names)
     masked: DoctorBody = mask.every(body)
-    masked.text = as_text(masked)
+    masked.text = "\n".join(_lines(masked)) + "\n"
     return masked
 
 
@@ -101,3 +100,28 @@ def _versions(subject: Subject, programs: dict[str, str]) -> dict[str, str]:
     if status is not None:
         found["tailscaled"] = status.version.partition("-")[0]
     return found | programs | {"kernel": platform.release(), "machine": platform.machine()}
+
+
+def _lines(body: DoctorBody) -> Iterator[str]:
+    """Yield the lines of the report as plain text, for a bug report; the body has to be masked already."""
+    state = "with a running supervisor" if body.running else "without a running supervisor"
+    yield f"moltis-supervisor doctor, {body.at}, {state}: {body.level}"
+    yield ", ".join(f"{name} {version}" for name, version in body.versions.items())
+    for group in GROUPS:
+        found = [each for each in body.findings if each.group == group]
+        if found:
+            yield from ("", f"## {group}")
+        for each in found:
+            yield from _finding(each)
+    given = [each for each in body.settings if each.origin != "default"]
+    yield from ("", "## settings that were given")
+    yield from (f"{each.name}={each.value} ({each.origin})" for each in given)
+
+
+def _finding(found: Diagnosis) -> Iterator[str]:
+    yield f"- {found.level}: {found.check}: {found.found}"
+    if found.level != OK:
+        yield f"  looked at: {found.looked_at}"
+        yield f"  why it matters: {found.why}"
+        if found.what_to_do:
+            yield f"  what to do: {found.what_to_do}"
