@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import anyio
-
 from supervisor.backup import marker
 from supervisor.backup.holder import LostError
 from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
 from supervisor.backup.standby import UNCONDITIONAL, Standby
+from supervisor.backup.threads import task_group
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
 
@@ -97,20 +96,14 @@ class Beginning:
                     early.append(order)
 
         done = False
-        failed: Exception | None = None
         try:
-            async with anyio.create_task_group() as group:
+            async with task_group(BackupError, LostError) as group:
                 group.start_soon(listen)
                 await self._try()
                 done = True
                 group.cancel_scope.cancel()
-        except* (BackupError, LostError) as errors:
-            # Unwrap the single exception of the group; raised in here it would be wrapped anew by Python before 3.11.4.
-            failed = errors.exceptions[0]
         finally:
             self._put_back(early)
-        if failed is not None:
-            raise failed
         return done
 
     def _start_without(self) -> None:
@@ -236,8 +229,8 @@ class Beginning:
             self._settle()
         elif course is Course.GO_ON and kept is not None:
             work.keep(kept)
-        elif course is Course.RESTORE and work.newest is not None:
-            await self._restore(work.newest, has_files=False)
+        elif course is Course.RESTORE and work.view.newest is not None:
+            await self._restore(work.view.newest, has_files=False)
         elif course is Course.ASK:
             raise ChoiceNeededError(Trouble(why, CHOICES))
         else:

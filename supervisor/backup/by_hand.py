@@ -18,75 +18,74 @@ from supervisor.core.process import Event, EventKind, State
 if TYPE_CHECKING:
     from supervisor.backup.work import Work
     from supervisor.core.snapshot import Snapshot
+    from supervisor.runtime.engine import Engine
 
 _LONGEST_STOP_S = 120.0
 
 
-class ByHand:
-    """One such restore."""
+async def restore_by_hand(work: Work, wanted: str) -> None:
+    """Restore a snapshot; on any failure the app is started again.
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    Raises BackupError, in which case no file was replaced.
+    """
+    snapshot = find(work.view.snapshots, wanted)
+    if snapshot is None:
+        raise BackupError(Trouble(f"there is no snapshot {wanted}", "`backup list` shows those that there are"))
+    async with work.restoring(snapshot, Restoration(work.restic, snapshot, work.plan.sources)) as restoration:
+        await restoration.fetch()
+        await _replace(work, restoration)
 
-    async def run(self, wanted: str) -> None:
-        """Restore; on any failure the app is started again. Raises BackupError, in which case no file was replaced."""
-        work = self._work
-        snapshot = find(work.view.snapshots, wanted)
-        if snapshot is None:
-            raise BackupError(Trouble(f"there is no snapshot {wanted}", "`backup list` shows those that there are"))
-        async with work.restoring(snapshot, Restoration(work.restic, snapshot, work.plan.sources)) as restoration:
-            await restoration.fetch()
-            await self._replace(restoration)
 
-    async def _replace(self, restoration: Restoration) -> None:
-        """Stop the users of the files, take a snapshot of them, swap in the restored ones, and start again."""
-        work, engine = self._work, self._work.engine
-        names = self._users()
-        running = [name for name in names if not engine.all_at_rest([name])]
-        engine.hold(names, State.RESTORING)
-        lost = False
-        try:
-            for name in reversed(running):
-                # Started again at once, and held then: a stop or start that somebody orders meanwhile counts.
-                engine.dispatch(name, Event(EventKind.STOP))
-                engine.dispatch(name, Event(EventKind.START))
-            await self._wait_until_down(running)
-            await work.snapshot("before restore")
-            work.show(state=BackupState.RESTORING)
-            with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)) as mark:
-                await restoration.place()
-                marker.write(work.plan.sources, msgspec.structs.replace(work.kept, swap=mark))
-        except LostError:
-            lost = True
-            raise
-        finally:
-            # After a take-over by another instance nothing may work on these files.
-            if not lost and work.view.state is not BackupState.REPLACED:
-                engine.release()
+async def _replace(work: Work, restoration: Restoration) -> None:
+    """Stop the users of the files, take a snapshot of them, swap in the restored ones, and start again."""
+    engine = work.engine
+    names = _users(work)
+    running = [name for name in names if not engine.all_at_rest([name])]
+    engine.hold(names, State.RESTORING)
+    lost = False
+    try:
+        for name in reversed(running):
+            # Started again at once, and held then: a stop or start that somebody orders meanwhile counts.
+            engine.dispatch(name, Event(EventKind.STOP))
+            engine.dispatch(name, Event(EventKind.START))
+        await _wait_until_down(engine, running)
+        await work.snapshot("before restore")
+        work.show(state=BackupState.RESTORING)
+        with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)) as mark:
+            await restoration.place()
+            marker.write(work.plan.sources, msgspec.structs.replace(work.kept, swap=mark))
+    except LostError:
+        lost = True
+        raise
+    finally:
+        # After a take-over by another instance nothing may work on these files.
+        if not lost and work.view.state is not BackupState.REPLACED:
+            engine.release()
 
-    def _users(self) -> list[str]:
-        """Return the processes that may work on the files: the app, and those that run as a folder's owner."""
-        owners = {source.owner for source in self._work.plan.sources}
-        return [
-            name
-            for name, child in self._work.engine.children.items()
-            if name == self._work.app or (child.spec.user in owners and child.spec.quit_before_kill is False)
-        ]
 
-    async def _wait_until_down(self, names: list[str]) -> None:
-        engine = self._work.engine
-        changed = anyio.Event()
+def _users(work: Work) -> list[str]:
+    """Return the processes that may work on the files: the app, and those that run as a folder's owner."""
+    owners = {source.owner for source in work.plan.sources}
+    return [
+        name
+        for name, child in work.engine.children.items()
+        if name == work.app or (child.spec.user in owners and child.spec.quit_before_kill is False)
+    ]
 
-        def look(_snapshot: Snapshot) -> None:
-            if engine.all_down(names):
-                changed.set()
 
-        unwatch = engine.store.watch(look)
-        try:
-            look(engine.store.snapshot)
-            with anyio.move_on_after(_LONGEST_STOP_S) as scope:
-                await changed.wait()
-        finally:
-            unwatch()
-        if scope.cancelled_caught:
-            raise BackupError(Trouble("the app does not end", "stop it, and restore again"))
+async def _wait_until_down(engine: Engine, names: list[str]) -> None:
+    changed = anyio.Event()
+
+    def look(_snapshot: Snapshot) -> None:
+        if engine.all_down(names):
+            changed.set()
+
+    unwatch = engine.store.watch(look)
+    try:
+        look(engine.store.snapshot)
+        with anyio.move_on_after(_LONGEST_STOP_S) as scope:
+            await changed.wait()
+    finally:
+        unwatch()
+    if scope.cancelled_caught:
+        raise BackupError(Trouble("the app does not end", "stop it, and restore again"))

@@ -32,6 +32,7 @@ class Message(msgspec.Struct):
     error: Any = None
     snapshot_id: str = ""
     backup_start: str = ""
+    backup_end: str = ""
     total_files_processed: int = 0
     total_bytes_processed: int = 0
     data_added_packed: int = 0
@@ -41,21 +42,13 @@ class Message(msgspec.Struct):
     id: str = ""
 
 
-class _Summary(msgspec.Struct):
-    backup_start: str = ""
-    backup_end: str = ""
-    total_files_processed: int = 0
-    total_bytes_processed: int = 0
-    data_added_packed: int = 0
-
-
 class _Snapshot(msgspec.Struct):
     id: str
     time: str = ""
     original: str = ""
     paths: list[str] = []
     tags: list[str] | None = None
-    summary: _Summary | None = None
+    summary: Message | None = None
 
 
 def message_of(line: bytes) -> Message | None:
@@ -99,7 +92,7 @@ def _tagged(found: _Snapshot) -> tuple[bool, bool]:
 
 def _view(found: _Snapshot) -> SnapshotView:
     said = dict(tag.partition("=")[::2] for tag in found.tags or ())
-    summary = found.summary or _Summary()
+    summary = found.summary or Message()
     return SnapshotView(
         id=found.id,
         at=found.time,

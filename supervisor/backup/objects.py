@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from supervisor.backup.places import opened
@@ -53,31 +53,21 @@ class StoredObject(NamedTuple):
     written_s: float | None = None
 
 
-class Store(Protocol):
-    """The place of the object."""
-
-    async def get(self) -> StoredObject:
-        """Read it. Raises BackupError if that fails."""
-
-    async def put(self, data: bytes, tag: str) -> str:
-        """Replace the version of that tag (empty: create it); return the new tag.
-
-        Raises ConflictError if the version is another by now, BackupError if it cannot be written.
-        """
-
-
 class FolderStore:
-    """Beside a repository in a folder."""
+    """The object beside a repository in a folder."""
 
     def __init__(self, repository: str, name: str = HOLDER) -> None:
         self._path = f"{repository}.{name}"
 
     async def get(self) -> StoredObject:
-        """Read it."""
+        """Read it. Raises BackupError if that fails."""
         return await in_thread(self._get)
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Write it, under a lock."""
+        """Replace the version of that tag (empty: create it), under a lock; return the new tag.
+
+        Raises ConflictError if the version is another by now, BackupError if it cannot be written.
+        """
         return await in_thread(self._put, data, tag)
 
     def _get(self) -> StoredObject:
@@ -113,7 +103,7 @@ def _unwritable(path: str, error: OSError) -> BackupError:
 
 
 class BucketStore:
-    """Beside a repository in a bucket; requests are signed with AWS Signature Version 4."""
+    """The same in a bucket; requests are signed with AWS Signature Version 4."""
 
     def __init__(self, repository: str, key_id: SecretSource, secret: SecretSource, name: str = HOLDER) -> None:
         parts = urlsplit(repository.removeprefix("s3:"))
@@ -136,7 +126,7 @@ class BucketStore:
         return StoredObject(data, headers.get("ETag", ""), _seconds(headers.get("Last-Modified", "")))
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Write it on a condition, which a server may ignore: callers that rely on it test that first."""
+        """Replace it on that condition, which a server may ignore: callers that rely on it test that first."""
         condition = {"If-Match": tag} if tag else {"If-None-Match": "*"}
         status, answer, new = await self._ask("PUT", data, condition)
         if status in {_CONFLICT, _PRECONDITION} or (status == _NOT_FOUND and b"NoSuchBucket" not in answer):
@@ -202,6 +192,9 @@ class BucketStore:
         credential = f"{readable(self._key_id)}/{scope}"
         proof = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={key.hex()}"
         return {**headers, "Authorization": proof}
+
+
+Store = FolderStore | BucketStore
 
 
 def readable(secret: SecretSource) -> str:

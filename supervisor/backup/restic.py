@@ -15,6 +15,7 @@ import msgspec
 from supervisor.backup import programs
 from supervisor.backup.listener import Answer, Listener
 from supervisor.backup.messages import TAG, Message, snapshots_of
+from supervisor.backup.threads import task_group
 from supervisor.backup.words import ENDED, INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain, known
 from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.config.plan import common_environment
@@ -203,17 +204,10 @@ class Restic:
         self, spec: ProcessSpec, listener: Listener, scope: anyio.CancelScope, fds: tuple[int, ...]
     ) -> ExitStatus:
         """Run it to its end; the listener cancels ``scope`` where it is silent. Raises SpawnError."""
-        failed: Exception | None = None
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(listener.watch, scope)
-                ending = await programs.run(self._engine, spec, listener.take, fds)
-                group.cancel_scope.cancel()
-        except* SpawnError as errors:
-            # Unwrap the single exception of the group; raised in here it would be wrapped anew by Python before 3.11.4.
-            failed = errors.exceptions[0]
-        if failed is not None:
-            raise failed
+        async with task_group(SpawnError) as group:
+            group.start_soon(listener.watch, scope)
+            ending = await programs.run(self._engine, spec, listener.take, fds)
+            group.cancel_scope.cancel()
         return ending
 
     def _confined(self, fds: tuple[int, ...]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from supervisor.backup.places import (
     opened,
     opened_folder,
 )
-from supervisor.backup.threads import in_thread
+from supervisor.backup.threads import in_thread, task_group
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.json_input import decode_json
 from supervisor.system import dirs
@@ -125,16 +125,9 @@ class Restoration:
         if not parts:
             raise BackupError(Trouble("this snapshot holds none of the folders", "check SUPERVISOR_BACKUP_PATHS"))
         limit = anyio.Semaphore(_AT_ONCE)
-        failed: Exception | None = None
-        try:
-            async with anyio.create_task_group() as group:
-                for part in parts:
-                    group.start_soon(self._restore, limit, *part)
-        except* BackupError as errors:
-            # Unwrap the single exception of the group; raised in here it would be wrapped anew by Python before 3.11.4.
-            failed = errors.exceptions[0]
-        if failed is not None:
-            raise failed
+        async with task_group(BackupError) as group:
+            for part in parts:
+                group.start_soon(self._restore, limit, *part)
 
     async def _manifest(self) -> _Manifest:
         path = os.path.join(self._snapshot.staged or "/", MANIFEST)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import anyio
 
 from supervisor.backup.beginning import Beginning
-from supervisor.backup.by_hand import ByHand
+from supervisor.backup.by_hand import restore_by_hand
 from supervisor.backup.holder import LostError
 from supervisor.backup.maintenance import Maintenance
 from supervisor.backup.programs import in_background
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.backup.work import AT_STOP, Work
-from supervisor.core.backup import BackUp, BackupState, Restore, StartWithout
+from supervisor.core.backup import BackUp, BackupState, Restore
 from supervisor.core.process import Event, EventKind
 
 if TYPE_CHECKING:
@@ -229,13 +229,11 @@ class Backups:
                     await self._careful(maintenance.run)
 
     async def _carry_out(self, order: BackupOrder) -> None:
+        """Carry out an order; one to start without backups comes too late."""
         if isinstance(order, BackUp):
             await self._careful(partial(self._work.snapshot, "asked"))
         elif isinstance(order, Restore):
-            await self._careful(partial(ByHand(self._work).run, order.id))
-        elif isinstance(order, StartWithout):
-            # It has started already.
-            return
+            await self._careful(partial(restore_by_hand, self._work, order.id))
 
     async def _careful(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something that may fail; a failure is logged, and shown until something else succeeds."""

@@ -105,7 +105,7 @@ class Standby:
         course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
         if course is Course.ASK:
             raise BackupError(Trouble(why, "the owner has to choose once the other instance has ended"))
-        return work.newest if course is Course.RESTORE else None
+        return work.view.newest if course is Course.RESTORE else None
 
     async def _was_done(self, wish: str, kept: Kept | None) -> bool:
         holder = self._work.holder

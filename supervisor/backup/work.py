@@ -22,7 +22,6 @@ from supervisor.core.backup import (
     StartWithout,
     hold_of,
     judge,
-    newest,
 )
 from supervisor.core.counts import plus_one
 from supervisor.core.process import State
@@ -304,8 +303,3 @@ class Work:
     def last_generation(self) -> int:
         """Return the highest generation among the snapshots."""
         return max((each.generation for each in self.view.snapshots), default=0)
-
-    @property
-    def newest(self) -> SnapshotView | None:
-        """Return the newest snapshot that has all folders."""
-        return newest(self.view.snapshots)
