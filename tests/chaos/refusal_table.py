@@ -165,6 +165,10 @@ HARMLESS = frozenset(
     }.items()
     for name in names.split()
 )
+# Objects of ours that have a method of such a name, and are no socket.
+_NO_SOCKETS = frozenset(
+    {"self._sender", "sender", "self._watcher", "context.channels.backups", "context.channels.tailnet"}
+)
 _MODULES = frozenset({"os", "socket", "fcntl", "select", "subprocess", "signal", "shutil"})
 
 
@@ -180,7 +184,7 @@ class Site(NamedTuple):
 def sites() -> Iterator[Site]:
     """Yield every such place, and every other that names one of those functions."""
     for module in modules("supervisor"):
-        called = {id(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call)}
+        called = {id(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call) and not _is_open(node)}
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.Attribute | ast.Name):
                 continue
@@ -190,7 +194,16 @@ def sites() -> Iterator[Site]:
                 if not name.rpartition(".")[2].isupper():
                     yield Site(module.name, node.lineno, name, calls)
             elif isinstance(node, ast.Attribute) and node.attr in _ASKING_METHODS and calls:
+                if ast.unparse(node.value) in _NO_SOCKETS:
+                    continue
                 yield Site(module.name, node.lineno, node.attr, calls)
+
+
+def _is_open(call: ast.Call) -> bool:
+    """Tell whether what is opened is a descriptor, which is open already."""
+    if ast.unparse(call.func) != "open":
+        return False
+    return isinstance(call.args[0], ast.Constant) or ast.unparse(call.args[0]).endswith("fd")
 
 
 def calls_of(name: str) -> tuple[str, ...]:

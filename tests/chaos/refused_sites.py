@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import supervisor
 from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, UNREAL, Site, calls_of, sites
 from tests.chaos.refused_lives import COMMANDS, LIVES, Outcome, Way, crashes, workers, wrong
+from tests.chaos.refused_returns import coming_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+ALL = {**LIVES, "coming back": coming_back, **COMMANDS}
 _PROGRAM = (sys.executable, "-I", str(Path(__file__).with_name("refusing.py")))
 _PACKAGE = str(Path(supervisor.__file__).parent)
 _AT_ONCE = 6
@@ -54,7 +56,7 @@ def play(life: str, refused: Iterable[Refusal] = ()) -> tuple[Outcome, set[Site]
         log.touch()
         log.chmod(0o666)
         Path(folder).chmod(0o755)
-        outcome = (LIVES | COMMANDS)[life](refusing(refused, log))
+        outcome = ALL[life](refusing(refused, log))
         seen = [json.loads(line) for line in log.read_text().splitlines()]
     reached = {_whole(Site(*each[:3])) for each in seen}
     return outcome, reached, {Refusal(_whole(Site(*each[:3])), each[3]) for each in seen if each[3]}
@@ -128,7 +130,7 @@ def main() -> int:
     left = set(chosen)
     wanted: list[tuple[str, list[Refusal]]] = []
     with workers() as pool:
-        lives = [*(LIVES | COMMANDS)]
+        lives = [*ALL]
         for life, (outcome, reached, _) in zip(lives, pool.map(play, lives), strict=True):
             assert not outcome.short, f"nothing was refused, and yet the life {life} was cut short: {outcome.short}"
             refusals = [refusal for site in sorted(left & reached) for refusal in refusals_of(site)]
