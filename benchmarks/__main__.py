@@ -1,4 +1,7 @@
-"""Measures ours and the peers in turn: `python -m benchmarks [--quick] [--only NAME …] [--compare] [--json FILE]`."""
+"""Measures ours and the peers in turn: `python -m benchmarks [--quick] [--only NAME …] [--compare] [--json FILE]`.
+
+With `--before COMMIT` it measures the build of that commit and this one in turn instead.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import backups, baseline, growth, log_lines, logs, panel, processes, standing, tailnet, tailnet_shown
+from benchmarks import (
+    backups,
+    baseline,
+    before,
+    growth,
+    log_lines,
+    logs,
+    panel,
+    processes,
+    standing,
+    tailnet,
+    tailnet_shown,
+)
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import PEERS, install
 from benchmarks.running import build
@@ -43,6 +58,8 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     parser.add_argument("--compare", action="store_true", help=f"end with 1 where a ratio is worse than {_BASELINE}'s")
     parser.add_argument("--write-baseline", action="store_true", help=f"write the ratios to {_BASELINE}")
+    parser.add_argument("--before", metavar="COMMIT", help="measure that build and this one in turn, without peers")
+    parser.add_argument("--pairs", type=int, default=10, help="how often each, with --before")
     options = parser.parse_args()
     chosen = [
         measure
@@ -53,8 +70,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     install()
     with tempfile.TemporaryDirectory(prefix="bench-programs-") as folder:
-        peers = tuple(peer for peer in PEERS if peer.available())
+        peers = tuple(peer for peer in PEERS if peer.available() and not (options.before and peer.name != "ours"))
         bench = Bench(build(Path(folder)), peers, 3 if options.quick else 9, options.quick)
+        if options.before:
+            return before.compare(chosen, bench, options.before, options.pairs)
         print(f"{machine()}\n{HEAD}", flush=True)
         found: dict[str, dict[str, Result]] = {}
         status = take_all(chosen, bench, options.json, found)

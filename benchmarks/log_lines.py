@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmarks.log_shapes import JQ, PLAINEST_SED, REAL, SED, WORST, Shape
 from benchmarks.logs import merge_cost_ns
 from benchmarks.measure import Bench, Measure, Result
-from benchmarks.peers import PYTHON, Job, Ours
+from benchmarks.peers import Job, Ours, python
 from benchmarks.running import cpu_ns, free_port, http_ms, running, wait_for
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _compared(merged: Path, shape: Shape, lines: int, *, json_logs: bool) -> str
 def _in_process(shape: Shape, form: str, secrets: int, lines: int) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-lines-") as folder:
         path = _written(Path(folder) / "lines", shape, lines)
-        words = [PYTHON, "-I", "-c", _IN_PROCESS, shape.process, form, str(secrets), str(path)]
+        words = [python(), "-I", "-c", _IN_PROCESS, shape.process, form, str(secrets), str(path)]
         return float(json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout))
 
 

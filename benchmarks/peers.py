@@ -13,9 +13,15 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
-# As the image has it: from the lock, without the tools for tests, which some libraries use where they find them.
-PYTHON = str(CACHE / "bench-ours/bin/python")
 DEBIAN = ("s6", "runit", "tini", "dumb-init")
+
+
+def python() -> str:
+    """Return the interpreter that has the build to be measured.
+
+    As the image has it: from the lock, without the tools for tests, which some libraries use where they find them.
+    """
+    return os.environ.get("BENCH_PYTHON") or str(CACHE / "bench-ours/bin/python")
 
 
 class Job(NamedTuple):
@@ -72,7 +78,7 @@ class Ours(Peer):
             )
         )
         restart = "always" if job.restart else "never"
-        run = [PYTHON, "-I", "-m", "supervisor", "run", "--config", str(folder / "ours.toml")]
+        run = [python(), "-I", "-m", "supervisor", "run", "--config", str(folder / "ours.toml")]
         return [*run, "--restart", restart, "--", *app]
 
     def environment(self, job: Job, folder: Path) -> dict[str, str]:
@@ -224,15 +230,19 @@ def install() -> None:
             for words in (["update"], ["install", "-y", "--no-install-recommends", "curl", *missing]):
                 subprocess.run(["apt-get", "-qq", *words], check=False, stdout=subprocess.DEVNULL)
     install_python(CACHE / "bench-peers", "bench")
-    ours = CACHE / "bench-ours"
-    install_python(ours, "run", "build")
-    words = ["install", "-q", "--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT)]
-    subprocess.run([str(ours / "bin/pip"), *words], check=True)
+    install_build(CACHE / "bench-ours", ROOT)
 
 
-def install_python(folder: Path, *locks: str) -> None:
+def install_build(folder: Path, source: Path) -> None:
+    """Install the project from this source into an environment of its own."""
+    install_python(folder, "run", "build", source=source)
+    words = ["install", "-q", "--no-deps", "--no-build-isolation", "--force-reinstall", str(source)]
+    subprocess.run([str(folder / "bin/pip"), *words], check=True)
+
+
+def install_python(folder: Path, *locks: str, source: Path = ROOT) -> None:
     """Make an environment from locks, once for each state of theirs."""
-    paths = [ROOT / f"requirements/{lock}.txt" for lock in locks]
+    paths = [source / f"requirements/{lock}.txt" for lock in locks]
     state = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
     stamp = folder / "installed"
     if stamp.exists() and stamp.read_text() == state:

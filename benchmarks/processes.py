@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bench, Measure, Result, at_most
-from benchmarks.peers import PYTHON, Job, Peer
+from benchmarks.peers import Job, Peer, python
 from benchmarks.running import DEADLINE_S, alive, below, running, stamps, wait_for
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def start(bench: Bench) -> dict[str, Result]:
 
     def bare() -> float:
         begin = time.monotonic_ns()
-        subprocess.run([PYTHON, "-I", "-c", "pass"], check=True)
+        subprocess.run([python(), "-I", "-c", "pass"], check=True)
         return (time.monotonic_ns() - begin) / 1e6
 
     pure = [bare() for _ in range(3 * bench.rounds)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.log_shapes import REAL
 from benchmarks.measure import Bench, Measure, Result, at_most
-from benchmarks.peers import CACHE, PEERS, PYTHON, ROOT, Job, Ours, Peer
+from benchmarks.peers import CACHE, PEERS, ROOT, Job, Ours, Peer, python
 from benchmarks.running import DEADLINE_S, below, cpu_ns, free_port, http_ms, running, wait_for
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def check(bench: Bench) -> dict[str, Result]:
         ways = {
             "ours": [str(ROOT / "healthcheck")],
             "curl": ["curl", "-fsS", f"http://127.0.0.1:{port}/health"],
-            "bare python3 -I -c pass": [PYTHON, "-I", "-c", "pass"],
+            "bare python3 -I -c pass": [python(), "-I", "-c", "pass"],
             "supervisorctl --help": [str(CACHE / "bench-peers/bin/supervisorctl"), "--help"],
         }
         times: dict[str, list[float]] = {name: [] for name in ways}

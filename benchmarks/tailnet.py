@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import Bench, Measure, Result, at_most
-from benchmarks.peers import CACHE, PYTHON, ROOT, Job, Ours, Peer
+from benchmarks.peers import CACHE, ROOT, Job, Ours, Peer, python
 from benchmarks.processes import medians
 from benchmarks.running import free_port, running, wait_for
 from benchmarks.standing import distinct_bytes, minute
@@ -73,7 +73,7 @@ class Joining(Ours):
 
     def start(self, job: Job, folder: Path) -> list[str]:  # noqa: ARG002 - it takes no file
         """Return the words: there is the app, and tailscaled."""
-        return [PYTHON, "-I", "-m", "supervisor", "run", "--", *next(iter(job.children.values()))]
+        return [python(), "-I", "-m", "supervisor", "run", "--", *next(iter(job.children.values()))]
 
     def environment(self, job: Job, folder: Path) -> dict[str, str]:
         """Return the settings."""
