@@ -226,7 +226,10 @@ def _subjects(
     if tailnet.mode == "embedded" and plan.tailscale_user != plan.app_user:
         created[tailnet.socket] = others
     for path, who in created.items():
-        yield _Subject(os.path.dirname(path), f"root makes {path} in", who)
+        remedy = (
+            f"{_TO_ROOT}; a volume that anyone may write to, as an emptyDir of Kubernetes, is mounted at {path} itself"
+        )
+        yield _Subject(os.path.dirname(path), f"root makes {path} in", who, remedy=remedy)
     for spec in plan.processes:
         uid = 0 if spec.user is None else spec.user.uid
         # The app may change its own programs.

@@ -22,6 +22,12 @@ _PANICS = (
 )
 _THREAD, _PANICKED = "thread '", "panicked at"
 HEAD_LINES = 12
+# HUP, INT and TERM: no defect raises them.
+_SENT = frozenset({1, 2, 15})
+_SENT_BY_OTHERS = (
+    "another process sent it that signal; if the supervisor was stopped at the same moment, the platform signals all "
+    "processes at once, as Heroku and systemd do (KillMode=mixed prevents it)"
+)
 # Prefixes of causes that quote a process's output.
 PANICKED, LAST_WORDS = "it panicked", "its last words"
 _KINDS = {
@@ -125,6 +131,8 @@ def _not_started(end: ExitView, _evidence: Evidence) -> str:
 def _crash(end: ExitView, evidence: Evidence) -> str:
     if evidence.head:
         return f"{PANICKED}: {evidence.head[0]}"
+    if end.signal in _SENT:
+        return _SENT_BY_OTHERS
     if end.signal is not None:
         return "a signal that it did not handle: a defect of its own, or sent by another process"
     return f"{LAST_WORDS}: {end.last_lines[-1]}" if end.last_lines else "it said nothing"

@@ -323,6 +323,8 @@ def test_what_root_makes_is_not_within_the_apps_reach(tmp_path: Path, setting: s
     (problem,) = problems({setting: str(folder / "ours")})
     assert f"trust {folder}" in problem
     assert "moltis can change it" in problem
+    # What is mounted at the very place may be anyone's to write to until the start.
+    assert f"is mounted at {folder / 'ours'} itself" in problem
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,15 @@ def test_the_cause_of_a_crash_is_its_panic_or_its_last_words() -> None:
 
 
 @pytest.mark.parametrize(
+    ("signal", "words"), [(15, "all processes at once"), (1, "sent it"), (11, "a defect of its own")]
+)
+def test_a_signal_is_a_defect_or_was_sent(signal: int, words: str) -> None:
+    """Nobody sends itself TERM; a platform sends it to all, and not to process 1 alone."""
+    end = ExitView(1.0, None, signal, 5.0, "ended by a signal", kind=SIGNAL)
+    assert words in cause_of_end(kinds.CRASH, end, Evidence())
+
+
+@pytest.mark.parametrize(
     "first",
     ["panic: runtime error", "fatal error: all goroutines", "SIGABRT: abort", "thread 'main' panicked at x.rs:1"],
 )
