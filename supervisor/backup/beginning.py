@@ -31,7 +31,7 @@ CHOICES = (
 )
 
 _OVERTAKEN = "a restore was broken off here, and another instance has gone on from the repository since"
-_GONE = "the repository is gone, though the holder's object beside it tells of work in it"
+_GONE = "the repository is gone, but the holder's object beside it says that it was in use"
 _EMPTY = "the repository has no snapshot, though the last holder has left one in it"
 _UNREAD = "restic cannot read snapshots, of which one may be the newest"
 _BACK = (

@@ -102,7 +102,7 @@ def _databases(folders: list[str]) -> Iterator[str]:
 
 
 def _unless_closed(error: OSError) -> None:
-    """Tell of what could not be looked at, unless it is gone, or closed to the app: no database of its is there."""
+    """Report a folder that could not be read, unless it is gone, or closed to the app, which has no database there."""
     if error.errno not in _CLOSED:
         _complain(f"cannot look for databases in {error.filename}", error)
 
@@ -116,7 +116,7 @@ def _is_database(path: str) -> bool:
     try:
         fd = os.open(path, _READ)
     except OSError as error:
-        # What nobody can open is told by restic.
+        # restic reports a file that it cannot open.
         if error.errno in _LACK:
             _complain(f"cannot look at {path}", error)
         return False

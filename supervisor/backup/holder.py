@@ -119,7 +119,7 @@ class Lease:
             else:
                 if verdict is Claim.ASK:
                     why = seen.value if isinstance(seen, Unreadable) else ""
-                    what = f"it cannot be told who holds the repository: {why}"
+                    what = f"cannot tell who holds the repository: {why}"
                     raise ChoiceNeededError(Trouble(what, _UNREADABLE), may_pass=True)
             waits = True
             await wait(seen, trouble)

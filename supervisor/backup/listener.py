@@ -24,7 +24,7 @@ SILENT_S = 4.0
 STALLED_S = 30.0
 PATIENCE_S = 60.0
 _RETRIES = "returned error, retrying after"
-# What later versions add is no summary, and must not replace one.
+# Other messages, such as those of later versions, must not replace a summary.
 _SUMMARIES = frozenset({"summary", "version", "changed"})
 _MOST_WORDS = 100
 # Where the words of an error end, and the way through the program begins.

@@ -172,7 +172,7 @@ def _step_down(path: str, owner: User | None, *, make: bool) -> int:
             links += 1
             if not target or links > _MOST_LINKS:
                 os.close(fd)
-                what = "is a link, or no folder" if is_other else f"cannot be used: {error.strerror}"
+                what = "is a link or not a folder" if is_other else f"cannot be used: {error.strerror}"
                 raise OSError(error.errno, f"{part} on the way to {path} {what}") from error
             rest = [step for step in target.split("/") if step] + rest
             if not target.startswith("/"):

@@ -89,11 +89,11 @@ class Restic:
         if answer.ending.code == NO_REPOSITORY:
             return None
         try:
-            # No line at all is no empty list.
+            # No output is an error, not an empty list.
             return snapshots_of(answer.lines[-1] if answer.lines else b"")
         except msgspec.DecodeError as error:
             what_to_do = "update restic, or remove old snapshots where there are many thousand"
-            raise BackupError(Trouble("restic's list of snapshots makes no sense", what_to_do)) from error
+            raise BackupError(Trouble("restic's list of snapshots cannot be parsed", what_to_do)) from error
 
     async def repository_id(self) -> str:
         """Return the repository's id. Raises BackupError."""
@@ -115,7 +115,7 @@ class Restic:
         """
         answer = await self._ask("backup", *words, fine=(0, INCOMPLETE), fds=fds)
         if not answer.summary.snapshot_id:
-            raise BackupError(Trouble("restic told of no snapshot", "its lines in the log say more"))
+            raise BackupError(Trouble("restic reported no snapshot", "see its lines in the log"))
         return answer
 
     async def retag(self, snapshot_id: str, tags: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ class Restic:
     async def forget(self, ids: Sequence[str]) -> Trouble:
         """Remove snapshots; return why some may have stayed: restic ends well nevertheless. Raises BackupError."""
         said = " ".join((await self._ask("forget", *ids)).words)
-        return known(said) or Trouble("the repository's server keeps them", "restic's lines in the log say more")
+        return known(said) or Trouble("the repository's server keeps them", "see restic's lines in the log")
 
     async def prune(self) -> None:
         """Remove the data that no snapshot needs. Raises BackupError."""
@@ -289,5 +289,5 @@ def faults(errors: Iterable[str]) -> list[str]:
 def _trouble_of(answer: Answer) -> Trouble:
     if answer.ending.signal is not None:
         return Trouble(f"restic was ended by {signal_name(answer.ending.signal)}", ENDED)
-    # Before 0.18 a failure is told in plain text.
+    # Before 0.18 a failure is reported as plain text.
     return explain(answer.ending.code, answer.failure or "; ".join(answer.errors[-1:]) or " ".join(answer.words[-3:]))

@@ -134,7 +134,7 @@ class Restoration:
         try:
             return decode_json(await self._restic.dump(self._snapshot.id, path), _Manifest)
         except msgspec.DecodeError as error:
-            raise BackupError(Trouble("this snapshot's manifest makes no sense", "choose another one")) from error
+            raise BackupError(Trouble("this snapshot's manifest cannot be parsed", "choose another one")) from error
 
     def _all_parts(self, manifest: _Manifest) -> list[tuple[str, int, str]]:
         return [part for source in self._sources for part in self._parts(source, manifest)]

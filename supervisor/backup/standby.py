@@ -100,7 +100,7 @@ class Standby:
         if wish != "auto" and not await self._was_done(wish, kept):
             found = find(work.view.snapshots, wish)
             if found is None:
-                raise BackupError(Trouble(f"there is no snapshot {wish}", "take SUPERVISOR_BACKUP_RESTORE out"))
+                raise BackupError(Trouble(f"there is no snapshot {wish}", "remove SUPERVISOR_BACKUP_RESTORE"))
             return found
         course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
         if course is Course.ASK:

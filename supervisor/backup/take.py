@@ -181,7 +181,7 @@ class Taker:
         self._check_room()
         copied, wrong = await self._copy_databases(sources)
         self._write_manifest(absent, copied)
-        wrong += [f"{path} is no folder" for path in absent]
+        wrong += [f"{path} is not a folder" for path in absent]
         # Marked from the beginning, as a kill could come before a mark that is made afterwards.
         marked = view._replace(whole=view.whole and not wrong, complete=not absent)
         with ExitStack() as stack:
@@ -252,7 +252,7 @@ class Taker:
             raise BackupError(Trouble(f"there is no room to copy a database: {report.full}", "free some of the disk"))
         if not report.done:
             last = report.wrong[-1] if report.wrong else f"it ended with {ending.shell_status}"
-            raise BackupError(Trouble(f"the databases could not be copied: {last}", "the log says more"))
+            raise BackupError(Trouble(f"the databases could not be copied: {last}", "see the log"))
         return report.copied, report.wrong
 
     def _tell_wait(self, path: str, waited_s: float) -> None:

@@ -128,7 +128,7 @@ def explain(code: int | None, said: str) -> Trouble:
     if code in _BY_CODE:
         return Trouble(*_BY_CODE[code], code)
     short = " ".join(said.removeprefix("Fatal: ").split())[:300]
-    return Trouble(f"restic failed: {short or f'it ended with {code}'}", "its lines in the log say more", code)
+    return Trouble(f"restic failed: {short or f'it ended with {code}'}", "see its lines in the log", code)
 
 
 class BackupError(Exception):

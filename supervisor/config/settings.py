@@ -410,12 +410,12 @@ class BackupSettings(NamedTuple):
 
 
 class AlertSettings(NamedTuple):
-    """Who is told of incidents at once. ``url`` is None for nobody, ``format`` None for what the URL's host takes."""
+    """Where incidents are sent at once. ``url`` is None for nowhere, ``format`` None for the one of the URL's host."""
 
     url: SecretSource | None = _alert(
         "SUPERVISOR_ALERT_URL",
         parsers.SECRET,
-        "Where [incidents](incidents.md#alerts) are told at once, by a POST: a webhook, an ntfy topic, or an incoming "
+        "Where [incidents](incidents.md#alerts) are sent at once, by a POST: a webhook, an ntfy topic, or an incoming "
         "webhook of Slack or Discord. It must be `https:`, except for the loopback; redirects are not followed.",
     )
     format: str | None = _alert(
@@ -432,8 +432,8 @@ class AlertSettings(NamedTuple):
     with_lines: bool = _alert(
         "SUPERVISOR_ALERT_LINES",
         choice("on", "off", to="on".__eq__),
-        "`on`: an alert has the last lines of a process's output in it. They are masked, but may still say what is "
-        "not for the service that the alert goes to.",
+        "`on`: an alert has the last lines of a process's output in it. They are masked, but may still contain "
+        "what that service should not see.",
         default="off",
     )
 

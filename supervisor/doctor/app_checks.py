@@ -126,7 +126,7 @@ def _moltis(subject: Subject) -> Iterator[Diagnosis]:
         return
     facts, limit = subject.app, cgroup.memory().limit
     if facts.why_not:
-        yield CONFIG.problem(facts.why_not, "mend moltis.toml: `moltis config check` says where")
+        yield CONFIG.problem(facts.why_not, "fix moltis.toml: `moltis config check` says where")
         return
     there = "there is none, so that Moltis' defaults hold; keys of providers name" if facts.missing else "it names"
     yield CONFIG.ok(f"{there} {len(facts.hosts)} hosts of model providers")
@@ -146,7 +146,9 @@ def _provider(name: str, host: str, seen: TlsSeen | None) -> Diagnosis:
     if seen is None:
         return PROVIDERS.problem(f"{told}: no answer in time", "let the container out to it on port 443")
     if seen.private:
-        return PROVIDERS.note(f"{told} is no public address, and was left alone", "try it from the container yourself")
+        return PROVIDERS.note(
+            f"{told} has no public address, and was not contacted", "try it from the container yourself"
+        )
     if seen.untrusted:
         return PROVIDERS.problem(f"{told}: {seen.untrusted}", "exempt that host from TLS inspection")
     if seen.why:
@@ -163,7 +165,7 @@ def _incidents(subject: Subject) -> Iterator[Diagnosis]:
 def _end_of_run(end: Incident | None) -> Iterator[Diagnosis]:
     if end is not None and end.level == ERROR:
         yield INCIDENTS.problem(
-            f"the last run ended badly: {_story(end)}", "mend what the incidents before it tell of, and start it again"
+            f"the last run ended badly: {_story(end)}", "fix what the incidents before it report, and start it again"
         )
 
 

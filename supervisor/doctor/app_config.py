@@ -38,7 +38,7 @@ def look(folder: str) -> dict[str, Any]:
     except FileNotFoundError:
         config, missing = {}, True
     except (OSError, ValueError, RecursionError) as error:
-        return {"why_not": f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"}
+        return {"why_not": f"cannot read {CONFIG_FILE}: {getattr(error, 'strerror', None) or error}"}
     named = _table(config, "providers")
     offered = named.get("offered")
     keys = _json(os.path.join(folder, PROVIDER_KEYS_FILE))
@@ -63,7 +63,7 @@ def _read(path: str) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("it is not a regular file")
         data = file.read(_MOST_BYTES + 1) or b""
     if len(data) > _MOST_BYTES:
         raise ValueError(f"it has more than {_MOST_BYTES} bytes")

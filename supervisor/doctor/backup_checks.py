@@ -72,7 +72,7 @@ def _instances(subject: Subject) -> Diagnosis:
         return INSTANCES.problem(
             f"another supervisor uses {state_dir}", "stop that one, or set TS_STATE_DIR to a folder of its own"
         )
-    return INSTANCES.ok("none is seen")
+    return INSTANCES.ok("none seen")
 
 
 def _is_elsewhere(subject: Subject) -> bool:

@@ -66,7 +66,7 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
 def _memory() -> Diagnosis:
     limit, used = cgroup.memory()
     if limit is None:
-        return MEMORY.ok("the kernel tells of no limit")
+        return MEMORY.ok("the kernel reports no limit")
     told = f"the limit is {limit // _MIB} MiB"
     told += f", {used // _MIB} MiB of it are used" if used is not None else ""
     if used is not None and used > limit * _NEARLY_ALL:
@@ -79,7 +79,7 @@ def _memory() -> Diagnosis:
 def _processes() -> Diagnosis:
     limit, used = cgroup.processes()
     if limit is None:
-        return PROCESSES.ok("the kernel tells of no limit")
+        return PROCESSES.ok("the kernel reports no limit")
     told = f"the limit is {limit}, {used or 0} are used"
     if limit < _LEAST_PROCESSES or (used or 0) > limit * _NEARLY_ALL:
         return PROCESSES.problem(told, f"raise the container's limit of processes to {_LEAST_PROCESSES} or more")
@@ -103,9 +103,7 @@ def _disks(subject: Subject) -> Iterator[Diagnosis]:
         try:
             device, room = os.stat(place).st_dev, os.statvfs(place)
         except OSError as error:
-            yield DISK.note(
-                f"{path}: cannot be looked at: {error.strerror}", "let the supervisor's user into that folder"
-            )
+            yield DISK.note(f"{path}: cannot be read: {error.strerror}", "let the supervisor's user into that folder")
             continue
         if device not in seen:
             seen.add(device)

@@ -87,7 +87,7 @@ def _ask(plain: socket.socket, host: str | None) -> bool:
     if host is None:
         plain.sendall(request.encode())
         return bool(plain.recv(1))
-    # Nothing is told that would be a secret, and another check looks at the certificate.
+    # No secret is sent, and another check verifies the certificate.
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

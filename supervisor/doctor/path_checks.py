@@ -84,7 +84,7 @@ _DEADLINE_S = 7.0
 _MOST_SKEW_S = 60.0
 # Tailscale's own MTU of 1280, and the overhead of WireGuard, UDP and IPv6.
 _LEAST_MTU = 1360
-_NO_ANSWER = "tailscaled has told of no relays"
+_NO_ANSWER = "tailscaled has reported no relays"
 
 
 def look(subject: Subject) -> NetworkSeen:
@@ -191,7 +191,7 @@ def _mtu(seen: NetworkSeen) -> Iterator[Diagnosis]:
     elif seen.large.passes or seen.large_by_udp.passes:
         yield MTU.ok(f"{mtu} bytes, and large packets are answered")
     else:
-        told = f"{mtu} bytes to the next hop; how it is farther on cannot be told, as nobody answers"
+        told = f"{mtu} bytes to the next hop; how it is farther on is unknown, as nobody answers"
         yield MTU.note(told, "ask again once the control server or a relay answers")
 
 

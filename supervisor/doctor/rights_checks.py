@@ -39,7 +39,7 @@ SANDBOX = Check(
     "rights",
     "sandbox",
     "the kernel that runs this, and what it keeps from the supervisor",
-    "some sandboxes tell of no memory limit, and close a process's memory less tightly",
+    "some sandboxes report no memory limit, and protect a process's memory less",
     "explanation/app-platform.md",
 )
 CHECKS = (USERS, LAUNCHER, PROC, SANDBOX)
@@ -72,7 +72,7 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
 def _sandbox() -> Diagnosis:
     if is_gvisor(procfs.read("/proc/version")):
         return SANDBOX.note(
-            "gVisor: limits of memory and processes are not told, and everything starts more slowly",
+            "gVisor: it reports no limits of memory and processes, and everything starts more slowly",
             "look the limits up where the platform shows them",
         )
     if (kernel.effective_capabilities() or 0) >> _SYS_ADMIN & 1:

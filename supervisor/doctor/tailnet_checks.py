@@ -234,8 +234,8 @@ def _auth_key_expiry(subject: Subject) -> Diagnosis:
     known, status = subject.auth_key.known, subject.tailnet.status
     end_s = epoch_of(known.expires) if known is not None else None
     if end_s is None:
-        told = "when the auth key ends is not told by it: 90 days after it was made at the latest"
-        return EXPIRY.note(told, "note its end down, or use an OAuth client (TS_CLIENT_SECRET), which has none")
+        told = "the auth key does not say when it ends: 90 days after it was made at the latest"
+        return EXPIRY.note(told, "note that day, or use an OAuth client (TS_CLIENT_SECRET), which has none")
     left_s = end_s - subject.epoch_s
     told = f"the auth key ends in {left_s / DAY_S:.0f} days" if left_s > 0 else "the auth key has ended"
     if left_s > FIRST_WARNING_S:

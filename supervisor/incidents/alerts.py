@@ -94,7 +94,7 @@ class AlertSender:
 
     def close(self, limit_s: float) -> None:
         """Send what may be sent now, within the given number of seconds."""
-        # Once it is told, the thread may end, and with it its name here.
+        # As soon as the event is set, the thread may end and clear the attribute.
         thread = self._thread
         self._closing.set()
         if thread is not None:

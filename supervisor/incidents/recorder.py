@@ -79,7 +79,7 @@ class IncidentRecorder:
         self._seen = store.snapshot if store.snapshot.incidents.changes else Snapshot()
         self._sizes: dict[str, int] = {}
         self._open: dict[str, Incident] = {}
-        # When the last of each kind that lasts began: time, and then its end, may tell of the same one again.
+        # When the latest of each lasting kind began: it may be reported again as time passes, and when it ends.
         self._last_s: dict[str, float] = {}
         self._states: dict[str, str] = {}
         self._used_bytes: int | None = None

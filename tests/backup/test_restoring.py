@@ -172,7 +172,7 @@ def test_why_a_folder_cannot_be_made_is_told_as_it_is(tmp_path: Path, monkeypatc
     """It is called a link, or no folder, only where it is one; no descriptor stays open, and no folder of another's."""
     (tmp_path / "file").write_text("")
     before = len(os.listdir("/proc/self/fd"))
-    for path, why in (("x" * 300, "File name too long"), ("file/deep", "file on the way to .* no folder")):
+    for path, why in (("x" * 300, "File name too long"), ("file/deep", "file on the way to .* not a folder")):
         with pytest.raises(OSError, match=why), opened_folder(BackupSource("data", f"{tmp_path}/{path}", None)):
             pass
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PASSWORD = SimpleNamespace(read=lambda: SimpleNamespace(reveal=lambda: "a password"))
-NO_LIST = "restic's list of snapshots makes no sense"
+NO_LIST = "restic's list of snapshots cannot be parsed"
 
 
 class Notes:

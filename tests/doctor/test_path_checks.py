@@ -124,7 +124,7 @@ def test_a_control_server_that_does_not_answer(tmp_path: Path) -> None:
     url = "http://127.0.0.1:1"
     report = doctor(tailnet(tmp_path, url))
     assert "refused" in report.problem("control")
-    assert (report.level("mtu"), "cannot be told" in report.of("mtu")[0]["found"]) == ("note", True)
+    assert (report.level("mtu"), "unknown, as nobody answers" in report.of("mtu")[0]["found"]) == ("note", True)
     beside = doctor(tailnet(tmp_path, url, HTTPS_PROXY="http://127.0.0.1:2"))
     assert beside.level("control") == "note"
     assert "HTTPS_PROXY" in beside.of("control")[0]["found"]
