@@ -1,4 +1,4 @@
-// Understands the colour codes in a line (SGR). Pure: what comes out is data, and contrast is minded.
+// Parses colour codes (SGR) into styles, and adjusts colours for contrast. Pure.
 
 const CODES = /\x1b\[([0-9;:]*)m/g;
 const PLAIN = Object.freeze({ fg: null, bg: null, bold: false, faint: false, italic: false, underline: false, strike: false, inverse: false });
@@ -8,7 +8,7 @@ const SWITCHES = {
   39: { fg: null }, 49: { bg: null },
 };
 
-/** Takes a line apart: a list of `{text, style}`; a colour is a number from 0 to 15, or `[r, g, b]`. */
+/** Splits a line into `{text, style}`; a colour is a number from 0 to 15, or `[r, g, b]`. */
 export function parts(line) {
   const found = [];
   let style = PLAIN;
@@ -65,7 +65,7 @@ function byte(number) {
   return Math.min(255, Math.max(0, number));
 }
 
-/** How well one colour is told from another: from 1 to 21, as WCAG counts. */
+/** The contrast of two colours by WCAG, from 1 to 21. */
 export function contrast(one, other) {
   const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
   return (high + 0.05) / (low + 0.05);
@@ -79,7 +79,7 @@ function luminance([r, g, b]) {
   return 0.2126 * x + 0.7152 * y + 0.0722 * z;
 }
 
-/** The same colour, as much lighter or darker as it takes to be read on this ground. */
+/** The colour, made lighter or darker until it is readable on this background. */
 export function readable(colour, ground, least = 4.5) {
   const end = contrast([255, 255, 255], ground) >= contrast([0, 0, 0], ground) ? 255 : 0;
   for (let share = 0; share < 1; share += 0.1) {

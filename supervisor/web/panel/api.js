@@ -1,14 +1,14 @@
-// Talks to the supervisor: the session, and requests with it.
+// The session, and requests to the supervisor.
 
 const KEY = "moltis-supervisor-session";
-/** Why a page that was open goes back to signing in. */
+/** Shown on the sign-in page when the session has ended. */
 export const ENDED = "Your session has ended: it lasts 12 hours, and no longer than the supervisor runs. Sign in again.";
 const SLOW_MS = 3000;
 let kept = null;
 let onEnded = () => {};
 let onSlow = () => {};
 
-/** An answer that is no success: `code` for the program, `message` for people. */
+/** An error response: `code` for the program, `message` for people. */
 export class ApiError extends Error {
   constructor(status, code, text, retryS = 0) {
     super(text);
@@ -23,12 +23,12 @@ export function whenEnded(then) {
   onEnded = then;
 }
 
-/** Calls `then(true)` when a request has had no answer for a while, and `then(false)` when it is over. */
+/** Calls `then(true)` when a request has had no response for a while, and `then(false)` when it ends. */
 export function whenSlow(then) {
   onSlow = then;
 }
 
-/** The session's token; null where nobody is signed in. When it ends is for the supervisor to say, by its own clock. */
+/** The session's token; null if nobody is signed in. Its expiry is left to the supervisor, since clocks may differ. */
 export function token() {
   try {
     kept = JSON.parse(localStorage.getItem(KEY)) || null;
@@ -55,7 +55,7 @@ export function whenOthersChange(then) {
   });
 }
 
-/** Signs in with a token or a code. What looks like a code is tried as one first. */
+/** Signs in with a token or a code. Text that looks like a code is tried as a code first. */
 export async function signIn(text) {
   const looksLikeCode = /^[A-Z2-7]{20}$/.test(text.toUpperCase().replace(/[\s-]/g, ""));
   if (looksLikeCode) {
@@ -68,7 +68,7 @@ export async function signIn(text) {
   keep(await call("POST", "session", { token: text }, null));
 }
 
-/** Ends the session, here at once and there as well. */
+/** Ends the session, first here and then at the supervisor. */
 export async function signOut() {
   const old = token();
   keep(null);
@@ -82,12 +82,12 @@ export function forget(session, why) {
   onEnded(why);
 }
 
-/** Tells whether a refusal means that the session is over: while others guess that is a 429 too. */
+/** Whether an error means that the session has ended; while the throttle is active that is 429 as well. */
 export function isOver(error) {
   return error.status === 401 || (error.status === 429 && error.code === "TOO_MANY_ATTEMPTS");
 }
 
-/** Sends a request and returns the response; raises ApiError for all but a success. */
+/** Sends a request and returns the response; throws ApiError unless it succeeds. */
 export async function send(method, path, { body, bearer, headers = {}, signal } = {}) {
   const sent = { ...headers };
   if (bearer) sent.Authorization = `Bearer ${bearer}`;
@@ -118,7 +118,7 @@ async function refusal(response) {
   return new ApiError(response.status, told.code || "UNKNOWN", sentence(text), retryS);
 }
 
-/** Makes a sentence of an error's text. */
+/** Turns an error's text into a sentence. */
 export function sentence(text) {
   const ended = /[.!?…]$/.test(text) ? text : `${text}.`;
   return ended.charAt(0).toUpperCase() + ended.slice(1);
@@ -129,7 +129,7 @@ async function call(method, path, body, bearer) {
   return response.status === 204 ? null : response.json();
 }
 
-/** Asks with the session; where that has ended, the page goes back to signing in. */
+/** Sends a request with the session, and returns the JSON; if the session has ended, the sign-in page is shown. */
 export async function ask(method, path, body) {
   const bearer = token();
   try {
@@ -140,7 +140,7 @@ export async function ask(method, path, body) {
   }
 }
 
-/** Asks for a new code in the log; anyone may. */
+/** Requests a new code in the log, which needs no session. */
 export function printCode() {
   return call("POST", "session/code", undefined, null);
 }

@@ -1,4 +1,4 @@
-// Backups: what is done about them, every snapshot, and orders to take one and to bring one back.
+// Backups: their state, the snapshots, and orders to take or restore one.
 
 import { ask, sentence } from "./api.js";
 import { confirmed } from "./dialog.js";
@@ -23,7 +23,7 @@ const WORDS = {
 const REASONS = { interval: "by the clock", asked: "asked for", adopt: "what was there first", "before restore": "before a restore", stop: "at a stop" };
 let seen = null;
 
-/** Makes the buttons work. */
+/** Sets the buttons up. */
 export function setUp() {
   const about = { world, error: byId("backups-error"), told: byId("backups-told") };
   orderButton(byId("backup-now"), { ...about, order: () => ask("POST", "backups") });
@@ -34,7 +34,7 @@ export function setUp() {
   });
 }
 
-/** Takes all that is known as it is now. */
+/** Shows the current state. */
 export function take(told, nowMs) {
   seen = told;
   const isOn = told.state !== "off";
@@ -56,7 +56,7 @@ export function take(told, nowMs) {
   tick(nowMs);
 }
 
-/** Counts on. */
+/** Updates relative times. */
 export function tick(nowMs) {
   if (!seen || seen.state === "off") return;
   const [last] = seen.snapshots;
@@ -71,7 +71,7 @@ export function tick(nowMs) {
   fill(byId("backups-facts"), facts, (all) => all.map(([name, text]) => fact(name, text)));
 }
 
-/** Forgets everything. */
+/** Clears the section. */
 export function clear() {
   seen = null;
   show(byId("backups"), false);

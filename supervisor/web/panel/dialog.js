@@ -1,8 +1,8 @@
-// Asks before what cannot be taken back.
+// Asks for confirmation before an irreversible action.
 
 import { byId, say } from "./dom.js";
 
-/** Asks; tells whether the answer was yes. Escape and Cancel are a no. */
+/** Shows the dialog; returns whether the action was confirmed. Escape counts as Cancel. */
 export function confirmed(title, text, yes) {
   const dialog = byId("confirm");
   say(byId("confirm-title"), title);

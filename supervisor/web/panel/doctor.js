@@ -1,4 +1,4 @@
-// Check everything: the report, what this browser sees of the event stream, and the text for a bug report.
+// The doctor: the report, a check of the event stream in this browser, and the text for a bug report.
 
 import { ask, sentence } from "./api.js";
 import { byId, complain, copied, el, fill, prose, say, show } from "./dom.js";
@@ -6,23 +6,23 @@ import { plural } from "./format.js";
 
 const DOTS = { ok: "ok", note: "warn", problem: "bad" };
 const BADGES = { ok: "pass", note: "warn", problem: "fail" };
-// The supervisor says this in its log before it answers: what holds the stream back, holds this back too.
+// The supervisor logs this before it responds: a proxy that buffers the stream delays this line too.
 const SAID = "everything was checked";
 const HEARD_MS = 3000;
 let heard = () => {};
 
-/** Makes the buttons work. */
+/** Sets the buttons up. */
 export function setUp() {
   byId("doctor-go").addEventListener("click", check);
   byId("doctor-copy").addEventListener("click", copy);
 }
 
-/** Takes lines of the log. */
+/** Looks for the doctor's line in new lines of the log. */
 export function hear(lines) {
   if (lines.some((line) => line.process === "supervisor" && line.message.startsWith(SAID))) heard();
 }
 
-/** Forgets everything. */
+/** Clears the section. */
 export function clear() {
   fill(byId("doctor-found"), null, () => []);
   for (const id of ["doctor-level", "doctor-told", "doctor-text"]) say(byId(id), "");
@@ -52,7 +52,7 @@ async function check() {
   }
 }
 
-/** What only this page can tell: whether the event stream comes as it is sent. */
+/** A finding that only this page can make: whether the event stream arrives without delay. */
 function ofStream(isPrompt) {
   return {
     group: "tailnet",
@@ -78,7 +78,7 @@ function take(report, stream) {
   show(byId("doctor-share"), true);
 }
 
-/** The groups, those with problems first. */
+/** The findings by group, groups with problems first. */
 function groupsOf(findings) {
   const groups = [...new Set(findings.map((each) => each.group))].map((group) => [group, findings.filter((each) => each.group === group)]);
   const weight = ([, found]) => found.filter((each) => each.level === "problem").length * 100 + found.filter((each) => each.level === "note").length;

@@ -1,9 +1,9 @@
 // Small helpers for the page. Nothing here turns text into markup.
 
-/** The element of this id. */
+/** The element with this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** Makes an element: `class`, `text`, `on…` and attributes; what is null is left out. */
+/** Creates an element with `class`, `text`, `on…` listeners and attributes; null values are left out. */
 export function el(tag, given = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(given)) {
@@ -17,22 +17,22 @@ export function el(tag, given = {}, ...children) {
   return node;
 }
 
-/** Writes a text, where it is another one. */
+/** Sets the text of a node if it has changed. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Makes text for people, in which `words` between backticks are code. */
+/** Creates nodes for text in which `words` between backticks are code. */
 export function prose(text) {
   return text.split("`").map((part, at) => (at % 2 ? el("code", { text: part }) : part));
 }
 
-/** Shows or hides. */
+/** Shows or hides a node. */
 export function show(node, visible) {
   if (node.hidden === visible) node.hidden = !visible;
 }
 
-/** Makes a node's children anew, where what they show has changed. */
+/** Replaces a node's children if the data that they show has changed. */
 export function fill(node, data, make) {
   const key = JSON.stringify(data);
   if (node._key === key) return;
@@ -45,13 +45,13 @@ export function fact(name, ...values) {
   return el("div", { class: "fact" }, el("dt", { text: name }), el("dd", {}, ...values));
 }
 
-/** Says an error where it happened; none takes it away. */
+/** Shows an error message in a node; an empty text hides it. */
 export function complain(node, text) {
   fill(node, text || "", prose);
   show(node, Boolean(text));
 }
 
-/** Runs `hide` and, where it took the focus away, gives the focus to `fallback`. */
+/** Runs `hide`; if that hides the focused element, `fallback` gets the focus. */
 export function keepFocus(fallback, hide) {
   const before = document.activeElement;
   hide();
@@ -59,13 +59,13 @@ export function keepFocus(fallback, hide) {
   if (isLost) fallback.focus({ preventScroll: true });
 }
 
-/** Copies a node's text; returns what came of it, for people. */
+/** Copies a node's text; returns the result for people. */
 export async function copied(node) {
   try {
     await navigator.clipboard.writeText(node.textContent);
     return "Copied.";
   } catch {
-    // Without https a browser gives no clipboard to a page.
+    // Browsers offer the clipboard only to pages loaded by HTTPS.
     getSelection().selectAllChildren(node);
     return document.execCommand("copy") ? "Copied." : "The browser does not let this page copy; the text is marked, so copy it by hand.";
   }

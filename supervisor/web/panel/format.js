@@ -1,8 +1,8 @@
-// Puts times, spans and sizes into words. Pure: the time is an argument.
+// Formats times, durations and sizes. Pure: the current time is an argument.
 
 const MINUTE = 60, HOUR = 3600, DAY = 86400;
 
-/** A span as people say it: two units at most, always as wide as its kind. */
+/** A duration in at most two units, with digits padded to a constant width. */
 export function span(seconds) {
   const s = Math.max(0, Math.floor(seconds));
   if (s < MINUTE) return `${s} s`;
@@ -11,7 +11,7 @@ export function span(seconds) {
   return `${Math.floor(s / DAY)} d ${Math.floor((s % DAY) / HOUR)} h`;
 }
 
-/** A span in one unit, for what lies far off. */
+/** A duration in one unit. */
 export function roughly(seconds) {
   const s = Math.max(0, Math.floor(seconds));
   if (s < MINUTE) return plural(s, "second");
@@ -25,7 +25,7 @@ export function plural(count, noun) {
   return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** Bytes as people say them. */
+/** An amount of bytes. */
 export function size(bytes) {
   if (bytes < 1024) return `${bytes} B`;
   const units = ["KiB", "MiB", "GiB", "TiB"];
@@ -38,20 +38,20 @@ export function size(bytes) {
   return `${value < 100 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-/** The time of day, in the reader's zone. */
+/** The local time of day. */
 export function clock(ms) {
   const at = new Date(ms);
   return [at.getHours(), at.getMinutes(), at.getSeconds()].map(pad).join(":");
 }
 
-/** Day and time, in the reader's zone; today's day is left out. */
+/** The local date and time; the date is left out if it is today. */
 export function moment(ms, nowMs) {
   const at = new Date(ms);
   const day = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
   return at.toDateString() === new Date(nowMs).toDateString() ? clock(ms) : `${day} ${clock(ms)}`;
 }
 
-/** When a key expires: text, and `warn` where that is within four weeks. */
+/** When a key expires; `warn` is whether that is within four weeks. */
 export function expiry(text, nowMs) {
   const at = text ? Date.parse(text) : NaN;
   if (Number.isNaN(at)) return { text: "does not expire", warn: false };

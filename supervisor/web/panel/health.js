@@ -1,4 +1,4 @@
-// The verdict with its reasons, and how it came to it.
+// Health: the verdict with its reasons, and its history.
 
 import { sentence } from "./api.js";
 import { byId, el, fill, prose, say, show } from "./dom.js";
@@ -8,7 +8,7 @@ const DOTS = { pass: "ok", warn: "warn", fail: "bad" };
 const WORDS = { pass: "everything is as it should be", warn: "it works, and something wants a look", fail: "something that is needed does not work" };
 let seen = null;
 
-/** Takes the verdict as it is now. */
+/** Shows the current verdict. */
 export function take(told, nowMs) {
   seen = told;
   say(byId("health-status"), told.status);
@@ -22,7 +22,7 @@ export function take(told, nowMs) {
   tick(nowMs);
 }
 
-/** Counts on. */
+/** Updates relative times. */
 export function tick(nowMs) {
   if (!seen) return;
   for (const node of byId("health-parts").querySelectorAll("[data-since]")) {
@@ -30,7 +30,7 @@ export function tick(nowMs) {
   }
 }
 
-/** Forgets everything. */
+/** Clears the section. */
 export function clear() {
   seen = null;
   for (const id of ["health-parts", "health-changes", "health-notes"]) fill(byId(id), null, () => []);
@@ -57,7 +57,7 @@ function changeOf(change, nowMs) {
     ...change.reasons.map(named));
 }
 
-/** A reason begins with its component's name. */
+/** Formats a reason, which begins with its component's name. */
 function named(text) {
   const [, name, rest] = /^([a-z0-9-]+): (.*)$/s.exec(text) || ["", "", "", text];
   return name ? el("p", { class: "reason" }, el("span", { class: "mono", text: `${name}:` }), " ", ...prose(rest)) : reason(text);

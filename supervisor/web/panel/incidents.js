@@ -1,4 +1,4 @@
-// What went wrong: the last week at a glance, each incident with its story, and that as text for a bug report.
+// Incidents: an overview of the last week, the details of each, and the text for a bug report.
 
 import { ask, sentence } from "./api.js";
 import { byId, complain, copied, el, fact, fill, prose, say } from "./dom.js";
@@ -13,13 +13,13 @@ let seen = [];
 let asked = -1;
 let turn = 0;
 
-/** Makes the dialog's buttons work. */
+/** Sets the dialog's buttons up. */
 export function setUp() {
   byId("report-close").addEventListener("click", () => byId("report").close());
   byId("report-copy").addEventListener("click", copy);
 }
 
-/** Takes the news that something has changed, and asks for all of it. */
+/** Fetches the incidents if they have changed. */
 export async function take(news, nowMs) {
   if (news.changes === asked) return;
   asked = news.changes;
@@ -37,12 +37,12 @@ export async function take(news, nowMs) {
   }
 }
 
-/** Moves the week on. */
+/** Updates the overview of the week. */
 export function tick(nowMs) {
   drawWeek(nowMs);
 }
 
-/** Forgets everything. */
+/** Clears the section. */
 export function clear() {
   seen = [];
   asked = -1;
@@ -70,11 +70,11 @@ function draw(nowMs) {
   fill(byId("incident-list"), seen, (all) => all.map((one) => rowOf(one, nowMs, open.has(one.id))));
 }
 
-/** The worst of each hour of the last days, by the hour's beginning in the reader's zone. */
+/** The incidents of each hour of the last week and their worst level, by the start of the hour in local time. */
 export function hoursOf(incidents, nowMs) {
   const hours = new Map();
   const first = startOfDay(nowMs, DAYS - 1);
-  // A clock that was ahead may have given it an end in a thousand years.
+  // A wrong clock may have set its end centuries ahead.
   const last = startOfDay(nowMs, -1) - 1;
   for (const one of incidents) {
     const begin = Date.parse(one.at);
@@ -148,7 +148,7 @@ function rowOf(one, nowMs, isOpen) {
   return el("li", { class: "part" }, details);
 }
 
-/** Puts the whole story below an incident. */
+/** Shows the details of an incident below it. */
 async function tell(one, story) {
   const until = one.until ? span((Date.parse(one.until) - Date.parse(one.at)) / 1000) : one.open && LASTING.has(one.kind) ? "it goes on" : "";
   const memory = [one.peak_bytes && `peak ${size(one.peak_bytes)}`, one.limit_bytes && `limit ${size(one.limit_bytes)}`].filter(Boolean).join(", ");

@@ -1,4 +1,4 @@
-// Makes one row of the log: time, process, level, and the text in its colours.
+// Creates a row of the log: time, process, level, and the text in its colours.
 
 import { parts, readable } from "./ansi.js";
 import { el } from "./dom.js";
@@ -11,7 +11,7 @@ const BASE = {
 };
 const hues = new Map();
 
-/** The row of a line; `text` is what is searched for. */
+/** The row of a line; matches of the search `text` are marked. */
 export function Line(line, text) {
   if (line.gap) return el("div", { class: "line gap", text: `${plural(line.gap, "line")} skipped` });
   return el("div", { class: `line ${line.level}` },

@@ -1,18 +1,18 @@
-// The lines that the page keeps, and the rows of those that pass the filter.
+// The lines that the page stores, and the rows of those that pass the filter.
 
 import { Heights, Ring } from "./ring.js";
 
 const MOST = 100000;
-// In UTF-16 units of all messages together: some 64 MB.
+// In UTF-16 units for all messages together, about 64 MB.
 const MOST_TEXT = 32 * 1024 * 1024;
-// A part of a frame, so that scrolling stays smooth while many lines are filtered.
+// Less than a frame, so that scrolling stays smooth while many lines are filtered.
 const SLICE_MS = 6;
 const CLOCK_EVERY = 256;
-// tailscaled writes its local time into each line; the first column has it already.
+// tailscaled begins each line with its local time, which the first column already shows.
 const DAEMON = "tailscaled";
 const DAEMON_TIME = /^\d{4}\/\d\d\/\d\d \d\d:\d\d:\d\d(?:\.\d+)? /;
 
-/** The rows; `heightOf(line)` is a row's height, `onLift(px)` is called for one that goes, `onReady()` after a rebuild. */
+/** The rows; `heightOf(line)` returns a row's height, `onLift(px)` is called when one is removed, `onReady()` after a rebuild. */
 export class Rows {
   constructor({ heightOf, onLift, onReady }) {
     this._heightOf = heightOf;
@@ -22,16 +22,16 @@ export class Rows {
     this._kept = new Ring(MOST);
     this._sequence = 0;
     this._text = 0;
-    // What there was when a pause began; null where there is none.
+    // The lines at the time of the pause; null if not paused.
     this.held = null;
     this.waiting = 0;
-    /** Whether lines had to go. */
+    /** Whether lines were dropped. */
     this.hasForgotten = false;
     this._begin([]);
     this._swap();
   }
 
-  /** How many lines there are to choose from. */
+  /** The number of lines before filtering. */
   get all() {
     return this.held ? this.held.length : this._kept.size;
   }
@@ -48,7 +48,7 @@ export class Rows {
     return this._rows.list();
   }
 
-  /** Takes a line in; one that goes for it takes its row along. */
+  /** Adds a line; lines beyond the limits are dropped with their rows. */
   keep(line) {
     const { process, message } = line;
     line.message = process === DAEMON ? message.replace(DAEMON_TIME, "") : message;
@@ -74,7 +74,7 @@ export class Rows {
     to.heights.push(this._heightOf(line));
   }
 
-  /** Removes the rows of lines that are no longer kept. */
+  /** Removes the rows of dropped lines. */
   _trim() {
     const oldest = this._kept.size ? this._kept.at(0).sequence : this._sequence;
     while (this._rows.size && this._rows.at(0).sequence < oldest) {
@@ -83,7 +83,7 @@ export class Rows {
     }
   }
 
-  /** Forgets all lines. */
+  /** Removes all lines. */
   clear() {
     this._kept.clear();
     this._text = 0;
@@ -92,21 +92,21 @@ export class Rows {
     this.rebuild();
   }
 
-  /** Holds the rows as they are, or goes on. */
+  /** Pauses or resumes updates of the rows. */
   pause(on) {
     this.held = on ? this._kept.list() : null;
     this.waiting = 0;
     if (!on) this.rebuild();
   }
 
-  /** Filters all lines by another test. */
+  /** Changes the filter. */
   filter(passes) {
     this._passes = passes;
     this.waiting = 0;
     this.rebuild();
   }
 
-  /** Filters again, also after a change of the width; in slices, as there may be many lines. */
+  /** Rebuilds the rows after a change of filter or width, in slices because there may be many lines. */
   rebuild() {
     const isRunning = Boolean(this._job);
     this._begin(this.held ? [...this.held] : this._kept.list());

@@ -1,4 +1,4 @@
-// The log: kept in a ring, filtered as it comes, and only the rows in sight are on the page.
+// The log: stored in a ring and filtered as it arrives; only visible rows are in the page.
 
 import { Line } from "./log-line.js";
 import { byId, complain, el, say, show } from "./dom.js";
@@ -12,7 +12,7 @@ const UPWARDS = new Set(["ArrowUp", "PageUp", "Home"]);
 const DOWNWARDS = new Set(["ArrowDown", "PageDown", " "]);
 const TELL_MS = 1000;
 const REMARK_MS = 5000;
-// Browsers place nothing beyond some 30 million pixels.
+// Browsers cannot position elements beyond about 30 million pixels.
 const MOST_MOVED_PX = 1_000_000;
 const drawn = new Map();
 const rows = new Rows({ heightOf, onLift: lift, onReady: redrawAll });
@@ -30,14 +30,14 @@ let toldMs = 0;
 let tellLater = 0;
 let metrics = { row: 20, columns: 80, wide: true };
 
-/** Takes new lines, and how many were lost before them. */
+/** Adds new lines, and the number of lines lost before them. */
 export function take({ lines, lost }) {
   if (lost > 0) rows.keep({ gap: lost, id: `gap-${gaps++}`, message: "", level: "", process: "" });
   for (const line of lines) rows.keep({ ...line, gap: 0 });
   draw();
 }
 
-/** Offers the names of the processes. */
+/** Updates the list of processes to filter by. */
 export function takeProcesses(found) {
   const names = [...found.map((one) => one.name), "supervisor"];
   const select = byId("log-process");
@@ -47,12 +47,12 @@ export function takeProcesses(found) {
   select.value = names.includes(chosen) ? chosen : "";
 }
 
-/** Draws anew, for another theme. */
+/** Redraws all rows for a new theme. */
 export function redraw() {
   rows.rebuild();
 }
 
-/** Forgets all lines. */
+/** Removes all lines. */
 export function clear() {
   rows.clear();
   say(byId("log-pause"), "Pause");
@@ -60,7 +60,7 @@ export function clear() {
 
 let lifted = 0;
 
-/** What left at the top must not move what somebody reads. */
+/** Keeps the visible rows in place when rows above them are removed. */
 function lift(height) {
   if (!follows) lifted += height;
 }
@@ -71,14 +71,14 @@ function heightOf(line) {
   return rowsOf(line.message, metrics.columns) * metrics.row + taken;
 }
 
-/** Takes the rows off the page; those in sight are put where they belong now. */
+/** Removes all rows from the page; the visible ones are then added at their new positions. */
 function putAnew() {
   byId("log-rows").replaceChildren();
   drawn.clear();
   originPx = rows.heights.gone;
 }
 
-/** Draws the rows of another filter, width or pause. */
+/** Redraws after a change of filter, width or pause. */
 function redrawAll() {
   putAnew();
   lifted = 0;
@@ -99,12 +99,12 @@ function draw() {
 function paint() {
   const box = byId("log");
   if (!box.clientHeight) return;
-  // While a hand goes down the end stays where it is: one that moves on is never reached.
+  // While a person scrolls, the end stays in place; a moving end could not be reached.
   paintedPx = follows || !byHand() ? rows.heights.total : Math.min(paintedPx, rows.heights.total);
   byId("log-space").style.setProperty("height", `${paintedPx}px`);
   if (follows) box.scrollTop = rows.heights.total;
   else if (lifted) box.scrollTop -= lifted;
-  // What is scrolled here is nobody's way to the end.
+  // Scrolling by the program does not count as scrolling to the end.
   if (follows || lifted) lastPx = box.scrollTop;
   lifted = 0;
   if (rows.heights.gone - originPx > MOST_MOVED_PX) putAnew();
@@ -119,7 +119,7 @@ function paint() {
     if (!node) {
       node = Line(line, wanted.text);
       drawn.set(line, node);
-      // It stays where it is put: what goes at the top moves all of them at once.
+      // Rows keep their position; the container moves when rows are removed at the top.
       node.style.setProperty("top", `${rows.heights.top(at) + rows.heights.gone - originPx}px`);
       byId("log-rows").append(node);
     }
@@ -132,7 +132,7 @@ function paint() {
   tell();
 }
 
-// By what is painted: of lines that are not on the page yet nobody has scrolled away.
+// Based on what is painted, since nobody can have scrolled away from lines that are not on the page yet.
 function isAtEnd() {
   const box = byId("log");
   return box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
@@ -147,7 +147,7 @@ function tell() {
   const words = isPart ? `${plural(rows.size, "line")} of ${rows.all.toLocaleString("en")}` : plural(rows.all, "line");
   say(byId("log-count"), rows.hasForgotten && !rows.held ? `${words}, the last of more` : words);
   if (!rows.held) return say(byId("log-told"), note);
-  // A screen reader reads this out: not sixty times a second.
+  // Limited to once a second, because screen readers read it out.
   const early = toldMs + TELL_MS - performance.now();
   if (early > 0 && byId("log-told").textContent.startsWith("Paused")) {
     tellLater ||= setTimeout(() => {
@@ -160,7 +160,7 @@ function tell() {
   say(byId("log-told"), `Paused. ${plural(rows.waiting, "new line")} waiting.`);
 }
 
-/** Says something for a while. */
+/** Shows a message for a few seconds. */
 function remark(text) {
   note = text;
   say(byId("log-told"), text);
@@ -199,12 +199,12 @@ function setFollow(on) {
 }
 
 function goToEnd() {
-  // What is left of a scroll is no wish any more.
+  // The rest of a scroll that is under way is ignored.
   touchedMs = -HAND_MS;
   setFollow(true);
 }
 
-/** All that passes the filter, as text. */
+/** All lines that pass the filter, as text. */
 function text() {
   return rows.list().map((line) => (line.gap ? `… ${plural(line.gap, "line")} skipped` : `${line.at} ${line.process} ${line.level.toUpperCase()} ${line.message}`)).join("\n") + "\n";
 }
@@ -220,7 +220,7 @@ async function copy() {
   }
 }
 
-// Without TLS a browser has no other way.
+// Browsers offer no clipboard to pages loaded without TLS.
 function copyOldWay() {
   const area = el("textarea", { class: "hidden", readonly: true });
   area.value = text();
@@ -256,11 +256,11 @@ export function setUp() {
   byId("log-follow").addEventListener("click", () => (follows ? setFollow(false) : goToEnd()));
   byId("log-copy").addEventListener("click", copy);
   byId("log-download").addEventListener("click", download);
-  // Whoever scrolls up reads; whoever is at the end again follows.
+  // Scrolling up stops following; scrolling back to the end resumes it.
   for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) {
     box.addEventListener(kind, (event) => {
       touchedMs = performance.now();
-      // A scroll begins slowly, and the next line would take it back to the end.
+      // A scroll starts slowly, and the next line would move the view back to the end.
       if (box.scrollTop > 0 && (event.deltaY < 0 || UPWARDS.has(event.key))) setFollow(false);
       else if (event.key === "End") goToEnd();
       else if (isAtEnd() && (event.deltaY > 0 || DOWNWARDS.has(event.key))) setFollow(true);
@@ -269,7 +269,7 @@ export function setUp() {
   }
   box.addEventListener("scroll", () => {
     const atEnd = isAtEnd();
-    // A box that changes its size scrolls by itself; only a hand leads away from the end.
+    // A resized box scrolls on its own; only a person can scroll away from the end.
     if (byHand() && box.scrollTop < lastPx - 2 && !atEnd && follows) setFollow(false);
     else if (atEnd && !follows && box.scrollTop > lastPx) setFollow(true);
     lastPx = box.scrollTop;

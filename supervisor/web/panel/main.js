@@ -1,4 +1,4 @@
-// Where the page begins: who is signed in, which view is shown, and what the news are handed to.
+// The entry point: shows the sign-in page or the panel, and passes events to the sections.
 
 import { signOut, token, whenEnded, whenOthersChange, whenSlow } from "./api.js";
 import { worldChanged } from "./order-button.js";
@@ -19,7 +19,7 @@ import { clock } from "./format.js";
 const VIEWS = { processes, tailnet, backups, health, incidents };
 let isLive = false;
 let lastNewsMs = 0;
-// Why a request waits, as far as that is known.
+// Why a request is slow, if known.
 let slowWhy = "";
 let slowCount = 0;
 let awayWhy = "";
@@ -59,7 +59,7 @@ function link(kind, why) {
   complain(byId("stale"), slowWhy || awayWhy);
 }
 
-/** Says why a request gets no answer where other tabs of this browser hold all of its connections. */
+/** Explains a slow request if other tabs of this browser use all of its connections. */
 async function tellSlow(isSlow) {
   slowCount += isSlow ? 1 : -1;
   slowWhy = "";
@@ -115,7 +115,7 @@ byId("sign-out").addEventListener("click", async () => {
   showSignIn("You have signed out.");
 });
 for (const view of [tailnet, backups, incidents, logs, doctor]) view.setUp();
-// What counts on by itself stands still while nobody knows whether it is true.
+// Relative times stop while the panel is disconnected, since they may be wrong.
 setInterval(() => isLive && [tailnet, processes, backups, health, incidents].forEach((view) => view.tick(stream.now())), 1000);
 whenEnded(showSignIn);
 whenSlow(tellSlow);

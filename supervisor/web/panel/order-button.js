@@ -1,4 +1,4 @@
-// Buttons that give orders: each shows "Asked…" until the world has changed, and never believes its own click.
+// Buttons that send orders: each shows "Asked…" until the state that it affects has changed.
 
 import { complain, say } from "./dom.js";
 
@@ -6,8 +6,8 @@ const PATIENCE_MS = 30000;
 const open = new Set();
 
 /**
- * Makes a button give an order: `order()` sends it, `world()` tells what it is about, errors go to `error`.
- * Where `first` is given a click begins only after a yes from it.
+ * Sets a button up: `order()` sends the order, `world()` returns the state that it affects, errors go to `error`.
+ * If `first` is given, a click has an effect only after `first` has returned true.
  */
 export function orderButton(button, { order, world, error, told, first = null, patienceMs = PATIENCE_MS }) {
   const text = button.textContent;
@@ -57,7 +57,7 @@ export function orderButton(button, { order, world, error, told, first = null, p
   return { begin, end };
 }
 
-/** Looks whether the world has changed; called with all news. */
+/** Checks whether the affected states have changed; called after each event. */
 export function worldChanged() {
   for (const waiting of [...open]) waiting.look();
 }

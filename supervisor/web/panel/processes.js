@@ -1,4 +1,4 @@
-// The processes: what each is doing, how its lives ended, and orders to start, stop and restart it.
+// The processes: state, past exits, and orders to start, stop and restart.
 
 import { ask, sentence } from "./api.js";
 import { orderButton } from "./order-button.js";
@@ -14,29 +14,29 @@ const HELD = {
 };
 const cards = new Map();
 
-/** Takes all of them as they are now. */
+/** Shows the current state of all processes. */
 export function take(told, nowMs) {
   const names = told.map((one) => one.name);
   if ([...cards.keys()].join() !== names.join()) build(names);
   for (const one of told) cards.get(one.name).take(one, nowMs);
 }
 
-/** Takes memory and CPU, which change without anything happening. */
+/** Updates memory and CPU time, which change without other events. */
 export function takeFigures(told) {
   for (const one of told) cards.get(one.name)?.takeFigures(one);
 }
 
-/** What they are called, in the order of their start. */
+/** The names, in the order of their start. */
 export function names() {
   return [...cards.keys()];
 }
 
-/** Counts on. */
+/** Updates relative times. */
 export function tick() {
   for (const card of cards.values()) card.tick();
 }
 
-/** Forgets everything. */
+/** Removes all processes. */
 export function clear() {
   build([]);
 }
@@ -48,13 +48,13 @@ function build(names) {
   if (!names.length) byId("process-list").append(el("p", { class: "quiet", text: "Waiting for the first news…" }));
 }
 
-/** Which orders make sense in a state. */
+/** The orders that apply to a state. */
 export function ordersFor(one) {
   const rests = REST.has(one.state);
   return { start: rests, stop: !rests, restart: !rests && one.state !== "backoff", "try": one.state === "backoff" };
 }
 
-/** The state in words, and the colour of its dot. */
+/** The text for a state, and the class of its dot. */
 export function wordsFor(one) {
   if (one.state === "running") return one.ready ? ["running", "ok"] : ["running, not ready", "warn"];
   if (one.state === "ended") return [one.exits.at(-1)?.code === 0 ? "ended well" : "ended", one.exits.at(-1)?.code === 0 ? "" : "bad"];

@@ -1,26 +1,26 @@
-// The lines that this page keeps, and the filter over them. Pure.
+// Data structures for the log, and its filter. Pure.
 
 const LEVELS = ["debug", "info", "warning", "error", "critical"];
 
-/** A list that forgets its oldest beyond `most`; to take one out costs nothing. */
+/** A list of at most `most` items that drops the oldest; removing one takes constant time. */
 export class Ring {
   constructor(most) {
     this.most = most;
     this.clear();
   }
 
-  /** How many there are. */
+  /** The number of items. */
   get size() {
     return this._items.length - this._head;
   }
 
-  /** Takes one in; returns the one that had to go. */
+  /** Adds an item; returns the one that was dropped for it. */
   push(item) {
     this._items.push(item);
     return this.size > this.most ? this.shift() : undefined;
   }
 
-  /** Takes the oldest out. */
+  /** Removes and returns the oldest item. */
   shift() {
     const item = this._items[this._head];
     this._items[this._head++] = undefined;
@@ -31,29 +31,29 @@ export class Ring {
     return item;
   }
 
-  /** The one at this place, the oldest at 0. */
+  /** The item at an index, 0 for the oldest. */
   at(index) {
     return this._items[this._head + index];
   }
 
-  /** All of them, in a list of its own. */
+  /** All items, as a new array. */
   list() {
     return this._items.slice(this._head);
   }
 
-  /** Forgets all. */
+  /** Removes all items. */
   clear() {
     this._items = [];
     this._head = 0;
   }
 }
 
-/** How bad a level is. */
+/** The rank of a level, higher for worse ones. */
 function rank(level) {
   return Math.max(0, LEVELS.indexOf(level));
 }
 
-/** Makes a test for lines: of this process, this level and worse, with this text. Gaps always pass. */
+/** Returns a predicate for lines of a process, of a level and worse, with a text. Gaps always pass. */
 export function filter({ process = "", level = "", text = "" }) {
   const least = level ? rank(level) : 0;
   const wanted = text.toLowerCase();
@@ -64,12 +64,12 @@ export function filter({ process = "", level = "", text = "" }) {
       (!wanted || line.message.toLowerCase().includes(wanted)));
 }
 
-/** How many rows of so many columns a text fills: as a terminal breaks it, wide characters counted as two. */
+/** The number of rows that a text fills when wrapped at `columns`; wide characters take two columns. */
 export function rowsOf(text, columns) {
   return Math.max(1, Math.ceil(widthOf(text) / Math.max(8, columns)));
 }
 
-/** How many columns a text takes. */
+/** The number of columns that a text takes. */
 export function widthOf(text) {
   // eslint-disable-next-line no-control-regex
   if (/^[\x20-\x7e]*$/.test(text)) return text.length;
@@ -87,36 +87,36 @@ function columnsOf(code) {
   return isWide ? 2 : 1;
 }
 
-/** Rows of a list with heights of their own: finds the one at a height, and forgets its first ones. */
+/** The heights of rows in a list: finds the row at a position, and drops rows at the start. */
 export class Heights {
   constructor() {
     this.clear();
   }
 
-  /** Forgets all. */
+  /** Removes all rows. */
   clear() {
     this._ends = [];
     this._head = 0;
     this._base = 0;
   }
 
-  /** How many there are. */
+  /** The number of rows. */
   get size() {
     return this._ends.length - this._head;
   }
 
-  /** The sum of all. */
+  /** The total height. */
   get total() {
     return this.size ? this._ends[this._ends.length - 1] - this._base : 0;
   }
 
-  /** Takes one in. */
+  /** Adds a row. */
   push(height) {
     const before = this._ends.length ? this._ends[this._ends.length - 1] : 0;
     this._ends.push(before + height);
   }
 
-  /** Takes the first one out; returns its height. */
+  /** Removes the first row; returns its height. */
   shift() {
     const height = this._ends[this._head] - this._base;
     this._base = this._ends[this._head++];
@@ -127,17 +127,17 @@ export class Heights {
     return height;
   }
 
-  /** The sum of those that were taken out. */
+  /** The total height of removed rows. */
   get gone() {
     return this._base;
   }
 
-  /** Where the one at this place begins. */
+  /** The position of the row at an index. */
   top(index) {
     return index <= 0 ? 0 : this._ends[this._head + index - 1] - this._base;
   }
 
-  /** Which one is at this height. */
+  /** The index of the row at a position. */
   find(height) {
     let low = 0;
     let high = this.size - 1;

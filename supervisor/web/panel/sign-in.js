@@ -1,4 +1,4 @@
-// The sign-in view: a token or a code in, a session out; refusals with what to do.
+// The sign-in page, with help for each refusal.
 
 import { printCode, signIn } from "./api.js";
 import { byId, complain, say, show } from "./dom.js";
@@ -9,7 +9,7 @@ const HELP = {
   CROSS_SITE: "The supervisor takes this page for another site. Open the panel at its own address; a proxy in front has to pass on the Host that the browser sent.",
 };
 
-/** What to tell of a refused sign-in. */
+/** The help text for a refused sign-in. */
 export function helpFor(error) {
   if (error.code === "TOO_MANY_ATTEMPTS") {
     return `Too many wrong tokens or codes came lately. A right one is taken at any time; guess again in ${roughly(error.retryS)}.`;
@@ -17,7 +17,7 @@ export function helpFor(error) {
   return HELP[error.code] || error.message;
 }
 
-/** Sets the view up; `done()` is called once somebody has signed in. */
+/** Sets the page up; `done()` is called after each sign-in. */
 export function setUp(done) {
   const field = byId("secret");
   const go = byId("sign-in-go");
@@ -50,7 +50,7 @@ export function setUp(done) {
   return () => fromLink(attempt);
 }
 
-/** Signs in with the code of the link that the log shows, and takes it out of the address bar. */
+/** Signs in with the code in the link from the log, and removes it from the address bar. */
 function fromLink(attempt) {
   const found = /^#code=([^&]+)/.exec(location.hash);
   if (!found) return false;
@@ -79,7 +79,7 @@ function printHelp(error) {
   return helpFor(error);
 }
 
-/** Shows the view, with a sentence that says why. */
+/** Shows the reason for the sign-in page. */
 export function tell(why) {
   complain(byId("sign-in-why"), why);
   complain(byId("sign-in-error"), "");

@@ -1,6 +1,6 @@
-// Takes a stream of server-sent events apart, however its bytes were cut on the way.
+// A parser for server-sent events that accepts bytes in pieces of any size.
 
-/** Reads one stream; `onEvent({kind, id, data})` gets each event, `data` as the text that it is. */
+/** Parses one stream; `onEvent({kind, id, data})` gets each event, with `data` as text. */
 export class EventParser {
   constructor(onEvent) {
     this.lastId = "";
@@ -10,10 +10,10 @@ export class EventParser {
     this._clear();
   }
 
-  /** Takes the next bytes. */
+  /** Parses the next bytes. */
   feed(bytes) {
     let text = this._rest + this._decoder.decode(bytes, { stream: true });
-    // A carriage return at the end may be the first half of a line's end.
+    // A carriage return at the end may be followed by a line feed in the next piece.
     const held = text.endsWith("\r") ? "\r" : "";
     if (held) text = text.slice(0, -1);
     const lines = text.split(/\r\n|\n|\r/);

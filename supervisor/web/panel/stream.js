@@ -1,4 +1,4 @@
-// The event stream: followed for as long as the page is open, and taken up where it was left.
+// The event stream: followed while the page is open, and resumed after the last event.
 
 import { ApiError, ENDED, forget, isOver, sentence, send, token } from "./api.js";
 import { EventParser } from "./sse.js";
@@ -8,13 +8,13 @@ const CHECK_MS = 5000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15000;
 
-/** How long to wait before try number `tries`: doubled each time, a part of it by chance. */
+/** The delay before a retry in ms: exponential, with half of it as jitter. */
 export function waitMs(tries, chance = Math.random()) {
   const full = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(tries, 10));
   return full / 2 + (full / 2) * chance;
 }
 
-/** Follows the stream. `on` has `state`, `log`, `figures`, `anew` (another run) and `link(kind, why)`. */
+/** Follows the stream. `on` has callbacks `state`, `log`, `figures`, `anew` (a new run) and `link(kind, why)`. */
 export class Stream {
   constructor(on) {
     this._on = on;
@@ -30,7 +30,7 @@ export class Stream {
     addEventListener("pagehide", () => this._cut?.abort());
   }
 
-  /** Begins to follow, from the beginning. */
+  /** Starts following, without resuming. */
   open() {
     this.close();
     this._id = "";
@@ -38,14 +38,14 @@ export class Stream {
     this._run(this._turn);
   }
 
-  /** Ends it. */
+  /** Stops following. */
   close() {
     this._turn += 1;
     this._cut?.abort();
     this._wake?.();
   }
 
-  /** The time of day at the supervisor. */
+  /** The current time by the supervisor's clock, in ms. */
   now() {
     return Date.now() + this.offsetMs;
   }
@@ -60,7 +60,7 @@ export class Stream {
     }
   }
 
-  /** Follows until it ends; returns why it did. */
+  /** Follows one response to its end; returns the reason of the end. */
   async _follow(turn) {
     const cut = new AbortController();
     this._cut = cut;
@@ -99,7 +99,7 @@ export class Stream {
   _tellTime(response) {
     const served = Date.parse(response.headers.get("Date") || "");
     const off = served + 500 - Date.now();
-    // The header has whole seconds, so less than that says nothing.
+    // The header has whole seconds, so small differences mean nothing.
     this.offsetMs = Number.isNaN(served) || Math.abs(off) < 2000 ? 0 : off;
   }
 
@@ -123,7 +123,7 @@ export class Stream {
     this._on[event.kind]?.(data);
   }
 
-  /** Tries at once where the browser says that things have changed. */
+  /** Retries at once when the browser is back online or visible. */
   _hurry() {
     if (document.visibilityState === "visible") this._wake?.();
   }

@@ -1,4 +1,4 @@
-// The other tabs of this browser that show the panel: together they may use up its connections to one address.
+// Counts other tabs with the panel: together they may use up the browser's connections to one address.
 
 // For HTTP/1.1 in all common browsers.
 export const MOST_CONNECTIONS = 6;
@@ -7,7 +7,7 @@ const OWN_NAME = Math.random().toString(36).slice(2);
 const channel = new BroadcastChannel("moltis-supervisor-panel");
 let isOpen = () => false;
 let asked = 0;
-// How many have answered each question: every tab hears the answers to all tabs' questions.
+// The number of answers to each question; every tab receives the answers to all questions.
 const answers = new Map();
 
 channel.addEventListener("message", ({ data }) => {
@@ -15,12 +15,12 @@ channel.addEventListener("message", ({ data }) => {
   else if (data.who && isOpen()) channel.postMessage({ here: data.who });
 });
 
-/** Answers other tabs for as long as `open()` says that this one has its event stream. */
+/** Answers other tabs while `open()` returns that this tab has an event stream. */
 export function answerFor(open) {
   isOpen = open;
 }
 
-/** How many other tabs have an event stream open. */
+/** The number of other tabs with an open event stream. */
 export async function others() {
   const question = `${OWN_NAME}-${(asked += 1)}`;
   answers.set(question, 0);

@@ -1,10 +1,10 @@
-// Diagnostics of the tailnet, to be read only.
+// Details of the tailnet, read-only.
 
 import { sentence } from "./api.js";
 import { byId, el, fact, fill, prose } from "./dom.js";
 import { expiry, moment, plural } from "./format.js";
 
-/** Shows what there is to know beside the state. */
+/** Shows the details. */
 export function take(told, nowMs) {
   const day = Math.floor(nowMs / 86400000);
   const opened = new Set([...document.querySelectorAll("#tailnet-more details[open]")].map((node) => node.id));
@@ -91,7 +91,7 @@ function row(peer, nowMs) {
     el("td", { class: "num", text: seen }));
 }
 
-/** How a peer is reached. */
+/** The path to a peer. */
 export function pathOf(peer) {
   if (peer.direct) return `direct, ${peer.direct}`;
   if (peer.relay) return `relayed, ${peer.relay}`;

@@ -1,4 +1,4 @@
-// The tailnet: what its connection is like, and the orders that change it.
+// The tailnet: its state, and orders to connect and disconnect.
 
 import { ApiError, ask, sentence } from "./api.js";
 import { orderButton } from "./order-button.js";
@@ -12,10 +12,10 @@ const LOGIN = new Set(["needs login", "key expired", "key refused", "disconnecte
 let seen = null;
 let shownLink = "";
 let neededLogin = null;
-// The order that gave the last key.
+// The id of the order with the last key.
 let keyOrder = null;
 
-/** Takes what is known now. */
+/** Shows the current state. */
 export function take(told, nowMs) {
   seen = told;
   const is = controlsFor(told);
@@ -31,7 +31,7 @@ export function take(told, nowMs) {
   if (needsLogin !== neededLogin) byId("key-details").open = needsLogin;
   neededLogin = needsLogin;
   takeLink(told);
-  // A device that keeps its login is connected again, and says nothing of the key.
+  // A device that keeps its login is connected again, so its state shows nothing about the key.
   const answer = keyOrder && told.orders.find((order) => order.id === keyOrder);
   if (answer?.state === "failed" && told.hostname) {
     complain(byId("key-error"), sentence(`the key was not taken, and the device keeps its login: ${answer.why}`));
@@ -40,13 +40,13 @@ export function take(told, nowMs) {
   tick(nowMs);
 }
 
-/** Counts on. */
+/** Updates relative times. */
 export function tick(nowMs) {
   const since = seen?.since ? Date.parse(seen.since) : NaN;
   say(byId("tailnet-since"), Number.isNaN(since) ? "" : `since ${moment(since, nowMs)} · ${span((nowMs - since) / 1000)}`);
 }
 
-/** Forgets everything. */
+/** Clears the section. */
 export function clear() {
   seen = null;
   shownLink = "";
@@ -61,7 +61,7 @@ export function clear() {
   show(byId("tailnet-link"), false);
 }
 
-/** Which controls make sense, by what is known. */
+/** The visibility of the controls in a state. */
 export function controlsFor(told) {
   const off = !told.installed;
   const away = told.choice !== "connected";
@@ -118,7 +118,7 @@ async function takeLink(told) {
     say(anchor, url);
     if (isWeb) anchor.href = url;
     else anchor.removeAttribute("href");
-    // As an image it can do nothing, whatever is in it.
+    // Scripts in an image cannot run.
     const whole = svg.includes("xmlns=") ? svg : svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"');
     byId("tailnet-qr").src = `data:image/svg+xml,${encodeURIComponent(whole)}`;
     show(byId("tailnet-link"), true);
@@ -128,7 +128,7 @@ async function takeLink(told) {
   }
 }
 
-/** Ends what was confirmed with a no. */
+/** The error for an order that was not confirmed. */
 function refusedByOwner() {
   return Object.assign(new Error(), { handled: true });
 }
@@ -151,7 +151,7 @@ function sureToForget() {
 
 /** Sets the controls up. */
 export function setUp() {
-  // What the owner chose is no part of it: that is only the order itself.
+  // The owner's choice is left out, since the order itself changes it.
   const world = () =>
     JSON.stringify([seen?.state, seen?.since, seen?.auth_url_pending, seen?.why, seen?.last_error_at, seen?.hostname]);
   const about = { world, error: byId("tailnet-error"), told: byId("tailnet-told") };
@@ -176,7 +176,7 @@ export function setUp() {
       field.focus();
       return;
     }
-    // Nothing keeps it from here on.
+    // The page does not store it.
     field.value = "";
     keyOrder = null;
     withKey.begin(key);

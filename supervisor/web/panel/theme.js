@@ -1,8 +1,8 @@
-// System, dark or light: loaded before the first paint.
+// The theme (system, dark or light), applied before the first paint.
 
 const KEY = "moltis-supervisor-theme";
 
-/** What was chosen: system, dark or light. */
+/** The chosen theme: system, dark or light. */
 export function chosen() {
   try {
     return localStorage.getItem(KEY) || "system";
@@ -11,12 +11,12 @@ export function chosen() {
   }
 }
 
-/** Chooses, and keeps it for the next time. */
+/** Applies a theme and stores the choice. */
 export function choose(theme) {
   try {
     localStorage.setItem(KEY, theme);
   } catch {
-    // Without storage it lasts as long as the page.
+    // Without storage, the choice lasts as long as the page.
   }
   apply(theme);
 }
