@@ -88,7 +88,7 @@ def _follow(args: ParsedArguments, console: Console, before: Response, what: str
         if began and quiet:
             break
         if time.monotonic() >= end_s:
-            console.write_err(f"{what} was requested, and is still under way; `backup list` shows the progress")
+            console.write_err(f"{what} was requested, and is still in progress; `backup list` shows the progress")
             return EX_NOT_YET
         time.sleep(_LOOK_AGAIN_S)
     if "--json" in args.options:

@@ -328,7 +328,7 @@ def _write_outcome(console: Console, args: ParsedArguments, outcome: _Outcome) -
         return
     _tell(console, outcome.tailnet)
     if outcome.state == REPLACED:
-        console.write_err(f"not waited for any longer: {outcome.why}")
+        console.write_err(f"stopped waiting: {outcome.why}")
 
 
 def _tell(console: Console, tailnet: Response) -> None:

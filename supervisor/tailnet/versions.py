@@ -15,7 +15,7 @@ def untried(version: str) -> str:
     if not plain or _series(plain) == _series(TESTED):
         return ""
     found = "what the supervisor relies on was found in its source" if plain in LOOKED_UP else ADVICE
-    return f"tailscaled {plain} was never tried with this version of the supervisor, but {TESTED} was; {found}"
+    return f"tailscaled {plain} was not tested with this version of the supervisor, unlike {TESTED}; {found}"
 
 
 def _series(version: str) -> str:

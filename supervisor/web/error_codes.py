@@ -30,7 +30,7 @@ class Code(Enum):
         "this process may not control the supervisor; use a console outside of it",
     )
     NOT_FOUND = (404, "there is nothing at this path; the panel is at /, and the API's page lists all others")
-    NO_AUTH_URL = (404, "no login URL is pending; ask for one with connect")
+    NO_AUTH_URL = (404, "no login URL is pending; request one with connect")
     UNKNOWN_PROCESS = (404, "there is no process of this name; GET /api/processes lists all")
     UNKNOWN_SNAPSHOT = (
         404,
@@ -40,9 +40,9 @@ class Code(Enum):
     METHOD_NOT_ALLOWED = (405, "this path does not support that method; the header Allow lists those it supports")
     REQUEST_TIMEOUT = (408, "the request took too long to arrive; send its body within 10 seconds")
     CONFIRMATION_NEEDED = (409, "this requires a confirmation; send it again with confirm: true")
-    BACKUPS_OFF = (409, "there are no backups here: SUPERVISOR_BACKUP_REPOSITORY is not set; set it")
-    BACKUP_BUSY = (409, "a restore is under way; wait until it is done")
-    TAILSCALE_OFF = (409, "there is no tailnet here: SUPERVISOR_TAILSCALE is off; set it to embedded or attach")
+    BACKUPS_OFF = (409, "backups are off: SUPERVISOR_BACKUP_REPOSITORY is not set; set it and restart the container")
+    BACKUP_BUSY = (409, "a restore is in progress; wait until it is done")
+    TAILSCALE_OFF = (409, "the tailnet is off: SUPERVISOR_TAILSCALE is off; set it to embedded or attach")
     STOPPING = (409, "the supervisor is stopping; wait until it is running again")
     TOKEN_SET = (409, "an admin token is set, so no code is printed; sign in with the value of SUPERVISOR_TOKEN")
     PAYLOAD_TOO_LARGE = (413, "the body is larger than 64 KiB; send a smaller one")
@@ -52,7 +52,7 @@ class Code(Enum):
     CODE_PRINTED_ALREADY = (429, "a code was printed less than a minute ago; look for it in the container's log")
     HEAD_TOO_LARGE = (431, "the request's head is larger than 32 KiB; send fewer or shorter headers and cookies")
     INTERNAL_ERROR = (500, "the supervisor failed to handle the request; its log has the details")
-    NOT_STARTED = (503, "the app is not started yet; ask again in a moment")
+    NOT_STARTED = (503, "the app is not started yet; try again in a moment")
     TOO_MANY_STREAMS = (503, "too many event streams are open; close one of them")
 
     @property

@@ -195,7 +195,7 @@ async def restore(context: Context, request: web.Request) -> web.Response:
         raise RefusedError(
             Code.CONFIRMATION_NEEDED,
             f"the app is stopped, its folders are replaced by snapshot {found.id[:8]} of {found.at}, and it is started "
-            "again; what is there now is kept as a snapshot first; send it again with confirm: true",
+            "again; the present files are saved as a snapshot first; send it again with confirm: true",
         )
     source = request[CALLER].source
     _post(context, Restore(found.id, source), f"restore {found.id[:8]}", source)
@@ -208,7 +208,7 @@ def start_without(context: Context, source: str, *, agreed: bool) -> None:
         why = context.store.snapshot.backup.why or "what was backed up is not there yet"
         raise RefusedError(
             Code.CONFIRMATION_NEEDED,
-            f"everything is held: {why}; started now, it runs on the files that are here, and takes no snapshots; "
+            f"the start is held: {why}; a start now uses the present files, and no snapshots are taken; "
             "send it again with without_backup: true",
         )
     _post(context, StartWithout(), "start without backups", source)
@@ -226,7 +226,7 @@ def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
     _check(context)
     view = context.store.snapshot.backup
     if view.state is BackupState.WITHOUT:
-        raise RefusedError(Code.BACKUPS_OFF, "this life was started without backups; restart the container")
+        raise RefusedError(Code.BACKUPS_OFF, "this run was started without backups; restart the container")
     if view.state is BackupState.REPLACED:
         raise RefusedError(Code.BACKUPS_OFF, f"{view.why}; {view.what_to_do}")
     if view.state is BackupState.HELD and not isinstance(order, StartWithout):

@@ -61,7 +61,7 @@ def decode(data: bytes | msgspec.Raw, shape: type[T], what: str) -> T:
         return decode_json(data, shape)
     except msgspec.DecodeError as error:
         text = bytes(data)
-        problem = explain_json(text, error, shape) if text.strip() else "there is nothing but white space in it"
+        problem = explain_json(text, error, shape) if text.strip() else "it contains only white space"
         raise RefusedError(Code.INVALID_BODY, f"cannot use the {what}: {problem}; see the API's page") from error
 
 
@@ -69,7 +69,7 @@ def parse_query(request: web.Request, shape: type[T]) -> T:
     """Return a request's query as a struct. Raises RefusedError if it does not match."""
     given = dict(request.query)
     if len(given) != len(request.query):
-        raise RefusedError(Code.INVALID_QUERY, "cannot use the query: a name stands in it twice; leave one of them")
+        raise RefusedError(Code.INVALID_QUERY, "cannot use the query: a parameter is given twice; remove one of them")
     numbers = _numbers(shape)
     # msgspec would read `null` as None and 1e2 as 100.
     values = {name: int(text) if name in numbers and _NUMBER.fullmatch(text) else text for name, text in given.items()}
@@ -115,7 +115,7 @@ def explain_json(data: bytes, error: Exception, shape: type[msgspec.Struct]) -> 
         return (
             f"invalid JSON: {detail}"
             if detail
-            else r"it ends too early, or has half of a character in it, as \ud800 is"
+            else r"it ends too early, or contains half of a surrogate pair, such as \ud800"
         )
     return _explain(value, shape) or str(error)
 

@@ -253,7 +253,7 @@ def test_the_login_url_alone(supervisor: Supervisor) -> None:
 
 def test_no_login_url(supervisor: Supervisor) -> None:
     """1 with a clear line; programs get its code too."""
-    refusal = {"code": "NO_AUTH_URL", "error": "no login URL is pending; ask for one with connect"}
+    refusal = {"code": "NO_AUTH_URL", "error": "no login URL is pending; request one with connect"}
     supervisor.given["GET /api/tailscale/auth-url"] = (404, refusal)
     assert call(supervisor.folder, "auth-url") == (1, "", f"moltis-supervisor: {refusal['error']}\n")
     called = call(supervisor.folder, "auth-url", "--json")

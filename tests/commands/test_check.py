@@ -83,4 +83,4 @@ def test_a_tailscaled_that_was_never_tried_is_noted(tmp_path: Path) -> None:
         program.write_text(f"#!/bin/sh\n[ \"$*\" = --version ] && echo '{said}'\n")
         program.chmod(0o755)
         _code, _text, plan = document({"PATH": f"{tmp_path}:{os.environ['PATH']}"})
-        assert any("tailscaled 1.999.1 was never tried" in text for text in plan["notices"]) == noted, said
+        assert any("tailscaled 1.999.1 was not tested" in text for text in plan["notices"]) == noted, said

@@ -113,7 +113,7 @@ export async function send(method, path, { body, bearer, headers = {}, signal } 
 
 async function refusal(response) {
   const told = await response.json().catch(() => ({}));
-  const text = told.error || `something on the way answered ${response.status}; try again in a moment`;
+  const text = told.error || `a proxy responded with status ${response.status}; try again in a moment`;
   const retryS = Number(response.headers.get("Retry-After")) || 0;
   return new ApiError(response.status, told.code || "UNKNOWN", sentence(text), retryS);
 }

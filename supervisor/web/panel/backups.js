@@ -9,18 +9,18 @@ import { names } from "./processes.js";
 
 const DOTS = { idle: "ok", snapshot: "ok", maintenance: "ok", held: "bad", "held: choose": "bad", replaced: "bad", without: "warn" };
 const WORDS = {
-  starting: "looking at what there is",
+  starting: "checking the repository",
   restoring: "restoring",
   held: "held",
-  "held: choose": "held: choose what counts",
+  "held: choose": "held: choose which files to use",
   idle: "waiting for the next snapshot",
   snapshot: "taking a snapshot",
-  maintenance: "looking after the repository",
+  maintenance: "maintaining the repository",
   standby: "standing by: another instance is at work",
   replaced: "another instance has taken over",
   without: "started without a backup: no snapshots are taken",
 };
-const REASONS = { interval: "by the clock", asked: "asked for", adopt: "what was there first", "before restore": "before a restore", stop: "at a stop" };
+const REASONS = { interval: "scheduled", asked: "requested", adopt: "files found at the first start", "before restore": "before a restore", stop: "at a stop" };
 let seen = null;
 
 /** Sets the buttons up. */
@@ -30,7 +30,7 @@ export function setUp() {
   orderButton(byId("start-without"), {
     ...about,
     order: () => ask("POST", `processes/${encodeURIComponent(names()[0])}/start`, { without_backup: true }),
-    first: () => confirmed("Start without a backup?", "Everything is started on the files that are here. Nothing is brought back, and no snapshots are taken until the container is started again.", "Start without a backup"),
+    first: () => confirmed("Start without a backup?", "Everything starts with the files that are here. Nothing is restored, and no snapshots are taken until the container is restarted.", "Start without a backup"),
   });
 }
 

@@ -36,7 +36,7 @@ async function check() {
   if (button.hasAttribute("aria-disabled")) return;
   button.setAttribute("aria-disabled", "true");
   say(button, "Checking…");
-  say(byId("doctor-told"), "This takes some seconds.");
+  say(byId("doctor-told"), "This takes a few seconds.");
   complain(byId("doctor-error"), "");
   const line = new Promise((resolve) => { heard = () => resolve(true); });
   try {
@@ -72,7 +72,7 @@ function take(report, stream) {
   const worst = ["problem", "note", "ok"].find((level) => count(level));
   byId("doctor-dot").className = `dot ${DOTS[worst]}`;
   say(byId("doctor-level"), count("problem") ? plural(count("problem"), "problem") : "no problem");
-  say(byId("doctor-told"), `${findings.length} findings: ${count("problem")} to do something about, ${count("note")} worth knowing, ${count("ok")} well.`);
+  say(byId("doctor-told"), `${plural(findings.length, "finding")}: ${plural(count("problem"), "problem")}, ${plural(count("note"), "note")}, ${count("ok")} ok.`);
   fill(byId("doctor-found"), findings, groupsOf);
   say(byId("doctor-text"), `${report.text}\n## seen in the browser\n- ${stream.level}: ${stream.check}: ${stream.found}\n`);
   show(byId("doctor-share"), true);
@@ -92,7 +92,7 @@ function groupOf(group, found) {
   return el("div", {},
     el("h3", { text: title }),
     rest.length ? el("ul", { class: "plain", "aria-label": title }, ...rest.map(findingOf)) : null,
-    well.length ? el("details", {}, el("summary", { text: `${well.length} well` }), el("ul", { class: "plain" }, ...well.map(findingOf))) : null);
+    well.length ? el("details", {}, el("summary", { text: `${well.length} ok` }), el("ul", { class: "plain" }, ...well.map(findingOf))) : null);
 }
 
 function findingOf(found) {

@@ -5,7 +5,7 @@ import { byId, el, fill, prose, say, show } from "./dom.js";
 import { moment, span } from "./format.js";
 
 const DOTS = { pass: "ok", warn: "warn", fail: "bad" };
-const WORDS = { pass: "everything is as it should be", warn: "it works, and something wants a look", fail: "something that is needed does not work" };
+const WORDS = { pass: "everything works", warn: "it works, but something needs attention", fail: "something that is needed does not work" };
 let seen = null;
 
 /** Shows the current verdict. */

@@ -55,8 +55,8 @@ export function clear() {
 }
 
 function why(told) {
-  const unread = told.unread.length ? `cannot be read, and left alone: ${told.unread.join(", ")}` : "";
-  const lost = told.why_not ? `they are in memory alone, and end with the container: ${told.why_not}` : "";
+  const unread = told.unread.length ? `cannot be read, and are left as they are: ${told.unread.join(", ")}` : "";
+  const lost = told.why_not ? `they are only in memory, and are lost with the container: ${told.why_not}` : "";
   return [lost, unread].filter(Boolean).map(sentence).join(" ");
 }
 
@@ -65,7 +65,7 @@ function draw(nowMs) {
   const bad = seen.filter((one) => one.level !== "info" && nowMs - Date.parse(one.at) < DAYS * 24 * HOUR);
   const worst = bad.some((one) => one.level === "error") ? "bad" : bad.length ? "warn" : "ok";
   byId("incidents-dot").className = `dot ${worst}`;
-  say(byId("incidents-state"), bad.length ? `${plural(bad.length, "incident")} in the last week` : "nothing bad in the last week");
+  say(byId("incidents-state"), bad.length ? `${plural(bad.length, "incident")} in the last week` : "no warnings or errors in the last week");
   const open = new Set([...byId("incident-list").querySelectorAll("details[open]")].map((node) => node.dataset.id));
   fill(byId("incident-list"), seen, (all) => all.map((one) => rowOf(one, nowMs, open.has(one.id))));
 }
@@ -129,7 +129,7 @@ function cellOf(at, hours, nowMs) {
 
 function worstOf(hours) {
   const bad = [...hours].filter(([, cell]) => cell.level === "error").sort((one, other) => other[1].all.length - one[1].all.length);
-  if (!bad.length) return "no hour in which something failed";
+  if (!bad.length) return "no failures";
   return `${plural(bad.length, "hour")} in which something failed, most of it from ${moment(bad[0][0], 0)} on`;
 }
 
@@ -150,7 +150,7 @@ function rowOf(one, nowMs, isOpen) {
 
 /** Shows the details of an incident below it. */
 async function tell(one, story) {
-  const until = one.until ? span((Date.parse(one.until) - Date.parse(one.at)) / 1000) : one.open && LASTING.has(one.kind) ? "it goes on" : "";
+  const until = one.until ? span((Date.parse(one.until) - Date.parse(one.at)) / 1000) : one.open && LASTING.has(one.kind) ? "not over yet" : "";
   const memory = [one.peak_bytes && `peak ${size(one.peak_bytes)}`, one.limit_bytes && `limit ${size(one.limit_bytes)}`].filter(Boolean).join(", ");
   const facts = [
     ["Why", one.why], ["Likely cause", one.cause], ["What was done", one.done],

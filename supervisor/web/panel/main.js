@@ -72,7 +72,7 @@ async function tellSlow(isSlow) {
 }
 
 function staleWords(why) {
-  const since = lastNewsMs ? `What is shown is as of ${clock(lastNewsMs)}.` : "There is nothing to show yet.";
+  const since = lastNewsMs ? `The data is from ${clock(lastNewsMs)}.` : "There is no data yet.";
   return why ? `${why} ${since}` : since;
 }
 

@@ -41,7 +41,7 @@ export function orderButton(button, { order, world, error, told, first = null, p
     try {
       await order(...given);
       mine.answered = true;
-      mine.timer = setTimeout(() => end("The order was taken, and nothing has changed yet. The log may say why."), patienceMs);
+      mine.timer = setTimeout(() => end("The order was accepted, but nothing has changed yet. The log may show why."), patienceMs);
       mine.look();
     } catch (failure) {
       end();

@@ -45,7 +45,7 @@ function build(names) {
   cards.clear();
   for (const name of names) cards.set(name, new Card(name));
   byId("process-list").replaceChildren(...[...cards.values()].map((card) => card.node));
-  if (!names.length) byId("process-list").append(el("p", { class: "quiet", text: "Waiting for the first news…" }));
+  if (!names.length) byId("process-list").append(el("p", { class: "quiet", text: "Waiting for data…" }));
 }
 
 /** The orders that apply to a state. */
@@ -57,7 +57,7 @@ export function ordersFor(one) {
 /** The text for a state, and the class of its dot. */
 export function wordsFor(one) {
   if (one.state === "running") return one.ready ? ["running", "ok"] : ["running, not ready", "warn"];
-  if (one.state === "ended") return [one.exits.at(-1)?.code === 0 ? "ended well" : "ended", one.exits.at(-1)?.code === 0 ? "" : "bad"];
+  if (one.state === "ended") return [one.exits.at(-1)?.code === 0 ? "ended successfully" : "ended", one.exits.at(-1)?.code === 0 ? "" : "bad"];
   if (one.state === "failed") return ["given up", "bad"];
   if (one.state === "inactive") return ["stopped", ""];
   if (one.state === "backoff") return ["failed, will be tried again", "bad"];

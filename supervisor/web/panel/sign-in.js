@@ -5,14 +5,14 @@ import { byId, complain, say, show } from "./dom.js";
 import { roughly } from "./format.js";
 
 const HELP = {
-  WRONG_CREDENTIALS: "That is neither the token nor a code that is still good. A code works once, for 15 minutes: print a new one, or check the token for a missing end.",
-  CROSS_SITE: "The supervisor takes this page for another site. Open the panel at its own address; a proxy in front has to pass on the Host that the browser sent.",
+  WRONG_CREDENTIALS: "This is neither the token nor a valid code. A code works once, within 15 minutes: print a new one, or check that the token is complete.",
+  CROSS_SITE: "The supervisor considers this page another site. Open the panel at its own address; a proxy in front of it must pass on the Host header unchanged.",
 };
 
 /** The help text for a refused sign-in. */
 export function helpFor(error) {
   if (error.code === "TOO_MANY_ATTEMPTS") {
-    return `Too many wrong tokens or codes came lately. A right one is taken at any time; guess again in ${roughly(error.retryS)}.`;
+    return `Too many wrong tokens or codes were entered. A correct one is accepted at any time; try another guess in ${roughly(error.retryS)}.`;
   }
   return HELP[error.code] || error.message;
 }
@@ -64,7 +64,7 @@ async function print() {
   say(told, "Asked…");
   try {
     await printCode();
-    say(told, "A new code is in the container's log, good for one sign-in within 15 minutes.");
+    say(told, "A new code is in the container's log, valid for one sign-in within 15 minutes.");
   } catch (error) {
     if (error.code === "TOKEN_SET") show(byId("print-code"), false);
     say(told, printHelp(error));

@@ -34,7 +34,7 @@ export function take(told, nowMs) {
   // A device that keeps its login is connected again, so its state shows nothing about the key.
   const answer = keyOrder && told.orders.find((order) => order.id === keyOrder);
   if (answer?.state === "failed" && told.hostname) {
-    complain(byId("key-error"), sentence(`the key was not taken, and the device keeps its login: ${answer.why}`));
+    complain(byId("key-error"), sentence(`the key was not accepted, and the device keeps its login: ${answer.why}`));
   }
   more.take(told, nowMs);
   tick(nowMs);
@@ -83,7 +83,7 @@ function dotOf(told) {
 }
 
 function whyOf(told) {
-  if (!told.installed) return "There is no tailnet here: SUPERVISOR_TAILSCALE is off.";
+  if (!told.installed) return "The tailnet is off: SUPERVISOR_TAILSCALE is off.";
   return [told.why, told.what_to_do && `What to do: ${told.what_to_do}`].filter(Boolean).map(sentence).join(" ");
 }
 
