@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.deploy.files import documents, pod, read, stateful_set
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDER = "deploy/kubernetes"
 
@@ -99,6 +103,23 @@ def test_the_app_is_asked_inside() -> None:
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert f"/dev/tcp/{address}/{pod_env('panel')['SUPERVISOR_APP_PORT']}" in app[probe]["exec"]["command"][2]
         assert "httpGet" not in app[probe]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_moltis_gets_the_password_that_people_type(tmp_path: Path, end: str) -> None:
+    """A Secret that was made from a file ends with a newline; its password and arguments are otherwise untouched."""
+    program = tmp_path / "moltis"
+    program.write_text("#!/bin/sh\nprintf '%s|' \"$MOLTIS_PASSWORD\" \"$@\"\n")
+    program.chmod(0o755)
+    app = pod()["moltis"]
+    done = subprocess.run(
+        [*app["command"], *app["args"]],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "MOLTIS_PASSWORD": f" a $PATH 'word' {end}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "|".join([" a $PATH 'word' ", *app["args"], ""])
 
 
 def test_the_panel_is_asked_on_its_own_paths() -> None:

@@ -51,7 +51,8 @@ def options(container: Any, volumes: dict[str, Path], group: int) -> list[str]:
     """Return what `docker run` is told of a container's rights, volumes and variables."""
     context = container["securityContext"]
     given = {each["name"]: each["value"] for each in container.get("env", ()) if "value" in each}
-    given |= {"MOLTIS_PASSWORD": PASSWORD} if container["name"] == "moltis" else {}
+    # From a Secret that was made from a file.
+    given |= {"MOLTIS_PASSWORD": f"{PASSWORD}\n"} if container["name"] == "moltis" else {}
     words = ["--user", f"{context['runAsUser']}:{context['runAsGroup']}", "--group-add", str(group)]
     words += ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     for mount in container["volumeMounts"]:
