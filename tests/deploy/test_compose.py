@@ -9,6 +9,8 @@ import pytest
 
 from supervisor import __version__
 from supervisor.config.parsers import duration_s
+from tests.conventions.tree import read as read_text
+from tests.conventions.tree import tracked
 from tests.deploy.files import DEPLOY, read
 from tests.support.control import ROOT
 
@@ -92,3 +94,13 @@ def test_versions_are_the_same_everywhere() -> None:
     assert (images["tailscale"], images["moltis-embedded"]) == (f"v{pinned[1]}", __version__)
     for path in ("deploy/app-platform/app.yaml", ".do/deploy.template.yaml"):
         assert f"tag: {__version__}\n" in texts[ROOT / path]
+
+
+def test_the_pages_name_the_image_with_its_version() -> None:
+    """A command with the bare name would look for a tag that no page builds."""
+    code = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+    blocks = [(path, block) for path in tracked() if path.endswith(".md") for block in code.findall(read_text(path))]
+    named = [(path, block) for path, block in blocks if re.search(r"docker (build|run)\b|^FROM ", block, re.MULTILINE)]
+    assert len(named) > 5
+    bare = re.compile(r"(?<![\w/.-])moltis-embedded(?![\w/:-])")
+    assert not [(path, block) for path, block in named if bare.search(block)]

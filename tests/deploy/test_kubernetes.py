@@ -109,7 +109,7 @@ def test_the_app_is_asked_inside() -> None:
 def test_moltis_gets_the_password_that_people_type(tmp_path: Path, end: str) -> None:
     """A Secret that was made from a file ends with a newline; its password and arguments are otherwise untouched."""
     program = tmp_path / "moltis"
-    program.write_text("#!/bin/sh\nprintf '%s|' \"$MOLTIS_PASSWORD\" \"$@\"\n")
+    program.write_text('#!/bin/sh\nprintf \'%s|\' "$MOLTIS_PASSWORD" "$@"\n')
     program.chmod(0o755)
     app = pod()["moltis"]
     done = subprocess.run(
