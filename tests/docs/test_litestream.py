@@ -42,7 +42,9 @@ def litestream() -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
     folder = caches / module.rpartition("/")[2].replace("@", "-")
     if not (folder / "litestream").exists():
-        subprocess.run(["go", "install", module], env={**os.environ, "GOBIN": str(folder)}, check=True)
+        subprocess.run(
+            ["go", "install", module], env={**os.environ, "CGO_ENABLED": "0", "GOBIN": str(folder)}, check=True
+        )
     return folder
 
 
