@@ -9,6 +9,7 @@ import io
 import os
 import platform
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.control import ROOT
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +32,7 @@ ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "")
 VERSION = "9.9.9"
 FILE = f"tailscale_{VERSION}_{ARCH}.tgz"
 # All that is on that machine.
-TOOLS = ["bash", "dirname", "env", "flock", "gzip", "mkdir", "mktemp", "mv", "rm", "sha256sum", "tar", "uname"]
+TOOLS = ["bash", "dirname", "env", "flock", "gzip", "mkdir", "mktemp", "mv", "rm", "sha256sum", "sleep", "tar", "uname"]
 Answer = tuple[int, dict[str, str], bytes]
 
 pytestmark = pytest.mark.skipif(not ARCH, reason="there is no official archive for this processor")
@@ -186,3 +188,46 @@ def test_nothing_is_taken_but_over_tls(fetch: Fetch, certificate: Path, tmp_path
         away: dict[str, Answer] = {f"/{FILE}.sha256": (302, {"Location": f"{plain}/{FILE}.sha256"}, b"")}
         with serving(good | away, certificate) as leading:
             refused(fetch(leading), "which is not TLS")
+
+
+@pytest.mark.parametrize("tool", ["mktemp", "tar"])
+def test_a_full_disk_leaves_no_half_a_program(fetch: Fetch, certificate: Path, tmp_path: Path, tool: str) -> None:
+    """A folder that cannot be made, and an archive that was unpacked in part, are the end of it."""
+    program = tmp_path / "bin" / tool
+    program.unlink()
+    half = 'while [ "$1" != -C ]; do shift; done; printf half >"$2/tailscaled"' if tool == "tar" else ""
+    program.write_text(f"#!/bin/sh\n{half}\nexit 1\n")
+    program.chmod(0o755)
+    with serving({f"/{FILE}": (200, {}, ARCHIVE)}, certificate) as url:
+        refused(fetch(url, pinned=SUM.decode()), "")
+    # Where the name of a folder is empty.
+    assert not Path(f"/{FILE}").exists()
+
+
+def test_an_interrupted_build_goes_on_nowhere(tmp_path: Path) -> None:
+    """Ctrl-C ends the builder too, and takes away what it has made."""
+    go = tmp_path / "go"
+    go.write_text(
+        f'#!/bin/sh\necho $$ >"{tmp_path}/pid.new"; mv "{tmp_path}/pid.new" "{tmp_path}/pid"\nexec sleep 300\n'
+    )
+    go.chmod(0o755)
+    script = subprocess.Popen(
+        [ROOT / "scripts/fetch-tailscaled", "0.0.1"],
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "https_proxy": "http://127.0.0.1:9",
+        },
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until((tmp_path / "pid").exists, 30)
+        os.killpg(script.pid, signal.SIGINT)
+        assert script.wait(30) == -signal.SIGINT
+        builder = int((tmp_path / "pid").read_text())
+        wait_until(lambda: not Path(f"/proc/{builder}").exists(), 30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(script.pid, signal.SIGKILL)
+    assert [path.name for path in tmp_path.glob("cache/*/*/*")] == ["lock"]
