@@ -6,6 +6,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.system import kernel
 from supervisor.system.spawn import MARK, mark
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Limit of descriptors that are examined for a process.
 _MOST_FILES = 1000
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# In the /proc of another pid namespace these numbers are other processes: there, none is found.
+_PROC = "/proc" if kernel.shows_processes() else "/nonexistent"
 # Missing if the kernel was built without CONFIG_PROC_CHILDREN.
-_CHILDREN_LISTED = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+_CHILDREN_LISTED = os.path.exists(f"{_PROC}/self/task/{os.getpid()}/children")
 
 
 class Process(NamedTuple):
@@ -44,7 +47,7 @@ def children(pid: int) -> list[int]:
     """Return the live and dead children of a process; empty if it has ended."""
     if not _CHILDREN_LISTED:
         return [other for other in every_pid() if parent(other) == pid]
-    return [child for task in _threads(pid) for child in map(int, read(f"/proc/{pid}/task/{task}/children").split())]
+    return [child for task in _threads(pid) for child in map(int, read(f"{_PROC}/{pid}/task/{task}/children").split())]
 
 
 def count_children() -> int:
@@ -64,19 +67,22 @@ def descendants(pid: int, without: Collection[int] = ()) -> Iterator[int]:
 
 
 def every_pid() -> list[int]:
-    """Return all processes in /proc."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    """Return all processes in /proc; none if it is missing, or belongs to another pid namespace."""
+    try:
+        return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
+    except OSError:
+        return []
 
 
 def parent(pid: int) -> int | None:
     """Return the parent of a process."""
-    fields = _fields(f"/proc/{pid}")
+    fields = _fields(f"{_PROC}/{pid}")
     return int(fields[1]) if fields else None
 
 
 def look(pid: int) -> Process | None:
     """Return a process with a live thread, which need not be its first; None if it has none."""
-    head, _, rest = read(f"/proc/{pid}/stat").rpartition(b") ")
+    head, _, rest = read(f"{_PROC}/{pid}/stat").rpartition(b") ")
     fields = rest.split()
     folder = _living(pid, fields)
     if not folder:
@@ -88,7 +94,7 @@ def look(pid: int) -> Process | None:
 
 def folder_of(pid: int) -> str:
     """Return the folder in /proc of a live thread of a process; empty if there is none."""
-    return _living(pid, _fields(f"/proc/{pid}"))
+    return _living(pid, _fields(f"{_PROC}/{pid}"))
 
 
 def lives_on(process: Process) -> bool:
@@ -99,12 +105,12 @@ def lives_on(process: Process) -> bool:
 
 def name_of(pid: int) -> str:
     """Return the short name of a process (comm)."""
-    return read(f"/proc/{pid}/comm").decode(errors="replace").strip() or str(pid)
+    return read(f"{_PROC}/{pid}/comm").decode(errors="replace").strip() or str(pid)
 
 
 def command_line(pid: int) -> bytes:
     """Return the arguments of a process, each followed by a zero byte; empty if it has ended."""
-    return read(f"/proc/{pid}/cmdline")
+    return read(f"{_PROC}/{pid}/cmdline")
 
 
 def memory_bytes(pid: int) -> int | None:
@@ -126,13 +132,13 @@ def own_peak_kib() -> int | None:
 
 def cpu_s(pid: int) -> float | None:
     """Return the CPU time of a process in seconds."""
-    fields = _fields(f"/proc/{pid}")
+    fields = _fields(f"{_PROC}/{pid}")
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else None
 
 
 def state_of(pid: int) -> str:
     """Return the state letter of a process (proc(5)); empty if it has ended."""
-    fields = _fields(f"/proc/{pid}")
+    fields = _fields(f"{_PROC}/{pid}")
     return fields[0].decode() if fields else ""
 
 
@@ -240,18 +246,18 @@ def _living(pid: int, fields: list[bytes]) -> str:
     if not fields:
         return ""
     if fields[0] not in _DEAD:
-        return f"/proc/{pid}"
+        return f"{_PROC}/{pid}"
     threads = _threads(pid)
     if not threads:
         # gVisor counts threads, and lists them only while the first one lives.
-        return f"/proc/{pid}" if int(fields[17]) > 1 else ""
-    folders = (f"/proc/{pid}/task/{thread}" for thread in threads if int(thread) != pid)
+        return f"{_PROC}/{pid}" if int(fields[17]) > 1 else ""
+    folders = (f"{_PROC}/{pid}/task/{thread}" for thread in threads if int(thread) != pid)
     return next((folder for folder in folders if (_fields(folder) or [b"X"])[0] not in _DEAD), "")
 
 
 def _threads(pid: int) -> list[str]:
     try:
-        return os.listdir(f"/proc/{pid}/task")
+        return os.listdir(f"{_PROC}/{pid}/task")
     except OSError:
         return []
 

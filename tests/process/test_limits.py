@@ -16,12 +16,15 @@ from tests.process.running import Run, running
 from tests.process.test_bad_input import refused
 from tests.support.refusing import refusing
 from tests.support.waiting import wait_until
+from tests.web.test_control import CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOR_EVER = ("sh", "-c", "echo ready; exec sleep 300")
 NO_PROC = ("env", "unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh")
+FOREIGN_PROC = ("unshare", "--pid", "--fork", "--kill-child")
+ASKING = 'until test -S "$3"; do sleep 0.05; done; "$1" -c "$2" "$3"; exec sleep 300'
 LINES = 30_000
 # The controller of processes, in a hierarchy of its own or in the common one.
 GROUPS = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
@@ -92,6 +95,19 @@ def test_without_proc_it_runs_and_says_what_is_missing() -> None:
         run.wait_for("ready")
         wait_said(run, "there is no /proc")
         assert run.stop() == 0
+
+
+@as_root
+def test_in_the_proc_of_another_namespace_nobody_is_mistaken(tmp_path: Path) -> None:
+    """Its numbers are other processes: a restart does not wait for them, and who asks does not pass for one of them."""
+    env = {"SUPERVISOR_RUN_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_MAX": "10ms"}
+    toml = '[process.leaver]\ncommand = ["sh", "-c", "sleep 300 & exit 3"]\n'
+    asks = ("sh", "-c", ASKING, "sh", sys.executable, CLIENT, f"{tmp_path}/control.sock")
+    with running(*asks, prefix=FOREIGN_PROC, toml=toml, env=env) as run:
+        run.wait_count(5, "exited", child="leaver")
+        wait_said(run, "403 ")
+        assert run.stop() == 0
+        assert not [*run.all("ended what it left behind"), *run.all("ended everything else")]
 
 
 @pytest.mark.parametrize("name", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
