@@ -78,7 +78,11 @@ class Descriptors:
         if self._soft != self._hard:
             import resource
 
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
+            # An operator may have lowered the hard limit meanwhile (prlimit(1)): raising it would fail, or undo that.
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard)
+            )
 
 
 DESCRIPTORS = Descriptors()

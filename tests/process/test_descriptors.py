@@ -97,3 +97,14 @@ def test_many_connections_do_no_harm(files: int, connections: int) -> None:
         assert not [record for record in run.records if "internal error" in str(record) or "raceback" in str(record)]
         assert not [record for record in run.records if record["message"] == "cannot start"]
         assert "Traceback" not in run.stderr
+
+
+def test_a_limit_that_is_lowered_meanwhile_stops_nothing() -> None:
+    """An operator may lower it with prlimit(1): processes are started within it, and it stays."""
+    with running("sleep", "600", prefix=limited("-Hn 4096; ulimit -Sn 2048")) as run:
+        port_of(run)
+        resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+        os.kill(run.wait_for("started", child="moltis")["pid"], signal.SIGKILL)
+        run.wait_count(2, "started", child="moltis")
+        assert resource.prlimit(run.pid, resource.RLIMIT_NOFILE) == (1024, 1024)
+        assert run.stop() == 0
