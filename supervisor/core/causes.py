@@ -28,6 +28,8 @@ _SENT_BY_OTHERS = (
     "another process sent it that signal; if the supervisor was stopped at the same moment, the platform signals all "
     "processes at once, as Heroku and systemd do (KillMode=mixed prevents it)"
 )
+_PORT_TAKEN = ("address already in use", "address in use", "eaddrinuse")
+_PORT_HINT = "; a port that it wants is taken, perhaps by the supervisor: HOST and PORT in its environment name its own"
 # Prefixes of causes that quote a process's output.
 PANICKED, LAST_WORDS = "it panicked", "its last words"
 _KINDS = {
@@ -135,7 +137,10 @@ def _crash(end: ExitView, evidence: Evidence) -> str:
         return _SENT_BY_OTHERS
     if end.signal is not None:
         return "a signal that it did not handle: a defect of its own, or sent by another process"
-    return f"{LAST_WORDS}: {end.last_lines[-1]}" if end.last_lines else "it said nothing"
+    if not end.last_lines:
+        return "it said nothing"
+    taken = any(words in line.lower() for line in end.last_lines for words in _PORT_TAKEN)
+    return f"{LAST_WORDS}: {end.last_lines[-1]}{_PORT_HINT if taken else ''}"
 
 
 def megabytes(size_bytes: int) -> str:

@@ -54,6 +54,27 @@ def test_a_signal_is_a_defect_or_was_sent(signal: int, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        ("OSError: [Errno 98] Address already in use",),
+        (
+            "Error: listen EADDRINUSE: address already in use 0.0.0.0:8080",
+            "    at Server.setupListenHandle",
+            "Node.js v22.1.0",
+        ),
+        ("listen tcp :8080: bind: address already in use",),
+    ],
+)
+def test_a_port_that_is_taken_is_told_with_whose_it_is(lines: tuple[str, ...]) -> None:
+    """Most apps listen on 8080 unless they are told, and so does the supervisor."""
+    end = ExitView(1.0, 1, None, 5.0, "exit code 1", last_lines=lines)
+    cause = cause_of_end(kinds.CRASH, end, Evidence())
+    assert cause.startswith(f"its last words: {lines[-1]}; a port that it wants is taken")
+    assert "HOST and PORT" in cause
+    assert "port" not in cause_of_end(kinds.CRASH, end._replace(last_lines=("goodbye",)), Evidence())
+
+
+@pytest.mark.parametrize(
     "first",
     ["panic: runtime error", "fatal error: all goroutines", "SIGABRT: abort", "thread 'main' panicked at x.rs:1"],
 )
