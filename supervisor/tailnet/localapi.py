@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -201,6 +202,15 @@ def _decoded(body: bytes, kind: type[T]) -> T:
         return decode_json(body, kind)
     except msgspec.DecodeError as error:
         raise LocalApiError(f"tailscaled's answer cannot be understood: {error}") from error
+
+
+def life_of(socket_path: str) -> object:
+    """Return an identifier of a sidecar's socket; None if there is none."""
+    try:
+        found = os.stat(socket_path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _bare(path: str) -> str:

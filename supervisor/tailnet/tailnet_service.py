@@ -34,7 +34,7 @@ from supervisor.core.tailnet_states import TailnetState
 from supervisor.secret import Secret
 from supervisor.tailnet.executor import DeviceMaintenance, Executor, failure
 from supervisor.tailnet.held import wait_until_let_go
-from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError, SilentError, UnreachableError
+from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError, SilentError, UnreachableError, life_of
 from supervisor.tailnet.log import LogWatcher, StateLogger
 from supervisor.tailnet.oauth_client import fingerprint
 from supervisor.tailnet.state_file import DesiredStateStore
@@ -113,6 +113,7 @@ class TailnetService:
         self._url: Secret | None = None
         self._peers: tuple[PeerView, ...] = ()
         self._peers_at_s: float | None = None
+        self._node_key = ""
         self._silences = 0
         self._answered: object = None
         self._has_network = True
@@ -276,6 +277,9 @@ class TailnetService:
             # An order or result arrived meanwhile: the observation may be outdated, and is repeated.
             return False
         self._status = status
+        if seen.node_key != self._node_key:
+            # With another login the device may be in another tailnet, with other peers.
+            self._node_key, self._peers, self._peers_at_s = seen.node_key, (), None
         self._maintenance.see_peers(status)
         if status.peers is not None:
             self._peers, self._peers_at_s = peers_of(status), now_s
@@ -468,15 +472,6 @@ async def _user_metrics(api: LocalApi, timeout_s: float) -> bytes | None:
         return await api.user_metrics(timeout_s)
     except LocalApiError:
         return None
-
-
-def life_of(socket_path: str) -> object:
-    """Return an identifier of a sidecar's socket; None if there is none."""
-    try:
-        found = os.stat(socket_path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def has_network() -> bool:

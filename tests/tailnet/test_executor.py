@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from supervisor.core.snapshot import Snapshot, TailnetView
 from supervisor.core.tailnet import Action, Choice, LoginPrefs, TailnetEvent, TailnetEventKind, TailnetMachine
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
+from supervisor.runtime.engine import Engine
+from supervisor.runtime.store import Channels, SnapshotStore
 from supervisor.secret import Secret
+from supervisor.system.reaper import Reaper
 from supervisor.tailnet.executor import DeviceMaintenance, Executor
 from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError
+from supervisor.tailnet.tailnet_service import TailnetService
 from supervisor.tailnet.view import MAY_NOT
 from supervisor.tailnet.wire import Node, Status
 from tests.config.machine import plan
@@ -43,6 +48,7 @@ class Daemon:
         self.path = path
         self.asked: list[Asked] = []
         self.known = False
+        self.status: dict[str, Any] = {}
         self.refused: dict[str, int] = {}
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,7 +63,7 @@ class Daemon:
             await reader.read()
             return
         self.asked.append(Asked(what, json.loads(body) if body else None))
-        answers = {"GET status": {"HaveNodeKey": self.known}, "GET prefs": PREFS}
+        answers = {"GET status": {"HaveNodeKey": self.known, **self.status}, "GET prefs": PREFS}
         data = json.dumps(answers.get(what, {})).encode()
         status = self.refused.get(what, 200)
         writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
@@ -244,3 +250,22 @@ async def test_a_name_that_was_given_for_a_moment_does_not_stay(
     for _ in range(2):
         await maintenance.run_once(odd, 2.0, restart_client=False)
     assert [each.body["Hostname"] for each in daemon.asked if each.what == "PATCH prefs"] == ["moltis"]
+
+
+async def test_another_login_shows_no_peers_of_the_last_one(daemon: Daemon, tmp_path: Path) -> None:
+    """The device may be in another tailnet, and peers are asked for every half minute only."""
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
+    settled = plan({"TS_STATE_DIR": f"{tmp_path}/state", "TS_SOCKET": daemon.path, "SUPERVISOR_SERVE": "off"})
+    store = SnapshotStore(Snapshot(tailnet=TailnetView("embedded")))
+    service = TailnetService(settled, store, log, Engine((), store, log, Reaper(), ()), Channels())
+    node = {"Online": True, "DNSName": "moltis.tail0.ts.net.", "PublicKey": "nodekey:old"}
+    daemon.status = {"BackendState": "Running", "Self": node, "Peer": {"nodekey:1": {"DNSName": "old.tail0.ts.net."}}}
+    for _ in range(2):
+        await service._turn()
+    assert [peer.name for peer in store.snapshot.tailnet.peers] == ["old.tail0.ts.net"]
+    daemon.status = {"BackendState": "Running", "Self": {**node, "PublicKey": "nodekey:new"}}
+    await service._turn()
+    assert not store.snapshot.tailnet.peers
+    daemon.status |= {"Peer": {"nodekey:2": {"DNSName": "new.tail1.ts.net."}}}
+    await service._turn()
+    assert [peer.name for peer in store.snapshot.tailnet.peers] == ["new.tail1.ts.net"]

@@ -8,8 +8,7 @@ import pytest
 
 from supervisor.core.tailnet import Action, TailnetMachine
 from supervisor.tailnet import preferences
-from supervisor.tailnet.localapi import ForbiddenError
-from supervisor.tailnet.tailnet_service import life_of
+from supervisor.tailnet.localapi import ForbiddenError, life_of
 from supervisor.tailnet.view import MAY_NOT, WHERE_IT_IS, Situation, down, of_status
 from supervisor.tailnet.wire import Node, Status
 from tests.config.machine import plan
