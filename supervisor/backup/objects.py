@@ -7,21 +7,24 @@ import hashlib
 import hmac
 import os
 import re
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
+import anyio
+
 from supervisor.backup.places import opened
-from supervisor.backup.threads import in_thread
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
 from supervisor.errors import ConfigError
+from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     _Heard = tuple[int, bytes, Mapping[str, str]]
 
@@ -30,12 +33,15 @@ if TYPE_CHECKING:
 # The object has a few hundred bytes: a failure is reported within 5 s.
 _TIMEOUT_S = 4.5
 _MOST_BYTES = 4096
+_AGAIN = "it is tried again; check the folder and its disk"
 HOLDER, PROBE, WISH = "holder", "probe", "restored"
 _DEFAULT_REGION = "us-east-1"
 _OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 404, 409, 412
 _TOLD_REGION = re.compile(rb"<Region>([a-z0-9-]{1,64})</Region>")
 # The region in the DNS names of stores: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
 _STORES = (".amazonaws.com", ".digitaloceanspaces.com")
+
+T = TypeVar("T")
 
 
 class ConflictError(Exception):
@@ -58,17 +64,34 @@ class FolderStore:
 
     def __init__(self, repository: str, name: str = HOLDER) -> None:
         self._path = f"{repository}.{name}"
+        self._busy = threading.Lock()
+        self._gave_up = False
 
     async def get(self) -> StoredObject:
         """Read it. Raises BackupError if that fails."""
-        return await in_thread(self._get)
+        return await self._in_time(self._get)
 
     async def put(self, data: bytes, tag: str) -> str:
         """Replace the version of that tag (empty: create it), under a lock; return the new tag.
 
         Raises ConflictError if the version is another by now, BackupError if it cannot be written.
         """
-        return await in_thread(self._put, data, tag)
+        return await self._in_time(self._put, data, tag)
+
+    async def _in_time(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run it in a thread. Raises BackupError if it takes too long: neither a renewal nor a stop may wait for it."""
+
+        def run() -> T:
+            with self._busy:
+                return work(*arguments)
+
+        # Not behind one that hangs: there would be a thread more each time.
+        if not (self._gave_up and self._busy.locked()):
+            self._gave_up = False
+            with anyio.move_on_after(_TIMEOUT_S):
+                return await run_in_thread(run)
+            self._gave_up = True
+        raise BackupError(Trouble(f"{self._path} cannot be used: its disk does not answer, or it is locked", _AGAIN))
 
     def _get(self) -> StoredObject:
         try:

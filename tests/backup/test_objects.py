@@ -1,8 +1,9 @@
-"""What a bucket's server may answer to a request for an object: in parts, with odd headers, or with an error."""
+"""What a store may answer to a request for an object: in parts, with odd headers, with an error, or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import threading
 import time
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.backup.objects import BucketStore
+from supervisor.backup import objects
+from supervisor.backup.objects import BucketStore, FolderStore
 from supervisor.backup.words import BackupError
 from supervisor.config.parsers import SecretSource
 from supervisor.secret import Secret
+from tests.backup.world import World, wait_for_state
 from tests.support.backups import KEY, KEY_ID
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class _Scripted:
@@ -99,3 +104,32 @@ async def test_a_server_that_is_away_for_a_moment_is_asked_again(status: str) ->
         await _store_at("127.0.0.1", server.port).get()
     assert caught.value.trouble.may_pass
     assert "restic" not in str(caught.value)
+
+
+async def test_a_folder_that_does_not_answer_is_told_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a bucket is: a renewal is tried again, with the same store."""
+    monkeypatch.setattr(objects, "_TIMEOUT_S", 0.2)
+    store = FolderStore(str(tmp_path / "repository"))
+    tag = await store.put(b"1", "")
+    with (tmp_path / "repository.holder.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(2):
+            with pytest.raises(BackupError, match="it is locked; it is tried again"):
+                await store.put(b"2", tag)
+    monkeypatch.setattr(objects, "_TIMEOUT_S", 10)
+    wait_until(lambda: not store._busy.locked(), what="the end of the first write")
+    # The write that was given up may come late.
+    assert (await store.get()).data in {b"1", b"2"}
+    await store.put(b"3", (await store.get()).tag)
+    assert (await store.get()).data == b"3"
+
+
+def test_a_stop_does_not_wait_for_a_folder_that_does_not_answer() -> None:
+    """It ends in time, and tells what it could not do."""
+    world = World()
+    with world.running(SUPERVISOR_STOP_TIMEOUT="8s") as run:
+        wait_for_state(run, "idle")
+        with open(f"{world.repository}.holder.lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert run.stop(15) == 0
+        run.wait_for("cannot hand over")
