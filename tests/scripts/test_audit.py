@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +25,7 @@ def audit(root: Path, *words: str) -> tuple[int, str]:
         env={"PATH": "/usr/bin:/bin", "AUDIT_ROOT": str(root)},
         capture_output=True,
         check=False,
+        start_new_session=True,
     )
     return done.returncode, done.stdout.decode()
 
@@ -32,7 +35,10 @@ def tree(tmp_path: Path) -> Path:
     """A tree with locks and without pip-audit."""
     (tmp_path / ".venv").mkdir()
     (tmp_path / "requirements").mkdir()
-    (tmp_path / "requirements/dev.txt").touch()
+    for name in ("run", "run-otel", "build", "dev"):
+        lock = tmp_path / f"requirements/{name}.txt"
+        lock.touch()
+        os.utime(lock, (1, 1))
     return tmp_path
 
 
@@ -72,3 +78,21 @@ def test_it_is_asked_once_a_day(tree: Path) -> None:
     (tree / ".venv/.audited").unlink()
     install(tree, FOUND)
     assert [audit(tree, "--or-tell")[0] for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize("lock", ["run", "build"])
+def test_a_lock_that_has_changed_is_asked_about_again(tree: Path, lock: str) -> None:
+    """Whichever it is."""
+    install(tree, "exit 0")
+    audit(tree)
+    os.utime(tree / f"requirements/{lock}.txt")
+    os.utime(tree / ".venv/.audited", (os.stat(tree / ".venv/.audited").st_atime, time.time() - 60))
+    assert "no known faults" in audit(tree, "--or-tell")[1]
+
+
+def test_an_audit_that_was_broken_off_counts_as_none(tree: Path) -> None:
+    """What nobody was told is asked again."""
+    install(tree, "kill -KILL 0")
+    assert audit(tree, "--or-tell")[0] != 0
+    install(tree, "exit 0")
+    assert "no known faults" in audit(tree, "--or-tell")[1]
