@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.logs.lines import SUPERVISOR
-from supervisor.logs.sanitize import ESC, RESET, sanitize
+from supervisor.logs.sanitize import ESC, RESET, sanitize, sanitize_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ _STORY, _READ, _LAST = "story", ("what", "why", "cause", "done"), "stopped"
 _NO_FACTS = (*_LONG_FIELDS, _STORY)
 # Platforms truncate at 16 KiB: texts of a record are shortened to the first of these lengths that makes it fit.
 _SHORTER_CHARACTERS = (4000, 1000, 250, 60)
-LONGEST_RECORD_BYTES = 15 * 1024
+LONGEST_RECORD_BYTES = 10 * 1024
 
 
 class Format(Protocol):
@@ -39,7 +39,7 @@ class Format(Protocol):
         """Render the lines of a child."""
 
     def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
-        """Render one of the supervisor's own records."""
+        """Render one of the supervisor's own records, already shortened."""
 
 
 class Pretty:
@@ -64,7 +64,6 @@ class Pretty:
 
     def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
         """Render a record of the supervisor: the event, its fields, and long texts on lines of their own."""
-        fields = shortened(fields)
         facts = [f"{key}={fact(value)}" for key, value in _with_story(fields).items() if key not in _NO_FACTS]
         longer = [f"    {line}" for key in _LONG_FIELDS if key in fields for line in _lines_of(fields[key])]
         if event == _LAST and _STORY in fields:
@@ -129,21 +128,30 @@ def fact(value: object) -> str:
     return f'"{escaped}"'
 
 
-def shortened(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with long texts shortened in the middle, so that the record stays within the limit."""
-    short = dict(fields)
+def shortened(event: str, fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a record with long texts shortened in the middle, so that it stays within the limit in each format."""
+    short_event, short = event, dict(fields)
     for most in _SHORTER_CHARACTERS:
-        if sum(len(fact(value).encode(errors="replace")) + len(key) for key, value in short.items()) <= (
-            LONGEST_RECORD_BYTES * 2 // 3
-        ):
+        if _size(short_event) + sum(_size(value) + len(key) for key, value in short.items()) <= LONGEST_RECORD_BYTES:
             break
+        short_event = _shorter(event, most)
         short = {key: _shorter(value, most) for key, value in fields.items()}
-    return short
+    return short_event, short
 
 
-def _shorter(value: object, most: int) -> object:
+def _size(value: object) -> int:
+    """Return the most bytes that a value takes: JSON doubles backslashes and tabs, and quotes each item of a list."""
+    if isinstance(value, (list, tuple)):
+        return sum(_size(part) + 3 for part in value)
+    text = sanitize_text(fact(value))
+    return len(text.encode()) + text.count("\\") + text.count("\t")
+
+
+def _shorter(value: Any, most: int) -> Any:
     if isinstance(value, (list, tuple)):
         return [_shorter(part, most) for part in value[-20:]]
+    if isinstance(value, dict):
+        return {key: _shorter(part, most) for key, part in value.items()}
     if isinstance(value, str) and len(value) > most:
         return f"{value[: most // 2]} … {value[-(most // 2) :]}"
     return value

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from supervisor.logs.format import shortened, stamp
+from supervisor.logs.format import stamp
 from supervisor.logs.json_record import SURELY_FITTING_BYTES, message_of
 from supervisor.logs.lines import MORE, SUPERVISOR, USUAL, all_within
 from supervisor.logs.sanitize import sanitize_json, sanitize_text
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Platforms truncate at 16 KiB.
 LONGEST_JSON_BYTES = 16 * 1024 - 256
+_encode = msgspec.json.Encoder().encode
 _OURS = frozenset({"level", "process", "stream", "timestamp"})
 _END = b'"}\n'
 # Keyed by what follows the message within the fields: the object of fields is omitted if it is empty.
@@ -30,10 +31,6 @@ class JsonFormat:
     """Renders JSON objects."""
 
     records = True
-
-    def __init__(self) -> None:
-        # Values of a record that JSON cannot represent become text, and NaN becomes null.
-        self._encode = msgspec.json.Encoder(enc_hook=str).encode
 
     def lines(self, batch: Batch, now_s: float) -> bytes:
         """Render the lines of a child; JSON objects keep their own fields."""
@@ -59,8 +56,8 @@ class JsonFormat:
     def event(self, level: str, event: str, fields: Mapping[str, Any], now_s: float) -> bytes:
         """Render one of the supervisor's own records."""
         record = {"timestamp": stamp(now_s), "level": level, "process": SUPERVISOR, "stream": "log", "message": event}
-        short = {f"{key}_" if key in record else key: _sendable(value) for key, value in shortened(fields).items()}
-        return self._encode({**record, "message": _sendable(event), **short}) + b"\n"
+        own = {f"{key}_" if key in record else key: _sendable(value) for key, value in fields.items()}
+        return _encode({**record, "message": _sendable(event), **own}) + b"\n"
 
     def _record(self, heads: _Heads, record: JsonRecord) -> bytes | None:
         """Return an app's object with our fields added; None if it is too long."""
@@ -68,10 +65,10 @@ class JsonFormat:
         if not _OURS.isdisjoint(rest):
             app: dict[str, Any] = {key: rest.pop(key) for key in sorted(_OURS) if key in rest}
             theirs = rest.pop("app", None)
-            rest["app"] = msgspec.Raw(self._encode(app if theirs is None else {**app, "app": theirs}))
+            rest["app"] = msgspec.Raw(_encode(app if theirs is None else {**app, "app": theirs}))
         if b"\\u" in message or not message.isascii():
-            message = self._encode(message_of(record))
-        more = self._encode(rest)
+            message = _encode(message_of(record))
+        more = _encode(rest)
         # An object without other fields is omitted.
         more = b"}" if more == b"{}" else b"," + more[1:]
         out = b'{"timestamp":%b,"level":"%b%b%b%b' % (
@@ -140,6 +137,4 @@ def _sendable(value: object) -> object:
         return {str(_sendable(str(key))): _sendable(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_sendable(part) for part in value]
-    if isinstance(value, bytes):
-        return sanitize_text(value.decode(errors="backslashreplace"))
     return value

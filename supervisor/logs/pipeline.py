@@ -227,12 +227,14 @@ class LogPipeline:
         from supervisor.logs.format import event_line, shortened
 
         level, event, fields, shown, at_s = record
-        event = self.redactor.mask_text(event)
-        fields = {key: self._masked(value) for key, value in fields.items()}
-        text = event_line(event, {**shortened(fields), **dict.fromkeys(shown, MASK.decode())})
-        levels = {} if level == "info" else {0: level}
-        self.history.add(_OWN, text, 1, at_s, levels)
-        self.counter.add(SUPERVISOR, text, 1, levels)
+        masked = {key: self._masked(value) for key, value in fields.items()}
+        event, fields = shortened(self.redactor.mask_text(event), masked)
+        text = event_line(event, {**fields, **dict.fromkeys(shown, MASK.decode())})
+        # More than one if it has very many fields.
+        lines = text.count(b"\n")
+        levels = {} if level == "info" else dict.fromkeys(range(lines), level)
+        self.history.add(_OWN, text, lines, at_s, levels)
+        self.counter.add(SUPERVISOR, text, lines, levels)
         self._hand_out(self._format.event(level, event, {**fields, **shown}, at_s))
 
     def _masked(self, value: object) -> object:

@@ -253,3 +253,27 @@ async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
     await rig.closed()
     assert rig.log.tail("moltis", 1) == ("my [redacted] here",)
     assert b"pasted" not in rig.end()
+
+
+@pytest.mark.parametrize("format_", ["json", "pretty"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"why": "\x01" * 5000},
+        {"last_lines": ["\\" * 2000] * 10},
+        {"last_lines": ["\t" * 2000] * 10},
+        {"names": [*map(chr, range(0x4E00, 0x5600))]},
+        {"story": {"what": "\x7f" * 3000, "cause": '"' * 3000}},
+    ],
+    ids=["controls", "backslashes", "tabs", "names", "story"],
+)
+async def test_a_record_stays_within_the_limit_however_it_is_written(format_: str, fields: dict[str, object]) -> None:
+    """It is measured as it is written, escapes included, and each of its lines has a number of its own."""
+    rig = Rig(format=format_)
+    rig.log.record("error", "odd", **fields)
+    rig.log.record("info", "long " * 9000)
+    rig.log.record("info", "last")
+    assert max(map(len, rig.end().splitlines())) < 16 * 1024
+    lines = rig.log.history.read().lines
+    assert [line.number for line in lines] == [*range(1, rig.log.history.next)]
+    assert sum(count for count, _ in rig.log.counted().values()) == len(lines)
