@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Mask = Callable[[str], str]
     import tenacity
 
+    from supervisor.config.parsers import SecretSource
     from supervisor.config.settings import TailnetSettings
     from supervisor.logs.redact import Redactor
 
@@ -424,6 +425,7 @@ async def _read(stream: aiohttp.StreamReader, url: str, most_bytes: int) -> byte
     return bytes(body)
 
 
+READ_S = 2.0
 _SALT = os.urandom(16)
 
 
@@ -441,6 +443,7 @@ class Keys:
         self._source = tailnet.auth_key or tailnet.client_secret
         self._client = OAuthClient(tailnet, redactor)
         self._learn = redactor.learn
+        self._reading: asyncio.Task[Secret] | None = None
         self.pasted: Secret | None = None
         self.trouble = ""
 
@@ -449,12 +452,24 @@ class Keys:
         secret = self.pasted
         if secret is None and self._source is not None:
             try:
-                secret = await run_in_thread(self._source.read)
+                secret = await self._read(self._source)
             except ConfigError as error:
                 self.trouble = str(error)
                 return None
         self.trouble = ""
         return None if secret is None else Credential(secret, fingerprint(secret))
+
+    async def _read(self, source: SecretSource) -> Secret:
+        """Read the secret. Raises ConfigError, also if that takes too long: the disk of a file may be gone."""
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(run_in_thread(source.read))
+        # The read continues after the limit and is waited for again, so that no more than one thread hangs.
+        done, _ = await asyncio.wait((self._reading,), timeout=READ_S)
+        if not done:
+            why = f"it has not been read within {READ_S:g} s; check the disk that it is on"
+            raise ConfigError(f"cannot read {source.name} from {source.path}: {why}")
+        reading, self._reading = self._reading, None
+        return reading.result()
 
     async def usable(self, credential: Credential) -> Usable:
         """Return an auth key; an OAuth client secret is exchanged for one.
