@@ -44,6 +44,10 @@ class SecretSource:
     def __repr__(self) -> str:
         return f"SecretSource({self.name!r}, path={self.path!r})"
 
+    def late(self) -> ConfigError:
+        """Return the error for a file that was not read in time."""
+        return ConfigError(f"cannot read {self.name} from {self.path}: it takes too long; check the disk that it is on")
+
     def read(self) -> Secret:
         """Return the current secret, stripped of white space.
 

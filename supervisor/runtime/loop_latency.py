@@ -10,7 +10,7 @@ import threading
 import time
 from concurrent.futures import Future
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from supervisor.core.counts import Durations
 from supervisor.system import kernel
@@ -57,6 +57,32 @@ async def run_in_thread(work: Callable[..., T], *arguments: object) -> T:
         if not _start(_call, future, work, arguments):
             _call(future, work, arguments)
         return await asyncio.wrap_future(future)
+
+
+READ_S = 2.0
+
+
+class TimedReader(Generic[T]):
+    """Runs a function that may hang, such as reading a file of a network disk, in one thread at most."""
+
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read = read
+        self._late: asyncio.Task[T] | None = None
+
+    async def read(self) -> T:
+        """Return the result. Raises TimeoutError after ``READ_S``, and at once while an earlier call hangs."""
+        if self._late is not None and not self._late.done():
+            raise TimeoutError
+        task = asyncio.get_running_loop().create_task(run_in_thread(self._read))
+        try:
+            done, _ = await asyncio.wait((task,), timeout=READ_S)
+        finally:
+            self._late = None if task.done() else task
+        if not done:
+            # Its result is dropped, since it will be outdated.
+            task.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise TimeoutError
+        return task.result()
 
 
 def _call(future: Future[T], work: Callable[..., T], arguments: tuple[object, ...]) -> None:

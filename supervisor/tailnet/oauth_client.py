@@ -21,7 +21,7 @@ from supervisor.config.parsers import InvalidValueError
 from supervisor.config.tailscale_env import ClientSecret, is_client_secret, parse_client_secret
 from supervisor.errors import ConfigError, connection_error
 from supervisor.json_input import decode_json
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     Mask = Callable[[str], str]
     import tenacity
 
-    from supervisor.config.parsers import SecretSource
     from supervisor.config.settings import TailnetSettings
     from supervisor.logs.redact import Redactor
 
@@ -425,7 +424,6 @@ async def _read(stream: aiohttp.StreamReader, url: str, most_bytes: int) -> byte
     return bytes(body)
 
 
-READ_S = 2.0
 _SALT = os.urandom(16)
 
 
@@ -443,33 +441,21 @@ class Keys:
         self._source = tailnet.auth_key or tailnet.client_secret
         self._client = OAuthClient(tailnet, redactor)
         self._learn = redactor.learn
-        self._reading: asyncio.Task[Secret] | None = None
+        self._reader = TimedReader(self._source.read) if self._source is not None else None
         self.pasted: Secret | None = None
         self.trouble = ""
 
     async def current(self) -> Credential | None:
         """Return the current key or secret; None if there is none, or its file cannot be read (see ``trouble``)."""
         secret = self.pasted
-        if secret is None and self._source is not None:
+        if secret is None and self._source is not None and self._reader is not None:
             try:
-                secret = await self._read(self._source)
-            except ConfigError as error:
-                self.trouble = str(error)
+                secret = await self._reader.read()
+            except (ConfigError, TimeoutError) as error:
+                self.trouble = str(error if isinstance(error, ConfigError) else self._source.late())
                 return None
         self.trouble = ""
         return None if secret is None else Credential(secret, fingerprint(secret))
-
-    async def _read(self, source: SecretSource) -> Secret:
-        """Read the secret. Raises ConfigError, also if that takes too long: the disk of a file may be gone."""
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(run_in_thread(source.read))
-        # The read continues after the limit and is waited for again, so that no more than one thread hangs.
-        done, _ = await asyncio.wait((self._reading,), timeout=READ_S)
-        if not done:
-            why = f"it has not been read within {READ_S:g} s; check the disk that it is on"
-            raise ConfigError(f"cannot read {source.name} from {source.path}: {why}")
-        reading, self._reading = self._reading, None
-        return reading.result()
 
     async def usable(self, credential: Credential) -> Usable:
         """Return an auth key; an OAuth client secret is exchanged for one.

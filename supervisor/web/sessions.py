@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.config.plan import WILDCARDS
 from supervisor.errors import ConfigError
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.loop_latency import TimedReader
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Keyring:
         self._token = token
         self._log = log
         self.on_end: Callable[[], object] = lambda: None
+        self._reader = TimedReader(token.read) if token is not None else None
         self._admin: Secret | None = None
         self._last: Secret | None = None
         self._reading = asyncio.Lock()
@@ -133,10 +134,10 @@ class Keyring:
     async def refresh(self, oldest_s: float = 0.0) -> None:
         """Read the admin token again, unless that was started less than ``oldest_s`` ago.
 
-        It is read in a thread, since a file may hang. A new token is masked in the log, and ends the sessions of the
-        old one.
+        It is read in a thread, within a time limit, since a file may hang. A new token is masked in the log, and ends
+        the sessions of the old one.
         """
-        if self._token is None or (self._token.path is None and self._admin is not None):
+        if self._token is None or self._reader is None or (self._token.path is None and self._admin is not None):
             return
         asked_s = time.monotonic()
         async with self._reading:
@@ -144,10 +145,10 @@ class Keyring:
                 return
             self._read_s = time.monotonic()
             try:
-                self._admin = await run_in_thread(self._token.read) if self._token.path else self._token.read()
-            except ConfigError as error:
+                self._admin = await self._reader.read() if self._token.path else self._token.read()
+            except (ConfigError, TimeoutError) as error:
                 self._admin = None
-                self._complain(str(error))
+                self._complain(str(error if isinstance(error, ConfigError) else self._token.late()))
             else:
                 self._complaint = ""
                 self._compare(self._admin)

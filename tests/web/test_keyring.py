@@ -11,6 +11,7 @@ import pytest
 from supervisor.config.parsers import SecretSource
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
+from supervisor.runtime import loop_latency
 from supervisor.secret import Secret
 from supervisor.web.sessions import CODE_S, SESSION_S, Grant, Keyring
 from supervisor.web.throttle import Throttle, source_of
@@ -131,6 +132,43 @@ async def test_a_token_that_cannot_be_read(log: LogPipeline, tmp_path: Path) -> 
     path.write_text("the-token-in-a-file")
     assert await keyring.is_admin("the-token-in-a-file")
     assert events(log) == ["cannot check the admin token"]
+
+
+async def test_a_token_file_that_hangs(log: LogPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network disk that is away: sessions go on, one thread waits, and what it reads in the end is outdated."""
+    path = tmp_path / "token"
+    path.write_text("the-first-token-there-was")
+    source = SecretSource("SUPERVISOR_TOKEN", path=str(path))
+    keyring = Keyring(source, log)
+    assert await keyring.is_admin("the-first-token-there-was")
+    session = keyring.open_session()[0]
+    hangs, goes_on, reads = threading.Event(), threading.Event(), []
+    read = SecretSource.read
+
+    def hang(source: SecretSource) -> Secret:
+        reads.append(source)
+        found = read(source)
+        if not hangs.is_set():
+            hangs.set()
+            assert goes_on.wait(15)
+        return found
+
+    assert keyring._reader is not None
+    monkeypatch.setattr(keyring._reader, "_read", lambda: hang(source))
+    monkeypatch.setattr(loop_latency, "READ_S", 0.05)
+    for _ in range(3):
+        assert await asyncio.wait_for(keyring.grant_of(session), 5) is not None
+        assert not await asyncio.wait_for(keyring.is_admin("the-first-token-there-was"), 5)
+    assert len(reads) == 1
+    path.write_text("the-second-token")
+    late = keyring._reader._late
+    assert late is not None
+    goes_on.set()
+    monkeypatch.setattr(loop_latency, "READ_S", 15.0)
+    await late
+    assert not await keyring.is_admin("the-first-token-there-was")
+    assert await keyring.is_admin("the-second-token")
+    assert events(log) == ["cannot check the admin token", "the admin token has changed"]
 
 
 @pytest.mark.parametrize("candidate", ["\ud800", "☃", "a" * 100_000, "\0"])
