@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,12 @@ _RETRIES = "returned error, retrying after"
 # Other messages, such as those of later versions, must not replace a summary.
 _SUMMARIES = frozenset({"summary", "version", "changed"})
 _MOST_WORDS = 100
+# There may be one for each of a million files.
+_MOST_ERRORS = 1000
+# It may not create them, and they would be removed: device files, and attributes that give rights.
+_DROPPED_ANYWAY = re.compile(
+    r"(mknod /proc/self/fd/[^\0]*|xattr\.LSet /proc/self/fd/[^\0]* (security|trusted)\.\S+): operation not permitted\Z"
+)
 # Where the words of an error end, and the way through the program begins.
 _TRACE = ("github.com/", "\t")
 _SKIPS = "does not exist, skipping"
@@ -35,7 +42,8 @@ _SKIPS = "does not exist, skipping"
 class Answer(NamedTuple):
     """The result of a call: output lines other than messages, the last summary, and the errors.
 
-    ``failure`` is restic's last error message if it failed, ``words`` are the lines of plain text on standard error.
+    ``dropped`` is whether there were others, about what a restore would remove anyway. ``failure`` is restic's last
+    error message if it failed, ``words`` are the lines of plain text on standard error.
     """
 
     ending: ExitStatus
@@ -44,6 +52,7 @@ class Answer(NamedTuple):
     errors: tuple[str, ...]
     failure: str
     words: tuple[str, ...] = ()
+    dropped: bool = False
 
 
 class Listener:
@@ -64,6 +73,7 @@ class Listener:
         self._on_trouble = on_trouble
         self._lines: list[bytes] = []
         self._errors: list[str] = []
+        self._dropped = False
         self._summary = Message()
         self._failure = ""
         self._words: list[str] = []
@@ -83,8 +93,9 @@ class Listener:
             self._take_progress(message)
             self._on_progress(message.percent_done)
         elif message.message_type == "error":
-            self._errors.append(_text_of(message))
-            self._note(self._errors[-1])
+            text = _text_of(message)
+            self._take_error(text)
+            self._note(text)
         elif message.message_type == "exit_error":
             self._failure = message.message
             if message.code != NO_REPOSITORY:
@@ -100,8 +111,14 @@ class Listener:
             self.trouble = explain(None, text)
             self._on_trouble(self.trouble)
         elif _SKIPS in text:
-            self._errors.append(text)
+            self._take_error(text)
         self._note(text)
+
+    def _take_error(self, text: str) -> None:
+        if _DROPPED_ANYWAY.search(text):
+            self._dropped = True
+        elif len(self._errors) < _MOST_ERRORS:
+            self._errors.append(text)
 
     def _note(self, text: str) -> None:
         """Log a line once: during an outage the same line is repeated."""
@@ -137,7 +154,8 @@ class Listener:
 
     def answer(self, ending: ExitStatus) -> Answer:
         """Return the result."""
-        return Answer(ending, tuple(self._lines), self._summary, tuple(self._errors), self._failure, tuple(self._words))
+        errors, words = tuple(self._errors), tuple(self._words)
+        return Answer(ending, tuple(self._lines), self._summary, errors, self._failure, words, self._dropped)
 
 
 def _text_of(said: Message) -> str:

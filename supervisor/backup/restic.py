@@ -27,7 +27,7 @@ from supervisor.system import kernel
 from supervisor.system.spawn import SpawnError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from supervisor.config.plan import BackupPlan
     from supervisor.config.settings import BackupSettings
@@ -41,10 +41,6 @@ _MEMORY = "64MiB"
 _ERRORS = 1
 # Before 0.18 `check` has no summary.
 _DAMAGED = "repository contains errors"
-# It may not create them, and they would be removed: device files, and attributes that give rights.
-_DROPPED_ANYWAY = re.compile(
-    r"(mknod /proc/self/fd/[^\0]*|xattr\.LSet /proc/self/fd/[^\0]* (security|trusted)\.\S+): operation not permitted\Z"
-)
 # A lock that was left by a killed container must not hold back a start for half an hour, and a key may only read.
 _READS = ("--no-lock",)
 _IGNORED = re.compile(r'Ignoring "([0-9a-f]{8})')
@@ -161,9 +157,8 @@ class Restic:
         target = f"/proc/self/fd/{target_fd}/{name}"
         words = ("restore", *_READS, f"{snapshot_id}:{path}", "--target", target, "--delete", "--verify")
         answer = await self._ask(*words, fine=(0, _ERRORS), fds=(target_fd,))
-        wrong = faults(answer.errors)
-        if wrong or (answer.ending.code and not answer.errors):
-            raise BackupError(explain(answer.ending.code, wrong[0] if wrong else answer.failure))
+        if answer.errors or (answer.ending.code and not answer.dropped):
+            raise BackupError(explain(answer.ending.code, next(iter(answer.errors), answer.failure)))
 
     async def _ask(self, *words: str, fine: tuple[int, ...] = (0,), fds: tuple[int, ...] = ()) -> Answer:
         answer = await self.call(*words, fds=fds)
@@ -279,11 +274,6 @@ def _pipe(text: str, stack: ExitStack) -> int:
     if written != len(text.encode()):
         raise BackupError(Trouble("the password or a key is too long"))
     return read_fd
-
-
-def faults(errors: Iterable[str]) -> list[str]:
-    """Return the errors of a restore but for those about what would be removed anyway."""
-    return [error for error in errors if not _DROPPED_ANYWAY.search(error)]
 
 
 def _trouble_of(answer: Answer) -> Trouble:

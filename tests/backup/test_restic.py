@@ -12,9 +12,9 @@ import pytest
 
 from supervisor.backup.listener import Listener
 from supervisor.backup.messages import TAG, snapshots_of
-from supervisor.backup.restic import faults
 from supervisor.backup.take import CopiesReport, exclusions
 from supervisor.core.process import ExitStatus
+from supervisor.logs.redact import Redactor
 
 if TYPE_CHECKING:
     from supervisor.backup.listener import Answer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Log:
-    redactor = None
+    redactor = Redactor()
 
     def record(self, *_words: object, **_fields: object) -> None:
         """Take a record."""
@@ -76,9 +76,23 @@ FAULTS = [
 ]
 
 
+def error(text: str) -> bytes:
+    """Return what restic says of an error."""
+    return json.dumps({"message_type": "error", "error": {"message": text}}).encode()
+
+
 def test_only_what_would_be_dropped_anyway_is_no_fault_of_a_restore() -> None:
     """Whatever the files are called that cannot be restored."""
-    assert faults([*DROPPED, *FAULTS]) == FAULTS
+    answer = heard(*map(error, [*DROPPED, *FAULTS]))
+    assert (list(answer.errors), answer.dropped) == (FAULTS, True)
+    assert not heard(*map(error, FAULTS)).dropped
+
+
+def test_errors_of_a_million_files_take_no_memory() -> None:
+    """And what would be dropped anyway, however much of it, hides none of them."""
+    answer = heard(*map(error, DROPPED * 2000), *(error(f"/{number}: {FAULTS[0]}") for number in range(5000)))
+    assert answer.errors[0] == f"/0: {FAULTS[0]}"
+    assert len(answer.errors) == 1000
 
 
 def test_a_helper_that_speaks_for_the_app_is_believed_nothing_about_others_files() -> None:
