@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from supervisor.errors import printable
 from supervisor.namedtuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class SpawnError(Exception):
 
     def __init__(self, code: int, why: str) -> None:
         self.code = code
-        self.why = why
-        super().__init__(why)
+        # A path may contain bytes that are not text, which JSON cannot hold.
+        self.why = printable(why)
+        super().__init__(self.why)
 
 
 class _Unfit(NamedTuple):
@@ -90,7 +92,7 @@ def spawn(
             pass_fds=fds if death_fd is None else (*fds, death_fd),
             **_as_user_without_launcher(spec, launcher),
         )
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         os.close(out_read)
         os.close(err_read)
         raise _explained(spec, error) from error
@@ -151,7 +153,10 @@ def _as_user_without_launcher(spec: ProcessSpec, launcher: Sequence[str]) -> dic
     return {"user": spec.user.uid, "group": spec.user.gid, "extra_groups": groups}
 
 
-def _explained(spec: ProcessSpec, error: OSError | subprocess.SubprocessError) -> SpawnError:
+def _explained(spec: ProcessSpec, error: OSError | ValueError | subprocess.SubprocessError) -> SpawnError:
+    if isinstance(error, UnicodeEncodeError):
+        why = f"its command or environment has characters that {error.encoding}, the encoding of the locale, lacks"
+        return SpawnError(NOT_EXECUTABLE, f"cannot start {spec.name}: {why}; set LC_ALL=C.UTF-8")
     if not isinstance(error, OSError):
         return SpawnError(NOT_EXECUTABLE, f"cannot start {spec.name}: {error}")
     reason = os.strerror(error.errno) if error.errno else str(error)

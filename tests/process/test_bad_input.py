@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.process.running import Run, running
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,6 +134,17 @@ def test_a_run_folder_that_became_read_only(tmp_path: Path) -> None:
             assert str(tmp_path / "run") in said
     finally:
         os.system(f"umount {tmp_path}")  # noqa: S605
+
+
+def test_a_command_that_is_not_text_is_told_to_programs() -> None:
+    """Status and panel go on where a path has bytes that are not UTF-8."""
+    with running(os.fsdecode(b"/opt/\xe9"), env={"SUPERVISOR_GIVE_UP": "never"}) as run:
+        run.wait_for("cannot start")
+        wait_until((run.run_dir / "http").exists)
+        words = [sys.executable, "-I", "-m", "supervisor", "status", "--json"]
+        done = subprocess.run(words, env=run.env, capture_output=True, text=True, check=False)
+        assert "cannot run /opt/\\udce9: no such file" in json.loads(done.stdout)["processes"][0]["exits"][-1]["reason"]
+        assert run.stop() == 0
 
 
 @pytest.mark.parametrize(

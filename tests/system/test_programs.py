@@ -187,3 +187,19 @@ def test_what_is_gone_when_it_is_started_was_not_found() -> None:
     spec = ProcessSpec("app", ("program",), {})
     assert spawn._explained(spec, FileNotFoundError(errno.ENOENT, "", "program")).code == NOT_FOUND
     assert spawn._explained(spec, OSError(errno.ENOEXEC, "", "program")).code == NOT_EXECUTABLE
+
+
+def test_a_name_that_is_not_text_is_told_as_text(tmp_path: Path) -> None:
+    """What is told of it goes into JSON."""
+    with pytest.raises(SpawnError, match=r"cannot run /\\udce9: no such file") as caught:
+        spawn.find_program(os.fsdecode(b"/\xe9"), "/bin", str(tmp_path))
+    assert caught.value.why.isprintable()
+
+
+def test_what_the_locale_cannot_encode_is_told() -> None:
+    """As a TOML file in UTF-8 has it beside a locale of ISO 8859-1; a lone surrogate stands for that here."""
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(SpawnError, match="set LC_ALL=C") as caught:
+        spawn.spawn(ProcessSpec("redis", ("true",), {"PATH": os.environ["PATH"], "PRICE": "\ud800"}), ())
+    assert caught.value.code == NOT_EXECUTABLE
+    assert os.listdir("/proc/self/fd") == before
