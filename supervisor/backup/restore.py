@@ -257,7 +257,7 @@ def _clean_one(fd: int, name: str, owner: User | None) -> None:
 def _swap(prepared: Sequence[_Prepared]) -> None:
     """Rename the old files aside and the new ones into place; undo all of it if a step fails. Raises OSError."""
     with ExitStack() as stack:
-        exchange = _Exchange(stack)
+        exchange, modes = _Exchange(stack), {}
         try:
             for each in prepared:
                 os.mkdir(_OLD, dirs.PRIVATE, dir_fd=each.workshop_fd)
@@ -267,7 +267,9 @@ def _swap(prepared: Sequence[_Prepared]) -> None:
                     exchange.put_aside(name, each.fd, old_fd)
                 for name in _names(new_fd):
                     exchange.put_in_place(name, new_fd, each.fd)
-                os.fchmod(each.fd, stat.S_IMODE(os.fstat(new_fd).st_mode) & _MODE)
+                modes[each.fd] = stat.S_IMODE(os.fstat(new_fd).st_mode) & _MODE
+            for fd, mode in modes.items():
+                os.fchmod(fd, mode)
         except OSError:
             exchange.undo()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -101,6 +102,25 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
 def has_landlock() -> bool:
     """Tell whether the kernel has it: the version is asked for."""
     return int(ctypes.CDLL(None).syscall(444, None, 0, 1)) > 0
+
+
+def test_a_swap_that_fails_leaves_each_folder_with_its_own_mode(tmp_path: Path) -> None:
+    """Also those whose files had all been swapped."""
+    with contextlib.ExitStack() as stack:
+        prepared = []
+        for name in ("one", "two"):
+            workshop = tmp_path / name / WORKSHOP
+            workshop.mkdir(parents=True)
+            (tmp_path / name / "note").write_text("before")
+            (tmp_path / name).chmod(0o700)
+            fds = [stack.enter_context(opened(str(path))) for path in (tmp_path / name, workshop)]
+            prepared.append(_Prepared(BackupSource(name, str(tmp_path / name), None), *fds))
+        (tmp_path / "one" / WORKSHOP / "files").mkdir(mode=0o755)
+        with pytest.raises(FileNotFoundError):
+            _swap(prepared)
+    for name in ("one", "two"):
+        assert (tmp_path / name / "note").read_text() == "before"
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
 
 
 @AS_ROOT
