@@ -65,20 +65,31 @@ class Places:
     def swapping(self, swap: Swap) -> Iterator[str]:
         """Record for the duration of a block that files are being swapped: a start after a kill continues with it.
 
-        The block gets the mark that its markers are to have. If it fails, no file was swapped. Raises BackupError if
-        the record cannot be written.
+        The block gets the mark that its markers are to have. If it fails, no file was swapped, and files that were a
+        mix before are one still. Raises BackupError if the record cannot be written.
         """
-        what = "all" if swap.whole else "app"
-        mark = os.urandom(8).hex()
+        before = self.swapped_halfway()
+        swap = swap._replace(mark=os.urandom(8).hex())
         try:
-            with opened(self._plan.folder) as fd:
-                dirs.put_file(fd, _SWAPPING, f"{swap.snapshot_id} {what} {swap.generation} {mark}\n")
+            self._write(swap)
         except (OSError, ConfigError) as error:
             raise BackupError(Trouble(f"cannot write into {self._plan.folder}: {error}", "check the disk")) from error
         try:
-            yield mark
-        finally:
-            self.forget_swap()
+            yield swap.mark
+        except BaseException:
+            if before is None:
+                self.forget_swap()
+            else:
+                # Where that fails, the new record says as much.
+                with suppress(OSError, ConfigError):
+                    self._write(before)
+            raise
+        self.forget_swap()
+
+    def _write(self, swap: Swap) -> None:
+        what = "all" if swap.whole else "app"
+        with opened(self._plan.folder) as fd:
+            dirs.put_file(fd, _SWAPPING, f"{swap.snapshot_id} {what} {swap.generation} {swap.mark}\n")
 
     def swapped_halfway(self) -> Swap | None:
         """Return the swap that has a record: a kill interrupted it, or the record could not be removed.

@@ -41,10 +41,7 @@ class Placeholder:
 
     async def run(self) -> None:
         """Serve until released or cancelled."""
-        servers = [
-            await asyncio.start_server(self._serve, sock=listener.dup(), limit=MOST_HEAD_BYTES)
-            for listener in self._sockets
-        ]
+        servers: list[asyncio.Server] = []
 
         def close() -> None:
             for server in servers:
@@ -53,10 +50,20 @@ class Placeholder:
         self._when_released(close)
         watch = Watch(self._store, lambda snapshot: not snapshot.backup.holds)
         try:
+            for listener in self._sockets:
+                await self._listen(listener.dup(), servers)
             await watch.until_true()
         finally:
             watch.close()
+            # After a failure too: one that went on listening would keep the port from the app.
             close()
+
+    async def _listen(self, copy: socket.socket, servers: list[asyncio.Server]) -> None:
+        try:
+            servers.append(await asyncio.start_server(self._serve, sock=copy, limit=MOST_HEAD_BYTES))
+        except OSError:
+            copy.close()
+            raise
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1

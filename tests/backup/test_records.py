@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.backup.test_restoring import names, restore
-from tests.backup.world import World, back_up, listed, lost, wait_for_state
+from tests.backup.world import APP, World, back_up, is_root, listed, lost, small_disk, wait_for_state
 from tests.chaos.refusal_table import sites
 from tests.chaos.refused_sites import Refusal, refusing
 
@@ -99,6 +99,30 @@ def test_a_restore_that_was_not_over_everywhere_goes_on(lacking: str) -> None:
         run.wait_for("started")
         assert names(world.data) == {"note"}
         assert (world.data / "note").read_text() == "restored"
+
+
+@pytest.mark.skipif(not is_root(), reason="takes root, to mount a disk")
+def test_a_restore_that_was_broken_off_and_cannot_go_on_is_not_forgotten() -> None:
+    """The files are a mix still: it is tried again and again, and goes on once it can."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("wanted")
+        taken = back_up(run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    (world.data / "note").write_text("of the mix")
+    record(world).write_text(f"{taken['id']} app 1\n")
+    (world.data / "volume").mkdir()
+    with small_disk(world.data / "volume", "1m"), world.hastened({"again_s": 0.1}, *APP) as run:
+        run.wait_count(2, "restore failed", replaced="nothing")
+        assert run.find("nothing is started", state="held: choose") is None
+        run.stop()
+    with world.running() as run:
+        run.wait_for("restored", id=taken["id"][:8])
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == "wanted"
+        assert not record(world).exists()
 
 
 def test_a_record_that_cannot_be_removed_is_emptied(tmp_path: Path) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import tracemalloc
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from supervisor.core.backup import BackupView
 from supervisor.core.snapshot import Snapshot
 from supervisor.runtime.store import SnapshotStore
 from supervisor.web.placeholder import Placeholder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MIB = 1024 * 1024
 
@@ -42,3 +47,22 @@ def test_what_a_stranger_sends_on_is_not_kept() -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 * _MIB
     finally:
         tracemalloc.stop()
+
+
+def test_a_start_that_fails_half_way_leaves_nothing_that_listens() -> None:
+    """The port would be the supervisor's still once the app is to have it."""
+
+    async def run() -> int:
+        store = SnapshotStore(Snapshot(backup=BackupView(holds=True)))
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as other:
+            other.close()
+            with suppress(OSError):
+                await Placeholder(store, [listener, other], lambda _close: None).run()
+            return sum(each == os.readlink(f"/proc/self/fd/{listener.fileno()}") for each in links())
+
+    def links() -> Iterator[str]:
+        for fd in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):
+                yield os.readlink(f"/proc/self/fd/{fd}")
+
+    assert asyncio.run(run()) == 1
