@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from supervisor.runtime.loop_latency import TimedReader
 from supervisor.system import dirs
 from supervisor.tailnet.serve.diff import Entries, Path, Wish, endpoint, entries, handling, is_port
 
@@ -208,6 +209,17 @@ class ServeFile:
         self._seen: object = None
         self._good: bytes | None = None
         self._found = Found()
+        self._domain = ""
+        self._reader = TimedReader(lambda: self.look(self._domain))
+
+    async def look_in_time(self, domain: str) -> Found:
+        """Return the result of ``look`` in a thread; the content is unknown if that takes too long."""
+        self._domain = domain
+        try:
+            return await self._reader.read()
+        except TimeoutError:
+            why = "it takes too long; check the disk that it is on"
+            return Found(None, (f"cannot use TS_SERVE_CONFIG {self._path}: {why}; what was published before stays",))
 
     def look(self, domain: str) -> Found:
         """Return the current content, with ${TS_CERT_DOMAIN} replaced by ``domain``."""

@@ -253,7 +253,7 @@ class Serve:
 
         tailscaled is queried only after a change, and periodically for changes by others.
         """
-        wanted = self._wanted(status)
+        wanted = await self._wanted(status)
         now_s = time.monotonic()
         if wanted == self._seen and now_s < self._look_s:
             return self._view
@@ -278,14 +278,14 @@ class Serve:
         self._failures += 1
         return min(self._look_every_s, ceiling_s(_AFTER_FAILURE, self._failures))
 
-    def _wanted(self, status: Status) -> Wanted:
+    async def _wanted(self, status: Status) -> Wanted:
         name = status.node.dns_name.removesuffix(".") if status.node is not None else ""
         domains = status.cert_domains or ()
         if self._file is not None:
             domain = domains[0] if domains else name
             if not domain:
                 return desired.nameless()
-            found = self._file.look(domain)
+            found = await self._file.look_in_time(domain)
             if found.config is None:
                 return desired.unknown(found.whys)
             return desired.of_file(found.config, domains, found.whys)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.runtime import loop_latency
 from supervisor.tailnet.localapi import ForbiddenError, LocalApi
+from supervisor.tailnet.serve.desired import Found, ServeFile
 from tests.tailnet.serve.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, stage, visitor
 
 if TYPE_CHECKING:
@@ -88,6 +92,29 @@ async def test_a_broken_change_is_told_and_kept_out(here: Stage, file: Path) -> 
     write(file, "{}")
     view = await look(serve, here.node)
     assert (view.mode, view.why, here.config()) == ("off", "", {})
+
+
+async def test_a_file_that_hangs_holds_nothing_up(here: Stage, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network disk that is away: it is told, what was published stays, and a change is taken in the end."""
+    serve = serving(here, file, page(here, 8080))
+    await look(serve, here.node)
+    goes_on, read = threading.Event(), ServeFile.look
+
+    def hang(found: ServeFile, domain: str) -> Found:
+        assert goes_on.wait(15)
+        return read(found, domain)
+
+    monkeypatch.setattr(ServeFile, "look", hang)
+    monkeypatch.setattr(loop_latency, "READ_S", 0.05)
+    write(file, page(here, 8081))
+    for _ in range(2):
+        view = await asyncio.wait_for(look(serve, here.node), 5)
+        assert f"cannot use TS_SERVE_CONFIG {file}: it takes too long" in view.why
+        assert here.config() == page(here, 8080, NAME)
+    goes_on.set()
+    monkeypatch.setattr(loop_latency, "READ_S", 15.0)
+    await look_until(serve, here.node, lambda view: not view.why)
+    assert here.config() == page(here, 8081, NAME)
 
 
 async def test_funnel_and_what_is_not_known_are_left_out(here: Stage, file: Path) -> None:
