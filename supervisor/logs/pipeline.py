@@ -162,10 +162,6 @@ class LogPipeline:
         """Return the inodes of a process's pipes that are still open for writing."""
         return [pipe.inode for pipe in self._pipes.get(process, ()) if not pipe.closed]
 
-    def tail(self, process: str, count: int, since: int = 0) -> tuple[str, ...]:
-        """Return the last lines of a process with numbers from ``since``."""
-        return self.history.tail(process, count, since)
-
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` when the history has grown, at most once per turn of the loop; return its unsubscriber."""
         self._subscribers.append(callback)
@@ -366,6 +362,3 @@ def _pretty(names: Iterable[str], *, color: bool) -> Format:
     from supervisor.logs.format import Pretty
 
     return Pretty(names, color=color)
-
-
-__all__ = ["SUPERVISOR", "LineCounter", "LogPipeline"]

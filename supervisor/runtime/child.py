@@ -212,7 +212,7 @@ class Child:
         engine = self._engine
         now_s = time.monotonic()
         engine.log.drain(self.spec.name)
-        lines = engine.log.tail(self.spec.name, LAST_LINES, self._first_line)
+        lines = engine.log.history.tail(self.spec.name, LAST_LINES, self._first_line)
         why = describe(exit_.exit_status, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=engine.oom.rose)
         kind = kind_of(exit_.exit_status, why, asked=self.machine.asked, hung=self.machine.hung)
         why = self._why(exit_.exit_status, why)

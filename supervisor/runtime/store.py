@@ -6,10 +6,18 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from supervisor.core.backup import BackupView
+    from supervisor.core.backup import BackupOrder, BackupView
+    from supervisor.core.orders import TailnetOrder
     from supervisor.core.snapshot import HealthView, IncidentsView, ListenerView, ProcessView, Snapshot, TailnetView
+
+    # Returns tailscaled's own Prometheus metrics; gets a timeout in seconds, returns None if they are not available.
+    MetricsReader = Callable[[float], Awaitable[bytes | None]]
+
+_MOST_WAITING = 16
+Order = TypeVar("Order")
+T = TypeVar("T")
 
 
 class SnapshotStore:
@@ -73,22 +81,6 @@ class SnapshotStore:
         self.snapshot = snapshot._replace(number=snapshot.number + 1)
         for watcher in tuple(self._watchers):
             watcher(self.snapshot)
-
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from supervisor.core.backup import BackupOrder
-    from supervisor.core.orders import TailnetOrder
-
-    # Returns tailscaled's own Prometheus metrics; gets a timeout in seconds, returns None if they are not available.
-    MetricsReader = Callable[[float], Awaitable[bytes | None]]
-
-_MOST_WAITING = 16
-
-
-Order = TypeVar("Order")
-T = TypeVar("T")
 
 
 class Watch(Generic[T]):

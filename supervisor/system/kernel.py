@@ -88,15 +88,15 @@ _COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_c
 
 
 class OomCounter:
-    """Attributes the kernel's out-of-memory kills to processes that ended; each explains one end."""
+    """Attributes the kernel's out-of-memory kills to processes that have exited; each explains one exit."""
 
     def __init__(self) -> None:
         self._explained = _kills()
 
     def rose(self) -> bool | None:
-        """Tell whether there is one that no end was explained by yet; it explains one then.
+        """Return whether there is a kill that explains no exit yet; it then explains one.
 
-        None where this kernel does not say (gVisor, no control group).
+        None if the kernel does not count them (gVisor, no control group).
         """
         kills = _kills()
         if kills is None or self._explained is None:
@@ -107,11 +107,11 @@ class OomCounter:
         return True
 
     def left(self) -> int:
-        """Return how many no end was explained by: other processes in the container than the managed ones."""
+        """Return how many kills explain no exit: they hit processes that are not managed."""
         return max(0, (_kills() or 0) - (self._explained or 0))
 
     def explain(self, count: int) -> None:
-        """Let so many be explained by others."""
+        """Count this many kills as explained."""
         if self._explained is not None:
             self._explained += count
 
@@ -123,14 +123,10 @@ def counts_kills() -> bool:
 
 def _kills() -> int | None:
     for path in _COUNTERS:
-        try:
-            with open(path, encoding="ascii") as file:
-                for line in file:
-                    key, _, value = line.partition(" ")
-                    if key == "oom_kill":
-                        return int(value)
-        except (OSError, ValueError):
-            continue
+        for line in _read(path).splitlines():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
     return None
 
 

@@ -45,11 +45,6 @@ class SpawnError(Exception):
         super().__init__(self.why)
 
 
-class _Unfit(NamedTuple):
-    path: str
-    why: str
-
-
 class Spawned(NamedTuple):
     """A process that was just started, with the read ends of its pipes."""
 
@@ -189,16 +184,16 @@ def program_of(spec: ProcessSpec) -> str:
 
 def find_program(name: str, env_path: str, cwd: str) -> str:
     """Return the file to run. Raises SpawnError if there is none, or it is not executable."""
-    unfit = None
+    unfit = ""
     for path in program_candidates(name, env_path, cwd):
         why = _why_not(path)
         if why == "":
             _check_format(path, cwd)
             return path
-        if why is not None and unfit is None:
-            unfit = _Unfit(path, why)
-    if unfit is not None:
-        raise SpawnError(NOT_EXECUTABLE, f"cannot run {unfit.path}: {unfit.why}")
+        if why and not unfit:
+            unfit = f"cannot run {path}: {why}"
+    if unfit:
+        raise SpawnError(NOT_EXECUTABLE, unfit)
     if "/" not in name:
         where = f"no such program in PATH ({env_path})"
     elif os.path.isabs(name):

@@ -53,7 +53,7 @@ class LogWatcher:
     def _hear(self) -> None:
         if self._next is None:
             return
-        lines = self._log.tail(TAILSCALED, LAST_LINES, self._next)
+        lines = self._log.history.tail(TAILSCALED, LAST_LINES, self._next)
         self._next = self._log.history.next
         if any(LOST in line for line in lines):
             self.removed = self.removed or any(UNKNOWN_DEVICE in line for line in lines)

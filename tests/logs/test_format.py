@@ -82,5 +82,5 @@ async def test_the_setup_code_is_on_the_terminal_alone() -> None:
     rig = Rig()
     await rig.say(b"\x1b[32m INFO\x1b[0m moltis: setup code: AB12CD34\n")
     assert rig.log.history.read().lines[0].message == " INFO moltis: setup code: [redacted]"
-    assert rig.log.tail("moltis", 1) == (" INFO moltis: setup code: [redacted]",)
+    assert rig.log.history.tail("moltis", 1) == (" INFO moltis: setup code: [redacted]",)
     assert b"setup code: AB12CD34" in rig.end()

@@ -144,7 +144,7 @@ async def test_a_line_waits_for_its_end() -> None:
     await until(lambda: rig.log.history.next == 2)
     os.write(fd, b"f\n")
     await until(lambda: rig.log.history.next == 3)
-    assert rig.log.tail("moltis", 5) == ("first", "half")
+    assert rig.log.history.tail("moltis", 5) == ("first", "half")
     os.close(fd)
     rig.end()
 
@@ -167,12 +167,12 @@ async def test_drain_takes_the_last_words_and_leaves_a_held_pipe_open() -> None:
     child = start(rig, sys.executable, "-c", HOLDER, stdin=subprocess.PIPE)
     assert child.wait() == 3
     rig.log.drain("moltis")
-    assert rig.log.tail("moltis", 3) == ("a line",)
+    assert rig.log.history.tail("moltis", 3) == ("a line",)
     assert not any(pipe.closed for pipe in rig.log._pipes["moltis"])
     assert child.stdin is not None
     child.stdin.close()
     await rig.closed()
-    assert rig.log.tail("moltis", 1) == ("the last wordsfrom the grandchild",)
+    assert rig.log.history.tail("moltis", 1) == ("the last wordsfrom the grandchild",)
     rig.end()
 
 
@@ -199,7 +199,7 @@ async def test_drain_closes_what_has_ended() -> None:
     rig.log.drain("nobody")
     rig.log.drain("moltis")
     assert all(pipe.closed for pipe in rig.log._pipes["moltis"])
-    assert rig.log.tail("moltis", 1) == ("end",)
+    assert rig.log.history.tail("moltis", 1) == ("end",)
     rig.end()
 
 
@@ -251,7 +251,7 @@ async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
     os.write(fd, b"key-1 here\n")
     os.close(fd)
     await rig.closed()
-    assert rig.log.tail("moltis", 1) == ("my [redacted] here",)
+    assert rig.log.history.tail("moltis", 1) == ("my [redacted] here",)
     assert b"pasted" not in rig.end()
 
 

@@ -74,5 +74,5 @@ async def test_a_version_that_was_never_tried_is_told_once() -> None:
     for version in ("", "1.999.0", "1.999.0", "1.102.5", "1.999.1"):
         logger.tell(TailnetView(version=version), 0.0)
     rig.end()
-    told = [line for line in rig.log.tail("supervisor", 100) if "never tried" in line]
+    told = [line for line in rig.log.history.tail("supervisor", 100) if "never tried" in line]
     assert ["1.999.0" in told[0], "1.999.1" in told[1], len(told)] == [True, True, 2]
