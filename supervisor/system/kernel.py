@@ -125,7 +125,7 @@ def _kills() -> int | None:
     for path in _COUNTERS:
         for line in _read(path).splitlines():
             key, _, value = line.partition(" ")
-            if key == "oom_kill":
+            if key == "oom_kill" and value.isdigit():
                 return int(value)
     return None
 
