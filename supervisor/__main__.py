@@ -15,7 +15,7 @@ for stream in range(3):
 
 from supervisor.system import kernel  # noqa: E402 - as above
 
-# First of all: the environment contains secrets, and the app may run as the same user.
+# As early as possible: the environment contains secrets, and the app may run as the same user.
 kernel.set_undumpable()
 # Hardly anything imported is garbage: collecting would delay the first child. Long-running commands enable it again.
 gc.disable()

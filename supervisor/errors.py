@@ -1,4 +1,4 @@
-"""Errors, by who has to act on them: each knows the exit code of the command it ends."""
+"""Errors, each with the exit code of the command that it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decodes JSON that somebody else wrote."""
+"""Decodes JSON from untrusted sources."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def decode_json(data: bytes | str | msgspec.Raw, kind: type[T]) -> T:
-    """Return what the JSON says, as ``kind``; ``kind`` may be a union, such as ``list[int] | None``.
+    """Decode JSON as ``kind``, which may be a union, such as ``list[int] | None``.
 
-    Raises msgspec.DecodeError whatever is wrong with it: msgspec itself raises others for text that is not UTF-8, and
-    for what is nested too deeply.
+    Raises msgspec.DecodeError for all invalid input: msgspec itself raises other exceptions if it is not UTF-8, or is
+    nested too deeply.
     """
     try:
         return msgspec.json.decode(data, type=kind)
@@ -24,7 +24,7 @@ def decode_json(data: bytes | str | msgspec.Raw, kind: type[T]) -> T:
 
 
 def decode_object(data: bytes | str) -> dict[str, Any] | None:
-    """Return an object with whatever is in it; None where this is none."""
+    """Decode a JSON object; None if the data is not one."""
     try:
         return decode_json(data, dict[str, Any])
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""When credentials end, as far as that can be known, and whether to warn of it. Pure."""
+"""When credentials expire, as far as that is known, and whether to warn of it. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NODE_KEY, CERTIFICATE = "node key", "certificate"
 CREDENTIALS = (NODE_KEY, CERTIFICATE)
 DAY_S = 24 * 3600.0
-# The second warning is for whoever has overlooked the first.
+# The second warning is for people who missed the first.
 FIRST_WARNING_S, SECOND_WARNING_S = 14 * DAY_S, 3 * DAY_S
 REMEDIES = {
     NODE_KEY: "connect with a new key before, or tag the device",
@@ -24,7 +24,7 @@ REMEDIES = {
 
 
 class Expiry(NamedTuple):
-    """A credential that ends; ``left_s`` may be negative."""
+    """When a credential expires; ``left_s`` is negative once it has."""
 
     name: str
     epoch_s: float
@@ -32,21 +32,21 @@ class Expiry(NamedTuple):
 
     @property
     def stage(self) -> str:
-        """Return how near its end is; empty where there is time."""
+        """Return the stage of its warning; empty if it is too early for one."""
         if self.left_s > FIRST_WARNING_S:
             return ""
         return "expiring" if self.left_s > SECOND_WARNING_S else "expiring soon"
 
     @property
     def words(self) -> str:
-        """Return what to say of it."""
+        """Return the text of its warning."""
         days = int(self.left_s // DAY_S)
         when = f"in {days} days" if days > 1 else "in less than two days" if self.left_s > 0 else "now"
         return f"the {self.name} ends {when}; {REMEDIES[self.name]}"
 
 
 def expiries(snapshot: Snapshot, now_s: float) -> Iterator[Expiry]:
-    """Yield every end that is known; ``now_s`` is of the monotonic clock."""
+    """Yield each known expiry; ``now_s`` is of the monotonic clock."""
     told = ((NODE_KEY, snapshot.tailnet.key_expiry), (CERTIFICATE, snapshot.tailnet.serve.certificate_expiry))
     for name, text in told:
         epoch_s = epoch_of(text) if text else None
@@ -56,8 +56,8 @@ def expiries(snapshot: Snapshot, now_s: float) -> Iterator[Expiry]:
 
 @lru_cache(maxsize=8)
 def epoch_of(text: str) -> float | None:
-    """Return an RFC 3339 time in seconds since the epoch; None if it is none."""
-    # Loaded for a device that has such an end.
+    """Return an RFC 3339 time in seconds since the epoch; None if the text is invalid."""
+    # Imported if a credential expires.
     from datetime import UTC, datetime
 
     try:

@@ -1,9 +1,9 @@
-"""The life of one process as a total table of state and event: pure, without I/O and without a clock.
+"""The life of one process as a total table of states and events: pure, no I/O, no clock.
 
-Rule 1: everything that can happen to a process is an ``Event``; everything to be done about it is an ``Action``.
-Rule 2: a timer belongs to the state that set it. Leaving the state ends it, so a late one is only ever ignored.
-Rule 3: what follows an end depends on two facts: is the process ``wanted``, and was this end ``asked`` for.
-Rule 4: while a process is held (``hold``), every way to a spawn ends in a state that waits, whatever led there.
+Rule 1: everything that can happen to a process is an ``Event``, and every reaction to it is an ``Action``.
+Rule 2: a timer belongs to the state that set it. Leaving the state cancels it; if it fires late, it is ignored.
+Rule 3: what follows an exit depends on whether the process is ``wanted``, and whether the exit was ``asked`` for.
+Rule 4: while a process is held (``hold``), each transition to a spawn leads to a waiting state instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUIT_GRACE_S = 0.5
 
 
 class State(Enum):
-    """Where a process is in its life; the values are what people and the API read."""
+    """A state of a process; the values appear in the API, the panel and the log."""
 
     INACTIVE = "inactive"
     WAITING = "waiting"
@@ -40,14 +40,14 @@ class State(Enum):
     FAILED = "failed"
 
 
-# A start that waits for the backups: for a restore, another instance, the bucket, or the owner's choice.
+# Starts waiting for the backups: for a restore, another instance, the bucket, or the owner's choice.
 HELD_STATES = frozenset({State.RESTORING, State.STANDBY, State.HELD, State.CHOOSE})
-# A start that waits for anything.
+# Starts waiting for anything.
 WAITS = HELD_STATES | {State.WAITING}
 
 
 class Restart(Enum):
-    """When an ended process is started again."""
+    """When a process that has exited is restarted."""
 
     ALWAYS = "always"
     ON_FAILURE = "on-failure"
@@ -55,7 +55,7 @@ class Restart(Enum):
 
 
 class GiveUp(NamedTuple):
-    """So many failures within so long make a critical process fatal."""
+    """The number of failures within a period after which a critical process is given up."""
 
     failures: int = 10
     window_s: float = 300.0
@@ -71,20 +71,20 @@ class User(NamedTuple):
 
 
 class HttpProbe(NamedTuple):
-    """Ready means: a GET on this URL answers 2xx within the deadline."""
+    """A process is ready if a GET of this URL returns 2xx within the deadline."""
 
     url: str
 
 
 class TcpProbe(NamedTuple):
-    """Ready means: this address accepts a connection within the deadline."""
+    """A process is ready if this address accepts a connection within the deadline."""
 
     host: str
     port: int
 
 
 class EnvFile(NamedTuple):
-    """An environment variable whose value is in a file, read at each start; unset where there is no such file."""
+    """An environment variable whose value is read from a file at each start; unset if the file does not exist."""
 
     variable: str
     folder: str
@@ -92,14 +92,14 @@ class EnvFile(NamedTuple):
 
 
 class ProcessSpec(NamedTuple):
-    """Everything there is to know to run one process.
+    """The specification of a process.
 
-    ``probe`` is None where being alive is all the health that can be known. ``hung_after_s`` is how long a process
-    that once answered its probe may stay silent before it is restarted; None means for ever. ``user`` is None where
-    the process runs as the supervisor itself does. ``shares_user`` says that other processes may run as that user,
-    so that its remains are recognised by the mark in their environment, not by their user. ``known_failures`` are
-    pairs: the words in a line of its output that tell a permanent failure, and what a person should know; the first
-    that fits counts. ``ordered`` says that a start waits until it is released. ``env_file`` adds a variable to ``env``.
+    ``probe`` is None if a live process counts as healthy. ``hung_after_s`` is how long a process may leave its probe
+    unanswered, after it has answered once, before it is restarted; None for no limit. ``user`` is None if the process
+    runs as the supervisor's user. ``shares_user`` is whether other processes may run as that user; its remains are then
+    recognised by other marks than their user. ``known_failures`` are pairs: words that identify a permanent failure if
+    all are in one line of its output, and the explanation; the first match counts. ``ordered`` is whether a start waits
+    until it is released. ``env_file`` adds a variable to ``env``.
     """
 
     name: str
@@ -130,7 +130,7 @@ class ProcessSpec(NamedTuple):
 
 
 class EventKind(Enum):
-    """What can happen to a process."""
+    """The kinds of events."""
 
     START = "start"
     STOP = "stop"
@@ -150,27 +150,27 @@ class EventKind(Enum):
 
 
 class ExitStatus(NamedTuple):
-    """How a process ended: an exit code, or the signal that ended it."""
+    """How a process exited: its exit code, or the signal that ended it."""
 
     code: int | None = None
     signal: int | None = None
 
     @property
     def success(self) -> bool:
-        """Whether the process itself called this a success."""
+        """Whether the exit code is 0."""
         return self.code == 0
 
     @property
     def shell_status(self) -> int:
-        """Return what a shell would report: the code, or 128 and the signal."""
+        """Return the status as a shell reports it: the code, or 128 plus the number of the signal."""
         return self.code if self.code is not None else 128 + (self.signal or 0)
 
 
 class Event(NamedTuple):
-    """One thing that happened.
+    """An event.
 
-    ``exit_status`` comes with an end, ``limit_s`` may come with an order to stop; ``hold`` comes with HOLD, and is the
-    state to wait in, one of WAITS.
+    EXITED and SPAWN_FAILED have an ``exit_status``; STOP may have a ``limit_s``; HOLD has ``hold``, the state to wait
+    in, one of WAITS.
     """
 
     kind: EventKind
@@ -180,11 +180,11 @@ class Event(NamedTuple):
 
 
 class ProcessAction(Enum):
-    """What is to be done about a process, as far as it takes no arguments.
+    """An action without arguments.
 
-    SPAWN starts it; the answer is SPAWNED or SPAWN_FAILED. REQUEST_END sends the stop signal to its group.
-    REQUEST_STACKS sends QUIT: a hung Go program tells on standard error where it hangs. KILL is for its group.
-    CLEAN ends what it left behind, and the answer is CLEANED; ESCALATE_CLEAN does so with KILL, at once.
+    SPAWN starts the process; SPAWNED or SPAWN_FAILED follows. REQUEST_END sends the stop signal to its group.
+    REQUEST_STACKS sends QUIT, on which a hung Go program prints its stacks. KILL sends KILL to its group. CLEAN ends
+    what it left behind; CLEANED follows. ESCALATE_CLEAN does the same with KILL, at once.
     """
 
     SPAWN = "spawn"
@@ -196,14 +196,14 @@ class ProcessAction(Enum):
 
 
 class SetTimer(NamedTuple):
-    """Feed ``kind`` once ``after_s`` have passed, unless the state was left."""
+    """Dispatch ``kind`` after this time, unless the state has been left by then."""
 
     kind: EventKind
     after_s: float
 
 
 class GiveUpOn(NamedTuple):
-    """The process is critical and has failed for good."""
+    """Report that a critical process has failed for good."""
 
     failures: int
 
@@ -212,11 +212,11 @@ Action = ProcessAction | SetTimer | GiveUpOn
 
 
 class Machine(NamedTuple):
-    """Where one process stands.
+    """The state machine of a process.
 
-    ``failures`` counts those in a row, ``failed_at_s`` those in the give-up window; ``forced`` says that this life
-    is to be over at once, with all it leaves behind. ``hold`` is the state in which a start has to wait until it is let
-    go, None where it may start.
+    ``failures`` counts consecutive failures, ``failed_at_s`` has the times of those in the give-up window. ``forced``
+    is whether this run, with everything it leaves behind, is to be killed at once. ``hold`` is the state in which a
+    start waits until it is let go, None if starts are not held.
     """
 
     state: State = State.INACTIVE
@@ -232,7 +232,7 @@ class Machine(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """The inputs from outside: the time, and ``jitter``, evenly spread over [0, 1)."""
+    """The time, and ``jitter``, a random number uniform over [0, 1)."""
 
     now_s: float
     jitter: float
@@ -244,12 +244,12 @@ if TYPE_CHECKING:
 
 
 def step(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
-    """Return the next machine and what is to be done. Pairs that cannot happen change nothing."""
+    """Return the next machine, and the actions. An event that is impossible in this state changes nothing."""
     return TABLE[machine.state][event.kind](spec, machine, event, moment)
 
 
 def possible(state: State, kind: EventKind) -> bool:
-    """Tell whether ``kind`` can come up in ``state``: one that cannot is a defect worth a line in the log."""
+    """Return whether ``kind`` can occur in ``state``; an impossible event is a defect, and is logged."""
     return TABLE[state][kind] is not _impossible
 
 
@@ -262,7 +262,7 @@ def _impossible(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Mo
 
 
 def _start(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
-    """Take an order to start, from rest."""
+    """Handle an order to start a process that is at rest."""
     machine = Machine(state=machine.state, wanted=True, hold=machine.hold)
     if spec.ordered:
         return machine._replace(state=machine.hold or State.WAITING), ()
@@ -277,13 +277,13 @@ def _spawn(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment)
 
 
 def _hold(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
-    """Keep every start from now on waiting; one that waits already does so in the state that is told."""
+    """Make every later start wait; a start that already waits goes to the new state."""
     hold = event.hold or State.WAITING
     return machine._replace(hold=hold, state=hold if machine.state in WAITS else machine.state), ()
 
 
 def _let_go(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:
-    """Allow starts again: one that was held goes on, or waits for those that it needs."""
+    """Allow starts again: a held start continues, or waits for its dependencies."""
     machine = machine._replace(hold=None)
     if machine.state not in WAITS:
         return machine, ()
@@ -307,7 +307,7 @@ def _set_wanted(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Mo
 
 
 def _stop_further(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
-    """Take an order to stop while the process is being stopped; its limit replaces the old one."""
+    """Handle another order to stop while the process is being stopped; the earlier of both limits counts."""
     timers = () if event.limit_s is None else (SetTimer(EventKind.LIMIT_REACHED, event.limit_s),)
     return machine._replace(wanted=False, asked=True), timers
 
@@ -337,7 +337,7 @@ def _time_out(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment)
 
 
 def _kill(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
-    """End it at once; a forced stop is part of the ordered stop, so it is not wanted afterwards."""
+    """Kill the process; a forced stop is part of the ordered stop, after which it is not wanted."""
     forced = event.kind is EventKind.FORCE_STOP
     machine = machine._replace(
         state=State.KILLING,
@@ -396,7 +396,7 @@ _ANYWHERE: dict[str, Handler] = {"HOLD": _hold, "LET_GO": _let_go}
 
 
 def _row(**handlers: Handler) -> dict[EventKind, Handler]:
-    """Spell one row out in full: what is not named cannot happen there."""
+    """Return a complete row: events that are not named are impossible in its state."""
     named = {EventKind[name]: handler for name, handler in {**_ANYWHERE, **handlers}.items()}
     return {kind: named.get(kind, _impossible) for kind in EventKind}
 

@@ -58,7 +58,7 @@ class Pipe:
         self._listen()
 
     def _listen(self) -> None:
-        """Have the loop tell when there is something; where the kernel has no room for that now, ask again later."""
+        """Watch the pipe with the event loop; if the kernel has no memory for that, try again later."""
         try:
             self._loop.add_reader(self._fd, self._on_readable)
         except OSError:

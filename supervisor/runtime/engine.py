@@ -100,7 +100,7 @@ class Engine:
             self.dispatch(name, Event(EventKind.START))
 
     def hold(self, names: Iterable[str], state: State) -> None:
-        """Have every start of these processes wait in this state until ``release``, whatever leads to the start."""
+        """Make every start of these processes wait in this state until ``release``."""
         for name in names:
             self.dispatch(name, Event(EventKind.HOLD, hold=state))
 

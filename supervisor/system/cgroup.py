@@ -1,4 +1,4 @@
-"""The limits that this process's control groups set, and what is used of them; version 1 and 2 (cgroups(7))."""
+"""The limits of this process's control groups and their usage; version 1 and 2 (cgroups(7))."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT = "/sys/fs/cgroup"
-# Version 1 writes no limit as the largest number of whole pages.
+# Version 1 represents no limit as the largest number of whole pages.
 _UNLIMITED = 1 << 60
-# What cannot be taken from processes, so without the disk's cache: version 2, version 1.
+# Memory that cannot be reclaimed, which excludes the page cache: version 2, version 1.
 _IN_USE = (b"anon", b"total_rss")
 
 
 class CgroupLimit(NamedTuple):
-    """The lowest limit on the way up, and what is used there; both are None where there is none, or nobody says."""
+    """The lowest limit of the group and its ancestors, and the usage there; both are None if there is none known."""
 
     limit: int | None = None
     used: int | None = None
@@ -33,13 +33,13 @@ def memory() -> CgroupLimit:
 
 
 def unreclaimable_bytes() -> int | None:
-    """Return the memory in use that cannot be taken back, so without the disk's cache; None where nobody says."""
+    """Return the memory in use that cannot be reclaimed, in bytes; None if the kernel does not report it."""
     used = _in_use(_ROOT)
     return _in_use(f"{_ROOT}/memory") if used is None else used
 
 
 def processes() -> CgroupLimit:
-    """Return the limit of processes, in which each thread counts."""
+    """Return the limit of processes, which includes threads."""
     folder, limit = _lowest("pids", "pids.max", "pids.max")
     return CgroupLimit(limit, _number(f"{folder}/pids.current")) if limit is not None else CgroupLimit()
 
@@ -65,7 +65,7 @@ def _lowest(controller: str, v1: str, v2: str) -> tuple[str, int | None]:
 
 
 def _limits(root: str, path: str, name: str) -> Iterator[tuple[str, int]]:
-    """Yield every limit from a group up to the root; in a container the path may be one that is not shown there."""
+    """Yield every limit from a group up to the root; in a container the path may not exist."""
     path = path.rstrip("/")
     while True:
         limit = _number(f"{root}{path}/{name}")

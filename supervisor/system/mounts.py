@@ -1,4 +1,4 @@
-"""Which file system a path lies on, and whether that outlives the container."""
+"""The file system of a path, and whether it outlives the container."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import re
 from supervisor.system import procfs
 
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
-# Spaces, line ends and backslashes, in mountinfo.
+# mountinfo escapes spaces, newlines and backslashes.
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
-# What the root of a container is, with Docker, Podman and gVisor; on a machine it is a disk.
+# Types of a container's root with Docker, Podman and gVisor; on a machine it is a disk.
 _OF_CONTAINERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs", "9p", "gofer", "none"})
 
 
 def file_system(path: str) -> tuple[str, str]:
-    """Return the mount point that a path lies on, and the type of what is mounted there; empty if unknown."""
+    """Return the mount point of a path, and the type of its file system; empty if unknown."""
     real = os.fsencode(os.path.realpath(path))
     found = (b"", b"")
     # proc(5): the mount point is the fifth word, the type the first after a lone dash; the last mount counts.
@@ -29,7 +29,7 @@ def file_system(path: str) -> tuple[str, str]:
 
 
 def is_kept(path: str) -> bool:
-    """Tell whether what is written there outlives the container, as far as the kernel tells."""
+    """Return whether files there outlive the container, as far as the kernel reports."""
     place, kind = file_system(path)
     if kind in IN_MEMORY:
         return False
