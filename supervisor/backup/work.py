@@ -208,7 +208,8 @@ class Work:
         absent = self._taker.absent()
         self.show(state=BackupState.SNAPSHOT, since_s=time.monotonic())
         begin_s = time.monotonic()
-        own = self._own()
+        found = self.view.snapshots
+        own = [each for each in found if each.generation == self.kept.generation and not each.replaced]
         last = max(own, key=lambda each: each.sequence, default=SnapshotView(""))
         view = SnapshotView(
             id="",
@@ -282,10 +283,6 @@ class Work:
         else:
             self.log.record("info", "snapshot taken", id=taken.id[:8], **said)
             self.show(warning="", taken=plus_one(self.view.taken, "ok"), last_good_s=time.monotonic())
-
-    def _own(self) -> list[SnapshotView]:
-        found = self.view.snapshots
-        return [each for each in found if each.generation == self.kept.generation and not each.replaced]
 
     def take_generation(self, repository: str, restored: str = "", swap: str = "") -> None:
         """Begin a generation newer than all others; ``kept`` is then what to write into the folders."""

@@ -13,7 +13,7 @@ import msgspec
 
 from supervisor.core.causes import without_output
 from supervisor.core.incidents import ERROR
-from supervisor.incidents.story import story_of
+from supervisor.incidents.incident_files import story_of
 from supervisor.logs.format import stamp
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The incidents' folder: one file each, written atomically and synced; unreadable files are left alone."""
+"""The incidents' folder: one JSON file each, written atomically and synced; unreadable files are left alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from supervisor.core.incidents import Incident, within_limits
 from supervisor.errors import ConfigError
 from supervisor.json_input import decode_json
+from supervisor.logs.format import stamp
 from supervisor.runtime.loop_latency import run_in_background
 from supervisor.system import dirs
 
@@ -173,6 +174,13 @@ class IncidentFiles:
             yield fd
         finally:
             os.close(fd)
+
+
+def story_of(incident: Incident) -> dict[str, object]:
+    """Return an incident as a JSON object for the log and for alerts, with times formatted."""
+    found = msgspec.to_builtins(incident)
+    times = {name: stamp(found.pop(f"{name}_s")) for name in ("at", "until", "last") if f"{name}_s" in found}
+    return {**times, **found}
 
 
 def _decoded(folder_fd: int, name: str, shape: type[T]) -> tuple[T, int] | None:

@@ -25,9 +25,8 @@ from supervisor.core.process import HttpProbe, TcpProbe
 from supervisor.core.run_record import STOPPED, RunRecord
 from supervisor.core.snapshot import IncidentsView, Snapshot
 from supervisor.errors import host_port
-from supervisor.incidents.incident_files import MOST_BYTES, MOST_INCIDENTS, IncidentFiles
+from supervisor.incidents.incident_files import MOST_BYTES, MOST_INCIDENTS, IncidentFiles, story_of
 from supervisor.incidents.run_life import RunLife
-from supervisor.incidents.story import story_of
 from supervisor.logs.format import stamp
 from supervisor.runtime.child import signal_name
 from supervisor.runtime.loop_latency import join_background, run_in_background, run_in_thread
