@@ -50,7 +50,6 @@ _LOGINS = {
 }
 
 _DONE = {
-    State.SPAWNING: "it is started again at once",
     State.FAILED: "it is given up",
     State.ENDED: "it is not started again: its restart policy says so",
     State.INACTIVE: "it stays stopped, as ordered",

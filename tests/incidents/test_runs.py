@@ -128,3 +128,18 @@ def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
         assert "see the incidents before" in last["story"]["cause"]
     assert len(recorded(tmp_path, "crash")) == 2
     assert recorded(tmp_path, "give-up")[0]["last_lines"] == ["no good"]
+
+
+def test_what_is_done_about_a_failed_start_is_what_follows(tmp_path: Path) -> None:
+    """A start that fails does so while it is under way, which is not yet the next one."""
+    toml = '[process.again]\ncommand = ["/no/such/program"]\n'
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_MAX": "1s"}
+    with running(*STAYS, env=env, toml=toml) as run:
+
+        def done() -> list[str]:
+            stories = [record["story"] for record in run.all("incident")]
+            return [story["done"] for story in stories if story["subject"] == "again"]
+
+        wait_until(lambda: len(done()) > 2)
+        assert all(words.startswith("it is started again after ") for words in done())
+        assert run.stop() == 0
