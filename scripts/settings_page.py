@@ -86,17 +86,17 @@ def _cell(text: str) -> str:
 
 def _others() -> str:
     lines = [
-        "## Names of the official image that are not honoured",
+        "## Names of the official image that are not supported",
         "",
-        "These keep the supervisor from starting, since what they ask for would silently not happen.",
-        "A name that ends with `*` stands for every name that begins so.",
+        "With one of these the supervisor does not start, because the setting would silently have no effect.",
+        "A name that ends with `*` stands for all names with that prefix.",
         "",
         "| name | why not | what to do |",
         "|---|---|---|",
     ]
     lines += [f"| `{name}` | {_cell(why)} | {_cell(remedy)} |" for name, why, remedy in REFUSED]
     prefixes = ", ".join(f"`{prefix}*`" for prefix in PASSTHROUGH_PREFIXES)
-    return "\n".join([*lines, "", f"Other names that begin with {prefixes} go to tailscaled and to nobody else.", ""])
+    return "\n".join([*lines, "", f"Other names that begin with {prefixes} are passed to tailscaled only.", ""])
 
 
 if __name__ == "__main__":

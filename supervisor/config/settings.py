@@ -421,18 +421,18 @@ class AlertSettings(NamedTuple):
     format: str | None = _alert(
         "SUPERVISOR_ALERT_FORMAT",
         choice("json", "ntfy", "slack", "discord"),
-        "What is sent there.",
+        "The format of alerts.",
         said="by the URL's host: `ntfy`, `slack` or `discord`, else `json`",
     )
     secret: SecretSource | None = _alert(
         "SUPERVISOR_ALERT_SECRET",
         parsers.SECRET,
-        "Signs what is sent in the format `json`, as [Standard Webhooks](https://www.standardwebhooks.com) has it.",
+        "Signs alerts in the format `json`, as in [Standard Webhooks](https://www.standardwebhooks.com).",
     )
     with_lines: bool = _alert(
         "SUPERVISOR_ALERT_LINES",
         choice("on", "off", to="on".__eq__),
-        "`on`: an alert has the last lines of a process's output in it. They are masked, but may still contain "
+        "`on`: an alert contains the last lines of a process's output. They are masked, but may still contain "
         "what that service should not see.",
         default="off",
     )
@@ -539,7 +539,7 @@ class Settings(NamedTuple):
     credential_warnings: bool = _general(
         "SUPERVISOR_CREDENTIAL_WARNINGS",
         choice("on", "off", to="on".__eq__),
-        "`on`: `/health` warns 14 and 3 days before the device's key or its certificate ends. `off`: it does not.",
+        "`on`: `/health` warns 14 and 3 days before the device's key or its certificate expires. `off`: no warning.",
         default="on",
     )
 
