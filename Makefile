@@ -30,7 +30,7 @@ help: ## Lists the tasks, and how long each takes on two cores | at once
 
 install: $(VENV)/.installed ## Installs the project into .venv from the lock with hashes | 20 s
 
-run: install ## Runs tailscaled and the app under the supervisor in this terminal; Ctrl-C stops them | until Ctrl-C; builds tailscaled once, in minutes, where there is none
+run: install ## Runs tailscaled and the app under the supervisor in this terminal; Ctrl-C stops them | until Ctrl-C; builds tailscaled once, in minutes, if there is none
 	@exec scripts/run-main-job
 
 test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 8 min
@@ -39,10 +39,10 @@ test: tested ## Runs all tests but those of test-slow, with a real tailscaled | 
 test-slow: tested ## Runs the tests of faults that take more than a minute | 10 min
 	@RESTIC_AS_PUBLISHED=1 $(BIN)/python -m pytest -m slow_fault -v -rP --durations=0 $(TESTS)
 
-test-image: tested ## Builds the image and runs it in a Docker engine, which it starts where none runs | 12 min, once some more
+test-image: tested ## Builds the image and runs it in a Docker engine, which it starts if none runs | 12 min, once some more
 	@scripts/test-engine run $(BIN)/python -m pytest -m image $(or $(TESTS),tests/image)
 
-chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… MET=times FOR=seconds, DEPLOYS=… in a row, or LIFE='…' for one that failed | until Ctrl-C, or FOR seconds
+chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… MET=times FOR=seconds, DEPLOYS=… in a row, or LIFE='…' to replay a failure | until Ctrl-C, or FOR seconds
 	@nice $(BIN)/python -m tests.chaos $(if $(SEED),--seed "$(SEED)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MET),--met $(MET)) \
 		$(if $(DEPLOYS),--deploys $(DEPLOYS)) $(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
 
@@ -50,15 +50,15 @@ chaos-image: tested ## Breaks the image at random, in an engine: SEED=… ROUNDS
 	@scripts/test-engine run nice $(BIN)/python -m tests.chaos $(if $(FORM),--flavours $(FORM),--image) $(if $(SEED),--seed "$(SEED)") \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
 
-fuzz: tested ## Feeds parsers what is nearly right, and the API all that its document knows: EXAMPLES=… of each, or FOR=seconds for each of TESTS | several minutes
+fuzz: tested ## Feeds parsers nearly valid input, and the API every request of its document: EXAMPLES=… of each, or FOR=seconds for each of TESTS | several minutes
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),$(if $(FOR),1000,20000)) FUZZ_SECONDS=$(or $(FOR),0) API_EXAMPLES=$(or $(EXAMPLES),500) \
 		nice $(BIN)/python -m pytest -n $(WORKERS) --timeout 7200 -rP $(or $(TESTS),tests/fuzz tests/web/test_openapi.py)
 
-refusals: tested ## Has the kernel refuse each call once, with each of its errors (takes strace): CALLS="openat write" for some | several minutes
+refusals: tested ## Makes each system call fail once, with each of its errors (needs strace): CALLS="openat write" for some | several minutes
 	@REFUSAL_WORKERS=$(WORKERS) nice $(BIN)/python -m tests.chaos.refusals $(CALLS)
 	@$(if $(CALLS),,REFUSAL_WORKERS=$(WORKERS) nice $(BIN)/python -m tests.chaos.refused_sites)
 
-planted: tested ## Plants one defect after the other, and tells which of them chaos finds | up to 200 rounds for each
+planted: tested ## Plants one defect after the other, and reports which ones chaos finds | up to 200 rounds for each
 	@$(BIN)/python -m tests.chaos.planted
 
 contained: ## Runs TASK=test, or another, in a container, as the workflows do: PYTHON_VERSION=3.14 (needs Docker) | as the task, and 10 min once
@@ -67,10 +67,10 @@ contained: ## Runs TASK=test, or another, in a container, as the workflows do: P
 test-arm: tested ## Builds the image for arm64 and runs it under qemu, its login to a tailnet too (Debian, as root) | 15 min, and 20 once
 	@TEST_ENGINE_ARCH=arm64 scripts/test-engine run $(BIN)/python -m pytest -m image -v $(or $(TESTS),tests/image/test_run.py)
 
-soak: tested ## Lets one supervisor live for MINUTES=120 and tells whether anything grows | 2 h, or MINUTES
+soak: tested ## Runs one supervisor for MINUTES=120 and reports whether anything grows | 2 h, or MINUTES
 	@nice $(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),120)
 
-check: dev ## Lints, checks types and the project's conventions; audits the locks where an index answers | 1 min
+check: dev ## Lints, checks types and the project's conventions; audits the locks if an index answers | 1 min
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy supervisor tests $(wildcard examples benchmarks scripts)
@@ -81,15 +81,15 @@ check-workflows: $(VENV)/.audit ## Checks the workflows in .github with actionli
 	@go run $(ACTIONLINT)
 	@$(VENV)/audit/bin/zizmor --offline --quiet --pedantic .github
 
-check-tailscale: install ## Looks up in tailscaled's source, of VERSION or those known, what the program relies on (needs Go) | 5 s
+check-tailscale: install ## Checks tailscaled's source, of VERSION or the known ones, for what the program relies on (needs Go) | 5 s
 	@scripts/check-tailscale $(VERSION)
 
-test-newest: tested ## Looks that up in the newest tailscaled, and runs the tailnet's tests with it | 3 min, and some for its build
+test-newest: tested ## Checks the newest tailscaled's source, and runs the tailnet's tests with it | 3 min, and some for its build
 	@scripts/check-tailscale latest
 	@daemon=$$(scripts/fetch-tailscaled "$$(scripts/check-tailscale --newest)") && \
 		PATH="$$(dirname "$$daemon"):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),tests/tailnet)
 
-audit: $(VENV)/.audit ## Looks for known faults in what the locks name; fails where no index tells of them | 20 s
+audit: $(VENV)/.audit ## Looks for known vulnerabilities in the locked packages; fails if no index has such data | 20 s
 	@scripts/audit
 
 check-secrets: ## Looks for secrets in every commit, with gitleaks (needs Go) | 15 s
@@ -98,7 +98,7 @@ check-secrets: ## Looks for secrets in every commit, with gitleaks (needs Go) | 
 sbom: ## Lists what is in IMAGE, as docs/reference/sbom.json (needs Go and a Docker engine) | 2 min
 	@scripts/sbom $(IMAGE)
 
-format: dev ## Formats the code, and writes anew what the docs draw from its tables | 20 s
+format: dev ## Formats the code, and regenerates the docs that are made from its tables | 20 s
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m scripts.settings_page > docs/reference/settings.md
@@ -122,17 +122,17 @@ screenshots: tested ## Makes the pictures of the panel in docs/images (as root) 
 recording: tested ## Records a session of make run as docs/images/session.svg | 10 s
 	@$(BIN)/python -m scripts.recording
 
-packages: ## Installs what the tasks need of Debian, as root or by sudo | 1 min
+packages: ## Installs the Debian packages that the tasks need, as root or by sudo | 1 min
 	@scripts/need-packages
 
-release: ## Prepares a release but for the push: make release VERSION=1.2.3 | at once
+release: ## Prepares a release, all but the push: make release VERSION=1.2.3 | at once
 	@scripts/release prepare $(VERSION)
 
 # The steps of .github/workflows/release.yml, for a tag in TAG.
 release-check release-image release-sign release-notes: release-%:
 	@scripts/release $*
 
-lock: ## Writes the locks anew with the newest versions (needs uv) | 20 s
+lock: ## Updates the locks to the newest versions (needs uv) | 20 s
 	@$(COMPILE) --output-file requirements/run.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/run-otel.txt --extra otel --constraint requirements/run.txt pyproject.toml
 	@$(COMPILE) --output-file requirements/build.txt requirements/build.in
