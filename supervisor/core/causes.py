@@ -100,18 +100,18 @@ def cause_of_end(kind: str, end: ExitView, evidence: Evidence) -> str:
 
 
 def _out_of_memory(end: ExitView, evidence: Evidence) -> str:
-    told = "the kernel counted an end for lack of memory"
+    told = "the kernel counted an out-of-memory kill"
     if end.kind != OUT_OF_MEMORY:
-        told = "nobody here sent the KILL, and memory was nearly used up"
+        told = "the KILL came from outside the supervisor, and memory was nearly used up"
     limit = "" if evidence.limit_bytes is None else f" of {megabytes(evidence.limit_bytes)} in all"
     peak = "" if end.peak_bytes is None else f"; its peak was {megabytes(end.peak_bytes)}{limit}"
     return f"{told}{peak}; give the container more memory, or have it need less"
 
 
 def _killed(_end: ExitView, evidence: Evidence) -> str:
-    told = "the KILL came from outside: nobody here sent it"
+    told = "the KILL came from outside the supervisor"
     if evidence.counts:
-        return f"{told}, and the kernel counted no end for lack of memory"
+        return f"{told}, and the kernel counted no out-of-memory kill"
     if evidence.limit_bytes is None:
         return f"{told}; this kernel does not tell whether memory was the reason"
     return f"{told}, and there was memory left"
@@ -123,7 +123,7 @@ def _hang(_end: ExitView, evidence: Evidence) -> str:
 
 
 def _success(_end: ExitView, _evidence: Evidence) -> str:
-    return "it called that a success, and should have stayed: it ended itself, or was sent a TERM, INT or HUP"
+    return "it exited with success although it should keep running: it exited by itself, or was sent TERM, INT or HUP"
 
 
 def _not_started(end: ExitView, _evidence: Evidence) -> str:
@@ -138,7 +138,7 @@ def _crash(end: ExitView, evidence: Evidence) -> str:
     if end.signal is not None:
         return "a signal that it did not handle: a defect of its own, or sent by another process"
     if not end.last_lines:
-        return "it said nothing"
+        return "it printed nothing"
     taken = any(words in line.lower() for line in end.last_lines for words in _PORT_TAKEN)
     return f"{LAST_WORDS}: {end.last_lines[-1]}{_PORT_HINT if taken else ''}"
 

@@ -41,7 +41,7 @@ _STOPS = (
     ("SIGTERM", "the platform, or whoever runs the container, asked it to stop, as for a deploy"),
     ("SIGINT", "somebody pressed Ctrl-C, or sent it INT"),
     ("SIGHUP", "its terminal was closed"),
-    ("has ended for good", "the app is not to be started again, and the rest is there for it"),
+    ("has ended for good", "the app is not started again, and everything else runs for it"),
 )
 _LOGINS = {
     "refused": "the control server refused it",
@@ -151,7 +151,7 @@ def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: flo
         what="the container ran out of memory",
         why=f"the kernel ended {count} in it, and none of those that the supervisor started",
         cause="something that a process started used up the memory; give the container more, or have it need less",
-        done="nothing: what it belonged to is still there",
+        done="nothing: the process that it belonged to is still running",
         limit_bytes=limit_bytes,
     )
 

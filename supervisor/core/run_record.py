@@ -67,7 +67,7 @@ def end_of(record: RunRecord, lookout: Lookout) -> RunEnd:
         return RunEnd(STOPPED, lookout.held_until_s or record.alive_s, record.stopping_why or "it handed over")
     if record.stopping_s is not None:
         took_s = max(0.0, record.alive_s - record.stopping_s)
-        why = f"it was to stop ({record.stopping_why}), and was still at it after {took_s:.0f} s or more"
+        why = f"it was stopping ({record.stopping_why}), and had not finished after {took_s:.0f} s"
         cause = "killed before it was done: raise the platform's grace period together with SUPERVISOR_STOP_TIMEOUT"
         return RunEnd(UNFINISHED, record.alive_s, why, cause)
     alive_s = max(record.alive_s, lookout.held_until_s or 0.0)
@@ -77,9 +77,9 @@ def end_of(record: RunRecord, lookout: Lookout) -> RunEnd:
 def _cause(record: RunRecord, lookout: Lookout) -> str:
     if record.limit_bytes and (record.used_bytes or 0) >= NEAR * record.limit_bytes:
         used = f"{megabytes(record.used_bytes or 0)} of {megabytes(record.limit_bytes)}"
-        return f"out of memory, most likely: {used} were used when it last looked"
+        return f"out of memory, most likely: {used} were in use at the last check"
     if lookout.restored:
         return "the container was replaced without being told to stop, or its machine failed"
     if record.machine != lookout.machine:
-        return "the machine was started anew, or this is another one"
+        return "the machine was rebooted, or this is another one"
     return "something outside of the container sent it KILL, such as the platform, an operator or the kernel"

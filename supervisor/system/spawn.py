@@ -156,7 +156,7 @@ def _explained(spec: ProcessSpec, error: OSError | ValueError | subprocess.Subpr
         return SpawnError(NOT_EXECUTABLE, f"cannot start {spec.name}: {error}")
     reason = os.strerror(error.errno) if error.errno else str(error)
     if error.filename == spec.cwd:
-        why = f"cannot start {spec.name} in {spec.cwd}: {reason}; make that folder, readable by its user"
+        why = f"cannot start {spec.name} in {spec.cwd}: {reason}; create that folder, and let its user enter it"
     elif error.errno == errno.ENOEXEC:
         why = f"cannot run {spec.argv[0]}: {reason}; it is for another processor, or a script without #!"
     elif error.errno in {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}:

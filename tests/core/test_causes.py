@@ -41,7 +41,7 @@ def test_the_cause_of_a_crash_is_its_panic_or_its_last_words() -> None:
     end = ExitView(1.0, 2, None, 5.0, "exit code 2", last_lines=("goroutine 9",))
     assert cause_of_end(kinds.CRASH, end, Evidence(head=("panic: boom",))) == "it panicked: panic: boom"
     assert cause_of_end(kinds.CRASH, end, Evidence()) == "its last words: goroutine 9"
-    assert cause_of_end(kinds.CRASH, end._replace(last_lines=()), Evidence()) == "it said nothing"
+    assert cause_of_end(kinds.CRASH, end._replace(last_lines=()), Evidence()) == "it printed nothing"
 
 
 @pytest.mark.parametrize(
@@ -112,5 +112,5 @@ def test_why_a_run_was_killed() -> None:
     """Memory, another machine, or somebody."""
     full = RunRecord("1", 100.0, 200.0, machine="m", used_bytes=480 * MIB, limit_bytes=512 * MIB)
     assert end_of(full, HERE).cause.startswith("out of memory, most likely: 480 MiB of 512 MiB")
-    assert "machine was started anew" in end_of(RUN, Lookout("another")).cause
+    assert "machine was rebooted" in end_of(RUN, Lookout("another")).cause
     assert "sent it KILL" in end_of(RUN, HERE).cause

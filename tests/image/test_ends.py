@@ -91,7 +91,7 @@ def test_an_app_that_runs_out_of_memory_is_restarted(run: Run) -> None:
         assert _restarts_by(box, "out_of_memory") == 1
         told = [each for each in _incidents(box) if each["kind"] == "out-of-memory"]
         assert [(each["subject"], each["signal"]) for each in told] == [("moltis", "SIGKILL")]
-        assert told[0]["cause"].startswith("the kernel counted an end for lack of memory")
+        assert told[0]["cause"].startswith("the kernel counted an out-of-memory kill")
         assert told[0]["limit_bytes"] == 128 * 2**20
 
 

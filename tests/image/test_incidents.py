@@ -52,7 +52,7 @@ def test_each_cause(run: Run, sandbox: tuple[str, ...], volume: str) -> None:
             ("tailscaled", "ABRT", "crash", "it panicked: SIGABRT: abort"),
             ("moltis", "KILL", "killed", "the KILL came from outside"),
             ("moltis", "STOP", "hang", "it was stopped by a signal (SIGSTOP)"),
-            ("moltis", "TERM", "exit", "it called that a success, and should have stayed"),
+            ("moltis", "TERM", "exit", "it exited with success although it should keep running"),
         ):
             _settle(box, name)
             box.execute("sh", "-c", f"kill -{signal} {box.processes()[name]['pid']}")

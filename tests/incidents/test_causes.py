@@ -50,8 +50,8 @@ def memory_group() -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("shell", "words"),
     [
-        (IN_GROUP, "the kernel counted an end for lack of memory"),
-        (UNCOUNTED, "nobody here sent the KILL, and memory was nearly used up"),
+        (IN_GROUP, "the kernel counted an out-of-memory kill"),
+        (UNCOUNTED, "the KILL came from outside the supervisor, and memory was nearly used up"),
     ],
     ids=["counted", "by the tell-tale"],
 )
@@ -101,7 +101,7 @@ def test_a_success_that_should_have_stayed(tmp_path: Path) -> None:
     with running("sh", "-c", "echo bye", env={"TS_STATE_DIR": str(tmp_path), **SLOWLY}) as run:
         told = story(run, "exit")
         assert (told["what"], told["code"]) == ("moltis ended by itself", 0)
-        assert "should have stayed" in told["cause"]
+        assert "should keep running" in told["cause"]
 
 
 def test_a_hang_names_the_probe_and_what_the_process_did(tmp_path: Path) -> None:
