@@ -198,7 +198,7 @@ class Snapshot(NamedTuple):
 
     ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason. ``exposed`` is empty until
     ``exposed_known``. ``changed`` is the position of the process that changed last. ``wall_offset_s`` follows a clock
-    that is set, ``clock_set_s`` is by how much since the start.
+    that is set, ``first_offset_s`` is what it was at the start, None as long as that is the same.
     """
 
     number: int = 0
@@ -219,12 +219,12 @@ class Snapshot(NamedTuple):
     backup: BackupView = BackupView()
     incidents: IncidentsView = IncidentsView()
     credential_warnings: bool = True
-    clock_set_s: float = 0.0
+    first_offset_s: float | None = None
 
     @property
     def began_s(self) -> float:
         """When the run began, in seconds since the epoch by the clock of that time; it identifies the run."""
-        return self.started_s + self.wall_offset_s - self.clock_set_s
+        return self.started_s + (self.wall_offset_s if self.first_offset_s is None else self.first_offset_s)
 
     def is_held(self, view: ProcessView) -> bool:
         """Return whether a process waits for the backups; ``backup.holding`` is why."""

@@ -42,8 +42,9 @@ class SnapshotStore:
 
     def update_wall_offset(self, offset_s: float) -> None:
         """Record that the wall clock was set: the offset from the monotonic clock is now this."""
-        set_s = self.snapshot.clock_set_s + offset_s - self.snapshot.wall_offset_s
-        self._put(self.snapshot._replace(wall_offset_s=offset_s, clock_set_s=set_s))
+        snapshot = self.snapshot
+        first_s = snapshot.wall_offset_s if snapshot.first_offset_s is None else snapshot.first_offset_s
+        self._put(snapshot._replace(wall_offset_s=offset_s, first_offset_s=first_s))
 
     def update_tailnet(self, view: TailnetView) -> None:
         """Replace the tailnet's view."""

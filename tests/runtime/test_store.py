@@ -45,3 +45,12 @@ def test_a_channel_keeps_the_last_orders_until_there_is_a_handler() -> None:
     assert got[-1] == 19
     channel.set_handler(got.append)
     assert got[-1] == 20
+
+
+def test_when_the_run_began_stays_the_same_number_when_the_clock_is_set() -> None:
+    """It identifies the run, also where the clock leaps from 1970 to today, which no sum of floats survives."""
+    store = SnapshotStore(Snapshot(started_s=844.42, wall_offset_s=37.9))
+    began_s = store.snapshot.began_s
+    for offset_s in (1764489600.25, 1764486000.5):
+        store.update_wall_offset(offset_s)
+        assert (store.snapshot.began_s, store.snapshot.wall_offset_s) == (began_s, offset_s)
