@@ -61,6 +61,8 @@ _STATES = {
     "t": "a debugger held it",
     "D": "it waited for a disk or a device",
 }
+# How far the times of one outage may differ, because sums of floats are rounded.
+_SAME_S = 0.001
 
 
 class IncidentRecorder:
@@ -96,7 +98,7 @@ class IncidentRecorder:
         self._alerts = _alerts(plan, log)
         for each in store.snapshot.incidents.known:
             if each.kind in LASTING and each.run == self._life.record.run:
-                self._last_s[each.kind] = max(self._last_s.get(each.kind, 0.0), each.last_s or each.at_s)
+                self._last_s[each.kind] = max(self._last_s.get(each.kind, 0.0), self._began_s(each.last_s or each.at_s))
         self._unwatch = store.watch(self._take)
         self._take(store.snapshot)
 
@@ -293,9 +295,10 @@ class IncidentRecorder:
     def _add(self, incident: Incident, of: RunRecord | None = None) -> None:
         """Add a new incident, ``of`` this run or another, or count it with similar ones."""
         if incident.kind in LASTING:
-            if incident.at_s <= self._last_s.get(incident.kind, 0.0):
+            began_s = self._began_s(incident.at_s)
+            if began_s <= self._last_s.get(incident.kind, 0.0) + _SAME_S:
                 return
-            self._last_s[incident.kind] = incident.at_s
+            self._last_s[incident.kind] = began_s
         of = of or self._life.record
         incident = self._masked(msgspec.structs.replace(incident, run=of.run, version=of.version))
         view = self._view
@@ -306,6 +309,10 @@ class IncidentRecorder:
             incident = msgspec.structs.replace(incident, id=self._name(incident))
         self._show(view._replace(counts=plus_one(view.counts, incident.kind)))
         self._put(incident)
+
+    def _began_s(self, at_s: float) -> float:
+        """Return a time by the monotonic clock: by the other one an outage may come before an earlier one."""
+        return min(at_s - self._store.snapshot.wall_offset_s, time.monotonic())
 
     def _name(self, incident: Incident) -> str:
         """Return a new id: it sorts by time and names the subject."""

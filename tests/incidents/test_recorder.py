@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.core import incident_rules as rules
 from supervisor.core.process import State
-from supervisor.core.snapshot import ExitView, ProcessView, Snapshot
+from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
 from supervisor.incidents.incident_files import MOST_INCIDENTS, IncidentFiles
 from supervisor.incidents.recorder import LOAD_S, IncidentRecorder
 from supervisor.runtime import loop_latency
@@ -106,3 +106,23 @@ async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None
 
 def _named(incident: Incident, name: str) -> Incident:
     return msgspec.structs.replace(incident, id=name)
+
+
+async def test_outages_are_told_apart_by_a_clock_that_nobody_sets(tmp_path: Path) -> None:
+    """One after the wall clock was set back is recorded, and one during which it was set forward only once."""
+    rig = Rig(tmp_path)
+    up = TailnetView("embedded", "connected", up=True, first_up_s=1.0)
+
+    def away(since_s: float) -> None:
+        rig.store.update_tailnet(up._replace(up=False, since_s=since_s, away_since_s=since_s))
+
+    for number, offset_s in enumerate((1e9, 1e9 - 3600), 1):
+        rig.store.update_wall_offset(offset_s)
+        away(50.0 * number)
+        rig.store.update_tailnet(up._replace(since_s=50.0 * number + 20))
+        assert dict(rig.store.snapshot.incidents.counts) == {"tailnet-away": number}
+    away(150.0)
+    rig.recorder._look()
+    rig.store.update_wall_offset(1e9)
+    rig.store.update_tailnet(up._replace(since_s=170.0))
+    assert dict(rig.store.snapshot.incidents.counts) == {"tailnet-away": 3}
