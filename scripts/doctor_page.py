@@ -20,23 +20,23 @@ HEAD = """\
 
 `moltis-supervisor doctor`, *Check everything* in the panel, and [`GET /api/doctor`](api.md#doctor) give one report.
 Each finding says what was looked at, what was found, why it matters, and one thing to do.
-It is *ok*, a *note* (worth knowing, and nothing is wrong), or a *problem*, with which the command ends with 1.
+Its level is *ok*, *note* (worth knowing, but nothing is wrong) or *problem*; with a problem the command exits with 1.
 
-A supervisor that runs makes the report itself: it alone knows its processes, its tailnet and its settings.
-Without one the command checks what can be seen then: settings, rights, machine and network.
+A running supervisor makes the report itself, because only it knows its processes, its tailnet and its settings.
+Without one the command checks settings, rights, machine and network.
 
-Secrets, addresses, accounts and the tailnet's name are masked in every form of it.
-An address has the same number everywhere in one report.
+Secrets, addresses, accounts and the tailnet's name are masked in every form of the report.
+Within one report each address always has the same number.
 
-This much leaves the machine.
-With a tailnet, names are looked up, and the control server is asked for `/generate_204`.
-It is asked once more with a header of 4,000 bytes, and where that gets no answer, a dozen times with smaller packets.
-Each region's relay gets one packet by UDP, the device's own one four more and a TCP connection.
-The device that asks for the report gets a ping.
-An OAuth client whose tags are set asks Tailscale's API for the tailnet's policy.
-One beside an auth key (`TS_CLIENT_SECRET` with `TS_AUTHKEY`) asks for what that key is good for.
-Moltis' model providers get a TLS handshake on port 443 and nothing else: 20 hosts at most, of public addresses only.
-They are named in a configuration that the app's own user reads.
+The checks send the following to other machines.
+With a tailnet, names are looked up, and `/generate_204` is requested from the control server.
+This is repeated with a header of 4,000 bytes, and if there is no answer, a dozen times with smaller packets.
+Each region's relay gets one UDP packet, the device's own relay four more and a TCP connection.
+The device that requests the report gets a ping.
+With an OAuth client and tags, the tailnet's policy is requested from Tailscale's API.
+With an OAuth client beside an auth key (`TS_CLIENT_SECRET` with `TS_AUTHKEY`), the key's properties are requested too.
+Moltis' model providers get only a TLS handshake on port 443: at most 20 hosts, with public addresses only.
+Their names come from the app's configuration, which is read as the app's user.
 """
 
 

@@ -19,8 +19,8 @@ HEAD = """\
 
 <!-- This page is written by scripts/states_page.py from the code's own tables. -->
 
-What a process and the tailnet can be, and what leads from one state to the next.
-Health makes its verdict of these: see [Health](health.md).
+The states of a process and of the tailnet, and what leads from one state to the next.
+[Health](health.md) derives its verdict from them.
 
 ## Processes
 
@@ -31,46 +31,46 @@ Health makes its verdict of these: see [Health](health.md).
 """
 MEANS = {
     State.INACTIVE: "it was stopped, or never started",
-    State.WAITING: "it waits until those that it needs are ready, or for the backups, which passes within seconds",
+    State.WAITING: "it waits until the processes in its `after` are ready, or a few seconds for the backups",
     State.RESTORING: "its start waits until its files are restored",
     State.STANDBY: "its start waits because another instance holds the repository",
-    State.HELD: "its start waits for the backups: the reason is told, and it is tried again",
-    State.CHOOSE: "its start waits until the owner has chosen which files count",
+    State.HELD: "its start waits for the backups, which are tried again; `held_why` has the reason",
+    State.CHOOSE: "its start waits until the owner has chosen which files to use",
     State.SPAWNING: "it is being started",
-    State.RUNNING: "it is alive; whether it is ready is told beside it",
+    State.RUNNING: "it is alive; `ready` is the result of its probe",
     State.STOPPING: "it was asked to end",
-    State.QUITTING: "it did not end in time and was asked for its stacks (tailscaled alone)",
-    State.KILLING: "it was killed, and its end is waited for",
+    State.QUITTING: "it did not end in time and was asked for its stacks (tailscaled only)",
+    State.KILLING: "it was killed, and has not ended yet",
     State.CLEANING: "it has ended, and what it left behind is being ended",
-    State.BACKOFF: "it has failed and waits for its next try",
+    State.BACKOFF: "it has failed and waits for its next attempt",
     State.ENDED: "it has ended for good, by its restart policy",
     State.FAILED: "it is critical and has been given up: everything stops, with exit code 70",
 }
 HAPPENS = {
-    EventKind.START: "somebody, or the supervisor's own start, wants it to run",
-    EventKind.STOP: "somebody, or the ordered stop, wants it to end",
-    EventKind.RESTART: "somebody wants it to end and to be started again",
-    EventKind.FORCE_STOP: "a second INT: it is to be over at once",
+    EventKind.START: "an operator, or the supervisor's own start, starts it",
+    EventKind.STOP: "an operator, or the ordered stop, stops it",
+    EventKind.RESTART: "an operator restarts it",
+    EventKind.FORCE_STOP: "a second INT: it is killed at once",
     EventKind.HUNG: "it has not answered its probe for `SUPERVISOR_APP_HUNG`",
-    EventKind.HOLD: "the backups hold every start, or for another reason than before",
-    EventKind.LET_GO: "the backups hold no start any more",
-    EventKind.RELEASED: "those that it waited for are ready",
+    EventKind.HOLD: "the backups hold every start, or their reason has changed",
+    EventKind.LET_GO: "the backups no longer hold a start",
+    EventKind.RELEASED: "the processes that it waited for are ready",
     EventKind.SPAWNED: "it was started",
     EventKind.SPAWN_FAILED: "it could not be started",
-    EventKind.EXITED: "it ended",
-    EventKind.CLEANED: "nothing that it left behind is alive",
+    EventKind.EXITED: "it has ended",
+    EventKind.CLEANED: "everything that it left behind has ended",
     EventKind.RETRY_DUE: "its wait is over",
     EventKind.PROVEN: "it has stayed up for `SUPERVISOR_BACKOFF_RESET`: its failures are forgiven",
-    EventKind.LIMIT_REACHED: "the time that it had for ending is over",
+    EventKind.LIMIT_REACHED: "its time limit for ending is over",
 }
 # They may come in every state, and are noted in most of them.
 _HOLDING = (EventKind.HOLD, EventKind.LET_GO)
 BETWEEN = """
-Where several states may follow, the restart policy, `critical`, `after` and what was ordered meanwhile decide.
-Whatever does not stand in a row cannot happen in that state, but for *hold* and *let go*, which are noted in each.
-While starts are held, every way to `spawning` ends in the state that tells why.
-That is `restoring`, `standby`, `held` or `held: choose`, of which such rows name `held` alone.
-The reason stands in `held_why`; see [Backups](backups.md#a-start).
+If several states are possible, the restart policy, `critical`, `after` and orders received meanwhile decide.
+Events missing from a row cannot happen in that state, except *hold* and *let go*, which are noted in every state.
+While starts are held, every transition to `spawning` leads to the state that gives the reason instead.
+That is `restoring`, `standby`, `held` or `held: choose`; such rows name only `held`.
+`held_why` has the reason; see [Backups](backups.md#a-start).
 
 | event | means |
 |---|---|
@@ -79,8 +79,8 @@ TAILNET = """
 ## The tailnet
 
 `/health`, `moltis-supervisor status` and `GET /api/tailscale/status` show the state.
-Beside it stand `why` and `what_to_do`.
-The texts below are what the code says in the plainest case of each; [The tailnet](tailnet.md) says more about them.
+`why` and `what_to_do` give its reason and remedy.
+The texts below are those of the simplest case of each state; [The tailnet](tailnet.md) has details.
 
 | state | for example | why | what to do |
 |---|---|---|---|
@@ -103,8 +103,8 @@ CASES: tuple[tuple[str, Meaning], ...] = (
         "a key was handed over",
         of_status(Status(backend_state="NeedsLogin"), Situation(TailnetMachine(running=Action.LOG_IN))),
     ),
-    ("it is logged in and on its way in", of_status(Status(backend_state="Starting"), Situation())),
-    ("the tailnet approves devices by hand", of_status(Status(backend_state="NeedsMachineAuth"), Situation())),
+    ("it is logged in and connecting", of_status(Status(backend_state="Starting"), Situation())),
+    ("the tailnet requires approval of devices", of_status(Status(backend_state="NeedsMachineAuth"), Situation())),
     ("all is well", of_status(Status(backend_state="Running", node=Node(online=True)), Situation())),
     (
         "*Disconnect* was chosen",
@@ -113,12 +113,12 @@ CASES: tuple[tuple[str, Meaning], ...] = (
         ),
     ),
     ("a sidecar's owner ran `tailscale down`", of_status(Status(backend_state="Stopped"), Situation())),
-    ("a person's login is over", of_status(Status(backend_state="NeedsLogin"), Situation(expired=True))),
+    ("a person's login has expired", of_status(Status(backend_state="NeedsLogin"), Situation(expired=True))),
     (
         "the key has expired",
         of_status(Status(backend_state="NeedsLogin"), Situation(TailnetMachine(retry=REFUSAL))),
     ),
-    ("control is away", of_status(Status(backend_state="Running", node=Node()), Situation())),
+    ("the control server is unreachable", of_status(Status(backend_state="Running", node=Node()), Situation())),
     ("tailscaled has ended, or hangs", down("it does not answer", begun=False)),
     (
         "the disk is full, or the state file damaged",
@@ -130,11 +130,11 @@ CASES: tuple[tuple[str, Meaning], ...] = (
         of_backups(BackupView(BackupState.RESTORING, progress=0.4)),
     ),
     (
-        "the old container of a deploy still works",
+        "the old container of a deploy is still running",
         of_backups(BackupView(BackupState.STANDBY, why="another instance holds the repository")),
     ),
     (
-        "the bucket is away at a start",
+        "the bucket is unreachable at a start",
         of_backups(
             BackupView(
                 BackupState.HELD, why="the repository has not answered for seconds", what_to_do="it is waited for"
