@@ -60,7 +60,7 @@ def test_no_source(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         ("", ""),
         ("1.104.7", "what the supervisor relies on was found in its source"),
         ("1.999.0", "docs/how-to/upgrade.md"),
-        ("1.2.3-dev", "tailscaled 1.2.3 was never tried"),
+        ("1.2.3-dev", "tailscaled 1.2.3 was not tested"),
     ],
 )
 def test_what_is_said_of_a_version(version: str, said: str) -> None:
