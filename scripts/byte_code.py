@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import pkgutil
 import py_compile
 import sys
 import sysconfig
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import supervisor
 
+# Loads its own modules when they are first used.
+LAZY = "anyio"
 # Loaded by name, as one goes.
 CODECS = ("ascii", "cp437", "idna", "latin_1", "punycode", "utf_8_sig")
 
@@ -27,6 +30,7 @@ def main() -> None:
     for path in ours.rglob("*.py"):
         names.add(".".join(path.relative_to(ours.parent).with_suffix("").parts))
         names |= imported(path)
+    names |= {found.name for found in pkgutil.walk_packages(import_module(LAZY).__path__, f"{LAZY}.")}
     for name in sorted(names):
         # What is not installed is an extra that was not asked for.
         with contextlib.suppress(ImportError):

@@ -34,6 +34,33 @@ for name, module in sys.modules.items():
     if cached and module.__spec__.origin != "frozen" and not os.path.exists(cached):
         print(name)
 """
+# Runs the supervisor, asks for what it loads late, and prints what it has loaded at its end without byte code.
+RUN_UNCOMPILED = """
+import os, runpy, signal, sys, threading, time
+from urllib.request import urlopen
+def use():
+    for path in ("/health", "/", "/panel/main.js", "/metrics"):
+        while True:
+            try:
+                urlopen("http://127.0.0.1:8080" + path, timeout=10).read()
+                break
+            except OSError as error:
+                if getattr(error, "code", 0):
+                    break
+                time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGTERM)
+def end(status, really=os._exit):
+    for name, module in list(sys.modules.items()):
+        cached = getattr(module, "__cached__", None)
+        if cached and module.__spec__.origin != "frozen" and not os.path.exists(cached):
+            print("uncompiled", name, flush=True)
+    print("looked", flush=True)
+    really(status)
+os._exit = end
+threading.Thread(target=use, daemon=True).start()
+sys.argv = ["supervisor", "run", "--", "sleep", "300"]
+runpy.run_module("supervisor", run_name="__main__")
+"""
 # Prints what cannot be loaded of Python, which is to be what is for other systems or in a package of its own.
 UNLOADABLE = """
 import sys
@@ -71,6 +98,10 @@ def test_it_adds_at_most_40_mb_besides_tailscaled_and_restic() -> None:
         assert _inside(name, "id -u moltis; id -u tailscale").split()[0] == "1000"
         assert "moltis-supervisor " in _inside(name, "moltis-supervisor --version", "moltis")
         assert _inside(name, f"{VENV}/bin/python -I -c '{UNCOMPILED}'").split() == []
+        env = "SUPERVISOR_TAILSCALE=off PORT=8080 SUPERVISOR_APP_HEALTH_URL="
+        said = _inside(name, f"{env} {VENV}/bin/python -I -B -c '{RUN_UNCOMPILED}'").splitlines()
+        assert said[-1] == "looked"
+        assert [line for line in said if line.startswith("uncompiled")] == []
         assert set(_inside(name, f"python3 -c '{UNLOADABLE}'").split()) <= NOT_IN_DEBIAN
     finally:
         docker("image", "rm", "--force", name)
