@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from supervisor.logs.tailscaled import NoiseLimit
     from supervisor.logs.writer import Writer
 
-PIPE_BYTES = 1024 * 1024
+# What an exited process left in it is processed in one turn of the loop, which bounds it.
+PIPE_BYTES = 256 * 1024
 # How long children are blocked if the log is not read (SUPERVISOR_LOG_OVERFLOW=block).
 PATIENCE_S = 60.0
 STOP_PATIENCE_S = 0.5

@@ -97,7 +97,7 @@ def test_it_adds_at_most_40_mb_besides_tailscaled_and_restic() -> None:
         assert 0 < added <= MOST_ADDED_BYTES, f"{added / 1e6:.1f} MB are added"
         assert _inside(name, "id -u moltis; id -u tailscale").split()[0] == "1000"
         assert "moltis-supervisor " in _inside(name, "moltis-supervisor --version", "moltis")
-        assert _inside(name, f"{VENV}/bin/python -I -c '{UNCOMPILED}'").split() == []
+        assert _inside(name, f"{VENV}/bin/python -I -B -c '{UNCOMPILED}'").split() == []
         env = "SUPERVISOR_TAILSCALE=off PORT=8080 SUPERVISOR_APP_HEALTH_URL="
         said = _inside(name, f"{env} {VENV}/bin/python -I -B -c '{RUN_UNCOMPILED}'").splitlines()
         assert said[-1] == "looked"
