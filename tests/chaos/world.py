@@ -357,10 +357,15 @@ class World:
     def kill(self) -> None:
         """Kill the supervisor outright."""
         managed = [pid for name in (*NAMES, "tailscaled") if (pid := self.pid_of(name)) is not None]
-        # What has not come past its launcher goes with nobody yet.
-        self._managed = [pid for pid in managed if "/setpriv\0" not in self.sight.words(pid)]
+        # What has not come past its launcher, or not even to it, goes with nobody yet.
+        own = self.sight.words(self.pid)
+        self._managed = [pid for pid in managed if not self._is_beginning(pid, own)]
         self._kill()
         self.see_killed()
+
+    def _is_beginning(self, pid: int, own: str) -> bool:
+        words = self.sight.words(pid)
+        return not words or words == own or "/setpriv\0" in words
 
     def _kill(self) -> None:
         self.send(signal.SIGKILL)
