@@ -232,6 +232,11 @@ class Snapshot(NamedTuple):
             return False
         return view.state in HELD_STATES or (view.state is State.WAITING and self.backup.holds)
 
+    @property
+    def managed(self) -> dict[int, str]:
+        """The names of the live processes by pid."""
+        return {view.pid: view.name for view in self.processes if view.pid is not None}
+
     def process(self, name: str) -> ProcessView | None:
         """Return the process with this name; None if there is none."""
         for view in self.processes:

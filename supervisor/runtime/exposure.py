@@ -68,9 +68,9 @@ class Exposure:
             watch.close()
 
     async def _look(self) -> None:
-        managed = {view.pid: view.name for view in self._engine.store.snapshot.processes if view.pid is not None}
+        snapshot = self._engine.store.snapshot
         # In a thread: reading /proc is slow with many processes.
-        found = await run_in_thread(self._find, managed, self._engine.store.snapshot.tailnet.peer_api_ports)
+        found = await run_in_thread(self._find, snapshot.managed, snapshot.tailnet.peer_api_ports)
         if found is None:
             self._report_blind()
             return

@@ -105,9 +105,10 @@ class MainLoop:
 
     def _look_for_signals(self) -> None:
         """Check now and every few seconds: without memory the kernel may drop the wake-up (pipe(7): ENOMEM)."""
+        # First: nothing below may end it.
+        asyncio.get_running_loop().call_later(LOOK_FOR_SIGNALS_S, self._look_for_signals)
         self._wake()
         self._look_at_clock()
-        asyncio.get_running_loop().call_later(LOOK_FOR_SIGNALS_S, self._look_for_signals)
 
     def _look_at_clock(self) -> None:
         """Update the offset between the clocks if the wall clock was set, or the machine has slept."""

@@ -97,9 +97,8 @@ class _Silence:
         self._misses += 1
         # After a freeze the time alone would be over.
         if time.monotonic() >= self._due_s and self._misses >= _MISSES_TO_TELL:
-            managed = {view.pid: view.name for view in self._engine.store.snapshot.processes if view.pid is not None}
             # In a thread: reading /proc is slow with many processes.
-            self._where = await run_in_thread(_where, self._spec, managed)
+            self._where = await run_in_thread(_where, self._spec, self._engine.store.snapshot.managed)
             self._due_s = time.monotonic() + UNANSWERED_S
             if not self._told:
                 self._told = True

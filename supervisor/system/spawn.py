@@ -233,11 +233,13 @@ def _check_format(path: str, cwd: str) -> None:
     """
     head = _head(path)
     if head.startswith(_ELF):
-        if not _runs_here(head):
+        # Without /proc, Python's own file is used; without either, the kernel decides.
+        own = (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
+        if not _runs_here(head, own):
             raise SpawnError(
                 NOT_EXECUTABLE, f"cannot run {path}: it is for another processor; use an image for this one"
             )
-        loader = _loader(path, head)
+        loader = _loader(path, head) if head[_ELF_MACHINE] == own else ""
         if loader and _is_missing(os.path.join(cwd, loader)):
             why = f"its loader {loader} is missing: it was built for another C library, such as musl instead of glibc"
             raise SpawnError(NOT_FOUND, f"cannot run {path}: {why}; use a build for this image, or a static one")
@@ -276,7 +278,7 @@ def _is_missing(path: str) -> bool:
 
 def _loader(path: str, head: bytes) -> str:
     """Return the program that loads the libraries of a 64-bit program (PT_INTERP in elf(5)); empty if there is none."""
-    if head[_ELF_CLASS] != _ELF_64_BIT_LITTLE or not _is_native(head):
+    if head[_ELF_CLASS] != _ELF_64_BIT_LITTLE:
         return ""
     size, count = _number(head, 54, 2), _number(head, 56, 2)
     try:
@@ -296,14 +298,8 @@ def _number(data: bytes, at: int, length: int) -> int:
     return int.from_bytes(data[at : at + length], "little")
 
 
-def _is_native(head: bytes) -> bool:
-    """Return whether a program is for this processor itself; false if that is not known."""
-    return head[_ELF_MACHINE] == (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
-
-
-def _runs_here(head: bytes) -> bool:
-    # Without /proc, Python's own file is used; without either, the kernel decides.
-    own, machine = (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE], head[_ELF_MACHINE]
+def _runs_here(head: bytes, own: bytes) -> bool:
+    machine = head[_ELF_MACHINE]
     if not own or machine == own or (own, machine) in _ELF_COMPATIBLE:
         return True
     try:

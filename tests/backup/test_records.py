@@ -39,19 +39,25 @@ def go_on_writing(run: Run, world: World) -> None:
     run.wait()
 
 
+def restored_by_hand(world: World, **env: str) -> str:
+    """Have a snapshot be restored by hand, and the app write on after it; return the snapshot's id."""
+    with world.running(**env) as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("restored")
+        taken: str = back_up(run)["id"]
+        restore(run, taken)
+        go_on_writing(run, world)
+    return taken
+
+
 def test_a_restore_by_hand_that_was_over_is_not_done_again() -> None:
     """Where its record could not be removed, the files' marker tells; what was written since stays."""
     world = World()
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("restored")
-        taken = back_up(run)
-        restore(run, taken["id"])
-        go_on_writing(run, world)
-    leave_a_record(world, taken["id"], "app")
+    taken = restored_by_hand(world)
+    leave_a_record(world, taken, "app")
     with world.running() as run:
         run.wait_for("started")
-        assert run.find("the last restore was over", id=taken["id"][:8])
+        assert run.find("the last restore was over", id=taken[:8])
         assert run.find("restoring") is None
         assert (world.data / "note").read_text() == "written since"
         assert not record(world).exists()
@@ -82,20 +88,15 @@ def test_a_restore_that_was_not_over_everywhere_goes_on(lacking: str) -> None:
     """The marker of an earlier restore does not do, nor does one folder's where there are two."""
     world = World()
     paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{world.folder}/more"}
-    with world.running(**paths) as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("restored")
-        taken = back_up(run)
-        restore(run, taken["id"])
-        go_on_writing(run, world)
-    leave_a_record(world, taken["id"], "app")
+    taken = restored_by_hand(world, **paths)
+    leave_a_record(world, taken, "app")
     if lacking == "the mark in one folder":
         marker = world.folder / "more/.moltis-supervisor.json"
         marker.write_text(json.dumps({**json.loads(marker.read_text()), "swap": ""}))
     else:
-        record(world).write_text(f"{taken['id']} app 1 0123456789abcdef\n")
+        record(world).write_text(f"{taken} app 1 0123456789abcdef\n")
     with world.running(**paths) as run:
-        run.wait_for("restored", id=taken["id"][:8])
+        run.wait_for("restored", id=taken[:8])
         run.wait_for("started")
         assert names(world.data) == {"note"}
         assert (world.data / "note").read_text() == "restored"

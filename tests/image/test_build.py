@@ -21,22 +21,29 @@ MOST_ADDED_BYTES = 40_000_000
 DOCKERFILE = ("--file", str(ROOT / "Dockerfile.embedded"))
 ON_DEBIAN = ("--build-arg", "MOLTIS_IMAGE=debian", "--build-arg", "MOLTIS_TAG=trixie-slim")
 VENV = "/opt/moltis-supervisor"
-# Prints what the parts of the supervisor load and that has no byte code.
-UNCOMPILED = """
-import os, pkgutil, sys
+# Prints which of the modules that are loaded have no byte code.
+TELL = """
+import os, sys
+def tell():
+    for name, module in list(sys.modules.items()):
+        cached = getattr(module, "__cached__", None)
+        if cached and module.__spec__.origin != "frozen" and not os.path.exists(cached):
+            print("uncompiled", name, flush=True)
+    print("looked", flush=True)
+"""
+# Loads all parts of the supervisor.
+UNCOMPILED = f"""{TELL}
+import pkgutil
 from importlib import import_module
 import supervisor
 for found in pkgutil.walk_packages(supervisor.__path__, "supervisor."):
     if found.name != "supervisor.telemetry.otlp":
         import_module(found.name)
-for name, module in sys.modules.items():
-    cached = getattr(module, "__cached__", None)
-    if cached and module.__spec__.origin != "frozen" and not os.path.exists(cached):
-        print(name)
+tell()
 """
 # Runs the supervisor, asks for what it loads late, and prints what it has loaded at its end without byte code.
-RUN_UNCOMPILED = """
-import os, runpy, signal, sys, threading, time
+RUN_UNCOMPILED = f"""{TELL}
+import runpy, signal, threading, time
 from urllib.request import urlopen
 def use():
     for path in ("/health", "/", "/panel/main.js", "/metrics"):
@@ -50,11 +57,7 @@ def use():
                 time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGTERM)
 def end(status, really=os._exit):
-    for name, module in list(sys.modules.items()):
-        cached = getattr(module, "__cached__", None)
-        if cached and module.__spec__.origin != "frozen" and not os.path.exists(cached):
-            print("uncompiled", name, flush=True)
-    print("looked", flush=True)
+    tell()
     really(status)
 os._exit = end
 threading.Thread(target=use, daemon=True).start()
@@ -97,7 +100,7 @@ def test_it_adds_at_most_40_mb_besides_tailscaled_and_restic() -> None:
         assert 0 < added <= MOST_ADDED_BYTES, f"{added / 1e6:.1f} MB are added"
         assert _inside(name, "id -u moltis; id -u tailscale").split()[0] == "1000"
         assert "moltis-supervisor " in _inside(name, "moltis-supervisor --version", "moltis")
-        assert _inside(name, f"{VENV}/bin/python -I -B -c '{UNCOMPILED}'").split() == []
+        assert _inside(name, f"{VENV}/bin/python -I -B -c '{UNCOMPILED}'").splitlines() == ["looked"]
         env = "SUPERVISOR_TAILSCALE=off PORT=8080 SUPERVISOR_APP_HEALTH_URL="
         said = _inside(name, f"{env} {VENV}/bin/python -I -B -c '{RUN_UNCOMPILED}'").splitlines()
         assert said[-1] == "looked"
