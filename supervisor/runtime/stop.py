@@ -88,7 +88,7 @@ class Stop:
         first_deadline_s = self._deadline_s - self._plan.reserve_s
         others = [name for name in self._engine.children if name != last]
         while not self._engine.all_at_rest(others):
-            left = await self._stop(self._without_dependents(others), first_deadline_s)
+            left = await self._stop(self._without_dependents(others), self._turn_end_s(others, first_deadline_s))
             others = [name for name in others if name not in left]
         if self._plan.close_tailnet is not None:
             until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
@@ -117,6 +117,20 @@ class Stop:
         needed = {other for name in alive for other in self._engine.children[name].spec.after}
         return tuple(name for name in alive if name not in needed) or tuple(alive)
 
+    def _turn_end_s(self, names: Iterable[str], deadline_s: float) -> float:
+        """Return when the first turn of those to come ends at the latest: each gets the same part of what is left.
+
+        Otherwise a process that does not end would leave no time to those that it depends on, such as the app.
+        """
+        turns, left = 0, self._without_dependents(names)
+        alive = set(names)
+        while left:
+            turns += 1
+            alive.difference_update(left)
+            left = self._without_dependents(alive)
+        now_s = time.monotonic()
+        return now_s + max(deadline_s - now_s, 0.0) / max(turns, 1)
+
     def _kill(self, names: Iterable[str]) -> None:
         for name in names:
             if not self._engine.all_at_rest((name,)):
@@ -129,10 +143,12 @@ class Stop:
         """
         self._current = names
         for name in names:
+            spec = self._engine.children[name].spec
             left_s = deadline_s - time.monotonic()
-            if self._engine.children[name].spec.quit_before_kill and left_s >= QUIT_WORTH_S:
+            if spec.quit_before_kill and left_s >= QUIT_WORTH_S:
                 left_s -= QUIT_GRACE_S
-            self._engine.dispatch(name, Event(EventKind.STOP, limit_s=max(left_s, 0.0)))
+            limit_s = min(max(left_s, 0.0), spec.stop_timeout_s)
+            self._engine.dispatch(name, Event(EventKind.STOP, limit_s=limit_s))
         if self._forced and self._plan.last not in names:
             self._kill(names)
         await self._wait_for(partial(self._engine.all_at_rest, names), deadline_s)

@@ -107,6 +107,32 @@ def test_a_second_int_also_kills_an_app_whose_turn_has_not_come() -> None:
         assert [record["child"] for record in run.all("exited")] == ["second", "moltis"]
 
 
+def test_one_that_does_not_end_leaves_time_to_the_app_that_it_depends_on() -> None:
+    """Each turn gets the same part of what is left: the app was told to end and killed in the same moment."""
+    toml = f'[process.second]\ncommand = ["sh", "-c", {json.dumps(STUBBORN)}]\nafter = ["moltis"]\n'
+    saving = "trap 'sleep 0.3; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    with running("sh", "-c", saving, toml=toml, env={"SUPERVISOR_STOP_TIMEOUT": "4s"}) as run:
+        run.wait_for("ready", process="moltis")
+        run.wait_for("ready", process="second")
+        assert run.stop() == 0
+        assert run.wait_for("exited", child="second")["signal"] == "SIGKILL"
+        assert run.wait_for("exited", child="moltis")["code"] == 7
+
+
+def test_the_stop_keeps_to_a_process_own_limit() -> None:
+    """`stop_timeout` is the time that a process gets to exit, also where everything is stopped."""
+    table = f'command = ["sh", "-c", {json.dumps(STUBBORN)}]\nafter = ["moltis"]\nstop_timeout = "200ms"\n'
+    with running(
+        "sh", "-c", FOR_EVER, toml=f"[process.second]\n{table}", env={"SUPERVISOR_STOP_TIMEOUT": "60s"}
+    ) as run:
+        run.wait_for("ready", process="second")
+        begin_s = time.monotonic()
+        assert run.stop() == 0
+        assert time.monotonic() - begin_s < 10
+        assert run.wait_for("exited", child="second")["signal"] == "SIGKILL"
+        assert run.wait_for("exited", child="moltis")["signal"] == "SIGTERM"
+
+
 def test_a_stopped_process_takes_its_term_at_once() -> None:
     """One that SIGSTOP holds still can do nothing with TERM: CONT comes after it, and no time is lost."""
     with running("sh", "-c", FOR_EVER, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
