@@ -53,7 +53,7 @@ health = "http://127.0.0.2:9000/health"
 | `user` | the app's | the user that runs it |
 | `env` | none | additional environment variables, a table |
 | `critical` | `false` | whether the container exits with 70 if it fails permanently |
-| `after` | none | processes that must be ready before it is started |
+| `after` | none | processes that must be ready before it is started, or ended for good with success |
 | `restart` | `"always"` | `always`, `on-failure` or `never` |
 | `stop_signal` | `"TERM"` | the signal that stops it |
 | `stop_timeout` | `SUPERVISOR_STOP_TIMEOUT` | time it gets to exit before it is killed |

@@ -103,7 +103,9 @@ class Child:
 
     @property
     def ready(self) -> bool:
-        """Whether it is alive and has passed its probe, if it has one."""
+        """Whether those that wait for it may start: it is alive and passes its probe, or has done its work."""
+        if self.machine.state is State.ENDED:
+            return self.machine.exit_status is not None and self.machine.exit_status.success
         return self.machine.state is State.RUNNING and self.view.ready
 
     @property

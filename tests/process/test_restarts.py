@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.calling import call
 from tests.process.running import running
 
 FOR_EVER = "exec sleep 300"
@@ -193,6 +194,21 @@ def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> Non
         assert run.stop() == 0
         ended = [record["child"] for record in run.all("exited")]
         assert ended == ["second", "moltis"]
+
+
+def test_one_that_has_done_its_work_is_waited_for_no_longer() -> None:
+    """A process that comes after one that ended for good with success waited for ever when it was started again."""
+    toml = (
+        '[process.first]\ncommand = ["true"]\nrestart = "never"\n'
+        '[process.second]\ncommand = ["sh", "-c", "echo second runs; exec sleep 300"]\nafter = ["first"]\n'
+    )
+    with running("sh", "-c", FOR_EVER, toml=toml) as run:
+        run.wait_for("exited", child="first")
+        run.wait_for("second runs", process="second")
+        assert call(run.run_dir, "stop", "second").code == 0
+        assert call(run.run_dir, "start", "second").code == 0
+        run.wait_count(2, "second runs", process="second")
+        assert run.stop() == 0
 
 
 def test_no_pause_at_all_leaves_room_for_others() -> None:
