@@ -103,9 +103,10 @@ class AlertSender:
     def _run(self) -> None:
         self._closing.wait(_SETTLE_S)
         while True:
-            self._closing.wait(self._wait_s())
+            # Once only: after the wait it is allowed, wherever the clock was set meanwhile.
+            is_early = self._closing.wait(self._wait_s()) and self._wait_s() > 0
             with self._lock:
-                if not self._waiting or self._wait_s():
+                if not self._waiting or is_early:
                     # Nothing to send; or the run ends before the next alert is allowed, and the next run sends it.
                     self._thread = None
                     return

@@ -9,6 +9,7 @@ import json
 import re
 import signal
 import socket
+import time
 from email.header import decode_header
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,12 @@ import msgspec
 import pytest
 from markdown_it import MarkdownIt
 
+from supervisor.config.parsers import SecretSource
+from supervisor.config.settings import AlertSettings
 from supervisor.core.incidents import ERROR, INFO, Incident
+from supervisor.incidents import alerts
 from supervisor.incidents.alert_formats import DISCORD, NTFY, SLACK, Alert, format_of, inert, request_of
+from supervisor.secret import Secret
 from tests.incidents.hook import hooking
 from tests.incidents.looking import recorded
 from tests.process.running import running
@@ -109,6 +114,17 @@ def test_no_more_than_one_a_minute_and_the_rest_is_counted_by_the_next_run(tmp_p
             again = hook.wait(2)[1].json
         assert again["incident"]["run"] == record["run"]
         assert again["left_out"] == record["unsent"] - 1
+
+
+def test_a_clock_that_was_set_back_delays_an_alert_by_no_more_than_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last alert then seems to be sent in a time to come; the minute is counted once, as it passes here."""
+    monkeypatch.setattr(alerts, "LEAST_INTERVAL_S", 0.3)
+    with hooking() as hook:
+        given = AlertSettings(SecretSource("URL", value=Secret(hook.url)), None, None, with_lines=False)
+        sender = alerts.AlertSender(given, "box", lambda _why: None)
+        sender.go_on(time.time() + 86400, 0)
+        sender.put(Incident("one", 0.0, "crash", "moltis", ERROR, "it crashed"))
+        assert hook.wait()[0].headers["webhook-id"] == "one"
 
 
 def test_a_silent_service_holds_nothing_up(tmp_path: Path) -> None:
