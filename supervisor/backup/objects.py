@@ -36,8 +36,8 @@ _MOST_BYTES = 4096
 _AGAIN = "it is tried again; check the folder and its disk"
 HOLDER, PROBE, WISH = "holder", "probe", "restored"
 _DEFAULT_REGION = "us-east-1"
-_OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _PRECONDITION = 200, 400, 404, 409, 412
-_TOLD_REGION = re.compile(rb"<Region>([a-z0-9-]{1,64})</Region>")
+_OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _PRECONDITION, _NOT_IMPLEMENTED = 200, 400, 404, 409, 412, 501
+_TOLD_REGION = re.compile(rb"<Region>([A-Za-z0-9_-]{1,64})</Region>")
 # The region in the DNS names of stores: s3.REGION.amazonaws.com, REGION.digitaloceanspaces.com.
 _STORES = (".amazonaws.com", ".digitaloceanspaces.com")
 
@@ -138,6 +138,7 @@ class BucketStore:
         self._key_id = key_id
         self._secret = secret
         self._region = _region(parts.hostname or "")
+        self._knows_conditions = True
 
     async def get(self) -> StoredObject:
         """Read it."""
@@ -151,7 +152,11 @@ class BucketStore:
     async def put(self, data: bytes, tag: str) -> str:
         """Replace it on that condition, which a server may ignore: callers that rely on it test that first."""
         condition = {"If-Match": tag} if tag else {"If-None-Match": "*"}
-        status, answer, new = await self._ask("PUT", data, condition)
+        status, answer, new = await self._ask("PUT", data, condition if self._knows_conditions else {})
+        if status == _NOT_IMPLEMENTED and self._knows_conditions:
+            # Backblaze B2 and Alibaba's OSS refuse such requests: then it is as with a server that ignores conditions.
+            self._knows_conditions = False
+            status, answer, new = await self._ask("PUT", data, {})
         if status in {_CONFLICT, _PRECONDITION} or (status == _NOT_FOUND and b"NoSuchBucket" not in answer):
             raise ConflictError
         if status != _OK:

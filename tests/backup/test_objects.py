@@ -7,15 +7,18 @@ import fcntl
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.backup import objects
+from supervisor.backup import holder, objects
+from supervisor.backup.holder import Lease, LostError
 from supervisor.backup.objects import BucketStore, FolderStore
 from supervisor.backup.words import BackupError
 from supervisor.config.parsers import SecretSource
 from supervisor.secret import Secret
+from tests.backup.test_holder import never, settings
 from tests.backup.world import World, wait_for_state
 from tests.support.backups import KEY, KEY_ID
 from tests.support.waiting import wait_until
@@ -67,6 +70,67 @@ def _store_at(host: str, port: int) -> BucketStore:
 
 def _keys() -> tuple[SecretSource, SecretSource]:
     return SecretSource("ID", value=Secret(KEY_ID)), SecretSource("KEY", value=Secret(KEY))
+
+
+_NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>It is not implemented.</Message></Error>"
+
+
+@contextlib.contextmanager
+def _without_conditions() -> Iterator[int]:
+    """Serve objects that nobody may write on a condition, as Backblaze B2 and Alibaba's OSS do; yield the port."""
+    kept: dict[str, bytes] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._say(200 if self.path in kept else 404, kept.get(self.path, b""))
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers["If-Match"] or self.headers["If-None-Match"]:
+                self._say(501, _NOT_IMPLEMENTED)
+                return
+            kept[self.path] = body
+            self._say(200, b"")
+
+        def _say(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", f'"{hash(kept.get(self.path, b""))}"')
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+
+
+async def test_a_server_that_refuses_conditions_is_as_one_that_ignores_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be held: what was written is read back, and the one whose name is not in it has lost."""
+    monkeypatch.setattr(holder, "SETTLE_S", 0.01)
+    with _without_conditions() as port:
+        one, two = (Lease(settings(f"s3:http://127.0.0.1:{port}/bucket/snapshots")) for _ in range(2))
+        await one.acquire("", never)
+        assert not one.conditional
+        await one.probe()
+        await one.note_restored("12345678")
+        await one.renew(1, "")
+        await two.acquire("", never, force=True)
+        with pytest.raises(LostError):
+            await one.renew(1, "")
+
+
+async def test_the_region_that_a_server_tells_is_signed_as_it_tells_it() -> None:
+    """OpenStack's is RegionOne unless somebody has chosen another one."""
+    told = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>RegionOne</Region></Error>"
+    with _scripted(b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(told) + told) as server:
+        with pytest.raises(BackupError):
+            await _store_at("127.0.0.1", server.port).get()
+        assert [b"/RegionOne/s3/aws4_request" in head for head in server.heard] == [False, True]
 
 
 async def test_an_object_that_arrives_in_parts_is_read_whole() -> None:
