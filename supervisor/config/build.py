@@ -41,6 +41,14 @@ _SHELL_FLAGS = frozenset({"-i", "-l", "-il", "-li", "--login"})
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\b")
 # Where userspace networking forwards tailnet peers to, IPv6 included.
 _FORWARDED_TO = "127.0.0.1"
+# Folders of every system, which programs of all users need (hier(7)); volumes are also mounted at /mnt and /srv.
+_SHARED_FOLDERS = frozenset(
+    f"/{path}"
+    for path in (
+        *("", "bin", "boot", "dev", "dev/shm", "etc", "home", "lib", "lib64", "opt", "proc", "root", "run", "sbin"),
+        *("sys", "tmp", "usr", "usr/local", "var", "var/cache", "var/lib", "var/log", "var/tmp"),
+    )
+)
 _LOST_AT_A_DEPLOY = (
     "each deploy loses the device's identity and name, what you chose, passkeys, and all that Moltis remembers; "
     "to keep them, give it a bucket: SUPERVISOR_BACKUP_REPOSITORY and the three settings beside it"
@@ -105,6 +113,7 @@ def build(
         app_user=chosen.app,
     )
     _check_files(plan, environ, host, diags)
+    _check_folders(plan, host, diags)
     _check_socket_paths(settings, diags)
     _check_proxies(plan, diags)
     diags.warn(*_without_effect(plan, command), *_unreachable(plan, host), *_misunderstood(plan))
@@ -338,6 +347,33 @@ def _check_files(plan: Plan, environ: Mapping[str, str], host: Host, diags: Diag
         from supervisor.config import permissions
 
         permissions.check(plan, environ, host, diags)
+
+
+def _check_folders(plan: Plan, host: Host, diags: Diagnostics) -> None:
+    """Report folders that would be taken away from others: each is closed to all but one user."""
+    settings, tailnet = plan.settings, plan.settings.tailnet
+    folders = {"SUPERVISOR_RUN_DIR": settings.run_dir}
+    if tailnet.mode == "embedded" and not tailnet.in_memory:
+        folders["TS_STATE_DIR"] = tailnet.state_dir
+        moves = plan.tailscale_user is not None or settings.backup is not None
+        if settings.run_dir == tailnet.state_dir or (moves and _is_in(settings.run_dir, tailnet.state_dir)):
+            what = f"use SUPERVISOR_RUN_DIR {settings.run_dir}"
+            diags.problem(what, f"it lies in tailscaled's own folder {tailnet.state_dir}", "choose one outside of it")
+    # Another user may only close what is its own.
+    others = [spec.user for spec in plan.processes if host.uid == 0 and spec.name != TAILSCALED]
+    homes = sorted({user.home for user in others if user is not None})
+    for setting, folder in folders.items() if host.uid == 0 else ():
+        home = next((home for home in homes if _is_in(home, folder)), None)
+        if folder in _SHARED_FOLDERS or home is not None:
+            why = f"the home {home} lies in it" if home is not None else "all programs share it"
+            own = os.path.join(folder, "moltis-supervisor")
+            remedy = f"choose one that nothing else is in, such as {own}"
+            diags.problem(f"use {setting} {folder}", f"{why}, and it would be closed to all but one user", remedy)
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """Tell whether a path is a folder or inside it, by name alone."""
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def _check_socket_paths(settings: Settings, diags: Diagnostics) -> None:

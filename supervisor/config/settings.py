@@ -476,7 +476,7 @@ class Settings(NamedTuple):
         "SUPERVISOR_RUN_DIR",
         parsers.PATH,
         "The folder for the control socket, the port file and tailscaled's socket. It is created with mode 0700, and "
-        "refused if it is a link or belongs to another user; only one supervisor can use it.",
+        "refused if it is a link, belongs to another user, or is shared (`/tmp`); only one supervisor can use it.",
         said="`$XDG_RUNTIME_DIR/moltis-supervisor` if that is set, else `/run/moltis-supervisor` as root, "
         "else `/tmp/moltis-supervisor-UID`",
     )

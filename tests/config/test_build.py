@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.process import EnvFile, HttpProbe, Restart, TcpProbe
+from supervisor.core.process import EnvFile, HttpProbe, Restart, TcpProbe, User
 from supervisor.errors import ConfigError
 from tests.config.machine import IMAGE, MOLTIS, TAILSCALE, Machine, plan
 
@@ -388,6 +388,34 @@ def test_names_that_are_taken() -> None:
 def test_a_socket_path_that_is_too_long() -> None:
     """The kernel takes 107 bytes."""
     assert "107" in problems({"SUPERVISOR_RUN_DIR": "/" + "x" * 120})[0]
+
+
+@pytest.mark.parametrize(
+    ("environ", "why"),
+    [
+        ({"SUPERVISOR_RUN_DIR": "/tmp"}, "all programs share it"),
+        ({"SUPERVISOR_RUN_DIR": "/run/"}, "all programs share it"),
+        ({"TS_STATE_DIR": "/"}, "the home /home/moltis lies in it"),
+        ({"TS_STATE_DIR": "/var/lib"}, "all programs share it"),
+        ({"TS_STATE_DIR": MOLTIS.home}, f"the home {MOLTIS.home} lies in it"),
+        ({"TS_STATE_DIR": "/data", "SUPERVISOR_RUN_DIR": "/data"}, "it lies in tailscaled's own folder /data"),
+        ({"TS_STATE_DIR": "/data", "SUPERVISOR_RUN_DIR": "/data/run"}, "it lies in tailscaled's own folder /data"),
+    ],
+)
+def test_folders_that_would_be_taken_from_others(environ: dict[str, str], why: str) -> None:
+    """Root closes both to all but one user: /tmp was closed to the app, and a home given away."""
+    assert [problem for problem in problems(environ) if why in problem]
+
+
+def test_folders_of_its_own() -> None:
+    """tailscaled's home may be its state folder, and another user than root takes nothing from others."""
+    own = User("tailscale", 1002, 1002, "/var/lib/tailscale")
+    assert plan({}, Machine(users=(MOLTIS, own)))
+    assert plan({"TS_STATE_DIR": "/mnt", "SUPERVISOR_RUN_DIR": "/database"})
+    assert plan({"SUPERVISOR_RUN_DIR": "/tmp"}, Machine(uid=1001, users=(MOLTIS,)))
+    assert plan({"SUPERVISOR_RUN_DIR": "/data/run", "TS_STATE_DIR": "/data"}, Machine(uid=1001, users=(MOLTIS,)))
+    assert plan({"SUPERVISOR_RUN_DIR": "/data/run", "TS_STATE_DIR": "/data/run/state"})
+    assert plan({"SUPERVISOR_RUN_DIR": "/data/run", "TS_STATE_DIR": "/data", "SUPERVISOR_TAILSCALE": "off"})
 
 
 def _file(text: str) -> str:
