@@ -101,17 +101,18 @@ class RunResources:
 
     def _take_run_folder(self, plan: Plan) -> None:
         path = plan.settings.run_dir
-        self._run_fd = dirs.run_folder(path, plan.tailscale_user)
         taken = (
             f"cannot use {path}: another supervisor runs there; stop it, or set SUPERVISOR_RUN_DIR to another folder"
         )
+        self._run_fd = dirs.run_folder(path, plan.tailscale_user, taken)
         self._fds.append(self._run_fd)
         if not self._lock(self._run_fd, path, taken) and _is_listened_on(os.path.join(path, CONTROL_SOCKET)):
             raise ConfigError(taken)
         self._is_locked = True
 
     def _take_socket_folder(self, plan: Plan) -> None:
-        if plan.tailscaled is None or self._run_fd < 0:
+        # Without the run folder's lock, the folder may be another supervisor's.
+        if plan.tailscaled is None or not self._is_locked:
             return
         folder = os.path.dirname(plan.settings.tailnet.socket)
         if folder == os.path.join(plan.settings.run_dir, "tailscale") or not os.path.exists(folder):
@@ -125,11 +126,11 @@ class RunResources:
         # State in memory uses the run folder, whose problems have been reported above.
         if plan.tailscaled is None or (tailnet.in_memory and self._run_fd < 0):
             return
-        fd = dirs.owned_folder(tailnet.state_dir, plan.tailscale_user, "TS_STATE_DIR")
         taken = (
             f"cannot use {tailnet.state_dir}: another supervisor runs a tailscaled on it, and two would ruin it; "
             "stop that one, or set TS_STATE_DIR to another folder"
         )
+        fd = dirs.owned_folder(tailnet.state_dir, plan.tailscale_user, "TS_STATE_DIR", taken)
         self._fds.append(fd)
         self._lock(fd, tailnet.state_dir, taken)
 

@@ -24,13 +24,14 @@ PRIVATE = 0o700
 PASSABLE = 0o710
 
 
-def run_folder(path: str, visitor: User | None) -> int:
+def run_folder(path: str, visitor: User | None, taken: str = "") -> int:
     """Create the run folder if needed, and return a descriptor of it.
 
     ``visitor`` is a user who has to reach a folder inside it; its group then gets search permission and nothing else.
-    Raises ConfigError if the folder is a link, belongs to another user, or cannot be created.
+    Raises ConfigError if the folder is a link, belongs to another user, or cannot be created, and with the text
+    ``taken`` if another supervisor has locked it.
     """
-    fd = _make(path, "SUPERVISOR_RUN_DIR")
+    fd = _make(path, "SUPERVISOR_RUN_DIR", taken)
     status = os.fstat(fd)
     if status.st_uid != os.geteuid():
         os.close(fd)
@@ -48,13 +49,13 @@ def run_folder(path: str, visitor: User | None) -> int:
     return fd
 
 
-def owned_folder(path: str, owner: User | None, setting: str) -> int:
+def owned_folder(path: str, owner: User | None, setting: str, taken: str = "") -> int:
     """Create a private folder of ``owner`` (None: this user) if needed, and return a descriptor of it.
 
     The content of an existing folder is given to ``owner`` too. Raises ConfigError if the folder is a link, or cannot
-    be created or written to.
+    be created or written to, and with the text ``taken`` if another supervisor has locked it.
     """
-    fd = _make(path, setting)
+    fd = _make(path, setting, taken)
     try:
         if owner is not None and os.fstat(fd).st_uid != owner.uid:
             _hand_over(fd, owner)
@@ -169,7 +170,31 @@ def _path(folder_fd: int, name: str) -> str:
         return name
 
 
-def _make(path: str, setting: str) -> int:
+def _make(path: str, setting: str, taken: str) -> int:
+    fd = _opened(path, setting)
+    # Before anything in it is changed: that would take the folder away from the other one.
+    if taken and _is_taken(fd):
+        os.close(fd)
+        raise ConfigError(taken)
+    return fd
+
+
+def _is_taken(folder_fd: int) -> bool:
+    """Return whether another process has locked the lock file in a folder, if there is one and that can be told."""
+    try:
+        fd = os.open(LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(fd)
+    return False
+
+
+def _opened(path: str, setting: str) -> int:
     try:
         os.makedirs(os.path.dirname(path) or "/", mode=0o755, exist_ok=True)
         try:

@@ -48,11 +48,14 @@ def test_a_port_in_use() -> None:
 
 
 def test_a_second_supervisor_on_one_run_folder() -> None:
-    """The first one goes on; the second ends with 78."""
+    """The first one goes on, its folder as it was; the second ends with 78."""
     with running(*FOR_EVER) as first:
         first.wait_for("ready")
+        # As for a tailscaled of another user.
+        first.run_dir.chmod(0o710)
         with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(first.run_dir)}) as second:
             assert "another supervisor runs there" in refused(second)
+        assert first.run_dir.stat().st_mode & 0o777 == 0o710
         assert first.stop() == 0
 
 

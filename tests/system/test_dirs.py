@@ -87,6 +87,23 @@ def test_a_lock_is_taken_once(tmp_path: Path) -> None:
     os.close(folder)
 
 
+@as_root
+def test_a_folder_that_is_locked_is_left_as_it_is(tmp_path: Path) -> None:
+    """A second supervisor that is refused took the folders away from the first one's tailscaled."""
+    tmp_path.chmod(0o750)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    held, _ = dirs.lock(folder, dirs.LOCK_FILE, "taken")
+    with pytest.raises(ConfigError, match="taken"):
+        dirs.run_folder(str(tmp_path), None, "taken")
+    with pytest.raises(ConfigError, match="taken"):
+        dirs.owned_folder(str(tmp_path), NOBODY, "TS_STATE_DIR", "taken")
+    assert (mode(tmp_path), tmp_path.stat().st_uid) == (0o750, os.geteuid())
+    os.close(held)
+    os.close(dirs.owned_folder(str(tmp_path), NOBODY, "TS_STATE_DIR", "taken"))
+    assert (mode(tmp_path), tmp_path.stat().st_uid) == (0o700, NOBODY.uid)
+    os.close(folder)
+
+
 def test_no_trap_is_written_to(tmp_path: Path) -> None:
     """Whoever owns the folder may have put a link, or a file open to all, where the new one is to be made."""
     folder = os.open(tmp_path, os.O_RDONLY)
