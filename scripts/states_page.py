@@ -63,7 +63,7 @@ HAPPENS = {
     EventKind.PROVEN: "it has stayed up for `SUPERVISOR_BACKOFF_RESET`: its failures are forgiven",
     EventKind.LIMIT_REACHED: "its time limit for ending is over",
 }
-# They may come in every state, and are noted in most of them.
+# They may occur in every state, and are noted in most of them.
 _HOLDING = (EventKind.HOLD, EventKind.LET_GO)
 BETWEEN = """
 If several states are possible, the restart policy, `critical`, `after` and orders received meanwhile decide.
@@ -87,7 +87,7 @@ The texts below are those of the simplest case of each state; [The tailnet](tail
 """
 REFUSAL = LoginRetry(refusals=3, kind="expired", error="invalid key: API key expired", next_try_s=60.0)
 UNCLEAR = decide(None, Files.SOME, (SnapshotView("id"),), "")[1]
-# The plainest case of each state: what it is an example of, and what the code makes of it.
+# The simplest case of each state: its description, and the texts that the code derives.
 CASES: tuple[tuple[str, Meaning], ...] = (
     ("tailscaled was started a moment ago", down("it does not answer yet", begun=True)),
     ("no key is set", of_status(Status(backend_state="NeedsLogin"), Situation())),
@@ -137,12 +137,12 @@ CASES: tuple[tuple[str, Meaning], ...] = (
         "the bucket is unreachable at a start",
         of_backups(
             BackupView(
-                BackupState.HELD, why="the repository has not answered for seconds", what_to_do="it is waited for"
+                BackupState.HELD, why="the repository has not answered for seconds", what_to_do="it is given more time"
             )
         ),
     ),
     (
-        "there are files that no snapshot is known of, and snapshots in the repository",
+        "there are files that belong to no known snapshot, and snapshots in the repository",
         of_backups(BackupView(BackupState.CHOOSE, why=UNCLEAR, what_to_do=CHOICES)),
     ),
 )

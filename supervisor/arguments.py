@@ -79,7 +79,7 @@ def parse_arguments(words: Sequence[str], name: str, command: Command) -> Parsed
             continue
         option, value = _take_option(word, left, name, command)
         if option in options:
-            raise UsageError(f"{name} was given {option} twice; leave one of them")
+            raise UsageError(f"{name} was given {option} twice; remove one of them")
         options[option] = value
     if not command.word_for_word and not command.optional:
         _check_arguments(rest, name, command)

@@ -1,4 +1,4 @@
-"""Exponential backoff: the delay before the next try."""
+"""Exponential backoff: the delay before the next attempt."""
 
 from __future__ import annotations
 

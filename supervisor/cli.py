@@ -66,37 +66,37 @@ COMMANDS = {
         "with - is appended to it.",
         "run --restart on-failure -- moltis",
         _run,
-        (_CONFIG, Option("--restart", "when an app that ended is started again", "always|on-failure|never")),
+        (_CONFIG, Option("--restart", "when an app that has exited is restarted", "always|on-failure|never")),
         word_for_word="[-- COMMAND …]",
     ),
     "check": Command(
-        "Reads every setting and shows what `run` would do, or everything that keeps it from starting.",
+        "Reads every setting and shows what `run` would do, or everything that prevents the start.",
         "check --config supervisor.toml",
         _check,
         (_CONFIG, _JSON),
     ),
     "status": Command(
-        "Shows the processes, the tailnet and the health of a running supervisor. Ends with 1 where health fails.",
+        "Shows the processes, the tailnet and the health of a running supervisor. Exits with 1 if health fails.",
         "status",
         _operator("commands", "status"),
         (_JSON,),
     ),
     "logs": Command(
-        "Shows the last lines of the merged log, and goes on with new ones where asked to.",
+        "Shows the last lines of the merged log; with -f also new ones.",
         "logs -f --process moltis",
         _operator("log_view", "logs"),
         (
-            Option("-f", "follow: go on with new lines, also over a restart of the supervisor, until Ctrl-C"),
-            Option("-n", "how many of the last lines to begin with (100)", "N"),
-            Option("--process", "the lines of this process alone", "NAME"),
+            Option("-f", "follow: show new lines, also across restarts of the supervisor, until Ctrl-C"),
+            Option("-n", "how many of the last lines to show first (100)", "N"),
+            Option("--process", "only the lines of this process", "NAME"),
             _JSON,
         ),
     ),
     "start": Command(
-        "Starts a process that is stopped or waits for its next try.",
+        "Starts a process that is stopped, or waits for its restart.",
         "start moltis",
         _operator("commands", "start"),
-        (Option("--without-backup", "agree to a start though nothing was brought back from the backups"), _JSON),
+        (Option("--without-backup", "agree to a start although nothing was restored from the backups"), _JSON),
         ("NAME",),
     ),
     "stop": Command(
@@ -111,32 +111,36 @@ COMMANDS = {
         "connect --auth-key-file -",
         _operator("commands", "connect"),
         (
-            Option("--auth-key-file", "where the auth key is; - reads it from standard input, or asks for it", "FILE"),
+            Option(
+                "--auth-key-file",
+                "the file with the auth key; - reads it from standard input, or prompts for it",
+                "FILE",
+            ),
             Option(
                 "--auth-key",
                 "",
                 "KEY",
-                "a command line is open to every user of the machine and kept by shells; write the key into a file, "
-                "or give it on standard input: connect --auth-key-file -",
+                "a command line is visible to every user of the machine, and shells store it; write the key into a "
+                "file, or give it on standard input: connect --auth-key-file -",
             ),
             _JSON,
         ),
     ),
     "disconnect": Command(
-        "Disconnects the device from its tailnet until `connect`; the app goes on.",
+        "Disconnects the device from its tailnet until `connect`; the app keeps running.",
         "disconnect --forget",
         _operator("commands", "disconnect"),
         (
             Option("--forget", "log out as well: the next connect is a new login"),
-            Option("--yes", "agree beforehand where the supervisor wants a confirmation"),
+            Option("--yes", "agree beforehand if the supervisor asks for a confirmation"),
             _JSON,
         ),
     ),
     "auth-url": Command(
-        "Shows the login URL that waits to be opened; it never starts a login.",
+        "Shows the pending login URL; it never starts a login.",
         "auth-url --qr",
         _operator("commands", "auth_url"),
-        (Option("--qr", "show its QR code too"), _JSON),
+        (Option("--qr", "also show its QR code"), _JSON),
     ),
     "backup": Command(
         "Takes a snapshot now; `list` shows all snapshots, `restore` restores the app's folders from one.",
@@ -146,14 +150,14 @@ COMMANDS = {
         optional="[list | restore ID]",
     ),
     "doctor": Command(
-        "Checks everything around it, running or not: settings, rights, machine, tailnet, app, backups. What it "
-        "prints is masked, fit for a bug report. Ends with 1 where there is a problem.",
+        "Checks settings, rights, machine, tailnet, app and backups, whether or not a supervisor runs. The output is "
+        "masked, and can be used in a bug report. Exits with 1 if there is a problem.",
         "doctor",
         _operator("doctor_command", "doctor"),
         (_JSON,),
     ),
     "token": Command(
-        "Prints a fresh one-time code for signing in to the panel.",
+        "Prints a new one-time code for signing in to the panel.",
         "token",
         _operator("commands", "token"),
         (_JSON,),

@@ -30,9 +30,9 @@ CHOICES = (
     "or start without backups (`start NAME --without-backup`)"
 )
 
-_OVERTAKEN = "a restore was broken off here, and another instance has gone on from the repository since"
+_OVERTAKEN = "a restore was interrupted here, and another instance has continued from the repository since"
 _GONE = "the repository is gone, but the holder's object beside it says that it was in use"
-_EMPTY = "the repository has no snapshot, though the last holder has left one in it"
+_EMPTY = "the repository has no snapshot, although its last holder left one in it"
 _UNREAD = "restic cannot read snapshots, of which one may be the newest"
 _BACK = (
     "bring it back: it is looked for again; `backup` begins a new one with the files that are here, as does a start "
@@ -237,7 +237,7 @@ class Beginning:
             await self._adopt(snapshot=course is Course.ADOPT)
 
     def _halfway(self) -> Swap | None:
-        """Return the swap that a kill has interrupted; one that was over only left its record."""
+        """Return the swap that a kill has interrupted; after a finished one, only its record may be left."""
         work = self._work
         swap = work.places.swapped_halfway()
         if swap is None:

@@ -30,7 +30,7 @@ async def restore_by_hand(work: Work, wanted: str) -> None:
     """
     snapshot = find(work.view.snapshots, wanted)
     if snapshot is None:
-        raise BackupError(Trouble(f"there is no snapshot {wanted}", "`backup list` shows those that there are"))
+        raise BackupError(Trouble(f"there is no snapshot {wanted}", "`backup list` shows the existing ones"))
     async with work.restoring(snapshot, Restoration(work.restic, snapshot, work.plan.sources)) as restoration:
         await restoration.fetch()
         await _replace(work, restoration)
@@ -88,4 +88,4 @@ async def _wait_until_down(engine: Engine, names: list[str]) -> None:
     finally:
         unwatch()
     if scope.cancelled_caught:
-        raise BackupError(Trouble("the app does not end", "stop it, and restore again"))
+        raise BackupError(Trouble("the app does not stop", "stop it, and restore again"))

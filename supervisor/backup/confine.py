@@ -2,9 +2,9 @@
 
     python -I -m supervisor.backup.confine FD… PATH… -- PROGRAM WORD…
 
-restic reads the app's folders with root's rights: the app could put a link in the place of a folder between two looks,
-and have it read whatever root may. FD are open folders, PATH files and folders that need not exist. Where the kernel
-has no Landlock, as in gVisor, the program is run without.
+restic reads the app's folders as root: the app could replace a folder by a link between two checks, and make it read
+whatever root may. FD are open folders, PATH files and folders that need not exist. Where the kernel
+has no Landlock, as in gVisor, the program runs unconfined.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(words: list[str]) -> None:
         for each in allowed:
             with suppress(OSError):
                 _allow(ruleset_fd, int(each) if each.isdecimal() else os.open(each, os.O_PATH | os.O_CLOEXEC))
-        # Landlock takes this of whoever is not an administrator.
+        # Landlock requires this of an unprivileged process.
         _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if _call(_RESTRICT_SELF, ruleset_fd, 0) < 0:
             raise OSError(ctypes.get_errno(), "cannot confine restic to the folders that it backs up")

@@ -101,7 +101,7 @@ def _set_priority(pid: int, priority: int) -> None:
 
 
 def _let_kill_first(pid: int) -> None:
-    """Give other processes precedence for memory when it runs short."""
+    """Have the kernel kill this process before others when memory runs short."""
     with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
         file.write(f"{_FIRST_TO_KILL}\n")
 

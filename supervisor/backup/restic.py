@@ -41,7 +41,7 @@ _MEMORY = "64MiB"
 _ERRORS = 1
 # Before 0.18 `check` has no summary.
 _DAMAGED = "repository contains errors"
-# A lock that was left by a killed container must not hold back a start for half an hour, and a key may only read.
+# A lock that was left by a killed container must not delay a start for half an hour, and the key may be read-only.
 _READS = ("--no-lock",)
 _IGNORED = re.compile(r'Ignoring "([0-9a-f]{8})')
 _CONFINE = "supervisor.backup.confine"
@@ -71,7 +71,7 @@ class Restic:
         parts = tuple(int(part) if part.isdecimal() else 0 for part in number.split(".")[:2])
         if parts < LEAST_VERSION:
             least = ".".join(map(str, LEAST_VERSION))
-            raise BackupError(Trouble(f"restic {number or '?'} is too old", f"put {least} or newer into the image"))
+            raise BackupError(Trouble(f"restic {number or '?'} is too old", f"install {least} or newer in the image"))
 
     async def snapshots(self) -> tuple[SnapshotView, ...] | None:
         """Return the supervisor's snapshots; None if there is no repository yet. Raises BackupError.
@@ -123,7 +123,7 @@ class Restic:
         await self._ask("tag", "--add", ",".join(tags), *snapshot_ids)
 
     async def forget(self, ids: Sequence[str]) -> Trouble:
-        """Remove snapshots; return why some may have stayed: restic ends well nevertheless. Raises BackupError."""
+        """Remove snapshots; return why some may have stayed, though restic exits with 0. Raises BackupError."""
         said = " ".join((await self._ask("forget", *ids)).words)
         return known(said) or Trouble("the repository's server keeps them", "see restic's lines in the log")
 
@@ -141,7 +141,7 @@ class Restic:
         if not damaged or known("; ".join(answer.errors)):
             raise BackupError(_trouble_of(answer))
         why = f"the repository is damaged: {next(iter(said), answer.failure)}"
-        return Trouble(why, "repair it as restic's manual says under *Troubleshooting*, or begin a new one")
+        return Trouble(why, "repair it as restic's manual describes under *Troubleshooting*, or begin a new one")
 
     async def dump(self, snapshot_id: str, path: str) -> bytes:
         """Return a small file from a snapshot. Raises BackupError."""

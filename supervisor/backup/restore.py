@@ -205,7 +205,7 @@ def _finish(workshop_fd: int, owner: User | None) -> None:
                     target_fd = stack.enter_context(_folder_in(target_fd, part))
                 for name in files:
                     os.rename(name, name, src_dir_fd=fd, dst_dir_fd=target_fd)
-                    # Those of a live file, which is in the snapshot where there were too many databases.
+                    # Journals of a live file, which the snapshot contains if there were too many databases.
                     for beside in BESIDE:
                         dirs.remove_file(target_fd, name + beside)
     _clean(workshop_fd, owner)
@@ -324,7 +324,7 @@ class _Exchange:
         os.utime(to_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def undo(self) -> None:
-        """Have all as it was."""
+        """Restore the original state."""
         for name, before_fd, now_fd in reversed(self._done):
             with suppress(OSError):
                 os.rename(name, name, src_dir_fd=now_fd, dst_dir_fd=before_fd)

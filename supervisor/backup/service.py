@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RELEASE_S = 1.0
 # Retry interval of the last snapshot, after which there is no other.
 LAST_AGAIN_S = 1.0
-_NO_TIME = Trouble("there was no time for it", "raise SUPERVISOR_STOP_TIMEOUT and the platform's grace period")
+_NO_TIME = Trouble("there was not enough time for it", "raise SUPERVISOR_STOP_TIMEOUT and the platform's grace period")
 
 
 class Backups:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
 
 MANIFEST_VERSION = 1
-# A database that is locked for ever must not prevent the backup of everything else.
+# A database that is locked forever must not prevent the backup of everything else.
 COPY_S = 600.0
 # What excludes their live files from restic's command line, for which the kernel has 2 MiB.
 MOST_EXCLUSIONS_BYTES = 1024 * 1024
@@ -205,7 +205,7 @@ class Taker:
         return Taken(right if await self._mark(right) else taken, missing, marked_anew=True)
 
     async def _mark(self, view: SnapshotView) -> bool:
-        """Change the marks of a snapshot that was taken; if that fails it is there nevertheless, and told."""
+        """Change the marks of a snapshot that was taken; if that fails, the snapshot is kept and the failure logged."""
         try:
             await self._restic.retag(view.id, tags_of(view))
         except BackupError as error:
@@ -243,7 +243,7 @@ class Taker:
                 ending = await programs.run(self._engine, spec, report.take)
         except TimeoutError as error:
             why = f"the databases could not be copied within {COPY_S:g} s"
-            raise BackupError(Trouble(why, "the log says which were; is one of them held?")) from error
+            raise BackupError(Trouble(why, "the log lists the copied ones; another one may be locked")) from error
         except SpawnError as error:
             raise BackupError(Trouble(error.why)) from error
         for path, waited_s in report.waits:

@@ -31,24 +31,24 @@ class Trouble(NamedTuple):
 
 _WRONG_PASSWORD = (
     "the password is not the repository's",
-    "set SUPERVISOR_BACKUP_PASSWORD to the one it was made with",
+    "set SUPERVISOR_BACKUP_PASSWORD to the one it was created with",
 )
 _BY_CODE = {
     NO_REPOSITORY: ("there is no repository there", "check SUPERVISOR_BACKUP_REPOSITORY"),
     LOCKED: (
         "the repository is locked by another restic, or by one that was killed",
-        "it is tried again; a lock that is older than half an hour is taken away",
+        "it is tried again; a lock older than half an hour is removed",
     ),
     WRONG_PASSWORD: _WRONG_PASSWORD,
 }
-ENDED = "it is tried again; where memory runs short, give the container more"
-_CUT_SHORT = ("the repository's server breaks off its answers", "it is tried again")
+ENDED = "it is tried again; if memory runs short, give the container more"
+_CUT_SHORT = ("the repository's server cuts off its answers", "it is tried again")
 # Texts in the messages of restic 0.18, or of Python, about a server or a disk; the first match counts.
 _BY_WORDS = (
     ("wrong password or no key found", *_WRONG_PASSWORD),
-    ("bucket does not exist", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
-    ("NoSuchBucket", "the bucket does not exist", "make it, or check SUPERVISOR_BACKUP_REPOSITORY"),
-    ("wrong region", "the bucket is in another region", "write that region's host into SUPERVISOR_BACKUP_REPOSITORY"),
+    ("bucket does not exist", "the bucket does not exist", "create it, or check SUPERVISOR_BACKUP_REPOSITORY"),
+    ("NoSuchBucket", "the bucket does not exist", "create it, or check SUPERVISOR_BACKUP_REPOSITORY"),
+    ("wrong region", "the bucket is in another region", "use that region's host in SUPERVISOR_BACKUP_REPOSITORY"),
     (
         "AuthorizationHeaderMalformed",
         "the bucket is in another region",
@@ -70,9 +70,9 @@ _BY_WORDS = (
     ("InvalidAccessKeyId", "the bucket does not know the access key", "check SUPERVISOR_BACKUP_ACCESS_KEY_ID"),
     ("signature we calculated", "the secret access key is wrong", "check SUPERVISOR_BACKUP_SECRET_ACCESS_KEY"),
     ("SignatureDoesNotMatch", "the secret access key is wrong", "check SUPERVISOR_BACKUP_SECRET_ACCESS_KEY"),
-    ("Access Denied", "the bucket refuses the access key", "let that key read, write and delete in this bucket"),
-    ("AccessDenied", "the bucket refuses the access key", "let that key read, write and delete in this bucket"),
-    ("403 Forbidden", "the bucket refuses the access key", "let that key read, write and delete in this bucket"),
+    ("Access Denied", "the bucket refuses the access key", "allow that key to read, write and delete in this bucket"),
+    ("AccessDenied", "the bucket refuses the access key", "allow that key to read, write and delete in this bucket"),
+    ("403 Forbidden", "the bucket refuses the access key", "allow that key to read, write and delete in this bucket"),
     ("no space left on device", "the disk is full", "free some of it, or mount a larger volume"),
     ("connection refused", "the repository's server cannot be reached: connection refused", "it is tried again"),
     (
@@ -84,10 +84,10 @@ _BY_WORDS = (
     ("in name resolution", "the repository's host is not known", "check its name, and this machine's DNS"),
     ("unexpected EOF", *_CUT_SHORT),
     ("connection reset", *_CUT_SHORT),
-    ("Server disconnected", "the repository's server breaks off connections", "it is tried again"),
-    ("reset by peer", "the repository's server breaks off connections", "it is tried again"),
+    ("Server disconnected", "the repository's server drops connections", "it is tried again"),
+    ("reset by peer", "the repository's server drops connections", "it is tried again"),
     ("i/o timeout", "the repository's server does not answer", "it is tried again"),
-    ("network is unreachable", "there is no way to the repository's server", "check this machine's network"),
+    ("network is unreachable", "there is no route to the repository's server", "check this machine's network"),
     (
         "certificate verify failed",
         "the repository's certificate is not trusted",
@@ -98,9 +98,9 @@ _BY_WORDS = (
     ("read-only file system", "a folder cannot be written: its file system is read-only", "check how it is mounted"),
     ("disk quota exceeded", "the disk is full", "free some of it, or mount a larger volume"),
     ("input/output error", "a disk fails: input/output error", "check the disk"),
-    ("SlowDown", "the bucket takes no more requests for now", "it is tried again"),
-    ("reduce your request rate", "the bucket takes no more requests for now", "it is tried again"),
-    ("429 Too Many Requests", "the bucket takes no more requests for now", "it is tried again"),
+    ("SlowDown", "the bucket limits the rate of requests", "it is tried again"),
+    ("reduce your request rate", "the bucket limits the rate of requests", "it is tried again"),
+    ("429 Too Many Requests", "the bucket limits the rate of requests", "it is tried again"),
     ("502 Bad Gateway", "the repository's server is not available", "it is tried again"),
     ("503 Service Unavailable", "the repository's server is not available", "it is tried again"),
     ("504 Gateway Timeout", "the repository's server is not available", "it is tried again"),
@@ -109,10 +109,10 @@ _BY_WORDS = (
     ("500 Internal Server Error", "the repository's server has an internal error", "it is tried again"),
     ("TLS handshake timeout", "the repository's server does not answer", "it is tried again"),
     ("Client.Timeout exceeded", "the repository's server does not answer", "it is tried again"),
-    ("no route to host", "there is no way to the repository's server", "check this machine's network"),
+    ("no route to host", "there is no route to the repository's server", "check this machine's network"),
 )
 CUT_SHORT = Trouble(*_CUT_SHORT)
-SILENT = Trouble("the repository has not answered for seconds", "it is waited for")
+SILENT = Trouble("the repository has not answered for seconds", "it is given more time")
 
 
 def known(said: str) -> Trouble | None:

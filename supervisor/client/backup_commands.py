@@ -33,7 +33,7 @@ def backup(args: ParsedArguments, console: Console) -> int:
     wanted = 1 if verb == "restore" else 0
     if len(rest) != wanted:
         raise UsageError(
-            "backup restore needs the ID of one snapshot" if wanted else f"backup {verb} takes no more words"
+            "backup restore needs the ID of one snapshot" if wanted else f"backup {verb} takes no more arguments"
         )
     if verb == "list":
         return _list(args, console)
@@ -67,8 +67,8 @@ def _restore(args: ParsedArguments, console: Console, wanted: str) -> int:
     agreed = "--yes" in args.options
     if not agreed and console.can_ask:
         agreed = console.agrees(
-            f"This stops the app, replaces its folders by snapshot {wanted}, and starts it again.\n"
-            "What is there now is kept as a snapshot first. Identity and settings stay. Go on?"
+            f"This stops the app, replaces its folders with snapshot {wanted}, and starts it again.\n"
+            "The current files are saved as a snapshot first. Identity and settings stay. Continue?"
         )
         if not agreed:
             console.write_err("nothing was changed")

@@ -172,7 +172,7 @@ def _peers(peers: list[Response]) -> str:
 
 def _exposed(listeners: list[Response]) -> Iterator[str]:
     if listeners:
-        yield "every peer of the tailnet reaches these past serve:"
+        yield "every peer of the tailnet reaches these, bypassing serve:"
     for listener in listeners:
         address = host_port(listener.text("host"), int(listener.number("port") or 0))
         pid = listener.number("pid")
@@ -358,7 +358,7 @@ def _show_code(console: Console, url: str) -> None:
 def _agreed(console: Console, refusal: RequestRefusedError) -> bool:
     if not console.can_ask:
         raise RequestRefusedError(
-            refusal.status, refusal.code, f"{refusal}; --yes agrees to it beforehand", refusal.body
+            refusal.status, refusal.code, f"{refusal}; --yes confirms it beforehand", refusal.body
         )
     return console.agrees(f"{refusal}\ngo on?")
 

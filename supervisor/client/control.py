@@ -158,8 +158,8 @@ class Control:
         except (OSError, http.client.IncompleteRead) as error:
             if isinstance(error, OSError) and error.errno == errno.ELOOP:
                 raise NoSupervisorError(
-                    f"cannot reach a supervisor at {self.folder}: there are links in that path that lead to each "
-                    "other; fix them, or set SUPERVISOR_RUN_DIR to the run folder itself"
+                    f"cannot reach a supervisor at {self.folder}: symbolic links in that path form a loop; fix them, "
+                    "or set SUPERVISOR_RUN_DIR to the run folder itself"
                 ) from error
             raise NoSupervisorError(
                 f"cannot reach the supervisor at {self.folder}: it closed the connection ({error}); "

@@ -197,7 +197,7 @@ class RunResources:
             listener.close()
             raise ConfigError(
                 f"cannot make the socket {path}: {error.strerror or error}; set SUPERVISOR_RUN_DIR to a folder on a "
-                "file system that takes sockets"
+                "file system that supports sockets"
             ) from error
         listener.setblocking(False)
         self.control = listener

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 # The endpoint of spans; the first variable that is set counts.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_NO_THREADS = "no thread can be started, so all is slower: the container is at its limit of processes (pids); raise it"
+_NO_THREADS = (
+    "no thread can be started, so everything is slower: the container is at its limit of processes (pids); raise it"
+)
 # Time that a stop spends on sending the remaining spans.
 FLUSH_S = 0.3
 # Time that it spends on writing the owner's choice to a slow disk.
@@ -274,7 +276,9 @@ def _first_snapshot(plan: Plan) -> Snapshot:
     mode = plan.settings.tailnet.mode
     tailnet = TailnetView()
     if mode != "off":
-        tailnet = TailnetView(mode, TailnetState.STARTING, now_s, why="nothing is known of it yet", away_since_s=now_s)
+        tailnet = TailnetView(
+            mode, TailnetState.STARTING, now_s, why="nothing is known about it yet", away_since_s=now_s
+        )
     return Snapshot(
         wall_offset_s=time.time() - now_s,  # noqa: TID251 - where the two clocks meet
         started_s=now_s,

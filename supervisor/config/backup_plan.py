@@ -1,4 +1,4 @@
-"""Backups: what their settings need of each other, which folders they copy, and who may change those."""
+"""Backups: checks their settings against each other, and determines the folders to copy, and who may change these."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _check_folder(backup: BackupSettings, diags: Diagnostics) -> None:
     for path in backup.paths or ():
         if _overlap(backup.repository, path):
             what = f"use {_REPOSITORY}={backup.repository}"
-            why = f"it and the backed-up folder {path} lie in each other"
+            why = f"it overlaps with the backed-up folder {path}"
             diags.problem(what, why, "choose a folder outside of all that is backed up")
 
 
@@ -88,13 +88,13 @@ def _check_identity(tailnet: TailnetSettings, diags: Diagnostics) -> None:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Tell whether one of two folders is the other or inside it, by name alone."""
+    """Tell whether two folders are the same, or one is inside the other, by their names."""
     one, other = (f"{path.rstrip('/')}/" for path in (one, other))
     return one.startswith(other) or other.startswith(one)
 
 
 class BackupPlanner(NamedTuple):
-    """Plans the backups, and reports what is wrong with them."""
+    """Plans the backups, and reports problems with their settings."""
 
     plan: Plan
     settings: BackupSettings
@@ -158,7 +158,7 @@ class BackupPlanner(NamedTuple):
         for what, path in used.items():
             for source in backup.sources:
                 if _overlap(path, source.path):
-                    why = f"{what} ({path}) and it lie in each other"
+                    why = f"{what} ({path}) overlaps with it"
                     remedy = "choose other SUPERVISOR_BACKUP_PATHS, or set TS_STATE_DIR to a folder outside of them"
                     self.diags.problem(f"back up {source.path}", why, remedy)
 

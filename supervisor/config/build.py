@@ -80,7 +80,7 @@ def examine(
     command: Sequence[str] = (),
     host: Host | None = None,
 ) -> tuple[Plan, Diagnostics]:
-    """Do the same where there are problems too: return them beside a plan in which defaults stand in their place."""
+    """Return the plan together with all problems; settings that are invalid have their defaults in it."""
     host = host or Host()
     diags = Diagnostics()
     account = Account(host.uid, environ.get("HOME") or host.home)
@@ -262,16 +262,16 @@ def _unreachable(plan: Plan, host: Host) -> Iterator[str]:
     """Yield warnings about an app or a panel that cannot be reached."""
     settings, tailnet, listen = plan.settings, plan.settings.tailnet, plan.listen
     if not plan.processes and tailnet.mode == "off":
-        yield "there is nothing to run: SUPERVISOR_APP and SUPERVISOR_TAILSCALE are off, and nothing else is named"
+        yield "there is nothing to run: SUPERVISOR_APP and SUPERVISOR_TAILSCALE are off, and there is no other process"
     serves = tailnet.mode != "off" and (plan.serve_target is not None or tailnet.serve_config is not None)
     shields_up = tailnet.prefs.shields_up
     if serves and shields_up:
-        yield "--shields-up in TS_EXTRA_ARGS closes the tailnet's way in: no peer reaches the app or the panel"
+        yield "--shields-up in TS_EXTRA_ARGS blocks connections from the tailnet: no peer reaches the app or the panel"
     if settings.app.enabled and settings.expose == "tailnet":
         yield from _private_app(plan, serves=serves)
     if plan.serve_target is not None and listen.port in SERVE_PORTS[tailnet.serve]:
         yield (
-            f"{port_settings(settings)[0]} is {listen.port}, which serve takes in the tailnet: the panel is not "
+            f"{port_settings(settings)[0]} is {listen.port}, which serve uses in the tailnet: the panel cannot be "
             "reached there; use another port, or SUPERVISOR_SERVE=off"
         )
     if tailnet.mode != "embedded" or shields_up:
@@ -287,8 +287,8 @@ def _private_app(plan: Plan, *, serves: bool) -> Iterator[str]:
     bind, mode = plan.app_address.host if plan.app_address is not None else "", plan.settings.tailnet.mode
     if mode == "embedded" and bind in LOOPBACK:
         yield (
-            f"SUPERVISOR_APP_BIND is {bind}: every tailnet peer reaches the app there, past serve and with headers of "
-            "its choice; use 127.0.0.2"
+            f"SUPERVISOR_APP_BIND is {bind}: every tailnet peer reaches the app there, bypassing serve, with headers "
+            "of its choice; use 127.0.0.2"
         )
     elif bind.startswith(("127.", "::1")) and not serves:
         off = mode == "off"

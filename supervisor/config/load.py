@@ -32,7 +32,7 @@ _MAY_BE_EMPTY = "SUPERVISOR_APP_HEALTH_URL"
 _PANEL = "SUPERVISOR_SERVE_PANEL"
 _ALERT = "SUPERVISOR_ALERT_URL"
 # A shell and Compose remove quotes; `docker run --env-file` and `kubectl create --from-env-file` do not.
-_IN_QUOTES = "in quotes, which count as a part of it here (a file for `docker run --env-file` has none around values)"
+_IN_QUOTES = "in quotes, which are part of the value here (a file for `docker run --env-file` has none around values)"
 _SERVICE_LINK = ", but what Kubernetes sets for a Service of that name (`enableServiceLinks: false` prevents it)"
 _AS_FOR_A_SHELL = (parsers.COMMAND, parsers.WORDS)
 

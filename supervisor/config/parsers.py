@@ -184,7 +184,7 @@ def words(text: str) -> tuple[str, ...]:
     try:
         return tuple(split(text))
     except ValueError as error:
-        raise InvalidValueError(f"a shell could not read it ({str(error).lower()})") from error
+        raise InvalidValueError(f"a shell could not parse it ({str(error).lower()})") from error
 
 
 def command(text: str) -> tuple[str, ...]:
@@ -227,7 +227,7 @@ def routes(text: str) -> tuple[str, ...]:
         if network.network_address != ip_address(route.partition("/")[0]):
             raise InvalidValueError(f"{route} has host bits set; the network is {network}")
         if network.is_loopback:
-            raise InvalidValueError(f"{route} is the loopback of each machine")
+            raise InvalidValueError(f"{route} is every machine's loopback")
     return tuple(str(ip_network(route)) for route in found)
 
 
@@ -273,7 +273,7 @@ def address(text: str) -> tuple[str, int]:
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     elif ":" in name:
-        raise InvalidValueError("an IPv6 address stands in brackets")
+        raise InvalidValueError("an IPv6 address has to be in brackets")
     return host(name) if name else "", integer(1, 65535)(number)
 
 

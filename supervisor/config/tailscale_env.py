@@ -58,7 +58,7 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
     ("TS_HEALTHCHECK_ADDR_PORT", _OWN_HEALTH, "remove it; ask /health on PORT"),
     ("TS_ENABLE_HEALTH_CHECK", _OWN_HEALTH, "remove it; ask /health on PORT"),
     ("TS_ENABLE_METRICS", _OWN_HEALTH, "remove it; ask /metrics on PORT, with the token"),
-    ("TS_ENABLE_*", "nothing is switched on that way here", "remove it"),
+    ("TS_ENABLE_*", "it has no counterpart here", "remove it"),
     (
         "TS_BOOT_TIMEOUT",
         "a login has no time limit",
@@ -141,10 +141,10 @@ UP_REFUSED: dict[str, tuple[str, str]] = {
     "id-token": (_IDENTITY, _USE_KEY),
     "audience": (_IDENTITY, _USE_KEY),
     "ssh": (
-        "Tailscale SSH would open a shell in the container past every guard",
+        "Tailscale SSH would open a shell in the container that bypasses every protection",
         "remove it; use the panel, or the platform's console",
     ),
-    "webclient": ("it would let peers change this node past the panel's sign-in", "remove it; use the panel"),
+    "webclient": ("it would let peers change this node without the panel's sign-in", "remove it; use the panel"),
     "operator": ("it would let another user command tailscaled", "remove it; use the panel or the API"),
     "remote-config": ("it would hand the node to the tailnet's administrator", "remove it"),
     "auto-update": ("programs in an image are not updated in place", "remove it; use a newer image"),
@@ -319,7 +319,7 @@ def _attributes(query: str) -> dict[str, str]:
             hint = did_you_mean(name, _ATTRIBUTES)
             raise InvalidValueError(f"it has an attribute other than {', '.join(_ATTRIBUTES)}{hint}")
         if name in attributes:
-            raise InvalidValueError(f"its attribute {name} is there twice")
+            raise InvalidValueError(f"its attribute {name} is given twice")
         attributes[name] = unquote_plus(text)
     return attributes
 
@@ -335,7 +335,7 @@ def _attribute(name: str, attributes: dict[str, str], parse: Callable[[str], _Va
 def check_login(tailnet: TailnetSettings, diags: Diagnostics) -> None:
     """Report what would prevent the login."""
     if tailnet.auth_key is not None and (tailnet.client_id is not None or tailnet.client_secret is not None):
-        why = "TS_CLIENT_ID or TS_CLIENT_SECRET says otherwise how to log in"
+        why = "TS_CLIENT_ID or TS_CLIENT_SECRET sets another way to log in"
         diags.problem("use TS_AUTHKEY", why, "set only one of them")
     if tailnet.client_id is not None and tailnet.client_secret is None:
         why = "TS_CLIENT_SECRET is not set, and workload identity is not supported"
@@ -366,7 +366,9 @@ def _check_client_secret(name: str, text: str, api_url: str, diags: Diagnostics)
     try:
         api_url = parse_client_secret(text).api_url or api_url
     except InvalidValueError as error:
-        form = "the secret as it was given out, optionally followed by such as ?ephemeral=false&preauthorized=true"
+        form = (
+            "the secret as it was issued, optionally followed by attributes such as ?ephemeral=false&preauthorized=true"
+        )
         diags.problem(f"use {name}", str(error), f"write {form}")
         return
     if not parsers.stays_private(api_url):

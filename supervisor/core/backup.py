@@ -246,7 +246,7 @@ def decide(  # noqa: PLR0911 - a table: one return a row
         return (Course.RESTORE if last is not None else Course.BEGIN), ""
     if last is None:
         return Course.ADOPT, ""
-    return Course.ASK, "there are files here that no snapshot is known of, and snapshots in the repository"
+    return Course.ASK, "there are files here that belong to no known snapshot, and snapshots in the repository"
 
 
 def to_forget(snapshots: Iterable[SnapshotView], keep: Mapping[str, int]) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def _out_of_memory(end: ExitView, evidence: Evidence) -> str:
         told = "the KILL came from outside the supervisor, and memory was nearly used up"
     limit = "" if evidence.limit_bytes is None else f" of {megabytes(evidence.limit_bytes)} in all"
     peak = "" if end.peak_bytes is None else f"; its peak was {megabytes(end.peak_bytes)}{limit}"
-    return f"{told}{peak}; give the container more memory, or have it need less"
+    return f"{told}{peak}; give the container more memory, or reduce what it uses"
 
 
 def _killed(_end: ExitView, evidence: Evidence) -> str:

@@ -18,7 +18,7 @@ DAY_S = 24 * 3600.0
 # The second warning is for people who missed the first.
 FIRST_WARNING_S, SECOND_WARNING_S = 14 * DAY_S, 3 * DAY_S
 REMEDIES = {
-    NODE_KEY: "connect with a new key before, or tag the device",
+    NODE_KEY: "connect with a new key before then, or tag the device",
     CERTIFICATE: "tailscaled should have renewed it by itself: see `status` for why it could not",
 }
 

@@ -195,7 +195,7 @@ def _backup(view: BackupView, started_s: float, now_s: float) -> Component:
     if view.state in {BackupState.HELD, BackupState.CHOOSE, BackupState.REPLACED}:
         return Component(BACKUP, state, FAIL, told)
     if view.state in {BackupState.WITHOUT, BackupState.STANDBY}:
-        return Component(BACKUP, state, WARN, told or "this life takes no snapshots")
+        return Component(BACKUP, state, WARN, told or "this run takes no snapshots")
     stale_s = (started_s if view.last_good_s is None else view.last_good_s) + STALE_INTERVALS * view.interval_s
     if now_s >= stale_s:
         last = "no good snapshot was taken" if view.last_good_s is None else "the last good snapshot is old"

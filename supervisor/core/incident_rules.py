@@ -38,7 +38,7 @@ _WHAT = {
     kinds.NOT_STARTED: "could not be started",
 }
 _STOPS = (
-    ("SIGTERM", "the platform, or whoever runs the container, asked it to stop, as for a deploy"),
+    ("SIGTERM", "the platform or an operator asked the container to stop, as for a deploy"),
     ("SIGINT", "somebody pressed Ctrl-C, or sent it INT"),
     ("SIGHUP", "its terminal was closed"),
     ("has ended for good", "the app is not started again, and everything else runs for it"),
@@ -149,8 +149,8 @@ def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: flo
         subject="container",
         level=ERROR,
         what="the container ran out of memory",
-        why=f"the kernel ended {count} in it, and none of those that the supervisor started",
-        cause="something that a process started used up the memory; give the container more, or have it need less",
+        why=f"the kernel killed {count} of its processes, none of which the supervisor had started",
+        cause="something that a process started used up the memory; give the container more, or reduce what it uses",
         done="nothing: the process that it belonged to is still running",
         limit_bytes=limit_bytes,
     )

@@ -29,17 +29,21 @@ PROGRAM = Check(
     "app",
     "program",
     "each process's program, by its PATH",
-    "what is not there, or is for another processor, cannot be started",
+    "a program that is missing, or built for another processor, cannot be started",
     "reference/processes.md",
 )
 PROCESS = Check(
-    "app", "process", "each process, as /health sees it", "what does not run answers nobody", "reference/processes.md"
+    "app",
+    "process",
+    "each process, as /health sees it",
+    "a process that does not run answers nobody",
+    "reference/processes.md",
 )
 VOLUME = Check(
     "app",
     "volume",
-    "whether the folders that have to last are volumes",
-    "a folder in the container is gone with it: the device's identity, the app's data",
+    "whether the folders with lasting data are volumes",
+    "a folder inside the container is lost with it: the device's identity, the app's data",
     "explanation/app-platform.md",
 )
 CONFIG = Check(
@@ -52,18 +56,18 @@ CONFIG = Check(
 MODELS = Check(
     "app",
     "local-models",
-    "models that run here beside the memory limit",
-    "a model takes more memory than all the rest: the kernel kills the app for it",
+    "local models, compared with the memory limit",
+    "a model takes more memory than everything else: at the limit the kernel kills the app",
     "how-to/find-what-is-wrong.md",
 )
 PROVIDERS = Check(
     "app",
     "providers",
     "the hosts of the model providers that Moltis' configuration names (a TLS handshake on port 443)",
-    "an assistant that does not reach its model has nothing to say",
+    "an assistant that cannot reach its model cannot answer",
     "how-to/find-what-is-wrong.md",
 )
-INCIDENTS = Check("incidents", "incidents", "what went wrong lately", "it may do so again", "reference/incidents.md")
+INCIDENTS = Check("incidents", "incidents", "recent failures", "they may recur", "reference/incidents.md")
 CHECKS = (PROGRAM, PROCESS, VOLUME, CONFIG, MODELS, PROVIDERS, INCIDENTS)
 _MODELS_NEED_BYTES = 1024 * _MIB
 _OTHERS = frozenset({TAILNET, BACKUP, EXPOSURE, CREDENTIALS})
@@ -114,7 +118,7 @@ def _volumes(subject: Subject) -> Iterator[Diagnosis]:
         if is_kept(path):
             yield VOLUME.ok(f"{path} ({name}) outlives the container")
         elif settings.backup is not None:
-            yield VOLUME.ok(f"{path} ({name}) is in the container, and comes back from the backups")
+            yield VOLUME.ok(f"{path} ({name}) is in the container, and is restored from the backups")
         else:
             yield VOLUME.problem(
                 f"{path} ({name}) is in the container, or in memory", "mount a volume there, or switch on backups"
@@ -128,7 +132,7 @@ def _moltis(subject: Subject) -> Iterator[Diagnosis]:
     if facts.why_not:
         yield CONFIG.problem(facts.why_not, "fix moltis.toml: `moltis config check` says where")
         return
-    there = "there is none, so that Moltis' defaults hold; keys of providers name" if facts.missing else "it names"
+    there = "there is none, so Moltis' defaults apply; the providers' keys name" if facts.missing else "it names"
     yield CONFIG.ok(f"{there} {len(facts.hosts)} hosts of model providers")
     if facts.local_models and limit is not None and limit < _MODELS_NEED_BYTES:
         yield MODELS.problem(
@@ -144,7 +148,7 @@ def _moltis(subject: Subject) -> Iterator[Diagnosis]:
 def _provider(name: str, host: str, seen: TlsSeen | None) -> Diagnosis:
     told = f"{name} ({host})"
     if seen is None:
-        return PROVIDERS.problem(f"{told}: no answer in time", "let the container out to it on port 443")
+        return PROVIDERS.problem(f"{told}: no answer in time", "allow outgoing connections to it on port 443")
     if seen.private:
         return PROVIDERS.note(
             f"{told} has no public address, and was not contacted", "try it from the container yourself"
@@ -152,8 +156,10 @@ def _provider(name: str, host: str, seen: TlsSeen | None) -> Diagnosis:
     if seen.untrusted:
         return PROVIDERS.problem(f"{told}: {seen.untrusted}", "exempt that host from TLS inspection")
     if seen.why:
-        return PROVIDERS.problem(f"{told}: {seen.why}", "let the container out to it on port 443, and check its name")
-    return PROVIDERS.ok(f"{told} is reached")
+        return PROVIDERS.problem(
+            f"{told}: {seen.why}", "allow outgoing connections to it on port 443, and check its name"
+        )
+    return PROVIDERS.ok(f"{told} can be reached")
 
 
 def _incidents(subject: Subject) -> Iterator[Diagnosis]:
@@ -172,12 +178,13 @@ def _end_of_run(end: Incident | None) -> Iterator[Diagnosis]:
 def _not_kept(view: IncidentsView) -> Iterator[Diagnosis]:
     if view.why_not:
         yield INCIDENTS.problem(
-            f"they are not kept, and are gone with the container: {view.why_not}",
+            f"they are not stored, and are lost with the container: {view.why_not}",
             "make room in that folder, or let the supervisor's user write there",
         )
     if view.unread:
         yield INCIDENTS.note(
-            f"cannot be read: {', '.join(view.unread)}", "ask as the supervisor's user; what is broken may be removed"
+            f"cannot be read: {', '.join(view.unread)}",
+            "run this as the supervisor's user; broken files may be removed",
         )
 
 

@@ -21,15 +21,15 @@ _PAGE = "reference/backups.md"
 SNAPSHOTS = Check(
     "backups",
     "snapshots",
-    "how backups are, and how old the last good one is",
-    "it is what a new container gets",
+    "the state of the backups, and the age of the last good one",
+    "a new container is restored from it",
     _PAGE,
 )
 INSTANCES = Check(
     "tailnet",
     "instances",
     "whether another instance uses the same identity: the folder, the backups, where control knows the device",
-    "two devices with one identity take the tailnet from each other, and ruin its state",
+    "two devices with one identity disconnect each other, and damage its state",
     _PAGE,
 )
 CHECKS = (SNAPSHOTS, INSTANCES)
@@ -47,8 +47,8 @@ def _snapshots(subject: Subject) -> Diagnosis:
     if settings is None:
         return SNAPSHOTS.ok("off: SUPERVISOR_BACKUP_REPOSITORY is not set")
     if snapshot is None:
-        told = f"they go to {settings.repository}, and no supervisor runs that takes them"
-        return SNAPSHOTS.note(told, "start the supervisor, and ask again")
+        told = f"they go to {settings.repository}, but no supervisor is running to take them"
+        return SNAPSHOTS.note(told, "start the supervisor, and check again")
     view = snapshot.backup
     part = next(each for each in assess(snapshot, subject.now_s).components if each.name == BACKUP)
     if part.status == PASS:
@@ -64,7 +64,7 @@ def _instances(subject: Subject) -> Diagnosis:
         return INSTANCES.problem(view.why or view.state.value, view.what_to_do or "stop the other one")
     if _is_elsewhere(subject):
         return INSTANCES.problem(
-            "the control server knows this device at other ports than its own: another tailscaled has its key",
+            "the control server knows this device at ports other than its own: another tailscaled has its key",
             "stop the other one, or give it a TS_STATE_DIR of its own and log it in as a device of its own",
         )
     state_dir = subject.plan.settings.tailnet.state_dir

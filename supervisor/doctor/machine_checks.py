@@ -28,14 +28,14 @@ PROCESSES = Check(
     "machine",
     "processes",
     "the container's limit of processes (cgroup, pids)",
-    "at the limit nothing can be started, and no thread either",
+    "at the limit neither a process nor a thread can be started",
     _PAGE,
 )
 DESCRIPTORS = Check(
     "machine",
     "descriptors",
     "the hard limit of open files (RLIMIT_NOFILE)",
-    "without descriptors no connection is taken and no process started",
+    "without descriptors no connection is accepted and no process started",
     _PAGE,
 )
 DISK = Check(

@@ -22,61 +22,61 @@ if TYPE_CHECKING:
     from supervisor.tailnet.wire import DerpNode
 
 _PAGE = "how-to/find-what-is-wrong.md"
-DNS = Check("tailnet", "dns", "the control server's name", "without names nothing outside is found", _PAGE)
+DNS = Check("tailnet", "dns", "the control server's name", "without DNS nothing outside can be found", _PAGE)
 CONTROL = Check(
     "tailnet",
     "control",
     "a request to the control server (TS_EXTRA_ARGS --login-server, or Tailscale's own)",
-    "without it no device logs in, and one that is in learns of no change",
+    "without it no device can log in, and a logged-in one learns of no changes",
     _PAGE,
 )
 INTERCEPTED = Check(
     "tailnet",
     "tls",
     "the certificate of the control server",
-    "something on the way that ends TLS keeps tailscaled from the control server, or reads along",
+    "something on the path that decrypts TLS keeps tailscaled from the control server, or reads its traffic",
     _PAGE,
 )
 PORTAL = Check(
     "tailnet",
     "captive-portal",
     "who answers plain HTTP in the control server's place",
-    "a network with a sign-in page lets nothing else through until somebody has signed in",
+    "a network with a sign-in page blocks everything else until somebody signs in",
     _PAGE,
 )
 CLOCK = Check(
     "machine",
     "clock",
-    "this clock beside the control server's",
-    "with a wrong clock certificates, signed requests to a bucket, and expiry times do not hold",
+    "this clock, compared with the control server's",
+    "with a wrong clock, certificates and signed requests to a bucket are rejected, and expiry times are wrong",
     _PAGE,
 )
 UDP = Check(
     "tailnet",
     "udp",
     "answers by UDP from the tailnet's relays (STUN)",
-    "without UDP every connection takes the detour over a relay, which is slower",
+    "without UDP every connection goes through a relay, which is slower",
     "explanation/userspace-networking.md",
 )
 RELAY = Check(
     "tailnet",
     "relay",
-    "the relay that this device is reached through (DERP), and how far it is",
-    "a peer that finds no direct way comes through it, and so does the first packet of each",
+    "this device's relay (DERP), and its latency",
+    "peers without a direct path use it, and so does the first packet of every peer",
     _PAGE,
 )
 VISITOR = Check(
     "tailnet",
     "your-path",
-    "the way between this device and the one that asks for this report",
-    "a relayed one is slower, and tells on which side UDP is held back",
+    "the path between this device and the one that requests this report",
+    "a relayed path is slower; the finding says on which side UDP is blocked",
     "explanation/userspace-networking.md",
 )
 MTU = Check(
     "tailnet",
     "mtu",
-    "the largest packet on the way out: what the kernel knows, and whether large ones are answered by TCP and UDP",
-    "Tailscale's packets have up to 1,360 bytes with their wrapping: below, large ones vanish while small ones pass",
+    "the outgoing MTU: what the kernel knows, and whether large packets are answered by TCP and UDP",
+    "Tailscale's packets have up to 1,360 bytes with headers: with a smaller MTU large ones vanish, small ones pass",
     _PAGE,
 )
 CHECKS = (DNS, CONTROL, INTERCEPTED, PORTAL, UDP, RELAY, VISITOR, MTU, CLOCK)
@@ -138,12 +138,12 @@ def _control(subject: Subject, seen: ControlSeen | None) -> Iterator[Diagnosis]:
     host = urlsplit(control_url(subject)).hostname or ""
     proxy = probes.proxy_of(subject.environ, host)
     if seen is None:
-        yield CONTROL.problem(f"{host}: no answer in time", "check the container's way to the internet")
+        yield CONTROL.problem(f"{host}: no answer in time", "check the container's internet access")
         return
     if seen.names.why:
         yield DNS.problem(f"{host}: {seen.names.why}", "check the container's DNS servers (/etc/resolv.conf)")
         return
-    yield DNS.ok(f"{host} is found")
+    yield DNS.ok(f"{host} resolves")
     if seen.portal:
         yield PORTAL.problem(f"{seen.portal} answers", "sign in to that network, or use another one")
     elif not seen.why:
@@ -154,10 +154,10 @@ def _control(subject: Subject, seen: ControlSeen | None) -> Iterator[Diagnosis]:
             "exempt that host from TLS inspection, or install its authority in the image (SSL_CERT_FILE)",
         )
     elif seen.why and proxy:
-        told = f"{host}: {seen.why} without the proxy that {proxy} names, which tailscaled goes through"
+        told = f"{host}: {seen.why} without the proxy that {proxy} names, which tailscaled uses"
         yield CONTROL.note(told, "nothing, as long as the proxy lets tailscaled through")
     elif seen.why:
-        yield CONTROL.problem(f"{host}: {seen.why}", "let the container out to it on port 443")
+        yield CONTROL.problem(f"{host}: {seen.why}", "allow outgoing connections to it on port 443")
     else:
         yield CONTROL.ok(f"{host} answers")
 
@@ -185,30 +185,30 @@ def _mtu(seen: NetworkSeen) -> Iterator[Diagnosis]:
         )
     elif seen.large_by_udp.passes is False:
         yield MTU.problem(
-            f"packets of {_LEAST_MTU} bytes vanish by UDP on the way to the relay, and small ones pass",
+            f"packets of {_LEAST_MTU} bytes vanish by UDP on the way to the relay; small ones pass",
             "let them through: a tunnel or a firewall on the way is too narrow for them",
         )
     elif seen.large.passes or seen.large_by_udp.passes:
         yield MTU.ok(f"{mtu} bytes, and large packets are answered")
     else:
-        told = f"{mtu} bytes to the next hop; how it is farther on is unknown, as nobody answers"
-        yield MTU.note(told, "ask again once the control server or a relay answers")
+        told = f"{mtu} bytes to the next hop; beyond it the MTU is unknown, as nobody answers"
+        yield MTU.note(told, "check again once the control server or a relay answers")
 
 
 def _udp(seen: UdpSeen | None) -> Diagnosis:
     if seen is None or not seen.asked:
-        return UDP.note(_NO_ANSWER, "ask again once the device has logged in")
+        return UDP.note(_NO_ANSWER, "check again once the device has logged in")
     if not seen.latencies_s:
         return UDP.note(
-            f"none of {seen.asked} regions answered: UDP is held back",
-            "allow UDP out, above all to port 3478 and 41641, where the platform lets you; relays do without",
+            f"none of {seen.asked} regions answered: UDP is blocked",
+            "allow outgoing UDP, above all to ports 3478 and 41641, if the platform permits it; relays work without",
         )
     near = sorted(seen.latencies_s.items(), key=lambda each: each[1])[:3]
     told = ", ".join(f"{code} in {_ms(latency_s)}" for code, latency_s in near)
     if len(seen.mapped) > 1:
-        told = f"it goes out ({told}), through a hard NAT: each destination sees another port"
-        return UDP.note(told, "nothing, where peers are not behind one too: those come over a relay")
-    return UDP.ok(f"it goes out: {told}")
+        told = f"it works ({told}), through a hard NAT: each destination sees another port"
+        return UDP.note(told, "nothing, unless peers are behind one too: these use a relay")
+    return UDP.ok(f"it works: {told}")
 
 
 def _relay(subject: Subject, seen: NetworkSeen) -> Iterator[Diagnosis]:
@@ -221,7 +221,7 @@ def _relay(subject: Subject, seen: NetworkSeen) -> Iterator[Diagnosis]:
     elif seen.relay_s is not None:
         yield RELAY.ok(f"{code}, {_ms(seen.relay_s)} away by TCP")
     else:
-        yield RELAY.problem(f"{code} does not answer", "let the container out to port 443")
+        yield RELAY.problem(f"{code} does not answer", "allow outgoing connections to port 443")
 
 
 def _visitor(subject: Subject) -> Iterator[Diagnosis]:
@@ -231,7 +231,7 @@ def _visitor(subject: Subject) -> Iterator[Diagnosis]:
     name = visitor.name.partition(".")[0]
     if ping is None or ping.error:
         told = f"{name} does not answer a ping: {'' if ping is None else ping.error}".rstrip(": ")
-        yield VISITOR.note(told, "look whether the tailnet's policy lets this device reach that one")
+        yield VISITOR.note(told, "check whether the tailnet's policy allows this device to reach that one")
     elif ping.endpoint:
         yield VISITOR.ok(f"direct to {name}, {_ms(ping.latency_s)} away")
     else:
@@ -243,11 +243,11 @@ def _why_relayed(subject: Subject) -> tuple[str, str]:
     """Return why the path is relayed, and what to do."""
     udp = subject.network.udp
     if udp is not None and udp.asked and not udp.latencies_s:
-        return "UDP is held back here", "allow UDP out of this container, where the platform lets you"
+        return "UDP is blocked here", "allow outgoing UDP for this container, if the platform permits it"
     if udp is not None and len(udp.mapped) > 1:
-        return "this side has a hard NAT", "allow UDP in the network of the other side, or live with the relay"
-    why = "UDP goes out here, so that it is held back on the other side, or the two have only just met"
-    return why, "ask again in a minute; where it stays, allow UDP in the network of the other side"
+        return "this side has a hard NAT", "allow UDP in the other side's network, or accept the relay"
+    why = "UDP works here, so it is blocked on the other side, or the two have only just connected"
+    return why, "check again in a minute; if it persists, allow UDP in the other side's network"
 
 
 def _ms(seconds: float) -> str:

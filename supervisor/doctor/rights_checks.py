@@ -18,7 +18,7 @@ USERS = Check(
     "rights",
     "users",
     "the users that processes run as",
-    "what one process has is closed to another of a user of its own alone",
+    "a process is protected from the others only if it has a user of its own",
     _PAGE,
 )
 LAUNCHER = Check(
@@ -38,7 +38,7 @@ PROC = Check(
 SANDBOX = Check(
     "rights",
     "sandbox",
-    "the kernel that runs this, and what it keeps from the supervisor",
+    "the kernel, and the features that the supervisor lacks there",
     "some sandboxes report no memory limit, and protect a process's memory less",
     "explanation/app-platform.md",
 )
@@ -46,7 +46,7 @@ CHECKS = (USERS, LAUNCHER, PROC, SANDBOX)
 # How gVisor identifies itself in /proc/version, whatever Linux it claims to be: a date on which it never changes, and
 # a word in newer ones. A real Linux 4.4.0 has another date.
 _GVISOR = (b" #1 SMP Sun Jan 10 15:06:54 PST 2016", b"-gvisor")
-_ALONE = "make that user in the image, so that each process has one of its own"
+_ALONE = "create that user in the image, so that each process has its own"
 # capabilities(7).
 _SYS_ADMIN = 21
 
@@ -65,7 +65,7 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
     if kernel.shows_processes():
         yield PROC.ok("it is there")
     else:
-        yield PROC.problem("it is not there, or another pid namespace's", "mount one in the container")
+        yield PROC.problem("it is not there, or belongs to another pid namespace", "mount one in the container")
     yield _sandbox()
 
 
@@ -73,7 +73,7 @@ def _sandbox() -> Diagnosis:
     if is_gvisor(procfs.read("/proc/version")):
         return SANDBOX.note(
             "gVisor: it reports no limits of memory and processes, and everything starts more slowly",
-            "look the limits up where the platform shows them",
+            "see the platform's own pages for the limits",
         )
     if (kernel.effective_capabilities() or 0) >> _SYS_ADMIN & 1:
         return SANDBOX.note(

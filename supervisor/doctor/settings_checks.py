@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 _PAGE = "reference/settings.md"
 PROBLEMS = Check(
-    "settings", "settings", "every setting, as `check` reads it", "with a bad one nothing is started", _PAGE
+    "settings", "settings", "every setting, as `check` reads it", "with an invalid one nothing is started", _PAGE
 )
 WARNINGS = Check(
     "settings",
     "warnings",
-    "what the command `check` warns of",
-    "the start goes on, but something is open, has no effect or cannot be reached",
+    "what `check` warns about",
+    "the supervisor starts, but something is exposed, has no effect or cannot be reached",
     _PAGE,
 )
 RUNNING = Check(
     "settings",
     "supervisor",
-    "whether a supervisor runs that may be asked (SUPERVISOR_RUN_DIR)",
-    "it alone knows its processes and its tailnet",
+    "whether a running supervisor can be queried (SUPERVISOR_RUN_DIR)",
+    "only it knows its processes and its tailnet",
     "reference/commands.md",
 )
 CHECKS = (RUNNING, PROBLEMS, WARNINGS)
@@ -45,7 +45,7 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
     for text in subject.problems:
         yield PROBLEMS.problem(*split_remedy(text))
     if not subject.problems:
-        yield PROBLEMS.ok(f"{len(subject.plan.settings.given)} given, each can be used")
+        yield PROBLEMS.ok(f"{len(subject.plan.settings.given)} given, all valid")
     for text in subject.plan.warnings:
         yield WARNINGS.problem(*split_remedy(text))
     if not subject.plan.warnings:

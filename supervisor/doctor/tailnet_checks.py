@@ -24,11 +24,13 @@ STATE = Check("tailnet", "state", "the tailnet's state", "without it no peer rea
 DEVICE = Check(
     "tailnet",
     "device",
-    "what the supervisor warns of, and what tailscaled complains of",
-    "a device may be up, and not be as it should",
+    "the warnings of the supervisor and of tailscaled",
+    "a connected device may still have problems",
     _PAGE,
 )
-SERVE = Check("tailnet", "serve", "how the app is published", "peers reach the app by this alone", _SERVE_PAGE)
+SERVE = Check(
+    "tailnet", "serve", "how the app is published", "this is the only way for peers to reach the app", _SERVE_PAGE
+)
 FUNNEL = Check(
     "tailnet",
     "funnel",
@@ -47,7 +49,7 @@ PORTS = Check(
     "tailnet",
     "open-ports",
     "ports that listen where peers are forwarded to",
-    "every peer reaches them past serve, with headers of its choice",
+    "every peer reaches them, bypassing serve, with headers of its choice",
     "reference/exposure.md",
 )
 UNTAGGED = Check(
@@ -67,8 +69,8 @@ TAGS = Check(
 EXPIRY = Check(
     "tailnet",
     "credentials",
-    "when keys, certificates, tokens and sessions end",
-    "a device whose key has ended is out of its tailnet until somebody logs it in",
+    "when keys, certificates, tokens and sessions expire",
+    "a device whose key has expired is out of its tailnet until somebody logs it in",
     _KEYS_PAGE,
 )
 CHECKS = (STATE, DEVICE, SERVE, HTTPS, FUNNEL, PORTS, UNTAGGED, TAGS, EXPIRY)
@@ -83,8 +85,8 @@ def findings(subject: Subject) -> Iterator[Diagnosis]:
         yield STATE.ok("off: SUPERVISOR_TAILSCALE says so")
         return
     if subject.snapshot is None:
-        told = subject.tailnet.why or "no supervisor runs that looks after it"
-        yield STATE.note(f"not known: {told}", "start the supervisor, and ask again")
+        told = subject.tailnet.why or "no supervisor is running"
+        yield STATE.note(f"not known: {told}", "start the supervisor, and check again")
     else:
         yield from _running(subject, subject.snapshot.tailnet)
     yield from _serve_config(subject)
@@ -104,7 +106,7 @@ def _running(subject: Subject, view: TailnetView) -> Iterator[Diagnosis]:
     elif view.serve.urls:
         yield SERVE.ok(", ".join(view.serve.urls))
     elif view.up:
-        yield SERVE.note("nothing is published", "set SUPERVISOR_SERVE=auto where the app is to be reached")
+        yield SERVE.note("nothing is published", "set SUPERVISOR_SERVE=auto to publish the app")
     if subject.snapshot is not None:
         yield _ports(subject.snapshot)
 
@@ -113,8 +115,8 @@ def _ports(snapshot: Snapshot) -> Diagnosis:
     exposed = snapshot.exposed
     if not snapshot.exposed_known:
         return PORTS.note(
-            "not known: nobody has looked since the start, or this kernel does not list who listens (/proc/net/tcp)",
-            "ask again in some seconds; where it stays, keep everything off 127.0.0.1 and 0.0.0.0",
+            "not known: not checked since the start yet, or this kernel does not list listening ports (/proc/net/tcp)",
+            "check again in a few seconds; if it persists, keep everything off 127.0.0.1 and 0.0.0.0",
         )
     if not exposed:
         return PORTS.ok("none but the supervisor's own")
@@ -136,8 +138,8 @@ def _state(view: TailnetView) -> Diagnosis:
     if view.up:
         return STATE.ok(told)
     if view.by_owner:
-        return STATE.note(told, view.what_to_do or "connect, where that is wanted no longer")
-    return STATE.problem(told, view.what_to_do or "wait, and ask again")
+        return STATE.note(told, view.what_to_do or "connect, if that is no longer wanted")
+    return STATE.problem(told, view.what_to_do or "wait, and check again")
 
 
 def _serve_config(subject: Subject) -> Iterator[Diagnosis]:
@@ -154,8 +156,8 @@ def _serve_config(subject: Subject) -> Iterator[Diagnosis]:
     elif subject.plan.serve_target is not None and serve in _HTTPS_MODES:
         yield HTTPS.problem("the tailnet issues no certificates", "enable them on the DNS page of the admin console")
     else:
-        told = "the tailnet issues no certificates, and SUPERVISOR_SERVE asks for none"
-        yield HTTPS.note(told, "nothing, as long as nobody wants passkeys: those take HTTPS")
+        told = "the tailnet issues no certificates, and SUPERVISOR_SERVE needs none"
+        yield HTTPS.note(told, "nothing, unless somebody wants passkeys: they require HTTPS")
 
 
 def _untagged(subject: Subject) -> Iterator[Diagnosis]:
@@ -179,17 +181,17 @@ def _untagged_key(subject: Subject) -> Diagnosis:
     key = subject.auth_key.known
     if key is None:
         again = (
-            " Each start is a new device here, which takes a reusable key."
+            " Each start is a new device here, which requires a reusable key."
             if subject.plan.settings.tailnet.in_memory
             else ""
         )
-        told = f"no tag is asked for: unless the key has one, the device will be a person's own.{again}"
-        told = f"{told} Whether it has one, and is reusable, cannot be told: {subject.auth_key.why}"
-        return UNTAGGED.note(told, f"nothing, where it has a tag; else {_TAGGED_KEY}")
+        told = f"no tag is requested: unless the key has one, the device will belong to a person.{again}"
+        told = f"{told} Whether it has one, and is reusable, is unknown: {subject.auth_key.why}"
+        return UNTAGGED.note(told, f"nothing, if it has a tag; else {_TAGGED_KEY}")
     if key.tags:
         return UNTAGGED.ok(f"the key has {', '.join(key.tags)}")
     kind = "is reusable and has no tag" if key.reusable else "has no tag"
-    return UNTAGGED.problem(f"the key {kind}, and no tag is asked for: the device will be a person's own", _TAGGED_KEY)
+    return UNTAGGED.problem(f"the key {kind}, and no tag is requested: the device will belong to a person", _TAGGED_KEY)
 
 
 def _tags(subject: Subject) -> Iterator[Diagnosis]:
@@ -199,17 +201,17 @@ def _tags(subject: Subject) -> Iterator[Diagnosis]:
     view = subject.snapshot.tailnet if subject.snapshot is not None else None
     told, owners = ", ".join(wanted), subject.tag_owners
     lacking = [tag for tag in wanted if owners.tags is not None and tag not in owners.tags]
-    advice = "put each under tagOwners in the tailnet's policy, as deploy/tailnet-policy.hujson shows"
+    advice = "add each to tagOwners in the tailnet's policy, as in deploy/tailnet-policy.hujson"
     if view is not None and view.up and set(wanted) <= set(view.tags):
         yield TAGS.ok(f"the device has {told}")
     elif lacking:
-        yield TAGS.problem(f"the policy does not own {', '.join(lacking)}", advice)
+        yield TAGS.problem(f"the policy has no owner for {', '.join(lacking)}", advice)
     elif view is not None and TAG_NOT_PERMITTED in f"{view.why} {view.last_error}":
         yield TAGS.problem(f"{told} was refused: {view.last_error or view.why}", advice)
     elif owners.tags is not None:
-        yield TAGS.ok(f"the policy owns {told}")
+        yield TAGS.ok(f"the policy has owners for {told}")
     else:
-        yield TAGS.note(f"whether the policy owns {told} cannot be told before it is tried: {owners.why}", advice)
+        yield TAGS.note(f"whether the policy has owners for {told} is unknown before a login: {owners.why}", advice)
 
 
 def _expiry(subject: Subject) -> Iterator[Diagnosis]:
@@ -219,14 +221,14 @@ def _expiry(subject: Subject) -> Iterator[Diagnosis]:
         if each.stage:
             yield EXPIRY.problem(each.words.partition("; ")[0], REMEDIES[each.name])
         else:
-            yield EXPIRY.ok(f"the {each.name} ends in {each.left_s / DAY_S:.0f} days")
+            yield EXPIRY.ok(f"the {each.name} expires in {each.left_s / DAY_S:.0f} days")
     if subject.snapshot is not None and subject.snapshot.tailnet.up and not subject.snapshot.tailnet.key_expiry:
         yield EXPIRY.ok("the device's key does not expire")
     if subject.is_client_secret:
         yield EXPIRY.ok("the OAuth client's secret does not expire; it makes a key of one hour for each login")
     elif settings.tailnet.auth_key is not None:
         yield _auth_key_expiry(subject)
-    token = "SUPERVISOR_TOKEN does not end; " if settings.token is not None else "a sign-in code lasts 15 minutes; "
+    token = "SUPERVISOR_TOKEN does not expire; " if settings.token is not None else "a sign-in code lasts 15 minutes; "
     yield EXPIRY.ok(f"{token}a session of the panel lasts 12 hours")
 
 
@@ -234,13 +236,13 @@ def _auth_key_expiry(subject: Subject) -> Diagnosis:
     known, status = subject.auth_key.known, subject.tailnet.status
     end_s = epoch_of(known.expires) if known is not None else None
     if end_s is None:
-        told = "the auth key does not say when it ends: 90 days after it was made at the latest"
-        return EXPIRY.note(told, "note that day, or use an OAuth client (TS_CLIENT_SECRET), which has none")
+        told = "the auth key does not say when it expires: at the latest 90 days after it was created"
+        return EXPIRY.note(told, "note that day, or use an OAuth client (TS_CLIENT_SECRET), which does not expire")
     left_s = end_s - subject.epoch_s
-    told = f"the auth key ends in {left_s / DAY_S:.0f} days" if left_s > 0 else "the auth key has ended"
+    told = f"the auth key expires in {left_s / DAY_S:.0f} days" if left_s > 0 else "the auth key has expired"
     if left_s > FIRST_WARNING_S:
         return EXPIRY.ok(told)
     if status is not None and status.have_node_key:
-        told = f"{told}; this device has logged in, and needs it for a login as a new one only"
-        return EXPIRY.note(told, "make a new key in time, where the device's identity is not kept")
-    return EXPIRY.problem(told, "make a new key, and set TS_AUTHKEY to it")
+        told = f"{told}; this device has logged in, and needs it only to log in as a new device"
+        return EXPIRY.note(told, "create a new key in time if the device's identity is not kept")
+    return EXPIRY.problem(told, "create a new key, and set TS_AUTHKEY to it")

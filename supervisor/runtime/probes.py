@@ -111,8 +111,8 @@ class _Silence:
             "no answer yet",
             child=self._spec.name,
             why=f"{miss}; {self._where}" if self._where else miss,
-            what_to_do="give it time if it starts slowly; else have it listen where it is asked, which HOST and PORT "
-            "tell the app, or correct the probe (SUPERVISOR_APP_HEALTH_URL; `health` of a further process)",
+            what_to_do="give it time if it starts slowly; else make it listen where it is probed (HOST and PORT tell "
+            "the app), or correct the probe (SUPERVISOR_APP_HEALTH_URL; `health` of a further process)",
         )
 
 
@@ -129,7 +129,7 @@ def _where(spec: ProcessSpec, managed: Mapping[int, str]) -> str:
     if own & {(host, asked_port) for host in (asked_host, *_EVERY_HOST)}:
         return ""
     addresses = ", ".join(host_port(*address) for address in sorted(own)[:_MOST_ADDRESSES])
-    return f"it listens on {addresses}, and is asked on {host_port(asked_host, asked_port)}"
+    return f"it listens on {addresses}, and is probed on {host_port(asked_host, asked_port)}"
 
 
 def _asked(probe: HttpProbe | TcpProbe | None) -> tuple[str, int]:

@@ -46,8 +46,8 @@ _CHECK_SECRET = f"check the secret, and whether the OAuth client still is under 
 _MAY_NOT_READ = "the OAuth client may not read {}"
 _CHECK_URL = "check SUPERVISOR_TAILSCALE_API_URL, or baseURL in the secret"
 _CHECK_TAGS = (
-    "set TS_TAGS to all the tags of the OAuth client, not to some of them, or to tags that these own; each has to "
-    "stand under tagOwners in the tailnet's policy"
+    "set TS_TAGS to all the tags of the OAuth client, not to some of them, or to tags that these own; each needs an "
+    "owner under tagOwners in the tailnet's policy"
 )
 
 
@@ -91,7 +91,7 @@ def unreachable(url: str, error: aiohttp.ClientError, mask: Mask) -> OAuthUnavai
         why = connection_error(error.os_error)
     return OAuthUnavailableError(
         f"cannot reach {_host(url)} to make an auth key: {_plain(why, mask) or type(error).__name__}",
-        f"check the container's way to the internet; {_CHECK_URL}",
+        f"check the container's internet access; {_CHECK_URL}",
     )
 
 
@@ -105,7 +105,7 @@ def bad_proxy(url: str) -> OAuthUnavailableError:
 def silent(url: str, limit_s: float) -> OAuthUnavailableError:
     """Return the error for a response that did not arrive in time."""
     why = f"{_host(url)} did not make an auth key within {limit_s:g} s"
-    return OAuthUnavailableError(why, "check the container's way to the internet")
+    return OAuthUnavailableError(why, "check the container's internet access")
 
 
 def nonsense(url: str, why: str = "is not of Tailscale's API") -> OAuthUnavailableError:
@@ -268,7 +268,7 @@ class OAuthClient:
             client = parse_client_secret(secret.reveal())
         except InvalidValueError as error:
             why = f"the OAuth client secret cannot be used: {error}"
-            raise OAuthRefusedError(INVALID, why, "write it as it was given out") from error
+            raise OAuthRefusedError(INVALID, why, "write it as it was issued") from error
         if tags and not self._tailnet.prefs.advertise_tags:
             why = "the keys of an OAuth client are for tagged devices only, and no tag is set"
             raise OAuthRefusedError(TAG_NOT_PERMITTED, why, "set TS_TAGS to the tags of that client")
@@ -288,7 +288,7 @@ class OAuthClient:
         """Look up an auth key by the id in it. Raises the same as ``mint``."""
         match = re.match(r"tskey-auth-([0-9A-Za-z]+)-", key.reveal())
         if match is None:
-            raise OAuthRefusedError(INVALID, "the auth key has no id", "write it as it was given out")
+            raise OAuthRefusedError(INVALID, "the auth key has no id", "write it as it was issued")
         found = await self._read_once(secret, f"keys/{match[1]}", _KnownKey)
         create = found.capabilities.get("devices", {}).get("create", _Create())
         return KnownKey(create.reusable, create.tags, found.expires)

@@ -26,12 +26,12 @@ _OURS_TO_END = frozenset({TailnetState.NEEDS_LOGIN, TailnetState.EXPIRED, Tailne
 NOT_OFF = frozenset({Backend.RUNNING, Backend.STARTING})
 BEFORE_DISCONNECT = (
     "if the sidecar runs the official image's own start program (containerboot), it ends when the device is "
-    "disconnected or forgotten, is started again by the platform, logs in again, and is disconnected again, without "
-    "end; to stay disconnected, run `tailscaled` itself as the sidecar's command"
+    "disconnected or forgotten, is started again by the platform, logs in again, and is disconnected again, in an "
+    "endless loop; to stay disconnected, run `tailscaled` itself as the sidecar's command"
 )
 WHERE_IT_IS = (
-    "see that the sidecar runs, and that the folder of its socket is mounted here, at TS_SOCKET, and may be entered by "
-    "the supervisor's user"
+    "check that the sidecar runs, that the folder of its socket is mounted here, at TS_SOCKET, and that the "
+    "supervisor's user may enter it"
 )
 MAY_NOT = (
     "run the supervisor as root or as tailscaled's user, or run `tailscale set --operator=USER` beside tailscaled; "
@@ -78,7 +78,7 @@ class Situation(NamedTuple):
 
 _SIGN_IN = "give it an auth key (TS_AUTHKEY, or `moltis-supervisor connect`)"
 _OPEN_URL = "open the login URL, which the panel, the container's log and `moltis-supervisor auth-url` show"
-_CHECK_NETWORK = "check the container's way to the internet"
+_CHECK_NETWORK = "check the container's internet access"
 # Health texts of a tailscaled that is stopped or starting, which are normal.
 NO_NEWS = (
     "Tailscale is stopped.",
@@ -182,7 +182,7 @@ def _running(status: Status, trouble: str, about: Situation) -> Meaning:
     if about.machine.retry.under_way:
         return _logging_in(about)
     if about.goes_back:
-        return Meaning(TailnetState.CONNECTING, why="the device takes up the login that it has")
+        return Meaning(TailnetState.CONNECTING, why="the device resumes its existing login")
     return Meaning(
         TailnetState.UNREACHABLE,
         why=trouble or "there is no connection to the control server; peers may still be reached",
@@ -211,7 +211,7 @@ def _needs_login(trouble: str, about: Situation) -> Meaning:
 def _logging_in(about: Situation) -> Meaning:
     attempt = about.machine.retry
     if attempt.under_way and about.held_s >= SILENCE_S and not attempt.note:
-        why = f"the control server has said nothing for {about.held_s:.0f} s"
+        why = f"the control server has not answered for {about.held_s:.0f} s"
         return Meaning(TailnetState.UNREACHABLE, why=why, what_to_do=_CHECK_NETWORK)
     return Meaning(TailnetState.CONNECTING, why=attempt.note or "logging in with the auth key")
 
@@ -221,7 +221,7 @@ def _refused(about: Situation) -> Meaning:
     advice = {
         "tag not permitted": "let the key, or the tailnet's policy, permit TS_TAGS",
         "expired": "make a new key in the admin console",
-        "used up": "make a new key in the admin console, a reusable one where it is to serve again",
+        "used up": "make a new key in the admin console, a reusable one if it is to be used again",
     }.get(attempt.kind, "check the key, or make a new one in the admin console")
     next_s = attempt.next_try_s
     retry_s = max(0.0, (next_s or 0.0) - about.now_s)
@@ -234,7 +234,7 @@ def _refused(about: Situation) -> Meaning:
 def _others(state: str, trouble: str, about: Situation) -> Meaning:
     if state == Backend.NO_STATE:
         if is_unreached(trouble) or about.held_s >= SILENCE_S:
-            why = trouble or f"the control server has said nothing for {about.held_s:.0f} s"
+            why = trouble or f"the control server has not answered for {about.held_s:.0f} s"
             return Meaning(TailnetState.UNREACHABLE, why=why, what_to_do=_CHECK_NETWORK)
         return Meaning(TailnetState.STARTING, why=trouble or "tailscaled is starting")
     if state == Backend.NEEDS_APPROVAL:

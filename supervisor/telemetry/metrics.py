@@ -488,9 +488,9 @@ _OF_INCIDENTS = (
     ),
     counter(
         "alerts_total",
-        "Alerts, by what came of them.",
+        "Alerts by result.",
         lambda d: _counted(ALERT_RESULTS, d.snapshot.incidents.alerts),
-        (Label("result", ALERT_RESULTS, "`left_out`: incidents that an alert told by their number alone"),),
+        (Label("result", ALERT_RESULTS, "`left_out`: incidents that an alert only counted"),),
     ),
 )
 SECTIONS = (

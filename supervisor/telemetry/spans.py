@@ -331,7 +331,7 @@ def begin(environ: Mapping[str, str], store: SnapshotStore, log: LogPipeline) ->
     protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _PROTOCOL)
     why, what_to_do = "", ""
     if protocol != _PROTOCOL:
-        why, what_to_do = f"{protocol} is not spoken here", f"set {_PROTOCOLS[1]} to {_PROTOCOL}"
+        why, what_to_do = f"{protocol} is not supported", f"set {_PROTOCOLS[1]} to {_PROTOCOL}"
     elif not _is_installed():
         why = "OpenTelemetry is not installed"
         what_to_do = "install moltis-supervisor[otel], or remove the OTEL_EXPORTER_OTLP settings"

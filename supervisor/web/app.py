@@ -238,7 +238,7 @@ async def _read_in_time(request: web.Request, connection: Connection) -> None:
             await request.read()
     except TimeoutError as late:
         if connection.has_ended:
-            raise RefusedError(Code.BAD_REQUEST, "the request ends in the midst of its body; send all of it") from late
+            raise RefusedError(Code.BAD_REQUEST, "the request ends in the middle of its body; send all of it") from late
         raise RefusedError(Code.REQUEST_TIMEOUT) from late
     finally:
         connection.on_end = lambda: None

@@ -268,7 +268,7 @@ async def logs(context: Context, request: web.Request) -> web.Response:
     query = parse_query(request, LogsQuery)
     require_process(context, query.process)
     if query.after is not None and query.last is not None:
-        raise RefusedError(Code.INVALID_QUERY, "cannot use the query: after and last exclude each other; leave one")
+        raise RefusedError(Code.INVALID_QUERY, "cannot use the query: after and last exclude each other; remove one")
     begin = -(query.last or query.limit) if query.after is None else _line_at(context, query.after)
     page = context.log.history.read(begin, query.limit, query.process)
     lines = schemas.lines(page.lines)

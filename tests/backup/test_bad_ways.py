@@ -105,7 +105,7 @@ def test_half_an_answer_in_the_middle_of_a_life_is_told_and_the_next_snapshot_is
         before = back_up(run)
         way.mode = "cut"
         call_without_waiting(run)
-        told(run, "breaks off its answers")
+        told(run, "cuts off its answers")
         way.mode = "pass"
         wait_until(lambda: not listed(run)["why"], 90.0, "no trouble")
         assert back_up(run)["whole"]
@@ -249,10 +249,10 @@ def test_a_folder_that_vanishes_meanwhile_makes_it_partial(way: Flaky) -> None:
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "not trusted"),
         ("net/http: TLS handshake timeout", "does not answer"),
         ("net/http: request canceled (Client.Timeout exceeded while awaiting headers)", "does not answer"),
-        ("dial tcp 192.0.2.1:443: connect: no route to host", "no way to the repository's server"),
+        ("dial tcp 192.0.2.1:443: connect: no route to host", "no route to the repository's server"),
         ("503 Service Unavailable", "is not available"),
-        ("Please reduce your request rate.", "no more requests"),
-        ("SlowDown", "no more requests"),
+        ("Please reduce your request rate.", "limits the rate of requests"),
+        ("SlowDown", "limits the rate of requests"),
         ("We encountered an internal error. Please try again.", "internal error"),
         ("write /x: disk quota exceeded", "the disk is full"),
         ("read /x: input/output error", "a disk fails"),

@@ -66,8 +66,8 @@ def test_a_run_folder_that_can_hold_no_socket(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to("a")
     for folder, why in (
         (tmp_path / ("x" * 110), "a socket's path has at most 107 bytes"),
-        (tmp_path / "a", "links in that path that lead to each other"),
-        (tmp_path / "a" / "moltis-supervisor", "links in that path that lead to each other"),
+        (tmp_path / "a", "symbolic links in that path form a loop"),
+        (tmp_path / "a" / "moltis-supervisor", "symbolic links in that path form a loop"),
     ):
         called = call(folder, "status")
         assert (called.code, called.out) == (69, "")

@@ -80,7 +80,7 @@ def test_no_key_on_a_command_line() -> None:
     for words in (("--auth-key", KEY), (f"--auth-key={KEY}",)):
         called = call(NOWHERE, "connect", *words)
         assert called.code == 64
-        assert "open to every user of the machine" in called.err
+        assert "visible to every user of the machine" in called.err
         assert "--auth-key-file -" in called.err
         assert "tskey" not in called.err
 

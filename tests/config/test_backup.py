@@ -105,11 +105,11 @@ def test_counts_that_are_none(text: str) -> None:
         parsers.keep(text)
 
 
-def test_folders_that_lie_in_each_other() -> None:
+def test_folders_that_overlap() -> None:
     """The repository, the state and what is staged lie outside of what is backed up."""
-    assert "lie in each other" in problems(SUPERVISOR_BACKUP_REPOSITORY="/data/x", SUPERVISOR_BACKUP_PATHS="/data")
-    assert "lie in each other" in problems(SUPERVISOR_BACKUP_PATHS="/data", TS_STATE_DIR="/data/tailscale")
-    assert "lie in each other" in problems(SUPERVISOR_BACKUP_PATHS="/var/lib/moltis-supervisor-backup/x")
+    assert "overlaps with" in problems(SUPERVISOR_BACKUP_REPOSITORY="/data/x", SUPERVISOR_BACKUP_PATHS="/data")
+    assert "overlaps with" in problems(SUPERVISOR_BACKUP_PATHS="/data", TS_STATE_DIR="/data/tailscale")
+    assert "overlaps with" in problems(SUPERVISOR_BACKUP_PATHS="/var/lib/moltis-supervisor-backup/x")
 
 
 def test_another_app_has_to_name_its_folders() -> None:

@@ -331,7 +331,7 @@ def test_what_root_makes_is_not_within_the_apps_reach(tmp_path: Path, setting: s
     ("environ", "words"),
     [
         ({"SUPERVISOR_TAILSCALE": "off"}, "no one can reach the app"),
-        ({"PORT": "80"}, "which serve takes"),
+        ({"PORT": "80"}, "which serve uses"),
         ({"TS_SOCKS5_SERVER": "127.0.0.1:1055"}, "open door"),
         ({"SUPERVISOR_APP_BIND": "127.0.0.1"}, "every tailnet peer"),
         ({"SUPERVISOR_TOKEN": "short"}, "can be guessed"),

@@ -36,7 +36,7 @@ def read(**environ: str) -> tuple[Settings, Diagnostics]:
         ("?tags=tag:x", "other than ephemeral, preauthorized, baseURL"),
         ("?ephemeral=perhaps", "ephemeral is invalid: it is neither true nor false"),
         ("?preauthorized=2", "preauthorized is invalid: it is neither true nor false"),
-        ("?ephemeral=true&ephemeral=false", "ephemeral is there twice"),
+        ("?ephemeral=true&ephemeral=false", "ephemeral is given twice"),
         ("?baseURL=api.example.com", "baseURL is invalid: it is not a URL of http or https"),
         ("?baseURL=ftp://api.example.com", "not a URL of http or https"),
         ("?baseURL=https://me:pw@api.example.com", "user name or password"),

@@ -102,7 +102,7 @@ def test_incidents_that_are_not_kept_or_not_read(tmp_path: Path) -> None:
     assert doctor(env).level("incidents") == "note"
     with running("sleep", "300", env={"TS_STATE_DIR": str(state), "SUPERVISOR_TAILSCALE": "off"}) as run:
         run.wait_for("incidents are not kept")
-        assert "not kept" in doctor_of(run).problem("incidents")
+        assert "not stored" in doctor_of(run).problem("incidents")
 
 
 def test_after_the_supervisor_was_killed(tmp_path: Path) -> None:

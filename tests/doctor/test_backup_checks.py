@@ -12,7 +12,7 @@ def test_backups() -> None:
     make_unclear(world)
     with world.running() as run:
         wait_for_state(run, "held: choose")
-        assert "no snapshot is known of" in doctor_of(run).problem("snapshots")
+        assert "belong to no known snapshot" in doctor_of(run).problem("snapshots")
         run.stop()
     assert doctor(environment(world.folder, **world.env())).level("snapshots") == "note"
     with World().running() as run:

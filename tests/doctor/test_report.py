@@ -77,7 +77,7 @@ NO_PROBLEM = {
     "supervisor": "the command is made for a place where none runs",
     "users": "what they cannot do is told by the settings and by other checks",
     "sandbox": "it is the platform's, and all of it works there",
-    "udp": "relays do without",
+    "udp": "relays work without it",
     "your-path": "a relayed one works",
 }
 

@@ -1,4 +1,4 @@
-"""The settings' part: every problem at once, and what the command `check` warns of."""
+"""The settings' part: every problem at once, and what `check` warns about."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_a_relay_that_is_gone(tmp_path: Path) -> None:
         control.order("derp-down")
         report = doctor_of(one.run)
         assert report.level("udp") == "note"
-        assert "held back" in report.of("udp")[0]["found"]
+        assert "blocked" in report.of("udp")[0]["found"]
         assert "does not answer" in report.problem("relay")
 
 
@@ -181,18 +181,18 @@ def test_tags_before_they_are_tried(tmp_path: Path) -> None:
 async def _ask_of_tags(env: dict[str, str]) -> None:
     async with api() as served:
         env = env | {"SUPERVISOR_TAILSCALE_API_URL": served.url}
-        assert await _tags(env, served, {"tagOwners": {"tag:other": []}}) == "the policy does not own tag:moltis"
-        assert await _tags(env, served, {"tagOwners": {"tag:moltis": []}}) == "the policy owns tag:moltis"
+        assert await _tags(env, served, {"tagOwners": {"tag:other": []}}) == "the policy has no owner for tag:moltis"
+        assert await _tags(env, served, {"tagOwners": {"tag:moltis": []}}) == "the policy has owners for tag:moltis"
         assert "may not read" in await _tags(env, served, {"message": "no"}, 403)
         # A tailnet of thousands of rules.
         rules = [{"action": "accept", "src": [f"group:{at}"], "dst": ["*:*"]} for at in range(20_000)]
         owners: dict[str, Any] = {"tagOwners": {"tag:moltis": []}}
-        assert await _tags(env, served, {"acls": rules, **owners}) == "the policy owns tag:moltis"
+        assert await _tags(env, served, {"acls": rules, **owners}) == "the policy has owners for tag:moltis"
         found = await _tags(env, served, {"acls": ["x" * MOST_POLICY_BYTES], **owners})
-        assert "cannot be told" in found
+        assert "is unknown" in found
         assert "has more than 4096 KiB" in found
         plain = {name: text for name, text in env.items() if name != "TS_CLIENT_SECRET"} | {"TS_AUTHKEY": KEY}
-        assert "cannot be told" in await _tags(plain, served, GOOD_KEY)
+        assert "is unknown" in await _tags(plain, served, GOOD_KEY)
 
 
 async def test_a_key_before_it_is_tried(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ async def test_a_key_before_it_is_tried(tmp_path: Path) -> None:
             env["SUPERVISOR_TAILSCALE_API_URL"] = served.url
             alone = {name: text for name, text in env.items() if name != "TS_CLIENT_SECRET"}
             report = await asyncio.to_thread(doctor, alone)
-            assert "cannot be told: only an OAuth client" in report.of("untagged-key")[0]["found"]
+            assert "is unknown: only an OAuth client" in report.of("untagged-key")[0]["found"]
             assert not served.asked
             served.known_key = Said({"message": "no"}, 403)
             report = await asyncio.to_thread(doctor, env)
@@ -213,11 +213,11 @@ async def test_a_key_before_it_is_tried(tmp_path: Path) -> None:
             served.known_key = Said(_known(reusable=True, tags=[], days=2))
             report = await asyncio.to_thread(doctor, env)
             assert "the key is reusable and has no tag" in report.problem("untagged-key")
-            assert "the auth key ends in 2 days" in report.problem("credentials")
+            assert "the auth key expires in 2 days" in report.problem("credentials")
             served.known_key = Said(_known(reusable=False, tags=["tag:moltis"], days=60))
             report = await asyncio.to_thread(doctor, env)
             assert "the key has tag:moltis" in report.of("untagged-key")[0]["found"]
-            assert "the auth key ends in 60 days" in report.of("credentials")[0]["found"]
+            assert "the auth key expires in 60 days" in report.of("credentials")[0]["found"]
             assert served.paths()[-1] == "/api/v2/tailnet/-/keys/kGoodCNTRL"
 
 

@@ -153,7 +153,7 @@ async def test_where_a_silent_process_listens_instead_is_told_once(monkeypatch: 
     with an_app(host) as (pid, (port,)):
         for probe in (TcpProbe("127.0.0.2", 9), HttpProbe("http://127.0.0.2:9/health")):
             why, told = await tell(pid, probe)
-            expected = f"connection refused; it listens on {host}:{port}, and is asked on 127.0.0.2:9"
+            expected = f"connection refused; it listens on {host}:{port}, and is probed on 127.0.0.2:9"
             assert why == expected
             assert [each["why"] for each in told] == [expected]
         # Where it listens there, whatever else is wrong: nothing is made up.

@@ -222,7 +222,7 @@ def test_it_costs_nothing_unless_it_is_wanted(tmp_path: Path, how: str, more: di
         assert run.stop() == 0
         told = run.all("spans are not sent", level="warning")
         assert [record["why"] for record in told] == {
-            "with another protocol": ["grpc is not spoken here"],
+            "with another protocol": ["grpc is not supported"],
             "without the library": ["OpenTelemetry is not installed"],
         }.get(how, [])
     loaded = set(report.read_text().split())

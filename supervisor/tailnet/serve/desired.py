@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 PORTS = {"http": "80", "https": "443"}
-_NO_CERTIFICATES = "the tailnet issues no certificates; switch HTTPS on, on the DNS page of the admin console"
+_NO_CERTIFICATES = "the tailnet issues no certificates; enable HTTPS on the DNS page of the admin console"
 
 
 class Wanted(NamedTuple):
@@ -127,10 +127,10 @@ def _notes(mode: str, domains: tuple[str, ...], *, lasting: bool) -> tuple[str, 
         return ()
     limit = "and a name gets five in a week"
     if mode == "auto":
-        why = "TS_STATE_DIR is no volume of its own, so that each new container would take a certificate"
+        why = "TS_STATE_DIR is not a volume of its own, so that each new container would take a certificate"
         return (f"the app is not published by HTTPS: {why}, {limit}; mount a volume there",)
     return (
-        f"TS_STATE_DIR is no volume of its own: each new container takes a certificate, {limit}; mount a volume there",
+        f"TS_STATE_DIR is not a volume of its own: each new container takes a certificate, {limit}; mount one there",
     )
 
 
@@ -292,7 +292,7 @@ def _left_out(raw: Json, config: Json) -> Iterator[str]:
             yield said
     unknown = sorted(_unknown({name: told for name, told in raw.items() if name not in ours_not}, config))
     if unknown:
-        yield f"TS_SERVE_CONFIG says {', '.join(unknown)}, which the supervisor does not know and leaves out"
+        yield f"TS_SERVE_CONFIG contains {', '.join(unknown)}, which the supervisor does not know and ignores"
 
 
 def _unknown(raw: Any, config: Any, above: str = "") -> Iterator[str]:

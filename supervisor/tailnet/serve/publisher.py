@@ -181,7 +181,7 @@ _AFTER_FAILURE = Backoff(2.0, LOOK_EVERY_S)
 _RECORDED_S = 5.0
 # Others may write at the same time, and changing the kind of a port takes two steps.
 _TRIES = 6
-_ROOT_ONLY = "files and unix sockets as targets take root: run the supervisor as root, or publish an http:// address"
+_ROOT_ONLY = "files and unix sockets as targets require root: run the supervisor as root, or publish an http:// address"
 _READ_ONLY = (
     "run the supervisor as root, or as tailscaled's user, or let root on tailscaled's side run "
     "`tailscale set --operator=USER`"

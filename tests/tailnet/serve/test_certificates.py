@@ -136,7 +136,7 @@ async def test_no_https_where_the_certificate_would_be_lost(here: Stage) -> None
     async with beside(serve.run):
         view = await look_until(serve, here.node, lambda view: view.mode == "serve")
     assert (view.why, here.config()) == ("", here.http())
-    assert "TS_STATE_DIR is no volume of its own" in serve.notes[0]
+    assert "TS_STATE_DIR is not a volume of its own" in serve.notes[0]
 
 
 async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ async def test_funnel_and_what_is_not_known_are_left_out(here: Stage, file: Path
     )
     assert here.config() == page(here, 80, NAME)
     assert "AllowFunnel in TS_SERVE_CONFIG is left out" in view.why
-    assert "says tcp, which" in view.why
+    assert "contains tcp, which" in view.why
 
 
 async def test_https_without_certificates(here: Stage, file: Path) -> None:
@@ -167,7 +167,7 @@ async def test_what_takes_root_is_said_once_where_there_is_none(here: Stage, fil
     for _ in range(5):
         view = await serve.reconcile(api, await api.status())
     assert api.writes == 1
-    assert "unix sockets as targets take root" in view.why
+    assert "unix sockets as targets require root" in view.why
     write(file, page(here, 81))
     await serve.reconcile(api, await api.status())
     assert api.writes == 2

@@ -26,7 +26,7 @@ PENDING = Certificate()
         ("auto", PENDING, {"80", "443"}, True, ""),
         ("auto", THERE, {"80", "443"}, False, ""),
         ("auto", LOST, {"80"}, False, "no HTTPS, HTTP stays: cannot get a certificate for moltis.tail.example: rate"),
-        ("https", None, set(), False, "the tailnet issues no certificates; switch HTTPS on"),
+        ("https", None, set(), False, "the tailnet issues no certificates; enable HTTPS"),
         ("https", PENDING, {"443"}, True, "published as soon as the certificate for moltis.tail.example is there"),
         ("https", THERE, {"443"}, False, ""),
         ("https", LOST, set(), False, "the app is not published"),
