@@ -1,6 +1,6 @@
-"""Measures ours and the peers in turn: `python -m benchmarks [--quick] [--only NAME …] [--compare] [--json FILE]`.
+"""Measures our supervisor and its peers: `python -m benchmarks [--quick] [--only NAME …] [--compare] [--json FILE]`.
 
-With `--before COMMIT` it measures the build of that commit and this one in turn instead.
+With `--before COMMIT` it compares the build of that commit with this one instead.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MEASURES = (
     *(*processes.MEASURES, *growth.MEASURES, *standing.MEASURES, *logs.MEASURES, *log_lines.MEASURES, *panel.MEASURES),
     *(*tailnet.MEASURES, *tailnet_shown.MEASURES, *backups.MEASURES),
 )
-# `faults` stands for every measure whose name begins with it.
+# `faults` selects every measure whose name begins with it.
 HEAD = "| measure | ours | target | reached | peers (ratio to ours) |\n|---|---|---|---|---|"
 INTERRUPTED = 128 + signal.SIGINT
 _BASELINE = baseline.PATH.relative_to(Path(__file__).parents[1])
@@ -50,23 +50,23 @@ NAMES = sorted({name for measure in MEASURES for name in (measure.name, measure.
 
 
 def main() -> int:
-    """Run the measures and print each row as it is measured; 1 where ours misses a target, 130 when interrupted."""
+    """Run the measures and print each row once measured; return 1 if ours misses a target, 130 if interrupted."""
     os.environ[AS_PUBLISHED] = "1"
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and lines: for a look, not for a figure")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and lines: quick, but not accurate")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--compare", action="store_true", help=f"end with 1 where a ratio is worse than {_BASELINE}'s")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
+    parser.add_argument("--compare", action="store_true", help=f"exit with 1 if a ratio is worse than in {_BASELINE}")
     parser.add_argument("--write-baseline", action="store_true", help=f"write the ratios to {_BASELINE}")
-    parser.add_argument("--before", metavar="COMMIT", help="measure that build and this one in turn, without peers")
-    parser.add_argument("--pairs", type=int, default=10, help="how often each, with --before")
+    parser.add_argument("--before", metavar="COMMIT", help="compare that build with this one, without peers")
+    parser.add_argument("--pairs", type=int, default=10, help="number of rounds with --before")
     options = parser.parse_args()
     chosen = [
         measure
         for measure in MEASURES
         if not options.only or {measure.name, measure.name.partition("-")[0]} & set(options.only)
     ]
-    # As an interruption, which ends what was started.
+    # Handled like Ctrl-C, so that everything that was started is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     install()
     with tempfile.TemporaryDirectory(prefix="bench-programs-") as folder:
@@ -92,7 +92,7 @@ def take_all(
     json_path: str | None = None,
     found: dict[str, dict[str, Result]] | None = None,
 ) -> int:
-    """Take one measure after the other, print its row at once, and keep the figures so far as JSON and in ``found``."""
+    """Run the measures in order; print each row at once, and store the figures as JSON and in ``found``."""
     found = {} if found is None else found
     missed = False
     for measure in measures:
@@ -100,7 +100,7 @@ def take_all(
         try:
             results = found[measure.name] = take(measure, bench)
         except KeyboardInterrupt:
-            sys.stderr.write(f"interrupted while measuring {measure.name}: the rows above are whole\n")
+            sys.stderr.write(f"interrupted while measuring {measure.name}: the rows above are complete\n")
             return INTERRUPTED
         print(row(measure, results), flush=True)
         missed = missed or not is_reached(measure, results)
@@ -111,7 +111,7 @@ def take_all(
 
 
 def take(measure: Measure, bench: Bench) -> dict[str, Result]:
-    """Return what was measured; what goes wrong with one measure does not take the others along."""
+    """Return the results; the failure of one measure does not affect the others."""
     try:
         return measure.take(bench)
     except (OSError, AssertionError, LookupError, ValueError, subprocess.SubprocessError) as error:
@@ -119,12 +119,12 @@ def take(measure: Measure, bench: Bench) -> dict[str, Result]:
 
 
 def is_reached(measure: Measure, results: dict[str, Result]) -> bool:
-    """Tell whether ours reaches the target; what has no figure does not."""
+    """Return whether ours reaches the target; without a figure it does not."""
     return results["ours"].value is not None and measure.reached(results)
 
 
 def machine() -> str:
-    """Say what this was measured on."""
+    """Return a description of the machine."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()

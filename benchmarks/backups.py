@@ -1,4 +1,4 @@
-"""What backups cost: memory while nothing happens, a snapshot of what has not changed, and requests to the bucket."""
+"""The cost of backups: memory when idle, a snapshot without changes, and requests to the bucket."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
     from tests.process.running import Run
 
-# What Moltis may have after some weeks: 100 MB in as many files.
+# What Moltis may have stored after some weeks: 100 MB in 100 files.
 FILES, FILE_BYTES = 100, 1_000_000
 DAY_S = 86_400
-# Of S3 at AWS, in dollars for 1,000: what writes or lists, and what reads; what deletes, which is free, counts as that.
+# S3 prices of AWS, in dollars per 1,000: writes and lists, and reads; deletions, which are free, count as reads.
 WRITE_DOLLARS, READ_DOLLARS = 0.005, 0.0004
 _READS = re.compile(r" s3_(Get|Head|Delete)")
 
 
 @contextlib.contextmanager
 def _backed_up(log: str = "", **env: str) -> Iterator[tuple[World, Run]]:
-    """Run a supervisor with a bucket on this machine for the length of a block."""
+    """Run a supervisor with a bucket on this machine for the duration of a block."""
     options = ("--access-log", log) if log else ()
     with tempfile.TemporaryDirectory(prefix="bench-bucket-") as folder, bucket(Path(folder), *options) as server:
         world = World(server.repository)
@@ -48,7 +48,7 @@ def _backed_up(log: str = "", **env: str) -> Iterator[tuple[World, Run]]:
 
 
 def memory(bench: Bench) -> dict[str, Result]:
-    """Distinct pages of the supervisor after two snapshots, less those of one without backups; nobody asks the API."""
+    """Distinct pages of the supervisor after two snapshots, minus those without backups; the API is not used."""
     with running(*APP) as run:
         run.wait_for("ready")
         time.sleep(2 if bench.quick else 30)
@@ -61,7 +61,7 @@ def memory(bench: Bench) -> dict[str, Result]:
 
 
 def unchanged(bench: Bench) -> dict[str, Result]:
-    """A snapshot of what has not changed, from its beginning to its end, and the most memory that restic had."""
+    """The duration of a snapshot without changes, and restic's peak memory."""
     with _backed_up() as (world, run):
         wait_for_state(run, "idle")
         back_up(run)
@@ -79,7 +79,7 @@ def unchanged(bench: Bench) -> dict[str, Result]:
 
 
 def requests(bench: Bench) -> dict[str, Result]:
-    """Requests to a bucket in a day with a snapshot every five minutes, from those of a minute's rest and of each."""
+    """Requests to a bucket per day with a snapshot every five minutes: extrapolated from a minute and a snapshot."""
     with tempfile.TemporaryDirectory(prefix="bench-log-") as folder:
         log = Path(folder) / "requests"
         with _backed_up(str(log)) as (_, run):
@@ -106,7 +106,7 @@ def requests(bench: Bench) -> dict[str, Result]:
 
 
 def told(_bench: Bench) -> dict[str, Result]:
-    """From the order that meets a fault, or the exec that does, until `backup list` says it; the slowest counts."""
+    """Time from an order or start that fails until `backup list` shows the reason; the slowest counts."""
     took = {}
     for name in troubles.NAMES:
         with tempfile.TemporaryDirectory(prefix="bench-bucket-") as folder:
@@ -115,7 +115,7 @@ def told(_bench: Bench) -> dict[str, Result]:
 
 
 def _counted(log: Path) -> tuple[int, int]:
-    """Return how many requests have written or listed, and how many have read."""
+    """Return the number of requests that wrote or listed, and of those that read."""
     lines = log.read_text().splitlines()
     reads = sum(bool(_READS.search(line)) for line in lines)
     return len(lines) - reads, reads

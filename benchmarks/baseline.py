@@ -1,4 +1,4 @@
-"""What is committed of an earlier run: ratios to the peers, which hardly depend on the machine, to compare with."""
+"""The committed baseline: ratios to the peers from an earlier run, which hardly depend on the machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from benchmarks.measure import Result
 
 PATH = Path(__file__).with_name("baseline.json")
-# A ratio that has grown by more than this is worse; less is what one run differs from another.
+# A ratio that has grown by more than this is worse; smaller changes are noise between runs.
 MOST_GROWTH = 1.25
 Ratios = dict[str, dict[str, float]]
 
 
 def ratios(found: Mapping[str, Mapping[str, Result]]) -> Ratios:
-    """Return ours by each peer's figure, by measure and peer; a measure that is a ratio itself stands for itself."""
+    """Return our figure divided by each peer's, by measure and peer; a ratio is used as it is."""
     made: Ratios = {}
     for name, results in found.items():
         ours = results["ours"].value
@@ -33,7 +33,7 @@ def ratios(found: Mapping[str, Mapping[str, Result]]) -> Ratios:
 
 
 def write(found: Mapping[str, Mapping[str, Result]], path: Path = PATH) -> None:
-    """Put the ratios of these measures in the place of their old ones."""
+    """Replace the stored ratios of these measures."""
     kept = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**kept, **ratios(found)}, indent=1, sort_keys=True) + "\n")
 

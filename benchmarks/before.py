@@ -1,4 +1,4 @@
-"""This build beside an earlier one, measured in turn on one machine: by how much each row has changed, at most."""
+"""Compares this build with an earlier one on one machine: the change of each row with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from benchmarks.measure import Bench, Measure
 
 HEAD = "| measure | before | now | now / before, with 95 % interval |\n|---|---|---|---|"
-# Student's t for 95 %, by degrees of freedom from 1 on; beyond the last it is that of the normal distribution.
+# Student's t for 95 %, by degrees of freedom from 1 on; beyond the last, the normal distribution is used.
 _T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09)
 _T_NORMAL = 1.96
 MOST_TIMES = 1.05
 
 
 class Change(NamedTuple):
-    """How many times as much it is now: the mean of the ratios of pairs, and the ends of its 95 % interval."""
+    """The factor by which a figure changed: the mean ratio of the pairs, and its 95 % interval."""
 
     times: float
     least: float
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 
 def change_of(pairs: Sequence[tuple[float, float]]) -> Change:
-    """Return the change from what was measured before and now, in pairs: at least two, of positive figures."""
+    """Return the change between pairs of figures, before and now: at least two pairs, all positive."""
     logs = [math.log(now / before) for before, now in pairs]
     mean = statistics.fmean(logs)
     t = _T[len(logs) - 2] if len(logs) - 2 < len(_T) else _T_NORMAL
@@ -42,7 +42,7 @@ def change_of(pairs: Sequence[tuple[float, float]]) -> Change:
 
 
 def compare(measures: Sequence[Measure], bench: Bench, commit: str, count: int) -> int:
-    """Measure both builds in turn and print a row for each measure; return 1 where one may be 5 % worse."""
+    """Measure both builds alternately and print a row for each measure; return 1 if one may be 5 % worse."""
     builds = (_installed(commit), python())
     print(HEAD, flush=True)
     is_slower = False
@@ -55,10 +55,10 @@ def compare(measures: Sequence[Measure], bench: Bench, commit: str, count: int) 
 
 
 def _pairs(measure: Measure, bench: Bench, builds: tuple[str, str], count: int) -> list[tuple[float, float]]:
-    """Return the figures of both builds in pairs; none where one of them has no figure."""
+    """Return the figures of both builds in pairs; empty if one of them has no figure."""
     pairs = []
     for number in range(count):
-        # Each goes first as often as the other.
+        # Each goes first equally often.
         figures = {build: _figure(measure, bench, build) for build in (builds if number % 2 else builds[::-1])}
         before, now = (figures[build] for build in builds)
         if not before or not now:

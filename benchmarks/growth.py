@@ -1,4 +1,4 @@
-"""What ten times as many children, lines or open streams cost: processor time of ours."""
+"""How our processor time grows with ten times as many children, lines or open streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.running import Run
 
 COUNTS = (1, 10, 100, 1000)
-# A supervisor takes 256 connections at once.
+# A supervisor accepts 256 connections.
 STREAMS = (1, 10, 100, 240)
 LINES = (1_000, 10_000, 100_000, 1_000_000)
 MOST_TIMES = 11.0
@@ -44,7 +44,7 @@ class _Cost(NamedTuple):
 
 
 def children(bench: Bench) -> dict[str, Result]:
-    """Return how many times as much the last ten times of children cost, and all figures as a note."""
+    """Return the worst growth of the cost for ten times as many children; the note has all figures."""
     costs: dict[int, _Cost] = {}
     for count in COUNTS[:-1] if bench.quick else COUNTS:
         words = {f"n{number}": ["sleep", "1000"] for number in range(count)}
@@ -68,14 +68,14 @@ def _cost(run: Run, count: int) -> _Cost:
 
 
 def _all_but(former: set[int], pid: int, count: int) -> set[int]:
-    """Wait until so many children live that were not there before, and return them."""
+    """Wait until this many new children live, and return them."""
     found = wait_for(lambda: len(now := set(below(pid)) - former) >= count and now, DEADLINE_S, 0.05)
-    assert found, f"{count} children did not come"
+    assert found, f"{count} children were not started"
     return set(found)
 
 
 def _settled_ms(pid: int) -> float:
-    """Return its processor time so far, once it has nothing to do."""
+    """Return its processor time so far, once it is idle."""
     last_ns = -1
     while (now_ns := cpu_ns(pid)) - last_ns > 1e6 or last_ns < 0:
         last_ns = now_ns
@@ -84,7 +84,7 @@ def _settled_ms(pid: int) -> float:
 
 
 def lines(bench: Bench) -> dict[str, Result]:
-    """Return how many times as much ten times as many lines cost at worst, and all figures as a note."""
+    """Return the worst growth of the cost for ten times as many lines; the note has all figures."""
     shape = REAL[0]
     costs: dict[int, float] = {}
     for count in LINES[:-1] if bench.quick else LINES:
@@ -100,7 +100,7 @@ def lines(bench: Bench) -> dict[str, Result]:
 
 
 def streams(bench: Bench) -> dict[str, Result]:
-    """Return how many times as much the most open streams cost, for as many lines, less what the lines cost alone."""
+    """Return the growth of what open streams add to the cost of the same lines, up to the most streams."""
     costs: dict[int, float] = {}
     for count in (0, *(STREAMS[:-1] if bench.quick else STREAMS)):
         with running(Ours(), Job({"talker": [*_TALKER]})) as run, contextlib.ExitStack() as stack:
@@ -115,14 +115,14 @@ def streams(bench: Bench) -> dict[str, Result]:
                 selector.register(stream, selectors.EVENT_READ)
             _read_for(selector, 2.0)
             before = cpu_ns(run.process.pid)
-            assert _read_for(selector, STREAMED_S) >= count * STREAMED_S * 1000, "the streams are not whole"
+            assert _read_for(selector, STREAMED_S) >= count * STREAMED_S * 1000, "the streams are incomplete"
             costs[count] = (cpu_ns(run.process.pid) - before) / 1e6
     alone = costs.pop(0)
     return _grown({count: max(cost - alone, 0.1) for count, cost in costs.items()})
 
 
 def _read_for(selector: selectors.BaseSelector, seconds: float) -> int:
-    """Read from all for so long; return how many bytes came."""
+    """Read from all for this time; return the number of bytes received."""
     end_s, size = time.monotonic() + seconds, 0
     while (left_s := end_s - time.monotonic()) > 0:
         for key, _ in selector.select(left_s):
@@ -131,7 +131,7 @@ def _read_for(selector: selectors.BaseSelector, seconds: float) -> int:
 
 
 def _grown(costs_ms: Mapping[int, float]) -> dict[str, Result]:
-    """Return the worst of: how much more than in proportion each step cost, as for ten times as many."""
+    """Return the worst growth of any step, scaled to ten times as many."""
     steps = [
         (last_ms / before_ms) / (last / before) * 10
         for (before, before_ms), (last, last_ms) in itertools.pairwise(costs_ms.items())

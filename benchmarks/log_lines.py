@@ -1,4 +1,4 @@
-"""What a line costs as the real programs write it, beside `sed` and `jq` on the same lines, and the worst lines."""
+"""The cost of lines as real programs write them, compared with `sed` and `jq`, and of the worst lines."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ HEALTH_MS = 10.0
 _CODE = re.compile(r"\x1b\[[0-9;:]*m")
 _NUMBER = re.compile(r"n=\d{8}")
 _SHAPES = {shape.name: shape for shape in REAL}
-# What lines cost with no secret and with a thousand, and what tailscaled's cost, in a pipeline of its own: no setting
-# gives so many, and no child may bear that name.
+# Measures lines without and with a thousand secrets, and tailscaled's lines, in a pipeline of its own: no setting
+# allows that many secrets, and no child may have that name.
 _IN_PROCESS = """
 import asyncio, json, os, sys, time
 from supervisor.logs.history import Source
@@ -85,18 +85,18 @@ def _cpu_of(words: tuple[str, ...], path: Path) -> float:
 
 
 def _ours(bench: Bench, shape: Shape, path: Path, lines: int, *, json_logs: bool) -> Result:
-    """Let a child write the file; return what a line cost, and what came of the lines."""
+    """Let a child write the file; return the cost of a line, and whether the output is right."""
     folder = path.parent
     done = folder / "done"
     words = [bench.programs["replay"], str(path), "1", str(done), str(folder / "go")]
-    # With the child's share: writing costs it what reading costs us.
+    # Includes the child's share: writing costs it what reading costs us.
     cpu = merge_cost_ns(Ours(), Job({shape.process: words}, json_logs=json_logs), folder, done.exists)
     compared = _compared(folder / "merged", shape, lines, json_logs=json_logs)
     return Result(None if cpu is None else cpu / 1000 / lines, compared)
 
 
 def _compared(merged: Path, shape: Shape, lines: int, *, json_logs: bool) -> str:
-    """Say how many of the lines are not as they have to be, in their order."""
+    """Return the number of lines that are missing, or differ from what is expected, in order."""
     expected = 0
     wrong = 0
     with merged.open(encoding="utf-8") as file:
@@ -121,7 +121,7 @@ def _in_process(shape: Shape, form: str, secrets: int, lines: int) -> float:
 
 
 def daemon(bench: Bench) -> dict[str, Result]:
-    """tailscaled's lines, within the pipeline alone."""
+    """tailscaled's lines, in the pipeline alone."""
     lines = LINES // (100 if bench.quick else 10)
     with tempfile.TemporaryDirectory(prefix="bench-lines-") as folder:
         path = _written(Path(folder) / "lines", _SHAPES["daemon"], lines)
@@ -130,21 +130,21 @@ def daemon(bench: Bench) -> dict[str, Result]:
 
 
 def secrets(bench: Bench) -> dict[str, Result]:
-    """A thousand secrets: how many times the cost of none."""
+    """The cost with a thousand secrets, relative to none."""
     lines = LINES // (100 if bench.quick else 10)
     shape = _SHAPES["ansi"]
     return {"ours": Result(_in_process(shape, "pretty", 1000, lines) / _in_process(shape, "pretty", 0, lines))}
 
 
 def worst(bench: Bench) -> dict[str, Result]:
-    """Return how many times the usual cost the worst lines have, and the slowest health meanwhile."""
+    """Return the cost of the worst lines relative to usual ones, and the slowest health answer meanwhile."""
     size = WORST_BYTES // (10 if bench.quick else 1)
     dearest, slowest = (0.0, ""), 0.0
     for json_logs, usual in ((False, _SHAPES["ansi"]), (True, _SHAPES["json"])):
         usual_us, usual_bytes, _ = _endured(bench, usual, size, json_logs=json_logs)
         for shape in WORST:
             line_us, line_bytes, health_ms = _endured(bench, shape, size, json_logs=json_logs)
-            # As many bytes as a usual line has, or as many lines, whichever is more.
+            # Compared by bytes or by lines, whichever is worse.
             times = line_us / usual_us / max(1.0, line_bytes / usual_bytes)
             dearest = max(dearest, (times, f"{shape.name}, {'json' if json_logs else 'pretty'}"))
             slowest = max(slowest, health_ms)
@@ -152,7 +152,7 @@ def worst(bench: Bench) -> dict[str, Result]:
 
 
 def _endured(bench: Bench, shape: Shape, size: int, *, json_logs: bool) -> tuple[float, float, float]:
-    """Return what a line of this shape cost, how long it is, and how long health took at worst meanwhile."""
+    """Return the cost of a line of this shape, its length, and the slowest health answer meanwhile."""
     with tempfile.TemporaryDirectory(prefix="bench-lines-") as name:
         folder, port = Path(name), free_port()
         go, done = folder / "go", folder / "done"

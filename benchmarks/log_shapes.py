@@ -1,6 +1,6 @@
-"""Lines as the real programs write them, and the worst that a child may write.
+"""Log lines as real programs write them, and the most expensive ones that a child can write.
 
-Moltis' are tracing-subscriber's, with colours always, or as JSON; tailscaled's are those of 1.102.
+Moltis' are tracing-subscriber's, always with colours, or as JSON; tailscaled's are those of 1.102.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TIME = "2026-11-29T00:37:57.750348Z"
-# What takes colours out and prefixes, and what adds two keys to an object, with the tools that everyone has. The first
-# expression is the one that is handed around for this task; the second is the plainest that does for these lines.
+# Removing colours and adding a prefix, and adding two keys to an object, with common tools. The first
+# expression is the widely used one for this task; the second is the simplest that suffices for these lines.
 SED = ("sed", "-E", r"s/\x1b\[([0-9]{1,3}(;[0-9]{1,2};?)?)?[mGK]//g; s/^/moltis     │ /")
 PLAINEST_SED = ("sed", "-E", r"s/\x1b\[[0-9;:]*m//g; s/^/moltis     │ /")
 JQ = ("jq", "-c", '. + {"process": "moltis", "stream": "stdout"}')
 
 
 class Shape(NamedTuple):
-    """One kind of line: ``line`` makes the one of a number, in which ``n=%08d`` stands once."""
+    """One kind of line: ``line`` returns the line with a number, which contains ``n=%08d`` once."""
 
     name: str
     line: Callable[[int], str]
@@ -57,7 +57,7 @@ REAL = (
     Shape("daemon", _daemon, "tailscaled"),
     Shape("plain", lambda number: f"n={number:08d} " + "x" * 89),
 )
-# A line of each of these costs no more than five of the usual ones, by its bytes.
+# Each of these costs at most five times as much per byte as usual lines.
 WORST = (
     Shape("all colour codes", lambda number: "\x1b[31m\x1b[0m" * 20 + f"n={number:08d}"),
     Shape("all other codes", lambda number: "\x1b[K\x1b[2J" * 20 + f"n={number:08d}"),

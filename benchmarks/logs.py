@@ -1,4 +1,4 @@
-"""Merged logs: what a line costs, whether all arrive whole, and who is heard during a flood or a stall."""
+"""Merged logs: the cost of a line, whether all arrive intact, and how health responds during a flood or a stall."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _flood(bench: Bench, mode: str, *, json_logs: bool) -> dict[str, Result]:
 
 
 def _take(bench: Bench, peer: Peer, mode: str, lines: int, *, json_logs: bool) -> Result:
-    """Let two children write, and count what comes out at the other end."""
+    """Let two children write, and count what arrives."""
     with _folder() as folder:
         children = {name: _words(bench, name, lines, mode, folder) for name in NAMES}
         cpu = merge_cost_ns(peer, Job(children, json_logs=json_logs), folder, lambda: _ended(folder), (FLOOD,))
@@ -44,7 +44,7 @@ def _take(bench: Bench, peer: Peer, mode: str, lines: int, *, json_logs: bool) -
 def merge_cost_ns(
     peer: Peer, job: Job, folder: Path, has_ended: Callable[[], bool], children: tuple[str, ...] = ()
 ) -> int | None:
-    """Have children write a burst once the file `go` is there, and collect the merged log in the file `merged`.
+    """Have children write a burst once the file `go` exists, and collect the merged log in the file `merged`.
 
     Return the CPU time in nanoseconds from then until the log stops growing, of all processes but those whose program
     is one of ``children``; None if the children do not end.
@@ -78,7 +78,7 @@ def _words(bench: Bench, name: str, lines: int, mode: str, folder: Path) -> list
 
 
 def _count(merged: Path, lines: int) -> str:
-    """Say how many of the lines were lost, torn or doubled."""
+    """Return how many lines were lost, torn or duplicated."""
     seen = {name.encode(): bytearray(lines) for name in NAMES}
     torn = doubled = 0
     with merged.open("rb") as file:
@@ -107,12 +107,12 @@ def burst_json(bench: Bench) -> dict[str, Result]:
 
 
 def each(bench: Bench) -> dict[str, Result]:
-    """One write a line."""
+    """One write per line."""
     return _flood(bench, "line", json_logs=False)
 
 
 def health_in_flood(bench: Bench) -> dict[str, Result]:
-    """The 99th percentile of health's answers while two children write without end."""
+    """The 99th percentile of health's response times while two children write continuously."""
     return {peer.name: _in_flood(bench, peer) for peer in bench.peers if peer.http}
 
 
@@ -131,7 +131,7 @@ def _in_flood(bench: Bench, peer: Peer) -> Result:
 
 
 def stall(bench: Bench) -> dict[str, Result]:
-    """A consumer that reads nothing for five seconds: the slowest answer of health, and what was lost."""
+    """A consumer that reads nothing for five seconds: the slowest health response, and the lines lost."""
     return {peer.name: _stalled(bench, peer) for peer in bench.peers if peer.http}
 
 

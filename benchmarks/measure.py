@@ -1,4 +1,4 @@
-"""What a measure is, and the table of all of them."""
+"""Measures: their declaration, and the table of all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Bench(NamedTuple):
-    """What measures work with: the compiled programs, the peers that are here, and how often to repeat."""
+    """The input of measures: the compiled programs, the peers that are installed, and the number of rounds."""
 
     programs: dict[str, str]
     peers: tuple[Peer, ...]
@@ -20,20 +20,20 @@ class Bench(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One peer's figure; ``note`` is what else there is to say of it."""
+    """One peer's figure, with a ``note``."""
 
     value: float | None
     note: str = ""
 
 
 def at_most(found: dict[str, Result], most: float) -> bool:
-    """Return whether there is a figure of ours, and it is no larger than this."""
+    """Return a judgement: whether ours has a figure of at most this."""
     value = found["ours"].value
     return value is not None and value <= most
 
 
 class Measure(NamedTuple):
-    """One row of the table. ``target`` is what ours is to reach, in words; ``reached`` judges it."""
+    """One row of the table. ``target`` is our target as text; ``reached`` returns whether it is met."""
 
     name: str
     title: str

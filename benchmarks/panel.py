@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LINES = 100_000
 FRAMES = 300
 FRAME_MS = 1000 / 60
-# 1,200 lines a second arrive, as an event stream brings them, and each frame scrolls by more than a row.
+# 1,200 lines a second arrive, as from an event stream, and each frame scrolls by more than a row.
 SCROLL = """async (frames) => {
   const logs = await import("./panel/logs.js");
   const log = document.getElementById("log");
@@ -37,7 +37,7 @@ SCROLL = """async (frames) => {
   }
   return gaps;
 }"""
-# How long the longest task is while a search looks through all lines, letter by letter.
+# The longest task while a search goes through all lines, letter by letter.
 SEARCH = """async (text) => {
   let longestMs = 0;
   const watch = new PerformanceObserver((list) => {

@@ -1,4 +1,4 @@
-"""The supervisors that are measured: ours, and the peers that public packages give. One adapter each."""
+"""The supervisors that are measured: ours, and peers from public packages. One adapter each."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DEBIAN = ("s6", "runit", "tini", "dumb-init")
 
 
 def python() -> str:
-    """Return the interpreter that has the build to be measured.
+    """Return the interpreter with the build to be measured.
 
-    As the image has it: from the lock, without the tools for tests, which some libraries use where they find them.
+    As in the image: installed from the lock, without the test tools, which some libraries use if present.
     """
     return os.environ.get("BENCH_PYTHON") or str(CACHE / "bench-ours/bin/python")
 
 
 class Job(NamedTuple):
-    """What a supervisor is to run: children by name; whether an ended one is started again; the time for a stop."""
+    """A supervisor's task: children by name, whether they are restarted, and the time limit of a stop."""
 
     children: dict[str, list[str]]
     restart: bool = False
@@ -35,41 +35,41 @@ class Job(NamedTuple):
 
 
 class Peer:
-    """One supervisor. ``start`` makes its configuration in a folder and returns the words that start it."""
+    """One supervisor. ``start`` writes its configuration into a folder and returns its command line."""
 
     name = ""
-    # Whether it runs more than one child, and whether it starts ended ones again.
+    # Whether it runs more than one child, and whether it restarts them.
     many = True
     restarts = True
     http = False
-    # Whether it merges its children's output itself; where it does not, they share one descriptor.
+    # Whether it merges its children's output itself; otherwise they share one descriptor.
     merges = True
 
     def available(self) -> bool:
-        """Tell whether it is installed."""
+        """Return whether it is installed."""
         raise NotImplementedError
 
     def start(self, job: Job, folder: Path) -> list[str]:
-        """Return the words."""
+        """Return the command line."""
         raise NotImplementedError
 
     def environment(self, _job: Job, _folder: Path) -> dict[str, str]:
-        """Return what it needs to be told beside PATH and HOME."""
+        """Return the environment in addition to PATH and HOME."""
         return {}
 
 
 class Ours(Peer):
-    """The project's own."""
+    """Our supervisor."""
 
     name = "ours"
     http = True
 
     def available(self) -> bool:
-        """It is always here."""
+        """Return True: it is always installed."""
         return True
 
     def start(self, job: Job, folder: Path) -> list[str]:
-        """Return the words: the first child is the app, the others come from TOML."""
+        """Return the command line: the first child is the app, the others come from TOML."""
         (_, app), *others = job.children.items()
         table = 'restart = "always"' if job.restart else 'restart = "never"'
         (folder / "ours.toml").write_text(
@@ -98,7 +98,7 @@ class Ours(Peer):
 
 
 class One(Peer):
-    """A program that is process 1 for one child, and nothing else."""
+    """A program that is only process 1 for one child."""
 
     many = False
     restarts = False
@@ -108,11 +108,11 @@ class One(Peer):
         self.name = name
 
     def available(self) -> bool:
-        """Tell whether it is installed."""
+        """Return whether it is installed."""
         return shutil.which(self.name) is not None
 
     def start(self, job: Job, folder: Path) -> list[str]:  # noqa: ARG002 - it needs no configuration
-        """Return the words."""
+        """Return the command line."""
         return [self.name, "--", *next(iter(job.children.values()))]
 
 
@@ -126,32 +126,32 @@ class Folders(Peer):
         self._program = program
 
     def available(self) -> bool:
-        """Tell whether it is installed."""
+        """Return whether it is installed."""
         return shutil.which(self._program) is not None
 
     def start(self, job: Job, folder: Path) -> list[str]:
-        """Return the words."""
+        """Return the command line."""
         for name, words in job.children.items():
             service = folder / "services" / name
             service.mkdir(parents=True)
             script(service / "run", f"exec {shlex.join(words)}")
             if not job.restart:
-                # runit has no such file, and starts a process that ended again; s6 takes 125 for `for good`.
+                # runit ignores this file and restarts the process; for s6, 125 means `do not restart`.
                 script(service / "finish", "exit 125")
         return [self._program, str(folder / "services")]
 
 
 class Pip(Peer):
-    """A peer in Python, in the environment made for them."""
+    """A peer in Python, in the environment created for these."""
 
     program = ""
 
     def available(self) -> bool:
-        """Tell whether it is installed."""
+        """Return whether it is installed."""
         return (CACHE / "bench-peers/bin" / self.program).exists()
 
     def words(self) -> list[str]:
-        """Return the words that start its program."""
+        """Return the command prefix of its program."""
         return [str(CACHE / "bench-peers/bin" / self.program)]
 
 
@@ -163,7 +163,7 @@ class Supervisord(Pip):
     http = True
 
     def start(self, job: Job, folder: Path) -> list[str]:
-        """Return the words."""
+        """Return the command line."""
         lines = ["[supervisord]", "nodaemon=true", "user=root", "logfile=/dev/null", "logfile_maxbytes=0"]
         lines += [f"pidfile={folder}/pid", "minfds=1024"]
         if job.http_port:
@@ -185,7 +185,7 @@ class Circus(Pip):
     program = "circusd"
 
     def start(self, job: Job, folder: Path) -> list[str]:
-        """Return the words."""
+        """Return the command line."""
         lines = ["[circus]", "check_delay = 0.05", f"endpoint = ipc://{folder}/endpoint"]
         lines += [f"pubsub_endpoint = ipc://{folder}/pubsub", "loglevel = ERROR"]
         for name, words in job.children.items():
@@ -197,14 +197,14 @@ class Circus(Pip):
 
 
 class Honcho(Pip):
-    """honcho: one child's end ends all, and nothing is started again."""
+    """honcho: the end of one child ends all, and nothing is restarted."""
 
     name = "honcho"
     program = "honcho"
     restarts = False
 
     def start(self, job: Job, folder: Path) -> list[str]:
-        """Return the words."""
+        """Return the command line."""
         lines = [f"{name}: {shlex.join(words)}" for name, words in job.children.items()]
         (folder / "Procfile").write_text("\n".join(lines) + "\n")
         return [*self.words(), "start", "-f", str(folder / "Procfile")]
@@ -223,7 +223,7 @@ PEERS: tuple[Peer, ...] = (
 
 
 def install() -> None:
-    """Install the peers that are missing: Debian's as root, those in Python into an environment of their own."""
+    """Install missing peers: Debian packages as root, Python packages into an environment of their own."""
     if os.geteuid() == 0 and shutil.which("apt-get"):
         missing = [peer.name for peer in PEERS if peer.name in DEBIAN and not peer.available()]
         if missing:
@@ -241,7 +241,7 @@ def install_build(folder: Path, source: Path) -> None:
 
 
 def install_python(folder: Path, *locks: str, source: Path = ROOT) -> None:
-    """Make an environment from locks, once for each state of theirs."""
+    """Create an environment from locks, once for each state of these."""
     paths = [source / f"requirements/{lock}.txt" for lock in locks]
     state = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
     stamp = folder / "installed"

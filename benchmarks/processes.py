@@ -1,4 +1,4 @@
-"""Starts, restarts, stops, orphans: what a supervisor does to processes."""
+"""Starts, restarts, stops and orphans: a supervisor's work on processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STUBBORN = "trap '' TERM; setsid sh -c \"trap '' TERM; while :; do sleep 0.1; do
 
 
 def medians(bench: Bench, take: Callable[[Peer], float | None], peers: list[Peer]) -> dict[str, Result]:
-    """Take a figure of each peer in turn, several rounds, and return the medians; one that fails is out of it."""
+    """Measure the peers in turn for several rounds, and return the medians; one that fails is not measured again."""
     found: dict[str, list[float]] = {peer.name: [] for peer in peers}
     failed: set[str] = set()
     for _ in range(bench.rounds):
@@ -45,7 +45,7 @@ def _median(values: list[float], *, whole: bool) -> Result:
 
 
 def start(bench: Bench) -> dict[str, Result]:
-    """Exec of the supervisor to the first child's first instruction."""
+    """Time from the supervisor's exec to the first child's first instruction."""
 
     def take(peer: Peer) -> float | None:
         with running(peer, Job({"one": ["/bin/true"]})) as run:
@@ -67,7 +67,7 @@ def start(bench: Bench) -> dict[str, Result]:
 
 
 def restart(bench: Bench) -> dict[str, Result]:
-    """A child that ends at once, again and again: from one first instruction to the next."""
+    """A child that exits immediately, repeatedly: the time from one first instruction to the next."""
 
     def take(peer: Peer) -> float | None:
         stamp = Path(f"/tmp/bench-restart-{os.getpid()}")
@@ -83,7 +83,7 @@ def restart(bench: Bench) -> dict[str, Result]:
 
 
 def stop(bench: Bench) -> dict[str, Result]:
-    """TERM to the supervisor's end, with two children that end at once."""
+    """Time from TERM to the supervisor's exit, with two children that exit at once."""
 
     def take(peer: Peer) -> float | None:
         names = ("one", "two") if peer.many else ("one",)
@@ -106,7 +106,7 @@ def stop(bench: Bench) -> dict[str, Result]:
 
 
 def stubborn(bench: Bench) -> dict[str, Result]:
-    """A child and a grandchild in a session of its own that ignore TERM: time beyond the limit, and what is left."""
+    """A child, and a grandchild in its own session, that ignore TERM: the time beyond the limit, and what is left."""
     left: dict[str, int] = {}
 
     def take(peer: Peer) -> float | None:
@@ -134,7 +134,7 @@ def stubborn(bench: Bench) -> dict[str, Result]:
 
 
 def orphans(bench: Bench) -> dict[str, Result]:
-    """Orphans that end at once, as process 1: until none is left."""
+    """Orphans that exit at once, as process 1: the time until none is left."""
     notes: dict[str, str] = {}
 
     def take(peer: Peer) -> float | None:
@@ -162,7 +162,7 @@ def orphans(bench: Bench) -> dict[str, Result]:
 
 
 def many(bench: Bench) -> dict[str, Result]:
-    """Two hundred children: exec to the last one's first instruction."""
+    """Two hundred children: the time from exec to the last one's first instruction."""
 
     def take(peer: Peer) -> float | None:
         stamp = Path(f"/tmp/bench-many-{os.getpid()}")

@@ -1,4 +1,4 @@
-"""Starts a supervisor for a measure, and looks at it from outside."""
+"""Starts a supervisor for a measure, and observes it from outside."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from benchmarks.peers import Job, Peer
 
 PROGRAMS = Path(__file__).parent / "programs"
-# What has not come by then never comes: a peer that does not get on costs no more than that.
+# Upper limit of any wait: a peer that hangs costs no more than this.
 DEADLINE_S = 15.0
 AS_PROCESS_1 = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
 class Run:
-    """One supervisor at work. ``began_ns`` is just before its exec, on the monotonic clock."""
+    """A running supervisor. ``began_ns`` is the time just before its exec, on the monotonic clock."""
 
     def __init__(self, peer: Peer, job: Job, folder: Path, *, process_1: bool = False, out: Any = None) -> None:
         words = [*(AS_PROCESS_1 if process_1 else []), *peer.start(job, folder)]
@@ -44,7 +44,7 @@ class Run:
         )
 
     def own_pids(self, children: tuple[str, ...]) -> list[int]:
-        """Return the supervisor's own processes: all below it but those whose program is one of ``children``."""
+        """Return the supervisor's own processes: all its descendants except those that run one of ``children``."""
         return [pid for pid in (self.process.pid, *below(self.process.pid)) if program(pid) not in children]
 
     def end(self) -> None:
@@ -62,7 +62,7 @@ class Run:
 
 @contextlib.contextmanager
 def running(peer: Peer, job: Job, **options: Any) -> Iterator[Run]:
-    """Run it for the length of a block, in a folder of its own."""
+    """Run it for the duration of a block, in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     run = None
     try:
@@ -84,7 +84,7 @@ def build(folder: Path) -> dict[str, str]:
 
 
 def below(pid: int) -> list[int]:
-    """Return everything below a process."""
+    """Return all descendants of a process."""
     found = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -102,7 +102,7 @@ def program(pid: int) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process has a thread that lives; its first one may have ended before the others."""
+    """Return whether a process has a live thread; the first one may have ended before the others."""
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):
@@ -121,7 +121,7 @@ def cpu_ns(pid: int) -> int:
 
 
 def wait_for(condition: Callable[[], Any], deadline_s: float = DEADLINE_S, pause_s: float = 0.002) -> Any:
-    """Return the first true answer; None when the deadline comes first."""
+    """Return the first true result; None at the deadline."""
     end_s = time.monotonic() + deadline_s
     while time.monotonic() < end_s:
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -134,7 +134,7 @@ def wait_for(condition: Callable[[], Any], deadline_s: float = DEADLINE_S, pause
 
 
 def wait_while_moving(condition: Callable[[], Any], moved: Callable[[], Any], still_s: float = 5.0) -> bool:
-    """Wait until the condition holds, for as long as what ``moved`` returns goes on changing; tell whether it holds."""
+    """Wait for the condition as long as the result of ``moved`` keeps changing; return whether it holds."""
     last, since_s = moved(), time.monotonic()
     while not condition():
         now, now_s = moved(), time.monotonic()
@@ -147,7 +147,7 @@ def wait_while_moving(condition: Callable[[], Any], moved: Callable[[], Any], st
 
 
 def stamps(path: Path) -> list[int]:
-    """Return the moments that tick wrote down."""
+    """Return the times that the program tick recorded."""
     try:
         return [int(line) for line in path.read_text().split()]
     except OSError:
@@ -162,7 +162,7 @@ def free_port() -> int:
 
 
 def http_ms(port: int, path: str, timeout_s: float = 5.0) -> float | None:
-    """Return how long an answer took; None where none came."""
+    """Return the response time; None without a response."""
     begin = time.monotonic_ns()
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as client:

@@ -1,4 +1,4 @@
-"""What a supervisor costs while nothing happens: memory, processor time, and one health check."""
+"""The cost of an idle supervisor: memory, processor time, and one health check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 IDLE_S = 60
-# Of the child that talks, ends, and is started again.
+# Of the child that writes, exits, and is restarted.
 RESTARTS, LINES_EACH, REQUESTS_EACH = 1000, 300, 10
 RESTARTS_UNTIL_FULL = 100
 TALKED = b"sleep\0001000\0"
@@ -34,7 +34,7 @@ _FRAME = (1 << 55) - 1
 
 
 def memory(bench: Bench) -> dict[str, Result]:
-    """Distinct pages of all its processes, in MB, some seconds after the start."""
+    """Distinct pages of all its processes, in MB, a few seconds after the start."""
     found = {}
     for peer in bench.peers:
         with _settled(bench, peer) as run:
@@ -43,7 +43,7 @@ def memory(bench: Bench) -> dict[str, Result]:
 
 
 def memory_with_panel(bench: Bench) -> dict[str, Result]:
-    """The same once somebody has opened the panel and looked at the API."""
+    """The same after the panel was opened and the API was used."""
     peer = next(peer for peer in bench.peers if peer.name == "ours")
     port = free_port()
     with _settled(bench, peer, port) as run:
@@ -54,7 +54,7 @@ def memory_with_panel(bench: Bench) -> dict[str, Result]:
 
 
 def memory_kept(bench: Bench) -> dict[str, Result]:
-    """Return by how much memory has grown after restarts, each with lines and requests, from a full history on."""
+    """Return the growth of memory over restarts, each with lines and requests, once the history is full."""
     port, restarts = free_port(), 100 if bench.quick else RESTARTS
     with tempfile.TemporaryDirectory(prefix="bench-kept-") as name:
         lines = Path(name) / "lines"
@@ -68,7 +68,7 @@ def memory_kept(bench: Bench) -> dict[str, Result]:
 
 
 def _worn_bytes(run: Run, port: int, restarts: int) -> int:
-    """Return its memory after so many ends of the child that talks, with ten requests to each of its lives."""
+    """Return its memory after this many exits of the child that writes, with ten requests in each of its runs."""
 
     def has_talked() -> int | None:
         talked = (pid for pid in below(run.process.pid) if Path(f"/proc/{pid}/cmdline").read_bytes() == TALKED)
@@ -91,7 +91,7 @@ def _is_gone(pid: int) -> bool:
 
 
 def idle(bench: Bench) -> dict[str, Result]:
-    """Processor time in a minute without anything to do."""
+    """Processor time of an idle minute."""
     found = {}
     for peer in bench.peers:
         with _settled(bench, peer) as run:
@@ -108,7 +108,7 @@ def minute(bench: Bench, pids: list[int]) -> Result:
 
 
 def check(bench: Bench) -> dict[str, Result]:
-    """One health check of a container, from the start of its program to its end."""
+    """The duration of a container's health check, from the start of its program to its exit."""
     port = free_port()
     ours = next(peer for peer in PEERS if peer.name == "ours")
     with running(ours, Job(CHILDREN, http_port=port)) as run:
@@ -134,7 +134,7 @@ def check(bench: Bench) -> dict[str, Result]:
 
 
 class _settled:  # noqa: N801 - used as a function
-    """Run with two idle children until everything it loads late is loaded."""
+    """Run with two idle children until everything that is loaded late is loaded."""
 
     def __init__(self, bench: Bench, peer: Peer, port: int = 0) -> None:
         self._quick = bench.quick
@@ -151,7 +151,7 @@ class _settled:  # noqa: N801 - used as a function
 
 
 def distinct_bytes(pids: list[int]) -> int:
-    """Count the page frames that any of these processes has, each once (proc(5), pagemap)."""
+    """Count the distinct page frames of these processes (proc(5), pagemap)."""
     frames: set[int] = set()
     for pid in pids:
         with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:

@@ -1,4 +1,4 @@
-"""containerboot put through the same faults, against the same control server: does it end, or call itself healthy?"""
+"""Runs containerboot under the same faults and control server: whether it exits, or reports itself healthy."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from tests.support.control import Control
 
 _LOOK_EVERY_S = 0.05
-# containerboot may have ended its tailscaled before that has answered.
+# containerboot may end its tailscaled before that has answered.
 _CUT_OFF = (OSError, HTTPException, AssertionError)
 
 
 def put_through(fault: Fault, watched_s: float) -> str:
-    """Return what became of it, in words."""
+    """Return the result as text."""
     with tempfile.TemporaryDirectory(prefix="bench-boot-") as name, controlling("-auth") as control:
         settings = fault.arrange(control, Path(name) / "state")
         tags = settings.get("TS_TAGS", "")
@@ -39,12 +39,12 @@ def put_through(fault: Fault, watched_s: float) -> str:
             pid = int(wait_for(lambda: _tailscaled(run), 10))
             try:
                 if fault.before:
-                    assert wait_for(lambda: is_healthy(peer.health_port), 20), "containerboot did not get healthy"
+                    assert wait_for(lambda: is_healthy(peer.health_port), 20), "containerboot did not become healthy"
                     begin_s = time.monotonic()
                     fault.hurt(_subject(peer, run, pid, control))
                 return _fate(peer, run, begin_s, watched_s)
             finally:
-                # A frozen one would hold up everything; one that was left behind would stay.
+                # A frozen tailscaled would block everything; one that was left behind would stay.
                 if program(pid) == "tailscaled":
                     os.kill(pid, signal.SIGKILL)
 
@@ -56,7 +56,7 @@ def _tailscaled(run: Run) -> int | None:
 def _subject(peer: Containerboot, run: Run, pid: int, control: Control) -> Subject:
     api = LocalApi(peer.socket(run.folder))
 
-    # As `tailscale down` and `tailscale logout` do it.
+    # As `tailscale down` and `tailscale logout` do.
     def disconnect() -> None:
         with contextlib.suppress(*_CUT_OFF):
             api.set_prefs(WantRunning=False)
@@ -69,7 +69,7 @@ def _subject(peer: Containerboot, run: Run, pid: int, control: Control) -> Subje
 
 
 def is_healthy(port: int) -> bool:
-    """Tell whether /healthz answers with 200."""
+    """Return whether /healthz answers with 200."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
             return bool(answer.status == HTTPStatus.OK)

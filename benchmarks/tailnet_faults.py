@@ -1,4 +1,4 @@
-"""What can go wrong in a tailnet: each fault, how it is made, and how tailscaled itself shows that it knows."""
+"""The faults of a tailnet: how each is caused, and how tailscaled itself shows that it knows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NEEDS_LOGIN, _STOPPED = 2, 4
 
 
 class Subject(NamedTuple):
-    """Something that runs a tailscaled, whose process ``pid`` is."""
+    """Something that runs a tailscaled, with its process ``pid``."""
 
     control: Control
     api: LocalApi
@@ -38,7 +38,7 @@ def _never(_seen: Any) -> bool:
 
 
 def _nothing(_subject: Subject) -> None:
-    """It is there from the start."""
+    """Do nothing: the fault exists from the start."""
 
 
 def _good_key(control: Control, _state: Path) -> dict[str, str]:
@@ -47,17 +47,17 @@ def _good_key(control: Control, _state: Path) -> dict[str, str]:
 
 
 def _slow_restart(control: Control, state: Path) -> dict[str, str]:
-    # Else it may be back before anybody has looked: the wait is a random part of this.
+    # Otherwise it could be back before anyone has looked: the delay is a random part of this.
     return _good_key(control, state) | {"SUPERVISOR_BACKOFF_INITIAL": "10s"}
 
 
 class Fault(NamedTuple):
-    """One fault. ``state`` is what is to be shown then, and ``why`` a part of the reason in the API.
+    """One fault. ``state`` is the expected state, and ``why`` a part of the expected reason in the API.
 
-    ``arrange`` prepares control server and state folder, and returns settings. ``before`` is the state from which
-    ``hurt`` is done; without one the fault is there from the start. ``bus``, ``status`` and ``log`` tell whether a
-    frame, a status or a line of tailscaled shows that it knows; without any it cannot know, and the time counts from
-    the fault. ``boot`` says whether containerboot is put through it too.
+    ``arrange`` prepares control server and state folder, and returns settings. ``before`` is the state in which
+    ``hurt`` is applied; without it the fault exists from the start. ``bus``, ``status`` and ``log`` return whether a
+    frame, a status or a line shows that tailscaled knows; without any it cannot know, and the time counts from
+    the fault. ``boot`` is whether containerboot is tested with it too.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Each fault of the tailnet, and how soon ours shows it; containerboot beside it, which does not."""
+"""How soon ours shows each fault of the tailnet; containerboot for comparison, which does not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STAYED = "app and supervisor stay"
 
 
 class Shown(NamedTuple):
-    """How long after tailscaled knew, ours did; and whether app and supervisor stayed what they were."""
+    """The delays from tailscaled's knowledge to ours, and whether app and supervisor kept running."""
 
     health_s: float
     api_s: float
@@ -46,7 +46,7 @@ class Shown(NamedTuple):
 def take(fault: Fault, bench: Bench) -> dict[str, Result]:
     """Return the slowest of several rounds, in seconds."""
     rounds = 1 if bench.quick else ROUNDS
-    # Where nothing wakes it, ours looks every two seconds: each round begins at another moment of these.
+    # Without a wake-up ours polls every two seconds: each round begins at another moment of the interval.
     shown = [_round(fault, 2.0 * number / rounds) for number in range(rounds)]
     worst = max(shown, key=lambda one: one.slower_s)
     stayed = all(one.stayed for one in shown)
@@ -60,7 +60,7 @@ def take(fault: Fault, bench: Bench) -> dict[str, Result]:
 def _round(fault: Fault, pause_s: float) -> Shown:
     with tempfile.TemporaryDirectory(prefix="bench-fault-") as name, controlling("-auth") as control:
         folder = Path(name)
-        # A restart is waited for as it is by default, and not as tests have it.
+        # The backoff is the default, not the shorter one of the tests.
         settings = {"SUPERVISOR_BACKOFF_INITIAL": "500ms"} | at(control) | fault.arrange(control, folder / "state")
         with node(folder, **settings) as one, _bus(one) as bus:
             if fault.before:
@@ -106,7 +106,7 @@ def _watched(fault: Fault, control: Control, one: Node, bus: Bus) -> Shown:
         "API": is_shown_by_api,
     }
     if not fault.is_known:
-        # It answers nobody any more.
+        # It does not answer any more.
         del looks["status"]
     with Watch(looks) as watch:
         begin_s = time.monotonic()
@@ -119,7 +119,7 @@ def _watched(fault: Fault, control: Control, one: Node, bus: Bus) -> Shown:
 
 
 def _stayed(one: Node) -> bool:
-    """Tell whether the supervisor and its first app are there."""
+    """Return whether the supervisor and its first app still run."""
     (app, *later) = one.run.all("started", child="moltis")
     return not later and alive(app["pid"]) and alive(one.run.pid)
 

@@ -1,4 +1,4 @@
-"""Notes when something is true for the first time, seen from outside."""
+"""Records when something becomes true, seen from outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_YET = (OSError, LookupError, TypeError, ValueError, http.client.HTTPExcepti
 
 
 class Watch:
-    """Looks at several things every 20 ms, each from a thread of its own, for the length of a block."""
+    """Polls several conditions every 20 ms, each in a thread of its own, for the duration of a block."""
 
     def __init__(self, looks: Mapping[str, Callable[[], object]]) -> None:
         self.began_at: dict[str, float] = {}
@@ -34,7 +34,7 @@ class Watch:
             thread.join()
 
     def wait(self, deadline_s: float) -> None:
-        """Wait until everything has been true, or no longer than that."""
+        """Wait until all have been true, or for this time."""
         end_s = time.monotonic() + deadline_s
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))
