@@ -1,4 +1,4 @@
-"""Draws docs/images/badges.svg, from the files that make each badge true: `make format`."""
+"""Draws docs/images/badges.svg from the files that each badge is about: `make format`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRAME = """\
 
 
 def facts() -> dict[str, str]:
-    """Return what the badges say, by their names."""
+    """Return the text of each badge by its name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     workflow = (ROOT / ".github/workflows/ci.yml").read_text()
     tested = re.findall(r'"(3\.\d+)"', workflow[workflow.index("matrix:") :].split("\n      - ", 1)[0])
@@ -34,7 +34,7 @@ def facts() -> dict[str, str]:
 
 
 def picture() -> str:
-    """Return them in a row."""
+    """Return the badges in a row as SVG."""
     x_px, drawn = 0.0, []
     for name, said in facts().items():
         left_px, right_px = (len(text) * CHARACTER_PX + 2 * PAD_PX for text in (name, said))

@@ -1,7 +1,7 @@
-"""Compiles what the image loads, and nothing else: `python -I byte_code.py FOLDER`, in the image's own interpreter.
+"""Compiles only what the image loads: `python -I byte_code.py FOLDER`, in the image's own interpreter.
 
-Byte code of the supervisor and its libraries is put beside them; that of Python's own modules, where there is none
-yet, is put below FOLDER at the path that it is to have.
+Byte code of the supervisor and its libraries is written beside them; that of Python's own modules, if missing,
+is written below FOLDER at its final path.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import supervisor
 
 # Loads its own modules when they are first used.
 LAZY = "anyio"
-# Loaded by name, as one goes.
+# Loaded by name at run time.
 CODECS = ("ascii", "cp437", "idna", "latin_1", "punycode", "utf_8_sig")
 
 
 def main() -> None:
-    """Load whatever the supervisor's modules name anywhere in them, then compile what is loaded."""
+    """Load all modules that the supervisor's modules import anywhere, then compile everything that is loaded."""
     ours = Path(supervisor.__file__).parent
     names = {f"encodings.{name}" for name in CODECS}
     for path in ours.rglob("*.py"):
@@ -32,7 +32,7 @@ def main() -> None:
         names |= imported(path)
     names |= {found.name for found in pkgutil.walk_packages(import_module(LAZY).__path__, f"{LAZY}.")}
     for name in sorted(names):
-        # What is not installed is an extra that was not asked for.
+        # A module that is not installed belongs to an extra that was not requested.
         with contextlib.suppress(ImportError):
             import_module(name)
     compile_loaded(Path(sys.argv[1]))
@@ -57,11 +57,11 @@ def compile_loaded(folder: Path) -> None:
         if not source or not cached or not source.endswith(".py"):
             continue
         if libraries in Path(source).parents:
-            # Unchecked: no file's time is compared at the start, and it stays good wherever it is copied.
+            # Unchecked: no file time is compared at the start, and copying does not invalidate it.
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
             py_compile.compile(source, cfile=cached, dfile=source, doraise=True, invalidation_mode=mode)
         elif not Path(cached).exists():
-            # Checked, as Debian's own is: an upgrade of Python inside writes another source.
+            # Checked, as Debian's own: an upgrade of Python in the image replaces the source.
             target = folder / Path(cached).relative_to("/")
             mode = py_compile.PycInvalidationMode.TIMESTAMP
             py_compile.compile(source, cfile=str(target), dfile=source, doraise=True, invalidation_mode=mode)

@@ -1,7 +1,7 @@
-"""Looks up in tailscaled's source what the program relies on: `scripts/check-tailscale [VERSION …]`.
+"""Checks that tailscaled's source has everything that the program relies on: `scripts/check-tailscale [VERSION …]`.
 
-Without a version it takes the pinned one and those that have been looked up before; ``latest`` is the newest one, and
-``--newest`` prints which that is. The source comes from Go's module
+Without a version it checks the pinned one and those checked before; ``latest`` is the newest one, and
+``--newest`` prints its number. The source comes from Go's module
 proxy and stays in Go's cache; nothing is built, so a version may need a newer Go than there is.
 """
 
@@ -27,12 +27,12 @@ _STRING = re.compile(
     r"""//[^\n]*|/\*.*?\*/|`(?P<raw>[^`]*)`|"(?P<quoted>(?:[^"\\\n]|\\.)*)"|'(?:[^'\\\n]|\\.)+'""", re.DOTALL
 )
 _BIT = re.compile(r"^\s*(\w+)\s+NotifyWatchOpt = 1 << (\d+)", re.MULTILINE)
-# Before the text of a line that is only told on request.
+# Precedes the text of a line that is only logged on request.
 _VERBOSITY = re.compile(r"^\[v\d\] ?")
 
 
 class Source:
-    """The Go files of one version, its tests left out. Raises OSError or ValueError where they cannot be had."""
+    """The Go files of one version, without tests. Raises OSError or ValueError if they are not available."""
 
     def __init__(self, archive: str) -> None:
         self._texts: dict[str, str] = {}
@@ -45,12 +45,12 @@ class Source:
                     self._strings[path] = tuple(_strings(self._texts[path]))
 
     def has(self, row: Relied) -> bool:
-        """Tell whether a text is there, in one piece or in those that it is put together from."""
+        """Return whether a text occurs, as a whole or in the parts that it is composed of."""
         if row.text in PIECES:
             return all(self._has(piece) for piece in PIECES[row.text])
         if self._has(row):
             return True
-        # Most lines get the name of their part from whoever makes the part.
+        # Most lines get their prefix from the creator of their logger.
         part, colon, rest = row.text.partition(": ")
         named = row._replace(text=f"{part}{colon}")
         return bool(colon and rest) and self._has(named) and self._has(row._replace(text=rest, form=Form.BEGINS))
@@ -66,7 +66,7 @@ class Source:
         return any(whole.match(_VERBOSITY.sub("", text)) for text in strings)
 
     def refused_bits(self) -> list[str]:
-        """Return those bits of our mask for the bus that this version does not know, or calls obsolete."""
+        """Return the bits of our mask for the bus that this version does not know, or calls obsolete."""
         names = {1 << int(shift): name for name, shift in _BIT.findall(self._texts.get("ipn/backend.go", ""))}
         asked = [1 << place for place in range(WATCH_MASK.bit_length()) if WATCH_MASK >> place & 1]
         return [f"{bit} ({names.get(bit, 'unknown')})" for bit in asked if names.get(bit, "Obsolete")[:8] == "Obsolete"]
@@ -81,13 +81,13 @@ def _strings(text: str) -> Iterator[str]:
 
 
 def fetch(version: str) -> str:
-    """Return the path of the module's archive in Go's cache. Raises ValueError where it cannot be had."""
-    # It fails where the version needs a newer Go, and leaves the archive all the same.
+    """Return the path of the module's archive in Go's cache. Raises ValueError if it is not available."""
+    # It fails if the version needs a newer Go, but downloads the archive nevertheless.
     return _told_by_go(f"the source of {version}", "Zip", "go", "mod", "download", "-json", f"{MODULE}@v{version}")
 
 
 def newest() -> str:
-    """Return the newest version that there is. Raises ValueError where nobody tells."""
+    """Return the newest version. Raises ValueError if that cannot be determined."""
     told = _told_by_go("the newest version", "Version", "go", "list", "-m", "-json", f"{MODULE}@latest")
     return told.removeprefix("v")
 
@@ -108,14 +108,14 @@ def _told_by_go(what: str, name: str, *words: str) -> str:
 
 
 def missing(source: Source) -> list[str]:
-    """Return, for people, what the program relies on and this source does not have."""
+    """Return everything that the program relies on and this source lacks, as text."""
     rows = [row for row in relied() if row.text not in OF_GO | OF_CONTROL and not source.has(row)]
     told = [f"{row.text!r}: {row.purpose}" for row in rows]
     return told + [f"{bit}: a bit of the mask for the notification bus" for bit in source.refused_bits()]
 
 
 def main(versions: list[str]) -> int:
-    """Return 0 where all was found, 1 where something is missing, 2 where there is no source."""
+    """Return 0 if everything was found, 1 if something is missing, 2 if the source is not available."""
     try:
         if versions == ["--newest"]:
             print(newest())
@@ -128,7 +128,7 @@ def main(versions: list[str]) -> int:
 
 
 def _look_up(version: str) -> int:
-    """Print what is missing in one version, and return how much that is."""
+    """Print what one version lacks, and return the number of missing texts."""
     version = newest() if version == "latest" else version.removeprefix("v")
     found = missing(Source(fetch(version)))
     looked = sum(row.text not in OF_GO | OF_CONTROL for row in relied())

@@ -1,4 +1,4 @@
-"""Draws docs/images/dashboard.svg: what the queries of the Grafana dashboard return for a few minutes of a real run.
+"""Draws docs/images/dashboard.svg: the results of the Grafana dashboard's queries for a few minutes of a real run.
 
 `make screenshots` calls it. It draws Prometheus' own results in the dashboard's layout, without Grafana.
 """
@@ -37,15 +37,15 @@ text-anchor: middle; fill: #fff }
 
 
 def main() -> None:
-    """Run, and draw."""
+    """Run, and draw the picture."""
     with tempfile.TemporaryDirectory() as folder, scraped_run(Path(folder)) as (node, prometheus):
-        begin_s = time.time()  # noqa: TID251 - Prometheus has the wall clock's time
+        begin_s = time.time()  # noqa: TID251 - Prometheus uses wall-clock time
         live_through_it(node)
         draw(prometheus, begin_s, begin_s + RUN_S)
 
 
 def live_through_it(node: Node) -> None:
-    """Bring about what the picture shows: crashes, a disconnect, a restart by hand, and snapshots."""
+    """Cause what the picture shows: crashes, a disconnect, a manual restart, and snapshots."""
     steps: dict[int, Callable[[], object]] = {
         20: lambda: node.call("POST", "/api/backups"),
         50: lambda: crash(node),
@@ -89,7 +89,7 @@ Series = list[tuple[str, list[tuple[float, float]]]]
 
 
 def series_of(prometheus: Prometheus, panel: dict[str, Any], begin_s: float, end_s: float) -> Series:
-    """Return what the panel's queries give: each series' legend and its points."""
+    """Return the results of the panel's queries: each series' legend and its points."""
     step_s = BAR_S if is_bars(panel) else POINT_S
     found: Series = []
     for target in panel["targets"]:
@@ -99,7 +99,7 @@ def series_of(prometheus: Prometheus, panel: dict[str, Any], begin_s: float, end
                 legend = legend.replace("{{" + name + "}}", value)
             points = [(float(at), float(value)) for at, value in one["values"] if value != "NaN"]
             found.append((legend, points))
-    # Bars of height zero only take the room of the others' names.
+    # Bars of height zero would only take space from the others' names.
     seen = [one for one in found if any(value for _, value in one[1])] if is_bars(panel) else []
     return seen or found
 
@@ -126,7 +126,7 @@ def stat(panel: dict[str, Any], series: Series, width: int, tall: int, _span: tu
 
 
 def timeline(panel: dict[str, Any], series: Series, width: int, tall: int, span: tuple[float, float]) -> str:
-    """Draw one lane a series, in the colour of its value."""
+    """Draw one lane per series, in the colour of its value."""
     values = panel["fieldConfig"]["defaults"]["mappings"][0]["options"]
     lane = (tall - TOP - LEGEND) / max(1, len(series))
     left, scale = 110, (width - 122) / (span[1] - span[0])
@@ -149,7 +149,7 @@ def timeline(panel: dict[str, Any], series: Series, width: int, tall: int, span:
 
 
 def chart(panel: dict[str, Any], series: Series, width: int, tall: int, span: tuple[float, float]) -> str:
-    """Draw lines or bars, stacked where the panel stacks them."""
+    """Draw lines or bars, stacked if the panel stacks them."""
     defaults = panel["fieldConfig"]["defaults"]
     stacked, bars = defaults["custom"]["stacking"]["mode"] == "normal", is_bars(panel)
     base: dict[float, float] = {}
@@ -190,7 +190,7 @@ def chart(panel: dict[str, Any], series: Series, width: int, tall: int, span: tu
 
 
 def legends(known: list[tuple[str, str]], width: int, tall: int) -> str:
-    """Draw the names of series below, as many as there is room for."""
+    """Draw the names of the series below, as many as fit."""
     parts, x = [], 12.0
     for text, colour in known:
         wide = 26 + 6 * len(text)
@@ -203,7 +203,7 @@ def legends(known: list[tuple[str, str]], width: int, tall: int) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """Return a value with its unit, as short as the axis has room for."""
+    """Return a value with its unit, short enough for the axis."""
     if unit in {"bytes", "Bps"}:
         for prefix in ("", "Ki", "Mi", "Gi"):
             if value < BINARY or prefix == "Gi":

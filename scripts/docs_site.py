@@ -1,6 +1,6 @@
-"""What the site adds to MkDocs: the index as its navigation, the repository's own files that pages link to, versions.
+"""Hooks for MkDocs: navigation from the index, files of the repository that pages link to, and versions.
 
-Each version is a folder of its own; those that stand side by side are in one menu.
+Each version is a folder; versions side by side are listed in one menu.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs/"
-# Where files from outside docs/ stand in the site.
+# The folder in the site for files from outside docs/.
 OUTSIDE = "repository/"
 INDEX = "docs/README.md"
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
@@ -32,7 +32,7 @@ _log = logging.getLogger("mkdocs.hooks.docs_site")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Take the navigation from the index: its headings are the sections, the links below them the pages."""
+    """Build the navigation from the index: its headings are the sections, the links below them the pages."""
     nav: list[object] = ["README.md"]
     for section in re.split(r"^## ", (ROOT / INDEX).read_text(), flags=re.MULTILINE)[1:]:
         title, _, text = section.partition("\n")
@@ -44,7 +44,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add what pages link to outside docs/, and what those link to in their turn."""
+    """Add the files outside docs/ that pages link to, and those that these link to."""
     left = [path_of(file.src_uri) for file in files if file.src_uri.endswith(".md")]
     seen = set(left)
     while left:
@@ -62,7 +62,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
-    """Have links point to where their files stand in the site, and the pencil to the page's source."""
+    """Adapt links to the site's layout, and the edit link to the page's source."""
     source = page.file.src_uri
     page.edit_url = f"{config.extra['repository']}/edit/main/{path_of(source)}"
     here = posixpath.dirname(path_of(source))
@@ -80,7 +80,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Warn, which fails a strict build, of a page that would load something from elsewhere; list the versions."""
+    """Warn about pages that load something from elsewhere, which fails a strict build; list the versions."""
     _list_versions(Path(config.site_dir).parent)
     for path in sorted(Path(config.site_dir).rglob("*.html")):
         for found in _LOADED.findall(path.read_text()):
@@ -88,7 +88,7 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def _list_versions(folder: Path) -> None:
-    """Write what the menu shows, the newest first, and have the folder itself lead to the newest."""
+    """Write the menu of versions, newest first, and redirect the folder itself to the newest."""
     found = [path.parent.name for path in folder.glob("*/index.html") if _NUMBER.fullmatch(path.parent.name)]
     if not found:
         return
@@ -110,6 +110,6 @@ def _targets(page: str) -> set[str]:
 
 
 def _file(path: str) -> str:
-    """Return a link's file; a folder stands for its README."""
+    """Return a link's file; a link to a folder means its README."""
     path = posixpath.normpath(path)
     return f"{path}/README.md" if (ROOT / path).is_dir() else path

@@ -1,6 +1,6 @@
-"""Fetches a file over TLS and nothing else: `python3 -I scripts/download.py URL FILE`; ends with 1, and says why.
+"""Downloads a file over TLS only: `python3 -I scripts/download.py URL FILE`; on failure exits with 1 and the reason.
 
-It needs no more than Python, which everybody who gets here has.
+It needs only Python, which is a requirement anyway.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class _TlsOnly(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        """Follow to where TLS holds as well."""
+        """Follow redirects to TLS only."""
         if not newurl.startswith(TLS):
-            raise urllib.error.URLError(f"it leads to {newurl}, which is not TLS")
+            raise urllib.error.URLError(f"it redirects to {newurl}, which is not TLS")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def download(url: str, path: str) -> None:
-    """Put what is at ``url`` into the file ``path``. Raises OSError where not all of it comes, or not over TLS."""
+    """Download ``url`` into the file ``path``. Raises OSError if it is incomplete, or not over TLS."""
     if not url.startswith(TLS):
         raise urllib.error.URLError("it is not TLS")
     tls = urllib.request.HTTPSHandler(context=ssl.create_default_context())
@@ -45,7 +45,7 @@ def download(url: str, path: str) -> None:
 
 
 def main(url: str, path: str) -> int:
-    """Return the exit code; say on standard error what failed."""
+    """Return the exit code; print failures to standard error."""
     try:
         download(url, path)
     except (OSError, http.client.HTTPException) as error:

@@ -1,7 +1,7 @@
-"""Writes the schemas of docs/reference/openapi.json from the structs that requests and answers are made of.
+"""Writes the schemas of docs/reference/openapi.json from the structs of requests and answers.
 
-`python -m scripts.openapi_document FILE` writes it in place. Paths and descriptions stand in the document itself, and
-so do the schemas that no struct says: what signs in is one of two fields, and what RPC answers one of two forms.
+`python -m scripts.openapi_document FILE` updates it in place. Paths and descriptions are kept from the document, and
+so are the schemas that structs cannot express: signing in takes one of two fields, RPC has two forms of answers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REFERENCE = "#/components/schemas/"
 
 
 def document(text: str) -> str:
-    """Return the document with its schemas made anew, and with the descriptions that it has."""
+    """Return the document with new schemas and its existing descriptions."""
     found: dict[str, Any] = json.loads(text)
     before = found["components"]["schemas"]
     shown = (*schemas.RESPONSES, *schemas_incidents.RESPONSES, *REQUESTS)
@@ -47,7 +47,7 @@ def _name(name: str) -> str:
 
 
 def _plain(schema: Any) -> Any:
-    """Return a schema with the names that the document has, and without titles."""
+    """Return a schema with the document's names, without titles."""
     if isinstance(schema, list):
         return [_plain(each) for each in schema]
     if not isinstance(schema, dict):

@@ -33,7 +33,7 @@ HEAD = """\
 
 
 class Node(NamedTuple):
-    """A box for states that the picture need not tell apart, where it stands, and what is said instead of them."""
+    """A box for one or more states: its position, and the text that replaces several names."""
 
     states: tuple[State, ...]
     x: int
@@ -42,7 +42,7 @@ class Node(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How an arrow runs: moved aside by so much where two would lie on each other, and bent by so much."""
+    """The course of an arrow: its offset where two would overlap, and its bend."""
 
     aside: int = 0
     bend: int = 0
@@ -58,7 +58,7 @@ NODES = {
     "ending": Node((State.STOPPING, State.QUITTING, State.KILLING), 830, 260),
     "cleaning": Node((State.CLEANING,), 480, 450),
 }
-# Where a straight arrow would cross another one, or a box.
+# For pairs where a straight arrow would cross another one, or a box.
 WAYS = {
     ("at rest", "waiting"): Way(aside=45),
     ("waiting", "at rest"): Way(aside=45),
@@ -93,7 +93,7 @@ def _arrow(pair: tuple[str, str], words: list[str]) -> tuple[str, str]:
     one, two = NODES[pair[0]], NODES[pair[1]]
     dx, dy = two.x - one.x, two.y - one.y
     length = (dx * dx + dy * dy) ** 0.5
-    # To the left of the way it goes, so that one there and one back lie side by side.
+    # Shifted to its left, so that the arrows of both directions are side by side.
     left = (dy / length, -dx / length)
     move = (left[0] * way.aside, left[1] * way.aside)
     middle = ((one.x + two.x) / 2 + move[0] + left[0] * way.bend, (one.y + two.y) / 2 + move[1] + left[1] * way.bend)
@@ -112,7 +112,7 @@ def _arrow(pair: tuple[str, str], words: list[str]) -> tuple[str, str]:
 
 
 def _edge(inside: tuple[float, float], towards: tuple[float, float]) -> tuple[float, float]:
-    """Return where the way out of a box crosses its border."""
+    """Return the point where an arrow crosses a box's border."""
     dx, dy = towards[0] - inside[0], towards[1] - inside[1]
     share = min(HALF_W / abs(dx) if dx else 9.0, HALF_H / abs(dy) if dy else 9.0)
     return inside[0] + dx * share, inside[1] + dy * share
@@ -132,7 +132,7 @@ def _box(name: str, node: Node) -> str:
 
 
 def layers() -> str:
-    """Return the picture of the package's parts: each may import from lower rows alone."""
+    """Return the picture of the package's parts: each may import from lower rows only."""
     rows: dict[int, list[str]] = {}
     for part in MAY_IMPORT:
         rows.setdefault(_depth(part), []).append(part)

@@ -1,7 +1,7 @@
-"""Every word of tailscaled's that the program relies on: lines of its log, states, names in its JSON, paths, flags.
+"""Every text of tailscaled that the program relies on: log lines, states, names in its JSON, paths, flags.
 
-The rows come from the code's own tables wherever there is one; a test holds the other places to this list.
-``scripts/check-tailscale`` looks each up in the source of a version.
+The rows come from the code's own tables if there is one; a test compares the other places with this list.
+``scripts/check-tailscale`` searches for each in the source of a version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Form(Enum):
-    """How a text stands in the source: within a string, at a string's beginning, or as an identifier."""
+    """How a text occurs in the source: within a string, at a string's beginning, or as an identifier."""
 
     WITHIN = "within a string"
     BEGINS = "at the beginning of a string"
@@ -31,7 +31,7 @@ class Form(Enum):
 
 
 class Relied(NamedTuple):
-    """One text: what it is good for here, and in which files of the source it is looked for (empty: in any)."""
+    """One text: its use here, and the files of the source in which it is searched for (empty: all)."""
 
     text: str
     purpose: str
@@ -39,7 +39,7 @@ class Relied(NamedTuple):
     files: str = ""
 
 
-# Lines that are put together from pieces when they are written: these stand for them in the source.
+# Lines that are composed when they are written, and the parts of them that the source contains.
 PIECES: dict[str, tuple[Relied, ...]] = {
     text: tuple(Relied(piece, "", form, files) for piece, form, files in pieces)
     for text, pieces in {
@@ -65,7 +65,7 @@ PIECES: dict[str, tuple[Relied, ...]] = {
         "): error": [("health(warnable=%s): error: %s", Form.BEGINS, "ipn/ipnlocal/")],
     }.items()
 }
-# What Go's own library, its runtime or the kernel says through tailscaled.
+# Texts of Go's library, its runtime or the kernel that tailscaled passes on.
 OF_GO = frozenset(
     {
         *("panic:", "fatal error:", "dial tcp", "connection refused", "no such host", "i/o timeout"),
@@ -73,7 +73,7 @@ OF_GO = frozenset(
         *("permission denied", "cannot assign requested address", "no such file", "read-only", "in use"),
     }
 )
-# What a control server says, whichever it is: tailscaled hands it on.
+# Texts of control servers, which tailscaled passes on.
 OF_CONTROL = frozenset({log.UNKNOWN_DEVICE, *(sign for _, signs in retry.KINDS for sign in signs)})
 
 _FIELDS: tuple[tuple[type[msgspec.Struct], str], ...] = (
@@ -89,7 +89,7 @@ _FIELDS: tuple[tuple[type[msgspec.Struct], str], ...] = (
     (wire.Ping, "ipn/ipnstate/"),
     (wire.Notify, "ipn/backend.go"),
 )
-# Set in requests, or read from preferences, beside those of `preferences.wanted`.
+# Set in requests, or read from preferences, in addition to those of `preferences.wanted`.
 _PREFERENCES = ("Config", "Advertise", "AdvertiseServices")
 _OPTIONS = ("AuthKey", "UpdatePrefs")
 _SERVE = (
@@ -107,7 +107,7 @@ _FORBIDDEN_VARIABLES = ("TS_DEBUG_REGISTER",)
 
 
 def relied() -> tuple[Relied, ...]:
-    """Return all of it, each text once for each use."""
+    """Return all texts, each once for each use."""
     rows = (*_of_the_log(), *_of_troubles(), *_of_answers(), *_of_requests(), *_of_the_command())
     return tuple(dict.fromkeys(rows))
 

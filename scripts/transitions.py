@@ -1,4 +1,4 @@
-"""Reads from the code's own table which event leads a process from which state to which: by trying them all."""
+"""Determines which event leads a process from which state to which, by trying all of them in the code's own table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENOUGH = GiveUp(1, 300.0)
 
 
 def transitions() -> dict[State, dict[EventKind, tuple[State, ...]]]:
-    """Return, for every state, what can happen there and where it may lead; to itself where nothing changes."""
+    """Return, for every state, the possible events and the states that they may lead to, itself included."""
     return {state: {kind: _targets(state, kind) for kind in EventKind if possible(state, kind)} for state in State}
 
 
