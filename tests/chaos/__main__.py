@@ -1,4 +1,4 @@
-"""Breaks the supervisor at random, and prints what did not hold: `python -m tests.chaos --help`."""
+"""Injects random faults into the supervisor and prints violated conditions: `python -m tests.chaos --help`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.chaos.rounds import CROWDED, Violation, play
 from tests.chaos.shrink import shrink
 from tests.chaos.surroundings import end_shared
 
-# How often a life is played again after what a crowded machine may have brought about.
+# How often a life is replayed after a violation that a busy machine may have caused.
 _REPLAYS = 3
 
 
 def main() -> int:
-    """Play lives until there were enough rounds or the time is over; return 1 where something did not hold."""
-    # Whoever ends it this way has everything ended that it has started.
+    """Play lives until there were enough rounds or the time is up; return 1 if there was a violation."""
+    # TERM also ends everything that was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = _options()
     world.package = options.package
     surroundings.built = options.built
-    # While nothing is broken yet.
+    # Measured before any fault.
     prober.slowness()
     if options.life:
         return _play_one(plan.parse(options.life))
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def _playable(flavours: list[str]) -> list[str]:
-    """Return those that can be played here, and tell of the others."""
+    """Return those that can be played here, and print the others."""
     missing = {flavour for flavour in flavours if flavour in IMAGES and not playable([flavour])}
     if missing:
         print(f"not played, as this engine has no runtime runsc: {', '.join(missing)}", flush=True)
@@ -74,9 +74,9 @@ def _playable(flavours: list[str]) -> list[str]:
 
 
 def _again(life: plan.Life, violation: Violation) -> bool:
-    """Tell whether a violation counts: one of a crowded machine has to come each time that the life is played again.
+    """Return whether a violation counts: one that a busy machine may cause has to occur in each replay of the life.
 
-    Such a machine has more ways to be late than can be taken off; what holds the loop up does so each time.
+    Not every delay of such a machine can be subtracted; something that blocks the loop does so each time.
     """
     return not str(violation).startswith(CROWDED) or all(_is_crowded(life) for _ in range(_REPLAYS))
 
@@ -91,19 +91,23 @@ def _is_crowded(life: plan.Life) -> bool:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", default="", help="what decides everything; a fresh one by default")
+    parser.add_argument("--seed", default="", help="determines everything; random by default")
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--flavours", type=lambda text: text.split(","), default=[*FLAVOURS], help="kinds of lives")
     parser.add_argument(
-        "--image", dest="flavours", action="store_const", const=[*IMAGES], help="the lives in the image, in an engine"
+        "--image",
+        dest="flavours",
+        action="store_const",
+        const=[*IMAGES],
+        help="the lives in the image, which need an engine",
     )
     parser.add_argument("--built", default="", help="the image, if it is built already")
-    parser.add_argument("--deploys", type=int, default=0, help="play one life of so many deploys in a row instead")
-    parser.add_argument("--met", type=int, default=0, help="play on until each kind has met each phase so often")
-    parser.add_argument("--seconds", type=float, default=0.0, help="begin no life after so long")
-    parser.add_argument("--life", default="", help="play this one alone, as printed after a violation")
+    parser.add_argument("--deploys", type=int, default=0, help="play one life with this many deploys in a row instead")
+    parser.add_argument("--met", type=int, default=0, help="continue until each kind has met each phase this often")
+    parser.add_argument("--seconds", type=float, default=0.0, help="begin no life after this time")
+    parser.add_argument("--life", default="", help="play only this life, as printed after a violation")
     parser.add_argument("--package", default="", help="the folder of another copy of the package")
-    parser.add_argument("--most", type=int, default=5, help="end after so many violations")
+    parser.add_argument("--most", type=int, default=5, help="end after this many violations")
     parser.add_argument("--verbose", action="store_true", help="print each life before it is played")
     parser.add_argument("--no-shrink", dest="shrink", action="store_false")
     parser.add_argument("--no-table", dest="table", action="store_false")
@@ -126,7 +130,7 @@ def _tell(life: plan.Life) -> None:
 
 
 def _lacking(met: Counter[tuple[str, str]], often: int, flavours: list[str]) -> list[str]:
-    """Return the kinds that have met a phase less often than that, where they can in these flavours."""
+    """Return the kinds that have met a phase less often than that, if they can in these flavours."""
     return [f"{kind} in {phase}" for kind, phase in sorted(pairs(flavours)) if met[kind, phase] < often]
 
 

@@ -1,4 +1,4 @@
-"""Worlds in the image: a supervisor that is process 1 of a container, started as a platform may start it."""
+"""Worlds in the image: a supervisor as process 1 of a container, started as platforms do."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _INSIDE = "/chaos"
 _RUN_DIR = "/run/moltis-supervisor"
 _ROOT_NEEDS = ("SETUID", "SETGID", "KILL", "CHOWN", "DAC_OVERRIDE", "FOWNER")
 _NARROW = ("--cap-drop", "ALL", *(word for name in _ROOT_NEEDS for word in ("--cap-add", name)))
-# What App Platform's smallest size has; the limit of processes is one that a child can reach.
+# App Platform's smallest size; the limit of processes is one that a child can reach.
 _LIMITS = ("--memory", "512m", "--memory-swap", "512m", "--pids-limit", "256")
 _SMALL = "size=1m"
 _USER = 1000
 
 
 class Form(NamedTuple):
-    """How a container is started; ``on_disk`` says that its run folder and state are on the world's small disk."""
+    """How a container is started; ``on_disk`` is whether its run folder and state are on the world's small disk."""
 
     options: tuple[str, ...]
     run_dir: str = _RUN_DIR
     user: int = 0
     on_disk: bool = False
-    # A sandbox has a kernel of its own, which nobody sees into from outside.
+    # A sandbox has its own kernel, whose processes are not visible from outside.
     sandbox: bool = False
     most_s: float = MOST_S
     settings: Mapping[str, str] = MappingProxyType({})
@@ -77,7 +77,7 @@ class BoxedWorld(World):
     """One container, which may be killed and started again with what it left."""
 
     over_port = True
-    # An engine's own time to take a container apart; one that was not in time ends with 137.
+    # The engine's time to remove a container; one that was not in time exits with 137.
     overrun_s = 30.0
 
     def __init__(self, flavour: str, before: Surroundings | None = None) -> None:
@@ -92,7 +92,7 @@ class BoxedWorld(World):
         self._id = docker(*self._create(), APP, env=os.environ | self._environment()).stdout.strip()
 
     def _mount(self) -> None:
-        """Make a small disk where the container is to have one; others have a small file system of the engine's."""
+        """Create a small disk if the container is to have one; others get a small file system from the engine."""
         if self.form.on_disk:
             super()._mount()
 
@@ -100,7 +100,7 @@ class BoxedWorld(World):
         self._write_processes("python3", "-I", "-S", "/usr/local/lib/chaos/child.py", _INSIDE)
 
     def _create(self) -> list[str]:
-        """Return what makes the container; values of settings are taken from the environment, and not told here."""
+        """Return the command that creates the container; it takes values of settings from the environment."""
         folder, form = self.folder, self.form
         binds = [
             (self.place, _INSIDE, "rw"),
@@ -126,7 +126,7 @@ class BoxedWorld(World):
         return path
 
     def _readable(self, path: str) -> Path:
-        """Return a copy that everybody may read, whatever the checkout's own rights are."""
+        """Return a copy that everyone may read, whatever the checkout's modes are."""
         copy = self.folder / Path(path).name
         shutil.copyfile(path, copy)
         copy.chmod(0o644)
@@ -159,7 +159,7 @@ class BoxedWorld(World):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port it listens on."""
         return 8080
 
     @property
@@ -169,13 +169,13 @@ class BoxedWorld(World):
 
     @property
     def filler(self) -> str:
-        """The file that leaves no room where the run folder is, as the sight has it."""
+        """The path, in the sight's view, of the file that fills the run folder's disk."""
         if self.form.on_disk:
             return super().filler
         return "/run/filler" if self.form.sandbox else f"/proc/{self.pid}/root/run/filler"
 
     def remount(self, how: str) -> None:
-        """Let the file system of the run folder be read-only ("ro"), or be written to again ("rw")."""
+        """Remount the file system of the run folder read-only ("ro"), or writable again ("rw")."""
         if self.form.on_disk:
             super().remount(how)
             return
@@ -183,18 +183,18 @@ class BoxedWorld(World):
         subprocess.run(words, capture_output=True, check=False)
 
     def tell(self, name: str, order: str) -> bool:
-        """Give a child an order, if it listens."""
+        """Send a child an order, if it listens."""
         where = _INSIDE if self.form.sandbox else self.place
         with contextlib.suppress(OSError):
             return self.sight.tell(f"{where}/{name}.sock", order)
         return False
 
     def outer(self, pid: int) -> int | None:
-        """Return the pid, as the sight has it, of a child that the supervisor knows as ``pid``."""
+        """Return the pid, in the sight's view, of a child that the supervisor knows as ``pid``."""
         return pid if self.form.sandbox else super().outer(pid)
 
     def group(self, controller: str) -> Group | None:
-        """Return the container's group of this controller; None where there is none to be found."""
+        """Return the container's control group of this controller; None if there is none."""
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{self.pid}/cgroup").read_text().splitlines():
                 _, names, path = line.split(":", 2)
@@ -205,22 +205,22 @@ class BoxedWorld(World):
         return None
 
     def _leave_groups(self) -> None:
-        """Leave them to the engine."""
+        """Do nothing: the engine removes them."""
 
     def ask_to_stop(self) -> None:
-        """Have the engine stop it; what does not end in time is killed, which its exit code tells."""
+        """Have the engine stop it; if it does not end in time it is killed, which shows in its exit code."""
         patience_s = int(self.around.stop_timeout_s + World.overrun_s)
         words = ["docker", "stop", "--time", str(patience_s), self.box.name]
         self._stops.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
     def second(self) -> tuple[int, str]:
-        """Start a second supervisor inside, and return its exit code and what it said."""
+        """Start a second supervisor inside, and return its exit code and output."""
         words = ["exec", "--env", "PORT=0", "--env", "SUPERVISOR_TAILSCALE=off", self.box.name]
         done = docker(*words, "moltis-supervisor", "run", *SECOND, may_fail=True)
         return done.status, done.stderr + done.stdout
 
     def unwell(self) -> list[str]:
-        """Return what the engine says of its health."""
+        """Return a problem if the engine does not report it as healthy."""
         health = self.box.state()["Health"]
         word = health["Status"]
         return [] if word == "healthy" else [f"the engine calls it {word}: {health['Log'][-1:]}"]
@@ -233,7 +233,7 @@ class BoxedWorld(World):
         return self.marked()
 
     def marked(self) -> list[int]:
-        """Return every process of this container that lives; of a sandbox, what the engine runs for it."""
+        """Return every live process of this container; for a sandbox, the processes that the engine runs for it."""
         pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
         return [pid for pid in pids if self._is_marked(pid) and alive(pid)]
 
@@ -242,16 +242,16 @@ class BoxedWorld(World):
             if self.form.sandbox:
                 words = Sight().words(pid)
                 return words.startswith("runsc-") and self._id in words
-            # The number of a namespace is another's soon after its end.
+            # The number of a namespace is soon reused after its end.
             return self._id in Path(f"/proc/{pid}/cgroup").read_text()
         return False
 
     def clear(self) -> None:
-        """Have nothing left of a container that was killed: its kernel has seen to that."""
+        """Wait until nothing is left of a killed container: the kernel ends everything."""
         wait_until(lambda: not self.marked(), what="the end of what was left")
 
     def close(self) -> None:
-        """End whatever is left, and remove the container and the folder."""
+        """End everything that is left, and remove the container and the folder."""
         docker("rm", "--force", "--volumes", self.box.name, may_fail=True)
         if isinstance(self.sight, Inside):
             self.sight.close()
@@ -269,7 +269,7 @@ def _packages() -> str:
 
 
 def playable(flavours: Sequence[str]) -> list[str]:
-    """Return those that this engine can play: not every one has a sandbox."""
+    """Return those that this engine can play, as not every engine has a sandbox."""
     return [flavour for flavour in flavours if not FORMS[flavour].sandbox or has_runtime("runsc")]
 
 

@@ -1,4 +1,4 @@
-"""What holds after every round, whatever went wrong in it: each check returns what does not."""
+"""The conditions that must hold after every round: each check returns the violations."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
     from tests.chaos.world import World
 
-# How much more than after its first round a supervisor may hold: the log's buffer and history, once over.
+# How much memory a supervisor may use beyond that after its first round: the log's buffer and history.
 MOST_GROWTH_BYTES = 40 * 1024 * 1024
 MOST_THREADS = 16
 _DEFECTS = frozenset({"internal error", "service crashed", "impossible event ignored", "request failed"})
 _AT_REST = frozenset({"inactive", "ended", "failed"})
 _ENDING = frozenset({"stopping", "quitting", "killing", "cleaning"})
-# What only the supervisor is told.
+# Variables that only the supervisor gets.
 _PRIVATE = "SUPERVISOR_"
 
 
 def use(world: World) -> Use:
-    """Return what the supervisor holds now."""
+    """Return the supervisor's current resources."""
     return Use(*world.sight.use(world.pid))
 
 
 def zombies(world: World) -> list[str]:
-    """Return the children that have ended and were not collected."""
+    """Return the children that have exited and were not reaped."""
     return world.sight.zombies(world.pid)
 
 
 def untruths(world: World) -> list[str]:
-    """Return what the API says of processes, and is not so."""
+    """Return what the API reports wrongly about processes."""
     try:
         processes = world.processes()
     except OSError as error:
@@ -48,12 +48,12 @@ def untruths(world: World) -> list[str]:
         if each["state"] != "running":
             found.append(f"{name} is {each['state']}")
         elif world.pid_of(name) != world.outer(each["pid"]):
-            found.append(f"{name} is told to be {each['pid']} and is {world.pid_of(name)}")
+            found.append(f"{name} is reported as {each['pid']} and is {world.pid_of(name)}")
     return found
 
 
 def orders(world: World) -> list[str]:
-    """Return the processes that are not what they were last ordered to be."""
+    """Return the processes whose state contradicts their last order."""
     if not world.ordered:
         return []
     try:
@@ -69,7 +69,7 @@ def orders(world: World) -> list[str]:
 
 
 def leaks(world: World) -> list[str]:
-    """Return what is held beyond what was held after the first round."""
+    """Return resources that have grown since the first round."""
     if world.baseline is None:
         return []
     now, then = use(world), world.baseline
@@ -84,7 +84,7 @@ def leaks(world: World) -> list[str]:
 
 
 def secrets(world: World) -> list[str]:
-    """Return where a secret stands that must not stand there: a command line, or an environment but the app's."""
+    """Return where a secret has leaked: a command line, or an environment other than the app's."""
     found = []
     for pid in (world.pid, *world.sight.below(world.pid)):
         words, environment = world.sight.words(pid), world.sight.environment(pid)
@@ -100,7 +100,7 @@ def secrets(world: World) -> list[str]:
 
 
 def files(world: World, note: str) -> list[str]:
-    """Return what of the files that outlive it is not whole; ``note`` is what a snapshot had to bring back."""
+    """Return persistent files that are damaged; ``note`` is the content that a snapshot had to restore."""
     found = []
     for path in world.folder.glob("disk/state/*.json"):
         with contextlib.suppress(FileNotFoundError):
@@ -115,14 +115,14 @@ def files(world: World, note: str) -> list[str]:
 
 
 def rows(world: World, wanted: Mapping[str, int]) -> list[str]:
-    """Return what of the rows that were acknowledged to earlier lives of the app is not there."""
+    """Return how many rows that were acknowledged to earlier lives of the app are missing."""
     there = world.rows()
     found = {life: count - there.get(life, 0) for life, count in wanted.items()}
     return [f"{gone} of {wanted[life]} rows of the life {life} are gone" for life, gone in found.items() if gone > 0]
 
 
 def device(world: World) -> list[str]:
-    """Return what is not as it should be of the one device that every container is in turn."""
+    """Return problems with the one device that all containers are in turn."""
     around = world.around
     if not isinstance(around, Deploy) or around.control is None:
         return []
@@ -136,11 +136,11 @@ def device(world: World) -> list[str]:
 
 
 def defects(world: World) -> list[str]:
-    """Return what the supervisor said of itself that it must never have to say."""
+    """Return records of the supervisor that must never occur, and its standard error."""
     found = [
         f"{record['message']}: {record.get('why')} {record.get('traceback', '')}"
         for record in world.output.records
-        # Without a descriptor to be had a part is loaded later.
+        # If there is no free descriptor, a module is loaded later.
         if record["message"] in _DEFECTS and "Too many open files" not in str(record.get("why"))
     ]
     errors = world.errors()

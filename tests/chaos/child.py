@@ -1,12 +1,12 @@
-"""What the supervisor runs under chaos: writes numbered lines, and does mischief when it is told to.
+"""The child that the supervisor runs under chaos: writes numbered lines, and misbehaves on request.
 
     python child.py FOLDER NAME
 
-The app also keeps rows where there is a folder `FOLDER/kept`, and says there how many.
+The app also stores rows if there is a folder `FOLDER/kept`, and writes their number there.
 
-A line is `NAME LIFE NUMBER PAD.`; the pad's length follows from the number, so that a torn line shows. How many were
-written stands in `FOLDER/counts/NAME.LIFE` by the time that the next one is. Orders come by datagrams to
-`FOLDER/NAME.sock`. Only Python's own modules are used, as it starts hundreds of times.
+A line is `NAME LIFE NUMBER PAD.`; the pad's length depends on the number, so that a torn line shows. The number of
+lines is stored in `FOLDER/counts/NAME.LIFE` before the next one is written. Orders come by datagrams to
+`FOLDER/NAME.sock`. Only the standard library is used, as it starts hundreds of times.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 PAUSE_S = 0.02
 MOST_PAD = 40
 AT_ONCE = 400
-# A row for so many lines.
+# One row for this many lines.
 EACH = 5
 FOLDER, NAME = sys.argv[1:3]
 LIFE = f"{time.monotonic_ns():x}"
 
 
 class Writer:
-    """Writes the lines and keeps the count of them."""
+    """Writes the lines and stores their count."""
 
     def __init__(self) -> None:
         self._count = counter(f"{FOLDER}/counts/{NAME}.{LIFE}")
         self.number = 0
 
     def write(self, count: int = 1) -> None:
-        """Write so many lines."""
+        """Write this many lines."""
         while count:
             some = min(count, AT_ONCE)
             numbers = range(self.number, self.number + some)
@@ -54,7 +54,7 @@ class Writer:
 
 
 class Keeper:
-    """Keeps rows in a database in the app's folder; a row counts once SQLite says that it is on the disk."""
+    """Stores rows in a database in the app's folder; a row counts once SQLite has committed it."""
 
     def __init__(self) -> None:
         import sqlite3
@@ -67,14 +67,14 @@ class Keeper:
         self._number = 0
 
     def keep(self) -> None:
-        """Keep one more."""
+        """Store one more row."""
         self._database.execute("INSERT INTO rows VALUES (?, ?)", (LIFE, self._number))
         self._number += 1
         self._count[:8] = struct.pack("=Q", self._number)
 
 
 def counter(path: str) -> mmap.mmap:
-    """Return a new file's eight bytes, which outlive this process however it ends."""
+    """Return eight bytes mapped from a new file, which outlive this process however it ends."""
     with open(path, "xb+") as file:
         file.write(bytes(8))
         file.flush()
@@ -82,7 +82,7 @@ def counter(path: str) -> mmap.mmap:
 
 
 def send(data: bytes, fd: int = 1) -> None:
-    """Write to standard output, whatever it takes; where nobody reads it any more, stay nevertheless, as servers do."""
+    """Write all of it to standard output; if nobody reads it any more, keep running, as servers do."""
     try:
         while data:
             data = data[os.write(fd, data) :]
@@ -92,11 +92,11 @@ def send(data: bytes, fd: int = 1) -> None:
 
 
 def daemons(count: int) -> None:
-    """Leave so many processes behind that have a session of their own; each eighth does not end when it is asked to."""
+    """Leave this many processes in their own sessions behind; every eighth ignores a request to end."""
     for number in range(count):
         if os.fork() == 0:
             os.setsid()
-            # What tells it from a managed process for whoever looks from outside.
+            # Distinguishes it from a managed process when seen from outside.
             with open("/proc/self/comm", "w", encoding="ascii") as file:
                 file.write("daemon")
             if number % 8 == 0:
@@ -106,7 +106,7 @@ def daemons(count: int) -> None:
 
 
 def strangers(count: int) -> None:
-    """Leave so many processes by which nothing tells whose they are, but for the name that a test finds them by."""
+    """Leave this many processes that nothing identifies except the name by which a test finds them."""
     for _ in range(count):
         if os.fork() == 0:
             os.setsid()
@@ -120,7 +120,7 @@ def strangers(count: int) -> None:
 
 
 def zombies(count: int) -> None:
-    """Leave grandchildren that end at once to whoever adopts them."""
+    """Leave grandchildren that exit at once to the process that adopts them."""
     for _ in range(count):
         if os.fork() == 0:
             if os.fork() == 0:
@@ -132,7 +132,7 @@ def zombies(count: int) -> None:
 
 
 def orders(writer: Writer) -> dict[str, Callable[..., object]]:
-    """Return what it can be told to do."""
+    """Return the orders that it understands."""
 
     def half() -> None:
         text = f"{NAME} {LIFE} {writer.number} {'x' * (writer.number % MOST_PAD)}.\n".encode()
@@ -163,7 +163,7 @@ def orders(writer: Writer) -> dict[str, Callable[..., object]]:
 
 
 def hoard(seconds: str) -> None:
-    """Start processes until there may be no more, which end after so long."""
+    """Start processes up to the limit; they end after this time."""
     with contextlib.suppress(OSError):
         while True:
             if os.fork() == 0:
@@ -176,7 +176,7 @@ def hoard(seconds: str) -> None:
 
 
 def slow(seconds: str) -> None:
-    """Take so long to end when it is asked to."""
+    """Take this long to exit on a request to end."""
 
     def end(_number: int, _frame: object) -> None:
         time.sleep(float(seconds))
@@ -186,14 +186,14 @@ def slow(seconds: str) -> None:
 
 
 def spin(seconds: str) -> None:
-    """Use the processor."""
+    """Use a processor continuously."""
     end_s = time.monotonic() + float(seconds)
     while time.monotonic() < end_s:
         pass
 
 
 def main() -> None:
-    """Write, and listen."""
+    """Write lines, and handle orders."""
     inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     path = f"{FOLDER}/{NAME}.sock"
     with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What goes wrong with the repository of the backups and with restic."""
+"""Faults of the backups' repository and of restic."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def _backup_orders(world: World, _chance: random.Random) -> None:
 
 @fault("bucket-goes", IN_BUCKETS, lacks=_NO_REPOSITORY)
 def _bucket_goes(_world: World, chance: random.Random) -> Undo:
-    """The S3 server is killed, and comes back."""
+    """Kill the S3 server; it comes back."""
     store().stop()
     pause(chance.uniform(0.1, 0.6))
     return store().start
 
 
 def _add_way(mode: str) -> None:
-    """Have what stands before the bucket behave so."""
+    """Add a fault in which the proxy before the bucket behaves in this mode."""
 
     @fault(f"bucket-{mode}", IN_BUCKETS, lacks=_NO_REPOSITORY)
     def act(world: World, chance: random.Random) -> Undo:

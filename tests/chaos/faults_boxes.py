@@ -1,4 +1,4 @@
-"""What an engine does to its containers, and what their limits do."""
+"""Faults that an engine and a container's limits cause."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _box(world: World) -> BoxedWorld:
 
 @fault("pause", tuple(IMAGES))
 def _pause(world: World, chance: random.Random) -> None:
-    """The engine freezes all of its processes for a while."""
+    """Have the engine freeze all of its processes for a while."""
     assert world.prober is not None
     name = _box(world).box.name
     world.prober.excuse(1)
@@ -42,7 +42,7 @@ def _pause(world: World, chance: random.Random) -> None:
 
 @fault("commands", tuple(IMAGES))
 def _commands(world: World, chance: random.Random) -> Undo:
-    """Somebody gives orders on the control socket by `docker exec`, several at once."""
+    """Give several orders at once on the control socket by `docker exec`."""
     name = _box(world).box.name
     orders = [(chance.choice(("start", "stop", "restart")), chance.choice(NAMES)) for _ in range(3)]
     running = [
@@ -55,7 +55,7 @@ def _commands(world: World, chance: random.Random) -> Undo:
     def wait() -> None:
         for each in running:
             each.wait(60)
-        # Nobody knows which of them came last.
+        # It is unknown which of them came last.
         world.ordered.clear()
 
     return wait
@@ -63,7 +63,7 @@ def _commands(world: World, chance: random.Random) -> Undo:
 
 @fault("foreign-orphans", tuple(IMAGES))
 def _foreign_orphans(world: World, chance: random.Random) -> None:
-    """What `docker exec` has started leaves processes to process 1, which it never knew; one stays."""
+    """Leave unknown processes to process 1 from a `docker exec`; one of them stays."""
     script = f"for i in $(seq {chance.randint(1, 30)}); do (true &); (sleep 0.0$i &); done; (setsid sleep 300 &)"
     docker("exec", _box(world).box.name, "sh", "-c", script, may_fail=True)
 
@@ -77,7 +77,7 @@ def _signals_of_the_engine(world: World, chance: random.Random) -> None:
 
 @fault("processes-run-out", tuple(IMAGES), lacks=_NO_LIMIT)
 def _processes_run_out(world: World, chance: random.Random) -> None:
-    """A child starts processes until the container may have no more."""
+    """Have a child start processes up to the container's limit."""
     world.tell(chance.choice(WRITERS), f"hoard {chance.uniform(0.2, 1.0):.2f}")
     with contextlib.suppress(OSError):
         world.signal(chance.choice(WRITERS), 9)
@@ -85,7 +85,7 @@ def _processes_run_out(world: World, chance: random.Random) -> None:
 
 @fault("memory-runs-out", tuple(IMAGES), lacks=_NO_LIMIT)
 def _memory_runs_out(world: World, chance: random.Random) -> Undo:
-    """A child takes more than the container may have: the kernel ends that one, and not the supervisor."""
+    """Have a child exceed the container's memory: the kernel kills the child, not the supervisor."""
     assert world.prober is not None
     world.prober.excuse(1)
     world.tell(chance.choice(WRITERS), "eat 700000000")

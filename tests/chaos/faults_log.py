@@ -1,4 +1,4 @@
-"""What children print, and what the log's consumer does with it."""
+"""Faults of children's output, and of the log's consumer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _consumer_stalls(world: World, chance: random.Random) -> Undo:
 
 @fault("log-overflows")
 def _log_overflows(world: World, chance: random.Random) -> Undo:
-    """Nobody reads, and more comes than the buffer of 8 MiB takes."""
+    """Stop reading the log while more arrives than the buffer of 8 MiB holds."""
     world.unread = True
     world.output.stall(10)
     for name in WRITERS:
@@ -76,7 +76,7 @@ def _consumer_goes(world: World, chance: random.Random) -> Undo:
 
 @fault("output-does-not-block", lacks=dict.fromkeys(IMAGES, "nobody but the engine has the other end of its output"))
 def _output_does_not_block(world: World, chance: random.Random) -> None:
-    """Another process that shares the description of standard output has changed its mode."""
+    """Make standard output non-blocking, as another process that shares it may do."""
     os.set_blocking(world.shared_output, False)
     world.unread = True
     world.output.stall(0.3)

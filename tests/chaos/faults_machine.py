@@ -1,4 +1,4 @@
-"""What the machine runs out of, and its clock."""
+"""Faults of the machine: shortages, disks and the clock."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def _few_descriptors(world: World, chance: random.Random) -> Undo | None:
 
 @fault("few-processes", lacks=_NO_GROUPS)
 def _few_processes(world: World, chance: random.Random) -> Undo:
-    """Nobody may start a process or a thread any more."""
+    """Limit processes and threads so that none can be started."""
     group = world.group("pids")
     if group is None:
         raise MissingError
-    # A container that has just ended has none any more.
+    # A container that has just ended has no group any more.
     with contextlib.suppress(OSError):
         group.limit(max(1, group.used() + chance.randint(-2, 3)))
     world.signal(chance.choice(WRITERS), 9)
@@ -50,12 +50,12 @@ def _few_processes(world: World, chance: random.Random) -> Undo:
 
 @fault("little-memory", lacks=_NO_GROUPS, ends=True)
 def _little_memory(world: World, chance: random.Random) -> Undo:
-    """A child takes all that there is, and the kernel chooses whom to end for it."""
+    """Have a child use all memory; the kernel chooses which process to kill."""
     group = world.group("memory")
     if group is None:
         raise MissingError
     world.may_be_killed = True
-    # Who waits for memory waits for the kernel, and is not to blame.
+    # Waiting for memory is the kernel's fault, not the supervisor's.
     assert world.prober is not None
     world.prober.excuse(1)
     with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ def _little_memory(world: World, chance: random.Random) -> Undo:
 
 @fault("full-disk")
 def _full_disk(world: World, _chance: random.Random) -> Undo:
-    """The file system of the run folder and of what is kept has no room left."""
+    """Fill the file system of the run folder and the state."""
     if not world.has_small_disk:
         raise MissingError
     path = world.filler
@@ -89,19 +89,19 @@ def _full_disk(world: World, _chance: random.Random) -> Undo:
 
 @fault("read-only-disk", lacks={"image-gvisor": "the sandbox mounts its disks itself, once"})
 def _read_only_disk(world: World, _chance: random.Random) -> Undo:
-    """The same file system may not be written to."""
+    """Make the same file system read-only."""
     if not world.has_small_disk:
         raise MissingError
     world.remount("ro")
     pause(0.1)
-    # At the end of a stop the files that announce it are to be removed.
+    # At the end of a stop the files that announce it must be removable.
     world.remount("rw")
     return lambda: world.remount("rw")
 
 
 @fault("slow-disk", lacks=_IN_MEMORY)
 def _slow_disk(world: World, chance: random.Random) -> Undo:
-    """Every write to the same file system takes up to half a second."""
+    """Delay every write to the same file system by up to half a second."""
     if not world.may_freeze:
         raise MissingError
     over = threading.Event()
@@ -127,7 +127,7 @@ def _slow_disk(world: World, chance: random.Random) -> Undo:
     lacks=dict.fromkeys(IMAGES, "the library that moves the clock is this machine's"),
 )
 def _clock_jumps(world: World, chance: random.Random) -> Undo:
-    """The wall clock goes back or forth, by up to a year; it is set again, as a bucket takes nothing meanwhile."""
+    """Move the wall clock by up to a year; it is set back afterwards, as a bucket rejects requests meanwhile."""
     clock = world.around.clock
     if clock is None or not clock.jumps:
         raise MissingError
@@ -139,7 +139,7 @@ def _clock_jumps(world: World, chance: random.Random) -> Undo:
 
 @fault("busy-machine")
 def _busy_machine(_world: World, chance: random.Random) -> Undo:
-    """Everything else wants the processor."""
+    """Keep the processors busy with other work."""
     spinners = [subprocess.Popen(["sh", "-c", "while :; do :; done"], cwd="/") for _ in range(chance.randint(1, 3))]
     pause(0.1)
 

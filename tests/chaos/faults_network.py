@@ -1,4 +1,4 @@
-"""What comes over the network."""
+"""Faults that come over the network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _connections(world: World, count: int, data: bytes) -> Undo:
-    """Open so many connections, send each this, and keep them open until it is undone."""
+    """Open this many connections, send this on each, and keep them open until the fault is undone."""
     opened = []
     for _ in range(count):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What people, platforms and programs send."""
+"""Faults by orders and signals of people, platforms and programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.kinds import PHASES, fault
 from tests.chaos.world import NAMES, WRITERS, pause
 
-# Half-way through a stop, which a hand-over is as well; before, the first of these would begin it.
+# Only during a stop: at other times the first signal would begin one.
 _ONLY_IN_A_STOP = {phase: "it would begin the stop" for phase in PHASES if phase not in {"again", "stop"}}
 # sysexits(3).
 CONFIGURATION = 78
@@ -51,7 +51,7 @@ def _interrupt_twice(world: World, _chance: random.Random) -> None:
 
 
 def _have_them_end_slowly(world: World, chance: random.Random) -> None:
-    """Half of the times, have children take a while to end, so that the next order finds them at that."""
+    """Half of the time, make children slow to exit, so that the next order arrives during that."""
     if chance.random() < _SLOWLY:
         for name in WRITERS:
             world.tell(name, f"slow {chance.uniform(0.1, 0.4):.2f}")
@@ -60,7 +60,7 @@ def _have_them_end_slowly(world: World, chance: random.Random) -> None:
 @fault("orders")
 def _orders(world: World, chance: random.Random) -> None:
     _have_them_end_slowly(world, chance)
-    # Few, so that an order often finds its process at what the one before has begun.
+    # Few processes, so that an order often arrives while the previous one is being carried out.
     names = chance.sample(NAMES, 2)
     for _ in range(chance.randint(2, 12)):
         with contextlib.suppress(OSError):
@@ -89,6 +89,6 @@ def _orders_at_once(world: World, chance: random.Random) -> Undo:
 @fault("second-supervisor")
 def _second_supervisor(world: World, _chance: random.Random) -> None:
     code, said = world.second()
-    # Where the first has just ended, there is room for one.
+    # If the first has just ended, a second one may start.
     if world.is_alive() and code != CONFIGURATION:
         world.problems.append(f"a second supervisor ended with {code}: {said[-300:]!r}")

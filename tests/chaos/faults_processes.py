@@ -1,4 +1,4 @@
-"""What goes wrong with processes, the supervisor among them."""
+"""Faults of processes, including the supervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong with tailscaled, its LocalAPI and the control server."""
+"""Faults of tailscaled, its LocalAPI and the control server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODES = ("slow", "silent", "cut", "half", "refuse", "rubbish", "redirect", "erro
 
 
 def _add_way(mode: str) -> None:
-    """Have what stands between behave so, for the LocalAPI of a sidecar or for the control server."""
+    """Add a fault in which the proxy before a sidecar's LocalAPI or the control server behaves in this mode."""
 
     @fault(f"peer-{mode}", _BOTH)
     def act(world: World, chance: random.Random) -> Undo:
@@ -57,7 +57,7 @@ def _control_goes(world: World, chance: random.Random) -> Undo:
     control = world.around.control
     assert control is not None
     if control.frozen:
-        # It would take the order once it is thawed, and nobody would take that back.
+        # It would carry out the order once it is thawed, and nothing would undo that.
         raise MissingError
     control.order("offline")
     pause(chance.uniform(0, 0.5))

@@ -1,4 +1,4 @@
-"""A control group: what its processes use together, and may."""
+"""Control groups: their usage and limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What is used, and what may be, by controller: in the first version and the second.
+# The files of usage and limit by controller, in version 1 and 2.
 _FILES = (
     ("pids.current", "pids.max"),
     ("memory.usage_in_bytes", "memory.limit_in_bytes"),
@@ -19,7 +19,7 @@ _FILES = (
 
 
 class Group:
-    """One controller's group; of the second version it is that of all controllers."""
+    """The group of one controller; in version 2 it is that of all controllers."""
 
     def __init__(self, path: Path, controller: str = "") -> None:
         self.path = path
@@ -28,19 +28,19 @@ class Group:
         self._before = self._most.read_text()
 
     def used(self) -> int:
-        """Return how much is used now."""
+        """Return the current usage."""
         return int(self._used.read_text())
 
     def limit(self, most: int) -> None:
-        """Let it be no more than this. Raises OSError where it cannot be."""
+        """Set the limit. Raises OSError if that fails."""
         self._most.write_text(str(most))
 
     def restore(self) -> None:
-        """Let it be what it was before; that of a container goes with it."""
+        """Restore the previous limit; that of a container disappears with it."""
         with contextlib.suppress(OSError):
             self._most.write_text(self._before)
 
     def remove(self) -> None:
-        """Remove it, once nobody is in it."""
+        """Remove it once it is empty."""
         wait_until(lambda: not (self.path / "cgroup.procs").read_text(), what="an empty group")
         self.path.rmdir()

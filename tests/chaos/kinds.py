@@ -1,7 +1,7 @@
-"""The catalogue of faults: what each does to a world, and in which phases and flavours of it.
+"""The catalogue of faults: the action of each, and the phases and flavours in which it can occur.
 
-A fault may return what undoes it. It must not fail where what it is aimed at is not there at the moment, which happens
-in life too; where a machine has no such thing at all, it raises MissingError.
+A fault may return a function that undoes it. It must not fail if its target does not exist at the moment, which
+happens in practice too; if the machine lacks something entirely, it raises MissingError.
 The faults themselves are in the modules `faults_*`.
 """
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     Undo = Callable[[], object]
     Act = Callable[[World, random.Random], Undo | None]
 
-# The moments of a life: see rounds.py for how each is reached.
+# The phases of a life; rounds.py shows how each is reached.
 PHASES = ("start", "running", "backoff", "cleaning", "restore", "again", "hand-over", "stop")
-# Kinds of world, and how often each is chosen where nothing else decides: see world.py.
+# Kinds of world (see world.py), and the weight with which each is chosen.
 FLAVOURS = {
     "plain": 8,
     "process-1": 5,
@@ -33,24 +33,24 @@ FLAVOURS = {
     "bucket": 1,
     "deploy": 1,
 }
-# Those of the image, which take an engine: see boxed.py.
+# Those of the image, which need an engine: see boxed.py.
 IMAGES = {"image-limits": 1, "image-read-only": 1, "image-user": 1, "image-gvisor": 1}
 WEIGHTS = FLAVOURS | IMAGES
-# Those with a repository, and of these the ones with a bucket and with a tailnet.
+# Those with a repository, those with a bucket, and those with a tailnet.
 KEEPING = ("backup", "bucket", "deploy")
 IN_BUCKETS = ("bucket", "deploy")
 IN_TAILNETS = ("tailnet", "deploy", *IMAGES)
 
 
 class MissingError(Exception):
-    """A world has not got what a fault is about, as a disk of its own; it does not count as one that happened."""
+    """The world lacks what a fault needs, such as a disk of its own; the fault does not count."""
 
 
 class Kind(NamedTuple):
     """One entry of the catalogue.
 
-    ``cannot`` says why it cannot meet a phase, ``lacks`` why a flavour of its has no such thing, ``ends`` that it may
-    end it all.
+    ``cannot`` says why it cannot occur in a phase, ``lacks`` why a flavour does not have it, ``ends`` that it may
+    end the supervisor.
     """
 
     act: Act
@@ -71,7 +71,7 @@ def fault(
     lacks: Mapping[str, str] | None = None,
     ends: bool = False,
 ) -> Callable[[Act], Act]:
-    """Put a fault into the catalogue under a name."""
+    """Add a fault to the catalogue under a name."""
 
     def add(act: Act) -> Act:
         KINDS[name] = Kind(act, cannot or {}, lacks or {}, flavours, ends)
@@ -81,9 +81,9 @@ def fault(
 
 
 def phases_of(flavour: str) -> tuple[str, ...]:
-    """Return the phases of such a life; all but the first and the last come in any order.
+    """Return the phases of such a life; those between the first and the last come in random order.
 
-    What only few kinds of lives have comes twice in them.
+    Phases that only few kinds of lives have come twice.
     """
     more: tuple[str, ...] = ("restore", "hand-over", "restore", "hand-over") if flavour in KEEPING else ()
     more = ("again",) if flavour in IMAGES else more
@@ -92,17 +92,17 @@ def phases_of(flavour: str) -> tuple[str, ...]:
 
 @cache
 def kinds_for(flavour: str, phase: str) -> tuple[str, ...]:
-    """Return the faults that such a world may meet in a phase; to be asked once all of them are loaded."""
+    """Return the faults that can occur in a phase of such a world; call it once all of them are loaded."""
     if phase not in phases_of(flavour):
         return ()
     return tuple(name for name, kind in KINDS.items() if phase not in kind.cannot and flavour in has(kind))
 
 
 def has(kind: Kind) -> tuple[str, ...]:
-    """Return the flavours in which there is such a thing."""
+    """Return the flavours in which it can occur."""
     return tuple(flavour for flavour in kind.flavours if flavour not in kind.lacks)
 
 
 def pairs(flavours: Iterable[str] = FLAVOURS) -> set[tuple[str, str]]:
-    """Return every kind with every phase that it can meet in these flavours."""
+    """Return every pair of a kind and a phase in which it can occur in these flavours."""
     return {(kind, phase) for flavour in flavours for phase in PHASES for kind in kinds_for(flavour, phase)}

@@ -1,4 +1,4 @@
-"""Reads what the supervisor prints, as slowly as it is told to, and finds lines that are lost, doubled or torn."""
+"""Reads the supervisor's output, as slowly as required, and finds lines that are lost, duplicated or torn."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _LOOK_S = 0.05
 class Output:
     """The consumer of the log, on a named pipe.
 
-    ``problems`` are what may not be seen; ``records`` the supervisor's own. ``allowed`` is how many lines it owned up
-    to having dropped.
+    ``problems`` are violations; ``records`` are the supervisor's own. ``allowed`` is the number of lines that it
+    reported as dropped.
     """
 
     def __init__(self, folder: Path, secrets: tuple[bytes, ...]) -> None:
@@ -54,7 +54,7 @@ class Output:
         os.mkfifo(self.path)
         self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
         self._lock = threading.Lock()
-        # What is read is looked at elsewhere: a stop waits but half a second for whoever reads.
+        # What is read is examined in another thread: a stop waits only half a second for the reader.
         self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._run, self._look)]
         for thread in self._threads:
@@ -65,7 +65,7 @@ class Output:
         return os.open(self.path, os.O_WRONLY)
 
     def stall(self, seconds: float) -> None:
-        """Read nothing for so long."""
+        """Read nothing for this time."""
         self._stalled_until_s = time.monotonic() + seconds
 
     def go_away(self) -> None:
@@ -75,14 +75,14 @@ class Output:
             self._fd = -1
 
     def come_back(self) -> None:
-        """Open it again, and read at once."""
+        """Open the pipe again, and read at once."""
         self._stalled_until_s = 0.0
         with self._lock:
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
 
     def drain(self, deadline_s: float = 10.0) -> None:
-        """Read what is left after every writer has gone, and stop."""
+        """Read the rest once every writer has gone, and stop."""
         self.come_back()
         self._over = True
         for thread in self._threads:
@@ -92,14 +92,14 @@ class Output:
             self._fd = -1
 
     def find(self, message: str, since: int = 0, **fields: object) -> dict[str, Any] | None:
-        """Return the first record with this message and these fields, of those from the number ``since`` on."""
+        """Return the first record from number ``since`` on with this message and these fields."""
         for record in self.records[since:]:
             if record["message"] == message and all(record.get(name) == value for name, value in fields.items()):
                 return record
         return None
 
     def missing(self) -> list[str]:
-        """Return what was written and is not there: beyond what the supervisor said that it dropped."""
+        """Return lines that were written and are missing, beyond those that the supervisor reported as dropped."""
         with self._lock:
             short, told = self._missing, []
             for path in self._counts.iterdir():
@@ -112,7 +112,7 @@ class Output:
             return told or [f"{self._missing} in between"] if short > self.allowed else []
 
     def excuse(self) -> None:
-        """Let the lives there are now lose lines: their supervisor was killed outright, in the midst of one perhaps."""
+        """Allow the current lives to lose lines: their supervisor was killed, possibly in the middle of one."""
         self.come_back()
         wait_until(lambda: self._looked == self.bytes and not _waiting_bytes(self._fd), what="the rest of the log")
         self.excused.update((name, life) for name, _, life in (p.name.partition(".") for p in self._counts.iterdir()))
@@ -143,11 +143,11 @@ class Output:
             try:
                 self._take(piece)
             except Exception:
-                self.problems.append(f"nobody looks at the log any more: {traceback.format_exc()}")
+                self.problems.append(f"nothing examines the log any more: {traceback.format_exc()}")
             self._looked += len(piece)
 
     def _read(self) -> bytes | None:
-        """Return what there is; None where there is nothing yet, no bytes where nobody writes."""
+        """Return the available bytes; None if there are none yet, empty if there is no writer."""
         if self._fd < 0:
             return None
         try:
@@ -172,7 +172,7 @@ class Output:
                 self._look_at(record)
 
     def _take_own(self, record: dict[str, Any]) -> None:
-        """Take down a record of the supervisor's own."""
+        """Store a record of the supervisor."""
         self.records.append(record)
         if record["message"] == "log lines lost":
             self.allowed += record["count"]
@@ -188,7 +188,7 @@ class Output:
             return
         found = _LINE.match(message)
         if found is None or found[1] != name or len(found[4]) != int(found[3]) % _MOST_PAD:
-            # The last words of one that was killed; whatever it says after that tells that it was not.
+            # The last output of one that was killed; any output after that shows that it was not.
             self._torn[name] = message
             return
         life, number = found[2], int(found[3])
@@ -203,11 +203,11 @@ class Output:
         if seen and self._current.get(name) != life:
             self.problems.append(f"a line of an earlier life: {message[:60]!r}")
         if (name, life) in self._ended:
-            self.problems.append(f"a line after the word of its end: {message[:60]!r}")
+            self.problems.append(f"a line after the record of its exit: {message[:60]!r}")
         self._seen[name, life] = number + 1
         self._current[name] = life
 
 
 def _waiting_bytes(fd: int) -> int:
-    """Return how much waits in a pipe (ioctl(2), FIONREAD)."""
+    """Return the number of bytes in a pipe (ioctl(2), FIONREAD)."""
     return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0])

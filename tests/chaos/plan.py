@@ -1,7 +1,7 @@
-"""What a run of chaos does, decided by its seed alone, and written as one line of text that repeats it.
+"""The plan of a chaos run, determined by its seed, and a one-line form of each life that repeats it.
 
 A life of the supervisor is `FLAVOUR PHASE[:FAULT@MS,…];PHASE…`, as in `plain start;running:kill-child@120;stop`: in
-each phase its faults happen so many milliseconds after the phase began. What a fault chooses by chance follows from
+each phase its faults occur that many milliseconds after its beginning. The random choices of a fault are seeded by
 its own text.
 """
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MOST_MS = 250
-# How often each kind is to meet each phase at least; some that are dealt find the supervisor ended already.
+# How often each kind has to meet each phase; some of those planned find that the supervisor has ended already.
 ENOUGH = 10
 _SPARE = 2
-# How many faults there are in a round, and how often.
+# The numbers of faults in a round, with their weights.
 _COUNTS = {1: 1, 2: 1, 3: 8}
 
 
 class Fault(NamedTuple):
-    """One fault, and when it comes after the beginning of its phase."""
+    """One fault, and its time after the beginning of its phase."""
 
     kind: str
     at_ms: int
@@ -36,7 +36,7 @@ class Fault(NamedTuple):
 
 
 class Round(NamedTuple):
-    """A moment of life, and what goes wrong in it."""
+    """A phase of a life with its faults."""
 
     phase: str
     faults: tuple[Fault, ...] = ()
@@ -56,7 +56,7 @@ class Life(NamedTuple):
 
 
 def parse(text: str) -> Life:
-    """Return the life that a text stands for."""
+    """Parse the text of a life."""
     flavour, _, rounds = text.partition(" ")
     return Life(flavour, tuple(_parse_round(part) for part in rounds.split(";")))
 
@@ -68,15 +68,15 @@ def _parse_round(text: str) -> Round:
 
 
 def life(seed: str, number: int) -> Life:
-    """Return the life of this number under a seed."""
+    """Return the life with this number of a seed."""
     return next(islice(lives(seed), number, None))
 
 
 def lives(seed: str, flavours: Sequence[str] = tuple(FLAVOURS)) -> Iterator[Life]:
-    """Yield the lives of a seed, of these flavours, without end.
+    """Yield the lives of a seed, of these flavours, endlessly.
 
-    Of all kinds that a phase can meet, those come first that have met it the fewest times, and such lives are chosen
-    more often in which much is left to be met.
+    The kinds that have met a phase the fewest times come first, and lives in which much is still missing are chosen
+    more often.
     """
     chance = random.Random(seed)
     dealt: Counter[tuple[str, str]] = Counter()
@@ -89,7 +89,7 @@ def lives(seed: str, flavours: Sequence[str] = tuple(FLAVOURS)) -> Iterator[Life
 
 
 def storm(seed: str, deploys: int) -> Life:
-    """Return a life of so many deploys in a row, each with faults on top."""
+    """Return a life with this many deploys in a row, each with faults."""
     chance = random.Random(f"{seed}:{deploys}")
     dealt: Counter[tuple[str, str]] = Counter()
     phases = ("start", *("hand-over",) * deploys, "stop")
@@ -97,7 +97,7 @@ def storm(seed: str, deploys: int) -> Life:
 
 
 def _left(flavour: str, dealt: Counter[tuple[str, str]]) -> int:
-    """Return by how much such a life can bring nearer to enough what it meets."""
+    """Return how much such a life can contribute to the pairs that are still missing."""
     left = 0
     for phase in phases_of(flavour):
         lacks = [max(0, ENOUGH + _SPARE - dealt[kind, phase]) for kind in kinds_for(flavour, phase)]
@@ -111,7 +111,7 @@ def _round(flavour: str, phase: str, dealt: Counter[tuple[str, str]], chance: ra
     kinds.sort(key=lambda kind: dealt[kind, phase])
     chosen: list[str] = []
     for kind in kinds[: chance.choices([*_COUNTS], [*_COUNTS.values()])[0]]:
-        # After one that may end it all there is nothing left to break.
+        # Another fault after one that may end the supervisor has no effect.
         if not (KINDS[kind].ends and any(KINDS[other].ends for other in chosen)):
             chosen.append(kind)
     moments = sorted(chance.randrange(MOST_MS) for _ in chosen)

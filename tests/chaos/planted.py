@@ -1,9 +1,9 @@
-"""Plants one defect after the other into a copy of the package, and tells which of them chaos finds, and how soon.
+"""Plants defects into a copy of the package, one at a time, and reports which of them chaos finds, and how soon.
 
     python -m tests.chaos.planted [NAME …]
 
-A defect is one change of text; it stands in the way of whoever changes the line that it changes, who then corrects it
-here. Nothing of this reaches the package itself.
+A defect replaces one text. A test fails when the code changes so that the text is not there any more; the defect is
+then adapted here. The package itself is never changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST_S = 1200.0
 
 
 class Defect(NamedTuple):
-    """What is changed where."""
+    """A replacement of one text in a file."""
 
     path: str
     old: str
@@ -114,7 +114,7 @@ DEFECTS = {
 
 
 def plant(defect: Defect, folder: Path) -> None:
-    """Copy the package into a folder with this defect in it. Raises ValueError where its text does not stand once."""
+    """Copy the package into a folder with this defect. Raises ValueError unless its text occurs exactly once."""
     shutil.copytree(
         Path(supervisor.__file__).parent, folder / "supervisor", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -126,7 +126,7 @@ def plant(defect: Defect, folder: Path) -> None:
 
 
 def hunt(defect: Defect) -> tuple[str, str]:
-    """Return after how many rounds it was found, empty where it was not, and what said so."""
+    """Return after how many rounds it was found (empty if it was not), and the violation."""
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         plant(defect, Path(folder))
         done = subprocess.run(
@@ -147,7 +147,7 @@ def hunt(defect: Defect) -> tuple[str, str]:
 
 
 def main() -> int:
-    """Hunt for all, or for those named; return how many were not found."""
+    """Hunt for all defects, or those named; return the number of those not found."""
     missed = 0
     names = sys.argv[1:] or [*DEFECTS]
     for name in names:

@@ -1,4 +1,4 @@
-"""Asks for health without a pause, and takes off what the machine itself made both sides wait for a processor."""
+"""Requests health continuously, and subtracts the time that both sides waited for a processor."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 MOST_S = 0.2
 _PAUSE_S = 0.03
 _WORK = 50_000
-# A crowded machine may let nobody run for seconds.
+# On a busy machine a process may not run for seconds.
 _TIMEOUT_S = 30.0
 _REQUEST = b"GET /healthz HTTP/1.1\r\nHost: chaos\r\nConnection: close\r\n\r\n"
 
 
 def _schedstats(*pids: int) -> Iterator[tuple[str, list[int]]]:
-    """Yield of each thread of these processes how long it ran, how long it waited, both in ns, and how often."""
+    """Yield each thread's run time and waiting time, both in ns, and the number of its time slices."""
     for pid in pids:
         with contextlib.suppress(OSError):
             for thread in os.listdir(f"/proc/{pid}/task"):
-                # Those of a process that is just ending have nothing left in it.
+                # The file is empty for a process that is just ending.
                 with contextlib.suppress(OSError, IndexError):
                     yield thread, [*map(int, Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split())]
 
@@ -40,7 +40,7 @@ def waits_s(*pids: int) -> dict[str, float]:
 
 @cache
 def carriers() -> tuple[int, ...]:
-    """Return the kernel's own threads that carry packets on a busy machine, and wait for a processor as others do."""
+    """Return the kernel's threads that carry packets on a busy machine, which wait for a processor like others."""
     found = []
     for path in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
@@ -50,12 +50,12 @@ def carriers() -> tuple[int, ...]:
 
 
 def cpu_s(pid: int) -> float:
-    """Return how long all threads of a process have had a processor so far."""
+    """Return the processor time of all threads of a process so far."""
     return sum(figures[0] / 1e9 for _, figures in _schedstats(pid) if figures)
 
 
 def _work_s() -> float:
-    """Return how long a processor works here for something that is always the same."""
+    """Return the processor time of a fixed piece of work."""
     begun_s = time.thread_time()
     sum(range(_WORK))
     return time.thread_time() - begun_s
@@ -67,13 +67,13 @@ def _usual_work_s() -> float:
 
 
 def slowness() -> float:
-    """Return how much more a processor takes for the same work now than at its best, as beside a busy sibling."""
+    """Return how much longer a processor takes for the same work now than at best, such as beside a busy sibling."""
     _usual_work_s()
     return max(1.0, sorted(_work_s() for _ in range(5))[2] / _usual_work_s())
 
 
 class Prober:
-    """Asks, from a thread of its own; ``problems`` are answers that were late, wrong or none."""
+    """Requests health from its own thread; ``problems`` are answers that were late, wrong or missing."""
 
     def __init__(self, address: tuple[str, int], pid: int, most_s: float = MOST_S) -> None:
         self.problems: list[str] = []
@@ -83,11 +83,11 @@ class Prober:
         self._address = address
         self._most_s = most_s
         self._excused = 0
-        # An answer may be excused between its question and its end.
+        # A request may be excused while it is under way.
         self._changes = 0
         self._ending = False
         self._connected_s = 0.0
-        # What is going on, for whoever reads of a problem.
+        # The current phase and fault, for the text of a problem.
         self.now = ""
         self._over = threading.Event()
         self._socket = socket.socket()
@@ -95,18 +95,18 @@ class Prober:
         self._thread.start()
 
     def excuse(self, change: int) -> None:
-        """Take no notice while it is held still; the sum of all changes decides."""
+        """Ignore problems while the supervisor is frozen; nested calls are counted."""
         self._excused += change
         self._changes += 1
 
     def end(self) -> None:
-        """Let it refuse from now on: it stops."""
+        """Accept refused connections from now on: it is stopping."""
         self._ending = True
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop requesting."""
         self._over.set()
-        # Nobody refuses a connection to a container that is gone.
+        # A connection to a removed container is not refused, and would wait.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(_TIMEOUT_S)
@@ -115,7 +115,7 @@ class Prober:
         try:
             self._ask_always()
         except Exception:
-            self.problems.append(f"nobody asks for health any more: {traceback.format_exc()}")
+            self.problems.append(f"nothing requests health any more: {traceback.format_exc()}")
 
     def _ask_always(self) -> None:
         while not self._over.wait(_PAUSE_S):
@@ -128,7 +128,7 @@ class Prober:
             net_s = took_s - sum(each_s - waited_s.get(thread, 0.0) for thread, each_s in now_s.items())
             if before or changes != self._changes or (why and (self._ending or not self.answers)):
                 continue
-            # The first answer comes when the loop turns for the first time.
+            # The first answer comes once the loop runs.
             self.answers += 1
             self.last_s = net_s
             if why:
@@ -141,7 +141,7 @@ class Prober:
                 )
 
     def _ask(self) -> str:
-        """Return what is wrong with the answer."""
+        """Request health and return what is wrong with the answer."""
         try:
             with socket.socket() as connection:
                 self._socket = connection

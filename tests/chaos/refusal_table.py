@@ -1,6 +1,6 @@
-"""Which places of the package ask the kernel for something, which of its calls that is, and how each may be refused.
+"""The places of the package that make system calls, which calls these are, and the errors with which each may fail.
 
-`sites` finds the places in the code. A name that is neither in KERNEL or METHODS nor harmless fails a test.
+`sites` finds the places in the code. A name that is not in KERNEL or METHODS and not harmless fails a test.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _DESCRIPTORS = ("EMFILE", "ENFILE")
 _DISK = ("ENOSPC", "EIO", "EROFS")
-# The kernel's calls, and what each may answer (the man pages, section 2).
+# The system calls and their possible errors (man pages, section 2).
 ERRORS: dict[str, tuple[str, ...]] = {
     "openat": (*_DESCRIPTORS, *_DISK, "EACCES", "ENOMEM", "EINTR"),
-    # EAGAIN is what every pipe says that has been read empty, and no file does.
+    # EAGAIN is the result of every empty pipe, and of no file.
     "read": ("EIO", "EINTR"),
     "write": ("ENOSPC", "EIO", "EAGAIN", "EINTR", "EPIPE", "ENOMEM"),
     "getdents64": ("EIO", "ENOMEM"),
@@ -61,7 +61,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "fcntl": ("EINVAL", "EMFILE"),
     "dup2": ("EMFILE", "EINTR"),
 }
-# What a name of Python's asks the kernel for.
+# The system calls that Python's functions make.
 KERNEL: dict[str, tuple[str, ...]] = {
     "open": ("openat",),
     "os.open": ("openat",),
@@ -116,19 +116,19 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "asyncio.start_server": ("epoll_ctl",),
     "sqlite3.connect": ("openat",),
 }
-# Of these places the kernel never refuses the call with that error: a pipe has no EIO (pipe(7)).
+# At these places the call never fails with that error: a pipe has no EIO (pipe(7)).
 UNREAL = {
     ("supervisor.system.signals", "os.read"): "EIO",
     ("supervisor.backup.programs", "os.read"): "EIO",
     ("supervisor.logs.pipe", "os.read"): "EIO",
 }
-# Methods of sockets and of the loop, whatever the object is called.
+# Methods of sockets and of the loop, whatever the object's name.
 METHODS = {"bind": "bind", "listen": "listen", "accept": "accept4", "connect_ex": "connect", "setsockopt": "setsockopt"}
 METHODS |= {"getsockopt": "getsockopt", "add_reader": "epoll_ctl", "recv": "recvfrom", "send": "sendto"}
 METHODS |= {"connect": "connect", "dup": "fcntl", "sendall": "sendto", "sendto": "sendto"}
 METHODS |= {"connect_accepted_socket": "epoll_ctl"}
-# Other methods of sockets that ask for nothing that could be refused; shutdown and getsockname have errors of a broken
-# connection alone.
+# Other methods of sockets, which cannot fail in a relevant way; shutdown and getsockname only have errors of a broken
+# connection.
 _HARMLESS_METHODS = {"close", "detach", "fileno", "getpeername", "getsockname", "getblocking", "get_inheritable"}
 _HARMLESS_METHODS |= {"gettimeout", "set_inheritable", "setblocking", "settimeout", "shutdown"}
 _HARMLESS_METHODS |= {"family", "proto", "timeout", "type"}
@@ -150,7 +150,7 @@ _ASKING_METHODS = (
     )
     - _HARMLESS_METHODS
 )
-# Names that ask for nothing that could be refused, or whose refusal has no meaning. A refused execve has a test of its
+# Names that make no call that could fail, or whose failure has no effect. A refused execve has a test of its
 # own (tests/backup/test_placing.py).
 HARMLESS = frozenset(
     f"{module}.{name}"
@@ -165,7 +165,7 @@ HARMLESS = frozenset(
     }.items()
     for name in names.split()
 )
-# Objects of ours that have a method of such a name, and are no socket.
+# Our own objects with a method of such a name that are not sockets.
 _NO_SOCKETS = frozenset(
     {"self._sender", "sender", "self._watcher", "context.channels.backups", "context.channels.tailnet"}
 )
@@ -173,7 +173,7 @@ _MODULES = frozenset({"os", "socket", "fcntl", "select", "subprocess", "signal",
 
 
 class Site(NamedTuple):
-    """A place in the package that asks the kernel for something; not one that ``calls`` may hand the function on."""
+    """A place in the package that uses such a function; ``calls`` is whether it calls it, or passes it on."""
 
     module: str
     line: int
@@ -182,7 +182,7 @@ class Site(NamedTuple):
 
 
 def sites() -> Iterator[Site]:
-    """Yield every such place, and every other that names one of those functions."""
+    """Yield every place that calls one of these functions, and every other that names one."""
     for module in modules("supervisor"):
         called = {id(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call) and not _is_open(node)}
         for node in ast.walk(module.tree):
@@ -200,14 +200,14 @@ def sites() -> Iterator[Site]:
 
 
 def _is_open(call: ast.Call) -> bool:
-    """Tell whether what is opened is a descriptor, which is open already."""
+    """Return whether the argument is a descriptor, which is open already."""
     if ast.unparse(call.func) != "open":
         return False
     return isinstance(call.args[0], ast.Constant) or ast.unparse(call.args[0]).endswith("fd")
 
 
 def calls_of(name: str) -> tuple[str, ...]:
-    """Return the kernel's calls that a name stands for. Raises KeyError for one that is in no table."""
+    """Return the system calls of a name. Raises KeyError for one that is in no table."""
     if name in HARMLESS:
         return ()
     return (METHODS[name],) if name in METHODS else KERNEL[name]

@@ -1,12 +1,12 @@
-"""Has the kernel refuse the real supervisor one call, once, with each error that it can give: strace's injection.
+"""Makes one system call of the real supervisor fail once, with each of its errors, by strace's fault injection.
 
     python -m tests.chaos.refusals [CALL …] [LIFE …]
 
-Which calls there are follows from the code (refusal_table.py). For each of those calls a life is traced first, and
-then played again with the call refused at one place in it: in the first thread from the moment on that our own code
-runs, in every other thread from its beginning, and in a new process until it runs its program. It may go on as if
-nothing had been, or end with one clear message and a code of the contract; never by a traceback, with a child left, or
-not at all.
+The calls are derived from the code (refusal_table.py). For each of them a life is traced first, and
+then replayed with the call refused at one place: in the first thread from the start of our own code
+on, in every other thread from its beginning, and in a new process until its exec. The supervisor may continue
+as if nothing had happened, or end with one clear message and a documented exit code; never with a traceback, with a
+child left, or not at all.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from pathlib import Path
 from tests.chaos.refusal_table import ERRORS, calls_of, sites
 from tests.chaos.refused_lives import LIVES, Outcome, Way, crashes, workers, wrong
 
-# What tells in a trace that from here on it is our own code that runs, and no longer Python's own beginning.
+# Marks the point in a trace where Python's startup is over and our own code runs.
 _OURS = "supervisor/commands/__pycache__/run."
 # How many places of a call are tried in each kind of life.
 _PLACES = {"plain": 6, "keeping": 3, "in a tailnet": 3}
 
 
 def _tracing(call_name: str, trace: str, more: tuple[str, ...] = ()) -> Way:
-    """Return the words that go before a command; what it starts itself is let go at its exec."""
+    """Return the command prefix for tracing; processes that it starts are released at their exec."""
     return Way(("strace", "-D", "-f", "-qq", "-b", "execve", "-o", trace, "-e", f"trace={call_name}", *more))
 
 
 def places(call_name: str, life: str = "plain") -> list[int]:
-    """Return the places in a life at which our own code makes this call: of each thread, its how manieth it is.
+    """Return the places in a life at which our own code makes this call, as its ordinal number within each thread.
 
-    A number stands for that call of every thread; none is one of Python's own beginning.
+    A number means that call of every thread; the calls of Python's startup are not among them.
     """
     with tempfile.TemporaryDirectory(prefix="refused-") as folder:
         trace = f"{folder}/trace"
@@ -51,14 +51,14 @@ def places(call_name: str, life: str = "plain") -> list[int]:
 
 
 def refuse(call_name: str, error: str, place: int, life: str = "plain") -> Outcome:
-    """Play a life in which the kernel refuses this call at one place."""
+    """Play a life in which this call fails at one place."""
     with tempfile.TemporaryDirectory(prefix="refused-") as folder:
         inject = ("-e", f"inject={call_name}:error={error}:when={place}")
         return LIVES[life](_tracing(call_name, f"{folder}/trace", inject))
 
 
 def try_call(call_name: str, life: str) -> tuple[int, int]:
-    """Try a call in one kind of life; return how many refusals that were, and how many not as they should be."""
+    """Try a call in one kind of life; return the number of refusals, and of those with a wrong outcome."""
     begun_s = time.monotonic()
     try:
         own = places(call_name, life)
@@ -83,18 +83,18 @@ def try_call(call_name: str, life: str) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Try all calls in all lives, or those named, some at a time; return how often something was wrong."""
+    """Try all calls in all lives, or those named, several at a time; return the number of wrong outcomes."""
     begun_s = time.monotonic()
     lives = [word for word in sys.argv[1:] if word in _PLACES] or [*_PLACES]
     wanted = [word for word in sys.argv[1:] if word not in _PLACES]
     wanted = wanted or sorted({each for site in sites() for each in calls_of(site.name)})
-    # The long ones first, so that they do not end alone.
+    # The long ones first, so that they do not run alone at the end.
     pairs = [(call_name, life) for life in reversed(lives) for call_name in wanted]
     with workers() as pool:
         counts = list(pool.map(try_call, *zip(*pairs, strict=True)))
     bad = sum(each for _, each in counts)
     took_s = time.monotonic() - begun_s
-    print(f"{sum(each for each, _ in counts)} refusals, {bad} of them not as they should be; {took_s:.0f} s")
+    print(f"{sum(each for each, _ in counts)} refusals, {bad} of them with a wrong outcome; {took_s:.0f} s")
     return bad
 
 

@@ -1,4 +1,4 @@
-"""Lives in which calls are refused: a plain one, one with backups, one in a tailnet; and what may not come of it."""
+"""Lives in which calls are refused (plain, with backups, in a tailnet), and the outcomes that are wrong."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _CODES = frozenset({0, 70, 78, 126, 127})
 _DEADLINE_S = 25.0
-# What a life waits for at most where something was refused: a service is tried again after a second or two.
+# Longest wait of a life after a refusal: a service is retried after a second or two.
 PATIENCE_S = 12.0
 # Lives wait more than they compute.
 WORKERS = int(os.environ.get("REFUSAL_WORKERS", "4"))
@@ -46,7 +46,7 @@ of_all_lives = contextlib.ExitStack()
 
 
 class Outcome(NamedTuple):
-    """How a life went; ``lost`` says what of the files that outlive it is not whole, ``short`` why it was cut short."""
+    """The outcome of a life; ``lost`` is what is missing of its persistent files, ``short`` why it ended early."""
 
     code: int | None
     stderr: str
@@ -57,47 +57,47 @@ class Outcome(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How the program is started: through a command before it, or as another program with the same words."""
+    """How the program is started: with a command prefix, or as another program with the same arguments."""
 
     prefix: tuple[str, ...] = ()
     program: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
 
     def run(self, **env: str) -> Run:
-        """Start it."""
+        """Start the program."""
         program = [*self.program, "run", "--", *APP] if self.program else None
         return Run(*APP, env={**env, **self.env}, prefix=self.prefix, program=program)
 
 
 def workers() -> ProcessPoolExecutor:
-    """Return processes that play lives, some at a time; each has what its lives share, and ends it."""
+    """Return a pool of processes that play lives; each ends what its lives share."""
     return ProcessPoolExecutor(WORKERS, get_context("forkserver"), _share)
 
 
 def _share() -> None:
-    # A process of a pool calls no function of `atexit`.
+    # Processes of a pool do not run functions of `atexit`.
     Finalize(None, end_shared, exitpriority=1)
 
 
 def end_shared() -> None:
-    """End what all lives share."""
+    """End everything that lives share."""
     of_all_lives.close()
 
 
 def plain(way: Way) -> Outcome:
-    """Start, look at the API, restart the app, and stop, as far as it comes."""
+    """Start, use the API, restart the app, and stop, as far as possible."""
 
     def use(run: Run) -> None:
         _get_ready(run)
         call(run.run_dir, "restart", "moltis")
         run.wait_count(2, "ready", 5.0)
-        # It is handed on to the app, which ends of it: that is told as a crash.
+        # It is passed to the app and ends it, which is reported as a crash.
         run.send(signal.SIGUSR1)
         run.wait_count(3, "ready", 5.0)
         for path in ("/metrics", "/api/doctor", "/api/logs", "/", "/api/incidents"):
             _get(run, path)
 
-    # The report on everything reaches nobody from here; what is told to others goes to nobody either.
+    # The doctor's probes, alerts and spans are sent to an address where nothing listens.
     nobody = {
         "SUPERVISOR_ALERT_URL": "http://127.0.0.1:1/",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
@@ -108,7 +108,7 @@ def plain(way: Way) -> Outcome:
 
 
 def in_tailnet(way: Way) -> Outcome:
-    """Log in to a control server, leave the tailnet and come back, and stop."""
+    """Log in to a control server, leave the tailnet, come back, and stop."""
     control = _control()
 
     def use(run: Run) -> None:
@@ -132,9 +132,9 @@ def _control() -> Control:
 
 
 def keeping(way: Way) -> Outcome:
-    """Be a new container: restore, take a snapshot, hand over. Then another one has to have all of it."""
+    """Play a new container: restore, take a snapshot, hand over. The next one must then have all data."""
     world = _backed_up()
-    # As it was: what a snapshot holds has its path.
+    # Restored in place: a snapshot contains the paths of its files.
     for path in world.folder.iterdir():
         if path.name != _PRISTINE:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -148,7 +148,7 @@ def keeping(way: Way) -> Outcome:
         wait_for_state(run, "idle", PATIENCE_S)
         back_up(run)
 
-    # Helpers run as the app's user, where there is one to be.
+    # Helpers run as the app's user if there is one.
     user = {"SUPERVISOR_APP_USER": "nobody"} if os.geteuid() == 0 else {}
     outcome = live(way.run(**world.env(**user)), use)
     return outcome._replace(lost=lost(world))
@@ -156,7 +156,7 @@ def keeping(way: Way) -> Outcome:
 
 @cache
 def _backed_up() -> World:
-    """Return a world whose repository holds a note and a database."""
+    """Return a world whose repository has a note and a database."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -173,7 +173,7 @@ def _backed_up() -> World:
 
 
 def fill(folder: Path, rows: str = "rows.db") -> None:
-    """Write what has to outlive a life into a folder: a note, and a row in a database of this name."""
+    """Write persistent files into a folder: a note, and a row in a database of this name."""
     (folder / "note").write_text(_NOTE)
     with contextlib.closing(sqlite3.connect(folder / rows)) as database:
         database.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY)")
@@ -182,7 +182,7 @@ def fill(folder: Path, rows: str = "rows.db") -> None:
 
 
 def lost(world: World, rows: str = "rows.db") -> str:
-    """Start once more on the same files, with nothing refused, and return what is not there."""
+    """Start again on the same files without refusals, and return what is missing."""
     with world.running() as run:
         try:
             run.wait_for("started", 90.0, child="moltis")
@@ -201,14 +201,14 @@ def lost(world: World, rows: str = "rows.db") -> str:
 
 
 def commands(way: Way) -> Outcome:
-    """Call the commands of an operator beside a supervisor to which nothing is refused, and one where there is none."""
+    """Run the operator's commands beside a supervisor without refusals, and one without a supervisor."""
     said, wrong_code, stderr = [], 0, ""
     with running(*APP) as run, tempfile.TemporaryDirectory(prefix="refused-") as folder:
         _get_ready(run)
         (Path(folder) / "key").write_text(KEY)
         calls = [
             *(["--version"], ["check"], ["status", "--json"], ["logs"], ["doctor"], ["restart", "moltis"]),
-            # A second one in the same place, and no tailnet to be joined.
+            # A second supervisor in the same folder, and a connect without a tailnet.
             *(["run", "--", "true"], ["connect", "--auth-key-file", f"{folder}/key"]),
         ]
         for words, place in [*((words, run.run_dir) for words in calls), (["doctor"], Path(folder) / "run")]:
@@ -251,10 +251,10 @@ def _get(run: Run, path: str) -> None:
 
 
 def live(run: Run, use: Callable[[Run], None]) -> Outcome:
-    """Use a run as far as it comes, and stop it."""
+    """Use a run as far as possible, and stop it."""
     short = ""
     try:
-        # Where it does not come on, or has ended.
+        # If it does not progress, or has ended.
         try:
             use(run)
         except (AssertionError, OSError, KeyError, ValueError, sqlite3.Error) as error:
@@ -263,7 +263,7 @@ def live(run: Run, use: Callable[[Run], None]) -> Outcome:
             if not _is_over(run):
                 run.popen.terminate()
             run.popen.wait(_DEADLINE_S)
-        # What was killed at the end takes a moment to go.
+        # Killed processes take a moment to disappear.
         with contextlib.suppress(AssertionError):
             wait_until(lambda: not _left(run), 2.0)
         left = _left(run)
@@ -291,10 +291,10 @@ def _left(run: Run) -> list[int]:
 
 
 def wrong(outcome: Outcome) -> str:
-    """Return what may not be of how a life went."""
+    """Return why an outcome is wrong; empty if it is not."""
     if outcome.code is None:
         return "it did not end"
-    # Python's own word for a wake that the kernel refused.
+    # Python's message about a refused wake-up.
     stderr = outcome.stderr.partition("Exception ignored when trying to write to the signal wakeup fd")[0]
     if "Traceback" in stderr:
         return f"a traceback: {outcome.stderr.strip().splitlines()[-1]}"
@@ -306,10 +306,10 @@ def wrong(outcome: Outcome) -> str:
     if outcome.code and not outcome.stderr and not told:
         return f"exit code {outcome.code} without a word"
     inner = [line for line in outcome.said if line.startswith("internal error")]
-    # Where it went on, a client or a part of it was told of, and was tried again.
+    # If it continued, the failure of a client or a service was logged and retried.
     return inner[0][:200] if inner and outcome.code else outcome.lost
 
 
 def crashes(outcome: Outcome) -> list[str]:
-    """Return what was lived with, but as a crash of a part of the supervisor and not as an answer to the refusal."""
+    """Return the failures that were handled only as a crash of a service."""
     return [line[:200] for line in outcome.said if line.startswith(("internal error", "service crashed"))]

@@ -1,4 +1,4 @@
-"""A life of a container that comes back to its own files: a restore was broken off, and not all can be renamed."""
+"""A life of a container that restarts with its files after an interrupted restore; some folders cannot be renamed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from tests.chaos.refused_lives import Outcome, Way
     from tests.process.running import Run
 
-# In the image's own layer, where folders cannot be renamed.
+# In the image's layer, where folders cannot be renamed.
 _IN_IMAGE = ("data/both/deep", "data/old/deep")
 _PRISTINE = "pristine"
-# What is the same in each life.
+# Identical in each life.
 _STAYS = frozenset({"lower", "merged", "link", _PRISTINE})
 _ROWS = "deep/rows.db"
 
 
 class _Left(NamedTuple):
-    """What is left behind, with the ids of an older and a newer snapshot."""
+    """What the previous container left, with the ids of an older and a newer snapshot."""
 
     world: World
     older: str
@@ -40,11 +40,11 @@ class _Left(NamedTuple):
 
 
 def coming_back(way: Way) -> Outcome:
-    """Go on with a restore that was broken off, restore another snapshot by hand, and stop."""
+    """Continue an interrupted restore, restore another snapshot by hand, and stop."""
     left = _left()
     world = left.world
     _reset(world)
-    # What a restore that was killed leaves.
+    # As left by a killed restore.
     (world.data / ".moltis-supervisor/files").mkdir(parents=True)
     (world.data / "half").write_text("of it")
     (world.folder / "state/moltis-supervisor-backup/swapping").write_text(f"{left.older} app 1\n")
@@ -61,7 +61,7 @@ def coming_back(way: Way) -> Outcome:
     (world.folder / "password").write_text(PASSWORD)
     (world.folder / "password").chmod(0o600)
     user = {"SUPERVISOR_APP_USER": "nobody"} if os.geteuid() == 0 else {}
-    # The port is the app's, and the supervisor answers there meanwhile; the app is asked for by a connection.
+    # The supervisor answers on the app's port until the app takes over; the app is probed by a TCP connection.
     more: dict[str, Any] = {"SUPERVISOR_EXPOSE": "public", "SUPERVISOR_PORT": "0", "SUPERVISOR_APP_HEALTH_URL": None}
     more |= {"PORT": str(port), "SUPERVISOR_BACKUP_PASSWORD": f"file:{world.folder}/password"}
     outcome = live(way.run(**world.env(**user, **more)), use)
@@ -69,7 +69,7 @@ def coming_back(way: Way) -> Outcome:
 
 
 def _ask(port: int) -> bool:
-    """Ask for a page there, and tell whether there was an answer."""
+    """Request a page there, and return whether there was an answer."""
     with (
         contextlib.suppress(OSError, http.client.HTTPException),
         contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection,
@@ -87,7 +87,7 @@ def _left() -> _Left:
         (world.folder / "lower" / name).mkdir(parents=True)
     for name in ("upper", "work", "merged"):
         (world.folder / name).mkdir()
-    # A link that root has made is followed.
+    # A link created by root is followed.
     os.symlink(world.folder / "merged", world.folder / "link")
     world.data = world.folder / "link/data"
     _mount(world)
@@ -103,7 +103,7 @@ def _left() -> _Left:
         newer = back_up(run)["id"]
         run.stop()
     _unmount(world)
-    # In a later image there is a folder more, and one where there was a file.
+    # A later image has an additional folder, and a folder in the place of a file.
     (world.folder / "upper/data/file").unlink()
     for name in ("data/late/deep", "data/file/deep"):
         (world.folder / "lower" / name).mkdir(parents=True)
@@ -115,7 +115,7 @@ def _left() -> _Left:
 
 
 def _reset(world: World) -> None:
-    """Have all as it was left; what a snapshot holds has its path."""
+    """Restore the initial state in place: a snapshot contains the paths of its files."""
     _unmount(world)
     for path in world.folder.iterdir():
         if path.name not in _STAYS:
@@ -126,12 +126,12 @@ def _reset(world: World) -> None:
 
 
 def _copy(path: Path, folder: Path) -> None:
-    # Device files and attributes, which tell overlayfs what is gone, are copied too.
+    # Includes device files and attributes, by which overlayfs marks deletions.
     subprocess.run(["cp", "-a", str(path), str(folder)], check=True)
 
 
 def _mount(world: World) -> None:
-    """Lay the upper folder over the image's; where nothing may be mounted, have it be the upper one alone."""
+    """Mount the upper folder over the image's; without permission to mount, use the upper one alone."""
     folder = world.folder
     layers = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work"
     words = ["mount", "-t", "overlay", "-o", layers, "overlay", str(folder / "merged")]

@@ -1,10 +1,10 @@
-"""Refuses each place in the code that asks the kernel for something, once with each error that it can give.
+"""Makes each place in the code that makes a system call fail once, with each possible error.
 
     python -m tests.chaos.refused_sites [MODULE …]
 
-Lives are played first with everything written down that is asked, so that it is known which life comes by which place.
-Then they are played again with some places of different modules refused in each. Where that goes wrong, each of them is
-refused alone. Unlike strace (refusals.py), this reaches every thread and the helper for databases, and the very place.
+Lives are first played with all calls recorded, to determine which life reaches which place.
+Then they are replayed with refusals at several places of different modules each. If that goes wrong, each of these is
+refused alone. Unlike strace (refusals.py), this reaches every thread, the helper for databases, and the exact place.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ ALL = {**LIVES, "coming back": coming_back, **COMMANDS}
 _PROGRAM = (sys.executable, "-I", str(Path(__file__).with_name("refusing.py")))
 _PACKAGE = str(Path(supervisor.__file__).parent)
 _AT_ONCE = 6
-# Python itself asks again then, and no code of ours hears of it.
+# Python itself repeats the call, unnoticed by our code.
 _UNHEARD = "EINTR"
 
 
 class Refusal(NamedTuple):
-    """A place, and the error that it is to hear."""
+    """A place, and the error with which it fails."""
 
     site: Site
     error: str
 
 
 def refusals_of(site: Site) -> list[Refusal]:
-    """Return all that a place may hear."""
+    """Return all refusals of a place."""
     never = {_UNHEARD, UNREAL.get((site.module, site.name))}
     errors = [error for call_name in calls_of(site.name) for error in ERRORS[call_name] if error not in never]
     if "clone3" in calls_of(site.name):
@@ -49,10 +49,10 @@ def refusals_of(site: Site) -> list[Refusal]:
 
 
 def play(life: str, refused: Iterable[Refusal] = ()) -> tuple[Outcome, set[Site], set[Refusal]]:
-    """Play a life; return how it went, which places it came by, and what was refused."""
+    """Play a life; return its outcome, the places reached, and what was refused."""
     with tempfile.TemporaryDirectory(prefix="refused-") as folder:
         log = Path(folder) / "log"
-        # The helper for databases writes there as the app's user.
+        # The helper for databases writes to it as the app's user.
         log.touch()
         log.chmod(0o666)
         Path(folder).chmod(0o755)
@@ -63,7 +63,7 @@ def play(life: str, refused: Iterable[Refusal] = ()) -> tuple[Outcome, set[Site]
 
 
 def refusing(refused: Iterable[Refusal], log: Path) -> Way:
-    """Return the way to start the program with these refused; places and refusals are written to ``log``."""
+    """Return how to start the program with these refusals; places and refusals are written to ``log``."""
     told = {
         "names": sorted(set(KERNEL) - HARMLESS),
         "methods": sorted(METHODS),
@@ -83,7 +83,7 @@ def _whole(site: Site) -> Site:
 
 
 def groups(refusals: Sequence[Refusal]) -> Iterable[list[Refusal]]:
-    """Put refusals of different modules together."""
+    """Group refusals of different modules."""
     left = [*refusals]
     while left:
         group: dict[str, Refusal] = {}
@@ -95,14 +95,14 @@ def groups(refusals: Sequence[Refusal]) -> Iterable[list[Refusal]]:
 
 
 class Tried(NamedTuple):
-    """What was refused, and what was not as it should be."""
+    """The refusals, and the number of wrong outcomes."""
 
     refused: frozenset[Refusal]
     bad: int
 
 
 def try_group(life: str, group: list[Refusal]) -> Tried:
-    """Refuse all of these in one life, and those alone that it may have come of where something is wrong."""
+    """Refuse all of these in one life; if the outcome is wrong, refuse the possible causes alone."""
     outcome, _, refused = play(life, group)
     if len(group) == 1:
         return Tried(frozenset(refused), _tell(life, group[0], outcome))
@@ -123,7 +123,7 @@ def _tell(life: str, refusal: Refusal, outcome: Outcome) -> bool:
 
 
 def main() -> int:
-    """Try all places, or those of the modules named; return how often something was wrong."""
+    """Try all places, or those of the named modules; return the number of wrong outcomes."""
     begun_s = time.monotonic()
     own = sorted({site for site in sites() if site.calls and calls_of(site.name)})
     chosen = [site for site in own if not sys.argv[1:] or site.module.removeprefix("supervisor.") in sys.argv[1:]]
@@ -135,19 +135,19 @@ def main() -> int:
             assert not outcome.short, f"nothing was refused, and yet the life {life} was cut short: {outcome.short}"
             refusals = [refusal for site in sorted(left & reached) for refusal in refusals_of(site)]
             left -= reached
-            print(f"{life}: comes by {len(reached)} places, {len(refusals)} refusals", flush=True)
-            # All first errors, then all second ones: those of one place are never together.
+            print(f"{life}: reaches {len(reached)} places, {len(refusals)} refusals", flush=True)
+            # All first errors, then all second ones: those of one place are never in one group.
             refusals.sort(key=lambda each: (refusals_of(each.site).index(each), each.site.line))
             wanted += [(life, group) for group in groups(refusals)]
         tried = list(pool.map(try_group, *zip(*wanted, strict=True)))
     refused = frozenset[Refusal]().union(*(each.refused for each in tried))
     bad = sum(each.bad for each in tried)
     print(
-        f"{len(refused)} refusals at {len(chosen) - len(left)} of {len(chosen)} places, {bad} not as they should be; "
+        f"{len(refused)} refusals at {len(chosen) - len(left)} of {len(chosen)} places, {bad} with a wrong outcome; "
         f"{time.monotonic() - begun_s:.0f} s"
     )
     for site in sorted(left):
-        print(f"  no life comes by {site.module}:{site.line} {site.name}")
+        print(f"  no life reaches {site.module}:{site.line} {site.name}")
     return bad
 
 

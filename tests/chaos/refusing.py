@@ -1,12 +1,12 @@
-"""The supervisor with one call, or some, refused at the very place of the code that makes it.
+"""Runs the supervisor with one or more calls refused at the exact place of the code that makes them.
 
-    python -I refusing.py run …       (the words of `moltis-supervisor`)
+    python -I refusing.py run …       (the arguments of `moltis-supervisor`)
     python -I refusing.py --copies …  (the helper that copies databases)
 
-CHAOS_REFUSING is a JSON object: `names` are the functions of Python's that ask the kernel, `methods` those of sockets
-and loops, `package` is the package's folder and `log` a file. Each place that makes such a call is written there once.
-`refuse` has objects with `module`, `line`, `name` and `error`: the first such call is refused with that, which is
-written there too. The kernel is not asked then, so that what it would have done is not done.
+CHAOS_REFUSING is a JSON object: `names` are Python's functions that make system calls, `methods` those of sockets
+and loops, `package` is the package's folder and `log` a file. Each place that makes such a call is recorded there once.
+`refuse` has objects with `module`, `line`, `name` and `error`: the first such call fails with that error, which is
+recorded too. The system call is then not made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import importlib
 import json
 import os
 import runpy
-import shutil  # noqa: F401 - it looks once, when it is loaded, at which functions know folders by descriptors
+import shutil  # noqa: F401 - checks once, at import, which functions support folder descriptors
 import socket
 import subprocess
 import sys
@@ -35,7 +35,7 @@ _VARIABLE = "CHAOS_REFUSING"
 
 
 class Refuser:
-    """Knows what to refuse, and writes down what is asked and refused."""
+    """Decides what to refuse, and records calls and refusals."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.told = told
@@ -49,7 +49,7 @@ class Refuser:
         self._write = os.write
 
     def ask(self, name: str) -> str:
-        """Return the error to refuse a call with that is made two frames up; empty where it is to be made."""
+        """Return the error with which the call two frames up is to fail; empty if it is to be made."""
         frame = sys._getframe(2)
         path = frame.f_code.co_filename
         if not path.startswith(self._package):
@@ -64,12 +64,12 @@ class Refuser:
         return error
 
     def wrap(self, owner: Any, attribute: str, name: str) -> None:
-        """Have a function or a method ask first."""
+        """Replace a function or a method by one that may refuse."""
         real = getattr(owner, attribute)
 
         @functools.wraps(real)
         def asking(*words: Any, **more: Any) -> Any:
-            # A descriptor that is open already is not opened.
+            # An open descriptor is only wrapped.
             error = self.ask(name) if name != "open" or not isinstance(words[0], int) else ""
             if error:
                 raise _refusal(error)
@@ -89,9 +89,9 @@ def _refusal(error: str) -> Exception:
 
 
 def install(told: dict[str, Any]) -> None:
-    """Put the asking functions in the place of Python's own."""
+    """Replace Python's functions by refusing ones."""
     refuser = Refuser(told)
-    # Below the asking one, which looks at who calls it.
+    # Before the wrapping, which examines its caller.
     _follow_helper(told)
     for name in told["names"]:
         module, _, attribute = name.rpartition(".")
@@ -111,7 +111,7 @@ def install(told: dict[str, Any]) -> None:
 
 
 def _wrap_threads(refuser: Refuser) -> None:
-    """Have a thread that is made at a place refuse its start, which may be elsewhere."""
+    """Have a thread created at a place refuse its start, which may be elsewhere."""
     refused: set[int] = set()
     begin, start = threading.Thread.__init__, threading.Thread.start
 
@@ -131,7 +131,7 @@ def _wrap_threads(refuser: Refuser) -> None:
 
 
 def _wrap_later(refuser: Refuser, name: str) -> None:
-    """Have a function ask that comes with a library, which is loaded late on purpose."""
+    """Replace a function of a library that is deliberately loaded late."""
 
     class Finder:
         def find_spec(self, module: str, *_more: object) -> None:
@@ -143,7 +143,7 @@ def _wrap_later(refuser: Refuser, name: str) -> None:
 
 
 def _follow_helper(told: dict[str, Any]) -> None:
-    """Have the helper for databases, a program of its own, run like this too."""
+    """Run the helper for databases, a separate program, in the same way."""
     begin: Callable[..., None] = subprocess.Popen.__init__
 
     def beginning(self: Any, words: list[str], *more: Any, **options: Any) -> None:
@@ -157,7 +157,7 @@ def _follow_helper(told: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the requested program."""
     told = json.loads(os.environ.pop(_VARIABLE))
     sys.path.insert(0, os.path.dirname(told["package"]))
     if sys.argv[1] == "--copies":

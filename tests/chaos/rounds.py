@@ -1,4 +1,4 @@
-"""Plays a life: brings the supervisor into each phase, lets the faults happen, and looks whether everything holds."""
+"""Plays a life: brings the supervisor into each phase, injects the faults, and checks the conditions."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from tests.chaos.plan import Life, Round
     from tests.chaos.world import World
 
-# How long everything may take to be as it should: a machine that is busy with other things is no violation.
+# Time for all conditions to hold again: a busy machine is not a violation.
 SETTLE_S = 20.0
 _LOOK_S = 0.02
-# What a start takes more where a repository is to be had first: a holder that is gone is waited for, a bucket that
-# was away asked again, and files restored.
+# Additional time of a start with backups, which may wait for a holder that is gone or a bucket that is away, and
+# restore files.
 _HOLD_S = 75.0
-# How long the faults of a round last at most in a phase that takes some time.
+# Longest duration of the faults of a round in a phase that takes some time.
 _LINGER_S = 3.0
 _KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
-# What unshare says, and ends with 1, where it cannot end by the signal that has killed its child.
+# Output of unshare, which then exits with 1, if it cannot end by the signal that killed its child.
 _KILLED_INSIDE = "sigprocmask unblock failed"
 
 
-# How the text of a violation begins that a crowded machine can bring about: health was answered well, but late, or the
-# half second that a stop waits for whoever reads its log was over before the supervisor had its turn.
+# Beginnings of violations that a busy machine can cause: a right but late health answer, or a stop whose
+# half second for the reader of its log was over before the supervisor could run.
 _LAST_LINES = "the last lines"
 CROWDED = ("health: health took", _LAST_LINES)
 
 
-class Violation(Exception):  # noqa: N818 - it is no error of whoever raises it
-    """Something did not hold; the text begins with which check said so."""
+class Violation(Exception):  # noqa: N818 - not an error of the code that raises it
+    """A violated condition; the text begins with the name of the check."""
 
 
 class Player:
-    """Plays one life; ``met`` counts which fault met which phase."""
+    """Plays one life; ``met`` counts the faults by kind and phase."""
 
     def __init__(self, life: Life, met: Counter[tuple[str, str]]) -> None:
         self._life = life
@@ -58,13 +58,13 @@ class Player:
         self._world = world_of(life.flavour)
         self._worlds = [self._world]
         self._undo: list[Callable[[], object]] = []
-        # What the app's folder holds, and whether a snapshot has to have it.
+        # The content of the note in the app's folder; empty if no snapshot has to contain it.
         self._note = ""
-        # How many rows of each life of the app the last snapshot has to have.
+        # The number of rows of each life of the app that the last snapshot has to contain.
         self._rows: dict[str, int] = {}
 
     def play(self) -> int:
-        """Play all rounds and return how many there were. Raises Violation."""
+        """Play all rounds and return their number. Raises Violation."""
         try:
             for one in self._life.rounds:
                 self._play(one)
@@ -76,7 +76,7 @@ class Player:
             raise Violation(f"runner: {traceback.format_exc()}") from error
         finally:
             self._heal()
-            # What the first one has beside it is shared by those that came after it.
+            # Later worlds share the surroundings of the first.
             for world in reversed(self._worlds):
                 world.close()
         return len(self._life.rounds)
@@ -103,7 +103,7 @@ class Player:
         for fault in one.faults:
             pause(max(0.0, begun_s + fault.at_ms / 1000 - time.monotonic()))
             chance = random.Random(str(fault))
-            # At a hand-over it may be the one that goes or the one that comes.
+            # At a hand-over it may be the old or the new container.
             world = chance.choice(self._worlds[-2:]) if one.phase == "hand-over" else self._world
             if world.is_alive():
                 if world.prober is not None:
@@ -139,7 +139,7 @@ class Player:
             wait_until(lambda: self._world.output.find(message, since, child=child), 2.0, what=message)
 
     def _enter_restore(self) -> None:
-        """Be stopped in order, lose all files, and be started again."""
+        """Stop in order, lose all files, and start again."""
         self._take_a_note()
         self._ask_to_stop()
         self._end(files=False)
@@ -151,7 +151,7 @@ class Player:
         self._world.start()
 
     def _start_again(self) -> None:
-        """See it end, and start the same container again, with what it left."""
+        """Wait for its end, and start the same container again, with what it left."""
         world = self._world
         self._end(files=False)
         if world.unread and not world.killed:
@@ -161,7 +161,7 @@ class Player:
         self._settle()
 
     def _enter_hand_over(self) -> None:
-        """Have another container stand by, and ask this one to stop."""
+        """Start another container that stands by, and stop this one."""
         self._take_a_note()
         old = self._world
         new = world_of(old.flavour, old.around)
@@ -194,28 +194,28 @@ class Player:
         (self._world.folder / ".moltis" / "note").write_text(self._note)
 
     def _expect_note(self, old: World) -> None:
-        """Expect it and every row of the next one, unless the last snapshot could not be taken, which its log says."""
+        """Expect the note and every row from the next one, unless the log says that no last snapshot was taken."""
         if old.output.find("handed over", old.since, whole=True) is not None:
             self._rows |= old.acknowledged()
             return
         self._note = ""
         self._met["no last snapshot", "hand-over"] += 1
         if isinstance(old.around, Deploy) and not self._rows:
-            # Its device may have been in no snapshot yet.
+            # Its device may not be in any snapshot yet.
             old.around.device = UNKNOWN
 
     def _ask_to_stop(self) -> None:
         world = self._world
         assert world.prober is not None
-        # One that does not end when it is asked to, so that there is time for something to happen; at a hand-over a
-        # stop has all the time that it takes.
+        # One child does not end on request, so that there is time for faults; with backups a
+        # stop takes long anyway.
         world.tell("side", "slow 0.5" if self._life.flavour in KEEPING else "stubborn")
         pause(0.05)
         world.prober.end()
         world.ask_to_stop()
 
     def _settle(self) -> None:
-        """Wait until all is well again. Raises Violation where it does not become so, or something bad was seen."""
+        """Wait until all conditions hold again. Raises Violation if they do not, or another violation was seen."""
         world = self._world
         self._heal()
         if world.may_be_killed and not world.killed and self._was_killed():
@@ -227,7 +227,7 @@ class Player:
             self._look("end", [f"it ended by itself with {code}: {(world.folder / 'errors').read_text()}"])
         patience_s = SETTLE_S + (_HOLD_S if isinstance(world.around, Backups) else 0.0)
         self._hold("orders carried out", checks.orders)
-        # From here on it is this that counts.
+        # From here on all processes have to run.
         world.ordered.clear()
         self._hold("orders", self._started_all, patience_s)
         self._hold("truth", checks.untruths, patience_s)
@@ -244,7 +244,7 @@ class Player:
         self._look_back()
 
     def _was_killed(self) -> bool:
-        """Wait until it answers or has ended, and tell whether the kernel has killed it."""
+        """Wait until it answers or has ended; return whether the kernel has killed it."""
         world = self._world
         assert world.popen is not None
         with contextlib.suppress(AssertionError):
@@ -254,7 +254,7 @@ class Player:
         return world.popen.poll() is not None and _is_killed(world)
 
     def _started_all(self, world: World) -> list[str]:
-        """Order all to start, whatever they were ordered before; return what refuses, as a held start does."""
+        """Order all to start, whatever they were ordered before; return the refusals, as of a held start."""
         found = []
         for name in NAMES:
             try:
@@ -287,7 +287,7 @@ class Player:
             raise Violation(f"{name}: " + "\n".join(found[:5]) + "\nthe last records:\n" + last)
 
     def _go_on_after_kill(self) -> None:
-        """See that its children went with it, clear away what they had started, and start it again."""
+        """Check that its children ended with it, end what they had started, and start it again."""
         self._hold("children of a killed supervisor", lambda each: [str(pid) for pid in each.survivors()])
         self._world.clear()
         self._world.output.excuse()
@@ -295,9 +295,9 @@ class Player:
         self._world.start()
 
     def _end(self, *, files: bool = True) -> None:
-        """See it end, in time, with the right code and nothing left; ``files`` says that it was the last time.
+        """Check that it ends in time, with the right code and nothing left; ``files``: it is not started again.
 
-        One that was killed leaves what its children had started, but not them.
+        A killed one leaves what its children had started, but not the children.
         """
         world = self._world
         assert world.popen is not None
@@ -330,12 +330,12 @@ class Player:
 
 
 def _is_killed(world: World) -> bool:
-    """Tell whether what has ended was killed, inside of unshare too."""
+    """Return whether it was killed, also inside of unshare."""
     assert world.popen is not None
     said = (world.folder / "errors").read_text(errors="replace").rstrip()
     return world.popen.returncode in _KILLED or (world.popen.returncode == 1 and _KILLED_INSIDE in said[-200:])
 
 
 def play(life: Life, met: Counter[tuple[str, str]]) -> int:
-    """Play a whole life; return how many rounds it had. Raises Violation."""
+    """Play a whole life; return its number of rounds. Raises Violation."""
     return Player(life, met).play()

@@ -1,4 +1,4 @@
-"""Makes a life that fails smaller, as long as it goes on failing in the same way."""
+"""Minimizes a failing life, as long as it fails in the same way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_S = 120.0
 
 
 def shrink(life: Life, violation: Violation) -> Life:
-    """Return the smallest life found within two minutes that fails at the same check; the given one where none does."""
+    """Return the smallest life found within two minutes that fails at the same check; the given one if none does."""
     end_s = time.monotonic() + MOST_S
     kind = _kind(violation)
     again = True
@@ -45,7 +45,7 @@ def _fails(life: Life) -> str:
 
 
 def _smaller(life: Life) -> Iterator[Life]:
-    """Yield lives with one round, or one fault, less."""
+    """Yield lives with one round or one fault fewer."""
     for place in range(1, len(life.rounds) - 1):
         yield life._replace(rounds=(*life.rounds[:place], *life.rounds[place + 1 :]))
     for place, one in enumerate(life.rounds):

@@ -1,9 +1,9 @@
-"""What the kernel tells of processes: this one, or by a program that runs inside that of a sandbox.
+"""Observes processes: in this kernel, or through a program that runs inside a sandbox's own.
 
     python sight.py
 
-As a program it takes a line of JSON, `[name, [argument, …]]`, and answers with one. Only Python's own modules are
-used, as there is nothing else in an image.
+As a program it reads lines of JSON, `[name, [argument, …]]`, and answers each with one. Only the standard library is
+used, as an image has nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BLOCK_BYTES = 4096
 
 
 class Use(NamedTuple):
-    """What a supervisor holds: descriptors but for children's pipes, threads, and memory."""
+    """A supervisor's resources: descriptors without children's pipes, threads, and memory."""
 
     files: int
     pipes: int
@@ -37,10 +37,10 @@ class Use(NamedTuple):
 
 
 class Sight:
-    """What is seen from where this runs, and done to processes there."""
+    """Observes and changes processes of the place where this runs."""
 
     def environment(self, pid: int) -> dict[str, str]:
-        """Return a process's environment; none where it is gone."""
+        """Return a process's environment; empty if it is gone."""
         with contextlib.suppress(OSError):
             text = os.fsdecode(Path(f"/proc/{pid}/environ").read_bytes())
             return dict(word.split("=", 1) for word in text.split("\0") if "=" in word)
@@ -53,7 +53,7 @@ class Sight:
         return ""
 
     def below(self, pid: int) -> list[int]:
-        """Return everything that descends from a process and has not lost the way up to it."""
+        """Return the descendants of a process that were not reparented away."""
         found = []
         with contextlib.suppress(OSError):
             for task in os.listdir(f"/proc/{pid}/task"):
@@ -63,7 +63,7 @@ class Sight:
         return found
 
     def pid_of(self, first: int, name: str) -> int | None:
-        """Return the pid of the process that the supervisor ``first`` manages by this name."""
+        """Return the pid of the process that the supervisor ``first`` manages under this name."""
         with contextlib.suppress(OSError):
             for pid in map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split()):
                 if self.environment(pid).get(MARK, "").startswith(name + ":") and self.is_managed(pid):
@@ -71,14 +71,14 @@ class Sight:
         return None
 
     def is_managed(self, pid: int) -> bool:
-        """Tell whether a process leads a session, as each that is managed does, is no daemon, and lives."""
+        """Return whether a process is alive and leads a session, as managed ones do, and is not a daemon."""
         with contextlib.suppress(OSError):
             daemon = Path(f"/proc/{pid}/comm").read_text() == "daemon\n"
             return not daemon and os.getsid(pid) == pid and _state(pid) not in "ZX"
         return False
 
     def zombies(self, first: int) -> list[str]:
-        """Return the children that have ended and were not collected."""
+        """Return the children that have exited and were not reaped."""
         found = []
         for pid in self.below(first):
             with contextlib.suppress(OSError, IndexError):
@@ -87,7 +87,7 @@ class Sight:
         return found
 
     def use(self, pid: int) -> Use:
-        """Return what a process holds now."""
+        """Return the current resources of a process."""
         links = []
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
@@ -97,12 +97,12 @@ class Sight:
         return Use(len(links) - pipes, pipes, len(os.listdir(f"/proc/{pid}/task")), pages * _PAGE_BYTES)
 
     def send(self, pid: int, number: int) -> None:
-        """Send a process a signal, if it is there."""
+        """Send a process a signal, if it exists."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
     def tell(self, path: str, order: str) -> bool:
-        """Give a child an order, if it listens."""
+        """Send a child an order, if it listens."""
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock, contextlib.suppress(OSError):
             sock.setblocking(False)
             sock.sendto(order.encode(), path)
@@ -110,7 +110,7 @@ class Sight:
         return False
 
     def limit_files(self, pid: int, spare: int) -> list[int]:
-        """Let a process have so many more descriptors than it has, and return the limits that it had."""
+        """Limit a process to this many more descriptors than it has open; return the previous limits."""
         with contextlib.suppress(OSError):
             limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             used = len(os.listdir(f"/proc/{pid}/fd"))
@@ -119,15 +119,15 @@ class Sight:
         return []
 
     def restore_files(self, pid: int, limits: Sequence[int]) -> None:
-        """Give it those limits back."""
+        """Restore these limits."""
         with contextlib.suppress(OSError):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (limits[0], limits[1]))
 
     def fill(self, path: str) -> None:
-        """Leave no room in a file system, by this file."""
+        """Fill a file system with this file."""
         with contextlib.suppress(OSError), open(path, "ab") as file:
             size = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
-            # Taken and not written, as far as that goes; the rest is written.
+            # Allocated without writing as far as possible; the rest is written.
             while size > _BLOCK_BYTES:
                 try:
                     os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
@@ -138,44 +138,44 @@ class Sight:
                 file.flush()
 
     def remove(self, path: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         Path(path).unlink(missing_ok=True)
 
 
 class Inside(Sight):
-    """The same, seen by such a program; once that has ended there is nothing to be seen."""
+    """The same through such a program; once that has ended, nothing is found."""
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self._popen = popen
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the program."""
         self._popen.kill()
         self._popen.communicate()
 
     def _ask(self, name: str, *arguments: object) -> Any:
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
-        # What has ended takes no question, which is an OSError too.
+        # Writing to an ended program raises an OSError too.
         self._popen.stdin.write(json.dumps([name, arguments]) + "\n")
         self._popen.stdin.flush()
         answer = self._popen.stdout.readline()
         if not answer:
-            raise ConnectionError("nobody looks inside any more")
+            raise ConnectionError("the program inside has ended")
         seen, what = json.loads(answer)
         if not seen:
             raise ConnectionError(what)
         return what
 
     def __getattribute__(self, name: str) -> Any:
-        """Have everything that can be seen here be seen there."""
+        """Delegate all methods of Sight to the program."""
         if name.startswith("_") or name not in vars(Sight):
             return super().__getattribute__(name)
         return lambda *arguments: self._ask(name, *arguments)
 
 
 def _state(pid: int) -> str:
-    """Return a process's state; where its first thread alone has ended, that of another."""
+    """Return a process's state; if only its first thread has ended, that of another."""
     states = []
     for thread in os.listdir(f"/proc/{pid}/task"):
         with contextlib.suppress(OSError):
@@ -186,7 +186,7 @@ def _state(pid: int) -> str:
 
 
 def serve() -> None:
-    """Answer until nobody asks any more."""
+    """Answer requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sight = Sight()
     for line in sys.stdin:

@@ -1,11 +1,11 @@
-"""Lets one supervisor live for long under what happens every day, and tells how its memory and the like changed.
+"""Runs one supervisor for a long time under everyday events, and reports how its resources change.
 
     python -m tests.chaos.soak [--minutes 120] [--flavour deploy] [--crash-s 60]
 
-What is kept up to a number is filled first: incidents, and the lines of the log. Then a child crashes each minute,
+Everything with a maximum number is filled first: incidents, and log lines. Then a child crashes each minute,
 /metrics is scraped every 15 s, an event stream is read as a panel reads it, snapshots go to a bucket every five
-minutes, and the control server goes away for ten seconds out of a hundred. The slope of each figure is told with its
-error.
+minutes, and the control server is away for ten of every hundred seconds. The slope of each figure is printed with its
+standard error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.chaos.sight import Use
 
-# What the beginning takes is no growth: caches fill, modules are loaded.
+# The share of the beginning that is ignored: caches fill, modules are loaded.
 _WARM_SHARE = 0.25
 _SAMPLE_S = 5.0
 _SCRAPE_S = 15.0
@@ -41,12 +41,12 @@ _FULL_LINES = 20_000
 _FILLED_S = 1800.0
 _NEWS_S = 8.0
 _BLINK_S, _AWAY_S = 100.0, 10.0
-# A slope counts where it is more than this many times its error.
+# A slope counts if it exceeds this many times its standard error.
 _SIGMAS = 3.0
 
 
 def slope(times_s: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Return how much a value grows an hour by least squares, and the error of that."""
+    """Return a value's growth per hour by least squares, and its standard error."""
     fit = statistics.linear_regression(times_s, values)
     rest = [value - fit.intercept - fit.slope * at_s for at_s, value in zip(times_s, values, strict=True)]
     spread = sum((at_s - statistics.fmean(times_s)) ** 2 for at_s in times_s)
@@ -63,7 +63,7 @@ def scrape(world: World) -> None:
 
 
 def watch_events(world: World) -> socket.socket:
-    """Read an event stream for as long as it lasts."""
+    """Read an event stream until it ends."""
     stream = socket.create_connection(("127.0.0.1", world.port))
     stream.sendall(f"GET /api/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
 
@@ -77,16 +77,16 @@ def watch_events(world: World) -> socket.socket:
 
 
 def fill(world: World) -> None:
-    """Fill what is kept up to a number, which would otherwise count as growth: incidents, and lines of the log.
+    """Fill everything with a maximum number, which would otherwise count as growth: incidents, and log lines.
 
-    What crashes again and again becomes one incident, and a supervisor that is started anew counts anew.
+    Repeated crashes become one incident, so the supervisor is restarted to get new ones.
     """
     end_s = time.monotonic() + _FILLED_S
     while not _crash_until_loops(world):
-        assert time.monotonic() < end_s, "incidents do not become as many as are kept"
+        assert time.monotonic() < end_s, "the number of incidents does not reach the maximum"
         world.kill()
         world.clear()
-        # Of a line that it was killed in there is no rest.
+        # The rest of a line is missing if it was killed in the middle of it.
         world.output.excuse()
         world.start()
     for name in WRITERS:
@@ -94,7 +94,7 @@ def fill(world: World) -> None:
 
 
 def _crash_until_loops(world: World) -> bool:
-    """Let the children crash until that is no news any more; return whether there are as many incidents as are kept."""
+    """Crash the children until no new incidents arise; return whether their number has reached the maximum."""
     known, since_s = 0, time.monotonic()
     while time.monotonic() - since_s < _NEWS_S:
         for name in WRITERS:
@@ -110,7 +110,7 @@ def _crash_until_loops(world: World) -> bool:
 
 
 def live(world: World, minutes: float, each_crash_s: float) -> list[tuple[float, Use, float]]:
-    """Live for so long; return samples of when, what was used, and how long an answer of health took of its own."""
+    """Run for this time; return samples of the time, the resources, and the net duration of a health answer."""
     assert world.prober is not None
     samples: list[tuple[float, Use, float]] = []
     begun_s = time.monotonic()
@@ -132,7 +132,7 @@ def live(world: World, minutes: float, each_crash_s: float) -> list[tuple[float,
 
 
 def main() -> int:
-    """Live, and tell; return 1 where something grows, or did not hold."""
+    """Run, and report; return 1 if something grows, or a condition was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--flavour", default="deploy")
@@ -146,7 +146,7 @@ def main() -> int:
         samples = live(world, options.minutes, options.crash_s)
         stream.close()
         assert world.prober is not None
-        # What is on its way comes.
+        # Wait for what is under way.
         with contextlib.suppress(AssertionError):
             wait_until(lambda: not world.output.missing())
         problems = [*world.output.problems, *world.output.missing(), *checks.defects(world), *checks.zombies(world)]
@@ -163,9 +163,7 @@ def main() -> int:
     }
     for name, values in figures.items():
         grows, error = slope(times_s, values)
-        print(
-            f"{name:14} {statistics.fmean(values):10.1f} in the mean, {grows:+9.2f} ± {error:.2f} an hour", flush=True
-        )
+        print(f"{name:14} {statistics.fmean(values):10.1f} on average, {grows:+9.2f} ± {error:.2f} an hour", flush=True)
         if grows > _SIGMAS * error and grows > statistics.fmean(values) / 100:
             problems.append(f"{name} grows")
     print(

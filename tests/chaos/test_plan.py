@@ -1,4 +1,4 @@
-"""A plan is decided by its seed, and its text stands for it."""
+"""A plan is determined by its seed, and by its text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.chaos.catalogue import IMAGES, KINDS, pairs
 
 
 def test_a_life_is_told_by_its_seed_and_by_its_text() -> None:
-    """What failed can be played again, from either."""
+    """A failed life can be replayed from either."""
     lives, others = [list(islice(plan.lives(seed), 50)) for seed in ("a seed", "another seed")]
     assert plan.life("a seed", 20) == lives[20]
     for life, other in zip(lives, others, strict=True):
@@ -18,7 +18,7 @@ def test_a_life_is_told_by_its_seed_and_by_its_text() -> None:
 
 
 def test_every_fault_meets_every_phase_that_it_can() -> None:
-    """Often enough, before 2,500 rounds are over: what was seldom comes first."""
+    """Often enough within 2,500 rounds, as the rarest faults come first."""
     met: Counter[tuple[str, str]] = Counter()
     rounds = 0
     for life in plan.lives("seed"):

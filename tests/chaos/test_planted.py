@@ -1,4 +1,4 @@
-"""The defects that chaos is to find can be planted."""
+"""The defects that chaos has to find can be planted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_defect_still_fits_the_code(tmp_path: Path, name: str) -> None:
-    """Whoever changes the line that one changes finds another place for it in planted.py."""
+    """A change of the code that removes its text requires a new place for it in planted.py."""
     plant(DEFECTS[name], tmp_path)
     compile((tmp_path / "supervisor" / DEFECTS[name].path).read_text(), DEFECTS[name].path, "exec")

@@ -1,4 +1,4 @@
-"""A supervisor with its children, and what chaos does to them and asks of them."""
+"""A supervisor with its children, and the ways in which chaos affects and queries them."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ CHILD = str(Path(__file__).with_name("child.py"))
 _LOOPER = 'read -r t </proc/sys/kernel/random/uuid; echo "~ $t"; exit 3'
 _GROUPS = Path("/sys/fs/cgroup")
 _HASTENED = ROOT / "tests/backup/hastened.py"
-# A holder counts as gone after a sixth of its time, and what comes of an outage is seen sooner.
+# A holder counts as gone after a sixth of the usual time, so that the effects of an outage are seen sooner.
 HASTE = {"silence_s": 10.0, "renew_s": 2.5, "again_s": 3.0, "patience_s": 15.0}
-# A file with holes, with more room than snapshots leave free; memory where no such disk can be mounted.
+# A sparse file with more room than snapshots leave free; memory if such a disk cannot be mounted.
 _IMAGE_BYTES = 192 * 1024 * 1024
 _TMPFS_BYTES = 1024 * 1024
 # linux/fs.h: FIFREEZE and FITHAW.
 _FREEZE, _THAW = 0xC0045877, 0xC0045878
-# What a second supervisor is to run.
+# The command of a second supervisor.
 SECOND = ("--restart", "never", "--", "sleep", "5")
-# The folder of another copy of the package, as planted.py makes them.
+# The folder of another copy of the package, as created by planted.py.
 package = ""
 
 
 class Orders:
-    """The orders for one process: how many wait for their answer, and how many there were."""
+    """The orders for one process: how many are unanswered, and how many there were."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -69,10 +69,10 @@ class Orders:
 class World:
     """One life of a supervisor, which may be killed and started again on the same folders."""
 
-    # Where it listens, and whether orders go there instead of to the control socket.
+    # The host it listens on, and whether orders go there instead of to the control socket.
     host = "127.0.0.1"
     over_port = False
-    # What a stop may take beyond its budget: the last words, Python's own end, and a busy machine.
+    # How long a stop may exceed its budget: last log lines, Python's exit, and a busy machine.
     overrun_s = 6.0
 
     def __init__(self, flavour: str, before: Surroundings | None = None) -> None:
@@ -80,7 +80,7 @@ class World:
         self.over_port = self.over_port or self.flavour == "process-1"
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.folder.chmod(0o755)
-        # Where children say how much they have written, and listen for orders.
+        # Where children store the number of their lines, and listen for orders.
         self.place = self.folder / "children"
         self.place.mkdir()
         (self.place / "counts").mkdir()
@@ -89,34 +89,34 @@ class World:
         self.sight = Sight()
         self.disk = self.folder / "disk"
         self.run_dir = self.disk / "run"
-        # Whether that file system is one of its own, and one that can be made to wait.
+        # Whether that file system is separate, and can be frozen.
         self.mounted = self.may_freeze = False
         self._mount()
         self.around: Surroundings = surroundings(flavour, self.folder, before)
         self.output = Output(self.place, tuple(map(str.encode, SECRETS)))
         self.prober: Prober | None = None
         self.popen: subprocess.Popen[bytes] | None = None
-        # The supervisor's own, as seen from here.
+        # The supervisor's pid, as seen from here.
         self.pid = 0
-        # The description that it has as its standard output.
+        # The file description of its standard output.
         self.shared_output = -1
-        # How many records of the log are of earlier starts.
+        # The number of log records of earlier starts.
         self.since = 0
         self.killed = False
         self.ended = False
-        # Whether the log's consumer was not there in this round, or the kernel was let kill whom it likes.
+        # Whether the log's consumer was absent in this round, or the kernel may have killed any process.
         self.unread = False
         self.may_be_killed = False
         self._managed: list[int] = []
         self.baseline: Use | None = None
         self.problems: list[str] = []
-        # What each process was ordered last, where that is known for sure.
+        # The last order of each process, if it is certain.
         self.ordered: dict[str, str] = {}
         self._orders = {name: Orders() for name in NAMES}
         self._write_settings()
 
     def _mount(self) -> None:
-        """Give the run folder and what is kept a small file system of their own, where that is possible."""
+        """Give the run folder and the state a small file system of their own, if possible."""
         disk = self.disk
         disk.mkdir()
         if os.geteuid() == 0:
@@ -130,7 +130,7 @@ class World:
             disk.chmod(0o755)
 
     def freeze_disk(self, seconds: float) -> None:
-        """Let whoever writes to that file system wait for so long."""
+        """Block writes to that file system for this time."""
         fd = os.open(self.disk, os.O_RDONLY)
         try:
             fcntl.ioctl(fd, _FREEZE, 0)
@@ -147,16 +147,16 @@ class World:
         return self.mounted
 
     def remount(self, how: str) -> None:
-        """Let that file system be read-only ("ro"), or be written to again ("rw")."""
+        """Remount that file system read-only ("ro"), or writable again ("rw")."""
         _did("mount", "-o", f"remount,{how}", str(self.disk))
 
     @property
     def filler(self) -> str:
-        """The file that leaves no room in it, as the sight has it."""
+        """The path, in the sight's view, of the file that fills it."""
         return str(self.disk / "filler")
 
     def group(self, controller: str) -> Group | None:
-        """Return the supervisor's own group of this controller; None where this machine has none to be made."""
+        """Return the supervisor's control group of this controller; None if none can be created here."""
         path = _GROUPS / controller / self.folder.name
         with contextlib.suppress(OSError):
             path.mkdir(exist_ok=True)
@@ -164,20 +164,20 @@ class World:
         return None
 
     def _leave_groups(self) -> None:
-        """Remove what was made of them."""
+        """Remove the groups that were created."""
         for group in map(self.group, ("pids", "memory")):
             if group is not None:
                 group.remove()
 
     def _write_settings(self) -> None:
         self._write_processes(sys.executable, "-I", "-S", CHILD, str(self.place))
-        # By this name it has Moltis' own folders, which backups know.
+        # With this name it has Moltis' own folders, which backups know.
         app = self.folder / APP
         app.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {CHILD} {self.place} {APP} "$@"\n')
         app.chmod(0o755)
 
     def _write_processes(self, *child: str) -> None:
-        """Write the file that names the further processes."""
+        """Write the file that defines the further processes."""
         side, maker = (json.dumps([*child, name]) for name in ("side", "maker"))
         looper = json.dumps(["sh", "-c", _LOOPER])
         (self.folder / "supervisor.toml").write_text(
@@ -204,18 +204,18 @@ class World:
         }
 
     def _client_environment(self) -> dict[str, str]:
-        """Return the environment of what is run: the supervisor itself, or an engine's client."""
+        """Return the environment of the command: the supervisor itself, or an engine's client."""
         return self._environment()
 
     def _prefix(self) -> tuple[str, ...]:
-        """Return what goes before the supervisor's command: groups of its own, a pid namespace of its own."""
+        """Return the command prefix for its own control groups and pid namespace."""
         groups = [group for group in map(self.group, ("pids", "memory")) if group is not None]
         enter = "".join(f"echo $$ >{group.path}/cgroup.procs && " for group in groups)
         words = ("sh", "-c", enter + 'exec "$@"', "sh") if groups else ()
         return (*words, *AS_PROCESS_1) if self.flavour == "process-1" else words
 
     def start(self) -> None:
-        """Start the supervisor; returns when it has said that it starts."""
+        """Start the supervisor; return once it has logged that."""
         self.since = since = len(self.output.records)
         self._close_shared()
         self.shared_output = self.output.writer()
@@ -235,7 +235,7 @@ class World:
         self.prober = self._ask_for_health(int(record["listen"].rpartition(":")[2]))
 
     def _command(self) -> list[str]:
-        """Return what is to be run."""
+        """Return the command."""
         config = ("--config", str(self.folder / "supervisor.toml"))
         words = program(hastened=self.flavour in KEEPING)
         return [*self._prefix(), *words, *config, "--", str(self.folder / APP)]
@@ -249,7 +249,7 @@ class World:
         return self.output.find("starting", since)
 
     def _find(self) -> int:
-        """Return the supervisor's own pid, once it runs."""
+        """Return the supervisor's pid once it runs."""
         assert self.popen is not None
         if self.flavour != "process-1":
             return self.popen.pid
@@ -257,39 +257,39 @@ class World:
         return wait_until(lambda: int(children.read_text().split()[0]), what="process 1")
 
     def errors(self) -> str:
-        """Return what it wrote to standard error."""
+        """Return its standard error."""
         lines = (self.folder / "errors").read_text(errors="replace").splitlines()
-        # That one complains when its child is killed.
+        # unshare complains when its child is killed.
         return "\n".join(line for line in lines if not line.startswith("unshare: "))
 
     def pid_of(self, name: str) -> int | None:
-        """Return the pid of a managed process, as the sight has it."""
+        """Return the pid of a managed process, in the sight's view."""
         with contextlib.suppress(OSError):
             return self.sight.pid_of(self.pid, name)
         return None
 
     def signal(self, name: str, number: int) -> bool:
-        """Send a managed process a signal, if it is there."""
+        """Send a managed process a signal, if it exists."""
         pid = self.pid_of(name)
         if pid is not None:
             self.send(number, pid)
         return pid is not None
 
     def send(self, number: int, pid: int | None = None) -> None:
-        """Send the supervisor, or the process with this pid, a signal, if it is there."""
+        """Send the supervisor, or the process with this pid, a signal, if it exists."""
         with contextlib.suppress(OSError):
             self.sight.send(self.pid if pid is None else pid, number)
 
     def ask_to_stop(self) -> None:
-        """Do what a platform does that wants it to end."""
+        """Ask it to stop, as a platform does."""
         self.send(signal.SIGTERM)
 
     def tell(self, name: str, order: str) -> bool:
-        """Give a child an order, if it listens."""
+        """Send a child an order, if it listens."""
         return self.sight.tell(str(self.place / f"{name}.sock"), order)
 
     def second(self) -> tuple[int, str]:
-        """Start a second supervisor in the same place, and return its exit code and what it said."""
+        """Start a second supervisor in the same place, and return its exit code and output."""
         env = {"PATH": os.environ["PATH"], "PORT": "0", "SUPERVISOR_RUN_DIR": str(self.run_dir)}
         env["SUPERVISOR_TAILSCALE"] = "off"
         words = [*program(), *SECOND]
@@ -297,11 +297,11 @@ class World:
         return done.returncode, done.stderr
 
     def unwell(self) -> list[str]:
-        """Return what others than the supervisor say is wrong with it."""
+        """Return problems that others than the supervisor report."""
         return []
 
     def api(self, method: str, path: str, body: str | None = None, timeout_s: float = 10.0) -> tuple[int, Any]:
-        """Call the API: over the control socket, or the port where this is of another pid namespace. Raises OSError."""
+        """Call the API over the control socket, or over the port from another pid namespace. Raises OSError."""
         headers = {"Authorization": f"Bearer {TOKEN}"} if self.over_port else {}
         if method == "POST":
             headers["Content-Type"] = "application/json"
@@ -319,7 +319,7 @@ class World:
                 raise ConnectionError(str(error)) from error
 
     def order(self, name: str, verb: str) -> None:
-        """Order a process to start, stop or restart, and remember that where it was accepted and no other came along.
+        """Order a process to start, stop or restart; remember the order if it was accepted and no other was concurrent.
 
         Raises OSError.
         """
@@ -339,25 +339,25 @@ class World:
             self.ordered[name] = verb
 
     def ask(self, path: str) -> Any:
-        """Return what the API answers. Raises OSError."""
+        """Return the API's answer. Raises OSError."""
         status, answer = self.api("GET", path)
         if status != http.HTTPStatus.OK:
             raise ConnectionError(f"the answer {status} {answer}")
         return answer
 
     def processes(self) -> dict[str, Any]:
-        """Return the processes by their names, as the API has them."""
+        """Return the processes by name, as the API reports them."""
         return {each["name"]: each for each in self.ask("/api/processes")["processes"]}
 
     @property
     def port(self) -> int:
-        """Where it listens. Raises OSError where it does not say so."""
+        """The port it listens on. Raises OSError if that is unknown."""
         return int((self.run_dir / "http").read_text().split()[1])
 
     def kill(self) -> None:
-        """Kill the supervisor outright."""
+        """Kill the supervisor."""
         managed = [pid for name in (*NAMES, "tailscaled") if (pid := self.pid_of(name)) is not None]
-        # What has not come past its launcher, or not even to it, goes with nobody yet.
+        # A child that has not executed its program yet does not end with its parent.
         own = self.sight.words(self.pid)
         self._managed = [pid for pid in managed if not self._is_beginning(pid, own)]
         self._kill()
@@ -371,7 +371,7 @@ class World:
         self.send(signal.SIGKILL)
 
     def see_killed(self) -> None:
-        """Take note that somebody has killed it."""
+        """Note that it was killed."""
         assert self.popen is not None
         assert self.prober is not None
         self.killed = True
@@ -380,7 +380,7 @@ class World:
         self.prober.close()
 
     def is_alive(self) -> bool:
-        """Tell whether the supervisor runs."""
+        """Return whether the supervisor runs."""
         return self.popen is not None and self.popen.poll() is None and not self.killed
 
     def outer(self, pid: int) -> int | None:
@@ -397,10 +397,10 @@ class World:
         return [pid for pid in self._managed if alive(pid)]
 
     def clear(self) -> None:
-        """Kill what a killed supervisor's children had started: nobody is there for that any more."""
+        """Kill what a killed supervisor's children had started, as the supervisor no longer can."""
 
         def are_gone() -> bool:
-            # Again each time: one that forks just then leaves another.
+            # Repeatedly, as one may fork just before it is killed.
             left = self.marked()
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
@@ -410,29 +410,29 @@ class World:
         wait_until(are_gone, what="the end of what was left")
 
     def marked(self) -> list[int]:
-        """Return every process that was started below this supervisor and lives, be it whose it may by now."""
+        """Return every live process that was started below this supervisor, whoever its parent is now."""
         pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
         return [pid for pid in pids if (self._is_marked(pid) or self._is_stranger(pid)) and alive(pid)]
 
     def _is_marked(self, pid: int) -> bool:
-        """Tell whether this is a managed process of this home, or what one has started."""
+        """Return whether this is a managed process of this world, or was started by one."""
         environment = self.sight.environment(pid)
         return MARK in environment and environment.get("HOME") == str(self.folder)
 
     def _is_stranger(self, pid: int) -> bool:
-        """Tell whether this is one of those that only their name tells of (see child.py)."""
+        """Return whether this is a process that only its name identifies (see child.py)."""
         return self.sight.words(pid).startswith(f"stranger in {self.place}\0")
 
     def acknowledged(self) -> dict[str, int]:
-        """Return of each life of the app how many rows it was told to be on the disk."""
+        """Return the number of rows that were acknowledged to each life of the app."""
         return {path.name: int.from_bytes(path.read_bytes(), sys.byteorder) for path in self.place.glob("kept/*")}
 
     def rows(self) -> dict[str, int]:
-        """Return of each life of an app how many rows are in the database, from the first one on without a gap."""
+        """Return the number of rows of each life in the database, from the first one on without a gap."""
         path = self.folder / ".moltis/rows.db"
         if not path.exists():
             return {}
-        # Not for reading alone: what a killed app was writing has to be rolled back first, as its next start would.
+        # Opened for writing: an unfinished write of a killed app is rolled back first, as at its next start.
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=30)) as database:
             found = database.execute("SELECT life, COUNT(DISTINCT number), MAX(number) FROM rows GROUP BY life")
             return {life: count for life, count, last in found if count == last + 1}
@@ -448,7 +448,7 @@ class World:
             self.shared_output = -1
 
     def close(self) -> None:
-        """End whatever is left, and remove the folder."""
+        """End everything that is left, and remove the folder."""
         if self.prober is not None:
             self.prober.close()
         if self.popen is not None and self.popen.poll() is None:
@@ -468,9 +468,9 @@ class World:
 
 
 def program(*, hastened: bool = False) -> tuple[str, ...]:
-    """Return the supervisor's command: its own, or that of the copy of the package that the run is about.
+    """Return the supervisor's command: the installed one, or that of another copy of the package.
 
-    A hastened one has shorter waits of backups (see tests/backup/hastened.py).
+    A hastened one has shorter waits in backups (see tests/backup/hastened.py).
     """
     if not package:
         return (sys.executable, "-I", str(_HASTENED), "run") if hastened else SUPERVISOR
@@ -481,7 +481,7 @@ def program(*, hastened: bool = False) -> tuple[str, ...]:
 
 @cache
 def _may_unshare() -> bool:
-    """Tell whether pid namespaces can be made here: by root, and in few containers."""
+    """Return whether pid namespaces can be created here, which takes root, and few containers permit."""
     return _did(*AS_PROCESS_1, "true")
 
 
@@ -490,5 +490,5 @@ def _did(*words: str) -> bool:
 
 
 def pause(seconds: float) -> None:
-    """Let so much time pass, as a plan says."""
+    """Wait for this time, as the plan requires."""
     time.sleep(seconds)
