@@ -186,6 +186,7 @@ def give_up(seen: ProcessView | None, view: ProcessView, wall_offset_s: float) -
     if view.state is not State.FAILED or (seen is not None and seen.state is State.FAILED):
         return None
     last = view.exits[-1] if view.exits else None
+    times = "once" if view.failures == 1 else f"{view.failures} times"
     return Incident(
         id="",
         at_s=view.since_s + wall_offset_s,
@@ -193,7 +194,7 @@ def give_up(seen: ProcessView | None, view: ProcessView, wall_offset_s: float) -
         subject=view.name,
         level=ERROR,
         what=f"{view.name} was given up",
-        why=f"it failed {view.failures} times; the last time: {last.reason if last else 'it never ran'}",
+        why=f"it failed {times}; the last time: {last.reason if last else 'it never ran'}",
         cause="the same again and again: see the incidents before this one",
         done="everything is stopped in order, and the container ends with exit code 70",
         last_lines=last.last_lines if last else (),

@@ -214,9 +214,9 @@ Action = ProcessAction | SetTimer | GiveUpOn
 class Machine(NamedTuple):
     """The state machine of a process.
 
-    ``failures`` counts consecutive failures, ``failed_at_s`` has the times of those in the give-up window. ``forced``
-    is whether this run, with everything it leaves behind, is to be killed at once. ``hold`` is the state in which a
-    start waits until it is let go, None if starts are not held.
+    ``failures`` counts consecutive failures, or those that a process is given up for; ``failed_at_s`` has the times of
+    those in the give-up window. ``forced`` is whether this run, with everything it leaves behind, is to be killed at
+    once. ``hold`` is the state in which a start waits until it is let go, None if starts are not held.
     """
 
     state: State = State.INACTIVE
@@ -379,7 +379,8 @@ def _apply_restart_policy(spec: ProcessSpec, machine: Machine, moment: Moment) -
     if spec.critical and spec.give_up is not None:
         failed_at_s = recent((*machine.failed_at_s, moment.now_s), spec.give_up, moment.now_s)
         if len(failed_at_s) >= spec.give_up.failures:
-            return machine._replace(state=State.FAILED, wanted=False, failures=failures), (GiveUpOn(len(failed_at_s)),)
+            failures = len(failed_at_s)
+            return machine._replace(state=State.FAILED, wanted=False, failures=failures), (GiveUpOn(failures),)
     wait_s = delay_s(spec.backoff, failures, moment.jitter)
     machine = machine._replace(
         state=State.BACKOFF, failures=failures, failed_at_s=failed_at_s, next_try_s=moment.now_s + wait_s

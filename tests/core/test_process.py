@@ -297,6 +297,16 @@ def test_only_critical_processes_are_given_up() -> None:
         assert (actions == (GiveUpOn(3),)) is critical
 
 
+def test_one_that_is_given_up_counts_what_it_is_given_up_for() -> None:
+    """Its failures need not be in a row: forgiven ones are still in the window."""
+    policy = POLICY._replace(critical=True, give_up=GiveUp(3, 300.0))
+    machine = Machine(State.SPAWNING, wanted=True)
+    for _ in range(3):
+        spawning = machine._replace(state=State.SPAWNING, failures=0)
+        machine, _ = step(policy, spawning, Event(EventKind.SPAWN_FAILED, CRASH), Moment(1.0, 0.0))
+    assert (machine.state, machine.failures) == (State.FAILED, 3)
+
+
 def test_failures_outside_the_window_do_not_count() -> None:
     """Three failures, each a window apart, are no reason to give up."""
     policy = POLICY._replace(critical=True, give_up=GiveUp(2, 10.0))

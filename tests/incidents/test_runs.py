@@ -119,15 +119,17 @@ def test_an_end_that_comes_before_anything_is_loaded_is_kept(tmp_path: Path, com
 
 def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
     """Each failure, the give-up, and the end with 70, whose story is the last line."""
-    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_GIVE_UP": "2/1m"}
-    with running("sh", "-c", "echo no good; exit 5", env=env) as run:
+    # Each run forgives the failure before, which counts for the give-up nevertheless.
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_GIVE_UP": "2/1m", "SUPERVISOR_BACKOFF_RESET": "0s"}
+    with running("sh", "-c", "sleep 0.3; echo no good; exit 5", env=env) as run:
         assert run.wait() == 70
         last = run.records[-1]
         assert (last["message"], last["story"]["kind"], last["story"]["level"]) == ("stopped", "end", "error")
         assert last["story"]["what"] == "the container ended with exit code 70"
         assert "see the incidents before" in last["story"]["cause"]
     assert len(recorded(tmp_path, "crash")) == 2
-    assert recorded(tmp_path, "give-up")[0]["last_lines"] == ["no good"]
+    given_up = recorded(tmp_path, "give-up")[0]
+    assert (given_up["last_lines"], given_up["why"]) == (["no good"], "it failed 2 times; the last time: exit code 5")
 
 
 def test_what_is_done_about_a_failed_start_is_what_follows(tmp_path: Path) -> None:
