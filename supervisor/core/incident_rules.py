@@ -130,9 +130,8 @@ def of_stop(snapshot: Snapshot, now_s: float) -> Incident:
     )
 
 
-def ended_with(incident: Incident, status: int, why: str, now_s: float) -> Incident:
+def ended_with(incident: Incident, status: int, why: str, took_s: float) -> Incident:
     """Return the incident of the container's end once everything has ended; ``why`` is set if it was not requested."""
-    took_s = max(0.0, now_s - incident.at_s)
     done = f"everything was ended in order within {took_s:.1f} s; exit code {status}"
     incident = msgspec.structs.replace(incident, code=status, done=done)
     if not why:

@@ -133,7 +133,9 @@ class IncidentRecorder:
         if not own:
             self._add(rules.of_stop(self._store.snapshot._replace(stopping_why=why or ""), now_s))
             own = [each for each in self._view.known if each.kind == END]
-        ended = rules.ended_with(own[-1], status, why or "", now_s + self._seen.wall_offset_s)
+        begun_s = self._store.snapshot.stopping_s
+        # By the monotonic clock, since the other one may have been set meanwhile.
+        ended = rules.ended_with(own[-1], status, why or "", 0.0 if begun_s is None else now_s - begun_s)
         self._put(self._masked(ended))
         if self._alerts is not None:
             self._alerts.close(self._life.left_s(self._stop_timeout_s, ALERT_S))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -64,7 +65,7 @@ class SnapshotStore:
 
     def update_stopping(self, why: str) -> None:
         """Record that the ordered stop has begun, and its reason."""
-        self._put(self.snapshot._replace(stopping=True, stopping_why=why))
+        self._put(self.snapshot._replace(stopping=True, stopping_why=why, stopping_s=time.monotonic()))
 
     def update_incidents(self, view: IncidentsView) -> None:
         """Replace the list of incidents."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -126,3 +127,14 @@ async def test_outages_are_told_apart_by_a_clock_that_nobody_sets(tmp_path: Path
     rig.store.update_wall_offset(1e9)
     rig.store.update_tailnet(up._replace(since_s=170.0))
     assert dict(rig.store.snapshot.incidents.counts) == {"tailnet-away": 3}
+
+
+@pytest.mark.parametrize("set_by_s", [-3600.0, 3600.0])
+async def test_a_stop_takes_as_long_as_it_does_whatever_the_clock_says(tmp_path: Path, set_by_s: float) -> None:
+    """A wall clock that is set meanwhile changes nothing in what is told of it."""
+    rig = Rig(tmp_path)
+    rig.store.update_wall_offset(1e9)
+    rig.store.update_stopping("SIGTERM received")
+    rig.store.update_wall_offset(1e9 + set_by_s)
+    rig.store.snapshot = rig.store.snapshot._replace(stopping_s=time.monotonic() - 5.0)
+    assert "within 5." in str(rig.recorder.finish(0, None)["done"])
