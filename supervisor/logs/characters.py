@@ -37,6 +37,17 @@ def is_clean(data: bytes) -> bool:
     return text.isprintable() and not (data.translate(None, _OTHERS) and any(lead in data for lead in _PRINTABLE))
 
 
+def is_utf8(data: bytes) -> bool:
+    """Return whether it is valid UTF-8; quick for ASCII."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def unseen() -> Iterator[int]:
     """Yield the code points of these characters and of the C1 controls."""
     for first, last in ((0x80, 0x9F), *_UNSEEN):

@@ -6,6 +6,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from supervisor.logs.characters import is_utf8
 from supervisor.logs.lines import TAILSCALED, LineSplitter
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 64 * 1024
 _LEAST_BYTES = 16 * 1024
-# Lines per turn: many short lines cost most.
+# Lines per turn: many short lines cost most. Bytes that are not UTF-8 cost twenty times as much as text.
 _MOST_LINES = 2048
 # Longest turn of the loop for a stream: lines that are expensive to process are read in smaller chunks.
 _LONG_TURN_S = 0.001
@@ -174,10 +175,8 @@ class Pipe:
                 return 0
             lines = self._splitter.feed(data)
             size = len(data)
-        self._left = b""
-        if len(lines) > _MOST_LINES and lines.count(b"\n") > _MOST_LINES:
-            self._left = lines.split(b"\n", _MOST_LINES)[-1]
-            lines = lines[: len(lines) - len(self._left)]
+        end = _turn_bytes(lines)
+        lines, self._left = lines[:end], lines[end:]
         if lines:
             self._take(self.source, lines)
         return size
@@ -192,3 +191,13 @@ class Pipe:
         rest = self._left + self._splitter.flush()
         if rest:
             self._take(self.source, rest)
+
+
+def _turn_bytes(lines: bytes) -> int:
+    """Return the size of the first lines that are processed in one turn."""
+    size = len(lines)
+    if size > _MOST_LINES and lines.count(b"\n") > _MOST_LINES:
+        size -= len(lines.split(b"\n", _MOST_LINES)[-1])
+    if size > _LEAST_BYTES and not is_utf8(lines):
+        size = min(size, lines.find(b"\n", _LEAST_BYTES) + 1 or size)
+    return size

@@ -45,6 +45,8 @@ _PAIR, _BYTES, _CHARACTER = 2, (5, 7), 6
 # Escape sequences of terminals (ECMA-48), and other control characters.
 _SEQUENCE = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ #%()*+][0-9A-Za-z])?"
 _FEW_SEQUENCES = 8
+# Where there are fewer, the lines that have one are searched for: random bytes have two in as many.
+_BYTES_AN_ESCAPE = 100
 _CONTROL = rb"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]+|"
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code not in b"\n\t")
 _MOST_CODE = 0x10FFFF
@@ -98,7 +100,7 @@ class Redactor:
             return True
         if b"\\" not in text and b"%" not in text:
             return False
-        for spelled in _spelled_out(text):
+        for spelled in _spelled_out(_with_escapes(text)):
             if self._may_hold(spelled, daemon=daemon):
                 return True
             if not is_clean(spelled) and self._may_hold(_without_unseen(spelled), daemon=daemon):
@@ -308,6 +310,19 @@ def _without_unseen(data: bytes) -> bytes:
 
 def _unseen() -> bytes:
     return _SEQUENCE + _CONTROL + unseen_pattern()
+
+
+def _with_escapes(text: bytes) -> bytes:
+    """Return the lines that contain an escape, since no other changes; all lines where many may."""
+    if text.count(b"\\") + text.count(b"%") > len(text) // _BYTES_AN_ESCAPE:
+        return text
+    lines = []
+    end = 0
+    for found in _compiled(_ESCAPES + _URL_ESCAPES).finditer(text):
+        if found.start() >= end:
+            begin, end = text.rfind(b"\n", 0, found.start()) + 1, text.find(b"\n", found.end()) + 1 or len(text)
+            lines.append(text[begin:end])
+    return b"".join(lines)
 
 
 def _spelled_out(text: bytes) -> Iterator[bytes]:

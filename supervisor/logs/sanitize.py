@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from supervisor.logs.characters import ASCII, TEXT, is_clean, unseen
+from supervisor.logs.characters import ASCII, TEXT, is_clean, is_utf8, unseen
 from supervisor.logs.lines import LONGEST_BYTES, all_within, wrapped
 
 ESC = b"\x1b"
@@ -36,7 +36,8 @@ def without_colors(lines: bytes) -> bytes | None:
     text = _stripped(lines) if ESC in lines else lines
     if not text.translate(None, ASCII):
         return text
-    if not is_clean(text) or (text is not lines and not _is_utf8(lines)):
+    # A code may be inside of a character.
+    if not is_clean(text) or (text is not lines and not is_utf8(lines)):
         return None
     return text
 
@@ -64,15 +65,6 @@ def sanitize_text(text: str) -> str:
 def sanitize_json(data: bytes) -> bytes:
     """Return valid JSON with invisible and reordering characters escaped; its value is unchanged."""
     return data if is_clean(data) else data.decode().translate(_json_escapes()).encode()
-
-
-def _is_utf8(lines: bytes) -> bool:
-    # A code may be inside of a character.
-    try:
-        lines.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _stripped(lines: bytes) -> bytes:
@@ -104,7 +96,8 @@ def _shown(lines: bytes) -> bytes:
         for control in controls:
             lines = lines.replace(bytes([control]), _escapes()[control].encode())
         return lines
-    return lines.decode(errors="backslashreplace").translate(_escapes()).encode()
+    # Bytes that are not UTF-8 become surrogates: decoding calls nothing for each, and one table escapes all.
+    return lines.decode(errors="surrogateescape").translate(_escapes()).encode()
 
 
 def _split(lines: bytes) -> list[bytes]:
@@ -114,7 +107,8 @@ def _split(lines: bytes) -> list[bytes]:
 @cache
 def _escapes() -> dict[int, str]:
     controls = {code: f"\\x{code:02x}" for code in range(0x20) if chr(code) not in "\n\t"}
-    return {**controls, **_json_escapes(), 0x0D: "\\r", 0x08: "\\b"}
+    no_text = {0xDC00 + code: f"\\x{code:02x}" for code in range(0x80, 0x100)}
+    return {**controls, **no_text, **_json_escapes(), 0x0D: "\\r", 0x08: "\\b"}
 
 
 @cache

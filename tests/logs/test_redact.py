@@ -172,14 +172,15 @@ SPELLINGS = [
     st.text(string.ascii_letters + string.digits + "/é", min_size=8, max_size=20),
     st.lists(st.tuples(st.sampled_from(SPELLINGS), st.sampled_from(["", "", *HIDING])), min_size=20, max_size=20),
     PLAIN,
+    st.sampled_from(["", "a line without escapes\n" * 200]),
 )
 def test_a_secret_spelled_by_escapes_or_split_by_what_nobody_sees_is_masked(
-    secret: str, ways: list[tuple[Callable[[str], str], str]], around: str
+    secret: str, ways: list[tuple[Callable[[str], str], str]], around: str, others: str
 ) -> None:
-    """Whatever stands for its characters, and whatever a terminal or a browser would leave out between them."""
+    """Whatever stands for its characters, or is omitted between them by a reader; alone, and where escapes are rare."""
     spelled = "".join(spell(one) + hiding for one, (spell, hiding) in zip(secret, ways, strict=False))
     redactor = Redactor([secret])
-    begin, end = f"{around}<".encode(), f">{around}".encode()
+    begin, end = f"{others}{around}<".encode(), f">{around}\n{others}".encode()
     assume(redactor.mask(begin + end) == begin + end)
     masked = redactor.mask(begin + spelled.encode() + end)
     assert masked.startswith(begin + MASK)

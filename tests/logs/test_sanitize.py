@@ -6,7 +6,7 @@ import json
 import re
 import sys
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from supervisor.logs.characters import is_clean
@@ -50,6 +50,16 @@ def test_nothing_reaches_a_terminal_but_text(lines: bytes) -> None:
     assert out.count("\n") == lines.count(b"\n")
     assert sanitize(out.encode())[0] == out.encode()
     assert is_clean(out.encode()) or not out.isascii()
+
+
+@given(st.lists(st.one_of(st.binary(max_size=4), st.sampled_from(["é", "\ud800", "漢", "🦊", "\udcff"])), max_size=20))
+def test_bytes_that_are_not_utf_8_are_escaped_one_by_one(parts: list[bytes | str]) -> None:
+    """As Python's own *backslashreplace* does, also where they resemble surrogates; what is text stays."""
+    line = b"".join(part if isinstance(part, bytes) else part.encode(errors="surrogatepass") for part in parts)
+    line = line.translate(None, bytes(range(0x20)) + b"\x7f")
+    expected = line.decode(errors="backslashreplace")
+    assume(not DANGEROUS.search(expected))
+    assert sanitize(line + b"\n")[0].decode() == expected + "\n"
 
 
 @given(LINES)
