@@ -247,6 +247,8 @@ def _check_format(path: str, cwd: str) -> None:
         _check_interpreter(path, head, cwd)
     elif head:
         raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is neither a program nor a script with #! at its head")
+    elif _is_empty(path):
+        raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is empty, as after a copy or download that failed")
 
 
 def _check_interpreter(path: str, head: bytes, cwd: str) -> None:
@@ -263,6 +265,14 @@ def _check_interpreter(path: str, head: bytes, cwd: str) -> None:
     else:
         return
     raise SpawnError(NOT_FOUND, f"cannot run {path}: {why}")
+
+
+def _is_empty(path: str) -> bool:
+    """Return whether a file certainly has no content: a shell would run it, with success."""
+    try:
+        return os.stat(path).st_size == 0 and os.access(path, os.R_OK)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_missing(path: str) -> bool:

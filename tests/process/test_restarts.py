@@ -96,6 +96,7 @@ def test_exit_0_is_a_failure_for_one_that_should_stay() -> None:
         ("mode", 126, "not executable"),
         ("processor", 126, "another processor"),
         ("garbage", 126, "neither a program nor a script"),
+        ("empty", 126, "it is empty"),
         ("interpreter", 127, "names /no/such/interpreter, which does not exist"),
     ],
 )
@@ -108,6 +109,7 @@ def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: s
                 "mode": b"#!/bin/sh\n",
                 "processor": b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\x15\0" + bytes(44),
                 "garbage": b"hello\n",
+                "empty": b"",
                 "interpreter": b"#!/no/such/interpreter\n",
             }[kind]
         )
