@@ -1,4 +1,4 @@
-"""Stands in for Moltis where there is none: behaves as Moltis does towards whoever supervises it.
+"""A stand-in for Moltis that behaves as Moltis does towards its supervisor.
 
 Its flags, lines, banner, exit codes, slow TERM and re-exec follow Moltis' own (see README.md beside this file).
 """
@@ -28,7 +28,7 @@ PROTOCOL = 4
 SETUP_CODE = "STANDIN7"
 COLORS = {"TRACE": "35", "DEBUG": "34", "INFO": "32", "WARN": "33", "ERROR": "31"}
 RESTART_AFTER_S = 0.3
-# The same for all: nobody signs in to anything here.
+# The same for all: there is nothing to sign in to.
 CHALLENGE = b"a challenge of the stand-in"
 PASSKEY_PAGE = """<!doctype html><title>Passkeys</title>
 <button id="register">Register</button> <button id="sign-in">Sign in</button> <p role="status"></p>
@@ -83,7 +83,7 @@ def log(level: str, message: str, target: str = "moltis_gateway", **fields: obje
 
 
 def banner() -> None:
-    """Write the box that comes before the port is open."""
+    """Write the banner that precedes the opening of the port."""
     address = f"{options.bind}:{options.port}"
     lines = [f"moltis {VERSION}", f"listening on http://{address}", f"protocol {PROTOCOL}", f"setup code: {SETUP_CODE}"]
     log("INFO", "┌" + "─" * 50)
@@ -93,7 +93,7 @@ def banner() -> None:
 
 
 class Memory:
-    """The database, as Moltis has one: SQLite in WAL mode, in the data folder; made when it is first asked for."""
+    """The database, like that of Moltis: SQLite in WAL mode in the data folder, created at first use."""
 
     _tables = ("messages", "passkeys")
 
@@ -113,7 +113,7 @@ class Memory:
         return self._found
 
     def keep(self, table: str, text: str) -> int:
-        """Write a row; it is on the disk by then."""
+        """Write a row, and return once it is on the disk."""
         with self._one:
             statement = f"INSERT INTO {self._tables[self._tables.index(table)]} (text) VALUES (?)"  # noqa: S608 - as named
             return self._open().execute(statement, (text,)).lastrowid or 0
@@ -130,12 +130,12 @@ memory = Memory()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers /health and a page, keeps rows, and takes orders that play Moltis' bad days."""
+    """Answers /health and a page, stores rows, and simulates failures on request."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer a read."""
+        """Handle a GET."""
         if hanging.is_set():
             time.sleep(3600)
         if self.path == "/health":
@@ -152,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(404, {"code": "NOT_FOUND", "error": "there is nothing here"})
 
     def do_POST(self) -> None:
-        """Take an order."""
+        """Handle a POST."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         order = json.loads(body) if body else {}
         if self.path == "/api/restart":
@@ -179,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(404, {"code": "NOT_FOUND", "error": "there is nothing here"})
 
     def _begin_passkey(self) -> None:
-        """Offer a challenge where the request came for the one host that passkeys are bound to, as Moltis does."""
+        """Return a challenge if the request is for the host that passkeys are bound to, as Moltis does."""
         asked = (self.headers.get("X-Forwarded-Host") or self.headers.get("Host") or "").partition(":")[0]
         host = str(urlsplit(passkey_origin()).hostname)
         if asked == host:
@@ -200,12 +200,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def passkey_origin() -> str:
-    """Return the origin that passkeys are made for: MOLTIS_EXTERNAL_URL, else the machine's own."""
+    """Return the origin of passkeys: MOLTIS_EXTERNAL_URL, else localhost."""
     return os.environ.get("MOLTIS_EXTERNAL_URL") or f"http://localhost:{options.port}"
 
 
 def passkey_result(given: dict[str, object], kind: str) -> str:
-    """Check what a browser sends for a passkey as a WebAuthn server does: its type, challenge, origin and host."""
+    """Check a browser's passkey response like a WebAuthn server: its type, challenge, origin and host."""
     client = json.loads(base64.b64decode(str(given["client"])))
     authenticator = base64.b64decode(str(given["authenticator"]))
     origin = passkey_origin()
@@ -222,18 +222,18 @@ def passkey_result(given: dict[str, object], kind: str) -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """A server that looks up no name for its address: in a container without DNS that takes seconds."""
+    """A server that does not resolve its own address: in a container without DNS that takes seconds."""
 
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Bind, and no more."""
+        """Bind without a DNS lookup."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = options.bind, options.port
 
 
 def crash(order: dict[str, object]) -> NoReturn:
-    """End as a panic does (panic = abort), or with a code."""
+    """Exit as by a panic (panic = abort), or with a code."""
     if "code" in order:
         os._exit(int(str(order["code"])))
     sys.stderr.write("thread 'main' panicked at crates/gateway/src/lib.rs:1:1:\na panic on request\n")
@@ -242,13 +242,13 @@ def crash(order: dict[str, object]) -> NoReturn:
 
 
 def reexec() -> NoReturn:
-    """Become oneself anew, with the same pid; children are left behind."""
+    """Execute this program again with the same pid; children are left behind."""
     log("INFO", "restarting", target="moltis_httpd::tools_routes")
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - that is what Moltis does
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - as Moltis does
 
 
 def start_helper(*, stubborn: bool) -> int:
-    """Start a helper that leads a process group of its own, as Moltis' tools do."""
+    """Start a helper in its own process group, as Moltis' tools do."""
     script = ("trap '' TERM; " if stubborn else "") + "while :; do sleep 0.2; done"
     helper = subprocess.Popen(
         ["/bin/sh", "-c", script], start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -257,10 +257,10 @@ def start_helper(*, stubborn: bool) -> int:
 
 
 def stop(number: int, _frame: object) -> None:
-    """End as Moltis does: INT at once, TERM and HUP after a while; the exit code is 0 either way."""
+    """Exit as Moltis does: on INT at once, on TERM and HUP after a delay; the exit code is always 0."""
     if number == signal.SIGINT:
         os._exit(0)
-    # A second TERM does nothing.
+    # A second TERM has no effect.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log("INFO", "shutting down", signal=signal.Signals(number).name)
@@ -268,13 +268,13 @@ def stop(number: int, _frame: object) -> None:
 
 
 def fail(what: str, why: str) -> NoReturn:
-    """End as an error that main returns: the chain on standard error, exit code 1."""
+    """Exit as for an error returned by main: its chain on standard error, exit code 1."""
     sys.stderr.write(f"Error: {what}\n\nCaused by:\n    {why}\n")
     sys.exit(1)
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Read the flags; a wrong one ends with 2, as clap does."""
+    """Parse the flags; a wrong one exits with 2, as with clap."""
     parser = argparse.ArgumentParser(prog="moltis", description="A stand-in for Moltis.")
     parser.add_argument("--bind", default=os.environ.get("MOLTIS_SERVER__BIND", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("MOLTIS_SERVER__PORT", "13131")))
@@ -287,7 +287,7 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until asked to stop."""
     global options  # noqa: PLW0603 - one process, one set of flags
     options = parse(sys.argv[1:])
     log("INFO", "this is a stand-in for Moltis: it answers /health and little else", target="stand_in")

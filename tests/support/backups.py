@@ -1,4 +1,4 @@
-"""Real restic and a real S3 server: built once for this user, and then used again."""
+"""Real restic and a real S3 server, built once for this user and then reused."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ PASSWORD = "a password of the repository"
 KEY_ID, KEY = "access-key-of-tests", "secret-key-of-tests"
 
 
-# Each call of restic derives a key, which takes 0.4 s of processor and 60 MB as published: half of what all tests take
-# together. So the tests' restic makes keys as restic's own tests do (N=128), where nothing depends on that cost.
+# Each call of restic derives a key, which takes 0.4 s of processor time and 60 MB in the published build: half of the
+# total of all tests. So the tests' restic derives keys as restic's own tests do (N=128), unless a test needs that cost.
 _KEY_COST = ("internal/repository/key.go", "\nvar params *crypto.Params\n")
 _CHEAP = "\nvar params = &crypto.Params{N: 128, R: 1, P: 1}\n"
-# Set for benchmarks and slow tests: restic as it is published.
+# Set for benchmarks and slow tests: use the published build of restic.
 AS_PUBLISHED = "RESTIC_AS_PUBLISHED"
 
 
 @cache
 def program(name: str, version: str = "", clock_shift: bool = False) -> str:  # noqa: FBT001, FBT002 - one of two builds
-    """Return the path of restic or versitygw, by default of the version above; a build takes a minute or some.
+    """Return the path of restic or versitygw, by default of the version above; a build takes some minutes.
 
-    With ``clock_shift`` its clock is off by the seconds in CLOCK_SHIFT_S. Without a version, and where AS_PUBLISHED is
+    With ``clock_shift`` its clock is off by the seconds in CLOCK_SHIFT_S. Without a version, and if AS_PUBLISHED is
     not in the environment, restic is the build with cheap keys.
     """
     usual, module = PROGRAMS[name]
@@ -66,14 +66,14 @@ def program(name: str, version: str = "", clock_shift: bool = False) -> str:  # 
 
 
 def _build_cheap(module: str, folder: Path) -> None:
-    """Build restic with cheap keys from a copy of its source, as Go puts no overlay over its cache of modules."""
+    """Build restic with cheap keys from a copy of its source, as Go supports no overlay of its module cache."""
     said = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, check=True).stdout
     with tempfile.TemporaryDirectory(prefix="restic-") as copy:
         shutil.copytree(json.loads(said)["Dir"], copy, dirs_exist_ok=True, copy_function=shutil.copyfile)
         source = Path(copy) / _KEY_COST[0]
         text = source.read_text()
-        assert _KEY_COST[1] in text, f"{_KEY_COST[0]} of {module} is not as it was: see where keys get their cost"
-        # The copied folders are as read-only as those of the cache.
+        assert _KEY_COST[1] in text, f"{_KEY_COST[0]} of {module} has changed: find where the cost of keys is set"
+        # The copied folders are read-only, like those of the cache.
         source.parent.chmod(0o755)
         source.write_text(text.replace(_KEY_COST[1], _CHEAP))
         subprocess.run(["go", "build", "-o", str(folder / "restic"), "./cmd/restic"], cwd=copy, check=True)
@@ -82,12 +82,12 @@ def _build_cheap(module: str, folder: Path) -> None:
 
 
 def path_with_restic(version: str = "") -> str:
-    """Return a PATH on which restic is found first: of a version as it is published, or the tests' usual one."""
+    """Return a PATH that finds restic first: a published version, or the tests' usual build."""
     return f"{Path(program('restic', version)).parent}:{os.environ['PATH']}"
 
 
 def restic_environment(repository: str, password: str = PASSWORD) -> dict[str, str]:
-    """Return what a restic beside the supervisor needs to open a repository."""
+    """Return the environment with which a restic beside the supervisor opens a repository."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": tempfile.gettempdir(),
@@ -99,13 +99,13 @@ def restic_environment(repository: str, password: str = PASSWORD) -> dict[str, s
 
 
 def restic(repository: str, *words: str, password: str = PASSWORD) -> Any:
-    """Run restic beside the supervisor, and return what its last line of JSON says, None where that is none."""
+    """Run restic beside the supervisor, and return its last line as JSON; None if it is not JSON."""
     env = restic_environment(repository, password)
     ended = subprocess.run(
         [program("restic"), "--no-cache", "--json", *words], env=env, capture_output=True, timeout=60, check=False
     )
     assert ended.returncode == 0, ended.stderr.decode() + ended.stdout.decode()
-    # `unlock` speaks plain text also with --json.
+    # `unlock` prints plain text even with --json.
     with contextlib.suppress(ValueError, IndexError):
         return json.loads(ended.stdout.splitlines()[-1])
     return None
@@ -149,22 +149,22 @@ class Bucket:
             return True
 
     def stop(self) -> None:
-        """Take it away; what is in it stays."""
+        """Stop the server; its content stays."""
         self.process.kill()
         self.process.wait()
 
     def start(self) -> None:
-        """Have it back."""
+        """Start the server again."""
         self.process = self._start()
 
     def add_user(self, key_id: str, key: str) -> None:
-        """Make a user who may do nothing in the bucket; takes a server with a folder for users (`--iam-dir`)."""
+        """Create a user without rights in the bucket; requires a server with a folder for users (`--iam-dir`)."""
         words = ("--access", KEY_ID, "--secret", KEY, "--endpoint-url", f"http://{self.address}:{self.port}")
         user = ("create-user", "--access", key_id, "--secret", key, "--role", "user")
         subprocess.run([program("versitygw"), "admin", *words, *user], stdout=subprocess.DEVNULL, check=True)
 
     def set_policy(self, policy: dict[str, Any]) -> None:
-        """Say who may do what in the bucket, as its owner."""
+        """Set the bucket's policy, as its owner."""
         now, body = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), json.dumps(policy).encode()
         headers = {
             "host": f"{self.address}:{self.port}",
@@ -195,7 +195,7 @@ def _free_port(address: str) -> int:
 
 @contextlib.contextmanager
 def bucket(folder: Path, *options: str, address: str = "127.0.0.1") -> Iterator[Bucket]:
-    """Run an S3 server for the length of a block."""
+    """Run an S3 server for the duration of a block."""
     server = Bucket(folder, *options, address=address)
     try:
         yield server

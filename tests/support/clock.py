@@ -1,4 +1,4 @@
-"""A clock that is off: by libfaketime, and for programs in Go, which no library can be put before."""
+"""A wrong clock: by libfaketime, and by another way for programs in Go, which ignore preloaded libraries."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
-# For libfaketime: the monotonic clock and its waits stay. Otherwise waits end at once, and each of Python's threads
-# that waits for another one takes a whole processor.
+# For libfaketime: the monotonic clock stays real. Otherwise waits end at once, and each of Python's threads
+# that waits for another one uses a whole processor.
 WALL_CLOCK_ALONE = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_FORCE_MONOTONIC_FIX": "0"}
-# In Go's own time.go: where Now is told the time, and what else is added to it.
+# In Go's time.go: the place where Now reads the time, and the code that is added.
 _NOW = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 _SHIFT = """
 var clockShift = func() (seconds int64) {
@@ -32,7 +32,7 @@ def clock_overlay(folder: Path) -> Path:
     root = subprocess.run(["go", "env", "GOROOT"], capture_output=True, text=True, check=True).stdout.strip()
     source = Path(root) / "src/time/time.go"
     text = source.read_text()
-    assert _NOW in text, f"{source} is not as it was: see where Now is told the time"
+    assert _NOW in text, f"{source} has changed: find where Now reads the time"
     text = text.replace("import (\n", 'import (\n\t"syscall"\n', 1).replace(_NOW, f"{_NOW}\tsec += clockShift\n", 1)
     (folder / "time.go").write_text(text + _SHIFT)
     overlay = folder / "overlay.json"

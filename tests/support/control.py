@@ -1,4 +1,4 @@
-"""The test control server, and the real tailscaled: built or fetched once for this user, and then used again."""
+"""The test control server and the real tailscaled, built or downloaded once for this user and then reused."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "tests/control"
-# What keeps a tailscaled from asking the gateway for a port, Tailscale for a login, and an authority for a certificate.
+# Keeps tailscaled from requesting ports from the gateway, logins from Tailscale, and certificates from an authority.
 LOOPBACK_ONLY = {
     "TS_DISABLE_PORTMAPPER": "1",
     "TS_PANIC_IF_HIT_MAIN_CONTROL": "1",
     "TS_DEBUG_ACME_DIRECTORY_URL": "http://127.0.0.1:1/directory",
 }
-# Nor does one read every second which ports are open: on a busy machine that costs more than all else that it does.
+# It does not list open ports every second either: on a busy machine that costs more than everything else.
 IN_TESTS = {**LOOPBACK_ONLY, "TS_PORTLIST": "false"}
 
 
 @cache
 def tailscaled() -> str:
-    """Return the path of tailscaled, from the same step as `make run`."""
+    """Return the path of tailscaled, obtained as by `make run`."""
     return subprocess.run(
         [str(ROOT / "scripts/fetch-tailscaled")], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
@@ -72,7 +72,7 @@ class Control:
         self._admin: str = told["admin"]
 
     def order(self, name: str, /, **arguments: str | int) -> Any:
-        """Give the server an order and return its answer (see tests/control/admin.go)."""
+        """Send the server an order and return its answer (see tests/control/admin.go)."""
         query = urllib.parse.urlencode(
             {key: int(value) if value is True else value for key, value in arguments.items()}
         )
@@ -84,7 +84,7 @@ class Control:
                 raise AssertionError(f"cannot {name}: {error.read().decode().strip()}") from error
 
     def nodes(self) -> dict[str, dict[str, Any]]:
-        """Return the devices by their names without the domain."""
+        """Return the devices by name, without the domain."""
         return {node["name"].split(".")[0]: node for node in self.order("nodes")}
 
     def attempts(self) -> list[dict[str, Any]]:
@@ -92,19 +92,19 @@ class Control:
         return list(self.order("attempts"))
 
     def freeze(self) -> None:
-        """Hold the server still: connections stay open, and nothing answers."""
+        """Freeze the server: connections stay open, and nothing answers."""
         self.frozen = True
         freeze(self.pid)
 
     def thaw(self) -> None:
-        """Let the frozen server go on."""
+        """Resume the frozen server."""
         thaw(self.pid)
         self.frozen = False
 
 
 @contextlib.contextmanager
 def controlling(*flags: str) -> Iterator[Control]:
-    """Run a control server for the length of a block."""
+    """Run a control server for the duration of a block."""
     process = subprocess.Popen([control_server(), *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield Control(process)

@@ -1,4 +1,4 @@
-"""Containers for tests: the docker command, with what tests ask of it."""
+"""Containers for tests, with the docker command."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-# The processor the image is for, where it is not this machine's: its programs run under qemu, and many times slower.
+# The image's processor, if it is not this machine's: its programs run under qemu, and many times slower.
 ARCH = os.environ.get("TEST_ENGINE_ARCH", "")
 SLOWNESS = 6 if ARCH else 1
-# A 2-core machine under load takes its time.
+# Sufficient for a 2-core machine under load.
 PATIENCE_S = 60.0 * SLOWNESS
 _numbers = itertools.count(1)
 
 
 class Network(NamedTuple):
-    """A network of containers by its name, and this machine's address in it."""
+    """The name of a network of containers, and this machine's address in it."""
 
     name: str
     gateway: str
 
 
 class Ended(NamedTuple):
-    """What a command has left behind."""
+    """The result of a command."""
 
     status: int
     stdout: str
@@ -48,7 +48,7 @@ def docker(
     stdin: str = "",
     env: Mapping[str, str] | None = None,
 ) -> Ended:
-    """Run docker with these words; fail when it does, unless that is what is looked for."""
+    """Run docker with these arguments; fail if it does, unless ``may_fail``."""
     done = subprocess.run(
         ["docker", *words], input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False, env=env
     )
@@ -58,18 +58,18 @@ def docker(
 
 
 def has_runtime(name: str) -> bool:
-    """Tell whether the engine has a runtime; the one that scripts/test-engine starts has runsc."""
+    """Return whether the engine has a runtime; the one that scripts/test-engine starts has runsc."""
     return name in json.loads(docker("info", "--format", "{{json .Runtimes}}").stdout)
 
 
 def unique(name: str) -> str:
-    """Return a name that no other container, network or image of these tests has."""
+    """Return a unique name for a container, network or image."""
     return f"moltis-test-{os.getpid()}-{next(_numbers)}-{name}"
 
 
 @contextlib.contextmanager
 def built_image() -> Iterator[str]:
-    """Have the single image, built from this checkout with buildx for ARCH, for the length of a block."""
+    """Provide the single image, built from this checkout with buildx for ARCH, for the duration of a block."""
     name = f"moltis-embedded:{unique('image')}"
     words = ["--load", "--quiet", "--file", str(ROOT / "Dockerfile.embedded"), "--tag", name]
     if ARCH:
@@ -84,7 +84,7 @@ def built_image() -> Iterator[str]:
 
 @contextlib.contextmanager
 def internal_network() -> Iterator[Network]:
-    """Have a network that leads nowhere but to this machine; containers of other networks reach its gateway too."""
+    """Provide a network that reaches only this machine; containers of other networks reach its gateway too."""
     name = unique("net")
     docker("network", "create", "--internal", name)
     config = json.loads(docker("network", "inspect", name).stdout)[0]["IPAM"]["Config"]
@@ -93,13 +93,13 @@ def internal_network() -> Iterator[Network]:
 
 
 class Container:
-    """One container by its name."""
+    """A container, by its name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def inspect(self) -> Any:
-        """Return what `docker inspect` tells."""
+        """Return the output of `docker inspect`."""
         return json.loads(docker("inspect", self.name).stdout)[0]
 
     def state(self) -> Any:
@@ -108,15 +108,15 @@ class Container:
 
     @property
     def ip(self) -> str:
-        """The address in its first network."""
+        """Its address in its first network."""
         return str(next(iter(self.inspect()["NetworkSettings"]["Networks"].values()))["IPAddress"])
 
     def health(self) -> str:
-        """Return Docker's word for its health."""
+        """Return its health as Docker reports it."""
         return str(self.state()["Health"]["Status"])
 
     def logs(self) -> str:
-        """Return all it has printed on both streams."""
+        """Return all its output of both streams."""
         ended = docker("logs", self.name)
         return ended.stdout + ended.stderr
 
@@ -127,7 +127,7 @@ class Container:
         return docker("exec", *options, self.name, *words, stdin=stdin, may_fail=may_fail)
 
     def start_inside(self, *words: str, user: str = "moltis") -> None:
-        """Start a program inside that goes on."""
+        """Start a program inside, and do not wait for it."""
         docker("exec", "--detach", "--user", user, self.name, *words)
 
     def signal(self, name: str) -> None:
@@ -135,7 +135,7 @@ class Container:
         docker("kill", "--signal", name, self.name)
 
     def stop(self, patience_s: int = 10 * SLOWNESS) -> float:
-        """Stop it as `docker stop` does, and return the seconds that took."""
+        """Stop it by `docker stop`, and return the duration in seconds."""
         begin_s = time.monotonic()
         docker("stop", "--time", str(patience_s), self.name)
         return time.monotonic() - begin_s
@@ -146,16 +146,16 @@ class Container:
         return int(self.state()["ExitCode"])
 
     def wait_health(self, word: str, deadline_s: float = PATIENCE_S) -> None:
-        """Wait until Docker says of its health what is looked for."""
+        """Wait until Docker reports this health."""
         self._wait(lambda: self.health() == word, deadline_s, f"{self.name} to be {word}")
 
     def wait_log(self, text: str, deadline_s: float = PATIENCE_S) -> str:
-        """Wait until it has printed a text, and return all it has printed."""
+        """Wait until it has printed a text, and return all its output."""
         self._wait(lambda: text in self.logs(), deadline_s, f"{text!r} in the log")
         return self.logs()
 
     def get(self, path: str, port: int = 8080, token: str = "") -> tuple[int, str]:
-        """Fetch a page from its published port, seen from this machine; with a token, as one who is signed in."""
+        """Fetch a page from its published port on this machine; with a token, authenticated."""
         connection = http.client.HTTPConnection(self.ip, port, timeout=10)
         with contextlib.closing(connection):
             connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
@@ -167,7 +167,7 @@ class Container:
         self._wait(lambda: self.get(path, port)[0] == 200, deadline_s, f"{path} of {self.name}")
 
     def status(self) -> Any:
-        """Return what `status --json` tells. Raises ConnectionError where the supervisor does not answer yet."""
+        """Return the output of `status --json`. Raises ConnectionError if the supervisor does not answer yet."""
         ended = self.execute("moltis-supervisor", "status", "--json", may_fail=True)
         if ended.status != 0:
             raise ConnectionError(ended.stderr)
@@ -178,7 +178,7 @@ class Container:
         return str(wait_until(lambda: self.status()["tailscale"]["tailscale_ip"], PATIENCE_S, f"{self.name}'s address"))
 
     def _wait(self, condition: Callable[[], bool], deadline_s: float, what: str) -> None:
-        """Wait for something, and tell what the container has printed where it does not come, or not any more."""
+        """Wait for a condition; fail with the container's output at the deadline, or if the container has ended."""
 
         def holds_or_over() -> bool:
             with contextlib.suppress(OSError, LookupError):
@@ -193,7 +193,7 @@ class Container:
             raise AssertionError(f"{error}\n{self.logs()[-4000:]}") from None
 
     def processes(self) -> dict[str, Any]:
-        """Return the supervised processes by their names, as `status` tells them."""
+        """Return the supervised processes by name, from `status`."""
         return {process["name"]: process for process in self.status()["processes"]}
 
 
@@ -201,7 +201,7 @@ class Container:
 def container(
     image: str, *command: str, options: tuple[str, ...] = (), env: Mapping[str, str] | None = None
 ) -> Iterator[Container]:
-    """Run a container in the background for the length of a block."""
+    """Run a container in the background for the duration of a block."""
     name = unique("run")
     words = [word for key, value in (env or {}).items() for word in ("--env", f"{key}={value}")]
     docker("run", "--detach", "--name", name, *options, *words, image, *command)

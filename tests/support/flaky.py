@@ -1,4 +1,4 @@
-"""A way to a server that may be slow, silent, cut short, or say something else altogether."""
+"""A proxy before a server that may be slow, silent, cut off answers, or replace them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def _writes_holder(data: bytes) -> bool:
 
 
 class Flaky:
-    """Passes bytes on from ``port`` (or a unix socket at ``path``) to another port or path, as ``mode`` says.
+    """Forwards bytes from ``port`` (or a unix socket at ``path``) to another port or path, depending on ``mode``.
 
     Modes: pass, slow, crawl (six seconds for each request), silent, cut (half an answer, then the end), half (the same,
     then silence), refuse; rubbish, redirect, error, huge, busy (with another write), forbidden and elsewhere (it is in
-    another region) give an answer of that kind in the server's place; careless hides the conditions of requests, so
-    that the server writes whatever is there; late does too, and holds back what is to be written to a holder's object
-    until the mode is another, while ``is_late`` tells that there is something; keeping refuses to delete, as to a key
-    without that right, and keeping_all locks too.
+    another region) give an answer of that kind in the server's place; careless removes the conditions of requests, so
+    that the server always writes; late does so too, and delays writes to a holder's object
+    until the mode changes, while ``is_late`` is whether there are any; keeping refuses deletions, as for a key
+    without that right, and keeping_all also those of locks.
     """
 
     def __init__(self, target: int | str, path: str = "", host: str = "127.0.0.1") -> None:
@@ -65,7 +65,7 @@ class Flaky:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more."""
+        """Stop accepting connections."""
         self._over.set()
         # A thread that waits in accept(2) is not woken by close(2).
         with contextlib.suppress(OSError):
@@ -137,7 +137,7 @@ class Flaky:
                     self._end(client, server)
                     return
                 client.sendall(data)
-            # Whoever still writes would wait for an answer that never comes.
+            # A client that still writes would wait for an answer that never comes.
             self._end(client, server)
 
     @staticmethod
@@ -149,7 +149,7 @@ class Flaky:
 
 @contextlib.contextmanager
 def flaky(target: int | str, path: str = "", host: str = "127.0.0.1") -> Iterator[Flaky]:
-    """Have such a way for the length of a block; both ports are at the address ``host``."""
+    """Run such a proxy for the duration of a block; both ports are at the address ``host``."""
     way = Flaky(target, path, host)
     try:
         yield way

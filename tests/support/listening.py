@@ -1,4 +1,4 @@
-"""A server on a unix socket that leaves nothing behind: neither a connection nor what handles it."""
+"""A server on a unix socket that leaves neither connections nor handlers behind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Connection(asyncio.StreamReaderProtocol):
 
 @contextlib.asynccontextmanager
 async def listening(take: Take, path: str) -> AsyncIterator[None]:
-    """Have ``take`` handle each connection for the length of a block; at its end all are dropped, and have ended."""
+    """Handle each connection with ``take`` for the duration of a block; at its end all are closed."""
     connections: list[_Connection] = []
 
     def accept() -> _Connection:

@@ -1,4 +1,4 @@
-"""A direct line to a tailscaled: its LocalAPI, its notify bus, and connections through the tailnet."""
+"""Direct access to a tailscaled: its LocalAPI, its notification bus, and connections through the tailnet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATE_PREFS_HEALTH = 2 | 4 | 128
 
 
 class Fetched(NamedTuple):
-    """An answer that came through the tailnet."""
+    """A response received through the tailnet."""
 
     status: int
     headers: dict[str, str]
@@ -34,7 +34,7 @@ class LocalApi:
         self.path = path
 
     def ask(self, method: str, path: str, body: object = None, timeout_s: float = 10.0) -> Any:
-        """Ask tailscaled, and return its JSON; fail when it refuses."""
+        """Send a request to tailscaled, and return its JSON; fail on a refusal."""
         with contextlib.closing(self._connection(timeout_s)) as connection:
             connection.request(method, f"/localapi/v0/{path}", None if body is None else json.dumps(body))
             answer = connection.getresponse()
@@ -43,11 +43,11 @@ class LocalApi:
             return json.loads(text) if text else None
 
     def status(self) -> Any:
-        """Return the status without the peers."""
+        """Return the status without peers."""
         return self.ask("GET", "status?peers=false")
 
     def state(self) -> str:
-        """Return tailscaled's own word for its state."""
+        """Return tailscaled's own state."""
         return str(self.status()["BackendState"])
 
     def wait_state(self, *states: str, deadline_s: float = 45.0) -> None:
@@ -55,18 +55,18 @@ class LocalApi:
         wait_until(lambda: self.state() in states, deadline_s, f"tailscaled to be {' or '.join(states)}")
 
     def log_in(self, url: str, key: str = "", **prefs: object) -> None:
-        """Log in as the CLI's `up` does; without a key it may take a visit to a URL."""
+        """Log in as the CLI's `up` does; without a key a login URL may have to be visited."""
         all_prefs = self.ask("GET", "prefs")
         all_prefs.pop("Config", None)
         all_prefs |= {"ControlURL": url, "WantRunning": True, "Hostname": "moltis", **prefs}
         had_node_key = self.status().get("HaveNodeKey")
         self.ask("POST", "start", {"AuthKey": key, "UpdatePrefs": all_prefs})
-        # With a node key `start` logs in by itself; of two logins control may know the one that tailscaled has dropped.
+        # With a node key `start` logs in by itself; of two logins control may keep the one that tailscaled has dropped.
         if not had_node_key:
             self.ask("POST", "login-interactive")
 
     def start(self) -> None:
-        """Start tailscaled's control client anew, as the soft remedy does."""
+        """Restart tailscaled's control client, as the first recovery step does."""
         self.ask("POST", "start", {})
 
     def set_prefs(self, **prefs: object) -> None:
@@ -74,7 +74,7 @@ class LocalApi:
         self.ask("PATCH", "prefs", prefs | {f"{name}Set": True for name in prefs})
 
     def dial(self, host: str, port: int, timeout_s: float = 5.0) -> socket.socket:
-        """Return a connection through the tailnet; ConnectionRefusedError tells why there is none."""
+        """Return a connection through the tailnet. Raises ConnectionRefusedError with the reason."""
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(timeout_s)
         try:
@@ -90,7 +90,7 @@ class LocalApi:
 
     @contextlib.contextmanager
     def watch(self, mask: int = STATE_PREFS_HEALTH) -> Iterator[Bus]:
-        """Take down what the notify bus says for the length of a block."""
+        """Record the notification bus for the duration of a block."""
         connection = self._connection(None)
         connection.request("GET", f"/localapi/v0/watch-ipn-bus?mask={mask}")
         answer = connection.getresponse()
@@ -119,13 +119,13 @@ class LocalApi:
 
 
 def _dial(sock: socket.socket, host: str, port: int) -> str:
-    """Make a connection to tailscaled one through the tailnet, or return why that is refused."""
+    """Turn a connection to tailscaled into one through the tailnet; return why that is refused."""
     sock.sendall(
         f"POST /localapi/v0/dial HTTP/1.1\r\nHost: {HOST}\r\nConnection: upgrade\r\nUpgrade: ts-dial\r\n"
         f"Dial-Network: tcp\r\nDial-Host: {host}\r\nDial-Port: {port}\r\nContent-Length: 0\r\n\r\n".encode()
     )
     head = b""
-    # Byte by byte: what follows the head is the other node's.
+    # Byte by byte: everything after the head comes from the other node.
     while not head.endswith(b"\r\n\r\n"):
         more = sock.recv(1)
         if not more:
@@ -137,19 +137,19 @@ def _dial(sock: socket.socket, host: str, port: int) -> str:
 
 
 class Bus:
-    """What the notify bus has said so far."""
+    """The recorded content of the notification bus."""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
 
     def read(self, answer: http.client.HTTPResponse) -> None:
-        """Take down every frame until the bus ends."""
+        """Record every frame until the bus ends."""
         with contextlib.suppress(OSError, http.client.HTTPException):
             while line := answer.readline():
                 self.frames.append(json.loads(line))
 
     def all(self, name: str) -> list[Any]:
-        """Return every value that this key has had."""
+        """Return all values of this key so far."""
         return [frame[name] for frame in list(self.frames) if frame.get(name) is not None]
 
     def errors(self) -> list[str]:
@@ -157,11 +157,11 @@ class Bus:
         return self.all("ErrMessage")
 
     def states(self) -> list[str]:
-        """Return the states by their names."""
+        """Return the states by name."""
         return [STATES[number] for number in self.all("State")]
 
     def wait(self, name: str, good: Callable[[Any], bool] = bool, deadline_s: float = 20.0) -> Any:
-        """Return the first value of this key that is good; wait for it."""
+        """Wait for a value of this key that satisfies ``good``, and return the first one."""
         return wait_until(lambda: [value for value in self.all(name) if good(value)], deadline_s, f"{name} on the bus")[
             0
         ]

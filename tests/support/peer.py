@@ -1,4 +1,4 @@
-"""A bare node: a real tailscaled without a supervisor, as the other end of a tailnet."""
+"""A bare node: a real tailscaled without a supervisor, as a peer in the tailnet."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Peer(LocalApi):
-    """A running tailscaled and the line to it; ``log`` is what it has printed."""
+    """A running tailscaled with its LocalAPI; ``log`` is its output."""
 
     def __init__(self, folder: Path, *flags: str, **env: str) -> None:
         super().__init__(str(folder / "tailscaled.sock"))
         self.folder = folder
         self.log = folder / "log"
-        # Its end of this pipe closes with this process, and tailscaled ends with it.
+        # The other end of this pipe closes when this process ends, and tailscaled then ends too.
         theirs, self._ours = os.pipe()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -68,12 +68,12 @@ class Peer(LocalApi):
         return str(self.status()["TailscaleIPs"][0])
 
     def peers(self) -> dict[str, Any]:
-        """Return the peers' statuses by their names without the domain."""
+        """Return the peers' statuses by name, without the domain."""
         everybody = self.ask("GET", "status")["Peer"] or {}
         return {peer["DNSName"].split(".")[0]: peer for peer in everybody.values()}
 
     def wait_path(self, ip: str, deadline_s: float = 30.0) -> None:
-        """Wait until this node has a way to the other: Running alone does not say so."""
+        """Wait until this node has a path to the other, which Running alone does not mean."""
 
         def found() -> bool:
             return not self.ask("POST", f"ping?ip={ip}&type=disco", timeout_s=3)["Err"]
@@ -81,7 +81,7 @@ class Peer(LocalApi):
         wait_until(found, deadline_s, f"a path to {ip}")
 
     def connects(self, ip: str, port: int, timeout_s: float = 3.0) -> bool:
-        """Tell whether the other node takes a connection to a port. Wait for a path first."""
+        """Return whether the other node accepts a connection to a port. Wait for a path first."""
         try:
             self.dial(ip, port, timeout_s).close()
         except OSError:
@@ -100,7 +100,7 @@ class Peer(LocalApi):
         body: bytes | None = None,
         timeout_s: float = 10.0,
     ) -> Fetched:
-        """Fetch a page through the tailnet; headers are sent as they are, forged ones too."""
+        """Fetch a page through the tailnet; headers are sent unchanged, including forged ones."""
         named = {"Host": host_header} if host_header else {}
         connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         with contextlib.closing(connection):
@@ -112,7 +112,7 @@ class Peer(LocalApi):
 
 @contextlib.contextmanager
 def bare(*flags: str, folder: Path | None = None, **env: str) -> Iterator[Peer]:
-    """Run a tailscaled that has not logged in; with a folder its state outlives the block."""
+    """Run a tailscaled without a login; with a folder its state outlives the block."""
     with tempfile.TemporaryDirectory(prefix="peer-") as temporary:
         node = Peer(folder or Path(temporary), *flags, **env)
         try:
@@ -124,7 +124,7 @@ def bare(*flags: str, folder: Path | None = None, **env: str) -> Iterator[Peer]:
 
 @contextlib.contextmanager
 def peer(control: Control, name: str = "peer", key: str = "", **prefs: object) -> Iterator[Peer]:
-    """Run a node that is logged in and Running, for the length of a block."""
+    """Run a logged-in node for the duration of a block."""
     with bare() as node:
         node.log_in(control.url, key, Hostname=name, **prefs)
         node.wait_state("Running")

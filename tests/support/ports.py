@@ -1,4 +1,4 @@
-"""Ports for what a test starts: a worker has its own, below those that the kernel gives to whoever asks for any."""
+"""Ports for tests: each worker has its own, below the kernel's ephemeral ports."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import socket
 
 _FIRST, _EACH = 20_000, 400
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 30
-# Not from the first one on: another run of the tests may be at it.
+# Starts at a random one, as another run of the tests may use the first ones.
 _numbers = itertools.count(os.getpid())
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port of an address that nobody uses, and that nobody is given before it is used. Raises OSError."""
+    """Return an unused port of an address, which is not given out again. Raises OSError."""
     for _ in range(_EACH):
         port = _FIRST + _WORKER * _EACH + next(_numbers) % _EACH
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""What a test does to a process that is not its own: hold it still, and kill it."""
+"""Freezes and kills processes that are not children of the test."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]
 
 
 def headless(first: str, then: str) -> str:
-    """Return a Python program whose first thread ends alone, as with pthread_exit(3) in main, after the line ``first``.
+    """Return a Python program whose first thread ends alone, as by pthread_exit(3), after the line ``first``.
 
-    The other one runs the line ``then`` once that has happened, and stays.
+    The other thread then runs the line ``then``, and continues.
     """
     return (
         f"{first}\nimport ctypes, threading\ndef stay():\n"
@@ -31,7 +31,7 @@ def headless(first: str, then: str) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process has a thread that lives, be it another than its first."""
+    """Return whether a process has a live thread, which need not be its first."""
     states = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -41,7 +41,7 @@ def alive(pid: int) -> bool:
 
 
 def below(pid: int) -> list[int]:
-    """Return everything that descends from a process and has not lost the way up to it."""
+    """Return the descendants of a process that were not reparented away."""
     found = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -52,7 +52,7 @@ def below(pid: int) -> list[int]:
 
 
 def freeze(pid: int) -> None:
-    """Hold a process still, all its threads: its sockets stay open, and nothing answers."""
+    """Freeze all threads of a process: its sockets stay open, and nothing answers."""
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: _states(pid) <= {"T"}, what=f"process {pid} to stand still")
 
@@ -64,13 +64,13 @@ def _states(pid: int) -> set[str]:
 
 
 def thaw(pid: int) -> None:
-    """Let a frozen process go on."""
+    """Resume a frozen process."""
     os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """Hold a process still for the length of a block."""
+    """Freeze a process for the duration of a block."""
     freeze(pid)
     try:
         yield
@@ -79,6 +79,6 @@ def frozen(pid: int) -> Iterator[None]:
 
 
 def kill(pid: int) -> None:
-    """Kill a process and wait for its end; its parent gets its status."""
+    """Kill a process and wait for its end; its parent reaps it."""
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not alive(pid), what=f"the end of process {pid}")

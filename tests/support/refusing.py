@@ -1,8 +1,8 @@
-"""Runs a command in a world whose kernel refuses some calls, as small sandboxes and odd file systems do.
+"""Runs a command with some system calls failing, as in small sandboxes and on unusual file systems.
 
     python refusing.py CALL=ERRNO[@VALUE] … -- COMMAND …
 
-``VALUE`` restricts it to calls whose deciding argument has that value. A seccomp filter answers (seccomp(2), struct
+``VALUE`` restricts it to calls whose deciding argument has that value. A seccomp filter does this (seccomp(2), struct
 sock_filter).
 """
 
@@ -19,7 +19,7 @@ _LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER, _FIRST_ARGUMENT, _ARGUMENT_BYTES = 0, 16, 8
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
-# The call's number by machine, and which of its arguments decides.
+# The call's number by machine, and the index of the deciding argument.
 _MACHINE = ["x86_64", "aarch64"].index(platform.machine())
 _CALLS = {
     "fchown": ((93, 55), 0),
@@ -34,7 +34,7 @@ Line = tuple[int, int, int, int]
 
 
 def refusing(*rules: str) -> tuple[str, ...]:
-    """Return the words that go before a command, so that it meets such a kernel."""
+    """Return the command prefix that makes these calls fail."""
     return (sys.executable, "-m", __name__, *rules, "--")
 
 
@@ -50,7 +50,7 @@ def _rule(word: str) -> list[Line]:
 
 
 def main() -> None:
-    """Put the filter in place, then become the command."""
+    """Install the filter, then execute the command."""
     end = sys.argv.index("--")
     lines = [line for word in sys.argv[1:end] for line in _rule(word)] + [(_RETURN, 0, 0, _ALLOW)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))

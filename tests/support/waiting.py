@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with an end to it."""
+"""Waits for conditions, with a deadline."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEADLINE_S = 30.0
-# A look may be a command or a request, so the longer a wait, the rarer they are; none is late by more than a tenth.
+# A check may be a command or a request, so they become rarer the longer the wait; none is late by more than a tenth.
 _LOOK_AGAIN_S, _AT_THE_LATEST_S = 0.01, 0.2
 
 
 def wait_until(condition: Callable[[], T | None], deadline_s: float = DEADLINE_S, what: str = "the condition") -> T:
-    """Return the first true answer of ``condition``; fail when the deadline comes first.
+    """Return the first true result of ``condition``; fail at the deadline.
 
-    A condition that raises OSError or LookupError is one that does not hold yet.
+    A condition that raises OSError or LookupError does not hold yet.
     """
     begun_s = time.monotonic()
     while True:
