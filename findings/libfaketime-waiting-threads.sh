@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# libfaketime 0.9.10 with FAKETIME_DONT_FAKE_MONOTONIC=1: threads of a Python program that wait for each other take a
+# libfaketime 0.9.10 with FAKETIME_DONT_FAKE_MONOTONIC=1: threads of a Python program that wait for each other use a
 # processor each. CPython waits for its lock with pthread_cond_timedwait() and 5 ms on the monotonic clock; under
-# libfaketime such a wait ends at once, so it is called again and again. The answers are right all the same, so what is
-# seen is a program that is slow and hot only while its clock is changed. FAKETIME_FORCE_MONOTONIC_FIX=0 makes the waits
-# last again, although the manual tells of that variable for old glibc only.
+# libfaketime such a wait ends at once, so it is called again and again. Results are still correct, so the only symptom
+# is a program that is slow and busy while its clock is changed. FAKETIME_FORCE_MONOTONIC_FIX=0 makes waits last again,
+# although the manual mentions that variable for old versions of glibc only.
 #
 # Seen 2026-11-29 on Linux amd64, Python 3.11, glibc 2.36, with Debian 12's package 0.9.10-2.1, on a machine that was
-# busy with other work; processor time of two threads that count, as a multiple of what they take without libfaketime:
+# busy with other work; processor time of two counting threads, as a multiple of that without libfaketime:
 #   as it is: 42.4 times, with FAKETIME_FORCE_MONOTONIC_FIX=0: 0.9 times
 # (20.8 to 62.8 times in three runs)
 #
-# Needs Debian 12 (apt-get download) and Python. Fails where this changes.
+# Needs Debian 12 (apt-get download) and Python. Fails if this changes.
 set -euo pipefail
 VERSION=0.9.10-2.1
 folder=$(mktemp -d)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Litestream 0.5.18: `litestream replicate -exec COMMAND` ends with 1 whatever code COMMAND failed with; only 0 stays 0.
-# The code that it ended with is in the message alone. A supervisor that decides by exit codes (127 not found, 78
-# configuration) cannot tell them apart behind it.
+# Litestream 0.5.18: `litestream replicate -exec COMMAND` exits with 1, whatever code COMMAND failed with; only 0 stays
+# 0. Only the message contains the original code. A supervisor that decides by exit codes (127 not found, 78
+# configuration) cannot distinguish them.
 #
 # Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy:
 #   COMMAND ends with 0: 0
 #   COMMAND ends with 7: 1, "exit status 7"
 #   COMMAND ends with 78: 1, "exit status 78"
 #
-# Needs Go. Fails where this changes.
+# Needs Go. Fails if this changes.
 set -euo pipefail
 VERSION=0.5.18
 folder=$(mktemp -d)

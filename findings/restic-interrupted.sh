@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# restic 0.18.1: `restic backup` that gets SIGINT while it uploads ends with 1. The table of exit codes in its manual
-# (doc/075_scripting.rst) has 130 for that, and 1 for a failure: a script that tells an interruption from a failure by
-# them, so as not to report the former, reports each.
+# restic 0.18.1: `restic backup` exits with 1 on SIGINT during an upload. The table of exit codes in its manual
+# (doc/075_scripting.rst) has 130 for that, and 1 for a failure: a script that uses them to distinguish interruptions
+# from failures reports both as failures.
 #
 # Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy:
 #   signal interrupt received, cleaning up
 #   Fatal: unable to save snapshot: context canceled
 #   exit code 1
 #
-# Needs Go. Fails where this changes.
+# Needs Go. Fails if this changes.
 set -euo pipefail
 VERSION=0.18.1
 folder=$(mktemp -d)
@@ -22,7 +22,7 @@ mkdir "$folder/there"
 head -c 100000000 /dev/urandom >"$folder/there/file"
 "$restic" init --quiet
 
-# Slow enough that it is in the middle when the first data is there.
+# Slow enough to be interrupted in the middle, once the first data is stored.
 "$restic" backup --quiet --limit-upload 10240 "$folder/there" >"$folder/out" 2>&1 &
 pid=$!
 for _ in $(seq 600); do

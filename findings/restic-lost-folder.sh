@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# restic 0.18.1: a local repository whose folder `snapshots` is gone, as while a volume is unmounted or the repository is
-# being moved, has no snapshots and no trouble: `restic snapshots` ends with 0 and an empty list. A program that decides
-# by that list whether something is to be restored begins anew. Without the whole repository it ends with 10.
+# restic 0.18.1: a local repository whose folder `snapshots` is missing, as while a volume is unmounted or the
+# repository is being moved, counts as empty: `restic snapshots` exits with 0 and an empty list. A program that decides
+# by that list whether to restore something starts from scratch. Without the whole repository it exits with 10.
 #
 # Seen 2026-11-30 on Linux amd64, installed with Go from the module proxy:
 #   with its folder of snapshots: 1 of them, exit code 0
 #   without it: 0 of them, exit code 0
 #
-# Needs Go and jq. Fails where this changes.
+# Needs Go and jq. Fails if this changes.
 set -euo pipefail
 VERSION=0.18.1
 folder=$(mktemp -d)

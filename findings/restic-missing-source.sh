@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# restic 0.18.1: `restic backup A B` ends with 0 where B does not exist, as long as A does. It says so on standard
-# error alone, takes the snapshot, and leaves B out of the snapshot's paths: a script that looks at the exit code takes
-# a backup without half of what it named for a good one. Where no source exists at all it ends with another code.
+# restic 0.18.1: `restic backup A B` exits with 0 if B does not exist, as long as A does. It reports this only on
+# standard error, takes the snapshot, and omits B from the snapshot's paths: a script that checks the exit code takes an
+# incomplete backup for a good one. If no source exists at all, the exit code is not 0.
 #
 # Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy:
 #   …/not-there does not exist, skipping
 #   snapshot … saved
 #   exit code 0, and the snapshot's only path is A
 #
-# Needs Go. Fails where this changes.
+# Needs Go. Fails if this changes.
 set -euo pipefail
 VERSION=0.18.1
 folder=$(mktemp -d)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# restic 0.18.1: `restic snapshots` leaves out a snapshot that it cannot read, says so on standard error in plain text
-# (with --json too), and ends with 0; so do `latest` and filters, which then mean an older one. What restores the newest
-# of that list puts an older one in place, where a file is damaged for good or an answer of the bucket is cut off once.
+# restic 0.18.1: `restic snapshots` omits a snapshot that it cannot read, reports that on standard error in plain text
+# (with --json too), and exits with 0; `latest` and filters do the same, and then select an older one. A program that
+# restores the newest of the list restores an older one if a file is damaged, or an answer of the bucket cut off once.
 #
 # Seen 2026-11-30 on Linux amd64, installed with Go from the module proxy:
 #   both can be read: the newest is of "newer", exit code 0
 #   one cannot: the newest is of "older", exit code 0
 #   Ignoring "<id>": failed to load snapshot <id>: LoadRaw(<snapshot/<id>>): invalid data returned
 #
-# Needs Go and jq. Fails where this changes.
+# Needs Go and jq. Fails if this changes.
 set -euo pipefail
 VERSION=0.18.1
 folder=$(mktemp -d)

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# restic 0.18.1 on S3 (versitygw 1.8.0): two `restic init` of one repository at the same time both end with 0 and both
-# report a repository. It has two keys then and one config, which only one of the keys opens: restic goes through the
-# keys, and where the other one comes first every later command reports damage and ends with 1, with the right
-# password. Which key comes first is chance, so this tries up to ten times.
+# restic 0.18.1 on S3 (versitygw 1.8.0): two simultaneous `restic init` of one repository both exit with 0 and both
+# report a repository. It then has two keys and one config, which only one of the keys opens: restic tries the keys in
+# turn, and if the other one comes first, every later command reports damage and exits with 1, with the right password.
+# Which key comes first is random, so this tries up to ten times.
 #
 # Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy:
 #   both ended with 0; keys: 2
 #   Fatal: config or key … is damaged: ciphertext verification failed
 #   exit code 1
 #
-# Needs Go and curl. Listens on a port of 127.0.0.1. Fails where this changes.
+# Needs Go and curl. Listens on a port of 127.0.0.1. Fails if this changes.
 set -euo pipefail
 RESTIC=0.18.1 VERSITYGW=1.8.0
 PORT=${PORT:-17071}

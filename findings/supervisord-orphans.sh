@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# supervisord 4.3.0 as process 1 of a container reaps processes that are not its own too, but at most a hundred in a turn
-# of its loop, and a turn takes a second where nothing else happens. 600 orphans that end at once are zombies for some
-# six seconds, 5,000 for most of a minute, with a slot of the container's process limit each. A container that may have
-# few processes (`--pids-limit`) cannot start another one meanwhile.
+# supervisord 4.3.0 as process 1 of a container also reaps processes that are not its own, but at most a hundred per
+# turn of its loop, which takes a second if nothing else happens. 600 orphans that exit at once stay zombies for about
+# six seconds, 5,000 for most of a minute, and each counts against the container's process limit. A container with a low
+# limit (`--pids-limit`) cannot start another process meanwhile.
 #
 # Seen 2026-11-29 on Linux amd64, Python 3.11, installed with pip:
 #   500 zombies when they ended, 0 after 5.0 s
 #
-# Needs root, for a process 1, and Python with venv. Fails where this changes.
+# Needs root, for a process 1, and Python with venv. Fails if this changes.
 set -euo pipefail
 VERSION=4.3.0
 folder=$(mktemp -d)
 process=
-# unshare ignores TERM, and takes all that is in its namespace along.
+# unshare ignores TERM; killing it ends everything in its namespace.
 trap '[ -z "$process" ] || kill -KILL "$process"; rm -rf "$folder"' EXIT
 
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" --disable-pip-version-check --quiet install "supervisor==$VERSION" 'setuptools<81'
-# 600 processes without a parent of their own, which all wait for the other end of one pipe to be closed.
+# 600 orphans that all wait until the other end of one pipe is closed.
 cat >"$folder/orphans.py" <<'END'
 import os, sys, time
 ours, theirs = os.pipe()

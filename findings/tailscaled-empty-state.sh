@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# tailscaled 1.102.5: an empty tailscaled.state, as `touch` or a mount of a single file makes it, is not taken for a
-# first start. tailscaled does not end either: it says in one line of its log, and in its health, that the store failed,
-# and goes on with its state in memory. Its socket answers and a stop is exit code 0, so whatever looks at these finds
-# nothing wrong. It never leaves NoState, and no restart mends it; removing the file does.
+# tailscaled 1.102.5: an empty tailscaled.state, as created by `touch` or a mount of a single file, does not count as a
+# first start. tailscaled does not exit either: it reports in one line of its log, and in its health, that the store
+# failed, and continues with its state in memory. Its socket answers and a stop gives exit code 0, so a check of these
+# finds nothing wrong. It never leaves NoState, and a restart does not help; removing the file does.
 #
 # Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy, with no control server at hand:
 #   with no file:       NeedsLogin
 #   with an empty file: NoState, "State store failed to initialize, Tailscale will not work until this is resolved. …"
 #   exit code 0, and the file is as empty as before
 #
-# Needs Go and curl. Fails where this changes.
+# Needs Go and curl. Fails if this changes.
 set -euo pipefail
 VERSION=1.102.5
 folder=$(mktemp -d)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# tailscaled 1.102.5: the environment variable PORT, which platforms such as Heroku, Cloud Run and App Platform set for
-# the port of HTTP, is the default of its --port, the UDP port for WireGuard. Whoever starts tailscaled with the
-# platform's environment moves its UDP port there without a word; `--port=0` or an environment without PORT helps.
+# tailscaled 1.102.5: the environment variable PORT, which platforms such as Heroku, Cloud Run and App Platform set to
+# the HTTP port, is the default of its --port, the UDP port for WireGuard. Starting tailscaled with the platform's
+# environment silently moves its UDP port there; `--port=0` or an environment without PORT helps.
 #
 # Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy:
 #   without PORT:     -port value … (default 0)
 #   with PORT=18080:  -port value … (default 18080)
 #
-# Needs Go. Nothing is started but its help. Fails where this changes.
+# Needs Go. Only its help is printed. Fails if this changes.
 set -euo pipefail
 VERSION=1.102.5
 folder=$(mktemp -d)

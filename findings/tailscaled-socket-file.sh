@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# tailscaled 1.102.5: a regular file at the path of --socket is removed at the start, whatever is in it, and nothing is
-# said about it. A mistyped --socket, such as the path of the state or of a key, costs that file.
+# tailscaled 1.102.5: a regular file at the path of --socket is silently removed at the start, whatever it contains. A
+# mistyped --socket, such as the path of the state or of a key, destroys that file.
 #
 # Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy:
 #   before: regular file; after: socket; lines of the log about it: 0
 #
-# Needs Go. The file is one of the script's own. Fails where this changes.
+# Needs Go. The file is the script's own. Fails if this changes.
 set -euo pipefail
 VERSION=1.102.5
 folder=$(mktemp -d)

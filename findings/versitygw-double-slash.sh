@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# versitygw 1.8.0 with its posix backend: `c//d` and `c/d`, two keys in S3, are one object. Putting the one overwrites
-# the other with 200 and without a word, a get of either returns what came last, and a list names `c/d` alone. Whoever
-# tests with it what is to run on S3 does not see keys with an empty part, such as a prefix that ends with a slash and a
-# name that begins with one.
+# versitygw 1.8.0 with its posix backend: `c//d` and `c/d`, two keys in S3, are one object. Putting one overwrites the
+# other with status 200, a get of either returns the last content, and a list has only `c/d`. Tests with it do not
+# detect keys with an empty part, such as a prefix that ends with a slash and a name that begins with one.
 #
-# Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy, asked with curl's --aws-sigv4:
+# Seen 2026-11-29 on Linux amd64, installed with Go from the module proxy, queried with curl's --aws-sigv4:
 #   PUT c/d first: 200; PUT c//d second: 200
 #   GET c/d: second
 #   keys: c/d
 #
-# Needs Go and curl. Listens on a port of 127.0.0.1. Fails where this changes.
+# Needs Go and curl. Listens on a port of 127.0.0.1. Fails if this changes.
 set -euo pipefail
 VERSION=1.8.0
 PORT=${PORT:-17070}
