@@ -1,9 +1,9 @@
-# The project's tasks; `make` alone lists them. Docs: README.md and CONTRIBUTING.md.
+# The project's tasks; `make` without arguments lists them. See README.md and CONTRIBUTING.md.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-# Every worker of the tests would compile all of them anew.
+# Otherwise every worker of the tests would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
@@ -12,17 +12,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 COMPILE := uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --custom-compile-command "make lock"
-# More words for pytest: make test TESTS="tests/core -x"
+# Arguments for pytest: make test TESTS="tests/core -x"
 TESTS ?=
-# Tests wait more than they compute, so there are three at a time for each core.
+# Tests wait more than they compute, so three run at a time for each core.
 WORKERS ?= $(shell echo $$((3 * $$(nproc))))
 
-# What checks the workflows, from the Go proxy.
+# Checks the workflows; from the Go proxy.
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
-# What looks for secrets, from there too.
+# Searches for secrets; also from the Go proxy.
 GITLEAKS := github.com/zricethezav/gitleaks/v8@v8.30.1
 
-# Every task, and the steps of a release.
+# All tasks, and the steps of a release.
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST))) release-check release-image release-sign release-notes
 
 help: ## Lists the tasks, and how long each takes on two cores | at once
@@ -145,16 +145,16 @@ clean: ## Removes what the tasks made here | at once
 
 dev: $(VENV)/.dev
 
-# What tests need beside their tools.
+# Programs that the tests need.
 tested: dev
 	@scripts/fetch-tailscaled >/dev/null
 	@scripts/need-chromium >/dev/null
-	@command -v go >/dev/null || { echo "cannot build the tests' control server: there is no Go; install 1.26 or newer" >&2; exit 1; }
-	@command -v promtool >/dev/null || { echo "cannot test the metrics: there is no Prometheus with its promtool; install it (apt-get install prometheus)" >&2; exit 1; }
+	@command -v go >/dev/null || { echo "cannot build the tests' control server: Go is missing; install 1.26 or newer" >&2; exit 1; }
+	@command -v promtool >/dev/null || { echo "cannot test the metrics: promtool of Prometheus is missing; install it (apt-get install prometheus)" >&2; exit 1; }
 	@echo "building the tests' control server, restic and an S3 server, which takes minutes the first time"
 	@$(BIN)/python -c 'from tests.support import backups, control; control.control_server(); [*map(backups.program, backups.PROGRAMS)]; backups.program("restic", backups.PROGRAMS["restic"][0])'
 
-# Stamps say what is installed, so a second run costs nothing.
+# Stamps record what is installed, so that a second run does nothing.
 $(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml
 	@PYTHON="$(PYTHON)" scripts/make-venv $(VENV)
 	@echo "installing the project into $(VENV)"

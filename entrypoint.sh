@@ -1,3 +1,3 @@
 #!/bin/sh
-# Nothing but the interpreter in this process's place: it is process 1, and no one's folder is searched for modules.
+# Replaces this process by the interpreter, which becomes process 1; -I and / keep it from importing foreign modules.
 cd / && exec /opt/moltis-supervisor/bin/python -I -m supervisor run -- "$@"

@@ -63,7 +63,7 @@ def test_what_cannot_be_asked_is_said(tree: Path) -> None:
     """Without pip-audit, and where the index does not answer."""
     assert audit(tree, "--or-tell") == (
         0,
-        "not audited for known faults: call make audit once, which installs what that takes\n",
+        "not checked for known vulnerabilities: run make audit once, which installs what is needed\n",
     )
     install(tree, SILENT)
     assert "the index does not answer" in audit(tree, "--or-tell")[1]
@@ -72,9 +72,9 @@ def test_what_cannot_be_asked_is_said(tree: Path) -> None:
 def test_it_is_asked_once_a_day(tree: Path) -> None:
     """And again where a fault was found, or asked for by name."""
     install(tree, "exit 0")
-    assert "no known faults" in audit(tree, "--or-tell")[1]
+    assert "no known vulnerabilities" in audit(tree, "--or-tell")[1]
     assert audit(tree, "--or-tell") == (0, "")
-    assert "no known faults" in audit(tree)[1]
+    assert "no known vulnerabilities" in audit(tree)[1]
     (tree / ".venv/.audited").unlink()
     install(tree, FOUND)
     assert [audit(tree, "--or-tell")[0] for _ in range(2)] == [1, 1]
@@ -87,7 +87,7 @@ def test_a_lock_that_has_changed_is_asked_about_again(tree: Path, lock: str) -> 
     audit(tree)
     os.utime(tree / f"requirements/{lock}.txt")
     os.utime(tree / ".venv/.audited", (os.stat(tree / ".venv/.audited").st_atime, time.time() - 60))
-    assert "no known faults" in audit(tree, "--or-tell")[1]
+    assert "no known vulnerabilities" in audit(tree, "--or-tell")[1]
 
 
 def test_an_audit_that_was_broken_off_counts_as_none(tree: Path) -> None:
@@ -95,4 +95,4 @@ def test_an_audit_that_was_broken_off_counts_as_none(tree: Path) -> None:
     install(tree, "kill -KILL 0")
     assert audit(tree, "--or-tell")[0] != 0
     install(tree, "exit 0")
-    assert "no known faults" in audit(tree, "--or-tell")[1]
+    assert "no known vulnerabilities" in audit(tree, "--or-tell")[1]

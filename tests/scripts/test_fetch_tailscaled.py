@@ -137,7 +137,7 @@ def test_without_a_pin_the_official_sum_is_used_and_said_so(fetch: Fetch, certif
     with serving({f"/{FILE}": (200, {}, ARCHIVE), f"/{FILE}.sha256": (200, {}, text)}, certificate) as url:
         done = fetch(url)
     assert done.returncode == 0, done.stderr
-    assert "checked against the SHA-256 that its own server tells over TLS" in done.stderr
+    assert "checked against the SHA-256 published by its own server, over TLS" in done.stderr
     program = done.stdout.strip()
     assert subprocess.run([program], capture_output=True, check=True).stdout == b"from the archive\n"
     again = fetch(url)
@@ -149,7 +149,7 @@ def test_a_pin_is_what_counts(fetch: Fetch, certificate: Path) -> None:
     """The server's own word is not asked for, and does not make a wrong archive right."""
     answers: dict[str, Answer] = {f"/{FILE}": (200, {}, ARCHIVE)}
     with serving(answers, certificate) as url:
-        refused(fetch(url, pinned="0" * 64), "not the one that is pinned")
+        refused(fetch(url, pinned="0" * 64), "not the pinned one")
         done = fetch(url, pinned=SUM.decode())
     assert done.returncode == 0
     assert "its own server" not in done.stderr
@@ -158,11 +158,11 @@ def test_a_pin_is_what_counts(fetch: Fetch, certificate: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        ({f"/{FILE}.sha256": (200, {}, b"0" * 64)}, "its SHA-256 differs; nothing of it is used"),
+        ({f"/{FILE}.sha256": (200, {}, b"0" * 64)}, "its SHA-256 differs; it is not used"),
         ({f"/{FILE}.sha256": (404, {}, b"")}, "Not Found"),
-        ({f"/{FILE}.sha256": (200, {}, b"")}, "holds no SHA-256"),
-        ({f"/{FILE}.sha256": (200, {}, b"<html>no such file</html>")}, "holds no SHA-256"),
-        ({f"/{FILE}.sha256": (200, {}, SUM[:40])}, "holds no SHA-256"),
+        ({f"/{FILE}.sha256": (200, {}, b"")}, "does not contain a SHA-256"),
+        ({f"/{FILE}.sha256": (200, {}, b"<html>no such file</html>")}, "does not contain a SHA-256"),
+        ({f"/{FILE}.sha256": (200, {}, SUM[:40])}, "does not contain a SHA-256"),
         ({f"/{FILE}.sha256": (200, {"Content-Length": "65"}, SUM)}, "cut off"),
         ({f"/{FILE}": (200, {"Content-Length": str(len(ARCHIVE))}, ARCHIVE[:-9])}, "cut off"),
         ({f"/{FILE}": (404, {}, b"")}, "Not Found"),

@@ -95,7 +95,7 @@ def test_what_is_no_version_changes_nothing(tree: Path, version: str) -> None:
     """It says what to write."""
     done = release(tree, "prepare", version)
     assert done.returncode == 1
-    assert "say VERSION=1.2.3" in done.stderr
+    assert "use VERSION=1.2.3" in done.stderr
     assert f'__version__ = "{__version__}"' in (tree / "supervisor/__init__.py").read_text()
 
 
@@ -118,7 +118,7 @@ def test_a_tag_without_a_section_is_not_released(tree: Path) -> None:
 def test_what_is_signed_is_what_was_pushed(tree: Path) -> None:
     """By its digest, for both processors; the notes are the version's section and no more."""
     release(tree, "prepare", NEW)
-    assert "call make release-image first" in release(tree, "sign").stderr
+    assert "run make release-image first" in release(tree, "sign").stderr
     assert release(tree, "image").returncode == 0
     (tree / ".release/image.json").write_text(f'{{\n  "containerimage.digest": "{DIGEST}",\n  "x": {{}}\n}}\n')
     assert release(tree, "sign").returncode == 0
