@@ -234,6 +234,9 @@ class ServeFile:
             data = dirs.read(self._path, MOST_BYTES)
             found = Found(*parse(data, domain))
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError):
+                # It may be readable the next time without being another file.
+                self._seen = None
             why = dirs.reason(error)
             said = f"cannot use TS_SERVE_CONFIG {self._path}: {why}; fix it; what was published before stays"
             return Found(None if self._good is None else parse(self._good, domain)[0], (said,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.system import dirs
 from supervisor.tailnet.serve.desired import MOST_BYTES, Found, ServeFile, parse
 
 if TYPE_CHECKING:
@@ -123,6 +125,21 @@ def test_a_file_that_was_never_good(tmp_path: Path) -> None:
     path.write_bytes(b" " * (MOST_BYTES + 1))
     assert f"more than {MOST_BYTES} bytes" in file.look(NAME).whys[0]
     path.write_bytes(GOOD)
+    assert file.look(NAME) == Found(READ)
+
+
+def test_one_that_could_not_be_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kept it from being read may pass, as a wrong mode or a disk's error, and changes neither time nor size."""
+    path = tmp_path / "serve.json"
+    path.write_bytes(GOOD)
+    file = ServeFile(str(path))
+
+    def refused(*_: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(dirs, "read", refused)
+        assert "Permission denied" in file.look(NAME).whys[0]
     assert file.look(NAME) == Found(READ)
 
 
