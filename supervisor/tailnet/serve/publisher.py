@@ -315,8 +315,9 @@ class Serve:
                 return
             try:
                 if step.config is None:
-                    self._record.put(step.ours)
+                    # Before that: services that are recorded no more would never be taken back.
                     await self._advertise(api, desired.services(wish.entries), former)
+                    self._record.put(step.ours)
                     self._tell(found.config, wish, wanted, step.conflicts)
                     return
                 # Recorded before writing: entries that are written and not recorded could never be removed.

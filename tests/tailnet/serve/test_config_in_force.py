@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.runtime import loop_latency
-from supervisor.tailnet.localapi import ForbiddenError, LocalApi
+from supervisor.tailnet.localapi import ForbiddenError, LocalApi, UnreachableError
 from supervisor.tailnet.serve.desired import Found, ServeFile
 from tests.tailnet.serve.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, stage, visitor
 
@@ -188,6 +188,29 @@ async def test_services_are_told_to_the_tailnet(here: Stage, file: Path) -> None
     await look(serving(here, file, {}), here.node)
     assert here.config() == {}
     assert here.node.ask("GET", "prefs")["AdvertiseServices"] == ["svc:theirs"]
+
+
+class Away(LocalApi):
+    """A LocalAPI client whose tailscaled is away when its preferences are asked for."""
+
+    async def prefs(self) -> Json:
+        """Fail, as while tailscaled is restarted."""
+        raise UnreachableError("cannot reach tailscaled")
+
+
+async def test_a_service_is_taken_back_once_tailscaled_can_be_told(here: Stage, file: Path) -> None:
+    """Otherwise the tailnet would lead its clients to a device that serves it no more; for good."""
+    service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
+    serve = serving(here, file, service)
+    await look(serve, here.node)
+    write(file, {})
+    api = Away(here.node.path, str)
+    await serve.reconcile(api, await api.status())
+    assert here.config() == {}
+    # As tailscaled's restart has it.
+    serve.forget()
+    await look(serve, here.node)
+    assert not here.node.ask("GET", "prefs")["AdvertiseServices"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
