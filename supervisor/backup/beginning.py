@@ -171,7 +171,7 @@ class Beginning:
             return
         await self._drop_standby()
         standby = self._standby = Standby(work, self._repository)
-        kept, _ = marker.look(work.sources)
+        kept, _ = await work.look()
         fresh = not work.view.snapshots
         before = await work.holder.acquire(kept.instance if kept else "", standby.wait, fresh=fresh, force=force)
         standby.over()
@@ -193,7 +193,7 @@ class Beginning:
 
     async def _join(self) -> None:
         """Continue without a decision, as starts are not held: with the files' generation, or with a new one."""
-        kept, _ = marker.look(self._work.sources)
+        kept, _ = await self._work.look()
         if kept is not None and kept.repository == self._repository:
             self._work.keep(kept)
         else:
@@ -202,7 +202,7 @@ class Beginning:
 
     async def _follow_table(self) -> None:
         work = self._work
-        kept, files = marker.look(work.sources)
+        kept, files = await work.look()
         wish = work.settings.restore
         halfway = self._halfway()
         if halfway is not None:
@@ -360,7 +360,7 @@ class Beginning:
         await self._open(force=True, anew=isinstance(order, BackUp))
         self._saved = False
         if isinstance(order, BackUp):
-            _, files = marker.look(self._work.sources)
+            _, files = await self._work.look()
             await self._adopt(snapshot=files is not Files.NONE)
         elif isinstance(order, Restore):
             await self._restore(self._find(order.id), has_files=True)

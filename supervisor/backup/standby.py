@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.backup import marker
 from supervisor.backup.restore import Restoration
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.backup.work import READY_S
@@ -93,7 +92,7 @@ class Standby:
     async def _to_restore(self) -> SnapshotView | None:
         """Return what a take-over would restore now. Raises BackupError if it would be held instead."""
         work = self._work
-        kept, files = marker.look(work.sources)
+        kept, files = await work.look()
         wish = work.settings.restore
         if wish == "never":
             return None

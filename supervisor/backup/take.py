@@ -25,6 +25,7 @@ from supervisor.backup.places import (
     WORKSHOP,
     opened_folder,
 )
+from supervisor.backup.threads import Look
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
@@ -140,6 +141,7 @@ class Taker:
         self._restic = restic
         self._places = places
         self._environ = environ
+        self._look = Look(self._see)
 
     @property
     def programs(self) -> str:
@@ -153,8 +155,14 @@ class Taker:
                 found.append(spec.name)
         return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
 
-    def absent(self) -> list[str]:
-        """Return the folders that do not exist."""
+    async def absent(self) -> list[str]:
+        """Return the folders that do not exist. Raises BackupError where that cannot be seen."""
+        return await self._look.take()
+
+    def _see(self) -> list[str]:
+        # That disk too: what follows is done on the event loop.
+        with suppress(OSError):
+            os.statvfs(self._backup.folder)
         return [source.path for source in self._sources if not _is_folder(source)]
 
     @property
@@ -193,7 +201,12 @@ class Taker:
             words = list(self._words(marked, sources, absent, copied))
             answer = await self._restic.back_up(words, tuple(fds))
         wrong += answer.errors
-        vanished = [path for path in self.absent() if path not in absent]
+        vanished = []
+        try:
+            vanished = [path for path in await self.absent() if path not in absent]
+        except BackupError as error:
+            # It was taken.
+            wrong.append(error.trouble.why)
         wrong += [f"{path} has vanished" for path in vanished]
         if answer.ending.code and not wrong:
             wrong.append("some files could not be read")

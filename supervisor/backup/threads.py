@@ -1,13 +1,14 @@
-"""Runs blocking work in a thread to its end, and tasks beside each other whose failure is raised as it is."""
+"""Runs blocking work in threads, and tasks beside each other whose failure is raised as it is."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 T = TypeVar("T")
+# How long a disk may take to show what is in the folders.
+LOOK_S = 15.0
 
 
 async def in_thread(work: Callable[..., T], *arguments: object) -> T:
@@ -25,6 +28,21 @@ async def in_thread(work: Callable[..., T], *arguments: object) -> T:
     with anyio.CancelScope(shield=True):
         return await run_in_thread(work, *arguments)
     raise AssertionError("a shield is never cancelled")
+
+
+class Look(Generic[T]):
+    """Looks at folders whose disk may hang, in one thread at most; ``work`` has no effects."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._reader = TimedReader(work, LOOK_S)
+
+    async def take(self) -> T:
+        """Return the result of the work. Raises BackupError if a disk does not answer, and what the work raises."""
+        try:
+            return await self._reader.read()
+        except TimeoutError as error:
+            why = f"cannot see what is in the folders: a disk has not answered for {LOOK_S:g} s"
+            raise BackupError(Trouble(why, "it is tried again; check their disks")) from error
 
 
 @asynccontextmanager

@@ -7,12 +7,14 @@ import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from supervisor.backup import marker
 from supervisor.backup.holder import Lease
 from supervisor.backup.marker import Kept
 from supervisor.backup.messages import REPLACED
 from supervisor.backup.places import Places
 from supervisor.backup.restic import Restic
 from supervisor.backup.take import Taker
+from supervisor.backup.threads import Look
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import (
     BackupOrderView,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from supervisor.backup.restore import Restoration
     from supervisor.config.plan import BackupPlan, BackupSource, Plan
     from supervisor.config.settings import BackupSettings
-    from supervisor.core.backup import BackupOrder, BackupView
+    from supervisor.core.backup import BackupOrder, BackupView, Files
     from supervisor.runtime.engine import Engine
     from supervisor.runtime.store import SnapshotStore
 
@@ -78,6 +80,7 @@ class Work:
         # Nothing to hold back if starts are not held: a panel beside a sidecar starts no app.
         self.holder = Lease(self.settings) if self.plan.holds else None
         self._taker = Taker(plan, engine, self.restic, self.places, environ)
+        self._look = Look(lambda: marker.look(self.sources))
         self._store = store
         self.damage: Trouble | None = None
         self.unkept: Trouble | None = None
@@ -95,6 +98,10 @@ class Work:
     def sources(self) -> tuple[BackupSource, ...]:
         """Return every folder that is backed up, tailscaled's state included."""
         return (*self.plan.sources, *([self.plan.identity] if self.plan.identity is not None else []))
+
+    async def look(self) -> tuple[Kept | None, Files]:
+        """Return the folders' marker, and the state of their content. Raises BackupError where that cannot be seen."""
+        return await self._look.take()
 
     def show(self, **changes: object) -> None:
         """Change the view, and the state of the processes that are held."""
@@ -205,7 +212,6 @@ class Work:
 
     async def snapshot(self, reason: str) -> None:
         """Take one. Raises BackupError, and LostError if another instance has taken over."""
-        absent = self._taker.absent()
         self.show(state=BackupState.SNAPSHOT, since_s=time.monotonic())
         begin_s = time.monotonic()
         found = self.view.snapshots
@@ -222,6 +228,7 @@ class Work:
             instance=self.kept.instance,
         )
         try:
+            absent = await self._taker.absent()
             await self.look_at_hold()
             taken, missing, marked_anew = await self._taker.take(view, absent)
         except BackupError as error:

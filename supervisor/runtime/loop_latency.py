@@ -63,19 +63,23 @@ READ_S = 2.0
 
 
 class TimedReader(Generic[T]):
-    """Runs a function that may hang, such as reading a file of a network disk, in one thread at most."""
+    """Runs a function that may hang, such as reading a file of a network disk, in one thread at most.
 
-    def __init__(self, read: Callable[[], T]) -> None:
+    It may take ``limit_s``, by default ``READ_S``.
+    """
+
+    def __init__(self, read: Callable[[], T], limit_s: float | None = None) -> None:
         self._read = read
+        self._limit_s = limit_s
         self._late: asyncio.Task[T] | None = None
 
     async def read(self) -> T:
-        """Return the result. Raises TimeoutError after ``READ_S``, and at once while an earlier call hangs."""
+        """Return the result. Raises TimeoutError if it takes too long, and at once while an earlier call hangs."""
         if self._late is not None and not self._late.done():
             raise TimeoutError
         task = asyncio.get_running_loop().create_task(run_in_thread(self._read))
         try:
-            done, _ = await asyncio.wait((task,), timeout=READ_S)
+            done, _ = await asyncio.wait((task,), timeout=READ_S if self._limit_s is None else self._limit_s)
         finally:
             self._late = None if task.done() else task
         if not done:

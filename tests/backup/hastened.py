@@ -1,8 +1,9 @@
 """The supervisor with the waits of backups shortened: `python hastened.py run …`, by a setting that tests alone have.
 
 HASTE is a JSON object: `silence_s`, `renew_s`, `settle_s`, `long_s` (of standby), `again_s` (after a failed start or
-rehearsal), `patience_s` (with a restic that gets no answer) and `interval_s` in the place of what they are. Where
-`crash` is given, the backup service fails in each turn of its work while a file of that name is there.
+rehearsal), `look_s` (at folders whose disk hangs), `patience_s` (with a restic that gets no answer) and `interval_s` in
+the place of what they are. Where `crash` is given, the backup service fails in each turn of its work while a file of
+that name is there.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ def hasten(haste: dict[str, Any]) -> None:
     # Before the modules that take them from there are loaded.
     holding.SILENCE_S = haste.get("silence_s", holding.SILENCE_S)
     holding.RENEW_S = haste.get("renew_s", holding.RENEW_S)
-    from supervisor.backup import beginning, holder, listener, service, standby, work
+    from supervisor.backup import beginning, holder, listener, service, standby, threads, work
 
     holder.SETTLE_S = haste.get("settle_s", holder.SETTLE_S)
     standby.LONG_S = haste.get("long_s", standby.LONG_S)
     standby.AGAIN_S = haste.get("again_s", standby.AGAIN_S)
     beginning._AGAIN_S = haste.get("again_s", beginning._AGAIN_S)
+    threads.LOOK_S = haste.get("look_s", threads.LOOK_S)
     listener.PATIENCE_S = haste.get("patience_s", listener.PATIENCE_S)
     interval_s = haste.get("interval_s")
     if interval_s is not None:

@@ -198,7 +198,7 @@ def test_a_mark_that_cannot_be_made_is_told_and_the_snapshot_counts(what: str) -
         assert again["sequence"] == len(restic(world.repository, "snapshots"))
 
 
-def test_an_identity_that_is_gone_is_missed_and_not_in_the_manifest(tmp_path: Path) -> None:
+async def test_an_identity_that_is_gone_is_missed_and_not_in_the_manifest(tmp_path: Path) -> None:
     """tailscaled's folder counts as those that are named: what lacks it is not restored by itself."""
     (tmp_path / "data").mkdir()
     (tmp_path / "work/snapshot").mkdir(parents=True)
@@ -212,9 +212,9 @@ def test_an_identity_that_is_gone_is_missed_and_not_in_the_manifest(tmp_path: Pa
     )
     nothing = cast("Any", None)
     taker = Taker(cast("Any", SimpleNamespace(backup=plan)), nothing, nothing, Places(plan, print), {})
-    assert taker.absent() == [gone]
+    assert await taker.absent() == [gone]
     taker._write_manifest([gone], [])
     folders = json.loads((tmp_path / "work/snapshot/manifest.json").read_text())["folders"]
     assert [each["name"] for each in folders] == ["data"]
     (tmp_path / "tailscale").mkdir()
-    assert taker.absent() == []
+    assert await taker.absent() == []

@@ -10,6 +10,7 @@ import pytest
 from supervisor.backup import marker
 from supervisor.backup.marker import Kept
 from supervisor.backup.standby import Standby
+from supervisor.backup.threads import Look
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import BackupSource
 from supervisor.core.backup import BackupView, SnapshotView
@@ -28,9 +29,11 @@ def standby(tmp_path: Path, wish: str, noted: str = "") -> Standby:
     async def was_restored(asked: str) -> bool:
         return asked == noted
 
+    sources = [BackupSource("data", str(tmp_path), None)]
     work = SimpleNamespace(
         settings=SimpleNamespace(restore=wish),
-        sources=[BackupSource("data", str(tmp_path), None)],
+        sources=sources,
+        look=Look(lambda: marker.look(sources)).take,
         view=BackupView(snapshots=(OLD, NEW)),
         newest=NEW,
         holder=SimpleNamespace(was_restored=was_restored),
