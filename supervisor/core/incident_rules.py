@@ -356,4 +356,6 @@ def _done(view: ProcessView) -> str:
     if view.state is State.BACKOFF and view.next_try_s is not None:
         wait_s = max(0.0, view.next_try_s - view.since_s)
         return f"it is started again after {wait_s:.1f} s (failure {view.failures} in a row)"
+    if view.exits and view.started_s is not None and view.started_s > view.exits[-1].at_s:
+        return "it is started again at once, as ordered"
     return _DONE.get(view.state, "")

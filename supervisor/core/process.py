@@ -216,7 +216,8 @@ class Machine(NamedTuple):
 
     ``failures`` counts consecutive failures, or those that a process is given up for; ``failed_at_s`` has the times of
     those in the give-up window. ``forced`` is whether this run, with everything it leaves behind, is to be killed at
-    once. ``hold`` is the state in which a start waits until it is let go, None if starts are not held.
+    once. ``prompted`` is whether a start was ordered while it ended, which does not wait for the next attempt. ``hold``
+    is the state in which a start waits until it is let go, None if starts are not held.
     """
 
     state: State = State.INACTIVE
@@ -224,6 +225,7 @@ class Machine(NamedTuple):
     asked: bool = False
     hung: bool = False
     forced: bool = False
+    prompted: bool = False
     exit_status: ExitStatus | None = None
     failures: int = 0
     failed_at_s: tuple[float, ...] = ()
@@ -270,7 +272,7 @@ def _start(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) ->
 
 
 def _spawn(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    machine = machine._replace(asked=False, hung=False, forced=False, exit_status=None, next_try_s=None)
+    machine = machine._replace(asked=False, hung=False, forced=False, prompted=False, exit_status=None, next_try_s=None)
     if machine.hold is not None:
         return machine._replace(state=machine.hold), ()
     return machine._replace(state=State.SPAWNING), (ProcessAction.SPAWN,)
@@ -303,7 +305,7 @@ def _go_inactive(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: M
 
 
 def _set_wanted(_spec: ProcessSpec, machine: Machine, _event: Event, _moment: Moment) -> Step:
-    return machine._replace(wanted=True), ()
+    return machine._replace(wanted=True, prompted=True), ()
 
 
 def _stop_further(_spec: ProcessSpec, machine: Machine, event: Event, _moment: Moment) -> Step:
@@ -362,7 +364,11 @@ def _cleaned(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) 
         return _go_inactive(spec, machine, event, moment)
     if machine.asked:
         return _spawn(spec, machine, event, moment)
-    return _apply_restart_policy(spec, machine, moment)
+    machine, actions = _apply_restart_policy(spec, machine, moment)
+    if machine.prompted and machine.state is not State.FAILED:
+        # As if the order came now.
+        return step(spec, machine, Event(EventKind.START), moment)
+    return machine, actions
 
 
 def _spawn_failed(spec: ProcessSpec, machine: Machine, event: Event, moment: Moment) -> Step:

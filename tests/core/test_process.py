@@ -190,6 +190,31 @@ def test_a_hung_process_counts_as_failed_even_if_it_then_ends_well() -> None:
     assert (after.state, after.failures) == (State.BACKOFF, 1)
 
 
+@pytest.mark.parametrize("kind", [EventKind.START, EventKind.RESTART])
+@pytest.mark.parametrize("restart", Restart)
+def test_an_order_that_comes_while_a_failed_one_ends_waits_for_nothing(kind: EventKind, restart: Restart) -> None:
+    """As an order in backoff does: it was lost, and the wait began, or the process had ended for good."""
+    policy = POLICY._replace(restart=restart)
+    ordered, _ = walk(kind, Machine(State.CLEANING, wanted=True, exit_status=CRASH), policy)
+    after, actions = walk(EventKind.CLEANED, ordered, policy)
+    assert (after.state, after.prompted, actions) == (State.SPAWNING, False, (ProcessAction.SPAWN,))
+    assert after.failures == (0 if restart is Restart.NEVER else 1)
+    hung, _ = walk(EventKind.HUNG, Machine(State.RUNNING, wanted=True), policy)
+    ordered, _ = walk(kind, hung, policy)
+    cleaning, _ = step(policy, ordered, Event(EventKind.EXITED, CRASH), NOW)
+    assert walk(EventKind.CLEANED, cleaning, policy)[0].state is State.SPAWNING
+
+
+def test_an_order_that_comes_while_the_last_failure_is_cleaned_up_saves_nothing() -> None:
+    """A critical process is given up all the same; and a stop that comes after the order counts."""
+    policy = POLICY._replace(critical=True, give_up=GiveUp(1, 300.0))
+    cleaning = Machine(State.CLEANING, wanted=True, exit_status=CRASH)
+    ordered, _ = walk(EventKind.START, cleaning, policy)
+    assert walk(EventKind.CLEANED, ordered, policy)[0].state is State.FAILED
+    stopped, _ = walk(EventKind.STOP, ordered)
+    assert walk(EventKind.CLEANED, stopped)[0].state is State.INACTIVE
+
+
 def test_a_restart_that_was_asked_for_is_no_failure() -> None:
     """After an order to restart the successor starts at once, and nothing is counted."""
     stopping, _ = walk(EventKind.RESTART, Machine(State.RUNNING, wanted=True))

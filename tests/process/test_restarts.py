@@ -198,6 +198,20 @@ def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> Non
         assert ended == ["second", "moltis"]
 
 
+def test_an_order_is_carried_out_though_it_comes_while_a_failure_is_cleaned_up() -> None:
+    """What a crash left behind takes two seconds to end: a start that was ordered in them was lost."""
+    app = "echo up; setsid sh -c \"trap '' TERM; echo left; while :; do sleep 0.05; done\" & sleep 0.5; exit 3"
+    env = {"SUPERVISOR_BACKOFF_INITIAL": "1h", "SUPERVISOR_BACKOFF_MAX": "1h"}
+    with running("sh", "-c", app, env=env) as run:
+        run.wait_for("left", process="moltis")
+        run.wait_for("exited", child="moltis")
+        assert call(run.run_dir, "start", "moltis").code == 0
+        run.wait_count(2, "started", child="moltis")
+        stories = (record["story"] for record in run.all("incident"))
+        done = next(story["done"] for story in stories if story["kind"] == "crash")
+        assert done == "it is started again at once, as ordered"
+
+
 def test_one_that_has_done_its_work_is_waited_for_no_longer() -> None:
     """A process that comes after one that ended for good with success waited for ever when it was started again."""
     toml = (
