@@ -10,6 +10,7 @@ const BADGES = { ok: "pass", note: "warn", problem: "fail" };
 const SAID = "everything was checked";
 const HEARD_MS = 3000;
 let heard = () => {};
+let turn = 0;
 
 /** Sets the buttons up. */
 export function setUp() {
@@ -22,8 +23,9 @@ export function hear(lines) {
   if (lines.some((line) => line.process === "supervisor" && line.message.startsWith(SAID))) heard();
 }
 
-/** Clears the section. */
+/** Clears the section; a report that is still being made belongs to the session that asked for it. */
 export function clear() {
+  turn += 1;
   fill(byId("doctor-found"), null, () => []);
   for (const id of ["doctor-level", "doctor-told", "doctor-text"]) say(byId(id), "");
   byId("doctor-dot").className = "dot";
@@ -38,12 +40,15 @@ async function check() {
   say(button, "Checking…");
   say(byId("doctor-told"), "This takes a few seconds.");
   complain(byId("doctor-error"), "");
+  const mine = turn;
   const line = new Promise((resolve) => { heard = () => resolve(true); });
   try {
     const report = await ask("GET", "doctor");
     const late = new Promise((resolve) => { setTimeout(resolve, HEARD_MS, false); });
-    take(report, ofStream(await Promise.race([line, late])));
+    const stream = ofStream(await Promise.race([line, late]));
+    if (mine === turn) take(report, stream);
   } catch (error) {
+    if (mine !== turn) return;
     complain(byId("doctor-error"), error.message);
     say(byId("doctor-told"), "");
   } finally {

@@ -32,6 +32,7 @@ export async function take(news, nowMs) {
     complain(byId("incidents-why"), why(told));
     draw(nowMs);
   } catch (error) {
+    if (mine !== turn) return;
     asked = -1;
     complain(byId("incidents-error"), error.message);
   }
@@ -40,6 +41,11 @@ export async function take(news, nowMs) {
 /** Updates the overview of the week. */
 export function tick(nowMs) {
   drawWeek(nowMs);
+}
+
+/** Fetches the incidents with the next news, whose number is of another run. */
+export function anew() {
+  asked = -1;
 }
 
 /** Clears the section. */
@@ -158,11 +164,14 @@ async function tell(one, story) {
     ["Memory", memory], ["Lasted", until], ["Asked for by", one.by], ["Version", one.version],
   ].filter(([, text]) => text !== null && text !== "" && text !== false);
   const error = el("p", { class: "alert error", role: "alert", hidden: true });
+  const mine = (story._asked = {});
   story.replaceChildren(
     el("dl", { class: "facts" }, ...facts.map(([name, text]) => fact(name, ...prose(String(text))))),
     error);
   try {
     const told = await ask("GET", `incidents/${encodeURIComponent(one.id)}`);
+    // It was closed and opened again meanwhile.
+    if (story._asked !== mine) return;
     const lines = told.last_lines.join("\n");
     if (lines) story.append(el("pre", { text: lines, tabindex: "0", "aria-label": "Last lines" }));
     story.append(el("button", {

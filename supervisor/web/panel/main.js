@@ -36,7 +36,10 @@ const stream = new Stream({
     doctor.hear(data.lines);
   },
   figures: (data) => processes.takeFigures(data.processes),
-  anew: () => logs.clear(),
+  anew() {
+    logs.clear();
+    incidents.anew();
+  },
   link,
 });
 

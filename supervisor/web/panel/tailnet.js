@@ -14,6 +14,10 @@ let shownLink = "";
 let neededLogin = null;
 // The id of the order with the last key.
 let keyOrder = null;
+// The number of the last request for the login link, and of the last one whose answer counts.
+let linksAsked = 0;
+let linkAnswered = 0;
+let linkFailed = false;
 
 /** Shows the current state. */
 export function take(told, nowMs) {
@@ -52,6 +56,8 @@ export function clear() {
   shownLink = "";
   neededLogin = null;
   keyOrder = null;
+  linkAnswered = linksAsked;
+  linkFailed = false;
   for (const id of ["tailnet-facts", "tailnet-more"]) fill(byId(id), null, () => []);
   for (const id of ["tailnet-why", "tailnet-error", "key-error"]) complain(byId(id), "");
   say(byId("tailnet-state"), "…");
@@ -104,14 +110,21 @@ function code(text) {
 }
 
 async function takeLink(told) {
+  const mine = ++linksAsked;
   if (!told.auth_url_pending) {
+    linkAnswered = mine;
+    endLinkError();
     shownLink = "";
     show(byId("tailnet-link"), false);
     return;
   }
   try {
     const { auth_url: url, qr_svg: svg } = await ask("GET", "tailscale/auth-url");
-    if (!seen?.auth_url_pending || url === shownLink) return;
+    // An answer to an earlier request has an older link.
+    if (mine <= linkAnswered) return;
+    linkAnswered = mine;
+    endLinkError();
+    if (url === shownLink) return;
     shownLink = url;
     const isWeb = /^https?:/.test(url);
     const anchor = byId("tailnet-url");
@@ -123,9 +136,15 @@ async function takeLink(told) {
     byId("tailnet-qr").src = `data:image/svg+xml,${encodeURIComponent(whole)}`;
     show(byId("tailnet-link"), true);
   } catch (error) {
-    if (!(error instanceof ApiError) || error.code === "NO_AUTH_URL") return;
+    if (mine <= linkAnswered || !(error instanceof ApiError) || error.code === "NO_AUTH_URL") return;
+    linkFailed = true;
     complain(byId("tailnet-error"), error.message);
   }
+}
+
+function endLinkError() {
+  if (linkFailed) complain(byId("tailnet-error"), "");
+  linkFailed = false;
 }
 
 /** The error for an order that was not confirmed. */
