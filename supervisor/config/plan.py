@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from supervisor import moltis
@@ -14,6 +15,7 @@ from supervisor.namedtuples import NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from supervisor.config.parsers import SecretSource
     from supervisor.config.settings import ExtraProcess, Settings
     from supervisor.config.users import Host, Users
     from supervisor.core.process import User
@@ -212,6 +214,7 @@ class SpecBuilder(NamedTuple):
             probe=_app_probe(app.health_url, address.local, built_in=built_in),
             hung_after_s=app.hung_after_s,
             env_file=self._external_url(),
+            reread=None if app.password is None or app.password.path is None else partial(_password, app.password),
         )
 
     def _external_url(self) -> EnvFile | None:
@@ -247,7 +250,7 @@ class SpecBuilder(NamedTuple):
         if password is not None and (password.path is not None or not env.get(moltis.PASSWORD)):
             # An unreadable one has been reported.
             with suppress(ConfigError):
-                env[moltis.PASSWORD] = password.read().reveal()
+                env |= _password(password)
         return env | {"HOST": address.host, "PORT": str(address.port)}
 
     def extra(self, process: ExtraProcess) -> ProcessSpec:
@@ -276,6 +279,11 @@ class SpecBuilder(NamedTuple):
         if user is None:
             return self.host.cwd
         return user.home if self.host.folder_exists(user.home) else "/"
+
+
+def _password(source: SecretSource) -> dict[str, str]:
+    """Return Moltis' password as its file has it now. Raises ConfigError."""
+    return {moltis.PASSWORD: source.read().reveal()}
 
 
 def _app_probe(health_url: str | None, address: Address, *, built_in: bool) -> HttpProbe | TcpProbe | None:

@@ -99,7 +99,8 @@ class ProcessSpec(NamedTuple):
     runs as the supervisor's user. ``shares_user`` is whether other processes may run as that user; its remains are then
     recognised by other marks than their user. ``known_failures`` are pairs: words that identify a permanent failure if
     all are in one line of its output, and the explanation; the first match counts. ``ordered`` is whether a start waits
-    until it is released. ``env_file`` adds a variable to ``env``.
+    until it is released. ``env_file`` adds a variable to ``env``; ``reread`` returns variables that may have changed by
+    a later start.
     """
 
     name: str
@@ -122,6 +123,7 @@ class ProcessSpec(NamedTuple):
     hung_after_s: float | None = 120.0
     known_failures: tuple[tuple[tuple[str, ...], str], ...] = ()
     env_file: EnvFile | None = None
+    reread: Callable[[], Mapping[str, str]] | None = None
 
     @property
     def variables(self) -> list[str]:

@@ -22,6 +22,7 @@ from supervisor.core.process import (
     step,
 )
 from supervisor.core.snapshot import ExitView, ProcessView
+from supervisor.errors import ConfigError
 from supervisor.system import dirs
 from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.signals import send
@@ -153,6 +154,7 @@ class Child:
     def _spawn(self) -> None:
         engine = self._engine
         death_fd = None
+        self._reread()
         spec, external_url = self._with_env_file()
         try:
             with DESCRIPTORS.lent():
@@ -188,6 +190,23 @@ class Child:
         )
         self._record("info", "started", pid=spawned.pid)
         engine.dispatch(self.spec.name, Event(EventKind.SPAWNED))
+
+    def _reread(self) -> None:
+        """Take over variables that have changed since the last start; an unreadable one stays as it was."""
+        if self.spec.reread is None or self.view.started_s is None:
+            return
+        # Imported for a later start only.
+        from supervisor.runtime.loop_latency import read_soon
+
+        try:
+            fresh = read_soon(self.spec.reread)
+        except (ConfigError, TimeoutError) as error:
+            why = str(error) or "reading the file takes too long"
+            self._record("warning", "started with a former secret", why=why)
+            return
+        for value in fresh.values():
+            self._engine.log.redactor.learn(value)
+        self.spec = self.spec._replace(env={**self.spec.env, **fresh})
 
     def _with_env_file(self) -> tuple[ProcessSpec, str | None]:
         """Return the process with the variable from its file added, and that variable's value."""

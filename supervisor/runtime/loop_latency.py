@@ -89,6 +89,20 @@ class TimedReader(Generic[T]):
         return task.result()
 
 
+SOON_S = 0.5
+
+
+def read_soon(read: Callable[[], T]) -> T:
+    """Return the result of a function that may hang, where the caller cannot await it.
+
+    Raises what it raises, and TimeoutError after ``SOON_S``.
+    """
+    future: Future[T] = Future()
+    if _start(_call, future, read, ()) is None:
+        _call(future, read, ())
+    return future.result(SOON_S)
+
+
 def _call(future: Future[T], work: Callable[..., T], arguments: tuple[object, ...]) -> None:
     if not future.set_running_or_notify_cancel():
         return

@@ -20,7 +20,7 @@ REVEALED_IN = frozenset(
         "supervisor.backup.objects:readable",  # what signs a request to the bucket, and seals the object
         "supervisor.backup.restic:Restic._secrets",  # what restic alone gets
         "supervisor.config.backup_plan:_check_identity",  # whether a key is for devices that do not stay
-        "supervisor.config.plan:SpecBuilder._app_environment",  # Moltis' password, which is the app's own
+        "supervisor.config.plan:_password",  # Moltis' password, which is the app's own
         "supervisor.config.load:_check_alerts",  # whether it is a URL that may be used
         "supervisor.incidents.alert_formats:_signature",  # what signs an alert
         "supervisor.incidents.alerts:AlertSender._try",  # where an alert is sent to

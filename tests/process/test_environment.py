@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.client.calling import call
 from tests.process.running import running
 from tests.support.refusing import refusing
 
@@ -128,3 +129,19 @@ def test_another_user_can_open_its_standard_streams_anew(prefix: tuple[str, ...]
         run.wait_for("one", stream="stdout")
         run.wait_for("two", stream="stderr")
         run.wait_for("three", stream="stdout")
+
+
+def test_a_password_that_has_changed_is_given_to_the_next_start(tmp_path: Path) -> None:
+    """Its file is read at each start, and what it has then is masked; one that cannot be read changes nothing."""
+    file = tmp_path / "password"
+    file.write_text("the first one\n")
+    app = 'echo "it has ${#MOLTIS_PASSWORD}: $MOLTIS_PASSWORD"; exec sleep 300'
+    with running("sh", "-c", app, env={"MOLTIS_PASSWORD_FILE": str(file)}) as run:
+        run.wait_for("it has 13: [redacted]")
+        file.write_text("another, longer one\n")
+        assert call(run.run_dir, "restart", "moltis").code == 0
+        run.wait_for("it has 19: [redacted]")
+        file.unlink()
+        assert call(run.run_dir, "restart", "moltis").code == 0
+        run.wait_count(2, "it has 19: [redacted]")
+        assert "cannot read MOLTIS_PASSWORD_FILE" in run.wait_for("started with a former secret")["why"]

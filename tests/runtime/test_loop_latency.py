@@ -115,3 +115,17 @@ def test_without_a_loop_background_work_is_done_at_once() -> None:
     done: list[Callable[[], object]] = []
     run_in_background(lambda: done.append(threading.current_thread))
     assert done
+
+
+def test_what_hangs_holds_its_caller_up_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody can await it: its result, its own error, or none within the time."""
+    hangs = threading.Event()
+    monkeypatch.setattr(loop_latency, "SOON_S", 0.1)
+    assert loop_latency.read_soon(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        loop_latency.read_soon(lambda: 1 // 0)
+    try:
+        with pytest.raises(TimeoutError):
+            loop_latency.read_soon(hangs.wait)
+    finally:
+        hangs.set()
