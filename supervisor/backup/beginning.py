@@ -89,10 +89,10 @@ class Beginning:
         async def listen() -> None:
             while True:
                 order = await self._next_order(None)
-                if isinstance(order, StartWithout):
-                    if self._work.view.state is not BackupState.RESTORING:
-                        group.cancel_scope.cancel()
+                if isinstance(order, StartWithout) and self._work.view.state is not BackupState.RESTORING:
+                    group.cancel_scope.cancel()
                 elif order is not None:
+                    # A start without a backup too, for the case that the restore fails.
                     early.append(order)
 
         done = False
@@ -342,12 +342,23 @@ class Beginning:
     async def _wait(self, error: BackupError) -> bool:
         """Wait for an order, or until the next try; return whether the processes have been released."""
         choice = error if isinstance(error, ChoiceNeededError) else None
-        order = await self._next_order(time.monotonic() + _AGAIN_S if choice is None or choice.may_pass else None)
-        if isinstance(order, StartWithout):
-            self._start_without()
-            return True
-        if order is None or choice is None:
+        until_s = time.monotonic() + _AGAIN_S if choice is None or choice.may_pass else None
+        early: list[BackupOrder] = []
+        try:
+            while (order := await self._next_order(until_s)) is not None:
+                if isinstance(order, StartWithout):
+                    self._start_without()
+                    return True
+                if choice is not None:
+                    return await self._choose(order, choice)
+                # It came while there was something to choose, and there may be again.
+                early.append(order)
             return False
+        finally:
+            self._put_back(early)
+
+    async def _choose(self, order: BackupOrder, choice: ChoiceNeededError) -> bool:
+        """Carry out the owner's choice; if that fails, wait for another one."""
         try:
             await self._carry_out(order)
         except BackupError as failure:

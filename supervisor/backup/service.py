@@ -229,7 +229,9 @@ class Backups:
                     await self._careful(maintenance.run)
 
     async def _carry_out(self, order: BackupOrder) -> None:
-        """Carry out an order; one to start without backups comes too late."""
+        """Carry out an order; one to start without backups comes too late, and any other after such a start."""
+        if self._work.view.state is BackupState.WITHOUT:
+            return
         if isinstance(order, BackUp):
             await self._careful(partial(self._work.snapshot, "asked"))
         elif isinstance(order, Restore):

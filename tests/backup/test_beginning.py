@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import anyio
 import pytest
 
+from supervisor.backup import beginning as module
 from supervisor.backup.beginning import Beginning
 from supervisor.backup.holder import LostError
 from supervisor.backup.marker import Kept
-from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.service import Backups
+from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.backup.work import Work
-from supervisor.core.backup import BackupView, SnapshotView
+from supervisor.core.backup import BackUp, BackupState, BackupView, SnapshotView, StartWithout
 from supervisor.core.holding import LeaseRecord
 from supervisor.core.snapshot import Snapshot
 from supervisor.runtime.store import SnapshotStore
@@ -65,6 +69,84 @@ async def test_a_start_without_backups_keeps_what_it_writes() -> None:
     done: list[str] = []
     beginning(done, None)._start_without()
     assert done.index("forgets the swap") < done.index("starts")
+
+
+class Tries:
+    """A start that is held whose tries end as a test says; ``carried`` are the orders that it has carried out."""
+
+    def __init__(self, *ends: tuple[BackupState, list[BackupOrder], BackupError]) -> None:
+        self.orders: list[BackupOrder] = []
+        self.carried: list[BackupOrder] = []
+        self.without = False
+        self._ends = list(ends)
+        self._heard = anyio.Event()
+        self._view = BackupView(holds=True)
+        nothing = SimpleNamespace(record=self._ignore, release=self._ignore, forget_swap=self._ignore)
+        work = SimpleNamespace(log=nothing, engine=nothing, places=nothing, decided=False, show=self._ignore)
+        work.plan, work.view, work.hold = SimpleNamespace(holds=True), self._view, self._ignore
+        work.go_without, work.look_at_hold = self._go_without, self._look
+        self._work = work
+        self.start = Beginning(cast("Work", work), self._next, self.orders.extend)
+        self.start._try = self._try  # type: ignore[method-assign]
+        self.start._carry_out = self._carry_out  # type: ignore[method-assign]
+
+    async def _try(self) -> None:
+        state, orders, error = self._ends.pop(0)
+        self._work.view = self._view._replace(state=state)
+        self.orders += orders
+        if orders:
+            await self._heard.wait()
+        raise error
+
+    async def _next(self, until_s: float | None) -> BackupOrder | None:
+        while not self.orders:
+            if until_s is not None and time.monotonic() >= until_s:
+                return None
+            await anyio.sleep(0.01)
+        self._heard.set()
+        return self.orders.pop(0)
+
+    async def _carry_out(self, order: BackupOrder) -> None:
+        self.carried.append(order)
+
+    async def _look(self) -> None:
+        """Find nobody else."""
+
+    def _go_without(self) -> None:
+        self.without = True
+
+    def _ignore(self, *_: object, **__: object) -> None:
+        """Take no note."""
+
+
+AWAY = BackupError(Trouble("the bucket is away", "it is tried again"))
+CHOOSE = ChoiceNeededError(Trouble("the repository is gone"), may_pass=True)
+
+
+async def test_an_order_outlives_a_try_that_finds_the_bucket_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was accepted while there was something to choose, and is carried out when there is again."""
+    monkeypatch.setattr(module, "_AGAIN_S", 0.1)
+    order = BackUp("somebody")
+    held, choose = BackupState.HELD, BackupState.CHOOSE
+    tries = Tries((choose, [], CHOOSE), (choose, [order], AWAY), (held, [], AWAY), (choose, [], CHOOSE))
+    with anyio.fail_after(10):
+        await tries.start.run()
+    assert tries.carried == [order]
+
+
+async def test_a_start_without_backups_that_is_ordered_during_a_restore_comes_after_one_that_fails() -> None:
+    """Files are not left half replaced for it; but it is not forgotten."""
+    tries = Tries((BackupState.RESTORING, [StartWithout()], AWAY))
+    with anyio.fail_after(10):
+        await tries.start.run()
+    assert tries.without
+
+
+async def test_a_start_without_backups_takes_no_snapshot_that_was_ordered_before() -> None:
+    """Such a life takes none."""
+    backups = Backups.__new__(Backups)
+    backups._work = cast("Work", SimpleNamespace(view=BackupView(BackupState.WITHOUT)))
+    await backups._carry_out(BackUp("somebody"))
 
 
 def test_a_new_generation_is_newer_than_the_last_holder_s() -> None:
