@@ -317,6 +317,6 @@ def test_a_restic_that_is_too_old_is_refused() -> None:
     old = Path(program("restic", "0.14.0")).parent
     with world.running(PATH=f"{old}:{os.environ['PATH']}") as run:
         told(run, "restic 0.14.0 is too old")
-        assert listed(run)["what_to_do"] == "put 0.17 or newer into the image"
+        assert listed(run)["what_to_do"] == "install 0.17 or newer in the image"
         assert run.find("started") is None
         assert not Path(world.repository).exists()

@@ -72,7 +72,7 @@ async def test_a_wish_for_what_there_is_not_is_told(tmp_path: Path) -> None:
 async def test_one_that_would_have_to_ask_is_not_ready(tmp_path: Path) -> None:
     """A platform would end the old instance for it, and the owner would find nothing started."""
     (tmp_path / "note").write_text("nobody knows whose")
-    with pytest.raises(BackupError, match="no snapshot is known of"):
+    with pytest.raises(BackupError, match="belong to no known snapshot"):
         await standby(tmp_path, "auto")._to_restore()
 
 

@@ -220,7 +220,7 @@ def test_what_wants_to_be_confirmed_is_not_done_unasked(supervisor: Supervisor) 
     wanting_confirmation(supervisor)
     called = call(supervisor.folder, "disconnect")
     assert (called.code, called.out) == (1, "")
-    assert called.err == "moltis-supervisor: the sidecar would end and log in again; --yes agrees to it beforehand\n"
+    assert called.err == "moltis-supervisor: the sidecar would end and log in again; --yes confirms it beforehand\n"
     assert call(supervisor.folder, "disconnect", "--yes").code == 0
     assert posted(supervisor, "disconnect") == [{}, {"confirm": True}]
 

@@ -81,7 +81,7 @@ def test_a_kill_for_memory_that_hit_no_process_of_the_supervisors(tmp_path: Path
             run.wait_for("it is gone", process="moltis")
             told = story(run, "out-of-memory")
             assert (told["subject"], told["level"]) == ("container", "error")
-            assert told["why"] == "the kernel ended 1 in it, and none of those that the supervisor started"
+            assert told["why"] == "the kernel killed 1 of its processes, none of which the supervisor had started"
             assert told["limit_bytes"] == LIMIT_MIB * 2**20
             assert wait_recorded(tmp_path, "out-of-memory")["id"] == told["id"]
             assert run.stop() == 0

@@ -62,7 +62,7 @@ def test_a_held_start_says_why_and_can_be_let_go(visit: Visit, supervise: Callab
     world = supervise(token="", waits=False, **{**backed.env(), "SUPERVISOR_TOKEN": TOKEN})
     panel = visit(world).sign_in()
     section = panel.section("Backups")
-    expect(section).to_contain_text("no snapshot is known of")
+    expect(section).to_contain_text("belong to no known snapshot")
     expect(panel.button("Keep the files that are here")).to_be_visible()
     panel.button("Start without a backup").click()
     panel.page.get_by_role("dialog").get_by_role("button", name="Start without a backup").click()

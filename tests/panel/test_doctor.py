@@ -37,7 +37,7 @@ def test_check_everything(panel: Panel, home: World) -> None:
     machine = section.get_by_role("list", name="Tailnet")
     expect(machine.get_by_role("listitem").first).to_contain_text("problem")
     expect(section).to_contain_text("issues no certificates")
-    expect(section).not_to_contain_text("holds the stream back")
+    expect(section).not_to_contain_text("delays the stream")
     section.get_by_text("Text for a bug report", exact=True).click()
     text = section.get_by_label("Text for a bug report")
     expect(text).to_contain_text("moltis-supervisor doctor")
@@ -76,8 +76,8 @@ def test_a_proxy_that_buffers(visit: Visit, home: World, monkeypatch: pytest.Mon
         panel.enter(TOKEN)
         expect(panel.connection).to_have_text("Live", timeout=20_000)
         section = check(panel)
-        expect(section).to_contain_text("holds the stream back")
-        expect(section).to_contain_text("switch its buffering off", ignore_case=True)
+        expect(section).to_contain_text("delays the stream")
+        expect(section).to_contain_text("disable its buffering", ignore_case=True)
         # The proxy ends before the page does.
         panel.watch.expect("ERR_")
 

@@ -95,7 +95,7 @@ function rowOf(one, nowMs) {
     told,
     first: () => confirmed(
       `Restore the snapshot of ${at}?`,
-      `The app is stopped, its folders are replaced by this snapshot (${size(one.size_bytes)}), and it is started again. What is there now is kept as a snapshot first. Identity and settings stay.`,
+      `The app is stopped, its folders are replaced with this snapshot (${size(one.size_bytes)}), and it is started again. The current files are saved as a snapshot first. Identity and settings stay.`,
       "Restore this one",
     ),
   });

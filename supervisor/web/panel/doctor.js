@@ -64,9 +64,9 @@ function ofStream(isPrompt) {
     check: "event-stream",
     level: isPrompt ? "ok" : "problem",
     looked_at: "how soon a line of the log gets to this page",
-    found: isPrompt ? "at once" : `not within ${HEARD_MS / 1000} s: something between here and the supervisor holds the stream back`,
+    found: isPrompt ? "at once" : `not within ${HEARD_MS / 1000} s: something between here and the supervisor delays the stream`,
     why: "a proxy that buffers event streams shows everything late, here and in the app",
-    what_to_do: isPrompt ? null : "switch its buffering off (nginx: `proxy_buffering off`), or open the panel in the tailnet",
+    what_to_do: isPrompt ? null : "disable its buffering (nginx: `proxy_buffering off`), or open the panel in the tailnet",
     page: "reference/api.md",
   };
 }
@@ -108,7 +108,7 @@ function findingOf(found) {
     el("span", { class: `badge ${BADGES[found.level]}`, text: found.level }), " ",
     el("span", {}, ...prose(found.found)),
     found.what_to_do ? el("p", { class: "reason" }, el("strong", { text: "To do: " }), ...prose(sentence(found.what_to_do))) : null,
-    isWell ? null : el("p", { class: "reason quiet" }, ...prose(`Looked at ${found.looked_at}. It matters: ${found.why}.`), found.page ? ` More: docs/${found.page}` : ""));
+    isWell ? null : el("p", { class: "reason quiet" }, ...prose(`Looked at ${found.looked_at}. Why it matters: ${found.why}.`), found.page ? ` More: docs/${found.page}` : ""));
 }
 
 async function copy() {

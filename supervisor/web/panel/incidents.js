@@ -161,7 +161,7 @@ async function tell(one, story) {
   const facts = [
     ["Why", one.why], ["Likely cause", one.cause], ["What was done", one.done],
     ["Exit code", one.code], ["Signal", one.signal], ["Had run for", one.uptime_s !== null && span(one.uptime_s)],
-    ["Memory", memory], ["Lasted", until], ["Asked for by", one.by], ["Version", one.version],
+    ["Memory", memory], ["Lasted", until], ["Requested by", one.by], ["Version", one.version],
   ].filter(([, text]) => text !== null && text !== "" && text !== false);
   const error = el("p", { class: "alert error", role: "alert", hidden: true });
   const mine = (story._asked = {});

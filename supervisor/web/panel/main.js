@@ -69,7 +69,7 @@ async function tellSlow(isSlow) {
   if (isSlow) {
     const tabs = await others();
     const isFull = tabs + (isLive ? 1 : 0) >= MOST_CONNECTIONS;
-    if (isFull && slowCount) slowWhy = `This browser opens no more than ${MOST_CONNECTIONS} connections to one address, and ${tabs} other tabs of this panel hold them. Close some of those tabs.`;
+    if (isFull && slowCount) slowWhy = `This browser opens no more than ${MOST_CONNECTIONS} connections to one address, and ${tabs} other tabs of this panel use them. Close some of those tabs.`;
   }
   complain(byId("stale"), slowWhy || awayWhy);
 }

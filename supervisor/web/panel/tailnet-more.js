@@ -56,7 +56,7 @@ function list(title, found, kind) {
 function exposed(found) {
   if (!found.length) return null;
   const rows = found.map((one) => el("li", {}, el("span", { class: "mono", text: `${one.host}:${one.port}` }), ` ${owner(one)}`));
-  return el("div", {}, el("h3", { text: "Open to every peer, past serve" }), el("ul", { class: "notes info" }, ...rows));
+  return el("div", {}, el("h3", { text: "Open to every peer, bypassing serve" }), el("ul", { class: "notes info" }, ...rows));
 }
 
 function owner(one) {

@@ -164,7 +164,7 @@ async function disconnect(body, warned = null) {
 
 function sureToForget() {
   const warning = seen?.before_disconnect ? ` ${sentence(seen.before_disconnect)}` : "";
-  const text = `It logs ${seen?.hostname || "this device"} out of the tailnet: to come back it takes a new auth key or a login link. The app goes on.${warning}`;
+  const text = `It logs ${seen?.hostname || "this device"} out of the tailnet: to come back, it needs a new auth key or a login link. The app keeps running.${warning}`;
   return confirmed("Forget this device?", text, "Forget this device");
 }
 
