@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import platform
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervisor import __version__
 from supervisor.doctor import (
@@ -18,19 +19,20 @@ from supervisor.doctor import (
     settings_checks,
     tailnet_checks,
 )
-from supervisor.doctor.facts import LoneParent
+from supervisor.doctor.facts import Credentials, LoneParent
 from supervisor.doctor.finding import GROUPS, OK, DoctorBody, worst
 from supervisor.doctor.masking import ReportMask
 from supervisor.doctor.subject import of_run, of_settings
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from types import ModuleType
 
     from supervisor.backup.programs import ProgramParent
     from supervisor.config.plan import Plan
     from supervisor.core.snapshot import Snapshot
-    from supervisor.doctor.finding import Check, Diagnosis
+    from supervisor.doctor.finding import Check, Diagnosis, SettingInForce
     from supervisor.doctor.subject import Subject
     from supervisor.logs.redact import Redactor
 
@@ -41,6 +43,12 @@ PARTS = (
 CHECKS: tuple[Check, ...] = tuple(
     sorted((check for part in PARTS for check in part.CHECKS), key=lambda check: GROUPS.index(check.group))
 )
+# How long a part may look at files: their disk may hang.
+LOOK_S = 5.0
+_UNREAD = "the file of a secret cannot be read: its disk does not answer; check the disk that it is on"
+_HANGS = ("it could not be looked at: a disk does not answer", "check the disks, and what is mounted from a network")
+T = TypeVar("T")
+_looks: dict[str, TimedReader[Any]] = {}
 # Concurrent requests are processed one after the other.
 _turn = asyncio.Lock()
 
@@ -61,8 +69,9 @@ async def examine_alone(environ: Mapping[str, str], alone: str) -> DoctorBody:
 
 async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> DoctorBody:
     """Collect the facts and run the checks; slow parts run in threads."""
-    # A file may hang.
-    given = await run_in_thread(facts.credentials, subject)
+    given = await _in_time("credentials", partial(facts.credentials, subject))
+    if given is None:
+        given, subject = Credentials(), subject._replace(problems=(*subject.problems, _UNREAD))
     tailnet, app, owners, key = await asyncio.gather(
         facts.of_tailnet(subject, peer),
         facts.of_app(subject, parent),
@@ -73,18 +82,39 @@ async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> Doctor
     subject = subject._replace(is_client_secret=given.client is not None and given.key is None)
     versions = await facts.of_programs(subject, parent)
     subject = subject._replace(network=await run_in_thread(path_checks.look, subject))
-    return await run_in_thread(_report, subject, versions)
+    found = [each for part in PARTS for each in await _findings(part, subject)]
+    settings = await _in_time("settings in force", lambda: list(settings_checks.in_force(subject)))
+    return await run_in_thread(_report, subject, found, settings or [], versions)
 
 
-def _report(subject: Subject, versions: dict[str, str]) -> DoctorBody:
-    found: list[Diagnosis] = [each for part in PARTS for each in part.findings(subject)]
+async def _findings(part: ModuleType, subject: Subject) -> list[Diagnosis]:
+    """Return a part's findings, or that its disk hangs: what is looked at elsewhere is told all the same."""
+    found: list[Diagnosis] | None = await _in_time(part.__name__, lambda: list(part.findings(subject)))
+    return [part.CHECKS[0].problem(*_HANGS)] if found is None else found
+
+
+async def _in_time(name: str, look: Callable[[], T]) -> T | None:
+    """Return what ``look`` returns, in a thread; None if it takes too long, or if the one before still hangs."""
+    reader = _looks.get(name)
+    if reader is None or not reader.hangs:
+        reader = _looks[name] = TimedReader(look, LOOK_S)
+    try:
+        found: T = await reader.read()
+    except TimeoutError:
+        return None
+    return found
+
+
+def _report(
+    subject: Subject, found: list[Diagnosis], settings: list[SettingInForce], versions: dict[str, str]
+) -> DoctorBody:
     findings = sorted(found, key=lambda each: GROUPS.index(each.group))
     body = DoctorBody(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         level=worst(findings),
         running=subject.snapshot is not None,
         findings=findings,
-        settings=list(settings_checks.in_force(subject)),
+        settings=settings,
         versions=_versions(subject, versions),
         text="",
     )

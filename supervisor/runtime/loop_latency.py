@@ -73,9 +73,14 @@ class TimedReader(Generic[T]):
         self._limit_s = limit_s
         self._late: asyncio.Task[T] | None = None
 
+    @property
+    def hangs(self) -> bool:
+        """Whether an earlier call has not ended yet."""
+        return self._late is not None and not self._late.done()
+
     async def read(self) -> T:
         """Return the result. Raises TimeoutError if it takes too long, and at once while an earlier call hangs."""
-        if self._late is not None and not self._late.done():
+        if self.hangs:
             raise TimeoutError
         task = asyncio.get_running_loop().create_task(run_in_thread(self._read))
         try:
