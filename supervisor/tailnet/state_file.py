@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import Literal
 
 import msgspec
@@ -18,6 +19,8 @@ from supervisor.runtime import loop_latency
 from supervisor.system import dirs
 
 MOST_BYTES = 1024 * 1024
+# How often what could not be written is written again.
+AGAIN_S = 30.0
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -33,6 +36,7 @@ class StateFile:
         self._name = name
         self._memory: bytes | None = None
         self._storing = False
+        self._tried_s = 0.0
         self._lock = threading.Lock()
         self.why_not = ""
         self.why_unread = ""
@@ -68,8 +72,17 @@ class StateFile:
             self._storing = True
         loop_latency.run_in_background(self._store)
 
+    def write_again(self) -> None:
+        """Store what could not be stored, once some time has passed: a full disk may have room again."""
+        with self._lock:
+            if self._memory is None or self._storing or time.monotonic() - self._tried_s < AGAIN_S:
+                return
+            self._storing = True
+        loop_latency.run_in_background(self._store)
+
     def _store(self) -> None:
         """Write the newest content to the disk."""
+        self._tried_s = time.monotonic()
         while (data := self._memory) is not None:
             why_not = self._put(data)
             with self._lock:
@@ -145,3 +158,5 @@ class DesiredStateStore:
             self.record = msgspec.convert({"choice": choice, "ephemeral": ephemeral}, Record)
             self.found = True
             self._file.write(msgspec.json.encode(self.record))
+        else:
+            self._file.write_again()

@@ -11,10 +11,25 @@ import pytest
 
 from supervisor.runtime import loop_latency
 from supervisor.system import dirs
+from supervisor.tailnet import state_file
 from supervisor.tailnet.state_file import FILE, DesiredStateStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_what_could_not_be_stored_is_stored_once_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that was full at the time of an order must not lose it for the next run."""
+    store = DesiredStateStore(str(tmp_path / "state"))
+    store.keep("disconnected", ephemeral=False)
+    assert store.why_not_kept
+    (tmp_path / "state").mkdir()
+    store.keep("disconnected", ephemeral=False)
+    assert store.why_not_kept
+    monkeypatch.setattr(state_file, "AGAIN_S", 0.0)
+    store.keep("disconnected", ephemeral=False)
+    assert not store.why_not_kept
+    assert DesiredStateStore(str(tmp_path / "state")).choice == "disconnected"
 
 
 def test_nothing_kept_means_connected(tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ class Ownership:
                 if value not in record.get(path, ()):
                     record[path] = (*record.get(path, ()), value)
         if record == self.entries():
+            self._file.write_again()
             return
         self._entries = record
         found = [_Entry(path, value) for path, values in record.items() for value in values]
