@@ -57,7 +57,7 @@ PROVIDER_HOSTS = {
     "xai": "api.x.ai",
     "zai": "api.z.ai",
 }
-# Its forward proxy: it takes everyone to everywhere, the loopback included.
+# Its forward proxy: it accepts everyone, and connects to any address, including the loopback.
 OPEN_PROXY_PORT = 18791
 CLOSE_PROXY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"
 # The buckets of its own histograms, so that one dashboard reads both.

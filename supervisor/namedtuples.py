@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import CodeType
-    from typing import NamedTuple as NamedTuple  # noqa: PLC0414 - passed on, for whoever checks types
+    from typing import NamedTuple as NamedTuple  # noqa: PLC0414 - re-exported for type checkers
 else:
     from _collections import _tuplegetter
     from types import FunctionType

@@ -122,7 +122,7 @@ class Beginning:
         try:
             await self._work.look_at_hold()
         except BackupError as error:
-            # A holder that cannot reach the bucket goes on serving.
+            # A holder that cannot reach the bucket continues to serve.
             self._work.tell(error.trouble)
         self._let_go()
 

@@ -45,8 +45,8 @@ PATIENT_AFTER_S = 600.0
 # As slow as the repository's own key derivation, so that the object does not make guessing the password easier.
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 _UNREADABLE = (
-    "check the password; where it has been changed, see that nothing else runs, and delete the holder's object; "
-    "a choice of yours (`backup`, or `backup restore ID`) takes it over as it is"
+    "check the password; if it has been changed, make sure that no other instance runs, and delete the holder's "
+    "object; a choice of yours (`backup`, or `backup restore ID`) takes it over as it is"
 )
 _SALT = b"moltis-supervisor holder"
 _WRONG_TAG = '"00000000000000000000000000000000"'
@@ -96,7 +96,7 @@ class Lease:
     async def acquire(self, files: str, wait: Wait, *, fresh: bool = True, force: bool = False) -> LeaseRecord | None:
         """Acquire the lease; call ``wait`` while another instance has it. Return the previous holder's last record.
 
-        ``force`` takes it in any case: the owner has chosen. ``fresh`` means that the repository has no snapshots.
+        ``force`` acquires it in any case, as the owner has chosen; ``fresh``: the repository has no snapshots.
 
         Raises BackupError if the object's content is not understood, and if it cannot be read or written at the
         first try; later failures are retried.

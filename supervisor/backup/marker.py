@@ -54,7 +54,7 @@ class Kept(msgspec.Struct, frozen=True):
 def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
     """Return the folders' marker, and the state of their content.
 
-    Raises BackupError where that cannot be seen: files that were taken for none would be replaced.
+    Raises BackupError if that cannot be determined: files that were taken for none would be replaced.
     """
     found = []
     for source in sources:
@@ -72,7 +72,7 @@ def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
 def is_over(sources: Iterable[BackupSource], repository: str, mark: str) -> bool:
     """Return whether the swap with this mark has put every file in its place: each folder's marker says so.
 
-    Raises BackupError where that cannot be seen.
+    Raises BackupError if that cannot be determined.
     """
     found = set()
     for source in sources:

@@ -54,7 +54,7 @@ class Swap(NamedTuple):
 
 
 class Places:
-    """The folder from the plan, and the paths in it; ``tell_stuck`` is told why a swap's record cannot be removed."""
+    """The folder from the plan, and the paths in it; ``tell_stuck`` gets why a swap's record cannot be removed."""
 
     def __init__(self, plan: BackupPlan, tell_stuck: Callable[[str], None]) -> None:
         self._plan = plan

@@ -23,7 +23,7 @@ LONG_S = 600.0
 AGAIN_S = 15.0
 _REMEDY = "end one of two instances, or the one that hangs"
 _HELD = Trouble("another instance holds the repository")
-_GONE = Trouble("the object that says who holds the repository is gone", "its holder writes it anew")
+_GONE = Trouble("the object that says who holds the repository is gone", "its holder writes it again")
 
 
 class Standby:

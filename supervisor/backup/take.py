@@ -156,7 +156,7 @@ class Taker:
         return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
 
     async def absent(self) -> list[str]:
-        """Return the folders that do not exist. Raises BackupError where that cannot be seen."""
+        """Return the folders that do not exist. Raises BackupError if that cannot be determined."""
         return await self._look.take()
 
     def _see(self) -> list[str]:

@@ -53,7 +53,7 @@ async def task_group(*kinds: type[Exception]) -> AsyncIterator[TaskGroup]:
         async with anyio.create_task_group() as group:
             yield group
     except* kinds as errors:
-        # Raised in here it would be wrapped anew by Python before 3.11.4.
+        # Raised in here it would be wrapped again by Python before 3.11.4.
         failed = errors.exceptions[0]
     if failed is not None:
         raise failed

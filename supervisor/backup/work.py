@@ -100,7 +100,7 @@ class Work:
         return (*self.plan.sources, *([self.plan.identity] if self.plan.identity is not None else []))
 
     async def look(self) -> tuple[Kept | None, Files]:
-        """Return the folders' marker, and the state of their content. Raises BackupError where that cannot be seen."""
+        """Return the folders' marker, and the state of their content. Raises BackupError if that is impossible."""
         return await self._look.take()
 
     def show(self, **changes: object) -> None:
@@ -203,7 +203,7 @@ class Work:
         return None if found is None else self.view.snapshots
 
     async def mark_replaced(self) -> None:
-        """Mark the snapshots of instances that were replaced, so that this is known for good. Raises BackupError."""
+        """Mark the snapshots of instances that were replaced, so that this is known permanently. Raises BackupError."""
         late = [each.id for each in self.view.snapshots if each.replaced and each.generation == self.counts[0]]
         for snapshot_id in late:
             self.log.record("warning", "snapshot of a replaced instance", part="backup", id=snapshot_id[:8])

@@ -227,7 +227,7 @@ def path_part(text: str, needed: str, lister: str) -> str:
 
 
 def _find(console: Console, name: str) -> Response:
-    """Return a process; an empty response if there is none of that name, for which the order is refused."""
+    """Return a process; an empty response if there is none of that name, for which the order will be refused."""
     listed = Response(PROCESSES, console.control.get(PROCESSES)).objects("processes")
     return next((process for process in listed if process.text("name") == name), Response(PROCESSES, {}))
 

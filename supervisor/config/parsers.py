@@ -1,4 +1,4 @@
-"""What the text of a setting means: parsers, and where a secret comes from."""
+"""Parsers for the texts of settings, and the sources of secrets."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class Auditor:
 
 def _may_modify(status: os.stat_result, person: Person) -> bool:
     if stat.S_ISLNK(status.st_mode):
-        # Replacing a link takes rights to its folder.
+        # Replacing a link requires rights to its folder.
         return False
     if status.st_uid == person.uid:
         return True

@@ -222,7 +222,7 @@ class Prefs(NamedTuple):
 
 
 class TailnetSettings(NamedTuple):
-    """The tailnet. ``grace_s`` is None for ever; ``ephemeral`` is None if unset: then only an OAuth client's keys are.
+    """The tailnet. ``grace_s`` is None for no limit; ``ephemeral`` None if unset: then only an OAuth client's keys are.
 
     ``socks5`` and ``http_proxy`` are host and port. ``passthrough`` are environment variables for tailscaled.
     """

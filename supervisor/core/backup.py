@@ -206,7 +206,7 @@ def judge(snapshots: Iterable[SnapshotView], generation: int, instance: str) -> 
     """Return the snapshots, those that another instance than the holder's took in its generation marked as replaced.
 
     ``instance`` identifies the files of the holder of this generation, and is empty if it is unknown. Two instances of
-    one generation can only be where the server ignores conditions: the one whose name stood in the lease last counts.
+    one generation can only be where the server ignores conditions: the one that was in the lease last counts.
     """
     return tuple(
         each._replace(replaced=True)

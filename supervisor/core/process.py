@@ -205,7 +205,7 @@ class SetTimer(NamedTuple):
 
 
 class GiveUpOn(NamedTuple):
-    """Report that a critical process has failed for good."""
+    """Report that a critical process has failed permanently."""
 
     failures: int
 

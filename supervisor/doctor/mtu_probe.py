@@ -1,6 +1,6 @@
-"""Finds a path that drops large packets silently: where its ICMP is lost too, the kernel does not know of the limit.
+"""Finds a path that drops large packets silently: if its ICMP is lost too, the kernel does not know the limit.
 
-Nothing here takes a privilege. By TCP the largest segment can be chosen for each connection, in both directions: what
+None of this requires privileges. By TCP the largest segment can be chosen for each connection, in both directions: what
 stalls with large segments and passes with small ones is a path that drops the large ones.
 """
 

@@ -86,7 +86,7 @@ class TagOwners(NamedTuple):
 
 
 class KeyFacts(NamedTuple):
-    """What the API tells of TS_AUTHKEY; None if it was not asked or does not know it, and ``why``."""
+    """What the API reports about TS_AUTHKEY; None if it was not queried or does not know it, and ``why``."""
 
     known: KnownKey | None = None
     why: str = "only an OAuth client beside it (TS_CLIENT_SECRET) that may read the keys can look it up"

@@ -121,7 +121,7 @@ class IncidentFiles:
         run_in_background(self._store)
 
     def _forget_removed(self) -> None:
-        """Forget what is to be removed and is not there: on a disk that takes no change, these names would pile up."""
+        """Forget removals of files that do not exist: on a disk that accepts no change, their names would pile up."""
         there = self._there | self._under_way
         self._pending = {name: data for name, data in self._pending.items() if data is not None or name in there}
 

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
             """Dispatch an event later, unless the process has left its state by then."""
 
         def take_final(self, name: str) -> None:
-            """Handle that a process has ended for good."""
+            """Handle that a process has ended permanently."""
 
 
 AT_REST = frozenset({State.INACTIVE, State.ENDED, State.FAILED})

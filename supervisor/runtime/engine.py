@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         """The events that the main loop receives in addition to changes of the store."""
 
         def take_final(self, name: str) -> None:
-            """Handle that a process has ended for good: by its restart policy, or because it was given up."""
+            """Handle that a process has ended permanently: by its restart policy, or because it was given up."""
 
         def take_change(self) -> None:
             """Handle any change: the time of the next timer may have changed."""
@@ -87,7 +87,7 @@ class Engine:
         self.children = {spec.name: Child(spec, self) for spec in specs}
 
     def observe(self, observer: Observer) -> None:
-        """Notify ``observer`` from now on, and at once of the processes that have already ended for good."""
+        """Notify ``observer`` from now on, and at once of the processes that have already ended permanently."""
         self._observer = observer
         self.settle()
         for name, child in self.children.items():
@@ -143,7 +143,7 @@ class Engine:
         self._tell_change()
 
     def take_final(self, name: str) -> None:
-        """Notify the observer that a process has ended for good."""
+        """Notify the observer that a process has ended permanently."""
         if self._observer is not None:
             self._observer.take_final(name)
 

@@ -180,7 +180,7 @@ class MainLoop:
             self._engine.log.record("info", "SIGHUP ignored", why="settings take a restart")
 
     def take_final(self, name: str) -> None:
-        """Stop everything if the app ended for good, or a critical process failed for good."""
+        """Stop everything if the app ended, or a critical process failed, permanently."""
         if self._stop_asked.is_set():
             return
         child = self._engine.children[name]

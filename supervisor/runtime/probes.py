@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.engine import Engine
     from supervisor.system.listeners import Holder
 
-# How long a process may be silent from its start before the log tells of it, and between two looks at its ports.
+# How long a process may be silent after its start before that is logged, and the interval between checks of its ports.
 UNANSWERED_S = 30.0
 _MISSES_TO_TELL = 10
 _MOST_ADDRESSES = 5
@@ -82,7 +82,7 @@ class Probes:
 
 
 class _Silence:
-    """Tells of a process that has not answered once in its life, and where it listens instead."""
+    """Reports a process that has not answered since its start, and where it listens instead."""
 
     def __init__(self, engine: Engine, spec: ProcessSpec) -> None:
         self._engine = engine
@@ -117,7 +117,7 @@ class _Silence:
 
 
 def _where(spec: ProcessSpec, managed: Mapping[int, str]) -> str:
-    """Return where a process listens, in words; empty if the kernel does not tell, or it listens where it is asked."""
+    """Return where a process listens, as text; empty if the kernel does not report it, or it is where it is probed."""
     every = listeners.listening()
     if not every:
         return ""

@@ -128,7 +128,7 @@ class Sweeper:
         yield from self._end_found()
 
     def _kill_known(self) -> Iterator[float]:
-        """Kill what was found before: a look at thousands takes seconds on a crowded machine."""
+        """Kill what was found before: searching thousands takes seconds on a busy machine."""
         own = os.getpid()
         self.left |= self._found
         self._found = {}
@@ -140,7 +140,7 @@ class Sweeper:
         yield from self._end_found()
 
     def _end_found(self) -> Iterator[float]:
-        """Send the signal that is due to all that was found, no more than so many at once."""
+        """Send the due signal to everything that was found, a limited number at once."""
         self._ending.clear()
         room = _CROWD
         for pid, process in [*self._found.items()]:

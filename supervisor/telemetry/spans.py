@@ -305,7 +305,7 @@ class Recorder:
             now_s = time.monotonic()
             for span in (*self._tailnet.update(snapshot.tailnet, now_s), *self._backup.update(snapshot.backup, now_s)):
                 self.put(span)
-        except Exception as error:  # noqa: BLE001 - whoever changed the store is not to notice
+        except Exception as error:  # noqa: BLE001 - must not affect the code that changed the store
             self._unwatch()
             self._log.record("error", "spans are not made any more", why=repr(error))
 

@@ -196,7 +196,7 @@ class Stream:
             return _NOTHING_NEW
         self._seen = snapshot
         if seen is not None and seen.wall_offset_s != snapshot.wall_offset_s:
-            # The clock was set, so that every time in it is told anew.
+            # The clock was set, so all times have to be sent again.
             seen = None
         pieces = schemas.EventsBody()
         if seen is None or _shown_of_processes(snapshot) != _shown_of_processes(seen):

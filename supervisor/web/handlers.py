@@ -230,7 +230,7 @@ def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
     if view.state is BackupState.REPLACED:
         raise RefusedError(Code.BACKUPS_OFF, f"{view.why}; {view.what_to_do}")
     if view.state is BackupState.HELD and not isinstance(order, StartWithout):
-        raise RefusedError(Code.BACKUP_BUSY, f"the start is held, and goes on by itself: {view.holding}")
+        raise RefusedError(Code.BACKUP_BUSY, f"the start is held, and continues automatically: {view.holding}")
     if view.state in _BUSY and not isinstance(order, StartWithout):
         raise RefusedError(Code.BACKUP_BUSY)
     context.log.record("info", "order received", part="backup", order=name, source=source)
