@@ -2,8 +2,20 @@
 
 import { byId, say } from "./dom.js";
 
-/** Shows the dialog; returns whether the action was confirmed. Escape counts as Cancel. */
+// The answer to the last question.
+let answered = Promise.resolve();
+
+/**
+ * Shows the dialog; returns whether the action was confirmed. Escape counts as Cancel.
+ * One question waits for the answer to another, so that no click answers both.
+ */
 export function confirmed(title, text, yes) {
+  const ask = () => asked(title, text, yes);
+  answered = answered.then(ask, ask);
+  return answered;
+}
+
+function asked(title, text, yes) {
   const dialog = byId("confirm");
   say(byId("confirm-title"), title);
   say(byId("confirm-text"), text);
