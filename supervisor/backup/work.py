@@ -266,7 +266,7 @@ class Work:
         self.log.record("info", "restored", took_s=took_s, not_in_it=missing or None, **said)
 
     def _tell_stuck(self, why: str) -> None:
-        what_to_do = "remove it: the next start may take that restore for one that was broken off"
+        what_to_do = "remove it: the next start may take that restore for an interrupted one"
         self.log.record("warning", "a restore's record is left", part="backup", why=why, what_to_do=what_to_do)
 
     async def look_at_hold(self) -> None:

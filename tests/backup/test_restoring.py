@@ -448,7 +448,7 @@ def test_a_restore_that_was_broken_off_before_another_instance_went_on_asks_firs
     swapping = world.folder / "state/moltis-supervisor-backup/swapping"
     swapping.write_text(f"{old['id']} app {old['generation']}\n")
     with world.running() as run:
-        assert "broken off" in wait_for_state(run, "held: choose")["why"]
+        assert "was interrupted" in wait_for_state(run, "held: choose")["why"]
         assert call(run.run_dir, "backup").code == 0
         run.wait_for("started")
         assert (world.data / "note").read_text() == "of the other one"
