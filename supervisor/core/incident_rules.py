@@ -19,7 +19,7 @@ from supervisor.core.process import HELD_STATES, State
 from supervisor.core.run_record import STOPPED, UNFINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from supervisor.core.causes import Evidence
     from supervisor.core.run_record import RunEnd
@@ -49,6 +49,8 @@ _LOGINS = {
     "no_key": "there was no key to log in with",
 }
 
+_GIVEN_UP = "everything is stopped in order, and the container ends with exit code 70"
+_NOT_AGAIN = "it is not started again, as everything is being stopped"
 _DONE = {
     State.FAILED: "it is given up",
     State.ENDED: "it is not started again: its restart policy says so",
@@ -130,9 +132,15 @@ def of_stop(snapshot: Snapshot, now_s: float) -> Incident:
     )
 
 
-def ended_with(incident: Incident, status: int, why: str, took_s: float) -> Incident:
-    """Return the incident of the container's end once everything has ended; ``why`` is set if it was not requested."""
-    done = f"everything was ended in order within {took_s:.1f} s; exit code {status}"
+def ended_with(incident: Incident, status: int, why: str, took_s: float, left: Sequence[str] = ()) -> Incident:
+    """Return the incident of the container's end: ``why`` is set if it was not requested.
+
+    ``left`` are the names of the processes that had not ended by then.
+    """
+    ended = "everything was ended in order within"
+    if left:
+        ended = f"not everything was ended in order: {', '.join(left)} still ran after"
+    done = f"{ended} {took_s:.1f} s; exit code {status}"
     incident = msgspec.structs.replace(incident, code=status, done=done)
     if not why:
         return incident
@@ -180,8 +188,10 @@ def judged(incident: Incident, end: RunEnd, again: str) -> Incident:
     return msgspec.structs.replace(incident, level=ERROR, what=what, why=end.why, cause=end.cause, done=done)
 
 
-def give_up(seen: ProcessView | None, view: ProcessView, wall_offset_s: float) -> Incident | None:
-    """Return the incident of a process that was given up."""
+def give_up(
+    seen: ProcessView | None, view: ProcessView, wall_offset_s: float, *, stopping: bool = False
+) -> Incident | None:
+    """Return the incident of a process that was given up; it ends nothing where everything is ``stopping`` anyway."""
     if view.state is not State.FAILED or (seen is not None and seen.state is State.FAILED):
         return None
     last = view.exits[-1] if view.exits else None
@@ -195,7 +205,7 @@ def give_up(seen: ProcessView | None, view: ProcessView, wall_offset_s: float) -
         what=f"{view.name} was given up",
         why=f"it failed {times}; the last time: {last.reason if last else 'it never ran'}",
         cause="the same again and again: see the incidents before this one",
-        done="everything is stopped in order, and the container ends with exit code 70",
+        done=_NOT_AGAIN if stopping else _GIVEN_UP,
         last_lines=last.last_lines if last else (),
     )
 

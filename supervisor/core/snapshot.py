@@ -196,7 +196,8 @@ class IncidentsView(NamedTuple):
 class Snapshot(NamedTuple):
     """The whole state at one moment; ``warnings`` and ``notices`` are those of the plan.
 
-    ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason, ``stopping_s`` its time.
+    ``stopping`` is whether the ordered stop has begun, ``stopping_why`` its reason, ``stopping_s`` its time, and
+    ``left`` the names of unmanaged processes that it could not end.
     ``exposed`` is empty until ``exposed_known``. ``changed`` is the position of the process that changed last.
     ``wall_offset_s`` follows a clock that is set, ``first_offset_s`` is what it was at the start, None as long as that
     is the same.
@@ -212,6 +213,7 @@ class Snapshot(NamedTuple):
     stopping: bool = False
     stopping_why: str = ""
     stopping_s: float | None = None
+    left: tuple[str, ...] = ()
     health: HealthView = HealthView()
     orphans_reaped: int = 0
     exposed: tuple[ListenerView, ...] = ()

@@ -133,14 +133,21 @@ class IncidentRecorder:
         if not own:
             self._add(rules.of_stop(self._store.snapshot._replace(stopping_why=why or ""), now_s))
             own = [each for each in self._view.known if each.kind == END]
-        begun_s = self._store.snapshot.stopping_s
+        snapshot = self._store.snapshot
         # By the monotonic clock, since the other one may have been set meanwhile.
-        ended = rules.ended_with(own[-1], status, why or "", 0.0 if begun_s is None else now_s - begun_s)
+        took_s = 0.0 if snapshot.stopping_s is None else now_s - snapshot.stopping_s
+        left = sorted({*snapshot.managed.values(), *snapshot.left})
+        ended = rules.ended_with(own[-1], status, why or "", took_s, left)
         self._put(self._masked(ended))
         if self._alerts is not None:
-            self._alerts.close(self._life.left_s(self._stop_timeout_s, ALERT_S))
+            self._alerts.close(self._left_s())
             self._keep_alerts()
         return _without_lines(ended)
+
+    def _left_s(self) -> float:
+        """Return how long the end may wait for alerts: what is left of the ordered stop's time, and not long."""
+        begun_s = self._store.snapshot.stopping_s
+        return ALERT_S if begun_s is None else min(ALERT_S, max(0.0, begun_s + self._stop_timeout_s - time.monotonic()))
 
     def _keep_alerts(self) -> None:
         """Store what the next run needs to keep to one alert a minute, and the number of unsent alerts."""
@@ -257,7 +264,7 @@ class IncidentRecorder:
             for end in rules.new_ends(seen, view):
                 incident = rules.of_end(view, end, self._evidence(view, end), after.wall_offset_s)
                 yield msgspec.structs.replace(incident, signal=signal_name(end.signal) or "")
-            given_up = rules.give_up(seen, view, after.wall_offset_s)
+            given_up = rules.give_up(seen, view, after.wall_offset_s, stopping=after.stopping)
             if given_up is not None:
                 yield given_up
         yield from rules.news(before, after, time.monotonic())

@@ -55,12 +55,6 @@ class RunLife:
         """Record that the ordered stop has begun."""
         self.change(durable=True, stopping_why=why, stopping_s=_now_s())
 
-    def left_s(self, stop_timeout_s: float, most_s: float) -> float:
-        """Return what is left of the ordered stop's time, and no more than ``most_s``."""
-        begun_s = self.record.stopping_s
-        # A clock that was set back must not make it longer.
-        return most_s if begun_s is None else min(most_s, max(0.0, begun_s + stop_timeout_s - _now_s()))
-
     def ended(self, status: int) -> None:
         """Record that everything has ended."""
         self.change(durable=True, ended_s=_now_s(), status=status)

@@ -179,6 +179,10 @@ class Stop:
             # Other tasks run between two steps even if there is no time to wait.
             await asyncio.sleep(0)
             await self._wait_change(sweep.due_s)
+        if sweep.left:
+            managed = self._engine.reaper.owned
+            others = {process.name for pid, process in sweep.left.items() if pid not in managed}
+            self._engine.store.update_left(tuple(sorted(others)))
         if sweep.seen:
             self._engine.log.record(
                 "warning" if sweep.killed else "info",

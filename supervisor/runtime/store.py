@@ -67,6 +67,10 @@ class SnapshotStore:
         """Record that the ordered stop has begun, and its reason."""
         self._put(self.snapshot._replace(stopping=True, stopping_why=why, stopping_s=time.monotonic()))
 
+    def update_left(self, names: tuple[str, ...]) -> None:
+        """Store the names of the unmanaged processes that the ordered stop could not end."""
+        self._put(self.snapshot._replace(left=names))
+
     def update_incidents(self, view: IncidentsView) -> None:
         """Replace the list of incidents."""
         self._put(self.snapshot._replace(incidents=view))

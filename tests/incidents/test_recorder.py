@@ -14,7 +14,7 @@ from supervisor.core import incident_rules as rules
 from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
 from supervisor.incidents.incident_files import MOST_INCIDENTS, IncidentFiles
-from supervisor.incidents.recorder import LOAD_S, IncidentRecorder
+from supervisor.incidents.recorder import ALERT_S, LOAD_S, IncidentRecorder
 from supervisor.runtime import loop_latency
 from supervisor.runtime.store import SnapshotStore
 from supervisor.system.kernel import OomCounter
@@ -138,3 +138,27 @@ async def test_a_stop_takes_as_long_as_it_does_whatever_the_clock_says(tmp_path:
     rig.store.update_wall_offset(1e9 + set_by_s)
     rig.store.snapshot = rig.store.snapshot._replace(stopping_s=time.monotonic() - 5.0)
     assert "within 5." in str(rig.recorder.finish(0, None)["done"])
+
+
+@pytest.mark.parametrize(("timeout_s", "most_s"), [(3600.0, ALERT_S), (5.0, 0.0)])
+@pytest.mark.parametrize("set_by_s", [-3600.0, 0.0, 3600.0])
+async def test_an_alert_gets_what_is_left_of_the_stop(
+    tmp_path: Path, set_by_s: float, timeout_s: float, most_s: float
+) -> None:
+    """A second, or nothing where the stop has used up its time, whatever the wall clock says."""
+    rig = Rig(tmp_path)
+    rig.recorder._stop_timeout_s = timeout_s
+    assert rig.recorder._left_s() == ALERT_S
+    rig.store.update_wall_offset(1e9 + set_by_s)
+    rig.store.update_stopping("SIGTERM received")
+    rig.store.snapshot = rig.store.snapshot._replace(stopping_s=time.monotonic() - 5.0)
+    assert rig.recorder._left_s() == most_s
+
+
+async def test_an_end_that_leaves_something_is_not_called_orderly(tmp_path: Path) -> None:
+    """As after a defect of the supervisor's own, or where a broken disk keeps a process from ending."""
+    rig = Rig(tmp_path)
+    rig.store.update_process(ProcessView("moltis", State.KILLING, pid=7))
+    rig.store.update_left(("cp",))
+    story = rig.recorder.finish(70, "internal error: LookupError()")
+    assert story["done"] == "not everything was ended in order: cp, moltis still ran after 0.0 s; exit code 70"

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.core.snapshot import Snapshot
-from supervisor.incidents.incident_files import IncidentFiles
-from supervisor.incidents.run_life import RunLife
 from tests.incidents.looking import recorded, wait_recorded
 from tests.process.running import running
 from tests.support.waiting import wait_until
@@ -79,15 +76,6 @@ def test_a_killed_run_has_not_ended_before_its_last_incident(tmp_path: Path) -> 
         assert wait_recorded(tmp_path, "end", level="error")["at_s"] >= crash["at_s"]
 
 
-def test_an_alert_gets_what_is_left_of_the_stop(tmp_path: Path) -> None:
-    """A second where nothing was to be stopped; nothing where the stop has used up its time."""
-    life = RunLife(IncidentFiles(str(tmp_path)), Snapshot())
-    assert life.left_s(0.0, 1.0) == 1.0
-    life.stopping("SIGTERM received")
-    assert life.left_s(3600.0, 1.0) == 1.0
-    assert life.left_s(0.0, 1.0) == 0.0
-
-
 def test_a_stop_that_was_cut_short_is_told_as_such(tmp_path: Path) -> None:
     """Killed while it was stopping: the grace period was too short."""
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_STOP_TIMEOUT": "30s"}
@@ -130,6 +118,25 @@ def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
     assert len(recorded(tmp_path, "crash")) == 2
     given_up = recorded(tmp_path, "give-up")[0]
     assert (given_up["last_lines"], given_up["why"]) == (["no good"], "it failed 2 times; the last time: exit code 5")
+
+
+def test_a_process_that_is_given_up_in_a_stop_ends_nothing(tmp_path: Path) -> None:
+    """What everything else depends on fails for good while a TERM is carried out: the container ends with 0."""
+    toml = """
+        [process.base]
+        command = ["sh", "-c", "sleep 1; exit 3"]
+        critical = true
+        [process.slow]
+        command = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"]
+        after = ["base"]
+        """
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_GIVE_UP": "1/1m", "SUPERVISOR_STOP_TIMEOUT": "6s"}
+    with running(*STAYS, env=env, toml=toml) as run:
+        run.wait_for("up")
+        assert run.stop() == 0
+        run.wait_for("given up")
+    given_up = recorded(tmp_path, "give-up")[0]
+    assert given_up["done"] == "it is not started again, as everything is being stopped"
 
 
 def test_what_is_done_about_a_failed_start_is_what_follows(tmp_path: Path) -> None:

@@ -63,3 +63,4 @@ def test_a_stop_ends_though_the_kernel_refuses_every_signal() -> None:
         assert run.stop() == 0
         assert {record["signal"] for record in run.all("cannot signal")} >= {"SIGTERM", "SIGKILL"}
         run.wait_for("cannot be ended")
+        assert "not everything was ended in order: moltis" in run.wait_for("stopped")["story"]["done"]
