@@ -41,6 +41,15 @@ class EventLoop(asyncio.SelectorEventLoop):
         return self.create_task(run_in_thread(work, *arguments))
 
 
+def being_cancelled() -> bool:
+    """Return whether this task was asked to end.
+
+    If not, a CancelledError in it comes from something that it awaited, and is a failure like any other.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def load_module(name: str) -> ModuleType:
     """Import a module in a thread."""
     with short_switch_interval():

@@ -14,7 +14,7 @@ from supervisor.backoff import Backoff, delay_s
 from supervisor.core.process import Restart, State
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.errors import EX_SOFTWARE
-from supervisor.runtime.loop_latency import load_module
+from supervisor.runtime.loop_latency import being_cancelled, load_module
 from supervisor.runtime.stop import Stop, StopPlan
 from supervisor.runtime.store import Watch
 from supervisor.system.signals import STOP
@@ -71,7 +71,9 @@ class MainLoop:
         """
         try:
             await self._run(finish)
-        except Exception as error:  # noqa: BLE001 - the children end with this process, and the reason is logged
+        except (Exception, asyncio.CancelledError) as error:
+            if being_cancelled():
+                raise
             finish(EX_SOFTWARE, self._log_defect(error))
 
     async def _run(self, finish: Callable[[int, str | None], None]) -> None:
@@ -149,7 +151,7 @@ class MainLoop:
             self._status, self._why = EX_SOFTWARE, why
             self._stop_asked.set()
 
-    def _log_defect(self, error: Exception) -> str:
+    def _log_defect(self, error: BaseException) -> str:
         trace = "".join(traceback.format_exception(error))
         # A resource that the machine refuses is not a defect in the supervisor.
         event = "cannot go on" if isinstance(error, OSError) else "internal error"
@@ -216,7 +218,9 @@ class MainLoop:
             begun_s = time.monotonic()
             try:
                 await service()
-            except Exception as error:  # noqa: BLE001 - the border of a failure domain
+            except (Exception, asyncio.CancelledError) as error:
+                if being_cancelled():
+                    raise
                 proven = time.monotonic() - begun_s >= SERVICE_BACKOFF.reset_s
                 failures = 1 if proven else failures + 1
                 wait_s = delay_s(SERVICE_BACKOFF, failures, 1.0)

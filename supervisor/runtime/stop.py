@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.process import QUIT_GRACE_S, Event, EventKind
+from supervisor.runtime.loop_latency import being_cancelled
 from supervisor.runtime.store import Watch
 from supervisor.system import procfs
 from supervisor.system.sweeper import TERM_GRACE_S, Sweeper
@@ -108,7 +109,9 @@ class Stop:
         try:
             async with asyncio.timeout_at(until_s + OVERRUN_S):
                 await work
-        except Exception as error:  # noqa: BLE001 - the border of a failure domain
+        except (Exception, asyncio.CancelledError) as error:
+            if being_cancelled():
+                raise
             self._engine.log.record("error", f"{name} failed", why=repr(error))
 
     def _without_dependents(self, names: Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from supervisor.logs.redact import Redactor
 from supervisor.runtime import main_loop as module
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.main_loop import MainLoop
-from supervisor.runtime.stop import StopPlan
+from supervisor.runtime.stop import Stop, StopPlan
 from supervisor.runtime.store import SnapshotStore
 from supervisor.system.reaper import Reaper
 from supervisor.system.signals import Inbox
@@ -76,3 +76,40 @@ async def test_a_signal_whose_wake_was_lost_is_seen_all_the_same(monkeypatch: py
         await asyncio.wait_for(loop._stop_asked.wait(), 10)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+async def test_a_part_that_is_cancelled_by_what_it_awaits_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asked it to end, so it is told and run again; before, it was gone for good without a word."""
+    monkeypatch.setattr(module, "SERVICE_BACKOFF", BACKOFF)
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
+    loop = MainLoop(Engine((), SnapshotStore(Snapshot()), log, Reaper(), ()), Inbox(), None, StopPlan, {})
+    begun = 0
+
+    async def part() -> None:
+        nonlocal begun
+        begun += 1
+        awaited = asyncio.get_running_loop().create_future()
+        if begun < 3:
+            awaited.cancel()
+        await awaited
+
+    task = asyncio.create_task(loop._keep("part", part))
+    await until(lambda: begun == 3)
+    assert [record.event for record in log._waiting_records] == ["service crashed"] * 2
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_step_that_is_cancelled_by_what_it_awaits_does_not_end_the_stop() -> None:
+    """The rest of the stop follows, and so does the end."""
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
+    engine = Engine((), SnapshotStore(Snapshot()), log, Reaper(), ())
+
+    async def close() -> None:
+        awaited = asyncio.get_running_loop().create_future()
+        awaited.cancel()
+        await awaited
+
+    await Stop(engine, StopPlan())._attempt("closing", close(), asyncio.get_running_loop().time() + 10)
+    assert [record.event for record in log._waiting_records] == ["closing failed"]
