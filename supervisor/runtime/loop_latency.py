@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from importlib import import_module
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from supervisor.core.counts import Durations
@@ -27,7 +29,49 @@ MEASURE_EVERY_S = 1.0
 
 T = TypeVar("T")
 _slots = asyncio.Semaphore(_MOST_THREADS)
-_background: list[threading.Thread] = []
+_background: list[threading.Event] = []
+
+
+class _Workers:
+    """Threads that run jobs. One of them stays, since at the container's process limit no other can be started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._count = 0
+        # Threads that have no job, less the jobs that have no thread.
+        self._idle = 0
+
+    def run(self, job: Callable[[], object]) -> bool:
+        """Have a thread run a job: at the process limit one that is busy, once it has finished. False if there is none.
+
+        A job that blocks on a disk would block the loop, so that rather the job waits.
+        """
+        with self._lock:
+            if self._idle < 1:
+                if _start(self._work) is not None:
+                    self._count += 1
+                    self._idle += 1
+                elif not self._count:
+                    return False
+            self._idle -= 1
+            self._jobs.put(job)
+        return True
+
+    def _work(self) -> None:
+        while True:
+            try:
+                self._jobs.get()()
+            except BaseException:  # noqa: BLE001 - as where the thread ends with it
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            with self._lock:
+                if self._idle > 0:
+                    self._count -= 1
+                    return
+                self._idle += 1
+
+
+_workers = _Workers()
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -57,15 +101,12 @@ async def load_module(name: str) -> ModuleType:
 
 
 async def run_in_thread(work: Callable[..., T], *arguments: object) -> T:
-    """Run ``work`` in a thread and return its result; on the loop's own thread if no other can be started.
+    """Run ``work`` in a thread and return its result; on the loop's own thread if there is no other.
 
     asyncio's pool would run it a second time after that failure, and anyio is not imported this early.
     """
     async with _slots:
-        future: Future[T] = Future()
-        if not _start(_call, future, work, arguments):
-            _call(future, work, arguments)
-        return await asyncio.wrap_future(future)
+        return await asyncio.wrap_future(_begin(work, arguments))
 
 
 READ_S = 2.0
@@ -111,10 +152,16 @@ def read_soon(read: Callable[[], T]) -> T:
 
     Raises what it raises, and TimeoutError after ``SOON_S``.
     """
+    return _begin(read, ()).result(SOON_S)
+
+
+def _begin(work: Callable[..., T], arguments: tuple[object, ...]) -> Future[T]:
+    """Run work in a thread, or at once if there is none; return its future result."""
     future: Future[T] = Future()
-    if _start(_call, future, read, ()) is None:
-        _call(future, read, ())
-    return future.result(SOON_S)
+    job = partial(_call, future, work, arguments)
+    if not _workers.run(job):
+        job()
+    return future
 
 
 def _call(future: Future[T], work: Callable[..., T], arguments: tuple[object, ...]) -> None:
@@ -128,9 +175,9 @@ def _call(future: Future[T], work: Callable[..., T], arguments: tuple[object, ..
         future.set_result(result)
 
 
-def _start(target: Callable[..., object], *arguments: object) -> threading.Thread | None:
+def _start(target: Callable[..., object]) -> threading.Thread | None:
     """Start a thread and return it; None if the container is at its process limit, which includes threads."""
-    thread = threading.Thread(target=target, args=arguments, daemon=True)
+    thread = threading.Thread(target=target, daemon=True)
     try:
         thread.start()
     except RuntimeError:
@@ -145,27 +192,34 @@ def can_start_threads() -> bool:
 
 def run_in_background(work: Callable[[], None]) -> None:
     """Run work that may block on a disk: in a thread, or at once if no event loop runs on this thread."""
+    done = threading.Event()
+
+    def job() -> None:
+        try:
+            work()
+        finally:
+            done.set()
+
     try:
         asyncio.get_running_loop()
-        thread = _start(work)
     except RuntimeError:
-        thread = None
-    if thread is None:
-        work()
+        job()
         return
-    _background[:] = [*(each for each in _background if each.is_alive()), thread]
+    _background[:] = [*(each for each in _background if not each.is_set()), done]
+    if not _workers.run(job):
+        job()
 
 
 def join_background(limit_s: float) -> None:
     """Block until all background work is done or the time is up."""
     deadline_s = time.monotonic() + limit_s
-    for thread in tuple(_background):
-        thread.join(max(0.0, deadline_s - time.monotonic()))
+    for done in tuple(_background):
+        done.wait(max(0.0, deadline_s - time.monotonic()))
 
 
 async def background_done(limit_s: float) -> None:
     """Wait for the same without blocking the loop."""
-    if any(thread.is_alive() for thread in _background):
+    if not all(done.is_set() for done in _background):
         await run_in_thread(join_background, limit_s)
 
 

@@ -434,6 +434,9 @@ class World:
             return {}
         # Opened for writing: an unfinished write of a killed app is rolled back first, as at its next start.
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=30)) as database:
+            # The app may have been killed, or is still busy, between creating the file and its table.
+            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'rows'").fetchone() is None:
+                return {}
             found = database.execute("SELECT life, COUNT(DISTINCT number), MAX(number) FROM rows GROUP BY life")
             return {life: count for life, count, last in found if count == last + 1}
 

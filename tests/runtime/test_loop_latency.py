@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,14 +27,20 @@ DEADLINE_S = 10
 @pytest.fixture(params=["threads", "no threads"])
 def main_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether all has to be done on the main thread, since no other can be started."""
+    monkeypatch.setattr(loop_latency, "_workers", loop_latency._Workers())
     if request.param == "threads":
         return False
+    refuse_threads(monkeypatch)
+    return True
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no thread start, as at the container's limit of processes."""
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    return True
 
 
 async def test_work_is_done_once_with_and_without_threads(*, main_only: bool) -> None:
@@ -49,6 +56,46 @@ async def test_work_is_done_once_with_and_without_threads(*, main_only: bool) ->
     await background_done(DEADLINE_S)
     assert ran_in == [main_only, main_only]
     assert can_start_threads() is not main_only
+
+
+async def test_at_the_limit_of_processes_work_waits_for_the_thread_that_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A disk that hangs would block the loop: it blocked health for half a second."""
+    monkeypatch.setattr(loop_latency, "_workers", loop_latency._Workers())
+    main = threading.get_ident()
+    assert await asyncio.wait_for(run_in_thread(threading.get_ident), DEADLINE_S) != main
+    refuse_threads(monkeypatch)
+    go_on = threading.Event()
+    slow = asyncio.ensure_future(run_in_thread(go_on.wait, DEADLINE_S))
+    ran_in: list[int] = []
+    await asyncio.sleep(0)
+    run_in_background(lambda: ran_in.append(threading.get_ident()))
+    next_one = asyncio.ensure_future(run_in_thread(threading.get_ident))
+    await asyncio.sleep(0)
+    assert not slow.done()
+    go_on.set()
+    assert await asyncio.wait_for(slow, DEADLINE_S)
+    ran_in.append(await asyncio.wait_for(next_one, DEADLINE_S))
+    assert len(set(ran_in)) == 1
+    assert main not in ran_in
+
+
+async def test_a_job_that_fails_does_not_take_the_thread_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is reported as that of a thread, and the next job has the thread."""
+    monkeypatch.setattr(loop_latency, "_workers", loop_latency._Workers())
+    reported: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda error: reported.append(error.exc_type))
+    assert await asyncio.wait_for(run_in_thread(lambda: 1), DEADLINE_S) == 1
+    refuse_threads(monkeypatch)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    run_in_background(fail)
+    await asyncio.wait_for(background_done(DEADLINE_S), DEADLINE_S)
+    assert await asyncio.wait_for(run_in_thread(threading.get_ident), DEADLINE_S) != threading.get_ident()
+    assert reported == [ZeroDivisionError]
 
 
 @pytest.mark.usefixtures("main_only")
@@ -92,6 +139,8 @@ async def test_no_more_threads_run_at_once_than_a_container_bears(monkeypatch: p
     """Each counts as a process at its limit: a crowd of requests waits for its turn."""
     # Whoever waits for one ties it to the event loop, and each test has its own.
     monkeypatch.setattr(loop_latency, "_slots", asyncio.Semaphore(loop_latency._MOST_THREADS))
+    workers = loop_latency._Workers()
+    monkeypatch.setattr(loop_latency, "_workers", workers)
     at_once, most, lock, full = 0, 0, threading.Lock(), threading.Event()
 
     def work() -> None:
@@ -108,6 +157,12 @@ async def test_no_more_threads_run_at_once_than_a_container_bears(monkeypatch: p
     crowd = [run_in_thread(work) for _ in range(2 * loop_latency._MOST_THREADS)]
     await asyncio.wait_for(asyncio.gather(*crowd), DEADLINE_S)
     assert most == loop_latency._MOST_THREADS
+    # All but one of them end.
+    deadline_s = time.monotonic() + DEADLINE_S
+    while workers._count > 1:
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.01)
+    assert workers._count == 1
 
 
 def test_without_a_loop_background_work_is_done_at_once() -> None:
