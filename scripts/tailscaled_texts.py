@@ -69,7 +69,7 @@ PIECES: dict[str, tuple[Relied, ...]] = {
 OF_GO = frozenset(
     {
         *("panic:", "fatal error:", "dial tcp", "connection refused", "no such host", "i/o timeout"),
-        *("flag provided but not defined", "invalid value"),
+        *("flag provided but not defined", "invalid value ", " for flag -", "invalid boolean value ", " for -"),
         *("permission denied", "cannot assign requested address", "no such file", "read-only", "in use"),
     }
 )

@@ -46,7 +46,8 @@ _REFUSED, _NOT_OURS = "permission denied", "cannot assign requested address"
 # What tailscaled 1.102 logs, in one line, before it exits for a reason that a retry cannot fix.
 TAILSCALED_FAILURES = (
     (("flag provided but not defined",), "it does not know a flag: fix TS_TAILSCALED_EXTRA_ARGS"),
-    (("invalid value",), "it does not accept the value of a flag: fix TS_TAILSCALED_EXTRA_ARGS"),
+    (("invalid value ", " for flag -"), "it does not accept the value of a flag: fix TS_TAILSCALED_EXTRA_ARGS"),
+    (("invalid boolean value ", " for -"), "it does not accept the value of a flag: fix TS_TAILSCALED_EXTRA_ARGS"),
     (("does not take non-flag arguments",), "it was given a word that is not a flag: fix TS_TAILSCALED_EXTRA_ARGS"),
     (
         (_SOCKET, _REFUSED),

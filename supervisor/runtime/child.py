@@ -67,8 +67,10 @@ if TYPE_CHECKING:
 AT_REST = frozenset({State.INACTIVE, State.ENDED, State.FAILED})
 EXITS_KEPT = 10
 LAST_LINES = 10
-# How much of a short run's output is searched for the reason of its exit.
+# How much of a short run's output is searched for a known failure. They are all failures of a start: later the same
+# words are about something else.
 LIFE_LINES = 500
+START_S = 60.0
 _OUT_OF_MEMORY = "killed by the kernel: out of memory"
 _LONGEST_URL = 512
 _LAUNCHER = "setpriv: "
@@ -236,8 +238,8 @@ class Child:
         lines = engine.log.history.tail(self.spec.name, LAST_LINES, self._first_line)
         why = describe(exit_.exit_status, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=engine.oom.rose)
         kind = kind_of(exit_.exit_status, why, asked=self.machine.asked, hung=self.machine.hung)
-        why = self._why(exit_.exit_status, why)
         uptime_s = now_s - (self.view.started_s or now_s)
+        why = self._why(exit_.exit_status, why, uptime_s)
         # Success is an expected end for a process that is not restarted after it.
         done = exit_.exit_status.success and not self.machine.hung and self.spec.restart is not Restart.ALWAYS
         expected = self.machine.asked or done
@@ -256,10 +258,10 @@ class Child:
         self._show(pid=None, ready=False, ready_why=why, ready_since_s=None)
         engine.dispatch(self.spec.name, Event(EventKind.EXITED, exit_.exit_status))
 
-    def _why(self, exit_status: ExitStatus, why: str) -> str:
+    def _why(self, exit_status: ExitStatus, why: str, uptime_s: float) -> str:
         if self.machine.hung:
             why = f"it hung ({self.view.ready_why}): {why}"
-        remedy = self._known_failure() if exit_status.code else None
+        remedy = self._known_failure() if exit_status.code and uptime_s < START_S else None
         return why if remedy is None else f"{why}: {remedy}; trying again does not help"
 
     def _known_failure(self) -> str | None:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.counts import END_KINDS
-from supervisor.core.process import ExitStatus
-from supervisor.runtime.child import describe, kind_of
+from supervisor.core.process import ExitStatus, ProcessSpec
+from supervisor.core.snapshot import Snapshot
+from supervisor.logs.lines import Source
+from supervisor.logs.pipeline import LogPipeline
+from supervisor.logs.redact import Redactor
+from supervisor.runtime.child import START_S, describe, kind_of
+from supervisor.runtime.engine import Engine
+from supervisor.runtime.store import SnapshotStore
+from supervisor.system.reaper import Reaper
 
 
 @pytest.mark.parametrize(
@@ -40,3 +47,13 @@ def test_what_we_killed_was_not_killed_from_outside(out_of_memory: bool | None) 
     """Whatever the kernel says of memory just then."""
     why = describe(ExitStatus(signal=9), [], killed_by_us=True, ran_out_of_memory=lambda: out_of_memory)
     assert why == "ended by SIGKILL"
+
+
+def test_a_known_failure_is_one_of_a_start() -> None:
+    """The same words in the first lines of a long life are not why it ends."""
+    log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=("app",))
+    spec = ProcessSpec("app", ("app",), {}, known_failures=((("invalid value",), "fix its flags"),))
+    child = Engine((spec,), SnapshotStore(Snapshot()), log, Reaper(), ()).children["app"]
+    log.history.add(Source("app", "stderr"), b"invalid value in a request\n", 1, 0.0, {})
+    assert "fix its flags" in child._why(ExitStatus(code=2), "exit code 2", 0.1)
+    assert child._why(ExitStatus(code=2), "exit code 2", START_S) == "exit code 2"

@@ -117,9 +117,10 @@ def test_a_damaged_state_file(tmp_path: Path, content: bytes) -> None:
         wait_until(lambda: one.health()["status"] == "warn", 20, "the warning")
 
 
-def test_a_tailscaled_that_ends_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", ["--no-such-flag", "--verbose=x", "--no-logs-no-support=maybe"])
+def test_a_tailscaled_that_ends_at_once(tmp_path: Path, wrong: str) -> None:
     """Its last lines are in the log, the app runs on, health warns and says down."""
-    with node(tmp_path, TS_TAILSCALED_EXTRA_ARGS="--no-such-flag") as one:
+    with node(tmp_path, TS_TAILSCALED_EXTRA_ARGS=wrong) as one:
         exited = one.run.wait_for("exited", child="tailscaled")
         assert "TS_TAILSCALED_EXTRA_ARGS" in exited["why"]
         assert "trying again does not help" in exited["why"]
