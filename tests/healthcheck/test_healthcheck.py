@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 SCRIPT = Path(__file__).parents[2] / "healthcheck"
 
 
-def check(run_dir: Path) -> tuple[int, str]:
+def check(run_dir: Path | str, cwd: Path | None = None) -> tuple[int, str]:
     """Run it and return its exit code and what it said."""
-    done = subprocess.run(
-        [str(SCRIPT)], env={"SUPERVISOR_RUN_DIR": str(run_dir)}, capture_output=True, text=True, check=False, timeout=20
-    )
+    env = {"SUPERVISOR_RUN_DIR": str(run_dir)}
+    done = subprocess.run([str(SCRIPT)], env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=20)
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 1, done.stdout
     return done.returncode, done.stdout
@@ -90,6 +89,15 @@ def test_answers(tmp_path: Path, answer: bytes, code: int, words: str) -> None:
     assert found == code
     assert words in said
     assert said.strip().isprintable()
+
+
+def test_the_folder_is_the_supervisors(tmp_path: Path) -> None:
+    """It may be padded as in an env file, or relative: to where this is started, or to / as for entrypoint.sh."""
+    (tmp_path / "at run").mkdir()
+    answer = body(200, b'{"status":"pass","checks":{}}')
+    for named, cwd in ((f" \t{tmp_path}/at run ", None), ("at run", tmp_path), (f"{tmp_path}/at run"[1:], tmp_path)):
+        with saying(answer, tmp_path / "at run"):
+            assert check(named, cwd) == (0, "pass\n")
 
 
 def test_a_connection_that_breaks_is_told(tmp_path: Path) -> None:
