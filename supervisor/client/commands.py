@@ -121,6 +121,8 @@ def process_note(process: Response) -> str:
         return process.text("needs_restart") if process.flag("ready") else process.text("ready_why") or "not ready yet"
     if process.text("held_why"):
         return process.text("held_why")
+    if state == "waiting":
+        return process.text("ready_why")
     if state == "inactive":
         # The last exit of a stopped process is not of interest.
         return ""

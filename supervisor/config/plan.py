@@ -204,6 +204,9 @@ class SpecBuilder(NamedTuple):
         """Return the app's process: the configured command with its address added, or ``command`` unchanged."""
         app, user = self.settings.app, self.users.app
         built_in = not command or command[0].startswith("-")
+        if command and not command[0]:
+            what = "use the command that is given to `run`"
+            diags.problem(what, "its first word is empty, so it names no program", "name one, or give no command")
         return self._spec(
             name=app.name,
             argv=self._built_in_command(command, address, diags) if built_in else tuple(command),

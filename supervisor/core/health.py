@@ -150,6 +150,8 @@ def _why_not_running(view: ProcessView) -> str:
         return "it is stopped"
     if view.state in {State.BACKOFF, State.FAILED, State.CLEANING} and view.exits:
         return f"{_last_exit(view)}; {'given up' if view.state is State.FAILED else 'it will be restarted'}"
+    if view.state is State.WAITING and view.ready_why:
+        return view.ready_why
     if view.pid is not None and not view.ready and view.ready_why:
         return f"{view.state.value}: {view.ready_why}"
     return str(view.state.value)

@@ -124,11 +124,23 @@ class Child:
         if state is not before:
             self.generation += 1
             self._cause = ASKED if before in AT_REST else self._cause
-        shown = {"failures": self.machine.failures, "next_try_s": self.machine.next_try_s, "state": state}
+        shown: dict[str, object] = {
+            "failures": self.machine.failures,
+            "next_try_s": self.machine.next_try_s,
+            "state": state,
+        }
+        if before is State.WAITING is not state:
+            shown["ready_why"] = ""
         self._show(**shown, hung=self.machine.hung, since_s=self.view.since_s if state is before else now_s)
         for action in actions:
             self._carry_out(action)
         self._report(before, event)
+
+    def wait_for(self, others: Sequence[str]) -> None:
+        """Show which processes its start waits for."""
+        why = f"it waits for {', '.join(others)}"
+        if self.view.ready_why != why:
+            self._show(ready_why=why)
 
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, SetTimer):

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
             """Handle an internal error."""
 
 
+# So many timers of states that have been left may wait for their time.
+_MOST_STALE = 256
 FINAL = frozenset({State.ENDED, State.FAILED})
 _ENDED = AT_REST | {State.CLEANING}
 _BEGINNINGS = frozenset({EventKind.START, EventKind.RESTART, EventKind.RELEASED, EventKind.LET_GO})
@@ -176,7 +178,10 @@ class Engine:
         for name, child in self.children.items():
             if name not in self._waiting or child.machine.hold is not None:
                 continue
-            if all(self.children[other].ready for other in child.spec.after):
+            missing = [other for other in child.spec.after if not self.children[other].ready]
+            if missing:
+                child.wait_for(missing)
+            else:
                 self._events.append((name, Event(EventKind.RELEASED)))
 
     def update_readiness(self, name: str, *, ready: bool, why: str = "") -> None:
@@ -189,6 +194,10 @@ class Engine:
         # A timer that is due at once waits for ``fire_due`` too, so that starts without a pause let others run.
         due_s = time.monotonic() + max(0.0, timer.after_s)
         heapq.heappush(self._timers, _Timer(due_s, next(self._numbers), name, timer.kind, generation))
+        if len(self._timers) > _MOST_STALE + 2 * len(self.children):
+            # In a crash loop each life leaves one, for as long as SUPERVISOR_BACKOFF_RESET.
+            self._timers = [each for each in self._timers if self._is_current(each)]
+            heapq.heapify(self._timers)
 
     def next_due_s(self) -> float | None:
         """Return the time of the next timer, in seconds of the monotonic clock."""

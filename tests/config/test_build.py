@@ -168,6 +168,12 @@ def test_a_command_replaces_the_apps_or_is_appended(command: tuple[str, ...], ar
     assert isinstance(made.app.probe, TcpProbe if command[0] == "server" else HttpProbe)
 
 
+def test_a_command_names_a_program() -> None:
+    """An unset variable in its place was taken for a folder of PATH, and tried again and again."""
+    (problem,) = problems({}, command=("", "--verbose"))
+    assert "its first word is empty" in problem
+
+
 def test_a_flag_of_the_plan_is_not_given_twice() -> None:
     """Moltis ends at once then: a switch counts once, a value that contradicts the plan is refused."""
     made = plan({"SUPERVISOR_APP_COMMAND": "moltis --no-tls"}, IMAGE)

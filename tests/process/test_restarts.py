@@ -191,8 +191,11 @@ def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> Non
         run.wait_for("started", child="moltis")
         run.wait_for("waits until others are ready", child="second")
         assert run.find("started", child="second") is None
+        # In the table, and in health.
+        assert call(run.run_dir, "status").out.count("it waits for moltis") == 2
         (tmp_path / "go").touch()
         run.wait_for("second runs", process="second")
+        assert "it waits for" not in call(run.run_dir, "status").out
         assert run.stop() == 0
         ended = [record["child"] for record in run.all("exited")]
         assert ended == ["second", "moltis"]

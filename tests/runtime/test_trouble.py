@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.process import Event, EventKind, ProcessSpec, Restart, State, TcpProbe
+from supervisor.core.process import Event, EventKind, ProcessSpec, Restart, SetTimer, State, TcpProbe
 from supervisor.core.snapshot import Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
@@ -194,3 +194,16 @@ def test_a_start_by_order_after_an_end_for_good_counts_as_asked(engine: Engine) 
     assert child.view.restarts_by == (("asked", 1),)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def test_a_crash_loop_leaves_no_timers(engine: Engine) -> None:
+    """Each life sets one for the time after which its failures are forgiven, which may be days away."""
+    child = engine.children["first"]
+    for _ in range(5000):
+        child.generation += 1
+        engine.set_timer("first", SetTimer(EventKind.PROVEN, 1e6), child.generation)
+    assert len(engine._timers) < 300
+    due_s = engine.next_due_s()
+    assert due_s is not None
+    # That of the other process, which still runs, is kept.
+    assert due_s < time.monotonic() + 1000

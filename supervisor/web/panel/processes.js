@@ -128,6 +128,7 @@ class Card {
   _why(one) {
     if (one.state === "running" && !one.ready) return one.ready_why ? sentence(one.ready_why) : "";
     if (one.held_why) return sentence(one.held_why);
+    if (one.state === "waiting" && one.ready_why) return sentence(one.ready_why);
     if (one.needs_restart) return sentence(one.needs_restart);
     const last = one.exits.at(-1);
     return ["backoff", "failed"].includes(one.state) && last ? sentence(last.reason) : "";
