@@ -219,15 +219,19 @@ def _bare(path: str) -> str:
 
 async def _lines(answer: Http1Response) -> AsyncIterator[bytes]:
     """Yield whole lines of any length: a frame with a netmap can exceed a megabyte."""
-    rest = bytearray()
+    parts: list[bytes] = []
+    size = 0
     async for piece in answer.pieces():
-        rest += piece
-        *whole, tail = rest.split(b"\n")
-        rest = tail
-        for line in whole:
+        # Only what is new is searched, and nothing is copied until a line ends.
+        *ends, tail = piece.split(b"\n")
+        for end in ends:
+            line = b"".join((*parts, end))
+            parts, size = [], 0
             if line.strip():
-                yield bytes(line)
-        if len(rest) > MOST_FRAME_BYTES:
+                yield line
+        parts.append(tail)
+        size += len(tail)
+        if size > MOST_FRAME_BYTES:
             raise LocalApiError(f"tailscaled sent a frame of more than {MOST_FRAME_BYTES} bytes")
 
 

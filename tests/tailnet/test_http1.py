@@ -7,7 +7,10 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from supervisor.tailnet import localapi
 from supervisor.tailnet.http1 import BrokenError, exchange
 from supervisor.tailnet.localapi import LocalApi, LocalApiError, SilentError, UnreachableError
 from tests.support.listening import listening
@@ -149,3 +152,35 @@ async def test_frames_of_the_bus(tmp_path: Path) -> None:
         assert len((await anext(frames)).error or "") == 200_000
         with pytest.raises(UnreachableError):
             await anext(frames)
+
+
+class Pieces:
+    """A response whose body comes in these pieces."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield them."""
+        for piece in self._pieces:
+            yield piece
+
+
+@given(st.lists(st.lists(st.sampled_from([b"a", b"bc", b" ", b"\n", b"\n\n"]), min_size=1, max_size=6).map(b"".join)))
+def test_lines_are_whole_wherever_they_are_cut(pieces: list[bytes]) -> None:
+    """Blank ones are omitted, and so is one without its end."""
+
+    async def lines() -> list[bytes]:
+        return [line async for line in localapi._lines(Pieces(pieces))]  # type: ignore[arg-type]
+
+    *whole, _ = b"".join(pieces).split(b"\n")
+    assert asyncio.run(lines()) == [line for line in whole if line.strip()]
+
+
+async def test_a_line_that_does_not_end_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in many pieces."""
+    monkeypatch.setattr(localapi, "MOST_FRAME_BYTES", 1000)
+    lines = localapi._lines(Pieces([b"{}\n", *[b"x" * 100] * 11]))  # type: ignore[arg-type]
+    assert await anext(lines) == b"{}"
+    with pytest.raises(LocalApiError, match="more than 1000 bytes"):
+        await anext(lines)
