@@ -126,7 +126,7 @@ class _Output:
         self._fd = fd
         self._take = take
         self._is_error = is_error
-        self._rest = b""
+        self._rest = bytearray()
         self._open = True
 
     def open(self) -> None:
@@ -145,11 +145,14 @@ class _Output:
             self._loop.remove_reader(self._fd)
             self._open = False
             return False
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._hand_on(line)
+        # A list of snapshots is one line of up to megabytes, which is joined once, at its end.
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            self._hand_on(bytes(self._rest + end))
+            self._rest.clear()
+        self._rest += rest
         if len(self._rest) > _LONGEST_LINE_BYTES:
-            self._rest = b""
+            self._rest.clear()
         return True
 
     def _hand_on(self, line: bytes) -> None:
@@ -160,7 +163,7 @@ class _Output:
         """Read the rest, and close the pipe."""
         while self._open and self._read():
             pass
-        self._hand_on(self._rest)
+        self._hand_on(bytes(self._rest))
         if self._open:
             self._loop.remove_reader(self._fd)
         os.close(self._fd)

@@ -20,6 +20,7 @@ from supervisor.backup.threads import in_thread
 from supervisor.backup.words import BackupError
 from supervisor.core.process import ProcessSpec
 from supervisor.doctor.facts import LoneParent
+from supervisor.runtime import loop_latency
 from supervisor.system.spawn import SpawnError
 from tests.support.processes import below
 
@@ -79,6 +80,7 @@ async def test_work_in_a_thread_is_done_whole(monkeypatch: pytest.MonkeyPatch, *
     """Also where no thread can be started, and where whoever waits for it is cancelled meanwhile."""
     if not threads:
         monkeypatch.setattr(threading.Thread, "start", refuse_thread)
+        monkeypatch.setattr(loop_latency, "_workers", loop_latency._Workers())
     loop, begun, over, done = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), []
 
     def work() -> str:
