@@ -140,7 +140,8 @@ class Run:
         """Return the steps of the ordered stop, for the services that are running by then."""
         from supervisor.runtime.stop import StopPlan
 
-        tailnet, web, backups = (lazy.running.get(name) for name in ("tailnet", "web", "backup"))
+        tailnet = lazy.keep("tailnet")
+        web, backups = (lazy.running.get(name) for name in ("web", "backup"))
         return StopPlan(
             timeout_s=self.plan.settings.stop_timeout_s,
             last=TAILSCALED if self.plan.tailscaled is not None else None,

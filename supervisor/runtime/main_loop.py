@@ -255,6 +255,8 @@ class LazyServices:
         # Two threads that import at the same time would slow each other down.
         self._one = asyncio.Lock()
         self.running: dict[str, Any] = {}
+        self._crashed: dict[str, Any] = {}
+        self._kept: set[str] = set()
 
     def service(self, name: str, module: str, make: Callable[[Any], Any], *, lasting: bool = False) -> Service:
         """Return a service that imports a module, creates an object with ``make`` and runs it.
@@ -270,10 +272,20 @@ class LazyServices:
             try:
                 await self.running[name].run()
             finally:
-                if not lasting:
-                    del self.running[name]
+                if not lasting and name not in self._kept:
+                    self._crashed[name] = self.running.pop(name)
 
         return run
+
+    def keep(self, name: str) -> Any:
+        """Return the object of a service, which is the one that it runs from now on; None if there was none yet.
+
+        Between a crash and the next try it is the one that crashed: what it knows is needed to stop in order.
+        """
+        self._kept.add(name)
+        if name not in self.running and name in self._crashed:
+            self.running[name] = self._crashed[name]
+        return self.running.get(name)
 
     def heavy_service(self, name: str, module: str, make: Callable[[Any], Any]) -> Service:
         """Return the same for a module that takes 0.1 s to import: it waits for the login."""

@@ -447,7 +447,7 @@ class TailnetService:
         if not self._logs_out:
             await self._executor.execute(self._machine.closing_action, self._machine)
             return
-        if self._machine.state not in IN_A_TAILNET:
+        if await self._last_state() not in IN_A_TAILNET:
             return
         began_s = time.monotonic()
         event = failure(Action.LOG_OUT, SilentError("tailscaled gives no answer"))
@@ -465,6 +465,14 @@ class TailnetService:
             took_s=round(time.monotonic() - began_s, 3),
             what_to_do="until control removes the device, its name stays taken: remove it in the admin console",
         )
+
+    async def _last_state(self) -> str:
+        """Return tailscaled's last known state; it is asked now if it never was, as after crashes of this service."""
+        try:
+            seen = self._machine.seen
+            return self._machine.state if seen else effective(await self._api.status(timeout_s=STATUS_TIMEOUT_S))
+        except LocalApiError:
+            return Backend.NO_STATE
 
 
 async def _user_metrics(api: LocalApi, timeout_s: float) -> bytes | None:

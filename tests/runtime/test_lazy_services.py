@@ -128,6 +128,38 @@ async def test_no_login_to_wait_for(monkeypatch: pytest.MonkeyPatch, before: str
         group.cancel_scope.cancel()
 
 
+class Crashing:
+    """A part that fails in its first run."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def run(self) -> None:
+        """Fail, or come back."""
+        self.runs += 1
+        if self.runs == 1:
+            raise RuntimeError("a defect of the tests' making")
+
+
+async def test_what_is_kept_outlives_its_crash() -> None:
+    """An ordered stop that comes between a crash and the next try needs what it knew; otherwise it is another."""
+    late, made = LazyServices(store("off")), list[Crashing]()
+
+    def make(_found: Any) -> Crashing:
+        made.append(Crashing())
+        return made[-1]
+
+    service = late.service("part", "json", make)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await service()
+    assert late.running == {}
+    assert late.keep("part") is made[1]
+    await service()
+    assert (len(made), made[1].runs) == (2, 2)
+    assert late.keep("another") is None
+
+
 async def run(service: Service) -> None:
     """Run it as the loop does."""
     await service()
