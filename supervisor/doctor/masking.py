@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
+    from supervisor.core.snapshot import TailnetView
     from supervisor.logs.redact import Redactor
 
 _ADDRESS = re.compile(
@@ -20,12 +21,19 @@ _ACCOUNT = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?<![\w-])[\w-]
 _TAILNET = re.compile(r"(?<![a-z0-9-])[a-z0-9-]+\.ts\.net\b")
 
 
+def names_of(view: TailnetView) -> tuple[str, ...]:
+    """Return the names that identify the tailnet: its domain, which all of its devices have, its name, its owner."""
+    return (view.hostname.partition(".")[2], view.tailnet, view.login_name)
+
+
 class ReportMask:
     """Masks one report: an address gets the same number everywhere in it. Loopback and wildcard addresses stay."""
 
     def __init__(self, redactor: Redactor, names: tuple[str, ...] = ()) -> None:
         self._redactor = redactor
-        self._names = tuple(name for name in names if name)
+        # As whole words: a tailnet may be called `lan`.
+        words = "|".join(re.escape(name) for name in names if name)
+        self._names = re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE) if words else None
         self._addresses: dict[str, str] = {}
 
     def text(self, text: str) -> str:
@@ -34,8 +42,8 @@ class ReportMask:
         text = self._redactor.mask_setup_code(data).decode(errors="replace")
         # Accounts first: without its domain, one would not be recognized.
         text = _ACCOUNT.sub("[account]", text)
-        for name in self._names:
-            text = text.replace(name, "[tailnet]")
+        if self._names is not None:
+            text = self._names.sub("[tailnet]", text)
         text = _TAILNET.sub("[tailnet]", text)
         return _ADDRESS.sub(self._address, text)
 

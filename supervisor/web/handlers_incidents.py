@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core.incident_report import report
-from supervisor.doctor.masking import ReportMask
+from supervisor.doctor.masking import ReportMask, names_of
 from supervisor.logs.format import stamp
 from supervisor.web import schemas_incidents as schemas
 from supervisor.web.error_codes import Code, RefusedError
@@ -29,5 +29,5 @@ async def incident(context: Context, request: web.Request) -> web.Response:
     if found is None:
         raise RefusedError(Code.UNKNOWN_INCIDENT)
     tailnet = context.store.snapshot.tailnet
-    mask = ReportMask(context.log.redactor, (tailnet.hostname, tailnet.tailnet, tailnet.login_name))
+    mask = ReportMask(context.log.redactor, names_of(tailnet))
     return json_response(schemas.story(found, mask.text(report(found, known, stamp))))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.doctor.masking import ReportMask
+from supervisor.core.snapshot import TailnetView
+from supervisor.doctor.masking import ReportMask, names_of
 from supervisor.logs.redact import Redactor
 
 SECRET = "a-secret-of-sixteen"
@@ -37,6 +38,14 @@ def test_accounts_of_a_tailnet_that_has_its_domain_s_name() -> None:
     """Masking the domain leaves no name before the @."""
     mask = ReportMask(Redactor(), ("tail1.ts.net", "example.com", "somebody@example.com"))
     assert mask.text("somebody@example.com, other@example.com of example.com") == "[account], [account] of [tailnet]"
+
+
+def test_the_domain_of_a_tailnet_is_that_of_all_its_devices() -> None:
+    """Also under a domain of one's own; and a short name is no part of other words."""
+    mask = ReportMask(Redactor(), names_of(TailnetView("embedded", "connected", hostname="moltis.lan", tailnet="net")))
+    assert mask.text("laptop.lan and Moltis.LAN in the net's plan, lan-1") == (
+        "laptop.[tailnet] and Moltis.[tailnet] in the [tailnet]'s plan, lan-1"
+    )
 
 
 def test_words_without_an_end() -> None:
