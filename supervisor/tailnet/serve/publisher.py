@@ -329,7 +329,9 @@ class Serve:
                 continue
             except ForbiddenError as error:
                 self._refusal = _Refusal(wanted, found.etag, error)
-                self._record.put(step.ours)
+                if step.config is not None:
+                    # Otherwise it was the advertising: services that are recorded no more would never be taken back.
+                    self._record.put(step.ours)
                 self._tell(found.config, wish, wanted, step.conflicts, self._refusal)
                 return
         raise LocalApiError("something else changes it again and again; see in tailscaled's log what asks for it")

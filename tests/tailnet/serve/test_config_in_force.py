@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,7 @@ from supervisor.tailnet.serve.desired import Found, ServeFile
 from tests.tailnet.serve.publishing import NAME, Counted, Stage, app, as_nobody, look, look_until, stage, visitor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from supervisor.tailnet.serve.publisher import Serve
@@ -210,6 +210,29 @@ async def test_a_service_is_taken_back_once_tailscaled_can_be_told(here: Stage, 
     # As tailscaled's restart has it.
     serve.forget()
     await look(serve, here.node)
+    assert not here.node.ask("GET", "prefs")["AdvertiseServices"]
+
+
+class Denied(LocalApi):
+    """A LocalAPI client that may not change tailscaled's preferences."""
+
+    async def change_prefs(self, changes: Mapping[str, Any]) -> None:
+        """Be refused."""
+        del changes
+        raise ForbiddenError("access denied")
+
+
+async def test_a_service_is_taken_back_once_that_is_allowed(here: Stage, file: Path) -> None:
+    """A refusal does not make it anybody else's."""
+    service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
+    serve = serving(here, file, service)
+    await look(serve, here.node)
+    write(file, {})
+    api = Denied(here.node.path, str)
+    view = await serve.reconcile(api, await api.status())
+    assert (here.config(), "access denied" in view.why) == ({}, True)
+    # As a restart has it.
+    await look(serving(here, file, {}), here.node)
     assert not here.node.ask("GET", "prefs")["AdvertiseServices"]
 
 
