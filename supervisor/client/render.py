@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from supervisor.client.control import Control
-from supervisor.config.load import Account, load
+from supervisor.config.load import Account, run_dir
 from supervisor.config.users import Host
-from supervisor.errors import Diagnostics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,7 +90,7 @@ def run_folder(environ: Mapping[str, str]) -> str:
     """Return the run folder by the supervisor's rules; other settings may be invalid here."""
     host = Host()
     account = Account(host.uid, environ.get("HOME") or host.home)
-    return load(environ, Diagnostics(), account=account).run_dir
+    return run_dir(environ, account)
 
 
 class Cell(NamedTuple):

@@ -96,6 +96,16 @@ def load(
     return settings
 
 
+def run_dir(environ: Mapping[str, str], account: Account) -> str:
+    """Return the run folder, whatever else is set: the files of other settings are not read, as their disk may hang."""
+    unused = Diagnostics()
+    texts = _present(tailscale_env.classify(environ, "", unused)[0])
+    if "SUPERVISOR_RUN_DIR" not in texts:
+        texts = dict(_source(environ, {}, unused).texts)
+    found = _value(BY_SPELLING["SUPERVISOR_RUN_DIR"], texts, unused)
+    return found if isinstance(found, str) and found else _run_dir(account, environ)
+
+
 def _source(environ: Mapping[str, str], options: Mapping[str, str], diags: Diagnostics) -> _Source:
     texts, passthrough = tailscale_env.classify(environ, "", diags)
     texts = _present({**texts, **options})

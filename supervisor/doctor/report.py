@@ -22,7 +22,7 @@ from supervisor.doctor import (
 from supervisor.doctor.facts import Credentials, LoneParent
 from supervisor.doctor.finding import GROUPS, OK, DoctorBody, worst
 from supervisor.doctor.masking import ReportMask
-from supervisor.doctor.subject import of_run, of_settings
+from supervisor.doctor.subject import of_run, of_settings, with_kept, with_problems
 from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ CHECKS: tuple[Check, ...] = tuple(
 # How long a part may look at files: their disk may hang.
 LOOK_S = 5.0
 _UNREAD = "the file of a secret cannot be read: its disk does not answer; check the disk that it is on"
+_UNSET = (
+    "the settings cannot be read: the disk of their file, of a secret's file, or of a folder that they name does not "
+    "answer; this report is about the defaults"
+)
+_UNKEPT = "the state folder cannot be read: its disk does not answer; check the disk that it is on"
 _HANGS = ("it could not be looked at: a disk does not answer", "check the disks, and what is mounted from a network")
 T = TypeVar("T")
 _looks: dict[str, TimedReader[Any]] = {}
@@ -64,14 +69,19 @@ async def examine_run(
 async def examine_alone(environ: Mapping[str, str], alone: str) -> DoctorBody:
     """Check what can be checked without a running supervisor; ``alone`` is why none was asked."""
     async with LoneParent().reaping() as parent:
-        return await _examine(of_settings(environ, alone), parent, "")
+        subject = await _in_time("given settings", partial(of_settings, environ, alone))
+        if subject is None:
+            # Without any of them, the rest can be told all the same.
+            subject = with_problems(of_settings({"PATH": environ.get("PATH", "")}, alone), _UNSET)
+        kept = await _in_time("kept incidents", partial(with_kept, subject))
+        return await _examine(kept or with_problems(subject, _UNKEPT), parent, "")
 
 
 async def _examine(subject: Subject, parent: ProgramParent, peer: str) -> DoctorBody:
     """Collect the facts and run the checks; slow parts run in threads."""
     given = await _in_time("credentials", partial(facts.credentials, subject))
     if given is None:
-        given, subject = Credentials(), subject._replace(problems=(*subject.problems, _UNREAD))
+        given, subject = Credentials(), with_problems(subject, _UNREAD)
     tailnet, app, owners, key = await asyncio.gather(
         facts.of_tailnet(subject, peer),
         facts.of_app(subject, parent),

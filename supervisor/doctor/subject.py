@@ -16,6 +16,7 @@ from supervisor.core.incident_rules import of_run as end_of_run
 from supervisor.core.incidents import END
 from supervisor.core.run_record import Lookout, RunRecord, end_of
 from supervisor.core.snapshot import IncidentsView
+from supervisor.doctor.masking import names_of
 from supervisor.errors import ConfigError
 from supervisor.incidents.incident_files import IncidentFiles
 from supervisor.incidents.run_life import machine
@@ -122,10 +123,7 @@ class Subject(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names that identify the tailnet."""
-        view = self.snapshot.tailnet if self.snapshot is not None else None
-        if view is None:
-            return ()
-        return (view.hostname.partition(".")[2], view.tailnet, view.login_name)
+        return () if self.snapshot is None else names_of(self.snapshot.tailnet)
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -146,7 +144,7 @@ class Subject(NamedTuple):
 
 
 def of_settings(environ: Mapping[str, str], alone: str) -> Subject:
-    """Return the input that is available without a running supervisor."""
+    """Return what the settings give without a running supervisor; ``with_kept`` adds the rest."""
     host = Host()
     plan, diags = examine(environ, host=host)
     secrets = []
@@ -155,13 +153,23 @@ def of_settings(environ: Mapping[str, str], alone: str) -> Subject:
         with suppress(ConfigError):
             secrets.append(source.read().reveal())
     problems = tuple(dict.fromkeys(diags.problems))
+    return _now(Subject(environ, plan, host, Redactor(secrets), problems, None, alone))
+
+
+def with_kept(subject: Subject) -> Subject:
+    """Return the input with what previous runs have left in the state folder."""
+    plan = subject.plan
     files = IncidentFiles(plan.state_folder)
     content = files.load()
     kept = tuple(content.incidents)
     locks = [os.path.join(folder, dirs.LOCK_FILE) for folder in (plan.settings.run_dir, plan.state_folder)]
     last_end = None if any(map(dirs.is_locked, locks)) else _last_end(files, kept)
-    found = Subject(environ, plan, host, Redactor(secrets), problems, None, alone)
-    return _now(found._replace(kept_incidents=IncidentsView(kept, unread=content.unread), last_end=last_end))
+    return subject._replace(kept_incidents=IncidentsView(kept, unread=content.unread), last_end=last_end)
+
+
+def with_problems(subject: Subject, *problems: str) -> Subject:
+    """Return the input with more problems of the settings."""
+    return subject._replace(problems=(*subject.problems, *problems))
 
 
 def _last_end(files: IncidentFiles, kept: tuple[Incident, ...]) -> Incident | None:
