@@ -186,24 +186,27 @@ async def back_up(context: Context, request: web.Request) -> web.Response:
 async def restore(context: Context, request: web.Request) -> web.Response:
     """Request that the app's folders are restored from a snapshot."""
     given = await parse_body(request, RestoreRequest)
-    view = context.store.snapshot.backup
     _check(context)
-    found = find(view.snapshots, request.match_info["id"])
+    found = find(context.store.snapshot.backup.snapshots, request.match_info["id"])
     if found is None:
         raise RefusedError(Code.UNKNOWN_SNAPSHOT)
+    source = request[CALLER].source
+    order = Restore(found.id, source)
+    _check_order(context, order)
     if not given.confirm:
         raise RefusedError(
             Code.CONFIRMATION_NEEDED,
             f"the app is stopped, its folders are replaced by snapshot {found.id[:8]} of {found.at}, and it is started "
             "again; the present files are saved as a snapshot first; send it again with confirm: true",
         )
-    source = request[CALLER].source
-    _post(context, Restore(found.id, source), f"restore {found.id[:8]}", source)
+    _post(context, order, f"restore {found.id[:8]}", source)
     return accepted()
 
 
 def start_without(context: Context, source: str, *, agreed: bool) -> None:
     """Request to start held processes without a restore. Raises RefusedError unless that was agreed to."""
+    # First: nobody is asked to agree to what is refused then.
+    _check_order(context, StartWithout())
     if not agreed:
         why = context.store.snapshot.backup.why or "what was backed up is not there yet"
         raise RefusedError(
@@ -222,7 +225,8 @@ def _check(context: Context) -> None:
         raise RefusedError(Code.STOPPING)
 
 
-def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
+def _check_order(context: Context, order: BackupOrder) -> None:
+    """Raise RefusedError if the order would not be carried out in this state."""
     _check(context)
     view = context.store.snapshot.backup
     if view.state is BackupState.WITHOUT:
@@ -233,6 +237,10 @@ def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
         raise RefusedError(Code.BACKUP_BUSY, f"the start is held, and continues automatically: {view.holding}")
     if view.state in _BUSY and not isinstance(order, StartWithout):
         raise RefusedError(Code.BACKUP_BUSY)
+
+
+def _post(context: Context, order: BackupOrder, name: str, source: str) -> None:
+    _check_order(context, order)
     context.log.record("info", "order received", part="backup", order=name, source=source)
     context.channels.backups.send(order)
 

@@ -153,6 +153,11 @@ def test_a_holder_that_was_replaced_stops_and_adds_nothing() -> None:
             wait_until(lambda: run.find("exited") is not None, what="the end of its app")
             assert health_of(run)["status"] == "fail"
             assert call(run.run_dir, "backup").code == 1
+            # Nobody is asked to agree to what is refused then.
+            for words in (("start", "moltis"), ("backup", "restore", listed(run)["snapshots"][0]["id"], "--yes")):
+                said = call(run.run_dir, *words).err
+                assert "another instance has taken over" in said
+                assert "again" not in said.replace("started again", "")
             run.stop()
             assert run.find("snapshot taken", order="stop") is None
             assert len(restic(world.repository, "snapshots")) == before + 1
