@@ -49,6 +49,13 @@ _UNREADABLE = (
     "object; a choice of yours (`backup`, or `backup restore ID`) takes it over as it is"
 )
 _SALT = b"moltis-supervisor holder"
+# How often a write is tried that is refused though nobody else has written, and the wait before the next one.
+_TRIES = 4
+_AGAIN_S = 0.25
+_REFUSED = Trouble(
+    "the repository's server refuses to replace the holder's object, as if another instance had written it",
+    "it is tried again; a proxy in front of the bucket must pass ETag and If-Match on as they are",
+)
 _WRONG_TAG = '"00000000000000000000000000000000"'
 
 
@@ -206,18 +213,27 @@ class Lease:
         try:
             if (not self.conditional or not self.reachable) and not await self._is_mine():
                 raise LostError
+            await self._write_own(record)
+        except BackupError:
+            self.reachable = False
+            raise
+        self.reachable = True
+
+    async def _write_own(self, record: LeaseRecord) -> None:
+        """Write it over this instance's last one. Raises LostError, and BackupError if it is refused all the same.
+
+        A refused write is no proof of another instance: servers also refuse one that they cannot decide on yet (409).
+        """
+        for left in reversed(range(_TRIES)):
             try:
                 await self._write(record)
             except ConflictError:
                 if not await self._is_mine():
                     raise LostError from None
-                await self._write(record)
-        except ConflictError:
-            raise LostError from None
-        except BackupError:
-            self.reachable = False
-            raise
-        self.reachable = True
+                await anyio.sleep(_AGAIN_S if left else 0.0)
+            else:
+                return
+        raise BackupError(_REFUSED)
 
     async def release(self, generation: int, files: str, *, whole: bool) -> bool:
         """Release the lease, also one that is still being acquired; return False if there is none.

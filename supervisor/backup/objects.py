@@ -147,7 +147,7 @@ class BucketStore:
             return StoredObject(None, "")
         if status != _OK:
             raise self._refused(status, data)
-        return StoredObject(data, headers.get("ETag", ""), _seconds(headers.get("Last-Modified", "")))
+        return StoredObject(data, _tag(headers), _seconds(headers.get("Last-Modified", "")))
 
     async def put(self, data: bytes, tag: str) -> str:
         """Replace it on that condition, which a server may ignore: callers that rely on it test that first."""
@@ -161,7 +161,7 @@ class BucketStore:
             raise ConflictError
         if status != _OK:
             raise self._refused(status, answer)
-        return new.get("ETag", "")
+        return _tag(new)
 
     def _refused(self, status: int, answer: bytes) -> BackupError:
         # The status in words, as restic says it: not every server puts some into the body.
@@ -181,6 +181,8 @@ class BucketStore:
         return await self._ask_once(method, data, headers)
 
     async def _ask_once(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
+        # What a proxy compresses gets another ETag, which no condition meets.
+        headers = {"Accept-Encoding": "identity", **headers, **self._signed(method, data)}
         # Imported only for a bucket; by then the panel has imported it too.
         import aiohttp
 
@@ -188,9 +190,7 @@ class BucketStore:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout, trust_env=True, cookie_jar=aiohttp.DummyCookieJar()) as session,
-                session.request(
-                    method, self._url, data=data or None, headers=headers | self._signed(method, data)
-                ) as answer,
+                session.request(method, self._url, data=data or None, headers=headers) as answer,
             ):
                 body = b""
                 # One read returns no more than what has arrived.
@@ -231,6 +231,11 @@ def readable(secret: SecretSource) -> str:
         return secret.read().reveal()
     except ConfigError as error:
         raise BackupError(Trouble("; ".join(error.problems))) from error
+
+
+def _tag(headers: Mapping[str, str]) -> str:
+    """Return the object's ETag; without the weakness that a proxy has added, as the server's own are strong."""
+    return headers.get("ETag", "").removeprefix("W/")
 
 
 def _seconds(moment: str) -> float | None:

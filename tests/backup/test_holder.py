@@ -361,6 +361,36 @@ async def test_a_write_beside_another_one_is_refused(way: Flaky) -> None:
         await store_of(Lease(settings(f"s3:http://127.0.0.1:{way.port}/bucket/snapshots"))).put(b"1", "")
 
 
+class Undecided(FolderStore):
+    """A store that refuses so many writes as if another one were under way, as S3 does with 409."""
+
+    refusals = 0
+
+    async def put(self, data: bytes, tag: str) -> str:
+        """Refuse it, or write it."""
+        if self.refusals:
+            self.refusals -= 1
+            raise ConflictError
+        return await super().put(data, tag)
+
+
+async def test_a_refused_write_is_no_other_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else has written: it is tried again, and told if that is of no use, and never a reason to stop it all."""
+    monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    one = Lease(settings(str(tmp_path / "repository")))
+    store = one._store = Undecided(str(tmp_path / "repository"))
+    await one.acquire("", never)
+    store.refusals = 3
+    await one.renew(1, "")
+    store.refusals = 100
+    with pytest.raises(BackupError, match="as if another instance had written it") as told:
+        await one.renew(1, "")
+    assert told.value.trouble.may_pass
+    store.refusals = 1
+    await one.renew(1, "")
+    assert one.reachable
+
+
 def test_of_writes_at_once_into_a_folder_one_stands(tmp_path: Path) -> None:
     """Looking and writing are one step for all processes of a machine."""
     count = 8

@@ -124,6 +124,15 @@ async def test_a_server_that_refuses_conditions_is_as_one_that_ignores_them(monk
             await one.renew(1, "")
 
 
+async def test_a_proxy_that_weakens_etags_does_not_matter() -> None:
+    """A condition on a weak one is never met (RFC 9110, 13.1.1), and what is compressed gets such a one."""
+    with _scripted(b'HTTP/1.1 200 OK\r\nETag: W/"1"\r\nContent-Length: 1\r\n\r\nx') as server:
+        store = _store_at("127.0.0.1", server.port)
+        assert (await store.get()).tag == '"1"'
+        assert await store.put(b"x", '"1"') == '"1"'
+        assert all(b"Accept-Encoding: identity" in head for head in server.heard)
+
+
 async def test_the_region_that_a_server_tells_is_signed_as_it_tells_it() -> None:
     """OpenStack's is RegionOne unless somebody has chosen another one."""
     told = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>RegionOne</Region></Error>"
