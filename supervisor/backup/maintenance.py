@@ -44,11 +44,18 @@ class Maintenance:
         return min(self._forget_s, self._check_s)
 
     async def run(self) -> None:
-        """Run the tasks that are due; a failed one is tried again in an hour. Raises BackupError."""
+        """Run the tasks that are due; a failed one is tried again in an hour.
+
+        Raises BackupError, and LostError if another instance has taken over.
+        """
         work, now_s = self._work, time.monotonic()
+        forgets, checks = now_s >= self._forget_s, now_s >= self._check_s
+        # Put off first, whatever fails: what stays due would be tried again at once.
+        self._forget_s = now_s + _HOUR_S if forgets else self._forget_s
+        self._check_s = now_s + _HOUR_S if checks else self._check_s
         work.show(state=BackupState.MAINTENANCE)
-        if now_s >= self._forget_s:
-            self._forget_s = now_s + _HOUR_S
+        await work.look_at_hold()
+        if forgets:
             try:
                 await self._forget()
             except BackupError as error:
@@ -59,8 +66,7 @@ class Maintenance:
             else:
                 work.unkept = None
                 self._forget_s = now_s + DAY_S
-        if now_s >= self._check_s:
-            self._check_s = now_s + _HOUR_S
+        if checks:
             work.damage = await work.restic.check()
             if work.damage is None:
                 self._check_s = now_s + WEEK_S
@@ -78,6 +84,8 @@ class Maintenance:
                 # Pruning counts them as removed: a key that may delete data, but no snapshots, would ruin them.
                 raise BackupError(why_left)
         if self._prunes:
+            # Removing snapshots takes a while, and what is pruned is gone.
+            await work.look_at_hold()
             await work.restic.prune()
             self._prunes = False
         work.log.record("info", "old snapshots forgotten", part="backup", count=len(ids), left=len(found) - len(ids))

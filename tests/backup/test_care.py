@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from supervisor.backup.holder import Lease
 from supervisor.backup.maintenance import DAY_S, NOT_BEFORE_S, WEEK_S, Maintenance, first_due_s
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.core.backup import SnapshotView
+from tests.backup.test_holder import never, settings
 from tests.backup.world import APP, World, back_up, health_of, listed, wait_for_state
 from tests.client.calling import call
 from tests.process.running import Run
-from tests.support.backups import Bucket, restic
+from tests.support.backups import PASSWORD, Bucket, restic
 from tests.support.flaky import flaky
 from tests.support.waiting import wait_until
 
@@ -141,6 +144,34 @@ def test_maintenance_puts_off_no_snapshot() -> None:
         assert run.all("old snapshots forgotten")
 
 
+async def test_one_that_was_replaced_removes_nothing() -> None:
+    """The hold is looked at first: what another instance needs would go by what this one knows of it."""
+    world = World()
+    with hurried(world, SUPERVISOR_BACKUP_KEEP="last=1") as run:
+        wait_for_state(run, "idle")
+        for _ in range(3):
+            back_up(run)
+        await Lease(settings(world.repository, PASSWORD)).acquire("", never, force=True)
+        forgotten = len(run.all("old snapshots forgotten"))
+        run.wait_for("another instance has taken over")
+        assert len(run.all("old snapshots forgotten")) == forgotten
+
+
+@pytest.mark.parametrize("due", ["_forget_s", "_check_s"])
+async def test_what_cannot_be_begun_is_not_tried_again_at_once(due: str) -> None:
+    """With a bucket that refuses connections, a task that stayed due would be tried without a pause."""
+
+    async def look() -> None:
+        raise BackupError(Trouble("connection refused"))
+
+    work = SimpleNamespace(show=lambda **_changes: None, look_at_hold=look)
+    maintenance = Maintenance(cast("Any", work), 0.0)
+    setattr(maintenance, due, time.monotonic())
+    with pytest.raises(BackupError):
+        await maintenance.run()
+    assert maintenance.due_s > time.monotonic() + 60
+
+
 class Repository:
     """Snapshots as the maintenance has them removed; the first prune fails."""
 
@@ -171,8 +202,13 @@ async def test_many_are_removed_in_parts_and_a_prune_that_failed_is_done_later(c
     """A command line holds so many ids; what nothing needs any more is removed though no snapshot has to go."""
     repository = Repository(count)
     log = SimpleNamespace(record=lambda *_words, **_fields: None)
-    settings = SimpleNamespace(keep={"last": 1})
-    work = SimpleNamespace(refresh=repository.refresh, restic=repository, settings=settings, log=log)
+    kept = SimpleNamespace(keep={"last": 1})
+
+    async def nothing() -> None:
+        """Find the hold as it was."""
+
+    work = SimpleNamespace(refresh=repository.refresh, restic=repository, settings=kept, log=log)
+    work.look_at_hold = nothing
     maintenance = Maintenance(cast("Any", work), 0.0)
     with pytest.raises(BackupError):
         await maintenance._forget()
