@@ -11,7 +11,7 @@ from supervisor.backup import marker
 from supervisor.backup.holder import LostError
 from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
-from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.core.backup import BackupState, find
 from supervisor.core.process import Event, EventKind, State
 
@@ -24,9 +24,9 @@ _LONGEST_STOP_S = 120.0
 
 
 async def restore_by_hand(work: Work, wanted: str) -> None:
-    """Restore a snapshot; on any failure the app is started again.
+    """Restore a snapshot; on a failure the app is started again.
 
-    Raises BackupError, in which case no file was replaced.
+    Raises BackupError, in which case no file was replaced, except for MixedError: then the app stays held.
     """
     snapshot = find(work.view.snapshots, wanted)
     if snapshot is None:
@@ -42,24 +42,25 @@ async def _replace(work: Work, restoration: Restoration) -> None:
     names = _users(work)
     running = [name for name in names if not engine.all_at_rest([name])]
     engine.hold(names, State.RESTORING)
-    lost = False
+    stays = False
     try:
         for name in reversed(running):
             # Started again at once, and held then: a stop or start that somebody orders meanwhile counts.
             engine.dispatch(name, Event(EventKind.STOP))
             engine.dispatch(name, Event(EventKind.START))
         await _wait_until_down(engine, running)
-        await work.snapshot("before restore")
+        if not work.places.mixed:
+            await work.snapshot("before restore")
         work.show(state=BackupState.RESTORING)
         with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)) as mark:
             await restoration.place()
             marker.write(work.plan.sources, msgspec.structs.replace(work.kept, swap=mark))
-    except LostError:
-        lost = True
+    except (LostError, MixedError):
+        stays = True
         raise
     finally:
-        # After a take-over by another instance nothing may work on these files.
-        if not lost and work.view.state is not BackupState.REPLACED:
+        # After a take-over by another instance nothing may work on these files, nor on files of two times.
+        if not stays and work.view.state is not BackupState.REPLACED:
             engine.release()
 
 

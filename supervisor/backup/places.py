@@ -8,7 +8,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.errors import ConfigError
 from supervisor.system import dirs
 
@@ -59,6 +59,8 @@ class Places:
     def __init__(self, plan: BackupPlan, tell_stuck: Callable[[str], None]) -> None:
         self._plan = plan
         self._tell = tell_stuck
+        # Whether a restore that failed in this run has left files of two times.
+        self.mixed = False
         self.staged = os.path.join(plan.folder, STAGED)
 
     @contextmanager
@@ -66,7 +68,8 @@ class Places:
         """Record for the duration of a block that files are being swapped: a start after a kill continues with it.
 
         The block gets the mark that its markers are to have. If it fails, no file was swapped, and files that were a
-        mix before are one still. Raises BackupError if the record cannot be written.
+        mix before are one still; a MixedError says otherwise, and leaves the record to the next try or start. Raises
+        BackupError if the record cannot be written.
         """
         before = self.swapped_halfway()
         swap = swap._replace(mark=os.urandom(8).hex())
@@ -76,6 +79,9 @@ class Places:
             raise BackupError(Trouble(f"cannot write into {self._plan.folder}: {error}", "check the disk")) from error
         try:
             yield swap.mark
+        except MixedError:
+            self.mixed = True
+            raise
         except BaseException:
             if before is None:
                 self.forget_swap()
@@ -109,6 +115,7 @@ class Places:
 
     def forget_swap(self) -> None:
         """Remove the record: the files as they are now are the ones to use. One that cannot be removed is emptied."""
+        self.mixed = False
         try:
             with opened(self._plan.folder) as fd:
                 try:

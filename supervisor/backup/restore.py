@@ -23,7 +23,7 @@ from supervisor.backup.places import (
     opened_folder,
 )
 from supervisor.backup.threads import in_thread, task_group
-from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.json_input import decode_json
 from supervisor.system import dirs
 
@@ -43,7 +43,24 @@ _NOT_FOUND = ": not found"
 # Number of restics at a time: each uses up to 90 MB.
 _AT_ONCE = 2
 _MODE = 0o777
+# How many names a message has.
+_NAMED = 5
 _DROPPED = ("security.", "trusted.", "system.posix_acl")
+
+
+_MIXED = (
+    "check the folders and the disk, and copy what you need from there; a restore, also of the snapshot taken before "
+    "this one, replaces the files, as does the next start with this one"
+)
+
+
+class _HalfwayError(Exception):
+    """A swap failed for ``cause``, and so did undoing it, for the files ``left``."""
+
+    def __init__(self, cause: OSError, left: str) -> None:
+        super().__init__(left)
+        self.cause = cause
+        self.left = left
 
 
 class _Folder(msgspec.Struct):
@@ -75,6 +92,7 @@ class Restoration:
         self._stack = ExitStack()
         self._prepared: dict[BackupSource, _Prepared] = {}
         self._absent: set[int] = set()
+        self._keeps = False
         self.missing: list[str] = []
 
     @property
@@ -89,9 +107,13 @@ class Restoration:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Remove the replaced or unused files; in a thread, as many files take seconds."""
+        """Remove the replaced or unused files, unless they could not be put back.
+
+        In a thread, as many files take seconds.
+        """
         with anyio.CancelScope(shield=True):
-            await in_thread(self._remove)
+            if not self._keeps:
+                await in_thread(self._remove)
         self._stack.close()
 
     def _remove(self) -> None:
@@ -168,9 +190,14 @@ class Restoration:
         return tuple(each for each in self._prepared.values() if each.workshop_fd not in self._absent)
 
     async def place(self) -> None:
-        """Replace the old files by the new ones, all or none. Raises BackupError."""
+        """Replace the old files by the new ones, all or none. Raises BackupError; MixedError if some stay replaced."""
         try:
             await in_thread(_swap, self._fetched())
+        except _HalfwayError as error:
+            self._keeps = True
+            folders = ", ".join(os.path.join(each.source.path, WORKSHOP) for each in self._fetched())
+            why = f"{_disk(error.cause).why}, and {error.left} could not be put back: see the folders in {folders}"
+            raise MixedError(Trouble(why, _MIXED)) from error
         except OSError as error:
             raise BackupError(_disk(error)) from error
 
@@ -255,7 +282,10 @@ def _clean_one(fd: int, name: str, owner: User | None) -> None:
 
 
 def _swap(prepared: Sequence[_Prepared]) -> None:
-    """Rename the old files aside and the new ones into place; undo all of it if a step fails. Raises OSError."""
+    """Rename the old files aside and the new ones into place; undo all of it if a step fails.
+
+    Raises OSError, and _HalfwayError if not all could be undone.
+    """
     with ExitStack() as stack:
         exchange, modes = _Exchange(stack), {}
         try:
@@ -270,8 +300,10 @@ def _swap(prepared: Sequence[_Prepared]) -> None:
                 modes[each.fd] = stat.S_IMODE(os.fstat(new_fd).st_mode) & _MODE
             for fd, mode in modes.items():
                 os.fchmod(fd, mode)
-        except OSError:
-            exchange.undo()
+        except OSError as error:
+            left = exchange.undo()
+            if left:
+                raise _HalfwayError(error, ", ".join(left[:_NAMED])) from error
             raise
         exchange.finish()
 
@@ -323,11 +355,15 @@ class _Exchange:
         os.chmod(to_fd, stat.S_IMODE(status.st_mode))
         os.utime(to_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    def undo(self) -> None:
-        """Restore the original state."""
+    def undo(self) -> list[str]:
+        """Restore the original state; return the names of what could not be moved back."""
+        left = []
         for name, before_fd, now_fd in reversed(self._done):
-            with suppress(OSError):
+            try:
                 os.rename(name, name, src_dir_fd=now_fd, dst_dir_fd=before_fd)
+            except OSError:
+                left.append(name)
+        return left
 
     def finish(self) -> None:
         """Remove the folders that are empty now."""

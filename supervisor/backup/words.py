@@ -139,6 +139,10 @@ class BackupError(Exception):
         super().__init__(str(trouble))
 
 
+class MixedError(BackupError):
+    """A restore failed half way, and what it had moved could not be put back: the files are of two times."""
+
+
 class ChoiceNeededError(BackupError):
     """The owner has to choose; ``may_pass`` is whether the reason may also pass without a choice."""
 

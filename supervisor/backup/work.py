@@ -15,7 +15,7 @@ from supervisor.backup.places import Places
 from supervisor.backup.restic import Restic
 from supervisor.backup.take import Taker
 from supervisor.backup.threads import Look
-from supervisor.backup.words import BackupError, Trouble
+from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.core.backup import (
     BackupOrderView,
     BackupState,
@@ -44,6 +44,10 @@ RETRY_S = 30.0
 PROGRESS_S = 10.0
 # How long a take-over counts as ready before the app has answered.
 READY_S = 120.0
+_MIXED = Trouble(
+    "the files are of two times: a restore failed half way, and its log line says where the others are",
+    "restore a snapshot, such as the one taken before that restore",
+)
 # Reason of the last snapshot.
 AT_STOP = "stop"
 # These end by themselves.
@@ -228,6 +232,7 @@ class Work:
             instance=self.kept.instance,
         )
         try:
+            self._refuse_mix()
             absent = await self._taker.absent()
             await self.look_at_hold()
             taken, missing, marked_anew = await self._taker.take(view, absent)
@@ -246,6 +251,11 @@ class Work:
                 await self.refresh()
         self._tell_taken(taken, missing, round(time.monotonic() - begin_s, 3))
 
+    def _refuse_mix(self) -> None:
+        """Raise BackupError while files are of two times: the next container would restore that."""
+        if self.places.mixed and self.decided:
+            raise BackupError(_MIXED)
+
     @asynccontextmanager
     async def restoring(self, snapshot: SnapshotView, restoration: Restoration) -> AsyncIterator[Restoration]:
         """Show and log a restore for the duration of a block, and count its result."""
@@ -259,7 +269,8 @@ class Work:
         except BackupError as error:
             trouble = error.trouble
             self.show(restores=plus_one(self.view.restores, "failed"), why=trouble.why, what_to_do=trouble.what_to_do)
-            self.log.record("error", "restore failed", part="backup", why=trouble.why, replaced="nothing")
+            replaced = "a part" if isinstance(error, MixedError) else "nothing"
+            self.log.record("error", "restore failed", part="backup", why=trouble.why, replaced=replaced)
             raise
         missing, took_s = restoration.missing, round(time.monotonic() - begin_s, 3)
         self.show(restores=plus_one(self.view.restores, "partial" if missing else "ok"))

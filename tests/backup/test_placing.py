@@ -20,6 +20,7 @@ from supervisor.backup.restore import Restoration, _Prepared, _swap
 from supervisor.config.plan import BackupSource
 from supervisor.core.backup import SnapshotView
 from tests.backup.world import (
+    APP,
     World,
     back_up,
     is_root,
@@ -29,6 +30,7 @@ from tests.backup.world import (
     wait_for_state,
 )
 from tests.client.calling import call
+from tests.process.running import Run
 from tests.support.backups import restic
 
 if TYPE_CHECKING:
@@ -121,6 +123,51 @@ def test_a_swap_that_fails_leaves_each_folder_with_its_own_mode(tmp_path: Path) 
     for name in ("one", "two"):
         assert (tmp_path / name / "note").read_text() == "before"
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
+
+
+# The third file cannot be put in its place, and the second not be put back where it was; once.
+UNDONE = """
+import errno, os, runpy
+rename, begun, failed = os.rename, [], []
+def refuse(name, target, **more):
+    where = os.readlink(f"/proc/self/fd/{more['src_dir_fd']}") if "src_dir_fd" in more else ""
+    if where.endswith("/.moltis-supervisor/files") and name == "note2" and not begun:
+        begun.append(name)
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    if where.endswith("/.moltis-supervisor/before") and begun and name == "note1" and not failed:
+        failed.append(name)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return rename(name, target, **more)
+os.rename = refuse
+runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_what_could_not_be_put_back_is_kept_and_told() -> None:
+    """The app stays down, no snapshot is taken of files of two times, and another restore goes on from there."""
+    world = World()
+    program = (sys.executable, "-I", "-c", UNDONE, "run", "--", *APP)
+    with contextlib.closing(Run(env=world.env(), program=program)) as run:
+        wait_for_state(run, "idle")
+        for number in range(4):
+            (world.data / f"note{number}").write_text("old")
+        taken = back_up(run)
+        for number in range(4):
+            (world.data / f"note{number}").write_text("new")
+        called = call(run.run_dir, "backup", "restore", taken["id"], "--yes")
+        assert called.code == 1
+        told = run.wait_for("restore failed", replaced="a part")
+        assert f"note1 could not be put back: see the folders in {world.data / WORKSHOP}" in told["why"]
+        assert (world.data / WORKSHOP / "before/note1").read_text() == "new"
+        assert list(world.folder.rglob("swapping"))
+        assert call(run.run_dir, "backup").code == 1
+        run.wait_for("backup failed")
+        assert len(run.all("started", child="moltis")) == 1
+        assert call(run.run_dir, "backup", "restore", taken["id"], "--yes").code == 0
+        run.wait_count(2, "started", child="moltis")
+        assert {(world.data / f"note{number}").read_text() for number in range(4)} == {"old"}
+        assert back_up(run)["whole"]
+        assert run.stop() == 0
 
 
 @AS_ROOT
