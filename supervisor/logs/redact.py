@@ -7,10 +7,11 @@ characters. Masking happens only here; ``LogPipeline`` and ``LineSplitter`` call
 from __future__ import annotations
 
 from bisect import bisect_right
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
-from supervisor.logs.characters import is_clean, unseen_pattern
+from supervisor.logs.characters import is_clean, is_utf8, unseen_pattern
 from supervisor.moltis import SETUP_CODE, SETUP_CODE_HINTS
 from supervisor.namedtuples import NamedTuple
 
@@ -37,9 +38,17 @@ _DAEMON_SHAPE = rb"""(https?://[^\s/"'<>\\]+/(?:a|auth|login|oidc|register)/""" 
 # Escapes of JSON, and of Python and Rust for unprintable characters; then of URLs.
 _ESCAPES = (
     rb"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|\\u([0-9a-fA-F]{4})|\\u\{([0-9a-fA-F]{1,6})\}|\\x([0-9a-fA-F]{2})|\\([\"\\/])"
+    rb"|\\u([0-9a-fA-F]{4})|\\u\{([0-9a-fA-F]{1,6})\}|\\x([0-9a-fA-F]{2})|\\([\"\\/'])"
 )
+_BYTE = rb"\\x([0-9a-fA-F]{2})"
 _URL_ESCAPES = rb"|%([0-9a-fA-F]{2})"
+# Text may be escaped again, as JSON within JSON; such text has an escaped backslash or percent sign.
+_MOST_NESTED = 3
+_NESTED = rb"\\\\|%25|%5[cC]|\\(?:u00|x|u\{)(?:25|5[cC])"
+# Credentials of HTTP's Basic scheme, in which a password is not readable as such.
+_BASIC_HINT = b"asic "
+_BASIC = rb"[Bb]asic {1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # The groups of the pattern.
 _PAIR, _BYTES, _CHARACTER = 2, (5, 7), 6
 # Escape sequences of terminals (ECMA-48), and other control characters.
@@ -100,7 +109,7 @@ class Redactor:
             return True
         if b"\\" not in text and b"%" not in text:
             return False
-        for spelled in _spelled_out(_with_escapes(text)):
+        for spelled in _deeply_spelled_out(_with_escapes(text)):
             if self._may_hold(spelled, daemon=daemon):
                 return True
             if not is_clean(spelled) and self._may_hold(_without_unseen(spelled), daemon=daemon):
@@ -149,7 +158,19 @@ class Redactor:
         for hint in _HINTS:
             if hint in data:
                 return True
-        return self._literals(data) or (daemon and _DAEMON_HINT in data)
+        return self._literals(data) or (daemon and _DAEMON_HINT in data) or any(self._basic_credentials(data))
+
+    def _basic_credentials(self, data: bytes) -> Iterator[SecretSpan]:
+        if _BASIC_HINT not in data:
+            return
+        # Needed here only.
+        from binascii import a2b_base64
+
+        for match in _compiled(_BASIC).finditer(data):
+            text = match[1].rstrip(b"=").translate(_URL_SAFE)
+            with suppress(ValueError):
+                if self._literals(a2b_base64(text + b"=" * (-len(text) % 4))):
+                    yield SecretSpan(match.start(), *match.span(1))
 
     def _hides(self, data: bytes, *, daemon: bool) -> bool:
         """Return whether a secret may appear when invisible characters are removed."""
@@ -177,6 +198,7 @@ class Redactor:
             while at >= 0:
                 yield SecretSpan(at, at, at + len(secret))
                 at = data.find(secret, at + 1)
+        yield from self._basic_credentials(data)
         if any(hint in data for hint in _HINTS) or (daemon and _DAEMON_HINT in data):
             for shape in (*_SHAPES, _DAEMON_SHAPE) if daemon else _SHAPES:
                 for match in _compiled(shape).finditer(data):
@@ -249,11 +271,14 @@ def _views(data: bytes) -> Iterator[_View]:
     patterns = (_ESCAPES,) if b"\\" in data else ()
     for escapes in (*patterns, _ESCAPES + _URL_ESCAPES) if b"%" in data else patterns:
         spelled = _view(escapes, data)
-        if spelled is not None:
+        for _ in range(_MOST_NESTED):
+            if spelled is None:
+                break
             yield spelled
             both = None if is_clean(spelled.text) else _view(_unseen(), spelled.text, spelled)
             if both is not None:
                 yield both
+            spelled = _view(escapes, spelled.text, spelled)
 
 
 def _view(pattern: bytes, data: bytes, bytes_of: _View | None = None) -> _View | None:
@@ -325,13 +350,37 @@ def _with_escapes(text: bytes) -> bytes:
     return b"".join(lines)
 
 
+def _deeply_spelled_out(text: bytes) -> Iterator[bytes]:
+    """Yield the text with escapes decoded, and lines in which they are nested with those decoded too."""
+    yield from _spelled_out(text)
+    nested = _with_nested(text)
+    escapes = _compiled(_ESCAPES + _URL_ESCAPES).search
+    for bytes_of in (_compiled(_BYTE), _compiled(_BYTE + _URL_ESCAPES)) if nested else ():
+        deeper = nested
+        for _ in range(_MOST_NESTED):
+            if escapes(deeper) is None:
+                break
+            deeper = next(_spelled_out(deeper), deeper)
+            deeper = bytes_of.sub(lambda found: bytes([int(found[found.lastindex or 1], 16)]), deeper)
+            yield deeper
+
+
+def _with_nested(text: bytes) -> bytes:
+    """Return the lines of text that contain an escaped escape; others need no further look, and bytes are no text."""
+    nested = _compiled(_NESTED).search
+    if nested(text) is None:
+        return b""
+    return b"\n".join([line for line in text.split(b"\n") if nested(line) and is_utf8(line)])
+
+
 def _spelled_out(text: bytes) -> Iterator[bytes]:
     """Yield the text with escapes decoded, as in the views but faster, since no positions are needed."""
     if b"\\u{" in text:
         for view in _views(text):
             yield view.text
         return
-    text = text.replace(b"\\\\", b"\0").replace(b"\\/", b"/").replace(b'\\"', b'"').replace(b"\\U", b"\0U")
+    text = text.replace(b"\\\\", b"\0").replace(b"\\/", b"/").replace(b'\\"', b'"')
+    text = text.replace(b"\\'", b"'").replace(b"\\U", b"\0U")
     if b"\\u" in text:
         units = text.decode(errors="replace").encode("raw_unicode_escape").decode("raw_unicode_escape", "replace")
         text = units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
@@ -341,10 +390,10 @@ def _spelled_out(text: bytes) -> Iterator[bytes]:
         yield units.encode("latin-1", "replace").replace(b"\0", b"\\")
 
 
-def _forms(value: str) -> tuple[bytes, bytes]:
-    """Return the raw and JSON forms of a secret; other escapes are found through a view."""
+def _forms(value: str) -> list[bytes]:
+    """Return the raw and JSON forms of a secret, and that of HTML forms; other escapes are found through a view."""
     in_json = value.replace("\\", "\\\\").replace('"', '\\"')
-    return value.encode(errors="surrogateescape"), in_json.encode(errors="surrogateescape")
+    return [form.encode(errors="surrogateescape") for form in (value, in_json, value.replace(" ", "+"))]
 
 
 @cache

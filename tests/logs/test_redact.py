@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import string
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -63,6 +65,49 @@ def test_every_written_form_is_known(secret: str) -> None:
     forms = [secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret, safe="")]
     for form in forms:
         assert redactor.mask(form.encode()) == MASK, form
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def _in_url(text: str) -> str:
+    return quote(text, safe="")
+
+
+@given(SECRETS, st.lists(st.sampled_from([_in_json, _in_url]), min_size=1, max_size=3))
+def test_a_form_within_a_form_is_known(secret: str, forms: list[Callable[[str], str]]) -> None:
+    """As an address within an address, or an answer in JSON that is a text in another one."""
+    # Not one that reads like an escape itself: each level would take it for one.
+    assume(not re.search(r"%[0-9a-fA-F]{2}|\\[ux\"\\/']", secret))
+    spelled = secret
+    for form in forms:
+        spelled = form(spelled)
+    assert Redactor([secret]).mask(f"<{spelled}>".encode()) == b"<" + MASK + b">"
+
+
+@given(SECRETS, st.text(string.ascii_letters, max_size=9), st.sampled_from(["Basic {}", "basic  {}", "Basic%20{}"]))
+def test_credentials_of_http_are_masked(secret: str, user: str, told: str) -> None:
+    """As `curl -v` shows them: with Basic, a password is there without being readable."""
+    token = base64.b64encode(f"{user}:{secret}".encode()).decode()
+    masked = Redactor([secret]).mask_text(f"authorization: {told.format(token)}, x")
+    assert masked == f"authorization: {told.format(MASK.decode())}, x"
+
+
+def test_what_only_looks_like_credentials_stays() -> None:
+    """Words after *basic*, and credentials that contain no secret."""
+    redactor = Redactor(["correct horse"])
+    token = base64.b64encode(b"other:password").decode()
+    for line in ("the basic authentication of HTTP", f"Authorization: Basic {token}"):
+        assert redactor.mask_text(line) == line
+
+
+@pytest.mark.parametrize(
+    "spelled", ["correct+horse%27s", "correct horse\\'s", "correct%20horse%27s", "correct+horse's"]
+)
+def test_a_sentence_is_a_secret_in_every_form(spelled: str) -> None:
+    """An HTML form has + for a space; Python quotes an apostrophe."""
+    assert Redactor(["correct horse's"]).mask(spelled.encode()) == MASK
 
 
 @given(st.lists(SECRETS, min_size=30, max_size=60, unique=True), PLAIN, st.integers(0, 29), st.integers(0, 7))
