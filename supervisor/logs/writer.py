@@ -66,6 +66,7 @@ class Writer:
         """Add lines; return whether the buffer is full."""
         with self._condition:
             if self._gone:
+                self.dropped += lines.count(b"\n")
                 return False
             self._queue.append(lines)
             self._bytes += len(lines)
@@ -123,8 +124,8 @@ class Writer:
                 self.unread = False
             except OSError as error:
                 if error.errno in _GONE and not (error.errno == errno.EPIPE and self._is_pipe):
-                    self._rest = memoryview(b"")
-                    self._give_up()
+                    rest, self._rest = self._rest, memoryview(b"")
+                    self._give_up(rest)
                 break
         more = bool(self._rest or self._queue or self._dropped_lines)
         if more and not self._closing:
@@ -176,7 +177,7 @@ class Writer:
                         return
                     continue
                 if error.errno in _GONE:
-                    self._give_up()
+                    self._give_up(view)
                     return
                 if self._closing:
                     return
@@ -193,10 +194,11 @@ class Writer:
         with self._condition:
             return not (self._closing or self._condition.wait_for(lambda: self._closing, _LOOK_FOR_READER_S))
 
-    def _give_up(self) -> None:
-        """Discard everything from now on: the log will never be read."""
+    def _give_up(self, rest: memoryview) -> None:
+        """Discard and count everything from now on, ``rest`` first: the log will never be read."""
         with self._condition:
             self._gone = True
+            self.dropped += sum(lines.count(b"\n") for lines in (bytes(rest), *self._queue))
             self._queue.clear()
             self._bytes = 0
             self._dropped_lines = 0

@@ -209,6 +209,9 @@ async def test_a_bad_descriptor_does_no_harm() -> None:
     assert rig.log.history.next == 1002
     writer = rig.log._writer
     await until(lambda: not writer._bytes and not writer._queue)
+    assert rig.log.dropped == 1001
+    await rig.say(b"x\n" * 10)
+    assert rig.log.dropped == 1011
     rig.end()
 
 
