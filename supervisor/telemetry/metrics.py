@@ -543,6 +543,7 @@ def write(data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
     from prometheus_client.exposition import choose_encoder, gzip_accepted
 
     collector = Collector(data)
+    accept, accept_encoding = _without_refused(accept), _without_refused(accept_encoding)
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):
@@ -552,6 +553,16 @@ def write(data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
     gzipped = gzip_accepted(accept_encoding)
     body = gzip.compress(body, _GZIP_LEVEL, mtime=0) if gzipped else body
     return Exposition(body, content_type, gzipped, collector.relay_failed)
+
+
+def _without_refused(header: str) -> str:
+    """Return a list of what a client accepts without what it refuses by a weight of 0, which the library ignores."""
+    return ",".join(item for item in header.split(",") if not _is_refused(item))
+
+
+def _is_refused(item: str) -> bool:
+    weights = [value for name, _, value in (part.partition("=") for part in item.split(";")) if name.strip() == "q"]
+    return any(weight.strip(" 0.") == "" for weight in weights)
 
 
 def _add_buckets(family: Family, labels: dict[str, str], durations: Durations) -> None:

@@ -171,6 +171,8 @@ def test_both_formats_say_the_same() -> None:
     assert text.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert openmetrics.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert (text.gzipped, openmetrics.gzipped) == (False, True)
+    refused = write(DATA, "application/openmetrics-text;version=1.0.0;q=0, text/plain", "gzip; q=0.0, *")
+    assert (refused.gzipped, refused.content_type) == (False, text.content_type)
     assert values(text.body) == values(gzip.decompress(openmetrics.body), parse_openmetrics)
 
 
