@@ -49,6 +49,7 @@ _FAILURES = frozenset(
 MOST_KEPT = 2048
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 _MIN_SECRET_LENGTH = 16
 Attribute = str | int | bool | tuple[str, ...]
@@ -353,9 +354,18 @@ def _is_installed() -> bool:
 
 
 def _learn_secrets(environ: Mapping[str, str], log: LogPipeline) -> None:
-    """Mask secrets in the headers, such as a token, in the log."""
-    from urllib.parse import unquote
+    """Mask secrets in the headers, such as a token, and in the endpoints, which an error may name, in the log."""
+    # Imported if spans are enabled.
+    import re
+    from urllib.parse import parse_qsl, unquote
 
+    for url in filter(None, map(environ.get, _ENDPOINTS)):
+        # A URL without its scheme is one of these errors.
+        account = re.match(r"(?:[a-z+.-]+://)?([^/?#@]*)@", url)
+        words = account[1].split(":") if account else []
+        values = [value for _, value in parse_qsl(url.partition("?")[2].partition("#")[0])]
+        for value in (*words[1:], *(each for each in (*words, *values) if len(each) >= _MIN_SECRET_LENGTH)):
+            log.redactor.learn(unquote(value))
     pairs = [pair for name in _HEADERS for pair in environ.get(name, "").split(",")]
     for value in (unquote(pair.partition("=")[2]).strip() for pair in pairs):
         # A token may follow a scheme: `Bearer …`. A short value is a name rather than a secret.

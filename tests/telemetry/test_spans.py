@@ -66,6 +66,19 @@ def test_a_tailnet_and_a_request(tmp_path: Path) -> None:
         assert {each["authorization"] for each in receiver.headers} == {f"Bearer {TOKEN}"}
 
 
+def test_a_key_in_an_address_is_masked() -> None:
+    """An address without its scheme is named in full by the error that it leads to."""
+    env = {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"me:some%20word@127.0.0.1:9/v1/traces?api_key={TOKEN}&x=1",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+    }
+    with running("sh", "-c", "exec sleep 300", env=env) as run:
+        why = run.wait_for("spans are not taken")["why"]
+        assert "127.0.0.1:9/v1/traces?api_key=[redacted]&x=1" in why
+        assert "word" not in why
+        assert run.stop() == 0
+
+
 def test_lives_of_a_process() -> None:
     """A crash, a restart that was asked for, and a start that fails: each told with what belongs to it."""
     with receiving() as receiver, running("sh", "-c", "exec sleep 300", env=settings(receiver)) as run:
