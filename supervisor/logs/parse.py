@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
     from supervisor.logs.tailscaled import DaemonLine
 
-# Lines with a level other than info, each after the preceding newline: tracing-subscriber's (time, level in capitals,
-# text), levels in brackets, crash messages, and possible JSON objects.
+# Lines with a level other than info, each after the preceding newline: a time (tracing-subscriber's, Go's, or one in
+# brackets), level in capitals and text; levels in brackets; crash messages; possible JSON objects; and logfmt, with a
+# time and a caller before the level.
 _UNUSUAL = (
-    rb"\n(?=[\d\[TDWEFCeptf{])(?:(?:\d{4}-\d\d-\d\d[T ][\d:.,]++(?:Z|[+-]\d\d:?\d\d)?+[ \t]++)?+(?=[\[TDWEFC])\[?"
+    rb"\n(?=[\d\[TDWEFCeptfl{])"
+    rb"(?:(?:\[?+\d{4}[-/]\d\d[-/]\d\d[T ][\d:.,]++(?:Z|[+-]\d\d:?\d\d)?+\]?+[ \t]++)?+(?=[\[TDWEFC])\[?"
     rb"(TRACE|DEBUG|WARN(?:ING)?|ERROR|FATAL|CRITICAL)\]?[ \t\r\f\v:]"
     rb"|(?=[EeCptfT])(?:[Ee]rror:|Caused by:|panic:|fatal error:|thread '[^\n]*' panicked|Traceback \(most recent)"
-    rb"|(\{))"
+    rb"|(\{)"
+    rb"|(?=[tl])(?:(?:time|ts|caller)=(?:\"[^\"\n]*+\"|[^ \n]*+) ){0,2}+l(?:eve|v)?l="
+    rb"(?i:\"?(trace|debug|warn(?:ing)?|err(?:or)?|fatal|critical|panic)\b))"
 )
-_OBJECT = 2
+_OBJECT, _LOGFMT = 2, 3
 # The first line other than tracing-subscriber's at info: a quick check for the common case.
 _NOT_USUAL = rb"\n(?!\d{4}-\d\d-\d\dT[\d:.]++Z  INFO )"
 # Levels by the matched word; crash messages match no word.
@@ -158,7 +162,8 @@ def _unusual(text: bytes, levels: dict[int, str]) -> list[int]:
         if found.lastindex == _OBJECT:
             objects.append(place)
         else:
-            levels[place] = _WORDS.get(found[1], "error")
+            word = found[_LOGFMT].upper() if found.lastindex == _LOGFMT else found[1]
+            levels[place] = _WORDS.get(word, "error")
     return objects
 
 
