@@ -538,19 +538,18 @@ class Collector:
         return family
 
 
-def write(data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
-    """Return all metrics in the format and encoding requested by these two headers."""
-    from prometheus_client.exposition import choose_encoder, gzip_accepted
+def write(data: ScrapeData, accept: str, *, gzipped: bool = False) -> Exposition:
+    """Return all metrics in the format requested by the header ``accept``."""
+    from prometheus_client.exposition import choose_encoder
 
     collector = Collector(data)
-    accept, accept_encoding = _without_refused(accept), _without_refused(accept_encoding)
+    accept = _without_refused(accept)
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):
         # An unknown version gets the default format, as a request without a version does.
         encode, content_type = choose_encoder("")
     body = encode(collector)
-    gzipped = gzip_accepted(accept_encoding)
     body = gzip.compress(body, _GZIP_LEVEL, mtime=0) if gzipped else body
     return Exposition(body, content_type, gzipped, collector.relay_failed)
 
@@ -561,7 +560,9 @@ def _without_refused(header: str) -> str:
 
 
 def _is_refused(item: str) -> bool:
-    weights = [value for name, _, value in (part.partition("=") for part in item.split(";")) if name.strip() == "q"]
+    weights = [
+        value for name, _, value in (part.partition("=") for part in item.split(";")) if name.strip().lower() == "q"
+    ]
     return any(weight.strip(" 0.") == "" for weight in weights)
 
 

@@ -22,7 +22,7 @@ from supervisor.web import schemas
 from supervisor.web.auth import CALLER, Access, wrong_credentials
 from supervisor.web.error_codes import Code, RefusedError, no_process
 from supervisor.web.front import HEALTH_JSON, health_body
-from supervisor.web.requests import Empty, accepted, json_response, parse_body, parse_query
+from supervisor.web.requests import Empty, accepted, json_response, parse_body, parse_query, takes_gzip
 
 if TYPE_CHECKING:
     from supervisor.core.backup import BackupOrder
@@ -52,8 +52,7 @@ async def metrics(context: Context, request: web.Request) -> web.Response:
     module = await load_module("supervisor.telemetry.metrics")
     data = await _scrape_data(context, module)
     accept = ",".join(request.headers.getall("Accept", []))
-    accept_encoding = ",".join(request.headers.getall("Accept-Encoding", []))
-    written = await run_in_thread(_write, module, data, accept, accept_encoding)
+    written = await run_in_thread(_write, module, data, accept, takes_gzip(request))
     # Added up here, since scrapes may overlap.
     context.metrics.relay_errors += written.relay_failed
     headers = {"Content-Type": written.content_type, "Vary": "Accept, Accept-Encoding"}
@@ -83,10 +82,10 @@ async def _scrape_data(context: Context, module: Any) -> ScrapeData:
     return data
 
 
-def _write(module: Any, data: ScrapeData, accept: str, accept_encoding: str) -> Exposition:
+def _write(module: Any, data: ScrapeData, accept: str, gzipped: bool) -> Exposition:  # noqa: FBT001 - a thread's
     pids = {view.name: view.pid for view in data.snapshot.processes if view.pid is not None} | {SUPERVISOR: os.getpid()}
     usage = {name: (procfs.memory_bytes(pid), procfs.cpu_s(pid)) for name, pid in pids.items()}
-    written: Exposition = module.write(data._replace(usage=usage), accept, accept_encoding)
+    written: Exposition = module.write(data._replace(usage=usage), accept, gzipped=gzipped)
     return written
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=msgspec.Struct)
 _encode = msgspec.json.Encoder().encode
 _JSON = "application/json"
+_NO_WEIGHT = re.compile(r"q[ \t]*=[ \t]*0(?:\.0*)?", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -78,6 +79,15 @@ def parse_query(request: web.Request, shape: type[T]) -> T:
     except msgspec.ValidationError as error:
         problem = explain_query(given, shape)
         raise RefusedError(Code.INVALID_QUERY, f"cannot use the query: {problem}; see the API's page") from error
+
+
+def takes_gzip(request: web.Request) -> bool:
+    """Return whether the client accepts gzip: by that name, or else by the `*` for all that it does not name."""
+    takes: dict[str, bool] = {}
+    for part in ",".join(request.headers.getall("Accept-Encoding", [])).split(","):
+        name, *parameters = (each.strip() for each in part.split(";"))
+        takes.setdefault(name.lower(), not any(map(_NO_WEIGHT.fullmatch, parameters)))
+    return takes.get("gzip", takes.get("*", False))
 
 
 def json_response(

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.web.error_codes import Code, RefusedError
+from supervisor.web.requests import takes_gzip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ async def asset(_context: Context, request: web.Request) -> web.Response:
     found = (await run_in_thread(_files)).get(request.match_info.get("file", ""))
     if found is None:
         raise RefusedError(Code.NOT_FOUND)
-    packed = _takes_gzip(request)
+    packed = takes_gzip(request)
     # The two encodings have different entity tags, since their bytes differ.
     tag = f"{found.digest}-gzip" if packed else found.digest
     headers = _HEADERS | {"ETag": f'"{tag}"', "Content-Type": found.content_type}
@@ -72,12 +73,3 @@ def _read(name: str) -> _File:
     packer = zlib.compressobj(9, zlib.DEFLATED, _GZIP)
     packed = packer.compress(plain) + packer.flush()
     return _File(_TYPES[os.path.splitext(name)[1]], hashlib.sha256(plain).hexdigest()[:16], plain, packed)
-
-
-def _takes_gzip(request: web.Request) -> bool:
-    """Return whether the client accepts gzip, that is, lists it with a weight above zero."""
-    for part in ",".join(request.headers.getall("Accept-Encoding", [])).split(","):
-        name, _, weight = part.partition(";")
-        if name.strip().lower() in {"gzip", "*"}:
-            return weight.strip().replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
-    return False

@@ -111,11 +111,11 @@ async def test_a_counter_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> Non
     async def read(_timeout_s: float) -> bytes | None:
         return texts.pop(0)
 
-    def slow(module: Any, data: Any, *headers: str) -> Any:
+    def slow(module: Any, data: Any, *wanted: Any) -> Any:
         if not begun.is_set():
             begun.set()
             assert may_end.wait(15)
-        return write(module, data, *headers)
+        return write(module, data, *wanted)
 
     monkeypatch.setattr(handlers, "_write", slow)
     errors = f"{PREFIX}tailscaled_metrics_errors_total"

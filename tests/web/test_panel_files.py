@@ -14,7 +14,7 @@ import pytest
 
 from supervisor.web import static
 from tests.conventions.tree import ROOT
-from tests.web.serving import Answer, serving
+from tests.web.serving import BEARER, Answer, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,13 +111,17 @@ async def test_what_a_browser_has_is_not_sent_again(head: str) -> None:
         ("Accept-Encoding: gzip; q=0.000, br\r\n", False),
         ("Accept-Encoding: br, identity\r\n", False),
         ("Accept-Encoding:\r\n", False),
+        ("Accept-Encoding: *, gzip;q=0\r\n", False),
+        ("Accept-Encoding: gzip;Q=0\r\n", False),
+        ("Accept-Encoding: *;q=0, gzip\r\n", True),
     ],
 )
 async def test_packed_for_those_alone_who_take_it(head: str, packed: bool) -> None:  # noqa: FBT001 - a table's column
     """Whatever the header's form."""
     async with serving() as served:
-        answer = await served.ask("GET", "/panel/main.js", head)
-    assert ("Content-Encoding" in answer.headers) == packed
+        for path, more in (("/panel/main.js", ""), ("/metrics", BEARER)):
+            answer = await served.ask("GET", path, head + more)
+            assert ("Content-Encoding" in answer.headers) == packed, path
 
 
 async def test_head() -> None:
