@@ -161,7 +161,9 @@ def _json(alert: Alert, secret: Secret | None, now_s: float) -> tuple[bytes, dic
             "incident": story_of(told),
         }
     )
-    signed = {"webhook-id": told.id, "webhook-timestamp": str(int(now_s))}
+    # Receivers drop a second message with the same id: one that counts similar incidents is another message.
+    name = told.id if told.times == 1 else f"{told.id}-{told.times}"
+    signed = {"webhook-id": name, "webhook-timestamp": str(int(now_s))}
     if secret is not None:
         signed["webhook-signature"] = f"{_SIGNED},{_signature(secret, signed, body)}"
     return body, headers | signed

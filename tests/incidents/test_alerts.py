@@ -21,7 +21,7 @@ from supervisor.config.parsers import SecretSource
 from supervisor.config.settings import AlertSettings
 from supervisor.core.incidents import ERROR, INFO, Incident
 from supervisor.incidents import alerts
-from supervisor.incidents.alert_formats import DISCORD, NTFY, SLACK, Alert, format_of, inert, request_of
+from supervisor.incidents.alert_formats import DISCORD, JSON, NTFY, SLACK, Alert, format_of, inert, request_of
 from supervisor.secret import Secret
 from tests.incidents.hook import hooking
 from tests.incidents.looking import recorded
@@ -75,6 +75,13 @@ def test_last_lines_are_sent_where_they_are_asked_for(tmp_path: Path) -> None:
     """Only then."""
     with hooking() as hook, running(*CRASHES, env=settings(tmp_path, hook.url, SUPERVISOR_ALERT_LINES="on")):
         assert hook.wait()[0].json["incident"]["last_lines"] == ["the last word"]
+
+
+def test_another_message_of_the_same_incident_has_an_id_of_its_own() -> None:
+    """Receivers drop what they have had: the eleventh crash of an hour counts in the tenth's incident."""
+    alike = msgspec.structs.replace(alert().incident, times=3)
+    headers = [request_of(JSON, alert(incident=each), None, 0.0)[1] for each in (alert().incident, alike)]
+    assert [each["webhook-id"] for each in headers] == [alike.id, f"{alike.id}-3"]
 
 
 def test_an_answer_that_may_pass_is_tried_again(tmp_path: Path) -> None:
