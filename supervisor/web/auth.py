@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
+from supervisor.errors import quoted
 from supervisor.web.error_codes import Code, RefusedError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from supervisor.web.context import Context
     from supervisor.web.sessions import Grant
 
-_READING = frozenset({"GET", "HEAD"})
+READING = frozenset({"GET", "HEAD"})
 _SAME_SITE = frozenset({"same-origin", "none"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -51,8 +52,8 @@ async def authorize(context: Context, needed: Access, request: web.Request, conn
         if connection.refused:
             raise RefusedError(Code.CONTROL_REFUSED, connection.refused)
         return Caller(Access.CONTROL, "control socket")
-    if not (needed is Access.ANYONE and request.method in _READING) and is_cross_site(request):
-        raise RefusedError(Code.CROSS_SITE)
+    if not (needed is Access.ANYONE and request.method in READING) and is_cross_site(request):
+        raise RefusedError(Code.CROSS_SITE, _other_host(request))
     caller, wait_s = await _by_token(context, request)
     if caller.access.value >= needed.value:
         return caller
@@ -76,6 +77,20 @@ def is_cross_site(request: web.Request) -> bool:
     origins = request.headers.getall("Origin", [])
     hosts = request.headers.getall("Host", [])
     return bool(origins) and (len(origins) > 1 or len(hosts) != 1 or not _is_own(origins[0], hosts[0]))
+
+
+def _other_host(request: web.Request) -> str:
+    """Return the error's text for a browser that was at another host than was asked; else an empty one.
+
+    Behind a proxy that replaces the `Host`, that is so with each request, and nothing else tells why.
+    """
+    origin, host = request.headers.get("Origin", ""), request.headers.get("Host", "")
+    if not origin or _is_own(origin, host):
+        return ""
+    return (
+        f"{Code.CROSS_SITE.text}; its Origin is {quoted(origin)} and its Host {quoted(host)}: a proxy in front has to "
+        "pass on the browser's Host, with its port"
+    )
 
 
 def _is_own(origin: str, host: str) -> bool:

@@ -131,6 +131,19 @@ async def test_other_sites_are_refused(head: str, host: str, passes: bool) -> No
             assert passes or answer.json["code"] == "CROSS_SITE"
 
 
+async def test_a_host_that_a_proxy_has_replaced_is_named() -> None:
+    """Otherwise nobody would find out why the panel's own page is another site."""
+    async with serving() as served:
+        answer = await served.ask(
+            "POST", "/api/session", "Origin: https://panel.example:8443\r\n", host="panel.example"
+        )
+        told = answer.json["error"]
+        assert "'https://panel.example:8443'" in told
+        assert "'panel.example'" in told
+        answer = await served.ask("POST", "/api/session", "Sec-Fetch-Site: cross-site\r\n")
+        assert "proxy" not in answer.json["error"]
+
+
 async def test_public_pages_may_be_opened_from_anywhere() -> None:
     """A link to them is a GET from another site; whatever changes something is refused."""
     foreign = "Sec-Fetch-Site: cross-site\r\nOrigin: http://evil.example\r\n"
