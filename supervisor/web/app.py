@@ -17,9 +17,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from supervisor.core.counts import OTHER
 from supervisor.telemetry.spans import Parent, Span
-from supervisor.web.auth import CALLER, authorize, connection_of
+from supervisor.web.auth import CALLER, READING, authorize, connection_of
 from supervisor.web.connections import KEEP_ALIVE_S
-from supervisor.web.error_codes import HEADERS, Code, RefusedError, encode_error
+from supervisor.web.error_codes import HEADERS, SESSION_ENDED, Code, RefusedError, encode_error
 from supervisor.web.front import MOST_HEAD_BYTES
 from supervisor.web.requests import Empty, parse_query
 from supervisor.web.routes import ROUTES
@@ -113,9 +113,19 @@ class Api:
                 connection.mark_signed_in()
             if not route.takes_query:
                 parse_query(request, Empty)
-            return await route.handler(self._context, request)
+            answer = await route.handler(self._context, request)
+            # A stream checks it by itself.
+            if not answer.prepared:
+                self._check_session(request)
+            return answer
 
         return handle
+
+    def _check_session(self, request: web.Request) -> None:
+        """Raise RefusedError if the session has ended while something was read for it; what was done stays done."""
+        grant = request[CALLER].grant
+        if request.method in READING and grant is not None and not self._context.keyring.is_valid(grant):
+            raise RefusedError(Code.NOT_SIGNED_IN, SESSION_ENDED, headers={"WWW-Authenticate": "Bearer"})
 
     @web.middleware
     async def _limit(self, request: web.Request, handler: RouteHandler) -> web.StreamResponse:

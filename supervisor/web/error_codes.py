@@ -66,6 +66,8 @@ class Code(Enum):
         return self.value[1]
 
 
+SESSION_ENDED = "the session has ended; sign in again"
+
 # Headers of every response, unless it sets them itself.
 HEADERS = {
     "Cache-Control": "no-store",

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from supervisor.web import schemas
 from supervisor.web.auth import CALLER, connection_of
-from supervisor.web.error_codes import Code, RefusedError, encode_error
+from supervisor.web.error_codes import SESSION_ENDED, Code, RefusedError, encode_error
 from supervisor.web.handlers import MOST_LINES, line_of, require_process
 from supervisor.web.requests import parse_query
 
@@ -162,7 +162,7 @@ class Stream:
 
     def _end_reason(self) -> RefusedError | None:
         if not self._has_session():
-            return RefusedError(Code.NOT_SIGNED_IN, "the session has ended; sign in again")
+            return RefusedError(Code.NOT_SIGNED_IN, SESSION_ENDED)
         return RefusedError(Code.STOPPING) if self._is_closing else None
 
     async def _wait(self, over: RefusedError | None) -> None:

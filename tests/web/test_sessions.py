@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.snapshot import TailnetView
+from supervisor.doctor.finding import OK, DoctorBody
 from tests.web.serving import BEARER, TOKEN, Answer, Served, serving
 
 if TYPE_CHECKING:
@@ -45,6 +47,25 @@ async def test_a_token_gives_a_session() -> None:
         assert (await served.get(STATUS, other)).status == 200
         assert (await served.ask("DELETE", "/api/session", BEARER)).status == 204
         assert (await served.get(STATUS)).status == 200
+
+
+async def test_what_was_asked_before_the_sign_out_comes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report takes its time: it is of whoever is signed in when it is done."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def examine(*_given: object) -> DoctorBody:
+        begun.set()
+        await go_on.wait()
+        return DoctorBody("2026-01-01T00:00:00Z", OK, True, [], [], {}, "")
+
+    async with serving() as served:
+        bearer = f"Authorization: Bearer {(await sign_in(served, token=TOKEN)).json['session']}\r\n"
+        monkeypatch.setattr("supervisor.doctor.report.examine_run", examine)
+        asked = asyncio.create_task(served.get("/api/doctor", bearer))
+        await begun.wait()
+        assert (await served.ask("DELETE", "/api/session", bearer)).status == 204
+        go_on.set()
+        assert (await asked).refusal == (401, "NOT_SIGNED_IN")
 
 
 async def test_a_session_says_until_when() -> None:
