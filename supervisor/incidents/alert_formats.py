@@ -35,6 +35,9 @@ _MARKDOWN = re.compile(r"([\\*_~`|>\[\]()])")
 _BLOCK = re.compile(r"^(?=[ \t]*(?:[#+=-]|\d+[.)]))", re.MULTILINE)
 _SIGNED = "v1"
 _PREFIX = "whsec_"
+_SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
+# Its other clients show their own hosts, such as canary.discord.com.
+_DISCORD_HOSTS = (".discord.com", ".discordapp.com")
 
 
 class Alert(NamedTuple):
@@ -78,9 +81,9 @@ def format_of(url: str) -> str:
     host = urlsplit(url).hostname or ""
     if host == "ntfy.sh" or host.startswith("ntfy."):
         return NTFY
-    if host == "hooks.slack.com":
+    if host in _SLACK_HOSTS:
         return SLACK
-    return DISCORD if host in {"discord.com", "discordapp.com"} else JSON
+    return DISCORD if f".{host}".endswith(_DISCORD_HOSTS) else JSON
 
 
 def request_of(kind: str, alert: Alert, secret: Secret | None, now_s: float) -> tuple[bytes, dict[str, str]]:

@@ -164,7 +164,11 @@ def test_formats_follow_the_host() -> None:
         "https://ntfy.example.com/topic": NTFY,
         "https://hooks.slack.com/services/T/B/x": SLACK,
         "https://discord.com/api/webhooks/1/x": DISCORD,
+        "https://canary.discord.com/api/webhooks/1/x": DISCORD,
+        "https://ptb.discordapp.com/api/v10/webhooks/1/x": DISCORD,
+        "https://hooks.slack-gov.com/services/T/B/x": SLACK,
         "https://slack.com.example.org/": "json",
+        "https://notdiscord.com/api/webhooks/1/x": "json",
     }
     assert {url: format_of(url) for url in hosts} == hosts
 
