@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from supervisor.telemetry.spans import Span
 
 NAME = "moltis-supervisor"
+_UNNAMED = "unknown_service"
 
 
 class Exporter:
@@ -126,8 +126,8 @@ class _LastMessage(logging.Handler):
 
 def _provider(tell: Callable[..., None]) -> TracerProvider:
     resource = Resource.create({SERVICE_VERSION: __version__})
-    named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    if not named:
+    # The SDK's own name for a service without one: it alone reads the variables as it does.
+    if str(resource.attributes.get(SERVICE_NAME, _UNNAMED)).startswith(_UNNAMED):
         resource = resource.merge(Resource({SERVICE_NAME: NAME}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_LoggedExporter(tell)))

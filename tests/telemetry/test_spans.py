@@ -79,6 +79,25 @@ def test_a_key_in_an_address_is_masked() -> None:
         assert run.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "name"),
+    [
+        ("OTEL_SERVICE_NAME", "", "moltis-supervisor"),
+        ("OTEL_SERVICE_NAME", "mine", "mine"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "my.service.name=other", "moltis-supervisor"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b, service.name = mine", "mine"),
+    ],
+)
+def test_the_name_is_the_owners_where_there_is_one(variable: str, value: str, name: str) -> None:
+    """An empty variable is none, and another attribute is not the name."""
+    with (
+        receiving() as receiver,
+        running("sh", "-c", "exec sleep 300", env=settings(receiver, **{variable: value})) as run,
+    ):
+        assert receiver.wait("process.spawn").resource["service.name"] == name
+        assert run.stop() == 0
+
+
 def test_lives_of_a_process() -> None:
     """A crash, a restart that was asked for, and a start that fails: each told with what belongs to it."""
     with receiving() as receiver, running("sh", "-c", "exec sleep 300", env=settings(receiver)) as run:
