@@ -170,6 +170,31 @@ def test_what_could_not_be_put_back_is_kept_and_told() -> None:
         assert run.stop() == 0
 
 
+def test_a_start_that_could_not_put_back_goes_on_with_that_restore() -> None:
+    """Nothing is started on files of two times, and what was there before is in a snapshot."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        for number in range(4):
+            (world.data / f"note{number}").write_text("old")
+        taken = back_up(run)
+        assert run.stop() == 0
+    for number in range(4):
+        (world.data / f"note{number}").write_text("new")
+    sooner = UNDONE.replace(
+        "os.rename = refuse", "from supervisor.backup import beginning\nbeginning._AGAIN_S = 1.0\nos.rename = refuse"
+    )
+    program = (sys.executable, "-I", "-c", sooner, "run", "--", *APP)
+    with contextlib.closing(Run(env=world.env(SUPERVISOR_BACKUP_RESTORE=taken["id"]), program=program)) as run:
+        run.wait_for("restore failed", replaced="a part")
+        run.wait_for("started", child="moltis")
+        assert run.find("restored")
+        assert {(world.data / f"note{number}").read_text() for number in range(4)} == {"old"}
+        wait_for_state(run, "idle")
+        assert [each["reason"] for each in listed(run)["snapshots"]].count("before restore") == 1
+        assert not list(world.folder.rglob("swapping"))
+
+
 @AS_ROOT
 def test_folders_of_an_image_itself_are_emptied_and_filled_again(tmp_path: Path) -> None:
     """overlayfs cannot rename them: what is in them is moved, and moved back where the rest cannot be."""
