@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from supervisor.system import descriptors
 from supervisor.system.descriptors import DESCRIPTORS
-from supervisor.web.front import MOST_HEAD_BYTES, unavailable
+from supervisor.web.front import MOST_HEAD_BYTES, answer_to, unavailable
 from supervisor.web.throttle import RepeatLimiter
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if make_handler is None:
-            self._transport.write(unavailable())
+            self._transport.write(answer_to(self._input, unavailable()))
             self._transport.close()
             return
         self._handler = handler = make_handler()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.backup import BackupView
 from supervisor.core.snapshot import Snapshot
 from supervisor.runtime.store import SnapshotStore
+from supervisor.web.front import answer_to, unavailable
 from supervisor.web.placeholder import Placeholder
 
 if TYPE_CHECKING:
@@ -47,6 +48,33 @@ def test_what_a_stranger_sends_on_is_not_kept() -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 * _MIB
     finally:
         tracemalloc.stop()
+
+
+def test_a_head_gets_no_body() -> None:
+    """Its length is that of what would have come."""
+    store = SnapshotStore(Snapshot(backup=BackupView(holds=True)))
+
+    def ask(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            answer = b""
+            with suppress(ConnectionResetError):
+                while part := client.recv(65536):
+                    answer += part
+            return answer
+
+    async def run() -> bytes:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(Placeholder(store, [listener], lambda _close: None).run())
+            answer = await asyncio.to_thread(ask, listener.getsockname()[1])
+            serving.cancel()
+            await asyncio.wait([serving])
+        return answer
+
+    head, _, body = asyncio.run(run()).partition(b"\r\n\r\n")
+    assert (b"\r\nContent-Length: " in head, body) == (True, b"")
+    assert answer_to(b"HEAD /panel HTTP/1.1", unavailable()).endswith(b"\r\n\r\n")
 
 
 def test_a_start_that_fails_half_way_leaves_nothing_that_listens() -> None:
