@@ -62,7 +62,8 @@ export async function signIn(text) {
     try {
       return keep(await call("POST", "session", { code: text }, null));
     } catch (error) {
-      if (error.code !== "WRONG_CREDENTIALS") throw error;
+      // It may be a token, which is accepted while codes are throttled too.
+      if (!isOver(error)) throw error;
     }
   }
   keep(await call("POST", "session", { token: text }, null));

@@ -35,6 +35,14 @@ test("a session lasts as long as the supervisor says, whatever this machine's cl
   assert.equal(token(), "mine");
 });
 
+test("a token that looks like a code is tried while codes are throttled", async () => {
+  const refusal = new Response(JSON.stringify({ code: "TOO_MANY_ATTEMPTS", error: "wait" }), { status: 429 });
+  globalThis.fetch = async (path, { body }) =>
+    JSON.parse(body).code ? refusal : new Response(JSON.stringify({ session: "mine", expires_at: NOW }));
+  await signIn("correcthorsebattery".padEnd(20, "x"));
+  assert.equal(token(), "mine");
+});
+
 test("a refusal ends the session that was refused", async () => {
   otherTab("old");
   answers(401, { code: "NOT_SIGNED_IN", error: "sign in" });
