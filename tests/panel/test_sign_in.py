@@ -64,6 +64,15 @@ def test_with_a_link(visit: Visit, tokenless: World) -> None:
     assert code not in again.page.url
 
 
+def test_with_a_link_that_was_cut_off(visit: Visit, tokenless: World) -> None:
+    """It is refused like any wrong code, with what to do."""
+    panel = visit(tokenless)
+    panel.watch.expect(REFUSED)
+    panel.open("#code=ABC%2")
+    panel.wait_sign_in()
+    expect(panel.alert).to_contain_text("neither the token nor a valid code")
+
+
 def test_a_new_code_in_the_log(visit: Visit, tokenless: World) -> None:
     """The container's log alone has it; another has to wait, and the page says where to look meanwhile."""
     code = tokenless.run.wait_for(PRINTED)["code"]
@@ -151,6 +160,14 @@ def test_signing_out_in_another_tab(visit: Visit, home: World) -> None:
     other.goto(home.url)
     expect(other.get_by_role("status", name="Connection")).to_have_text("Live")
     other.get_by_role("button", name="Sign out").click()
+    panel.wait_sign_in()
+
+
+def test_signing_out_without_an_answer(visit: Visit, home: World) -> None:
+    """Nothing of the panel stays visible until a supervisor that hangs has answered."""
+    panel = visit(home).sign_in()
+    panel.page.route("**/api/session", lambda _route: None)
+    panel.button("Sign out").click()
     panel.wait_sign_in()
 
 

@@ -99,6 +99,8 @@ export async function send(method, path, { body, bearer, headers = {}, signal } 
   try {
     response = await fetch(`./api/${path}`, {
       method, headers: sent, signal, cache: "no-store",
+      // The end of a session outlives a page that is closed at once.
+      keepalive: method === "DELETE",
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {

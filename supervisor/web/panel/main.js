@@ -112,9 +112,9 @@ byId("theme").addEventListener("change", (event) => {
   logs.redraw();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => logs.redraw());
-byId("sign-out").addEventListener("click", async () => {
-  stream.close();
-  await signOut();
+byId("sign-out").addEventListener("click", () => {
+  // Nothing stays visible until the supervisor answers, which may take long.
+  signOut();
   showSignIn("You have signed out.");
 });
 for (const view of [tailnet, backups, incidents, logs, doctor]) view.setUp();

@@ -6,7 +6,6 @@ import { roughly } from "./format.js";
 
 const HELP = {
   WRONG_CREDENTIALS: "This is neither the token nor a valid code. A code works once, within 15 minutes: print a new one, or check that the token is complete.",
-  CROSS_SITE: "The supervisor considers this page another site. Open the panel at its own address; a proxy in front of it must pass on the Host header unchanged.",
 };
 
 /** The help text for a refused sign-in. */
@@ -55,8 +54,17 @@ function fromLink(attempt) {
   const found = /^#code=([^&]+)/.exec(location.hash);
   if (!found) return false;
   history.replaceState(null, "", location.pathname + location.search);
-  attempt(decodeURIComponent(found[1]));
+  attempt(plain(found[1]));
   return true;
+}
+
+function plain(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    // No such escape: a link that was cut off is refused like any wrong code.
+    return text;
+  }
 }
 
 async function print() {
