@@ -22,6 +22,7 @@ class ExitView(NamedTuple):
     """An exit of a process; ``expected`` if it was requested, or is a success after which there is no restart.
 
     ``kind`` is one of core.counts.END_KINDS. ``peak_bytes`` is the peak resident memory, None if unknown.
+    ``first_line`` is the number of the first line that may be its run's.
     """
 
     at_s: float
@@ -33,6 +34,7 @@ class ExitView(NamedTuple):
     expected: bool = False
     kind: str = ""
     peak_bytes: int | None = None
+    first_line: int = 0
 
 
 class ProcessView(NamedTuple):

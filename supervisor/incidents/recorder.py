@@ -297,9 +297,8 @@ class IncidentRecorder:
         return sum(self._weights.values()) - self._weights.get(name, 0)
 
     def _head(self, name: str, end: ExitView) -> tuple[str, ...]:
-        begin_s = end.at_s - end.uptime_s + self._seen.wall_offset_s - 1.0
         page = self._log.history.read(-_TRACE_LINES, _TRACE_LINES, name)
-        return head_of([line.message for line in page.lines if line.at_s >= begin_s])
+        return head_of([line.message for line in page.lines if line.number >= end.first_line])
 
     def _add(self, incident: Incident, of: RunRecord | None = None) -> None:
         """Add a new incident, ``of`` this run or another, or count it with similar ones."""

@@ -266,7 +266,8 @@ class Child:
             last_lines=None if expected else lines,
         )
         code, number = exit_.exit_status
-        self._remember(ExitView(now_s, code, number, uptime_s, why, lines, expected, kind, exit_.peak_bytes))
+        peak_bytes, first = exit_.peak_bytes, self._first_line
+        self._remember(ExitView(now_s, code, number, uptime_s, why, lines, expected, kind, peak_bytes, first))
         self._show(pid=None, ready=False, ready_why=why, ready_since_s=None)
         engine.dispatch(self.spec.name, Event(EventKind.EXITED, exit_.exit_status))
 

@@ -120,6 +120,27 @@ def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
     assert (given_up["last_lines"], given_up["why"]) == (["no good"], "it failed 2 times; the last time: exit code 5")
 
 
+def test_a_panic_is_the_cause_of_its_own_end_only(tmp_path: Path) -> None:
+    """The next end of a crash loop, a moment later, is not explained by it."""
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    script = (
+        f"test -e {twice} && exec sleep 300; "
+        f"test -e {once} && touch {twice} && echo no good && exit 3; "
+        f"touch {once}; echo 'panic: boom'; exit 2"
+    )
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_INITIAL": "10ms", "SUPERVISOR_BACKOFF_MAX": "10ms"}
+    with running("sh", "-c", script, env=env) as run:
+        run.wait_count(3, "started", child="moltis")
+
+        def crashes() -> list[Any]:
+            return [record["story"] for record in run.all("incident") if record["story"]["kind"] == "crash"]
+
+        wait_until(lambda: len(crashes()) == 2)
+        first, second = crashes()
+        assert [first["cause"], second["cause"]] == ["it panicked: panic: boom", "its last words: no good"]
+        assert run.stop() == 0
+
+
 def test_a_process_that_is_given_up_in_a_stop_ends_nothing(tmp_path: Path) -> None:
     """What everything else depends on fails for good while a TERM is carried out: the container ends with 0."""
     toml = """
