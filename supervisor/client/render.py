@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -15,6 +16,9 @@ from supervisor.config.users import Host
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+_CONFIG = "SUPERVISOR_CONFIG"
+# How long the file of the settings may take to be read.
+_READ_S = 5.0
 _DEFAULT_WIDTH = 80
 _MAX_WIDTH = 10_000
 GOOD, BAD, DOUBTFUL, FAINT, BOLD = "32", "31", "33", "2", "1"
@@ -90,7 +94,19 @@ def run_folder(environ: Mapping[str, str]) -> str:
     """Return the run folder by the supervisor's rules; other settings may be invalid here."""
     host = Host()
     account = Account(host.uid, environ.get("HOME") or host.home)
-    return run_dir(environ, account)
+    if _CONFIG not in environ:
+        return run_dir(environ, account)
+    found: list[str] = []
+    # The disk of that file may hang, and then most of them set no folder.
+    reading = threading.Thread(target=lambda: found.append(run_dir(environ, account)), daemon=True)
+    try:
+        reading.start()
+    except RuntimeError:
+        # At the container's limit of processes.
+        return run_dir(environ, account)
+    reading.join(_READ_S)
+    others = {name: text for name, text in environ.items() if name != _CONFIG}
+    return found[0] if found else run_dir(others, account)
 
 
 class Cell(NamedTuple):
