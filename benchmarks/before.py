@@ -61,7 +61,7 @@ def _pairs(measure: Measure, bench: Bench, builds: tuple[str, str], count: int) 
         # Each goes first equally often.
         figures = {build: _figure(measure, bench, build) for build in (builds if number % 2 else builds[::-1])}
         before, now = (figures[build] for build in builds)
-        if not before or not now:
+        if before is None or now is None or min(before, now) <= 0:
             return []
         pairs.append((before, now))
     return pairs

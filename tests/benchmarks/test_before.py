@@ -32,6 +32,8 @@ def test_the_change_is_that_of_the_pairs() -> None:
         # The first of the first pair is the build of now.
         ([1.2, 1.0, 1.0, 1.2, 1.2, 1.0], 1, "| 1.0 s | 1.2 s | 1.200 (1.200 to 1.200) |"),
         ([1.0, None], 0, "not measured"),
+        # What is kept after a load may be less than before it.
+        ([1.0, -0.1], 0, "not measured"),
     ],
 )
 def test_a_row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,8 +46,11 @@ def _repository_goes(world: World, chance: random.Random) -> Undo:
     pause(chance.uniform(0.1, 0.6))
 
     def undo() -> None:
-        with contextlib.suppress(OSError):
-            away.rename(repository)
+        while away.exists():
+            # A restic that was at work made folders of its own there.
+            shutil.rmtree(repository, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                away.rename(repository)
 
     undo()
     return undo
