@@ -4,6 +4,7 @@ import { signOut, token, whenEnded, whenOthersChange, whenSlow } from "./api.js"
 import { worldChanged } from "./order-button.js";
 import { byId, complain, say, show } from "./dom.js";
 import * as backups from "./backups.js";
+import * as dialog from "./dialog.js";
 import * as doctor from "./doctor.js";
 import * as health from "./health.js";
 import * as incidents from "./incidents.js";
@@ -94,7 +95,8 @@ function showSignIn(why) {
   logs.clear();
   isLive = false;
   lastNewsMs = 0;
-  document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  dialog.clear();
+  document.querySelectorAll("dialog[open]").forEach((open) => open.close());
   show(byId("panel"), false);
   show(byId("sign-in"), true);
   signing.tell(why);

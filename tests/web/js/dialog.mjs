@@ -15,7 +15,7 @@ class Node extends EventTarget {
 const nodes = new Map();
 globalThis.document = { getElementById: (id) => nodes.get(id) || nodes.set(id, new Node()).get(id) };
 const byId = document.getElementById;
-const { confirmed } = await import("./panel/dialog.js");
+const { clear, confirmed } = await import("./panel/dialog.js");
 
 /** Lets a question be asked, or an answer be taken. */
 const soon = () => new Promise((resolve) => setTimeout(resolve, 1));
@@ -34,4 +34,18 @@ test("each question has its own answer, in turn", async () => {
   click("confirm-cancel");
   assert.equal(await second, false);
   assert.equal(byId("confirm").open, false);
+});
+
+test("who has signed out is asked nothing", async () => {
+  const first = confirmed("Start without a backup?", "Nothing is restored.", "Start");
+  const second = confirmed("Disconnect?", "You came this way.", "Disconnect");
+  await soon();
+  clear();
+  assert.deepEqual(await Promise.all([first, second]), [false, false]);
+  await soon();
+  assert.equal(byId("confirm").open, false);
+  const third = confirmed("Disconnect?", "You came this way.", "Disconnect");
+  await soon();
+  click("confirm-go");
+  assert.equal(await third, true);
 });
