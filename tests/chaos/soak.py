@@ -146,10 +146,13 @@ def main() -> int:
         samples = live(world, options.minutes, options.crash_s)
         stream.close()
         assert world.prober is not None
-        # Wait for what is under way.
-        with contextlib.suppress(AssertionError):
+        # Lines are always under way, so that one moment without a missing one has to do.
+        missing: list[str] = []
+        try:
             wait_until(lambda: not world.output.missing())
-        problems = [*world.output.problems, *world.output.missing(), *checks.defects(world), *checks.zombies(world)]
+        except AssertionError:
+            missing = world.output.missing()
+        problems = [*world.output.problems, *missing, *checks.defects(world), *checks.zombies(world)]
         late = world.prober.problems
     finally:
         world.close()
