@@ -131,6 +131,15 @@ def live(world: World, minutes: float, each_crash_s: float) -> list[tuple[float,
     return samples[int(len(samples) * _WARM_SHARE) :]
 
 
+def _missing(world: World) -> list[str]:
+    """Return the missing lines; none if there is a moment without, since some are always under way."""
+    try:
+        wait_until(lambda: not world.output.missing())
+    except AssertionError:
+        return world.output.missing()
+    return []
+
+
 def main() -> int:
     """Run, and report; return 1 if something grows, or a condition was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
@@ -146,13 +155,7 @@ def main() -> int:
         samples = live(world, options.minutes, options.crash_s)
         stream.close()
         assert world.prober is not None
-        # Lines are always under way, so that one moment without a missing one has to do.
-        missing: list[str] = []
-        try:
-            wait_until(lambda: not world.output.missing())
-        except AssertionError:
-            missing = world.output.missing()
-        problems = [*world.output.problems, *missing, *checks.defects(world), *checks.zombies(world)]
+        problems = [*world.output.problems, *_missing(world), *checks.defects(world), *checks.zombies(world)]
         late = world.prober.problems
     finally:
         world.close()
