@@ -65,12 +65,13 @@ class Gate:
     """Holds the loading of the API until it is opened, and counts how often it was begun."""
 
     def __init__(self) -> None:
-        self.opened = asyncio.Event()
+        self.opened, self.reached = asyncio.Event(), asyncio.Event()
         self.begun = 0
 
     async def load(self, module: str) -> ModuleType:
         """Load a module once the gate is open."""
         self.begun += 1
+        self.reached.set()
         await self.opened.wait()
         return await load_module(module)
 
@@ -193,6 +194,8 @@ async def test_connections_without_a_handler_end_with_the_server(gate: Gate) -> 
         waiting, second = await served.connect()
         second.write(SIGNED_IN)
         await served.get("/healthz", head="")
+        # On a crowded machine a later connection may be read first.
+        await asyncio.wait_for(gate.reached.wait(), DEADLINE_S)
         assert gate.begun == 1
     for reader in (idle, waiting):
         with contextlib.suppress(ConnectionError):
