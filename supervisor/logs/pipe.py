@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from supervisor.logs.redact import Redactor
 
 _MOST_BYTES = 64 * 1024
+# Also the most per turn of bytes that are not UTF-8, which cost twenty times as much as text.
 _LEAST_BYTES = 16 * 1024
-# Lines per turn: many short lines cost most. Bytes that are not UTF-8 cost twenty times as much as text.
+# Lines per turn: many short lines cost most.
 _MOST_LINES = 2048
 # Longest turn of the loop for a stream: lines that are expensive to process are read in smaller chunks.
 _LONG_TURN_S = 0.001

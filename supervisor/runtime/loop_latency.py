@@ -42,11 +42,16 @@ class _Workers:
         # Threads that have no job, less the jobs that have no thread.
         self._idle = 0
 
-    def run(self, job: Callable[[], object]) -> bool:
-        """Have a thread run a job: at the process limit one that is busy, once it has finished. False if there is none.
+    def run(self, job: Callable[[], object]) -> None:
+        """Have a thread run a job: at the process limit one that is busy, once it has finished.
 
-        A job that blocks on a disk would block the loop, so that rather the job waits.
+        A job that blocks on a disk would block the loop, so that rather the job waits. It is run at once if there is no
+        thread at all.
         """
+        if not self._hand_over(job):
+            job()
+
+    def _hand_over(self, job: Callable[[], object]) -> bool:
         with self._lock:
             if self._idle < 1:
                 if _start(self._work) is not None:
@@ -158,9 +163,7 @@ def read_soon(read: Callable[[], T]) -> T:
 def _begin(work: Callable[..., T], arguments: tuple[object, ...]) -> Future[T]:
     """Run work in a thread, or at once if there is none; return its future result."""
     future: Future[T] = Future()
-    job = partial(_call, future, work, arguments)
-    if not _workers.run(job):
-        job()
+    _workers.run(partial(_call, future, work, arguments))
     return future
 
 
@@ -206,8 +209,7 @@ def run_in_background(work: Callable[[], None]) -> None:
         job()
         return
     _background[:] = [*(each for each in _background if not each.is_set()), done]
-    if not _workers.run(job):
-        job()
+    _workers.run(job)
 
 
 def join_background(limit_s: float) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from supervisor.system import descriptors
 from supervisor.system.descriptors import DESCRIPTORS
-from supervisor.web.front import MOST_HEAD_BYTES, answer_to, unavailable
+from supervisor.web.front import HEAD_END, MOST_HEAD_BYTES, answer_to, unavailable
 from supervisor.web.throttle import RepeatLimiter
 
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ MOST_CONNECTIONS = 256
 KEEP_ALIVE_S = 75.0
 # Per turn of the loop: connections accepted or closed, and health requests of one connection.
 _AT_ONCE = 16
-_HEAD_END = b"\r\n\r\n"
 # Invalid in a head: it makes aiohttp refuse what it has received of one.
-_NO_HEAD = b"\0" + _HEAD_END
+_NO_HEAD = b"\0" + HEAD_END
 
 
 class ConnectionHandler(Protocol):
@@ -156,13 +155,13 @@ class Connection(asyncio.Protocol):
     def _answer_health(self) -> None:
         """Answer the buffered health requests; the first other request attaches the handler."""
         for _ in range(_AT_ONCE):
-            end = self._input.find(_HEAD_END)
+            end = self._input.find(HEAD_END)
             if end < 0 or self._is_writing_paused or self._transport.is_closing():
                 break
             answer = None if self.over_control else self._front.answer(bytes(self._input[:end]))
             if answer is None:
                 break
-            del self._input[: end + len(_HEAD_END)]
+            del self._input[: end + len(HEAD_END)]
             self._connections.active(self)
             self._is_kept = True
             self._stop_limit()
@@ -186,7 +185,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         elif self._transport.is_closing():
             self._input.clear()
-        elif self._input and (self.over_control or _HEAD_END in self._input or not self._front.waits(self._input)):
+        elif self._input and (self.over_control or HEAD_END in self._input or not self._front.waits(self._input)):
             self._stop_limit()
             self._transport.pause_reading()
             self._front.when_loaded(self._attach_handler)
@@ -333,20 +332,20 @@ class _HeadMeter:
         if self._in_head:
             head_bytes = self._head_bytes = self._head_bytes + len(data)
             known = self._last + data
-            at = known.find(_HEAD_END, int(self._last == _HEAD_END))
+            at = known.find(HEAD_END, int(self._last == HEAD_END))
             if at >= 0:
                 self._in_head = False
-                self._beyond = len(known) - at - len(_HEAD_END)
+                self._beyond = len(known) - at - len(HEAD_END)
                 head_bytes -= self._beyond
         elif self._beyond is not None:
             self._beyond += len(data)
-        self._last = (self._last + data[-len(_HEAD_END) :])[-len(_HEAD_END) :]
+        self._last = (self._last + data[-len(HEAD_END) :])[-len(HEAD_END) :]
         return head_bytes
 
     def goes_on(self, body_bytes: int | None) -> bool:
         """Return whether more input than the finished request was received, and restart the count."""
         counted = self._beyond is not None and body_bytes is not None
-        more = self._beyond != body_bytes if counted else self._last != _HEAD_END
+        more = self._beyond != body_bytes if counted else self._last != HEAD_END
         self._head_bytes = max(0, (self._beyond or 0) - (body_bytes or 0))
         self._beyond = None
         self._in_head = True

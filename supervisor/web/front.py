@@ -43,7 +43,7 @@ _NOT_PLAIN = frozenset(
 _STARTS = tuple(method + path for method in (b"GET ", b"HEAD ") for path in (b"/health", b"/readyz"))
 # The app's cookies are sent to this host name too.
 MOST_HEAD_BYTES = 32 * 1024
-_HEAD_END = b"\r\n\r\n"
+HEAD_END = b"\r\n\r\n"
 _PHRASES = {200: "OK", 500: "Internal Server Error", 503: "Service Unavailable"}
 _encode = msgspec.json.Encoder().encode
 
@@ -136,7 +136,7 @@ def health_body(context: Context, path: str) -> tuple[bytes, int]:
 
 def answer_to(request: bytes | bytearray, response: bytes) -> bytes:
     """Return the bytes of a response as this request gets them: without the body if it is a HEAD."""
-    return response[: response.index(_HEAD_END) + len(_HEAD_END)] if request.startswith(b"HEAD ") else response
+    return response[: response.index(HEAD_END) + len(HEAD_END)] if request.startswith(b"HEAD ") else response
 
 
 def unavailable() -> bytes:

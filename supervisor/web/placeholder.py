@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.runtime.store import Watch
 from supervisor.web.error_codes import Code, RefusedError, encode_error
-from supervisor.web.front import MOST_HEAD_BYTES, answer_to
+from supervisor.web.front import HEAD_END, MOST_HEAD_BYTES, answer_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ class Placeholder:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             async with asyncio.timeout(HEAD_S):
-                head = await reader.readuntil(b"\r\n\r\n")
+                head = await reader.readuntil(HEAD_END)
             writer.write(answer_to(head, unavailable(self._store.snapshot.backup)))
             await writer.drain()
             # The side that closes first keeps the port in TIME_WAIT for a minute, so that is left to the client.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from supervisor.core.snapshot import ServeView
     from supervisor.tailnet.serve.publisher import Serve
     from supervisor.tailnet.wire import Json
 
@@ -190,6 +191,17 @@ async def test_services_are_told_to_the_tailnet(here: Stage, file: Path) -> None
     assert here.node.ask("GET", "prefs")["AdvertiseServices"] == ["svc:theirs"]
 
 
+async def withdraw(here: Stage, file: Path, api: LocalApi) -> tuple[Serve, ServeView]:
+    """Publish a service, and take it back by this client; return what published it, and what it says."""
+    service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
+    serve = serving(here, file, service)
+    await look(serve, here.node)
+    write(file, {})
+    view = await serve.reconcile(api, await api.status())
+    assert here.config() == {}
+    return serve, view
+
+
 class Away(LocalApi):
     """A LocalAPI client whose tailscaled is away when its preferences are asked for."""
 
@@ -200,13 +212,7 @@ class Away(LocalApi):
 
 async def test_a_service_is_taken_back_once_tailscaled_can_be_told(here: Stage, file: Path) -> None:
     """Otherwise the tailnet would lead its clients to a device that serves it no more; for good."""
-    service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
-    serve = serving(here, file, service)
-    await look(serve, here.node)
-    write(file, {})
-    api = Away(here.node.path, str)
-    await serve.reconcile(api, await api.status())
-    assert here.config() == {}
+    serve, _ = await withdraw(here, file, Away(here.node.path, str))
     # As tailscaled's restart has it.
     serve.forget()
     await look(serve, here.node)
@@ -224,13 +230,8 @@ class Denied(LocalApi):
 
 async def test_a_service_is_taken_back_once_that_is_allowed(here: Stage, file: Path) -> None:
     """A refusal does not make it anybody else's."""
-    service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
-    serve = serving(here, file, service)
-    await look(serve, here.node)
-    write(file, {})
-    api = Denied(here.node.path, str)
-    view = await serve.reconcile(api, await api.status())
-    assert (here.config(), "access denied" in view.why) == ({}, True)
+    _, view = await withdraw(here, file, Denied(here.node.path, str))
+    assert "access denied" in view.why
     # As a restart has it.
     await look(serving(here, file, {}), here.node)
     assert not here.node.ask("GET", "prefs")["AdvertiseServices"]
