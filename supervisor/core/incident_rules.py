@@ -367,5 +367,6 @@ def _done(view: ProcessView) -> str:
         wait_s = max(0.0, view.next_try_s - view.since_s)
         return f"it is started again after {wait_s:.1f} s (failure {view.failures} in a row)"
     if view.exits and view.started_s is not None and view.started_s > view.exits[-1].at_s:
-        return "it is started again at once, as ordered"
+        # The pause before it was over, or it had none, before anyone could see it.
+        return f"it was started again after {view.started_s - view.exits[-1].at_s:.1f} s"
     return _DONE.get(view.state, "")

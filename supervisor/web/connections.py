@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -77,12 +78,14 @@ class Connections:
     def opened(self, connection: Connection) -> None:
         """Add a connection; above the limit, close the longest idle anonymous one."""
         self._anonymous[connection] = None
-        if len(self._anonymous) > self.most:
-            self.make_room(1)
+        self.make_room(len(self._anonymous) - self.most)
 
     def make_room(self, count: int) -> int:
-        """Close up to ``count`` of the longest idle anonymous connections; return how many were closed."""
-        closed = tuple(islice(self._anonymous, count))
+        """Close anonymous connections, of which ``count`` have been idle the longest; return how many were closed.
+
+        One whose first input has just arrived stays: it may be a health check that waited to be accepted.
+        """
+        closed = [each for each in islice(self._anonymous, max(0, count)) if not each.has_first_input]
         for connection in closed:
             self.closed(connection)
             connection.abort()
@@ -129,6 +132,7 @@ class Connection(asyncio.Protocol):
         self._in_request = False
         # The time limit of the first head starts with the connection, that of a later one with its first byte.
         self._is_kept = False
+        self._has_read = False
         self._is_writing_paused = False
         self._received = _HeadMeter()
 
@@ -149,6 +153,7 @@ class Connection(asyncio.Protocol):
         if self._is_kept and not self._input:
             self._stop_limit()
             self._expect_head()
+        self._has_read = True
         self._input += data
         self._answer_health()
 
@@ -271,6 +276,15 @@ class Connection(asyncio.Protocol):
         self._connections.known(self)
 
     @property
+    def has_first_input(self) -> bool:
+        """Whether its first input has arrived, and will be read in the next turn of the loop."""
+        if self._has_read or self._transport.is_closing():
+            return False
+        arrived = select.poll()
+        arrived.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return bool(arrived.poll(0))
+
+    @property
     def unsent_bytes(self) -> int:
         """The size of the write buffer in bytes."""
         return self._transport.get_write_buffer_size()
@@ -353,7 +367,6 @@ class _HeadMeter:
 
 
 _PAUSE_S = 0.02
-_LONG_PAUSE_S = 0.5
 _LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # Reserved for the rest of the process: pipes of children started later, files, tailscaled's socket, probes.
 _KEPT_FREE = 64
@@ -368,14 +381,17 @@ class DescriptorShortage:
         self._kinds = kinds
         self._repeated = RepeatLimiter(self._log_count)
 
-    def make_room(self) -> float:
-        """Close idle connections, or use the reserve; return the delay before the next try in seconds."""
+    def make_room(self) -> bool:
+        """Close idle connections, or use the reserve; return whether there is room from the next turn of the loop on.
+
+        Turns follow each other without a pause, so that health checks do not wait behind hundreds of idle connections.
+        """
         self._repeated.add()
-        closed = sum(kind.make_room(_AT_ONCE) for kind in self._kinds)
-        if closed:
-            # The reserve is refilled before new connections are accepted.
-            asyncio.get_running_loop().call_later(_PAUSE_S / 2, DESCRIPTORS.refill)
-        return _PAUSE_S if closed or DESCRIPTORS.give_spare(_AT_ONCE // 4) else _LONG_PAUSE_S
+        if sum(kind.make_room(_AT_ONCE) for kind in self._kinds):
+            # In the next turn, they are closed and the reserve is refilled before a connection is accepted.
+            asyncio.get_running_loop().call_soon(DESCRIPTORS.refill)
+            return True
+        return DESCRIPTORS.give_spare(_AT_ONCE // 4) > 0
 
     def _log_count(self, count: int) -> None:
         self._log.record(
@@ -390,7 +406,7 @@ class DescriptorShortage:
 class Acceptor:
     """Accepts connections on one non-blocking listening socket until it is closed."""
 
-    def __init__(self, listener: socket.socket, connections: Connections, make_room: Callable[[], float]) -> None:
+    def __init__(self, listener: socket.socket, connections: Connections, make_room: Callable[[], bool]) -> None:
         self._listener = listener
         self._connections = connections
         self._make_room = make_room
@@ -412,7 +428,7 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._take)
         except OSError:
             # The kernel lacks memory to watch it (epoll_ctl).
-            self._pause = self._loop.call_later(_LONG_PAUSE_S, self._resume)
+            self._pause = self._loop.call_later(_PAUSE_S, self._resume)
 
     def _take(self) -> None:
         for _ in range(_AT_ONCE):
@@ -423,9 +439,10 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as error:
-                self._loop.remove_reader(self._listener)
-                wait_s = self._make_room() if error.errno in _LACK else _LONG_PAUSE_S
-                self._pause = self._loop.call_later(wait_s, self._resume)
+                # Those being opened can be closed soon, if nothing else can.
+                if not (error.errno in _LACK and (self._make_room() or self._opening)):
+                    self._loop.remove_reader(self._listener)
+                    self._pause = self._loop.call_later(_PAUSE_S, self._resume)
                 return
             opening = self._loop.create_task(self._begin(connected))
             self._opening.add(opening)

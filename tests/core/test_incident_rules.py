@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.backup import BackupState, BackupView
-from supervisor.core.incident_rules import bad_start, changed_processes
-from supervisor.core.incidents import ERROR
+from supervisor.core.incident_rules import bad_start, changed_processes, followed_up
+from supervisor.core.incidents import CRASH, ERROR, Incident
 from supervisor.core.process import State
-from supervisor.core.snapshot import HealthChange, HealthView, ProcessView, Snapshot
+from supervisor.core.snapshot import ExitView, HealthChange, HealthView, ProcessView, Snapshot
 from supervisor.runtime.store import SnapshotStore
 
 FAILED = HealthChange(100.0, "fail", ("moltis: not started",), (("moltis", "fail"),))
@@ -62,3 +62,15 @@ def test_the_changed_processes_are_those_of_a_whole_comparison() -> None:
             earlier = {view.name: view for view in before.processes}
             changed = [(earlier.get(view.name), view) for view in after.processes if earlier.get(view.name) is not view]
             assert changed_processes(before, after) == changed
+
+
+def test_a_restart_is_told_alike_whether_its_pause_was_seen_or_not() -> None:
+    """One whose pause was over before incidents were recorded was told as one that somebody had ordered."""
+    crash = Incident(id="", at_s=10.0, kind=CRASH, subject="moltis", level=ERROR, what="moltis crashed")
+    crashed = APP._replace(
+        exits=(ExitView(at_s=10.0, code=3, signal=None, reason="exit code 3", uptime_s=1.0),), failures=1
+    )
+    waits = crashed._replace(state=State.BACKOFF, since_s=10.0, next_try_s=10.5)
+    runs = crashed._replace(state=State.RUNNING, since_s=10.5, started_s=10.5)
+    told = [followed_up(crash, Snapshot(processes=(view,)), 11.0).done for view in (waits, runs)]
+    assert told == ["it is started again after 0.5 s (failure 1 in a row)", "it was started again after 0.5 s"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def test_a_crash_is_on_the_disk_in_the_log_and_in_the_api(tmp_path: Path) -> None:
     """The same story everywhere: what, why, its last lines, and what was done."""
-    # Incidents are recorded from a moment after the start on, which the next attempt must not precede.
+    # Incidents are recorded from a moment after the start on; an attempt before it is told in the past.
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_INITIAL": "30s"}
     with running("sh", "-c", "echo so long; exit 3", env=env) as run:
         told = story(run, "crash")

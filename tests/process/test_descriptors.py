@@ -7,6 +7,9 @@ import os
 import resource
 import signal
 import socket
+import time
+from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,3 +111,28 @@ def test_a_limit_that_is_lowered_meanwhile_stops_nothing() -> None:
         run.wait_count(2, "started", child="moltis")
         assert resource.prlimit(run.pid, resource.RLIMIT_NOFILE) == (1024, 1024)
         assert run.stop() == 0
+
+
+def test_health_does_not_wait_behind_idle_connections_where_no_file_may_be_opened() -> None:
+    """Each 20 ms four of them were accepted: an answer took half a second, or the probe's connection was reset."""
+    with running(*SLEEP, prefix=limited("-Hn 4096; ulimit -Sn 4096")) as run:
+        port = port_of(run)
+        used = len(os.listdir(f"/proc/{run.pid}/fd"))
+        resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (used - 4, 4096))
+        held: deque[list[socket.socket]] = deque()
+        began_s = time.monotonic()
+        for _ in range(40):
+            # Not waited for: what does not fit into the queue connects once there is room.
+            held.append([socket.socket() for _ in range(50)])
+            for client in held[-1]:
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", port))
+            assert health(port) == 200
+            for client in held.popleft() if len(held) > 6 else ():
+                client.close()
+        # Twenty-two with four in each 20 ms.
+        assert time.monotonic() - began_s < 11
+        assert run.stop() == 0
+        assert "Traceback" not in run.stderr
+        for client in chain(*held):
+            client.close()
