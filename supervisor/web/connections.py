@@ -280,9 +280,13 @@ class Connection(asyncio.Protocol):
         """Whether its first input has arrived, and will be read in the next turn of the loop."""
         if self._has_read or self._transport.is_closing():
             return False
-        arrived = select.poll()
-        arrived.register(self._transport.get_extra_info("socket"), select.POLLIN)
-        return bool(arrived.poll(0))
+        try:
+            arrived = select.poll()
+            arrived.register(self._transport.get_extra_info("socket"), select.POLLIN)
+            return bool(arrived.poll(0))
+        except OSError:
+            # The kernel lacks memory for it.
+            return False
 
     @property
     def unsent_bytes(self) -> int:
