@@ -28,6 +28,8 @@ _MOST_READ = 4 * MOST_INCIDENTS
 _MOST_UNREAD = 20
 # Per incident: a hundred of them fit.
 MOST_FILE_BYTES = 64 * 1024
+# Most incidents change soon after they were created, and writing beside the loop slows it: a restart, or a stop.
+_TOGETHER_S = 0.05
 _END = ".json"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -45,7 +47,8 @@ class FolderContent(msgspec.Struct):
 class IncidentFiles:
     """The folder ``incidents`` in a state folder that may belong to another user: symlinks in it are not followed.
 
-    Files are written in the background, each in its newest version only; ``why_not`` is why the last write failed.
+    Files are written in the background, each in its newest version only, and what changes within 50 ms together;
+    ``why_not`` is why the last write failed.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -57,6 +60,7 @@ class IncidentFiles:
         self._there: set[str] = set()
         self._loose: set[str] = set()
         self._storing = False
+        self._ending = threading.Event()
         self.why_not = ""
 
     def load(self) -> FolderContent:
@@ -106,6 +110,10 @@ class IncidentFiles:
         """Store the record of this run."""
         self._put({RUN_FILE: msgspec.json.encode(record).decode()}, loose=not durable)
 
+    def end(self) -> None:
+        """Write without a delay from now on: the run ends."""
+        self._ending.set()
+
     def remove(self, ids: Iterable[str]) -> None:
         """Remove incidents."""
         self._put({f"{each}{_END}": None for each in ids})
@@ -127,6 +135,8 @@ class IncidentFiles:
 
     def _store(self) -> None:
         """Write what is new to the disk; a failed write is tried again with the next one."""
+        if threading.current_thread() is not threading.main_thread():
+            self._ending.wait(_TOGETHER_S)
         while True:
             with self._lock:
                 todo, loose = dict(self._pending), set(self._loose)

@@ -142,6 +142,7 @@ class IncidentRecorder:
         if self._alerts is not None:
             self._alerts.close(self._left_s())
             self._keep_alerts()
+        self._files.end()
         return _without_lines(ended)
 
     def _left_s(self) -> float:

@@ -118,9 +118,9 @@ def fact(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict):
         # Imported here because few records need it.
-        from json import dumps
+        import msgspec
 
-        return dumps(value, ensure_ascii=False)
+        return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
     text = str(value).replace("\r", "").replace("\n", " ⏎ ")
     if text and not any(character in text for character in ' "=\t'):
         return text

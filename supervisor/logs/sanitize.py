@@ -113,7 +113,13 @@ def _escapes() -> dict[int, str]:
 
 @cache
 def _json_escapes() -> dict[int, str]:
-    import json
-
     # JSON's form of the escape, so that an app's object stays valid.
-    return {0x7F: r"\u007f", **{code: json.dumps(chr(code))[1:-1] for code in unseen()}}
+    return {code: _json_escape(code) for code in (0x7F, *unseen())}
+
+
+def _json_escape(code: int) -> str:
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    # JSON has no escapes beyond: there it takes a pair of UTF-16's surrogates.
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"

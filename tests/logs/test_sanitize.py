@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from supervisor.logs.characters import is_clean
-from supervisor.logs.sanitize import sanitize, without_colors
+from supervisor.logs.sanitize import sanitize, sanitize_json, without_colors
 from tests.logs.rig import Rig, said
 
 # Unicode's Default_Ignorable_Code_Point but for emoji's variation selectors (DerivedCoreProperties.txt), and its
@@ -114,3 +114,14 @@ async def test_a_line_that_grows_is_cut_again() -> None:
         out = await said(b"\x00" * 15_000 + b"\n", **options)
         assert all(len(line) <= 16 * 1024 for line in out.split(b"\n"))
         assert options or out.count(b"0") == 30_000
+
+
+def test_a_json_object_keeps_its_value_where_unseen_characters_become_escapes() -> None:
+    """Also those beyond 16 bits, for which JSON takes two escapes."""
+    value = {
+        character: character for character in map(chr, range(0x20, sys.maxunicode + 1)) if DANGEROUS.match(character)
+    }
+    escaped = sanitize_json(json.dumps(value, ensure_ascii=False).encode())
+    assert json.loads(escaped) == value
+    assert is_clean(escaped)
+    assert escaped == json.dumps(value).encode()
