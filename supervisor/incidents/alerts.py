@@ -30,14 +30,17 @@ _SETTLE_S = 0.5
 # Statuses worth a retry; any other unsuccessful status is permanent.
 _PASSING = frozenset({408, 425, 429})
 _SERVER_ERROR = 500
+# The longest Retry-After that is heeded.
+_MOST_AFTER_S = 600.0
 _GOOD = range(200, 300)
 
 
 class Refusal(NamedTuple):
-    """Why an alert was not accepted, and whether a retry may help."""
+    """Why an alert was not accepted, whether a retry may help, and after how many seconds the service asks for it."""
 
     why: str
     passing: bool
+    after_s: float = 0.0
 
 
 class AlertCounts(NamedTuple):
@@ -146,7 +149,7 @@ class AlertSender:
                 return True
             if not refusal.passing or self._closing.is_set():
                 break
-            self._closing.wait(delay_s(RETRY, tries, 0.5 + random_jitter() / 2))
+            self._closing.wait(max(refusal.after_s, delay_s(RETRY, tries, 0.5 + random_jitter() / 2)))
         self._on_trouble(refusal.why)
         return False
 
@@ -177,9 +180,9 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Refusal:
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked at the start
     try:
         with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT_S) as answer:
-            status = answer.status
+            status, after = answer.status, None
     except urllib.error.HTTPError as error:
-        status = error.code
+        status, after = error.code, error.headers.get("Retry-After")
         error.close()
     except TimeoutError:
         return Refusal(f"no answer within {_TIMEOUT_S:g} s", passing=True)
@@ -188,7 +191,16 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Refusal:
         return Refusal(getattr(reason, "strerror", None) or str(reason), passing=True)
     if status in _GOOD:
         return Refusal("", passing=False)
-    return Refusal(f"it answered {status}", passing=status in _PASSING or status >= _SERVER_ERROR)
+    is_passing = status in _PASSING or status >= _SERVER_ERROR
+    return Refusal(f"it answered {status}", is_passing, _seconds(after) if is_passing else 0.0)
+
+
+def _seconds(after: str | None) -> float:
+    """Return a Retry-After of seconds; 0 for none, and for a date, which takes two clocks that agree (RFC 9110)."""
+    try:
+        return min(_MOST_AFTER_S, max(0.0, float(after or 0)))
+    except ValueError:
+        return 0.0
 
 
 def _now_s() -> float:

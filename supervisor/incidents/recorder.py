@@ -352,9 +352,9 @@ class IncidentRecorder:
         self._sizes[incident.id] = self._files.write(incident)
 
     def _drop_oldest(self) -> None:
-        """Remove the oldest beyond the limit."""
+        """Remove the oldest beyond the limit, first those of earlier runs: a wrong clock may have dated them later."""
         view = self._view
-        left = list(view.known)
+        left = sorted(view.known, key=lambda each: each.run == self._life.record.run)
         total = sum(self._sizes.get(each.id, 0) for each in left)
         gone = []
         while len(left) > MOST_INCIDENTS or (total > MOST_BYTES and len(left) > 1):
@@ -362,7 +362,7 @@ class IncidentRecorder:
             total -= self._sizes.pop(gone[-1], 0)
         if gone:
             self._files.remove(gone)
-            self._show(view._replace(known=tuple(left)))
+            self._show(view._replace(known=tuple(each for each in view.known if each.id not in gone)))
 
     def _follow_up(self, snapshot: Snapshot, changed: Collection[str]) -> None:
         """Update the open incidents of the processes that have changed, and those that last."""

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 HEAD_S = 10.0
 MOST_CONNECTIONS = 256
-KEEP_ALIVE_S = 75.0
+# Longer than reverse proxies keep an idle connection for another request (Caddy 120 s, Traefik 90 s): if it were closed
+# just then, the client would get a 502.
+KEEP_ALIVE_S = 150.0
 # Per turn of the loop: connections accepted or closed, and health requests of one connection.
 _AT_ONCE = 16
 # Invalid in a head: it makes aiohttp refuse what it has received of one.

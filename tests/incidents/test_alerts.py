@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from markdown_it import MarkdownIt
 
+from supervisor.backoff import Backoff
 from supervisor.config.parsers import SecretSource
 from supervisor.config.settings import AlertSettings
 from supervisor.core.incidents import ERROR, INFO, Incident
@@ -91,6 +92,39 @@ def test_an_answer_that_may_pass_is_tried_again(tmp_path: Path) -> None:
         with running(*CRASHES, env=settings(tmp_path, hook.url)):
             told = hook.wait(3)
             assert len({each.headers["webhook-id"] for each in told}) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "after_s"),
+    [
+        (429, "3", 3.0),
+        (503, "2.5", 2.5),
+        (429, "86400", 600.0),
+        (429, "-1", 0.0),
+        (429, "Wed, 21 Oct 2026 07:28:00 GMT", 0.0),
+        (403, "3", 0.0),
+    ],
+)
+def test_how_long_a_service_asks_to_wait(status: int, after: str, after_s: float) -> None:
+    """In seconds, up to ten minutes; an answer that is final asks for nothing."""
+    with hooking() as hook:
+        hook.statuses[:] = [status]
+        hook.headers = {"Retry-After": after}
+        assert alerts.post(hook.url, b"{}", {}).after_s == after_s
+
+
+def test_a_service_that_asks_to_wait_is_not_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slack and Discord refuse for longer if they are."""
+    monkeypatch.setattr(alerts, "RETRY", Backoff(initial_s=0.001, max_s=0.001))
+    with hooking() as hook:
+        hook.statuses[:] = [429]
+        hook.headers = {"Retry-After": "1"}
+        given = AlertSettings(SecretSource("URL", value=Secret(hook.url)), None, None, with_lines=False)
+        alerts.AlertSender(given, "box", lambda _why: None).put(alert().incident)
+        hook.wait()
+        began_s = time.monotonic()
+        hook.wait(2)
+        assert time.monotonic() - began_s > 0.8
 
 
 @pytest.mark.parametrize(("status", "headers"), [(403, {}), (302, {"Location": "/elsewhere"})])

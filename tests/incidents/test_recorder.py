@@ -85,6 +85,8 @@ async def test_the_end_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.Mon
 async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None:
     """What is dropped before it could be written is forgotten; what is there is removed once that is possible."""
     files = IncidentFiles(str(tmp_path / "none"))
+    # No delay: each is written by itself.
+    files.end()
 
     def incident(number: int) -> Any:
         return rules.of_stop(Snapshot(), number)
@@ -103,6 +105,21 @@ async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None
     loop_latency.join_background(5.0)
     assert len(list((tmp_path / "none/incidents").iterdir())) == MOST_INCIDENTS
     assert not files._pending
+
+
+async def test_incidents_that_a_wrong_clock_dated_later_are_removed_before_those_of_this_run(tmp_path: Path) -> None:
+    """A hundred of them made each new incident the oldest, which was removed at once."""
+    (tmp_path / "incidents").mkdir()
+    later_s = time.time() + 365 * 86400
+    for number in range(MOST_INCIDENTS):
+        later = msgspec.structs.replace(rules.of_stop(Snapshot(), later_s + number), id=f"i{number}", run="another")
+        (tmp_path / "incidents" / f"{later.id}.json").write_bytes(msgspec.json.encode(later))
+    rig = Rig(tmp_path)
+    rig.recorder._adopt(rig.recorder._load())
+    rig.crash(1)
+    known = rig.store.snapshot.incidents.known
+    assert (known[0].kind, len(known)) == ("crash", MOST_INCIDENTS)
+    assert "i0" not in {each.id for each in known}
 
 
 def _named(incident: Incident, name: str) -> Incident:
