@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from contextlib import suppress
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from supervisor.logs.characters import is_clean, is_utf8, unseen_pattern
@@ -63,6 +64,8 @@ _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code not in b"\n\t")
 _MOST_CODE = 0x10FFFF
 # Larger numbers of literals are found by the words they contain, at a cost independent of their number.
 _FEW_LITERALS = 24
+# A login that is refused for months gets a new token and a new key each quarter of an hour.
+MOST_SHORT_LIVED = 64
 _WORD_BYTES = 4
 
 
@@ -81,28 +84,39 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._lasting: dict[bytes, None] = {}
+        # The forms of each value, the newest last.
+        self._short_lived: dict[str, tuple[bytes, ...]] = {}
         self._secrets: list[bytes] = []
         self._literals: Callable[[bytes], bool] = _Few(())
         self.longest_bytes = 0
         self.masked = 0
-        self._learn(secrets)
+        for secret in secrets:
+            self._lasting.update(_forms_of(secret))
+        self._look_for_all()
 
     def learn(self, secret: str) -> None:
         """Mask a value from now on, in every form in which JSON and URLs may spell it.
 
         Each line of a multi-line value is a secret of its own; values that are too short are ignored.
         """
-        self._learn((secret,))
+        forms = _forms_of(secret)
+        if not forms.keys() <= self._lasting.keys():
+            self._lasting.update(forms)
+            self._look_for_all()
 
-    def _learn(self, secrets: Iterable[str]) -> None:
-        known = dict.fromkeys(self._secrets)
-        for secret in secrets:
-            for line in secret.splitlines():
-                value = line.strip()
-                if len(value) >= LEAST_CHARACTERS and value not in MASK.decode():
-                    known.update(dict.fromkeys(_forms(value)))
-        self._secrets = list(known)
-        self._literals = _Few(self._secrets) if len(known) <= _FEW_LITERALS else _Many(self._secrets)
+    def learn_short_lived(self, secret: str) -> None:
+        """Mask a value that is of no use after an hour, such as an access token or a login URL: the last 64 of them."""
+        forms = self._short_lived.pop(secret, None)
+        self._short_lived[secret] = tuple(_forms_of(secret)) if forms is None else forms
+        if forms is None:
+            if len(self._short_lived) > MOST_SHORT_LIVED:
+                del self._short_lived[next(iter(self._short_lived))]
+            self._look_for_all()
+
+    def _look_for_all(self) -> None:
+        self._secrets = [*self._lasting, *chain.from_iterable(self._short_lived.values())]
+        self._literals = _Few(self._secrets) if len(self._secrets) <= _FEW_LITERALS else _Many(self._secrets)
         self.longest_bytes = _LONGEST_ESCAPE_BYTES * max(map(len, self._secrets), default=0)
 
     def touches(self, text: bytes, *, daemon: bool = False) -> bool:
@@ -393,10 +407,19 @@ def _spelled_out(text: bytes) -> Iterator[bytes]:
         yield units.encode("latin-1", "replace").replace(b"\0", b"\\")
 
 
-def _forms(value: str) -> list[bytes]:
-    """Return the raw and JSON forms of a secret, and that of HTML forms; other escapes are found through a view."""
-    in_json = value.replace("\\", "\\\\").replace('"', '\\"')
-    return [form.encode(errors="surrogateescape") for form in (value, in_json, value.replace(" ", "+"))]
+def _forms_of(secret: str) -> dict[bytes, None]:
+    """Return the raw and JSON forms of a secret's lines, and those of HTML forms, without what is too short.
+
+    Other escapes are found through a view.
+    """
+    forms: dict[bytes, None] = {}
+    for line in secret.splitlines():
+        value = line.strip()
+        if len(value) >= LEAST_CHARACTERS and value not in MASK.decode():
+            in_json = value.replace("\\", "\\\\").replace('"', '\\"')
+            for form in (value, in_json, value.replace(" ", "+")):
+                forms[form.encode(errors="surrogateescape")] = None
+    return forms
 
 
 @cache

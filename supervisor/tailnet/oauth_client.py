@@ -365,7 +365,7 @@ class OAuthClient:
         """Mask a secret from now on, if it is set."""
         if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
             raise nonsense(url)
-        self._redactor.learn(secret)
+        self._redactor.learn_short_lived(secret)
         return secret
 
     async def _ask(

@@ -97,7 +97,7 @@ class TailnetService:
         self._comes_back = plan.settings.backup is not None
         record = self._desired.record
         self._machine = TailnetMachine(self._attached, Choice(record.choice), record.ephemeral)
-        self._bus = Bus(self._wake_up, log.redactor.learn)
+        self._bus = Bus(self._wake_up, log.redactor.learn_short_lived)
         self._api = LocalApi(tailnet.socket, log.redactor.mask_text)
         self._executor = Executor(plan, self._api, self._bus, log.redactor)
         self._maintenance = DeviceMaintenance(plan, log, self._api)
@@ -338,7 +338,7 @@ class TailnetService:
         if not url:
             self._url = None
         elif self._url is None or not self._url.matches(url):
-            self._log.redactor.learn(url)
+            self._log.redactor.learn_short_lived(url)
             self._url = Secret(url)
 
     def _take_failure(self, error: LocalApiError, now_s: float) -> bool:

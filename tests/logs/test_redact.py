@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from supervisor.logs.lines import LineSplitter
-from supervisor.logs.redact import MASK, Redactor
+from supervisor.logs.redact import MASK, MOST_SHORT_LIVED, Redactor
 from tests.logs.rig import Rig
 
 if TYPE_CHECKING:
@@ -156,6 +156,19 @@ def test_learned_secrets_count_from_then_on() -> None:
     assert redactor.mask(b"my pasted-value") == b"my pasted-value"
     redactor.learn("pasted-value\nand-a-second-line\n")
     assert redactor.mask(b"my pasted-value, and-a-second-line") == b"my [redacted], [redacted]"
+
+
+def test_of_what_is_short_lived_the_newest_stay_masked() -> None:
+    """Access tokens of a login that is refused for months were all kept, and searched for in each line."""
+    redactor = Redactor(["a-lasting-secret"])
+    redactor.learn("pasted-value")
+    for number in range(100 * MOST_SHORT_LIVED):
+        redactor.learn_short_lived(f"token-{number:08}")
+        # One in use is learned again with each use.
+        redactor.learn_short_lived("the-one-in-use")
+    known = ["a-lasting-secret", "pasted-value", "the-one-in-use", f"token-{number:08}"]
+    assert [redactor.mask_text(each) for each in known] == ["[redacted]"] * len(known)
+    assert len(redactor._secrets) == MOST_SHORT_LIVED + 2
 
 
 @pytest.mark.parametrize(
