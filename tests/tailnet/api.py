@@ -1,4 +1,4 @@
-"""Stands in for Tailscale's API: a real HTTP server that answers as it is told to, and remembers what it was asked."""
+"""A stand-in for Tailscale's API: a real HTTP server that gives configured responses and records the requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD_KEY = {"id": "kMinted", "key": KEY, "created": "2026-01-01T00:00:00Z", "exp
 
 
 class Said(NamedTuple):
-    """One answer: an object is sent as JSON, bytes as they are, None is never said; not before the ``gate`` opens."""
+    """A response: bytes are sent unchanged, None never, other bodies as JSON; nothing before the ``gate`` opens."""
 
     body: Any
     status: int = 200
@@ -40,9 +40,9 @@ class Asked(NamedTuple):
 
 
 class Api:
-    """``token`` and ``keys`` are what is said to each, one after the other; the last one again and again.
+    """The stand-in. ``token`` and ``keys`` are the responses of each endpoint in order; the last one is repeated.
 
-    ``policy`` is what is said of the tailnet's policy, ``known_key`` what is said of any of its keys.
+    ``policy`` is the response for the tailnet's policy, ``known_key`` the response for any existing key.
     """
 
     def __init__(self) -> None:
@@ -77,17 +77,17 @@ class Api:
         return rest.pop(0) if len(rest) > 1 else rest[0]
 
     def paths(self) -> list[str]:
-        """Return where requests went, in order."""
+        """Return the paths of the requests, in order."""
         return [asked.path for asked in self.asked]
 
     def close(self) -> None:
-        """Let go of those who wait."""
+        """Release the requests that are still waiting."""
         self._closing.set()
 
 
 @contextlib.asynccontextmanager
 async def api() -> AsyncIterator[Api]:
-    """Serve for the length of a block, on loopback."""
+    """Serve on loopback for the duration of a block."""
     served = Api()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", served.answer)

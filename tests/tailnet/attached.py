@@ -1,4 +1,4 @@
-"""A whole run beside a real tailscaled that is not its own: a sidecar's."""
+"""A whole run in attach mode, next to the real tailscaled of a sidecar."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 class Attached(Node):
-    """One run, and a direct line to the sidecar."""
+    """One run, and direct access to the sidecar's tailscaled."""
 
     def leave(self, *, forget: bool = False) -> None:
-        """Want it disconnected, after reading what that brings."""
+        """Order a disconnect, check that it needs a confirmation, and confirm it."""
         wish: dict[str, Any] = {"forget": forget}
         status, answer = self.call("POST", "/api/tailscale/disconnect", wish)
         assert (status, answer["code"]) == (409, "CONFIRMATION_NEEDED")
@@ -31,7 +31,7 @@ class Attached(Node):
         assert self.call("POST", "/api/tailscale/disconnect", wish | {"confirm": True})[0] == 202
 
     def wait_view(self, deadline_s: float = 20.0, **fields: object) -> Any:
-        """Wait until the API says so, and return all that it says."""
+        """Wait until the API reports these values, and return its whole view."""
         view: Any = None
 
         def found() -> bool:
@@ -47,7 +47,7 @@ class Attached(Node):
 
 
 def orders(daemon: Peer) -> int:
-    """Return how often tailscaled was ordered to do something, by anybody: its log tells of each, refused ones too."""
+    """Return how many orders tailscaled has received from anyone: its log shows each one, including refused ones."""
     log = daemon.log.read_text()
     dropped = re.findall(r'\[RATELIMIT\] format\("localapi: .*\((\d+) dropped\)', log)
     return len(re.findall(r"localapi: \[(?:POST|PATCH|PUT|DELETE)\]", log)) + sum(map(int, dropped))
@@ -55,7 +55,7 @@ def orders(daemon: Peer) -> int:
 
 @contextlib.contextmanager
 def sidecar(folder: Path, **env: str) -> Iterator[Peer]:
-    """Run a sidecar's tailscaled, its socket and its state in a folder of its own."""
+    """Run a sidecar's tailscaled, with its socket and its state in this folder."""
     folder.mkdir(exist_ok=True)
     with bare(folder=folder, **env) as daemon:
         yield daemon
@@ -63,7 +63,7 @@ def sidecar(folder: Path, **env: str) -> Iterator[Peer]:
 
 @contextlib.contextmanager
 def attached(folder: Path, *command: str, **env: str) -> Iterator[Attached]:
-    """Run a supervisor beside the sidecar of that folder; what it keeps is in the folder beside."""
+    """Run a supervisor next to the sidecar in that folder; its own state is in ``kept``, next to that folder."""
     settings = {
         "SUPERVISOR_TAILSCALE": "attach",
         "TS_SOCKET": str(folder / "tailscaled.sock"),
@@ -77,7 +77,7 @@ def attached(folder: Path, *command: str, **env: str) -> Iterator[Attached]:
 
 @contextlib.contextmanager
 def attached_as_nobody(folder: Path, **env: str) -> Iterator[Attached]:
-    """Run it as a user who may read what the sidecar's root says, and command nothing; all may enter the folder."""
+    """Run it as a user who may query the sidecar's tailscaled, but not command it. Any user can enter the folder."""
     own = folder.parent / "nobody"
     own.mkdir(exist_ok=True)
     os.chown(own, 65534, 65534)

@@ -1,4 +1,4 @@
-"""An app that tells whoever asks what it sees of them, and what it was started with; takes the flags of Moltis."""
+"""An app that responds with what it received and with its environment; it takes the flags of Moltis."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import os
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
-    """Answers every request with what came with it; the number tells how many have come so far."""
+    """Answers every request with its details; ``number`` counts the requests so far."""
 
     protocol_version = "HTTP/1.1"
     number = 0
 
     def do_GET(self) -> None:
-        """Answer anything."""
+        """Answer any path."""
         Echo.number += 1
         told = {
             "number": Echo.number,
@@ -32,11 +32,11 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def main() -> None:
-    """Listen where the flags say."""
+    """Listen on the address from the flags."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--bind", required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -1,4 +1,4 @@
-"""A whole run with the real tailscaled, led to the test control server."""
+"""A whole run with the real tailscaled, configured for the test control server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APP = ("sh", "-c", "echo ready; exec sleep 300")
 
 
 class Node:
-    """One run, its health, and a direct line to its tailscaled."""
+    """One run, its health, and direct access to its tailscaled."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -32,7 +32,7 @@ class Node:
         self.api = LocalApi(self.socket)
 
     def health(self) -> dict[str, Any]:
-        """Return what /health says."""
+        """Return the content of /health."""
         host, port = (self.run.run_dir / "http").read_text().split()
         connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, int(port), timeout=5)
         try:
@@ -54,11 +54,11 @@ class Node:
             return answer.status, json.loads(answer.read())
 
     def connect(self, key: str | None = None) -> str:
-        """Want it connected; return the order's id."""
+        """Order a connect; return the order's id."""
         return self._order("connect", {"auth_key": key} if key else {})
 
     def disconnect(self, *, forget: bool = False) -> str:
-        """Want it disconnected; return the order's id."""
+        """Order a disconnect; return the order's id."""
         return self._order("disconnect", {"forget": forget})
 
     def _order(self, verb: str, body: object) -> str:
@@ -67,11 +67,11 @@ class Node:
         return str(told["order"])
 
     def answer(self, order: str) -> Any:
-        """Return what came of an order."""
+        """Return the state of an order."""
         return next(each for each in self.view()["orders"] if each["id"] == order)
 
     def view(self) -> Any:
-        """Return all that the API says of the tailnet."""
+        """Return the API's view of the tailnet."""
         return self.call("GET", "/api/tailscale/status")[1]
 
     def state(self) -> str:
@@ -79,7 +79,7 @@ class Node:
         return str(self.health()["checks"]["tailnet"][0]["observedValue"])
 
     def wait_state(self, state: str, deadline_s: float = 45.0) -> None:
-        """Wait until health says so."""
+        """Wait until health reports this state."""
         try:
             wait_until(lambda: self.state() == state, deadline_s, f"the tailnet to be {state}")
         except AssertionError as error:
@@ -87,15 +87,15 @@ class Node:
             raise AssertionError(f"{error}\n{json.dumps(self.view())}\n{last}") from None
 
     def node_key(self) -> str:
-        """Return what tells one login of the device from another."""
+        """Return the node key, which differs from login to login."""
         return str(self.api.status()["Self"]["PublicKey"])
 
     def login_url(self) -> str:
-        """Return the login URL that waits. Raises KeyError where there is none."""
+        """Return the pending login URL. Raises KeyError if there is none."""
         return str(self.call("GET", "/api/tailscale/auth-url")[1]["auth_url"])
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Ask tailscaled itself."""
+        """Send a request to tailscaled itself."""
         return self.api.ask(method, path, body)
 
 
@@ -117,7 +117,7 @@ def at(control: Control, *flags: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def node(tmp_path: Path, *command: str, **env: str) -> Iterator[Node]:
-    """Run it for the length of a block; its state is in ``tmp_path``."""
+    """Run it for the duration of a block; its state is in ``tmp_path``."""
     settings = environment(**{"TS_STATE_DIR": str(tmp_path / "state"), **env})
     with running(*(command or APP), env=settings) as run:
         run.wait_for("started", child="tailscaled")
@@ -125,7 +125,7 @@ def node(tmp_path: Path, *command: str, **env: str) -> Iterator[Node]:
 
 
 def log_in_with(key: str, one: Node) -> None:
-    """Log a new device in with a key that the settings do not know."""
+    """Log a new device in with a key that is not in the settings."""
     one.wait_state("needs login")
     one.connect(key)
     one.wait_state("connected")

@@ -1,4 +1,4 @@
-"""What a supervisor beside a sidecar may not do, or cannot keep: it is said, and not tried for ever."""
+"""What a supervisor next to a sidecar may not do, or cannot store, is reported and not retried forever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changing users takes roo
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """Give a folder that every user may enter; pytest's own are closed."""
+    """Provide a folder that every user may enter; pytest's own are private."""
     with tempfile.TemporaryDirectory(prefix="attach-") as name:
         path = Path(name)
         path.chmod(0o711)
@@ -33,7 +33,7 @@ def open_path() -> Iterator[Path]:
 
 
 def test_memory_for_a_state_folder_logs_no_sidecar_out(tmp_path: Path) -> None:
-    """Where a sidecar keeps its state is not the supervisor's to say."""
+    """The supervisor's TS_STATE_DIR says nothing about where a sidecar keeps its state."""
     folder = tmp_path / "sidecar"
     with controlling() as control, sidecar(folder) as daemon:
         daemon.log_in(control.url)
@@ -45,7 +45,7 @@ def test_memory_for_a_state_folder_logs_no_sidecar_out(tmp_path: Path) -> None:
 
 
 def test_a_choice_that_cannot_be_kept(tmp_path: Path) -> None:
-    """It holds for this run, and is said to be lost with it; with a folder it is kept there."""
+    """It holds for this run, and a note says that it is lost afterwards; if the folder can be made, it is kept."""
     folder = tmp_path / "sidecar"
     (tmp_path / "file").write_text("")
     with controlling() as control, sidecar(folder) as daemon:
@@ -67,7 +67,7 @@ def test_a_choice_that_cannot_be_kept(tmp_path: Path) -> None:
 
 @as_root
 def test_a_login_that_is_not_allowed(open_path: Path) -> None:
-    """It is said in place of the state's own reason, after one try, and what others do is seen all the same."""
+    """This is shown instead of the state's own reason, after one attempt; a login by someone else is still noticed."""
     folder = open_path / "sidecar"
     with (
         controlling() as control,
@@ -88,7 +88,7 @@ def test_a_login_that_is_not_allowed(open_path: Path) -> None:
 @as_root
 @pytest.mark.parametrize("forget", [False, True])
 def test_a_disconnect_that_is_not_allowed(open_path: Path, forget: bool) -> None:  # noqa: FBT001
-    """The device stays connected, which is shown, and health warns until the owner thinks better of it."""
+    """The device stays connected and is shown as such; health warns until the owner orders Connect."""
     folder = open_path / "sidecar"
     with controlling() as control, sidecar(folder) as daemon, attached_as_nobody(folder) as one:
         daemon.log_in(control.url)
@@ -104,7 +104,7 @@ def test_a_disconnect_that_is_not_allowed(open_path: Path, forget: bool) -> None
 
 @as_root
 def test_an_operator_may(open_path: Path) -> None:
-    """A device that is switched off stays so while connecting is not allowed; the sidecar's root can allow it."""
+    """A device that was switched off stays off while connecting is not allowed; the sidecar's root can allow it."""
     folder = open_path / "sidecar"
     with controlling() as control, sidecar(folder) as daemon, attached_as_nobody(folder) as one:
         daemon.log_in(control.url)
@@ -124,7 +124,7 @@ def test_an_operator_may(open_path: Path) -> None:
 
 @as_root
 def test_settings_that_are_not_allowed(open_path: Path) -> None:
-    """A name and a way to the app that cannot be had are warnings, each tried once; the tailnet is connected."""
+    """A name and a way to the app that are not allowed are warnings, each tried once; the tailnet stays connected."""
     folder = open_path / "sidecar"
     with controlling() as control, sidecar(folder) as daemon:
         daemon.log_in(control.url, Hostname="theirs")

@@ -1,4 +1,4 @@
-"""The bus: whose errors are told, and what of them may be read."""
+"""The bus: which errors are reported, and what they may reveal."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ KEY = "my-own-servers-key-0123456789abcdef"
 
 
 class Streams:
-    """A tailscaled that only has a bus; each stream begins with a frame, as the real one's do."""
+    """A tailscaled that has only a bus; each stream starts with a frame, like the real one's."""
 
     def __init__(self) -> None:
         self.open: list[asyncio.StreamWriter] = []
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one watcher."""
+        """Serve one watcher."""
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HEAD + b'{"State":2,"Prefs":{}}\n')
         self.open.append(writer)
         await reader.read()
 
     def tell(self, text: str, stream: int = -1) -> None:
-        """Tell an error in one of the streams."""
+        """Send an error in one of the streams."""
         self.say(f'{{"ErrMessage":"{text}"}}', stream)
 
     def say(self, frame: str, stream: int = -1) -> None:
@@ -46,7 +46,7 @@ class Streams:
 
 @contextlib.asynccontextmanager
 async def following(tmp_path: Path, mask: Callable[[str], str] = str) -> AsyncIterator[tuple[Bus, Streams]]:
-    """Follow the bus of such a one for the length of a block."""
+    """Follow the bus of such a tailscaled for the duration of a block."""
     streams, bus = Streams(), Bus(lambda: None, lambda _secret: None)
     path = str(tmp_path / "socket")
     async with listening(streams.take, path):
@@ -59,7 +59,7 @@ async def following(tmp_path: Path, mask: Callable[[str], str] = str) -> AsyncIt
 
 
 async def errors_of(bus: Bus) -> list[str]:
-    """Wait until the bus tells errors, and return them."""
+    """Wait until the bus reports errors, and return them."""
     found: list[str] = []
 
     def told() -> bool:
@@ -71,7 +71,7 @@ async def errors_of(bus: Bus) -> list[str]:
 
 
 async def test_an_error_of_an_earlier_key_is_not_told(tmp_path: Path) -> None:
-    """Neither one that waited to be taken, nor one that is still on its way when another key is handed over."""
+    """Errors that were not yet taken, or are still in transit, are dropped when another key is handed over."""
     async with following(tmp_path) as (bus, streams):
         streams.tell("of the first key")
         assert await errors_of(bus) == ["of the first key"]
@@ -89,7 +89,7 @@ async def test_an_error_of_an_earlier_key_is_not_told(tmp_path: Path) -> None:
 
 
 async def test_errors_are_told_again_where_nothing_is_said_of_preferences(tmp_path: Path) -> None:
-    """A later tailscaled may leave that out."""
+    """A later tailscaled may not announce preferences."""
     async with following(tmp_path) as (bus, streams):
         async with bus.muted():
             pass
@@ -102,7 +102,7 @@ async def test_errors_are_told_again_where_nothing_is_said_of_preferences(tmp_pa
 
 
 async def test_nobody_waits_long_for_a_bus_that_is_gone(tmp_path: Path) -> None:
-    """Its tailscaled has ended meanwhile."""
+    """Its tailscaled has exited meanwhile."""
     bus = Bus(lambda: None, lambda _secret: None)
     task = asyncio.get_running_loop().create_task(bus.run(LocalApi(str(tmp_path / "none"), str)))
     async with asyncio.timeout(10), bus.muted():
@@ -111,7 +111,7 @@ async def test_nobody_waits_long_for_a_bus_that_is_gone(tmp_path: Path) -> None:
 
 
 async def test_errors_are_masked_where_they_come_in(tmp_path: Path) -> None:
-    """A key that was learned is in no text: the bus's errors, tailscaled's warnings, and refusals, cut or whole."""
+    """A known key is in no text: the bus's errors, tailscaled's warnings, and refusals, truncated or whole."""
     mask = Redactor([KEY]).mask_text
     async with following(tmp_path, mask) as (bus, streams):
         streams.tell(f"{KEY} is unknown")
@@ -124,7 +124,7 @@ async def test_errors_are_masked_where_they_come_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [0, 270, 290, 299, 65_500])
 async def test_an_error_is_masked_before_it_is_cut(tmp_path: Path, place: int) -> None:
-    """No part of a key stays, wherever the text is cut."""
+    """No part of a key remains, wherever the text is truncated."""
     body = b"x" * place + KEY.encode()
     head = b"HTTP/1.1 500 Oh\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with answering(tmp_path, head, body) as server:
@@ -134,7 +134,7 @@ async def test_an_error_is_masked_before_it_is_cut(tmp_path: Path, place: int) -
 
 
 async def test_frames_and_a_status_of_a_later_version(tmp_path: Path) -> None:
-    """1.104 tells of a watcher that is behind, has no net map, and gives the tailnet an id of its own."""
+    """1.104 reports a watcher that has fallen behind, has no netmap, and gives the tailnet an id."""
     async with following(tmp_path) as (bus, streams):
         streams.say('{"Suspended":true}')
         streams.say('{"State":6,"SelfChange":{"ID":1},"InitialStatus":null}')

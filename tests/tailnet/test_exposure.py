@@ -1,4 +1,4 @@
-"""The audit of open ports in whole runs: the app's, its helpers', tailscaled's own."""
+"""The audit of open ports in whole runs: those of the app, of its helpers and of tailscaled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 OPENED = "a port is open to every tailnet peer"
 OPEN_PROXY = "127.0.0.1:18791"
-# Listens on every address it is given, as one process would.
+# Listens on all given addresses, in one process.
 LISTENS = (
     "import socket, sys, time\n"
     "kept = [socket.create_server((host, int(port))) for host, port in (word.split(':') for word in sys.argv[1:])]\n"
@@ -42,12 +42,12 @@ DEADLINE_S = 30
 
 
 def listener(*addresses: str) -> tuple[str, ...]:
-    """Return the command of an app that listens there."""
+    """Return the command of an app that listens on these addresses."""
     return (sys.executable, "-c", LISTENS, *addresses)
 
 
 def test_every_open_port_is_named_with_its_process(tmp_path: Path) -> None:
-    """tailscaled's proxy is one of them; Moltis' forward proxy makes health warn; the way through serve is none."""
+    """tailscaled's proxy is one of them; Moltis' forward proxy makes health warn; the target of serve is not open."""
     proxy, private = free_port(), free_port("127.0.0.2")
     app = listener(OPEN_PROXY, f"127.0.0.2:{private}")
     with node(tmp_path, *app, TS_SOCKS5_SERVER=f"127.0.0.1:{proxy}") as tailnet:
@@ -64,7 +64,7 @@ def test_every_open_port_is_named_with_its_process(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing users takes root")
 def test_a_root_that_may_not_look_into_others_files_still_tells_whose_it_is(tmp_path: Path) -> None:
-    """In a container root usually has no CAP_SYS_PTRACE: the user that the socket belongs to tells then."""
+    """In a container, root usually lacks CAP_SYS_PTRACE: the socket's user then identifies the process."""
     port = free_port()
     tmp_path.chmod(0o755)
     env = environment(TS_STATE_DIR=str(tmp_path / "state"), SUPERVISOR_APP_USER="nobody")
@@ -77,7 +77,7 @@ def test_a_root_that_may_not_look_into_others_files_still_tells_whose_it_is(tmp_
 
 
 def test_beside_a_sidecar_that_shares_the_network(tmp_path: Path) -> None:
-    """Its peers reach this loopback, so ports are named as soon as it is in a tailnet."""
+    """The sidecar's peers reach this loopback, so ports are reported as soon as it is in a tailnet."""
     port = free_port()
     folder, app = tmp_path / "sidecar", listener(f"127.0.0.1:{port}")
     with controlling() as control, sidecar(folder) as daemon, attached(folder, *app) as one:
@@ -88,7 +88,7 @@ def test_beside_a_sidecar_that_shares_the_network(tmp_path: Path) -> None:
 
 
 def test_beside_a_sidecar_with_a_network_of_its_own() -> None:
-    """Nothing is named: peers reach the sidecar's loopback."""
+    """Nothing is reported: peers reach the sidecar's loopback instead."""
     store = SnapshotStore(Snapshot(tailnet=TailnetView(peer_api_ports=(free_port(),))))
     log = LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=1, names=[])
     with socket.create_server(("127.0.0.1", 0)):
@@ -107,7 +107,7 @@ def test_beside_a_sidecar_with_a_network_of_its_own() -> None:
     ],
 )
 def test_it_looks_where_peers_reach_this_loopback(environ: dict[str, str], *, looks: bool) -> None:
-    """Where there is no tailnet, or a node has its shields up, no one gets in."""
+    """Without a tailnet, or with shields up, nobody gets in, and no audit runs."""
     resources: Any = SimpleNamespace(sockets=[], placeholders=[])
     run = Run(plan(environ), resources, ())
     services = run.services(LazyServices(run.store))

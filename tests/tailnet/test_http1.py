@@ -1,4 +1,4 @@
-"""As much HTTP as the LocalAPI takes: over real sockets, with answers whole, in pieces, and broken."""
+"""The HTTP that the LocalAPI needs: over real sockets, with whole, split and broken responses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 class Server:
-    """Takes down requests, and answers each with the same bytes; an empty answer never comes."""
+    """Records requests, and answers each with the same bytes; an empty answer is never sent."""
 
     def __init__(self, path: str, answer: tuple[bytes, ...]) -> None:
         self.path = path
@@ -31,14 +31,14 @@ class Server:
         self._answer = answer
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one request."""
+        """Serve one request."""
         head = await reader.readuntil(b"\r\n\r\n")
         size_bytes = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         self.asked.append(head + await reader.readexactly(size_bytes))
         for piece in self._answer:
             writer.write(piece)
             await writer.drain()
-            # Each is to arrive by itself.
+            # Each is to arrive separately.
             await asyncio.sleep(0.001)
         if not self._answer:
             await reader.read()
@@ -49,14 +49,14 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def answering(tmp_path: Path, *answer: bytes) -> AsyncIterator[Server]:
-    """Answer on a unix socket for the length of a block."""
+    """Answer on a unix socket for the duration of a block."""
     server = Server(str(tmp_path / "socket"), answer)
     async with listening(server.take, server.path):
         yield server
 
 
 async def test_what_is_asked(tmp_path: Path) -> None:
-    """The host is the one that tailscaled takes, the body is whole, and no browser's header is in it."""
+    """The host is the one that tailscaled accepts, the body is complete, and no header is a browser's."""
     async with answering(tmp_path, OK, b"Content-Length: 0\r\n\r\n") as server:
         async with exchange(server.path, "POST", "/x?y=1", b"body", {"If-Match": "tag"}) as answer:
             assert await answer.body() == b""
@@ -81,14 +81,14 @@ async def test_what_is_asked(tmp_path: Path) -> None:
     ids=["length", "to the end", "chunks"],
 )
 async def test_a_body_however_it_comes(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
-    """By its length, to the end, or in chunks; in whatever pieces."""
+    """It may have a length, end with the connection, or be chunked, and be split anywhere."""
     async with answering(tmp_path, *pieces) as server, exchange(server.path, "GET", "/") as answer:
         assert (answer.status, answer.good, answer.headers["etag"]) == (200, True, "t")
         assert await answer.body() == b"hello"
 
 
 async def test_an_answer_without_a_body(tmp_path: Path) -> None:
-    """None is waited for."""
+    """No body is waited for."""
     async with (
         answering(tmp_path, b"HTTP/1.1 204 No Content\r\n\r\n") as server,
         exchange(server.path, "GET", "/") as answer,
@@ -111,7 +111,7 @@ async def test_an_answer_without_a_body(tmp_path: Path) -> None:
     ],
 )
 async def test_no_whole_answer(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
-    """What is cut short, or is no HTTP, is never taken for an answer."""
+    """A truncated response, or invalid HTTP, is never accepted."""
     async with answering(tmp_path, *pieces) as server:
         with pytest.raises(BrokenError):
             async with exchange(server.path, "GET", "/") as answer:
@@ -121,27 +121,27 @@ async def test_no_whole_answer(tmp_path: Path, pieces: tuple[bytes, ...]) -> Non
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
-    """The reason is told in words."""
+    """The reason is given in words."""
     with pytest.raises(UnreachableError, match="no such file or directory"):
         await LocalApi(str(tmp_path / "none"), str).status()
 
 
 async def test_somebody_silent(tmp_path: Path) -> None:
-    """Nobody waits for longer than they said."""
+    """A request waits no longer than its timeout."""
     async with answering(tmp_path) as server:
         with pytest.raises(SilentError, match=r"within 0\.05 s"):
             await LocalApi(server.path, str).status(timeout_s=0.05)
 
 
 async def test_an_answer_that_is_not_json(tmp_path: Path) -> None:
-    """It is told as such."""
+    """It is reported as such."""
     async with answering(tmp_path, OK, b"\r\n<html>") as server:
         with pytest.raises(LocalApiError, match="cannot be understood"):
             await LocalApi(server.path, str).status()
 
 
 async def test_frames_of_the_bus(tmp_path: Path) -> None:
-    """One a line, however they are cut, however long; a stream that breaks off says so."""
+    """There is one per line, however split and however long; a stream that breaks off is an error."""
     long = b'{"ErrMessage":"' + b"x" * 200_000 + b'"}\n'
     chunk = b'\n{"State":2,"Prefs":{"a":1},"SelfChange":{"b":[]}}\n' + long
     head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -155,7 +155,7 @@ async def test_frames_of_the_bus(tmp_path: Path) -> None:
 
 
 class Pieces:
-    """A response whose body comes in these pieces."""
+    """A response whose body arrives in these pieces."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = pieces
@@ -168,7 +168,7 @@ class Pieces:
 
 @given(st.lists(st.lists(st.sampled_from([b"a", b"bc", b" ", b"\n", b"\n\n"]), min_size=1, max_size=6).map(b"".join)))
 def test_lines_are_whole_wherever_they_are_cut(pieces: list[bytes]) -> None:
-    """Blank ones are omitted, and so is one without its end."""
+    """Blank lines are omitted, and so is an incomplete last one."""
 
     async def lines() -> list[bytes]:
         return [line async for line in localapi._lines(Pieces(pieces))]  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def test_lines_are_whole_wherever_they_are_cut(pieces: list[bytes]) -> None:
 
 
 async def test_a_line_that_does_not_end_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also in many pieces."""
+    """This also applies to a line in many pieces."""
     monkeypatch.setattr(localapi, "MOST_FRAME_BYTES", 1000)
     lines = localapi._lines(Pieces([b"{}\n", *[b"x" * 100] * 11]))  # type: ignore[arg-type]
     assert await anext(lines) == b"{}"

@@ -1,4 +1,4 @@
-"""What is heard in tailscaled's log, and when it counts."""
+"""What is noticed in tailscaled's log, and when it counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHER = b"2026/11/24 15:22:00 control: client.Login(0)\n"
 
 
 async def write(rig: Rig, data: bytes, process: str = "tailscaled") -> None:
-    """Let a process say this, and return when it was heard."""
+    """Write output of a process, and return once it is in the log."""
     heard = asyncio.Event()
     leave = rig.log.subscribe(heard.set)
     await rig.say(data, process, "stderr")
@@ -24,7 +24,7 @@ async def write(rig: Rig, data: bytes, process: str = "tailscaled") -> None:
 
 
 async def test_a_complaint_wakes() -> None:
-    """Whoever is in a tailnet, or logs in, is looked at as soon as tailscaled complains; an app's words are none."""
+    """tailscaled's errors wake it while the device is in a tailnet or logging in; an app's output does not."""
     rig = Rig()
     woken: list[bytes] = []
     said = b""
@@ -49,7 +49,7 @@ async def test_a_complaint_wakes() -> None:
 
 
 async def test_a_removed_device() -> None:
-    """It is one until it is online again, or out of its tailnet; what was said before is over."""
+    """It counts as removed until it is online again, or out of its tailnet; earlier messages do not count."""
     rig = Rig()
     complaints = LogWatcher(rig.log, lambda: None)
     complaints.listen()
@@ -68,7 +68,7 @@ async def test_a_removed_device() -> None:
 
 
 async def test_a_version_that_was_never_tried_is_told_once() -> None:
-    """Again only for another one; the tested one is no news."""
+    """It is reported again only for another version; the tested version is not reported."""
     rig = Rig()
     logger = StateLogger(rig.log)
     for version in ("", "1.999.0", "1.999.0", "1.102.5", "1.999.1"):

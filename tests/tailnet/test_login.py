@@ -1,4 +1,4 @@
-"""Logging in with the real tailscaled: keys that are good and bad, URLs, approval, and logging in again."""
+"""Logging in with the real tailscaled: good and bad keys, URLs, approval, and repeated logins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def why(one: Node) -> str:
 
 
 def test_a_key_of_the_settings(tmp_path: Path) -> None:
-    """The device is in its tailnet with the name, tags and routes that were asked for; no log holds the key."""
+    """The device is in its tailnet with the requested name, tags and routes; the key is in no log."""
     with controlling() as control:
         control.order("key", value=GOOD, tags="tag:moltis")
         more = at(control) | {"TS_HOSTNAME": "lab", "TS_TAGS": "tag:moltis", "TS_ROUTES": "192.0.2.0/24"}
@@ -41,7 +41,7 @@ def test_a_key_of_the_settings(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_pasted(tmp_path: Path) -> None:
-    """Without a key a login URL waits; the key takes its place, is used once and kept nowhere."""
+    """Without a key, a login URL is pending; the key replaces it, is used once and stored nowhere."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("needs login")
         wait_until(lambda: one.view()["auth_url_pending"], what="the login URL")
@@ -55,7 +55,7 @@ def test_a_key_that_is_pasted(tmp_path: Path) -> None:
 
 
 def test_a_login_url(tmp_path: Path) -> None:
-    """It is asked for once, stays what it is, is in the container's log and in no history, and leads in."""
+    """It is requested once, does not change, is in the container's log but in no history, and logs the device in."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("needs login")
         wait_until(lambda: one.call("GET", "/api/tailscale/auth-url")[0] == 200, what="the login URL")
@@ -72,7 +72,7 @@ def test_a_login_url(tmp_path: Path) -> None:
 
 
 def test_what_was_said_is_not_said_again(tmp_path: Path) -> None:
-    """A bad key and a good one: the login URL of each wait is in the log once, and the reason in each text once."""
+    """A bad key and a good one: the log has each wait's login URL once, and each text has the reason once."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         control.order("key", value=GOOD)
         wait_until(lambda: one.view()["auth_url_pending"], what="the login URL")
@@ -92,7 +92,7 @@ def test_what_was_said_is_not_said_again(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_refused_in_words_that_repeat_it(tmp_path: Path) -> None:
-    """A server of one's own may do so: the key is in no text that anybody gets."""
+    """A self-hosted server may do so: the key is in no text that is shown."""
     key = "own-servers-key-0123456789abcdef"
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         control.order("key", value=GOOD)
@@ -107,7 +107,7 @@ def test_a_key_that_is_refused_in_words_that_repeat_it(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_about_its_own_order(tmp_path: Path) -> None:
-    """A good key that comes while bad ones are being refused is not answered with their refusals, nor they with it."""
+    """A good key that arrives while bad ones are being refused does not get their refusals, nor they its success."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         control.order("key", value=GOOD)
         one.wait_state("needs login")
@@ -121,7 +121,7 @@ def test_an_answer_is_about_its_own_order(tmp_path: Path) -> None:
 
 
 def test_a_login_url_goes_with_its_tailscaled(tmp_path: Path) -> None:
-    """Nobody waits for a visit to it any more; who stopped the process is told to start it, and gets another URL."""
+    """It is no longer shown; the owner, who stopped the process, is told to start it, and then gets another URL."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         wait_until(lambda: one.call("GET", "/api/tailscale/auth-url")[0] == 200, what="the login URL")
         url = one.login_url()
@@ -162,7 +162,7 @@ def test_a_key_that_is_refused(tmp_path: Path, fault: str, wording: str) -> None
 
 
 def test_a_click_is_not_left_with_a_bad_key(tmp_path: Path) -> None:
-    """The key is tried at once; refused again, it gives way to a login URL."""
+    """The key is tried at once; if it is refused again, a login URL is offered."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         with node(tmp_path, TS_AUTHKEY=BAD, **at(control)) as one:
@@ -178,7 +178,7 @@ def test_a_click_is_not_left_with_a_bad_key(tmp_path: Path) -> None:
 
 
 def test_a_changed_key_file_is_tried_at_once(tmp_path: Path) -> None:
-    """Nobody has to restart anything."""
+    """Nothing has to be restarted."""
     file = tmp_path / "key"
     file.write_text(BAD)
     with controlling("-auth") as control:
@@ -190,7 +190,7 @@ def test_a_changed_key_file_is_tried_at_once(tmp_path: Path) -> None:
 
 
 def test_being_told_to_wait_is_no_refusal(tmp_path: Path) -> None:
-    """A rate limit does not count."""
+    """A rate limit does not count as a refusal."""
     with controlling() as control:
         control.order("limit", times=4)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
@@ -199,7 +199,7 @@ def test_being_told_to_wait_is_no_refusal(tmp_path: Path) -> None:
 
 
 def test_approval(tmp_path: Path) -> None:
-    """A person has to act, and is told what to do."""
+    """A person has to act and is told what to do."""
     with controlling("-machine-auth") as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
         one.wait_state("waiting for approval")
         assert "admin console" in one.view()["what_to_do"]
@@ -208,7 +208,7 @@ def test_approval(tmp_path: Path) -> None:
 
 
 def test_an_expired_device_logs_in_again_with_its_key(tmp_path: Path) -> None:
-    """The key is used when a login is needed, and only one new login is made of it."""
+    """The key is used when a login is needed, and only one new login is made with it."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD, reusable=1)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
@@ -221,7 +221,7 @@ def test_an_expired_device_logs_in_again_with_its_key(tmp_path: Path) -> None:
 
 
 def test_an_expired_device_without_a_key(tmp_path: Path) -> None:
-    """It is told within seconds, and a person can log in again by URL."""
+    """It is reported within seconds, and a person can log in again by URL."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         with node(tmp_path, **at(control)) as one:
@@ -232,7 +232,7 @@ def test_an_expired_device_without_a_key(tmp_path: Path) -> None:
 
 
 def test_a_removed_device(tmp_path: Path) -> None:
-    """It is found as soon as tailscaled can know, and a person is told; the app stays up."""
+    """It is noticed as soon as tailscaled can know, and reported; the app stays up."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         with node(tmp_path, **at(control)) as one:
@@ -246,7 +246,7 @@ def test_a_removed_device(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["starting", "tailnet: logging in with a key", "tailnet: connected"])
 def test_a_tailscaled_killed_during_its_login(tmp_path: Path, moment: str) -> None:
-    """Whatever the moment, the next one goes on to the end."""
+    """Whatever the moment, the next tailscaled completes the login."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD, reusable=1)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:

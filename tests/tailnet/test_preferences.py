@@ -1,4 +1,4 @@
-"""Names and preferences: what is asked for, and what the device has."""
+"""Names and preferences: those requested, and those of the device."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ PREFS = Prefs(
     ],
 )
 def test_names(dns_name: str, hostname: str, suffixed: bool) -> None:  # noqa: FBT001
-    """A number behind the name is control's doing; anything else is another name."""
+    """A number after the name was added by control; anything else is a different name."""
     assert view.is_suffixed(dns_name, hostname) is suffixed
 
 
 def test_who_has_the_name() -> None:
-    """The device that is called just that."""
+    """It is the device with exactly this name."""
     peers = [Node(dns_name="moltis-2.x."), Node(dns_name="moltis.x.", online=True)]
     assert view.holder("Moltis", peers) is peers[1]
     assert view.holder("other", peers) is None
 
 
 def test_wishes_on_a_device_that_is_logged_in() -> None:
-    """What differs is changed; tags and control server wait for the next login, and are told."""
+    """Differences are applied; tags and control server wait for the next login, and are reported."""
     wanted = preferences.wanted(PREFS)
     current = {**wanted, "Hostname": "old", "AdvertiseTags": None, "ControlURL": "https://other", "Config": {"a": 1}}
     assert preferences.differing(current, wanted) == {"Hostname": "moltis"}
@@ -59,7 +59,7 @@ def test_wishes_on_a_device_that_is_logged_in() -> None:
 
 
 def test_an_exit_node_is_two_routes() -> None:
-    """Offering one is offering all there is."""
+    """Offering one is advertising the default routes of IPv4 and IPv6."""
     wanted = preferences.wanted(PREFS._replace(advertise_exit_node=True))
     assert wanted["AdvertiseRoutes"] == ["10.0.0.0/8", "0.0.0.0/0", "::/0"]
 

@@ -1,4 +1,4 @@
-"""What is pure about a sidecar: whose preferences count, and what is said of it."""
+"""The pure functions for a sidecar: which preferences apply, and what is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FRESH: dict[str, Any] = {"ControlURL": "", "Hostname": "", "CorpDNS": True, "Run
 
 
 def settings(**environ: str) -> frozenset[str]:
-    """Return which flags these settings speak of."""
+    """Return the flags that these settings correspond to."""
     return plan({"SUPERVISOR_TAILSCALE": "attach", "TS_SOCKET": "/s", **environ}).settings.tailnet.prefs.given
 
 
@@ -48,12 +48,12 @@ def settings(**environ: str) -> frozenset[str]:
     ],
 )
 def test_what_is_set_on_purpose(environ: dict[str, str], flags: set[str]) -> None:
-    """A setting or a flag that says something, if only that there is to be nothing."""
+    """A flag or a setting with a value is explicit, even if it switches something off."""
     assert settings(**environ) == flags
 
 
 def test_a_reset_speaks_of_everything() -> None:
-    """As it does for `tailscale up`."""
+    """As with `tailscale up`, all flags are set then."""
     assert {"hostname", "shields-up", "login-server"} < settings(TS_EXTRA_ARGS="--reset")
 
 
@@ -68,19 +68,19 @@ def test_a_reset_speaks_of_everything() -> None:
     ],
 )
 def test_a_sidecars_own_preferences_stay(given_flags: set[str], changes: dict[str, Any]) -> None:
-    """Only what was set on purpose is changed in a device that is logged in."""
+    """On a device that is logged in, only explicit settings are changed."""
     assert preferences.differing(THEIRS, preferences.on_purpose(THEIRS, WANTED, given_flags)) == changes
 
 
 def test_an_exit_node_beside_a_sidecars_own_routes() -> None:
-    """Each of the two flags leaves alone what the other one speaks of."""
+    """Each of the two flags leaves the routes of the other one alone."""
     wanted = preferences.wanted(PREFS._replace(advertise_routes=(), advertise_exit_node=False))
     chosen = preferences.on_purpose(THEIRS, wanted, {"advertise-exit-node"})
     assert chosen == {"AdvertiseRoutes": ["192.0.2.0/24"]}
 
 
 def test_what_a_sidecar_logs_in_with() -> None:
-    """Again: what it has. For the first time: ours where it says nothing. After our logout: what it had."""
+    """A later login: its own. The first login: ours where it has none. After our logout: those it had before."""
     again = preferences.of_sidecar(THEIRS, {}, WANTED, set())
     assert again == {"WantRunning": True, "LoggedOut": False}
     first = preferences.of_sidecar(FRESH, {}, WANTED, set())
@@ -96,7 +96,7 @@ def test_what_a_sidecar_logs_in_with() -> None:
 
 
 def test_what_differs_from_the_login_is_told_where_it_was_asked_for() -> None:
-    """Other tags and another control server take a login."""
+    """Other tags and another control server need a new login."""
     assert preferences.at_next_login(THEIRS, preferences.on_purpose(THEIRS, WANTED, set())) == []
     chosen = preferences.on_purpose(THEIRS, WANTED, {"login-server", "advertise-tags"})
     assert len(preferences.at_next_login(THEIRS, chosen)) == 2
@@ -114,7 +114,7 @@ def test_what_differs_from_the_login_is_told_where_it_was_asked_for() -> None:
     ],
 )
 def test_what_may_not_be_done_is_said(status: Status, about: Situation, said: bool) -> None:  # noqa: FBT001
-    """It is why the state is as it is, where an order of ours would end it."""
+    """It is the reason for the state, if an order of ours would end that state."""
     forbidden = str(ForbiddenError("no"))
     machine = about.machine._replace(due=Action.SWITCH_ON, forbidden=((Action.SWITCH_ON, forbidden),))
     meaning = of_status(status, about._replace(machine=machine))
@@ -123,12 +123,12 @@ def test_what_may_not_be_done_is_said(status: Status, about: Situation, said: bo
 
 
 def test_a_sidecar_that_is_not_there() -> None:
-    """Its lines are not in this log: people look elsewhere."""
+    """Its output is not in this log, so people are sent elsewhere."""
     assert down("x", begun=False, attached=True).what_to_do == WHERE_IT_IS
 
 
 def test_onelife_of_a_sidecar(tmp_path: Path) -> None:
-    """Another socket at the same path is another life; none is none."""
+    """Another socket at the same path is a new life; without a socket there is none."""
     path = tmp_path / "socket"
     assert life_of(str(path)) is None
     path.touch()

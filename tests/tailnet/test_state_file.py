@@ -1,4 +1,4 @@
-"""What the owner chose, as it is kept: whole or not at all, and never guessed."""
+"""The owner's choice in its file: stored whole or not at all, and never guessed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_what_could_not_be_stored_is_stored_once_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that was full at the time of an order must not lose it for the next run."""
+    """A full disk at the time of an order must not lose it for the next run."""
     store = DesiredStateStore(str(tmp_path / "state"))
     store.keep("disconnected", ephemeral=False)
     assert store.why_not_kept
@@ -33,7 +33,7 @@ def test_what_could_not_be_stored_is_stored_once_it_can_be(tmp_path: Path, monke
 
 
 def test_nothing_kept_means_connected(tmp_path: Path) -> None:
-    """A first start, with a folder or without; afterwards a choice holds."""
+    """This applies to a first start, with or without a folder; afterwards the stored choice applies."""
     for folder in (tmp_path, tmp_path / "none"):
         owner = DesiredStateStore(str(folder))
         assert (owner.choice, owner.found, owner.why_unread) == ("connected", False, "")
@@ -57,7 +57,7 @@ def test_nothing_kept_means_connected(tmp_path: Path) -> None:
     ids=lambda value: str(value)[:20],
 )
 def test_what_cannot_be_read_is_told_and_never_taken_for_connected(tmp_path: Path, data: bytes | str, why: str) -> None:
-    """A login that is noted meanwhile changes nothing; the owner's next choice does."""
+    """Recording a login meanwhile changes nothing; the owner's next choice does."""
     path = tmp_path / FILE
     if isinstance(data, bytes):
         path.write_bytes(data)
@@ -82,11 +82,11 @@ def test_what_cannot_be_read_is_told_and_never_taken_for_connected(tmp_path: Pat
 
 
 def test_a_disk_that_takes_only_a_part_changes_nothing(tmp_path: Path) -> None:
-    """A short write is followed by the rest, or by nothing at all: the last choice stays on the disk."""
+    """A short write is completed or discarded: the last choice stays on the disk."""
     owner = DesiredStateStore(str(tmp_path))
     owner.keep("disconnected", ephemeral=False)
     before = (tmp_path / FILE).read_bytes()
-    # A file may have ten bytes from here on; the kernel writes those, and refuses the next.
+    # A file may have ten bytes from here on; the kernel writes those, and refuses the rest.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
@@ -102,7 +102,7 @@ def test_a_disk_that_takes_only_a_part_changes_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that stands still holds up neither the loop nor the next choice, and the newest one is what is kept."""
+    """A disk that hangs blocks neither the loop nor the next choice; the newest choice is stored."""
     from threading import Event
 
     may, put = Event(), dirs.put_file

@@ -1,4 +1,4 @@
-"""Disconnecting, forgetting and coming back; outages, hangs, names and logout at the end: with the real tailscaled."""
+"""Disconnect, forget and reconnect; outages, hangs, names and the logout at the end: with the real tailscaled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def starts(one: Node) -> dict[str, int]:
 
 
 def test_disconnect_is_not_death(tmp_path: Path) -> None:
-    """The app and health stay; the choice holds over restarts of tailscaled and of everything, though a key is set."""
+    """The app and health stay up; the choice persists across restarts of tailscaled and of all, even with a key."""
     with controlling() as control:
         with node(tmp_path, TS_AUTHKEY=GOOD, SUPERVISOR_TAILNET_GRACE="0s", **at(control)) as one:
             one.wait_state("connected")
@@ -48,7 +48,7 @@ def test_disconnect_is_not_death(tmp_path: Path) -> None:
 
 
 def test_forget_and_come_back(tmp_path: Path) -> None:
-    """The device leaves its tailnet and stays away until Connect; then it logs in as a new one."""
+    """The device leaves its tailnet and stays out until Connect, which logs it in as a new one."""
     with controlling() as control:
         control.order("key", value=GOOD, reusable=1)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
@@ -67,7 +67,7 @@ def test_forget_and_come_back(tmp_path: Path) -> None:
 
 
 def test_an_old_error_is_no_reason_for_a_wish(tmp_path: Path) -> None:
-    """What was wrong with a former key is not told of a device that is being forgotten."""
+    """The error of a former key is not shown for a device that is being forgotten."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         with node(tmp_path, TS_AUTHKEY=OTHER, **at(control)) as one:
@@ -81,7 +81,7 @@ def test_an_old_error_is_no_reason_for_a_wish(tmp_path: Path) -> None:
 
 
 def test_forgetting_waits_for_a_control_server_that_is_away(tmp_path: Path) -> None:
-    """A logout needs it: it is tried until it works, and said meanwhile."""
+    """A logout needs it: it is retried until it succeeds, and this is reported."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
         one.wait_state("connected")
         control.order("offline")
@@ -92,7 +92,7 @@ def test_forgetting_waits_for_a_control_server_that_is_away(tmp_path: Path) -> N
 
 
 def test_a_new_key_while_connected(tmp_path: Path) -> None:
-    """It is taken by one login, as a single-use key needs it, and nothing is restarted for it."""
+    """It is used for one login, as a single-use key requires, and nothing is restarted."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         control.order("key", value=OTHER)
@@ -108,7 +108,7 @@ def test_a_new_key_while_connected(tmp_path: Path) -> None:
 
 
 def test_a_bad_key_while_connected(tmp_path: Path) -> None:
-    """It is told, and the device keeps the login it has."""
+    """The error is reported, and the device keeps its login."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
@@ -122,7 +122,7 @@ def test_a_bad_key_while_connected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("choice", ["disconnected", "connected"])
 def test_a_choice_that_cannot_be_read_leaves_the_device_as_it_is(tmp_path: Path, choice: str) -> None:
-    """Off or on, with a key set; it is told, until the owner chooses again."""
+    """It stays off or on, even with a key set; this is reported until the owner chooses again."""
     with controlling() as control:
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
             one.wait_state("connected")
@@ -143,7 +143,7 @@ def test_a_choice_that_cannot_be_read_leaves_the_device_as_it_is(tmp_path: Path,
 
 
 def test_the_choice_of_a_lost_state_folder(tmp_path: Path) -> None:
-    """The key logs in again, and people are told that nothing was there."""
+    """The key logs in again, and a note says that no state was found."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
         one.wait_state("connected")
         assert any("new device" in note for note in one.view()["notes"])
@@ -151,7 +151,7 @@ def test_the_choice_of_a_lost_state_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["TS_EPHEMERAL", "mem:"])
 def test_an_ephemeral_device_logs_out_at_the_end(tmp_path: Path, how: str) -> None:
-    """Its name is free at once, and the log says how long that took."""
+    """Its name is free at once, and the log says how long the logout took."""
     env = {"TS_EPHEMERAL": "true"} if how == "TS_EPHEMERAL" else {"TS_STATE_DIR": "mem:"}
     with controlling() as control:
         control.order("key", value=GOOD, ephemeral=1)
@@ -163,7 +163,7 @@ def test_an_ephemeral_device_logs_out_at_the_end(tmp_path: Path, how: str) -> No
 
 
 def test_an_ephemeral_device_logs_out_after_a_failure_too(tmp_path: Path) -> None:
-    """Exit 70 is an orderly end as well."""
+    """An exit with 70 is orderly, too."""
     env = {"TS_EPHEMERAL": "true", "SUPERVISOR_GIVE_UP": "1/1m"}
     gate = tmp_path / "gate"
     with controlling() as control:
@@ -178,7 +178,7 @@ def test_an_ephemeral_device_logs_out_after_a_failure_too(tmp_path: Path) -> Non
 
 
 def test_a_logout_that_cannot_be_done_costs_its_share_and_no_more(tmp_path: Path) -> None:
-    """A frozen control server does not hold up the end."""
+    """A frozen control server does not delay the stop any further."""
     env = {"TS_EPHEMERAL": "true", "SUPERVISOR_STOP_TIMEOUT": "4s"}
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control), **env) as one:
         one.wait_state("connected")
@@ -191,7 +191,7 @@ def test_a_logout_that_cannot_be_done_costs_its_share_and_no_more(tmp_path: Path
 
 
 def test_a_control_server_that_is_away_at_the_start(tmp_path: Path) -> None:
-    """It is told as such, and the login goes on by itself when it is back."""
+    """It is reported as such, and the login continues once it is back."""
     with controlling() as control:
         control.order("offline")
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
@@ -201,7 +201,7 @@ def test_a_control_server_that_is_away_at_the_start(tmp_path: Path) -> None:
 
 
 def test_a_control_server_that_goes_away(tmp_path: Path) -> None:
-    """It is told within two seconds, and the end of it as well."""
+    """Its loss and its return are reported within two seconds."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
         one.wait_state("connected")
         control.order("offline")
@@ -211,7 +211,7 @@ def test_a_control_server_that_goes_away(tmp_path: Path) -> None:
 
 
 def test_a_frozen_tailscaled_is_restarted(tmp_path: Path) -> None:
-    """It is told within seconds, killed, and comes back with its login; the app does not notice."""
+    """It is reported within seconds, killed, and comes back with its login; the app is not affected."""
     env = {"SUPERVISOR_STOP_TIMEOUT": "2s"}
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control), **env) as one:
         one.wait_state("connected")
@@ -224,8 +224,8 @@ def test_a_frozen_tailscaled_is_restarted(tmp_path: Path) -> None:
 
 
 def test_a_hung_tailscaled_says_where(tmp_path: Path) -> None:
-    """The stacks of one that does not end are in the log before it is killed."""
-    # Held still alone it would end by itself: a stop wakes up what it ends. This one hears of nothing but QUIT.
+    """The stacks of a process that does not exit are logged before it is killed."""
+    # If it were only frozen, it would exit, since a stop also continues processes. This one responds only to QUIT.
     wrapper = tmp_path / "tailscaled"
     wrapper.write_text(
         f"#!/bin/sh\ntrap '' TERM\nsetsid {tailscaled()} \"$@\" &\n"
@@ -243,7 +243,7 @@ def test_a_hung_tailscaled_says_where(tmp_path: Path) -> None:
 
 
 def test_a_taken_name_is_told_and_taken_back(tmp_path: Path) -> None:
-    """Two deploys overlap: the new one warns, and has the plain name when the old one is gone."""
+    """When two deployments overlap, the new one warns, and gets the plain name once the old one is gone."""
     with (
         controlling() as control,
         peer(control, name="moltis") as old,
@@ -269,7 +269,7 @@ def test_settings_that_changed_are_taken_over(tmp_path: Path) -> None:
 
 
 def test_the_grace_period(tmp_path: Path) -> None:
-    """Health and readiness fail when the tailnet has been away for longer than it may."""
+    """Health and readiness fail when the tailnet has been away for longer than allowed."""
     env = {"SUPERVISOR_TAILNET_GRACE": "2s"}
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control), **env) as one:
         one.wait_state("connected")

@@ -1,4 +1,4 @@
-"""tailscaled's states in words for people."""
+"""Descriptions of tailscaled's states for people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFUSED = LoginRetry(b"1", error="invalid key: expired", kind="expired", rounds=
 
 
 def about(now_s: float = 0.0, **machine: Any) -> Situation:
-    """Return what is known beyond the status, of a machine with these fields."""
+    """Return the situation of a machine with these fields."""
     return Situation(TailnetMachine(**machine), now_s)
 
 
@@ -74,7 +74,7 @@ def about(now_s: float = 0.0, **machine: Any) -> Situation:
     ],
 )
 def test_states(status: Status, situation: Situation, state: str) -> None:
-    """Each has a name; all that is not well says why, and what a person can do about it."""
+    """Each has a name; every bad one has a reason, and says what a person can do."""
     meaning = of_status(status, situation)
     assert meaning.state == state
     assert meaning.up == (state == "connected")
@@ -85,7 +85,7 @@ def test_states(status: Status, situation: Situation, state: str) -> None:
 
 
 def test_a_refused_key_says_when_it_is_tried_again() -> None:
-    """The reason comes in the other side's words, with what it comes down to."""
+    """The reason is the control server's text, after the kind of refusal."""
     meaning = of_status(LOGIN, about(retry=REFUSED._replace(next_try_s=240.0)))
     assert meaning.why == "expired: invalid key: expired"
     assert "tried again in 4 min" in meaning.what_to_do
@@ -94,12 +94,12 @@ def test_a_refused_key_says_when_it_is_tried_again() -> None:
 
 
 def test_no_answer_is_starting_first_and_down_later() -> None:
-    """A daemon that was started a moment ago is not down."""
+    """A daemon that was started a moment ago is still starting."""
     assert (down("x", begun=True).state, down("x", begun=False).state) == ("starting", "tailscaled down")
 
 
 def test_since_when() -> None:
-    """A state's time counts from its beginning, the time away from when it was last up."""
+    """A state's time counts from its start, the time away from when it was last up."""
     up, off = of_status(UP, Situation()), down("x", begun=False)
     first = with_state(TailnetView("embedded", "starting", 0.0, away_since_s=0.0), off, None, 10.0)
     assert (first.since_s, first.away_since_s) == (10.0, 0.0)
@@ -110,7 +110,7 @@ def test_since_when() -> None:
 
 
 def test_what_is_known_of_the_device() -> None:
-    """Name, tailnet and owner are told while the device is in a tailnet, and gone when it is logged out."""
+    """Name, tailnet and owner are shown while the device is in a tailnet, and cleared when it is logged out."""
     status = msgspec.structs.replace(
         UP,
         version="1.102.5-t0",
@@ -127,7 +127,7 @@ def test_what_is_known_of_the_device() -> None:
 
 
 def test_peers_come_online_first() -> None:
-    """Who is not online says when it was; Go's zero time says nothing."""
+    """One that is offline shows when it was last online; Go's zero time is omitted."""
     status = Status(
         peers={
             "a": Node(dns_name="b.x.", last_seen="2026-11-01T00:00:00Z"),
@@ -144,7 +144,7 @@ def test_peers_come_online_first() -> None:
 
 @pytest.mark.parametrize(("days", "says"), [(40, False), (20, True), (3, True), (-1, False)])
 def test_a_key_that_will_expire(days: int, says: bool) -> None:  # noqa: FBT001
-    """It is told weeks ahead; health warns of it by itself."""
+    """It is reported weeks ahead; health has a warning of its own."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
     at = (now + timedelta(days=days)).isoformat().replace("+00:00", "Z")
     assert bool(expiry_words(key_expiry(Status(node=Node(key_expiry=at))), now)) == says
@@ -160,7 +160,7 @@ def test_a_key_that_will_expire(days: int, says: bool) -> None:  # noqa: FBT001
     ],
 )
 def test_the_end_of_a_key_is_told_in_utc(text: str, shown: str) -> None:
-    """A control server may write it in a zone of its own, as Go does with a local time."""
+    """A control server may send it in another time zone, as Go does with a local time."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
     told = expiry_words(key_expiry(Status(node=Node(key_expiry=text))), now)
     assert shown in told
@@ -168,7 +168,7 @@ def test_the_end_of_a_key_is_told_in_utc(text: str, shown: str) -> None:
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
-    """Unknown ones are no error, missing ones have their defaults."""
+    """Unknown fields are accepted; missing ones have their defaults."""
     status = msgspec.json.decode(b'{"BackendState":"Running","New":{"a":1},"Self":{"Online":true,"X":2}}', type=Status)
     assert status.node is not None
     assert status.node.online

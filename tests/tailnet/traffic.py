@@ -1,4 +1,4 @@
-"""Fetches through the tailnet again and again, and keeps count of what went through."""
+"""Fetches through the tailnet repeatedly, and counts the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERY_S = 0.2
 
 
 class Traffic:
-    """What has come of it so far: how many fetches, which failed, the longest time without one that did not."""
+    """The results so far: the number of fetches, the failures, and the longest time without a success."""
 
     def __init__(self, fetch: Callable[[], object]) -> None:
         self._fetch = fetch
@@ -24,7 +24,7 @@ class Traffic:
         self.longest_gap_s = 0.0
 
     def run(self) -> None:
-        """Fetch until told to end."""
+        """Fetch until stopped."""
         last_s = time.monotonic()
         while not self._ended.wait(EVERY_S):
             self.count += 1
@@ -38,13 +38,13 @@ class Traffic:
             last_s = now_s
 
     def end(self) -> None:
-        """Fetch no more."""
+        """Stop fetching."""
         self._ended.set()
 
 
 @contextlib.contextmanager
 def traffic(fetch: Callable[[], object]) -> Iterator[Traffic]:
-    """Fetch for the length of a block."""
+    """Fetch for the duration of a block."""
     found = Traffic(fetch)
     thread = threading.Thread(target=found.run)
     thread.start()

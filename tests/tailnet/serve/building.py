@@ -1,4 +1,4 @@
-"""Serve configurations made of the entries that they are to hold."""
+"""Serve configurations built from their entries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def config_of(found: Entries) -> Json:
-    """Return the configuration that holds these entries."""
+    """Return the configuration with these entries."""
     config: Json = {}
     for path, value in found.items():
         inner = config

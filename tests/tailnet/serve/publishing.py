@@ -1,4 +1,4 @@
-"""Serve against a real tailscaled that is in a tailnet, and an app to be published."""
+"""Serve with a real tailscaled that is in a tailnet, and an app to publish."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from tests.support.peer import Peer
 
 NAME = "moltis.tail.example"
-# No certificate authority is asked, on loopback least of all.
+# No certificate authority is contacted: nobody listens on this loopback port.
 NO_ACME = {"TS_DEBUG_ACME_DIRECTORY_URL": "http://127.0.0.1:1/directory"}
 DEADLINE_S = 15.0
-# Self-signed, for moltis.tail.example; made for these tests, and good for nothing else.
+# Self-signed, for moltis.tail.example; made only for these tests.
 CERTIFICATE = """\
 -----BEGIN CERTIFICATE-----
 MIIBejCCAR+gAwIBAgIQBp+AqAofWtJ8iUG1oC4vCTAKBggqhkjOPQQDAjASMRAw
@@ -57,7 +57,7 @@ NoC08cogkWvEQUk6FCaErAJds/StMQWkqTSxrNRlluwZ83lcUozAg7IP
 
 
 class Counted(LocalApi):
-    """A LocalAPI client that counts, and does something before a write where it is told to."""
+    """A LocalAPI client that counts its calls, and calls ``before_write`` before each write."""
 
     def __init__(self, socket_path: str) -> None:
         super().__init__(socket_path, str)
@@ -67,38 +67,38 @@ class Counted(LocalApi):
         self.before_write: Callable[[], object] = lambda: None
 
     async def serve_config(self) -> ServeConfig:
-        """Count and ask."""
+        """Count, and read."""
         self.looks += 1
         return await super().serve_config()
 
     async def change_prefs(self, changes: Mapping[str, Any]) -> None:
-        """Count and change."""
+        """Count, and change."""
         self.changes += 1
         await super().change_prefs(changes)
 
     async def put_serve_config(self, config: Json, etag: str) -> None:
-        """Count and write."""
+        """Count, and write."""
         self.writes += 1
         self.before_write()
         await super().put_serve_config(config, etag)
 
 
 class Stage(NamedTuple):
-    """A node in its tailnet, and the port of the app beside it."""
+    """A node in its tailnet, and the port of the app next to it."""
 
     control: Control
     node: Peer
     port: int
 
     def serve(self, *, lasting: bool = False, look_every_s: float = 0.0, **more: Any) -> Serve:
-        """Return what a supervisor with these settings would have."""
+        """Return the publisher of a supervisor with these settings."""
         log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
         certificates = more.pop("certificates", None)
         found = plan({**self.settings(), **more})
         return Serve(found, log, lasting=lambda _: lasting, certificates=certificates, look_every_s=look_every_s)
 
     def settings(self) -> dict[str, str]:
-        """Return what leads a supervisor to this node and this app."""
+        """Return the settings of a supervisor for this node and this app."""
         return {
             "TS_SOCKET": self.node.path,
             "TS_STATE_DIR": str(self.node.folder / "state"),
@@ -107,31 +107,31 @@ class Stage(NamedTuple):
 
     @property
     def app(self) -> str:
-        """Return where the app is."""
+        """Return the URL of the app."""
         return f"http://127.0.0.2:{self.port}"
 
     def config(self) -> Json:
-        """Return what tailscaled serves."""
+        """Return tailscaled's serve configuration."""
         return self.node.ask("GET", "serve-config") or {}
 
     def put(self, config: Json) -> None:
-        """Have tailscaled serve this, as somebody else would."""
+        """Set tailscaled's serve configuration, as someone else would."""
         self.node.ask("POST", "serve-config", config)
 
     def http(self, name: str = NAME) -> Json:
-        """Return what ours is by HTTP."""
+        """Return our entries for HTTP."""
         return {"TCP": {"80": {"HTTP": True}}, "Web": {f"{name}:80": {"Handlers": {"/": {"Proxy": self.app}}}}}
 
     def https(self) -> Json:
-        """Return what ours is by HTTPS."""
+        """Return our entries for HTTPS."""
         return {"TCP": {"443": {"HTTPS": True}}, "Web": {f"{NAME}:443": {"Handlers": {"/": {"Proxy": self.app}}}}}
 
     def both(self) -> Json:
-        """Return what ours is by both."""
+        """Return our entries for both."""
         return {name: {**self.http()[name], **self.https()[name]} for name in ("TCP", "Web")}
 
     def issue_certificates(self) -> None:
-        """Let the tailnet issue certificates, and this node know of it."""
+        """Let the tailnet issue certificates, and wait until this node knows."""
         self.control.order("certs", on=1)
         wait_until(lambda: self.node.status()["CertDomains"], what="the names that certificates are issued for")
 
@@ -145,7 +145,7 @@ class Stage(NamedTuple):
 
 @contextlib.contextmanager
 def stage(**env: str) -> Iterator[Stage]:
-    """Set it up for the length of a block."""
+    """Provide the stage for the duration of a block."""
     with controlling() as control, bare(folder=None, **NO_ACME, **env) as node, app() as port:
         node.log_in(control.url)
         node.wait_state("Running")
@@ -153,13 +153,13 @@ def stage(**env: str) -> Iterator[Stage]:
 
 
 async def look(serve: Serve, node: Peer) -> ServeView:
-    """Let it look once, as the link does."""
+    """Reconcile once, as the link does."""
     api = LocalApi(node.path, str)
     return await serve.reconcile(api, await api.status())
 
 
 async def look_until(serve: Serve, node: Peer, condition: Callable[[ServeView], object]) -> ServeView:
-    """Let it look until the condition holds."""
+    """Reconcile until the condition holds."""
     end_s = time.monotonic() + DEADLINE_S
     while not condition(view := await look(serve, node)):
         assert time.monotonic() < end_s, f"waited in vain; it says {view}"
@@ -168,13 +168,13 @@ async def look_until(serve: Serve, node: Peer, condition: Callable[[ServeView], 
 
 
 def said(serve: Serve) -> list[str]:
-    """Return what it has logged."""
+    """Return its log messages."""
     return [f"{record.event} {dict(record.fields)}" for record in serve._log._waiting_records]
 
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Be another user for the length of a block: tailscaled asks the kernel who has opened a connection."""
+    """Be another user for the duration of a block: tailscaled asks the kernel who has opened a connection."""
     os.seteuid(65534)
     try:
         yield
@@ -198,26 +198,26 @@ class _App(http.server.BaseHTTPRequestHandler):
     name = b""
 
     def do_GET(self) -> None:
-        """Answer anything."""
+        """Answer any path."""
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.name)))
         self.end_headers()
         self.wfile.write(self.name)
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def visitor(stage: Stage) -> Iterator[Peer]:
-    """Run another node of the tailnet that has a way to this one."""
+    """Run another node of the tailnet, with a path to this one."""
     with peer(stage.control, "visitor") as node:
         node.wait_path(stage.node.ip)
         yield node
 
 
 def fetch_securely(node: Peer, name: str) -> bytes:
-    """Fetch the first page by HTTPS through the tailnet, whoever signed the certificate."""
+    """Fetch the first page by HTTPS through the tailnet, without verifying the certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPConnection(name, timeout=10)

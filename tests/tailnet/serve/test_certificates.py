@@ -1,4 +1,4 @@
-"""HTTPS is published when its certificate is there, and not before."""
+"""HTTPS is published once its certificate exists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHORT = Backoff(0.01, 0.02)
 
 @pytest.fixture(name="here")
 def on_stage() -> Iterator[Stage]:
-    """Give a node whose tailnet issues certificates."""
+    """Provide a node whose tailnet issues certificates."""
     with stage() as found:
         found.issue_certificates()
         yield found
@@ -44,7 +44,7 @@ def on_stage() -> Iterator[Stage]:
 
 @contextlib.asynccontextmanager
 async def beside(run: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Let it run in the background for the length of a block."""
+    """Run it in the background for the duration of a block."""
     async with anyio.create_task_group() as group:
         group.start_soon(run)
         yield
@@ -52,7 +52,7 @@ async def beside(run: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[
 
 
 async def settled(certificates: Certificates, name: str) -> Certificate:
-    """Return what is known when something is."""
+    """Return the state of a certificate once it is known."""
     await until(lambda: certificates.want(name) != Certificate())
     found = certificates.want(name)
     assert found is not None
@@ -60,7 +60,7 @@ async def settled(certificates: Certificates, name: str) -> Certificate:
 
 
 async def test_https_comes_when_the_certificate_does(here: Stage) -> None:
-    """HTTP at once, a word while it cannot be had, and then both; a peer gets the app by HTTPS."""
+    """HTTP at once, a message while there is no certificate, and then both; a peer gets the app by HTTPS."""
     serve = here.serve(lasting=True, certificates=Certificates(LocalApi(here.node.path, str), waits=SHORT))
     view = await look_until(serve, here.node, lambda view: view.mode == "serve")
     assert (view.urls, view.why) == ((f"http://{NAME}/",), "")
@@ -79,7 +79,7 @@ async def test_https_comes_when_the_certificate_does(here: Stage) -> None:
 
 
 async def test_https_of_a_former_run_stays(here: Stage) -> None:
-    """It is not taken away for the moment it takes to ask for its certificate; without one it goes."""
+    """It is not removed while its certificate is being requested; without a certificate it is."""
     here.give_certificate()
     first = here.serve(lasting=True)
     async with beside(first.run):
@@ -97,13 +97,13 @@ async def test_https_of_a_former_run_stays(here: Stage) -> None:
 
 
 def recorded_url(here: Stage) -> str:
-    """Return what the app gets as its URL at its next start."""
+    """Return the URL that the app gets at its next start."""
     join_background(5.0)
     return (here.node.folder / "state/external-url").read_text()
 
 
 async def test_the_apps_url_ends_with_https(here: Stage) -> None:
-    """A tailnet that issues certificates no more leaves none of it to the app's next start."""
+    """If the tailnet no longer issues certificates, the app gets no URL at its next start."""
     here.give_certificate()
     serve = here.serve(lasting=True)
     async with beside(serve.run):
@@ -115,7 +115,7 @@ async def test_the_apps_url_ends_with_https(here: Stage) -> None:
 
 
 async def test_https_alone(here: Stage) -> None:
-    """Nothing is published until its certificate is there, and it is said why."""
+    """Nothing is published until its certificate exists, and the reason is reported."""
     serve = here.serve(SUPERVISOR_SERVE="https", certificates=Certificates(LocalApi(here.node.path, str), waits=SHORT))
     view = await look_until(serve, here.node, lambda view: "as soon as" in view.why)
     assert (view.mode, here.config()) == ("off", {})
@@ -130,7 +130,7 @@ async def test_https_alone(here: Stage) -> None:
 
 
 async def test_no_https_where_the_certificate_would_be_lost(here: Stage) -> None:
-    """HTTP alone, which is as it should be, and a note that says why."""
+    """Only HTTP is published, which is as intended, and a note gives the reason."""
     here.give_certificate()
     serve = here.serve(lasting=False)
     async with beside(serve.run):
@@ -140,7 +140,7 @@ async def test_no_https_where_the_certificate_would_be_lost(here: Stage) -> None
 
 
 async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never more than a few in an hour, whatever happens to tailscaled and to the name."""
+    """There are only a few attempts in an hour, whatever happens to tailscaled and to the name."""
     assert WAITS.initial_s >= 600
     assert WAITS.max_s == 3600
     found: list[tuple[Backoff, int]] = []
@@ -162,13 +162,13 @@ async def test_failures_wait_longer_and_longer(here: Stage, monkeypatch: pytest.
 
 
 async def test_a_certificate_that_takes_too_long(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A word after the limit; one that was there before is not given up for it."""
+    """This is reported after the limit; a certificate that existed before stays in use."""
     first, second = (Certificates(LocalApi(here.node.path, str), waits=SHORT) for _ in range(2))
     async with beside(first.run), beside(second.run):
         here.give_certificate()
         found = await settled(second, NAME)
         assert found.there
-        # Not before: on a crowded machine a good answer takes its time too.
+        # Only now: on a busy machine a valid response takes time, too.
         for certificates in (first, second):
             monkeypatch.setattr(certificates, "_fetch_s", 0.2)
         with frozen(here.node.process.pid):
@@ -179,7 +179,7 @@ async def test_a_certificate_that_takes_too_long(here: Stage, monkeypatch: pytes
 
 
 async def test_a_tailscaled_that_is_down_says_nothing(here: Stage) -> None:
-    """It is asked again when somebody wants to know, and not before."""
+    """It is asked again only when the certificate is requested again."""
 
     class Counting(Certificates):
         attempts = 0
@@ -201,7 +201,7 @@ async def test_a_tailscaled_that_is_down_says_nothing(here: Stage) -> None:
 
 @pytest.mark.skipif("__import__('os').geteuid() != 0", reason="only root can ask as somebody else")
 async def test_who_may_not_ask_does_not_ask_again(here: Stage) -> None:
-    """Until tailscaled is another one."""
+    """It waits until tailscaled is replaced."""
     here.give_certificate()
     here.node.folder.chmod(0o755)
     certificates = Certificates(LocalApi(here.node.path, str), waits=SHORT)

@@ -1,4 +1,4 @@
-"""TS_SERVE_CONFIG: read whenever it changes, kept as it was where it is broken."""
+"""TS_SERVE_CONFIG: read whenever it changes; if it is invalid, the last valid content stays."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ READ = {
     ],
 )
 def test_what_is_no_configuration(data: bytes, why: str) -> None:
-    """It is said where and why."""
+    """The message says where and why."""
     with pytest.raises(ValueError, match=r"^it is ") as caught:
         parse(data, NAME)
     assert why in str(caught.value)
 
 
 def test_what_is_read() -> None:
-    """As tailscaled would give it back: without what says nothing."""
+    """The result is what tailscaled would return: without entries that have no effect."""
     assert parse(GOOD, NAME) == (READ, ())
     assert parse(b"null", NAME) == ({}, ())
     assert parse(b'\xef\xbb\xbf{"TCP": null}', NAME) == ({}, ())
@@ -67,7 +67,7 @@ def test_what_is_read() -> None:
 
 
 def test_what_is_left_out_is_told() -> None:
-    """Funnel, sessions of terminals, and what is not known; nothing is said of what has no effect."""
+    """Funnel, terminal sessions, and unknown fields are reported; entries without effect are not."""
     config, told = parse(
         b'{"AllowFunnel": {"a.x:443": true}, "Foreground": {"s": {}}, "tcp": {"80": {}}, "empty": {},'
         b' "Web": {"a.x:80": {"Handlers": {"/": {"Proxy": "x", "New": 1}}}}}',
@@ -92,7 +92,7 @@ def test_anything_is_read_or_refused(data: bytes) -> None:
 
 
 def test_a_change_is_seen_and_a_broken_one_kept_out(tmp_path: Path) -> None:
-    """The last good content stays, and is put in force under a new name too."""
+    """The last valid content stays, and is also applied under a new name."""
     path = tmp_path / "serve.json"
     path.write_bytes(GOOD)
     file = ServeFile(str(path))
@@ -112,7 +112,7 @@ def test_a_change_is_seen_and_a_broken_one_kept_out(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_never_good(tmp_path: Path) -> None:
-    """Nothing is known of what is wanted; a pipe, a folder and a giant hold nothing up."""
+    """Nothing is known to be wanted; a pipe, a folder and a huge file block nothing."""
     path = tmp_path / "serve.json"
     file = ServeFile(str(path))
     assert file.look(NAME).config is None
@@ -129,7 +129,7 @@ def test_a_file_that_was_never_good(tmp_path: Path) -> None:
 
 
 def test_one_that_could_not_be_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What kept it from being read may pass, as a wrong mode or a disk's error, and changes neither time nor size."""
+    """The cause may pass without changing time or size, such as a wrong mode or a disk error."""
     path = tmp_path / "serve.json"
     path.write_bytes(GOOD)
     file = ServeFile(str(path))
@@ -144,7 +144,7 @@ def test_one_that_could_not_be_read_is_read_again(tmp_path: Path, monkeypatch: p
 
 
 def test_a_link_to_it_is_followed(tmp_path: Path) -> None:
-    """Kubernetes changes a mounted file by a link to another folder."""
+    """Kubernetes changes a mounted file by pointing a link to another folder."""
     for name, data in (("one", b"{}"), ("two", GOOD)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "serve.json").write_bytes(data)

@@ -1,4 +1,4 @@
-"""TS_SERVE_CONFIG put in force by a real tailscaled, and kept up with."""
+"""TS_SERVE_CONFIG applied by a real tailscaled, and followed when it changes."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture(name="here")
 def on_stage() -> Iterator[Stage]:
-    """Give a node that is connected, and an app."""
+    """Provide a node that is connected, and an app."""
     with stage() as found:
         yield found
 
 
 @pytest.fixture(name="file")
 def config_file(tmp_path: Path) -> Path:
-    """Give the file."""
+    """Return the path of the file."""
     return tmp_path / "serve.json"
 
 
 def serving(here: Stage, file: Path, config: Json | str) -> Serve:
-    """Write the file, and return what publishes it."""
+    """Write the file, and return its publisher."""
     write(file, config)
     return here.serve(TS_SERVE_CONFIG=str(file))
 
@@ -49,12 +49,12 @@ def write(file: Path, config: Json | str) -> None:
 
 
 def page(here: Stage, port: int, name: str = "${TS_CERT_DOMAIN}") -> Json:
-    """Return a configuration that leads a port to the app, as a compose file carries it."""
+    """Return a configuration that connects a port to the app, as a compose file contains it."""
     return {"TCP": {str(port): {"HTTP": True}}, "Web": {f"{name}:{port}": {"Handlers": {"/": {"Proxy": here.app}}}}}
 
 
 async def test_it_replaces_ours(here: Stage, file: Path) -> None:
-    """What was published before it was set goes, what it says comes, and a peer reaches that."""
+    """What was published before is removed, the content is published, and a peer reaches it."""
     await look(here.serve(), here.node)
     view = await look(serving(here, file, page(here, 8080)), here.node)
     assert view.urls == (f"http://{NAME}:8080/",)
@@ -66,7 +66,7 @@ async def test_it_replaces_ours(here: Stage, file: Path) -> None:
 
 
 async def test_a_change_is_put_in_force(here: Stage, file: Path) -> None:
-    """At the next look, also one of what a port does, which tailscaled takes in two steps only."""
+    """It is applied at the next look, even if it changes the kind of a port, which takes tailscaled two steps."""
     serve = serving(here, file, page(here, 80))
     await look(serve, here.node)
     api = Counted(here.node.path)
@@ -79,14 +79,14 @@ async def test_a_change_is_put_in_force(here: Stage, file: Path) -> None:
 
 
 async def test_a_broken_change_is_told_and_kept_out(here: Stage, file: Path) -> None:
-    """What was good stays in force until the file is mended."""
+    """The valid content stays in force until the file is fixed."""
     serve = serving(here, file, page(here, 80))
     await look(serve, here.node)
     write(file, '{\n "TCP": {,}}')
     view = await look(serve, here.node)
     assert "line 2, column 10" in view.why
     assert view.urls == (f"http://{NAME}/",)
-    # The next supervisor does not know what was good, and leaves it as it is.
+    # The next supervisor does not know the valid content, and leaves the configuration unchanged.
     again = await look(here.serve(TS_SERVE_CONFIG=str(file)), here.node)
     assert (again.mode, again.urls, again.why) == (view.mode, view.urls, view.why)
     assert here.config() == page(here, 80, NAME)
@@ -96,7 +96,7 @@ async def test_a_broken_change_is_told_and_kept_out(here: Stage, file: Path) -> 
 
 
 async def test_a_file_that_hangs_holds_nothing_up(here: Stage, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a network disk that is away: it is told, what was published stays, and a change is taken in the end."""
+    """As on an unreachable network disk: it is reported, what was published stays, and the change is applied later."""
     serve = serving(here, file, page(here, 8080))
     await look(serve, here.node)
     goes_on, read = threading.Event(), ServeFile.look
@@ -119,7 +119,7 @@ async def test_a_file_that_hangs_holds_nothing_up(here: Stage, file: Path, monke
 
 
 async def test_funnel_and_what_is_not_known_are_left_out(here: Stage, file: Path) -> None:
-    """The rest is published, and it is said what is missing."""
+    """The rest is published, and what is missing is reported."""
     view = await look(
         serving(here, file, page(here, 80) | {"AllowFunnel": {f"{NAME}:443": True}, "tcp": {"22": {}}}), here.node
     )
@@ -142,7 +142,7 @@ async def test_https_without_certificates(here: Stage, file: Path) -> None:
 
 
 async def test_files_and_sockets_are_served_for_root(here: Stage, file: Path, tmp_path: Path) -> None:
-    """This supervisor is tailscaled's root."""
+    """They need root or an operator, and this supervisor is root."""
     config = page(here, 80)
     handlers = config["Web"]["${TS_CERT_DOMAIN}:80"]["Handlers"]
     handlers["/files/"] = {"Path": f"{tmp_path}/"}
@@ -152,11 +152,11 @@ async def test_files_and_sockets_are_served_for_root(here: Stage, file: Path, tm
 
 
 async def test_what_takes_root_is_said_once_where_there_is_none(here: Stage, file: Path) -> None:
-    """It is not attempted for ever, and again when the file has changed."""
+    """It is not retried forever, but once more when the file has changed."""
 
     class Refusing(Counted):
         async def put_serve_config(self, config: Json, etag: str) -> None:
-            """Say what tailscaled says to others than root."""
+            """Answer like tailscaled to a user who is not root."""
             del config, etag
             self.writes += 1
             raise ForbiddenError("tailscaled refused POST serve-config (401): must be root, or be an operator")
@@ -180,7 +180,7 @@ async def test_what_takes_root_is_said_once_where_there_is_none(here: Stage, fil
 
 
 async def test_services_are_told_to_the_tailnet(here: Stage, file: Path) -> None:
-    """As long as they are published; one that somebody else advertises stays."""
+    """They are advertised while they are published; one that someone else advertises stays."""
     here.node.set_prefs(AdvertiseServices=["svc:theirs"])
     service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
     assert (await look(serving(here, file, service), here.node)).why == ""
@@ -192,7 +192,7 @@ async def test_services_are_told_to_the_tailnet(here: Stage, file: Path) -> None
 
 
 async def withdraw(here: Stage, file: Path, api: LocalApi) -> tuple[Serve, ServeView]:
-    """Publish a service, and take it back by this client; return what published it, and what it says."""
+    """Publish a service, and withdraw it through this client; return the publisher and its view."""
     service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
     serve = serving(here, file, service)
     await look(serve, here.node)
@@ -203,17 +203,17 @@ async def withdraw(here: Stage, file: Path, api: LocalApi) -> tuple[Serve, Serve
 
 
 class Away(LocalApi):
-    """A LocalAPI client whose tailscaled is away when its preferences are asked for."""
+    """A LocalAPI client that cannot reach tailscaled when it reads the preferences."""
 
     async def prefs(self) -> Json:
-        """Fail, as while tailscaled is restarted."""
+        """Fail, as while tailscaled restarts."""
         raise UnreachableError("cannot reach tailscaled")
 
 
 async def test_a_service_is_taken_back_once_tailscaled_can_be_told(here: Stage, file: Path) -> None:
-    """Otherwise the tailnet would lead its clients to a device that serves it no more; for good."""
+    """Otherwise the tailnet would permanently direct its clients to a device that no longer serves it."""
     serve, _ = await withdraw(here, file, Away(here.node.path, str))
-    # As tailscaled's restart has it.
+    # As after a restart of tailscaled.
     serve.forget()
     await look(serve, here.node)
     assert not here.node.ask("GET", "prefs")["AdvertiseServices"]
@@ -229,17 +229,17 @@ class Denied(LocalApi):
 
 
 async def test_a_service_is_taken_back_once_that_is_allowed(here: Stage, file: Path) -> None:
-    """A refusal does not make it anybody else's."""
+    """After a refusal it is still ours."""
     _, view = await withdraw(here, file, Denied(here.node.path, str))
     assert "access denied" in view.why
-    # As a restart has it.
+    # As after a restart.
     await look(serving(here, file, {}), here.node)
     assert not here.node.ask("GET", "prefs")["AdvertiseServices"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
 async def test_services_that_may_not_be_told_are_tried_once(here: Stage) -> None:
-    """It is said, and left alone until something changes."""
+    """This is reported, and not retried until something changes."""
     here.node.folder.chmod(0o755)
     service = {"Services": {"svc:ours": {"TCP": {"80": {"TCPForward": f"127.0.0.2:{here.port}"}}}}}
     serve = serving(here, here.node.folder / "serve.json", service)
@@ -255,14 +255,14 @@ async def test_services_that_may_not_be_told_are_tried_once(here: Stage) -> None
 
 
 async def test_somebody_elses_entries_stay(here: Stage, file: Path) -> None:
-    """Other than in the official image, which empties the configuration at its start."""
+    """The official image, in contrast, empties the configuration at its start."""
     here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
     await look(serving(here, file, page(here, 80)), here.node)
     assert here.config()["TCP"] == {"22": {"TCPForward": "127.0.0.1:22"}, "80": {"HTTP": True}}
 
 
 async def test_no_name_no_domain(here: Stage, file: Path) -> None:
-    """A device that has no name yet gets no configuration with a hole in it."""
+    """A device without a name gets no incomplete configuration."""
     serve = serving(here, file, page(here, 80))
     api = LocalApi(here.node.path, str)
     status = await api.status()

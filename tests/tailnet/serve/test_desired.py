@@ -1,4 +1,4 @@
-"""What is to be published, and what people are told about it."""
+"""What is to be published, and what is reported about it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PENDING = Certificate()
     ],
 )
 def test_the_modes(mode: str, certificate: Certificate | None, ports: set[str], kept: bool, says: str) -> None:  # noqa: FBT001
-    """Which ports lead to the app, whether HTTPS is only kept, and what is not as it should be."""
+    """Which ports lead to the app, whether HTTPS is only kept, and what is reported as a problem."""
     wanted = desired.of_app(mode, APP, NAME, DOMAINS, certificate, lasting=True)
     assert wanted.wish is not None
     assert {path[1] for path in wanted.wish.entries if path[0] == "TCP"} == ports
@@ -46,7 +46,7 @@ def test_the_modes(mode: str, certificate: Certificate | None, ports: set[str], 
 
 
 def test_the_panel_beside_the_app() -> None:
-    """It has its own port, by HTTP, also where the app itself cannot be published yet."""
+    """It has its own port, by HTTP, even if the app itself cannot be published yet."""
     for mode, ports in (("auto", {"80", "8080"}), ("https", {"8080"})):
         app = desired.of_app(mode, APP, NAME, (), None, lasting=True)
         wish = desired.with_panel(app, NAME, "http://panel:8080/").wish
@@ -58,7 +58,7 @@ def test_the_panel_beside_the_app() -> None:
 
 
 def test_as_tailscaled_wants_it() -> None:
-    """The shape is that of `tailscale serve`."""
+    """The structure is that of `tailscale serve`."""
     wanted = desired.of_app("auto", APP, NAME, DOMAINS, THERE, lasting=True)
     assert wanted.wish is not None
     assert config_of(wanted.wish.entries) == {
@@ -83,12 +83,12 @@ def test_as_tailscaled_wants_it() -> None:
     ],
 )
 def test_when_a_certificate_is_wanted(mode: str, domains: tuple[str, ...], lasting: bool, name: str) -> None:  # noqa: FBT001
-    """Where the tailnet issues them and it would not be lost with the container, or where HTTPS was asked for."""
+    """It is, if the tailnet issues them and it would outlive the container, or if HTTPS was requested explicitly."""
     assert desired.certificate_name(mode, NAME, domains, lasting=lasting) == name
 
 
 def test_a_state_folder_that_is_no_volume_is_worth_a_note() -> None:
-    """It says why there is no HTTPS, or what HTTPS will cost; where there could be none, nothing."""
+    """It gives the reason for missing HTTPS, or the cost of HTTPS; without any HTTPS there is no note."""
     auto = desired.of_app("auto", APP, NAME, DOMAINS, None, lasting=False)
     assert "mount a volume" in auto.notes[0]
     assert "not published by HTTPS" in auto.notes[0]
@@ -98,14 +98,14 @@ def test_a_state_folder_that_is_no_volume_is_worth_a_note() -> None:
 
 
 def test_a_device_without_a_name() -> None:
-    """All stays as it is until it has one."""
+    """Everything stays unchanged until it has one."""
     wanted = desired.of_app("auto", APP, "", (), None, lasting=True)
     assert wanted.wish is None
     assert "no name" in wanted.whys[0]
 
 
 def test_a_file_without_certificates() -> None:
-    """What takes one is left out and told, the rest is published."""
+    """Ports that need one are left out and reported, the others are published."""
     config = {
         "TCP": {"443": {"HTTPS": True}, "80": {"HTTP": True}, "993": {"TCPForward": "x:1", "TerminateTLS": NAME}},
         "Web": {f"{NAME}:443": {"Handlers": {"/": {"Proxy": APP}}}, f"{NAME}:80": {"Handlers": {"/": {"Proxy": APP}}}},
@@ -182,19 +182,19 @@ CONFIG = {"TCP": {"80": {"HTTP": True}}, "Services": {"svc:s": {"TCP": {"443": {
     ],
 )
 def test_what_is_in_the_way_in_words(found: Conflict, says: str) -> None:
-    """Where, what, and the command that removes it."""
+    """The place, what is there, and the command that removes it."""
     assert conflict_text(found, CONFIG) == says
 
 
 def test_a_funnel_with_a_page_behind_it_is_switched_off_alone() -> None:
-    """Nothing else is then lost with it."""
+    """Nothing else is lost with it."""
     page: Path = ("Web", f"{NAME}:443", "Handlers", "/")
     found = Conflict(ConflictKind.CLOSED_TO_FUNNEL, page)
     assert off_command(found, config_of({page: {"Text": "t"}})) == "tailscale funnel --https=443 off"
 
 
 def test_things_have_names() -> None:
-    """Whatever somebody put there."""
+    """Anything that others publish can be named."""
     told = [{"Redirect": "https://x"}, {"HTTPS": True}, {"HTTP": True}, {}, None]
     assert [thing(value) for value in told] == [
         "a redirect to https://x",

@@ -1,4 +1,4 @@
-"""From any serve configuration to the one that is wanted: what is ours changes, what is not stays."""
+"""From any serve configuration to the wanted one: our entries change, those of others stay."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ OURS: Entries = {port(80): HTTP, page(80): APP}
 
 
 def recorded(found: Entries) -> Record:
-    """Return the record of these entries."""
+    """Return a record of these entries."""
     return {path: (value,) for path, value in found.items()}
 
 
 def settle(current: Json, wish: Wish, record: Record) -> tuple[Json, Record, list[Json]]:
-    """Do all the steps, as they would be written and recorded; return the end, its record and every step."""
+    """Do all steps as they would be written and recorded; return the final configuration, its record and all steps."""
     steps: list[Json] = []
     while True:
         found = step(current, wish, record)
@@ -71,7 +71,7 @@ def settle(current: Json, wish: Wish, record: Record) -> tuple[Json, Record, lis
         ({}, OURS, OURS, OURS),
         # The app's port has changed since the last run.
         ({port(80): HTTP, page(80): OLD}, {port(80): HTTP, page(80): OLD}, OURS, OURS),
-        # The device has another name.
+        # The device has a new name.
         (
             {port(80): HTTP, page(80, name="b.x"): APP},
             {port(80): HTTP, page(80, name="b.x"): APP},
@@ -80,37 +80,37 @@ def settle(current: Json, wish: Wish, record: Record) -> tuple[Json, Record, lis
         ),
         # From HTTP to HTTPS.
         (OURS, OURS, {port(443): HTTPS, page(443): APP}, {port(443): HTTPS, page(443): APP}),
-        # What ours were and somebody changed is somebody's.
+        # An entry of ours that someone has changed is now theirs.
         ({port(80): HTTP, page(80): OLD}, OURS, OURS, {port(80): HTTP, page(80): OLD}),
-        # Somebody's port of the same kind will do, and stays after us.
+        # Someone else's port of the same kind is usable, and stays after ours are removed.
         ({port(80): HTTP}, {}, OURS, OURS),
         (OURS, {page(80): APP}, {}, {port(80): HTTP}),
-        # Somebody's page lives on our port, also when we are gone.
+        # Someone else's page uses our port, even after our page is removed.
         (OURS | {page(80, "/x"): OLD}, OURS, {}, {port(80): HTTP, page(80, "/x"): OLD}),
-        # Somebody's forward is in the way, and no page is put behind it.
+        # Someone else's forward is in the way, and no page is put behind it.
         ({port(80): FORWARD}, {}, OURS, {port(80): FORWARD}),
-        # Without a page that can be had no port is opened.
+        # No port is opened without an available page.
         ({page(80): OLD}, {}, OURS, {page(80): OLD}),
-        # A port of ours that is to do something else.
+        # A port of ours that gets another purpose.
         (OURS, OURS, {port(80): FORWARD}, {port(80): FORWARD}),
-        # The same where somebody's page needs it as it is.
+        # The same if someone else's page needs it unchanged.
         (OURS | {page(80, "/x"): OLD}, OURS, {port(80): FORWARD}, {port(80): HTTP, page(80, "/x"): OLD}),
     ],
 )
 def test_where_it_leads(here: Entries, record: Entries, wish: Entries, after: Entries) -> None:
-    """From what is there, and what of it is ours, to what is wanted."""
+    """From the present entries, and our part of them, to the wanted ones."""
     end, _, _ = settle(config_of(here), Wish(wish), recorded(record))
     assert entries(end) == after
 
 
 def test_nothing_is_left_of_nothing() -> None:
-    """What we take out leaves no empty shell behind."""
+    """Removing our entries leaves no empty objects behind."""
     end, record, _ = settle(config_of(OURS), Wish({}), recorded(OURS))
     assert (end, record) == ({}, {})
 
 
 def test_what_waits_for_a_certificate_is_kept_and_not_added() -> None:
-    """HTTPS of a former run stays until it is known that its certificate is gone."""
+    """HTTPS of a former run stays until its certificate is known to be missing."""
     secure: Entries = {port(443): HTTPS, page(443): APP}
     wish = Wish(OURS | secure, frozenset(secure))
     assert entries(settle({}, wish, {})[0]) == OURS
@@ -134,7 +134,7 @@ def test_what_waits_for_a_certificate_is_kept_and_not_added() -> None:
     ],
 )
 def test_what_is_in_the_way(current: Json, wish: Entries, kind: ConflictKind, path: tuple[str, ...]) -> None:
-    """It is told where, and of what kind."""
+    """The place and the kind are reported."""
     found = step(current, Wish(wish), recorded(OURS) if kind is ConflictKind.OPEN_TO_FUNNEL else {})
     assert (kind, path) in [(conflict.kind, conflict.path) for conflict in found.conflicts]
 
@@ -148,12 +148,12 @@ def test_what_is_in_the_way(current: Json, wish: Entries, kind: ConflictKind, pa
     ],
 )
 def test_what_is_not_in_the_way(current: Json) -> None:
-    """Other ports, other names and a Funnel that is off are nobody's business."""
+    """Other ports, other names and a Funnel that is off are no conflicts."""
     assert step(current, Wish(OURS), {}).conflicts == ()
 
 
 def test_services_have_ports_of_their_own() -> None:
-    """What the device does on a port is nothing to a service on the same one."""
+    """The device's use of a port does not conflict with a service on the same one."""
     service: Entries = {("Services", "svc:s", *path): value for path, value in OURS.items()}
     current = config_of({port(80): FORWARD}) | {"AllowFunnel": {"a.x:80": True}}
     found = step(current, Wish(service), {})
@@ -174,7 +174,7 @@ def test_a_service_with_a_network_interface_of_its_own() -> None:
 
 
 def test_where_it_is_reached() -> None:
-    """HTTPS first, and no port where it is the usual one; a port alone is no address."""
+    """HTTPS comes first, and default ports are omitted; a port alone has no URL."""
     found: Entries = OURS | {port(443): HTTPS, page(443): APP, port(8443): HTTPS, page(8443): APP, port(22): FORWARD}
     told = in_force(config_of(found), Wish(found), {})
     assert port(80) not in told
@@ -184,7 +184,7 @@ def test_where_it_is_reached() -> None:
 
 
 def test_odd_shapes_are_read_as_empty() -> None:
-    """Of a later version, or of nobody's."""
+    """They may be from a later version, or damaged."""
     assert entries({"TCP": None, "Web": {"a.x:80": {"Handlers": None}}, "Services": []}) == {}
     assert funnels({"Foreground": {"s": None}}) == frozenset()
     assert handling(None) == "tcp"

@@ -1,4 +1,4 @@
-"""What we have published is remembered, in a folder that may be another user's."""
+"""The record of what we have published, in a folder that may belong to another user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOVED: Entries = {("Web", "a.x:80", "Handlers", "/"): {"Proxy": "y"}}
 
 
 def test_it_is_remembered(tmp_path: Path) -> None:
-    """By the next supervisor; while a write is under way both values are ours."""
+    """The next supervisor reads it; while a write is under way, both values are ours."""
     record = Ownership(str(tmp_path))
     assert record.entries() == {}
     record.put(OURS, MOVED)
@@ -35,7 +35,7 @@ def test_it_is_remembered(tmp_path: Path) -> None:
 
 
 def test_the_same_again_is_not_written(tmp_path: Path) -> None:
-    """The disk is left alone."""
+    """Nothing is written to the disk."""
     record = Ownership(str(tmp_path))
     record.put()
     assert not (tmp_path / NAME).exists()
@@ -47,7 +47,7 @@ def test_the_same_again_is_not_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"[]", b'{"entries": [{"path": 1}]}', b"\xff", b" " * 2_000_000])
 def test_garbage_is_no_record(tmp_path: Path, data: bytes) -> None:
-    """Nothing is then ours, and nothing is lost but that."""
+    """Then nothing counts as ours, and nothing else is lost."""
     (tmp_path / NAME).write_bytes(data)
     record = Ownership(str(tmp_path))
     assert record.entries() == {}
@@ -59,7 +59,7 @@ def test_garbage_is_no_record(tmp_path: Path, data: bytes) -> None:
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:
-    """Neither to read nor to write, and none at the name of the file that is being written."""
+    """This applies to reads and writes, including at the name of the temporary file."""
     Ownership(str(tmp_path)).put(OURS)
     outside = tmp_path / "outside"
     (tmp_path / NAME).rename(outside)
@@ -75,13 +75,13 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_pipe_holds_nothing_up(tmp_path: Path) -> None:
-    """Who owns the folder may have put one there."""
+    """The owner of the folder may have put one there."""
     os.mkfifo(tmp_path / NAME)
     assert Ownership(str(tmp_path)).entries() == {}
 
 
 def test_without_a_folder_it_lasts_for_this_run(tmp_path: Path) -> None:
-    """And it is said that it does not last longer."""
+    """And a message says that it is not kept longer."""
     record = Ownership(str(tmp_path / "none"))
     record.put(OURS)
     assert set(record.entries()) == set(OURS)

@@ -1,4 +1,4 @@
-"""Whatever a serve configuration holds, and whatever is wanted: what is not ours stays, and the end is the same."""
+"""For any serve configuration and any wish: entries of others stay, and the result is stable."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SESSIONS = st.dictionaries(st.just("s"), st.builds(config_of, FOUND), max_size=1
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[Json, Wish, Record]:
-    """Return a configuration, a wish and a record: of some of it, and of what is gone."""
+    """Return a configuration, a wish, and a record of some of its entries and of former ones."""
     here, wish, gone = draw(FOUND), draw(FOUND), draw(FOUND)
     wish = {path: value for path, value in wish.items() if is_port(path) or serves(wish.get(port_of(path)))}
     current: Json = config_of(here)
@@ -62,20 +62,20 @@ def port_of(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def serves(handler: Any) -> bool:
-    """Tell whether a port is a web server."""
+    """Return whether a port is a web server."""
     return handler is not None and handling(handler) in WEB
 
 
 @given(worlds())
 def test_what_is_foreign_never_changes(world: tuple[Json, Wish, Record]) -> None:
-    """In no step on the way, and neither do Funnel and the sessions of terminals."""
+    """They stay in each step, and so do Funnel and terminal sessions."""
     current, wish, record = world
     before = copy.deepcopy(current)
     foreign = {path: value for path, value in entries(current).items() if value not in record.get(path, ())}
     for each in settle(current, wish, record)[2]:
         assert {path: entries(each).get(path) for path in foreign} == foreign
         assert all(each.get(name) == before.get(name) for name in ("AllowFunnel", "Foreground"))
-        # A page is of use only on a port that is a web server.
+        # A page is in use only on a port that is a web server.
         used = [port_of(path) for path in foreign if host_port(path) and serves(entries(before).get(port_of(path)))]
         assert all(serves(entries(each).get(path)) for path in used)
     assert current == before
@@ -83,7 +83,7 @@ def test_what_is_foreign_never_changes(world: tuple[Json, Wish, Record]) -> None
 
 @given(worlds())
 def test_the_same_again_changes_nothing(world: tuple[Json, Wish, Record]) -> None:
-    """What was brought about stays, and the record holds what of it is ours and nothing else."""
+    """The result is stable, and the record contains only entries in it."""
     current, wish, record = world
     end, record, _ = settle(current, wish, record)
     again, same, steps = settle(end, wish, record)
@@ -93,7 +93,7 @@ def test_the_same_again_changes_nothing(world: tuple[Json, Wish, Record]) -> Non
 
 @given(worlds())
 def test_tailscaled_would_take_every_step(world: tuple[Json, Wish, Record]) -> None:
-    """It refuses to change what a port does, and to take a port from a session."""
+    """It refuses to change the kind of a port, and to take a port from a session."""
     current, wish, record = world
     sessions = {path for session in current.get("Foreground", {}).values() for path in entries(session)}
     for each in settle(current, wish, record)[2]:
@@ -107,7 +107,7 @@ def test_tailscaled_would_take_every_step(world: tuple[Json, Wish, Record]) -> N
 
 @given(worlds())
 def test_what_is_wanted_is_there_or_told(world: tuple[Json, Wish, Record]) -> None:
-    """An entry of the wish is in force, or waits, or something in its way, or in that of its port, is told."""
+    """Each wanted entry is in force, or waits, or a conflict on its port is reported."""
     current, wish, record = world
     end, record, _ = settle(current, wish, record)
     told = {endpoint(conflict.path) for conflict in step(end, wish, record).conflicts}
@@ -117,14 +117,14 @@ def test_what_is_wanted_is_there_or_told(world: tuple[Json, Wish, Record]) -> No
 
 
 def idle(path: tuple[str, ...], wish: Wish, end: Json) -> bool:
-    """Tell whether no page that is wanted is there on a port."""
+    """Return whether a port has none of the wanted pages."""
     pages = [each for each in wish.entries if host_port(each) and endpoint(each) == endpoint(path)]
     return not any(entries(end).get(each) == wish.entries[each] for each in pages)
 
 
 @given(worlds())
 def test_nothing_is_put_behind_an_open_funnel(world: tuple[Json, Wish, Record]) -> None:
-    """A page that the whole internet would reach is one that was there before."""
+    """Any page that the whole internet would reach was there before."""
     current, wish, record = world
     end, _, _ = settle(current, wish, record)
     for path, value in entries(end).items():
@@ -134,7 +134,7 @@ def test_nothing_is_put_behind_an_open_funnel(world: tuple[Json, Wish, Record]) 
 
 @given(worlds())
 def test_what_is_no_longer_wanted_goes(world: tuple[Json, Wish, Record]) -> None:
-    """Of ours stays what is wanted, and a port that somebody's pages need."""
+    """Our entries that remain are those wanted, and ports that pages of others need."""
     current, wish, record = world
     end, record, _ = settle(current, wish, record)
     foreign = [path for path, value in entries(end).items() if value not in record.get(path, ())]

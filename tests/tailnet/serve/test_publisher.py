@@ -1,4 +1,4 @@
-"""The app is published in a real tailnet, by a real tailscaled, and nothing of anybody else's is touched."""
+"""The app is published in a real tailnet by a real tailscaled, and entries of others are untouched."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ FORWARD = {"TCP": {"80": {"TCPForward": "127.0.0.1:22"}}}
 
 @pytest.fixture(name="here")
 def on_stage() -> Iterator[Stage]:
-    """Give a node that is connected, and an app."""
+    """Provide a node that is connected, and an app."""
     with stage() as found:
         yield found
 
 
 async def test_a_peer_reaches_the_app(here: Stage) -> None:
-    """By the device's name, and by nothing else; what is in force is shown and logged."""
+    """It does so only under the device's name; what is in force is shown and logged."""
     serve = here.serve()
     view = await look(serve, here.node)
     assert view == ServeView("serve", (f"http://{NAME}/",), "", view.config, external_url="")
@@ -50,7 +50,7 @@ async def test_a_peer_reaches_the_app(here: Stage) -> None:
 
 
 async def test_the_panel_is_reached_through_a_sidecar(here: Stage) -> None:
-    """On its own port beside the app, where the sidecar has a network of its own; it goes when it is not wanted."""
+    """It has its own port next to the app's, if the sidecar has its own network; it is removed if not wanted."""
     with app(b"panel") as port:
         target = f"http://127.0.0.2:{port}"
         serve = here.serve(SUPERVISOR_TAILSCALE="attach", SUPERVISOR_SERVE="http", SUPERVISOR_SERVE_PANEL=target)
@@ -64,7 +64,7 @@ async def test_the_panel_is_reached_through_a_sidecar(here: Stage) -> None:
 
 
 async def test_nothing_is_asked_while_nothing_changes(here: Stage) -> None:
-    """One look and one write in the beginning, and then only what others might have done, now and then."""
+    """One read and one write at the start, and later an occasional read for changes by others."""
     serve = here.serve(look_every_s=60.0)
     api = Counted(here.node.path)
     status = await api.status()
@@ -77,7 +77,7 @@ async def test_nothing_is_asked_while_nothing_changes(here: Stage) -> None:
 
 
 async def test_it_comes_back_when_it_is_gone(here: Stage) -> None:
-    """After a restart of tailscaled on an empty state, or after somebody's reset."""
+    """It may be gone after a restart of tailscaled with an empty state, or after a reset by someone."""
     serve = here.serve()
     await look(serve, here.node)
     here.put({})
@@ -86,7 +86,7 @@ async def test_it_comes_back_when_it_is_gone(here: Stage) -> None:
 
 
 async def test_it_outlives_restarts(tmp_path: Path) -> None:
-    """tailscaled keeps it, and the next supervisor knows it for its own and changes it when the app has moved."""
+    """tailscaled keeps it, and the next supervisor recognises it as its own and changes it if the app has moved."""
     with controlling() as control, app() as port:
         with bare(folder=tmp_path) as node:
             node.log_in(control.url)
@@ -105,7 +105,7 @@ async def test_it_outlives_restarts(tmp_path: Path) -> None:
 
 
 async def test_it_follows_the_devices_name(here: Stage) -> None:
-    """It is written anew, and the old name goes."""
+    """It is rewritten, and the old name is removed."""
     serve = here.serve()
     await look(serve, here.node)
     here.node.set_prefs(Hostname="renamed")
@@ -115,7 +115,7 @@ async def test_it_follows_the_devices_name(here: Stage) -> None:
 
 
 async def test_a_new_login_begins_with_nothing(here: Stage) -> None:
-    """tailscaled drops what it served with the login; ours is put back, whatever the record says."""
+    """tailscaled drops its serve configuration with the login; ours is restored, whatever the record says."""
     here.put(FORWARD)
     serve = here.serve()
     assert (await look(serve, here.node)).mode == "off"
@@ -130,7 +130,7 @@ async def test_a_new_login_begins_with_nothing(here: Stage) -> None:
 
 
 async def test_a_device_without_a_name_waits(here: Stage) -> None:
-    """Nothing is written before there is one."""
+    """Nothing is written before there is a name."""
     serve = here.serve()
     api = Counted(here.node.path)
     view = await serve.reconcile(api, Status(backend_state="Running"))
@@ -139,7 +139,7 @@ async def test_a_device_without_a_name_waits(here: Stage) -> None:
 
 
 async def test_what_is_in_the_way_is_named_and_left(here: Stage) -> None:
-    """Until its owner removes it."""
+    """It stays until its owner removes it."""
     here.put(FORWARD)
     serve = here.serve()
     view = await look(serve, here.node)
@@ -153,7 +153,7 @@ async def test_what_is_in_the_way_is_named_and_left(here: Stage) -> None:
 
 
 async def test_off_removes_what_is_ours_alone(here: Stage) -> None:
-    """A page that somebody put beside it stays, and so does the port it needs."""
+    """A page that someone added next to it stays, and so does the port that this page needs."""
     await look(here.serve(), here.node)
     both = here.http()
     both["Web"][f"{NAME}:80"]["Handlers"]["/notes"] = {"Text": "somebody's"}
@@ -169,14 +169,14 @@ async def test_off_removes_what_is_ours_alone(here: Stage) -> None:
 
 
 def recorded(here: Stage) -> Json:
-    """Return what the record in the state folder says is ours."""
+    """Return our entries according to the record in the state folder."""
     loop_latency.join_background(20)
     kept = json.loads((here.node.folder / "state" / RECORD).read_text())
     return config_of({tuple(entry["path"]): entry["value"] for entry in kept["entries"]})
 
 
 async def test_an_owner_who_serves_the_app_by_hand_keeps_that(here: Stage) -> None:
-    """The same entry, not written by us, is not ours to remove."""
+    """The same entry, written by someone else, is not removed."""
     here.put(here.http())
     assert (await look(here.serve(), here.node)).mode == "serve"
     await look(here.serve(SUPERVISOR_SERVE="off"), here.node)
@@ -184,7 +184,7 @@ async def test_an_owner_who_serves_the_app_by_hand_keeps_that(here: Stage) -> No
 
 
 async def test_what_was_written_in_the_last_moment_is_ours(here: Stage) -> None:
-    """A supervisor that ends before tailscaled's answer has recorded what it wrote."""
+    """A supervisor that ends before tailscaled's response has recorded what it wrote."""
 
     class Cut(Counted):
         async def put_serve_config(self, config: Json, etag: str) -> None:
@@ -200,7 +200,7 @@ async def test_what_was_written_in_the_last_moment_is_ours(here: Stage) -> None:
 
 
 async def test_somebody_who_writes_at_the_same_time_loses_nothing(here: Stage) -> None:
-    """What was read is stale then; it is read again."""
+    """What was read is then stale, and is read again."""
     serve = here.serve()
     api = Counted(here.node.path)
     api.before_write = lambda: here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
@@ -211,7 +211,7 @@ async def test_somebody_who_writes_at_the_same_time_loses_nothing(here: Stage) -
 
 
 async def test_somebody_who_never_stops_is_told_of(here: Stage) -> None:
-    """A few attempts, then a word, then longer and longer pauses."""
+    """A few attempts, then a message, then increasing pauses."""
     serve = here.serve(look_every_s=60.0)
     api = Counted(here.node.path)
     api.before_write = lambda: here.put({"TCP": {str(api.writes): {"TCPForward": "127.0.0.1:22"}}})
@@ -222,7 +222,7 @@ async def test_somebody_who_never_stops_is_told_of(here: Stage) -> None:
 
 
 async def test_a_funnel_is_not_ours_to_open(here: Stage) -> None:
-    """Nothing is put behind one that is open; one that is opened later is told, and nobody is cut off."""
+    """Nothing is put behind an open one; one that is opened later is reported, and nobody is cut off."""
     funnel = {"AllowFunnel": {f"{NAME}:80": True}}
     here.put(funnel)
     serve = here.serve()
@@ -236,14 +236,14 @@ async def test_a_funnel_is_not_ours_to_open(here: Stage) -> None:
     assert view.mode == "serve"
     assert f"the whole internet reaches {NAME}:80" in view.why
     assert here.config() == here.http() | funnel
-    # The remedy we name leaves the page to be put back.
+    # The command that we suggest removes the page too; it is put back.
     here.put({})
     assert (await look(serve, here.node)).why == ""
     assert here.config() == here.http()
 
 
 async def test_a_tailscaled_that_went_away(here: Stage) -> None:
-    """The last that is known stays; the link tells of the rest."""
+    """The last known view stays; the link reports the rest."""
     serve = here.serve()
     before = await look(serve, here.node)
     api = LocalApi(here.node.path, str)
@@ -254,7 +254,7 @@ async def test_a_tailscaled_that_went_away(here: Stage) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
 async def test_a_supervisor_that_may_not_write_says_so_once(here: Stage) -> None:
-    """Beside a sidecar: no attempt after the first, until something changes; and nothing is remembered on disk."""
+    """Next to a sidecar: no attempt after the first one until something changes, and no record on disk."""
     here.node.folder.chmod(0o755)
     serve = here.serve()
     api = Counted(here.node.path)
@@ -274,7 +274,7 @@ async def test_a_supervisor_that_may_not_write_says_so_once(here: Stage) -> None
 
 
 async def test_plain_http_takes_no_certificate() -> None:
-    """tailscaled would fetch one by itself; told not to, it does not."""
+    """tailscaled would fetch one by itself, unless it is told not to."""
     with stage(TS_CERT_SHARE_MODE="ro") as here:
         here.issue_certificates()
         await look(here.serve(SUPERVISOR_SERVE="http"), here.node)
