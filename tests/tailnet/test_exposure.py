@@ -47,7 +47,7 @@ def listener(*addresses: str) -> tuple[str, ...]:
 
 
 def test_every_open_port_is_named_with_its_process(tmp_path: Path) -> None:
-    """tailscaled's proxy is one of them; Moltis' forward proxy makes health warn; the target of serve is not open."""
+    """tailscaled's proxy is one of them; Moltis' forward proxy makes health warn; the target of serve is left out."""
     proxy, private = free_port(), free_port("127.0.0.2")
     app = listener(OPEN_PROXY, f"127.0.0.2:{private}")
     with node(tmp_path, *app, TS_SOCKS5_SERVER=f"127.0.0.1:{proxy}") as tailnet:

@@ -72,7 +72,7 @@ def _fetch(other: Peer, one: Node, states: set[str]) -> None:
 
 
 def test_control_is_lost_for_longer_than_a_minute(tmp_path: Path) -> None:
-    """It is reported at once and helped after a minute; peers always reach the app, and grace counts in real time."""
+    """It is reported at once, helped after a minute and recovers; peers always reach the app; grace is in real time."""
     env = {"SUPERVISOR_TAILNET_GRACE": "75s"}
     with (
         controlling() as control,

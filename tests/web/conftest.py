@@ -1,4 +1,4 @@
-"""What the tests of the web share."""
+"""Shared fixtures of the web tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from supervisor.web import sessions, throttle
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that only moves when it is set."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -20,7 +20,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of everything here."""
+    """Provide the clock of sessions and throttling."""
     clock = Clock()
     for user in (sessions, throttle):
         monkeypatch.setattr(user, "time", clock)

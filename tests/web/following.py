@@ -1,4 +1,4 @@
-"""Follows an event stream as a client does, and takes it apart."""
+"""Follows an event stream as a client does, and parses it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Event(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The number of the line that its id names."""
+        """The number of the line in its id."""
         return int(self.id.rpartition("-")[2])
 
 
@@ -40,7 +40,7 @@ class Follower:
         self.last_id = ""
 
     async def block(self) -> str:
-        """Return what comes up to the next empty line; empty at the end of the stream."""
+        """Return the text up to the next empty line; empty at the end of the stream."""
         lines = []
         async with asyncio.timeout(DEADLINE_S):
             while (line := await self.response.content.readline()) not in {b"\n", b""}:
@@ -56,14 +56,14 @@ class Follower:
         return event
 
     async def until(self, kind: str, holds: Callable[[Any], bool] = lambda _data: True) -> Event:
-        """Return the next event of this kind with data that pass."""
+        """Return the next event of this kind whose data match."""
         while True:
             event = await self.next()
             if event.kind == kind and holds(event.data):
                 return event
 
     async def lines(self, count: int) -> list[Any]:
-        """Return the next lines, so many; none may have been lost."""
+        """Return the next ``count`` lines; none may have been lost."""
         found: list[Any] = []
         while len(found) < count:
             event = await self.until("log")
@@ -76,12 +76,12 @@ class Follower:
 async def following(
     served: Served | str, query: str = "", token: str = TOKEN, **headers: str
 ) -> AsyncIterator[Follower]:
-    """Follow for the length of a block: a server of the tests, or the one at a control socket."""
+    """Follow a server of the tests, or the one at a control socket, for the duration of a block."""
     is_path = isinstance(served, str)
     connector = aiohttp.UnixConnector(served) if isinstance(served, str) else None
     address = "localhost" if isinstance(served, str) else f"127.0.0.1:{served.port}"
     sent = {**({} if is_path else {"Authorization": f"Bearer {token}"}), **headers}
-    # One line of a stream may be long.
+    # A line of a stream may be long.
     async with (
         aiohttp.ClientSession(connector=connector, read_bufsize=2**24) as session,
         session.get(f"http://{address}/api/events{query}", headers=sent) as response,

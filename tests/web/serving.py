@@ -1,4 +1,4 @@
-"""The real HTTP server on real sockets, over a made-up world."""
+"""The real HTTP server on real sockets, with an artificial snapshot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ JSON = "Content-Type: application/json\r\n"
 
 
 class Served(NamedTuple):
-    """A running server. ``log_path`` is the file that the merged log goes to."""
+    """A running server. ``log_path`` is the file that receives the merged log."""
 
     store: SnapshotStore
     log: LogPipeline
@@ -65,11 +65,11 @@ class Served(NamedTuple):
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def get(self, path: str, head: str = BEARER) -> Answer:
-        """Get something, signed in."""
+        """Send a GET request, signed in."""
         return await self.ask("GET", path, head)
 
     async def post(self, path: str, body: object = None, head: str = BEARER) -> Answer:
-        """Post something, signed in."""
+        """Send a POST request, signed in."""
         data = b"" if body is None else json.dumps(body).encode()
         return await self.ask("POST", path, (JSON if data else "") + head, data)
 
@@ -83,7 +83,7 @@ class Served(NamedTuple):
             writer.close()
 
     def logged(self) -> str:
-        """Return the log as the container's reader gets it, once all that was said is in it."""
+        """Close the log and return its full text, as the container's reader gets it."""
         self.log.close(15)
         with open(self.log_path, encoding="utf-8") as file:
             return file.read()
@@ -94,7 +94,7 @@ class Served(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer, taken apart."""
+    """A parsed response."""
 
     status: int
     headers: dict[str, str]
@@ -102,7 +102,7 @@ class Answer(NamedTuple):
 
     @classmethod
     def of(cls, data: bytes) -> Answer:
-        """Take an answer apart."""
+        """Parse a response."""
         head, _, body = data.partition(b"\r\n\r\n")
         first, *rest = head.decode().split("\r\n")
         return cls(int(first.split()[1]), dict(line.split(": ", 1) for line in rest), body)
@@ -114,7 +114,7 @@ class Answer(NamedTuple):
 
     @property
     def refusal(self) -> tuple[int, str]:
-        """The status and the code of an error, which has a text for people."""
+        """The status and the code of an error, which must have a text."""
         assert self.json["error"]
         return self.status, self.json["code"]
 
@@ -128,7 +128,7 @@ async def serving(
     history_lines: int = 100,
     **more: Any,
 ) -> AsyncIterator[Served]:
-    """Serve for the length of a block. With ``specs`` the processes are real ones, none of them started."""
+    """Serve for the duration of a block. With ``specs`` the processes are real, and not started."""
     specs = tuple(specs)
     views = processes or (() if specs else (READY,))
     store = SnapshotStore(Snapshot(processes=views, tailnet=tailnet or TailnetView(), **more))

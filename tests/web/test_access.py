@@ -1,4 +1,4 @@
-"""Who is let in: a right token and nothing else that a request says about itself."""
+"""Authentication: only a valid token counts; other claims in a request do not."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ STATUS = "/api/tailscale/status"
 
 
 def path_of(path: str) -> str:
-    """Return a path that the route's pattern stands for."""
+    """Return a path that matches the route's pattern."""
     return path.replace("{name}", "moltis").replace("{id}", "1a2b3c4d")
 
 
 async def test_everything_but_health_and_signing_in_takes_a_token() -> None:
-    """Without one each route says 401, and what is missing."""
+    """Without one, each route responds with 401 and says what is missing."""
     async with serving() as served:
         for route in PROTECTED:
             answer = await served.ask(route.method, path_of(route.path))
@@ -40,7 +40,7 @@ async def test_everything_but_health_and_signing_in_takes_a_token() -> None:
 
 @pytest.mark.parametrize("head", [BEARER, BEARER.replace("Bearer", "bearer"), BEARER.replace(" an-", "   an-")])
 async def test_the_admin_token_opens(head: str) -> None:
-    """Whatever the spelling of its scheme."""
+    """The scheme is accepted in any spelling."""
     async with serving() as served:
         assert (await served.get(STATUS, head)).status == 200
 
@@ -63,7 +63,7 @@ async def test_the_admin_token_opens(head: str) -> None:
     ],
 )
 async def test_anything_else_does_not(head: str, code: str) -> None:
-    """A wrong token, one in another place, two of them, or bytes that are no text."""
+    """It may be a wrong token, one in the wrong place, two of them, or bytes that are not text."""
     async with serving() as served:
         assert (await served.get(STATUS, head)).refusal == (401, code)
         assert (await served.get(f"{STATUS}?token={TOKEN}", "")).refusal == (401, "NOT_SIGNED_IN")
@@ -81,7 +81,7 @@ async def test_anything_else_does_not(head: str, code: str) -> None:
     ],
 )
 async def test_loopback_and_forged_headers_prove_nothing(forged: str) -> None:
-    """Every peer of the tailnet comes from 127.0.0.1 with headers of its choice."""
+    """Every peer of the tailnet connects from 127.0.0.1 with headers of its choice."""
     async with serving() as served:
         for host in ("localhost", "127.0.0.1", f"127.0.0.1:{served.port}", "[::1]"):
             assert (await served.ask("GET", STATUS, forged, host=host)).status in {401, 403}
@@ -123,7 +123,7 @@ async def test_loopback_and_forged_headers_prove_nothing(forged: str) -> None:
     ],
 )
 async def test_other_sites_are_refused(head: str, host: str, passes: bool) -> None:  # noqa: FBT001 - a table's column
-    """With a right token too: reads and orders alike, by what the browser says of where they come from."""
+    """This also applies with a valid token, to reads and orders alike; the browser's headers name the origin."""
     async with serving() as served:
         for method, path in (("GET", STATUS), ("POST", "/api/tailscale/connect")):
             answer = await served.ask(method, path, BEARER + head, host=host)
@@ -132,7 +132,7 @@ async def test_other_sites_are_refused(head: str, host: str, passes: bool) -> No
 
 
 async def test_a_host_that_a_proxy_has_replaced_is_named() -> None:
-    """Otherwise nobody would find out why the panel's own page is another site."""
+    """Otherwise nobody would find out why the panel's own page counts as another site."""
     async with serving() as served:
         answer = await served.ask(
             "POST", "/api/session", "Origin: https://panel.example:8443\r\n", host="panel.example"
@@ -145,7 +145,7 @@ async def test_a_host_that_a_proxy_has_replaced_is_named() -> None:
 
 
 async def test_public_pages_may_be_opened_from_anywhere() -> None:
-    """A link to them is a GET from another site; whatever changes something is refused."""
+    """A link to them is a GET from another site; requests that change something are refused."""
     foreign = "Sec-Fetch-Site: cross-site\r\nOrigin: http://evil.example\r\n"
     async with serving() as served:
         for path in ("/healthz", "/readyz", "/health"):
@@ -157,7 +157,7 @@ async def test_public_pages_may_be_opened_from_anywhere() -> None:
 
 
 async def test_no_other_site_is_given_leave() -> None:
-    """There is no answer to a browser that asks whether another site may."""
+    """A browser that asks whether another site may send requests gets no permission."""
     async with serving() as served:
         head = "Origin: http://evil.example\r\nAccess-Control-Request-Method: POST\r\n"
         answer = await served.ask("OPTIONS", STATUS, head)
@@ -167,7 +167,7 @@ async def test_no_other_site_is_given_leave() -> None:
 
 
 async def test_wrong_ones_are_slowed_down_and_right_ones_never() -> None:
-    """After some wrong tokens each further one is 429; a right one is let in between, from the same address."""
+    """After some wrong tokens, each further one gets a 429; a valid one from the same address is still accepted."""
     async with serving() as served:
         wrong = "Authorization: Bearer wrong\r\n"
         statuses = [(await served.get(STATUS, wrong)).status for _ in range(13)]
@@ -185,7 +185,7 @@ async def test_wrong_ones_are_slowed_down_and_right_ones_never() -> None:
 
 
 async def test_health_says_more_to_who_is_signed_in() -> None:
-    """Anyone gets names and states; why and since when is for others, and a wrong token makes one anyone."""
+    """Anyone gets names and states; only signed-in users get reasons and times, and a wrong token counts as none."""
     async with serving() as served:
         served.store.update_process(served.store.snapshot.processes[0]._replace(ready=False, ready_why="it said 500"))
         for head in ("", "Authorization: Bearer wrong\r\n"):
@@ -198,7 +198,7 @@ async def test_health_says_more_to_who_is_signed_in() -> None:
 
 
 async def test_too_many_guesses_are_slow_and_lock_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that guesses waits for each answer; the right token, and health, do not wait with it."""
+    """A connection that guesses waits for each response; a valid token and health do not wait for it."""
     monkeypatch.setattr(throttle, "PER_SOURCE", throttle.Allowance(1, 1000.0))
     monkeypatch.setattr(throttle, "SLOW_S", 0.3)
     wrong = b"GET /api/logs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\n\r\n"

@@ -1,4 +1,4 @@
-"""The control socket of a real supervisor: for its operators, and for nothing that runs under it."""
+"""The control socket of a real supervisor: for its operators, and not for the processes below it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.process.running import Run
 
-# Asks the control socket and prints what it was answered.
+# Sends a request to the control socket and prints the response.
 CLIENT = (
     "import http.client,socket,sys\n"
     "connection=http.client.HTTPConnection('localhost')\n"
@@ -31,7 +31,7 @@ CLIENT = (
     "answer=connection.getresponse()\n"
     "print(answer.status,answer.read().decode(),flush=True)\n"
 )
-# The same from itself, from a child, and from an orphan in a session of its own, as a daemon is.
+# The same from itself, from a child, and from an orphan in its own session, like a daemon.
 INSIDE = (
     f"import os,subprocess,sys,time\nCLIENT={CLIENT!r}\nsupervisor=os.getppid()\n"
     "def ask(*prefix):\n"
@@ -53,7 +53,7 @@ INSIDE = (
 
 
 def ask(socket_path: Path, *prefix: str) -> tuple[int, Any]:
-    """Ask from a process that is not below the supervisor."""
+    """Send a request from a process that is not below the supervisor."""
     words = [*prefix, sys.executable, "-c", CLIENT, str(socket_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     status, _, body = done.stdout.partition(" ")
@@ -61,14 +61,14 @@ def ask(socket_path: Path, *prefix: str) -> tuple[int, Any]:
 
 
 def socket_of(run: Run) -> Path:
-    """Return the control socket once someone answers there."""
+    """Return the control socket once the web server responds."""
     path = run.run_dir / "control.sock"
     wait_until(lambda: run.find("sign in to the panel with this code"), what="the web server")
     return path
 
 
 def test_an_operator_needs_no_token() -> None:
-    """The socket is closed to others by its mode, and goes with the supervisor."""
+    """The socket's mode excludes others, and it is removed with the supervisor."""
     with running("sleep", "300", env={"SUPERVISOR_TOKEN": ""}) as run:
         path = socket_of(run)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -80,7 +80,7 @@ def test_an_operator_needs_no_token() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be someone else")
 def test_another_user_is_refused() -> None:
-    """By the kernel's word on who connects, also where a mode lets it in."""
+    """The kernel identifies the peer, so this applies even if the mode admits it."""
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     if subprocess.run([*nobody, sys.executable, "-c", ""], check=False, capture_output=True).returncode:
         pytest.skip("this machine lets nobody else run our interpreter")
@@ -98,7 +98,7 @@ def test_another_user_is_refused() -> None:
 
 @pytest.mark.parametrize("prefix", [pytest.param(AS_PROCESS_1, marks=as_process_1), ()], ids=["process 1", "subreaper"])
 def test_what_runs_under_it_is_refused(tmp_path: Path, prefix: tuple[str, ...]) -> None:
-    """The app, its children, and a daemon that has left it: all of them are below the supervisor."""
+    """The app, its children, and a daemon that it has left behind are all below the supervisor."""
     path = tmp_path / "control.sock"
     env = {"SUPERVISOR_RUN_DIR": str(tmp_path)}
     with running(sys.executable, "-c", INSIDE, str(path), prefix=prefix, env=env) as run:
@@ -111,7 +111,7 @@ def test_what_runs_under_it_is_refused(tmp_path: Path, prefix: tuple[str, ...]) 
 
 @as_process_1
 def test_a_console_of_the_container_may() -> None:
-    """What enters from outside has no parent in there; what cannot be seen from in there at all is refused."""
+    """A process that enters from outside has no parent inside; one that is not visible from inside is refused."""
     with running("sleep", "300", prefix=AS_PROCESS_1) as run:
         path = socket_of(run)
         status, body = ask(path, "nsenter", f"--target={run.pid}", "--pid", "--mount")
@@ -123,7 +123,7 @@ def test_a_console_of_the_container_may() -> None:
 
 
 def test_what_a_killed_one_left_is_replaced(tmp_path: Path) -> None:
-    """The socket's file stays behind; the next supervisor answers there all the same."""
+    """The socket's file remains; the next supervisor still listens there."""
     env = {"SUPERVISOR_RUN_DIR": str(tmp_path / "run")}
     with running("sleep", "300", env=env) as first:
         wait_until((tmp_path / "run" / "control.sock").exists)
@@ -136,7 +136,7 @@ def test_what_a_killed_one_left_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_second_one_leaves_the_first_ones_alone(tmp_path: Path) -> None:
-    """It may not start on the same folder, and takes nothing away when it goes."""
+    """It may not start with the same folder, and removes nothing when it exits."""
     env = {"SUPERVISOR_RUN_DIR": str(tmp_path / "run")}
     with running("sleep", "300", env=env) as first:
         wait_until(lambda: first.find("sign in to the panel with this code"))

@@ -1,4 +1,4 @@
-"""The event stream: state and lines as they come, resumable, and no burden to anyone."""
+"""The event stream: state and lines as they come, resumable, and without delaying others."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 def say(served: Served, first: int, last: int) -> None:
-    """Have the supervisor log lines with these numbers, in one go."""
+    """Let the supervisor log lines with these numbers, all at once."""
     for number in range(first, last + 1):
         served.log.record("info", f"line {number}")
 
 
 def flood(served: Served) -> None:
-    """Log a megabyte in few lines: the kernel takes several before a writer has to wait."""
+    """Log a megabyte in a few lines: the kernel buffers several before a writer has to wait."""
     for _ in range(100):
         served.log.record("info", "x" * 10_000)
 
 
 async def test_the_whole_state_comes_first() -> None:
-    """Each piece as in its own GET, then the history; nothing on the way may hold it back."""
+    """Each part is the same as in its own GET, and the history follows; no proxy may buffer it."""
     async with serving(tailnet=TailnetView("embedded", "starting")) as served:
         say(served, 1, 3)
         async with following(served) as stream:
@@ -55,7 +55,7 @@ async def test_the_whole_state_comes_first() -> None:
 
 
 async def test_only_what_changed_follows() -> None:
-    """A piece that is as it was is not sent again; nor is anything where nothing has changed."""
+    """An unchanged part is not sent again; without a change, no state is sent."""
     async with (
         serving(tailnet=TailnetView("embedded", "starting", away_since_s=-1000.0)) as served,
         following(served) as stream,
@@ -73,7 +73,7 @@ async def test_only_what_changed_follows() -> None:
 
 
 async def test_a_clock_that_is_set_has_every_time_told_anew() -> None:
-    """With its piece; the run keeps its name, so that a client takes it for the same one."""
+    """Parts with times are sent again; the run's id does not change, so that a client recognises it."""
     async with serving(wall_offset_s=1e9) as served, following(served) as stream:
         before = await stream.until("state")
         served.store.update_wall_offset(1e9 + 3600)
@@ -86,7 +86,7 @@ async def test_a_clock_that_is_set_has_every_time_told_anew() -> None:
 
 
 async def test_many_changes_are_one_event() -> None:
-    """What a process does in a moment is told at the moment's end."""
+    """The changes of a short period are reported at its end."""
     async with serving() as served, following(served) as stream:
         await stream.until("state")
         for state in (State.STOPPING, State.CLEANING, State.BACKOFF, State.RUNNING, State.STOPPING):
@@ -98,7 +98,7 @@ async def test_many_changes_are_one_event() -> None:
 
 @pytest.mark.parametrize("way", ["header", "query"])
 async def test_a_stream_is_taken_up_where_it_was_left(way: str) -> None:
-    """After the last event that a client got, with nothing twice and nothing missing."""
+    """It continues after the last event that a client received, without duplicates or gaps."""
     async with serving() as served:
         say(served, 1, 5)
         async with following(served) as stream:
@@ -118,7 +118,7 @@ async def test_a_stream_is_taken_up_where_it_was_left(way: str) -> None:
     ids=lambda place: place[:12],
 )
 async def test_a_place_in_another_run_is_none(place: str) -> None:
-    """Lines are numbered anew by each run, so the history comes from its beginning."""
+    """Each run numbers its lines from the start, so the whole history is sent."""
     async with serving() as served:
         say(served, 1, 4)
         async with following(served) as stream:
@@ -128,7 +128,7 @@ async def test_a_place_in_another_run_is_none(place: str) -> None:
 
 
 async def test_runs_have_names_of_their_own() -> None:
-    """By when they began."""
+    """The id is derived from the start time."""
     async with serving(wall_offset_s=1e9) as served, following(served) as stream:
         first = (await stream.next()).id
     async with serving(wall_offset_s=1e9 + 0.01) as served, following(served) as stream:
@@ -136,7 +136,7 @@ async def test_runs_have_names_of_their_own() -> None:
 
 
 async def test_the_last_so_many_lines_to_begin_with() -> None:
-    """Of one process where it is asked for; none at all too."""
+    """They may be those of one process, and their number may be 0."""
     async with serving() as served:
         say(served, 1, 5)
         for query, numbers in (("?last=2", [4, 5]), ("?last=0", []), ("?last=2&process=moltis", [])):
@@ -148,7 +148,7 @@ async def test_the_last_so_many_lines_to_begin_with() -> None:
 
 
 async def test_lines_of_one_process_or_none() -> None:
-    """The place moves on with all the others' lines, so that none of them is looked through again."""
+    """The position also advances past other lines, so that they are not searched again."""
     async with (
         serving() as served,
         following(served, "?process=moltis") as one,
@@ -169,7 +169,7 @@ async def test_lines_of_one_process_or_none() -> None:
 
 
 async def test_what_was_lost_is_counted() -> None:
-    """Lines that left the history before their turn came: as many as are missing between two ids."""
+    """It is the number of lines that left the history before they were sent: as many as are missing between two ids."""
     async with serving(history_lines=10) as served, following(served) as stream:
         await stream.until("state")
         say(served, 1, 100)
@@ -179,7 +179,7 @@ async def test_what_was_lost_is_counted() -> None:
 
 
 async def test_many_lines_come_in_pieces() -> None:
-    """A frame has a bearable size, by lines and by characters, and nothing is lost between them."""
+    """A frame is limited in lines and in characters, and nothing is lost between frames."""
     async with serving(history_lines=3000) as served:
         say(served, 1, 1500)
         for number in range(1501, 1521):
@@ -197,7 +197,7 @@ async def test_many_lines_come_in_pieces() -> None:
 
 
 async def test_a_slow_reader_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One client takes nothing while lines pour in: the other gets every one, and little is kept for the slow one."""
+    """One client reads nothing during a flood of lines: the other gets all, and little is buffered for the slow one."""
     monkeypatch.setattr(events, "TICK_S", 0.001)
     async with serving(history_lines=1000) as served, following(served) as quick:
         with socket.socket() as slow:
@@ -223,7 +223,7 @@ async def test_a_slow_reader_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def transports_of(served: Served) -> list[asyncio.Transport]:
-    """Return the server's ends of all connections."""
+    """Return the server's transports of all connections."""
     return [connection._transport for connection in served.server._kinds[0]]
 
 
@@ -232,7 +232,7 @@ def _numbers(data: bytes, name: bytes) -> list[bytes]:
 
 
 async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It makes room, and may come back."""
+    """Its place becomes free, and it may reconnect."""
     monkeypatch.setattr(events, "STALLED_S", 0.2)
     monkeypatch.setattr(events, "TICK_S", 0.001)
     async with serving(history_lines=1000) as served:
@@ -253,7 +253,7 @@ async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pyte
 
 
 async def test_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a comment, so that proxies do not take it for death."""
+    """A comment is sent, so that proxies do not consider the stream dead."""
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
     async with serving() as served, following(served) as stream:
         await stream.until("state")
@@ -261,7 +261,7 @@ async def test_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_lines_of_others_do_not_keep_a_stream_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A follower of one process is told that the stream lives while another process never stops writing."""
+    """A follower of one process still gets a sign of life while another process writes all the time."""
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.3)
 
     async def chatter() -> None:
@@ -279,7 +279,7 @@ async def test_lines_of_others_do_not_keep_a_stream_silent(monkeypatch: pytest.M
 
 
 async def test_a_stream_ends_with_its_session() -> None:
-    """Whoever signs out is told at once, however silent the stream is, and gets nothing more."""
+    """A client that signs out is told at once, even on an idle stream, and gets nothing more."""
     async with serving() as served:
         session = (await served.post("/api/session", {"token": TOKEN}, "")).json["session"]
         async with following(served, token=session) as stream, following(served) as other:
@@ -293,7 +293,7 @@ async def test_a_stream_ends_with_its_session() -> None:
 
 
 async def signed_in(served: Served) -> tuple[str, Callable[[], None]]:
-    """Return a session, and what ends it at once."""
+    """Return a session, and a function that ends it at once."""
     session = (await served.post("/api/session", {"token": TOKEN}, "")).json["session"]
     keyring = served.server._context.keyring
     grant = await keyring.grant_of(session)
@@ -303,7 +303,7 @@ async def signed_in(served: Served) -> tuple[str, Callable[[], None]]:
 
 @pytest.mark.parametrize("when", ["before its tick", "in the midst of a flood"])
 async def test_a_session_that_was_ended_gets_no_line_more(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither those that waited for their tick, nor the frames that are left of many."""
+    """Neither the lines that wait for their tick, nor the remaining frames of many, are sent."""
     monkeypatch.setattr(events, "LINES_A_FRAME", 1)
     async with serving(history_lines=1000) as served:
         session, end = await signed_in(served)
@@ -326,7 +326,7 @@ async def test_a_session_that_was_ended_gets_no_line_more(when: str, monkeypatch
 
 
 async def test_what_an_ended_session_has_not_taken_goes_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, although a client that takes nothing is given a minute otherwise."""
+    """It is discarded at once, although a client that reads nothing usually has a minute."""
     monkeypatch.setattr(events, "TICK_S", 0.001)
     async with serving(history_lines=1000) as served:
         session, end = await signed_in(served)
@@ -349,7 +349,7 @@ async def test_what_an_ended_session_has_not_taken_goes_with_its_connection(monk
 
 @pytest.mark.parametrize("way", ["time", "another token"])
 async def test_a_session_that_ends_by_itself_is_seen(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When its time is over, without any news; and where another admin token has ended it, before the next news."""
+    """An expired session ends without any news; one ended by another admin token ends before the next news."""
     monkeypatch.setattr(sessions, "SESSION_S", 1.0 if way == "time" else 1000.0)
     monkeypatch.setattr(events, "TOKEN_S", 0.0)
     token = tmp_path / "token"
@@ -366,7 +366,7 @@ async def test_a_session_that_ends_by_itself_is_seen(way: str, tmp_path: Path, m
 
 
 async def test_a_stream_goes_on_where_the_client_sends_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that closed its writing side alone is served on; one that has gone is found out by writing."""
+    """A client that has only closed its writing side is still served; one that has gone is noticed when writing."""
     monkeypatch.setattr(events, "HALF_CLOSED_HEARTBEAT_S", 0.05)
     async with serving() as served:
         reader, writer = await served.connect()
@@ -380,7 +380,7 @@ async def test_a_stream_goes_on_where_the_client_sends_nothing_more(monkeypatch:
 
 
 async def test_a_stream_ends_politely() -> None:
-    """What is new comes first, then why it ends, and the answer is complete; a new one is refused."""
+    """News comes first, then the reason for the end, and the response is complete; a new stream is refused."""
     async with serving() as served, following(served) as stream:
         await stream.until("state")
         say(served, 1, 2)
@@ -392,7 +392,7 @@ async def test_a_stream_ends_politely() -> None:
 
 
 async def test_a_client_that_goes_is_forgotten() -> None:
-    """Without a word in the log."""
+    """Nothing is logged."""
     async with serving() as served:
         async with following(served) as stream:
             await stream.until("state")
@@ -403,7 +403,7 @@ async def test_a_client_that_goes_is_forgotten() -> None:
 
 
 async def test_only_so_many_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is refused, and goes through when another has gone."""
+    """One more is refused, and is accepted when another one has ended."""
     monkeypatch.setattr("supervisor.web.context.MOST_STREAMS", 2)
     async with serving() as served:
         async with following(served), following(served):
@@ -414,7 +414,7 @@ async def test_only_so_many_streams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_head_and_old_clients() -> None:
-    """HEAD gets the headers alone; HTTP/1.0 gets the stream without chunks."""
+    """HEAD gets only the headers; HTTP/1.0 gets the stream without chunks."""
     async with serving() as served:
         answer = await served.ask("HEAD", "/api/events", BEARER)
         assert (answer.status, answer.body) == (200, b"")

@@ -1,4 +1,4 @@
-"""What an event stream gives to those alone who ask for it: figures and colours."""
+"""What an event stream contains only on request: figures and colours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def print_line(served: Served, line: bytes) -> None:
-    """Have the app print this."""
+    """Let the app print this."""
     read_fd, write_fd = os.pipe()
     served.log.attach("moltis", "stdout", read_fd)
     os.write(write_fd, line)
@@ -24,7 +24,7 @@ def print_line(served: Served, line: bytes) -> None:
 
 
 async def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory and CPU of each process, again and again though nothing happens; nobody else gets them."""
+    """Memory and CPU of each process are sent repeatedly, even if nothing happens; other streams do not get them."""
     monkeypatch.setattr(events, "FIGURES_S", 0.05)
     app = READY._replace(pid=os.getpid())
     stopped = READY._replace(name="stopped", pid=None)
@@ -42,7 +42,7 @@ async def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_figures_leave_silence_to_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for figures is not taken for dead either."""
+    """A client that waits for figures gets a sign of life, too."""
     monkeypatch.setattr(events, "FIGURES_S", 1000.0)
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
     async with serving() as served, following(served, "?figures=on") as stream:
@@ -52,7 +52,7 @@ async def test_figures_leave_silence_to_be_broken(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("query", "colored"), [("?colors=on", "\x1b[31mred\x1b[0m"), ("", None)])
 async def test_colours(query: str, colored: str | None) -> None:
-    """A line comes with its colours beside its message where they are asked for."""
+    """A line also has its text with colours, if requested."""
     async with serving() as served, following(served, query) as stream:
         print_line(served, b"\x1b[31mred\n")
         (line,) = await stream.lines(1)

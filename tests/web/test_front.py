@@ -1,4 +1,4 @@
-"""Health is answered without the API; whatever else comes is handed to it whole, also while it is being loaded."""
+"""Health is answered without the API; other requests are passed to it whole, even while it is loading."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ NOT_PLAIN = [
 
 
 class Gate:
-    """Holds the loading of the API until it is opened, and counts how often it was begun."""
+    """Holds the loading of the API until it is opened, and counts how often it was started."""
 
     def __init__(self) -> None:
         self.opened, self.reached = asyncio.Event(), asyncio.Event()
@@ -78,14 +78,14 @@ class Gate:
 
 @pytest.fixture
 async def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """A gate before the API, closed."""
+    """Provide a closed gate in front of the API."""
     gate = Gate()
     monkeypatch.setattr(server, "load_module", gate.load)
     return gate
 
 
 async def answered(reader: asyncio.StreamReader, *, head: bool = False) -> Answer:
-    """Read one answer."""
+    """Read one response."""
     data = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE_S)
     answer = Answer.of(data)
     body = b"" if head else await reader.readexactly(int(answer.headers["Content-Length"]))
@@ -93,7 +93,7 @@ async def answered(reader: asyncio.StreamReader, *, head: bool = False) -> Answe
 
 
 async def raw(served: Served, data: bytes) -> bytes:
-    """Return everything that is answered, without the time."""
+    """Return the complete responses, with the time replaced."""
     reader, writer = await served.connect()
     writer.write(data)
     writer.write_eof()
@@ -104,7 +104,7 @@ async def raw(served: Served, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("request_", PLAIN)
 async def test_health_is_answered_as_the_api_answers_it(request_: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte, also where the answer is 503, and counted the same."""
+    """They are identical byte for byte, even with 503, and are counted alike."""
     tailnet = TailnetView("embedded", "needs login", away_since_s=-1000.0)
     for view in (READY, READY._replace(state=State.BACKOFF, ready=False)):
         async with serving(view, tailnet=tailnet) as served:
@@ -121,7 +121,7 @@ async def test_health_is_answered_as_the_api_answers_it(request_: bytes, monkeyp
 
 @pytest.mark.parametrize("request_", NOT_PLAIN)
 async def test_what_is_no_plain_health_request_is_left_to_the_api(request_: bytes) -> None:
-    """Who has a token, a body, or a head that is read in more than one way."""
+    """These have a token, a body, or a head that can be read in more than one way."""
     assert front.parse(request_.partition(b"\r\n\r\n")[0]) is None
     async with serving() as served:
         assert (await raw(served, request_)).startswith(b"HTTP/")
@@ -132,7 +132,7 @@ async def test_what_is_no_plain_health_request_is_left_to_the_api(request_: byte
 @pytest.mark.parametrize("request_", [SIGNED_IN, WITH_BODY, IN_CHUNKS])
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 async def test_a_hand_over_loses_nothing(gate: Gate, before: bytes, request_: bytes, size: int) -> None:
-    """However its bytes come, and whatever comes behind it on the connection, before and while the API is loaded."""
+    """This applies however its bytes arrive and whatever follows on the connection, before and during the loading."""
     async with serving() as served:
         reader, writer = await served.connect()
         writer.write(before)
@@ -154,7 +154,7 @@ async def test_a_hand_over_loses_nothing(gate: Gate, before: bytes, request_: by
 
 @pytest.mark.parametrize("request_", [SIGNED_IN, WITH_BODY, FIRST * 20 + WITH_BODY, WITH_BODY + FIRST * 2])
 async def test_who_closes_the_writing_side_while_it_loads_is_answered(gate: Gate, request_: bytes) -> None:
-    """Each request, and then the connection is closed."""
+    """Each request gets a response, and then the connection is closed."""
     async with serving() as served:
         reader, writer = await served.connect()
         writer.write(request_)
@@ -167,7 +167,7 @@ async def test_who_closes_the_writing_side_while_it_loads_is_answered(gate: Gate
 
 
 async def test_health_is_answered_while_the_api_loads(gate: Gate) -> None:
-    """Thousands of times, over kept connections and new ones, and whoever waits for it gets its answer."""
+    """It is answered thousands of times, on kept and new connections; requests for the API get their response later."""
     async with serving() as served:
         waiting = [asyncio.ensure_future(served.get("/api/processes")) for _ in range(20)]
         reader, writer = await served.connect()
@@ -186,7 +186,7 @@ async def test_health_is_answered_while_the_api_loads(gate: Gate) -> None:
 
 
 async def test_connections_without_a_handler_end_with_the_server(gate: Gate) -> None:
-    """Idle ones, and those that wait for the API: nobody is there any more who would answer."""
+    """This applies to idle ones, and to those waiting for the API, which nobody would answer any more."""
     async with serving() as served:
         idle, first = await served.connect()
         first.write(FIRST)
@@ -194,7 +194,7 @@ async def test_connections_without_a_handler_end_with_the_server(gate: Gate) -> 
         waiting, second = await served.connect()
         second.write(SIGNED_IN)
         await served.get("/healthz", head="")
-        # On a crowded machine a later connection may be read first.
+        # On a busy machine, a later connection may be read first.
         await asyncio.wait_for(gate.reached.wait(), DEADLINE_S)
         assert gate.begun == 1
     for reader in (idle, waiting):
@@ -205,7 +205,7 @@ async def test_connections_without_a_handler_end_with_the_server(gate: Gate) -> 
 
 
 async def test_the_first_head_is_due_from_the_beginning_of_its_connection() -> None:
-    """What comes of it, and when, gives it no more time; on a kept connection a head's time begins with it."""
+    """Its parts do not extend it whenever they arrive; on a kept connection, the time starts with its first byte."""
     async with serving() as served:
         reader, writer = await served.connect()
         await served.get("/healthz", head="")
@@ -225,7 +225,7 @@ async def test_the_first_head_is_due_from_the_beginning_of_its_connection() -> N
 
 
 async def test_who_goes_while_it_loads_is_forgotten(gate: Gate) -> None:
-    """Empty is answered, told or kept of them."""
+    """Nothing is answered, logged or kept for them."""
     async with serving() as served:
         for _ in range(5):
             _, writer = await served.connect()
@@ -238,7 +238,7 @@ async def test_who_goes_while_it_loads_is_forgotten(gate: Gate) -> None:
 
 
 async def test_an_api_that_cannot_be_loaded_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for it is refused at once, and health goes on; a later one finds it."""
+    """Requests that need it are refused at once, and health keeps working; a later request succeeds."""
     monkeypatch.setattr(server, "API", "supervisor.web.missing")
     async with serving() as served:
         for _ in range(3):
@@ -255,7 +255,7 @@ async def test_an_api_that_cannot_be_loaded_is_told_and_tried_again(monkeypatch:
 
 
 async def test_a_client_that_takes_no_answers_holds_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its requests wait in the kernel until it reads, and all are answered then."""
+    """Its requests wait in the kernel until it reads, and are then all answered."""
     monkeypatch.setattr(connections, "HEAD_S", 3600.0)
     async with serving() as served:
         reader, writer = await served.connect()

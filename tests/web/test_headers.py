@@ -1,4 +1,4 @@
-"""Whatever a client writes into a header that is read: it is the client's affair, and never a failure of ours."""
+"""Any value that a client writes into a header that is read: it is a client error at most, never a failure of ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REQUESTS = ("GET /metrics", "GET /health", "GET /", "GET /api/logs", "HEAD /api/
 
 @pytest.mark.parametrize("header", HEADERS)
 async def test_no_header_that_is_read_makes_a_request_fail(header: str) -> None:
-    """Bytes that are no text, numbers of thousands of digits, halves of addresses: no 500, and nothing in the log."""
+    """Bytes that are not text, huge numbers, and incomplete addresses yield no 5xx status and no log entry."""
     async with serving() as served:
         token = b"" if header == "Authorization" else BEARER.encode()
         rest = token if header == "Host" else b"Host: x\r\n" + token

@@ -14,7 +14,7 @@ DOWN = READY._replace(state=State.BACKOFF, ready=False)
 
 
 async def test_all_well() -> None:
-    """Each answers 200, with its own words."""
+    """Each responds with 200 and its own content."""
     async with serving() as served:
         for path in ("/healthz", "/readyz", "/health"):
             answer = await served.ask("GET", path)
@@ -25,7 +25,7 @@ async def test_all_well() -> None:
 
 
 async def test_an_app_that_is_down() -> None:
-    """Health and readiness fail; liveness does not: a restart of the container would not mend the app."""
+    """Health and readiness fail; liveness does not, because a restart of the container would not fix the app."""
     async with serving(DOWN) as served:
         assert (await served.ask("GET", "/healthz")).status == 200
         assert (await served.ask("GET", "/readyz")).status == 503
@@ -35,7 +35,7 @@ async def test_an_app_that_is_down() -> None:
 
 
 async def test_a_warning_is_200() -> None:
-    """The tailnet away is told in the body."""
+    """The body reports that the tailnet is away."""
     async with serving(tailnet=TailnetView("embedded", "needs login", away_since_s=-1000.0)) as served:
         answer = await served.ask("GET", "/health")
         assert (answer.status, answer.json["status"]) == (200, "warn")
@@ -43,7 +43,7 @@ async def test_a_warning_is_200() -> None:
 
 
 async def test_anyone_reads_names_and_states_and_nothing_else() -> None:
-    """Reasons may hold what is not for everyone."""
+    """Reasons may contain information that is not for everyone."""
     end = ExitView(0.0, 1, None, 1.0, "WHY", ("WHY",))
     app = DOWN._replace(ready_why="WHY", exits=(end,), command="WHY")
     tailnet = TailnetView("embedded", "needs login", why="WHY", last_error="WHY", warnings=("WHY",))
@@ -57,7 +57,7 @@ async def test_anyone_reads_names_and_states_and_nothing_else() -> None:
 
 
 async def test_a_change_is_seen_at_once() -> None:
-    """Every answer is made from the world as it is."""
+    """Every response is made from the current state."""
     async with serving() as served:
         served.store.update_process(DOWN)
         assert (await served.ask("GET", "/readyz")).status == 503
@@ -68,7 +68,7 @@ async def test_a_change_is_seen_at_once() -> None:
 
 
 async def test_head_answers_without_a_body() -> None:
-    """For monitors that send HEAD."""
+    """Some monitors send HEAD."""
     async with serving() as served:
         answer = await served.ask("HEAD", "/health")
         assert (answer.status, answer.body) == (200, b"")
@@ -84,7 +84,7 @@ async def test_head_answers_without_a_body() -> None:
     ],
 )
 async def test_errors_are_json(method: str, path: str, status: int, code: str) -> None:
-    """A code for programs and a text for people."""
+    """They have a code for programs and a text for people."""
     async with serving() as served:
         answer = await served.ask(method, path)
         assert (answer.status, answer.json["code"]) == (status, code)
@@ -92,13 +92,13 @@ async def test_errors_are_json(method: str, path: str, status: int, code: str) -
 
 
 def test_every_route_says_who_may_call_it() -> None:
-    """And no path has two handlers for one verb."""
+    """And no path has two handlers for one method."""
     assert all(isinstance(route.access, Access) for route in ROUTES)
     assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
 
 
 async def test_how_it_came_to_this_is_told_to_who_is_signed_in() -> None:
-    """The changes in their order; nobody else learns of them."""
+    """The changes are listed in order; anyone else does not see them."""
     changes = (HealthChange(1.0, "fail", ("moltis: WHY",), (("moltis", "fail"),)), HealthChange(2.0, "pass"))
     async with serving(health=HealthView("pass", 2.0, (), (), changes)) as served:
         told = (await served.get("/health")).json["changes"]
@@ -108,7 +108,7 @@ async def test_how_it_came_to_this_is_told_to_who_is_signed_in() -> None:
 
 
 async def test_what_is_said_of_the_settings_is_told_to_who_is_signed_in() -> None:
-    """For as long as they are in force, whatever the log has forgotten; the verdict is not changed by it."""
+    """They are listed as long as they apply, even if the log has dropped them; they do not affect the verdict."""
     async with serving(warnings=("WARNING",), notices=("NOTICE",)) as served:
         told = (await served.get("/health")).json
         assert (told["warnings"], told["notices"]) == (["WARNING"], ["NOTICE"])

@@ -1,4 +1,4 @@
-"""Sessions, codes and the admin token, with a clock that is set by hand."""
+"""Sessions, codes and the admin token, with a clock that is set by the test."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def log() -> LogPipeline:
-    """A log that was not started: it keeps its records."""
+    """Provide a log that was not started, so that it keeps its records."""
     return LogPipeline(format="json", color=False, redactor=Redactor(), history_lines=10, names=[])
 
 
 def events(log: LogPipeline) -> list[str]:
-    """Return what was recorded."""
+    """Return the recorded events."""
     return [record.event for record in log._waiting_records]
 
 
 async def test_a_session_lasts_twelve_hours(clock: Clock, log: LogPipeline) -> None:
-    """And not a moment longer; it can be ended before, and others go on."""
+    """It is not valid any longer; it can be ended before that, which does not affect others."""
     keyring = Keyring(None, log)
     first, second = keyring.open_session()[0], keyring.open_session()[0]
     assert first != second
@@ -52,7 +52,7 @@ async def test_a_session_lasts_twelve_hours(clock: Clock, log: LogPipeline) -> N
 
 
 def test_a_session_is_kept_as_a_digest(clock: Clock, log: LogPipeline) -> None:
-    """Nothing in the keyring is a token that opens."""
+    """Nothing in the keyring can be used as a token."""
     keyring = Keyring(None, log)
     session, ends_s = keyring.open_session()
     assert ends_s == clock.now_s + SESSION_S
@@ -61,7 +61,7 @@ def test_a_session_is_kept_as_a_digest(clock: Clock, log: LogPipeline) -> None:
 
 
 async def test_only_so_many_sessions_are_kept(log: LogPipeline) -> None:
-    """The oldest one goes, so that memory is bounded."""
+    """The oldest one is dropped, so that memory is bounded."""
     keyring = Keyring(None, log)
     sessions = [keyring.open_session()[0] for _ in range(101)]
     assert (await keyring.grant_of(sessions[0])) is None
@@ -69,7 +69,7 @@ async def test_only_so_many_sessions_are_kept(log: LogPipeline) -> None:
 
 
 async def test_without_a_token_nothing_is_the_admin(log: LogPipeline) -> None:
-    """Neither nothing nor any text."""
+    """Neither an empty text nor any other is accepted."""
     keyring = Keyring(None, log)
     assert not keyring.has_token
     assert not await keyring.is_admin("")
@@ -77,7 +77,7 @@ async def test_without_a_token_nothing_is_the_admin(log: LogPipeline) -> None:
 
 
 def test_a_code_is_good_once_and_for_a_while(clock: Clock, log: LogPipeline) -> None:
-    """Spelled as people do; a newer one does not spoil it."""
+    """Case, spaces and hyphens are ignored; a newer code does not invalidate it."""
     keyring = Keyring(None, log)
     code = keyring.new_code()
     text = code.secret.reveal()
@@ -96,7 +96,7 @@ def test_a_code_is_good_once_and_for_a_while(clock: Clock, log: LogPipeline) -> 
 
 
 async def test_the_admin_token_is_read_anew(log: LogPipeline, tmp_path: Path) -> None:
-    """A new one is good at once and masked in the log; the old one is not, nor are the sessions that it gave."""
+    """A new one is valid at once and masked in the log; the old one and the sessions opened with it are invalid."""
     path = tmp_path / "token"
     path.write_text("the-first-token-there-was\n")
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), log)
@@ -118,7 +118,7 @@ async def test_the_admin_token_is_read_anew(log: LogPipeline, tmp_path: Path) ->
 
 
 async def test_a_token_that_cannot_be_read(log: LogPipeline, tmp_path: Path) -> None:
-    """Opens nothing, is told in the log once, and ends no session; when it is back, it opens again."""
+    """Nothing is accepted, which is logged once, and no session ends; once it is readable, it is accepted again."""
     path = tmp_path / "token"
     path.write_text("the-token-in-a-file")
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", path=str(path)), log)
@@ -135,7 +135,7 @@ async def test_a_token_that_cannot_be_read(log: LogPipeline, tmp_path: Path) -> 
 
 
 async def test_a_token_file_that_hangs(log: LogPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a network disk that is away: sessions go on, one thread waits, and what it reads in the end is outdated."""
+    """As on an unreachable network disk: sessions continue, one thread waits, and its late result is outdated."""
     path = tmp_path / "token"
     path.write_text("the-first-token-there-was")
     source = SecretSource("SUPERVISOR_TOKEN", path=str(path))
@@ -173,7 +173,7 @@ async def test_a_token_file_that_hangs(log: LogPipeline, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("candidate", ["\ud800", "☃", "a" * 100_000, "\0"])
 async def test_what_is_no_text_is_just_wrong(log: LogPipeline, candidate: str) -> None:
-    """Bytes that are not UTF-8 arrive as what cannot be encoded."""
+    """Bytes that are not UTF-8 arrive as text that cannot be encoded."""
     keyring = Keyring(SecretSource("SUPERVISOR_TOKEN", Secret("an-admin-token-\udcfe")), log)
     assert (await keyring.grant_of(candidate)) is None
     assert not keyring.redeem_code(candidate)
@@ -181,7 +181,7 @@ async def test_what_is_no_text_is_just_wrong(log: LogPipeline, candidate: str) -
 
 
 async def test_wrong_credentials_are_counted_by_source(clock: Clock, log: LogPipeline) -> None:
-    """Ten at once, then one each half minute; another address is not held back by that."""
+    """Ten are allowed at once, then one every 30 s; another address is not affected."""
     throttle = Throttle(log)
     assert [throttle.count("192.0.2.1") for _ in range(11)] == [0.0] * 10 + [30.0]
     assert throttle.count("192.0.2.2") == 0.0
@@ -193,7 +193,7 @@ async def test_wrong_credentials_are_counted_by_source(clock: Clock, log: LogPip
 
 
 async def test_wrong_credentials_are_counted_in_total(clock: Clock, log: LogPipeline) -> None:
-    """Many addresses with a few each are slowed down together; what is kept of them is bounded."""
+    """Many addresses with a few each are slowed down together; the memory for them is bounded."""
     throttle = Throttle(log)
     waits = [throttle.count(f"192.0.2.{number}") for number in range(61)]
     assert waits == [0.0] * 60 + [1.0]
@@ -208,7 +208,7 @@ async def test_wrong_credentials_are_counted_in_total(clock: Clock, log: LogPipe
 async def test_what_was_counted_is_told_also_where_silence_follows(
     log: LogPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one at once, all others by a timer, and what comes after that at once again."""
+    """The first one is logged at once, the others by a timer, and a later one at once again."""
     monkeypatch.setattr("supervisor.web.throttle.SAY_EVERY_S", 0.2)
     throttle = Throttle(log)
     for _ in range(3000):
@@ -223,7 +223,7 @@ async def test_what_was_counted_is_told_also_where_silence_follows(
 
 
 async def test_the_token_is_read_in_a_thread_and_once_for_many(log: LogPipeline, tmp_path: Path) -> None:
-    """A file that hangs holds up nobody but those who need it, and who may do with an older one asks for none."""
+    """A file that hangs delays only those who need it; whoever accepts an older value does not wait."""
     path = tmp_path / "token"
     path.write_text("the-token-in-a-file")
     source = CountingSource("SUPERVISOR_TOKEN", path=str(path))
@@ -237,7 +237,7 @@ async def test_the_token_is_read_in_a_thread_and_once_for_many(log: LogPipeline,
 
 
 class CountingSource(SecretSource):
-    """Tells how often it was read, and by which threads."""
+    """Counts its reads, and records their threads."""
 
     reads = 0
     threads: set[int]
@@ -262,5 +262,5 @@ class CountingSource(SecretSource):
     ],
 )
 def test_one_source_is_one_client(address: str, source: str) -> None:
-    """In IPv6 that is a network."""
+    """In IPv6, a source is a network."""
     assert source_of(address) == source

@@ -1,4 +1,4 @@
-"""Slow, large, many and broken clients: health is answered throughout."""
+"""Slow, large, many and broken clients: health keeps being answered."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DEADLINE_S = 30.0
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heads have time, unless a test says otherwise: whatever is closed is closed for another reason."""
+    """Heads have time, unless a test says otherwise: connections are closed for other reasons only."""
     monkeypatch.setattr(connections, "HEAD_S", 3600.0)
 
 
 async def closed(reader: asyncio.StreamReader) -> bool:
-    """Tell whether the server closes a connection without a word."""
+    """Return whether the server closes a connection without a response."""
     try:
         return await asyncio.wait_for(reader.read(), DEADLINE_S) == b""
     except ConnectionResetError:
@@ -31,7 +31,7 @@ async def closed(reader: asyncio.StreamReader) -> bool:
 
 
 async def test_a_head_that_does_not_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that drips its head is closed after the limit, also on a kept connection."""
+    """A client that sends its head slowly is disconnected after the limit, also on a kept connection."""
     monkeypatch.setattr(connections, "HEAD_S", 0.3)
     async with serving() as served:
         for first in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
@@ -53,7 +53,7 @@ IN_CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 
 
 async def answered(reader: asyncio.StreamReader, count: int) -> None:
-    """Read so many answers."""
+    """Read ``count`` responses."""
     for _ in range(count):
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(Answer.of(head).headers["Content-Length"]))
@@ -61,7 +61,7 @@ async def answered(reader: asyncio.StreamReader, count: int) -> None:
 
 @pytest.mark.parametrize("parts", [[FIRST], [WITH_BODY], [IN_CHUNKS], [FIRST, FIRST], [FIRST, WITH_BODY]])
 async def test_a_head_that_begins_with_what_came_before_it(parts: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows a whole request in one segment is the start of a head too, and has no longer than others."""
+    """Bytes that follow a whole request in one segment also start a head, with the same time limit."""
     monkeypatch.setattr(connections, "HEAD_S", 0.3)
     async with serving() as served:
         reader, writer = await served.connect()
@@ -73,7 +73,7 @@ async def test_a_head_that_begins_with_what_came_before_it(parts: list[bytes], m
 
 @pytest.mark.parametrize("request_", [FIRST, WITH_BODY, IN_CHUNKS, FIRST + FIRST])
 async def test_a_connection_that_is_kept_has_no_head_yet(request_: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However its last request came, it outlives a head that is begun later and cut off."""
+    """However its last request arrived, it outlives a head that starts later and times out."""
     monkeypatch.setattr(connections, "HEAD_S", 0.5)
     async with serving() as served:
         kept = [await served.connect() for _ in range(3)]
@@ -93,7 +93,7 @@ async def test_a_connection_that_is_kept_has_no_head_yet(request_: bytes, monkey
 
 
 async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 408, and the connection closed."""
+    """The response is 408, and the connection is closed."""
     monkeypatch.setattr("supervisor.web.app.BODY_S", 0.3)
     async with serving() as served:
         answer = await served.send(b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
@@ -101,14 +101,14 @@ async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_body_that_is_too_large_is_refused() -> None:
-    """64 KiB is the most."""
+    """The limit is 64 KiB."""
     async with serving() as served:
         answer = await served.ask("POST", "/health", body=bytes(64 * 1024 + 1))
         assert (answer.status, answer.json["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
 async def test_an_expectation_that_is_not_met_is_refused_as_everything_is() -> None:
-    """In our words, whatever the path; what was expected is not repeated."""
+    """The response is ours on any path; the expectation is not repeated."""
     async with serving() as served:
         for path in ("/api/session", "/nothing", "/health"):
             answer = await served.ask("POST", path, "Expect: <b>tea</b>\r\n", b"{}")
@@ -128,7 +128,7 @@ async def test_an_expectation_that_is_not_met_is_refused_as_everything_is() -> N
     ],
 )
 async def test_what_is_no_request_is_refused(data: bytes) -> None:
-    """With 400, or by closing; the next client is answered."""
+    """The response is 400, or the connection is closed; the next client is served."""
     async with serving() as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(data)
@@ -141,7 +141,7 @@ async def test_what_is_no_request_is_refused(data: bytes) -> None:
 
 
 async def test_the_longest_idle_connection_makes_room() -> None:
-    """Beyond 256 the oldest one goes, and health is answered all the time."""
+    """Above 256, the oldest one is closed, and health keeps being answered."""
     async with serving() as served:
         idle = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(300)]
         assert (await served.ask("GET", "/health")).status == 200
@@ -170,7 +170,7 @@ async def test_a_kernel_without_memory_to_watch_the_listener_is_asked_again(monk
 
 
 async def test_a_kernel_without_memory_to_watch_one_client_costs_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two that wait until the API is loaded, the other is answered."""
+    """Of two that wait for the API to load, the other one gets its response."""
     refused: list[object] = []
     kind: Any = vars(asyncio.selector_events)["_SelectorSocketTransport"]
 
@@ -192,7 +192,7 @@ async def test_a_kernel_without_memory_to_watch_one_client_costs_that_one(monkey
 
 
 async def test_a_start_that_fails_half_way_leaves_nothing_that_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a descriptor for the second listener the first is closed again: the next try has both for itself."""
+    """Without a descriptor for the second listener, the first one is closed again; the next attempt opens both."""
     async with serving() as served:
         copies: list[socket.socket] = []
 
@@ -211,7 +211,7 @@ async def test_a_start_that_fails_half_way_leaves_nothing_that_accepts(monkeypat
 
 
 async def test_who_is_signed_in_makes_no_room() -> None:
-    """A stream, and a kept connection on which someone signed in, stay while anonymous ones come and go."""
+    """A stream, and a kept connection that was signed in, stay while anonymous ones come and go."""
     async with serving() as served, following(served) as stream:
         await stream.until("state")
         reader, writer = await served.connect()
@@ -228,7 +228,7 @@ async def test_who_is_signed_in_makes_no_room() -> None:
 
 
 async def test_bodies_that_drip_are_anonymous_connections_too() -> None:
-    """Requests whose bodies do not come hold no more connections than others do, and health is answered."""
+    """Requests whose bodies do not arrive hold no more connections than others, and health keeps being answered."""
     async with serving() as served:
         dripping = [await served.connect() for _ in range(300)]
         for _, writer in dripping:
@@ -241,7 +241,7 @@ async def test_bodies_that_drip_are_anonymous_connections_too() -> None:
 
 
 async def test_a_body_that_breaks_off_or_is_no_body_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
-    """A client that resets in its midst, or whose chunks are none: that is its own affair."""
+    """A client that resets halfway, or sends invalid chunks, causes no log entry."""
     async with serving() as served:
         _, writer = await served.connect()
         writer.write(b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabc")
@@ -250,7 +250,7 @@ async def test_a_body_that_breaks_off_or_is_no_body_leaves_no_trace(caplog: pyte
         answer = await served.send(b"POST /api/session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
         assert answer.refusal == (400, "BAD_REQUEST")
         assert "aiohttp" not in answer.headers["Server"]
-        # Here it breaks off when the answer is out already, and nobody reads it any more.
+        # Here it breaks off after the response was sent, when the body is no longer read.
         reader, writer = await served.connect()
         writer.write(b"POST /nothing HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
         await reader.readuntil(b"EXPECTATION_FAILED")
@@ -262,7 +262,7 @@ async def test_a_body_that_breaks_off_or_is_no_body_leaves_no_trace(caplog: pyte
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
-    """As HTTP wants it."""
+    """HTTP requires this."""
     async with serving() as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -275,7 +275,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
 
 async def test_a_head_may_be_large_but_not_without_end() -> None:
-    """32 KiB in all, as one header or as many; more is refused, whole or not, also after another request."""
+    """The limit is 32 KiB, in one header or many; more is refused, complete or not, also after another request."""
     async with serving() as served:
         for head in (f"Cookie: {'y' * 31_000}\r\n", f"Cookie: {'y' * 1000}\r\n" * 31):
             assert (await served.ask("GET", "/health", head)).status == 200
@@ -295,7 +295,7 @@ async def test_a_head_may_be_large_but_not_without_end() -> None:
 @pytest.mark.parametrize("over", ["the port", "the control socket"])
 @pytest.mark.parametrize("request_", [FIRST, WITH_BODY, IN_CHUNKS, FIRST * 3, FIRST + WITH_BODY, b"no HTTP\r\n\r\n"])
 async def test_who_closes_the_writing_side_is_answered(request_: bytes, over: str) -> None:
-    """Each of the requests, and then the connection is closed."""
+    """Each request gets a response, and then the connection is closed."""
     async with serving() as served:
         port = over == "the port"
         reader, writer = await (served.connect() if port else asyncio.open_unix_connection(served.control))
@@ -311,7 +311,7 @@ async def test_who_closes_the_writing_side_is_answered(request_: bytes, over: st
 async def test_who_closes_the_writing_side_in_a_body_is_refused(
     request_: bytes, pause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once: the rest of it cannot come any more."""
+    """It is refused at once, since the rest can no longer arrive."""
     monkeypatch.setattr("supervisor.web.app.BODY_S", 3600.0)
     async with serving() as served:
         reader, writer = await served.connect()
@@ -326,7 +326,7 @@ async def test_who_closes_the_writing_side_in_a_body_is_refused(
 
 @pytest.mark.parametrize("part", [b"", b"GET /heal", FIRST + b"GET /heal"])
 async def test_who_closes_the_writing_side_and_asks_nothing_is_closed(part: bytes) -> None:
-    """At once: neither a head's time nor that of a kept connection is waited for."""
+    """It is closed at once, without waiting for the time limit of a head or of a kept connection."""
     async with serving() as served:
         reader, writer = await served.connect()
         writer.write(part)

@@ -1,4 +1,4 @@
-"""The merged log by pages."""
+"""The merged log in pages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ async def page(served: Served, query: str = "") -> Any:
 
 
 def say(served: Served, *numbers: int) -> None:
-    """Have the supervisor log these."""
+    """Let the supervisor log lines with these numbers."""
     for number in numbers:
         served.log.record("info", f"line {number}")
 
 
 async def test_the_last_lines_and_the_next() -> None:
-    """The page says what to ask for next, so that none is got twice and none is missed."""
+    """A page contains the position of the next one, so that no line is returned twice or missed."""
     async with serving() as served:
         say(served, 1, 2, 3, 4, 5)
         last = await page(served, "?last=2")
@@ -41,7 +41,7 @@ async def test_the_last_lines_and_the_next() -> None:
 
 
 async def test_asking_over_a_restart_of_the_supervisor() -> None:
-    """A place in another run is none in this one: its history comes from the beginning, and is marked as another's."""
+    """A position in another run is ignored: the whole history is returned, with the id of its run."""
     async with serving(history_lines=10) as served:
         say(served, *range(1, 31))
         first = await page(served, "?last=1")
@@ -55,7 +55,7 @@ async def test_asking_over_a_restart_of_the_supervisor() -> None:
 
 
 async def test_the_place_is_that_of_the_stream() -> None:
-    """An event's id says where to go on here, and what is given here says where to go on there."""
+    """An event's id is a position here, and a page's position is one in the stream."""
     async with serving() as served:
         say(served, 1, 2)
         async with following(served) as stream:
@@ -67,7 +67,7 @@ async def test_the_place_is_that_of_the_stream() -> None:
 
 
 async def test_what_is_gone_is_counted() -> None:
-    """Whoever comes too late is told how many lines there were."""
+    """A late client is told how many lines it has missed."""
     async with serving(history_lines=10) as served:
         say(served, *range(1, 31))
         late = await page(served, "?after=5")
@@ -76,7 +76,7 @@ async def test_what_is_gone_is_counted() -> None:
 
 
 async def test_one_process_alone() -> None:
-    """The supervisor counts as one; one that does not exist is not found."""
+    """The supervisor counts as one; an unknown one is not found."""
     async with serving() as served:
         say(served, 1)
         assert len((await page(served, "?process=supervisor"))["lines"]) == 1
@@ -109,13 +109,13 @@ async def test_one_process_alone() -> None:
     ],
 )
 async def test_queries_that_make_no_sense(query: str) -> None:
-    """Refused with what is wrong, not guessed at."""
+    """They are refused with a reason, and not guessed."""
     async with serving() as served:
         assert (await served.get(f"/api/logs{query}")).refusal == (400, "INVALID_QUERY")
 
 
 @pytest.mark.parametrize("query", ["?after=5&after=6", "?last=-1", "?last=1001", "?logs=maybe", "?nothing=1"])
 async def test_queries_of_the_stream_that_make_no_sense(query: str) -> None:
-    """As for the pages."""
+    """As with the pages."""
     async with serving() as served:
         assert (await served.get(f"/api/events{query}")).refusal == (400, "INVALID_QUERY")

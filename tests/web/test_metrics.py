@@ -1,4 +1,4 @@
-"""`GET /metrics`: who gets it, in which form, and what is counted of requests."""
+"""`GET /metrics`: who gets it, in which format, and which requests are counted."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ async def scrape(served: Served, head: str = "") -> str:
 
 
 def value(text: str, series: str) -> float | None:
-    """Return the value of a series; None where there is none."""
+    """Return the value of a series; None if there is none."""
     return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{series} ")), None)
 
 
 async def test_who_gets_it_and_how() -> None:
-    """Whoever is signed in or on the control socket; gzipped or as OpenMetrics on request, HEAD without a body."""
+    """Signed-in users and the control socket; gzipped or as OpenMetrics on request, HEAD without a body."""
     async with serving() as served:
         assert (await served.ask("GET", "/metrics")).refusal == (401, "NOT_SIGNED_IN")
         assert (await served.get("/metrics", "Authorization: Bearer wrong\r\n")).status == 401
@@ -55,7 +55,7 @@ async def test_who_gets_it_and_how() -> None:
 
 
 async def test_requests_are_counted_by_route() -> None:
-    """A path that is none, and one that a client makes up, adds no series of its own; refusals count too."""
+    """An unknown path, or one made up by a client, adds no series; refusals count too."""
     async with serving() as served:
         for path in ("/nothing", "/api/processes/a/start", "/api/processes/b/start"):
             await served.post(path)
@@ -78,7 +78,7 @@ async def test_requests_are_counted_by_route() -> None:
 
 
 async def test_a_stream_counts_from_its_beginning() -> None:
-    """An open event stream is a request that was answered, and one that is active."""
+    """An open event stream counts as a request that was answered, and as an active one."""
     async with serving() as served, following(served) as stream:
         await stream.next()
         text = await scrape(served)
@@ -87,7 +87,7 @@ async def test_a_stream_counts_from_its_beginning() -> None:
 
 
 async def test_what_tailscaled_tells_comes_from_whoever_lends_it() -> None:
-    """While nobody does, the scrape goes on, and each one that misses it is counted."""
+    """Without such a reader the scrape continues, and each failure to read is counted."""
     async with serving(tailnet=FULL) as served:
 
         async def read(_timeout_s: float) -> bytes:
@@ -103,7 +103,7 @@ async def test_what_tailscaled_tells_comes_from_whoever_lends_it() -> None:
 
 
 async def test_a_counter_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scrape that began before one that failed, and ends after it, takes nothing back."""
+    """A scrape that starts before one that fails, and ends after it, does not reset the count."""
     begun, may_end = threading.Event(), threading.Event()
     write = handlers._write
     texts = [b"", None, b""]
@@ -130,11 +130,11 @@ async def test_a_counter_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_what_holds_the_loop_up_shows_as_lag() -> None:
-    """By about as long as it was held up; started twice, it looks no more often."""
+    """The lag is about as long as the blockage; a second start does not add measurements."""
     watch = LoopLatency(0.01)
     watch.start()
     watch.start()
-    # Nobody else gets a turn meanwhile.
+    # Blocks the loop.
     subprocess.run(["sleep", "0.05"], check=True)  # noqa: ASYNC221 - this is what the test is about
     await until(lambda: watch.seen.times > 0)
     watch.stop()
@@ -142,6 +142,6 @@ async def test_what_holds_the_loop_up_shows_as_lag() -> None:
 
 
 def test_nothing_is_loaded_before_the_first_scrape() -> None:
-    """The server alone brings no part of the library: whoever does not scrape pays no memory for it."""
+    """The server alone imports no part of the library, which saves memory unless something scrapes."""
     code = "import sys, supervisor.web.server; sys.exit('prometheus_client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The API's document and the server agree: route by route, and under requests that the document makes up."""
+"""The API's document and the server agree: in their routes, and for requests generated from the document."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ OPERATIONS = {
     for verb, operation in verbs.items()
     if verb != "parameters"
 }
-# `make fuzz` asks for more.
+# `make fuzz` uses more.
 EXAMPLES = int(os.environ.get("API_EXAMPLES", "20"))
-# It has no end; tests of its own follow it.
+# It is endless, and has its own tests.
 ENDLESS = "/api/events"
-# What does not fit these: a frame is answered with status 200 whatever is in it; two parameters exclude each other.
-# tests/fuzz/test_api.py, which tries far more, has checks of its own in their place.
+# Checks that do not apply: a frame gets status 200 whatever it contains; two parameters exclude each other.
+# tests/fuzz/test_api.py, which tries far more, has its own checks instead.
 UNFIT = {"/api/rpc": {"negative_data_rejection"}, "/api/logs": {"positive_data_acceptance"}}
 
 
 def test_every_route_is_in_the_document() -> None:
-    """And the document has none that is not there; what needs no token is marked so."""
+    """The document has no others; routes that need no token are marked."""
     assert set(OPERATIONS) == {(route.method, route.path) for route in ROUTES}
     for route in ROUTES:
         operation = OPERATIONS[route.method, route.path]
@@ -61,7 +61,7 @@ def test_the_document_is_made_from_the_structs() -> None:
 
 
 def test_every_error_is_in_the_document() -> None:
-    """With the status that it comes with; other codes answer unknown paths and verbs, or on the app's port."""
+    """Each has its status; other codes are for unknown paths and methods, or for the app's port."""
     named: dict[int, str] = {}
     for operation in OPERATIONS.values():
         for status, answer in operation["responses"].items():
@@ -74,13 +74,13 @@ def test_every_error_is_in_the_document() -> None:
 
 @pytest.mark.timeout(300)  # most of it is computed here: a crowded machine gives it a tenth of a processor
 async def test_the_server_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests of all sorts, right and wrong ones, get answers of the kinds that are written down."""
+    """Valid and invalid requests of all kinds get responses as documented."""
     for allowance in ("PER_SOURCE", "IN_TOTAL"):
         monkeypatch.setattr(throttle, allowance, throttle.Allowance(1_000_000, 1.0))
     spec = ProcessSpec("moltis", ("sleep", "300"), {"PATH": os.defpath})
     tailnet = FULL._replace(before_disconnect="", auth_url=Secret("https://login.example.com/a/1"))
     exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
-    # The report on everything reaches nobody from here.
+    # The full report reaches nobody from here.
     nobody = {"TS_EXTRA_ARGS": "--login-server=http://127.0.0.1:1", "SUPERVISOR_APP_COMMAND": "sleep 300"}
     environ = {"SUPERVISOR_TOKEN": TOKEN, **nobody}
     async with serving(specs=[spec], tailnet=tailnet, exposed=exposed, environ=environ) as served:
@@ -90,7 +90,7 @@ async def test_the_server_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_the_server_keeps_to_the_document_for_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is not signed in is refused as it is written down, whatever they send, or answered where anybody is."""
+    """Whoever is not signed in is refused as documented, whatever they send, or answered where anyone is."""
     for allowance in ("PER_SOURCE", "IN_TOTAL"):
         monkeypatch.setattr(throttle, allowance, throttle.Allowance(1_000_000, 1.0))
     async with serving(tailnet=FULL, environ={"SUPERVISOR_TOKEN": TOKEN}) as served:
@@ -99,7 +99,7 @@ async def test_the_server_keeps_to_the_document_for_strangers(monkeypatch: pytes
 
 
 async def test_the_stream_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data of each kind of event, of whatever is told there."""
+    """This covers the data of each kind of event."""
     monkeypatch.setattr(events, "FIGURES_S", 0.5)
     exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12),)
     ended = ExitView(1.0, None, 9, 1.0, "ended by SIGKILL", ("last words",))
@@ -119,7 +119,7 @@ async def test_the_stream_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
 
 
 def _ask_everything(served: Served, headers: dict[str, str]) -> None:
-    # Half a second of imports that every worker would pay for.
+    # These imports take half a second, which every worker would pay for.
     import schemathesis
     from schemathesis import GenerationMode
     from schemathesis.core.result import Ok
@@ -139,7 +139,7 @@ def _ask_everything(served: Served, headers: dict[str, str]) -> None:
 def _ask(
     operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any], mode: GenerationMode, headers: dict[str, str]
 ) -> int:
-    """Try one operation, with what it takes or what it does not; return how often."""
+    """Try one operation with valid or invalid input; return how often."""
     from schemathesis.checks import CHECKS, load_all_checks
 
     load_all_checks()
@@ -147,7 +147,7 @@ def _ask(
     count = 0
 
     @settings(
-        # A refusal depends on little of what was sent.
+        # A refusal depends on little of the input.
         max_examples=EXAMPLES if headers else max(1, EXAMPLES // 5),
         database=None,
         derandomize=True,

@@ -1,4 +1,4 @@
-"""The panel's files as a browser gets them: few bytes, under a strict policy, and only those that there are."""
+"""The panel's files as a browser gets them: small, under a strict policy, and only the existing ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASSETS = [name for name in NAMES if name != "index.html"]
 GZIP = "Accept-Encoding: gzip, deflate, br\r\n"
 MOST_BYTES = 60 * 1024
 TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
-# What an edge may take for an address and rewrite.
+# Text that an edge might take for an address and rewrite.
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.\w")
 
 
@@ -37,7 +37,7 @@ def text_of(name: str) -> str:
 
 
 async def wire_bytes(served: Served, path: str) -> int:
-    """Return how many bytes an answer has, head and all."""
+    """Return the size of a response in bytes, including the head."""
     reader, writer = await served.connect()
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{GZIP}\r\n".encode())
@@ -49,7 +49,7 @@ async def wire_bytes(served: Served, path: str) -> int:
 
 
 async def test_the_whole_panel_is_small() -> None:
-    """All that a first visit loads, heads included, counted on the wire."""
+    """Everything that a first visit loads is counted, including headers."""
     async with serving() as served:
         total = await wire_bytes(served, "/")
         for name in ASSETS:
@@ -59,7 +59,7 @@ async def test_the_whole_panel_is_small() -> None:
 
 @pytest.mark.parametrize("path", ["/", *(f"/panel/{name}" for name in ASSETS)])
 async def test_each_file_as_it_is(path: str) -> None:
-    """Its own bytes, packed or not, with its type, and a policy that lets nothing else in."""
+    """The content is that of the file, compressed or not, with its type and a strict policy."""
     name = path.rpartition("/")[2] or "index.html"
     async with serving() as served:
         plain = await served.ask("GET", path)
@@ -91,7 +91,7 @@ async def test_each_file_as_it_is(path: str) -> None:
 
 @pytest.mark.parametrize("head", ["", GZIP])
 async def test_what_a_browser_has_is_not_sent_again(head: str) -> None:
-    """By its tag, weakened by a proxy or not; another tag gets the file."""
+    """Its tag matches, weakened by a proxy or not; another tag gets the file."""
     async with serving() as served:
         tag = (await served.ask("GET", "/", head)).headers["ETag"]
         for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
@@ -117,7 +117,7 @@ async def test_what_a_browser_has_is_not_sent_again(head: str) -> None:
     ],
 )
 async def test_packed_for_those_alone_who_take_it(head: str, packed: bool) -> None:  # noqa: FBT001 - a table's column
-    """Whatever the header's form."""
+    """The header is understood in any form."""
     async with serving() as served:
         for path, more in (("/panel/main.js", ""), ("/metrics", BEARER)):
             answer = await served.ask("GET", path, head + more)
@@ -125,7 +125,7 @@ async def test_packed_for_those_alone_who_take_it(head: str, packed: bool) -> No
 
 
 async def test_head() -> None:
-    """The headers alone, with the length of what would have come."""
+    """Only the headers are sent, with the length of the omitted body."""
     async with serving() as served:
         whole, head = [await served.ask(verb, "/panel/style.css", GZIP) for verb in ("GET", "HEAD")]
     assert (head.status, head.body) == (200, b"")
@@ -152,13 +152,13 @@ async def test_head() -> None:
     ],
 )
 async def test_nothing_else_is_given(path: str) -> None:
-    """Only the names that there are lead to a file."""
+    """Only names of existing files lead to a file."""
     async with serving() as served:
         assert (await served.ask("GET", path)).refusal == (404, "NOT_FOUND")
 
 
 async def test_nothing_is_read_before_the_first_browser() -> None:
-    """Whoever never opens the panel does not pay for it."""
+    """If the panel is never opened, it takes no memory."""
     static._files.cache_clear()
     async with serving() as served:
         for path in ("/health", "/api/processes"):
@@ -169,14 +169,14 @@ async def test_nothing_is_read_before_the_first_browser() -> None:
 
 
 def test_nothing_is_loaded_before_the_first_browser() -> None:
-    """Not even what would serve it."""
+    """Not even the module that serves it is loaded."""
     loaded = "import sys, supervisor.web.server; sys.exit('supervisor.web.static' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_that_an_edge_would_rewrite(name: str) -> None:
-    """No text that looks like an e-mail's address, no absolute path and nothing from elsewhere."""
+    """There are no texts that look like e-mail addresses, no absolute paths and nothing from elsewhere."""
     text = text_of(name)
     assert not EMAIL.search(text)
     assert not re.search(r"""(?:src|href|from|fetch\()\s*=?\s*["'`](?:/|https?:)""", text)
@@ -185,7 +185,7 @@ def test_nothing_that_an_edge_would_rewrite(name: str) -> None:
 
 
 def test_every_file_is_used() -> None:
-    """Each is loaded by the page or by another one, and what they load is there."""
+    """Each is loaded by the page or by another file, and every loaded file exists."""
     page = text_of("index.html")
     used = set(re.findall(r'(?:src|href)="\./panel/([\w.-]+)"', page))
     for name in ASSETS:
@@ -194,7 +194,7 @@ def test_every_file_is_used() -> None:
 
 
 def test_the_wheel_has_them(tmp_path: Path) -> None:
-    """What is installed serves the panel too."""
+    """The installed package serves the panel too."""
     words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=60)
     (wheel,) = tmp_path.glob("*.whl")

@@ -1,4 +1,4 @@
-"""The panel's modules that need no browser, under node's own test runner."""
+"""The panel's modules that run without a browser, in node's own test runner."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MOST_LINES = 300
 
 
 def node() -> str:
-    """Return the path of node, or fail with what to do."""
+    """Return the path of node, or fail with a hint."""
     found = shutil.which("node")
     assert found is not None, "cannot test the panel's modules: there is no node; install it (Debian: nodejs)"
     return found
 
 
 def laid_out(folder: Path) -> Path:
-    """Put the modules and their tests where node takes them for what they are; return the tests' folder."""
+    """Copy the modules and their tests so that node recognises them; return the tests' folder."""
     shutil.copytree(PANEL, folder / "panel")
     for test in TESTS.glob("*.mjs"):
         shutil.copy(test, folder / f"{test.stem}.test.mjs")
@@ -31,7 +31,7 @@ def laid_out(folder: Path) -> Path:
 
 
 def test_modules(tmp_path: Path) -> None:
-    """Each test of each module passes, and there are some."""
+    """All tests of all modules pass, and each file has some."""
     folder = laid_out(tmp_path)
     files = sorted(path.name for path in folder.glob("*.test.mjs"))
     words = [node(), "--test", "--test-reporter=tap", *files]
@@ -42,7 +42,7 @@ def test_modules(tmp_path: Path) -> None:
 
 
 def test_every_module_is_sound(tmp_path: Path) -> None:
-    """Each is JavaScript by node's own reading."""
+    """node accepts each as JavaScript."""
     folder = laid_out(tmp_path) / "panel"
     for path in sorted(folder.glob("*.js")):
         checked = subprocess.run(
@@ -52,7 +52,7 @@ def test_every_module_is_sound(tmp_path: Path) -> None:
 
 
 def test_every_module_can_be_read_in_one_go() -> None:
-    """None is longer than other files may be, and each says what it is for."""
+    """None is longer than other files may be, and each starts with its purpose."""
     for path in (*PANEL.glob("*.js"), *TESTS.glob("*.mjs")):
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) <= MOST_LINES, path.name

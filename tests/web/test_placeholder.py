@@ -1,4 +1,4 @@
-"""What answers in the app's place while it is held."""
+"""What answers in place of the app while it is held."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MIB = 1024 * 1024
 
 
 def test_what_a_stranger_sends_on_is_not_kept() -> None:
-    """Whoever has the answer and goes on sending gets no memory for it."""
+    """A client that keeps sending after its response takes up no memory."""
 
     def send(port: int) -> bytes:
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -51,7 +51,7 @@ def test_what_a_stranger_sends_on_is_not_kept() -> None:
 
 
 def test_a_head_gets_no_body() -> None:
-    """Its length is that of what would have come."""
+    """Its length is that of the omitted body."""
     store = SnapshotStore(Snapshot(backup=BackupView(holds=True)))
 
     def ask(port: int) -> bytes:
@@ -78,7 +78,7 @@ def test_a_head_gets_no_body() -> None:
 
 
 def test_a_start_that_fails_half_way_leaves_nothing_that_listens() -> None:
-    """The port would be the supervisor's still once the app is to have it."""
+    """Otherwise the supervisor would still hold the port when the app needs it."""
 
     async def run() -> int:
         store = SnapshotStore(Snapshot(backup=BackupView(holds=True)))

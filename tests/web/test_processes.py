@@ -1,4 +1,4 @@
-"""Processes of a real supervisor, by its API: what is told of them, and orders that reach them."""
+"""Processes of a real supervisor in the API: how they are described, and orders for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENV = {"SUPERVISOR_TOKEN": TOKEN}
 
 
 def ask(run: Run, method: str, path: str) -> tuple[int, Any]:
-    """Ask over TCP, with the token."""
+    """Send a request over TCP, with the token."""
     address = run.wait_for("starting")["listen"]
     connection = http.client.HTTPConnection("127.0.0.1", int(address.rpartition(":")[2]), timeout=15)
     try:
@@ -38,7 +38,7 @@ def ask(run: Run, method: str, path: str) -> tuple[int, Any]:
 
 
 def wait_for(run: Run, name: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """Wait until what is told of a process is as it should be, and return it."""
+    """Wait until a process is described as expected, and return the description."""
 
     def look() -> dict[str, Any] | None:
         found = {process["name"]: process for process in ask(run, "GET", "/api/processes")[1]["processes"]}
@@ -60,7 +60,7 @@ def wait_for(run: Run, name: str, holds: Callable[[dict[str, Any]], object]) -> 
     ],
 )
 async def test_a_process_that_needs_a_restart(started_with: str | None, recorded: str | None, says: str | None) -> None:
-    """One that was started without its URL, or with another one or a former one, says so until it is started again."""
+    """A process that was started without its URL, or with another or a former one, says so until it is restarted."""
     view = READY._replace(pid=os.getpid(), started_s=1.0, external_url=started_with)
     async with serving(view, tailnet=TailnetView(serve=ServeView(external_url=recorded))) as served:
         (told,) = (await served.get("/api/processes")).json["processes"]
@@ -69,12 +69,12 @@ async def test_a_process_that_needs_a_restart(started_with: str | None, recorded
 
 
 def order(run: Run, name: str, verb: str) -> None:
-    """Give an order, which is accepted."""
+    """Give an order, which must be accepted."""
     assert ask(run, "POST", f"/api/processes/{name}/{verb}") == (202, {"ok": True})
 
 
 def test_stop_start_and_restart() -> None:
-    """Each does what it says, and is nothing to do where it is so already."""
+    """Each has its effect, and none if the state is already reached."""
     with running("sh", "-c", "echo up; exec sleep 300", env=ENV) as run:
         first = wait_for(run, "moltis", lambda process: process["state"] == "running")
         assert first["pid"] == run.find("started", child="moltis")["pid"]  # type: ignore[index]
@@ -105,7 +105,7 @@ def test_stop_start_and_restart() -> None:
 
 
 def test_an_end_is_told_and_a_start_does_not_wait() -> None:
-    """How it ended with its last lines; in backoff, when it will be tried again, and a start is a try at once."""
+    """The exit has its reason and last lines, backoff the time of the next attempt; a start tries again at once."""
     env = ENV | {"SUPERVISOR_BACKOFF_INITIAL": "100000s", "SUPERVISOR_BACKOFF_MAX": "100000s"}
     with running("sh", "-c", "echo last words; kill -KILL $$", env=env) as run:
         process = wait_for(run, "moltis", lambda process: process["state"] == "backoff")
@@ -124,7 +124,7 @@ def test_an_end_is_told_and_a_start_does_not_wait() -> None:
 
 
 def test_nothing_is_started_during_a_stop() -> None:
-    """Whoever asks is told why; what is there is still told."""
+    """The client gets the reason; the current state is still reported."""
     with running("sh", "-c", "trap 'echo told' TERM; echo up; while :; do sleep 0.01; done", env=ENV) as run:
         run.wait_for("up")
         wait_for(run, "moltis", lambda process: process["state"] == "running")
@@ -139,7 +139,7 @@ def test_nothing_is_started_during_a_stop() -> None:
 
 
 async def test_a_stop_is_followed_to_its_end() -> None:
-    """The stream of a supervisor that stops tells of it to the last, and then ends as it should."""
+    """The stream of a stopping supervisor reports the stop until the end, and then ends properly."""
     with running("sh", "-c", "trap 'echo good bye; exit 0' TERM; echo up; while :; do sleep 0.01; done") as run:
         run.wait_for("up")
         run.wait_for("sign in to the panel with this code")
@@ -164,7 +164,7 @@ FLOOD = (
 
 
 async def test_a_flood_is_followed_over_many_streams() -> None:
-    """OpenStreams that end in its midst are taken up again, and together they hold every line once, in order."""
+    """Streams that end during the flood are resumed, and together they contain every line once, in order."""
     count = 20_000
     env = {"SUPERVISOR_LOG_HISTORY": str(count * 2)}
     with running("python3", "-c", FLOOD.format(count=count), env=env) as run:
@@ -189,7 +189,7 @@ async def test_a_flood_is_followed_over_many_streams() -> None:
 
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])
 async def test_a_process_that_does_not_exist(verb: str) -> None:
-    """404, whatever its name looks like; the body has to be empty or an empty object."""
+    """The response is 404 for any such name; the body must be empty or an empty object."""
     async with serving(specs=[ProcessSpec("moltis", ("sleep", "300"), {"PATH": os.defpath})]) as served:
         for name in ("nothing", "supervisor", "..", "%2e%2e", "MOLTIS", "moltis%20", "%ff", "%00"):
             answer = await served.post(f"/api/processes/{name}/{verb}")
@@ -199,7 +199,7 @@ async def test_a_process_that_does_not_exist(verb: str) -> None:
 
 
 async def test_secrets_in_a_command_are_masked() -> None:
-    """Nobody should put one there; who does shows it to no reader of the API."""
+    """Nobody should put secrets there, but if they do, readers of the API do not see them."""
     spec = ProcessSpec("moltis", ("serve", "--key", "a-secret-of-the-owner"), {"PATH": os.defpath})
     async with serving(specs=[spec]) as served:
         served.log.redactor.learn("a-secret-of-the-owner")

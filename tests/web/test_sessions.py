@@ -33,7 +33,7 @@ def codes(served: Served) -> list[str]:
 
 
 async def test_a_token_gives_a_session() -> None:
-    """It opens what the token opens, until it is ended; the token goes on."""
+    """It gives the same access as the token until it is ended; the token stays valid."""
     async with serving(wall_offset_s=0.0) as served:
         answer = await sign_in(served, token=TOKEN)
         assert answer.status == 200
@@ -50,7 +50,7 @@ async def test_a_token_gives_a_session() -> None:
 
 
 async def test_what_was_asked_before_the_sign_out_comes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report takes its time: it is of whoever is signed in when it is done."""
+    """A report takes time: whoever requested it must still be signed in when it is done."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def examine(*_given: object) -> DoctorBody:
@@ -69,7 +69,7 @@ async def test_what_was_asked_before_the_sign_out_comes_no_more(monkeypatch: pyt
 
 
 async def test_a_session_says_until_when() -> None:
-    """As wall clock time, twelve hours from now."""
+    """The time is wall clock time, twelve hours from now."""
     now = datetime.now(UTC)
     async with serving(wall_offset_s=now.timestamp() - time.monotonic()) as served:
         until = datetime.fromisoformat((await sign_in(served, token=TOKEN)).json["expires_at"])
@@ -91,7 +91,7 @@ async def test_a_session_says_until_when() -> None:
     ],
 )
 async def test_what_does_not_sign_in(body: object, refusal: tuple[int, str]) -> None:
-    """Wrong ones, none, and both at once."""
+    """Wrong credentials, none, and both at once."""
     async with serving() as served:
         answer = await served.post("/api/session", body, "")
         assert answer.refusal == refusal
@@ -99,7 +99,7 @@ async def test_what_does_not_sign_in(body: object, refusal: tuple[int, str]) -> 
 
 
 async def test_without_a_token_a_code_is_printed() -> None:
-    """In the container's log and nowhere else, with a link that has it in its fragment; it is good once."""
+    """It is only in the container's log, with a link that has it in its fragment, and can be used once."""
     async with serving(environ=NO_TOKEN) as served:
         log = served.logged()
         code = CODE.findall(log)[0]
@@ -113,7 +113,7 @@ async def test_without_a_token_a_code_is_printed() -> None:
 
 
 async def test_with_a_token_no_code_is_printed() -> None:
-    """Neither at the start nor for whoever asks: that would give the log's readers more than was meant."""
+    """None is printed at the start or on request: readers of the log would get more access than intended."""
     async with serving() as served:
         assert (await served.post("/api/session/code", None, "")).refusal == (409, "TOKEN_SET")
         assert (await served.post("/api/session/code")).refusal == (409, "TOKEN_SET")
@@ -121,7 +121,7 @@ async def test_with_a_token_no_code_is_printed() -> None:
 
 
 async def test_another_code_once_a_minute(clock: Clock) -> None:
-    """Anyone may ask for one, the answer does not hold it, and both it and the first one are good."""
+    """Anyone may request one; the response does not contain it; both the new and the first code are valid."""
     async with serving(environ=NO_TOKEN) as served:
         answer = await served.post("/api/session/code", None, "")
         assert answer.refusal == (429, "CODE_PRINTED_ALREADY")
@@ -137,7 +137,7 @@ async def test_another_code_once_a_minute(clock: Clock) -> None:
 
 
 async def test_the_control_socket_gets_a_code_as_often_as_it_likes() -> None:
-    """In the answer, not in the log, and also where there is a token."""
+    """It is in the response and not in the log, even with a token set."""
     async with serving() as served:
         answers = [await served.over_control("POST", "/api/session/code") for _ in range(3)]
         assert [answer.status for answer in answers] == [200, 200, 200]
@@ -148,14 +148,14 @@ async def test_the_control_socket_gets_a_code_as_often_as_it_likes() -> None:
 
 
 async def test_the_link_has_the_name_that_leads_there() -> None:
-    """The device's name in the tailnet, where there is one: 0.0.0.0 is no address to go to."""
+    """It is the device's name in the tailnet, if there is one: 0.0.0.0 is not a usable address."""
     async with serving(tailnet=TailnetView("embedded", "connected", hostname="moltis.tail.example")) as served:
         link = (await served.over_control("POST", "/api/session/code")).json["link"]
         assert link.startswith(f"http://moltis.tail.example:{served.port}/#code=")
 
 
 async def test_wrong_codes_do_not_use_one_up() -> None:
-    """However many are tried: the right one is accepted."""
+    """The valid code is accepted after any number of wrong ones."""
     async with serving(environ=NO_TOKEN) as served:
         statuses = {(await sign_in(served, code=f"WRONG{number}")).status for number in range(15)}
         assert statuses == {401, 429}

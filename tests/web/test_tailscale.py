@@ -1,4 +1,4 @@
-"""The tailnet by REST and by RPC: what is told of it, and orders that reach the channels."""
+"""The tailnet in REST and in RPC: how it is described, and orders for it."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ OFF = {"SUPERVISOR_TAILSCALE": "off"}
 
 
 def orders_of(served: Served) -> list[TailnetOrder]:
-    """Return the list that orders are put on from now on."""
+    """Return a list to which further orders are added."""
     orders: list[TailnetOrder] = []
     served.channels.tailnet.set_handler(orders.append)
     return orders
 
 
 def unnamed(orders: list[TailnetOrder]) -> list[TailnetOrder]:
-    """Return them without their ids."""
+    """Return the orders without their ids."""
     return [order._replace(id="") for order in orders]
 
 
 async def rpc(served: Served, method: str, params: object = None, **more: object) -> Any:
-    """Return the frame that answers a method's call."""
+    """Call a method and return the response frame."""
     frame = {"method": method, **({} if params is None else {"params": params}), **more}
     answer = await served.post("/api/rpc", frame)
     assert answer.status == 200
@@ -65,7 +65,7 @@ async def rpc(served: Served, method: str, params: object = None, **more: object
 
 
 async def test_all_that_is_known() -> None:
-    """Moltis' own nine names first, then ours."""
+    """Moltis' own nine fields come first, then ours."""
     exposed = (ListenerView("0.0.0.0", 18791, "moltis", 12), ListenerView("127.0.0.1", 53, ""))
     async with serving(tailnet=FULL, exposed=exposed) as served:
         told = (await served.get("/api/tailscale/status")).json
@@ -108,7 +108,7 @@ async def test_all_that_is_known() -> None:
 
 
 async def test_nothing_is_null() -> None:
-    """Where Moltis has null so have we, never an empty text."""
+    """Fields that may be null in Moltis are null here too, never an empty text."""
     async with serving(environ=OFF) as served:
         told = (await served.get("/api/tailscale/status")).json
         assert (told["mode"], told["tailscale_up"], told["installed"]) == ("off", False, False)
@@ -118,7 +118,7 @@ async def test_nothing_is_null() -> None:
 
 
 async def test_a_broken_serve_config_is_null() -> None:
-    """It comes from outside, and must not break the answer."""
+    """It comes from outside, and must not break the response."""
     view = FULL._replace(serve=ServeView("off", (), "invalid JSON", "{"))
     async with serving(tailnet=view) as served:
         serve = (await served.get("/api/tailscale/status")).json["serve"]
@@ -140,14 +140,14 @@ async def test_a_broken_serve_config_is_null() -> None:
     ],
 )
 async def test_why_an_app_is_not_published(environ: dict[str, str], view: TailnetView, says: str) -> None:
-    """The reason and what to do, by what is in the way."""
+    """The reason, and what to do about it, depend on the obstacle."""
     async with serving(environ=environ, tailnet=view._replace(serve=ServeView())) as served:
         serve = (await served.get("/api/tailscale/status")).json["serve"]
         assert serve["unpublished"].startswith(says)
 
 
 async def test_connect_without_a_key() -> None:
-    """An order, and no wait for what comes of it; an empty body is an empty object."""
+    """It is an order, whose result is not waited for; an empty body counts as an empty object."""
     async with serving() as served:
         orders = orders_of(served)
         for body in (None, {}, {"auth_key": None}):
@@ -160,7 +160,7 @@ async def test_connect_without_a_key() -> None:
 
 
 async def test_connect_with_a_key() -> None:
-    """It is a secret from the first moment: no log shows it, not even in a line that comes later."""
+    """It is treated as a secret at once: no log contains it, not even in a later line."""
     async with serving() as served:
         orders = orders_of(served)
         key = "my-very-own-key-0123456789"
@@ -180,7 +180,7 @@ async def test_connect_with_a_key() -> None:
     "key", ["", "  ", "tskey auth", "tskey\nauth", "tskey\tauth", "tskey\0auth", "tskey-\x1b[1m", "k" * 4097]
 )
 async def test_what_is_no_key(key: str) -> None:
-    """Refused with a reason, which does not repeat it."""
+    """It is refused with a reason, which does not repeat it."""
     async with serving() as served:
         orders = orders_of(served)
         answer = await served.post("/api/tailscale/connect", {"auth_key": key})
@@ -193,7 +193,7 @@ async def test_what_is_no_key(key: str) -> None:
 
 
 async def test_what_is_no_key_is_not_looked_for() -> None:
-    """Of a page that was pasted by mistake no line is masked from then on, nor does the log look for thousands."""
+    """A page pasted by mistake masks no later line, and does not make the log search for thousands of texts."""
     async with serving() as served:
         page = "\n".join(f"connected to {number}" for number in range(200))
         assert (await served.post("/api/tailscale/connect", {"auth_key": page})).status == 400
@@ -202,7 +202,7 @@ async def test_what_is_no_key_is_not_looked_for() -> None:
 
 
 async def test_disconnect_and_forget() -> None:
-    """Two orders of one kind."""
+    """They are two orders of one kind."""
     async with serving() as served:
         orders = orders_of(served)
         assert (await served.post("/api/tailscale/disconnect")).status == 202
@@ -212,7 +212,7 @@ async def test_disconnect_and_forget() -> None:
 
 
 async def test_a_disconnect_that_wants_a_word_first() -> None:
-    """Whoever orders it is told what would happen, and orders it again with the confirmation."""
+    """The first response says what would happen; the order must be repeated with a confirmation."""
     async with serving(tailnet=FULL) as served:
         orders = orders_of(served)
         for body in (None, {"forget": True}, {"confirm": False}):
@@ -230,7 +230,7 @@ async def test_a_disconnect_that_wants_a_word_first() -> None:
 
 
 async def test_orders_wait_until_someone_attends() -> None:
-    """The tailnet's part of the supervisor may just be starting: none is lost, and the last one is what counts."""
+    """The tailnet service may still be starting: no order is lost, and the last one counts."""
     async with serving() as served:
         ids = [(await served.post(f"/api/tailscale/{verb}")).json["order"] for verb in ("connect", "disconnect")]
         orders = orders_of(served)
@@ -240,7 +240,7 @@ async def test_orders_wait_until_someone_attends() -> None:
 
 @pytest.mark.parametrize("verb", ["connect", "disconnect"])
 async def test_no_orders_where_there_is_no_tailnet_or_no_more(verb: str) -> None:
-    """Switched off, or stopping: both are said, and in RPC whether to try again."""
+    """The tailnet may be off or the supervisor stopping: the error says which, and in RPC whether to retry."""
     async with serving(environ=OFF) as served:
         orders = orders_of(served)
         assert (await served.post(f"/api/tailscale/{verb}")).refusal == (409, "TAILSCALE_OFF")
@@ -257,7 +257,7 @@ async def test_no_orders_where_there_is_no_tailnet_or_no_more(verb: str) -> None
 
 
 async def test_a_login_url() -> None:
-    """With a QR code that can be put into a page, and since when it waits."""
+    """It comes with a QR code for a page, and the time since when it is pending."""
     async with serving(tailnet=TailnetView("embedded", "needs login", auth_url=Secret(URL), auth_url_since_s=AT_S)) as (
         served
     ):
@@ -274,7 +274,7 @@ async def test_a_login_url() -> None:
 
 
 async def test_no_login_url_where_there_is_no_tailnet() -> None:
-    """Connecting would be refused, so it is not what is said to do."""
+    """Connecting would be refused, so it is not suggested."""
     async with serving(environ={"SUPERVISOR_TAILSCALE": "off"}) as served:
         answer = await served.get("/api/tailscale/auth-url")
         assert answer.refusal == (404, "NO_AUTH_URL")
@@ -283,7 +283,7 @@ async def test_no_login_url_where_there_is_no_tailnet() -> None:
 
 
 async def test_no_login_url() -> None:
-    """404, and nothing is started by asking."""
+    """The response is 404, and the request starts nothing."""
     async with serving() as served:
         orders = orders_of(served)
         assert (await served.get("/api/tailscale/auth-url")).refusal == (404, "NO_AUTH_URL")
@@ -310,7 +310,7 @@ async def test_no_login_url() -> None:
     ],
 )
 async def test_bodies_that_are_not_what_they_should_be(head: str, body: bytes, refusal: tuple[int, str]) -> None:
-    """Refused before anything is done."""
+    """They are refused before anything is done."""
     async with serving() as served:
         orders = orders_of(served)
         assert (await served.ask("POST", "/api/tailscale/connect", BEARER + head, body)).refusal == refusal

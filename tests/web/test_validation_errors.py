@@ -1,4 +1,4 @@
-"""What is wrong with a body or a query is said in words for people, by the name of the field."""
+"""Errors in a body or a query are described in plain words, with the name of the field."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ QUERIES = [
     ("processes?x=1", "'x' is not known; it takes nothing"),
     ("logs?last=1&last=2", "a parameter is given twice"),
 ]
-# Of the library that reads them.
+# Words of the library that parses them.
 STRANGE = ("Expected", "`$", "Object", "Input data", "codec", "Invalid")
 
 
 @pytest.mark.parametrize(("path", "body", "said"), BODIES)
 async def test_bodies(path: str, body: bytes, said: str) -> None:
-    """Which field, what came, and what is taken there."""
+    """The text names the field, what was sent, and what is expected."""
     async with serving() as served:
         answer = await served.ask("POST", f"/api/tailscale/{path}", BEARER + JSON, body)
         assert answer.refusal == (400, "INVALID_BODY")
@@ -52,7 +52,7 @@ async def test_bodies(path: str, body: bytes, said: str) -> None:
 
 @pytest.mark.parametrize(("path", "said"), QUERIES)
 async def test_queries(path: str, said: str) -> None:
-    """All that comes is text, so it is told what is taken."""
+    """Every value is a text, so the message says what is expected."""
     async with serving() as served:
         answer = await served.get(f"/api/{path}")
         assert answer.refusal == (400, "INVALID_QUERY")
@@ -69,7 +69,7 @@ async def test_queries(path: str, said: str) -> None:
     ],
 )
 async def test_no_such_process(method: str, path: str, there: str) -> None:
-    """Those that there are are named: whoever reads it may be at a console, and know no paths."""
+    """The known processes are listed: readers may be at a console, and know no paths."""
     async with serving(specs=[ProcessSpec("moltis", ("true",), {})]) as served:
         answer = await served.ask(method, path, BEARER)
         assert answer.refusal == (404, "UNKNOWN_PROCESS")
@@ -77,7 +77,7 @@ async def test_no_such_process(method: str, path: str, there: str) -> None:
 
 
 def test_every_error_says_what_to_do() -> None:
-    """Its text, where there is no better one, goes on after what is wrong."""
+    """The default text gives a remedy after the cause."""
     assert not [code.name for code in Code if "; " not in code.text]
 
 
@@ -92,7 +92,7 @@ def test_every_error_says_what_to_do() -> None:
     ],
 )
 async def test_frames(frame: bytes, said: str) -> None:
-    """The same words in the frames of RPC."""
+    """RPC frames contain the same words."""
     async with serving() as served:
         answer = await served.ask("POST", "/api/rpc", BEARER + JSON, frame)
         assert said in answer.json["error"]["message"]
