@@ -1,4 +1,4 @@
-"""The Grafana dashboard of `deploy/observability`, and a real run that gives each of its queries something to show."""
+"""The Grafana dashboard of `deploy/observability`, and a real run with data for each of its queries."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def queries() -> list[Query]:
     notes = [
         Query(note["name"], "", expression(note["expr"])) for note in board()["annotations"]["list"] if "expr" in note
     ]
-    # First, as a start is soon over.
+    # First, since a start is visible for a short time only.
     return notes + panels
 
 

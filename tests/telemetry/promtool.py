@@ -1,4 +1,4 @@
-"""Promtool, the alert rules in `deploy/`, and the configurations that the how-to shows."""
+"""Promtool, the alert rules in `deploy/`, and the configurations in the how-to."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RULES = ROOT / "deploy/observability/alerts.yaml"
 
 
 def program(name: str) -> str:
-    """Return the path of a program of Debian's package; fail where it is not there."""
+    """Return the path of a program in Debian's package; fail if it is missing."""
     path = shutil.which(name)
     assert path is not None, f"cannot find {name}: install Debian's package prometheus (apt-get install prometheus)"
     return path
 
 
 def promtool(*words: str, text: bytes = b"") -> str:
-    """Run promtool, and return what it said; fail where it finds fault."""
+    """Run promtool and return its output; fail if it finds an error."""
     ended = subprocess.run([program("promtool"), *words], input=text, capture_output=True, timeout=60, check=False)
     said = (ended.stdout + ended.stderr).decode()
     assert ended.returncode == 0, said
@@ -30,5 +30,5 @@ def promtool(*words: str, text: bytes = b"") -> str:
 
 
 def configurations() -> list[str]:
-    """Return the scrape configurations of the how-to."""
+    """Return the scrape configurations in the how-to."""
     return re.findall(r"^```yaml\n(scrape_configs:.*?)^```", read(HOW_TO), re.MULTILINE | re.DOTALL)

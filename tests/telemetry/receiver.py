@@ -1,4 +1,4 @@
-"""Takes spans by OTLP over HTTP, as a collector does, and keeps what it was sent."""
+"""Receives spans by OTLP over HTTP, like a collector, and stores them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Got(NamedTuple):
-    """One span as it arrived."""
+    """One span as received."""
 
     name: str
     facts: dict[str, Any]
@@ -33,12 +33,12 @@ class Got(NamedTuple):
 
     @property
     def took_s(self) -> float:
-        """How long it was."""
+        """Its duration."""
         return (self.ended_ns - self.begun_ns) / 1e9
 
 
 class Receiver:
-    """A collector on a port of loopback; ``status`` is what it answers, once it is ``free``."""
+    """A collector on a loopback port; ``status`` is the status of its responses, which wait for ``free``."""
 
     def __init__(self) -> None:
         self.spans: list[Got] = []
@@ -50,11 +50,11 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def named(self, name: str, facts: Mapping[str, object] | None = None) -> list[Got]:
-        """Return those of a name that have these facts."""
+        """Return the spans with this name and these attributes."""
         return [each for each in self.spans if each.name == name and (facts or {}).items() <= each.facts.items()]
 
     def wait(self, name: str, facts: Mapping[str, object] | None = None) -> Got:
-        """Wait for one."""
+        """Wait for such a span, and return it."""
         return wait_until(lambda: self.named(name, facts), 20, f"the span {name} {facts}")[0]
 
     def take(self, body: bytes) -> None:
@@ -98,21 +98,21 @@ def _handler(receiver: Receiver) -> type[http.server.BaseHTTPRequestHandler]:
             receiver.free.wait(60)
             if receiver.status == 200:
                 receiver.take(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-            # Who has been waiting for too long is gone.
+            # The client may have given up waiting.
             with contextlib.suppress(OSError):
                 self.send_response(receiver.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
         def log_message(self, *_args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler
 
 
 @contextlib.contextmanager
 def receiving() -> Iterator[Receiver]:
-    """Run a collector for the length of a block."""
+    """Run a collector for the duration of a block."""
     receiver = Receiver()
     thread = threading.Thread(target=receiver.server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes a real supervisor, and what it has found."""
+"""A real Prometheus that scrapes a real supervisor, and queries to it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ STRANGER = """\
 
 
 class Prometheus:
-    """Asks a running Prometheus."""
+    """A client of a running Prometheus."""
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Return the series that a query gives now."""
+        """Return the series that result from a query now."""
         return self._results("query", query=query)
 
     def _results(self, path: str, **asked: str) -> list[dict[str, Any]]:
@@ -51,11 +51,11 @@ class Prometheus:
             return found
 
     def range(self, query: str, begin_s: float, end_s: float, step_s: float = 1.0) -> list[dict[str, Any]]:
-        """Return the series that a query gives between two times, in seconds since the epoch."""
+        """Return the series that result from a query between two times, in seconds since the epoch."""
         return self._results("query_range", query=query, start=str(begin_s), end=str(end_s), step=str(step_s))
 
     def wait(self, query: str) -> list[dict[str, Any]]:
-        """Wait until a query gives anything, and return it: a comparison gives what it is true for."""
+        """Wait until a query has a result, and return it: the result of a comparison are the series that satisfy it."""
         return wait_until(lambda: self.ask(query), DEADLINE_S, f"Prometheus to find {query}")
 
 
@@ -67,7 +67,7 @@ def target(run: Run) -> str:
 
 @contextlib.contextmanager
 def scraping(address: str, token: str, folder: Path, *, stranger: bool = False) -> Iterator[Prometheus]:
-    """Have a Prometheus scrape this address for the length of a block; a ``stranger`` does with a wrong token too."""
+    """Let a Prometheus scrape this address during a block; with ``stranger``, another job tries a wrong token."""
     (folder / "token").write_text(token)
     config = folder / "prometheus.yml"
     text = CONFIG + (STRANGER if stranger else "")
@@ -83,7 +83,7 @@ def scraping(address: str, token: str, folder: Path, *, stranger: bool = False) 
 
 
 def _address(log: Path) -> str:
-    """Return where Prometheus says that it listens, once it is ready."""
+    """Return the address on which Prometheus listens according to its log, once it is ready."""
     text = log.read_text()
     if "Server is ready" not in text:
         return ""

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: every query gives something for a real run, and the file is what Grafana imports."""
+"""The Grafana dashboard: every query has a result for a real run, and Grafana can import the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEADLINE_S = 60.0
 
 
 def test_every_query_gives_something(tmp_path: Path) -> None:
-    """A real Prometheus answers each with at least one series whose labels the panel's legend names."""
+    """For each, a real Prometheus returns at least one series, and all have the labels in the panel's legend."""
     with scraped_run(tmp_path) as (node, prometheus):
         crash(node)
         assert node.call("POST", "/api/backups")[0] == 202
@@ -32,7 +32,7 @@ def test_every_query_gives_something(tmp_path: Path) -> None:
 
 
 def test_the_metrics_exist() -> None:
-    """Every metric of a query is in the table of metrics."""
+    """Every metric in a query is in the table of metrics."""
     names = {name for query in queries() for name in re.findall(rf"{PREFIX}(\w+)", query.expr)}
     known = set(METRICS) | {f"{metric.name}_bucket" for metric in METRICS.values()}
     assert names
@@ -40,7 +40,7 @@ def test_the_metrics_exist() -> None:
 
 
 def test_the_panels_fill_the_grid() -> None:
-    """No two panels overlap, none is wider than the grid, and each says what it shows."""
+    """No two panels overlap, none is wider than the grid, and each has a description."""
     taken: set[tuple[int, int]] = set()
     for panel in board()["panels"]:
         place = panel["gridPos"]

@@ -1,4 +1,4 @@
-"""What a scrape gets: every metric of the table, in both formats, from one picture of the world."""
+"""The result of a scrape: every metric of the table, in both formats, from one snapshot."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0
 
 
 def values(text: bytes, parser: Callable[[str], Iterable[Family]] = parse) -> dict[tuple[str, ...], float]:
-    """Return every value by the name of its series and the values of its labels."""
+    """Return each value by the name and the label values of its series."""
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in parser(text.decode())
@@ -111,7 +111,7 @@ def values(text: bytes, parser: Callable[[str], Iterable[Family]] = parse) -> di
 
 
 def test_every_metric_is_given() -> None:
-    """And none that is not in the table, save what tailscaled tells."""
+    """There are no others, except tailscaled's own."""
     given = {family.name: family for family in parse(write(DATA, "").body.decode())}
     wanted = {metric.full_name.removesuffix("_total") for metric in METRICS.values()}
     assert {name for name in given if name.startswith(PREFIX)} == wanted
@@ -126,7 +126,7 @@ def test_every_metric_is_given() -> None:
 
 
 def test_the_values() -> None:
-    """Each says what the picture says."""
+    """Each is the value in the snapshot."""
     found = values(write(DATA, "").body)
     for (name, *labels), value in {
         ("build_info", platform.python_version(), __version__): 1,
@@ -166,7 +166,7 @@ def test_the_values() -> None:
 
 
 def test_both_formats_say_the_same() -> None:
-    """OpenMetrics where it is asked for, and the text format else; gzipped on request."""
+    """OpenMetrics is used on request, otherwise the text format; gzipped on request."""
     text, openmetrics = write(DATA, ""), write(DATA, OPENMETRICS, gzipped=True)
     assert text.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert openmetrics.content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -177,12 +177,12 @@ def test_both_formats_say_the_same() -> None:
 
 
 def test_promtool_finds_no_fault() -> None:
-    """Names, units, types and help are as Prometheus would have them."""
+    """Names, units, types and help follow Prometheus' conventions."""
     assert not promtool("check", "metrics", text=write(DATA, "").body)
 
 
 def test_what_tailscaled_tells_is_handed_on() -> None:
-    """Under its own names; what is none of its business is not."""
+    """They keep their names; metrics of others are left out."""
     found = values(write(DATA, "").body)
     assert found["tailscaled_inbound_bytes_total", "derp"] == 7
     assert found["tailscaled_advertised_routes",] == 2
@@ -191,7 +191,7 @@ def test_what_tailscaled_tells_is_handed_on() -> None:
 
 
 def test_a_tailscaled_that_tells_nothing_spoils_no_scrape() -> None:
-    """Nor does one whose words are no metrics: the rest is given, and a metric tells of it."""
+    """The same applies to invalid metrics: the rest is exported, and a metric shows the failure."""
     for text in (None, b'tailscaled_x{path="a 1\n', b"\xff\xfe"):
         written = write(DATA._replace(relayed=text, relay_errors=2), "")
         found = values(written.body)
@@ -202,7 +202,7 @@ def test_a_tailscaled_that_tells_nothing_spoils_no_scrape() -> None:
 
 
 def test_without_a_tailnet_nothing_is_told_of_one() -> None:
-    """No series of it exists, and nothing is missed."""
+    """It has no series, and this is no error."""
     data = DATA._replace(snapshot=DATA.snapshot._replace(tailnet=TAILNET._replace(mode="off")))
     written = write(data._replace(relayed=None, relay_errors=0), "")
     assert not written.relay_failed
@@ -210,6 +210,6 @@ def test_without_a_tailnet_nothing_is_told_of_one() -> None:
 
 
 def test_a_state_of_a_later_version_is_one_among_others() -> None:
-    """Whatever tailscaled may call it, no new series comes up."""
+    """Whatever tailscaled may call it, no new series appears."""
     strange = DATA._replace(snapshot=DATA.snapshot._replace(tailnet=TAILNET._replace(state="Hibernating")))
     assert values(write(strange, "").body)[PREFIX + "tailnet_state", "other"] == 1

@@ -1,4 +1,4 @@
-"""The page of metrics is made from the table, and the table is what is given."""
+"""The page of metrics is generated from the table, and documents every metric in it."""
 
 from __future__ import annotations
 

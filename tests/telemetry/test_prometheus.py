@@ -1,4 +1,4 @@
-"""A real supervisor is scraped, with a real tailscaled by a real Prometheus: what has happened to it is found."""
+"""A real Prometheus scrapes a real supervisor with a real tailscaled: what happened to it is found."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREFIX = "moltis_supervisor_"
 
 
 def test_what_happens_arrives(tmp_path: Path) -> None:
-    """A refused login, a connect, a disconnect, a crash and a restart that was asked for; for who may scrape only."""
+    """A refused login, a connect, a disconnect, a crash and a requested restart arrive; only with a valid token."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         with (
@@ -67,10 +67,10 @@ def _crash_and_restart(one: Node) -> None:
 
 
 def test_a_frozen_tailscaled_spoils_no_scrape(tmp_path: Path) -> None:
-    """The rest arrives within a scrape's time, and a metric says that tailscaled gave nothing."""
+    """The rest arrives within a scrape's time, and a metric shows that tailscaled did not respond."""
     with node(tmp_path, SUPERVISOR_TOKEN=TOKEN) as one:
         wait_until(one.api.state, DEADLINE_S, "tailscaled to answer")
-        # A crowded one may take longer than a scrape has.
+        # On a busy machine, tailscaled may take longer than a scrape waits.
         wait_until(lambda: _value(one, f"{PREFIX}tailscaled_metrics_up") == "1.0", DEADLINE_S, "tailscaled's metrics")
         pid = one.run.wait_for("started", child="tailscaled")["pid"]
         with frozen(pid):
@@ -78,7 +78,7 @@ def test_a_frozen_tailscaled_spoils_no_scrape(tmp_path: Path) -> None:
 
 
 def test_why_processes_are_restarted() -> None:
-    """One that fails, one that cannot be started, and one that is stopped and started by hand, each by its reason."""
+    """One that fails, one that is killed, and one that is stopped and started by hand each have their reason."""
     toml = """
 [process.fails]
 command = ["sh", "-c", "exit 3"]
@@ -104,7 +104,7 @@ command = ["sleep", "300"]
 
 
 def test_a_login_by_url_is_a_login(tmp_path: Path) -> None:
-    """It is counted once it has led in, and once only."""
+    """It is counted once it has succeeded, and only once."""
     with controlling("-auth") as control, node(tmp_path, SUPERVISOR_TOKEN=TOKEN, **at(control)) as one:
         one.wait_state("needs login")
         series = f'{PREFIX}tailnet_logins_total{{result="succeeded"}}'

@@ -1,4 +1,4 @@
-"""The alert rules and the configurations of the how-to are valid, and every alert fires when it should."""
+"""The alert rules and the configurations in the how-to are valid, and every alert fires when it should."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.telemetry.promtool import HOW_TO, RULES, RULES_FILE, TOKEN_FILE, conf
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What a day may bring, minute by minute, and which alert says so at which minute.
+# Series minute by minute, and the minute at which the named alert fires.
 SERIES = {
     "SupervisorAway": ('up{job="moltis-supervisor",instance="a"}', "1 0x20", 10),
     "HealthFails": ('moltis_supervisor_health_status{instance="a",status="fail"}', "0 1x20", 10),
@@ -50,12 +50,12 @@ SERIES = {
 
 
 def test_the_rules_are_well_formed() -> None:
-    """Promtool finds no fault with the alert rules."""
+    """Promtool finds no error in the alert rules."""
     assert f"{len(SERIES)} rules found" in promtool("check", "rules", str(RULES))
 
 
 def test_the_configurations_are_well_formed(tmp_path: Path) -> None:
-    """Promtool takes each configuration, with the files that it names."""
+    """Promtool accepts each configuration, with the files that it names."""
     token = tmp_path / "token"
     token.write_text("x")
     path = tmp_path / "prometheus.yml"
@@ -67,7 +67,7 @@ def test_the_configurations_are_well_formed(tmp_path: Path) -> None:
 
 
 def test_every_alert_fires(tmp_path: Path) -> None:
-    """Each alert is silent on a good day and fires on its bad one; one who disconnects on purpose is left in peace."""
+    """Each alert is silent with normal data and fires with bad data; disconnecting on purpose causes no alert."""
     bad = [_case(name, [(series, values)], name, minute) for name, (series, values, minute) in SERIES.items()]
     bucket = 'moltis_supervisor_loop_lag_seconds_bucket{instance="a",le="%s"}'
     late = [(bucket % "0.5", "0x40"), (bucket % "1.0", "0+60x40"), (bucket % "+Inf", "0+60x40")]
@@ -86,13 +86,13 @@ def test_every_alert_fires(tmp_path: Path) -> None:
 
 
 def test_the_how_to_lists_every_alert() -> None:
-    """The table of the page has the rules' names, in their order."""
+    """The table on the page has the names of the rules, in the same order."""
     alerts = re.findall(r"- alert: (\w+)", RULES.read_text())
     assert re.findall(r"^\| `([A-Z]\w+)` \|", read(HOW_TO), re.MULTILINE) == alerts
 
 
 def test_the_metrics_exist() -> None:
-    """Every metric of the page and of the rules is in the table of metrics."""
+    """Every metric on the page and in the rules is in the table of metrics."""
     names = set(re.findall(rf"{PREFIX}(\w+)", read(HOW_TO) + RULES.read_text()))
     known = set(METRICS) | {f"{metric.name}_bucket" for metric in METRICS.values()}
     assert names
@@ -100,7 +100,7 @@ def test_the_metrics_exist() -> None:
 
 
 def _case(title: str, series: list[tuple[str, str]], fires: str, minute: int, alert: str = "") -> str:
-    """Return one case: with these series the alert fires at this minute, or, without one, stays silent."""
+    """Return a case: with these series, the alert fires at this minute, or stays silent if none is given."""
     inputs = "".join(f"      - series: '{name}'\n        values: '{values}'\n" for name, values in series)
     query = f'count(ALERTS{{alertname="{fires or alert}",alertstate="firing"}})'
     samples = "\n          - value: 1\n            labels: '{}'" if fires else " []"

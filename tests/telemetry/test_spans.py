@@ -1,4 +1,4 @@
-"""Spans of a real run, as a collector gets them."""
+"""Spans of a real run, as a collector receives them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def settings(receiver: Receiver, **more: str) -> dict[str, str]:
-    """Return what an owner sets to have spans sent."""
+    """Return the settings with which an owner has spans sent."""
     return {
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{TOKEN}",
@@ -37,7 +37,7 @@ def settings(receiver: Receiver, **more: str) -> dict[str, str]:
 
 
 def test_a_tailnet_and_a_request(tmp_path: Path) -> None:
-    """The start, the login, what is published, an owner's orders and their requests."""
+    """There are spans for the start, the login, publishing, and an owner's orders and their requests."""
     with receiving() as receiver, controlling() as control:
         more = settings(receiver) | at(control)
         with node(tmp_path, **more) as one:
@@ -67,7 +67,7 @@ def test_a_tailnet_and_a_request(tmp_path: Path) -> None:
 
 
 def test_a_key_in_an_address_is_masked() -> None:
-    """An address without its scheme is named in full by the error that it leads to."""
+    """The error for an address without a scheme contains the whole address."""
     env = {
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"me:some%20word@127.0.0.1:9/v1/traces?api_key={TOKEN}&x=1",
         "OTEL_BSP_SCHEDULE_DELAY": "50",
@@ -89,7 +89,7 @@ def test_a_key_in_an_address_is_masked() -> None:
     ],
 )
 def test_the_name_is_the_owners_where_there_is_one(variable: str, value: str, name: str) -> None:
-    """An empty variable is none, and another attribute is not the name."""
+    """An empty variable counts as unset, and another attribute is not the name."""
     with (
         receiving() as receiver,
         running("sh", "-c", "exec sleep 300", env=settings(receiver, **{variable: value})) as run,
@@ -99,7 +99,7 @@ def test_the_name_is_the_owners_where_there_is_one(variable: str, value: str, na
 
 
 def test_lives_of_a_process() -> None:
-    """A crash, a restart that was asked for, and a start that fails: each told with what belongs to it."""
+    """A start, a requested restart and a requested stop each have a span with its attributes."""
     with receiving() as receiver, running("sh", "-c", "exec sleep 300", env=settings(receiver)) as run:
         one = Node(run)
         first = receiver.wait("process.spawn")
@@ -119,7 +119,7 @@ def test_lives_of_a_process() -> None:
 
 
 def test_a_crash_and_an_end_before_ready() -> None:
-    """A life that ends before its probe has answered is a start that failed, in the restart that it was part of."""
+    """A life that ends before its probe has responded is a failed start, within the restart that it was part of."""
     with receiving() as receiver:
         more = settings(receiver, SUPERVISOR_APP_HEALTH_URL="http://127.0.0.1:1/", SUPERVISOR_GIVE_UP="never")
         with running("sh", "-c", "exit 3", env=more) as run:
@@ -132,7 +132,7 @@ def test_a_crash_and_an_end_before_ready() -> None:
 
 
 def test_snapshots_and_a_restore() -> None:
-    """Each has its span, the last one of a stop too; the snapshot before a restore by hand lies in the restore's."""
+    """Each has its span, including the last one of a stop; the snapshot before a restore is part of the restore's."""
     world = World()
     with receiving() as receiver, world.running(**settings(receiver)) as run:
         wait_for_state(run, "idle")
@@ -155,7 +155,7 @@ def test_snapshots_and_a_restore() -> None:
 
 
 def test_whose_trace_a_request_belongs_to() -> None:
-    """The caller's own, where they are signed in; others leave no trace, and neither do probes."""
+    """It belongs to the caller's trace if they are signed in; other requests, and probes, leave no span."""
     with receiving() as receiver, running("sleep", "300", env=settings(receiver)) as run:
         one = Node(run)
         wait_until(one.health, what="health")
@@ -175,7 +175,7 @@ def test_whose_trace_a_request_belongs_to() -> None:
 
 
 def test_a_collector_that_is_away() -> None:
-    """It is told once, without the library's own lines, and a stop does not wait for it."""
+    """This is logged once, without the library's own lines, and a stop does not wait for it."""
     with receiving() as receiver, running("sleep", "300", env=settings(receiver)) as run:
         receiver.status = 403
         told = run.wait_for("spans are not taken", level="warning")
@@ -197,7 +197,7 @@ def test_a_collector_that_is_away() -> None:
         assert not [record for record in run.records if TOKEN in str(record)]
 
 
-# At the container's limit of processes when it ends.
+# At its end, the container is at its limit of processes.
 NO_THREAD_AT_THE_END = """
 import runpy, sys, threading
 def start(thread, really=threading.Thread.start):
@@ -211,7 +211,7 @@ runpy.run_module("supervisor", run_name="__main__")
 
 
 def test_no_thread_can_be_started_at_the_end() -> None:
-    """The last spans are lost, which is told; the stop is the one that was asked for all the same."""
+    """The last spans are lost, which is logged; the stop is otherwise unaffected."""
     with receiving() as receiver:
         program = [sys.executable, "-I", "-c", NO_THREAD_AT_THE_END]
         with running(env=settings(receiver), program=program) as run:
@@ -221,7 +221,7 @@ def test_no_thread_can_be_started_at_the_end() -> None:
             assert not run.stderr
 
 
-# Told by the interpreter that runs under the supervisor's name: what it has loaded when it ends.
+# Writes down what the interpreter that runs as the supervisor has loaded when it exits.
 LOADED = """
 import os, runpy, sys
 def end(status, really=os._exit):
@@ -246,7 +246,7 @@ runpy.run_module("supervisor", run_name="__main__")
     ],
 )
 def test_it_costs_nothing_unless_it_is_wanted(tmp_path: Path, how: str, more: dict[str, str]) -> None:
-    """Empty of OpenTelemetry is loaded; who wanted spans in vain is told once, and what to do."""
+    """Nothing of OpenTelemetry is loaded; an owner who wants spans in vain is told once, and what to do."""
     endpoint = {} if "nobody" in how else {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     report = tmp_path / "modules"
     with running(env={"REPORT": str(report), **endpoint, **more}, program=(sys.executable, "-c", LOADED, how)) as run:

@@ -1,4 +1,4 @@
-"""Spans derived from pictures of the world: whatever comes, each is sound, and none is made twice."""
+"""Spans derived from snapshots: for any sequence, each is consistent, and none is made twice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VIEWS = st.lists(
 
 @given(VIEWS)
 def test_any_life_gives_sound_spans(steps: list[tuple[State, bool, str, float]]) -> None:
-    """A span ends after its beginning and not in the future, and those inside it lie inside it."""
+    """A span ends after its start and not in the future, and its children lie within it."""
     spans, now_s, view = ProcessSpans(), 1.0, ProcessView("moltis", command="/bin/moltis --token x")
     for state, ready, ended, after_s in steps:
         now_s += after_s
@@ -54,7 +54,7 @@ def test_any_life_gives_sound_spans(steps: list[tuple[State, bool, str, float]])
 
 
 def check(spans: list[Span], now_s: float) -> None:
-    """Look at every one of them."""
+    """Check each of them."""
     for span in spans:
         assert span.begun_s <= span.ended_s <= now_s
         assert span.attributes["process.executable.name"] == "moltis"
@@ -63,7 +63,7 @@ def check(spans: list[Span], now_s: float) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(STATES), st.booleans(), st.sampled_from(["", "in the way"]))))
 def test_any_tailnet_gives_sound_spans(steps: list[tuple[str, bool, str]]) -> None:
-    """The same for the tailnet."""
+    """The same applies to the tailnet."""
     view = TailnetView("embedded", TailnetState.STARTING, 0.0)
     tailnet = TailnetSpans(view)
     for now_s, (state, served, why) in enumerate(steps, 1):
@@ -75,7 +75,7 @@ def test_any_tailnet_gives_sound_spans(steps: list[tuple[str, bool, str]]) -> No
 
 
 def test_what_a_connect_came_to() -> None:
-    """A person's turn is no failure, an outage is; an order is timed from when it came."""
+    """Waiting for a person is no failure, an outage is; an order is timed from its arrival."""
     view = TailnetView("embedded", TailnetState.STARTING, 10.0)
     tailnet = TailnetSpans(view)
     (waits,) = tailnet.update(view._replace(state=TailnetState.NEEDS_LOGIN, since_s=11.0), 11.0)
@@ -106,7 +106,7 @@ COUNTED = st.sampled_from([None, *((name, kind) for name in ("taken", "restores"
 
 @given(st.lists(st.tuples(st.sampled_from(BackupState), COUNTED, st.sampled_from(["", "the disk is full"]))))
 def test_any_backups_give_sound_spans(steps: list[tuple[BackupState, tuple[str, str] | None, str]]) -> None:
-    """The same for backups; and what has begun ends at the latest when nothing is done any more."""
+    """The same applies to backups; what has started ends at the latest when the backups are idle."""
     view = BackupView()
     spans = BackupSpans(view)
     begun = ended = 0
@@ -126,7 +126,7 @@ def test_any_backups_give_sound_spans(steps: list[tuple[BackupState, tuple[str, 
 
 
 def test_what_backups_came_to() -> None:
-    """One that failed says why, one that gave way to a stop is no success, and a restore holds its own snapshot."""
+    """A failed one has a reason, one that gave way to a stop is no success, and a restore contains its own snapshot."""
     spans = BackupSpans(BackupView(BackupState.IDLE))
     view = in_state(BackupView(), BackupState.SNAPSHOT, 10.0)
     assert not list(spans.update(view, 10.0))
@@ -136,7 +136,7 @@ def test_what_backups_came_to() -> None:
     assert not list(spans.update(in_state(failed, BackupState.IDLE, 12.0), 12.0))
     under_way = in_state(failed, BackupState.SNAPSHOT, 20.0, why="")
     assert not list(spans.update(under_way, 20.0))
-    # The last one of a stop begins in the same state.
+    # The last snapshot of a stop starts in the same state.
     last = under_way._replace(since_s=21.0)
     (broken,) = spans.update(last, 21.0)
     assert (broken.error, broken.attributes["supervisor.backup.result"]) == (BROKEN_OFF, BROKEN_OFF)
@@ -169,7 +169,7 @@ def test_what_backups_came_to() -> None:
 
 @given(st.text(max_size=60) | st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", fullmatch=True))
 def test_any_traceparent(header: str) -> None:
-    """It is understood or left alone; one of zeros names nothing."""
+    """It is parsed or ignored; ids of zeros are invalid."""
     parent = parent_of(header)
     assert parent is None or (0 < parent.trace_id < 1 << 128 and 0 < parent.span_id < 1 << 64)
     assert parent_of(f"00-{'0' * 32}-{'1' * 16}-01") is parent_of(f"00-{'1' * 32}-{'1' * 16}-01-x") is None

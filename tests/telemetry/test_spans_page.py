@@ -1,4 +1,4 @@
-"""The page of spans tells of everything that is sent."""
+"""The page of spans documents everything that is sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SENDERS = ("supervisor.telemetry.spans", "supervisor.web.app")
 
 
 def test_every_span_and_attribute_has_its_line() -> None:
-    """What the code calls them is found on the page, and the page makes none up."""
+    """The names in the code are on the page, and the page has no others."""
     page = (ROOT / "docs/reference/tracing.md").read_text()
     texts = {
         node.value
