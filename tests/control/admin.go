@@ -15,7 +15,7 @@ import (
 	"tailscale.com/types/key"
 )
 
-// admin takes the orders of the tests: GET /ORDER?ARGUMENTS, answered in JSON.
+// admin serves the orders of the tests: GET /ORDER?ARGUMENTS, with a JSON response.
 type admin struct {
 	tailnet *tailnet
 	gate    *gate
@@ -63,7 +63,7 @@ func (a *admin) do(order string, args url.Values) (any, error) {
 	return nil, nil
 }
 
-// onKeys makes an auth key, chooses the words of refusals, or says which tags there are.
+// onKeys makes an auth key, selects the wording of refusals, or sets the existing tags.
 func (t *tailnet) onKeys(order string, args url.Values) error {
 	t.keys.mu.Lock()
 	defer t.keys.mu.Unlock()
@@ -92,7 +92,7 @@ func (t *tailnet) onKeys(order string, args url.Values) error {
 	return nil
 }
 
-// onExpiry ends node keys, at once or in some seconds, or takes that back: one device's or all.
+// onExpiry sets the expiry of one or all node keys, to now or in some seconds, or removes it.
 func (t *tailnet) onExpiry(args url.Values) error {
 	end := time.Time{}
 	if isOn(args, "on") {
@@ -119,7 +119,7 @@ func (t *tailnet) onExpiry(args url.Values) error {
 	return nil
 }
 
-// onRules sets what holds for everybody.
+// onRules sets what applies to all devices.
 func (t *tailnet) onRules(order string, args url.Values) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -153,7 +153,7 @@ func (t *tailnet) onRules(order string, args url.Values) error {
 	return nil
 }
 
-// onDevice does something to the one device that is named by its node key.
+// onDevice changes the device with the given node key.
 func (t *tailnet) onDevice(order string, args url.Values) error {
 	at, err := t.named(args)
 	if err != nil {
@@ -199,7 +199,7 @@ func (t *tailnet) named(args url.Values) (*device, error) {
 	return nil, fmt.Errorf("there is no device with the key %v", node)
 }
 
-// list tells about every device.
+// list describes every device.
 func (t *tailnet) list() []map[string]any {
 	found := []map[string]any{}
 	for _, node := range t.server.AllNodes() {

@@ -15,16 +15,16 @@ import (
 
 const domain = "tail.example"
 
-// device is one that has logged in: what testcontrol does not keep about a node. A node that is waiting for a visit to
-// its URL is none yet, and neither is a deleted one; nobody sees those.
+// device is a logged-in node, with what testcontrol does not store about it. A node that waits for a visit to its URL is
+// not yet a device, and a deleted one no longer is; peers see only devices.
 type device struct {
 	key       key.NodePublic
 	machine   key.MachinePublic
-	hostname  string // what it asks to be called
-	label     string // what it is called
+	hostname  string // the name it requests
+	label     string // the name it has
 	ephemeral bool
-	streams   int       // map polls under way
-	shown     *bool     // whether its peers are told that it is online, if not the truth
+	streams   int       // open map polls
+	shown     *bool     // overrides whether its peers see it online; nil means the actual state
 	seen      time.Time // when its last stream ended
 	health    []string
 
@@ -39,7 +39,7 @@ func (d *device) online() bool {
 	return d.streams > 0
 }
 
-// tailnet is a testcontrol server that keeps keys, names and devices as the real service does.
+// tailnet is a testcontrol server that handles keys, names and devices like the real service.
 type tailnet struct {
 	server  *testcontrol.Server
 	private private
@@ -47,12 +47,12 @@ type tailnet struct {
 
 	mu       sync.Mutex
 	devices  map[key.NodePublic]*device
-	strict   map[key.NodePublic]bool // node keys that were good once: without a visit they are no longer
-	auth     bool                    // whether a login without a key takes a visit to a URL
-	approval bool                    // whether new devices have to be approved
+	strict   map[key.NodePublic]bool // former node keys, which need a visit to a URL
+	auth     bool                    // whether a login without a key needs a visit to a URL
+	approval bool                    // whether new devices need an approval
 	certs    bool                    // whether certificates are offered
-	ports    []tailcfg.PortRange     // what everybody may reach on everybody; nil means everything
-	limited  int                     // how many logins are to be told to wait
+	ports    []tailcfg.PortRange     // the ports that all devices may reach on each other; nil means all
+	limited  int                     // how many more logins are told to wait
 	wait     string                  // for how many seconds
 	attempts []attempt
 }
@@ -67,7 +67,7 @@ func newTailnet(server *testcontrol.Server) *tailnet {
 	}
 }
 
-// wake makes every map poll send its map anew.
+// wake makes every map poll send its map again.
 func (t *tailnet) wake() {
 	t.server.SetGlobalAppCaps(nil)
 }
@@ -78,16 +78,16 @@ func (t *tailnet) find(node key.NodePublic) *device {
 	return t.devices[node]
 }
 
-// login is what a device has brought when it was let in.
+// login is what a device presented when it was admitted.
 type login struct {
 	hostinfo  *tailcfg.Hostinfo
 	key       authKey
-	fresh     bool // whether it is a new login, and not an old one used again
+	fresh     bool // whether it is a new login; false for an existing one
 	ephemeral bool
 }
 
-// admit makes a device of a node that was let in. A machine that has logged in before is the same device again, with
-// its old address, and with its old name if it asks for the same.
+// admit makes an admitted node a device. A machine that has logged in before is the same device again, with its old
+// address, and with its old name if it requests the same one.
 func (t *tailnet) admit(node key.NodePublic, by login) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,7 +102,7 @@ func (t *tailnet) admit(node key.NodePublic, by login) {
 	} else if before := t.server.Node(at.key); before != nil {
 		approved = before.MachineAuthorized
 	} else {
-		// A visit to a login URL has put the new key in the place of the old one already.
+		// A visit to a login URL has already replaced the old key.
 		approved = found.MachineAuthorized
 	}
 	if at.key != node {
@@ -151,7 +151,7 @@ func (t *tailnet) move(at *device, to *tailcfg.Node) {
 	delete(t.strict, to.Key)
 }
 
-// call gives a device the name it asks for, or the next one that is free, when it asks for another one than before.
+// call gives a device the name it requests, or else the next free one, if the request differs from the last one.
 func (t *tailnet) call(at *device, hostname string) string {
 	if at.label == "" || at.hostname != hostname {
 		plain := dnsname.SanitizeHostname(hostname)
@@ -172,7 +172,7 @@ func (t *tailnet) isTaken(by *device) bool {
 	return false
 }
 
-// rename follows a change of the host name that a device reports.
+// rename applies a change of the host name that a device reports.
 func (t *tailnet) rename(at *device, hostname string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -180,7 +180,7 @@ func (t *tailnet) rename(at *device, hostname string) {
 	t.private.edit(at.key, func(n *tailcfg.Node) { n.Name = label })
 }
 
-// forget deletes a device. It learns of it by the end of its map poll, and by the answer to the next.
+// forget deletes a device, which learns this from the end of its map poll and the response to the next one.
 func (t *tailnet) forget(at *device) {
 	t.mu.Lock()
 	delete(t.devices, at.key)
@@ -196,7 +196,7 @@ func (t *tailnet) expire(at *device, end time.Time) {
 	t.private.edit(at.key, func(n *tailcfg.Node) { n.KeyExpiry = end })
 }
 
-// addFakes makes devices of the nodes that AddFakeNode made: only they have no Hostinfo.
+// addFakes makes a fake node, and devices of all fake nodes: only these have no Hostinfo.
 func (t *tailnet) addFakes() {
 	t.server.AddFakeNode()
 	for _, node := range t.server.AllNodes() {

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// gate is a listener that remembers its connections: the noise connections are hijacked, and only we can close them.
+// gate is a listener that tracks its connections: the noise connections are hijacked, and only we can close them.
 type gate struct {
 	mu      sync.Mutex
 	address string

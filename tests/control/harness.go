@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// harness is as much of a testing.TB as RunDERPAndSTUN asks for.
+// harness is the part of testing.TB that RunDERPAndSTUN uses.
 type harness struct {
 	testing.TB
 	mu       sync.Mutex
@@ -28,7 +28,7 @@ func (h *harness) Cleanup(f func()) {
 	h.cleanups = append(h.cleanups, f)
 }
 
-// tearDown ends DERP and STUN: their clean-up is the only way to it.
+// tearDown ends DERP and STUN, which only their clean-up functions can do.
 func (h *harness) tearDown() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,6 +1,6 @@
 // The control server of the tests: Tailscale's own testcontrol, with DERP and STUN on loopback, and an admin port.
 //
-// It prints one JSON line with its URLs, and ends when its standard input does.
+// It prints one JSON line with its URLs, and exits when its standard input ends.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	"tailscale.com/types/logger"
 )
 
-// known lets through what testcontrol can answer: it ends the process for anything else.
+// known passes only the paths that testcontrol can answer: for any other it would end the process.
 func known(next http.Handler) http.HandlerFunc {
 	paths := []string{"/key", "/ts2021", "/generate_204", "/machine/set-dns", "/machine/update-health"}
 	folders := []string{"/machine/tka/", "/machine/webclient/", "/c2n/"}
@@ -39,8 +39,8 @@ func known(next http.Handler) http.HandlerFunc {
 	}
 }
 
-// takeOver puts our answers before testcontrol's. Its mux is the one that requests within the noise connection reach,
-// and there is no other way to them.
+// takeOver puts our handlers in front of testcontrol's. Requests within the noise connection can be reached only in its
+// mux.
 func takeOver(t *tailnet) {
 	theirs := *t.private.mux
 	ours := http.NewServeMux()
@@ -65,7 +65,7 @@ func main() {
 	control := &testcontrol.Server{
 		Logf:             logger.Discard,
 		DERPMap:          integration.RunDERPAndSTUN(harness, logger.Discard, host),
-		RequireAuth:      true, // we let in whom we like
+		RequireAuth:      true, // we decide whom to admit
 		AllNodesSameUser: true,
 		MagicDNSDomain:   domain,
 	}
@@ -74,7 +74,7 @@ func main() {
 		log.Fatal(err)
 	}
 	control.ExplicitBaseURL = "http://" + gate.address
-	// Makes the server's keys and its mux: a client that knows the keys already would find none.
+	// This makes the server's keys and its mux: a client that already knows the keys would not.
 	if answer, err := http.Get(control.ExplicitBaseURL + "/key"); err != nil {
 		log.Fatal(err)
 	} else {

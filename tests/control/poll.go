@@ -13,7 +13,7 @@ import (
 	"tailscale.com/util/zstdframe"
 )
 
-// poll answers a map request: testcontrol makes the maps, and we correct them.
+// poll answers a map request with testcontrol's maps, corrected.
 func (t *tailnet) poll(next http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var request tailcfg.MapRequest
@@ -22,7 +22,7 @@ func (t *tailnet) poll(next http.Handler) http.HandlerFunc {
 		}
 		at := t.find(request.NodeKey)
 		if at == nil {
-			// In the words of the real service: a deleted device hears nothing else.
+			// The text of the real service; a deleted device gets no other message.
 			http.Error(w, "node not found", http.StatusNotFound)
 			return
 		}
@@ -42,8 +42,8 @@ func (t *tailnet) poll(next http.Handler) http.HandlerFunc {
 	}
 }
 
-// count keeps the number of a device's streams, and tells its peers when it comes or goes. The streams of a former node
-// key count no more.
+// count updates the number of a device's streams, and tells its peers when it comes online or goes offline. The streams
+// of a former node key do not count.
 func (t *tailnet) count(at *device, node key.NodePublic, more int) {
 	t.mu.Lock()
 	before := at.online()
@@ -60,7 +60,7 @@ func (t *tailnet) count(at *device, node key.NodePublic, more int) {
 	}
 }
 
-// correct makes a map say what this tailnet is like.
+// correct changes a map to match this tailnet.
 func (t *tailnet) correct(m *tailcfg.MapResponse, reader key.NodePublic) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,12 +77,12 @@ func (t *tailnet) correct(m *tailcfg.MapResponse, reader key.NodePublic) {
 		}
 	}
 	if len(m.Peers) == 0 {
-		// An empty list says that nothing has changed.
+		// An empty list would mean that nothing has changed.
 		for _, peer := range peers {
 			m.PeersRemoved = append(m.PeersRemoved, peer.ID)
 		}
 	}
-	// testcontrol's clock stands still in 2020, where no key expires.
+	// testcontrol's clock stands still in 2020, so that no key would expire.
 	now := time.Now()
 	m.ControlTime = &now
 	m.PacketFilter, m.PacketFilters = nil, map[string][]tailcfg.FilterRule{"base": t.rules()}
@@ -111,7 +111,7 @@ func (t *tailnet) rules() []tailcfg.FilterRule {
 	return rules
 }
 
-// mapWriter corrects the maps that pass: each is its length in four bytes, and its JSON, compressed or not.
+// mapWriter corrects the maps written to it: each has its length in four bytes, and JSON that may be compressed.
 type mapWriter struct {
 	http.ResponseWriter
 	compress bool

@@ -13,14 +13,14 @@ import (
 	"tailscale.com/util/set"
 )
 
-// private reaches into testcontrol, which has no door for what a real service does: to refuse a login for a reason of
-// its own, to let one login in and send the next one to a URL, to forget a device, to rename one. The module's version
-// is pinned in go.mod, and a field that is gone ends the process at its start.
+// private accesses private fields of testcontrol, which has no API for what the real service does: refuse a login for a
+// specific reason, admit one login and send the next one to a URL, forget a device, rename one. The module's version is
+// pinned in go.mod, and a missing field ends the process at its start.
 type private struct {
 	mux    **http.ServeMux
 	mu     *sync.Mutex // guards what follows
 	nodes  *map[key.NodePublic]*tailcfg.Node
-	authed *set.Set[key.NodePublic] // who needs no visit to a URL
+	authed *set.Set[key.NodePublic] // node keys that need no visit to a URL
 }
 
 func open(server *testcontrol.Server) private {
@@ -40,7 +40,7 @@ func field[T any](server *testcontrol.Server, name string) *T {
 	return (*T)(unsafe.Pointer(found.UnsafeAddr()))
 }
 
-// letIn says whether the login of a node key goes without a visit to a URL.
+// letIn sets whether a node key can log in without a visit to a URL.
 func (p private) letIn(node key.NodePublic, in bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,7 +52,7 @@ func (p private) letIn(node key.NodePublic, in bool) {
 	}
 }
 
-// edit changes a node in place: UpdateNode would undo what a map request changes at the same time.
+// edit changes a node in place: UpdateNode would undo the changes of a concurrent map request.
 func (p private) edit(node key.NodePublic, change func(*tailcfg.Node)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +61,7 @@ func (p private) edit(node key.NodePublic, change func(*tailcfg.Node)) {
 	}
 }
 
-// bury puts a node under a key that nobody has: the next id is the number of nodes and one, so none may go.
+// bury moves a node to an unused key: the next id is the number of nodes plus one, so nodes cannot be removed.
 func (p private) bury(node key.NodePublic) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

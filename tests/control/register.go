@@ -12,7 +12,7 @@ import (
 	"tailscale.com/types/key"
 )
 
-// attempt is one login as it was answered, for tests that count.
+// attempt is one login and its answer, for tests that count logins.
 type attempt struct {
 	Node     string `json:"node"`
 	Hostname string `json:"hostname"`
@@ -22,7 +22,7 @@ type attempt struct {
 	Answer   string `json:"answer"` // "in", "url", "expired", "limited", "out", or the text of the refusal
 }
 
-// register answers a login: it refuses, or decides what testcontrol is to do and lets that do it.
+// register answers a login: it refuses it, or decides what testcontrol is to do and passes the request on.
 func (t *tailnet) register(next http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var request tailcfg.RegisterRequest
@@ -34,7 +34,7 @@ func (t *tailnet) register(next http.Handler) http.HandlerFunc {
 			request.Hostinfo = &tailcfg.Hostinfo{}
 		}
 		tried.Hostname = request.Hostinfo.Hostname
-		// Last, as a follow-up waits for a visit.
+		// At the end, since a follow-up waits for a visit.
 		defer func() {
 			t.mu.Lock()
 			t.attempts = append(t.attempts, tried)
@@ -67,7 +67,7 @@ func (t *tailnet) register(next http.Handler) http.HandlerFunc {
 	}
 }
 
-// judge says what a login brings and whether it takes a visit, or why it is refused.
+// judge returns what a login presents, or why it is refused, and sets whether it needs a visit to a URL.
 func (t *tailnet) judge(request *tailcfg.RegisterRequest) (login, string) {
 	by := login{hostinfo: request.Hostinfo, fresh: true, ephemeral: request.Ephemeral}
 	if request.Followup != "" {
@@ -75,7 +75,7 @@ func (t *tailnet) judge(request *tailcfg.RegisterRequest) (login, string) {
 	}
 	value, at := presented(*request), t.find(request.NodeKey)
 	if value == "" && at != nil {
-		// Its node key is all that a device needs.
+		// A device needs only its node key.
 		by.fresh = false
 		return by, ""
 	}
@@ -88,7 +88,7 @@ func (t *tailnet) judge(request *tailcfg.RegisterRequest) (login, string) {
 	return by, ""
 }
 
-// needsVisit tells whether a login without a key takes a visit to a URL.
+// needsVisit returns whether a login without a key needs a visit to a URL.
 func (t *tailnet) needsVisit(request *tailcfg.RegisterRequest) bool {
 	outOfDate := t.hasExpired(request.OldNodeKey)
 	t.mu.Lock()
@@ -101,13 +101,13 @@ func (t *tailnet) hasExpired(node key.NodePublic) bool {
 	return t.find(node) != nil && found != nil && !found.KeyExpiry.IsZero() && found.KeyExpiry.Before(time.Now())
 }
 
-// pass lets testcontrol answer a login, and makes a device of the node before its client hears of it.
+// pass lets testcontrol answer a login, and makes the node a device before its client gets the response.
 func (t *tailnet) pass(next http.Handler, w http.ResponseWriter, r *http.Request, node key.NodePublic, by login) string {
 	answer := httptest.NewRecorder()
 	next.ServeHTTP(answer, r)
 	var said tailcfg.RegisterResponse
 	if answer.Code != http.StatusOK || json.Unmarshal(answer.Body.Bytes(), &said) != nil {
-		// The client has gone: it gets no answer, and is let in by its next request.
+		// The client has gone: it gets no response, and its next request admits it.
 		w.WriteHeader(answer.Code)
 		w.Write(answer.Body.Bytes())
 		return "gone"
@@ -129,7 +129,7 @@ func (t *tailnet) pass(next http.Handler, w http.ResponseWriter, r *http.Request
 	return result
 }
 
-// logOut ends a device's login; an ephemeral one goes with it.
+// logOut ends a device's login; an ephemeral device is deleted.
 func (t *tailnet) logOut(node key.NodePublic) {
 	at := t.find(node)
 	if at == nil {
@@ -161,7 +161,7 @@ func presented(request tailcfg.RegisterRequest) string {
 	return request.Auth.AuthKey
 }
 
-// take reads a request's JSON and leaves it to be read again.
+// take decodes a request's JSON and lets the body be read again.
 func take(w http.ResponseWriter, r *http.Request, into any) bool {
 	body, err := io.ReadAll(r.Body)
 	r.Body.Close()
