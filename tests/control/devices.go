@@ -15,8 +15,8 @@ import (
 
 const domain = "tail.example"
 
-// device is a logged-in node, with what testcontrol does not store about it. A node that waits for a visit to its URL is
-// not yet a device, and a deleted one no longer is; peers see only devices.
+// device is a logged-in node, with what testcontrol does not store about it. A node that waits for a visit to its URL
+// is not yet a device, and a deleted one no longer is; peers see only devices.
 type device struct {
 	key       key.NodePublic
 	machine   key.MachinePublic

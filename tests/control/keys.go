@@ -24,8 +24,8 @@ const (
 	tagRefused = "tag"
 )
 
-// wordings are the texts of the real service, as users quote them, and those of headscale. %s stands for the key's id or
-// the tags.
+// wordings are the texts of the real service, as users quote them, and those of headscale. %s stands for the key's id
+// or the tags.
 var wordings = map[string]map[string]string{
 	"tailscale": {
 		malformed:  "invalid key: unable to validate API key",

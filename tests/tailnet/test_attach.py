@@ -1,4 +1,4 @@
-"""Attach mode: the same over the socket of a real sidecar's tailscaled, whose owner's preferences are kept."""
+"""Attach mode: the same features over the socket of a real sidecar's tailscaled, whose owner's preferences are kept."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ async def test_an_error_of_an_earlier_key_is_not_told(tmp_path: Path) -> None:
 
 
 async def test_errors_are_told_again_where_nothing_is_said_of_preferences(tmp_path: Path) -> None:
-    """A later tailscaled may not announce preferences."""
+    """A later tailscaled may not announce preferences; errors are then ignored only for a short time."""
     async with following(tmp_path) as (bus, streams):
         async with bus.muted():
             pass
@@ -102,7 +102,7 @@ async def test_errors_are_told_again_where_nothing_is_said_of_preferences(tmp_pa
 
 
 async def test_nobody_waits_long_for_a_bus_that_is_gone(tmp_path: Path) -> None:
-    """Its tailscaled has exited meanwhile."""
+    """If tailscaled has exited meanwhile, the wait is bounded."""
     bus = Bus(lambda: None, lambda _secret: None)
     task = asyncio.get_running_loop().create_task(bus.run(LocalApi(str(tmp_path / "none"), str)))
     async with asyncio.timeout(10), bus.muted():
@@ -134,7 +134,7 @@ async def test_an_error_is_masked_before_it_is_cut(tmp_path: Path, place: int) -
 
 
 async def test_frames_and_a_status_of_a_later_version(tmp_path: Path) -> None:
-    """1.104 reports a watcher that has fallen behind, has no netmap, and gives the tailnet an id."""
+    """1.104 reports a watcher that has fallen behind, sends no netmap, and gives the tailnet an id."""
     async with following(tmp_path) as (bus, streams):
         streams.say('{"Suspended":true}')
         streams.say('{"State":6,"SelfChange":{"ID":1},"InitialStatus":null}')

@@ -32,7 +32,7 @@ def log_in(control: Control, one: Node) -> str:
 
 
 def try_another(control: Control, one: Node) -> None:
-    """Give it a new key that the control server does not answer yet, and wait until that login is under way."""
+    """Connect with a new key that the control server does not answer for now, and wait until the login is under way."""
     control.order("limit", times=1000, wait_s=1)
     one.connect(OTHER)
     wait_until(lambda: one.ask("GET", "prefs")["LoggedOut"], what="the new login to begin")

@@ -79,7 +79,7 @@ class Daemon:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
-    """Provide one that listens."""
+    """Provide a tailscaled that listens."""
     found = Daemon(str(tmp_path / "socket"))
     async with listening(found.take, found.path):
         yield found
@@ -153,7 +153,7 @@ async def test_a_client_secret_without_tags_is_refused(daemon: Daemon) -> None:
     ],
 )
 async def test_letting_go_of_a_key(daemon: Daemon, action: Action, machine: dict[str, Any], on: bool) -> None:  # noqa: FBT001
-    """The control client restarts without it; the device stays up if it has a login and is wanted connected."""
+    """The control client restarts without it; the device stays up if it has a login and is to be connected."""
     async with executing(daemon) as executor:
         event = await do(executor, action, **machine)
         assert event.prefs == LoginPrefs(switched_off=not on)
@@ -225,7 +225,7 @@ async def test_help_that_is_not_allowed_is_told_and_not_tried_again(daemon: Daem
 async def test_a_name_that_was_given_for_a_moment_does_not_stay(
     daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plain name is requested by way of another; if tailscaled fails in between, it is restored later."""
+    """The plain name is requested by way of another one; if tailscaled fails in between, it is restored later."""
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
     settled = plan({"SUPERVISOR_SERVE": "off", "TS_STATE_DIR": f"{tmp_path}/state"})
     api = LocalApi(daemon.path, str)

@@ -66,7 +66,7 @@ def _wait_for_approval(url: str, tmp_path: Path, number: int) -> None:
 
 
 async def test_a_refusal_is_told_where_people_look(tmp_path: Path) -> None:
-    """What to do about it is shown too; the app stays up."""
+    """The message says what to do about it; the app stays up."""
     async with api() as served:
         served.keys = [Said({"message": "requested tags [tag:moltis] are invalid or not permitted"}, 400)]
         await asyncio.to_thread(_be_refused, served.url, tmp_path)

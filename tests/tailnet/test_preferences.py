@@ -59,7 +59,7 @@ def test_wishes_on_a_device_that_is_logged_in() -> None:
 
 
 def test_an_exit_node_is_two_routes() -> None:
-    """Offering one is advertising the default routes of IPv4 and IPv6."""
+    """Offering one means advertising the default routes of IPv4 and IPv6."""
     wanted = preferences.wanted(PREFS._replace(advertise_exit_node=True))
     assert wanted["AdvertiseRoutes"] == ["10.0.0.0/8", "0.0.0.0/0", "::/0"]
 

@@ -22,7 +22,7 @@ from tests.tailnet.node import APP, at, environment, log_in_by_url, node
 
 
 def test_the_main_job(tmp_path: Path) -> None:
-    """Both run, health reports tailscaled's state, the log is merged, and a stop follows the order."""
+    """Both run, health reports tailscaled's state, the log is merged, and a stop ends both in order."""
     with node(tmp_path) as one:
         one.wait_state("needs login")
         assert one.health()["status"] in {"pass", "warn"}
@@ -33,7 +33,7 @@ def test_the_main_job(tmp_path: Path) -> None:
 
 
 def test_the_states_of_a_login(tmp_path: Path) -> None:
-    """Login, connection and outage are reported within seconds; switching the tailnet off behind our back is undone."""
+    """Login, connection and outage are reported within seconds; switching it off in tailscaled itself is undone."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("needs login")
         log_in_by_url(control, one)

@@ -114,7 +114,7 @@ def test_what_differs_from_the_login_is_told_where_it_was_asked_for() -> None:
     ],
 )
 def test_what_may_not_be_done_is_said(status: Status, about: Situation, said: bool) -> None:  # noqa: FBT001
-    """It is the reason for the state, if an order of ours would end that state."""
+    """It is given as the reason for the state, if an order of ours would end that state."""
     forbidden = str(ForbiddenError("no"))
     machine = about.machine._replace(due=Action.SWITCH_ON, forbidden=((Action.SWITCH_ON, forbidden),))
     meaning = of_status(status, about._replace(machine=machine))
@@ -128,7 +128,7 @@ def test_a_sidecar_that_is_not_there() -> None:
 
 
 def test_onelife_of_a_sidecar(tmp_path: Path) -> None:
-    """Another socket at the same path is a new life; without a socket there is none."""
+    """Another socket at the same path counts as another tailscaled; without a socket there is none."""
     path = tmp_path / "socket"
     assert life_of(str(path)) is None
     path.touch()

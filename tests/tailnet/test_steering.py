@@ -28,7 +28,7 @@ def starts(one: Node) -> dict[str, int]:
 
 
 def test_disconnect_is_not_death(tmp_path: Path) -> None:
-    """The app and health stay up; the choice persists across restarts of tailscaled and of all, even with a key."""
+    """The app and health stay up; the choice persists across restarts of tailscaled and of the run, even with a key."""
     with controlling() as control:
         with node(tmp_path, TS_AUTHKEY=GOOD, SUPERVISOR_TAILNET_GRACE="0s", **at(control)) as one:
             one.wait_state("connected")
@@ -178,7 +178,7 @@ def test_an_ephemeral_device_logs_out_after_a_failure_too(tmp_path: Path) -> Non
 
 
 def test_a_logout_that_cannot_be_done_costs_its_share_and_no_more(tmp_path: Path) -> None:
-    """A frozen control server does not delay the stop any further."""
+    """A frozen control server does not block the stop."""
     env = {"TS_EPHEMERAL": "true", "SUPERVISOR_STOP_TIMEOUT": "4s"}
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control), **env) as one:
         one.wait_state("connected")
@@ -225,7 +225,7 @@ def test_a_frozen_tailscaled_is_restarted(tmp_path: Path) -> None:
 
 def test_a_hung_tailscaled_says_where(tmp_path: Path) -> None:
     """The stacks of a process that does not exit are logged before it is killed."""
-    # If it were only frozen, it would exit, since a stop also continues processes. This one responds only to QUIT.
+    # If it were only frozen, it would exit, because a stop also wakes it up. This one responds only to QUIT.
     wrapper = tmp_path / "tailscaled"
     wrapper.write_text(
         f"#!/bin/sh\ntrap '' TERM\nsetsid {tailscaled()} \"$@\" &\n"

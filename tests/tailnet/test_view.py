@@ -74,7 +74,7 @@ def about(now_s: float = 0.0, **machine: Any) -> Situation:
     ],
 )
 def test_states(status: Status, situation: Situation, state: str) -> None:
-    """Each has a name; every bad one has a reason, and says what a person can do."""
+    """Each has a name; each that is not well gives a reason and says what a person can do about it."""
     meaning = of_status(status, situation)
     assert meaning.state == state
     assert meaning.up == (state == "connected")
@@ -144,7 +144,7 @@ def test_peers_come_online_first() -> None:
 
 @pytest.mark.parametrize(("days", "says"), [(40, False), (20, True), (3, True), (-1, False)])
 def test_a_key_that_will_expire(days: int, says: bool) -> None:  # noqa: FBT001
-    """It is reported weeks ahead; health has a warning of its own."""
+    """It is reported weeks ahead; health warns separately."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
     at = (now + timedelta(days=days)).isoformat().replace("+00:00", "Z")
     assert bool(expiry_words(key_expiry(Status(node=Node(key_expiry=at))), now)) == says

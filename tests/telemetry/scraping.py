@@ -55,7 +55,7 @@ class Prometheus:
         return self._results("query_range", query=query, start=str(begin_s), end=str(end_s), step=str(step_s))
 
     def wait(self, query: str) -> list[dict[str, Any]]:
-        """Wait until a query has a result, and return it: the result of a comparison are the series that satisfy it."""
+        """Wait until a query has a result, and return it: a comparison returns the series that satisfy it."""
         return wait_until(lambda: self.ask(query), DEADLINE_S, f"Prometheus to find {query}")
 
 

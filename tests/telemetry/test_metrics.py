@@ -202,7 +202,7 @@ def test_a_tailscaled_that_tells_nothing_spoils_no_scrape() -> None:
 
 
 def test_without_a_tailnet_nothing_is_told_of_one() -> None:
-    """It has no series, and this is no error."""
+    """There are no series for it, and nothing counts as missing."""
     data = DATA._replace(snapshot=DATA.snapshot._replace(tailnet=TAILNET._replace(mode="off")))
     written = write(data._replace(relayed=None, relay_errors=0), "")
     assert not written.relay_failed

@@ -25,7 +25,7 @@ PREFIX = "moltis_supervisor_"
 
 
 def test_what_happens_arrives(tmp_path: Path) -> None:
-    """A refused login, a connect, a disconnect, a crash and a requested restart arrive; only with a valid token."""
+    """A refused login, a connect, a disconnect, a crash and a requested restart arrive, but only with a valid token."""
     with controlling("-auth") as control:
         control.order("key", value=GOOD)
         with (

@@ -75,7 +75,7 @@ def test_any_tailnet_gives_sound_spans(steps: list[tuple[str, bool, str]]) -> No
 
 
 def test_what_a_connect_came_to() -> None:
-    """Waiting for a person is no failure, an outage is; an order is timed from its arrival."""
+    """Waiting for a person does not count as a failure, an outage does; an order is timed from its arrival."""
     view = TailnetView("embedded", TailnetState.STARTING, 10.0)
     tailnet = TailnetSpans(view)
     (waits,) = tailnet.update(view._replace(state=TailnetState.NEEDS_LOGIN, since_s=11.0), 11.0)
@@ -126,7 +126,7 @@ def test_any_backups_give_sound_spans(steps: list[tuple[BackupState, tuple[str, 
 
 
 def test_what_backups_came_to() -> None:
-    """A failed one has a reason, one that gave way to a stop is no success, and a restore contains its own snapshot."""
+    """A failed one has a reason, one that gave way to a stop is broken off, and a restore contains its own snapshot."""
     spans = BackupSpans(BackupView(BackupState.IDLE))
     view = in_state(BackupView(), BackupState.SNAPSHOT, 10.0)
     assert not list(spans.update(view, 10.0))

@@ -380,7 +380,7 @@ async def test_a_stream_goes_on_where_the_client_sends_nothing_more(monkeypatch:
 
 
 async def test_a_stream_ends_politely() -> None:
-    """News comes first, then the reason for the end, and the response is complete; a new stream is refused."""
+    """New content comes first, then the reason for the end, and the response is complete; a new stream is refused."""
     async with serving() as served, following(served) as stream:
         await stream.until("state")
         say(served, 1, 2)

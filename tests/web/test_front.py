@@ -205,7 +205,7 @@ async def test_connections_without_a_handler_end_with_the_server(gate: Gate) -> 
 
 
 async def test_the_first_head_is_due_from_the_beginning_of_its_connection() -> None:
-    """Its parts do not extend it whenever they arrive; on a kept connection, the time starts with its first byte."""
+    """Parts that arrive later do not extend its deadline; on a kept connection, the time starts with the first byte."""
     async with serving() as served:
         reader, writer = await served.connect()
         await served.get("/healthz", head="")

@@ -35,7 +35,7 @@ def events(log: LogPipeline) -> list[str]:
 
 
 async def test_a_session_lasts_twelve_hours(clock: Clock, log: LogPipeline) -> None:
-    """It is not valid any longer; it can be ended before that, which does not affect others."""
+    """It expires exactly then; it can be ended earlier, and other sessions continue."""
     keyring = Keyring(None, log)
     first, second = keyring.open_session()[0], keyring.open_session()[0]
     assert first != second

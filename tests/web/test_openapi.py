@@ -90,7 +90,7 @@ async def test_the_server_keeps_to_the_document(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_the_server_keeps_to_the_document_for_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is not signed in is refused as documented, whatever they send, or answered where anyone is."""
+    """Clients that are not signed in are refused as documented, whatever they send, except where anyone is answered."""
     for allowance in ("PER_SOURCE", "IN_TOTAL"):
         monkeypatch.setattr(throttle, allowance, throttle.Allowance(1_000_000, 1.0))
     async with serving(tailnet=FULL, environ={"SUPERVISOR_TOKEN": TOKEN}) as served:

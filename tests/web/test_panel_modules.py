@@ -31,7 +31,7 @@ def laid_out(folder: Path) -> Path:
 
 
 def test_modules(tmp_path: Path) -> None:
-    """All tests of all modules pass, and each file has some."""
+    """All tests of all modules pass, and there are some."""
     folder = laid_out(tmp_path)
     files = sorted(path.name for path in folder.glob("*.test.mjs"))
     words = [node(), "--test", "--test-reporter=tap", *files]

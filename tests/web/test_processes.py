@@ -74,7 +74,7 @@ def order(run: Run, name: str, verb: str) -> None:
 
 
 def test_stop_start_and_restart() -> None:
-    """Each has its effect, and none if the state is already reached."""
+    """Each takes effect, and changes nothing if the process is already in that state."""
     with running("sh", "-c", "echo up; exec sleep 300", env=ENV) as run:
         first = wait_for(run, "moltis", lambda process: process["state"] == "running")
         assert first["pid"] == run.find("started", child="moltis")["pid"]  # type: ignore[index]

@@ -50,7 +50,7 @@ async def test_a_token_gives_a_session() -> None:
 
 
 async def test_what_was_asked_before_the_sign_out_comes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report takes time: whoever requested it must still be signed in when it is done."""
+    """A report takes time: the client must still be signed in when it is done."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def examine(*_given: object) -> DoctorBody:

@@ -112,7 +112,7 @@ def test_a_change_is_seen_and_a_broken_one_kept_out(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_never_good(tmp_path: Path) -> None:
-    """Nothing is known to be wanted; a pipe, a folder and a huge file block nothing."""
+    """The wanted configuration is unknown; a pipe, a folder and a huge file block nothing."""
     path = tmp_path / "serve.json"
     file = ServeFile(str(path))
     assert file.look(NAME).config is None

@@ -83,12 +83,12 @@ def test_as_tailscaled_wants_it() -> None:
     ],
 )
 def test_when_a_certificate_is_wanted(mode: str, domains: tuple[str, ...], lasting: bool, name: str) -> None:  # noqa: FBT001
-    """It is, if the tailnet issues them and it would outlive the container, or if HTTPS was requested explicitly."""
+    """It is wanted if the tailnet issues them and it outlives the container, or if HTTPS was requested explicitly."""
     assert desired.certificate_name(mode, NAME, domains, lasting=lasting) == name
 
 
 def test_a_state_folder_that_is_no_volume_is_worth_a_note() -> None:
-    """It gives the reason for missing HTTPS, or the cost of HTTPS; without any HTTPS there is no note."""
+    """It gives the reason for missing HTTPS, or the cost of HTTPS; if HTTPS is off or unavailable, there is no note."""
     auto = desired.of_app("auto", APP, NAME, DOMAINS, None, lasting=False)
     assert "mount a volume" in auto.notes[0]
     assert "not published by HTTPS" in auto.notes[0]
@@ -187,7 +187,7 @@ def test_what_is_in_the_way_in_words(found: Conflict, says: str) -> None:
 
 
 def test_a_funnel_with_a_page_behind_it_is_switched_off_alone() -> None:
-    """Nothing else is lost with it."""
+    """No other entry is lost with it."""
     page: Path = ("Web", f"{NAME}:443", "Handlers", "/")
     found = Conflict(ConflictKind.CLOSED_TO_FUNNEL, page)
     assert off_command(found, config_of({page: {"Text": "t"}})) == "tailscale funnel --https=443 off"
