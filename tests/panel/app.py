@@ -1,6 +1,6 @@
-"""An app that does what a test tells it, line by line through a named pipe: `app.py PIPE`.
+"""A test app that follows orders from a named pipe, one per line: `app.py PIPE`.
 
-`say TEXT` prints; `flood RATE SECONDS` prints that many numbered lines a second; `end CODE` ends it;
+`say TEXT` prints; `flood RATE SECONDS` prints that many numbered lines a second; `end CODE` exits with that code;
 `slow` makes it ignore TERM until `end`.
 """
 
@@ -16,7 +16,7 @@ TICK_S = 0.02
 
 
 def say(text: str) -> None:
-    r"""Print, with escapes such as \x1b made into what they stand for."""
+    r"""Print a text; escapes such as \x1b become the characters they stand for."""
     sys.stdout.write(codecs.decode(text, "unicode_escape") + "\n")
     sys.stdout.flush()
 
@@ -33,9 +33,9 @@ def flood(rate: int, seconds: float) -> None:
 
 
 def main() -> None:
-    """Obey until told to end."""
+    """Follow the orders until `end`."""
     say("ready")
-    # Open for both, so that the pipe has no end when a writer closes it.
+    # Opened for reading and writing, so that no EOF is read when a writer closes the pipe.
     with os.fdopen(os.open(sys.argv[1], os.O_RDWR), encoding="utf-8") as pipe:
         for line in iter(pipe.readline, ""):
             order, _, rest = line.rstrip("\n").partition(" ")

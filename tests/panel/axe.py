@@ -1,4 +1,4 @@
-"""axe-core on a page: what it finds wrong, in words."""
+"""Runs axe-core on a page and returns its findings as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SOURCE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 
 
 def findings(page: Page) -> list[str]:
-    """Return what axe-core finds, best practices too; it comes in past the page's policy, as a debugger does."""
+    """Return what axe-core finds, best practices too; it is injected past the page's policy, as by a debugger."""
     if not page.evaluate("typeof window.axe === 'object'"):
         page.evaluate(_SOURCE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run({ resultTypes: ['violations'] })")

@@ -1,4 +1,4 @@
-"""Debian's Chromium under Playwright: where it is found, how it is started, and what it complains about."""
+"""Debian's Chromium under Playwright: finds and starts it, and collects the errors of its pages."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Every name but these leads nowhere.
+    # All other names do not resolve.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
-# The first draws no windows and takes a third less of the processor.
+# The first draws no windows and uses a third less CPU.
 PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome")
 WRAPPER = Path(__file__).with_name("chromium-unmoved")
 PATIENCE_MS = 20_000
-# What the policy of a page forbids is an error on its console only in part.
+# Chromium reports only some violations of a page's content security policy on the console.
 TELL_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI} ${event.sample}`), true);
@@ -39,7 +39,7 @@ addEventListener("securitypolicyviolation", (event) =>
 
 
 def chromium() -> str:
-    """Return the path of the browser, or fail with what to do: a panel that nobody looked at is not tested."""
+    """Return the path of the browser, or fail with what to do: without a browser the panel is not tested."""
     wanted = os.environ.get("CHROMIUM")
     found = [path for name in ([wanted] if wanted else PROGRAMS) if (path := shutil.which(name))]
     if not found:
@@ -62,7 +62,7 @@ def browsing() -> Iterator[Browser]:
 
 
 class Watch:
-    """Takes down whatever the pages of a context complain about; a test ends without any, save what it expects."""
+    """Records all errors and warnings of a context's pages; a test fails on any that it does not expect."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.complaints: list[str] = []
@@ -71,11 +71,11 @@ class Watch:
         context.on("page", self._take)
 
     def expect(self, *patterns: str) -> None:
-        """Say which complaints belong to what is tested, as regular expressions."""
+        """Add regular expressions of complaints that the test expects."""
         self._expected += patterns
 
     def unexpected(self) -> list[str]:
-        """Return the other complaints."""
+        """Return the complaints that were not expected."""
         return [text for text in self.complaints if not any(re.search(each, text) for each in self._expected)]
 
     def _take(self, page: Page) -> None:
@@ -90,7 +90,7 @@ class Watch:
 
 @contextlib.contextmanager
 def watched(browser: Browser, **options: Any) -> Iterator[tuple[BrowserContext, Watch]]:
-    """Open a context of its own, as a new visitor has, and fail at its end where a page complained."""
+    """Open a new context, as for a new visitor; fail at its end if a page complained."""
     context = browser.new_context(locale="en-GB", timezone_id="UTC", **{"reduced_motion": "reduce", **options})
     context.set_default_timeout(PATIENCE_MS)
     watch = Watch(context)

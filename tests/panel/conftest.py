@@ -1,4 +1,4 @@
-"""What the tests of the panel share: one browser, one supervisor in a tailnet for those that change nothing."""
+"""Fixtures of the panel tests: one browser, and one supervisor in a tailnet, shared by tests that change nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.control import Control
 
 
-# As long as the folder's tests last, and no longer: while Playwright is there, nobody else has an event loop.
+# Ends with this folder's tests: while Playwright runs, no other event loop can run.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The browser."""
@@ -30,7 +30,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def home() -> Iterator[World]:
-    """The supervisor that all share, connected, with a peer: nobody may change it."""
+    """The shared supervisor, connected, with a peer; tests must not change it."""
     with tailnet() as control, peer(control, "laptop", key=KEY), supervising(control, TS_AUTHKEY=KEY) as world:
         world.node.wait_state("connected")
         yield world
@@ -38,20 +38,20 @@ def home() -> Iterator[World]:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """What ends with the test, the last first: a page ends before the supervisor that it shows."""
+    """Ends with the test, in reverse order: a page is closed before the supervisor that it shows."""
     with ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
 def control(stack: ExitStack) -> Control:
-    """A control server of the test's own: it takes one key, and wants a visit to a link otherwise."""
+    """A control server for one test: it accepts one key; any other login needs a visit to its link."""
     return stack.enter_context(tailnet())
 
 
 @pytest.fixture
 def supervise(stack: ExitStack) -> Callable[..., World]:
-    """Start a supervisor of the test's own."""
+    """Start a supervisor for one test."""
     return lambda *given, **env: stack.enter_context(supervising(*given, **env))
 
 
@@ -61,7 +61,7 @@ def visit(browser: Browser, stack: ExitStack) -> Callable[..., Panel]:
 
     def visit(world: World | str, **options: Any) -> Panel:
         context, watch = stack.enter_context(watched(browser, **options))
-        # By the time that the page asks for a link, somebody may have used it.
+        # When the page asks for the login link, it may already have been used.
         watch.expect(r"status of 404 .*/api/tailscale/auth-url")
         return Panel(context.new_page(), watch, world if isinstance(world, str) else world.url)
 

@@ -1,4 +1,4 @@
-"""The panel as somebody sees who knows roles and names alone: what is tested is what a screen reader finds too."""
+"""The panel as found by roles and names alone, so that tests use only what a screen reader finds too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 class Panel:
-    """One page with the panel in it."""
+    """A page that shows the panel."""
 
     def __init__(self, page: Page, watch: Watch, url: str) -> None:
         self.page = page
@@ -26,24 +26,24 @@ class Panel:
         self.url = url
 
     def open(self, path: str = "") -> Panel:
-        """Go to the panel; nobody is signed in yet."""
+        """Go to the panel, not signed in yet."""
         self.page.goto(self.url + path)
         return self
 
     def enter(self, secret: str) -> None:
-        """Fill in the sign-in view and send it."""
+        """Fill in the sign-in form and submit it."""
         self.page.get_by_label("Token or code").fill(secret)
         self.button("Sign in").click()
 
     def sign_in(self, secret: str = TOKEN) -> Panel:
-        """Open the panel, sign in, and wait until it is live."""
+        """Open the panel, sign in, and wait until its event stream is live."""
         self.open()
         self.enter(secret)
         self.wait_live()
         return self
 
     def wait_live(self) -> None:
-        """Wait until the event stream says what there is."""
+        """Wait until the event stream is live and has delivered the processes."""
         expect(self.connection).to_have_text("Live")
         expect(self.process("moltis")).to_be_visible()
 
@@ -57,25 +57,25 @@ class Panel:
 
     @property
     def connection(self) -> Locator:
-        """What the page says of its own connection."""
+        """The page's status of its own connection."""
         return self.page.get_by_role("status", name="Connection")
 
     @property
     def alert(self) -> Locator:
-        """The error that is shown."""
+        """The error shown."""
         return self.page.get_by_role("alert").filter(visible=True)
 
     @property
     def dialog(self) -> Locator:
-        """The dialog that is open."""
+        """The open dialog."""
         return self.page.get_by_role("dialog")
 
     def section(self, name: str) -> Locator:
-        """Return one of the four parts of the page."""
+        """Return a section of the page by its name."""
         return self.page.get_by_role("region", name=name, exact=True)
 
     def process(self, name: str) -> Locator:
-        """Return the part about one process."""
+        """Return the card of a process."""
         heading = self.page.get_by_role("heading", name=name, exact=True, level=3)
         return self.section("Processes").get_by_role("article").filter(has=heading)
 
@@ -85,7 +85,7 @@ class Panel:
         return self.page.get_by_role("log", name="Log lines")
 
     def show_app_only(self) -> None:
-        """Show the app's lines alone: a tailscaled speaks whenever something changes on the machine."""
+        """Show only the app's lines: tailscaled logs something whenever the machine changes."""
         self.section("Logs").get_by_role("combobox", name="Process", exact=True).select_option("moltis")
 
     def log_has(self, text: str) -> Locator:
@@ -94,14 +94,14 @@ class Panel:
         return self.log.get_by_text(text).first
 
     def enter_key(self, key: str) -> None:
-        """Fill in an auth key; its field may be folded away."""
+        """Fill in an auth key, unfolding its field if necessary."""
         field = self.page.get_by_label("Auth key")
         if not field.is_visible():
             self.section("Tailnet").get_by_text("Connect with an auth key", exact=True).click()
         field.fill(key)
 
     def everything(self) -> str:
-        """Return all that the page holds: its document with what is typed in, its address, and its web storage."""
+        """Return everything the page holds: its document, its fields' values, its address, and its web storage."""
         return str(
             self.page.evaluate(
                 """() => [document.documentElement.outerHTML, location.href, JSON.stringify(localStorage),

@@ -1,4 +1,4 @@
-"""Reads pictures of the page, with the browser as the one who decodes them."""
+"""Reads screenshots of the page, decoded by the browser."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import segno
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
-# Round corners show what is behind them.
+# Behind round corners, the background is visible.
 _EDGE_PX = 6
-# On an empty page, which has no policy. Returns the picture's brightness, row by row.
+# Runs on an empty page, which has no content security policy. Returns the picture's brightness, row by row.
 _DECODE = """async (text) => {
   const picture = new Image();
   picture.src = `data:image/png;base64,${text}`;
@@ -29,7 +29,7 @@ _DECODE = """async (text) => {
 
 
 def pixels(picture: Locator) -> list[list[int]]:
-    """Return an element's brightness from 0 to 255 as it is seen, row by row."""
+    """Return the brightness of an element's screenshot, from 0 to 255, row by row."""
     text = base64.b64encode(picture.screenshot()).decode()
     blank = picture.page.context.new_page()
     try:
@@ -40,7 +40,7 @@ def pixels(picture: Locator) -> list[list[int]]:
 
 
 def qr_matrix(picture: Locator, text: str) -> bool:
-    """Tell whether a picture shows the QR code of a text, dark on light, with a light margin around."""
+    """Return whether a picture shows the QR code of a text, dark on light, with a light margin around it."""
     wanted = [[bool(module) for module in row] for row in segno.make_qr(text).matrix_iter(border=0)]
     rows = [[value < 128 for value in row[_EDGE_PX:-_EDGE_PX]] for row in pixels(picture)[_EDGE_PX:-_EDGE_PX]]
     dark = [(x, y) for y, row in enumerate(rows) for x, ink in enumerate(row) if ink]

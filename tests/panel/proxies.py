@@ -1,4 +1,4 @@
-"""What stands between a browser and the panel: a wire that can be cut, and a proxy that adds a prefix."""
+"""Stands between a browser and the panel: a wire that can be cut, and a proxy that adds a path prefix."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 PREFIX = "/apps/moltis"
-# What a buffering proxy holds back until there is more, or until it has waited so long.
+# The buffering proxy holds data back until it has this much, or until this much time has passed.
 BUFFER_BYTES = 16 * 1024
 BUFFER_S = 1.0
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length"}
 
 
 class Wire:
-    """Relays bytes to what ``dial`` connects to until it is cut; then no connection works until it is repaired."""
+    """Relays bytes to what ``dial`` connects to; once cut, no connection works until it is repaired."""
 
     def __init__(self, dial: Callable[[], socket.socket]) -> None:
         self._dial = dial
@@ -34,11 +34,11 @@ class Wire:
         self.url = f"http://127.0.0.1:{self.port}/"
 
     def cut(self) -> None:
-        """End every connection, and every new one at once."""
+        """Close all connections, and from now on each new one at once."""
         self._run(self._end())
 
     def repair(self) -> None:
-        """Let connections through again."""
+        """Accept connections again."""
         self._cut = False
 
     async def _end(self) -> None:
@@ -96,7 +96,7 @@ async def _cancel_all() -> None:
 
 @contextlib.contextmanager
 def wire(to: int | Callable[[], socket.socket]) -> Iterator[Wire]:
-    """Run a wire, to a port of this machine or to what a function connects to, for the length of a block."""
+    """Run a wire to a local port, or to what a function connects to, for the length of a block."""
     one = Wire((lambda: socket.create_connection(("127.0.0.1", to))) if isinstance(to, int) else to)
     with _turning(one._loop):
         server = asyncio.run_coroutine_threadsafe(
@@ -111,7 +111,7 @@ def wire(to: int | Callable[[], socket.socket]) -> Iterator[Wire]:
 
 @contextlib.contextmanager
 def prefixing(port: int) -> Iterator[str]:
-    """Run a proxy that serves a panel below a path, and holds its stream back a while; yield the panel's address."""
+    """Run a proxy that serves a panel below a path and delays its stream; yield the panel's address."""
     loop = asyncio.new_event_loop()
     listener = socket.create_server(("127.0.0.1", 0))
     with _turning(loop):
@@ -148,7 +148,7 @@ async def _hand_on(client: aiohttp.ClientSession, request: web.Request, url: str
         kept = [(name, text) for name, text in answer.headers.items() if name.lower() not in _HOP_BY_HOP]
         response = web.StreamResponse(status=answer.status, headers=kept)
         await response.prepare(request)
-        # The browser may have gone.
+        # The browser may have disconnected.
         with contextlib.suppress(ConnectionError):
             while held := await _lump(answer.content):
                 await response.write(held)
@@ -157,7 +157,7 @@ async def _hand_on(client: aiohttp.ClientSession, request: web.Request, url: str
 
 
 async def _lump(content: aiohttp.StreamReader) -> bytes:
-    """Return what comes until there is enough or it has waited long enough; nothing at the end."""
+    """Return what arrives until there is enough or the time is over; nothing at the end."""
     held = await content.readany()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(BUFFER_S):

@@ -1,4 +1,4 @@
-"""Backups in the panel: what is known of them, a snapshot now, and one brought back after asking."""
+"""Backups in the panel: their state, a snapshot on demand, and a restore after confirmation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def test_nothing_is_shown_where_there_are_none(panel: Panel) -> None:
-    """No section, and no way to one."""
+    """Without backups there is no section, no link to it, and no button."""
     expect(panel.section("Health")).to_be_visible()
     expect(panel.page.get_by_role("link", name="Backups")).to_have_count(0)
     expect(panel.button("Back up now")).to_have_count(0)
 
 
 def test_a_snapshot_now_and_one_brought_back(visit: Visit, supervise: Callable[..., World]) -> None:
-    """The button takes one, which shows in the list; restoring asks first, and says what is replaced."""
+    """The button takes a snapshot, which appears in the list; a restore asks first and says what it replaces."""
     backed = Backed()
     world = supervise(token="", **{**backed.env(), "SUPERVISOR_TOKEN": TOKEN})
     wait_for_state(world.run, "idle")
@@ -56,7 +56,7 @@ def test_a_snapshot_now_and_one_brought_back(visit: Visit, supervise: Callable[.
 
 
 def test_a_held_start_says_why_and_can_be_let_go(visit: Visit, supervise: Callable[..., World]) -> None:
-    """The owner chooses here as well: the files that are here, or to go without."""
+    """A held start shows its reason, and the owner chooses here too: keep the files, or start without a backup."""
     backed = Backed()
     make_unclear(backed)
     world = supervise(token="", waits=False, **{**backed.env(), "SUPERVISOR_TOKEN": TOKEN})

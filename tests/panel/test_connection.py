@@ -1,4 +1,4 @@
-"""The page's own connection: lost and found again, cut in the middle of things, and behind a proxy."""
+"""The page's own connection: lost and restored, cut in mid-stream, and behind a proxy."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     Visit = Callable[..., Panel]
     Supervise = Callable[..., World]
 
-# Of a browser, for HTTP/1.1 and one address.
+# A browser's limit for HTTP/1.1 and one address.
 MOST_CONNECTIONS = 6
 AWAY = re.compile(r"Not connected\. Trying again…")
-# What a browser says of a connection that ends, and of one that there is not.
+# A browser's errors for a connection that was lost or refused.
 LOST = ("net::ERR_", "status of 401", "status of 50")
 
 
 def a_port() -> int:
-    """Return a port that nobody has."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         return int(one.getsockname()[1])
 
 
 def numbers(lines: list[str]) -> list[int]:
-    """Return the numbers of the lines of a flood."""
+    """Return the numbers of a flood's lines."""
     return [int(found[1]) for line in lines if (found := re.search(r"flood line (\d+) of", line))]
 
 
 def test_the_supervisor_goes_and_comes_back(visit: Visit, supervise: Supervise) -> None:
-    """The page says that it is not connected, leaves what it knew, and leads to sign-in once another one is there."""
+    """The page reports the lost connection, keeps what it showed, and asks for a sign-in once a new supervisor runs."""
     port = a_port()
     world = supervise(PORT=str(port))
     panel = visit(world).sign_in()
@@ -53,14 +53,14 @@ def test_the_supervisor_goes_and_comes_back(visit: Visit, supervise: Supervise) 
     expect(panel.process("moltis")).to_be_visible()
     world.run.wait()
     supervise(PORT=str(port))
-    # Sessions are kept in memory alone.
+    # Sessions are kept in memory only.
     panel.wait_sign_in()
     expect(panel.page.get_by_text("Your session has ended")).to_be_visible()
     panel.sign_in()
 
 
 def test_a_click_while_it_is_away(visit: Visit, supervise: Supervise) -> None:
-    """An order that cannot be sent says so where it was clicked."""
+    """If an order cannot be sent, the error is shown where it was clicked."""
     world = supervise()
     panel = visit(world).sign_in()
     panel.watch.expect(*LOST)
@@ -72,7 +72,7 @@ def test_a_click_while_it_is_away(visit: Visit, supervise: Supervise) -> None:
 
 
 def test_a_cut_in_the_middle(visit: Visit, supervise: Supervise, stack: ExitStack) -> None:
-    """What was said meanwhile is there afterwards: no line is missing, none is there twice."""
+    """After a cut, the lines logged meanwhile are there: none is missing, none is shown twice."""
     world = supervise()
     line = stack.enter_context(wire(world.port))
     panel = visit(line.url).sign_in()
@@ -89,7 +89,7 @@ def test_a_cut_in_the_middle(visit: Visit, supervise: Supervise, stack: ExitStac
 
 
 def test_lines_that_are_gone(visit: Visit, supervise: Supervise, stack: ExitStack) -> None:
-    """More than the history holds is said meanwhile: the page tells how many lines it never saw."""
+    """If more is logged during a cut than the history holds, the page reports how many lines it missed."""
     world = supervise(SUPERVISOR_LOG_HISTORY="500")
     line = stack.enter_context(wire(world.port))
     panel = visit(line.url).sign_in()
@@ -112,7 +112,7 @@ def test_lines_that_are_gone(visit: Visit, supervise: Supervise, stack: ExitStac
 
 
 def test_behind_a_proxy(visit: Visit, home: World, stack: ExitStack) -> None:
-    """Below a path, and with a stream that comes in lumps, everything works as ever."""
+    """The panel works below a path, and with a stream that arrives in lumps."""
     panel = visit(stack.enter_context(prefixing(home.port))).sign_in()
     assert panel.page.url.partition("#")[0].endswith(f"{PREFIX}/")
     panel.show_app_only()
@@ -125,7 +125,7 @@ def test_behind_a_proxy(visit: Visit, home: World, stack: ExitStack) -> None:
 
 
 def test_several_pages(visit: Visit, supervise: Supervise) -> None:
-    """What one page asks for, every open page shows."""
+    """The effect of an order from one page is shown on all open pages."""
     world = supervise()
     one, other = visit(world).sign_in(), visit(world).sign_in()
     one.button("Stop moltis").click()
@@ -138,9 +138,9 @@ def test_several_pages(visit: Visit, supervise: Supervise) -> None:
 
 
 def test_too_many_tabs(visit: Visit, supervise: Supervise) -> None:
-    """A tab whose stream gets no connection says so, and goes on once another tab is closed."""
+    """A tab whose stream gets no connection says so, and goes live once another tab is closed."""
     first = visit(supervise())
-    # Signed in together: a page cannot even be loaded once all connections are taken.
+    # All tabs are opened before signing in: once all connections are taken, not even a page can be loaded.
     pages = [first.page, *(first.page.context.new_page() for _ in range(MOST_CONNECTIONS))]
     panels = [Panel(page, first.watch, first.url).open() for page in pages]
     panels[0].enter(TOKEN)
@@ -155,7 +155,7 @@ def test_too_many_tabs(visit: Visit, supervise: Supervise) -> None:
     panels.remove(closed := are_live(live=True)[0])
     closed.page.close()
     expect(waiting.connection).to_have_text("Live")
-    # One more, which is free for requests then: a live tab says it too for as long as a request of its own waits.
+    # One more, to free a connection for requests: a live tab shows the notice too while a request of its own waits.
     panels.remove(closed := are_live(live=True)[0])
     closed.page.close()
     for panel in panels:

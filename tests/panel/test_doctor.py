@@ -32,7 +32,7 @@ def check(panel: Panel) -> Locator:
 
 
 def test_check_everything(panel: Panel, home: World) -> None:
-    """Problems come first in their group, with what to do; what is well is folded; the stream comes at once."""
+    """Problems come first in their group, with what to do; what is well is folded; no delay is reported."""
     section = check(panel)
     machine = section.get_by_role("list", name="Tailnet")
     expect(machine.get_by_role("listitem").first).to_contain_text("problem")
@@ -52,7 +52,7 @@ def test_check_everything(panel: Panel, home: World) -> None:
 
 @pytest.mark.parametrize("lets", [True, False], ids=["the old way", "not at all"])
 def test_copying_without_https(visit: Visit, home: World, lets: bool) -> None:  # noqa: FBT001
-    """The tailnet's plain HTTP gives a page no clipboard: there is an older way, and else the text is marked."""
+    """Over the tailnet's plain HTTP a page has no clipboard: an older way is used, or else the text is selected."""
     panel = visit(home)
     panel.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined });")
     if not lets:
@@ -69,7 +69,7 @@ def test_copying_without_https(visit: Visit, home: World, lets: bool) -> None:  
 
 
 def test_a_proxy_that_buffers(visit: Visit, home: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page sees what the supervisor cannot: its line comes long after its answer."""
+    """The page detects what the supervisor cannot: the stream's line arrives long after the answer."""
     monkeypatch.setattr(proxies, "BUFFER_S", 6.0)
     with proxies.prefixing(home.port) as url:
         panel = visit(url).open()
@@ -78,12 +78,12 @@ def test_a_proxy_that_buffers(visit: Visit, home: World, monkeypatch: pytest.Mon
         section = check(panel)
         expect(section).to_contain_text("delays the stream")
         expect(section).to_contain_text("disable its buffering", ignore_case=True)
-        # The proxy ends before the page does.
+        # The proxy is closed before the page.
         panel.watch.expect("ERR_")
 
 
 def test_a_report_that_fails(visit: Visit, home: World) -> None:
-    """The error is told where it happened, and the button works again."""
+    """The error is shown where the button is, and the button works again."""
     panel = visit(home).sign_in()
     panel.watch.expect("ERR_")
     panel.page.route("**/api/doctor", lambda route: route.abort())
@@ -95,7 +95,7 @@ def test_a_report_that_fails(visit: Visit, home: World) -> None:
 @THEMES
 @pytest.mark.parametrize("width", [320, 1280])
 def test_looks(visit: Visit, home: World, theme: str, width: int) -> None:
-    """Readable in both themes, and nothing scrolls sideways, everything unfolded."""
+    """With everything unfolded, the report is readable in both themes, and the page does not scroll sideways."""
     panel = visit(home, color_scheme=theme, viewport={"width": width, "height": 800}).sign_in()
     check(panel)
     open_details(panel)

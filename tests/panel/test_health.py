@@ -1,4 +1,4 @@
-"""Health in the panel: the verdict with its reasons, and how it came to it."""
+"""Health in the panel: the verdict with its reasons, and its recent changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELPER = '[process.helper]\ncommand = ["sh", "-c", "exec sleep 300"]\n'
 
 
 def test_the_verdict(panel: Panel, home: World) -> None:
-    """It is the word that /health says, of the whole and of each part."""
+    """It shows the status from /health, as a whole and for each component."""
     with urllib.request.urlopen(f"{home.url}health", timeout=10) as answer:  # noqa: S310 - loopback
         told = json.loads(answer.read())
     health = panel.section("Health")
@@ -31,7 +31,7 @@ def test_the_verdict(panel: Panel, home: World) -> None:
 
 
 def test_its_changes(visit: Visit, supervise: Callable[..., World]) -> None:
-    """A change shows at once with its reason, the newest first, and is there for whoever comes later."""
+    """A change is shown at once with its reason, the newest first, and also to a page opened later."""
     world = supervise(toml=HELPER)
     panel = visit(world).sign_in()
     changes = panel.section("Health").get_by_role("list", name="Recent changes").get_by_role("listitem")
@@ -46,7 +46,7 @@ def test_its_changes(visit: Visit, supervise: Callable[..., World]) -> None:
 
 
 def test_what_is_said_of_the_settings(visit: Visit, supervise: Callable[..., World]) -> None:
-    """What `check` warns about is seen for as long as it holds, and nothing where there is nothing to say."""
+    """A warning of `check` is shown as long as it holds; without warnings nothing is shown."""
     shaky = visit(supervise(SUPERVISOR_APP_BIND="127.0.0.3")).sign_in()
     settings = shaky.section("Health").get_by_role("list", name="Settings").get_by_role("listitem")
     expect(settings.filter(has_text="no one can reach the app").first).to_be_visible()

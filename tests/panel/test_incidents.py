@@ -1,4 +1,4 @@
-"""Incidents in the panel: the week at a glance, a story, and that as text after a look at what will be copied."""
+"""Incidents in the panel: the last week at a glance, an incident's story, and its text, shown before it is copied."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SLOWLY = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
 
 
 def put(folder: Path, hours_ago: float, kind: str, level: str, what: str, **more: object) -> None:
-    """Leave an incident of an earlier run."""
+    """Write an incident of an earlier run."""
     at_s = time.time() - hours_ago * HOUR_S
     name = f"20260101-{int(at_s * 1000) % 10**9:09d}-{kind}"
     told = {"id": name, "at_s": at_s, "kind": kind, "subject": "moltis", "level": level, "what": what, "run": "1"}
@@ -36,7 +36,7 @@ def put(folder: Path, hours_ago: float, kind: str, level: str, what: str, **more
 
 
 def a_week(folder: Path) -> None:
-    """Leave a week in which one hour was bad."""
+    """Write the incidents of a week with one bad hour."""
     for minutes in range(6):
         put(folder, 50 + minutes / 60, "crash", "error", "moltis crashed", code=101, why="exit code 101")
     put(folder, 49.5, "hang", "error", "moltis hung", why="it hung", cause="it no longer answered")
@@ -47,13 +47,13 @@ def a_week(folder: Path) -> None:
 
 @pytest.fixture
 def week(supervise: Callable[..., World], tmp_path: Path) -> World:
-    """A supervisor with a week behind it, and a process that has just crashed."""
+    """A supervisor with incidents of the last week, and a process that has just crashed."""
     a_week(tmp_path / "incidents")
     return supervise(toml=CRASHING, TS_STATE_DIR=str(tmp_path), **SLOWLY)
 
 
 def test_a_bad_hour_is_found_and_its_story_read(visit: Visit, week: World) -> None:
-    """The week says where to look, the list what happened, and a story opens with its cause and last lines."""
+    """The week shows the bad hour, the list its incidents, and an incident opens with its cause and last lines."""
     panel = visit(week).sign_in()
     section = panel.section("Incidents")
     expect(section.get_by_role("img", name="The last week, hour by hour")).to_be_visible()
@@ -61,7 +61,7 @@ def test_a_bad_hour_is_found_and_its_story_read(visit: Visit, week: World) -> No
     rows = section.get_by_role("list", name="Incidents").get_by_role("listitem")
     helper = rows.filter(has_text="helper crashed").first
     expect(helper).to_be_visible()
-    # The bad hour or two, that of five days ago, and the present one; three hours of outage touch four or five.
+    # The bad hour (one or two cells), the one five days ago, and the present; three hours of outage touch four or five.
     assert 3 <= panel.page.locator("#week .cell.error").count() <= 4
     assert 4 <= panel.page.locator("#week .cell.warning").count() <= 5
     helper.get_by_text("helper crashed").click()
@@ -71,7 +71,7 @@ def test_a_bad_hour_is_found_and_its_story_read(visit: Visit, week: World) -> No
 
 
 def test_a_new_one_shows_by_itself(visit: Visit, week: World) -> None:
-    """Nobody has to load the page again."""
+    """A new incident appears without reloading the page."""
     panel = visit(week).sign_in()
     rows = panel.section("Incidents").get_by_role("list", name="Incidents").get_by_role("listitem")
     expect(rows.filter(has_text="helper crashed")).to_have_count(1)
@@ -80,7 +80,7 @@ def test_a_new_one_shows_by_itself(visit: Visit, week: World) -> None:
 
 
 def test_it_is_copied_after_a_look_and_masked(visit: Visit, week: World) -> None:
-    """What will be copied is shown first: without the setup code, and without addresses."""
+    """The text to be copied is shown first: without the setup code, and without addresses."""
     panel = visit(week, permissions=["clipboard-read", "clipboard-write"]).sign_in()
     rows = panel.section("Incidents").get_by_role("list", name="Incidents").get_by_role("listitem")
     helper = rows.filter(has_text="helper crashed").first
@@ -102,7 +102,7 @@ def test_it_is_copied_after_a_look_and_masked(visit: Visit, week: World) -> None
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
 def test_it_looks_right_everywhere(visit: Visit, week: World, theme: str, width: int) -> None:
-    """In both themes, on a phone too: nothing sticks out, and nothing is too faint."""
+    """In both themes, and at the width of a phone too, nothing overflows, and axe finds nothing, such as faint text."""
     panel = visit(week, color_scheme=theme, viewport={"width": width, "height": 844}).sign_in()
     rows = panel.section("Incidents").get_by_role("list", name="Incidents").get_by_role("listitem")
     rows.filter(has_text="helper crashed").first.get_by_text("helper crashed").click()
@@ -112,5 +112,5 @@ def test_it_looks_right_everywhere(visit: Visit, week: World, theme: str, width:
 
 
 def test_nothing_bad_is_said_as_well(panel: Panel) -> None:
-    """The section is there, and says so."""
+    """Without incidents the section is there too, and says so."""
     expect(panel.section("Incidents")).to_contain_text("in the last week")

@@ -1,4 +1,4 @@
-"""The panel without a mouse: everything is reached, seen to be reached, and left again."""
+"""The panel without a mouse: every control can be reached, shows its focus, and can be left again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Visit = Callable[..., Panel]
 
-# The name of what has the focus, and whether that can be seen.
+# The name of the focused element, and whether its focus is visible.
 FOCUSED = """() => {
   const node = document.activeElement;
   const style = getComputedStyle(node);
@@ -27,13 +27,13 @@ MOST_STOPS = 60
 
 
 def press(panel: Panel, key: str) -> dict[str, Any]:
-    """Press a key; return what has the focus then."""
+    """Press a key; return the element that is focused afterwards."""
     panel.page.keyboard.press(key)
     return dict(panel.page.evaluate(FOCUSED))
 
 
 def go_to(panel: Panel, name: str) -> None:
-    """Press Tab until something of this name has the focus."""
+    """Press Tab until the element with this name is focused."""
     for _ in range(MOST_STOPS):
         if press(panel, "Tab")["name"] == name:
             return
@@ -41,7 +41,7 @@ def go_to(panel: Panel, name: str) -> None:
 
 
 def test_signing_in(visit: Visit, home: World) -> None:
-    """The field has the focus at once; Enter sends it; the page takes the focus over."""
+    """The field is focused at once; Enter submits it; the focus then moves into the page."""
     panel = visit(home).open()
     expect(panel.page.get_by_label("Token or code")).to_be_focused()
     panel.page.keyboard.type(TOKEN)
@@ -51,7 +51,7 @@ def test_signing_in(visit: Visit, home: World) -> None:
 
 
 def test_every_stop_can_be_seen(panel: Panel) -> None:
-    """Tab passes through the page in its order, each stop has a name and a frame, and none is a trap."""
+    """Tab follows the order of the page, each stop has a name and a visible focus, and none is a trap."""
     stops = []
     for _ in range(MOST_STOPS):
         stop = press(panel, "Tab")
@@ -66,7 +66,7 @@ def test_every_stop_can_be_seen(panel: Panel) -> None:
 
 
 def test_skipping_to_the_content(visit: Visit, home: World) -> None:
-    """The first stop of a loaded page leads past its head."""
+    """The first stop of a loaded page is a link that skips its header."""
     panel = visit(home).sign_in()
     panel.page.reload()
     panel.wait_live()
@@ -79,7 +79,7 @@ def test_skipping_to_the_content(visit: Visit, home: World) -> None:
 
 
 def test_a_dialog(panel: Panel) -> None:
-    """It holds the focus while it is open, Escape is a no, and the focus goes back where it came from."""
+    """It keeps the focus while it is open, Escape cancels it, and the focus returns to the button that opened it."""
     go_to(panel, "Forget this device")
     panel.page.keyboard.press("Enter")
     expect(panel.dialog).to_be_visible()
@@ -93,7 +93,7 @@ def test_a_dialog(panel: Panel) -> None:
 
 
 def test_an_order(visit: Visit, supervise: Callable[..., World]) -> None:
-    """Enter gives an order, and the focus is not lost when the button goes."""
+    """Enter gives an order, and the focus stays in the card when the button disappears."""
     panel = visit(supervise()).sign_in()
     go_to(panel, "Stop moltis")
     panel.page.keyboard.press("Enter")
@@ -105,7 +105,7 @@ def test_an_order(visit: Visit, supervise: Callable[..., World]) -> None:
 
 
 def test_the_log(panel: Panel, home: World) -> None:
-    """Its rows are reached and scrolled with keys."""
+    """The log can be focused and scrolled with keys."""
     panel.show_app_only()
     home.tell("flood 300 0.5")
     home.tell("say the end of it")

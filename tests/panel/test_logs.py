@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     Visit = Callable[..., Panel]
 
 MOST_ROWS = 300
-# Loaded machines too must answer a click before somebody clicks again.
+# Even a loaded machine must answer a click before the user clicks again.
 LONGEST_TASK_MS = 1000
 CLICK_MS = 1500
-# Of the wheel, to get down a page: three are enough where nothing comes.
+# Turns of the wheel to scroll down a page: three are enough if no lines arrive.
 TURNS = 20
-# Takes down the longest time in which the page could answer nobody.
+# Records the longest time in which the page could not react.
 MEASURE = """() => {
   window.longestMs = 0;
   new PerformanceObserver((list) => {
@@ -36,7 +36,7 @@ MEASURE = """() => {
   }).observe({ type: "longtask" });
 }"""
 CARD_PADDING_PX = 17
-# Hands the page so many lines of that length, as its event stream would.
+# Passes ``count`` lines of length ``size`` to the page, as its event stream would.
 TAKE = """async ([count, size]) => {
   const logs = await import("./panel/logs.js");
   const line = (id) => ({
@@ -47,11 +47,11 @@ TAKE = """async ([count, size]) => {
     logs.take({ lines: Array.from({ length: 250 }, (_, at) => line(id + at)), lost: 0 });
   }
 }"""
-# Where the rows in sight begin and end, from top to bottom, below the top of the log.
+# The top and bottom of each visible row, from top to bottom, relative to the top of the log.
 PLACES = """(log) => [...log.querySelectorAll(".line")].map((row) => row.getBoundingClientRect())
   .map(({ top, bottom }) => [top, bottom].map((px) => px - log.getBoundingClientRect().top))
   .sort(([one], [other]) => one - other)"""
-# How long from a click to the picture that shows it.
+# Measures the time from a click to the frame that shows it.
 CLICK = """(button) => new Promise((resolve) => {
   const begin = performance.now();
   button.click();
@@ -61,18 +61,18 @@ CLICK = """(button) => new Promise((resolve) => {
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[World]:
-    """A supervisor in no tailnet: nobody speaks but who is told to."""
+    """A supervisor in no tailnet: only the app logs, on order."""
     with supervising() as world:
         yield world
 
 
 def shown(panel: Panel) -> str:
-    """Return the text of the rows in sight."""
+    """Return the text of the visible rows."""
     return panel.log.inner_text()
 
 
 def newest(panel: Panel) -> int:
-    """Return the number of the flood's last line in sight."""
+    """Return the number of the last visible line of the flood."""
     return int(re.findall(r"flood line (\d+) of", shown(panel))[-1])
 
 
@@ -82,14 +82,14 @@ def control(panel: Panel, name: str) -> Locator:
 
 
 def copied(panel: Panel) -> list[str]:
-    """Return what Download gives: all lines that pass the filter."""
+    """Return the content of the download: all lines that pass the filter."""
     with panel.page.expect_download() as downloading:
         panel.button("Download").click()
     return downloading.value.path().read_text().splitlines()
 
 
 def test_search_and_process(panel: Panel, home: World) -> None:
-    """A text and a process narrow the rows, old and new; what is found is marked."""
+    """A text and a process filter old and new rows; matches are marked."""
     home.tell("say an apple a day")
     home.tell("say no fruit at all")
     panel.log_has("no fruit at all")
@@ -107,7 +107,7 @@ def test_search_and_process(panel: Panel, home: World) -> None:
 
 
 def test_level(panel: Panel, home: World) -> None:
-    """A level shows itself and what is worse."""
+    """A level shows its own lines and those of worse levels."""
     home.tell('say {"level": "error", "message": "it burns"}')
     home.tell('say {"level": "info", "message": "all is well"}')
     panel.log_has("all is well")
@@ -128,7 +128,7 @@ def test_it_opens_at_info(panel: Panel, home: World) -> None:
 
 
 def test_nothing_below_the_log(panel: Panel, home: World) -> None:
-    """The log ends where its card does, also while something is said about it."""
+    """The log ends at the bottom of its card, even while a message is shown about it."""
     home.tell("say something to look for")
     panel.log_has("something to look for")
     control(panel, "Search").fill("something to look for")
@@ -138,7 +138,7 @@ def test_nothing_below_the_log(panel: Panel, home: World) -> None:
 
 
 def test_as_many_lines_as_the_page_keeps(panel: Panel) -> None:
-    """The oldest lines go, by count and by size; few rows are in the document, and the first ones can be reached."""
+    """The oldest lines are dropped, by count and by size; few rows are in the document, all can be reached."""
     panel.page.evaluate(TAKE, [120_000, 60])
     section = panel.section("Logs")
     expect(section).to_contain_text("of 100,000, the last of more")
@@ -155,7 +155,7 @@ def test_as_many_lines_as_the_page_keeps(panel: Panel) -> None:
 
 
 def test_rows_are_one_below_the_other(panel: Panel) -> None:
-    """Also when many have gone at the top, and more than a browser counts pixels to: none above another, no gap."""
+    """Rows have no gaps or overlaps, even after many were dropped, and beyond the pixels that a browser can count."""
     height = panel.log.evaluate("(log) => log.clientHeight")
     for round_number, count in enumerate((250, 130_000, 60_000, 250)):
         panel.page.evaluate(TAKE, [count, 60 + 100 * round_number])
@@ -165,7 +165,7 @@ def test_rows_are_one_below_the_other(panel: Panel) -> None:
         assert all(abs(above[1] - below[0]) < 1 for above, below in pairwise(places)), places
         assert places[0][0] <= 0
         assert abs(places[-1][1] - height) < 3
-    # Whoever reads keeps the place, as far as lines are left there.
+    # A reader keeps the place as long as its lines exist.
     panel.button("Follow").click()
     panel.log.evaluate("(log) => { log.scrollTop -= 40_000 }")
     panel.log_has("line 59")
@@ -175,8 +175,8 @@ def test_rows_are_one_below_the_other(panel: Panel) -> None:
 
 
 def test_pause_and_resume(panel: Panel, home: World) -> None:
-    """What comes during a pause waits, is counted, and is there afterwards."""
-    # The supervisor's own lines would be counted too.
+    """Lines that arrive during a pause are held back, counted, and shown afterwards."""
+    # Otherwise the supervisor's own lines would be counted too.
     control(panel, "Process").select_option("moltis")
     home.tell("say before the pause")
     panel.log_has("before the pause")
@@ -190,7 +190,7 @@ def test_pause_and_resume(panel: Panel, home: World) -> None:
 
 
 def test_follow(panel: Panel, home: World) -> None:
-    """Whoever scrolls up stays where they read; Follow leads back to the end."""
+    """Scrolling up stops following; Follow returns to the end."""
     home.tell("flood 300 0.5")
     home.tell("say the flood is over")
     panel.log_has("the flood is over")
@@ -207,7 +207,7 @@ def test_follow(panel: Panel, home: World) -> None:
 
 
 def test_follow_at_another_size(panel: Panel, home: World) -> None:
-    """A window that changes its size scrolls the log without anybody's hand: the end is followed all the same."""
+    """Resizing the window scrolls the log without any input: the end is still followed."""
     home.tell("flood 300 0.5")
     home.tell("say before the change")
     panel.log_has("before the change")
@@ -220,7 +220,7 @@ def test_follow_at_another_size(panel: Panel, home: World) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_colours(visit: Visit, home: World, theme: str) -> None:
-    """An app's colours are shown, on either ground; its codes are not."""
+    """An app's colours are shown in both themes; their escape codes are not."""
     home.tell(r"say \x1b[31mred\x1b[0m \x1b[1;38;5;46mbright\x1b[0m plain-" + theme)
     panel = visit(home, color_scheme=theme).sign_in()
     panel.log_has(f"plain-{theme}")
@@ -235,7 +235,7 @@ def test_colours(visit: Visit, home: World, theme: str) -> None:
 
 
 def test_copy_and_download(visit: Visit, home: World) -> None:
-    """Both give what passes the filter as plain text."""
+    """Both return the lines that pass the filter as plain text."""
     panel = visit(home, permissions=["clipboard-read", "clipboard-write"]).sign_in()
     home.tell(r"say keepsake \x1b[32mgreen\x1b[0m one")
     panel.log_has("keepsake green one")
@@ -248,7 +248,7 @@ def test_copy_and_download(visit: Visit, home: World) -> None:
 
 
 def test_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
-    """At 5,000 lines a second the page answers clicks, keeps few rows, and gets to the end."""
+    """At 5,000 lines a second the page answers clicks, keeps few rows, and reaches the end."""
     world = supervise()
     panel = visit(world).sign_in()
     panel.page.evaluate(MEASURE)
@@ -264,7 +264,7 @@ def test_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
     assert max(rows) < MOST_ROWS
     assert panel.page.evaluate("window.longestMs") < LONGEST_TASK_MS
     expect(panel.connection).to_have_text("Live")
-    # Nothing is missing that is not told.
+    # No line is missing unless skipped lines are reported.
     lines = copied(panel)
     numbers = [int(found[1]) for line in lines if (found := re.search(r"flood line (\d+) of", line))]
     assert numbers == sorted(set(numbers))
@@ -274,7 +274,7 @@ def test_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
 
 
 def test_leaving_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
-    """However much comes, a turn of the wheel or a key is enough to leave the end and read."""
+    """During a flood, one turn of the wheel or one key is enough to leave the end."""
     world = supervise()
     panel = visit(world).sign_in()
     world.tell("flood 1000 6")
@@ -290,7 +290,7 @@ def test_leaving_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
 
 @pytest.mark.parametrize("way", ["End", "wheel"])
 def test_coming_back_to_a_flood(visit: Visit, supervise: Callable[..., World], way: str) -> None:
-    """However much comes between a hand's move and the next frame, whoever goes to the end gets there and follows."""
+    """During a flood, scrolling to the end reaches it and follows, whatever arrives before the next frame."""
     world = supervise()
     panel = visit(world).sign_in()
     world.tell("flood 1000 8")
@@ -312,7 +312,7 @@ def test_coming_back_to_a_flood(visit: Visit, supervise: Callable[..., World], w
 
 
 def test_a_long_line(panel: Panel, home: World) -> None:
-    """A line without an end to it wraps; the page does not grow sideways."""
+    """A very long line wraps; the page does not grow sideways."""
     home.tell("say " + "x" * 3000 + " the-end")
     panel.log_has("the-end")
     assert panel.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")

@@ -1,4 +1,4 @@
-"""How the panel looks to everybody: axe-core, both themes, narrow and wide, still where it should be still."""
+"""How the panel looks: axe-core, both themes, narrow and wide, and without unwanted movement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FITS = "document.scrollingElement.scrollWidth <= innerWidth"
 GROUND = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
 CRASHING = '[process.helper]\ncommand = ["sh", "-c", "echo cannot find its data; exit 3"]\n'
 WAITING = {"SUPERVISOR_BACKOFF_INITIAL": "10h", "SUPERVISOR_BACKOFF_MAX": "10h"}
-# Elements that reach over the right edge, which is what a page that scrolls sideways is asked about.
+# Elements that extend beyond the right edge: the cause if the page scrolls sideways.
 TOO_WIDE = """() => [...document.querySelectorAll("body *")]
   .filter((node) => node.getBoundingClientRect().right > innerWidth + 1 && node.checkVisibility())
   .map((node) => node.outerHTML.slice(0, 120))"""
@@ -42,7 +42,7 @@ WATCH_SHIFTS = """() => {
 
 @pytest.fixture
 def troubled(supervise: Callable[..., World], control: Control) -> World:
-    """A supervisor with a process that crashes, a key that was refused, and a login link."""
+    """A supervisor with a crashing process, a refused key, and a login link."""
     world = supervise(control, toml=CRASHING, **WAITING)
     world.node.wait_state("needs login")
     world.node.connect(BAD_KEY)
@@ -51,13 +51,13 @@ def troubled(supervise: Callable[..., World], control: Control) -> World:
 
 
 def open_details(panel: Panel) -> None:
-    """Unfold all that is folded."""
+    """Open all folded parts."""
     panel.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
 
 
 @THEMES
 def test_axe_at_sign_in(visit: Visit, home: World, theme: str) -> None:
-    """The sign-in view, and its refusal."""
+    """The sign-in view and its refusal pass axe."""
     panel = visit(home, color_scheme=theme).open()
     panel.watch.expect("status of 401")
     panel.wait_sign_in()
@@ -69,7 +69,7 @@ def test_axe_at_sign_in(visit: Visit, home: World, theme: str) -> None:
 
 @THEMES
 def test_axe_when_all_is_well(visit: Visit, home: World, theme: str) -> None:
-    """The page of a connected device, with lines of every level and in every colour, and everything unfolded."""
+    """The page of a connected device passes axe, with lines of every level and colour, and everything unfolded."""
     for level in ("debug", "info", "warning", "error", "critical"):
         home.tell(f'say {{"level": "{level}", "message": "a line for axe"}}')
     home.tell("say " + "".join(rf"\x1b[{code}mcolour\x1b[0m " for code in (*range(31, 38), *range(91, 98), 2, 7)))
@@ -86,7 +86,7 @@ def test_axe_when_all_is_well(visit: Visit, home: World, theme: str) -> None:
 
 @THEMES
 def test_axe_when_nothing_is_well(visit: Visit, troubled: World, theme: str) -> None:
-    """The page with a refused key, a login link, a crash loop, an error under a field, and what is not connected."""
+    """The page passes axe with a refused key, a login link, a crash loop, a field's error, and while disconnected."""
     panel = visit(troubled, color_scheme=theme).sign_in()
     panel.watch.expect("ERR_")
     expect(panel.process("helper")).to_contain_text("will be tried again")
@@ -104,7 +104,7 @@ def test_axe_when_nothing_is_well(visit: Visit, troubled: World, theme: str) -> 
 
 @THEMES
 def test_axe_in_a_dialog(visit: Visit, home: World, theme: str) -> None:
-    """The question before a device is forgotten."""
+    """The question before forgetting the device passes axe."""
     panel = visit(home, color_scheme=theme).sign_in()
     panel.button("Forget this device").click()
     expect(panel.dialog).to_be_visible()
@@ -112,7 +112,7 @@ def test_axe_in_a_dialog(visit: Visit, home: World, theme: str) -> None:
 
 
 def test_the_theme(visit: Visit, home: World) -> None:
-    """The system's is taken; one that was chosen is kept, whatever the system says."""
+    """The system's theme is used; a chosen one is kept, whatever the system's is."""
     light, dark = visit(home, color_scheme="light"), visit(home, color_scheme="dark").sign_in()
     assert min(light.open().page.evaluate(GROUND)) > 200
     assert max(dark.page.evaluate(GROUND)) < 60
@@ -125,7 +125,7 @@ def test_the_theme(visit: Visit, home: World) -> None:
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
 def test_every_width(visit: Visit, home: World, troubled: World, width: int) -> None:
-    """Nothing scrolls sideways, neither with everything unfolded nor at sign-in or in a dialog."""
+    """The page does not scroll sideways: with everything unfolded, at sign-in, or in a dialog."""
     for world in (home, troubled):
         panel = visit(world, viewport={"width": width, "height": 720}).open()
         panel.wait_sign_in()
@@ -142,14 +142,14 @@ def test_every_width(visit: Visit, home: World, troubled: World, width: int) -> 
 
 
 def test_text_twice_as_large(visit: Visit, home: World) -> None:
-    """Whoever zooms in to 200 % at a narrow window still reads without scrolling sideways."""
+    """At a text size of 200 % in a narrow window, the page does not scroll sideways."""
     panel = visit(home, viewport={"width": 640, "height": 480}, device_scale_factor=2).sign_in()
     panel.page.evaluate("document.documentElement.style.setProperty('font-size', '200%')")
     assert panel.page.evaluate(FITS), panel.page.evaluate(TOO_WIDE)
 
 
 def test_nothing_moves_for_those_who_want_that(visit: Visit, home: World) -> None:
-    """With reduced motion nothing is animated and nothing scrolls smoothly."""
+    """With reduced motion nothing is animated, and scrolling is not smooth."""
     panel = visit(home, reduced_motion="reduce").sign_in()
     panel.button("Forget this device").click()
     moving = panel.page.evaluate(
@@ -161,8 +161,8 @@ def test_nothing_moves_for_those_who_want_that(visit: Visit, home: World) -> Non
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_jumps(visit: Visit, supervise: Callable[..., World], width: int) -> None:
-    """While values change, nothing on the page moves."""
-    # Not in a tailnet: the list of ports that peers reach is longer when other tests begin.
+    """While values change, the layout does not shift."""
+    # Not in a tailnet: the list of ports that peers reach grows when other tests start.
     world = supervise()
     panel = visit(world, viewport={"width": width, "height": 2400}).sign_in()
     open_details(panel)

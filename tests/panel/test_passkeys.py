@@ -1,4 +1,4 @@
-"""Passkeys of an app behind serve: a browser's virtual authenticator, through the tailnet, by a real tailscaled."""
+"""Passkeys of an app behind serve: a browser's virtual authenticator, through the tailnet, with a real tailscaled."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ AUTHENTICATOR = {
 
 @contextmanager
 def app_page(browser: Browser, port: int) -> Iterator[Page]:
-    """Open the app in a browser of its own that reaches the tailnet's name at a port and has an authenticator."""
+    """Open the app in another browser that reaches the tailnet's name at a port and has a virtual authenticator."""
     rules = f"--host-resolver-rules=MAP {NAME} 127.0.0.1:{port}"
-    # Chromium offers no passkeys behind a certificate that it does not trust.
+    # Chromium offers no passkeys with a certificate that it does not trust.
     flags = [*FLAGS, rules, "--ignore-certificate-errors"]
     env = {"CHROMIUM_PROGRAM": chromium()}
     other = browser.browser_type.launch(executable_path=WRAPPER, args=flags, env={**env, "HOME": "/tmp"})
@@ -59,7 +59,7 @@ def app_page(browser: Browser, port: int) -> Iterator[Page]:
 
 
 def says(page: Page, button: str, words: str) -> None:
-    """Click, and expect the page to say something."""
+    """Click a button, and expect the page to show a message."""
     page.goto(f"{URL}/passkeys")
     page.get_by_role("button", name=button).click()
     expect(page.get_by_role("status")).to_have_text(words)
@@ -68,7 +68,7 @@ def says(page: Page, button: str, words: str) -> None:
 def test_passkeys_work_after_the_restart_that_the_panel_asks_for(
     browser: Browser, visit: Callable[..., Panel], control: Control, tmp_path: Path
 ) -> None:
-    """The app learns its URL at its next start, in this run and in the one after it."""
+    """The app gets its URL at its next start, in this run and in the next one."""
     control.order("certs", on=1)
     folder = tmp_path / "state/certs"
     folder.mkdir(parents=True)

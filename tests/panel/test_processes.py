@@ -1,4 +1,4 @@
-"""The processes in the panel: what each is doing, how its lives ended, and orders to it."""
+"""The processes in the panel: their states, their last exits, and orders to them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
     Visit = Callable[..., Panel]
 
-# So long that no chance makes it short: the wait is drawn between none and all of it.
+# So long that it never happens to be short: the wait is drawn between zero and this.
 LONG = {"SUPERVISOR_BACKOFF_INITIAL": "10h", "SUPERVISOR_BACKOFF_MAX": "10h", "SUPERVISOR_GIVE_UP": "never"}
 
 
 @pytest.fixture
 def world(supervise: Callable[..., World], tmp_path: Path) -> World:
-    """A supervisor with a helper that crashes until a file is there."""
+    """A supervisor with a helper that crashes until a file exists."""
     script = f"echo looking for it; test -e {tmp_path}/good || exit 3; exec sleep 300"
     return supervise(toml=f'[process.helper]\ncommand = ["sh", "-c", "{script}"]\n', **LONG)
 
 
 def test_restart_stop_and_start(visit: Visit, world: World) -> None:
-    """Each order shows what it led to: another pid, none, and another again."""
+    """Each order shows its result: another pid, none, and yet another."""
     panel = visit(world).sign_in()
     moltis = panel.process("moltis")
     pids = [world.process("moltis")["pid"]]
@@ -49,7 +49,7 @@ def test_restart_stop_and_start(visit: Visit, world: World) -> None:
 
 
 def test_try_now(visit: Visit, world: World, tmp_path: Path) -> None:
-    """A crash is told with its last lines and the wait; a click cuts that short, and shows what came of it."""
+    """A crash is shown with its last lines and the wait; a click ends the wait, and its result is shown."""
     panel = visit(world).sign_in()
     helper = panel.process("helper")
     expect(helper).to_contain_text("will be tried again")
@@ -67,7 +67,7 @@ def test_try_now(visit: Visit, world: World, tmp_path: Path) -> None:
 
 
 def test_an_app_that_does_not_stop(visit: Visit, world: World) -> None:
-    """Until it has ended, nothing says that it has; and the order can be given once only."""
+    """Until the app has exited it is not shown as stopped, and the order cannot be given again."""
     panel = visit(world).sign_in()
     world.tell("slow")
     panel.log_has("slow now")
@@ -81,7 +81,7 @@ def test_an_app_that_does_not_stop(visit: Visit, world: World) -> None:
 
 
 def test_figures_are_there_and_live(panel: Panel) -> None:
-    """Memory is told in bytes of a size, uptime counts on by itself."""
+    """Memory is shown in MiB, and the uptime counts up by itself."""
     moltis = panel.process("moltis")
     expect(moltis).to_contain_text("MiB")
     before = moltis.inner_text()
@@ -89,7 +89,7 @@ def test_figures_are_there_and_live(panel: Panel) -> None:
 
 
 def test_an_order_that_is_refused(visit: Visit, world: World) -> None:
-    """The reason is shown where the click was, and the button can be used again."""
+    """The reason is shown where it was clicked, and the button can be used again."""
     panel = visit(world).sign_in()
     panel.watch.expect("status of 409")
     told = {"code": "STOPPING", "error": "cannot take orders: the supervisor is stopping; wait until it is back"}

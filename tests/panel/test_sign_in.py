@@ -37,7 +37,7 @@ def a_code(world: World) -> str:
 
 
 def test_with_the_token(visit: Visit, home: World) -> None:
-    """The token leads in, outlives a reload, and stands nowhere on the page."""
+    """The token signs in, the session survives a reload, and the token is nowhere on the page."""
     panel = visit(home).sign_in()
     assert TOKEN not in panel.everything()
     panel.page.reload()
@@ -45,13 +45,13 @@ def test_with_the_token(visit: Visit, home: World) -> None:
 
 
 def test_with_a_code(visit: Visit, tokenless: World) -> None:
-    """A one-time code leads in, however it is typed."""
+    """A one-time code signs in, in lower case and with a hyphen too."""
     code = a_code(tokenless)
     visit(tokenless).sign_in(f" {code[:10].lower()}-{code[10:]}")
 
 
 def test_with_a_link(visit: Visit, tokenless: World) -> None:
-    """The code leaves the address bar and the history; used again it is refused with what to do."""
+    """The code is removed from the address bar and the history; used again it is refused, with what to do."""
     code = a_code(tokenless)
     panel = visit(tokenless).open(f"#code={code}")
     panel.wait_live()
@@ -65,7 +65,7 @@ def test_with_a_link(visit: Visit, tokenless: World) -> None:
 
 
 def test_with_a_link_that_was_cut_off(visit: Visit, tokenless: World) -> None:
-    """It is refused like any wrong code, with what to do."""
+    """The truncated code is refused like any wrong one, with what to do."""
     panel = visit(tokenless)
     panel.watch.expect(REFUSED)
     panel.open("#code=ABC%2")
@@ -74,14 +74,14 @@ def test_with_a_link_that_was_cut_off(visit: Visit, tokenless: World) -> None:
 
 
 def test_a_new_code_in_the_log(visit: Visit, tokenless: World) -> None:
-    """The container's log alone has it; another has to wait, and the page says where to look meanwhile."""
+    """A new code is only in the container's log; asked again too soon, the page says to wait and where to look."""
     code = tokenless.run.wait_for(PRINTED)["code"]
     panel = visit(tokenless).open()
     panel.watch.expect("status of 429")
     panel.button(PRINT).click()
     expect(panel.page.get_by_text("less than a minute ago")).to_be_visible()
     assert code not in panel.everything()
-    # Nobody waits a minute here for another.
+    # Answered here: the test does not wait a minute for another.
     panel.page.route("**/api/session/code", lambda route: route.fulfill(status=202, json={"ok": True}))
     panel.button(PRINT).click()
     expect(panel.page.get_by_text("A new code is in the container's log")).to_be_visible()
@@ -91,7 +91,7 @@ def test_a_new_code_in_the_log(visit: Visit, tokenless: World) -> None:
 
 
 def test_no_code_where_there_is_a_token(visit: Visit, home: World) -> None:
-    """With an admin token nobody needs a code: the page says so, and prints none."""
+    """With an admin token no code is needed: the page says so, and none is printed."""
     panel = visit(home).open()
     panel.watch.expect("status of 4")
     panel.button(PRINT).click()
@@ -101,7 +101,7 @@ def test_no_code_where_there_is_a_token(visit: Visit, home: World) -> None:
 
 
 def test_a_wrong_token(visit: Visit, home: World) -> None:
-    """It is refused where it was entered, and a right one is taken afterwards."""
+    """It is refused where it was entered, and a right one is accepted afterwards."""
     panel = visit(home).open()
     panel.watch.expect(REFUSED)
     panel.enter("not-the-token")
@@ -112,7 +112,7 @@ def test_a_wrong_token(visit: Visit, home: World) -> None:
 
 
 def guess(world: World) -> int:
-    """Try a wrong token; return the status of the answer."""
+    """Try a wrong token; return the status of the response."""
     body, head = json.dumps({"token": "wrong"}).encode(), {"Content-Type": "application/json"}
     asked = urllib.request.Request(f"{world.url}api/session", body, head)  # noqa: S310 - loopback
     try:
@@ -124,7 +124,7 @@ def guess(world: World) -> int:
 
 
 def test_too_many_guesses(visit: Visit, supervise: Callable[..., World]) -> None:
-    """Whoever guesses too often is told to wait; the right token is taken all the same."""
+    """After too many wrong guesses the page says how long to wait; the right token is still accepted."""
     world = supervise()
     assert 429 in [guess(world) for _ in range(12)]
     panel = visit(world).open()
@@ -137,10 +137,10 @@ def test_too_many_guesses(visit: Visit, supervise: Callable[..., World]) -> None
 
 
 def test_a_session_that_has_ended(visit: Visit, home: World) -> None:
-    """A page that was left open leads back to the sign-in view and says why."""
+    """An open page whose session has ended returns to the sign-in view and says why."""
     panel = visit(home).sign_in()
     panel.watch.expect(REFUSED)
-    # As the supervisor does after twelve hours: the page hears of it from the stream alone.
+    # As the supervisor does after twelve hours: the page learns of it only from the stream.
     ended = "async (kept) => (await fetch('api/session', {method: 'DELETE', headers: {Authorization: kept}})).status"
     kept = panel.page.evaluate(
         "JSON.parse(Object.values(localStorage).find((each) => each.includes('session'))).session"
@@ -153,7 +153,7 @@ def test_a_session_that_has_ended(visit: Visit, home: World) -> None:
 
 
 def test_signing_out_in_another_tab(visit: Visit, home: World) -> None:
-    """Both tabs of one visitor are signed out."""
+    """Signing out in one tab signs out the visitor's other tab."""
     panel = visit(home).sign_in()
     panel.watch.expect(REFUSED)
     other = panel.page.context.new_page()
@@ -164,7 +164,7 @@ def test_signing_out_in_another_tab(visit: Visit, home: World) -> None:
 
 
 def test_signing_out_without_an_answer(visit: Visit, home: World) -> None:
-    """Nothing of the panel stays visible until a supervisor that hangs has answered."""
+    """Signing out hides the panel at once, even if the supervisor does not answer."""
     panel = visit(home).sign_in()
     panel.page.route("**/api/session", lambda _route: None)
     panel.button("Sign out").click()

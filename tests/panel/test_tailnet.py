@@ -1,4 +1,4 @@
-"""The tailnet in the panel: both ways in, the ways out, and buttons that wait for the world."""
+"""The tailnet in the panel: both ways to connect, disconnecting, forgetting, and buttons that wait for the state."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def new(control: Control, supervise: Callable[..., World]) -> World:
 
 @pytest.fixture
 def connected(new: World) -> World:
-    """A supervisor whose device was logged in with a key that nobody has kept."""
+    """A supervisor whose device was logged in with a key that is not stored anywhere."""
     new.node.connect(KEY)
     new.node.wait_state("connected")
     return new
 
 
 def expect_state(panel: Panel, state: str) -> None:
-    """Wait until the panel says so."""
+    """Wait until the panel shows this state."""
     expect(panel.section("Tailnet").get_by_text(state, exact=True).first).to_be_visible(timeout=STATE_MS)
 
 
 def visit_link(panel: Panel, world: World, control: Control) -> None:
-    """Check that code and link lead where the supervisor says, and approve the device there."""
+    """Check that the QR code and the link are the supervisor's login link, and approve the device there."""
     picture = panel.page.get_by_role("img", name=QR)
     expect(picture).to_be_visible()
     url = world.node.call("GET", "/api/tailscale/auth-url")[1]["auth_url"]
@@ -60,7 +60,7 @@ def visit_link(panel: Panel, world: World, control: Control) -> None:
 
 
 def test_with_a_key(visit: Visit, new: World) -> None:
-    """A pasted key connects; afterwards it is nowhere: not on the page, not in the browser, not in the log."""
+    """A pasted key connects; afterwards it is not on the page, in the browser, or in the log."""
     panel = visit(new).sign_in()
     expect_state(panel, "needs login")
     panel.enter_key(KEY)
@@ -73,7 +73,7 @@ def test_with_a_key(visit: Visit, new: World) -> None:
 
 
 def test_with_a_key_that_is_refused(visit: Visit, new: World) -> None:
-    """The reason and what to do are shown; the key is not; a good one works afterwards."""
+    """The reason and what to do are shown, the key is not; a valid key works afterwards."""
     panel = visit(new).sign_in()
     panel.enter_key(BAD_KEY)
     panel.button("Connect").click()
@@ -87,7 +87,7 @@ def test_with_a_key_that_is_refused(visit: Visit, new: World) -> None:
 
 
 def test_with_a_bad_key_while_connected(visit: Visit, connected: World) -> None:
-    """The device keeps its login, and the form says that the key was not taken."""
+    """The device keeps its login, and the form says that the key was not accepted."""
     panel = visit(connected).sign_in()
     expect_state(panel, "connected")
     panel.enter_key(BAD_KEY)
@@ -97,7 +97,7 @@ def test_with_a_bad_key_while_connected(visit: Visit, connected: World) -> None:
 
 
 def test_no_key_at_all(visit: Visit, new: World) -> None:
-    """An empty field is told where it is, and nothing is sent."""
+    """The error of an empty field is shown next to it, and nothing is sent."""
     panel = visit(new).sign_in()
     panel.enter_key("")
     panel.button("Connect").click()
@@ -105,13 +105,13 @@ def test_no_key_at_all(visit: Visit, new: World) -> None:
 
 
 def test_with_a_login_link(visit: Visit, control: Control, new: World) -> None:
-    """The code that is shown is the link's, dark on light; once the device is approved both are gone."""
+    """The QR code is the link's, dark on light in the dark theme too; both disappear once the device is approved."""
     panel = visit(new, color_scheme="dark").sign_in()
     visit_link(panel, new, control)
 
 
 def test_disconnect_and_reconnect(visit: Visit, connected: World) -> None:
-    """Each button gives way to the other once the world has changed."""
+    """Each button is replaced by the other once the state has changed."""
     panel = visit(connected).sign_in()
     panel.button("Disconnect").click()
     expect_state(panel, "disconnected by you")
@@ -122,7 +122,7 @@ def test_disconnect_and_reconnect(visit: Visit, connected: World) -> None:
 
 
 def test_forget(visit: Visit, control: Control, connected: World) -> None:
-    """It asks first; no is a no; after a yes the device is gone, and a login link brings it back."""
+    """It asks first; cancelling changes nothing; confirming removes the device, and a login link brings it back."""
     panel = visit(connected).sign_in()
     for leave in ("Cancel", "Escape"):
         panel.button(FORGET).click()
@@ -138,13 +138,13 @@ def test_forget(visit: Visit, control: Control, connected: World) -> None:
 
 
 def test_a_button_waits_for_the_world(visit: Visit, connected: World) -> None:
-    """While tailscaled stands still the button says that it was asked, whatever else is new."""
+    """While tailscaled is frozen the button says it was asked, even when other news arrives."""
     panel = visit(connected).sign_in()
     panel.show_app_only()
     with frozen(connected.process("tailscaled")["pid"]):
         panel.button("Disconnect").click()
         expect(panel.button("Asked…")).to_be_visible()
-        # The supervisor has much to say just now, and only rows in sight are on the page.
+        # The supervisor logs much just now, and only visible rows are in the document.
         panel.page.get_by_role("combobox", name="Process", exact=True).select_option("moltis")
         connected.tell("say news from the app")
         panel.log_has("news from the app")
@@ -155,14 +155,14 @@ def test_a_button_waits_for_the_world(visit: Visit, connected: World) -> None:
 
 
 def test_what_there_is_to_know(panel: Panel) -> None:
-    """Device, tailnet, address, version and peers are there, in words."""
+    """Device, tailnet, address and peers are shown."""
     tailnet = panel.section("Tailnet")
     for text in ("connected", "moltis.tail.example", "laptop", "100.64."):
         expect(tailnet).to_contain_text(text)
 
 
 def test_the_log_has_each_time_once(panel: Panel) -> None:
-    """tailscaled writes the time into its lines; the page shows it in the first column alone."""
+    """tailscaled writes the time into its lines; the page shows it only in the first column."""
     logs = panel.section("Logs")
     logs.get_by_role("combobox", name="Process", exact=True).select_option("tailscaled")
     logs.get_by_role("combobox", name="Level", exact=True).select_option(label="All levels")
@@ -179,7 +179,7 @@ def test_the_log_has_each_time_once(panel: Panel) -> None:
 def test_an_app_that_is_not_published(
     visit: Visit, supervise: Callable[..., World], control: Control, mode: str, says: str
 ) -> None:
-    """The page says why, and what to do."""
+    """The page says why the app is not published; once the device is connected, it links to the app."""
     world = supervise(control, SUPERVISOR_SERVE=mode)
     world.node.wait_state("needs login")
     panel = visit(world).sign_in()
