@@ -1,4 +1,4 @@
-"""Runs the real supervisor as a process of its own and reads what it says."""
+"""Runs the real supervisor as a separate process and reads its output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 class Run:
-    """One run of the supervisor with JSON logs, which a thread takes down as they come."""
+    """One run of the supervisor with JSON logs, which a thread reads as they arrive."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def pid(self) -> int:
-        """The supervisor's own pid, as seen from here."""
+        """The supervisor's pid, as seen from the test."""
         if self.popen.args[0] != AS_PROCESS_1[0]:  # type: ignore[index]
             return self.popen.pid
         children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children")
@@ -96,7 +96,7 @@ class Run:
 
     @property
     def stderr(self) -> str:
-        """What it said on standard error, once it has ended."""
+        """Its output on standard error, once it has exited."""
         self._threads[1].join(DEADLINE_S)
         return b"".join(self._errors).decode()
 
@@ -108,7 +108,7 @@ class Run:
         return None
 
     def all(self, message: str, **fields: object) -> list[dict[str, Any]]:
-        """Return every record with this message and these fields."""
+        """Return all records with this message and these fields."""
         return [
             record
             for record in list(self.records)
@@ -116,7 +116,7 @@ class Run:
         ]
 
     def wait_for(self, message: str, deadline_s: float = DEADLINE_S, **fields: object) -> dict[str, Any]:
-        """Wait for a record."""
+        """Wait for a record with this message and these fields, and return it."""
         end_s = time.monotonic() + deadline_s
         with self._changed:
             while True:
@@ -129,7 +129,7 @@ class Run:
                 self._changed.wait(left_s)
 
     def wait_count(self, count: int, message: str, deadline_s: float = DEADLINE_S, **fields: object) -> None:
-        """Wait until so many records with this message are there."""
+        """Wait until there are ``count`` records with this message and these fields."""
         end_s = time.monotonic() + deadline_s
         with self._changed:
             while len(self.all(message, **fields)) < count:
@@ -147,18 +147,18 @@ class Run:
         os.kill(self.pid, number)
 
     def wait(self, deadline_s: float = DEADLINE_S) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait until it has exited, and return its exit code."""
         status = self.popen.wait(deadline_s)
         self._threads[0].join(deadline_s)
         return status
 
     def stop(self, deadline_s: float = DEADLINE_S) -> int:
-        """Stop it as a platform would."""
+        """Stop it as a platform would, and return its exit code."""
         self.send(signal.SIGTERM)
         return self.wait(deadline_s)
 
     def close(self) -> None:
-        """End it, whatever state it is in, and remove what it left: other sessions outlive it."""
+        """Kill it, whatever its state, and its descendants: those in other sessions outlive it. Remove its folder."""
         if self.popen.poll() is None:
             for pid in (self.pid, *below(self.popen.pid)):
                 with contextlib.suppress(ProcessLookupError):

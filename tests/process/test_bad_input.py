@@ -1,4 +1,4 @@
-"""Whatever keeps it from starting is told at once, with what to do, and nothing is started."""
+"""Whatever prevents a start is reported at once, with what to do, and no process is started."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOR_EVER = ("sh", "-c", "echo ready; exec sleep 300")
 
 
 def refused(run: Run) -> str:
-    """Return what a run said that ended with 78 before it started anything."""
+    """Return what a run reported that exited with 78 before it started anything."""
     assert run.wait() == 78
     assert run.records == []
     assert "Traceback" not in run.stderr
@@ -29,7 +29,7 @@ def refused(run: Run) -> str:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    """Three bad settings are three lines."""
+    """Three invalid settings are all reported."""
     env = {"SUPERVISOR_STOP_TIMEOUT": "soon", "SUPERVISOR_GIVE_UP": "x", "SUPERVISOR_LOG_FORMAT": "xml"}
     with running(*FOR_EVER, env=env) as run:
         said = refused(run)
@@ -48,10 +48,10 @@ def test_a_port_in_use() -> None:
 
 
 def test_a_second_supervisor_on_one_run_folder() -> None:
-    """The first one goes on, its folder as it was; the second ends with 78."""
+    """The first keeps running, its folder unchanged; the second exits with 78."""
     with running(*FOR_EVER) as first:
         first.wait_for("ready")
-        # As for a tailscaled of another user.
+        # As for a tailscaled that runs as another user.
         first.run_dir.chmod(0o710)
         with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(first.run_dir)}) as second:
             assert "another supervisor runs there" in refused(second)
@@ -60,7 +60,7 @@ def test_a_second_supervisor_on_one_run_folder() -> None:
 
 
 def test_a_run_folder_that_is_a_link(tmp_path: Path) -> None:
-    """Root follows no link that someone put there."""
+    """Root does not follow a symbolic link that someone put there."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with running(*FOR_EVER, env={"SUPERVISOR_RUN_DIR": str(tmp_path / "link")}) as run:
@@ -69,7 +69,7 @@ def test_a_run_folder_that_is_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["SUPERVISOR_RUN_DIR", "TS_STATE_DIR"])
 def test_a_folder_that_cannot_be_made(tmp_path: Path, setting: str) -> None:
-    """A file where a folder should be."""
+    """If there is a file in place of a folder, the message names the path and the setting."""
     (tmp_path / "file").write_text("")
     env = {setting: str(tmp_path / "file" / "folder"), "SUPERVISOR_TAILSCALE": "embedded"}
     with running(*FOR_EVER, env=env) as run:
@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, setting: str) -> None:
 
 
 def test_both_folders_are_told_of_at_once(tmp_path: Path) -> None:
-    """Who mends the one would else start again to hear of the other."""
+    """Otherwise, after fixing one, the user would have to start again to learn of the other."""
     (tmp_path / "file").write_text("")
     folders = {"SUPERVISOR_RUN_DIR": str(tmp_path / "file" / "run"), "TS_STATE_DIR": str(tmp_path / "file" / "state")}
     with running(*FOR_EVER, env={"SUPERVISOR_TAILSCALE": "embedded", **folders}) as run:
@@ -88,20 +88,20 @@ def test_both_folders_are_told_of_at_once(tmp_path: Path) -> None:
 
 
 def test_a_toml_file_with_an_error() -> None:
-    """The line is named."""
+    """The message names the line."""
     with running(*FOR_EVER, toml="[settings]\nPORT = \n") as run:
         said = refused(run)
         assert "line 2" in said
 
 
 def test_a_secret_file_that_cannot_be_read() -> None:
-    """The path is named, and what to check."""
+    """The message names the path."""
     with running(*FOR_EVER, env={"SUPERVISOR_TOKEN_FILE": "/no/such/file"}) as run:
         assert "/no/such/file" in refused(run)
 
 
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
-    """A run folder without room for a line is told as such."""
+    """If the run folder has no space left, the message says that the disk is full."""
     if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=4k,nr_inodes=3 none {tmp_path}") != 0:  # noqa: S605
         pytest.skip("this machine does not let us mount a small file system")
     try:
@@ -114,7 +114,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to lose")
 def test_root_that_cannot_hand_folders_over(tmp_path: Path) -> None:
-    """Capabilities that were dropped are named."""
+    """The message names the dropped capability."""
     env = {
         "SUPERVISOR_TAILSCALE": "embedded",
         "SUPERVISOR_TAILSCALE_USER": "nobody",
@@ -125,7 +125,7 @@ def test_root_that_cannot_hand_folders_over(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_that_became_read_only(tmp_path: Path) -> None:
-    """The folder is there, and nothing can be written to it."""
+    """If the folder exists but is read-only, the message says so."""
     if os.geteuid() != 0 or os.system(f"mount -t tmpfs none {tmp_path}") != 0:  # noqa: S605
         pytest.skip("this machine does not let us mount a file system")
     try:
@@ -140,7 +140,7 @@ def test_a_run_folder_that_became_read_only(tmp_path: Path) -> None:
 
 
 def test_a_command_that_is_not_text_is_told_to_programs() -> None:
-    """Status and panel go on where a path has bytes that are not UTF-8."""
+    """Status and panel work even if a path contains bytes that are invalid UTF-8."""
     with running(os.fsdecode(b"/opt/\xe9"), env={"SUPERVISOR_GIVE_UP": "never"}) as run:
         run.wait_for("cannot start")
         wait_until((run.run_dir / "http").exists)
@@ -165,7 +165,7 @@ def test_a_command_that_is_not_text_is_told_to_programs() -> None:
     ],
 )
 def test_arguments(words: list[str], status: int, capfd: pytest.CaptureFixture[str]) -> None:
-    """A command line that cannot be understood is 64, with one line that helps."""
+    """An invalid command line exits with 64 and a message on standard error only."""
     from supervisor.cli import main
 
     assert main(words) == status

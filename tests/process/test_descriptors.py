@@ -1,4 +1,4 @@
-"""Few file descriptors and many clients: health is answered, processes are started, and the log stays readable."""
+"""With few file descriptors and many clients, health is answered, processes start, and the log stays readable."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SAYS_ITS_LIMIT = (
 
 
 def limited(words: str) -> tuple[str, ...]:
-    """Return what runs a command with a limit of open files."""
+    """Return a prefix that runs a command with a limit on open files."""
     return ("sh", "-c", f'ulimit {words}; exec "$@"', "sh")
 
 
 def port_of(run: Run) -> int:
-    """Return where its panel is, once it answers."""
+    """Return the panel's port, once it answers."""
 
     def answering() -> int:
         port = int((run.run_dir / "http").read_text().split()[1])
@@ -45,7 +45,7 @@ def port_of(run: Run) -> int:
 
 
 def health(port: int) -> int:
-    """Return the status of the supervisor's own health; 0 where there is no answer in time."""
+    """Return the status of the supervisor's /healthz; 0 if no answer arrives in time."""
     try:
         with socket.create_connection(("127.0.0.1", port), 20) as client:
             client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
@@ -56,20 +56,20 @@ def health(port: int) -> int:
 
 @contextlib.contextmanager
 def idle(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Hold so many connections open that say nothing, for the length of a block."""
+    """Hold ``count`` idle connections open for the length of a block."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for _ in range(count)]
 
 
 def restart(run: Run) -> None:
-    """End the app, and wait until it was started again."""
+    """Kill the app, and wait until it has been started again."""
     count = len(run.all("started", child="moltis"))
     os.kill(run.all("started", child="moltis")[-1]["pid"], signal.SIGKILL)
     run.wait_count(count + 1, "started", child="moltis")
 
 
 def test_children_begin_with_the_limit_that_the_supervisor_began_with() -> None:
-    """Its own is raised as far as it may be; a program that was started again has no other one."""
+    """The supervisor raises its own limit to the maximum; its children keep the original one, after a restart too."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with running(*SAYS_ITS_LIMIT, prefix=limited("-Sn 300")) as run:
         run.wait_for(f"soft 300 hard {hard}", process="moltis")
@@ -83,7 +83,7 @@ def test_children_begin_with_the_limit_that_the_supervisor_began_with() -> None:
 
 @pytest.mark.parametrize(("files", "connections"), [(64, 200), (256, 240), (1024, 1400)])
 def test_many_connections_do_no_harm(files: int, connections: int) -> None:
-    """However few files may be open, and however fast they come: health, starts and a quiet log."""
+    """However low the limit and however fast clients connect: health is answered, starts work, the log stays quiet."""
     with running(*SLEEP, prefix=limited(f"-n {files}")) as run:
         port = port_of(run)
         with idle(port, connections):
@@ -103,7 +103,7 @@ def test_many_connections_do_no_harm(files: int, connections: int) -> None:
 
 
 def test_a_limit_that_is_lowered_meanwhile_stops_nothing() -> None:
-    """An operator may lower it with prlimit(1): processes are started within it, and it stays."""
+    """An operator may lower it with prlimit(1): processes still start, and the limit is not raised again."""
     with running("sleep", "600", prefix=limited("-Hn 4096; ulimit -Sn 2048")) as run:
         port_of(run)
         resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (1024, 1024))
@@ -114,7 +114,7 @@ def test_a_limit_that_is_lowered_meanwhile_stops_nothing() -> None:
 
 
 def test_health_does_not_wait_behind_idle_connections_where_no_file_may_be_opened() -> None:
-    """Each 20 ms four of them were accepted: an answer took half a second, or the probe's connection was reset."""
+    """Only four were accepted every 20 ms: an answer took half a second, or the probe's connection was reset."""
     with running(*SLEEP, prefix=limited("-Hn 4096; ulimit -Sn 4096")) as run:
         port = port_of(run)
         used = len(os.listdir(f"/proc/{run.pid}/fd"))
@@ -122,7 +122,7 @@ def test_health_does_not_wait_behind_idle_connections_where_no_file_may_be_opene
         held: deque[list[socket.socket]] = deque()
         began_s = time.monotonic()
         for _ in range(40):
-            # Not waited for: what does not fit into the queue connects once there is room.
+            # Without waiting: what does not fit into the queue connects once there is room.
             held.append([socket.socket() for _ in range(50)])
             for client in held[-1]:
                 client.setblocking(False)
@@ -130,7 +130,7 @@ def test_health_does_not_wait_behind_idle_connections_where_no_file_may_be_opene
             assert health(port) == 200
             for client in held.popleft() if len(held) > 6 else ():
                 client.close()
-        # Twenty-two with four in each 20 ms.
+        # It took 22 s with four accepted every 20 ms.
         assert time.monotonic() - began_s < 11
         assert run.stop() == 0
         assert "Traceback" not in run.stderr

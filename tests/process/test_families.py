@@ -1,4 +1,4 @@
-"""Machines with IPv4, with IPv6, and with both: each a network namespace, with the real supervisor in it."""
+"""Machines with IPv4, with IPv6, and with both: each is a network namespace with the real supervisor in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("ip"), reason="takes root and iproute2 for network namespaces"
 )
 HEALTHCHECK = Path(__file__).parents[2] / "healthcheck"
-# An app that listens where it is told to, in the way of most: an address with colons is one of IPv6.
+# An app that listens where HOST says; like most, it takes an address with colons for IPv6.
 APP = """
 import os, socket
 family = socket.AF_INET6 if ":" in os.environ["HOST"] else socket.AF_INET
@@ -44,12 +44,12 @@ IPV4_ALONE = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"
 
 
 def namespace(setup: str) -> tuple[str, ...]:
-    """Return what runs a command in a network of its own, whose loopback was set up like this."""
+    """Return a prefix that runs a command in its own network namespace, with loopback set up by ``setup``."""
     return ("env", "unshare", "--net", "sh", "-c", f'ip link set lo up && {setup} && exec "$@"', "sh")
 
 
 def inside(run: Run, *command: str, **env: str) -> str:
-    """Run a command in the supervisor's network; return what it says."""
+    """Run a command in the supervisor's network; return its output."""
     done = subprocess.run(
         ["nsenter", f"--target={run.pid}", "--net", *command],
         env={"PATH": os.environ["PATH"], **env},
@@ -62,19 +62,19 @@ def inside(run: Run, *command: str, **env: str) -> str:
 
 
 def ask(run: Run, host: str, path: str = "/healthz") -> str:
-    """Return the status that an address of the supervisor answers with, or what went wrong."""
+    """Return the status of a response from the supervisor at this address, or the error."""
     port = (run.run_dir / "http").read_text().split()[1]
     return inside(run, sys.executable, "-I", "-c", ASK, host, port, path)
 
 
 def answers(run: Run, host: str, path: str = "/healthz") -> bool:
-    """Tell whether an address of the supervisor answers that all is well."""
+    """Return whether the supervisor answers 200 at this address."""
     return ask(run, host, path) == "200"
 
 
 @pytest.fixture(params=["tailnet", "public"])
 def expose(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Who has the platform's port."""
+    """Settings for who gets the platform's port: the panel or the app."""
     ports = {"SUPERVISOR_PORT": "0"} if request.param == "public" else {"SUPERVISOR_APP_PORT": "0"}
     return {"SUPERVISOR_EXPOSE": str(request.param), "SUPERVISOR_APP_HEALTH_URL": None, **ports}
 
@@ -90,9 +90,9 @@ def expose(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_whichever_family_the_machine_has(
     setup: str, reached: set[str], app: dict[str, str], expose: dict[str, Any]
 ) -> None:
-    """Panel, app, health check and probe are all in it, by the defaults alone."""
+    """Panel, app, health check and probe all work with it, with default settings."""
     if setup == IPV6_ALONE:
-        # A way out, as such a machine has one; where the app has no address of IPv4 it is told that of IPv6.
+        # With a route, as such a machine has one; without an IPv4 address, the app is given the IPv6 one.
         setup += " && ip -6 route add default dev lo"
     with running(sys.executable, "-I", "-c", APP, env=expose, prefix=namespace(setup)) as run:
         run.wait_for(f"listening on {app[expose['SUPERVISOR_EXPOSE']]}", process="moltis")
@@ -109,7 +109,7 @@ def test_whichever_family_the_machine_has(
     [("127.0.0.1", "127.0.0.1", "::1"), ("::1", "::1", "127.0.0.1"), ("::", "127.0.0.1", "")],
 )
 def test_one_address_alone(bind: str, reached: str, closed: str) -> None:
-    """Listened on as it was named; `::` takes both families, as in most programs."""
+    """It listens only on the address given; `::` accepts both families, as in most programs."""
     with running("sleep", "600", env={"SUPERVISOR_BIND": bind}, prefix=namespace(BOTH)) as run:
         run.wait_for("starting")
         assert wait_until(partial(answers, run, reached), what=reached)
@@ -119,7 +119,7 @@ def test_one_address_alone(bind: str, reached: str, closed: str) -> None:
 
 
 def test_a_health_check_of_a_hung_supervisor_ends_without_ipv4() -> None:
-    """Its time limit needs no IPv4 either."""
+    """Its time limit does not need IPv4 either."""
     with running("sleep", "600", prefix=namespace(IPV6_ALONE)) as run:
         run.wait_for("starting")
         assert wait_until(partial(answers, run, "::1"), what="the panel")

@@ -1,4 +1,4 @@
-"""An app that does not answer, and one that only seemed not to."""
+"""A frozen app is not taken for a hung one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HUNG_S = 4
 
 
 def test_after_a_freeze_a_healthy_app_is_not_called_hung() -> None:
-    """`docker pause`, or a snapshot of the machine, for longer than SUPERVISOR_APP_HUNG, in the middle of a probe."""
+    """A freeze (`docker pause`, a machine snapshot) longer than SUPERVISOR_APP_HUNG, in the middle of a probe."""
     env = {"SUPERVISOR_APP_HEALTH_URL": "/", "SUPERVISOR_APP_HUNG": f"{HUNG_S}s"}
     with running(sys.executable, "-c", ANSWERS, env=env) as run:
         app = run.wait_for("started", child="moltis")["pid"]

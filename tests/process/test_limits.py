@@ -1,4 +1,4 @@
-"""A world that lacks something: told as what it is, and lived with where that can be."""
+"""What the system lacks is reported, and the supervisor runs without it if possible."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NO_PROC = ("env", "unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc &
 FOREIGN_PROC = ("unshare", "--pid", "--fork", "--kill-child")
 ASKING = 'until test -S "$3"; do sleep 0.05; done; "$1" -c "$2" "$3"; exec sleep 300'
 LINES = 30_000
-# The controller of processes, in a hierarchy of its own or in the common one.
+# The pids controller, in its own hierarchy (cgroup v1) or in the common one (v2).
 GROUPS = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change what is mounted")
 
 
 @pytest.fixture
 def few_processes() -> Iterator[Path]:
-    """A group of processes that may be limited."""
+    """A cgroup whose number of processes can be limited."""
     try:
         group = Path(tempfile.mkdtemp(prefix="few-", dir=next(path for path in GROUPS if path.is_dir())))
     except (OSError, StopIteration):
@@ -47,18 +47,18 @@ def few_processes() -> Iterator[Path]:
 
 
 def limited_to(count: int, group: Path) -> tuple[str, ...]:
-    """Return what goes before a command that may have so many processes and threads."""
+    """Return a prefix that runs a command with at most ``count`` processes and threads."""
     (group / "pids.max").write_text(str(count))
     return ("sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(group))
 
 
 def wait_said(run: Run, words: str) -> None:
-    """Wait until the log holds these words."""
+    """Wait until the log contains these words."""
     wait_until(lambda: any(words in record["message"] for record in run.records), what=words)
 
 
 def health(run: Run) -> int:
-    """Return the status of /healthz."""
+    """Return the status of a response from /healthz."""
     connection = http.client.HTTPConnection("127.0.0.1", int(run.wait_for("starting")["listen"].rpartition(":")[2]))
     with contextlib.closing(connection):
         connection.request("GET", "/healthz")
@@ -68,7 +68,7 @@ def health(run: Run) -> int:
 @as_root
 @pytest.mark.parametrize("count", [2, 3])
 def test_without_a_thread_everything_goes_on(few_processes: Path, count: int) -> None:
-    """One process beside the supervisor is enough for an app: its log is whole and in order, and health is answered."""
+    """One process besides the supervisor is enough for an app: its log is complete and in order, health is answered."""
     script = f"import time\nfor number in range({LINES}): print(number)\nprint('ready',flush=True)\ntime.sleep(300)"
     with running(sys.executable, "-c", script, prefix=limited_to(count, few_processes)) as run:
         wait_said(run, "limit of processes")
@@ -82,7 +82,7 @@ def test_without_a_thread_everything_goes_on(few_processes: Path, count: int) ->
 
 @as_root
 def test_without_a_process_to_be_had_the_log_says_so(few_processes: Path) -> None:
-    """An exit code with an empty log would tell nobody anything."""
+    """Otherwise there would be only an exit code and an empty log."""
     with running(*FOR_EVER, prefix=limited_to(1, few_processes)) as run:
         assert run.wait() == 70
         assert "at its limit of processes" in run.wait_for("given up")["last_failure"]
@@ -90,7 +90,7 @@ def test_without_a_process_to_be_had_the_log_says_so(few_processes: Path) -> Non
 
 @as_root
 def test_without_proc_it_runs_and_says_what_is_missing() -> None:
-    """No program is then for another processor, and no remains are found."""
+    """Then programs for another processor are not detected, and no remains are found."""
     with running(*FOR_EVER, prefix=NO_PROC) as run:
         run.wait_for("ready")
         wait_said(run, "there is no /proc")
@@ -99,7 +99,7 @@ def test_without_proc_it_runs_and_says_what_is_missing() -> None:
 
 @as_root
 def test_in_the_proc_of_another_namespace_nobody_is_mistaken(tmp_path: Path) -> None:
-    """Its numbers are other processes: a restart does not wait for them, and who asks does not pass for one of them."""
+    """Its pids are of other processes: a restart does not wait for them, and a client does not pass for one of them."""
     env = {"SUPERVISOR_RUN_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_MAX": "10ms"}
     toml = '[process.leaver]\ncommand = ["sh", "-c", "sleep 300 & exit 3"]\n'
     asks = ("sh", "-c", ASKING, "sh", sys.executable, CLIENT, f"{tmp_path}/control.sock")
@@ -112,7 +112,7 @@ def test_in_the_proc_of_another_namespace_nobody_is_mistaken(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
 def test_a_file_system_without_locks_is_told_and_lived_with(tmp_path: Path, name: str) -> None:
-    """A second supervisor is noticed all the same, by the socket of the first."""
+    """A second supervisor is still detected, by the socket of the first."""
     prefix = refusing(f"flock={name}")
     with running(*FOR_EVER, prefix=prefix, env={"SUPERVISOR_RUN_DIR": str(tmp_path)}) as run:
         run.wait_for("ready")

@@ -1,4 +1,4 @@
-"""Children end with a supervisor that was killed; and with nothing less."""
+"""Children are killed if the supervisor is killed, and only then."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start proc
 
 
 def kill_supervisor(run: Run) -> int:
-    """Kill it as the kernel would for want of memory, and return its child's pid."""
+    """Kill it as the kernel would when out of memory, wait for its child's end, and return the child's pid."""
     run.wait_for("ready")
     pid = int(run.wait_for("started")["pid"])
     assert alive(pid)
@@ -32,14 +32,14 @@ def kill_supervisor(run: Run) -> int:
 
 
 def test_a_child_ends_with_a_killed_supervisor() -> None:
-    """No process is left on the port and the state that a successor needs."""
+    """No process keeps the port or the state that the next supervisor needs."""
     with running("sh", "-c", STAYS) as run:
         kill_supervisor(run)
 
 
 @as_root
 def test_a_child_of_another_user_ends_too() -> None:
-    """The kernel clears the parent-death signal at a change of user: it has to be set after that."""
+    """The kernel clears the parent-death signal at a change of user: it must be set after that."""
     with running("sh", "-c", STAYS, env={"SUPERVISOR_APP_USER": "nobody"}) as run:
         run.wait_for("ready")
         pid = int(run.wait_for("started")["pid"])
@@ -52,14 +52,14 @@ def test_a_child_of_another_user_ends_too() -> None:
 
 
 def test_the_trap_is_real_and_spawn_does_not_step_into_it() -> None:
-    """The kernel sends the signal when the creating *thread* ends, so only the main thread may make children."""
+    """The kernel sends the signal when the creating *thread* ends, so only the main thread may create children."""
     pids: list[int] = []
     refused: list[BaseException] = []
 
     def make() -> None:
         words = [*kernel.launcher(), "--", "sleep", "300"]
         pids.append(os.posix_spawn(words[0], words, {"PATH": os.environ["PATH"]}))
-        # The signal is set by now, so the thread may end.
+        # The signal has been set by now, so the thread may end.
         wait_until(lambda: Path(f"/proc/{pids[0]}/comm").read_text() == "sleep\n")
         try:
             spawn(ProcessSpec("any", ("true",), {}), kernel.launcher())

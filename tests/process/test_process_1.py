@@ -1,4 +1,4 @@
-"""As process 1, as subreaper, and where the kernel gives neither: whose orphans are whose, and what is left."""
+"""Orphans as process 1, as subreaper, and if the kernel supports neither: they are reaped and ended."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ as_process_1 = pytest.mark.skipif(not _may_be_process_1(), reason="this machine 
 
 
 def zombies_of(pid: int) -> list[int]:
-    """Return the dead children that a process has not reaped."""
+    """Return the children of a process that are dead and not reaped."""
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         return [int(child) for child in file.read().split() if not alive(int(child))]
 
 
 @pytest.mark.parametrize("prefix", [pytest.param(AS_PROCESS_1, marks=as_process_1), ()], ids=["process 1", "subreaper"])
 def test_orphans_are_reaped_and_no_status_is_lost(prefix: tuple[str, ...]) -> None:
-    """Thousands of orphans die while processes end on their own: each one's own code arrives, and no zombie stays."""
+    """Thousands of orphans exit while processes exit too: each exit code is reported, and no zombie remains."""
     toml = "".join(
         f'[process.n{code}]\ncommand = ["sh", "-c", "exit {code}"]\nrestart = "never"\n' for code in range(1, 101)
     )
@@ -62,7 +62,7 @@ def test_orphans_are_reaped_and_no_status_is_lost(prefix: tuple[str, ...]) -> No
 
 @as_process_1
 def test_process_1_takes_everything_with_it() -> None:
-    """What a console or a daemon left in the container is ended too, and the exit code is 0."""
+    """What the app left running in the container is ended too, and the exit code is 0."""
     with running(sys.executable, "-c", GRANDCHILD, prefix=AS_PROCESS_1, env={"SUPERVISOR_STOP_TIMEOUT": "1s"}) as run:
         wait_until(lambda: any(record["message"].startswith("grandchild") for record in run.records), what="grandchild")
         assert run.wait_for("starting")["pid"] == 1
@@ -72,13 +72,13 @@ def test_process_1_takes_everything_with_it() -> None:
 @as_process_1
 @pytest.mark.parametrize("status", [0, 7, 137])
 def test_process_1_ends_with_the_apps_status(status: int) -> None:
-    """A container that runs once has its app's exit code."""
+    """A container that runs once exits with its app's exit code."""
     with running("sh", "-c", f"exit {status}", prefix=AS_PROCESS_1, options=("--restart=never",)) as run:
         assert run.wait() == status
 
 
 def test_without_a_subreaper_it_works_and_says_what_is_missing() -> None:
-    """Where the kernel refuses the role, children are supervised all the same."""
+    """If the kernel refuses the role of subreaper, children are still supervised."""
     with running("sh", "-c", "echo ready; exec sleep 300", prefix=NO_SUBREAPER) as run:
         started = run.wait_for("started")
         run.wait_for("ready")

@@ -1,4 +1,4 @@
-"""What a crash leaves behind is ended before the next start."""
+"""What a crashed process leaves behind is ended before the next start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Daemonises a helper as Moltis' tools do: its own session, its parent gone, output elsewhere; then crashes.
+# Daemonises a helper as Moltis' tools do: own session, its parent gone, output elsewhere; then crashes.
 DAEMON = (
     "import os,sys,time,signal\n"
     "stubborn=len(sys.argv)>1\n"
@@ -33,7 +33,7 @@ DAEMON = (
     "print('helper',pid,flush=True)\n"
     "os.abort()"
 )
-# Helpers that have shed all but one thing that tells whose they are; each says on a line of {pids} that it is there.
+# Helpers that kept only one sign of whom they belong to; each writes its pid to {pids} once it runs.
 HELPER = "sh -c 'echo $$ >> {pids}; exec sleep 300'"
 INNER = HELPER.replace("$", r"\$")
 ELSEWHERE = "> /dev/null 2>&1"
@@ -51,7 +51,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start proc
 @pytest.mark.parametrize("user", [None, pytest.param("nobody", marks=as_root)], ids=["shared user", "own user"])
 @pytest.mark.parametrize("words", [(), ("stubborn",)], ids=["", "stubborn"])
 def test_helpers_of_a_crashed_process_are_ended(user: str | None, words: tuple[str, ...]) -> None:
-    """TERM, then KILL after two seconds; they are counted, and gone when the successor starts."""
+    """They get TERM, and KILL after two seconds; they are counted, and gone before the next start."""
     env = {"SUPERVISOR_APP_USER": user} if user else {}
     with running(sys.executable, "-c", DAEMON, *words, env=env) as run:
         run.wait_count(2, "started")
@@ -64,7 +64,7 @@ def test_helpers_of_a_crashed_process_are_ended(user: str | None, words: tuple[s
 
 
 def test_what_belongs_to_another_process_is_left_alone() -> None:
-    """A crash of the app does not end what a further process of the same user does."""
+    """A crash of the app does not end the helpers of another process of the same user."""
     toml = '[process.other]\ncommand = ["sh", "-c", "setsid sleep 300 & echo helper $!; exec sleep 300"]\n'
     with running(sys.executable, "-c", DAEMON, toml=toml) as run:
         run.wait_count(3, "started", child="moltis")
@@ -79,7 +79,7 @@ def test_what_belongs_to_another_process_is_left_alone() -> None:
 
 @pytest.mark.parametrize("shed", SHED.values(), ids=SHED)
 def test_what_has_shed_its_mark_is_found_all_the_same(shed: str, tmp_path: Path) -> None:
-    """Where users are shared, session, output, mark and parent tell: each of them is enough."""
+    """If users are shared, each of session, output, mark and parent is enough to find it."""
     pids = tmp_path / "pids"
     with running("sh", "-c", f"{shed} {CRASH}".format(pids=pids)) as run:
         run.wait_for("ended what it left behind", child="moltis", still_alive=0)
@@ -87,7 +87,7 @@ def test_what_has_shed_its_mark_is_found_all_the_same(shed: str, tmp_path: Path)
 
 
 def test_one_whose_first_thread_has_ended_lives() -> None:
-    """Go, Java, and whatever calls pthread_exit in main: the kernel calls the process a zombie while others run."""
+    """Go, Java, and programs that call pthread_exit in main: the kernel shows a zombie while other threads run."""
     app = f'setsid {sys.executable} -c "$HEADLESS" > $HOME/pid & while [ ! -s $HOME/pid ]; do sleep 0.05; done; '
     with running("sh", "-c", app + "echo helper $(cat $HOME/pid); exit 1", env={"HEADLESS": HEADLESS}) as run:
         assert run.wait_for("ended what it left behind")["count"] == 1
@@ -95,7 +95,7 @@ def test_one_whose_first_thread_has_ended_lives() -> None:
 
 
 def test_one_whose_first_thread_has_ended_does_not_outlive_the_stop() -> None:
-    """It is ended with everything else, marked or not."""
+    """It is ended with everything else, with or without the mark."""
     app = f'env -i setsid {sys.executable} -c "$HEADLESS" > $HOME/pid & while [ ! -s $HOME/pid ]; do sleep 0.05; done; '
     env = {"HEADLESS": HEADLESS, "SUPERVISOR_STOP_TIMEOUT": "4s"}
     with running("sh", "-c", app + "echo helper $(cat $HOME/pid); exec sleep 300", env=env) as run:
@@ -107,14 +107,14 @@ def test_one_whose_first_thread_has_ended_does_not_outlive_the_stop() -> None:
 
 
 def test_a_stopped_helper_takes_its_term_at_once() -> None:
-    """CONT comes after TERM for what is left behind too: it need not be killed."""
+    """What is left behind gets CONT after TERM too, so it need not be killed."""
     app = "setsid sleep 300 & kill -STOP $!; echo helper $!; exit 1"
     with running("sh", "-c", app) as run:
         assert run.wait_for("ended what it left behind")["killed"] == 0
 
 
 def test_one_that_goes_into_the_background_is_told_what_is_wrong() -> None:
-    """Its first process ends at once, with success, again and again: log and exit say why, and what to do."""
+    """Its first process repeatedly exits with 0 at once: log and exit say why, and what to do."""
     env = {"SUPERVISOR_GIVE_UP": "3/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}
     with running("sh", "-c", "setsid sleep 300 & exit 0", env=env) as run:
         assert run.wait() == 70
@@ -124,7 +124,7 @@ def test_one_that_goes_into_the_background_is_told_what_is_wrong() -> None:
 
 
 def test_a_success_that_leaves_nothing_is_not_called_a_daemon() -> None:
-    """Neither is a crash with remains, nor a success after a proven stay."""
+    """The same holds for a crash that leaves processes, and for an exit with 0 after a proven start."""
     env = {"SUPERVISOR_GIVE_UP": "2/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}
     proven = env | {"SUPERVISOR_BACKOFF_RESET": "100ms"}
     for words, settings in (
@@ -138,5 +138,5 @@ def test_a_success_that_leaves_nothing_is_not_called_a_daemon() -> None:
 
 
 def helper_of(run: Run) -> int:
-    """Return the pid that the last helper told."""
+    """Return the pid that the first helper reported."""
     return next(int(record["message"].split()[1]) for record in run.records if record["message"].startswith("helper "))

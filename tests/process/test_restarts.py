@@ -1,4 +1,4 @@
-"""What follows an end: another start, a wait, a status, or the end of everything."""
+"""What follows an exit: another start, a wait, an exit code, or the end of the supervisor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOR_EVER = "exec sleep 300"
 
 
 def test_a_crash_is_told_and_followed_by_another_start() -> None:
-    """One structured record each: start, exit with its last lines, wait, start."""
+    """There is a structured record each for the start, the exit with its last lines, the wait, and the next start."""
     script = "echo one; echo two >&2; exit 3"
     with running("sh", "-c", script, env={"SUPERVISOR_GIVE_UP": "never"}) as run:
         first = run.wait_for("started", child="moltis")
@@ -33,7 +33,7 @@ def test_a_crash_is_told_and_followed_by_another_start() -> None:
 
 
 def test_all_exit_codes_are_told_as_they_are(tmp_path: Path) -> None:
-    """A process may end with any of the 256 codes; each arrives."""
+    """Each of the 256 possible exit codes is reported."""
     script = 'n=$(cat "$0" 2>/dev/null || echo 0); [ "$n" -ge 256 ] && exec sleep 300; echo $((n+1)) >"$0"; exit "$n"'
     env = {"SUPERVISOR_GIVE_UP": "never", "SUPERVISOR_BACKOFF_INITIAL": "1ms", "SUPERVISOR_BACKOFF_MAX": "1ms"}
     with running("sh", "-c", script, str(tmp_path / "count"), env=env) as run:
@@ -44,7 +44,7 @@ def test_all_exit_codes_are_told_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
 def test_a_signal_from_outside_is_a_failure_with_its_name(number: signal.Signals) -> None:
-    """The log names the signal that ended a process, and the process is started again."""
+    """The log names the signal that killed a process, and the process is restarted."""
     with running("sh", "-c", FOR_EVER) as run:
         started = run.wait_for("started", child="moltis")
         import os
@@ -66,7 +66,7 @@ def test_a_signal_from_outside_is_a_failure_with_its_name(number: signal.Signals
     ],
 )
 def test_an_app_that_runs_once_speaks_for_itself(script: str, restart: str, status: int) -> None:
-    """The supervisor ends with the app's own status, as tini would."""
+    """The supervisor exits with the app's exit code, as tini would."""
     with running("sh", "-c", script, options=("--restart", restart)) as run:
         assert run.wait() == status
         assert run.stderr == ""
@@ -74,7 +74,7 @@ def test_an_app_that_runs_once_speaks_for_itself(script: str, restart: str, stat
 
 
 def test_an_app_that_runs_once_also_speaks_for_itself_after_term() -> None:
-    """A stop by signal hands the app's own status on where it is not to be restarted."""
+    """After a stop by signal, the app's exit code is passed on if it is not to be restarted."""
     with running(
         "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done", options=("--restart=never",)
     ) as run:
@@ -83,7 +83,7 @@ def test_an_app_that_runs_once_also_speaks_for_itself_after_term() -> None:
 
 
 def test_exit_0_is_a_failure_for_one_that_should_stay() -> None:
-    """A server that ends without complaint is started again all the same."""
+    """A server that exits with 0 is restarted too."""
     with running("true") as run:
         run.wait_for("will be restarted", child="moltis")
         run.wait_count(2, "started", child="moltis")
@@ -101,7 +101,7 @@ def test_exit_0_is_a_failure_for_one_that_should_stay() -> None:
     ],
 )
 def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: str, status: int, words: str) -> None:
-    """A program that is missing or cannot run is told with what to do, and counted; the loop goes on."""
+    """A program that is missing or cannot run is reported with the reason; the exit code is 126 or 127."""
     program = tmp_path / "program"
     if kind != "missing":
         program.write_bytes(
@@ -123,7 +123,7 @@ def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: s
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to set capabilities")
 def test_a_file_with_capabilities_that_the_container_lacks_is_told() -> None:
-    """As some servers' files have, for a port below 1024: the kernel says no more than "operation not permitted"."""
+    """Some servers' files have them for ports below 1024: the kernel reports only "operation not permitted"."""
     sys_time = 1 << 25
     prefix = ("setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time")
     env = {"SUPERVISOR_APP_USER": "nobody"}
@@ -138,13 +138,13 @@ def test_a_file_with_capabilities_that_the_container_lacks_is_told() -> None:
 
 
 def test_a_program_that_appears_later_is_found(tmp_path: Path) -> None:
-    """A spawn that failed is tried again like anything else."""
+    """A spawn that failed is retried."""
     program = tmp_path / "appears"
     with running("sh", "-c", FOR_EVER, toml=f'[process.late]\ncommand = ["{program}"]\n') as run:
         run.wait_for("cannot start", child="late")
         run.wait_for("will be restarted", child="late")
         assert run.all("started", child="late") == []
-        # Whole at once: one that is still written to cannot be run.
+        # Renamed into place: a file that is still open for writing cannot be executed.
         (tmp_path / "new").write_text("#!/bin/sh\necho found\nexec sleep 300\n")
         (tmp_path / "new").chmod(0o755)
         (tmp_path / "new").rename(program)
@@ -155,7 +155,7 @@ def test_a_program_that_appears_later_is_found(tmp_path: Path) -> None:
 
 
 def test_a_critical_process_that_fails_for_good_ends_everything() -> None:
-    """After so many failures the last message tells why, and the exit code is 70."""
+    """After the given number of failures the last message says why, and the exit code is 70."""
     with running("sh", "-c", "echo broken; exit 9", env={"SUPERVISOR_GIVE_UP": "3/1m"}) as run:
         assert run.wait() == 70
         assert len(run.all("exited", child="moltis", code=9)) == 3
@@ -168,7 +168,7 @@ def test_a_critical_process_that_fails_for_good_ends_everything() -> None:
 
 
 def test_one_that_loops_does_not_disturb_another() -> None:
-    """Children are independent, and one that is not critical is tried for ever."""
+    """Processes are independent, and one that is not critical is restarted without limit."""
     toml = '[process.broken]\ncommand = ["false"]\n'
     env = {"SUPERVISOR_GIVE_UP": "3/1m", "SUPERVISOR_BACKOFF_MAX": "10ms"}
     with running("sh", "-c", FOR_EVER, toml=toml, env=env) as run:
@@ -179,7 +179,7 @@ def test_one_that_loops_does_not_disturb_another() -> None:
 
 
 def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> None:
-    """`after` holds a process back until the other is ready, by its probe where it has one."""
+    """`after` holds a process back until the other is ready, by its probe if it has one."""
     server = (
         "import http.server,sys,os,time\n"
         f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
@@ -191,7 +191,7 @@ def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> Non
         run.wait_for("started", child="moltis")
         run.wait_for("waits until others are ready", child="second")
         assert run.find("started", child="second") is None
-        # In the table, and in health.
+        # In the table and in the health part.
         assert call(run.run_dir, "status").out.count("it waits for moltis") == 2
         (tmp_path / "go").touch()
         run.wait_for("second runs", process="second")
@@ -202,7 +202,7 @@ def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> Non
 
 
 def test_an_order_is_carried_out_though_it_comes_while_a_failure_is_cleaned_up() -> None:
-    """What a crash left behind takes two seconds to end: a start that was ordered in them was lost."""
+    """Ending what a crash left behind takes two seconds: a start ordered meanwhile was lost."""
     app = "echo up; setsid sh -c \"trap '' TERM; echo left; while :; do sleep 0.05; done\" & sleep 0.5; exit 3"
     env = {"SUPERVISOR_BACKOFF_INITIAL": "1h", "SUPERVISOR_BACKOFF_MAX": "1h"}
     with running("sh", "-c", app, env=env) as run:
@@ -216,7 +216,7 @@ def test_an_order_is_carried_out_though_it_comes_while_a_failure_is_cleaned_up()
 
 
 def test_one_that_has_done_its_work_is_waited_for_no_longer() -> None:
-    """A process that comes after one that ended for good with success waited for ever when it was started again."""
+    """A process with `after` a process that had finished with success waited forever when started again."""
     toml = (
         '[process.first]\ncommand = ["true"]\nrestart = "never"\n'
         '[process.second]\ncommand = ["sh", "-c", "echo second runs; exec sleep 300"]\nafter = ["first"]\n'
@@ -231,7 +231,7 @@ def test_one_that_has_done_its_work_is_waited_for_no_longer() -> None:
 
 
 def test_no_pause_at_all_leaves_room_for_others() -> None:
-    """One that cannot even be started is tried again and again; everything else goes on, and a stop is heard."""
+    """A process that cannot start is retried without a pause; others keep running, and a stop is handled."""
     env = {"SUPERVISOR_BACKOFF_INITIAL": "0s", "SUPERVISOR_BACKOFF_MAX": "0s"}
     with running(
         "sh", "-c", "echo ready; exec sleep 300", toml='[process.broken]\ncommand = ["nosuch"]\n', env=env

@@ -1,4 +1,4 @@
-"""Signals: what a parent left blocked or ignored, and those that the kernel refuses to deliver."""
+"""Signals that a parent left blocked or ignored, and those that the kernel refuses to deliver."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FOR_EVER = ("sh", "-c", "echo ready; exec sleep 300")
 
 @pytest.mark.parametrize("prefix", [("env", "--block-signal=CHLD"), ("env", "--ignore-signal=CHLD"), INHERITED])
 def test_an_end_is_noticed_whatever_a_parent_blocked_or_ignored(prefix: tuple[str, ...]) -> None:
-    """As under tini: the app's end is the end, with its status."""
+    """As under tini: the app's exit is noticed, and its exit code is passed on."""
     with running("sh", "-c", "exit 3", prefix=prefix, options=("--restart=never",)) as run:
         assert run.wait() == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_heard_whatever_a_parent_blocked_or_ignored(number: signal.Signals) -> None:
-    """A wrapper that blocks TERM for itself is no reason to be killed at the end of the grace period."""
+    """After a wrapper that blocks TERM, it must not take a KILL at the end of the grace period to stop it."""
     with running(*FOR_EVER, prefix=INHERITED) as run:
         run.wait_for("ready")
         run.send(number)
@@ -34,7 +34,7 @@ def test_a_stop_is_heard_whatever_a_parent_blocked_or_ignored(number: signal.Sig
 
 
 def test_children_inherit_neither_mask_nor_dispositions() -> None:
-    """Python itself, which tells of them here, ignores PIPE and XFSZ."""
+    """Python itself, which the child runs, ignores PIPE and XFSZ."""
     with running(sys.executable, "-c", TELL, prefix=INHERITED) as run:
         told = run.wait_for("told")
         assert int(told["blocked"], 16) == 0
@@ -44,7 +44,7 @@ def test_children_inherit_neither_mask_nor_dispositions() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGWINCH, signal.SIGUSR1, signal.SIGRTMIN + 1])
 def test_a_signal_that_the_kernel_refuses_is_told_and_ends_nothing(number: signal.Signals) -> None:
-    """A set-uid app may not be signalled; each resize of a terminal is one more try."""
+    """A set-uid app may refuse signals; each resize of a terminal is another try, of which only the first is logged."""
     with running(*FOR_EVER, prefix=refusing(f"kill=EPERM@{int(number)}")) as run:
         run.wait_for("ready")
         run.send(number)
@@ -56,7 +56,7 @@ def test_a_signal_that_the_kernel_refuses_is_told_and_ends_nothing(number: signa
 
 
 def test_a_stop_ends_though_the_kernel_refuses_every_signal() -> None:
-    """What cannot be ended is told; the supervisor goes all the same."""
+    """What cannot be ended is reported; the supervisor exits anyway."""
     env = {"SUPERVISOR_STOP_TIMEOUT": "1s"}
     with running(*FOR_EVER, env=env, prefix=refusing("kill=EPERM")) as run:
         run.wait_for("ready")

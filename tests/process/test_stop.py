@@ -1,4 +1,4 @@
-"""The ordered stop: in order, within its time, and nothing alive afterwards."""
+"""The stop: in order, within its time limit, and with no process alive afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GRANDCHILD = (
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_by_signal_ends_with_0(number: signal.Signals) -> None:
-    """TERM and INT stop in order; the exit code says that this was asked for."""
+    """TERM and INT stop everything in order; the exit code is 0, as this was asked for."""
     with running("sh", "-c", "echo ready; exec sleep 300") as run:
         run.wait_for("ready")
         run.send(number)
@@ -41,7 +41,7 @@ def test_a_stop_by_signal_ends_with_0(number: signal.Signals) -> None:
 
 
 def test_one_that_ignores_term_is_killed_in_time() -> None:
-    """SIGKILL comes at the end of the budget, and the exit code is still 0."""
+    """SIGKILL is sent at the end of the time limit, and the exit code is still 0."""
     with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "700ms"}) as run:
         run.wait_for("ready")
         begin_s = time.monotonic()
@@ -52,7 +52,7 @@ def test_one_that_ignores_term_is_killed_in_time() -> None:
 
 
 def test_what_a_stubborn_one_leaves_behind_gets_no_time_of_its_own() -> None:
-    """The budget is over with the process: what it started goes with it, though it ignores TERM in its own session."""
+    """The time is over with the process: what it started is killed too, though in its own session and ignoring TERM."""
     app = f"trap '' TERM; {sys.executable} -c \"$GRANDCHILD\"; while :; do sleep 0.05; done"
     env = {"SUPERVISOR_STOP_TIMEOUT": "700ms", "GRANDCHILD": GRANDCHILD}
     with running("sh", "-c", app, env=env) as run:
@@ -65,7 +65,7 @@ def test_what_a_stubborn_one_leaves_behind_gets_no_time_of_its_own() -> None:
 
 
 def test_a_second_int_hurries() -> None:
-    """The app is killed at once when a person presses Ctrl-C again."""
+    """The app is killed at once if the user presses Ctrl-C again."""
     with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
         run.wait_for("ready")
         run.send(signal.SIGINT)
@@ -76,7 +76,7 @@ def test_a_second_int_hurries() -> None:
 
 
 def test_a_second_term_changes_nothing() -> None:
-    """Wrappers and platforms repeat it: the app goes on saving, one INT among them is no second one."""
+    """Wrappers and platforms repeat it: the app can finish saving, and one INT among them is not a second one."""
     saving = "trap 'saving=1' TERM; echo ready; while [ -z \"$saving\" ]; do sleep 0.05; done; "
     saving += 'while [ ! -e "$HOME/go" ]; do sleep 0.05; done; echo saved'
     with running("sh", "-c", saving, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
@@ -95,7 +95,7 @@ def test_a_second_term_changes_nothing() -> None:
 
 
 def test_a_second_int_also_kills_an_app_whose_turn_has_not_come() -> None:
-    """What was started after the app goes before it: hurrying the one is hurrying the other."""
+    """What was started after the app stops before it: a hurried stop kills both."""
     toml = f'[process.second]\ncommand = ["sh", "-c", {json.dumps(STUBBORN)}]\nafter = ["moltis"]\n'
     with running("sh", "-c", STUBBORN, toml=toml, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
         run.wait_for("ready", process="moltis")
@@ -108,7 +108,7 @@ def test_a_second_int_also_kills_an_app_whose_turn_has_not_come() -> None:
 
 
 def test_one_that_does_not_end_leaves_time_to_the_app_that_it_depends_on() -> None:
-    """Each turn gets the same part of what is left: the app was told to end and killed in the same moment."""
+    """Each turn gets an equal share of the time left: the app was sent TERM and killed at the same moment."""
     toml = f'[process.second]\ncommand = ["sh", "-c", {json.dumps(STUBBORN)}]\nafter = ["moltis"]\n'
     saving = "trap 'sleep 0.3; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     with running("sh", "-c", saving, toml=toml, env={"SUPERVISOR_STOP_TIMEOUT": "4s"}) as run:
@@ -120,7 +120,7 @@ def test_one_that_does_not_end_leaves_time_to_the_app_that_it_depends_on() -> No
 
 
 def test_the_stop_keeps_to_a_process_own_limit() -> None:
-    """`stop_timeout` is the time that a process gets to exit, also where everything is stopped."""
+    """`stop_timeout` is the time that a process has to exit, also when everything is stopped."""
     table = f'command = ["sh", "-c", {json.dumps(STUBBORN)}]\nafter = ["moltis"]\nstop_timeout = "200ms"\n'
     with running(
         "sh", "-c", FOR_EVER, toml=f"[process.second]\n{table}", env={"SUPERVISOR_STOP_TIMEOUT": "60s"}
@@ -134,7 +134,7 @@ def test_the_stop_keeps_to_a_process_own_limit() -> None:
 
 
 def test_a_stopped_process_takes_its_term_at_once() -> None:
-    """One that SIGSTOP holds still can do nothing with TERM: CONT comes after it, and no time is lost."""
+    """A process stopped by SIGSTOP cannot handle TERM: CONT follows it, and no time is lost."""
     with running("sh", "-c", FOR_EVER, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
         pid = run.wait_for("started")["pid"]
         run.wait_for("ready")
@@ -144,7 +144,7 @@ def test_a_stopped_process_takes_its_term_at_once() -> None:
 
 
 def test_nothing_is_left_of_another_session() -> None:
-    """A grandchild that leads a session of its own and ignores TERM does not outlive the stop."""
+    """A grandchild in its own session that ignores TERM does not outlive the stop."""
     with running(sys.executable, "-c", GRANDCHILD, env={"SUPERVISOR_STOP_TIMEOUT": "4s"}) as run:
         wait_until(lambda: any(record["message"].startswith("grandchild") for record in run.records), what="grandchild")
         line = next(record["message"] for record in run.records if record["message"].startswith("grandchild"))
@@ -157,7 +157,7 @@ def test_nothing_is_left_of_another_session() -> None:
 
 
 def test_what_ends_in_the_last_moment_is_told_too() -> None:
-    """The app is killed when the time is over: what it started ends by the TERM that comes then, and the log has it."""
+    """The app is killed at its time limit: what it started exits on the TERM sent then, and the log reports it."""
     child = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
     app = f"trap '' TERM; setsid sh -c {shlex.quote(child)} & while :; do sleep 0.05; done"
     with running("sh", "-c", app, env={"SUPERVISOR_STOP_TIMEOUT": "300ms"}) as run:
@@ -168,7 +168,7 @@ def test_what_ends_in_the_last_moment_is_told_too() -> None:
 
 
 def test_a_stop_in_the_first_moment() -> None:
-    """TERM as soon as the handlers stand: whatever was begun is ended, with 0."""
+    """TERM as soon as the handlers are installed: whatever was started is ended, and the exit code is 0."""
     with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "1s"}) as run:
         wait_until(lambda: _catches_term(run.pid), what="handlers")
         assert run.stop() == 0
@@ -181,7 +181,7 @@ def _catches_term(pid: int) -> bool:
 
 
 def test_a_stop_during_the_wait_for_a_restart() -> None:
-    """A process in backoff is not started again by a stop, nor does it hold the stop up."""
+    """A process in backoff is not started again during a stop, and does not delay it."""
     env = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
     with running("false", env=env) as run:
         run.wait_for("will be restarted")
@@ -219,7 +219,7 @@ def test_a_restart_half_done_is_stopped_too() -> None:
 
 
 def test_hup_without_a_terminal_is_ignored() -> None:
-    """Nothing is read anew; the log says so."""
+    """No setting is reloaded; the log says that the signal was ignored."""
     with running("sh", "-c", "echo ready; exec sleep 300", start_new_session=True) as run:
         run.wait_for("ready")
         run.send(signal.SIGHUP)
@@ -229,7 +229,7 @@ def test_hup_without_a_terminal_is_ignored() -> None:
 
 
 def test_hup_with_a_terminal_stops() -> None:
-    """When a person closes the terminal, everything stops in order."""
+    """If the user closes the terminal, everything stops in order."""
     master, slave = pty.openpty()
 
     def take_terminal() -> None:
@@ -258,7 +258,7 @@ def test_hup_with_a_terminal_stops() -> None:
 
 @pytest.mark.parametrize("ignored", [False, True], ids=["plain", "nohup"])
 def test_a_terminal_that_is_closed_stops_it(ignored: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """By the time HUP comes, the terminal is gone already; whoever asked for nohup means to stay."""
+    """When HUP arrives, the terminal is already gone; with nohup the supervisor keeps running."""
     master, slave = pty.openpty()
 
     def take_terminal() -> None:
@@ -289,7 +289,7 @@ def test_a_terminal_that_is_closed_stops_it(ignored: bool) -> None:  # noqa: FBT
     "number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT, signal.SIGRTMIN + 1]
 )
 def test_other_signals_go_to_the_app(number: signal.Signals) -> None:
-    """What means nothing to the supervisor may mean something to the app."""
+    """Signals that the supervisor does not use may be meant for the app."""
     program = (
         "import signal,time\n"
         f"signal.signal({int(number)},lambda *_: print('got it',flush=True))\n"
@@ -314,7 +314,7 @@ BREAK = (
 
 @pytest.mark.parametrize("where", ["stop.Stop.run", "child.describe"])
 def test_a_defect_of_ours_ends_with_70_and_is_told(where: str) -> None:
-    """The log comes out whole, its last line tells why, and the children do not outlive it."""
+    """The log is complete, its last line says why, and the children do not outlive the supervisor."""
     script = "trap 'exit 1' USR1; echo ready; while :; do sleep 0.01; done"
     with running("sh", "-c", script, prefix=(sys.executable, "-c", BREAK.format(where))) as run:
         pid = run.wait_for("started")["pid"]
@@ -327,7 +327,7 @@ def test_a_defect_of_ours_ends_with_70_and_is_told(where: str) -> None:
 
 
 def test_a_defect_before_there_is_a_loop_ends_with_70_too() -> None:
-    """There is no log yet: standard error has it."""
+    """There is no log yet: the error is on standard error."""
     prefix = (sys.executable, "-c", BREAK.format("child.Child._spawn"))
     with running("sh", "-c", FOR_EVER, prefix=prefix) as run:
         assert run.wait() == 70

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or cannot hold what is to be said."""
+"""Standard streams that are closed, or that cannot encode what is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_closed_streams_are_not_mistaken_for_ours(tmp_path: Path) -> None:
-    """A file of ours, or of a library's, that got the number of standard output would be written to by the log."""
+    """Otherwise the log would be written to a file that was opened with the number of standard output."""
     env = {
         "PATH": os.environ["PATH"],
         "PORT": "0",
@@ -33,7 +33,7 @@ def test_closed_streams_are_not_mistaken_for_ours(tmp_path: Path) -> None:
 
 
 def test_what_a_terminal_cannot_show_is_escaped() -> None:
-    """A path may hold bytes that are no text, and a terminal may know ASCII alone."""
+    """A path may contain bytes that are invalid UTF-8, and a terminal may be limited to ASCII."""
     words = [sys.executable, "-c", "from supervisor.cli import main; raise SystemExit(main(['check']))"]
     env = {"PATH": os.environ["PATH"], "PYTHONIOENCODING": "ascii", "TS_STATE_DIR": os.fsdecode(b"/tmp/\xff\xc3\xa4")}
     done = subprocess.run(words, env=env, capture_output=True, check=False, cwd=os.getcwd())

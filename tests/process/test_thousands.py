@@ -1,4 +1,4 @@
-"""Thousands of processes left behind hold up neither health nor the stop."""
+"""Thousands of processes left behind do not delay health or the stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.process.running import Run, running
 from tests.support.waiting import wait_until
 
-# Orphans that ignore TERM, each in a session of its own.
+# Orphans that ignore TERM, each in its own session.
 APP = (
     "import os,signal,sys\n"
     "signal.signal(signal.SIGTERM,signal.SIG_IGN)\n"
@@ -33,7 +33,7 @@ COUNTS = [200, pytest.param(5000, marks=[pytest.mark.slow_fault, pytest.mark.tim
 
 
 class Health:
-    """Asks for the supervisor's own health again and again, and notes how long the slowest answer took."""
+    """Requests the supervisor's health repeatedly, and records the longest response time."""
 
     def __init__(self, run: Run) -> None:
         self.slowest_s = 0.0
@@ -57,20 +57,20 @@ class Health:
             return connection.getresponse().status == 200
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop the requests."""
         self._over.set()
         self._thread.join()
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_health_is_answered_while_they_are_ended(count: int) -> None:
-    """On an idle machine within 0.2 s; the bound leaves room for one that others use too."""
+    """Within 0.2 s on an idle machine; the limit allows for a loaded one."""
     env = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
     with running(sys.executable, "-c", APP, str(count), env=env) as run:
         run.wait_for("ready", deadline_s=60)
         health = Health(run)
         try:
-            # It goes to the app, which it ends.
+            # Passed on to the app, which it kills.
             run.send(signal.SIGUSR1)
             ended = run.wait_for("ended what it left behind", deadline_s=60)
         finally:
@@ -83,7 +83,7 @@ def test_health_is_answered_while_they_are_ended(count: int) -> None:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_the_stop_is_over_in_time(count: int) -> None:
-    """The app ends at once, what it left ignores TERM; the bound leaves room for a machine that others use too."""
+    """The app exits at once, its remains ignore TERM; the limit allows for a loaded machine."""
     with running(sys.executable, "-c", APP, str(count), env={"SUPERVISOR_STOP_TIMEOUT": "8s"}) as run:
         run.wait_for("ready", deadline_s=60)
         begun_s = time.monotonic()
