@@ -1,4 +1,4 @@
-"""A log on a running loop, with its output in a file, and pipes to feed it."""
+"""A log on a running loop that writes to a file, and pipes to feed it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEADLINE_S = 15.0
 
 
 async def until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
-    """Let the loop run until the condition holds."""
+    """Let the loop run until the condition is true."""
     end_s = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end_s, "waited in vain"
@@ -27,7 +27,7 @@ async def until(condition: Callable[[], object], deadline_s: float = DEADLINE_S)
 
 
 class Rig:
-    """Made inside a running loop. ``end`` closes the log; what it wrote is in ``output`` then."""
+    """Created inside a running loop. ``end`` closes the log and returns what it wrote."""
 
     def __init__(self, *, secrets: Iterable[str] = (), out_fd: int | None = None, **options: Any) -> None:
         self._file = tempfile.TemporaryFile() if out_fd is None else None  # noqa: SIM115 - closed by ``end``
@@ -52,7 +52,7 @@ class Rig:
         return write_fd
 
     async def closed(self, process: str = "moltis") -> None:
-        """Wait for the end of all its streams, for as long as lines arrive."""
+        """Wait until all streams of a process are closed, as long as lines keep arriving."""
         seen, deadline_s = -1, 0.0
         while not all(pipe.closed for pipe in self.log._pipes[process]):
             if seen != self.log.history.next:
@@ -61,7 +61,7 @@ class Rig:
             await asyncio.sleep(0.002)
 
     async def say(self, data: bytes, process: str = "moltis", stream: str = "stdout") -> None:
-        """Let a process say this and close its stream."""
+        """Write data to a new pipe as a process would, and close it."""
         fd = self.pipe(process, stream)
         while data:
             os.set_blocking(fd, False)
@@ -82,19 +82,19 @@ class Rig:
             return self._file.read()
 
     def end_json(self) -> list[dict[str, Any]]:
-        """Do the same with JSON lines; every one must be valid."""
+        """Close the log and return its JSON lines, decoded; each must be valid."""
         return [json.loads(line) for line in self.end().decode().splitlines()]
 
 
 async def said(data: bytes, process: str = "moltis", **options: Any) -> bytes:
-    """Return what a log makes of one process' output."""
+    """Return the log's output for one process' output."""
     rig = Rig(**options)
     await rig.say(data, process)
     return rig.end()
 
 
 async def said_json(data: bytes, process: str = "moltis", **options: Any) -> list[dict[str, Any]]:
-    """Do the same with JSON lines."""
+    """Return the same as decoded JSON lines."""
     rig = Rig(format="json", **options)
     await rig.say(data, process)
     return rig.end_json()

@@ -1,4 +1,4 @@
-"""Records of structlog and of the standard library join the merged log."""
+"""Records of structlog and of the standard library go to the merged log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    """Return a log that takes everyone's records; the configuration is undone afterwards."""
+    """A log that receives all records; the configuration is restored afterwards."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     rig = Rig(format="json", secrets=["geheimnis"])
@@ -33,7 +33,7 @@ async def rig() -> AsyncIterator[Rig]:
 
 
 async def test_structlog(rig: Rig) -> None:
-    """Fields, levels and errors come as they were said; debug is left out."""
+    """Fields, levels and exceptions are logged as given; debug is omitted."""
     logger = structlog.get_logger()
     logger.debug("not told")
     logger.info("hello", count=1, level="x", why="geheimnis")
@@ -50,7 +50,7 @@ async def test_structlog(rig: Rig) -> None:
 
 
 async def test_standard_library(rig: Rig) -> None:
-    """Warnings and worse, with the library's name."""
+    """Warnings and worse are logged, with the library's name."""
     logging.getLogger("aiohttp.server").error("cannot %s", "serve")
     logging.getLogger("aiohttp.access").info("not told")
     (record,) = rig.end_json()
@@ -58,7 +58,7 @@ async def test_standard_library(rig: Rig) -> None:
 
 
 async def test_other_threads(rig: Rig) -> None:
-    """They hand their records to the loop's."""
+    """Other threads pass their records to the loop's thread."""
     await asyncio.to_thread(lambda: structlog.get_logger().warning("from afar", thread=threading.active_count() > 1))
     await until(lambda: rig.log.history.next == 2)
     (record,) = rig.end_json()

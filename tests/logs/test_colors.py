@@ -1,4 +1,4 @@
-"""The history keeps colours for those who ask, and gives everyone else the words alone."""
+"""The history keeps colours for readers that ask for them; all others get plain text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = st.lists(st.sampled_from(["word ", "\x1b[31m", "\x1b[0m", "\x1b[2J", "\x
 
 
 async def remembered(data: bytes, **options: Any) -> list[Line]:
-    """Return what the history tells of one process' output."""
+    """Return the lines of the history for one process' output."""
     rig = Rig(**options)
     await rig.say(data)
     rig.end()
@@ -30,7 +30,7 @@ async def remembered(data: bytes, **options: Any) -> list[Line]:
 
 
 async def test_words_and_colours() -> None:
-    """The message has none; the other form has every code and ends with its line, whatever the log itself shows."""
+    """The message has no colours; the coloured form keeps every code and is reset at its end, in every log format."""
     for options in ({}, {"color": True}, {"format": "json"}):
         first, second = await remembered(b"\x1b[33m WARN\x1b[0m \x1b[1mhot\nplain\n", **options)
         assert (first.message, first.level) == (" WARN hot", "info")
@@ -45,7 +45,7 @@ async def test_the_level_is_read_past_the_colours() -> None:
 
 
 async def test_a_secret_that_a_colour_cuts_is_masked() -> None:
-    """And the rest of its line keeps its colours."""
+    """The rest of its line keeps its colours."""
     (line,) = await remembered(f"\x1b[31m{SECRET[:9]}\x1b[1m{SECRET[9:]}\n".encode(), secrets=[SECRET])
     assert (line.message, line.colored) == ("[redacted]", "\x1b[31m[redacted]\x1b[0m")
     (line,) = await remembered(b"\x1b[31msetup code:\x1b[0m 123-456\n")
@@ -61,7 +61,7 @@ async def test_no_code_is_cut_in_two() -> None:
 
 
 async def test_codes_within_codes_and_within_characters() -> None:
-    """Nothing of them reaches a reader raw."""
+    """No part of them reaches a reader raw."""
     for line in (b"a\x1b\x1b[0m[2mb\n", b"a\x1b[\x1b[0m2mb\n", b"caf\xc3\x1b[0m\xa9\n"):
         for options in ({}, {"color": True}, {"format": "json"}):
             rig = Rig(**options)
@@ -74,7 +74,7 @@ async def test_codes_within_codes_and_within_characters() -> None:
 
 @given(PARTS)
 def test_both_forms_say_the_same(parts: list[str]) -> None:
-    """Taking the codes out of the coloured form gives the message, and nothing else in it is a control character."""
+    """The coloured form without its codes equals the message, which contains no control characters."""
     _, kept = sanitize("".join(parts).encode() + b"\n")
     told = parse_line("moltis", kept[:-1], Redactor([]))
     if told.colored:

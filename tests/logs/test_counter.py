@@ -34,7 +34,7 @@ TEXTS = (
 
 
 def counted(process: str, text: bytes) -> dict[tuple[str, str], tuple[int, int]]:
-    """Return what is counted of whole lines, by process and level."""
+    """Return the counts of complete lines, by process and level."""
     counter = LineCounter()
     batch = parse_batch(Source(process, "stdout"), text, text, records=False)
     counter.add(process, text, batch.lines, batch.levels)
@@ -44,7 +44,7 @@ def counted(process: str, text: bytes) -> dict[tuple[str, str], tuple[int, int]]
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("process", ["moltis", TAILSCALED])
 def test_a_line_counts_for_its_level_wherever_it_stands(process: str, text: str) -> None:
-    """At the beginning, in the midst and at the end of a batch."""
+    """At the beginning, in the middle and at the end of a batch."""
     line = text.encode() + b"\n"
     ((key, _),) = counted(process, line).items()
     for batch in ((line, b"x\n", b"x\n"), (b"x\n", line, b"x\n"), (b"x\n", b"x\n", line)):
@@ -56,7 +56,7 @@ def test_a_line_counts_for_its_level_wherever_it_stands(process: str, text: str)
 
 
 async def test_what_the_hub_counts() -> None:
-    """Lines of a process and the supervisor's own records, what was masked, and nothing dropped; reading adds none."""
+    """Lines of a process, the supervisor's own records, and masked values are counted; reading adds none."""
     rig = Rig(secrets=["a-secret-of-some-length"])
     await rig.say(b'one\nWARN two\n{"message":"a-secret-of-some-\\u006cength"}\na-secret-of-some-length\n')
     rig.log.record("error", "a record")

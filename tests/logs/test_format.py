@@ -1,4 +1,4 @@
-"""The log for people."""
+"""The log format for people."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 async def test_lines_have_their_process_in_a_margin() -> None:
-    """As wide as the longest name; a process nobody named gets its own."""
+    """The margin is as wide as the longest name; a process with an unknown name gets its own width."""
     assert await said(b"one\n\n\ttwo") == "moltis     │ one\nmoltis     │ \nmoltis     │ \ttwo\n".encode()
     assert await said(b"x\n", process="z") == "z          │ x\n".encode()
 
 
 async def test_own_records_are_short() -> None:
-    """What happened, the facts, the last lines below; None is left out, secrets are masked."""
+    """A record is its message and fields, with the last lines below; None is omitted, secrets are masked."""
     rig = Rig(secrets=["geheimnis"])
     rig.log.record(
         "error", "exited", child="moltis", code=1, signal=None, why="a geheimnis", last_lines=("x", "y \x1b[2J")
@@ -31,7 +31,7 @@ async def test_own_records_are_short() -> None:
 
 
 async def test_a_story_is_read_by_people_and_by_programs() -> None:
-    """People get what happened and why; the last record, and readers of the history, get all of it as JSON."""
+    """People get what happened and why; the last record, and readers of the history, get the whole story as JSON."""
     story = {"id": "1", "what": "moltis crashed", "why": "exit code 3", "cause": "it said \n", "done": "", "code": 3}
     rig = Rig()
     rig.log.record("error", "incident", story=story)
@@ -45,7 +45,7 @@ async def test_a_story_is_read_by_people_and_by_programs() -> None:
 
 
 async def test_colours_are_ours_alone() -> None:
-    """On a terminal names and levels are painted; what a record quotes is not."""
+    """On a terminal, names and levels are coloured; values of a record are not."""
     rig = Rig(color=True)
     rig.log.record("warning", "odd", why="\x1b[31mred")
     out = rig.end()
@@ -54,7 +54,7 @@ async def test_colours_are_ours_alone() -> None:
 
 
 async def test_revealed_values_are_in_the_log_alone() -> None:
-    """A login URL is shown to who reads the container's log, not to readers of the history."""
+    """A login URL is shown in the container's log, but not to readers of the history."""
     rig = Rig()
     url = "https://login.tailscale.com/a/1234"
     rig.log.log_unredacted("info", "to log in, visit", {"url": url}, who=url)
@@ -64,7 +64,7 @@ async def test_revealed_values_are_in_the_log_alone() -> None:
 
 
 async def test_a_colour_code_does_not_hide_a_secret() -> None:
-    """Neither where colours are taken out nor on a terminal."""
+    """Whether colours are removed or kept for a terminal, the secret is masked."""
     for color in (True, False):
         out = await said(b"a geh\x1b[31meimnis\x1b[0m b\n", color=color, secrets=["geheimnis"])
         assert b"a [redacted]" in out
@@ -72,13 +72,13 @@ async def test_a_colour_code_does_not_hide_a_secret() -> None:
 
 
 async def test_tailscaleds_login_url_is_masked() -> None:
-    """Whoever reads it can take the device."""
+    """Anyone who reads it could log the device in to another tailnet."""
     out = await said(b"2026/11/22 21:36:03 control: AuthURL is https://hs.example.com/register/x\n", "tailscaled")
     assert out.endswith(b"AuthURL is [redacted]\n")
 
 
 async def test_the_setup_code_is_on_the_terminal_alone() -> None:
-    """The owner needs it there; the API does not tell it."""
+    """The owner needs it in the container's log; the API does not show it."""
     rig = Rig()
     await rig.say(b"\x1b[32m INFO\x1b[0m moltis: setup code: AB12CD34\n")
     assert rig.log.history.read().lines[0].message == " INFO moltis: setup code: [redacted]"

@@ -1,4 +1,4 @@
-"""The last lines, numbered, bounded, and honest about what is gone."""
+"""The last lines: numbered, limited, and with a count of the lines lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCKS = st.lists(st.tuples(st.booleans(), st.integers(1, 30)), max_size=30)
 
 
 def filled(blocks: list[tuple[bool, int]], most_lines: int, most_bytes: int = 1 << 20) -> History:
-    """Add blocks whose lines say their own numbers."""
+    """Add blocks whose lines contain their own numbers."""
     history = History(Redactor(), most_lines, most_bytes)
     for ours, count in blocks:
         text = b"".join(b"line %d\n" % number for number in range(history.next, history.next + count))
@@ -25,7 +25,7 @@ def filled(blocks: list[tuple[bool, int]], most_lines: int, most_bytes: int = 1 
 
 @given(BLOCKS, st.integers(1, 60), st.integers(0, 400), st.integers(1, 50))
 def test_pages_tell_everything_once(blocks: list[tuple[bool, int]], most: int, after: int, limit: int) -> None:
-    """Reading on from page to page gives every line still kept, in order, and counts the others as lost."""
+    """Reading page by page returns each line still kept, in order, and counts the others as lost."""
     history = filled(blocks, most)
     total = history.next - 1
     seen = []
@@ -45,7 +45,7 @@ def test_pages_tell_everything_once(blocks: list[tuple[bool, int]], most: int, a
 
 @given(BLOCKS, st.integers(1, 60), st.integers(1, 40))
 def test_one_process_last_lines(blocks: list[tuple[bool, int]], most: int, count: int) -> None:
-    """A process keeps its last lines, however much the others say."""
+    """A process keeps its last lines, however much other processes log."""
     history = filled(blocks, most)
     ours: list[int] = []
     number = 1
@@ -62,7 +62,7 @@ def test_one_process_last_lines(blocks: list[tuple[bool, int]], most: int, count
 
 @given(BLOCKS, st.integers(10, 400))
 def test_bytes_are_bounded(blocks: list[tuple[bool, int]], most_bytes: int) -> None:
-    """No more text than that is kept, but one line always is."""
+    """The size of the text is limited, but at least one line is kept."""
     history = filled(blocks, 1000, most_bytes)
     kept = sum(len(block.text) for block in history._blocks)
     assert kept == history._bytes
@@ -74,7 +74,7 @@ def test_bytes_are_bounded(blocks: list[tuple[bool, int]], most_bytes: int) -> N
 
 
 def test_a_big_block_leaves_its_end() -> None:
-    """A chunk bigger than everything allowed is cut, not dropped."""
+    """A block larger than the limit is shortened to its end, not dropped."""
     history = filled([(True, 20_000)], 2000, 4096)
     page = history.read(0)
     assert page.lines[-1].number == 20_000
@@ -84,7 +84,7 @@ def test_a_big_block_leaves_its_end() -> None:
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=10), st.integers(20, 300), st.integers(1, 5))
 def test_a_level_stays_with_its_line(counts: list[int], most_bytes: int, every: int) -> None:
-    """However much of the lines that came with it is gone."""
+    """A line keeps its level, even if some lines of its block were removed."""
     history = History(Redactor(), 1000, most_bytes)
     for count in counts:
         numbers = range(history.next, history.next + count)
@@ -96,7 +96,7 @@ def test_a_level_stays_with_its_line(counts: list[int], most_bytes: int, every: 
 
 
 def test_entries_tell_all() -> None:
-    """Number, time, process, stream, level, message, topic and colours; an object's message and fields as text."""
+    """Number, time, process, stream, level, message, topic and colours; an object's message and fields become text."""
     history = History(Redactor(), 10)
     history.add(
         OUT,
@@ -113,7 +113,7 @@ def test_entries_tell_all() -> None:
 
 
 def test_reading_after_the_end_gives_nothing() -> None:
-    """A reader who is ahead, as after a restart, gets an empty page and its own number back."""
+    """A reader that is ahead, as after a restart, gets an empty page and its own number back."""
     history = filled([(True, 3)], 10)
     assert history.read(3) == ((), 0, 3)
     assert history.read(99) == ((), 0, 99)

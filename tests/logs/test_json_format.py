@@ -1,4 +1,4 @@
-"""JSON: one valid object a line, ours beside the app's own fields."""
+"""The JSON format: one valid object per line, with our fields next to the app's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.logs.rig import Rig, said_json
 SOURCE = Source("moltis", "stdout")
 OURS = ["timestamp", "level", "process", "stream", "message"]
 UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
-# Raw control characters are shown, which makes an object plain text; escaped ones have a test of their own.
+# Raw control characters are shown, which makes an object plain text; escaped ones are tested separately.
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
 NAMES = st.one_of(
     st.sampled_from(["timestamp", "level", "process", "stream", "message", "app", "fields", "msg", "event"]),
@@ -34,7 +34,7 @@ VALUES = st.recursive(
 
 
 def one(line: bytes) -> list[dict[str, Any]]:
-    """Render what the log would hand over for this one line."""
+    """Return the records that the log writes for this line."""
     text, _ = sanitize(line.replace(b"\n", b"") + b"\n")
     out = JsonFormat().lines(parse_batch(SOURCE, text, text, records=True), 0.0)
     assert all(len(part) <= 16 * 1024 for part in out.splitlines())
@@ -42,7 +42,7 @@ def one(line: bytes) -> list[dict[str, Any]]:
 
 
 def check(record: dict[str, Any]) -> None:
-    """Look at what is always ours."""
+    """Check the fields that are always ours."""
     assert list(record)[:5] == OURS
     assert UTC.fullmatch(record["timestamp"])
     assert record["level"] in {"debug", "info", "warning", "error", "critical"}
@@ -52,7 +52,7 @@ def check(record: dict[str, Any]) -> None:
 
 @given(st.dictionaries(NAMES, VALUES, max_size=6), st.booleans())
 def test_an_apps_own_fields_are_kept(theirs: dict[str, Any], ascii_only: bool) -> None:  # noqa: FBT001 - hypothesis'
-    """Every object comes out as one valid object; what is not lifted is as it was, big numbers too."""
+    """Each object results in one valid object; fields that are not lifted are unchanged, big numbers too."""
     (record,) = one(json.dumps(theirs, ensure_ascii=ascii_only).encode(errors="surrogatepass"))
     check(record)
     for key, value in theirs.items():
@@ -62,21 +62,21 @@ def test_an_apps_own_fields_are_kept(theirs: dict[str, Any], ascii_only: bool) -
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"{", b'{"a":', b'{"message":"']))
 def test_anything_else_is_a_message(data: bytes, begin: bytes) -> None:
-    """Malformed JSON and any bytes give valid JSON."""
+    """Malformed JSON and arbitrary bytes result in valid JSON."""
     for record in one(begin + data):
         check(record)
 
 
 @pytest.mark.parametrize("line", ['{"a":"\\ud800"}', '{"a":NaN}', '{"a":1}}', "{}x", "[1]", '{"a":' + "[" * 5000, "{"])
 def test_malformed_objects_are_plain_text(line: str) -> None:
-    """They are told word for word."""
+    """They are the message, unchanged."""
     (record,) = one(line.encode())
     assert record["message"] == line
     assert list(record) == OURS
 
 
 def test_moltis_lines_are_lifted() -> None:
-    """`fields.message` is the message, the rest stays; keys of ours move under app."""
+    """`fields.message` becomes the message, the rest stays; keys that clash with ours are moved under app."""
     line = {
         "timestamp": "2026-08-21T10:00:00.000001Z",
         "level": "WARN",
@@ -99,7 +99,7 @@ def test_moltis_lines_are_lifted() -> None:
 
 
 def test_what_is_no_level_or_time_of_ours_moves_under_app() -> None:
-    """Nothing is thrown away, and app keeps what it held."""
+    """Nothing is lost, and a field named app is kept there too."""
     (record,) = one(b'{"timestamp":"12:00","level":"loud","app":{"x":1},"message":{"a":1}}')
     assert record["app"] == {"level": "loud", "timestamp": "12:00", "app": {"x": 1}}
     assert record["message"] == '{"a":1}'
@@ -124,7 +124,7 @@ FIELDS = st.dictionaries(NAMES.filter(lambda name: name != "message"), VALUES, m
 def test_objects_of_moltis_are_rendered_together_as_they_are_alone(
     objects: list[tuple[str, str, dict[str, Any], dict[str, Any]]],
 ) -> None:
-    """The quick way for a batch of nothing else gives what the way for any object does."""
+    """The fast path for a batch of such objects only gives the same result as the general path."""
     lines = [
         json.dumps(
             {"timestamp": "2026-08-21T10:00:00.1Z", "level": level, "fields": {"message": message, **fields}, **more},
@@ -146,7 +146,7 @@ def test_objects_of_moltis_are_rendered_together_as_they_are_alone(
 
 
 async def test_long_lines_stay_below_16_kib() -> None:
-    """Escapes make a line longer: it is split once more, at no escape."""
+    """Escapes make a line longer: it is split again, but not inside an escape."""
     data = b'"' * 15_000 + b"\n" + b"\\" * 40_000 + b"\n" + json.dumps({"message": '"' * 9000}).encode() + b"\n"
     records = await said_json(data)
     for record in records:
@@ -157,20 +157,20 @@ async def test_long_lines_stay_below_16_kib() -> None:
 
 
 async def test_secrets_in_escaped_forms_are_masked() -> None:
-    """Also where only a reader of JSON would see them."""
+    """Even if they appear only after decoding the JSON."""
     data = b'{"message":"\\u0067eheim\\/4711","x":"geheim\\/4711"}\n'
     (record,) = await said_json(data, secrets=["geheim/4711"])
     assert (record["message"], record["x"]) == ("[redacted]", "[redacted]")
 
 
 async def test_escaped_control_characters_are_shown() -> None:
-    """A colour code in a message is not sent on in disguise."""
+    """An escaped colour code in a message is not passed on."""
     (record,) = await said_json(b'{"message":"\\u001b[31mred\\u001b[0m \\u001b[2J\\u0000 a\\nb"}\n')
     assert record["message"] == "red \\x1b[2J\\x00 a\nb"
 
 
 async def test_own_records() -> None:
-    """Facts are fields; none is lost to a name of ours, none is longer than platforms take."""
+    """Values are fields; a name that clashes with ours is kept, and no record is longer than platforms accept."""
     rig = Rig(format="json", secrets=["geheimnis"])
     rig.log.record("error", "exited", child="moltis", code=1, none=None, process="x", why="geheimnis", odd={1: {2}})
     rig.log.record("info", "long", last_lines=["x" * 15_000] * 10, not_a_number=float("nan"), lone="\ud800")

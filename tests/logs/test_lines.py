@@ -1,4 +1,4 @@
-"""Lines out of chunks: nothing lost, nothing torn, nothing too long, wherever the chunks end."""
+"""Lines from chunks: none is lost, torn or too long, wherever the chunks end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINES = st.binary(max_size=200).map(lambda data: data.replace(b"\n", b"\n\n"))
 
 
 def fed(data: bytes, cuts: list[int], redactor: Redactor) -> list[bytes]:
-    """Feed the data, cut at these places, and return what came out each time."""
+    """Feed the data, split at these positions, and return each result."""
     splitter = LineSplitter(redactor)
     borders = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     out = [splitter.feed(data[begin:end]) for begin, end in pairwise(borders)]
@@ -24,14 +24,14 @@ def fed(data: bytes, cuts: list[int], redactor: Redactor) -> list[bytes]:
 
 @given(st.binary(max_size=3000), st.lists(st.integers(min_value=0), max_size=20))
 def test_short_lines_come_out_as_they_went_in(data: bytes, cuts: list[int]) -> None:
-    """Whatever the bytes and the chunks, the text is the same, with a newline at its end."""
+    """Whatever the bytes and the chunks, the output equals the input, with a newline at its end."""
     out = b"".join(fed(data, cuts, Redactor()))
     assert out == (data if not data or data.endswith(b"\n") else data + b"\n")
 
 
 @given(st.lists(st.binary(max_size=50), max_size=30), st.lists(st.integers(min_value=0), max_size=20))
 def test_only_whole_lines_come_out(parts: list[bytes], cuts: list[int]) -> None:
-    """Each chunk out ends with a newline."""
+    """Each result ends with a newline."""
     assert all(out.endswith(b"\n") for out in fed(b"\n".join(parts), cuts, Redactor()) if out)
 
 
@@ -41,7 +41,7 @@ def test_only_whole_lines_come_out(parts: list[bytes], cuts: list[int]) -> None:
     st.lists(st.integers(min_value=0), max_size=20),
 )
 def test_long_lines_are_split_with_a_marker(lengths: list[int], unit: bytes, cuts: list[int]) -> None:
-    """Pieces are short enough, say that they go on, cut no character, and make up the line."""
+    """Pieces are short enough, are marked as continued, split no character, and together equal the line."""
     data = b"".join(unit * (length // len(unit)) + b"\n" for length in lengths)
     out = b"".join(fed(data, cuts, Redactor()))
     assert all(len(line) < LONGEST_BYTES for line in out.split(b"\n"))
@@ -51,7 +51,7 @@ def test_long_lines_are_split_with_a_marker(lengths: list[int], unit: bytes, cut
 
 
 def test_a_line_without_end_takes_bounded_memory() -> None:
-    """50 MB without a newline leave no more than a piece behind at any time."""
+    """With 50 MB without a newline, never more than one piece is held."""
     splitter = LineSplitter(Redactor())
     chunk = b"x" * 65536
     size = 0
@@ -67,7 +67,7 @@ def test_a_line_without_end_takes_bounded_memory() -> None:
     st.lists(st.integers(min_value=0), max_size=10),
 )
 def test_a_secret_at_the_border_of_a_piece_is_masked_whole(shift: int, secret: bytes, cuts: list[int]) -> None:
-    """A secret around the 15 KiB border shows in no piece, nor does any part of it, and all else is there."""
+    """A secret across the 15 KiB border is shown neither whole nor in part, and all other text is kept."""
     begin = b"." * (LONGEST_BYTES - len(MORE) + shift)
     redactor = Redactor(["geheimnis-4711"])
     out = redactor.mask(b"".join(fed(begin + secret + b" " + b"," * 20_000 + b"\n", cuts, redactor)))
@@ -75,7 +75,7 @@ def test_a_secret_at_the_border_of_a_piece_is_masked_whole(shift: int, secret: b
 
 
 def test_the_words_before_an_address_may_stand_before_the_border() -> None:
-    """A login URL is known by what precedes it, on whichever side of the cut."""
+    """A login URL is recognised by the words before it, even if they are in the previous piece."""
     for shift in range(-40, 40):
         begin = b"." * (LONGEST_BYTES - len(MORE) + shift)
         line = begin + b"AuthURL is https://hs.example.com/x/verysecret " + b"," * 20_000 + b"\n"
@@ -83,7 +83,7 @@ def test_the_words_before_an_address_may_stand_before_the_border() -> None:
 
 
 def test_a_key_longer_than_everything_is_swallowed() -> None:
-    """A key-shaped text of 100 KB is masked to its end, however it comes."""
+    """A text of 100 KB that looks like a key is masked to its end, whatever the chunks."""
     data = b"." * 15_000 + b"tskey-" + b"k" * 100_000 + b" after\n"
     for cuts in ([], [20_000, 40_000, 90_000], list(range(0, 120_000, 997))):
         redactor = Redactor()
@@ -94,13 +94,13 @@ def test_a_key_longer_than_everything_is_swallowed() -> None:
 
 @given(st.lists(st.binary(max_size=20).map(lambda part: part.replace(b"\n", b"")), max_size=50), st.integers(5, 40))
 def test_all_within_tells_the_longest(parts: list[bytes], most: int) -> None:
-    """The quick look is never wrong."""
+    """The fast check is always right."""
     lines = b"".join(part + b"\n" for part in parts)
     assert all_within(lines, most) == all(len(part) < most for part in parts)
 
 
 def test_wrapped_keeps_short_lines() -> None:
-    """Only what is too long is cut."""
+    """Only lines that are too long are split."""
     lines = b"a\n" + b"b" * 40_000 + b"\nc\n"
     out = wrapped(lines)
     assert out.startswith(b"a\nb")
@@ -110,7 +110,7 @@ def test_wrapped_keeps_short_lines() -> None:
 
 @pytest.mark.parametrize("character", ["é", "€", "😀"])
 def test_no_character_is_cut_in_two(character: str) -> None:
-    """Wherever a cut falls within it, it moves back to where the character begins."""
+    """A cut inside a character is moved back to its beginning."""
     data = ("a" + character + "b").encode()
     size = len(character.encode())
     assert {character_border(data, 1 + at) for at in range(size)} == {1}

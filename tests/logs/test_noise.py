@@ -1,4 +1,4 @@
-"""Held back and counted: whatever comes, what passes and what is told to be missing are all there was."""
+"""Noise is held back and counted: the lines shown and those reported as held back are all there were."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NOISE = [
     b"[v1] Accept: TCP{a > b} 60 ok",
 ]
 LINE = st.sampled_from([STAMP + text for text in NEWS + NOISE])
-# What is done with it, as time goes by: lines come, or it is told what was missing.
+# The steps over time: lines arrive, or a report of the missing ones is due.
 STEPS = st.lists(st.tuples(st.floats(0, 50), st.none() | st.lists(LINE, min_size=1, max_size=30)), max_size=30)
 
 
 def taken(limit: NoiseLimit, lines: bytes, now_s: float) -> bytes:
-    """Return those of some lines that pass."""
+    """Return those of the lines that pass."""
     texts = lines[:-1].split(b"\n")
     places = limit.passing([parse(text.decode()) for text in texts], now_s)
     return b"".join(texts[place] + b"\n" for place in places)
@@ -36,7 +36,7 @@ def taken(limit: NoiseLimit, lines: bytes, now_s: float) -> bytes:
 
 @given(STEPS)
 def test_nothing_is_lost_uncounted(steps: list[tuple[float, list[bytes] | None]]) -> None:
-    """Passed and told is all there was; news always pass, in their order, and no notice is late."""
+    """Lines passed and reported add up to all; news always pass, in order, and no report is late."""
     limit, now_s = NoiseLimit(), 0.0
     came: list[bytes] = []
     passed: list[bytes] = []
@@ -58,7 +58,7 @@ def test_nothing_is_lost_uncounted(steps: list[tuple[float, list[bytes] | None]]
 
 
 def test_a_window() -> None:
-    """So many lines of a row pass in each; the pieces of a long line stay together."""
+    """In each window a limited number of lines of a kind pass; the pieces of a long line stay together."""
     limit = NoiseLimit()
     row = STAMP + NOISE[0] + b"\n"
     assert taken(limit, row * 10, 5.0) == row * PASSING
@@ -74,7 +74,7 @@ def test_a_window() -> None:
 
 
 async def test_in_the_log() -> None:
-    """The log counts what it does not show, at the process' end at the latest; the history has it all."""
+    """The log reports what it does not show, at the latest when the process ends; the history has all lines."""
     rig = Rig(format="json")
     known, news = STAMP + NOISE[0] + b"\n", STAMP + NEWS[0] + b"\n"
     await rig.say(known * 9 + news, "tailscaled", "stderr")
@@ -92,7 +92,7 @@ async def test_in_the_log() -> None:
 
 
 async def test_told_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A window's end tells it though nothing more comes, and the next window is told of too."""
+    """At the end of a window the report is written even if no more lines arrive, and again for the next window."""
     monkeypatch.setattr(tailscaled, "WINDOW_S", 0.05)
     rig = Rig()
     for told in (1, 2):
@@ -102,7 +102,7 @@ async def test_told_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_all_is_shown_on_request() -> None:
-    """Switched off, nothing is held back."""
+    """With noise=all, nothing is held back."""
     rig = Rig(noise="all")
     await rig.say((STAMP + NOISE[0] + b"\n") * 9, "tailscaled")
     assert rig.end().count(b"probePortMap") == 9

@@ -1,4 +1,4 @@
-"""Consumers of the log that stall, leave, or have no room."""
+"""Consumers of the log that stall, disconnect, or have no space left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANY = 300_000
 
 
 async def pour(fd: int, count: int, progress: list[int]) -> None:
-    """Write numbered lines as fast as the pipe takes them; note how many are in it."""
+    """Write numbered lines as fast as the pipe accepts them; record the progress."""
     os.set_blocking(fd, False)
     step = 500
     for begin in range(0, count, step):
@@ -38,14 +38,14 @@ async def pour(fd: int, count: int, progress: list[int]) -> None:
 
 
 class Reader:
-    """The far end of the log: reads when told to."""
+    """The reading end of the log; it reads only on request."""
 
     def __init__(self, fd: int | None = None) -> None:
         self.fd, self.write_fd = os.pipe() if fd is None else (fd, -1)
         self.data = bytearray()
 
     async def read_until(self, what: bytes) -> None:
-        """Read until this has come."""
+        """Read until this text has arrived."""
         os.set_blocking(self.fd, False)
         end_s = time.monotonic() + 20
         while what not in self.data[-4096:]:
@@ -57,14 +57,14 @@ class Reader:
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of the lines read, each checked to be whole."""
+        """The numbers of the lines read; each line is checked to be complete."""
         lines = [line for line in bytes(self.data).splitlines() if line.startswith(b"moltis")]
         assert all(re.fullmatch(rb"moltis     \xe2\x94\x82 \d{8} y{90}", line) for line in lines)
         return [int(line.split(b" ")[-2]) for line in lines]
 
 
 async def stalled(overflow: str) -> tuple[Rig, Reader, asyncio.Task[None], list[int]]:
-    """Return a log whose consumer does not read, with a child that writes more than the buffer takes."""
+    """Return a log whose consumer does not read, with a child that writes more than fits into the buffer."""
     reader = Reader()
     rig = Rig(out_fd=reader.write_fd, overflow=overflow)
     progress: list[int] = []
@@ -73,7 +73,7 @@ async def stalled(overflow: str) -> tuple[Rig, Reader, asyncio.Task[None], list[
 
 
 async def test_block_lets_children_wait_and_loses_nothing() -> None:
-    """Memory stays bounded, the loop stays quick, and when the consumer reads again all of it is there."""
+    """Memory stays limited, the loop stays fast, and when the consumer reads again, nothing is missing."""
     rig, reader, pouring, progress = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
     assert rig.log._writer._bytes < BUFFER_BYTES + 1024 * 1024
@@ -90,7 +90,7 @@ async def test_block_lets_children_wait_and_loses_nothing() -> None:
 
 
 async def test_drop_never_waits_and_says_how_much_is_gone() -> None:
-    """The oldest go; the notice's count and what is there make up everything."""
+    """The oldest lines are dropped; the count in the notice and the lines left add up to all."""
     rig, reader, pouring, _ = await stalled("drop")
     await pouring
     await rig.closed()
@@ -101,7 +101,7 @@ async def test_drop_never_waits_and_says_how_much_is_gone() -> None:
 
 
 async def test_block_drops_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After so long without any reading the children go on, and the loss is counted."""
+    """If nothing is read for PATIENCE_S, the children continue, and the loss is counted."""
     monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
     rig, reader, pouring, _ = await stalled("block")
     await asyncio.wait_for(pouring, 20)
@@ -112,7 +112,7 @@ async def test_block_drops_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -
 
 
 def check_lost(reader: Reader) -> None:
-    """See that notices and lines add up, and that what is there is in order."""
+    """Check that the count of lost lines and the lines left add up to all, and that these are in order."""
     lost = [int(count) for count in re.findall(rb"log lines lost count=(\d+)", bytes(reader.data))]
     numbers = reader.numbers
     assert numbers == sorted(set(numbers))
@@ -121,7 +121,7 @@ def check_lost(reader: Reader) -> None:
 
 
 async def test_a_closed_consumer_does_no_harm() -> None:
-    """EPIPE: children go on, the history too, little is kept, nothing spins, and the end does not wait for it."""
+    """EPIPE: children and history continue, little is kept, there is no busy loop, and closing does not wait."""
     reader = Reader()
     os.close(reader.fd)
     rig = Rig(out_fd=reader.write_fd)
@@ -141,7 +141,7 @@ async def test_a_closed_consumer_does_no_harm() -> None:
 
 
 async def test_a_consumer_that_leaves_while_children_wait_lets_them_go_on() -> None:
-    """Nobody waits out the patience for one that is gone."""
+    """For a consumer that has disconnected, the children do not wait for PATIENCE_S."""
     rig, reader, pouring, _ = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
     os.close(reader.fd)
@@ -152,7 +152,7 @@ async def test_a_consumer_that_leaves_while_children_wait_lets_them_go_on() -> N
 
 
 async def test_the_next_reader_of_a_fifo_goes_on_where_the_last_one_left(tmp_path: Path) -> None:
-    """Nothing is lost while the lines fit, more than that is counted, and nobody waits meanwhile."""
+    """Nothing is lost while the lines fit, what exceeds the buffer is counted, and no child waits meanwhile."""
     fifo = tmp_path / "log"
     os.mkfifo(fifo)
     reader = Reader(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
@@ -177,7 +177,7 @@ async def test_the_next_reader_of_a_fifo_goes_on_where_the_last_one_left(tmp_pat
 
 
 async def test_the_next_reader_goes_on_without_a_thread_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit of processes there is none, and a FIFO without a reader is not gone for good."""
+    """At the limit of processes no thread can start, and a FIFO without a reader is not given up."""
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -202,7 +202,7 @@ async def test_the_next_reader_goes_on_without_a_thread_too(tmp_path: Path, monk
 
 
 async def test_a_bad_descriptor_does_no_harm() -> None:
-    """EBADF, as after `>&-`: the history goes on, and nothing is kept for a reader that cannot come."""
+    """EBADF, as after `>&-`: the history continues, and nothing is kept for a reader that cannot come."""
     rig = Rig(out_fd=10_000)
     rig.log.record("info", "hello")
     await rig.say(b"x\n" * 1000)
@@ -216,7 +216,7 @@ async def test_a_bad_descriptor_does_no_harm() -> None:
 
 
 async def test_a_full_disk_does_no_harm() -> None:
-    """ENOSPC: it is tried again, not in a hot loop, and does not hold up the end."""
+    """ENOSPC: writes are retried, without a busy loop, and closing does not wait long."""
     fd = os.open("/dev/full", os.O_WRONLY)
     rig = Rig(out_fd=fd)
     await rig.say(b"x\n" * 1000)
@@ -230,7 +230,7 @@ async def test_a_full_disk_does_no_harm() -> None:
 
 
 async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
-    """Half a second, not more."""
+    """At most half a second."""
     rig, reader, pouring, _ = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
     begun_s = time.monotonic()
@@ -241,7 +241,7 @@ async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
 
 
 async def test_a_stop_lets_children_wait_no_longer() -> None:
-    """One that says goodbye could not end while its pipe is full."""
+    """A child that logs while stopping could not exit while its pipe is full."""
     rig, reader, pouring, _ = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
     rig.log.stop_waiting()
@@ -253,7 +253,7 @@ async def test_a_stop_lets_children_wait_no_longer() -> None:
 
 
 async def test_a_non_blocking_output_is_waited_for() -> None:
-    """Someone else made the shared terminal non-blocking: nothing is lost, nothing torn."""
+    """Another process has made the shared terminal non-blocking: no line is lost or torn."""
     reader = Reader()
     os.set_blocking(reader.write_fd, False)
     rig = Rig(out_fd=reader.write_fd)

@@ -1,4 +1,4 @@
-"""How bad a line says it is."""
+"""The level of a line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STAMP = "2026-08-21T10:00:00.000000Z "
     ],
 )
 def test_of_an_app(text: str, level: str) -> None:
-    """Moltis' own lines, and what a crash looks like."""
+    """Moltis' own lines, those of common loggers, and those of a crash."""
     for before, after in ((0, 0), (3, 2)):
         lines = "x\n" * before + f"{text}\n" + "{}\n" * after
         assert levels_of(lines.encode()) == ({} if level == "info" else {before: level})
@@ -62,7 +62,7 @@ def test_of_an_app(text: str, level: str) -> None:
     ],
 )
 def test_an_object_says_its_level_itself(line: str, level: str) -> None:
-    """In whichever format it is to be shown, alone, among its kind and among other lines."""
+    """In both log formats, among other objects and among other lines."""
     expected = {} if level == "info" else {1: level}
     for records in (True, False):
         for lines in (f"{{}}\n{line}\n{{}}\n", f"x\n{line}\nx\n"):
@@ -70,12 +70,12 @@ def test_an_object_says_its_level_itself(line: str, level: str) -> None:
 
 
 def levels_of(lines: bytes, process: str = "moltis", *, records: bool = False) -> dict[int, str]:
-    """Return the levels that are not info, by the places of their lines."""
+    """Return the levels other than info, by the position of their line."""
     return dict(parse_batch(Source(process, "stdout"), lines, lines, records=records).levels)
 
 
 def test_of_tailscaled() -> None:
-    """Its lines are read as its own, and no other's are."""
+    """Only tailscaled's lines are parsed as tailscaled's."""
     line = b"health(warnable=not-in-map-poll): error: x"
     assert levels_of(line + b"\n", "tailscaled") == {0: "warning"}
     assert levels_of(line + b"\n") == {}
@@ -88,5 +88,5 @@ def test_of_tailscaled() -> None:
     "form", ['{{"message":"x","n":{0}}}', '{{"level":{0}}}', '{{"fields":{{"message":"x","n":{0}}}}}']
 )
 def test_a_number_that_cannot_be_read_is_shown_as_it_stands(form: str, number: str) -> None:
-    """An app may log one of thousands of digits; its last lines are looked at when it ends."""
+    """An app may log a number with thousands of digits; its last lines are read when it exits."""
     assert number in parse_line("moltis", form.format(number).encode(), Redactor([])).message

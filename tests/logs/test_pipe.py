@@ -1,4 +1,4 @@
-"""How a child's pipe is read: in bounded turns, and later where the kernel refuses to watch it for now."""
+"""How a child's pipe is read: in limited turns, and later if the kernel cannot watch it for now."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_pipe_that_cannot_be_watched_is_read_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """epoll_ctl(2) may say ENOMEM or ENOSPC; that ended everything."""
+    """epoll_ctl(2) may fail with ENOMEM or ENOSPC; this used to end the supervisor."""
     loop = asyncio.get_running_loop()
     real, refused = loop.add_reader, [errno.ENOMEM, errno.ENOSPC]
 
@@ -41,9 +41,9 @@ async def test_a_pipe_that_cannot_be_watched_is_read_later(monkeypatch: pytest.M
 
 
 async def test_bytes_that_are_no_text_are_processed_in_small_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where reads have grown with cheap lines: 64 KiB of them blocked the loop for up to 150 ms."""
+    """Even if reads have grown with plain lines: 64 KiB of such bytes blocked the loop for up to 150 ms."""
     loop = asyncio.get_running_loop()
-    # Every turn is quick, so that reads grow as far as they can.
+    # Every turn appears to be fast, so that reads grow to their maximum.
     ticks = itertools.count()
     monkeypatch.setattr(loop, "time", lambda: next(ticks) / 100_000)
     text = b"".join(b"line %06d\n" % number for number in range(20_000))

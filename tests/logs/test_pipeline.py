@@ -18,7 +18,7 @@ from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from tests.logs.rig import Rig, until
 
-# Every line of each stream has its number; stream 2 is long-lined. Written in pieces that end anywhere.
+# Each line of a stream has its number; lines vary in length. Written in pieces that end anywhere.
 FLOOD = """
 import os, sys, threading
 def pour(fd, name, count, step):
@@ -44,7 +44,7 @@ os._exit(3)
 
 
 def start(rig: Rig, *argv: str, **options: object) -> subprocess.Popen[bytes]:
-    """Run a program whose output the log reads."""
+    """Run a program whose output goes to the log."""
     out, err = rig.pipe("moltis", "stdout"), rig.pipe("moltis", "stderr")
     try:
         return subprocess.Popen(argv, stdout=out, stderr=err, **options)  # type: ignore[call-overload,no-any-return]
@@ -56,7 +56,7 @@ def start(rig: Rig, *argv: str, **options: object) -> subprocess.Popen[bytes]:
 @pytest.mark.slow
 @pytest.mark.parametrize("format_", ["pretty", "json"])
 async def test_a_flood_arrives_whole(format_: str) -> None:
-    """Two streams of 1,000,000 lines: none lost, torn, doubled or out of its stream's order."""
+    """Two streams of 1,000,000 lines: none is lost, torn, duplicated or out of order."""
     count = 1_000_000
     rig = Rig(format=format_, secrets=["never-in-it"])
     child = start(rig, sys.executable, "-c", FLOOD, str(count))
@@ -75,7 +75,7 @@ async def test_a_flood_arrives_whole(format_: str) -> None:
 
 
 async def test_line_by_line_writers_are_read_in_gulps() -> None:
-    """Fewer blocks than lines: the reader waits a moment for more, and loses nothing."""
+    """There are fewer blocks than lines: the reader waits briefly for more, and loses nothing."""
     rig = Rig(history_lines=10_000)
     program = "import os\nfor number in range(5000): os.write(1, b'%d\\n' % number)"
     start(rig, sys.executable, "-c", program).wait()
@@ -109,7 +109,7 @@ PIECES = st.sampled_from(PLAIN) | st.sampled_from(ODD)
 @example([["{", "}"], ["{", "\t", "}"]], "pretty")
 @example([["{", "}"], ["{", "\t", "}"]], "json")
 async def test_log_and_history_say_the_same(lines: list[list[str]], format_: str) -> None:
-    """Line by line, and with the same level, whatever the lines hold; the counter knows as many."""
+    """Line by line, with the same level, whatever the lines contain; the counter agrees with them."""
     rig = Rig(format=format_, secrets=["geheimnis"])
     await rig.say("".join("".join(parts) + "\n" for parts in lines).encode())
     told = rig.log.history.read(0, 1000, "moltis").lines
@@ -126,7 +126,7 @@ async def test_log_and_history_say_the_same(lines: list[list[str]], format_: str
 
 
 async def test_many_short_lines_are_taken_in_turns() -> None:
-    """All of them, in order, and never so many at a time that others wait."""
+    """All of them, in order, and each turn takes a limited number."""
     rig = Rig(history_lines=100_000)
     await rig.say(b"".join(b"%x\n" % number for number in range(50_000)))
     assert [line.message for line in rig.log.history.read(0, 100_000).lines] == [
@@ -137,7 +137,7 @@ async def test_many_short_lines_are_taken_in_turns() -> None:
 
 
 async def test_a_line_waits_for_its_end() -> None:
-    """No timer passes on half a line."""
+    """No timeout passes on part of a line."""
     rig = Rig()
     fd = rig.pipe()
     os.write(fd, b"first\nhal")
@@ -150,7 +150,7 @@ async def test_a_line_waits_for_its_end() -> None:
 
 
 async def test_50_mb_without_a_newline() -> None:
-    """Comes out in marked pieces, all of it."""
+    """It is logged completely, in marked pieces."""
     rig = Rig()
     program = "import os\nfor _ in range(800):\n  d = b'x' * 65536\n  while d: d = d[os.write(1, d):]"
     child = start(rig, sys.executable, "-c", program)
@@ -162,7 +162,7 @@ async def test_50_mb_without_a_newline() -> None:
 
 
 async def test_drain_takes_the_last_words_and_leaves_a_held_pipe_open() -> None:
-    """A grandchild that holds the pipe is read on; what the dead one wrote is there at once."""
+    """A pipe held by a grandchild stays open; what the dead child wrote is logged at once."""
     rig = Rig()
     child = start(rig, sys.executable, "-c", HOLDER, stdin=subprocess.PIPE)
     assert child.wait() == 3
@@ -177,7 +177,7 @@ async def test_drain_takes_the_last_words_and_leaves_a_held_pipe_open() -> None:
 
 
 async def test_drain_takes_all_that_a_pipe_holds() -> None:
-    """Also where the lines are so short that they are taken in many turns."""
+    """Even if the lines are so short that they take many turns."""
     rig = Rig(history_lines=1_000_000)
     fd = rig.pipe()
     os.set_blocking(fd, False)
@@ -192,7 +192,7 @@ async def test_drain_takes_all_that_a_pipe_holds() -> None:
 
 
 async def test_drain_closes_what_has_ended() -> None:
-    """A dead child's tail without a newline is a line, and its descriptors are closed."""
+    """What a dead child wrote last is a line, even without a newline, and its pipes are closed."""
     rig = Rig()
     child = start(rig, sys.executable, "-c", "print('x' * 20_000); print('end', end='')")
     assert child.wait() == 0
@@ -204,7 +204,7 @@ async def test_drain_closes_what_has_ended() -> None:
 
 
 async def test_what_comes_before_the_start_is_remembered() -> None:
-    """Records and pipes of the first moments, in order."""
+    """Records and output from before the start are kept, in order."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     out_read, out_write = os.pipe()
@@ -225,7 +225,7 @@ async def test_what_comes_before_the_start_is_remembered() -> None:
 
 
 async def test_subscribers_are_called_once_a_turn() -> None:
-    """However much there is, and no more when they have left."""
+    """However many records there are; and not after they have unsubscribed."""
     rig = Rig()
     calls: list[int] = []
     leave = rig.log.subscribe(lambda: calls.append(rig.log.history.next))
@@ -242,7 +242,7 @@ async def test_subscribers_are_called_once_a_turn() -> None:
 
 
 async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
-    """Also when the write that brings it is split."""
+    """Even if the secret is split across two writes."""
     rig = Rig()
     fd = rig.pipe()
     rig.redactor.learn("pasted-key-1")
@@ -268,7 +268,7 @@ async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
     ids=["controls", "backslashes", "tabs", "names", "story"],
 )
 async def test_a_record_stays_within_the_limit_however_it_is_written(format_: str, fields: dict[str, object]) -> None:
-    """It is measured as it is written, escapes included, and each of its lines has a number of its own."""
+    """Its size is measured as written, including escapes, and each of its lines has its own number."""
     rig = Rig(format=format_)
     rig.log.record("error", "odd", **fields)
     rig.log.record("info", "long " * 9000)

@@ -1,4 +1,4 @@
-"""Control characters are shown, not sent; colour codes go to terminals only."""
+"""Control characters are made visible; colour codes go to terminals only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supervisor.logs.characters import is_clean
 from supervisor.logs.sanitize import sanitize, sanitize_json, without_colors
 from tests.logs.rig import Rig, said
 
-# Unicode's Default_Ignorable_Code_Point but for emoji's variation selectors (DerivedCoreProperties.txt), and its
+# Unicode's Default_Ignorable_Code_Point except emoji's variation selectors (DerivedCoreProperties.txt), and its
 # separators and annotations.
 UNSEEN = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
@@ -44,7 +44,7 @@ LINES = st.lists(
 
 @given(LINES)
 def test_nothing_reaches_a_terminal_but_text(lines: bytes) -> None:
-    """Whatever comes in, valid UTF-8 without control characters comes out, line by line."""
+    """From any input the result is valid UTF-8 without control characters, line by line."""
     out = sanitize(lines)[0].decode()
     assert not DANGEROUS.search(out)
     assert out.count("\n") == lines.count(b"\n")
@@ -54,7 +54,7 @@ def test_nothing_reaches_a_terminal_but_text(lines: bytes) -> None:
 
 @given(st.lists(st.one_of(st.binary(max_size=4), st.sampled_from(["é", "\ud800", "漢", "🦊", "\udcff"])), max_size=20))
 def test_bytes_that_are_not_utf_8_are_escaped_one_by_one(parts: list[bytes | str]) -> None:
-    """As Python's own *backslashreplace* does, also where they resemble surrogates; what is text stays."""
+    """As Python's *backslashreplace* does, even if they resemble surrogates; valid text is unchanged."""
     line = b"".join(part if isinstance(part, bytes) else part.encode(errors="surrogatepass") for part in parts)
     line = line.translate(None, bytes(range(0x20)) + b"\x7f")
     expected = line.decode(errors="backslashreplace")
@@ -64,7 +64,7 @@ def test_bytes_that_are_not_utf_8_are_escaped_one_by_one(parts: list[bytes | str
 
 @given(LINES)
 def test_colours_are_all_that_passes_to_a_terminal(lines: bytes) -> None:
-    """Taking the colour codes out of it gives what one without colours gets."""
+    """The coloured output without its colour codes equals the plain output."""
     plain, colored = sanitize(lines)
     assert re.sub(rb"\x1b\[[0-9;:]*m", b"", colored) == plain
     assert without_colors(lines) in {None, plain}
@@ -72,14 +72,14 @@ def test_colours_are_all_that_passes_to_a_terminal(lines: bytes) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=100).filter(lambda t: not DANGEROUS.search(t)))
 def test_clean_text_is_unchanged(text: str) -> None:
-    """Text of any language is sent as it is."""
+    """Text in any language is unchanged."""
     data = text.encode() + b"\n"
     assert sanitize(data) == (data, data)
 
 
 @given(st.lists(ONES, min_size=1, max_size=5), st.sampled_from(["", "{", '{"message":"']))
 async def test_nothing_unseen_reaches_a_reader(characters: list[str], begin: str) -> None:
-    """What hides or turns the text around it is shown in every log, to the API and in an app's own objects."""
+    """Characters that hide or reorder text are made visible in every log, in the API and in an app's objects."""
     forged = "\N{SNOWMAN}".join(["", *characters, ""])
     lines = "".join(
         [f"{begin}{forged}\n", json.dumps({"message": forged, forged: {"deep": [forged]}}, ensure_ascii=False), "\n"]
@@ -100,7 +100,7 @@ async def test_nothing_unseen_reaches_a_reader(characters: list[str], begin: str
 
 
 async def test_how_a_terminal_and_a_file_see_it() -> None:
-    """Colours stay, and end with their line, on a terminal; elsewhere only the words are left."""
+    """On a terminal, colours are kept and reset at the end of their line; elsewhere only the text remains."""
     data = b"\x1b[32m INFO\x1b[0m \x1b[1mbold\r\n\x1b[2Jgone\x00\xff caf\xc3\xa9\n"
     assert await said(data) == "moltis     │  INFO bold\nmoltis     │ \\x1b[2Jgone\\x00\\xff café\n".encode()
     colored = await said(data, color=True)
@@ -109,7 +109,7 @@ async def test_how_a_terminal_and_a_file_see_it() -> None:
 
 
 async def test_a_line_that_grows_is_cut_again() -> None:
-    """15 KB of NUL are four times that when shown: no line out is too long."""
+    """15 KB of NUL are four times as long when escaped: no line written is too long."""
     for options in ({}, {"color": True}, {"format": "json"}):
         out = await said(b"\x00" * 15_000 + b"\n", **options)
         assert all(len(line) <= 16 * 1024 for line in out.split(b"\n"))
@@ -117,7 +117,7 @@ async def test_a_line_that_grows_is_cut_again() -> None:
 
 
 def test_a_json_object_keeps_its_value_where_unseen_characters_become_escapes() -> None:
-    """Also those beyond 16 bits, for which JSON takes two escapes."""
+    """Even for those beyond 16 bits, for which JSON takes two escapes."""
     value = {
         character: character for character in map(chr, range(0x20, sys.maxunicode + 1)) if DANGEROUS.match(character)
     }

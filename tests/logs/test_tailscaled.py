@@ -1,4 +1,4 @@
-"""What tailscaled's lines say: lines of the real 1.102, as they came."""
+"""How tailscaled's lines are parsed: unchanged lines of the real 1.102."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ LINES = [
 
 @pytest.mark.parametrize(("level", "topic", "kind", "text"), LINES)
 def test_of_a_line(level: str, topic: str, kind: str, text: str) -> None:
-    """Its level, its topic and what noise it is, with its time before it or without."""
+    """Its level, its topic and its kind of noise, with or without its time."""
     for line in (text, STAMP + text, f"2026/11/24 17:17:24.123456 {text}"):
         said = parse(line)
         assert (said.level, said.topic, said.noise.kind if said.noise else "") == (level, topic, kind)
 
 
 def test_every_row_of_the_table_is_found() -> None:
-    """Each noise is recognised by its row and has a topic or none on purpose; a word belongs to one topic."""
+    """Each kind of noise is recognised by its row; each word belongs to one topic only."""
     for row in NOISE:
         assert parse(f"{STAMP}{row.begins}x{row.holds}").noise is row
     words = [word for heads in TOPICS.values() for word in heads]
@@ -63,7 +63,7 @@ def test_every_row_of_the_table_is_found() -> None:
 
 
 def test_the_page_names_topics_and_kinds() -> None:
-    """The reference tells of every topic and every kind of noise."""
+    """The reference lists every topic and every kind of noise."""
     page = (ROOT / "docs/reference/logs.md").read_text()
     kinds = {row.kind for row in NOISE}
     assert not [name for name in {*TOPICS, *kinds} if f"`{name}`" not in page]
