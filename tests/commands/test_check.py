@@ -1,4 +1,4 @@
-"""`check --json`: the plan for programs."""
+"""`check --json`: the plan, for programs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from supervisor.tailnet.versions import TESTED
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A secret whose JSON form differs from itself: masking has to come before quoting.
+# A secret that is written differently in JSON: masking must come before encoding.
 TOKEN = 'a-"long"-token-that-is-\\quoted'
 
 
 def document(environ: dict[str, str]) -> tuple[int, str, dict[str, Any]]:
-    """Return the exit code, the text, and what it means."""
+    """Return the exit code, the output, and its decoded JSON."""
     out, err = io.StringIO(), io.StringIO()
     code = check({"PATH": os.environ["PATH"], "HOME": "/root", **environ}, None, out, err, as_json=True)
     assert err.getvalue() == ""
@@ -27,7 +27,7 @@ def document(environ: dict[str, str]) -> tuple[int, str, dict[str, Any]]:
 
 
 def test_the_plan() -> None:
-    """Commands, users, the names of variables and ports; no secret, wherever it stands."""
+    """Commands, users, names of variables, and ports; no secret anywhere."""
     code, text, plan = document(
         {"SUPERVISOR_TOKEN": TOKEN, "SUPERVISOR_APP_COMMAND": f"moltis '{TOKEN}'", "PORT": "8111"}
     )
@@ -42,7 +42,7 @@ def test_the_plan() -> None:
 
 
 def test_problems() -> None:
-    """All of them, and 78."""
+    """All of them, and exit code 78."""
     code, _text, plan = document({"PORT": "x", "TS_TAGS": "y"})
     assert code == 78
     assert len(plan["problems"]) == 2
@@ -50,7 +50,7 @@ def test_problems() -> None:
 
 
 def test_a_program_is_shown_as_the_file_it_stands_for() -> None:
-    """Or warned about, with the very words that a start would use."""
+    """If there is none, the warning has the same words as a failed start."""
     _code, _text, plan = document({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP_COMMAND": "sh"})
     assert plan["processes"][0]["program"] == shutil.which("sh")
     _code, _text, plan = document({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP_COMMAND": "./no-such"})
@@ -59,7 +59,7 @@ def test_a_program_is_shown_as_the_file_it_stands_for() -> None:
 
 
 def test_nothing_from_outside_reaches_the_terminal_raw(tmp_path: Path) -> None:
-    """A command, a path or a variable with what a terminal obeys, a line's end or a turn of the text is shown."""
+    """Escape sequences, line ends and invisible characters in a command, path or variable are made visible."""
     odd = "\x1b[2J\nproblem: none\u202e\u200b"
     folder = tmp_path / f"run{odd}"
     plans = (
@@ -77,7 +77,7 @@ def test_nothing_from_outside_reaches_the_terminal_raw(tmp_path: Path) -> None:
 
 
 def test_a_tailscaled_that_was_never_tried_is_noted(tmp_path: Path) -> None:
-    """By its own word; one of the tested series, and one that does not tell, are not."""
+    """According to its --version; a tested version, or one that prints none, is not noted."""
     program = tmp_path / "tailscaled"
     for said, noted in (("1.999.1-t0123", True), (TESTED, False), ("", False)):
         program.write_text(f"#!/bin/sh\n[ \"$*\" = --version ] && echo '{said}'\n")

@@ -1,4 +1,4 @@
-"""What `--version` says: enough for a bug report."""
+"""The output of `--version`: what a bug report needs."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ SUPERVISOR = (sys.executable, "-I", "-m", "supervisor", "--version")
 
 
 def lines(path: str) -> dict[str, str]:
-    """Return what it says by its first words."""
+    """Return its output as values by the first word of each line."""
     done = subprocess.run(SUPERVISOR, env={"PATH": path}, capture_output=True, text=True, timeout=60, check=True)
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
 
 
 def program(folder: Path, name: str, script: str) -> str:
-    """Put a program into a folder of PATH, and return the folder."""
+    """Put a program into a folder of PATH, and return PATH's folder."""
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
     return str(folder)
 
 
 def test_the_versions_of_everything_that_works_here(tmp_path: Path) -> None:
-    """The real tailscaled's own word; restic's as it prints it."""
+    """The versions of the real tailscaled and of restic as they print them."""
     folder = program(tmp_path, "restic", "echo 'restic 0.18.1 compiled with go1.24.4 on linux/amd64'")
     said = lines(f"{os.path.dirname(tailscaled())}:{folder}:{os.environ['PATH']}")
     assert said["moltis-supervisor"] == __version__
-    # One that Go installed has a suffix of its own.
+    # One installed by Go has a suffix.
     assert said["tailscaled"].startswith(os.path.basename(os.path.dirname(tailscaled())).removeprefix("tailscaled-"))
     assert said["restic"] == "0.18.1"
     assert said["python"] == ".".join(map(str, sys.version_info[:3]))
     git = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "rev-parse", "HEAD"]
     head = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    # git does not look into another user's checkout.
+    # git refuses to read another user's checkout.
     assert said["commit"] in {head, "not known: git does not tell"}
 
 
@@ -52,7 +52,7 @@ def test_the_versions_of_everything_that_works_here(tmp_path: Path) -> None:
 def test_what_does_not_tell_its_version_holds_up_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    """It fails, speaks no text, or hangs."""
+    """It fails, prints invalid UTF-8, or hangs."""
     monkeypatch.setattr(version, "_ANSWER_S", 0.5)
     monkeypatch.setenv("PATH", program(tmp_path, "restic", script) + ":/usr/bin:/bin")
     assert "restic      not known: restic does not tell\n" in version.report()
@@ -69,7 +69,7 @@ def test_a_program_that_is_asked_gets_no_secret(tmp_path: Path, monkeypatch: pyt
 
 
 def test_nothing_but_the_package_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line stays, so that nobody wonders; the commit is what the image was built with."""
+    """Each line is still shown, with the reason; the commit is that of the image's build."""
     (tmp_path / "COMMIT").write_text("0123abc\n")
     monkeypatch.setattr(version, "COMMIT_FILE", str(tmp_path / "COMMIT"))
     monkeypatch.setenv("PATH", str(tmp_path))
