@@ -1,4 +1,4 @@
-"""A server that takes alerts, and answers as a test says."""
+"""A server that receives alerts, and answers as the test sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Told(NamedTuple):
-    """One request."""
+    """A request that was received."""
 
     path: str
     headers: dict[str, str]
@@ -23,12 +23,12 @@ class Told(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """What its body says."""
+        """Its body, decoded from JSON."""
         return json.loads(self.body)
 
 
 class Hook:
-    """What came so far; ``statuses`` are the next answers, 200 after them, and ``headers`` go with each."""
+    """The requests received so far; ``statuses`` are the next responses' (then 200), ``headers`` are sent with each."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/hook"
@@ -37,13 +37,13 @@ class Hook:
         self.headers: dict[str, str] = {}
 
     def wait(self, count: int = 1) -> list[Told]:
-        """Wait until so many requests have come."""
+        """Wait until ``count`` requests have been received."""
         return wait_until(lambda: self.told if len(self.told) >= count else None, what=f"{count} alerts")
 
 
 @contextlib.contextmanager
 def hooking() -> Iterator[Hook]:
-    """Serve for the length of a block."""
+    """Run the server for the length of a block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -56,7 +56,7 @@ def hooking() -> Iterator[Hook]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

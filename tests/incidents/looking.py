@@ -1,4 +1,4 @@
-"""Looks at incidents: in their folder, in the log, and over the API."""
+"""Reads incidents from their folder, the log, and the API."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def get(run: Run, path: str) -> Any:
-    """Return what the API answers over the control socket."""
+    """Return the API's response over the control socket."""
     status, answer = Node(run).call("GET", path)
     assert status == 200, answer
     return answer
 
 
 def recorded(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Return what is on the disk of one kind, the oldest first."""
+    """Return the incidents of one kind in the folder, the oldest first."""
     paths = sorted((folder / "incidents").glob(f"*-{kind}*.json")) if folder.exists() else []
     return [json.loads(path.read_text()) for path in paths]
 
 
 def wait_recorded(folder: Path, kind: str, **fields: object) -> dict[str, Any]:
-    """Wait until an incident of this kind and with these fields is on the disk."""
+    """Wait until an incident of this kind with these fields is in the folder, and return it."""
 
     def look() -> dict[str, Any] | None:
         found = (each for each in recorded(folder, kind) if fields.items() <= each.items())
@@ -38,7 +38,7 @@ def wait_recorded(folder: Path, kind: str, **fields: object) -> dict[str, Any]:
 
 
 def story(run: Run, kind: str) -> dict[str, Any]:
-    """Wait until the log tells of an incident of this kind, and return what it says."""
+    """Wait until an incident of this kind is logged, and return its story."""
     run.wait_for("incident")
 
     def look() -> dict[str, Any] | None:

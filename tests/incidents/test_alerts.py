@@ -1,4 +1,4 @@
-"""Alerts: sent at once, tried again, at most one a minute, signed, and without effect where they are shown."""
+"""Alerts: sent at once, retried, at most one a minute, signed, and without links or markup where they are shown."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ BLOCKS = ("# a heading", "  -# a small one", "- an item", "+ another", "1. the f
 
 
 def settings(folder: Path, url: str, **more: str) -> dict[str, str]:
-    """Return the settings of a run that sends alerts."""
+    """Return the settings for a run that sends alerts."""
     slow = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
     return {"TS_STATE_DIR": str(folder), "SUPERVISOR_ALERT_URL": url, "TS_HOSTNAME": "box", **slow, **more}
 
 
 def alert(**changes: Any) -> Alert:
-    """Return an alert whose every text is out for effect."""
+    """Return an alert in which every text contains links and mentions."""
     incident = Incident("i", 0.0, "crash", "moltis", ERROR, EVIL, EVIL, EVIL, EVIL, last_lines=("secret line",))
     return Alert(incident, "box", 2, with_lines=False)._replace(**changes)
 
 
 def test_an_alert_is_signed_and_has_no_last_lines(tmp_path: Path) -> None:
-    """As Standard Webhooks has it: id, time and body under one key; what the app said stays here."""
+    """As Standard Webhooks requires: id, time and body are signed with one key; the app's output is not sent."""
     secret = "a-secret-of-good-length"
     with hooking() as hook, running(*CRASHES, env=settings(tmp_path, hook.url, SUPERVISOR_ALERT_SECRET=secret)) as run:
         run.wait_for("incident")
@@ -73,20 +73,20 @@ def test_an_alert_is_signed_and_has_no_last_lines(tmp_path: Path) -> None:
 
 
 def test_last_lines_are_sent_where_they_are_asked_for(tmp_path: Path) -> None:
-    """Only then."""
+    """Last lines are sent with SUPERVISOR_ALERT_LINES=on."""
     with hooking() as hook, running(*CRASHES, env=settings(tmp_path, hook.url, SUPERVISOR_ALERT_LINES="on")):
         assert hook.wait()[0].json["incident"]["last_lines"] == ["the last word"]
 
 
 def test_another_message_of_the_same_incident_has_an_id_of_its_own() -> None:
-    """Receivers drop what they have had: the eleventh crash of an hour counts in the tenth's incident."""
+    """Receivers drop a repeated id: the eleventh crash within an hour is counted in the tenth's incident."""
     alike = msgspec.structs.replace(alert().incident, times=3)
     headers = [request_of(JSON, alert(incident=each), None, 0.0)[1] for each in (alert().incident, alike)]
     assert [each["webhook-id"] for each in headers] == [alike.id, f"{alike.id}-3"]
 
 
 def test_an_answer_that_may_pass_is_tried_again(tmp_path: Path) -> None:
-    """Until it is taken; the same id tells that it is the same."""
+    """It is retried until accepted, with the same id."""
     with hooking() as hook:
         hook.statuses[:] = [503, 429]
         with running(*CRASHES, env=settings(tmp_path, hook.url)):
@@ -131,7 +131,7 @@ def test_a_service_that_asks_to_wait_is_not_asked_before(monkeypatch: pytest.Mon
 def test_a_refusal_is_told_in_the_log_and_no_redirect_is_followed(
     tmp_path: Path, status: int, headers: dict[str, str]
 ) -> None:
-    """It is sent once, and to nobody else."""
+    """It is sent once, and not to another address."""
     with hooking() as hook:
         hook.statuses[:] = [status] * 5
         hook.headers = headers
@@ -141,7 +141,7 @@ def test_a_refusal_is_told_in_the_log_and_no_redirect_is_followed(
 
 
 def test_no_more_than_one_a_minute_and_the_rest_is_counted_by_the_next_run(tmp_path: Path) -> None:
-    """A loop of crashes makes one alert; the give-up at its end is told by the run that comes after."""
+    """A crash loop makes one alert; the give-up at its end is reported by the next run."""
     with hooking() as hook:
         env = settings(tmp_path, hook.url, SUPERVISOR_GIVE_UP="4/1m", SUPERVISOR_BACKOFF_INITIAL="800ms")
         with running("sh", "-c", "exit 3", env=env) as run:
@@ -158,7 +158,7 @@ def test_no_more_than_one_a_minute_and_the_rest_is_counted_by_the_next_run(tmp_p
 
 
 def test_a_clock_that_was_set_back_delays_an_alert_by_no_more_than_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last alert then seems to be sent in a time to come; the minute is counted once, as it passes here."""
+    """The last alert then seems to be in the future; the wait is still at most one interval."""
     monkeypatch.setattr(alerts, "LEAST_INTERVAL_S", 0.3)
     with hooking() as hook:
         given = AlertSettings(SecretSource("URL", value=Secret(hook.url)), None, None, with_lines=False)
@@ -169,7 +169,7 @@ def test_a_clock_that_was_set_back_delays_an_alert_by_no_more_than_a_minute(monk
 
 
 def test_a_silent_service_holds_nothing_up(tmp_path: Path) -> None:
-    """Restarts go on, and so does the end, which waits for a moment only."""
+    """Restarts continue, and the end of the supervisor waits only briefly."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         with running(*CRASHES, env=settings(tmp_path, url, SUPERVISOR_BACKOFF_INITIAL="10ms")) as run:
@@ -181,7 +181,7 @@ def test_a_silent_service_holds_nothing_up(tmp_path: Path) -> None:
 
 
 def test_what_somebody_wanted_makes_no_alert(tmp_path: Path) -> None:
-    """A stop in order is an incident, and nothing to wake anybody for."""
+    """A stop in order is an incident, but no alert is sent."""
     with hooking() as hook:
         with running("sh", "-c", "echo ready; exec sleep 300", env=settings(tmp_path, hook.url)) as run:
             run.wait_for("ready")
@@ -192,7 +192,7 @@ def test_what_somebody_wanted_makes_no_alert(tmp_path: Path) -> None:
 
 
 def test_formats_follow_the_host() -> None:
-    """What is not known takes JSON."""
+    """JSON is used for unknown hosts."""
     hosts = {
         "https://ntfy.sh/topic": NTFY,
         "https://ntfy.example.com/topic": NTFY,
@@ -208,12 +208,12 @@ def test_formats_follow_the_host() -> None:
 
 
 def effects(text: str) -> list[str]:
-    """Return what some service might make a link or a mention of."""
+    """Return the parts that some service might turn into a link or a mention."""
     return re.findall(r"\w+://\w|//\w|[a-z]:[^\s\u200b]|\w\.\w|\w@|@\w|<[@#!&/:t]|#\w", text)
 
 
 def test_nothing_of_the_text_takes_effect_anywhere() -> None:
-    """No link, no mention, no formatting; the text looks the same."""
+    """No link, no mention, no formatting; the text looks unchanged."""
     assert effects(EVIL)
     assert not effects(inert(EVIL)), inert(EVIL)
     assert inert(EVIL).replace("\u200b", "") == EVIL
@@ -238,19 +238,19 @@ def test_nothing_of_the_text_takes_effect_anywhere() -> None:
 
 @pytest.mark.parametrize("text", [EVIL, *BLOCKS, *MARKUP])
 def test_a_markdown_parser_finds_nothing_but_text(text: str) -> None:
-    """By CommonMark, of which Discord's own dialect takes a part: a bold title, and lines of plain text."""
+    """By CommonMark, of which Discord's dialect is a part: a bold title, and lines of plain text."""
     incident = Incident("i", 0.0, "crash", "moltis", ERROR, text, text, text, text, last_lines=(text,))
     content = json.loads(request_of(DISCORD, alert(incident=incident, with_lines=True), None, 0.0)[0])["content"]
     blocks = MarkdownIt("commonmark").parse(content)
     kinds = {token.type for block in blocks for token in [block, *(block.children or [])]}
     assert kinds <= PLAIN
-    # What is escaped is shown as it was said.
+    # Escaped text is shown unchanged.
     shown = "".join(token.content for block in blocks for token in block.children or [])
     assert text.splitlines()[0].strip() in shown.replace("\u200b", "")
 
 
 def test_a_long_story_is_cut_to_what_a_service_takes() -> None:
-    """Discord refuses more than 2000 characters, ntfy makes a file of more than 4096 bytes."""
+    """Discord refuses more than 2000 characters; ntfy turns more than 4096 bytes into a file."""
     long = alert(incident=Incident(id="i", at_s=0.0, kind="crash", subject="m", level=ERROR, what="w", why="x" * 9000))
     assert len(json.loads(request_of(DISCORD, long, None, 0.0)[0])["content"]) <= 2000
     assert len(request_of(NTFY, long, None, 0.0)[0]) <= 4096
@@ -261,6 +261,6 @@ def test_a_long_story_is_cut_to_what_a_service_takes() -> None:
 
 
 def test_the_count_of_those_left_out_is_said() -> None:
-    """Whoever reads it knows that there was more."""
+    """The reader learns that there were more."""
     assert "2 more since the last alert" in alert().text
     assert "since the last alert" not in alert(left_out=0).text

@@ -1,4 +1,4 @@
-"""The causes of real ends: memory, a KILL, a hang, a panic, success that should have stayed, a disk that is full."""
+"""The causes of real exits: memory, a KILL, a hang, a panic, an exit with 0 that was not expected, a full disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GROUPS = Path("/sys/fs/cgroup/memory")
 LIMIT_MIB = 150
-# The group looks like the container's own, as in a container; the second one hides what the kernel counts.
+# The cgroup looks like the container's own, as in a container; UNCOUNTED hides the kernel's count of kills.
 IN_GROUP = 'mount --bind "$0" /sys/fs/cgroup/memory && echo $$ >/sys/fs/cgroup/memory/cgroup.procs'
 UNCOUNTED = f"{IN_GROUP} && mount --bind /dev/null /sys/fs/cgroup/memory/memory.oom_control"
 GREEDY = "held = []\nwhile True: held.append(bytearray(b'x') * 4_000_000)"
@@ -33,7 +33,7 @@ SLOWLY = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
 
 @contextmanager
 def memory_group() -> Iterator[Path]:
-    """A control group with a limit, for the length of a block."""
+    """Create a memory cgroup with a limit, for the length of a block."""
     group = GROUPS / f"incidents-{os.getpid()}"
     try:
         group.mkdir()
@@ -56,7 +56,7 @@ def memory_group() -> Iterator[Path]:
     ids=["counted", "by the tell-tale"],
 )
 def test_out_of_memory_is_told_by_the_kernel_or_by_how_much_was_used(tmp_path: Path, shell: str, words: str) -> None:
-    """A process that takes all that there is: with its peak, and the limit."""
+    """A process that uses up all memory is recorded with its peak and the limit."""
     with memory_group() as group:
         prefix = ("env", "unshare", "--mount", "sh", "-c", f'{shell} && exec "$@"', str(group))
         env = {"TS_STATE_DIR": str(tmp_path), **SLOWLY}
@@ -71,7 +71,7 @@ def test_out_of_memory_is_told_by_the_kernel_or_by_how_much_was_used(tmp_path: P
 
 
 def test_a_kill_for_memory_that_hit_no_process_of_the_supervisors(tmp_path: Path) -> None:
-    """What the app started is gone, and the app is still there: nobody else would tell."""
+    """A child of the app was killed, and the app still runs: otherwise nothing would report this."""
     often = "import supervisor.incidents.recorder as r; r.LOOK_S = 0.2; from supervisor.cli import main; main()"
     with memory_group() as group:
         words = ("env", "unshare", "--mount", "sh", "-c", f'{IN_GROUP} && exec "$@"', str(group))
@@ -88,7 +88,7 @@ def test_a_kill_for_memory_that_hit_no_process_of_the_supervisors(tmp_path: Path
 
 
 def test_a_kill_from_outside_is_told_from_lack_of_memory(tmp_path: Path) -> None:
-    """Nobody here sent it, and memory was not near any limit."""
+    """Nothing in the container sent it, and memory use was not near a limit."""
     with running("sleep", "300", env={"TS_STATE_DIR": str(tmp_path), **SLOWLY}) as run:
         os.kill(run.wait_for("started", child="moltis")["pid"], signal.SIGKILL)
         told = story(run, "killed")
@@ -97,7 +97,7 @@ def test_a_kill_from_outside_is_told_from_lack_of_memory(tmp_path: Path) -> None
 
 
 def test_a_success_that_should_have_stayed(tmp_path: Path) -> None:
-    """Exit code 0 is no success for what is to stay."""
+    """Exit code 0 is unexpected for a process that should keep running."""
     with running("sh", "-c", "echo bye", env={"TS_STATE_DIR": str(tmp_path), **SLOWLY}) as run:
         told = story(run, "exit")
         assert (told["what"], told["code"]) == ("moltis ended by itself", 0)
@@ -105,7 +105,7 @@ def test_a_success_that_should_have_stayed(tmp_path: Path) -> None:
 
 
 def test_a_hang_names_the_probe_and_what_the_process_did(tmp_path: Path) -> None:
-    """One that was stopped by a signal: the probe that missed, and the stop, are in the story."""
+    """For one stopped by SIGSTOP, the cause has the failed probe and the stopped state."""
     env = {"SUPERVISOR_APP_HEALTH_URL": "/", "SUPERVISOR_APP_HUNG": "4s", "TS_STATE_DIR": str(tmp_path)}
     with running(sys.executable, "-c", ANSWERS, env=env) as run:
         run.wait_for("health is pass")
@@ -131,7 +131,7 @@ def test_a_panic_of_tailscaled_is_told_by_its_first_lines(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_is_told_and_made_up_for(tmp_path: Path) -> None:
-    """What it refuses is kept in memory, shown with the reason, and written once there is room."""
+    """Incidents are kept in memory, shown with the reason, and written once there is space."""
     if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=64k none {tmp_path}") != 0:  # noqa: S605
         pytest.skip("this takes root, and leave to mount")
     try:
@@ -156,7 +156,7 @@ def test_a_full_disk_is_told_and_made_up_for(tmp_path: Path) -> None:
 
 
 def test_what_fails_again_and_again_is_counted_by_one(tmp_path: Path) -> None:
-    """A loop of crashes does not push out everything else."""
+    """A crash loop does not displace all other incidents."""
     quickly = {"SUPERVISOR_GIVE_UP": "never", "SUPERVISOR_BACKOFF_MAX": "20ms"}
     with running("sh", "-c", "exit 3", env={"TS_STATE_DIR": str(tmp_path), **quickly}) as run:
         wait_until(lambda: len(run.all("exited")) > 14, what="many ends")
@@ -165,15 +165,15 @@ def test_what_fails_again_and_again_is_counted_by_one(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_told_and_left(tmp_path: Path) -> None:
-    """Others are read all the same, and the file is what it was."""
+    """Other files are still read, and the file is not changed."""
     folder = tmp_path / "incidents"
     folder.mkdir()
     (folder / "20260101-000000000-moltis-crash.json").write_text("{half")
     os.mkfifo(folder / "20260101-000000001-moltis-crash.json")
-    # Under a name that is no text.
+    # With a name that is invalid UTF-8.
     with open(os.fsencode(folder) + b"/no-text-\xff.json", "wb") as file:
         file.write(b"{half")
-    # Of no year that there is.
+    # In a year that does not exist.
     late = {"id": "late-crash", "at_s": 1e300, "kind": "crash", "subject": "app", "level": "error", "what": "crashed"}
     (folder / "late-crash.json").write_text(json.dumps(late))
     (folder / "run.json").write_text(json.dumps({"run": "late", "began_s": 1.0, "alive_s": 1e300}))
@@ -188,7 +188,7 @@ def test_an_unreadable_file_is_told_and_left(tmp_path: Path) -> None:
 
 
 def test_long_texts_of_the_disk_are_cut(tmp_path: Path) -> None:
-    """Whoever may write there can put no novel into the log, the panel or an alert; what is cut stays so."""
+    """Long texts in these files are shortened in the log, the API and the file: others may be able to write there."""
     folder = tmp_path / "incidents"
     folder.mkdir()
     novel = "x" * 30_000
@@ -209,7 +209,7 @@ def test_long_texts_of_the_disk_are_cut(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_too_much_is_read_in_part(tmp_path: Path) -> None:
-    """Whoever it belongs to may have put anything there: it costs no more memory, and no more lines."""
+    """The folder may contain anything: it costs no more memory, and no more lines in the log."""
     folder = tmp_path / "incidents"
     folder.mkdir()
     for number in range(1000):
@@ -233,7 +233,7 @@ def test_a_setup_code_and_secrets_are_on_no_disk(tmp_path: Path) -> None:
 
 
 def test_no_more_than_a_hundred_and_a_megabyte_are_kept(tmp_path: Path) -> None:
-    """The oldest go, from the disk too."""
+    """The oldest are removed, from the disk too."""
     folder = tmp_path / "incidents"
     folder.mkdir()
     line = "x" * 9000

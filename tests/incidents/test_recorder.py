@@ -1,4 +1,4 @@
-"""The recorder by itself: it outlives its own errors, and its end waits for no disk."""
+"""The recorder alone: it survives its own errors, and its end does not wait for a disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Rig:
-    """A recorder over a store, and the log that it writes to."""
+    """A recorder on a store, and the log that it writes to."""
 
     def __init__(self, folder: Path) -> None:
         self.log = LogRig(out_fd=os.open(os.devnull, os.O_WRONLY)).log
@@ -38,7 +38,7 @@ class Rig:
         self.recorder = IncidentRecorder(plan({"TS_STATE_DIR": str(folder)}), self.store, self.log, OomCounter())
 
     def crash(self, at_s: float) -> None:
-        """Let the app end at this time."""
+        """Record an exit of the app at this time."""
         end = ExitView(at_s, 3, None, 1.0, "exit code 3")
         self.store.update_process(ProcessView("moltis", State.BACKOFF, exits=(end,)))
 
@@ -47,12 +47,12 @@ class Rig:
         return [each.kind for each in self.store.snapshot.incidents.known]
 
     def events(self) -> list[str]:
-        """Return what the log says."""
+        """Return the messages in the log."""
         return [line.message for line in self.log.history.read(-100, 100).lines]
 
 
 async def test_an_error_of_its_own_costs_one_incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next one is recorded; the log tells of the error once, however often it comes back."""
+    """The next one is recorded; the log reports the error once, however often it recurs."""
     rig = Rig(tmp_path)
 
     def broken(*_: object) -> Incident:
@@ -69,7 +69,7 @@ async def test_an_error_of_its_own_costs_one_incident(tmp_path: Path, monkeypatc
 
 
 async def test_the_end_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that hangs is left alone after a moment; the story is told all the same."""
+    """A folder that hangs is given up after a moment; the story is still returned."""
     rig = Rig(tmp_path)
     hangs = threading.Event()
     monkeypatch.setattr(IncidentFiles, "load", lambda _self: hangs.wait(30 * LOAD_S))
@@ -83,7 +83,7 @@ async def test_the_end_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None:
-    """What is dropped before it could be written is forgotten; what is there is removed once that is possible."""
+    """An incident removed before it could be written is forgotten; a written one is removed once that is possible."""
     files = IncidentFiles(str(tmp_path / "none"))
     # No delay: each is written by itself.
     files.end()
@@ -127,7 +127,7 @@ def _named(incident: Incident, name: str) -> Incident:
 
 
 async def test_outages_are_told_apart_by_a_clock_that_nobody_sets(tmp_path: Path) -> None:
-    """One after the wall clock was set back is recorded, and one during which it was set forward only once."""
+    """One after the wall clock was set back is recorded; one during which it was set forward is recorded once."""
     rig = Rig(tmp_path)
     up = TailnetView("embedded", "connected", up=True, first_up_s=1.0)
 
@@ -148,7 +148,7 @@ async def test_outages_are_told_apart_by_a_clock_that_nobody_sets(tmp_path: Path
 
 @pytest.mark.parametrize("set_by_s", [-3600.0, 3600.0])
 async def test_a_stop_takes_as_long_as_it_does_whatever_the_clock_says(tmp_path: Path, set_by_s: float) -> None:
-    """A wall clock that is set meanwhile changes nothing in what is told of it."""
+    """Setting the wall clock meanwhile does not change the reported duration."""
     rig = Rig(tmp_path)
     rig.store.update_wall_offset(1e9)
     rig.store.update_stopping("SIGTERM received")
@@ -162,7 +162,7 @@ async def test_a_stop_takes_as_long_as_it_does_whatever_the_clock_says(tmp_path:
 async def test_an_alert_gets_what_is_left_of_the_stop(
     tmp_path: Path, set_by_s: float, timeout_s: float, most_s: float
 ) -> None:
-    """A second, or nothing where the stop has used up its time, whatever the wall clock says."""
+    """It is ALERT_S, or nothing if the stop has used up its time, whatever the wall clock."""
     rig = Rig(tmp_path)
     rig.recorder._stop_timeout_s = timeout_s
     assert rig.recorder._left_s() == ALERT_S
@@ -173,7 +173,7 @@ async def test_an_alert_gets_what_is_left_of_the_stop(
 
 
 async def test_an_end_that_leaves_something_is_not_called_orderly(tmp_path: Path) -> None:
-    """As after a defect of the supervisor's own, or where a broken disk keeps a process from ending."""
+    """As after an error of the supervisor itself, or if a broken disk keeps a process from exiting."""
     rig = Rig(tmp_path)
     rig.store.update_process(ProcessView("moltis", State.KILLING, pid=7))
     rig.store.update_left(("cp",))

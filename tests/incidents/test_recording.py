@@ -1,4 +1,4 @@
-"""What is recorded of the ends of processes: on the disk, in the log, and over the API."""
+"""How exits of processes are recorded: on the disk, in the log, and in the API."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def test_a_crash_is_on_the_disk_in_the_log_and_in_the_api(tmp_path: Path) -> None:
-    """The same story everywhere: what, why, its last lines, and what was done."""
-    # Incidents are recorded from a moment after the start on; an attempt before it is told in the past.
+    """They all have the same story: what, why, its last lines, and what was done."""
+    # Recording starts a moment after the supervisor; what was done about an earlier exit is written in the past tense.
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_INITIAL": "30s"}
     with running("sh", "-c", "echo so long; exit 3", env=env) as run:
         told = story(run, "crash")
@@ -30,7 +30,7 @@ def test_a_crash_is_on_the_disk_in_the_log_and_in_the_api(tmp_path: Path) -> Non
 
 
 def test_what_was_asked_for_is_no_incident(tmp_path: Path) -> None:
-    """A stop that somebody ordered is not told as a failure of the process."""
+    """A stop that was requested is not recorded as a failure of the process."""
     with running("sleep", "300", env={"TS_STATE_DIR": str(tmp_path)}) as run:
         run.wait_for("started", child="moltis")
         run.send(signal.SIGTERM)

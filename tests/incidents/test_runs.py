@@ -1,4 +1,4 @@
-"""How a run finds that the one before has ended, and what is kept of its own end."""
+"""How a run finds out how the previous one ended, and what it records of its own end."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ STAYS = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; do
 
 
 def run_record(folder: Path) -> dict[str, Any]:
-    """Return what the run says of itself on the disk."""
+    """Return the run's own record on the disk."""
     path = folder / "incidents" / "run.json"
     found: dict[str, Any] = wait_until(lambda: json.loads(path.read_text()) if path.exists() else None)
     return found
 
 
 def test_a_stop_in_order_is_told_by_the_last_line_and_by_the_next_run(tmp_path: Path) -> None:
-    """The container's log ends with the story as JSON; the next run says that all was in order."""
+    """The container's log ends with the story as JSON; the next run reports that the stop was in order."""
     env = {"TS_STATE_DIR": str(tmp_path)}
     with running(*STAYS, env=env) as run:
         run.wait_for("ready")
@@ -47,7 +47,7 @@ def test_a_stop_in_order_is_told_by_the_last_line_and_by_the_next_run(tmp_path: 
 
 
 def test_a_killed_supervisor_is_found_by_the_next_run(tmp_path: Path) -> None:
-    """It could not write its end: the last word of its record says when it was alive."""
+    """It could not record its end: its record has the time when it was last known to be alive."""
     env = {"TS_STATE_DIR": str(tmp_path)}
     with running(*STAYS, env=env) as run:
         run.wait_for("previous run")
@@ -64,7 +64,7 @@ def test_a_killed_supervisor_is_found_by_the_next_run(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_has_not_ended_before_its_last_incident(tmp_path: Path) -> None:
-    """Its record says every 15 seconds that it is alive, and an incident says so too."""
+    """Its record is renewed only every 15 seconds, so a later incident counts as a sign of life too."""
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
     with running("sh", "-c", "sleep 1; exit 3", env=env) as run:
         crash = wait_recorded(tmp_path, "crash")
@@ -91,13 +91,13 @@ def test_a_stop_that_was_cut_short_is_told_as_such(tmp_path: Path) -> None:
         kept = wait_recorded(tmp_path, "end", level="error")
         assert kept["what"] == "the container was killed while it was stopping"
         assert "grace period" in kept["cause"]
-        # One end, one incident: what the run wrote itself was made complete.
+        # One end is one incident: the one that the run wrote itself was completed.
         assert len(recorded(tmp_path, "end")) == 1
 
 
 @pytest.mark.parametrize("command", [("sh", "-c", "exit 3"), ("/no/such/program",)])
 def test_an_end_that_comes_before_anything_is_loaded_is_kept(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """A run of a moment leaves its story all the same."""
+    """A very short run still records its incidents."""
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_RESTART": "never"}
     with running(*command, env=env) as run:
         assert run.wait() != 0
@@ -107,7 +107,7 @@ def test_an_end_that_comes_before_anything_is_loaded_is_kept(tmp_path: Path, com
 
 def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
     """Each failure, the give-up, and the end with 70, whose story is the last line."""
-    # Each run forgives the failure before, which counts for the give-up nevertheless.
+    # A start is proven at once, but the earlier failure still counts towards the give-up.
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_GIVE_UP": "2/1m", "SUPERVISOR_BACKOFF_RESET": "0s"}
     with running("sh", "-c", "sleep 0.3; echo no good; exit 5", env=env) as run:
         assert run.wait() == 70
@@ -121,7 +121,7 @@ def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
 
 
 def test_a_panic_is_the_cause_of_its_own_end_only(tmp_path: Path) -> None:
-    """The next end of a crash loop, a moment later, is not explained by it."""
+    """It is not the cause of the next exit in a crash loop, a moment later."""
     once, twice = tmp_path / "once", tmp_path / "twice"
     script = (
         f"test -e {twice} && exec sleep 300; "
@@ -142,7 +142,7 @@ def test_a_panic_is_the_cause_of_its_own_end_only(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_given_up_in_a_stop_ends_nothing(tmp_path: Path) -> None:
-    """What everything else depends on fails for good while a TERM is carried out: the container ends with 0."""
+    """If a critical process is given up while a TERM is carried out, the container still exits with 0."""
     toml = """
         [process.base]
         command = ["sh", "-c", "sleep 1; exit 3"]
@@ -161,7 +161,7 @@ def test_a_process_that_is_given_up_in_a_stop_ends_nothing(tmp_path: Path) -> No
 
 
 def test_what_is_done_about_a_failed_start_is_what_follows(tmp_path: Path) -> None:
-    """A start that fails does so while it is under way, which is not yet the next one."""
+    """The start that failed is still under way when it is recorded; it is not taken for the next one."""
     toml = '[process.again]\ncommand = ["/no/such/program"]\n'
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_MAX": "1s"}
     with running(*STAYS, env=env, toml=toml) as run:
