@@ -1,4 +1,4 @@
-"""A real HTTP server on a real control socket that answers as it is told, for what no healthy supervisor says."""
+"""A real HTTP server on a real control socket with responses set by the test, such as no healthy supervisor sends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Asked(NamedTuple):
-    """One request that came."""
+    """A request that was received."""
 
     method: str
     path: str
@@ -26,7 +26,7 @@ class Asked(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """An answer that is not JSON: bytes sent as they are, after which the connection is closed."""
+    """A response that is not JSON: its bytes are sent unchanged, then the connection is closed."""
 
     data: bytes
 
@@ -48,7 +48,7 @@ NEEDS_LOGIN = {"state": "needs login", "tailscale_up": False, "since": "2026-01-
 
 
 class Supervisor:
-    """What stands at the control socket; ``given`` maps "GET /path" to answers, ``asked`` is what came."""
+    """The server at the control socket; ``given`` maps "GET /path" to responses, ``asked`` lists requests received."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Supervisor:
         }
 
     def answer(self, asked: Asked) -> Answer:
-        """Take down a request and return its answer."""
+        """Record a request and return its response."""
         self.asked.append(asked)
         given = self.given.get(f"{asked.method} {asked.path.partition('?')[0]}")
         if given is None:
@@ -77,25 +77,25 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     supervisor: Supervisor
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away."""
+        """Do not log clients that disconnected."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Send the response."""
         self._answer()
 
     def do_POST(self) -> None:
-        """Answer."""
+        """Send the response."""
         self._answer()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's own name
-        """Say nothing."""
+        """Log nothing."""
 
     def address_string(self) -> str:
-        """Return a name for a client that has none."""
+        """Return a name for a client, which has no address."""
         return "unix"
 
     def _asked(self) -> Asked:
@@ -123,20 +123,20 @@ def stream(*events: str) -> Raw:
 
 
 def log_event(place: str, *numbers: int, lost: int = 0) -> str:
-    """Return the event of some numbered lines."""
+    """Return the event with these numbered lines."""
     data = {"lines": [log_line(number) for number in numbers], "lost": lost}
     return f"event: log\nid: {place}\ndata: {json.dumps(data)}\n\n"
 
 
 def log_line(number: int, message: str = "", process: str = "moltis", level: str = "info") -> dict[str, Any]:
-    """Return a line of the log as the API gives it."""
+    """Return a line of the log in the API's form."""
     at = "2026-11-24T06:13:46.154Z"
     return {"id": number, "at": at, "process": process, "level": level, "message": message or f"line {number}"}
 
 
 @contextlib.contextmanager
 def answering() -> Iterator[Supervisor]:
-    """Answer for the length of a block."""
+    """Run the server for the length of a block."""
     with tempfile.TemporaryDirectory(prefix="control-") as folder:
         supervisor = Supervisor(Path(folder))
         server = _Server(str(supervisor.folder / "control.sock"), _Handler)

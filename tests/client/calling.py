@@ -1,4 +1,4 @@
-"""Calls the command line as a person or a script does: in this process, or as one of its own behind a terminal."""
+"""Calls the command line as a person or a script does: in this process, or as a separate one on a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _calling = threading.Lock()
 
 
 class Called(NamedTuple):
-    """What came of a call."""
+    """The result of a call."""
 
     code: int
     out: str
@@ -34,13 +34,13 @@ class Called(NamedTuple):
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return what a command has to know to find its supervisor."""
+    """Return the variables that a command needs to find its supervisor."""
     return {"PATH": os.environ["PATH"], "HOME": "/", "SUPERVISOR_RUN_DIR": str(folder), "TERM": "xterm"}
 
 
 def call(folder: Path, *words: str, stdin: str = "") -> Called:
-    """Call the command line in this process, its streams being pipes; one call at a time."""
-    # Beside another one each would put back the other's environment and streams in the end, for all later tests.
+    """Call the command line in this process, with pipes as its streams; one call at a time."""
+    # Of two calls at once, the second to end would restore the other's environment and streams, for all later tests.
     assert not _calling.locked(), "two calls at once: have one of them be a process of its own"
     out, err = io.StringIO(), io.StringIO()
     with (
@@ -55,9 +55,9 @@ def call(folder: Path, *words: str, stdin: str = "") -> Called:
 
 
 def on_terminal(folder: Path, *words: str, typed: str = "", asked: str = "", columns: int = 100, **env: str) -> Called:
-    """Call it as a process of its own that has a terminal; what it wrote to both streams is in ``out``.
+    """Call it as a separate process on a terminal; ``out`` is its output on both streams.
 
-    What is ``typed`` is typed once something was ``asked``.
+    ``typed`` is typed once ``asked`` appears in its output.
     """
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -72,7 +72,7 @@ def on_terminal(folder: Path, *words: str, typed: str = "", asked: str = "", col
     os.close(its)
     with os.fdopen(ours, "r+b", buffering=0) as terminal:
         written = b""
-        # The last one to close a terminal's other end makes reading it an error.
+        # Reading fails once the other end of the terminal has been closed by all.
         with contextlib.suppress(OSError):
             while chunk := terminal.read(65536):
                 written += chunk

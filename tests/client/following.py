@@ -1,4 +1,4 @@
-"""Runs `logs -f` as a person does, and reads what it writes."""
+"""Runs `logs -f` as a user does, and reads its output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Follower:
-    """A running `logs -f`; ``lines`` and ``notes`` are what it has written to its two streams so far."""
+    """A running `logs -f`; ``lines`` and ``notes`` are its output on the two streams so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -46,12 +46,12 @@ class Follower:
         )
 
     def interrupt(self) -> int:
-        """Press Ctrl-C, and return its exit code."""
+        """Send what Ctrl-C sends, and return its exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait until it has exited, and return its exit code."""
         code = self.process.wait(DEADLINE_S)
         for thread in self._threads:
             thread.join(DEADLINE_S)

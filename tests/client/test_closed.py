@@ -1,4 +1,4 @@
-"""A command carries the container's secrets in its environment: it is closed before anything else happens."""
+"""A command has the container's secrets in its environment, so it makes itself undumpable before anything else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.client.calling import PROGRAM
 
-# Runs the package as `python -m` does, and tells for each of its modules whether the process can still be looked into.
+# Runs the package as `python -m` does, and prints its modules that were imported while the process was dumpable.
 TELL = (
     "import ctypes,runpy,sys\n"
     "seen=[]\n"
@@ -25,7 +25,7 @@ TELL = (
 
 @pytest.mark.parametrize("words", [("--version",), ("status",), ("check",)])
 def test_a_command_closes_its_environment_first_of_all(words: tuple[str, ...]) -> None:
-    """Nothing is loaded before but what it takes to do so."""
+    """Only the modules needed for this are loaded before."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", TELL, "-", *words],
         env={"SUPERVISOR_RUN_DIR": "/nonexistent"},
@@ -38,7 +38,7 @@ def test_a_command_closes_its_environment_first_of_all(words: tuple[str, ...]) -
 
 
 def test_the_installed_command_does_so_too() -> None:
-    """It begins with the same module."""
+    """It starts with the same module."""
     from importlib.metadata import entry_points
 
     (script,) = entry_points(group="console_scripts", name="moltis-supervisor")

@@ -1,4 +1,4 @@
-"""What goes wrong between a command and its supervisor, each with an exit code and a text for people."""
+"""Errors between a command and its supervisor, each with an exit code and a message for people."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_no_supervisor(words: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
-    """The same: nobody listens there."""
+    """The same: nothing is listening there."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "control.sock"))
     called = call(tmp_path, "status")
@@ -61,7 +61,7 @@ def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_that_can_hold_no_socket(tmp_path: Path) -> None:
-    """69, and why: a path that is too long, and links that lead to each other, are no supervisor about to end."""
+    """69, and why: a path that is too long, or links that form a loop, are not taken for a supervisor about to exit."""
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     for folder, why in (
@@ -92,7 +92,7 @@ def test_the_run_folder_is_found_as_the_supervisor_finds_it(tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be someone else")
 def test_a_stranger_in_the_supervisors_place(tmp_path: Path) -> None:
-    """Nothing is sent to a socket that somebody else was quicker to make: it may be an auth key. Nor by root."""
+    """Nothing, such as an auth key, is sent to a socket that another user created first; not even by root."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "control.sock"))
         os.seteuid(65534)
@@ -110,8 +110,8 @@ def test_a_stranger_in_the_supervisors_place(tmp_path: Path) -> None:
 
 
 def test_another_users_supervisor() -> None:
-    """77, and who may."""
-    # Root is refused nothing as long as it has its capabilities.
+    """77, and which user may."""
+    # Root is refused nothing while it has its capabilities.
     prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
     with answering() as supervisor:
         (supervisor.folder / "control.sock").chmod(0)
@@ -129,7 +129,7 @@ def test_another_users_supervisor() -> None:
 
 
 def test_a_process_of_the_supervisors_own() -> None:
-    """77, with the supervisor's own text."""
+    """77, with the supervisor's message."""
     with answering() as supervisor:
         refusal = {"code": "CONTROL_REFUSED", "error": "this process descends from the supervisor"}
         supervisor.given["GET /health"] = (403, refusal)
@@ -139,7 +139,7 @@ def test_a_process_of_the_supervisors_own() -> None:
 
 @pytest.mark.parametrize("words", EVERY_COMMAND)
 def test_a_refusal_is_told_in_the_supervisors_words(words: tuple[str, ...]) -> None:
-    """1, and nothing added."""
+    """1, with the supervisor's message only."""
     with answering() as supervisor:
         refusal = (409, {"code": "STOPPING", "error": "the supervisor is stopping"})
         for path in GET_PATHS:
@@ -155,7 +155,7 @@ def test_a_refusal_is_told_in_the_supervisors_words(words: tuple[str, ...]) -> N
     [(409, "STOPPING", 1), (409, "CONFIRMATION_NEEDED", 1), (409, "TAILSCALE_OFF", 1), (403, "CONTROL_REFUSED", 77)],
 )
 def test_programs_get_every_refusal_as_json(words: tuple[str, ...], status: int, code: str, exit_code: int) -> None:
-    """One line on standard output, as the supervisor said it, and the text beside it."""
+    """One line on standard output, as the supervisor sent it, and the message on standard error."""
     with answering() as supervisor:
         body = {"code": code, "error": "no, and this is why"}
         for verb, paths in (("GET", GET_PATHS), ("POST", POST_PATHS)):
@@ -179,7 +179,7 @@ def test_programs_get_every_refusal_as_json(words: tuple[str, ...], status: int,
     ],
 )
 def test_an_answer_of_another_version(answer: Answer) -> None:
-    """76 for what is no HTTP, no JSON, of another kind, or at a path that is not there."""
+    """76 for a response that is not HTTP, not JSON or of another form, or for a path that does not exist."""
     with answering() as supervisor:
         supervisor.given["GET /health"] = answer
         called = call(supervisor.folder, "status")
@@ -190,7 +190,7 @@ def test_an_answer_of_another_version(answer: Answer) -> None:
 
 
 def test_what_a_later_version_adds_does_no_harm() -> None:
-    """Unknown fields are ignored, unknown states shown, missing fields empty."""
+    """Unknown fields are ignored, unknown states shown, missing fields left empty."""
     with answering() as supervisor:
         supervisor.given["GET /api/processes"] = (200, {"processes": [{"name": "x", "state": "napping", "mood": 3}]})
         supervisor.given["GET /api/tailscale/status"] = (200, {"state": "orbiting", "moons": [{}]})
@@ -201,7 +201,7 @@ def test_what_a_later_version_adds_does_no_harm() -> None:
 
 
 def test_a_supervisor_that_hangs_up() -> None:
-    """69, and that it may be about to end."""
+    """69, and that it may be about to exit."""
     with answering() as supervisor:
         supervisor.given["GET /health"] = Raw(b"")
         called = call(supervisor.folder, "status")
@@ -210,7 +210,7 @@ def test_a_supervisor_that_hangs_up() -> None:
 
 
 def test_a_supervisor_that_does_not_answer() -> None:
-    """69 after a while, not a wait for ever."""
+    """69 after a time limit, instead of waiting forever."""
     done = threading.Event()
 
     def hang(_asked: Asked) -> Answer:
@@ -228,13 +228,13 @@ def test_a_supervisor_that_does_not_answer() -> None:
 @pytest.mark.parametrize("words", [("status",), ("logs",), ("logs", "-f"), ("--help",), ("check", "--json")])
 @pytest.mark.parametrize("env", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_an_answer_that_cannot_be_written(words: tuple[str, ...], env: dict[str, str]) -> None:
-    """74 and one line that says why; where that cannot be written either, 74 alone."""
+    """74 and one line that says why; 74 alone if that cannot be written either."""
     with answering() as supervisor, Path("/dev/full").open("wb") as full:
         supervisor.given["GET /api/logs"] = (200, {"lines": [log_line(1)], "lost": 0, "after": 1})
         supervisor.given["GET /api/events"] = stream(log_event("a-1", 1))
         for where, said in ((subprocess.PIPE, FULL), (full, None)):
             ended = subprocess.run(
-                # Not isolated, as that would leave out the variable.
+                # Not isolated: that would ignore PYTHONUNBUFFERED.
                 [sys.executable, "-m", "supervisor", *words],
                 env={**environment(supervisor.folder), **env},
                 stdout=full,
@@ -247,7 +247,7 @@ def test_an_answer_that_cannot_be_written(words: tuple[str, ...], env: dict[str,
 
 
 def test_whoever_stops_reading_is_no_error() -> None:
-    """A reader that has gone away ends a command quietly, as SIGPIPE would."""
+    """If its reader has gone, a command exits quietly, as after SIGPIPE."""
     ours, its = os.pipe()
     os.close(ours)
     with answering() as supervisor:

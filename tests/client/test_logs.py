@@ -1,4 +1,4 @@
-"""`logs`: how lines are shown, how many, and a stream that breaks off, loses lines or ends."""
+"""`logs`: how lines are shown, how many, and streams that are cut off, lose lines or end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def supervisor() -> Iterator[Supervisor]:
 
 
 def pages(count: int) -> Callable[[Asked], Answer]:
-    """Return what answers as the supervisor would that remembers so many lines."""
+    """Return a handler that answers as a supervisor with ``count`` lines in its history."""
 
     def answer(asked: Asked) -> Answer:
         query = {name: int(values[0]) for name, values in parse_qs(urlsplit(asked.path).query).items()}
@@ -42,7 +42,7 @@ def pages(count: int) -> Callable[[Asked], Answer]:
 
 
 def test_lines_are_shown_with_what_they_lack(supervisor: Supervisor) -> None:
-    """A time and a level, unless a line begins with its own; names stand in a column."""
+    """A time and a level are added unless a line starts with its own; names are aligned in a column."""
     lines = [
         log_line(1, "starting version=0.1.0", "supervisor"),
         log_line(2, DATED),
@@ -66,13 +66,13 @@ def test_lines_are_shown_with_what_they_lack(supervisor: Supervisor) -> None:
     ("words", "count"), [((), 100), (("-n", "7"), 7), (("-n0",), 0), (("-n", "1700"), 1700), (("-n", "9999"), 2500)]
 )
 def test_as_many_as_asked_for(supervisor: Supervisor, words: tuple[str, ...], count: int) -> None:
-    """The last ones; more than the API gives at once are put together."""
+    """The last lines; more than the API returns at once are read in pages."""
     called = call(supervisor.folder, "logs", "--json", *words)
     assert [json.loads(line)["id"] for line in called.out.splitlines()] == list(range(2501 - count, 2501))
 
 
 def test_a_log_that_grows_faster_than_it_is_read(supervisor: Supervisor) -> None:
-    """What was there at the beginning is shown; nobody runs after the rest."""
+    """The lines at the time of the call are shown; later ones are not."""
     asked = []
 
     def flooded(request: Asked) -> Answer:
@@ -87,7 +87,7 @@ def test_a_log_that_grows_faster_than_it_is_read(supervisor: Supervisor) -> None
 
 @pytest.mark.parametrize("text", ["x", "-5", "1.5", "10000000", "9" * 5000], ids=lambda text: text[:9])
 def test_what_is_no_number_of_lines(supervisor: Supervisor, text: str) -> None:
-    """64, before anything is asked."""
+    """64, before any request."""
     called = call(supervisor.folder, "logs", f"-n{text}")
     assert called.code == 64
     assert "write one, such as -n 20" in called.err
@@ -95,7 +95,7 @@ def test_what_is_no_number_of_lines(supervisor: Supervisor, text: str) -> None:
 
 
 def test_a_process_may_be_chosen(supervisor: Supervisor) -> None:
-    """Its name goes to the supervisor, which knows it or not."""
+    """Its name is sent to the supervisor, which refuses unknown ones."""
     refusal = {"code": "UNKNOWN_PROCESS", "error": "there is no process 'a&b'"}
     supervisor.given["GET /api/logs"] = (404, refusal)
     assert call(supervisor.folder, "logs", "--process", "a&b").code == 1
@@ -103,7 +103,7 @@ def test_a_process_may_be_chosen(supervisor: Supervisor) -> None:
 
 
 def test_a_stream_that_breaks_off_is_taken_up_again(supervisor: Supervisor) -> None:
-    """After the last line that came, in the next supervisor too; a line that came half is not shown twice."""
+    """After the last complete line, from the next supervisor too; a line cut in the middle is not shown twice."""
     half = log_event("a-4", 4)[:-20]
     streams = [
         stream(
@@ -126,7 +126,7 @@ def test_a_stream_that_breaks_off_is_taken_up_again(supervisor: Supervisor) -> N
 
 
 def test_lost_lines_are_counted(supervisor: Supervisor) -> None:
-    """People read it beside the lines, programs among them."""
+    """The count is shown to people, and is among the lines for programs."""
     supervisor.given["GET /api/events"] = stream(log_event("a-12", 12, lost=11))
     with following(supervisor.folder) as follower:
         follower.wait_for("11 lines were lost here")
@@ -136,7 +136,7 @@ def test_lost_lines_are_counted(supervisor: Supervisor) -> None:
 
 
 def test_more_lines_than_a_stream_begins_with(supervisor: Supervisor) -> None:
-    """The history is read in pages, and the stream goes on right after them."""
+    """The history is read in pages, and the stream continues right after them."""
     streams = [stream("event: state\nid: a-2600\ndata: {}\n\n"), stream(log_event("a-2501", 2501))]
     supervisor.given["GET /api/events"] = lambda _asked: streams.pop(0) if streams else stream()
     with following(supervisor.folder, "-n", "1500", "--json") as follower:
@@ -147,7 +147,7 @@ def test_more_lines_than_a_stream_begins_with(supervisor: Supervisor) -> None:
 
 
 def test_what_is_refused_ends_it(supervisor: Supervisor) -> None:
-    """Too many streams are no reason to try for ever."""
+    """A refusal such as too many streams is not retried."""
     refusal = {"code": "TOO_MANY_STREAMS", "error": "too many event streams are open; close one of them"}
     supervisor.given["GET /api/events"] = (503, refusal)
     with following(supervisor.folder) as follower:

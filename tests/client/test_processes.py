@@ -1,4 +1,4 @@
-"""`start`, `stop` and `restart`: the order, the short wait, and where things stand then."""
+"""`start`, `stop` and `restart`: the order, the short wait, and the state afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STOPPING = {**RUNNING, "state": "stopping"}
 
 @pytest.fixture
 def supervisor() -> Iterator[Supervisor]:
-    """A supervisor that takes every order for moltis."""
+    """A supervisor that accepts every order for moltis."""
     with answering() as answers:
         for verb in ("start", "stop", "restart"):
             answers.given[f"POST /api/processes/moltis/{verb}"] = (202, {"ok": True})
@@ -29,7 +29,7 @@ def supervisor() -> Iterator[Supervisor]:
 
 
 def showing(supervisor: Supervisor, *documents: dict[str, Any]) -> None:
-    """Have it show these states, one after the other; the last one stays."""
+    """Make it show these states one after the other; the last one stays."""
     left = list(documents)
 
     def show(_asked: Asked) -> Answer:
@@ -50,14 +50,14 @@ def showing(supervisor: Supervisor, *documents: dict[str, Any]) -> None:
 def test_it_waits_until_it_is_done(
     supervisor: Supervisor, verb: str, states: tuple[dict[str, Any], ...], said: str
 ) -> None:
-    """The old process that still runs after a restart was asked for is not taken for the new one."""
+    """After a restart was requested, the old process that still runs is not taken for the new one."""
     showing(supervisor, *states)
     assert call(supervisor.folder, verb, "moltis") == (0, f"{said}\n", "")
     assert supervisor.bodies(f"/api/processes/moltis/{verb}") == [{}]
 
 
 def test_it_does_not_wait_for_ever(supervisor: Supervisor) -> None:
-    """75, and what is so until then."""
+    """75, and the state so far."""
     showing(supervisor, RUNNING, STOPPING)
     with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "stop", "moltis")
@@ -67,7 +67,7 @@ def test_it_does_not_wait_for_ever(supervisor: Supervisor) -> None:
 
 
 def test_why_it_does_not_run_is_said(supervisor: Supervisor) -> None:
-    """A start that fails tells how the process ended."""
+    """If a start fails, the reason of the last exit is shown."""
     ended = [{"reason": "cannot run moltis: No such file or directory"}]
     showing(supervisor, STOPPED, {**STOPPED, "state": "failed", "exits": ended})
     with patch.object(commands, "SETTLE_S", 0.2):
@@ -77,13 +77,13 @@ def test_why_it_does_not_run_is_said(supervisor: Supervisor) -> None:
 
 
 def test_programs_get_the_process(supervisor: Supervisor) -> None:
-    """As GET /api/processes shows it."""
+    """As returned by GET /api/processes."""
     called = call(supervisor.folder, "start", "moltis", "--json")
     assert json.loads(called.out) == RUNNING
 
 
 def test_an_id_of_a_snapshot_is_no_path(supervisor: Supervisor) -> None:
-    """It arrives as it was written, in whatever encoding."""
+    """It is sent as it was written, whatever its encoding."""
     supervisor.given["GET /api/backups"] = (200, {"state": "idle"})
     for written, sent in (("../x", "..%2Fx"), ("a?b", "a%3Fb"), ("\udcff", "%FF")):
         path = f"/api/backups/{sent}/restore"
@@ -95,7 +95,7 @@ def test_an_id_of_a_snapshot_is_no_path(supervisor: Supervisor) -> None:
 
 @pytest.mark.parametrize("snapshot", ["", ".", ".."])
 def test_what_can_be_no_id_is_a_slip(supervisor: Supervisor, snapshot: str) -> None:
-    """A part of a path of its own would be another path; nothing is asked."""
+    """As a segment of the path these would lead elsewhere; nothing is sent."""
     called = call(supervisor.folder, "backup", "restore", snapshot, "--yes")
     assert called.code == 64
     assert f"backup restore needs the ID of a snapshot, not {snapshot!r}; `backup list` lists them" in called.err
@@ -103,7 +103,7 @@ def test_what_can_be_no_id_is_a_slip(supervisor: Supervisor, snapshot: str) -> N
 
 
 def test_a_name_is_no_path(supervisor: Supervisor) -> None:
-    """Whatever is written as a name stays one part of the path, and is refused in the supervisor's words."""
+    """A name stays one segment of the path, and the supervisor's refusal is shown."""
     supervisor.given["POST /api/processes/..%2Fmoltis/stop"] = (
         404,
         {"code": "UNKNOWN_PROCESS", "error": "no such one"},
@@ -114,7 +114,7 @@ def test_a_name_is_no_path(supervisor: Supervisor) -> None:
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])
 @pytest.mark.parametrize("name", ["", ".", ".."])
 def test_what_can_be_no_name_is_a_slip(supervisor: Supervisor, verb: str, name: str) -> None:
-    """64, and nothing is asked of anyone: `stop "$NAME"` with NAME unset is no order."""
+    """64, and nothing is sent: `stop "$NAME"` with NAME unset is not an order."""
     called = call(supervisor.folder, verb, name)
     said = f"moltis-supervisor: {verb} needs the name of a process, not {name!r}; `status` lists them\n"
     assert called == (64, "", said)

@@ -1,4 +1,4 @@
-"""The QR code in the terminal: what is drawn is what was encoded, whatever the terminal's colours."""
+"""The QR code in the terminal: it shows the URL, whatever the terminal's colours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLACK_ON_WHITE = "\x1b[30;107m"
 
 
 def showing_url(supervisor: Supervisor) -> None:
-    """Have it tell a login URL."""
+    """Make it offer a login URL."""
     order = {"id": "0123456789abcdef", "state": "waiting", "why": None}
     status = {**NEEDS_LOGIN, "auth_url_pending": True, "orders": [order]}
     supervisor.given["GET /api/tailscale/status"] = (200, status)
@@ -23,7 +23,7 @@ def showing_url(supervisor: Supervisor) -> None:
 
 
 def modules(lines: list[str], dark: int) -> list[list[int]]:
-    """Return the modules that were drawn, 1 for a dark one, where ink is ``dark``."""
+    """Return the modules drawn, 1 for dark; ``dark`` is the ink value that counts as dark."""
     pairs = [[INK[character] for character in line] for line in lines]
     rows = [[pair[half] for pair in line] for line in pairs for half in (0, 1)]
     return [[int(ink == dark) for ink in row] for row in rows]
@@ -32,7 +32,7 @@ def modules(lines: list[str], dark: int) -> list[list[int]]:
 @pytest.mark.parametrize("words", [("auth-url", "--qr"), ("connect",)])
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_it_can_be_scanned(words: tuple[str, ...], no_color: str) -> None:
-    """Dark on light where colours can be chosen, else for the light text on a dark ground that most terminals have."""
+    """Dark on light if colours may be used, else for light text on a dark background, as in most terminals."""
     with answering() as supervisor:
         showing_url(supervisor)
         out = on_terminal(supervisor.folder, *words, NO_COLOR=no_color).out

@@ -1,4 +1,4 @@
-"""`status`: what people see, what programs get, and exit codes."""
+"""`status`: the output for people, the output for programs, and exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_everything_is_shown() -> None:
 
 
 def test_trouble_is_shown_with_what_to_do() -> None:
-    """Why, since when, the last error, warnings and open ports."""
+    """The reason, the duration, the last error, warnings and open ports."""
     with answering() as supervisor:
         tailnet = {
             **NEEDS_LOGIN,
@@ -69,7 +69,7 @@ def test_trouble_is_shown_with_what_to_do() -> None:
 
 
 def test_failing_health_is_an_exit_code() -> None:
-    """1, although the answer to GET /health is 503; its reasons are shown, and warn is 0."""
+    """1, although the status of GET /health is 503; its reasons are shown, and warn is 0."""
     with answering() as supervisor:
         supervisor.given["GET /health"] = (503, FAILING)
         failing = call(supervisor.folder, "status")
@@ -81,7 +81,7 @@ def test_failing_health_is_an_exit_code() -> None:
 
 
 def test_programs_get_what_the_api_said() -> None:
-    """One object with the three answers, untouched."""
+    """One object with the three responses, unchanged."""
     with answering() as supervisor:
         supervisor.given["GET /health"] = (503, FAILING)
         called = call(supervisor.folder, "status", "--json")
@@ -90,7 +90,7 @@ def test_programs_get_what_the_api_said() -> None:
 
 
 def test_a_terminal_gets_colours_and_no_line_too_long() -> None:
-    """As wide as the terminal is, and without colours where they are not wanted."""
+    """Lines are no wider than the terminal, and there are no colours with NO_COLOR."""
     with answering() as supervisor:
         why = "it has failed 3 times in 5 minutes; " * 5
         supervisor.given["GET /api/processes"] = (200, {"processes": [{**BACKOFF, "exits": [{"reason": why}]}]})
@@ -104,7 +104,7 @@ def test_a_terminal_gets_colours_and_no_line_too_long() -> None:
 
 
 def test_what_others_wrote_cannot_steer_the_terminal() -> None:
-    """Control characters in a name are shown, not sent."""
+    """Control characters in a name are made visible."""
     with answering() as supervisor:
         supervisor.given["GET /api/tailscale/status"] = (200, {**CONNECTED, "hostname": "evil\x1b]0;x\x07"})
         assert "evil\\x1b]0;x\\x07" in call(supervisor.folder, "status").out

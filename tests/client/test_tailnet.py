@@ -28,7 +28,7 @@ CONFIRM = {"code": "CONFIRMATION_NEEDED", "error": "the sidecar would end and lo
 
 @pytest.fixture
 def supervisor() -> Iterator[Supervisor]:
-    """A supervisor that takes every order for the tailnet, and has a login URL."""
+    """A supervisor that accepts every order for the tailnet, and has a login URL."""
     with answering() as answers:
         for verb in ("connect", "disconnect"):
             answers.given[f"POST /api/tailscale/{verb}"] = (202, {"ok": True, "order": ORDER})
@@ -37,7 +37,7 @@ def supervisor() -> Iterator[Supervisor]:
 
 
 def showing(supervisor: Supervisor, *documents: dict[str, Any]) -> None:
-    """Have it show these states, one after the other; the last one stays."""
+    """Make it show these states one after the other; the last one stays."""
     left = list(documents)
 
     def show(_asked: Asked) -> Answer:
@@ -47,13 +47,13 @@ def showing(supervisor: Supervisor, *documents: dict[str, Any]) -> None:
 
 
 def answered(document: dict[str, Any], state: str, why: str = "", order: str = ORDER) -> dict[str, Any]:
-    """Return the document with an order's answer in it, beside those of others."""
+    """Return the document with the order's outcome added, among those of other orders."""
     others = [{"id": "another", "state": "failed", "why": "another key"}, {"id": "third", "state": "done", "why": None}]
     return {**document, "orders": [*others, {"id": order, "state": state, "why": why or None}]}
 
 
 def posted(supervisor: Supervisor, verb: str) -> list[Any]:
-    """Return the bodies of the orders it got."""
+    """Return the bodies of the orders it received."""
     return supervisor.bodies(f"/api/tailscale/{verb}")
 
 
@@ -67,7 +67,7 @@ def test_connected_again(supervisor: Supervisor) -> None:
 
 
 def test_a_key_is_read_from_a_file_or_from_standard_input(supervisor: Supervisor, tmp_path: Path) -> None:
-    """White space around it does no harm, nor does a byte order mark, and it is shown nowhere."""
+    """White space around it and a byte order mark are ignored, and it is not shown anywhere."""
     (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8-sig")
     showing(supervisor, NEEDS_LOGIN, CONNECTING, answered(CONNECTED, "done"))
     by_file = call(supervisor.folder, "connect", "--auth-key-file", str(tmp_path / "key"))
@@ -88,7 +88,7 @@ def test_a_person_types_the_key_unseen(supervisor: Supervisor) -> None:
 
 
 def test_a_person_may_type_nothing(supervisor: Supervisor) -> None:
-    """The end of the input, as Ctrl-D, is no key; nothing is sent."""
+    """The end of the input, as Ctrl-D, is not a key; nothing is sent."""
     showing(supervisor, NEEDS_LOGIN)
     called = on_terminal(supervisor.folder, "connect", "--auth-key-file", "-", typed="\x04", asked="auth key")
     assert called.code == 64
@@ -106,14 +106,14 @@ def test_what_is_no_key_is_not_sent(supervisor: Supervisor, text: str) -> None:
 
 
 def test_a_key_file_that_cannot_be_read(supervisor: Supervisor) -> None:
-    """64, with the path and why."""
+    """64, with the path and the reason."""
     called = call(supervisor.folder, "connect", "--auth-key-file", "/nonexistent")
     assert called.code == 64
     assert "cannot read the auth key from /nonexistent: No such file or directory" in called.err
 
 
 def test_a_refused_key(supervisor: Supervisor) -> None:
-    """1, and why."""
+    """1, and the reason."""
     showing(supervisor, NEEDS_LOGIN, answered(CONNECTING, "under way"), answered(REFUSED, "failed", "invalid key"))
     called = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
     assert called.code == 1
@@ -121,7 +121,7 @@ def test_a_refused_key(supervisor: Supervisor) -> None:
 
 
 def test_a_login_url_is_shown(supervisor: Supervisor) -> None:
-    """75: a person has to open it."""
+    """75: the user has to open it."""
     showing(supervisor, OFF, CONNECTING, answered(PENDING, "under way"), answered(PENDING, "waiting"))
     called = call(supervisor.folder, "connect")
     assert called.code == 75
@@ -130,7 +130,7 @@ def test_a_login_url_is_shown(supervisor: Supervisor) -> None:
 
 
 def test_a_refused_key_beside_a_login_url(supervisor: Supervisor) -> None:
-    """1 too: a URL that waits is another way in, and makes the key no better."""
+    """1 as well: a pending login URL is another way to connect, but the key was still refused."""
     refused = {**PENDING, "why": "the auth key was refused: expired"}
     showing(supervisor, PENDING, answered(CONNECTING, "under way"), answered(refused, "failed", "expired"))
     called = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
@@ -140,7 +140,7 @@ def test_a_refused_key_beside_a_login_url(supervisor: Supervisor) -> None:
 
 
 def test_an_answer_is_about_the_order_that_was_given(supervisor: Supervisor) -> None:
-    """Whatever else is true, or was answered to others, or goes wrong meanwhile: it is not this order's answer."""
+    """Other states, outcomes of other orders, and errors meanwhile are not this order's outcome."""
     error = {"last_error": "another key was refused", "last_error_at": "2026-01-01T00:02:00Z"}
     down = {**NEEDS_LOGIN, "state": "tailscaled down", "since": "2026-01-01T00:00:09Z"}
     meanwhile = (PENDING, REFUSED, {**CONNECTED, **error}, down, {**NEEDS_LOGIN, **error}, CONNECTED)
@@ -154,7 +154,7 @@ def test_an_answer_is_about_the_order_that_was_given(supervisor: Supervisor) -> 
 
 @pytest.mark.parametrize("words", [("connect",), ("connect", "--json"), ("disconnect",)])
 def test_an_order_that_was_overtaken(supervisor: Supervisor, words: tuple[str, ...]) -> None:
-    """75: another one came after it, and what is true now is that one's doing."""
+    """75: another order came after it, and the current state is the result of that one."""
     showing(
         supervisor, answered(CONNECTED, "under way"), answered(CONNECTED, "replaced", "another order came after it")
     )
@@ -164,13 +164,13 @@ def test_an_order_that_was_overtaken(supervisor: Supervisor, words: tuple[str, .
 
 
 def test_a_supervisor_that_names_no_order(supervisor: Supervisor) -> None:
-    """It is of another version: 76."""
+    """76, as it is another version."""
     supervisor.given["POST /api/tailscale/connect"] = (202, {"ok": True})
     assert call(supervisor.folder, "connect").code == 76
 
 
 def test_a_tailscaled_that_does_not_answer_is_not_disconnected_yet(supervisor: Supervisor) -> None:
-    """75: the order is noted, and its peers may reach the app until it is carried out."""
+    """75: the order is stored, and peers may reach the app until it is carried out."""
     showing(supervisor, answered({**NEEDS_LOGIN, "state": "tailscaled down", "choice": "disconnected"}, "under way"))
     with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "disconnect")
@@ -179,7 +179,7 @@ def test_a_tailscaled_that_does_not_answer_is_not_disconnected_yet(supervisor: S
 
 
 def test_it_waits_no_longer_than_it_may(supervisor: Supervisor) -> None:
-    """75, and where things stand."""
+    """75, and the current state."""
     showing(supervisor, OFF, CONNECTING)
     with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "connect")
@@ -188,7 +188,7 @@ def test_it_waits_no_longer_than_it_may(supervisor: Supervisor) -> None:
 
 
 def test_no_tailnet_at_all(supervisor: Supervisor) -> None:
-    """1, in the supervisor's words."""
+    """1, with the supervisor's message."""
     supervisor.given["POST /api/tailscale/connect"] = (
         409,
         {"code": "TAILSCALE_OFF", "error": "there is no tailnet here"},
@@ -197,7 +197,7 @@ def test_no_tailnet_at_all(supervisor: Supervisor) -> None:
 
 
 def test_disconnected(supervisor: Supervisor) -> None:
-    """0, once it is; the login is kept, or forgotten where that is asked for."""
+    """0, once it is disconnected; the login is kept, or forgotten on request."""
     showing(supervisor, CONNECTED, answered(OFF, "under way"), answered(OFF, "done"))
     called = call(supervisor.folder, "disconnect")
     assert called.code == 0
@@ -208,7 +208,7 @@ def test_disconnected(supervisor: Supervisor) -> None:
 
 
 def wanting_confirmation(supervisor: Supervisor) -> None:
-    """Have it ask for a confirmation, as beside a sidecar."""
+    """Make it ask for a confirmation, as with a sidecar."""
     showing(supervisor, answered(OFF, "done"))
     supervisor.given["POST /api/tailscale/disconnect"] = lambda asked: (
         (202, {"ok": True, "order": ORDER}) if asked.body.get("confirm") else (409, CONFIRM)
@@ -216,7 +216,7 @@ def wanting_confirmation(supervisor: Supervisor) -> None:
 
 
 def test_what_wants_to_be_confirmed_is_not_done_unasked(supervisor: Supervisor) -> None:
-    """Without a terminal it is 1 with the text; --yes agrees beforehand."""
+    """Without a terminal it is 1 with the message; --yes confirms beforehand."""
     wanting_confirmation(supervisor)
     called = call(supervisor.folder, "disconnect")
     assert (called.code, called.out) == (1, "")
@@ -227,7 +227,7 @@ def test_what_wants_to_be_confirmed_is_not_done_unasked(supervisor: Supervisor) 
 
 @pytest.mark.parametrize(("typed", "code", "orders"), [("y\n", 0, [{}, {"confirm": True}]), ("\n", 1, [{}])])
 def test_a_person_is_asked(supervisor: Supervisor, typed: str, code: int, orders: list[Any]) -> None:
-    """Yes does it; anything else changes nothing."""
+    """Yes confirms; anything else changes nothing."""
     wanting_confirmation(supervisor)
     called = on_terminal(supervisor.folder, "disconnect", typed=typed, asked="go on?")
     assert called.code == code
@@ -237,7 +237,7 @@ def test_a_person_is_asked(supervisor: Supervisor, typed: str, code: int, orders
 
 
 def test_a_program_is_told_of_a_no(supervisor: Supervisor) -> None:
-    """The refusal as JSON on standard output, as with every other one; what is for the person is on the terminal."""
+    """The refusal is JSON on standard output, like any other; the text for the user is on the terminal."""
     wanting_confirmation(supervisor)
     called = on_terminal(supervisor.folder, "disconnect", "--json", typed="\n", asked="go on?")
     assert called.code == 1
@@ -246,13 +246,13 @@ def test_a_program_is_told_of_a_no(supervisor: Supervisor) -> None:
 
 
 def test_the_login_url_alone(supervisor: Supervisor) -> None:
-    """For scripts: the URL and nothing else."""
+    """For scripts: only the URL."""
     assert call(supervisor.folder, "auth-url") == (0, f"{URL}\n", "")
     assert json.loads(call(supervisor.folder, "auth-url", "--json").out)["auth_url"] == URL
 
 
 def test_no_login_url(supervisor: Supervisor) -> None:
-    """1 with a clear line; programs get its code too."""
+    """1 with a clear message; programs get its code too."""
     refusal = {"code": "NO_AUTH_URL", "error": "no login URL is pending; request one with connect"}
     supervisor.given["GET /api/tailscale/auth-url"] = (404, refusal)
     assert call(supervisor.folder, "auth-url") == (1, "", f"moltis-supervisor: {refusal['error']}\n")
