@@ -1,4 +1,4 @@
-"""Asks the doctor: the command as a person calls it, and the report as programs get it."""
+"""Runs the doctor: the command as a user calls it, and the report as programs get it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NEEDS_ROOT = pytest.mark.skipif(
 
 
 class Report(NamedTuple):
-    """One report; ``code`` is how the command ended."""
+    """A report; ``code`` is the exit code of the command."""
 
     code: int
     body: dict[str, Any]
 
     def of(self, check: str) -> list[dict[str, Any]]:
-        """Return what one check said."""
+        """Return the findings of one check."""
         return [each for each in self.body["findings"] if each["check"] == check]
 
     def level(self, check: str) -> str:
@@ -38,7 +38,7 @@ class Report(NamedTuple):
         return next(level for level in ("problem", "note", "ok") if level in levels)
 
     def problem(self, check: str) -> str:
-        """Return what one check found to be a problem, all of it being said."""
+        """Return the problems that one check found, as one text."""
         found = [each for each in self.of(check) if each["level"] == "problem"]
         assert found, self.body["text"]
         assert self.code == 1
@@ -46,7 +46,7 @@ class Report(NamedTuple):
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Return settings for a place where no supervisor runs, and which reaches nobody."""
+    """Return settings without a running supervisor, that contact no one."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -77,5 +77,5 @@ def doctor(env: dict[str, str], *, prefix: tuple[str, ...] = (), **options: Any)
 
 
 def doctor_of(run: Run) -> Report:
-    """Call the command beside a supervisor that runs."""
+    """Call the command for a running supervisor."""
     return doctor({**run.env, "SUPERVISOR_RUN_DIR": str(run.run_dir)})

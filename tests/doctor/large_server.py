@@ -1,4 +1,4 @@
-"""Answers by HTTP, HTTPS and STUN, once it has all of a request: large_server.py CERTIFICATE KEY."""
+"""Answers HTTP, HTTPS and STUN, once a request is complete: large_server.py CERTIFICATE KEY."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import threading
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
-    """Has nothing to say."""
+    """Sends an empty response."""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Send the response."""
         self.send_response(204)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's own name
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Secure(http.server.ThreadingHTTPServer):
-    """Shakes hands in the thread of each connection, since some of them hang."""
+    """Does the handshake in each connection's thread, since some of them hang."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__(("", 443), _Answers)
@@ -34,11 +34,11 @@ class _Secure(http.server.ThreadingHTTPServer):
             super().finish_request(secure, client_address)
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of a connection that was given up."""
+        """Do not log aborted connections."""
 
 
 def main(certificate: str, key: str) -> None:
-    """Serve until it is killed."""
+    """Serve until killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     for server in (http.server.ThreadingHTTPServer(("", 80), _Answers), _Secure(context)):

@@ -1,4 +1,4 @@
-"""The app's part: its program, its state, its folders, its model providers, and what happened last."""
+"""The checks of the app: its program, its state, its folders, its model providers, and its latest incidents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PUBLIC, PRIVATE = "8.8.4.4", "10.1.2.3"
 WAITING = {"SUPERVISOR_BACKOFF_INITIAL": "10h", "SUPERVISOR_BACKOFF_MAX": "10h"}
 SERVER = Path(__file__).with_name("tls_server.py")
-# A network with a public address and no way out, names of its own, and a TLS server: $1 is the names' file.
+# A network with a public address and no way out, its own names, and a TLS server: $1 is the file with the names.
 WORLD = """
 ip link set lo up && ip addr add {public}/32 dev lo
 mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf
@@ -61,12 +61,12 @@ def moltis(folder: Path, config: str = CONFIG) -> dict[str, str]:
 
 
 def test_program(tmp_path: Path) -> None:
-    """One that is not in the image."""
+    """It is not in the image."""
     assert "moltis" in doctor(environment(tmp_path)).problem("program")
 
 
 def test_process() -> None:
-    """One that fails again and again, and one that was stopped on purpose, which is no problem."""
+    """One that fails repeatedly is a problem; one that was stopped on purpose is not."""
     helper = '[process.helper]\ncommand = ["sh", "-c", "exit 3"]\n'
     with supervised("sleep", "300", toml=helper, env=WAITING) as run:
         run.wait_for("exited", child="helper")
@@ -74,7 +74,7 @@ def test_process() -> None:
 
 
 def test_after_the_app_was_given_up(tmp_path: Path) -> None:
-    """The supervisor has ended with 70: what happened is told from what was kept."""
+    """The supervisor has exited with 70: the report is made from the stored incidents."""
     env = {"SUPERVISOR_GIVE_UP": "2/1m", "TS_STATE_DIR": str(tmp_path / "state"), "SUPERVISOR_TAILSCALE": "off"}
     with running("sh", "-c", "echo no database; exit 3", env=env) as run:
         assert run.wait() == 70
@@ -89,7 +89,7 @@ def test_after_the_app_was_given_up(tmp_path: Path) -> None:
 
 
 def test_incidents_that_are_not_kept_or_not_read(tmp_path: Path) -> None:
-    """A folder that refuses is told, and not taken for a day without errors."""
+    """A folder that cannot be read is reported, and not taken for a day without errors."""
     state = tmp_path / "state"
     (state / "incidents").mkdir(parents=True)
     (state / "incidents" / "broken.json").write_text("{half")
@@ -106,7 +106,7 @@ def test_incidents_that_are_not_kept_or_not_read(tmp_path: Path) -> None:
 
 
 def test_after_the_supervisor_was_killed(tmp_path: Path) -> None:
-    """It could not record its end; as long as it lives, and only cannot be asked, nothing is said of one."""
+    """It could not record its end; while it is alive but does not answer, no end is reported."""
     env = {"TS_STATE_DIR": str(tmp_path / "state"), "SUPERVISOR_TAILSCALE": "off"}
     with running("sleep", "300", env=env) as run:
         run.wait_for("previous run")
@@ -123,7 +123,7 @@ def test_after_the_supervisor_was_killed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def looked_at(tmp_path: Path) -> Report:
-    """The report on a Moltis that names five providers, in a network where two of them can be reached."""
+    """The report on a Moltis that names five providers, in a network in which two can be reached."""
     cert, key = certificate(tmp_path, "api.openai.com")
     env = moltis(tmp_path) | {"SSL_CERT_FILE": cert}
     names = f"127.0.0.1 localhost\n{PUBLIC} api.openai.com wrong.example\n{PRIVATE} own.example\n"
@@ -137,7 +137,7 @@ def looked_at(tmp_path: Path) -> Report:
 
 @NEEDS_ROOT
 def test_providers(looked_at: Report, tmp_path: Path) -> None:
-    """Each is reached or not, with the reason; private ones are left alone; nothing is sent but a handshake."""
+    """Each is reached or not, with the reason; private ones are not contacted; nothing but a handshake is sent."""
     found = {each["found"].partition(" ")[0]: each for each in looked_at.of("providers")}
     assert set(found) == {"openai", "anthropic", "groq", "custom-own"}
     assert found["openai"]["level"] == "ok"
@@ -151,7 +151,7 @@ def test_providers(looked_at: Report, tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
-    """It is broken, or something else than a file."""
+    """It is invalid, or not a file."""
     assert "cannot read moltis.toml: Expected" in doctor(moltis(tmp_path, "[providers")).problem("moltis-config")
     (tmp_path / "config/moltis.toml").unlink()
     os.mkfifo(tmp_path / "config/moltis.toml")
@@ -159,13 +159,13 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def moltis_in(folder: Path) -> dict[str, str]:
-    """Return settings for what is there."""
+    """Return settings for the configuration that is in the folder."""
     return environment(folder, MOLTIS_CONFIG_DIR=str(folder / "config"), MOLTIS_DATA_DIR=str(folder / "data"))
 
 
 @NEEDS_ROOT
 def test_links_lead_no_further_than_the_apps_user_may_go(tmp_path: Path) -> None:
-    """The configuration is a link to what is root's: it is not read with root's rights."""
+    """The configuration is a link to a file of root's: it is not read with root's rights."""
     env = moltis(tmp_path)
     if subprocess.run(
         ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-c", ""], check=False
@@ -180,7 +180,7 @@ def test_links_lead_no_further_than_the_apps_user_may_go(tmp_path: Path) -> None
 
 
 def test_local_models(tmp_path: Path) -> None:
-    """A model of one's own in 512 MB."""
+    """A local model with 512 MB."""
     env = moltis(tmp_path, "")
     (tmp_path / "config/local-llm.json").write_text(json.dumps({"models": [{"model_id": "qwen"}]}))
     with group("memory", "memory.limit_in_bytes", str(512 * 1024 * 1024)) as folder:
@@ -189,7 +189,7 @@ def test_local_models(tmp_path: Path) -> None:
 
 
 def test_what_is_named(tmp_path: Path) -> None:
-    """Providers by their keys' file too; what is not offered, or switched off, is left out."""
+    """Providers from the file of keys too; those not offered, or disabled, are left out."""
     moltis(tmp_path)
     (tmp_path / "config/provider_keys.json").write_text(
         '{"groq": {}, "custom-more": {"baseUrl": "https://more.example"}}'
@@ -207,7 +207,7 @@ def test_what_is_named(tmp_path: Path) -> None:
 
 @NEEDS_ROOT
 def test_a_volume_that_is_none(tmp_path: Path) -> None:
-    """A folder in memory; with backups it comes back."""
+    """A folder in memory, not on a volume."""
     mounted = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(tmp_path / "data"))
     env = moltis(tmp_path, "")
     (tmp_path / "data").mkdir()
@@ -216,14 +216,14 @@ def test_a_volume_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_hang_of_the_helper_ends(tmp_path: Path) -> None:
-    """Whatever the app's folder holds, the report comes."""
+    """The report is made, whatever the app's folder contains."""
     env = moltis(tmp_path, "")
     (tmp_path / "config/local-llm.json").symlink_to("/dev/zero")
     wait_until(lambda: doctor(env).level("local-models") == "ok", 30, "the report")
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
-    """JSON may hold half of a character: the report comes all the same."""
+    """JSON may contain a lone surrogate: the report is still made."""
     env = moltis(tmp_path, "")
     keys = {"\ud800": {"baseUrl": "https://127.0.0.1/v1"}}
     (tmp_path / "config" / PROVIDER_KEYS_FILE).write_text(json.dumps(keys))
@@ -231,7 +231,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_a_running_supervisor_has_it_read_too(tmp_path: Path) -> None:
-    """By a child like any other, which its own reaper waits for; nobody's address is asked for anything."""
+    """A child reads it, which the supervisor's own reaper waits for; private addresses are not contacted."""
     env = moltis(tmp_path, '[providers.custom-own]\nbase_url = "https://127.0.0.1/v1"\n')
     program = tmp_path / "moltis"
     program.write_text("#!/bin/sh\nexec sleep 300\n")

@@ -1,4 +1,4 @@
-"""The backups' part, with a real repository."""
+"""The checks of the backups, with a real repository."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.doctor.asking import doctor, doctor_of, environment
 
 
 def test_backups() -> None:
-    """What is well, what is held, and what is known without a supervisor."""
+    """Backups that work, backups that are held, and backups without a running supervisor."""
     world = World()
     make_unclear(world)
     with world.running() as run:

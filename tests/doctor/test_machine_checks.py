@@ -1,4 +1,4 @@
-"""The machine's part, each limit made real: control groups, a small disk, a limit of descriptors."""
+"""The checks of the machine, with real limits: control groups, a small disk, a limit on descriptors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOM = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o "size=$0" tmpfs "$1
 
 @contextlib.contextmanager
 def group(controller: str, file: str, limit: str) -> Iterator[str]:
-    """Make a control group with a limit for the length of a block."""
+    """Create a control group with a limit for the length of a block."""
     folder = GROUPS / controller / f"doctor-{uuid.uuid4().hex[:8]}"
     if not os.access(GROUPS / controller, os.W_OK):
         pytest.skip("this machine lets nobody make control groups of version 1")
@@ -35,7 +35,7 @@ def group(controller: str, file: str, limit: str) -> Iterator[str]:
 
 
 def test_memory(tmp_path: Path) -> None:
-    """A limit that Moltis does not fit in."""
+    """A limit too low for Moltis."""
     with group("memory", "memory.limit_in_bytes", str(128 * 1024 * 1024)) as folder:
         report = doctor(environment(tmp_path), prefix=(*IN_GROUP, folder))
         assert "128 MiB" in report.problem("memory")
@@ -49,21 +49,21 @@ def test_processes(tmp_path: Path) -> None:
 
 
 def test_descriptors(tmp_path: Path) -> None:
-    """A hard limit that keeps connections out."""
+    """A hard limit too low for connections."""
     report = doctor(environment(tmp_path), prefix=("sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"))
     assert "256" in report.problem("descriptors")
 
 
 @NEEDS_ROOT
 def test_disk(tmp_path: Path) -> None:
-    """A disk with hardly any room, and one that takes no more files."""
+    """A disk with hardly any space, and one without free inodes."""
     (tmp_path / "run").mkdir(mode=0o700)
     env = environment(tmp_path)
     small = doctor(env, prefix=(*ROOM, "8m", str(tmp_path / "run")))
     assert "8 MiB" in small.problem("disk")
     few = doctor(env, prefix=(*ROOM, "128m,nr_inodes=20", str(tmp_path / "run")))
     assert "more files" in few.problem("disk")
-    # Incidents are kept there without a tailnet too.
+    # Incidents are stored there without a tailnet too.
     (tmp_path / "state").mkdir()
     state = str(tmp_path / "state")
     assert state in doctor(env | {"TS_STATE_DIR": state}, prefix=(*ROOM, "8m", state)).problem("disk")

@@ -1,4 +1,4 @@
-"""What a report may not tell: secrets, addresses, accounts, the tailnet's name."""
+"""What a report must not contain: secrets, addresses, accounts, the tailnet's name."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ SECRET = "a-secret-of-sixteen"
     ],
 )
 def test_texts(text: str, masked: str) -> None:
-    """Versions, times and loopback stay; the same address has the same number."""
+    """Versions, times and loopback addresses stay; the same address always has the same number."""
     assert ReportMask(Redactor([SECRET]), ("corp.example", "")).text(text) == masked
 
 
 def test_accounts_of_a_tailnet_that_has_its_domain_s_name() -> None:
-    """Masking the domain leaves no name before the @."""
+    """Masking the domain first would leave a name before the @."""
     mask = ReportMask(Redactor(), ("tail1.ts.net", "example.com", "somebody@example.com"))
     assert mask.text("somebody@example.com, other@example.com of example.com") == "[account], [account] of [tailnet]"
 
 
 def test_the_domain_of_a_tailnet_is_that_of_all_its_devices() -> None:
-    """Also under a domain of one's own; and a short name is no part of other words."""
+    """Under a custom domain too; and a short name is not masked within other words."""
     mask = ReportMask(Redactor(), names_of(TailnetView("embedded", "connected", hostname="moltis.lan", tailnet="net")))
     assert mask.text("laptop.lan and Moltis.LAN in the net's plan, lan-1") == (
         "laptop.[tailnet] and Moltis.[tailnet] in the [tailnet]'s plan, lan-1"

@@ -1,4 +1,4 @@
-"""The way out: each fault made real, in a network namespace of its own or on loopback."""
+"""The checks of the network path, with real faults, in network namespaces or on loopback."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ NETWORK = "ip link add d0 type veth peer name d1 && ip addr add 192.0.2.2/24 dev
 NARROW = ("unshare", "--net", "sh", "-c", f'{NETWORK} && ip link set d0 mtu 1000 up && exec "$@"', "sh")
 
 
-# Two hosts at a bridge that takes 1200 bytes at one of its ports, and drops the rest without a word; the second one
-# answers by HTTP, HTTPS and STUN. Packets leave as they are, instead of in bundles that a bridge lets through.
+# Two hosts at a bridge of which one port takes 1200 bytes, and silently drops larger packets; the second host
+# answers HTTP, HTTPS and STUN. Packets leave singly, not in bundles, which a bridge would let through.
 HOLE_NETWORK = """
 set -e
 mount -t tmpfs none /run
@@ -67,16 +67,16 @@ HOLE = (
 
 
 class _Portal(http.server.BaseHTTPRequestHandler):
-    """Leads everybody to its own page."""
+    """Redirects every request to its own page."""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Send the response."""
         self.send_response(302)
         self.send_header("Location", "http://portal.example/sign-in")
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's own name
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
@@ -98,7 +98,7 @@ def portal(certificate: tuple[str, str] | None = None) -> Iterator[str]:
 
 
 def certificate(folder: Path, name: str) -> tuple[str, str]:
-    """Make a certificate that nobody has signed; return its file and the key's."""
+    """Create a self-signed certificate; return its file and the key's."""
     files = str(folder / "certificate.pem"), str(folder / "key.pem")
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
     made = [*words, "-addext", f"subjectAltName=DNS:{name}", "-out", files[0], "-keyout", files[1]]
@@ -107,20 +107,20 @@ def certificate(folder: Path, name: str) -> tuple[str, str]:
 
 
 def tailnet(folder: Path, url: str = "", **more: str) -> dict[str, str]:
-    """Return settings for a device that is to log in at a control server."""
+    """Return settings for a device that logs in at a control server."""
     led = {"TS_EXTRA_ARGS": f"--login-server={url}"} if url else {}
     return environment(folder, SUPERVISOR_TAILSCALE="embedded", TS_STATE_DIR=str(folder / "state"), **led, **more)
 
 
 @NEEDS_ROOT
 def test_names_that_are_not_found(tmp_path: Path) -> None:
-    """A container without a way to its DNS server."""
+    """A container that cannot reach its DNS server."""
     report = doctor(tailnet(tmp_path), prefix=ALONE)
     assert "controlplane.tailscale.com" in report.problem("dns")
 
 
 def test_a_control_server_that_does_not_answer(tmp_path: Path) -> None:
-    """It is refused; with a proxy, which tailscaled would use, that is no problem."""
+    """The connection is refused; with a proxy, which tailscaled would use, that is not a problem."""
     url = "http://127.0.0.1:1"
     report = doctor(tailnet(tmp_path, url))
     assert "refused" in report.problem("control")
@@ -131,7 +131,7 @@ def test_a_control_server_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_a_captive_portal(tmp_path: Path) -> None:
-    """Somebody else answers, and leads to a page of theirs."""
+    """Another server answers, and redirects to its own page."""
     with portal() as url:
         assert "portal.example" in doctor(tailnet(tmp_path, url)).problem("captive-portal")
 
@@ -153,7 +153,7 @@ def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
 
 @NEEDS_ROOT
 def test_packets_that_are_too_large(tmp_path: Path) -> None:
-    """A network of 1000 bytes."""
+    """A network with an MTU of 1000."""
     report = doctor(tailnet(tmp_path, "http://192.0.2.1"), prefix=NARROW)
     assert "1000" in report.problem("mtu")
     assert "no answer" in report.problem("control")
@@ -162,7 +162,7 @@ def test_packets_that_are_too_large(tmp_path: Path) -> None:
 @NEEDS_ROOT
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_large_packets_that_vanish(tmp_path: Path, scheme: str) -> None:
-    """A bridge drops what is too large for its port, and tells nobody: the size that passes is found by trying."""
+    """A bridge silently drops packets too large for its port: the size that passes is found by trying."""
     url = f"{scheme}://192.0.2.2"
     report = doctor(tailnet(tmp_path, url), prefix=(*HOLE, *certificate(tmp_path, "192.0.2.2")))
     assert "packets of more than 1200 bytes vanish" in report.problem("mtu")
@@ -170,7 +170,7 @@ def test_large_packets_that_vanish(tmp_path: Path, scheme: str) -> None:
 
 @NEEDS_ROOT
 def test_large_packets_that_vanish_by_udp(tmp_path: Path) -> None:
-    """Small ones are answered all the same; a relay that answers none tells nothing."""
+    """Small packets are answered; if a relay answers none, nothing is concluded."""
     code = (
         "from supervisor.doctor.mtu_probe import large_by_udp\n"
         "print([large_by_udp('192.0.2.2', port).passes for port in (3478, 3479)])"
@@ -181,14 +181,14 @@ def test_large_packets_that_vanish_by_udp(tmp_path: Path) -> None:
 
 
 def test_without_a_tailnet_nobody_is_asked(tmp_path: Path) -> None:
-    """Not one packet leaves where none is wanted."""
+    """Without a tailnet there are no such checks."""
     report = doctor(environment(tmp_path))
     assert not [name for name in ("dns", "control", "udp", "relay", "mtu") if report.of(name)]
 
 
 @pytest.mark.parametrize(("zone", "is_time"), [("-0000", True), ("+99999999999999999999", False)])
 def test_an_odd_answer_is_one_all_the_same(zone: str, *, is_time: bool) -> None:
-    """A date with an odd zone, and a redirect to what is no address: neither is taken for silence."""
+    """A date with an odd zone, or a redirect to an invalid address, still counts as an answer."""
     date = f"Thu, 01 Jan 2026 00:00:00 {zone}"
     odd = f"HTTP/1.1 302 Found\r\nDate: {date}\r\nLocation: http://[\r\n\r\n".encode()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -208,7 +208,7 @@ def test_an_odd_answer_is_one_all_the_same(zone: str, *, is_time: bool) -> None:
 
 
 def test_relays_are_asked_at_their_address_or_by_their_name() -> None:
-    """One with no address is known by its name, as headscale's own may be; what is no address stands for none."""
+    """A relay without an address is found by its name, as headscale's may be; an invalid address counts as none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
 
@@ -229,7 +229,7 @@ def test_relays_are_asked_at_their_address_or_by_their_name() -> None:
 
 
 def test_public_addresses() -> None:
-    """Those of the internet alone, whatever a name is said to stand for."""
+    """Only addresses of the internet, whatever a name resolves to."""
     private = (
         "127.0.0.1",
         "10.0.0.1",
@@ -259,7 +259,7 @@ def test_public_addresses() -> None:
 
 
 def test_proxies() -> None:
-    """The setting that names one, and those that are left out of it."""
+    """The setting that names a proxy, and the hosts excluded from it."""
     env = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "localhost, .example.com"}
     assert proxy_of(env, "controlplane.tailscale.com") == "HTTPS_PROXY"
     assert proxy_of(env, "control.example.com") == ""
@@ -267,6 +267,6 @@ def test_proxies() -> None:
 
 
 def test_answers_that_are_none() -> None:
-    """Whatever comes by UDP, no port is read from it that is not there."""
+    """No port is read from an invalid response."""
     assert [mapped_port(data) for data in (b"", b"\0" * 19, b"\1\1\0\4" + b"\0" * 16 + b"\0\x20\0\x08")] == [None] * 3
     assert len(stun_request(b"\0" * 12)) == 40

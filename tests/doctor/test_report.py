@@ -21,7 +21,7 @@ TOKEN = "a-token-of-good-length-for-the-doctor"
 
 
 def test_before_anything_runs(tmp_path: Path) -> None:
-    """Everything is checked that can be; each finding is whole; settings come with where they came from."""
+    """All possible checks are made; each finding is complete; each setting has its origin."""
     report = doctor(environment(tmp_path, SUPERVISOR_TOKEN=TOKEN))
     assert report.body["running"] is False
     assert {each["group"] for each in report.body["findings"]} >= {"settings", "rights", "machine"}
@@ -32,7 +32,7 @@ def test_before_anything_runs(tmp_path: Path) -> None:
 
 
 def test_a_running_supervisor_makes_its_own_report(tmp_path: Path) -> None:
-    """It alone knows what it was started with; the command's own environment does not count."""
+    """Only it knows what it was started with; the command's own environment is not used."""
     toml = '[settings]\nSUPERVISOR_STOP_TIMEOUT = "9s"\n'
     with supervised(*QUIET, toml=toml, env={"SUPERVISOR_TOKEN": TOKEN}) as run:
         report = doctor({**environment(tmp_path), "SUPERVISOR_RUN_DIR": str(run.run_dir)})
@@ -47,7 +47,7 @@ def test_a_running_supervisor_makes_its_own_report(tmp_path: Path) -> None:
 
 
 def test_for_people(tmp_path: Path) -> None:
-    """Groups with their findings, no colours in a pipe, and how many there are of each level."""
+    """Groups with their findings, no colours in a pipe, and the number of findings of each level."""
     done = subprocess.run(
         [*PROGRAM, "doctor"], env=environment(tmp_path), capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
@@ -59,7 +59,7 @@ def test_for_people(tmp_path: Path) -> None:
 
 
 def test_it_is_loaded_for_whoever_asks(tmp_path: Path) -> None:
-    """No other command, and no start, loads any of it."""
+    """No other command, and no start, loads any part of it."""
     listed = "print([name for name in sys.modules if '.doctor' in name])"
     code = f"import sys\nfrom supervisor.cli import main\nmain(['check'])\n{listed}"
     env = environment(tmp_path)
@@ -68,11 +68,11 @@ def test_it_is_loaded_for_whoever_asks(tmp_path: Path) -> None:
 
 
 def test_a_bad_word_is_told(tmp_path: Path) -> None:
-    """It takes no words."""
+    """It takes no arguments."""
     assert call(tmp_path, "doctor", "now").code == 64
 
 
-# What can be no problem by itself, and why.
+# Checks that never find a problem, and why.
 NO_PROBLEM = {
     "supervisor": "the command is made for a place where none runs",
     "users": "what they cannot do is told by the settings and by other checks",
@@ -83,7 +83,7 @@ NO_PROBLEM = {
 
 
 def test_every_check_has_a_test_that_provokes_its_problem() -> None:
-    """Each of the table's, also the next one: a real problem, or a word on why there can be none."""
+    """For each check, future ones too: a test with a real problem, or the reason why there is none."""
     by_name = {check.name: name for part in PARTS for name, check in vars(part).items() if isinstance(check, Check)}
     assert set(by_name) == {check.name for check in CHECKS}
     code = "".join(module.text for module in modules("supervisor") if module.name.startswith("supervisor.doctor."))

@@ -1,4 +1,4 @@
-"""The rights' part: users, util-linux' setpriv, and /proc."""
+"""The checks of rights: users, util-linux' setpriv, and /proc."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WITHOUT_SETPRIV = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /us
 
 
 def test_users(tmp_path: Path) -> None:
-    """Who runs as whom, and what the command `check` notes of that."""
+    """The user of each process, and the notes of the command `check` about them."""
     report = doctor(environment(tmp_path))
     assert "moltis" in report.of("users")[0]["found"]
 
@@ -33,7 +33,7 @@ def test_launcher(tmp_path: Path) -> None:
 
 
 def test_gvisor_is_told_from_an_old_linux() -> None:
-    """By what it says in /proc/version today, and what newer ones say."""
+    """By today's /proc/version, and by that of newer releases."""
     date = b"#1 SMP Sun Jan 10 15:06:54 PST 2016"
     assert is_gvisor(b"Linux version 4.4.0 " + date)
     assert is_gvisor(b"Linux version 4.19.0-gvisor #1 SMP")

@@ -1,4 +1,4 @@
-"""The settings' part: every problem at once, and what `check` warns about."""
+"""The checks of the settings: all problems at once, and the warnings of `check`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_settings(tmp_path: Path) -> None:
-    """All that keeps the supervisor from starting is there, and the other checks go on."""
+    """All problems that prevent a start are listed, and the other checks are still made."""
     report = doctor(environment(tmp_path, PORT="eighty", SUPERVISOR_STOP_TIMEOUT="soon"))
     found = report.problem("settings")
     assert "PORT" in found
@@ -20,12 +20,12 @@ def test_settings(tmp_path: Path) -> None:
 
 
 def test_warnings(tmp_path: Path) -> None:
-    """A warning is told with its remedy."""
+    """A warning is reported with its remedy."""
     report = doctor(environment(tmp_path, SUPERVISOR_TOKEN="short"))
     assert "can be guessed" in report.problem("warnings")
     assert "no one can reach the app" in report.problem("warnings")
 
 
 def test_a_plain_tailnet_is_no_warning(tmp_path: Path) -> None:
-    """Where nothing is to be said, that is said."""
+    """If there are no warnings, the report says so."""
     assert doctor(environment(tmp_path, SUPERVISOR_EXPOSE="public")).level("warnings") == "ok"

@@ -1,4 +1,4 @@
-"""The tailnet's part, with a real tailscaled and the test control server."""
+"""The checks of the tailnet, with a real tailscaled and the test control server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPEN = {"TCP": {"443": {"HTTPS": True}}, "AllowFunnel": {"moltis.tail.example:44
 
 @contextmanager
 def tailnet() -> Iterator[Control]:
-    """Run a control server that takes one key again and again."""
+    """Run a control server that accepts a reusable key."""
     with controlling("-auth") as control:
         control.order("key", value=KEY, reusable=1)
         yield control
@@ -46,7 +46,7 @@ def tailnet() -> Iterator[Control]:
 
 @contextmanager
 def connected(tmp_path: Path, control: Control, **env: str) -> Iterator[Node]:
-    """Run a device that is connected, for the length of a block."""
+    """Run a connected device for the length of a block."""
     with node(tmp_path, TS_AUTHKEY=KEY, SUPERVISOR_TOKEN=TOKEN, **env, **at(control)) as one:
         one.wait_state("connected")
         wait_until(lambda: one.view()["serve"]["urls"], what="serve")
@@ -54,7 +54,7 @@ def connected(tmp_path: Path, control: Control, **env: str) -> Iterator[Node]:
 
 
 def report_through(control: Control, one: Node, *, relayed: bool = False) -> Report:
-    """Have a peer ask for the report, through the tailnet."""
+    """Return the report as requested by a peer through the tailnet."""
     with bare(TS_DEBUG_ALWAYS_USE_DERP=str(int(relayed))) as laptop:
         laptop.log_in(control.url, KEY, Hostname="laptop")
         laptop.wait_state("Running")
@@ -67,7 +67,7 @@ def report_through(control: Control, one: Node, *, relayed: bool = False) -> Rep
 
 
 def test_a_connected_device(tmp_path: Path) -> None:
-    """What is well is told, with the relay and how far it is; names and addresses are masked in all of it."""
+    """What is well is reported, with the relay and its latency; names and addresses are masked everywhere."""
     with tailnet() as control, connected(tmp_path, control) as one:
         report = doctor_of(one.run)
         for check in ("state", "serve", "funnel", "udp", "relay", "control", "clock", "dns", "mtu", "instances"):
@@ -75,12 +75,12 @@ def test_a_connected_device(tmp_path: Path) -> None:
         assert "tail.example" not in str(report.body)
         assert one.api.status()["TailscaleIPs"][0] not in str(report.body)
         assert report.body["versions"]["tailscaled"].startswith("1.")
-        # Tailnets issue certificates only where somebody has switched that on.
+        # Tailnets issue certificates only if that is enabled.
         assert "no certificates" in report.problem("https")
 
 
 def test_funnel_and_a_key_without_a_tag(tmp_path: Path) -> None:
-    """Funnel that somebody opened beside us, and a person's device whose key expires."""
+    """Funnel opened by someone else, and a person's device whose key expires."""
     with tailnet() as control, connected(tmp_path, control) as one:
         control.order("expire", on=1, in_s=DAY_S * 100)
         one.ask("POST", "serve-config", OPEN)
@@ -92,7 +92,7 @@ def test_funnel_and_a_key_without_a_tag(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("days", "state"), [(10, "expiring"), (2, "expiring soon")])
 def test_credentials(tmp_path: Path, days: int, state: str) -> None:
-    """A key's end is a warning of health, twice, and a problem here."""
+    """The end of a key is a warning in health, at two levels, and a problem here."""
     with tailnet() as control, connected(tmp_path, control) as one:
         control.order("expire", on=1, in_s=DAY_S * days)
         wait_until(lambda: one.health()["checks"].get("credentials"), what="the warning")
@@ -102,7 +102,7 @@ def test_credentials(tmp_path: Path, days: int, state: str) -> None:
 
 
 def test_credential_warnings_can_be_switched_off(tmp_path: Path) -> None:
-    """Then health says nothing, and the report goes on to."""
+    """Then health does not report it, but the report still does."""
     with tailnet() as control, connected(tmp_path, control, SUPERVISOR_CREDENTIAL_WARNINGS="off") as one:
         control.order("expire", on=1, in_s=DAY_S)
         wait_until(lambda: one.view()["key_expiry"], what="the key's end")
@@ -111,7 +111,7 @@ def test_credential_warnings_can_be_switched_off(tmp_path: Path) -> None:
 
 
 def test_a_relay_that_is_gone(tmp_path: Path) -> None:
-    """Neither UDP nor TCP gets to it: the first is a note, since relays do without, the second is not."""
+    """Neither UDP nor TCP reaches it: the first is a note, since relays work without it, the second is a problem."""
     with tailnet() as control, connected(tmp_path, control) as one:
         control.order("derp-down")
         report = doctor_of(one.run)
@@ -121,7 +121,7 @@ def test_a_relay_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_whoever_asks(tmp_path: Path) -> None:
-    """A peer is told whether its way here is direct, and why it is not."""
+    """A peer learns whether its path is direct, and why not."""
     with tailnet() as control, connected(tmp_path, control) as one:
         direct = report_through(control, one)
         assert "direct to laptop" in direct.of("your-path")[0]["found"]
@@ -132,7 +132,7 @@ def test_whoever_asks(tmp_path: Path) -> None:
 
 
 def test_a_state_that_is_not_connected(tmp_path: Path) -> None:
-    """The state's own reason and remedy; what the owner chose is no problem."""
+    """The state's own reason and remedy; what the owner chose is not a problem."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("needs login")
         assert "needs login" in doctor_of(one.run).problem("state")
@@ -142,7 +142,7 @@ def test_a_state_that_is_not_connected(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_taken(tmp_path: Path) -> None:
-    """What the supervisor warns of is told here too."""
+    """The supervisor's warning is reported here too."""
     with tailnet() as control, peer(control, "moltis", KEY), node(tmp_path, TS_AUTHKEY=KEY, **at(control)) as one:
         one.wait_state("connected")
         wait_until(lambda: one.view()["warnings"], what="the warning")
@@ -150,7 +150,7 @@ def test_a_name_that_is_taken(tmp_path: Path) -> None:
 
 
 def test_serve_that_cannot_publish(tmp_path: Path) -> None:
-    """HTTPS alone in a tailnet that issues no certificates."""
+    """HTTPS only, in a tailnet that issues no certificates."""
     with tailnet() as control, node(tmp_path, TS_AUTHKEY=KEY, SUPERVISOR_SERVE="https", **at(control)) as one:
         one.wait_state("connected")
         wait_until(lambda: one.view()["serve"]["why"], what="the reason")
@@ -172,7 +172,7 @@ def test_one_identity_twice(tmp_path: Path) -> None:
 
 
 def test_tags_before_they_are_tried(tmp_path: Path) -> None:
-    """An OAuth client that may read the policy tells; without one it is said that nobody can know."""
+    """An OAuth client that may read the policy can check; otherwise the report says that this is unknown."""
     env = environment(tmp_path, SUPERVISOR_TAILSCALE="embedded", TS_TAGS="tag:moltis", TS_CLIENT_SECRET=SECRET)
     with controlling() as control:
         asyncio.run(_ask_of_tags(env | at(control)))
@@ -184,7 +184,7 @@ async def _ask_of_tags(env: dict[str, str]) -> None:
         assert await _tags(env, served, {"tagOwners": {"tag:other": []}}) == "the policy has no owner for tag:moltis"
         assert await _tags(env, served, {"tagOwners": {"tag:moltis": []}}) == "the policy has owners for tag:moltis"
         assert "may not read" in await _tags(env, served, {"message": "no"}, 403)
-        # A tailnet of thousands of rules.
+        # A tailnet with thousands of rules.
         rules = [{"action": "accept", "src": [f"group:{at}"], "dst": ["*:*"]} for at in range(20_000)]
         owners: dict[str, Any] = {"tagOwners": {"tag:moltis": []}}
         assert await _tags(env, served, {"acls": rules, **owners}) == "the policy has owners for tag:moltis"
@@ -196,7 +196,7 @@ async def _ask_of_tags(env: dict[str, str]) -> None:
 
 
 async def test_a_key_before_it_is_tried(tmp_path: Path) -> None:
-    """An OAuth client beside it that may read the keys tells; without one it is said that nobody can know."""
+    """With an OAuth client that may read the keys it is checked; otherwise the report says that this is unknown."""
     given = {"TS_AUTHKEY": KEY, "TS_CLIENT_SECRET": SECRET}
     env = environment(tmp_path, SUPERVISOR_TAILSCALE="embedded", TS_STATE_DIR=str(tmp_path / "state"), **given)
     with controlling() as control:
@@ -222,7 +222,7 @@ async def test_a_key_before_it_is_tried(tmp_path: Path) -> None:
 
 
 def _known(*, reusable: bool, tags: list[str], days: int) -> dict[str, Any]:
-    """Return what the API tells of a key that ends in so many days."""
+    """Return the API's response for a key that expires in ``days`` days."""
     ends = datetime.now(UTC) + timedelta(days=days, minutes=1)
     create = {"reusable": reusable, "ephemeral": False, "preauthorized": True, "tags": tags}
     return {"id": "kGoodCNTRL", "expires": ends.isoformat(), "capabilities": {"devices": {"create": create}}}
@@ -235,7 +235,7 @@ async def _tags(env: dict[str, str], served: Api, said: Any, status: int = 200) 
 
 
 def test_tags_that_were_refused(tmp_path: Path) -> None:
-    """What control says of a tag is told with who could own it."""
+    """A tag refused by the control server is reported, with who could own it."""
     with tailnet() as control:
         control.order("tags", names="tag:other")
         with node(tmp_path, TS_AUTHKEY=KEY, TS_TAGS="tag:moltis", **at(control)) as one:
@@ -244,7 +244,7 @@ def test_tags_that_were_refused(tmp_path: Path) -> None:
 
 
 def test_open_ports_that_nobody_can_know(tmp_path: Path) -> None:
-    """A kernel that lists no ports, as before the first look: nothing is said to be well."""
+    """If the kernel lists no ports, as before the first look, they are not reported as fine."""
     blind = "import supervisor.system.listeners as l; l._TABLES = (); from supervisor.cli import main; main()"
     program = [sys.executable, "-I", "-c", blind, "run", "--", "sleep", "300"]
     with tailnet() as control:
@@ -256,7 +256,7 @@ def test_open_ports_that_nobody_can_know(tmp_path: Path) -> None:
 
 
 def test_open_ports(tmp_path: Path) -> None:
-    """A port that the app opens on every address."""
+    """A port that the app opens on all addresses."""
     listen = "import socket, time; s = socket.create_server(('0.0.0.0', 0)); time.sleep(300)"
     with tailnet() as control, node(tmp_path, "python3", "-c", listen, TS_AUTHKEY=KEY, **at(control)) as one:
         one.wait_state("connected")

@@ -1,4 +1,4 @@
-"""A TLS server that says what was asked of it beyond the handshake: tls_server.py ADDRESS CERTIFICATE KEY FILE."""
+"""A TLS server that records what it receives after the handshake: tls_server.py ADDRESS CERTIFICATE KEY FILE."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 
 def main(address: str, certificate: str, key: str, asked: str) -> None:
-    """Take connections, one after the other, until it is killed."""
+    """Accept connections, one at a time, until killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with socket.create_server((address, 443)) as listener:
