@@ -1,7 +1,7 @@
-"""Run inside a container as the app's user: tries every way out, and prints those that are open as one JSON line.
+"""Runs in a container as the app's user: tries every way out, and prints those that are open as one line of JSON.
 
-Its first argument is a file to wait for, or empty; its second the highest port to look at.
-It imports nothing but what Debian's Python has.
+Its first argument is a file to wait for, or empty; its second the highest port to try.
+It imports only modules that Debian's Python has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# The key of conftest.py begins like this; written apart, so that this file does not find itself.
+# The beginning of conftest.py's key; split, so that this file does not match itself.
 SECRET = b"tskey-auth-kThe" + b"TestsOwnKey"
 MOST_BYTES = 1 << 20
 JSON = {"Content-Type": "application/json"}
@@ -29,7 +29,7 @@ PTRACE_ATTACH = 16
 PTRACE_DETACH = 17
 ROOT_READS = ("/opt/moltis-supervisor", "/usr/bin", "/usr/lib/python3", "/usr/local/bin", "/etc", "/lib", "/bin")
 RUN = "/run/moltis-supervisor" if os.path.isdir("/run/moltis-supervisor") else f"/tmp/moltis-supervisor-{os.getuid()}"
-# Of a process, what every user may read, whoever runs it.
+# The files of a process in /proc that any user may read.
 PUBLIC = frozenset(
     [
         *("arch_status", "autogroup", "cgroup", "cmdline", "comm", "coredump_filter", "cpu_resctrl_groups", "cpuset"),
@@ -44,9 +44,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def read(path: str) -> bytes | None:
-    """Return the beginning of a file; None where it is closed."""
+    """Return the beginning of a file; None if it cannot be read."""
     try:
-        # What a pipe or a device holds is not waited for.
+        # Do not block on a pipe or a device.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             return os.read(fd, MOST_BYTES)
@@ -57,7 +57,7 @@ def read(path: str) -> bytes | None:
 
 
 def others() -> Iterator[tuple[str, str]]:
-    """Yield the pid and the program of every process that is neither this one nor a relative of it."""
+    """Yield the pid and the program of each process of the supervisor and of tailscaled."""
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         words = (read(f"/proc/{pid}/cmdline") or b"").split(b"\0")
         if b"supervisor" in words:
@@ -67,7 +67,7 @@ def others() -> Iterator[tuple[str, str]]:
 
 
 def processes() -> Iterator[str]:
-    """Look into the other processes, and take hold of them."""
+    """Try to read the other processes, and to attach to them."""
     for pid, name in others():
         yield from (f"{way} of {name}" for way in entries(f"/proc/{pid}"))
         if peeked(int(pid)):
@@ -82,7 +82,7 @@ def processes() -> Iterator[str]:
 
 
 def entries(process: str) -> Iterator[str]:
-    """Yield what is open of a process's folder that is not everybody's, and of those of its threads."""
+    """Yield what can be read in the folders of a process and its threads, except what is public."""
     for folder in (process, *(f"{process}/task/{task}" for task in names(f"{process}/task"))):
         for file in names(folder):
             if file not in PUBLIC and read(f"{folder}/{file}"):
@@ -99,7 +99,7 @@ def entries(process: str) -> Iterator[str]:
 
 
 def names(folder: str) -> list[str]:
-    """Return what is in a folder; nothing where it is closed."""
+    """Return the names in a folder; nothing if it cannot be read."""
     try:
         return os.listdir(folder)
     except OSError:
@@ -107,7 +107,7 @@ def names(folder: str) -> list[str]:
 
 
 def peeked(pid: int) -> bool:
-    """Tell whether another process's memory is copied at its word; EFAULT says that the address alone was wrong."""
+    """Return whether another process's memory may be read; EFAULT means that only the address was wrong."""
     byte = ctypes.create_string_buffer(1)
     vectors = [(ctypes.c_size_t * 2)(address, 1) for address in (ctypes.addressof(byte), 4096)]
     ctypes.set_errno(0)
@@ -116,7 +116,7 @@ def peeked(pid: int) -> bool:
 
 
 def told() -> Iterator[str]:
-    """Look for the key where every process may look: own environment, everybody's arguments and environment."""
+    """Look for the key in what any process may read: its environment, and all arguments and environments."""
     for name in os.environ:
         if name.startswith(("TS_", "SUPERVISOR_")):
             yield f"{name} in the own environment"
@@ -127,7 +127,7 @@ def told() -> Iterator[str]:
 
 
 def files() -> Iterator[str]:
-    """Look for the key in every file, and for something to change in what root reads."""
+    """Look for the key in every file, and for writable files among those that root uses."""
     for folder, folders, names in os.walk("/"):
         if folder == "/":
             folders[:] = [name for name in folders if name not in {"proc", "sys", "dev"}]
@@ -142,14 +142,14 @@ def files() -> Iterator[str]:
 
 
 def changeable(folder: str, names: list[str]) -> Iterator[str]:
-    """Yield what may be written of a folder and what is in it."""
+    """Yield which of a folder and its files may be written."""
     for path in (folder, *(os.path.join(folder, name) for name in names)):
         if not os.path.islink(path) and os.access(path, os.W_OK):
             yield path
 
 
 def sockets() -> Iterator[str]:
-    """Give orders on the sockets of the supervisor and of tailscaled."""
+    """Send orders to the sockets of the supervisor and of tailscaled."""
     orders = (("POST", "/api/tailscale/disconnect"), ("GET", "/localapi/v0/prefs"), ("PATCH", "/localapi/v0/prefs"))
     for path in SOCKETS:
         for method, where in orders:
@@ -163,7 +163,7 @@ def sockets() -> Iterator[str]:
 
 
 def loopback() -> Iterator[str]:
-    """Ask for a tailnet administrator's rights on every port that can be reached, and at Tailscale's own address."""
+    """Try orders of an owner or tailnet administrator on all reachable ports, and at Tailscale's own address."""
     mine = socket.gethostbyname(socket.gethostname())
     for host in (mine, "127.0.0.1", "127.0.0.2", "::1", "100.100.100.100"):
         ports = (80, 443, 8080) if host == "100.100.100.100" else range(1, HIGHEST_PORT + 1)
@@ -172,14 +172,14 @@ def loopback() -> Iterator[str]:
 
 
 def listens(host: str, port: int) -> bool:
-    """Tell whether someone takes connections there."""
+    """Return whether the port accepts connections."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.settimeout(1)
         return probe.connect_ex((host, port)) == 0
 
 
 def open_orders(host: str, port: int) -> Iterator[str]:
-    """Yield what is answered without a secret and should not be."""
+    """Yield the orders that are carried out without a secret."""
     orders = (
         ("GET", "/localapi/v0/status"),
         ("GET", "/localapi/v0/prefs"),
@@ -202,7 +202,7 @@ def open_orders(host: str, port: int) -> Iterator[str]:
 
 
 def root() -> Iterator[str]:
-    """Become root."""
+    """Try to become root."""
     for words in (["sudo", "-n", "id", "-u"], ["su", "-c", "id -u", "root"]):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
@@ -214,7 +214,7 @@ def root() -> Iterator[str]:
 
 
 def main() -> None:
-    """Wait, try, tell."""
+    """Wait for the file, try all ways, print the result."""
     while sys.argv[1:] and sys.argv[1] and not os.path.exists(sys.argv[1]):
         time.sleep(0.1)
     tries: list[Callable[[], Iterator[str]]] = [processes, told, files, sockets, loopback, root]

@@ -1,4 +1,4 @@
-"""Backups in the image: whom files belong to, a root file system that cannot be written, and users without rights."""
+"""Backups in the image: owners of files, a read-only root file system, and a user without capabilities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMON = {"SUPERVISOR_BACKUP_PASSWORD": PASSWORD, "SUPERVISOR_STOP_TIMEOUT": "30
 BACKUPS = {**COMMON, "SUPERVISOR_BACKUP_REPOSITORY": "/backup/repository"}
 STAGING = ("--tmpfs", "/var/lib/moltis-supervisor-backup:mode=0755")
 NOTE = "/home/moltis/.moltis/note"
-# The same image, with users that have other numbers.
+# The same image, whose users have other numbers.
 OTHER_NUMBERS = """
 FROM {image}
 RUN groupmod --gid 4243 moltis && usermod --uid 4242 moltis && \
@@ -39,7 +39,7 @@ RUN groupmod --gid 4243 moltis && usermod --uid 4242 moltis && \
 
 @pytest.fixture
 def other_numbers(image: str) -> Iterator[str]:
-    """The image with other numbers for its users."""
+    """The image, with other numbers for its users."""
     name = f"moltis-embedded:{unique('numbers')}"
     docker("build", "--quiet", "--tag", name, "-", stdin=OTHER_NUMBERS.format(image=image))
     yield name
@@ -47,7 +47,7 @@ def other_numbers(image: str) -> Iterator[str]:
 
 
 class Remote(NamedTuple):
-    """A bucket as containers reach it: settings for it, and options that mount the certificate to trust."""
+    """A bucket that containers can reach: its settings, and options that mount the certificate to trust."""
 
     env: dict[str, str]
     options: tuple[str, ...]
@@ -55,7 +55,7 @@ class Remote(NamedTuple):
 
 @pytest.fixture
 def remote(gateway: str, tmp_path: Path) -> Iterator[Remote]:
-    """A bucket on this machine, by TLS, as nothing else is taken of a bucket that is not on loopback."""
+    """A bucket on this machine, over TLS, which is required unless the bucket is on loopback."""
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bucket"]
     files = [str(tmp_path / name) for name in ("cert", "key")]
     words += ["-addext", f"subjectAltName=IP:{gateway}", "-out", files[0], "-keyout", files[1]]
@@ -82,13 +82,13 @@ def volume() -> Iterator[str]:
 
 
 def known(box: Container) -> Any:
-    """Return what is known of backups, None as long as that cannot be had."""
+    """Return the state of the backups; None while it is not available."""
     ended = box.execute("moltis-supervisor", "backup", "list", "--json", may_fail=True)
     return json.loads(ended.stdout) if ended.status == 0 else None
 
 
 def wait_idle(box: Container) -> None:
-    """Wait until backups have begun."""
+    """Wait until backups are running."""
     try:
         wait_until(lambda: (known(box) or {}).get("state") == "idle", 60.0, f"backups of {box.name}")
     except AssertionError as error:
@@ -98,7 +98,7 @@ def wait_idle(box: Container) -> None:
 def test_a_device_and_its_files_come_back_under_other_numbers(
     run: Run, login: dict[str, str], network: str, remote: Remote, other_numbers: str
 ) -> None:
-    """What belonged to the app and to tailscaled belongs to the users of those names, whatever their numbers are."""
+    """Files of the app and of tailscaled belong to the users of these names again, whatever their numbers."""
     with run(options=remote.options, **login, **remote.env) as box:
         box.settled()
         address = box.address()
@@ -122,7 +122,7 @@ def test_a_device_and_its_files_come_back_under_other_numbers(
 def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
     run: Run, request: pytest.FixtureRequest, remote: Remote, way: str
 ) -> None:
-    """As root, as a user without any capability, and in the sandbox: what is written has a place of its own."""
+    """As root, as a user without capabilities, and in the sandbox, with a place for what is written."""
     places: tuple[str, ...] = (*WRITABLE, *HOME, *STAGING)
     if way == "user":
         places = ("--user", "1000", "--cap-drop", "ALL", "--tmpfs", "/tmp", *HOME)
@@ -144,7 +144,7 @@ def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
 
 
 def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run, remote: Remote) -> None:
-    """It names the folder that a volume is missing at; nothing is started that would not be backed up."""
+    """The message names the folder that needs a volume; nothing is started that would not be backed up."""
     with run(options=("--read-only", *WRITABLE, *HOME, *remote.options), **remote.env) as box:
         log = box.wait_log("Read-only file system")
         assert "/var/lib/moltis-supervisor-backup" in log
@@ -152,13 +152,13 @@ def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run, rem
 
 
 def test_the_image_grows_by_restic_alone_and_can_be_built_without_it(image: str) -> None:
-    """Without it everything but backups is there, and who sets a repository is told what is missing."""
+    """Without restic everything but backups works; with a repository set, the error names what is missing."""
     name = f"moltis-embedded:{unique('no-restic')}"
     docker("buildx", "build", "--load", "--quiet", *DOCKERFILE, "--build-arg", "RESTIC=", "--tag", name, str(ROOT))
     try:
         words = ("--rm", "--entrypoint", "stat", image, "-c", "%s", "/usr/bin/restic")
         grown = image_bytes(image) - image_bytes(name) - int(docker("run", *words).stdout)
-        # Debian's record of a package, and what its files are called.
+        # The remainder is dpkg's record of the package and of its files.
         assert 0 <= grown < 1_000_000, f"{grown / 1e6:.1f} MB besides restic"
         env = [word for key, value in BACKUPS.items() for word in ("--env", f"{key}={value}")]
         told = docker("run", "--rm", "--entrypoint", "moltis-supervisor", *env, name, "check", may_fail=True)

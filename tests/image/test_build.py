@@ -1,4 +1,4 @@
-"""The image itself: built by both builders, what it adds, what it is made of, whom it belongs to."""
+"""The image itself: built by both builders, its size, its contents, and the owners of its files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_ADDED_BYTES = 40_000_000
 DOCKERFILE = ("--file", str(ROOT / "Dockerfile.embedded"))
 ON_DEBIAN = ("--build-arg", "MOLTIS_IMAGE=debian", "--build-arg", "MOLTIS_TAG=trixie-slim")
 VENV = "/opt/moltis-supervisor"
-# Prints which of the modules that are loaded have no byte code.
+# Prints which of the loaded modules have no byte code.
 TELL = """
 import os, sys
 def tell():
@@ -31,7 +31,7 @@ def tell():
             print("uncompiled", name, flush=True)
     print("looked", flush=True)
 """
-# Loads all parts of the supervisor.
+# Loads all modules of the supervisor.
 UNCOMPILED = f"""{TELL}
 import pkgutil
 from importlib import import_module
@@ -41,7 +41,7 @@ for found in pkgutil.walk_packages(supervisor.__path__, "supervisor."):
         import_module(found.name)
 tell()
 """
-# Runs the supervisor, asks for what it loads late, and prints what it has loaded at its end without byte code.
+# Runs the supervisor, requests what it loads late, and prints at its end which loaded modules have no byte code.
 RUN_UNCOMPILED = f"""{TELL}
 import runpy, signal, threading, time
 from urllib.request import urlopen
@@ -64,7 +64,7 @@ threading.Thread(target=use, daemon=True).start()
 sys.argv = ["supervisor", "run", "--", "sleep", "300"]
 runpy.run_module("supervisor", run_name="__main__")
 """
-# Prints what cannot be loaded of Python, which is to be what is for other systems or in a package of its own.
+# Prints which modules of Python cannot be loaded: only those for other systems, or in a separate package.
 UNLOADABLE = """
 import sys
 from importlib import import_module
@@ -91,7 +91,7 @@ def _inside(image: str, script: str, user: str = "root") -> str:
 
 
 def test_it_adds_at_most_40_mb_besides_tailscaled_and_restic() -> None:
-    """On a bare Debian: the difference of the images, less those two; and nothing misses what was left out of it."""
+    """On a bare Debian: the difference in size, without those two; and nothing needs the files left out."""
     name = f"moltis-embedded:{unique('bare')}"
     docker("buildx", "build", "--load", "--quiet", *DOCKERFILE, *ON_DEBIAN, "--tag", name, str(ROOT), timeout_s=600)
     try:
@@ -125,7 +125,7 @@ def test_dockers_own_builder_builds_it_too() -> None:
 
 
 def test_its_settings_are_those_of_the_contract(image: str) -> None:
-    """Entrypoint, an empty command, stop signal, health check, labels, and root as the user that starts."""
+    """Entrypoint, an empty command, stop signal, health check, labels, and root as the initial user."""
     config: dict[str, Any] = json.loads(docker("image", "inspect", image).stdout)[0]["Config"]
     assert config["Entrypoint"] == ["/opt/moltis-supervisor/bin/entrypoint.sh"]
     assert not config["Cmd"]
@@ -138,7 +138,7 @@ def test_its_settings_are_those_of_the_contract(image: str) -> None:
 
 
 def test_nothing_but_what_it_takes_is_in_it(image: str) -> None:
-    """No pip, no sources of C, no caches, no tests of ours; and the byte code is compiled and trusted."""
+    """No pip, no C sources, no caches, none of our tests; and the byte code is compiled and trusted."""
     venv = "/opt/moltis-supervisor"
     assert (
         _inside(image, f"find {venv} -name pip -o -name 'pip-*' -o -name '*.pyx' -o -name '*.c' -o -name tests").split()
@@ -148,12 +148,12 @@ def test_nothing_but_what_it_takes_is_in_it(image: str) -> None:
         *("healthcheck", "moltis", "moltis-supervisor", "tailscaled")
     ]
     flags = f"{venv}/bin/python -c \"import supervisor.cli as m; print(list(open(m.__cached__, 'rb').read(8))[4])\""
-    # 1: by its hash, which is not looked at.
+    # 1: checked by hash, but the hash is not compared at run time.
     assert _inside(image, flags).strip() == "1"
 
 
 def test_nothing_that_root_runs_is_the_apps_to_change(image: str) -> None:
-    """The code belongs to root; state and the app's folders belong to their users; sudo lends no rights."""
+    """The code belongs to root; state and the app's folders belong to their users; sudo grants nothing."""
     assert _inside(image, "find /opt/moltis-supervisor ! -user root -o ! -type l -perm /022").split() == []
     told = _inside(image, "stat -c '%U %a %n' /var/lib/tailscale /home/moltis/.config/moltis /home/moltis/.moltis")
     assert told.splitlines() == [

@@ -1,4 +1,4 @@
-"""A life of the image in each form in which it may be started, with faults in every round."""
+"""Faults in the image, in each form in which it may be started."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE_S = 240.0
 
 @pytest.mark.parametrize("form", FORMS)
 def test_it_holds_whatever_goes_wrong(image: str, form: str) -> None:
-    """Faults of a fresh seed, which the run prints: what failed can be played again with `make chaos-image`."""
+    """The faults have a new seed, which the run prints: a failure can be replayed with `make chaos-image`."""
     if form not in playable([form]):
         pytest.skip("this engine has no runtime runsc; the one that scripts/test-engine starts has it")
     words = ["--flavours", form, "--built", image, "--rounds", "6", "--no-shrink", "--no-table"]

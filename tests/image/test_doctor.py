@@ -1,4 +1,4 @@
-"""The doctor in the image: before anything runs, and beside a supervisor."""
+"""The doctor in the image: without and with a running supervisor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "sk-a-key-in-a-file-of-roots"
 
 
 def said(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Return the level and the text of each finding, by its check."""
+    """Return the level and text of each finding, by its check."""
     found: dict[str, list[tuple[str, str]]] = {}
     report: dict[str, Any] = json.loads(text)
     for each in report["findings"]:
@@ -27,7 +27,7 @@ def said(text: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def test_before_anything_runs(image: str) -> None:
-    """As the page says it: no supervisor, no volume, little memory, and no way out."""
+    """As the documentation shows it: no supervisor, no volume, little memory, and no network."""
     words = ("run", "--rm", "--network", "none", "--memory", "128m", "--entrypoint", "moltis-supervisor", image)
     ended = docker(*words, "doctor", "--json", may_fail=True)
     assert ended.status == 1
@@ -42,7 +42,7 @@ def test_before_anything_runs(image: str) -> None:
 
 
 def test_beside_a_supervisor(run: Run) -> None:
-    """It makes the report; the app's configuration is read with the app's rights, wherever a link in it leads."""
+    """The supervisor makes the report; the app's configuration is read with the app's rights, wherever a link leads."""
     with run() as box:
         box.settled()
         script = (

@@ -1,4 +1,4 @@
-"""How the container ends, what Docker says of its health, and what happens when memory runs out."""
+"""How the container ends, its health in Docker, and what happens when memory runs out."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ NEVER = {"SUPERVISOR_RESTART": "never", "SUPERVISOR_APP_HEALTH_URL": ""}
     ],
 )
 def test_docker_sees_the_exit_code(run: Run, command: tuple[str, ...], env: dict[str, str], code: int) -> None:
-    """The app's own status, 128 and the signal, and the codes of bad settings and of giving up reach Docker."""
+    """Docker gets the app's exit code, 128 plus the signal, and the codes for invalid settings and for giving up."""
     with run(*command, **env) as box:
         assert box.wait_end() == code, box.logs()
 
 
 def test_bad_arguments_are_64(run: Run) -> None:
-    """A command that does not exist is told as such when the command line is used by hand."""
+    """An unknown command exits with 64 when used by hand."""
     with run() as box:
         assert box.execute("moltis-supervisor", "frobnicate", may_fail=True).status == 64
 
 
 def test_an_app_that_ignores_term_is_killed_in_time(run: Run) -> None:
-    """The stop stays within Docker's ten seconds, and a stop that was asked for is 0 all the same."""
+    """The stop stays within Docker's ten seconds, and the exit code of a requested stop is still 0."""
     with run("sh", "-c", "trap '' TERM; while :; do sleep 1; done", SUPERVISOR_APP_HEALTH_URL="") as box:
         box.wait_log("started")
         assert box.stop() < 10
@@ -57,7 +57,7 @@ def test_an_app_that_ignores_term_is_killed_in_time(run: Run) -> None:
 
 
 def test_what_docker_kills_is_137(run: Run) -> None:
-    """Without time for the stop Docker kills process 1, and nothing of the container is left."""
+    """If there is no time for the stop, Docker kills process 1, and the exit code is 137."""
     with run("sh", "-c", "trap '' TERM; sleep 600 & wait", SUPERVISOR_STOP_TIMEOUT="60s") as box:
         box.wait_log("started")
         box.stop(patience_s=1)
@@ -65,7 +65,7 @@ def test_what_docker_kills_is_137(run: Run) -> None:
 
 
 def test_docker_sees_a_hung_app_and_its_recovery(run: Run) -> None:
-    """An app that answers no more makes the container unhealthy; once it is restarted, it is healthy again."""
+    """A hung app makes the container unhealthy; once it is restarted, the container is healthy again."""
     options = ("--health-interval", "1s", "--health-retries", "2", "--health-start-period", "1s")
     with run(options=options, SUPERVISOR_APP_HUNG="35s", SUPERVISOR_TOKEN=TOKEN) as box:
         box.wait_health("healthy")
@@ -78,7 +78,7 @@ def test_docker_sees_a_hung_app_and_its_recovery(run: Run) -> None:
 
 
 def test_an_app_that_runs_out_of_memory_is_restarted(run: Run) -> None:
-    """The kernel kills the app and not the supervisor; the log says why, and the container goes on."""
+    """The kernel kills the app, not the supervisor; the log says why, and the container keeps running."""
     eat = "import sys, time\nif __import__('os').path.exists('/tmp/eaten'): time.sleep(600)\n"
     eat += "open('/tmp/eaten', 'w').close()\nall = []\nwhile True: all.append(bytearray(1 << 20))"
     options = ("--memory", "128m", "--memory-swap", "128m")
@@ -96,7 +96,7 @@ def test_an_app_that_runs_out_of_memory_is_restarted(run: Run) -> None:
 
 
 def test_thousands_of_orphans_leave_no_zombie(run: Run) -> None:
-    """As many orphans as an hour may bring are taken in and reaped, and the supervisor goes on."""
+    """As many orphans as may occur within an hour are reaped, and the supervisor keeps running."""
     orphans = "i=0; while [ $i -lt 3600 ]; do (true &); i=$((i+1)); done; echo all-made; sleep 600"
     with run("sh", "-c", orphans, SUPERVISOR_APP_HEALTH_URL="") as box:
         box.wait_log("all-made", 120)
@@ -114,7 +114,7 @@ def _incidents(box: Container) -> list[dict[str, Any]]:
 
 
 def _restarts_by(box: Container, reason: str) -> float:
-    """Return how often the app was restarted for this reason, by the metrics."""
+    """Return how often the app was restarted for this reason, according to the metrics."""
     status, text = box.get("/metrics", token=TOKEN)
     assert status == 200, text
     labels = f'{{process="moltis",reason="{reason}"}}'
@@ -122,7 +122,7 @@ def _restarts_by(box: Container, reason: str) -> float:
 
 
 def _zombies(box: Container) -> int:
-    """Count them from outside: what looks from inside would be a child more."""
+    """Count them from outside: a process inside would be another child."""
     first = int(box.state()["Pid"])
     found, todo = 0, [first]
     while todo:

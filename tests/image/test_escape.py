@@ -1,4 +1,4 @@
-"""Code that runs as the app's user finds no way to the key, to tailscaled, to the supervisor, or to root."""
+"""Code that runs as the app's user cannot get at the key, tailscaled, the supervisor, or root."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 SCRIPT = ("--volume", f"{HERE / 'escape.py'}:/escape.py:ro")
 GO = "/tmp/go"
-# The app, and beside it what somebody has got into it.
+# The app, and an intruder's code started by it.
 BROKEN_INTO = f"moltis --bind 127.0.0.2 --port 13131 --no-tls & python3 -I /escape.py {GO}; wait"
-# Asking for each port takes the sandbox its time.
+# Trying each port is slow in the sandbox.
 BROKEN_INTO_SLOWLY = BROKEN_INTO.replace(GO, f"{GO} 14000")
 
 
 @pytest.fixture
 def key_file(tmp_path: Path, login: dict[str, str]) -> dict[str, str]:
-    """Return the environment of a login whose key stands in a file of root's, and in no variable."""
+    """Return the variables for a login whose key is in a file of root's, and in no variable."""
     path = tmp_path / "key"
     path.write_text(KEY)
     path.chmod(0o400)
@@ -38,7 +38,7 @@ def key_file(tmp_path: Path, login: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def keyed(tmp_path: Path, run: Run, key_file: dict[str, str]) -> Run:
-    """Return what runs the image with that file."""
+    """Return a function that runs the image with that file."""
     mounted = (*SCRIPT, "--volume", f"{tmp_path / 'key'}:/secret:ro")
 
     def run_keyed(*command: str, options: tuple[str, ...] = (), **env: str) -> AbstractContextManager[Container]:
@@ -48,7 +48,7 @@ def keyed(tmp_path: Path, run: Run, key_file: dict[str, str]) -> Run:
 
 
 def from_the_app(box: Container) -> dict[str, Any]:
-    """Let the app's child try, and return the ways that it found."""
+    """Let the app's child try, and return the ways out that it found."""
     box.settled()
     box.address()
     box.execute("touch", GO)
@@ -60,7 +60,7 @@ def from_the_app(box: Container) -> dict[str, Any]:
 
 
 def _from_outside(box: Container, user: str) -> dict[str, Any]:
-    """Let `docker exec` try as a user. That Docker hands it the container's own variables is no way of ours."""
+    """Let `docker exec` try as a user, ignoring the container's variables, which Docker itself passes to it."""
     told = json.loads(box.execute("python3", "-I", "/escape.py", user=user).stdout.partition("ESCAPE ")[2])
     found: dict[str, Any] = told["found"]
     found["told"] = [way for way in found.get("told", []) if not way.endswith("own environment")]
@@ -68,13 +68,13 @@ def _from_outside(box: Container, user: str) -> dict[str, Any]:
 
 
 def test_a_child_of_the_app_finds_no_way(run: Run, login: dict[str, str]) -> None:
-    """With the key in the environment, a process of the app finds nothing open: files, /proc, sockets, ports, sudo."""
+    """With the key in the environment, a process of the app finds nothing: files, /proc, sockets, ports, sudo."""
     with run("sh", "-c", BROKEN_INTO, options=SCRIPT, **login) as box:
         assert from_the_app(box) == {}
 
 
 def test_docker_exec_as_the_app_finds_no_way_and_as_root_finds_them(keyed: Run) -> None:
-    """What Docker starts as the app's user finds nothing either; root finds plenty, so the script does look."""
+    """A process that Docker starts as the app's user finds nothing either; root finds much, so the script works."""
     with keyed() as box:
         box.settled()
         box.address()
@@ -86,10 +86,10 @@ def test_docker_exec_as_the_app_finds_no_way_and_as_root_finds_them(keyed: Run) 
 
 
 def test_under_gvisor_a_child_of_the_app_finds_no_way(run: Run, login: dict[str, str], gvisor: tuple[str, ...]) -> None:
-    """The sandbox that App Platform is said to use closes what Linux does."""
+    """The sandbox that App Platform is said to use denies the same as Linux."""
     with run("sh", "-c", BROKEN_INTO_SLOWLY, options=(*SCRIPT, *gvisor), **login) as box:
         found = from_the_app(box)
-        # It tells anybody the numbers of descriptors and the namespaces, and not what they lead to.
+        # It lists the numbers of descriptors and the namespaces to anyone, but not what they refer to.
         assert {re.sub(r"(ns/mnt) \S+", r"\1", way) for way in found.pop("processes", ())} <= {
             f"{way} of {name}" for way in ("the list fdinfo", "ns/mnt") for name in ("supervisor", "tailscaled")
         }

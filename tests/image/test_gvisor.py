@@ -1,4 +1,4 @@
-"""App Platform's parity: the image in gVisor, with 512 MB, no capability to spare, and a small disk."""
+"""The conditions of App Platform: the image in gVisor, with 512 MB, the least capabilities, and a small disk."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ import os, resource
 _, hard = resource.prlimit(1, resource.RLIMIT_NOFILE)
 resource.prlimit(1, resource.RLIMIT_NOFILE, (len(os.listdir("/proc/1/fd")), hard))
 """
-# What is written goes where it is limited, as the platform's 2 GiB disk is.
+# What is written goes to file systems with a limit, like the platform's disk of 2 GiB.
 DISK = ("--tmpfs", "/var/lib/tailscale:size=64m", "--tmpfs", "/tmp:size=64m")
 
 
 def test_it_starts_is_reached_survives_crashes_and_stops(
     run: Run, login: dict[str, str], control: Control, gvisor: tuple[str, ...]
 ) -> None:
-    """Start, login, a peer at the app, a crash of each process, the way back, a stop in time: all as on Linux."""
+    """Start, login, a peer's request, a crash of each process, recovery, and a stop in time: all as on Linux."""
     options = (*gvisor, *DISK)
     with run(options=options, SUPERVISOR_SERVE="http", **login) as box, peer(control, key=KEY) as other:
         assert "gVisor" in box.execute("dmesg").stdout
@@ -58,7 +58,7 @@ def test_it_starts_is_reached_survives_crashes_and_stops(
         assert box.address() == ip
         other.wait_path(ip)
         wait_until(lambda: _reached(box, ip, other.fetch), 60, "the app, after both crashes")
-        # Orders over the control socket are taken from outside, where the peer's process has to be told from a child.
+        # The control socket accepts orders from outside: the peer's process must not be taken for a child.
         box.execute("moltis-supervisor", "restart", "moltis")
         wait_until(lambda: box.processes()["moltis"]["ready"], 60, "the app, restarted by hand")
         assert box.stop() < 8
@@ -66,7 +66,7 @@ def test_it_starts_is_reached_survives_crashes_and_stops(
 
 
 def test_a_lack_of_descriptors_costs_no_client(run: Run, gvisor: tuple[str, ...]) -> None:
-    """Of a listener without a free descriptor this kernel drops who comes; here they wait, and are answered."""
+    """If a listener has no free descriptor, this kernel drops connections; here they wait, and are answered."""
     with run(options=gvisor) as box:
         box.settled()
         docker("exec", "--privileged", "--user", "root", box.name, "python3", "-c", NO_MORE_FILES)
@@ -74,7 +74,7 @@ def test_a_lack_of_descriptors_costs_no_client(run: Run, gvisor: tuple[str, ...]
 
 
 def test_as_a_user_without_any_capability(run: Run, login: dict[str, str], gvisor: tuple[str, ...]) -> None:
-    """Where the platform gives no capability at all, user 1000 runs it in the sandbox too."""
+    """If the platform gives no capability at all, the image runs as user 1000 in the sandbox too."""
     options = (*gvisor[:4], "--cap-drop", "ALL", "--user", "1000")
     with run(options=options, **login) as box:
         box.wait_health("healthy")
@@ -84,7 +84,7 @@ def test_as_a_user_without_any_capability(run: Run, login: dict[str, str], gviso
 
 
 def test_the_doctor_knows_where_it_is(image: str, gvisor: tuple[str, ...]) -> None:
-    """In the sandbox it says so, and what is not told there; outside it does not."""
+    """It reports the sandbox, and what is not known in it; outside it reports Linux."""
     words = ("--network", "none", "--entrypoint", "moltis-supervisor", image, "doctor", "--json")
     inside = said(docker("run", "--rm", *gvisor[:4], *words, may_fail=True).stdout)
     assert inside["sandbox"][0][0] == "note"

@@ -1,4 +1,4 @@
-"""A deploy with the image itself, also in the sandbox that App Platform is said to use: two containers, one device."""
+"""A deploy with the image, also in the sandbox that App Platform is said to use: two containers, one device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_deploy_hands_the_device_over(
     request: pytest.FixtureRequest,
     way: str,
 ) -> None:
-    """The new one is ready beside the old one and starts nothing; then it is the same device with the last word."""
+    """The new container gets ready next to the old one and starts nothing; then it has its device and latest files."""
     sandbox: tuple[str, ...] = request.getfixturevalue("gvisor") if way == "gvisor" else ()
     options = ("--volume", f"{volume}:/backup", *sandbox)
     with run(options=options, **login, **BACKUPS) as old:

@@ -1,4 +1,4 @@
-"""Incidents in the image: each cause for real, on Linux and in gVisor, and what comes after a killed container."""
+"""Incidents in the image: real causes, on Linux and in gVisor, and what the next container reports of a killed one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def volume() -> Iterator[str]:
 
 @pytest.fixture(params=["Linux", "gVisor"])
 def sandbox(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Options of docker for either kernel."""
+    """The docker options for either kernel."""
     if request.param == "Linux":
         return ()
     found: tuple[str, ...] = request.getfixturevalue("gvisor")
@@ -45,7 +45,7 @@ def sandbox(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 def test_each_cause(run: Run, sandbox: tuple[str, ...], volume: str) -> None:
-    """A panic, a KILL, a hang and a success that should have stayed, in one life; the doctor knows them afterwards."""
+    """A panic, a KILL, a hang and an unexpected exit with 0, in one run; the doctor reports them afterwards."""
     options = (*sandbox, "--volume", f"{volume}:{STATE}")
     with run(options=options, SUPERVISOR_APP_HUNG="4s", **QUICK, **ALONE) as box:
         for name, signal, kind, cause in (
@@ -67,7 +67,7 @@ def test_each_cause(run: Run, sandbox: tuple[str, ...], volume: str) -> None:
 
 
 def test_the_next_container_tells_of_a_killed_one(run: Run, image: str, volume: str) -> None:
-    """Killed, or still at its stop when the patience was over; the doctor tells it before anything is started again."""
+    """Killed without a stop, or while stopping; the doctor reports it before the next start."""
     options = ("--volume", f"{volume}:{STATE}")
     env = {"TS_STATE_DIR": STATE, "SUPERVISOR_APP_HEALTH_URL": "", "SUPERVISOR_STOP_TIMEOUT": "60s"}
     stubborn = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
@@ -103,7 +103,7 @@ def test_a_full_disk(run: Run, sandbox: tuple[str, ...]) -> None:
 
 
 def _settle(box: Container, name: str) -> None:
-    """Wait until a process runs, the app answering."""
+    """Wait until a process is running, and the app is ready."""
 
     def is_ready() -> bool:
         with contextlib.suppress(ConnectionError):

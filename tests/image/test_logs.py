@@ -1,4 +1,4 @@
-"""What Docker's json-file driver stores of the merged output: a line is an entry, and none is cut in two."""
+"""The entries that Docker's json-file driver stores: each line is one entry, and none is split."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LIMIT_BYTES = 16 * 1024
 
 
 def _stored(box: Container) -> list[dict[str, str]]:
-    """Return the driver's entries as they lie on the disk."""
+    """Return the driver's entries from the disk."""
     with open(box.inspect()["LogPath"], encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
 def test_a_line_is_an_entry(run: Run) -> None:
-    """Docker cuts at 16 KiB: every entry is a whole line of JSON below that, and nothing is lost or out of order."""
+    """Docker splits at 16 KiB: each entry is a complete JSON line below that, and no line is lost or out of order."""
     env = {"SUPERVISOR_LOG_FORMAT": "json", "SUPERVISOR_APP_HEALTH_URL": "", "SUPERVISOR_RESTART": "never"}
     with run("python3", "-c", LINES, **env) as box:
         assert box.wait_end() == 0
@@ -52,7 +52,7 @@ def test_a_line_is_an_entry(run: Run) -> None:
 
 
 def test_pretty_lines_are_entries_too(run: Run) -> None:
-    """For people every entry says whose line it is, without a colour where there is no terminal."""
+    """In the format for people each entry names its process, without colours, as there is no terminal."""
     with run("python3", "-c", LINES, SUPERVISOR_APP_HEALTH_URL="", SUPERVISOR_RESTART="never") as box:
         assert box.wait_end() == 0
         entries = _stored(box)

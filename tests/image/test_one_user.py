@@ -1,4 +1,4 @@
-"""Started as another user than root: what the app, which is the same user then, reaches and what it does not."""
+"""Started as a user other than root: what the app, which then is the same user, can and cannot reach."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     Run = Callable[..., AbstractContextManager[Container]]
 
 RUN = "/tmp/moltis-supervisor-1000"
-# A health check is such a command as the page warns of: here its time is the test's.
+# Without the health check, a command of the kind that the documentation warns of.
 ONE_USER = ("--user", "1000", "--cap-drop", "ALL", "--no-healthcheck")
-# An app that puts a socket of its own in the place of the control socket.
+# An app that puts its own socket in place of the control socket.
 IN_ITS_PLACE = (
     "import os,socket,time\n"
     f"path='{RUN}/control.sock'\n"
@@ -47,12 +47,12 @@ def one_user(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 def test_the_supervisor_stays_closed_entry_by_entry(run: Run, login: dict[str, str], one_user: tuple[str, ...]) -> None:
-    """Of all in /proc, memory and tracing, the app gets nothing; tailscaled is open, as the page says."""
+    """The app gets nothing of the supervisor's /proc, memory and tracing; tailscaled is open, as documented."""
     with run("sh", "-c", BROKEN_INTO_SLOWLY, options=(*SCRIPT, *one_user), **login) as box:
         found = from_the_app(box)
         assert set(found) <= {"processes", "files", "sockets"}, found
         of_supervisor = {re.sub(r" mnt:\S+", "", way) for way in found["processes"] if way.endswith("supervisor")}
-        # gVisor tells the numbers of descriptors and the namespaces, and not what they lead to.
+        # gVisor lists the numbers of descriptors and the namespaces, but not what they refer to.
         listed = {"the list fd", "the list fdinfo", "ns/mnt"} if "runsc" in one_user else set()
         assert of_supervisor == {f"{way} of supervisor" for way in listed} | {"signals to supervisor"}
         assert all(way.startswith(f"the list of {RUN}") for way in found.get("files", ())), found
@@ -60,7 +60,7 @@ def test_the_supervisor_stays_closed_entry_by_entry(run: Run, login: dict[str, s
 
 
 def test_which_secrets_the_app_can_read_is_said(run: Run, login: dict[str, str], one_user: tuple[str, ...]) -> None:
-    """By the log and by `check`: whatever Docker starts carries a value where the app may read it."""
+    """The log and `check` say so: what Docker starts has the value in its environment, which the app may read."""
     with run(options=one_user, **login) as box:
         box.wait_log("the app can read TS_AUTHKEY")
         box.settled()
@@ -68,14 +68,14 @@ def test_which_secrets_the_app_can_read_is_said(run: Run, login: dict[str, str],
 
 
 def test_a_command_is_closed_to_the_app(run: Run, one_user: tuple[str, ...]) -> None:
-    """Once it runs: one that follows the log for long has nothing to tell, and none of its descriptors."""
+    """While one that follows the log is running, its environment, memory and descriptors cannot be read."""
     with run(options=(*SCRIPT, *one_user), SUPERVISOR_TOKEN=KEY) as box:
         box.settled()
         command = ["docker", "exec", box.name, "moltis-supervisor", "logs", "-f"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as following:
             assert following.stdout is not None
             assert following.stdout.readline()
-            # Docker hands its own variables to the one that looks as well.
+            # Without the variables that Docker passes to this process too.
             look = "env -i python3 -I /escape.py"
             told = json.loads(box.execute("sh", "-c", f"exec {look}").stdout.partition("ESCAPE ")[2])["found"]
             following.terminate()
@@ -84,7 +84,7 @@ def test_a_command_is_closed_to_the_app(run: Run, one_user: tuple[str, ...]) -> 
 
 
 def test_a_socket_of_the_apps_is_told_nothing(run: Run, one_user: tuple[str, ...]) -> None:
-    """A key for `connect` is not given to what listens in the place of the control socket, also not by root."""
+    """A key for `connect` is not sent to a socket in place of the control socket, not even by root."""
     env = {"SUPERVISOR_APP_HEALTH_URL": "", "SUPERVISOR_RUN_DIR": RUN}
     with run("python3", "-c", IN_ITS_PLACE, options=with_root(one_user), **env) as box:
         box.wait_log("in its place")
@@ -97,12 +97,12 @@ def test_a_socket_of_the_apps_is_told_nothing(run: Run, one_user: tuple[str, ...
 
 
 def with_root(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave root the capabilities that let it into another's folder."""
+    """Keep root's capabilities, with which it can enter another user's folder."""
     return tuple(word for word in options if word not in {"--cap-drop", "ALL"})
 
 
 def test_root_may_ask_a_supervisor_that_is_process_1(run: Run, one_user: tuple[str, ...]) -> None:
-    """`docker exec -u root` reaches one that runs as somebody else."""
+    """`docker exec -u root` reaches a supervisor that runs as another user."""
     with run(options=with_root(one_user)) as box:
         box.settled()
         asked = box.execute("env", f"SUPERVISOR_RUN_DIR={RUN}", "moltis-supervisor", "status", "--json", user="root")

@@ -1,4 +1,4 @@
-"""Whom the container's processes run as, and the narrower ways to start it."""
+"""The users that the container's processes run as, and starts with fewer rights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOME = ("--tmpfs", "/home/moltis:uid=1000,mode=0700")
 
 
 def _rights(box: Container) -> dict[str, dict[str, str]]:
-    """Return each process's user, no_new_privs and capabilities in force, by its name."""
+    """Return each process's user, no_new_privs and effective capabilities, by its name."""
     found: dict[str, dict[str, str]] = {}
     name = ""
     for line in box.execute("sh", "-c", LOOK).stdout.splitlines():
@@ -38,7 +38,7 @@ def _rights(box: Container) -> dict[str, dict[str, str]]:
 
 
 def test_each_child_has_a_user_and_no_rights_beyond_it(run: Run, login: dict[str, str]) -> None:
-    """Started as root: tailscaled and the app are users of their own without capabilities, and can gain none."""
+    """Started as root: tailscaled and the app run as their own users without capabilities, and cannot gain any."""
     with run(**login) as box:
         box.settled()
         rights = _rights(box)
@@ -50,7 +50,7 @@ def test_each_child_has_a_user_and_no_rights_beyond_it(run: Run, login: dict[str
 
 
 def test_the_app_starts_at_home_with_its_folders(run: Run) -> None:
-    """Its working directory and HOME are its user's own, and its settings and data can be written there."""
+    """Its working directory and HOME are its user's, and its settings and data are writable."""
     script = "pwd; echo $HOME; id -un; touch ~/.config/moltis/x ~/.moltis/x && echo written; sudo -n id || echo no sudo"
     with run("sh", "-c", script, SUPERVISOR_RESTART="never", SUPERVISOR_APP_HEALTH_URL="") as box:
         assert box.wait_end() == 0
@@ -65,7 +65,7 @@ def test_the_app_starts_at_home_with_its_folders(run: Run) -> None:
 
 
 def test_as_a_user_without_capabilities(run: Run, login: dict[str, str]) -> None:
-    """`--user 1000 --cap-drop ALL` works, healthy and in the tailnet; what is weaker is said in log and `check`."""
+    """`--user 1000 --cap-drop ALL` works, healthy and in the tailnet; log and `check` report what is weaker."""
     with run(options=("--user", "1000", "--cap-drop", "ALL"), **login) as box:
         box.wait_health("healthy")
         box.address()
@@ -78,7 +78,7 @@ def test_as_a_user_without_capabilities(run: Run, login: dict[str, str]) -> None
 
 
 def test_read_only_with_memory_for_what_is_written(run: Run, login: dict[str, str]) -> None:
-    """`--read-only` works with a tmpfs where something is written, as root and as a user."""
+    """`--read-only` works with a tmpfs for the writable folders, as root and as a user."""
     for options in ((*WRITABLE, *HOME), ("--user", "1000", "--cap-drop", "ALL", "--tmpfs", "/tmp", *HOME)):
         with run(options=("--read-only", *options), **login) as box:
             box.wait_health("healthy")
@@ -87,7 +87,7 @@ def test_read_only_with_memory_for_what_is_written(run: Run, login: dict[str, st
 
 
 def test_read_only_without_it_says_what_is_missing(run: Run) -> None:
-    """Exit 78 names each folder and both ways out."""
+    """Exit code 78, with each folder and both remedies."""
     with run(options=("--read-only",), SUPERVISOR_TAILSCALE="embedded") as box:
         assert box.wait_end() == 78
         log = box.logs()
@@ -105,7 +105,7 @@ def test_root_without_its_capabilities_says_both_ways_out(run: Run) -> None:
 
 
 def test_a_volume_keeps_the_device(run: Run, login: dict[str, str]) -> None:
-    """State in a named volume, which Docker makes as root's or copies from the image, outlives the container."""
+    """State in a named volume, which Docker creates as root's or copies from the image, outlives the container."""
     from tests.support.docker import unique
 
     volume = unique("state")

@@ -1,4 +1,4 @@
-"""The image started for real: its first answer, its health as Docker sees it, its end."""
+"""The image in operation: its programs, its health in Docker, its stop."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     Run = Callable[..., AbstractContextManager[Container]]
 
 
-# As Docker and the kernel call the processors.
+# The names of the architectures in Docker and in the kernel.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def test_its_programs_are_for_its_processor(image: str) -> None:
-    """Each tells its version, `check` finds no problem, and all of it is for the processor that was asked for."""
+    """Each prints its version, `check` finds no problem, and all are for the requested architecture."""
     arch = docker("image", "inspect", "--format", "{{.Architecture}}", image).stdout.strip()
     assert arch == (ARCH or arch)
 
@@ -41,7 +41,7 @@ def test_its_programs_are_for_its_processor(image: str) -> None:
 
 
 def test_it_is_healthy_and_stops_in_time(run: Run) -> None:
-    """Docker sees it starting, then healthy, and `docker stop` ends it with 0 long before it would kill."""
+    """Docker shows it starting, then healthy, and `docker stop` ends it with 0 long before it would kill it."""
     with run() as box:
         assert box.health() == "starting"
         box.wait_health("healthy")
@@ -51,7 +51,7 @@ def test_it_is_healthy_and_stops_in_time(run: Run) -> None:
 
 
 def test_a_peer_reaches_the_app_through_serve(run: Run, login: dict[str, str], control: Control) -> None:
-    """With a key it joins the tailnet by itself, and a second node gets the app's page."""
+    """With a key it joins the tailnet by itself, and another node gets the app's page."""
     with run(**login, TS_HOSTNAME="boxed") as box, peer(control) as other:
         box.settled()
         ip = box.address()

@@ -1,4 +1,4 @@
-"""Where the auth key is not to be found: the image's history, arguments, environments, and what Docker tells."""
+"""Where the auth key must not appear: the image's history, arguments, environments, and the output of Docker."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     Run = Callable[..., AbstractContextManager[Container]]
 
 TOKEN = "an-admin-token-of-the-tests"
-# Read from standard input, so that no argument holds it.
+# Read from standard input, so that no argument contains it.
 EVERYBODY = r"""cd /proc
 for p in [0-9]*; do tr '\0' ' ' <$p/cmdline; tr '\0' ' ' <$p/environ; echo; done 2>/dev/null
 """
 
 
 def test_the_history_of_the_image_holds_no_secret(image: str) -> None:
-    """No layer names a key, a token or a credential, and no variable or label has one to fill in."""
+    """No layer names a key, a token or a credential, nor does any variable or label."""
     history = docker("history", "--no-trunc", "--format", "{{json .}}", image).stdout
     config = json.loads(docker("image", "inspect", image).stdout)[0]["Config"]
     told = (history + json.dumps(config)).lower()
@@ -33,12 +33,12 @@ def test_the_history_of_the_image_holds_no_secret(image: str) -> None:
 
 
 def test_no_argument_and_no_child_holds_a_secret(run: Run, login: dict[str, str]) -> None:
-    """With the secrets in the environment, only the supervisor has them: no child, no argument list, no log line."""
+    """With the secrets in the environment, only the supervisor has them: no child, no arguments, no log line."""
     with run(**login, SUPERVISOR_TOKEN=TOKEN) as box:
         box.settled()
         box.address()
         for user, program in (("moltis", "moltis_stand_in.py"), ("tailscale", "tailscaled")):
-            # Docker hands the container's variables to what it starts, so the look is taken from a bare environment.
+            # Docker passes the container's variables to what it starts, so this process gets an empty environment.
             told = box.execute("env", "-i", "sh", "-s", user=user, stdin=EVERYBODY, may_fail=True).stdout
             assert [line for line in told.splitlines() if program in line and "HOME=" in line], told
             assert KEY not in told
@@ -48,7 +48,7 @@ def test_no_argument_and_no_child_holds_a_secret(run: Run, login: dict[str, str]
 
 
 def test_with_files_docker_tells_no_secret_either(run: Run, login: dict[str, str], tmp_path: Path) -> None:
-    """With *_FILE neither `docker inspect` nor a started process has them; files of mode 0400 raise no warning."""
+    """With *_FILE neither `docker inspect` nor a started process has them; files of mode 0400 cause no warning."""
     env = {name: text for name, text in login.items() if name != "TS_AUTHKEY"}
     env |= {"TS_AUTHKEY_FILE": "/run/secrets/key", "SUPERVISOR_TOKEN_FILE": "/run/secrets/token"}
     for name, text in (("key", KEY), ("token", TOKEN)):
@@ -64,7 +64,7 @@ def test_with_files_docker_tells_no_secret_either(run: Run, login: dict[str, str
 
 
 def test_a_secret_file_that_the_app_can_read_is_warned_about(run: Run, login: dict[str, str], tmp_path: Path) -> None:
-    """Log and `check` say so, and which mode helps."""
+    """Log and `check` say so, and which mode to set."""
     (tmp_path / "key").write_text(KEY)
     (tmp_path / "key").chmod(0o444)
     tmp_path.chmod(0o755)
