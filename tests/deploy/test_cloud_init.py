@@ -1,4 +1,4 @@
-"""The Droplet's user data: what it carries, what it must not, and the rule that closes the metadata service."""
+"""The Droplet's user data: its contents, without secrets, and the rule that closes the metadata service."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from tests.deploy.files import DEPLOY, read
 
 FILE = "deploy/droplet/cloud-init.yaml"
-# DigitalOcean takes no more.
+# DigitalOcean's limit.
 MOST_BYTES = 64 * 1024
 
 
 def files() -> dict[str, Any]:
-    """Return what is written to the disk, by its path."""
+    """Return the files written to the disk, by path."""
     return {file["path"]: file for file in read(FILE)["write_files"]}
 
 
 def test_it_is_what_cloud_init_takes() -> None:
-    """Its first line says what it is, it fits, and each part has the form of its module."""
+    """It starts with #cloud-config, fits the limit, and each part has the form of its module."""
     text = (DEPLOY / "droplet/cloud-init.yaml").read_text()
     assert text.startswith("#cloud-config\n")
     assert len(text.encode()) < MOST_BYTES
@@ -41,13 +41,13 @@ def test_it_is_what_cloud_init_takes() -> None:
 
 
 def test_it_carries_the_compose_files() -> None:
-    """As they are beside it; the one with the key is what Compose adds by itself while it is there."""
+    """They are identical to those next to it; Compose uses the one with the key automatically while it exists."""
     for name, source in (("compose.yaml", "compose.yaml"), ("compose.override.yaml", "first-login.yaml")):
         assert files()[f"/opt/moltis/{name}"]["content"] == (DEPLOY / "droplet" / source).read_text()
 
 
 def test_no_secret_is_in_it() -> None:
-    """The key's place is empty; passwords are made on the machine."""
+    """The key's file has a placeholder; passwords are created on the machine."""
     text = (DEPLOY / "droplet/cloud-init.yaml").read_text()
     assert not re.search(r"tskey-\w", text)
     assert files()["/opt/moltis/secrets/ts-authkey"]["content"] == "no key\n"
@@ -56,21 +56,21 @@ def test_no_secret_is_in_it() -> None:
 
 
 def test_nothing_is_fetched_and_run() -> None:
-    """Docker comes from the distribution, which also keeps it up to date."""
+    """Docker comes from the distribution, which also updates it."""
     text = (DEPLOY / "droplet/cloud-init.yaml").read_text()
     assert not re.search(r"curl|wget|https?://(?!panel)", text)
     assert {"docker.io", "docker-compose", "unattended-upgrades", "iptables"} <= set(read(FILE)["packages"])
 
 
 def test_the_script_is_sound() -> None:
-    """bash reads it, and it stops at a mistake."""
+    """bash can parse it, and it exits on errors."""
     script = files()["/opt/moltis/first-start"]["content"]
     assert "set -eu" in script
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
 def test_the_metadata_service_is_closed_before_docker_starts() -> None:
-    """By a unit that Docker needs, so that no container runs without it."""
+    """By a unit that Docker requires, so that no container runs without it."""
     unit = files()["/etc/systemd/system/close-metadata.service"]["content"]
     assert "Before=docker.service" in unit
     assert "RequiredBy=docker.service" in unit

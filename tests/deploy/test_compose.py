@@ -1,4 +1,4 @@
-"""The compose files: what is pinned, what is closed, who waits for whom."""
+"""The compose files: pinned versions, closed ports, and the order of starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SERVICES = [
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_service(service: Any) -> None:
-    """It comes back by itself, has a version, publishes no port and is given no power over the machine."""
+    """It restarts, has a pinned version, publishes no port, and has no privileges on the machine."""
     assert service["restart"] in {"always", "unless-stopped"}
     assert re.search(r":[v\d][\w.]+\}?$", service["image"])
     assert "ports" not in service
@@ -34,13 +34,13 @@ def test_each_service(service: Any) -> None:
 
 @pytest.mark.parametrize("service", read(DROPLET)["services"].values(), ids=read(DROPLET)["services"])
 def test_each_service_of_the_droplet(service: Any) -> None:
-    """It has no capability, and gets none by a set-uid program."""
+    """It has no capability, and cannot gain any by a set-uid program."""
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
 def test_the_sidecar_is_tailscaled_itself() -> None:
-    """containerboot would end with a disconnect; it has no use for a tun device, and its socket is in a folder."""
+    """containerboot would exit at a disconnect; no tun device is used, and the socket is in a shared folder."""
     services = read(DROPLET)["services"]
     sidecar = services["tailscale"]
     assert sidecar["entrypoint"] == ["/usr/local/bin/tailscaled"]
@@ -62,7 +62,7 @@ def test_the_app_does_not_see_the_panel() -> None:
 
 
 def test_the_stop_fits() -> None:
-    """Docker's own patience is said beside `docker run` too."""
+    """Docker's grace period is also set where the page shows `docker run`."""
     page = (DEPLOY / "docker/README.md").read_text()
     patience = re.search(r"--stop-timeout (\d+)", page)
     timeout = re.search(r"SUPERVISOR_STOP_TIMEOUT=(\w+)", page)
@@ -75,7 +75,7 @@ def test_the_stop_fits() -> None:
 
 
 def test_versions_are_the_same_everywhere() -> None:
-    """Ours is the package's, tailscaled's the one that is pinned, Moltis' one and the same."""
+    """Ours is the package's, tailscaled's is the pinned one, and Moltis' is the same everywhere."""
     texts = {path: path.read_text() for path in (*DEPLOY.rglob("*.yaml"), ROOT / ".do/deploy.template.yaml")}
     ours = [found for text in texts.values() for found in re.findall(r"moltis-embedded:([\d.]+)", text)]
     assert set(ours) == {__version__}

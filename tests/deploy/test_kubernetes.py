@@ -1,4 +1,4 @@
-"""The manifests: rights, users, probes, and that never two run with one device."""
+"""The manifests: rights, users, probes, and never two pods with one device."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ FOLDER = "deploy/kubernetes"
 
 
 def kind(name: str) -> Any:
-    """Return the one object of a kind."""
+    """Return the only object of a kind."""
     (found,) = [document for document in documents(FOLDER) if document["kind"] == name]
     return found
 
 
 def mounts(name: str) -> dict[str, str]:
-    """Return a container's volumes, and where they are mounted."""
+    """Return the paths of a container's volumes, by name."""
     return {mount["name"]: mount["mountPath"] for mount in pod()[name]["volumeMounts"]}
 
 
 @pytest.mark.parametrize("name", ["tailscale", "moltis", "panel"])
 def test_each_container(name: str) -> None:
-    """It is no root, changes nothing of its image, has no capability, and says what it needs."""
+    """It does not run as root, has a read-only root and no capabilities, and sets its memory limit."""
     container = pod()[name]
     context = container["securityContext"]
     assert context["runAsUser"] > 0
@@ -40,7 +40,7 @@ def test_each_container(name: str) -> None:
 
 
 def test_the_pod() -> None:
-    """It is what the namespace's standard (restricted) asks for."""
+    """It meets the namespace's pod security standard (restricted)."""
     spec = stateful_set()["template"]["spec"]
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -51,13 +51,13 @@ def test_the_pod() -> None:
 
 
 def test_never_two_with_one_device() -> None:
-    """A StatefulSet of one starts a pod when the one before is gone."""
+    """A StatefulSet with one replica starts a pod only when the previous one is gone."""
     assert kind("StatefulSet")["spec"]["replicas"] == 1
     assert not [document for document in documents(FOLDER) if document["kind"] == "Deployment"]
 
 
 def test_the_sidecar_is_native_and_tailscaled_itself() -> None:
-    """It is up before the others and stops after them; its state is in the Secret that it may use."""
+    """It starts before the others and stops after them; its state is in the Secret that it may use."""
     (sidecar,) = stateful_set()["template"]["spec"]["initContainers"]
     assert sidecar["restartPolicy"] == "Always"
     assert sidecar["command"] == ["/usr/local/bin/tailscaled"]
@@ -65,7 +65,7 @@ def test_the_sidecar_is_native_and_tailscaled_itself() -> None:
 
 
 def test_least_rights() -> None:
-    """Three verbs on one Secret by its name, which is there already, with nothing in it that would be overwritten."""
+    """Three verbs on one Secret by name, which already exists, without data that would be overwritten."""
     (rule,) = kind("Role")["rules"]
     secret = kind("Secret")
     assert rule == {
@@ -81,14 +81,14 @@ def test_least_rights() -> None:
 
 
 def test_who_gets_the_clusters_token() -> None:
-    """tailscaled alone: it is given to no container by itself, and to the sidecar as a volume."""
+    """Only tailscaled: no container gets it automatically, and the sidecar gets it as a volume."""
     assert stateful_set()["template"]["spec"]["automountServiceAccountToken"] is False
     assert kind("ServiceAccount")["automountServiceAccountToken"] is False
     assert [name for name in pod() if "token" in mounts(name)] == ["tailscale"]
 
 
 def test_who_may_command_tailscaled() -> None:
-    """The panel is its user and has its socket's folder; the app is another user, and has no way to it."""
+    """The panel runs as tailscaled's user and has its socket's folder; the app is another user without access."""
     users = {name: container["securityContext"]["runAsUser"] for name, container in pod().items()}
     assert users["panel"] == users["tailscale"] != users["moltis"]
     assert [name for name in pod() if "socket" in mounts(name)] == ["tailscale", "panel"]
@@ -96,7 +96,7 @@ def test_who_may_command_tailscaled() -> None:
 
 
 def test_the_app_is_asked_inside() -> None:
-    """It listens where only the pod itself reaches it, and so the kubelet's own questions would find nobody."""
+    """It listens where only the pod itself reaches it, so probes of the kubelet would fail."""
     app = pod()["moltis"]
     address = app["args"][app["args"].index("--bind") + 1]
     assert address == pod_env("panel")["SUPERVISOR_APP_BIND"]
@@ -107,7 +107,7 @@ def test_the_app_is_asked_inside() -> None:
 
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_moltis_gets_the_password_that_people_type(tmp_path: Path, end: str) -> None:
-    """A Secret that was made from a file ends with a newline; its password and arguments are otherwise untouched."""
+    """A Secret created from a file ends with a newline, which is removed; the password is otherwise unchanged."""
     program = tmp_path / "moltis"
     program.write_text('#!/bin/sh\nprintf \'%s|\' "$MOLTIS_PASSWORD" "$@"\n')
     program.chmod(0o755)
@@ -123,7 +123,7 @@ def test_moltis_gets_the_password_that_people_type(tmp_path: Path, end: str) -> 
 
 
 def test_the_panel_is_asked_on_its_own_paths() -> None:
-    """Alive is the supervisor itself; ready never takes it out of service for a tailnet that is away."""
+    """Alive is the supervisor itself; ready does not depend on the tailnet."""
     panel = pod()["panel"]
     (port,) = panel["ports"]
     assert str(port["containerPort"]) == pod_env("panel")["PORT"]

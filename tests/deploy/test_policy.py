@@ -1,4 +1,4 @@
-"""The tailnet's policy: what it says, and what a second node reaches of a real one that it is applied to."""
+"""The tailnet's policy: its contents, and what another node reaches of a real device that it is applied to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECIDED_S = 30.0
 
 
 def policy() -> Any:
-    """Return the policy: JSON with comments, and with commas before closing brackets."""
+    """Return the policy, which is JSON with comments and trailing commas."""
     text = (DEPLOY / "tailnet-policy.hujson").read_text()
     plain = re.sub(r'("(?:[^"\\]|\\.)*")|//[^\n]*', lambda found: found[1] or "", text)
     return json.loads(re.sub(r",(\s*[\]}])", r"\1", plain))
@@ -34,7 +34,7 @@ def ports() -> list[int]:
 
 
 def test_what_it_says() -> None:
-    """The tag has owners; members reach what is published and the panel, and nothing leads back from the device."""
+    """The tag has owners; members reach what is published and the panel; nothing is granted to the device."""
     (grant,) = policy()["grants"]
     assert set(policy()["tagOwners"]) == set(grant["dst"]) == {"tag:moltis"}
     assert grant["src"] == ["autogroup:member"]
@@ -43,7 +43,7 @@ def test_what_it_says() -> None:
 
 
 def test_a_second_node_reaches_that_and_nothing_else(tmp_path: Path) -> None:
-    """App and panel answer, and a port of 127.0.0.1 that would be open without the policy does not."""
+    """App and panel answer; a port on 127.0.0.1 that is open without the policy does not."""
     careless = tmp_path / "careless.py"
     careless.write_text(
         "import http.server, runpy, sys, threading\n"
@@ -69,7 +69,7 @@ def test_a_second_node_reaches_that_and_nothing_else(tmp_path: Path) -> None:
             other.wait_path(ip)
             open_port = int((tmp_path / "port").read_text())
             assert other.connects(ip, open_port)
-            # The panel has a free port here, so that the test is alone on its machine.
+            # Here the panel is on a free port, so as not to collide with others on the machine.
             panel = int((run.run_dir / "http").read_text().split()[1])
             control.order("policy", ports=",".join(str(panel if port == 8080 else port) for port in ports()))
             wait_until(lambda: not other.connects(ip, open_port, timeout_s=1), DECIDED_S, "the policy in force")

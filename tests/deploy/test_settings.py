@@ -1,4 +1,4 @@
-"""Every deploy file against the tables of the code: names, values, secrets, the contract's list, the time to stop."""
+"""Every deploy file compared with the code's tables: names, values, secrets, the contract's defaults, stop timeouts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from supervisor.moltis import DEFAULTS
 from tests.deploy.files import Box, alone, in_cluster, planned, supervisors
 from tests.support.backups import program
 
-# The app gets a budget of at least this from SUPERVISOR_STOP_TIMEOUT; Moltis may need it.
+# The app gets at least this much of SUPERVISOR_STOP_TIMEOUT; Moltis may need it.
 MOLTIS_S = 25.0
-# A platform's grace is this much longer than ours, so that it is never the one that kills.
+# A platform's grace period exceeds ours by this much, so that the platform never kills first.
 MARGIN_S = 5.0
 SECRETS = frozenset(row.name for row in SETTINGS if row.parser.form.startswith("the secret itself"))
 BOXES = pytest.mark.parametrize("box", supervisors(), ids=lambda box: box.where)
@@ -21,7 +21,7 @@ BOXES = pytest.mark.parametrize("box", supervisors(), ids=lambda box: box.where)
 
 @BOXES
 def test_the_settings_are_good(box: Box) -> None:
-    """The supervisor would start with them, and finds nothing to warn about."""
+    """The supervisor would start with them, without warnings."""
     _, report = planned(box)
     assert report.problems == []
     assert report.warnings == []
@@ -39,7 +39,7 @@ def test_secrets_are_secrets(box: Box) -> None:
 
 @BOXES
 def test_who_it_is(box: Box) -> None:
-    """It asks for the tag that the policy knows, and has a name."""
+    """It requests the tag of the policy, and has a hostname."""
     plan, _ = planned(box)
     assert plan.settings.tailnet.prefs.advertise_tags == ("tag:moltis",)
     assert plan.settings.tailnet.prefs.hostname == "moltis"
@@ -51,13 +51,13 @@ def test_the_time_to_stop(box: Box) -> None:
     plan, _ = planned(box)
     assert plan.settings.stop_timeout_s + MARGIN_S <= box.grace_s
     if plan.app is not None:
-        # At most 3 s of it are kept for the logout and for tailscaled.
+        # At most 3 s of it are reserved for the logout and for tailscaled.
         assert plan.settings.stop_timeout_s - 3.0 >= MOLTIS_S
 
 
 @BOXES
 def test_the_app_is_published_and_moltis_has_its_password(box: Box) -> None:
-    """Through serve; where the supervisor starts Moltis it hands on what the contract lists, and the password."""
+    """Through serve; a Moltis started by the supervisor gets the contract's defaults, and the password."""
     plan, _ = planned(box)
     assert plan.serve_target is not None
     if plan.app is None:
@@ -69,14 +69,14 @@ def test_the_app_is_published_and_moltis_has_its_password(box: Box) -> None:
 
 @pytest.mark.parametrize("box", alone(), ids=lambda box: box.where)
 def test_moltis_alone_gets_the_same(box: Box) -> None:
-    """What the supervisor would hand on stands in the file, word for word, and nothing else of ours does."""
+    """Its file has what the supervisor would pass on, and no settings of ours."""
     assert DEFAULTS.items() <= box.env.items()
     assert not [name for name in box.env if name.startswith(("TS_", "SUPERVISOR_"))]
     assert box.grace_s >= MOLTIS_S + MARGIN_S
 
 
 def test_where_a_sidecar_finds_the_app() -> None:
-    """In a pod, at the address that serve alone reaches; with networks of their own, by name, and the panel too."""
+    """In a pod, at the address that only serve reaches; with separate networks, by name, as for the panel."""
     plans = {box.where: planned(box)[0] for box in supervisors()}
     droplet = plans["deploy/droplet/compose.yaml panel"]
     assert droplet.serve_target == "http://moltis:13131"
@@ -87,7 +87,7 @@ def test_where_a_sidecar_finds_the_app() -> None:
 
 @pytest.mark.parametrize("box", supervisors()[2:4], ids=lambda box: box.where)
 def test_a_bucket_is_an_option_on_app_platform(box: Box) -> None:
-    """Without one there are no backups; with one there are, the device stays itself, and nothing is warned about."""
+    """Without one there are no backups; with one there are, the device is kept, and there are no warnings."""
     assert planned(box)[0].backup is None
     repository = "s3:https://nyc3.digitaloceanspaces.com/bucket/moltis"
     path = f"{Path(program('restic')).parent}:/usr/bin:/bin"
