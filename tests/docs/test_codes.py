@@ -1,4 +1,4 @@
-"""Exit codes and the API's paths: what the code can give is in the reference, and nothing else is."""
+"""The exit codes and API paths in the code are in the reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conventions.tree import modules, read
 
 
 def test_every_exit_code_is_documented() -> None:
-    """A constant named EX_… is an exit code, and stands in the table of the commands' page."""
+    """A constant named EX_… is an exit code, and is in the table or the section on `run` of the commands' page."""
     page = read("docs/reference/commands.md")
     codes = {
         node.value.value
@@ -28,7 +28,7 @@ def test_every_exit_code_is_documented() -> None:
 
 
 def test_every_path_in_the_openapi_document_has_its_place_on_the_page() -> None:
-    """The page for people tells of each path that the document for machines has."""
+    """The page for people mentions each path of the OpenAPI document."""
     page = read("docs/reference/api.md")
     document = msgspec.json.decode(read("docs/reference/openapi.json"))
     missing = []

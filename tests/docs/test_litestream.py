@@ -1,4 +1,4 @@
-"""The how-to's own files, with the real Litestream: killed and restarted, and a lost disk comes back from its copy."""
+"""The how-to's files, with the real Litestream: it is killed and restarted, and a lost disk is restored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.process.running import running
 from tests.support.waiting import wait_until
 
 PAGE = "docs/how-to/add-a-process.md"
-# Stands where Moltis would: writes a note ten times a second, says how many it found, and ends when asked to.
+# In place of Moltis: writes a note ten times a second, prints how many it found, and exits on TERM.
 APP = """\
 #!{python} -I
 import pathlib, signal, sqlite3, sys, time
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.slow_fault, pytest.mark.timeout(600)]
 
 
 def litestream() -> Path:
-    """Build Litestream as the page says, once for this user."""
+    """Build Litestream as the page says, once per user."""
     module: str = re.findall(r"go install (\S+)", read(PAGE))[0]
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moltis-supervisor"
     folder = caches / module.rpartition("/")[2].replace("@", "-")
@@ -49,7 +49,7 @@ def litestream() -> Path:
 
 
 def files_of(folder: Path) -> None:
-    """Write the page's files, with the folder in the place of the image's root."""
+    """Write the page's files, with the folder as the root."""
     for kind, name in {"yaml": "etc/litestream.yml", "toml": "etc/supervisor.toml", "bash": "bin/start-moltis"}.items():
         block = re.findall(rf"^```{kind}\n(.*?)^```", read(PAGE), re.MULTILINE | re.DOTALL)[0]
         text = re.sub(r"(?<=[\s\"])/(?=etc/|home/|backup/)", f"{folder}/", block)
@@ -59,13 +59,13 @@ def files_of(folder: Path) -> None:
 
 
 def notes(database: Path) -> int:
-    """Count what the app has written."""
+    """Count the notes that the app has written."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         return int(connection.execute("SELECT count(*) FROM notes").fetchone()[0])
 
 
 def test_litestream_copies_what_the_app_writes_and_restores_it() -> None:
-    """Litestream is killed and comes back; after an ordered stop and a lost disk the next start has the notes again."""
+    """Litestream is killed and restarted; after an ordered stop and a lost disk the next start has the notes again."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files_of(folder)
@@ -87,7 +87,7 @@ def test_litestream_copies_what_the_app_writes_and_restores_it() -> None:
             run.wait_for("will be restarted", child="litestream")
             run.wait_count(2, "started", child="litestream")
             so_far = notes(database)
-            # It copies once a second: three seconds' notes later, what there was then is in the copy.
+            # It copies once a second: after three seconds' notes, the earlier ones are in the copy.
             wait_until(lambda: notes(database) > so_far + 30, 30)
             assert run.stop(30) == 0
         written = notes(database)

@@ -1,4 +1,4 @@
-"""What pages and deploy files name is what the program has: settings, commands with their options, paths, buttons."""
+"""What pages and deploy files mention exists in the program: settings, commands and options, paths, buttons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PANEL = "supervisor/web/panel/"
 
 
 def test_settings_exist() -> None:
-    """A name of ours is one that is read; a prefix of several ends with an underscore."""
+    """Each name of ours is a setting; a prefix of several ends with an underscore."""
     known = {spelling for setting in SETTINGS for spelling in setting.spellings}
     named = {
         (path, name)
@@ -29,7 +29,7 @@ def test_settings_exist() -> None:
 
 
 def test_commands_and_their_options_exist() -> None:
-    """A command on a page, whether shown alone or in a sentence, is spelled as the program takes it."""
+    """A command on a page, alone or in a sentence, is valid for the program."""
     wrong, seen = [], 0
     for path in PAGES:
         code = "\n".join(CODE.findall(read(path))).replace("\\\n", " ")
@@ -61,7 +61,7 @@ def test_requests_exist() -> None:
 
 
 def test_what_the_panels_page_names_is_in_the_panel() -> None:
-    """Buttons, columns and sections have the words that people see."""
+    """Buttons, columns and sections have the same words in the panel."""
     panel = " ".join(" ".join(read(path) for path in tracked() if path.startswith(PANEL)).split())
     page = re.sub(r"^```.*?^```", "", read("docs/reference/panel.md"), flags=re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"(?<![\w*])\*([A-Z][^*\n]+)\*(?!\*)", page))

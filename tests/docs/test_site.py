@@ -1,4 +1,4 @@
-"""The pages build as a site: no dead link or anchor, nothing loaded from elsewhere, no page that nobody is led to."""
+"""The pages build as a site: no dead link or anchor, nothing loaded from elsewhere, and each page is linked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INDEX = "docs/README.md"
 
 
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
-    """As `make docs` does: any warning is an error; it can be searched, edited, and left for another version."""
+    """As with `make docs`, any warning is an error; the site has a search, edit links, and a list of versions."""
     (tmp_path / "1.9.0").mkdir()
     (tmp_path / "1.9.0/index.html").touch()
     built = subprocess.run(
@@ -41,7 +41,7 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
 
 
 def test_the_index_leads_to_every_page() -> None:
-    """A page is found from the index, which is the site's navigation too: once."""
+    """Each page is linked exactly once from the index, which is also the site's navigation."""
     led_to = [f"docs/{page}" for page in re.findall(r"\]\(([^)#:]+\.md)\)", read(INDEX)) if not page.startswith("..")]
     pages = {path for path in tracked() if path.startswith("docs/") and path.endswith(".md")} - {INDEX}
     assert sorted(led_to) == sorted(pages)
