@@ -1,4 +1,4 @@
-"""The audit of the locks: what is found fails; an index that does not tell is said, or fails where that was asked."""
+"""The audit of the locks: a vulnerability fails; an index that does not answer is reported, or fails if requested."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SILENT = "echo ERROR: the index does not answer >&2; exit 1"
 
 
 def audit(root: Path, *words: str) -> tuple[int, str]:
-    """Run it on a tree; return its exit code and what it said."""
+    """Run it on a tree; return its exit code and output."""
     done = subprocess.run(
         [ROOT / "scripts/audit", *words],
         env={"PATH": "/usr/bin:/bin", "AUDIT_ROOT": str(root)},
@@ -43,7 +43,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def install(root: Path, script: str) -> None:
-    """Put something in pip-audit's place."""
+    """Install a script in place of pip-audit."""
     program = root / ".venv/audit/bin/pip-audit"
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -52,7 +52,7 @@ def install(root: Path, script: str) -> None:
 
 @pytest.mark.parametrize(("script", "code", "told"), [(FOUND, 1, 1), (SILENT, 1, 0), ("exit 0", 0, 0)])
 def test_what_an_index_says(tree: Path, script: str, code: int, told: int) -> None:
-    """A fault fails in both ways of asking, silence only where an answer was asked for."""
+    """A vulnerability fails with and without --or-tell, no answer only without it."""
     install(tree, script)
     assert audit(tree)[0] == code
     (tree / ".venv/.audited").unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def test_what_an_index_says(tree: Path, script: str, code: int, told: int) -> No
 
 
 def test_what_cannot_be_asked_is_said(tree: Path) -> None:
-    """Without pip-audit, and where the index does not answer."""
+    """Without pip-audit, and if the index does not answer."""
     assert audit(tree, "--or-tell") == (
         0,
         "not checked for known vulnerabilities: run make audit once, which installs what is needed\n",
@@ -70,7 +70,7 @@ def test_what_cannot_be_asked_is_said(tree: Path) -> None:
 
 
 def test_it_is_asked_once_a_day(tree: Path) -> None:
-    """And again where a fault was found, or asked for by name."""
+    """And again if a vulnerability was found, or on request."""
     install(tree, "exit 0")
     assert "no known vulnerabilities" in audit(tree, "--or-tell")[1]
     assert audit(tree, "--or-tell") == (0, "")
@@ -82,7 +82,7 @@ def test_it_is_asked_once_a_day(tree: Path) -> None:
 
 @pytest.mark.parametrize("lock", ["run", "build"])
 def test_a_lock_that_has_changed_is_asked_about_again(tree: Path, lock: str) -> None:
-    """Whichever it is."""
+    """Each lock counts."""
     install(tree, "exit 0")
     audit(tree)
     os.utime(tree / f"requirements/{lock}.txt")
@@ -91,7 +91,7 @@ def test_a_lock_that_has_changed_is_asked_about_again(tree: Path, lock: str) -> 
 
 
 def test_an_audit_that_was_broken_off_counts_as_none(tree: Path) -> None:
-    """What nobody was told is asked again."""
+    """A result that was not reported is requested again."""
     install(tree, "kill -KILL 0")
     assert audit(tree, "--or-tell")[0] != 0
     install(tree, "exit 0")

@@ -1,4 +1,4 @@
-"""What the program relies on is in the source of the version that it is tested with, and what is not is told."""
+"""What the program relies on is in the source of the tested version, and what is missing is reported."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def test_all_is_in_the_tested_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """The tests' own control server is made of the same source, so it is there."""
+    """The tests' control server is built from the same source, so it is available."""
     assert main([TESTED]) == 0
     assert "none missing" in capsys.readouterr().out
 
 
 def test_what_has_changed_is_told(tmp_path: Path) -> None:
-    """A source without a text, in a comment only, or with a bit of the mask that counts no more."""
+    """A source without a text, with it only in a comment, or with a deprecated bit of the mask."""
     with zipfile.ZipFile(fetch(TESTED)) as real, zipfile.ZipFile(tmp_path / "changed.zip", "w") as changed:
         for name in real.namelist():
             if name.endswith(".go"):
@@ -37,7 +37,7 @@ def test_what_has_changed_is_told(tmp_path: Path) -> None:
 
 
 def test_a_text_is_found_in_pieces() -> None:
-    """As the line is put together: the part's name, then what it says; nothing else counts as found."""
+    """As the line is composed: the part's name, then the message; nothing else counts as found."""
     source = Source(fetch(TESTED))
     assert source.has(Relied("magicsock: disco: ", ""))
     assert not source.has(Relied("magicsock: disko: ", ""))
@@ -45,7 +45,7 @@ def test_a_text_is_found_in_pieces() -> None:
 
 
 def test_no_source(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without Go, or for a version that is none."""
+    """Without Go, or for an invalid version."""
     assert main(["not-a-version"]) == 2
     monkeypatch.setenv("PATH", "/nowhere")
     assert main([TESTED]) == 2
@@ -64,6 +64,6 @@ def test_no_source(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     ],
 )
 def test_what_is_said_of_a_version(version: str, said: str) -> None:
-    """Nothing of the tested series, whatever the patch."""
+    """Nothing for the tested series, whatever the patch."""
     assert said in untried(version)
     assert bool(said) == bool(untried(version))

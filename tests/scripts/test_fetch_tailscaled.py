@@ -1,4 +1,4 @@
-"""Where tailscaled comes from on a machine without Go: the official archive, from a server in its place."""
+"""How a machine without Go gets tailscaled: from the official archive, here on a local server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "")
 VERSION = "9.9.9"
 FILE = f"tailscale_{VERSION}_{ARCH}.tgz"
-# All that is on that machine.
+# The only programs on that machine.
 TOOLS = ["bash", "dirname", "env", "flock", "gzip", "mkdir", "mktemp", "mv", "rm", "sha256sum", "sleep", "tar", "uname"]
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(not ARCH, reason="there is no official archive f
 
 
 def archive() -> bytes:
-    """Return an archive as the official ones are laid out."""
+    """Return an archive with the layout of the official ones."""
     program = b"#!/bin/sh\necho from the archive\n"
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
@@ -55,7 +55,7 @@ SUM = hashlib.sha256(ARCHIVE).hexdigest().encode()
 
 @contextlib.contextmanager
 def serving(answers: dict[str, Answer], certificate: Path | None) -> Iterator[str]:
-    """Answer by path, over TLS where there is a certificate; yield the server's URL."""
+    """Answer by path, over TLS if there is a certificate; yield the server's URL."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -67,7 +67,7 @@ def serving(answers: dict[str, Answer], certificate: Path | None) -> Iterator[st
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if certificate is not None:
@@ -98,7 +98,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fetch(tmp_path: Path, certificate: Path) -> Fetch:
-    """Return what runs the script on a machine that has no Go, with a pin of its own."""
+    """Return a function that runs the script on a machine without Go, with a pin of its own."""
     bin_dir, scripts = tmp_path / "bin", tmp_path / "scripts"
     bin_dir.mkdir()
     scripts.mkdir()
@@ -121,7 +121,7 @@ def fetch(tmp_path: Path, certificate: Path) -> Fetch:
 
 
 def refused(done: subprocess.CompletedProcess[str], why: str) -> None:
-    """Check that nothing was used, that it was said why, and that nothing is left behind."""
+    """Check that nothing was used, that the reason was reported, and that nothing is left behind."""
     assert done.returncode == 1
     assert done.stdout == ""
     assert why in done.stderr
@@ -133,7 +133,7 @@ def refused(done: subprocess.CompletedProcess[str], why: str) -> None:
     "text", [SUM, SUM + b"\n", SUM + b"  " + FILE.encode() + b"\n"], ids=["bare", "a line", "named"]
 )
 def test_without_a_pin_the_official_sum_is_used_and_said_so(fetch: Fetch, certificate: Path, text: bytes) -> None:
-    """A right archive is unpacked, kept, and used again without another question."""
+    """A valid archive is unpacked, stored, and used again without another request."""
     with serving({f"/{FILE}": (200, {}, ARCHIVE), f"/{FILE}.sha256": (200, {}, text)}, certificate) as url:
         done = fetch(url)
     assert done.returncode == 0, done.stderr
@@ -146,7 +146,7 @@ def test_without_a_pin_the_official_sum_is_used_and_said_so(fetch: Fetch, certif
 
 
 def test_a_pin_is_what_counts(fetch: Fetch, certificate: Path) -> None:
-    """The server's own word is not asked for, and does not make a wrong archive right."""
+    """The checksum on the server is not requested, and a wrong archive is refused."""
     answers: dict[str, Answer] = {f"/{FILE}": (200, {}, ARCHIVE)}
     with serving(answers, certificate) as url:
         refused(fetch(url, pinned="0" * 64), "not the pinned one")
@@ -172,14 +172,14 @@ def test_a_pin_is_what_counts(fetch: Fetch, certificate: Path) -> None:
 def test_what_cannot_be_checked_is_not_used(
     fetch: Fetch, certificate: Path, answers: dict[str, Answer], why: str
 ) -> None:
-    """A sum that is wrong, missing or none, and an archive that is cut off or missing."""
+    """A checksum that is wrong, missing or invalid, and an archive that is truncated or missing."""
     good: dict[str, Answer] = {f"/{FILE}": (200, {}, ARCHIVE), f"/{FILE}.sha256": (200, {}, SUM)}
     with serving(good | answers, certificate) as url:
         refused(fetch(url), why)
 
 
 def test_nothing_is_taken_but_over_tls(fetch: Fetch, certificate: Path, tmp_path: Path) -> None:
-    """No plain server, none whose certificate is not trusted, and none that leads away from TLS."""
+    """No plain server, none with an untrusted certificate, and no redirect away from TLS."""
     good: dict[str, Answer] = {f"/{FILE}": (200, {}, ARCHIVE), f"/{FILE}.sha256": (200, {}, SUM)}
     (tmp_path / "none").write_text("")
     with serving(good, None) as plain, serving(good, certificate) as url:
@@ -192,7 +192,7 @@ def test_nothing_is_taken_but_over_tls(fetch: Fetch, certificate: Path, tmp_path
 
 @pytest.mark.parametrize("tool", ["mktemp", "tar"])
 def test_a_full_disk_leaves_no_half_a_program(fetch: Fetch, certificate: Path, tmp_path: Path, tool: str) -> None:
-    """A folder that cannot be made, and an archive that was unpacked in part, are the end of it."""
+    """The script fails if a folder cannot be created, or if the archive was only partly unpacked."""
     program = tmp_path / "bin" / tool
     program.unlink()
     half = 'while [ "$1" != -C ]; do shift; done; printf half >"$2/tailscaled"' if tool == "tar" else ""
@@ -200,12 +200,12 @@ def test_a_full_disk_leaves_no_half_a_program(fetch: Fetch, certificate: Path, t
     program.chmod(0o755)
     with serving({f"/{FILE}": (200, {}, ARCHIVE)}, certificate) as url:
         refused(fetch(url, pinned=SUM.decode()), "")
-    # Where the name of a folder is empty.
+    # As if the folder's name were empty.
     assert not Path(f"/{FILE}").exists()
 
 
 def test_an_interrupted_build_goes_on_nowhere(tmp_path: Path) -> None:
-    """Ctrl-C ends the builder too, and takes away what it has made."""
+    """Ctrl-C ends the builder too, and removes what it has created."""
     go = tmp_path / "go"
     go.write_text(
         f'#!/bin/sh\necho $$ >"{tmp_path}/pid.new"; mv "{tmp_path}/pid.new" "{tmp_path}/pid"\nexec sleep 300\n'

@@ -1,4 +1,4 @@
-"""A release's steps on a copy of the tree; docker, cosign and gh only take down what they are asked for."""
+"""The steps of a release on a copy of the tree; docker, cosign and gh only record their arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TAKES_DOWN = '#!/bin/sh\necho "$(basename "$0") $*" >>"$TAKEN"; [ "$(basename "$
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what a release touches, with something to release."""
+    """A copy of the files that a release changes, with something to release."""
     copy = tmp_path / "tree"
     for name in ("deploy", "docs", ".do", "supervisor"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -43,7 +43,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def release(tree: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Take one step."""
+    """Run one step."""
     path = f"{tree.parent}:{os.environ['PATH']}"
     return subprocess.run(
         [ROOT / "scripts/release", *words],
@@ -55,12 +55,12 @@ def release(tree: Path, *words: str, **env: str) -> subprocess.CompletedProcess[
 
 
 def test_one_version_goes_wherever_it_is_written(tree: Path) -> None:
-    """Package, changelog and deploy files, so that the tag's check passes and nothing of the old one is left."""
+    """Package, changelog and deploy files: the tag's check passes, and the old version is nowhere left."""
     assert release(tree, "prepare", NEW).returncode == 0
     assert f'__version__ = "{NEW}"' in (tree / "supervisor/__init__.py").read_text()
     assert f"\nARG VERSION={NEW}\n" in (tree / "Dockerfile.embedded").read_text()
     assert re.search(rf"## \[Unreleased\]\n\n## \[{NEW}\] - \d{{4}}-\d\d-\d\d\n", (tree / "CHANGELOG.md").read_text())
-    # What was listed was that image's.
+    # The list of packages is that of the old image.
     words = [
         "grep",
         "-rnE",
@@ -74,7 +74,7 @@ def test_one_version_goes_wherever_it_is_written(tree: Path) -> None:
 
 
 def test_what_is_still_called_unpublished_is_told(tree: Path) -> None:
-    """Nobody would look for it after the push; the list of packages stays that of the image it was made from."""
+    """It would be forgotten after the push; the list of packages stays that of the image it was made from."""
     listed = (tree / "docs/reference/sbom.json").read_bytes()
     said = release(tree, "prepare", NEW).stdout
     assert "README.md" in said
@@ -83,7 +83,7 @@ def test_what_is_still_called_unpublished_is_told(tree: Path) -> None:
 
 
 def test_a_version_without_upgrade_notes_is_not_prepared(tree: Path) -> None:
-    """Whoever upgrades has to know what to do, and whether there is a way back."""
+    """Users have to know what to do for an upgrade, and whether they can go back."""
     done = release(tree, "prepare", "41.42.44")
     assert done.returncode == 1
     assert "no upgrade note" in done.stderr
@@ -92,7 +92,7 @@ def test_a_version_without_upgrade_notes_is_not_prepared(tree: Path) -> None:
 
 @pytest.mark.parametrize("version", ["", "1.2", "v1.2.3", "1.2.3; true"])
 def test_what_is_no_version_changes_nothing(tree: Path, version: str) -> None:
-    """It says what to write."""
+    """The error says what to use."""
     done = release(tree, "prepare", version)
     assert done.returncode == 1
     assert "use VERSION=1.2.3" in done.stderr
@@ -101,7 +101,7 @@ def test_what_is_no_version_changes_nothing(tree: Path, version: str) -> None:
 
 @pytest.mark.parametrize("tag", ["", "v9.9.9", NEW])
 def test_another_tag_than_the_version_is_not_released(tree: Path, tag: str) -> None:
-    """Nor one that the changelog says nothing of."""
+    """Nor is a tag of which the changelog says nothing."""
     release(tree, "prepare", NEW)
     done = release(tree, "check", TAG=tag)
     assert done.returncode == 1
@@ -109,14 +109,14 @@ def test_another_tag_than_the_version_is_not_released(tree: Path, tag: str) -> N
 
 
 def test_a_tag_without_a_section_is_not_released(tree: Path) -> None:
-    """Its notes would be empty."""
+    """Its release notes would be empty."""
     log = tree / "CHANGELOG.md"
     log.write_text(log.read_text().replace(f"## [{__version__}]", "## [0.0.0]"))
     assert "has no section" in release(tree, "check", TAG=f"v{__version__}").stderr
 
 
 def test_what_is_signed_is_what_was_pushed(tree: Path) -> None:
-    """By its digest, for both processors; the notes are the version's section and no more."""
+    """By its digest, for both architectures; the release notes are exactly the version's section."""
     release(tree, "prepare", NEW)
     assert "run make release-image first" in release(tree, "sign").stderr
     assert release(tree, "image").returncode == 0

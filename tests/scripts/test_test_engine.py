@@ -1,4 +1,4 @@
-"""The script that starts a Docker engine for tests: what it hands to the programs that it calls."""
+"""The script that starts a Docker engine for tests: what it passes to the programs that it calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_the_maker_of_the_base_image_gets_no_lock(tmp_path: Path) -> None:
-    """mmdebstrap has a shell write to the first descriptor that is free, and dash knows none above 9."""
+    """mmdebstrap has a shell write to the first free descriptor, and dash knows none above 9."""
     programs = {
         "docker": '[ "$1" = info ]',
         "dockerd": "exit 1",
