@@ -1,4 +1,4 @@
-"""Input that is nearly right: pieces of what real programs say, cut, doubled, mixed and spoiled."""
+"""Almost valid input: pieces of the output of real programs, cut, repeated, mixed and corrupted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-# `make fuzz` asks for more, or for a time.
+# `make fuzz` sets more examples, or a time.
 _EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
-# What breaks parsers: bytes that are no text, surrogates, deep nesting, numbers without end, ends of lines.
+# Input that breaks parsers: invalid UTF-8, surrogates, deep nesting, huge numbers, line ends.
 SPOILERS = (
     b"\xff", b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b"\0", b"[" * 3000, b'{"a":' * 3000, b"1" * 5000, b"-", b"1e999",
     b"\r\n", b"\r\n\r\n", b"\n", b"\r", b":", b'"', b",", b"null", b"-1", b"99999999999999999999", b"", b" ",
@@ -25,7 +25,7 @@ SPOILERS = (
 
 
 def thorough(test: Callable[..., None]) -> Callable[..., None]:
-    """Have a test of hypothesis' try as much as is asked for: a number of examples, or again and again for a time."""
+    """Make a hypothesis test try the configured number of examples, or repeat it for the configured time."""
     ready: Any = a_round(test)
     if not SECONDS:
         return _patient(ready)
@@ -38,19 +38,19 @@ def thorough(test: Callable[..., None]) -> Callable[..., None]:
     return _patient(again)
 
 
-# Most of it is computed here, and a crowded machine gives it a tenth of a processor; `make fuzz` sets limits itself.
+# Most of it is CPU time, of which a loaded machine may give it a tenth; `make fuzz` sets its own limits.
 _patient: Callable[[Callable[..., None]], Callable[..., None]] = (
     (lambda test: test) if "FUZZ_EXAMPLES" in os.environ else pytest.mark.timeout(600)
 )
 
 
 def a_round(test: Callable[..., None]) -> Callable[..., None]:
-    """Have a test of hypothesis' try a number of examples."""
+    """Make a hypothesis test try the configured number of examples."""
     return settings(max_examples=_EXAMPLES, deadline=None, derandomize=not SECONDS and "CI" in os.environ)(test)
 
 
 def rounds() -> Iterator[int]:
-    """Count the rounds that the time is enough for: one, where no time is given."""
+    """Count the rounds within the configured time; one if none is set."""
     number, end_s = 0, time.monotonic() + SECONDS
     while not number or time.monotonic() < end_s:
         yield number
@@ -60,7 +60,7 @@ def rounds() -> Iterator[int]:
 
 @st.composite
 def mutations(draw: st.DrawFn, corpus: Iterable[bytes]) -> bytes:
-    """Draw one of the corpus with a few spoiled places."""
+    """Draw one of the corpus with a few corrupted places."""
     data = draw(st.sampled_from([*corpus]))
     for _ in range(draw(st.integers(0, 4))):
         begin = draw(st.integers(0, len(data)))

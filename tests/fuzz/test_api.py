@@ -1,4 +1,4 @@
-"""The API as its document describes it, against the real program: all that schemathesis tries, with all its checks."""
+"""The real program follows its OpenAPI document: all phases of schemathesis, with all its checks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from tests.process.running import Run
 
-# `make fuzz` asks for more.
+# `make fuzz` sets more.
 EXAMPLES = int(os.environ.get("API_EXAMPLES", "5"))
 TOKEN = "a token of sixteen characters"
 _HERE = Path(__file__).parent
 _DOCUMENT = _HERE.parents[1] / "docs/reference/openapi.json"
-# Wrong tokens are tried without end here, and would be answered with 429 soon.
+# Wrong tokens are tried without limit here, which would soon be answered with 429.
 _PATIENT = (
     "import sys; from supervisor.web import throttle; "
     "throttle.PER_SOURCE = throttle.IN_TOTAL = throttle.Allowance(1_000_000, 1.0); "
@@ -38,7 +38,7 @@ _PATIENT = (
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """A supervisor that waits for somebody to log it in, and has a snapshot and an incident that can be looked up."""
+    """A supervisor that waits for a login, with a snapshot and an incident to look up."""
     world = World()
     with controlling("-auth") as control:
         tailnet = environment(**at(control))
@@ -64,7 +64,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("signed_in", [True, False])
 def test_the_program_keeps_to_the_document(run: Run, tmp_path: Path, *, signed_in: bool) -> None:
-    """Right and wrong requests, and sequences that the links make up, signed in and not: no check finds anything."""
+    """Valid and invalid requests, and sequences along the links, signed in and not: no check fails."""
     _, port = (run.run_dir / "http").read_text().split()
     report = tmp_path / "report.json"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""HTTP of others: an answer of the LocalAPI, and a request that health might be the answer to."""
+"""HTTP from others: a response of the LocalAPI, and a request that may be one for health."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REQUESTS = (
 
 
 async def _ask_all(answers: Iterable[bytes]) -> None:
-    """Ask a server that says these, one after the other."""
+    """Request each of these responses from a server, one after the other."""
     left = [*answers]
 
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,7 +54,7 @@ async def _ask_all(answers: Iterable[bytes]) -> None:
 @thorough
 @given(st.lists(mutations(ANSWERS), min_size=1, max_size=5))
 def test_an_answer_of_the_local_api(answers: list[bytes]) -> None:
-    """It is read whole, or is the BrokenError that every caller knows; it never keeps anybody waiting at its end."""
+    """It is read completely or raises BrokenError; reading always ends."""
     asyncio.run(_ask_all(answers))
 
 
@@ -69,7 +69,7 @@ async def _send(port: int, data: bytes) -> None:
 
 
 async def test_requests_of_all_sorts() -> None:
-    """Whatever is sent, the server answers or closes, logs no failure of its own, and answers health right after."""
+    """Whatever is sent, the server answers or closes, logs no error of its own, and answers health right after."""
     batches: list[list[bytes]] = []
 
     @a_round

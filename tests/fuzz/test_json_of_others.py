@@ -1,4 +1,4 @@
-"""What restic, tailscaled, a bucket and a disk say may be anything: it is understood, or refused in one way."""
+"""Any JSON from restic, tailscaled, a bucket or a disk is decoded, or refused in one way."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _of_the_bus(data: bytes) -> Any:
 @thorough
 @given(mutations(RESTIC + SNAPSHOTS))
 def test_what_restic_says(line: bytes) -> None:
-    """A line is a message or none; a list of snapshots one, or a DecodeError."""
+    """A line is a message or not; a list of snapshots is decoded, or raises DecodeError."""
     message_of(line)
     try:
         found = snapshots_of(line)
@@ -69,14 +69,14 @@ def test_what_restic_says(line: bytes) -> None:
 @thorough
 @given(mutations(BUS))
 def test_what_tailscaled_says(data: bytes) -> None:
-    """An answer or a frame is understood, or the LocalApiError that every caller knows."""
+    """A response or a notification is decoded, or raises LocalApiError."""
     _of_the_bus(data)
 
 
 @thorough
 @given(mutations(HOLDER))
 def test_what_lies_in_a_bucket_or_on_a_disk(data: bytes) -> None:
-    """The holder's object, a marker and a record are read, or a DecodeError; so is a helper's word."""
+    """The holder's object, a marker and a record are decoded, or raise DecodeError; a helper's output may be None."""
     for kind in (_Sealed, Kept, Record):
         try:
             decode_json(data, kind)
@@ -88,5 +88,5 @@ def test_what_lies_in_a_bucket_or_on_a_disk(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b'{"message":"\xff"}', b'{"error":' + b"[" * 100_000, b"[" * 100_000, b"\xff", b"{"])
 @pytest.mark.parametrize("read", [message_of, decode_object, _of_the_bus])
 def test_what_msgspec_has_errors_of_its_own_for(read: Callable[[bytes], Any], data: bytes) -> None:
-    """Text that is not UTF-8, and what is nested too deeply, is refused like everything else that is wrong."""
+    """Invalid UTF-8 and deep nesting are refused like all other invalid input."""
     assert read(data) is None

@@ -1,4 +1,4 @@
-"""What processes write may be anything: it comes out in whole lines and valid JSON, and never with a secret in it."""
+"""Any output of processes is logged in complete lines and valid JSON, and never with a secret in it."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _split(data: bytes, cuts: list[int], redactor: Redactor, *, daemon: bool) ->
 @example(b"\x1b[" * 9000 + SECRET.encode(), [18_001], True)
 @example(b"\\u00" * 9000 + KEY, [], True)
 def test_lines_and_what_is_masked_in_them(data: bytes, cuts: list[int], daemon: bool) -> None:  # noqa: FBT001
-    """No line is too long, no secret shows wherever writes end, and where nothing is cut, it is the same text."""
+    """No line is too long, no secret is shown wherever writes end, and short lines do not depend on the chunks."""
     out = _split(data, cuts, Redactor([SECRET]), daemon=daemon)
     assert not out or out.endswith(b"\n")
-    # What is masked makes a line longer than it was at most.
+    # Masking can lengthen a line by at most the mask.
     assert all(len(line) <= LONGEST_BYTES + len(MASK) * line.count(MASK) for line in out.split(b"\n"))
     seen = out.replace(MASK, b"\n")
     assert SECRET.encode() not in seen
@@ -78,7 +78,7 @@ def test_lines_and_what_is_masked_in_them(data: bytes, cuts: list[int], daemon: 
 @example(b'{"a":1e999,"b":' + b"1" * 5000 + b"}\n", "moltis")
 @example(b'{"timestamp":"2026-08-21T10:00:00.1Z","level":"INFO","fields":{"message":""}}\n' * 2, "moltis")
 def test_lines_of_json(data: bytes, process: str) -> None:
-    """Every line is one valid object with our fields, or some of them; both formats and the history agree on levels."""
+    """Each line is one or more valid objects with our fields; both formats agree on levels."""
     lines = LineSplitter(Redactor())
     text, colored = sanitize(lines.feed(data) + lines.flush())
     if not text:

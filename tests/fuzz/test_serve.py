@@ -1,4 +1,4 @@
-"""Serve configurations: what the owner's file, tailscaled and the record of what is ours may hold is anything."""
+"""Serve configurations: the owner's file, tailscaled's configuration and the record of our entries may be anything."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WISH = desired.of_app("auto", "http://127.0.0.2:13131", NAME, (NAME,), None, las
 @example(b'{"TCP":{"' + b"1" * 5000 + b'":{}}}')
 @example(b"[" * 100_000)
 def test_the_owners_file(data: bytes) -> None:
-    """It is a wish, or a ValueError; what was understood is understood again."""
+    """It is decoded, or raises ValueError; a decoded configuration can be encoded and decoded again."""
     try:
         config, whys = desired.parse(data, NAME)
     except ValueError:
@@ -68,7 +68,7 @@ def test_the_owners_file(data: bytes) -> None:
     b'{"entries":[]}',
 )
 def test_what_tailscaled_has_and_what_is_ours(config: bytes, record: bytes) -> None:
-    """A step follows from any two, and one after the other they come to an end; all of it can be told in words."""
+    """Any two of them result in a step; repeated steps come to an end, and all conflicts can be described."""
     try:
         current = _decoded(config, Json | None) or {}  # type: ignore[arg-type]
         ours = publisher._decoded(record)

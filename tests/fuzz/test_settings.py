@@ -1,4 +1,4 @@
-"""Settings may be written in any way: all that is wrong is told at once, in words that can be printed."""
+"""Settings may be written in any way: all errors are reported at once, as printable text."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ NAMES = st.sampled_from(sorted(BY_SPELLING))
 
 @pytest.fixture(scope="module")
 def path() -> Iterator[str]:
-    """Where the file is."""
+    """The path of the file."""
     with tempfile.TemporaryDirectory() as folder:
         yield f"{folder}/supervisor.toml"
 
 
 def _told(environ: dict[str, str]) -> None:
-    """Read the settings for made-up machines, and look at all that is said of them."""
+    """Read the settings for fictional machines, and check all messages."""
     for machine in (Machine(users=(MOLTIS, TAILSCALE)), Machine(uid=1000)):
         _, diags = examine(environ, host=machine)
         for text in (*diags.problems, *diags.warnings, *diags.notices):
@@ -67,7 +67,7 @@ def _told(environ: dict[str, str]) -> None:
 @example(b"[settings]\nPORT = 0x" + b"f" * 9000 + b"\n")
 @example(b"\xef\xbb\xbf[settings]\n")
 def test_a_file(path: str, data: bytes) -> None:
-    """It is used, or refused with all that is wrong with it."""
+    """It is used, or refused with all its errors."""
     Path(path).write_bytes(data)
     _told({"SUPERVISOR_CONFIG": path})
 
