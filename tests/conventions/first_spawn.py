@@ -1,8 +1,8 @@
-"""Runs `moltis-supervisor` up to its first child and writes down which modules are loaded by then.
+"""Runs `moltis-supervisor` up to its first child, and writes down which modules have been loaded by then.
 
     python -I first_spawn.py REPORT COMMAND …
 
-Only os and sys are used here, so that what the report holds is the supervisor's doing. The interpreter's own modules
+Only os and sys are used here, so that the report has only what the supervisor loads. The interpreter's own modules
 are left out: some installations load more of them than others.
 """
 
@@ -29,7 +29,7 @@ def _listen(event: str, _arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_listen)
-# The one way to a child that tells no audit hook.
+# The only way to create a child without an audit event.
 vars(_posixsubprocess)["fork_exec"] = _write_down
 
 from supervisor.cli import main  # noqa: E402 - what it loads is the question

@@ -1,4 +1,4 @@
-"""The image names its parts in one place each, and is built from what the repository has."""
+"""The versions in the image's files are consistent, and the image is built from the files of the repository."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_the_image_has_the_pinned_tailscale() -> None:
 
 
 def test_the_label_is_the_package_s_version() -> None:
-    """Also of an image that nobody gave a version."""
+    """Even if the build sets no version."""
     assert f"\nARG VERSION={__version__}\n" in read("Dockerfile.embedded")
 
 
 def test_the_page_tells_what_the_arguments_are_by_default() -> None:
-    """One that differs would be looked for in vain."""
+    """Each argument's default on the page is that in the Dockerfile."""
     given = dict(re.findall(r"^ARG ((?:MOLTIS|TAILSCALE)_\w+)=(.*)$", read("Dockerfile.embedded"), re.MULTILINE))
     told: dict[str, str] = {}
     for names, values in re.findall(
@@ -37,19 +37,19 @@ def test_the_page_tells_what_the_arguments_are_by_default() -> None:
 
 
 def test_process_1_is_the_interpreter() -> None:
-    """entrypoint.sh replaces itself, searches no folder for modules, and hands on the command word for word."""
+    """entrypoint.sh replaces itself, uses no folder for modules, and passes on the command unchanged."""
     last = read("entrypoint.sh").splitlines()[-1]
     assert re.fullmatch(r'cd / && exec \S+/python -I -m supervisor run -- "\$@"', last)
 
 
 def test_root_looks_for_no_program_in_a_path_that_others_made() -> None:
-    """What the image runs as root begins with an interpreter's own path, and PATH is the image's own."""
+    """Scripts that the image runs as root start with an absolute path to the interpreter, and PATH is the image's."""
     for name in ("entrypoint.sh", "healthcheck"):
         assert re.match(r"#!/bin/\w+( -p)?\n", read(name)), name
     assert f"\nENV PATH={DEFAULT_PATH}\n" in read("Dockerfile.embedded")
 
 
 def test_what_the_image_copies_is_there_and_may_be_run() -> None:
-    """Classic builders know no --chmod: the modes are those of the repository."""
+    """The classic builder has no --chmod: the modes are those of the repository."""
     for name in ("entrypoint.sh", "healthcheck", "scripts/test-engine"):
         assert os.access(ROOT / name, os.X_OK), name

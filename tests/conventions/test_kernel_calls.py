@@ -1,4 +1,4 @@
-"""What the kernel may refuse is known (tests/chaos/refusal_table.py), so that each refusal can be tried."""
+"""All calls that the kernel may refuse are in tests/chaos/refusal_table.py, so that each refusal can be tested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.chaos.refusal_table import ERRORS, HARMLESS, KERNEL, METHODS, UNREAL,
 
 
 def test_every_place_that_asks_the_kernel_is_in_the_table() -> None:
-    """A new one is put there, with what it asks for, and is refused from then on; one that is gone is taken off."""
+    """A new one is added with its calls, and is refused in tests from then on; one that is gone is removed."""
     names = {site.name for site in sites()}
     assert not names - KERNEL.keys() - METHODS.keys() - HARMLESS
     assert not KERNEL.keys() - names

@@ -1,4 +1,4 @@
-"""Dependencies point down only; web and tailnet do not know each other; the core is pure."""
+"""Dependencies point down only; web and tailnet do not import each other; the core is pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CORE = LEAVES | {"core"}
 CONFIG = CORE | {"system", "config"}
 RUNTIME = CORE | {"logs", "system", "runtime"}
 SHOWN = RUNTIME | {"telemetry"}
-# What each part of the package may import beside itself; a part that is not here has no place yet.
+# What each part of the package may import besides itself; each part must be listed.
 MAY_IMPORT = {
     "backoff": frozenset({"namedtuples"}),
     "errors": frozenset({"secret"}),
@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "cli": RUNTIME | CONFIG | {"arguments", "client", "commands"},
     "__main__": frozenset({"cli", "system"}),
 }
-# What waits, looks at a clock, does I/O or logs.
+# Modules that wait, read a clock, do I/O or log.
 IMPURE = frozenset(
     [
         "aiohttp",
@@ -75,7 +75,7 @@ def part(name: str) -> str:
 
 
 def test_imports_point_down() -> None:
-    """A module imports from its own part of the package and from those below it."""
+    """A module imports only from its own part of the package and from those below it."""
     wrong = []
     for module in modules("supervisor"):
         own = part(module.name)
@@ -86,18 +86,18 @@ def test_imports_point_down() -> None:
 
 
 def test_every_part_has_its_place() -> None:
-    """A part of the package is put among the layers as soon as there is something in it."""
+    """Each part of the package is listed among the layers."""
     assert {part(module.name) for module in modules("supervisor")} - {""} == set(MAY_IMPORT)
 
 
 def test_the_package_does_not_know_its_tests() -> None:
-    """Nothing that is shipped imports what is not."""
+    """The package does not import anything that is not shipped with it."""
     outside = {"tests", "benchmarks", "examples", "scripts"}
     assert not [m.path for m in modules("supervisor") if outside & {name.split(".")[0] for name in imports(m)}]
 
 
 def test_the_core_is_pure() -> None:
-    """The core awaits nothing and imports nothing that waits, looks at a clock, does I/O or logs."""
+    """The core awaits nothing, and imports nothing that waits, reads a clock, does I/O or logs."""
     waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
     for module in modules("supervisor"):
         if part(module.name) == "core":

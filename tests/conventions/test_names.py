@@ -1,4 +1,4 @@
-"""A name stands for one thing in the package, and no two modules lead to each other."""
+"""Names are unique in the package, and imports have no cycles."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tests.conventions.tree import Module, imports, modules
 
 
 def more_than_once(names: list[str]) -> set[str]:
-    """Return the names that come more than once."""
+    """Return the names that occur more than once."""
     return {name for name, count in Counter(names).items() if count > 1}
 
 
 def test_no_two_files_have_the_same_name() -> None:
-    """A file is found by its name alone."""
+    """A file can be found by its name alone."""
     names = [Path(module.path).name for module in modules("supervisor") if module.path.endswith(".py")]
     assert not more_than_once(names) - {"__init__.py"}
 
 
 def test_no_two_classes_have_the_same_name() -> None:
-    """A class is found by its name alone."""
+    """A class can be found by its name alone."""
     nodes = [node for module in modules("supervisor") for node in ast.walk(module.tree)]
     assert not more_than_once([node.name for node in nodes if isinstance(node, ast.ClassDef)])
 
 
 def reached_from(start: str, graph: dict[str, set[str]]) -> set[str]:
-    """Return all that a module's imports lead to."""
+    """Return all modules that a module imports, directly or indirectly."""
     found: set[str] = set()
     left = [start]
     while left:
@@ -38,7 +38,7 @@ def reached_from(start: str, graph: dict[str, set[str]]) -> set[str]:
 
 
 def graph_of(package: tuple[Module, ...]) -> dict[str, set[str]]:
-    """Return which module imports which others of its package, lazily or for their types only too."""
+    """Return which modules of the package each module imports, including lazily or only for types."""
     names = {module.name for module in package}
     graph = {}
     for module in package:
@@ -51,6 +51,6 @@ def graph_of(package: tuple[Module, ...]) -> dict[str, set[str]]:
 
 
 def test_no_module_leads_back_to_itself() -> None:
-    """Whoever reads a module with all that it needs comes to an end."""
+    """Imports have no cycles, so that a module can be read with all that it needs."""
     graph = graph_of(modules("supervisor"))
     assert not {name for name in graph if name in reached_from(name, graph)}

@@ -1,4 +1,4 @@
-"""Pages keep up with the code: settings, commands, links and the changelog's shape."""
+"""Pages match the code: settings, the API, states, log records, links, tasks, and the form of the changelog."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.conventions.tree import ROOT, modules, read, tracked
 PAGES = tuple(path for path in tracked() if path.endswith(".md"))
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
-# Calls that write a record; its words come second.
+# Calls that write a record; its message is the second argument.
 RECORDS = (".record", "._record", ".log_unredacted", "LogEntry", "tell")
-# Records whose words are put together.
+# Records with a composed message.
 MADE = (
     *("tailnet: …", "health is ", "SIGTERM changes nothing", "SIGHUP ignored"),
     *("leaving the tailnet failed", "the last snapshot failed", "closing the web server failed"),
@@ -27,37 +27,37 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
 def test_every_setting_is_documented() -> None:
-    """A setting, and every other name it has, is found on the settings' page."""
+    """Each setting, and each of its aliases, is on the settings' page."""
     page = read("docs/reference/settings.md")
     names = [name for setting in SETTINGS for name in (setting.name, *setting.aliases)]
     assert not [name for name in names if f"`{name}`" not in page]
 
 
 def test_every_path_and_error_of_the_api_is_documented() -> None:
-    """A route is found on the API's page with its method, an error with its status."""
+    """Each route is on the API's page with its method, each error with its status."""
     page = read("docs/reference/api.md")
     for route in ROUTES:
-        # Paths that differ in their last word alone stand beside each other.
+        # Paths that differ only in their last segment are in one row.
         base, _, last = route.path.rpartition("/")
         assert f"`{route.method} {route.path}`" in page or f"`…/{last}`" in page.partition(f"{base}/")[2], route.path
     assert not [code.name for code in Code if f"| {code.status} | `{code.name}` |" not in page]
 
 
 def test_every_state_of_the_tailnet_is_documented() -> None:
-    """A state that people may see is found with what to do about it."""
+    """Each state that users may see is on the page, with what to do about it."""
     page = read("docs/reference/tailnet.md")
     assert not [state for state in STATES if f"| `{state}` |" not in page]
 
 
 def test_every_signal_is_documented() -> None:
-    """What may be sent to the main job can be looked up."""
+    """Each signal that may be sent to the main job is on the page."""
     page = read("docs/reference/processes.md")
     named = {signal.Signals(number).name.removeprefix("SIG") for number in FOR_THE_APP if number < signal.SIGRTMIN}
     assert not [name for name in named if name not in page]
 
 
 def test_every_record_is_documented() -> None:
-    """What the supervisor says of itself in the log can be looked up, and the page lists nothing else."""
+    """Each message of the supervisor in the log is on the page, which lists no others."""
     page = read("docs/reference/logs.md")
     said, texts = set(), set()
     for node in (node for module in modules("supervisor") for node in ast.walk(module.tree)):
@@ -74,14 +74,14 @@ def test_every_record_is_documented() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """A link to a file of the repository leads to one that is there."""
+    """Links to files of the repository have existing targets."""
     links = [(page, target) for page in PAGES for target in LINK.findall(FENCE.sub("", read(page)))]
     inside = [(page, target) for page, target in links if "://" not in target]
     assert not [(page, target) for page, target in inside if not (ROOT / page).parent.joinpath(target).exists()]
 
 
 def test_tasks_that_are_named_exist() -> None:
-    """A make command on the front pages is one the Makefile knows."""
+    """Each make command on the front pages is in the Makefile."""
     tasks = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     for page in ("README.md", "CONTRIBUTING.md"):
         named = set(re.findall(r"(?:`|^)make ([a-z-]+)", read(page), re.MULTILINE))
@@ -90,19 +90,19 @@ def test_tasks_that_are_named_exist() -> None:
 
 
 def test_help_lists_every_task() -> None:
-    """Every task that people are to call says in the Makefile what it does."""
+    """Each public task of the Makefile has a description."""
     public = set(re.findall(r"^([a-z-]+):.*## ", read("Makefile"), re.MULTILINE))
     assert {"install", "run", "test", "test-slow", "check", "format", "bench", "help"} <= public
 
 
 def test_help_says_how_long_each_task_takes() -> None:
-    """So that nobody has to find out."""
+    """So that nobody has to try."""
     told = re.findall(r"^[a-z-]+:.*## (.*)$", read("Makefile"), re.MULTILINE)
     assert not [text for text in told if not re.search(r" \| \S", text)]
 
 
 def test_the_changelog_keeps_its_shape() -> None:
-    """The changelog begins with what is unreleased; releases follow, newest first, with known kinds of changes."""
+    """It starts with unreleased changes; releases follow, newest first, with known kinds of changes."""
     text = read("CHANGELOG.md")
     releases = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert releases[0] == "[Unreleased]"

@@ -1,4 +1,4 @@
-"""What is committed says nothing about the machine it was written on."""
+"""Committed files contain nothing about the machine on which they were written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conventions.tree import ROOT, read, tracked
 
-# Put together here, so that this file is not found by itself.
+# Composed here, so that this file does not match itself.
 REGISTRIES = tuple(
     name.replace("|", ".")
     for name in (
@@ -24,23 +24,23 @@ REGISTRIES = tuple(
 )
 HOMES = re.compile(r"(?<![\w.}$])/(?:home|Users)/[a-z][\w-]*/\w")
 TEXT = tuple(path for path in tracked() if not path.endswith((".png", ".ico", ".woff2")))
-# A checkout near the root, such as /src, has a name that also stands for other things.
+# A checkout near the root, such as /src, has a name that occurs in other contexts too.
 FEWEST_PARTS = 3
 
 
 def test_no_registry_is_named() -> None:
-    """Which registry packages come from is the business of whoever installs them."""
+    """The registry for packages is chosen by whoever installs them."""
     assert not {path for path in TEXT if any(host in read(path) for host in REGISTRIES)}
 
 
 def test_no_path_of_a_machine_is_named() -> None:
-    """No file holds the folder of a checkout or of somebody's home."""
+    """No file contains the path of a checkout or of a home folder."""
     own = [str(folder) for folder in (ROOT, Path.home()) if len(folder.parts) >= FEWEST_PARTS]
     assert not {path for path in TEXT if HOMES.search(read(path)) or any(folder in read(path) for folder in own)}
 
 
 def test_locks_have_hashes() -> None:
-    """Every locked package is told by its hashes, and no lock names an index."""
+    """Each locked package has hashes, and no lock names an index."""
     locks = [path for path in tracked() if path.startswith("requirements/") and path.endswith(".txt")]
     assert {"requirements/run.txt", "requirements/build.txt", "requirements/dev.txt"} <= set(locks)
     for text in map(read, locks):

@@ -1,4 +1,4 @@
-"""The first child starts before anything heavy is loaded: counted in modules, which do not flicker as times do."""
+"""The first child starts before anything costly is loaded: counted in modules, as times vary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.conventions.tree import ROOT, modules
 from tests.process.running import running
 
-# Each of these costs milliseconds that the app's start would wait for; they are loaded after it.
+# Each of these would delay the app's start by milliseconds; they are loaded after it.
 LATE = frozenset(
     [
         "aiohttp",
@@ -49,7 +49,7 @@ MOST_MODULES = 105
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
-    """The modules that a plain run has loaded when it starts its first child."""
+    """The modules loaded by a plain run when it starts its first child."""
     folder: Path = tmp_path_factory.mktemp("first-spawn")
     report = folder / "modules"
     driver = str(ROOT / "tests" / "conventions" / "first_spawn.py")
@@ -73,36 +73,36 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
 
 
 def test_nothing_heavy_is_loaded_before_the_first_child(loaded: frozenset[str]) -> None:
-    """No event loop, no library and no costly part of the standard one delays the first child."""
+    """No event loop, no library and no costly part of the standard library delays the first child."""
     assert not LATE & loaded
 
 
 def test_few_modules_are_loaded_before_the_first_child(loaded: frozenset[str]) -> None:
-    """All in all few modules are loaded; one more than this has to be worth it."""
+    """The total is limited; a further module must be worth it."""
     assert len(loaded) <= MOST_MODULES, sorted(loaded)
 
 
 def test_no_costly_class_is_made_before_the_first_child(loaded: frozenset[str]) -> None:
-    """A NamedTuple of typing's takes ten times as long to make as one of ours, and there are dozens of them."""
+    """A NamedTuple of typing takes ten times as long to create as one of ours, and there are dozens of them."""
     ours = [module for module in modules("supervisor") if module.name in loaded - {"supervisor.namedtuples"}]
     wrong = [module.path for module in ours if any(map(_is_typings, ast.walk(module.tree)))]
     assert not wrong, "import NamedTuple from supervisor.namedtuples there"
 
 
 def _is_typings(node: ast.AST) -> bool:
-    """Tell whether this imports typing's NamedTuple."""
+    """Return whether this imports typing's NamedTuple."""
     if not isinstance(node, ast.ImportFrom) or node.module != "typing":
         return False
     return any(alias.name == "NamedTuple" for alias in node.names)
 
 
 def test_nothing_of_backups_is_loaded_where_there_are_none(loaded: frozenset[str]) -> None:
-    """Off, they cost nothing: the store's own view of them is all there is."""
+    """While off, they cost nothing: only the store's view of them is loaded."""
     assert {name for name in loaded if "backup" in name} == {"supervisor.core.backup"}
 
 
 def test_the_api_is_loaded_when_it_is_first_asked_for() -> None:
-    """Health needs no aiohttp, whose compiled parts are seen among the files that a process has mapped."""
+    """Health needs no aiohttp, whose compiled parts appear among the mapped files of a process."""
     token = "an-admin-token-of-good-length"
     with running("sleep", "300", env={"SUPERVISOR_TOKEN": token}) as run:
         port = run.wait_for("starting")["listen"].rpartition(":")[2]
@@ -129,7 +129,7 @@ def test_the_api_is_loaded_when_it_is_first_asked_for() -> None:
 
 
 def test_the_api_needs_no_http_client() -> None:
-    """aiohttp's takes 4 MB; whoever needs it later gets it whole."""
+    """aiohttp's client takes 4 MB; a later import still gets all of it."""
     code = (
         "import sys\n"
         "from supervisor.web.server import API, load_without_client\n"
@@ -145,7 +145,7 @@ def test_the_api_needs_no_http_client() -> None:
 
 @pytest.mark.parametrize("found", ["'aiohttp'", "'sys'"], ids=["its source", "its folder"])
 def test_the_api_is_loaded_whole_where_the_source_cannot_be_opened(found: str) -> None:
-    """With no descriptor left at that moment, for its source or for the folder that it is looked for in."""
+    """With no descriptor free at that moment, for its source file or for listing its folder."""
     code = (
         "import importlib.util, resource, sys\n"
         "from supervisor.web.server import API, load_without_client\n"

@@ -1,4 +1,4 @@
-"""What is looked for in tailscaled's words stands in the one list, which can be looked up in any version's source."""
+"""The texts looked for in tailscaled's output are in one list, which can be compared with the source of any version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conventions.tree import Module, modules, read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Where tailscaled's words are read, and which of the words looked for there are not tailscaled's.
+# The modules that read tailscaled's output, and which of the texts looked for there are not tailscaled's.
 READERS: dict[str, frozenset[str]] = {
     "supervisor.tailnet.executor": frozenset({"attach", "embedded", "hostname"}),
     "supervisor.tailnet.localapi": frozenset({"etag"}),
@@ -33,7 +33,7 @@ _LOOKS = frozenset({"startswith", "endswith", "removeprefix", "removesuffix", "g
 
 
 def constants(module: Module) -> dict[str, ast.expr]:
-    """Return what a module's own names stand for."""
+    """Return the values of a module's own names."""
     found: dict[str, ast.expr] = {}
     for node in module.tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -44,7 +44,7 @@ def constants(module: Module) -> dict[str, ast.expr]:
 
 
 def strings(node: ast.expr, names: dict[str, ast.expr]) -> Iterator[str]:
-    """Yield the texts in an expression, and in what it names."""
+    """Yield the strings in an expression, and in the names that it uses."""
     for part in ast.walk(node):
         if isinstance(part, ast.Constant) and isinstance(part.value, str):
             yield part.value
@@ -53,7 +53,7 @@ def strings(node: ast.expr, names: dict[str, ast.expr]) -> Iterator[str]:
 
 
 def looked_for(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions with which something is compared, found or taken out, or by which a mapping is made."""
+    """Yield the expressions used to compare, find or extract something, or as keys of a mapping."""
     if isinstance(node, ast.Compare):
         yield from (node.left, *node.comparators)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LOOKS:
@@ -67,7 +67,7 @@ def looked_for(node: ast.AST) -> Iterator[ast.expr]:
 
 
 def test_every_text_is_in_the_list() -> None:
-    """Of every module that reads what tailscaled says, or tells it something."""
+    """This holds for each module that reads tailscaled's output or sends it something."""
     known = {row.text for row in relied()}
     missing = {}
     for module in modules("supervisor"):
@@ -81,14 +81,14 @@ def test_every_text_is_in_the_list() -> None:
 
 
 def test_no_other_module_asks_the_local_api() -> None:
-    """Who has its client reads tailscaled's words: such a module is one of those above, or only hands it on."""
+    """A module that uses its client reads tailscaled's output: it is listed above, or only passes the client on."""
     users = {module.name for module in modules("supervisor") if re.search(r"\bapi\.\w+\(", module.text)}
     handed_on = {"supervisor.tailnet.serve.certificates", "supervisor.client.control", "supervisor.doctor.facts"}
     assert users - READERS.keys() <= handed_on
 
 
 def test_every_path_is_in_the_list() -> None:
-    """Each request names one of them."""
+    """Each request uses one of them."""
     text = next(module.text for module in modules("supervisor") if module.name == "supervisor.tailnet.localapi")
     asked = set(re.findall(r'(?:_ask|_exchange)\("[A-Z]+", f?"([\w-]+/?)', text)) | set(
         re.findall(r'f"([\w-]+)\?', text)
@@ -97,5 +97,5 @@ def test_every_path_is_in_the_list() -> None:
 
 
 def test_the_tested_version_is_the_pinned_one() -> None:
-    """What is said of another one compares it with that."""
+    """Messages about another version compare it with this one."""
     assert f"TAILSCALE_VERSION={TESTED}\n" in read("scripts/tailscaled.pin")

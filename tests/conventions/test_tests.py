@@ -1,4 +1,4 @@
-"""Tests say what they are about, and every package has some."""
+"""Tests have docstrings, and each package has tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ PACKAGES = sorted({path.split("/")[1] for path in tracked() if path.startswith("
 
 
 def test_every_package_has_tests() -> None:
-    """A package's tests are found in the folder of its name."""
+    """The tests of a package are in the folder with its name."""
     paths = tracked()
     assert not {name for name in PACKAGES if not any(path.startswith(f"tests/{name}/test_") for path in paths)}
 
 
 def test_every_test_says_what_it_is_about() -> None:
-    """A test has a docstring of one line."""
+    """Each test has a docstring of one line."""
     tests = [
         (module.path, node.name, ast.get_docstring(node) or "")
         for module in modules("tests")
@@ -28,7 +28,7 @@ def test_every_test_says_what_it_is_about() -> None:
 
 
 def is_nap(node: ast.AST) -> bool:
-    """Tell whether this is a call of sleep for longer than it takes to let others have their turn."""
+    """Return whether this is a call of sleep for longer than is needed to let others run."""
     if not isinstance(node, ast.Call) or ast.unparse(node.func) not in {"time.sleep", "asyncio.sleep", "anyio.sleep"}:
         return False
     length_s = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None

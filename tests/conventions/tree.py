@@ -1,4 +1,4 @@
-"""The repository as the conventions' tests look at it: its tracked files and its code, parsed."""
+"""The repository for the conventions' tests: its tracked files, and its code, parsed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE_FOLDERS = ("supervisor", "tests", "benchmarks", "examples", "scripts")
 
 
 class Module(NamedTuple):
-    """One Python file: its path from the root, its name as an import, its text and its tree."""
+    """A Python file: its path from the root, its name for imports, its text and its syntax tree."""
 
     path: str
     name: str
@@ -23,20 +23,20 @@ class Module(NamedTuple):
 
 @cache
 def tracked() -> tuple[str, ...]:
-    """Return every tracked file's path from the root."""
-    # Whoever owns the checkout: git must list it, not trust it.
+    """Return the paths of all tracked files, from the root."""
+    # Whoever owns the checkout: git only lists it, and does not have to trust it.
     words = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
     listed = subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
     return tuple(path for path in listed if path and (ROOT / path).is_file())
 
 
 def read(path: str) -> str:
-    """Return a tracked file's text, whatever its bytes."""
+    """Return the text of a tracked file, whatever its bytes."""
     return (ROOT / path).read_text(errors="replace")
 
 
 def is_python(path: str) -> bool:
-    """Tell whether a file is Python, by its name or its first line."""
+    """Return whether a file is Python, by its name or its first line."""
     if path.endswith(".py"):
         return True
     return "." not in Path(path).name and read(path).split("\n", 1)[0].startswith("#!") and "python" in read(path)[:80]
@@ -44,7 +44,7 @@ def is_python(path: str) -> bool:
 
 @cache
 def modules(*folders: str) -> tuple[Module, ...]:
-    """Return the Python files of these folders; of all code without one."""
+    """Return the Python files of these folders; by default, of all code."""
     found = []
     for path in tracked():
         if path.split("/", 1)[0] in (folders or CODE_FOLDERS) and is_python(path):
@@ -55,7 +55,7 @@ def modules(*folders: str) -> tuple[Module, ...]:
 
 
 def imports(module: Module) -> list[str]:
-    """Return every module that a module imports, lazily or for its types only too."""
+    """Return the names of all modules that a module imports, including lazily or only for types."""
     found = []
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
