@@ -1,4 +1,4 @@
-"""The container's health check: one line and 0 or 1, whatever listens there."""
+"""The container's health check: one line and exit code 0 or 1, whatever answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).parents[2] / "healthcheck"
 
 
 def check(run_dir: Path | str, cwd: Path | None = None) -> tuple[int, str]:
-    """Run it and return its exit code and what it said."""
+    """Run it, and return its exit code and output."""
     env = {"SUPERVISOR_RUN_DIR": str(run_dir)}
     done = subprocess.run([str(SCRIPT)], env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=20)
     assert done.stderr == ""
@@ -35,14 +35,14 @@ def check(run_dir: Path | str, cwd: Path | None = None) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def saying(answer: bytes | None, run_dir: Path) -> Iterator[None]:
-    """Answer one connection with these bytes; None takes it and is silent."""
+    """Answer one connection with these bytes; with None, accept it and send nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         (run_dir / "http").write_text(f"127.0.0.1 {listener.getsockname()[1]}\n")
         over = threading.Event()
 
         def serve() -> None:
             client, _ = listener.accept()
-            # A client that has seen enough may close at any time, and ENOTCONN is no ConnectionError.
+            # A client may close the connection early, and ENOTCONN is not a ConnectionError.
             with client, contextlib.suppress(OSError):
                 client.settimeout(5)
                 if answer is None:
@@ -64,7 +64,7 @@ def saying(answer: bytes | None, run_dir: Path) -> Iterator[None]:
 
 
 def body(status: int, text: bytes) -> bytes:
-    """Return an answer as the supervisor gives it."""
+    """Return a response in the supervisor's form."""
     return b"HTTP/1.1 %d X\r\nContent-Type: application/health+json\r\n\r\n%s\n" % (status, text)
 
 
@@ -83,7 +83,7 @@ def body(status: int, text: bytes) -> bytes:
     ],
 )
 def test_answers(tmp_path: Path, answer: bytes, code: int, words: str) -> None:
-    """Pass and warn are 0; everything else is 1 with its reason."""
+    """Pass and warn are 0; everything else is 1 with the reason."""
     with saying(answer, tmp_path):
         found, said = check(tmp_path)
     assert found == code
@@ -92,7 +92,7 @@ def test_answers(tmp_path: Path, answer: bytes, code: int, words: str) -> None:
 
 
 def test_the_folder_is_the_supervisors(tmp_path: Path) -> None:
-    """It may be padded as in an env file, or relative: to where this is started, or to / as for entrypoint.sh."""
+    """Its path may be padded as in an env file, or relative: to the current folder, or to / as for entrypoint.sh."""
     (tmp_path / "at run").mkdir()
     answer = body(200, b'{"status":"pass","checks":{}}')
     for named, cwd in ((f" \t{tmp_path}/at run ", None), ("at run", tmp_path), (f"{tmp_path}/at run"[1:], tmp_path)):
@@ -101,7 +101,7 @@ def test_the_folder_is_the_supervisors(tmp_path: Path) -> None:
 
 
 def test_a_connection_that_breaks_is_told(tmp_path: Path) -> None:
-    """No signal ends the script before it has said why."""
+    """No signal ends the script before it has reported the reason."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         (tmp_path / "http").write_text(f"127.0.0.1 {listener.getsockname()[1]}\n")
 
@@ -119,7 +119,7 @@ def test_a_connection_that_breaks_is_told(tmp_path: Path) -> None:
 
 
 def test_silence_is_given_up_after_three_seconds(tmp_path: Path) -> None:
-    """Docker's own limit is longer, and says nothing."""
+    """Docker's own limit is longer, and gives no reason."""
     begin_s = time.monotonic()
     with saying(None, tmp_path):
         code, said = check(tmp_path)
@@ -129,7 +129,7 @@ def test_silence_is_given_up_after_three_seconds(tmp_path: Path) -> None:
 
 
 def test_one_that_takes_no_connection_is_given_up_after_three_seconds(tmp_path: Path) -> None:
-    """A supervisor that hangs for long has a full queue: connecting waits for minutes then."""
+    """A supervisor that has hung for long has a full queue, so that connecting would take minutes."""
     with socket.socket() as listener, contextlib.ExitStack() as clients:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -147,7 +147,7 @@ def test_one_that_takes_no_connection_is_given_up_after_three_seconds(tmp_path: 
 
 @pytest.mark.parametrize("content", [None, "", "127.0.0.1 1\n", "garbage\n", "$(touch x) 80\n", "127.0.0.1 99999999\n"])
 def test_no_supervisor(tmp_path: Path, content: str | None) -> None:
-    """No file, an empty one, a stale one, one that is none."""
+    """Without the file, and with an empty, an outdated or an invalid one."""
     if content is not None:
         (tmp_path / "http").write_text(content)
     assert check(tmp_path)[0] == 1
@@ -155,7 +155,7 @@ def test_no_supervisor(tmp_path: Path, content: str | None) -> None:
 
 
 def test_the_real_supervisor() -> None:
-    """From its start to its end."""
+    """It passes while the supervisor runs, and fails afterwards."""
     with running("sh", "-c", "exec sleep 300") as run:
         wait_until(lambda: check(run.run_dir) == (0, "pass\n"), what="health")
         assert run.stop() == 0
@@ -174,7 +174,7 @@ def test_a_supervisor_whose_app_is_down() -> None:
     "name", ["BASH_ENV", "ENV", "BASH_FUNC_read%%", "BASH_FUNC_printf%%", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"]
 )
 def test_what_bash_finds_in_the_environment_is_not_run(tmp_path: Path, name: str) -> None:
-    """Images set BASH_ENV for the app's own scripts, and its file may be the app's: the check may run as root."""
+    """Images set BASH_ENV for the app's scripts, whose file may be the app's: the check may run as root."""
     (tmp_path / "its").write_text("touch $RAN; exit 0\n")
     text = {"SHELLOPTS": "noexec", "BASHOPTS": "extdebug", "POSIXLY_CORRECT": "1"}.get(name, str(tmp_path / "its"))
     if name.startswith("BASH_FUNC"):
@@ -187,7 +187,7 @@ def test_what_bash_finds_in_the_environment_is_not_run(tmp_path: Path, name: str
 
 
 def test_it_starts_no_other_program(tmp_path: Path) -> None:
-    """Its cost is that of one bash: nothing is to be found in an empty PATH, and nothing is missed."""
+    """It costs one bash: an empty PATH makes no difference."""
     bash = next(path for path in ("/bin/bash", "/usr/bin/bash") if os.path.exists(path))
     done = subprocess.run(
         [bash, str(SCRIPT)],
