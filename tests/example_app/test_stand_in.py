@@ -1,4 +1,4 @@
-"""The stand-in behaves as Moltis does towards a supervisor."""
+"""The stand-in behaves like Moltis towards a supervisor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STAND_IN = Path(__file__).parents[2] / "examples/app/moltis_stand_in.py"
 
 
 def ask(port: int, path: str, method: str = "GET", body: object = None) -> tuple[int, dict[str, object]]:
-    """Send one request."""
+    """Send a request; return the status and the JSON of the response."""
     connection = http.client.HTTPConnection("127.0.0.2", port, timeout=5)
     try:
         connection.request(method, path, None if body is None else json.dumps(body))
@@ -51,12 +51,12 @@ def standing_in(*flags: str, **env: str) -> Iterator[tuple[subprocess.Popen[byte
 
 
 def healthy(port: int) -> bool:
-    """Tell whether it answers."""
+    """Return whether it is healthy."""
     return ask(port, "/health")[0] == 200
 
 
 def test_its_first_line_says_what_it_is_and_the_banner_comes_before_the_port() -> None:
-    """Whoever reads the log knows at once that this is not Moltis."""
+    """The log shows at once that this is not Moltis."""
     with standing_in(STAND_IN_START_S="60") as (process, port):
         assert process.stdout is not None
         assert b"stand-in for Moltis" in process.stdout.readline()
@@ -68,7 +68,7 @@ def test_its_first_line_says_what_it_is_and_the_banner_comes_before_the_port() -
 
 
 def test_json_lines() -> None:
-    """With --json-logs each line is an object as tracing-subscriber writes it."""
+    """With --json-logs each line is an object as written by tracing-subscriber."""
     with standing_in("--json-logs") as (process, _port):
         assert process.stdout is not None
         line = json.loads(process.stdout.readline())
@@ -77,7 +77,7 @@ def test_json_lines() -> None:
 
 
 def test_term_ends_it_with_0_and_a_second_one_changes_nothing() -> None:
-    """TERM takes a while."""
+    """The stop takes a while."""
     with standing_in(STAND_IN_STOP_S="0.3") as (process, port):
         wait_until(lambda: healthy(port), what="health")
         process.send_signal(signal.SIGTERM)
@@ -86,7 +86,7 @@ def test_term_ends_it_with_0_and_a_second_one_changes_nothing() -> None:
 
 
 def test_a_request_makes_it_execute_itself_anew() -> None:
-    """The pid stays; it answers again."""
+    """The pid stays the same, and it answers again."""
     with standing_in() as (process, port):
         wait_until(lambda: healthy(port), what="health")
         assert process.stdout is not None
@@ -99,7 +99,7 @@ def test_a_request_makes_it_execute_itself_anew() -> None:
 
 
 def test_exit_codes() -> None:
-    """2 for a wrong flag, 1 for a bad or taken address, SIGABRT for a panic."""
+    """2 for an unknown flag, 1 for an invalid or used address, SIGABRT for a panic."""
     run = [sys.executable, str(STAND_IN)]
     assert subprocess.run([*run, "--no-such-flag"], capture_output=True, check=False).returncode == 2
     bad = subprocess.run([*run, "--bind", "localhost"], capture_output=True, check=False)
@@ -114,7 +114,7 @@ def test_exit_codes() -> None:
 
 
 def test_helpers_lead_a_session_of_their_own() -> None:
-    """Killing its process group misses them."""
+    """Killing its process group does not kill them."""
     with standing_in() as (process, port):
         wait_until(lambda: healthy(port), what="health")
         helper = int(str(ask(port, "/stand-in/helper", "POST", {})[1]["pid"]))
@@ -123,7 +123,7 @@ def test_helpers_lead_a_session_of_their_own() -> None:
 
 
 def test_rows_are_kept_over_a_restart(tmp_path: Path) -> None:
-    """A row that was answered is in the database, in WAL mode."""
+    """An acknowledged row is in the database, in WAL mode."""
     for number in ("1", "2"):
         with standing_in("--data-dir", str(tmp_path)) as (process, port):
             wait_until(lambda: healthy(port), what="health")
