@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_ratios_are_compared_and_not_figures(tmp_path: Path) -> None:
-    """A slower machine is no slower program; a ratio that grows by more than a quarter is told."""
+    """A slower machine does not make a slower program; a ratio that grows by more than a quarter is reported."""
     path = tmp_path / "baseline.json"
     baseline.write({"line": {"ours": Result(2.0), "sed": Result(8.0)}, "times": {"ours": Result(1.5)}}, path)
     slower_machine = {"line": {"ours": Result(20.0), "sed": Result(80.0)}, "times": {"ours": Result(1.6)}}
@@ -23,7 +23,7 @@ def test_ratios_are_compared_and_not_figures(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_kept_and_not_compared(tmp_path: Path) -> None:
-    """Some rows can be written anew, and a peer that is absent is no fault."""
+    """Single rows can be updated, and a peer that is not installed is not an error."""
     path = tmp_path / "baseline.json"
     baseline.write({"a": {"ours": Result(1.0), "sed": Result(2.0)}}, path)
     baseline.write(
@@ -34,7 +34,7 @@ def test_what_was_not_measured_is_kept_and_not_compared(tmp_path: Path) -> None:
 
 
 def test_the_committed_baseline_is_of_measures_that_there_are() -> None:
-    """A measure that was renamed takes its ratios along."""
+    """If a measure is renamed, its ratios must be too."""
     import json
 
     names = {measure.name for measure in MEASURES}

@@ -1,4 +1,4 @@
-"""This build beside an earlier one: what the interval says."""
+"""This build compared with an earlier one: the change and its interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BENCH = Bench({}, (), 3, quick=True)
 
 
 def test_the_change_is_that_of_the_pairs() -> None:
-    """A machine that slows down slows both; the interval is as wide as the pairs differ."""
+    """A machine that becomes slower affects both; the interval is as wide as the pairs differ."""
     same = before.change_of([(1.0, 1.1), (10.0, 11.0), (3.0, 3.3)])
     assert same == pytest.approx((1.1, 1.1, 1.1))
     wide = before.change_of([(1.0, 1.0), (1.0, 1.21)])
@@ -29,10 +29,10 @@ def test_the_change_is_that_of_the_pairs() -> None:
     ("figures", "status", "said"),
     [
         ([1.0, 1.01, 1.0, 1.01, 1.0, 1.01], 0, "| 1.0 s | 1.0 s | 0.997 (0."),
-        # The first of the first pair is the build of now.
+        # The first figure of the first pair is the current build's.
         ([1.2, 1.0, 1.0, 1.2, 1.2, 1.0], 1, "| 1.0 s | 1.2 s | 1.200 (1.200 to 1.200) |"),
         ([1.0, None], 0, "not measured"),
-        # What is kept after a load may be less than before it.
+        # Memory kept after a load may be less than before it.
         ([1.0, -0.1], 0, "not measured"),
     ],
 )
@@ -43,7 +43,7 @@ def test_a_row(
     status: int,
     said: str,
 ) -> None:
-    """It tells both medians and the change, and what may be 5 % worse ends with 1; each build goes first in turn."""
+    """It shows both medians and the change; if it may be 5 % worse the exit code is 1; the builds take turns."""
     left = [*figures]
     monkeypatch.setattr(before, "_installed", lambda _commit: "old")
     monkeypatch.setattr(before, "python", lambda: "new")

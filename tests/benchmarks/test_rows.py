@@ -1,4 +1,4 @@
-"""The table of figures: each row is there as soon as it is measured, and nobody who never ends holds it up."""
+"""The table of figures: each row is printed once measured, and a program that never exits does not block it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.conventions.tree import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Takes one measure, and never gets done with the next.
+# Completes one measure, and hangs in the next.
 ONE_OF_TWO = """
 import signal, sys, threading
 from benchmarks.__main__ import take_all
@@ -39,7 +39,7 @@ BENCH = Bench({}, (), 3, quick=True)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_measured_outlives_an_interruption(tmp_path: Path, number: int) -> None:
-    """By hand, or by a `timeout` before it: the row is there, as JSON too, and it says what was under way."""
+    """By hand, or by `timeout`: the row is there, in the JSON too, and the interrupted measure is named."""
     words = [sys.executable, "-c", ONE_OF_TWO, str(tmp_path / "json")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True) as run:
         assert run.stdout is not None
@@ -56,7 +56,7 @@ def test_what_was_measured_outlives_an_interruption(tmp_path: Path, number: int)
 def test_a_measure_that_fails_takes_no_other_along(
     capsys: pytest.CaptureFixture[str], error: Exception | type[Exception]
 ) -> None:
-    """Its row says why, and it reaches nothing."""
+    """Its row has the reason, and it does not reach its target."""
 
     def fail(_bench: Bench) -> dict[str, Result]:
         raise error
@@ -70,7 +70,7 @@ def test_a_measure_that_fails_takes_no_other_along(
 
 
 def test_a_peer_that_fails_is_waited_for_once() -> None:
-    """Not in each round; what it did before does not pass for its figure."""
+    """It is not run again in later rounds, and its earlier rounds do not count as its figure."""
     asked = []
 
     def take(peer: Peer) -> float | None:
@@ -83,16 +83,16 @@ def test_a_peer_that_fails_is_waited_for_once() -> None:
 
 
 class Stubborn(One):
-    """Ends at nothing but a kill."""
+    """Exits only when killed."""
 
     def start(self, job: Job, folder: Path) -> list[str]:
-        """Return the words."""
+        """Return the command."""
         words = " ".join(super().start(job, folder)[2:])
         return ["sh", "-c", f"trap '' TERM; {words} & while :; do sleep 0.1; done"]
 
 
 def test_a_peer_that_never_ends_costs_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real one: `never` is its figure, and it is gone afterwards."""
+    """With a real one: its figure is `never`, and it is gone afterwards."""
     monkeypatch.setattr(processes, "DEADLINE_S", 0.5)
     tick = tmp_path / "tick"
     script(tick, 'date +%s%N >>"$1"; exec sleep 300')
@@ -103,7 +103,7 @@ def test_a_peer_that_never_ends_costs_seconds(tmp_path: Path, monkeypatch: pytes
 
 
 def test_what_moves_on_is_waited_for() -> None:
-    """However slow it is; what stands still is not."""
+    """However slow it is, as long as it makes progress."""
     steps = iter(range(100))
     assert wait_while_moving(lambda: next(steps) > 5, itertools.count().__next__, still_s=0.01)
     begun_s = time.monotonic()
