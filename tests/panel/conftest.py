@@ -38,7 +38,7 @@ def home() -> Iterator[World]:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """Ends with the test, in reverse order: a page is closed before the supervisor that it shows."""
+    """A stack closed in reverse order at the end of the test: a page is closed before the supervisor that it shows."""
     with ExitStack() as stack:
         yield stack
 

@@ -1,4 +1,4 @@
-"""Stands between a browser and the panel: a wire that can be cut, and a proxy that adds a path prefix."""
+"""A wire between browser and panel that can be cut, and a proxy that adds a path prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check everything in the panel: findings by group, the text for a bug report, and a stream that is held back."""
+"""Check everything in the panel: findings by group, the text for a bug report, and a stream that is delayed."""
 
 from __future__ import annotations
 

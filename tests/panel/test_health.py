@@ -20,7 +20,7 @@ HELPER = '[process.helper]\ncommand = ["sh", "-c", "exec sleep 300"]\n'
 
 
 def test_the_verdict(panel: Panel, home: World) -> None:
-    """It shows the status from /health, as a whole and for each component."""
+    """The section shows the status from /health, as a whole and for each component."""
     with urllib.request.urlopen(f"{home.url}health", timeout=10) as answer:  # noqa: S310 - loopback
         told = json.loads(answer.read())
     health = panel.section("Health")

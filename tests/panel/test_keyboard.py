@@ -79,7 +79,7 @@ def test_skipping_to_the_content(visit: Visit, home: World) -> None:
 
 
 def test_a_dialog(panel: Panel) -> None:
-    """It keeps the focus while it is open, Escape cancels it, and the focus returns to the button that opened it."""
+    """A dialog keeps the focus while open, Escape cancels it, and the focus returns to the button that opened it."""
     go_to(panel, "Forget this device")
     panel.page.keyboard.press("Enter")
     expect(panel.dialog).to_be_visible()

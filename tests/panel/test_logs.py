@@ -61,7 +61,7 @@ CLICK = """(button) => new Promise((resolve) => {
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[World]:
-    """A supervisor in no tailnet: only the app logs, on order."""
+    """A supervisor in no tailnet: only the app logs, and only on order."""
     with supervising() as world:
         yield world
 

@@ -101,7 +101,7 @@ def test_no_code_where_there_is_a_token(visit: Visit, home: World) -> None:
 
 
 def test_a_wrong_token(visit: Visit, home: World) -> None:
-    """It is refused where it was entered, and a right one is accepted afterwards."""
+    """A wrong token is refused where it was entered, and a right one is accepted afterwards."""
     panel = visit(home).open()
     panel.watch.expect(REFUSED)
     panel.enter("not-the-token")

@@ -122,7 +122,7 @@ def test_disconnect_and_reconnect(visit: Visit, connected: World) -> None:
 
 
 def test_forget(visit: Visit, control: Control, connected: World) -> None:
-    """It asks first; cancelling changes nothing; confirming removes the device, and a login link brings it back."""
+    """A dialog asks first; cancelling changes nothing; confirming removes the device; a login link brings it back."""
     panel = visit(connected).sign_in()
     for leave in ("Cancel", "Escape"):
         panel.button(FORGET).click()
@@ -144,7 +144,7 @@ def test_a_button_waits_for_the_world(visit: Visit, connected: World) -> None:
     with frozen(connected.process("tailscaled")["pid"]):
         panel.button("Disconnect").click()
         expect(panel.button("Asked…")).to_be_visible()
-        # The supervisor logs much just now, and only visible rows are in the document.
+        # The supervisor logs many lines now, and only visible rows are in the document.
         panel.page.get_by_role("combobox", name="Process", exact=True).select_option("moltis")
         connected.tell("say news from the app")
         panel.log_has("news from the app")
