@@ -96,7 +96,7 @@ class Run:
 
     @property
     def stderr(self) -> str:
-        """Its output on standard error, once it has exited."""
+        """The supervisor's output on standard error, once it has exited."""
         self._threads[1].join(DEADLINE_S)
         return b"".join(self._errors).decode()
 
@@ -147,13 +147,13 @@ class Run:
         os.kill(self.pid, number)
 
     def wait(self, deadline_s: float = DEADLINE_S) -> int:
-        """Wait until it has exited, and return its exit code."""
+        """Wait until the supervisor has exited, and return its exit code."""
         status = self.popen.wait(deadline_s)
         self._threads[0].join(deadline_s)
         return status
 
     def stop(self, deadline_s: float = DEADLINE_S) -> int:
-        """Stop it as a platform would, and return its exit code."""
+        """Stop the supervisor as a platform would, and return its exit code."""
         self.send(signal.SIGTERM)
         return self.wait(deadline_s)
 

@@ -79,7 +79,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, setting: str) -> None:
 
 
 def test_both_folders_are_told_of_at_once(tmp_path: Path) -> None:
-    """Otherwise, after fixing one, the user would have to start again to learn of the other."""
+    """If only one were reported, the user would learn of the other only at the next start."""
     (tmp_path / "file").write_text("")
     folders = {"SUPERVISOR_RUN_DIR": str(tmp_path / "file" / "run"), "TS_STATE_DIR": str(tmp_path / "file" / "state")}
     with running(*FOR_EVER, env={"SUPERVISOR_TAILSCALE": "embedded", **folders}) as run:

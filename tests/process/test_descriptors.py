@@ -69,7 +69,7 @@ def restart(run: Run) -> None:
 
 
 def test_children_begin_with_the_limit_that_the_supervisor_began_with() -> None:
-    """The supervisor raises its own limit to the maximum; its children keep the original one, after a restart too."""
+    """The supervisor raises its own limit to the maximum; children start with the original one, at a restart too."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with running(*SAYS_ITS_LIMIT, prefix=limited("-Sn 300")) as run:
         run.wait_for(f"soft 300 hard {hard}", process="moltis")
@@ -114,7 +114,7 @@ def test_a_limit_that_is_lowered_meanwhile_stops_nothing() -> None:
 
 
 def test_health_does_not_wait_behind_idle_connections_where_no_file_may_be_opened() -> None:
-    """Only four were accepted every 20 ms: an answer took half a second, or the probe's connection was reset."""
+    """While only four were accepted every 20 ms, an answer took half a second, or the probe's connection was reset."""
     with running(*SLEEP, prefix=limited("-Hn 4096; ulimit -Sn 4096")) as run:
         port = port_of(run)
         used = len(os.listdir(f"/proc/{run.pid}/fd"))

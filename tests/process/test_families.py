@@ -90,7 +90,7 @@ def expose(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_whichever_family_the_machine_has(
     setup: str, reached: set[str], app: dict[str, str], expose: dict[str, Any]
 ) -> None:
-    """Panel, app, health check and probe all work with it, with default settings."""
+    """Panel, app, health check and probe all work with the machine's families, with default settings."""
     if setup == IPV6_ALONE:
         # With a route, as such a machine has one; without an IPv4 address, the app is given the IPv6 one.
         setup += " && ip -6 route add default dev lo"
@@ -109,7 +109,7 @@ def test_whichever_family_the_machine_has(
     [("127.0.0.1", "127.0.0.1", "::1"), ("::1", "::1", "127.0.0.1"), ("::", "127.0.0.1", "")],
 )
 def test_one_address_alone(bind: str, reached: str, closed: str) -> None:
-    """It listens only on the address given; `::` accepts both families, as in most programs."""
+    """The supervisor listens only on the address given; `::` accepts both families, as in most programs."""
     with running("sleep", "600", env={"SUPERVISOR_BIND": bind}, prefix=namespace(BOTH)) as run:
         run.wait_for("starting")
         assert wait_until(partial(answers, run, reached), what=reached)
@@ -119,7 +119,7 @@ def test_one_address_alone(bind: str, reached: str, closed: str) -> None:
 
 
 def test_a_health_check_of_a_hung_supervisor_ends_without_ipv4() -> None:
-    """Its time limit does not need IPv4 either."""
+    """The health check's time limit does not need IPv4 either."""
     with running("sleep", "600", prefix=namespace(IPV6_ALONE)) as run:
         run.wait_for("starting")
         assert wait_until(partial(answers, run, "::1"), what="the panel")

@@ -25,7 +25,7 @@ HUNG_S = 4
 
 
 def test_after_a_freeze_a_healthy_app_is_not_called_hung() -> None:
-    """A freeze (`docker pause`, a machine snapshot) longer than SUPERVISOR_APP_HUNG, in the middle of a probe."""
+    """The freeze (`docker pause`, a machine snapshot) is longer than SUPERVISOR_APP_HUNG, and begins during a probe."""
     env = {"SUPERVISOR_APP_HEALTH_URL": "/", "SUPERVISOR_APP_HUNG": f"{HUNG_S}s"}
     with running(sys.executable, "-c", ANSWERS, env=env) as run:
         app = run.wait_for("started", child="moltis")["pid"]

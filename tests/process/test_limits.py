@@ -82,7 +82,7 @@ def test_without_a_thread_everything_goes_on(few_processes: Path, count: int) ->
 
 @as_root
 def test_without_a_process_to_be_had_the_log_says_so(few_processes: Path) -> None:
-    """Otherwise there would be only an exit code and an empty log."""
+    """Without the message there would be only an exit code and an empty log."""
     with running(*FOR_EVER, prefix=limited_to(1, few_processes)) as run:
         assert run.wait() == 70
         assert "at its limit of processes" in run.wait_for("given up")["last_failure"]
@@ -90,7 +90,7 @@ def test_without_a_process_to_be_had_the_log_says_so(few_processes: Path) -> Non
 
 @as_root
 def test_without_proc_it_runs_and_says_what_is_missing() -> None:
-    """Then programs for another processor are not detected, and no remains are found."""
+    """Programs for another processor are not detected then, and no remains are found."""
     with running(*FOR_EVER, prefix=NO_PROC) as run:
         run.wait_for("ready")
         wait_said(run, "there is no /proc")
@@ -99,7 +99,7 @@ def test_without_proc_it_runs_and_says_what_is_missing() -> None:
 
 @as_root
 def test_in_the_proc_of_another_namespace_nobody_is_mistaken(tmp_path: Path) -> None:
-    """Its pids are of other processes: a restart does not wait for them, and a client does not pass for one of them."""
+    """The pids in /proc are of other processes: a restart does not wait for them, and a client is not taken for one."""
     env = {"SUPERVISOR_RUN_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_MAX": "10ms"}
     toml = '[process.leaver]\ncommand = ["sh", "-c", "sleep 300 & exit 3"]\n'
     asks = ("sh", "-c", ASKING, "sh", sys.executable, CLIENT, f"{tmp_path}/control.sock")

@@ -1,4 +1,4 @@
-"""Children are killed if the supervisor is killed, and only then."""
+"""Children are killed when the supervisor is killed, but not when one of its threads ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start proc
 
 
 def kill_supervisor(run: Run) -> int:
-    """Kill it as the kernel would when out of memory, wait for its child's end, and return the child's pid."""
+    """Kill the supervisor as the kernel would when out of memory; return its child's pid, once the child has ended."""
     run.wait_for("ready")
     pid = int(run.wait_for("started")["pid"])
     assert alive(pid)

@@ -1,4 +1,4 @@
-"""Orphans as process 1, as subreaper, and if the kernel supports neither: they are reaped and ended."""
+"""Orphans and remaining processes: as process 1, as subreaper, and if the kernel supports neither."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ DAEMON = (
     "print('helper',pid,flush=True)\n"
     "os.abort()"
 )
-# Helpers that kept only one sign of whom they belong to; each writes its pid to {pids} once it runs.
+# Helpers that have kept only one sign of their origin; each writes its pid to {pids} once it runs.
 HELPER = "sh -c 'echo $$ >> {pids}; exec sleep 300'"
 INNER = HELPER.replace("$", r"\$")
 ELSEWHERE = "> /dev/null 2>&1"
@@ -51,7 +51,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start proc
 @pytest.mark.parametrize("user", [None, pytest.param("nobody", marks=as_root)], ids=["shared user", "own user"])
 @pytest.mark.parametrize("words", [(), ("stubborn",)], ids=["", "stubborn"])
 def test_helpers_of_a_crashed_process_are_ended(user: str | None, words: tuple[str, ...]) -> None:
-    """They get TERM, and KILL after two seconds; they are counted, and gone before the next start."""
+    """The helpers get TERM, and KILL after two seconds; they are counted, and gone before the next start."""
     env = {"SUPERVISOR_APP_USER": user} if user else {}
     with running(sys.executable, "-c", DAEMON, *words, env=env) as run:
         run.wait_count(2, "started")
@@ -95,7 +95,7 @@ def test_one_whose_first_thread_has_ended_lives() -> None:
 
 
 def test_one_whose_first_thread_has_ended_does_not_outlive_the_stop() -> None:
-    """It is ended with everything else, with or without the mark."""
+    """Such a helper is ended with everything else, with or without the mark."""
     app = f'env -i setsid {sys.executable} -c "$HEADLESS" > $HOME/pid & while [ ! -s $HOME/pid ]; do sleep 0.05; done; '
     env = {"HEADLESS": HEADLESS, "SUPERVISOR_STOP_TIMEOUT": "4s"}
     with running("sh", "-c", app + "echo helper $(cat $HOME/pid); exec sleep 300", env=env) as run:
@@ -114,7 +114,7 @@ def test_a_stopped_helper_takes_its_term_at_once() -> None:
 
 
 def test_one_that_goes_into_the_background_is_told_what_is_wrong() -> None:
-    """Its first process repeatedly exits with 0 at once: log and exit say why, and what to do."""
+    """The process repeatedly exits with 0 at once and leaves a helper: log and exit say why, and what to do."""
     env = {"SUPERVISOR_GIVE_UP": "3/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}
     with running("sh", "-c", "setsid sleep 300 & exit 0", env=env) as run:
         assert run.wait() == 70
@@ -124,7 +124,7 @@ def test_one_that_goes_into_the_background_is_told_what_is_wrong() -> None:
 
 
 def test_a_success_that_leaves_nothing_is_not_called_a_daemon() -> None:
-    """The same holds for a crash that leaves processes, and for an exit with 0 after a proven start."""
+    """Nor is a crash that leaves processes, or an exit with 0 after a proven start."""
     env = {"SUPERVISOR_GIVE_UP": "2/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}
     proven = env | {"SUPERVISOR_BACKOFF_RESET": "100ms"}
     for words, settings in (

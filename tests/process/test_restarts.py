@@ -19,7 +19,7 @@ FOR_EVER = "exec sleep 300"
 
 
 def test_a_crash_is_told_and_followed_by_another_start() -> None:
-    """There is a structured record each for the start, the exit with its last lines, the wait, and the next start."""
+    """Start, exit with its last lines, wait, and next start have one structured record each."""
     script = "echo one; echo two >&2; exit 3"
     with running("sh", "-c", script, env={"SUPERVISOR_GIVE_UP": "never"}) as run:
         first = run.wait_for("started", child="moltis")
@@ -123,7 +123,7 @@ def test_what_cannot_be_started_is_an_event_like_a_crash(tmp_path: Path, kind: s
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to set capabilities")
 def test_a_file_with_capabilities_that_the_container_lacks_is_told() -> None:
-    """Some servers' files have them for ports below 1024: the kernel reports only "operation not permitted"."""
+    """Some servers' files have capabilities for ports below 1024; the kernel reports only "operation not permitted"."""
     sys_time = 1 << 25
     prefix = ("setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time")
     env = {"SUPERVISOR_APP_USER": "nobody"}
@@ -216,7 +216,7 @@ def test_an_order_is_carried_out_though_it_comes_while_a_failure_is_cleaned_up()
 
 
 def test_one_that_has_done_its_work_is_waited_for_no_longer() -> None:
-    """A process with `after` a process that had finished with success waited forever when started again."""
+    """A process with `after` that was started again waited forever for one that had finished with success."""
     toml = (
         '[process.first]\ncommand = ["true"]\nrestart = "never"\n'
         '[process.second]\ncommand = ["sh", "-c", "echo second runs; exec sleep 300"]\nafter = ["first"]\n'

@@ -26,7 +26,7 @@ def test_an_end_is_noticed_whatever_a_parent_blocked_or_ignored(prefix: tuple[st
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_heard_whatever_a_parent_blocked_or_ignored(number: signal.Signals) -> None:
-    """After a wrapper that blocks TERM, it must not take a KILL at the end of the grace period to stop it."""
+    """A wrapper that blocks TERM for itself must not cause a kill at the end of the grace period."""
     with running(*FOR_EVER, prefix=INHERITED) as run:
         run.wait_for("ready")
         run.send(number)
@@ -44,7 +44,7 @@ def test_children_inherit_neither_mask_nor_dispositions() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGWINCH, signal.SIGUSR1, signal.SIGRTMIN + 1])
 def test_a_signal_that_the_kernel_refuses_is_told_and_ends_nothing(number: signal.Signals) -> None:
-    """A set-uid app may refuse signals; each resize of a terminal is another try, of which only the first is logged."""
+    """The kernel may refuse signals to a set-uid app; each resize of a terminal tries again, the first is logged."""
     with running(*FOR_EVER, prefix=refusing(f"kill=EPERM@{int(number)}")) as run:
         run.wait_for("ready")
         run.send(number)

@@ -52,7 +52,7 @@ def test_one_that_ignores_term_is_killed_in_time() -> None:
 
 
 def test_what_a_stubborn_one_leaves_behind_gets_no_time_of_its_own() -> None:
-    """The time is over with the process: what it started is killed too, though in its own session and ignoring TERM."""
+    """The stop's time is over with the process: what it started is killed too, in its own session and ignoring TERM."""
     app = f"trap '' TERM; {sys.executable} -c \"$GRANDCHILD\"; while :; do sleep 0.05; done"
     env = {"SUPERVISOR_STOP_TIMEOUT": "700ms", "GRANDCHILD": GRANDCHILD}
     with running("sh", "-c", app, env=env) as run:
@@ -76,7 +76,7 @@ def test_a_second_int_hurries() -> None:
 
 
 def test_a_second_term_changes_nothing() -> None:
-    """Wrappers and platforms repeat it: the app can finish saving, and one INT among them is not a second one."""
+    """Wrappers and platforms repeat TERM: the app can finish saving, and one INT among them is not a second one."""
     saving = "trap 'saving=1' TERM; echo ready; while [ -z \"$saving\" ]; do sleep 0.05; done; "
     saving += 'while [ ! -e "$HOME/go" ]; do sleep 0.05; done; echo saved'
     with running("sh", "-c", saving, env={"SUPERVISOR_STOP_TIMEOUT": "60s"}) as run:
@@ -168,7 +168,7 @@ def test_what_ends_in_the_last_moment_is_told_too() -> None:
 
 
 def test_a_stop_in_the_first_moment() -> None:
-    """TERM as soon as the handlers are installed: whatever was started is ended, and the exit code is 0."""
+    """After TERM as soon as the handlers are installed, whatever was started is ended, and the exit code is 0."""
     with running("sh", "-c", STUBBORN, env={"SUPERVISOR_STOP_TIMEOUT": "1s"}) as run:
         wait_until(lambda: _catches_term(run.pid), what="handlers")
         assert run.stop() == 0
@@ -192,7 +192,7 @@ def test_a_stop_during_the_wait_for_a_restart() -> None:
 
 
 def test_a_restart_half_done_is_stopped_too() -> None:
-    """TERM while a hung process is being ended: it is not started again."""
+    """After TERM while a hung process is being ended, it is not started again."""
     env = {
         "SUPERVISOR_APP_HEALTH_URL": "/",
         "SUPERVISOR_APP_PORT": "0",

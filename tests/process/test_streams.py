@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_closed_streams_are_not_mistaken_for_ours(tmp_path: Path) -> None:
-    """Otherwise the log would be written to a file that was opened with the number of standard output."""
+    """Otherwise the log could be written to a file that got the number of standard output."""
     env = {
         "PATH": os.environ["PATH"],
         "PORT": "0",

@@ -64,7 +64,7 @@ class Health:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_health_is_answered_while_they_are_ended(count: int) -> None:
-    """Within 0.2 s on an idle machine; the limit allows for a loaded one."""
+    """Health is answered within 0.2 s on an idle machine; the test's limit allows for a loaded one."""
     env = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
     with running(sys.executable, "-c", APP, str(count), env=env) as run:
         run.wait_for("ready", deadline_s=60)
@@ -83,7 +83,7 @@ def test_health_is_answered_while_they_are_ended(count: int) -> None:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_the_stop_is_over_in_time(count: int) -> None:
-    """The app exits at once, its remains ignore TERM; the limit allows for a loaded machine."""
+    """The app exits at once, what it left ignores TERM; the test's limit allows for a loaded machine."""
     with running(sys.executable, "-c", APP, str(count), env={"SUPERVISOR_STOP_TIMEOUT": "8s"}) as run:
         run.wait_for("ready", deadline_s=60)
         begun_s = time.monotonic()
