@@ -39,13 +39,13 @@ async def test_words_and_colours() -> None:
 
 
 async def test_the_level_is_read_past_the_colours() -> None:
-    """As tracing writes it to a terminal."""
+    """The level is found in lines that tracing writes to a terminal."""
     (line,) = await remembered(b"\x1b[2m2026-01-02T03:04:05Z\x1b[0m \x1b[31mERROR\x1b[0m it broke\n")
     assert line.level == "error"
 
 
 async def test_a_secret_that_a_colour_cuts_is_masked() -> None:
-    """The rest of its line keeps its colours."""
+    """The secret is masked, and the rest of its line keeps its colours."""
     (line,) = await remembered(f"\x1b[31m{SECRET[:9]}\x1b[1m{SECRET[9:]}\n".encode(), secrets=[SECRET])
     assert (line.message, line.colored) == ("[redacted]", "\x1b[31m[redacted]\x1b[0m")
     (line,) = await remembered(b"\x1b[31msetup code:\x1b[0m 123-456\n")
@@ -61,7 +61,7 @@ async def test_no_code_is_cut_in_two() -> None:
 
 
 async def test_codes_within_codes_and_within_characters() -> None:
-    """No part of them reaches a reader raw."""
+    """No part of such codes reaches a reader raw."""
     for line in (b"a\x1b\x1b[0m[2mb\n", b"a\x1b[\x1b[0m2mb\n", b"caf\xc3\x1b[0m\xa9\n"):
         for options in ({}, {"color": True}, {"format": "json"}):
             rig = Rig(**options)

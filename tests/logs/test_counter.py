@@ -44,7 +44,7 @@ def counted(process: str, text: bytes) -> dict[tuple[str, str], tuple[int, int]]
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("process", ["moltis", TAILSCALED])
 def test_a_line_counts_for_its_level_wherever_it_stands(process: str, text: str) -> None:
-    """At the beginning, in the middle and at the end of a batch."""
+    """It may be at the beginning, in the middle or at the end of a batch."""
     line = text.encode() + b"\n"
     ((key, _),) = counted(process, line).items()
     for batch in ((line, b"x\n", b"x\n"), (b"x\n", line, b"x\n"), (b"x\n", b"x\n", line)):

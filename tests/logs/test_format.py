@@ -72,13 +72,13 @@ async def test_a_colour_code_does_not_hide_a_secret() -> None:
 
 
 async def test_tailscaleds_login_url_is_masked() -> None:
-    """Anyone who reads it could log the device in to another tailnet."""
+    """Anyone who reads the URL can take over the device."""
     out = await said(b"2026/11/22 21:36:03 control: AuthURL is https://hs.example.com/register/x\n", "tailscaled")
     assert out.endswith(b"AuthURL is [redacted]\n")
 
 
 async def test_the_setup_code_is_on_the_terminal_alone() -> None:
-    """The owner needs it in the container's log; the API does not show it."""
+    """The owner needs the setup code in the container's log; the API does not show it."""
     rig = Rig()
     await rig.say(b"\x1b[32m INFO\x1b[0m moltis: setup code: AB12CD34\n")
     assert rig.log.history.read().lines[0].message == " INFO moltis: setup code: [redacted]"

@@ -84,7 +84,7 @@ def test_a_big_block_leaves_its_end() -> None:
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=10), st.integers(20, 300), st.integers(1, 5))
 def test_a_level_stays_with_its_line(counts: list[int], most_bytes: int, every: int) -> None:
-    """A line keeps its level, even if some lines of its block were removed."""
+    """A line keeps its level, however many lines of its block were removed."""
     history = History(Redactor(), 1000, most_bytes)
     for count in counts:
         numbers = range(history.next, history.next + count)

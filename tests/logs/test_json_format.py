@@ -69,7 +69,7 @@ def test_anything_else_is_a_message(data: bytes, begin: bytes) -> None:
 
 @pytest.mark.parametrize("line", ['{"a":"\\ud800"}', '{"a":NaN}', '{"a":1}}', "{}x", "[1]", '{"a":' + "[" * 5000, "{"])
 def test_malformed_objects_are_plain_text(line: str) -> None:
-    """They are the message, unchanged."""
+    """A malformed object becomes the message, unchanged."""
     (record,) = one(line.encode())
     assert record["message"] == line
     assert list(record) == OURS
@@ -157,7 +157,7 @@ async def test_long_lines_stay_below_16_kib() -> None:
 
 
 async def test_secrets_in_escaped_forms_are_masked() -> None:
-    """Even if they appear only after decoding the JSON."""
+    """Secrets are masked even if they appear only after decoding the JSON."""
     data = b'{"message":"\\u0067eheim\\/4711","x":"geheim\\/4711"}\n'
     (record,) = await said_json(data, secrets=["geheim/4711"])
     assert (record["message"], record["x"]) == ("[redacted]", "[redacted]")

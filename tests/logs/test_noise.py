@@ -1,4 +1,4 @@
-"""Noise is held back and counted: the lines shown and those reported as held back are all there were."""
+"""Noise is held back and counted: the lines shown and those reported as held back add up to all lines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def taken(limit: NoiseLimit, lines: bytes, now_s: float) -> bytes:
 
 @given(STEPS)
 def test_nothing_is_lost_uncounted(steps: list[tuple[float, list[bytes] | None]]) -> None:
-    """Lines passed and reported add up to all; news always pass, in order, and no report is late."""
+    """Lines passed and reported add up to all; other lines always pass, in order, and no report is late."""
     limit, now_s = NoiseLimit(), 0.0
     came: list[bytes] = []
     passed: list[bytes] = []

@@ -141,7 +141,7 @@ async def test_a_closed_consumer_does_no_harm() -> None:
 
 
 async def test_a_consumer_that_leaves_while_children_wait_lets_them_go_on() -> None:
-    """For a consumer that has disconnected, the children do not wait for PATIENCE_S."""
+    """If the consumer has disconnected, the children do not wait for PATIENCE_S."""
     rig, reader, pouring, _ = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
     os.close(reader.fd)
@@ -230,7 +230,7 @@ async def test_a_full_disk_does_no_harm() -> None:
 
 
 async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
-    """At most half a second."""
+    """A stop waits at most half a second for it."""
     rig, reader, pouring, _ = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
     begun_s = time.monotonic()

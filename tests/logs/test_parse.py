@@ -41,7 +41,7 @@ STAMP = "2026-08-21T10:00:00.000000Z "
     ],
 )
 def test_of_an_app(text: str, level: str) -> None:
-    """Moltis' own lines, those of common loggers, and those of a crash."""
+    """The levels of Moltis' own lines, of lines of common loggers, and of crashes are recognised."""
     for before, after in ((0, 0), (3, 2)):
         lines = "x\n" * before + f"{text}\n" + "{}\n" * after
         assert levels_of(lines.encode()) == ({} if level == "info" else {before: level})
@@ -62,7 +62,7 @@ def test_of_an_app(text: str, level: str) -> None:
     ],
 )
 def test_an_object_says_its_level_itself(line: str, level: str) -> None:
-    """In both log formats, among other objects and among other lines."""
+    """An object's level is used in both log formats, among other objects and among other lines."""
     expected = {} if level == "info" else {1: level}
     for records in (True, False):
         for lines in (f"{{}}\n{line}\n{{}}\n", f"x\n{line}\nx\n"):
@@ -88,5 +88,5 @@ def test_of_tailscaled() -> None:
     "form", ['{{"message":"x","n":{0}}}', '{{"level":{0}}}', '{{"fields":{{"message":"x","n":{0}}}}}']
 )
 def test_a_number_that_cannot_be_read_is_shown_as_it_stands(form: str, number: str) -> None:
-    """An app may log a number with thousands of digits; its last lines are read when it exits."""
+    """An app may log a number with thousands of digits, and its last lines are read when it exits."""
     assert number in parse_line("moltis", form.format(number).encode(), Redactor([])).message

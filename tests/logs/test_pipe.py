@@ -41,7 +41,7 @@ async def test_a_pipe_that_cannot_be_watched_is_read_later(monkeypatch: pytest.M
 
 
 async def test_bytes_that_are_no_text_are_processed_in_small_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if reads have grown with plain lines: 64 KiB of such bytes blocked the loop for up to 150 ms."""
+    """Even after reads of plain lines have grown: 64 KiB of such bytes blocked the loop for up to 150 ms."""
     loop = asyncio.get_running_loop()
     # Every turn appears to be fast, so that reads grow to their maximum.
     ticks = itertools.count()

@@ -109,7 +109,7 @@ PIECES = st.sampled_from(PLAIN) | st.sampled_from(ODD)
 @example([["{", "}"], ["{", "\t", "}"]], "pretty")
 @example([["{", "}"], ["{", "\t", "}"]], "json")
 async def test_log_and_history_say_the_same(lines: list[list[str]], format_: str) -> None:
-    """Line by line, with the same level, whatever the lines contain; the counter agrees with them."""
+    """They have the same lines with the same levels, whatever the lines contain; the counter agrees with them."""
     rig = Rig(format=format_, secrets=["geheimnis"])
     await rig.say("".join("".join(parts) + "\n" for parts in lines).encode())
     told = rig.log.history.read(0, 1000, "moltis").lines
@@ -126,7 +126,7 @@ async def test_log_and_history_say_the_same(lines: list[list[str]], format_: str
 
 
 async def test_many_short_lines_are_taken_in_turns() -> None:
-    """All of them, in order, and each turn takes a limited number."""
+    """All are taken, in order, and each turn takes a limited number."""
     rig = Rig(history_lines=100_000)
     await rig.say(b"".join(b"%x\n" % number for number in range(50_000)))
     assert [line.message for line in rig.log.history.read(0, 100_000).lines] == [
@@ -137,7 +137,7 @@ async def test_many_short_lines_are_taken_in_turns() -> None:
 
 
 async def test_a_line_waits_for_its_end() -> None:
-    """No timeout passes on part of a line."""
+    """No timeout passes on an incomplete line."""
     rig = Rig()
     fd = rig.pipe()
     os.write(fd, b"first\nhal")
@@ -150,7 +150,7 @@ async def test_a_line_waits_for_its_end() -> None:
 
 
 async def test_50_mb_without_a_newline() -> None:
-    """It is logged completely, in marked pieces."""
+    """Such output is logged completely, in marked pieces."""
     rig = Rig()
     program = "import os\nfor _ in range(800):\n  d = b'x' * 65536\n  while d: d = d[os.write(1, d):]"
     child = start(rig, sys.executable, "-c", program)
@@ -177,7 +177,7 @@ async def test_drain_takes_the_last_words_and_leaves_a_held_pipe_open() -> None:
 
 
 async def test_drain_takes_all_that_a_pipe_holds() -> None:
-    """Even if the lines are so short that they take many turns."""
+    """Even if the lines are so short that they take many turns, all are taken."""
     rig = Rig(history_lines=1_000_000)
     fd = rig.pipe()
     os.set_blocking(fd, False)
@@ -225,7 +225,7 @@ async def test_what_comes_before_the_start_is_remembered() -> None:
 
 
 async def test_subscribers_are_called_once_a_turn() -> None:
-    """However many records there are; and not after they have unsubscribed."""
+    """They are called once, however many records there are, and not after they have unsubscribed."""
     rig = Rig()
     calls: list[int] = []
     leave = rig.log.subscribe(lambda: calls.append(rig.log.history.next))
@@ -242,7 +242,7 @@ async def test_subscribers_are_called_once_a_turn() -> None:
 
 
 async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
-    """Even if the secret is split across two writes."""
+    """It is masked even if it is split across two writes."""
     rig = Rig()
     fd = rig.pipe()
     rig.redactor.learn("pasted-key-1")
@@ -268,7 +268,7 @@ async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
     ids=["controls", "backslashes", "tabs", "names", "story"],
 )
 async def test_a_record_stays_within_the_limit_however_it_is_written(format_: str, fields: dict[str, object]) -> None:
-    """Its size is measured as written, including escapes, and each of its lines has its own number."""
+    """A record's size is measured as written, including escapes, and each of its lines has its own number."""
     rig = Rig(format=format_)
     rig.log.record("error", "odd", **fields)
     rig.log.record("info", "long " * 9000)

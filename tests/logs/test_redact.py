@@ -29,7 +29,7 @@ PLAIN = st.text(string.ascii_letters + string.digits + " .:/äé\n", max_size=40
 
 @given(SECRETS, PLAIN, PLAIN, st.lists(st.integers(min_value=0), max_size=12))
 def test_no_chunk_border_shows_a_secret(secret: str, before: str, after: str, cuts: list[int]) -> None:
-    """A secret is never shown, wherever writes split it."""
+    """A secret is not shown, wherever writes split it."""
     redactor = Redactor([secret])
     data = f"{before}{secret}{after}\n".encode()
     splitter = LineSplitter(redactor)
@@ -43,7 +43,7 @@ def test_no_chunk_border_shows_a_secret(secret: str, before: str, after: str, cu
 
 @given(PLAIN, st.lists(SECRETS, max_size=4))
 def test_text_without_secrets_is_unchanged(text: str, secrets: list[str]) -> None:
-    """Other text is unchanged."""
+    """Text without secrets is not changed."""
     assume(not any(secret in text for secret in secrets))
     data = text.encode()
     assert Redactor(secrets).mask(data) == data
@@ -51,7 +51,7 @@ def test_text_without_secrets_is_unchanged(text: str, secrets: list[str]) -> Non
 
 @given(st.lists(SECRETS, min_size=1, max_size=4), PLAIN)
 def test_masking_twice_is_masking_once(secrets: list[str], text: str) -> None:
-    """Masked text contains no secret any more."""
+    """Masked text contains no secret, so masking it again changes nothing."""
     assume(not any(part in secret for secret in secrets for part in ("[", "]", "redacted")))
     redactor = Redactor(secrets)
     once = redactor.mask(" ".join([text, *secrets, text]).encode())
@@ -60,7 +60,7 @@ def test_masking_twice_is_masking_once(secrets: list[str], text: str) -> None:
 
 @given(SECRETS)
 def test_every_written_form_is_known(secret: str) -> None:
-    """As JSON, as ASCII JSON, and in a URL."""
+    """A secret is masked as JSON, as ASCII JSON, and in a URL."""
     redactor = Redactor([secret])
     forms = [secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret, safe="")]
     for form in forms:
@@ -77,7 +77,7 @@ def _in_url(text: str) -> str:
 
 @given(SECRETS, st.lists(st.sampled_from([_in_json, _in_url]), min_size=1, max_size=3))
 def test_a_form_within_a_form_is_known(secret: str, forms: list[Callable[[str], str]]) -> None:
-    """For example a URL within a URL, or a JSON response as a string within another one."""
+    """Examples are a URL within a URL, and a JSON response as a string within another one."""
     # Not a secret that looks like an escape itself: each level would decode it.
     assume(not re.search(r"%[0-9a-fA-F]{2}|\\[ux\"\\/']", secret))
     spelled = secret
@@ -88,14 +88,14 @@ def test_a_form_within_a_form_is_known(secret: str, forms: list[Callable[[str], 
 
 @given(SECRETS, st.text(string.ascii_letters, max_size=9), st.sampled_from(["Basic {}", "Basic  {}", "Basic%20{}"]))
 def test_credentials_of_http_are_masked(secret: str, user: str, told: str) -> None:
-    """As `curl -v` shows them: with Basic, the password is encoded."""
+    """With Basic, as `curl -v` shows it, the password is encoded."""
     token = base64.b64encode(f"{user}:{secret}".encode()).decode()
     masked = Redactor([secret]).mask_text(f"authorization: {told.format(token)}, x")
     assert masked == f"authorization: {told.format(MASK.decode())}, x"
 
 
 def test_what_only_looks_like_credentials_stays() -> None:
-    """Words after *basic*, and credentials that contain no secret."""
+    """Words after *basic* are unchanged, and so are credentials that contain no secret."""
     redactor = Redactor(["correct horse"])
     token = base64.b64encode(b"other:password").decode()
     for line in ("the basic authentication of HTTP", f"Authorization: Basic {token}"):
@@ -112,7 +112,7 @@ def test_a_sentence_is_a_secret_in_every_form(spelled: str) -> None:
 
 @given(st.lists(SECRETS, min_size=30, max_size=60, unique=True), PLAIN, st.integers(0, 29), st.integers(0, 7))
 def test_any_number_of_secrets_is_found(secrets: list[str], text: str, which: int, shift: int) -> None:
-    """At any position, and no other text is masked."""
+    """Each is found at any position, and no other text is masked."""
     few, many = Redactor(secrets[:20]), Redactor(secrets)
     line = f"{'.' * shift}{text}{secrets[which]}{text}".encode()
     assert secrets[which].encode() not in many.mask(line).replace(MASK, b"")
@@ -151,7 +151,7 @@ def test_short_values_and_the_mask_itself_are_no_secrets() -> None:
 
 
 def test_learned_secrets_count_from_then_on() -> None:
-    """A pasted key is masked as soon as it is known, and each line of a multi-line value."""
+    """A pasted key is masked as soon as it is known, as is each line of a multi-line value."""
     redactor = Redactor()
     assert redactor.mask(b"my pasted-value") == b"my pasted-value"
     redactor.learn("pasted-value\nand-a-second-line\n")
@@ -191,7 +191,7 @@ def test_shapes(line: str, expected: str | None) -> None:
 
 @pytest.mark.parametrize("path", ["register/nodekey:12ab", "auth/12ab", "a/12ab", "register/abc?x=1"])
 def test_login_pages_of_other_control_servers(path: str) -> None:
-    """They are masked in tailscaled's lines only: an app's links are its own."""
+    """Such URLs are masked in tailscaled's lines only: an app's links are its own."""
     line = f"visit https://hs.example.com/{path} soon".encode()
     assert Redactor().mask(line, daemon=True) == b"visit [redacted] soon"
     assert Redactor().mask(line) == line
@@ -208,7 +208,7 @@ def test_login_pages_of_other_control_servers(path: str) -> None:
     ],
 )
 def test_setup_code(line: str, expected: str | None) -> None:
-    """It is masked for the API only: ``mask`` does not change it."""
+    """The setup code is masked for the API only: ``mask`` does not change it."""
     redactor = Redactor()
     assert redactor.mask_text(line) == line
     assert redactor.mask_setup_code(line.encode()).decode() == (expected or line)
@@ -235,7 +235,7 @@ SPELLINGS = [
 def test_a_secret_spelled_by_escapes_or_split_by_what_nobody_sees_is_masked(
     secret: str, ways: list[tuple[Callable[[str], str], str]], around: str, others: str
 ) -> None:
-    """Spelled by escapes, or with invisible characters in it; in a single line, and among lines without escapes."""
+    """A secret spelled by escapes or with invisible characters is masked, alone and among lines without escapes."""
     spelled = "".join(spell(one) + hiding for one, (spell, hiding) in zip(secret, ways, strict=False))
     redactor = Redactor([secret])
     begin, end = f"{others}{around}<".encode(), f">{around}\n{others}".encode()
@@ -248,7 +248,7 @@ def test_a_secret_spelled_by_escapes_or_split_by_what_nobody_sees_is_masked(
 
 @pytest.mark.parametrize("format_", ["pretty", "json"])
 async def test_no_format_shows_a_hidden_secret(format_: str) -> None:
-    """As split by `grep --color`, as JSON escapes, in capital hex, and in an app's object; in the history too."""
+    """Secrets split by `grep --color`, as JSON escapes, in capital hex, or in an app's object are masked everywhere."""
     secret = "geheim/4711"
     rig = Rig(format=format_, secrets=[secret])
     lines = [

@@ -44,7 +44,7 @@ LINES = st.lists(
 
 @given(LINES)
 def test_nothing_reaches_a_terminal_but_text(lines: bytes) -> None:
-    """From any input the result is valid UTF-8 without control characters, line by line."""
+    """Whatever the input, the result is valid UTF-8 without control characters, line by line."""
     out = sanitize(lines)[0].decode()
     assert not DANGEROUS.search(out)
     assert out.count("\n") == lines.count(b"\n")
@@ -54,7 +54,7 @@ def test_nothing_reaches_a_terminal_but_text(lines: bytes) -> None:
 
 @given(st.lists(st.one_of(st.binary(max_size=4), st.sampled_from(["é", "\ud800", "漢", "🦊", "\udcff"])), max_size=20))
 def test_bytes_that_are_not_utf_8_are_escaped_one_by_one(parts: list[bytes | str]) -> None:
-    """As Python's *backslashreplace* does, even if they resemble surrogates; valid text is unchanged."""
+    """They are escaped as by Python's *backslashreplace*, even if they resemble surrogates; valid text is unchanged."""
     line = b"".join(part if isinstance(part, bytes) else part.encode(errors="surrogatepass") for part in parts)
     line = line.translate(None, bytes(range(0x20)) + b"\x7f")
     expected = line.decode(errors="backslashreplace")
@@ -117,7 +117,7 @@ async def test_a_line_that_grows_is_cut_again() -> None:
 
 
 def test_a_json_object_keeps_its_value_where_unseen_characters_become_escapes() -> None:
-    """Even for those beyond 16 bits, for which JSON takes two escapes."""
+    """This includes characters beyond 16 bits, for which JSON takes two escapes."""
     value = {
         character: character for character in map(chr, range(0x20, sys.maxunicode + 1)) if DANGEROUS.match(character)
     }

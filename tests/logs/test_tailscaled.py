@@ -1,4 +1,4 @@
-"""How tailscaled's lines are parsed: unchanged lines of the real 1.102."""
+"""How tailscaled's lines are parsed; the lines are those of the real 1.102."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LINES = [
 
 @pytest.mark.parametrize(("level", "topic", "kind", "text"), LINES)
 def test_of_a_line(level: str, topic: str, kind: str, text: str) -> None:
-    """Its level, its topic and its kind of noise, with or without its time."""
+    """A line's level, topic and kind of noise are recognised, with or without its time."""
     for line in (text, STAMP + text, f"2026/11/24 17:17:24.123456 {text}"):
         said = parse(line)
         assert (said.level, said.topic, said.noise.kind if said.noise else "") == (level, topic, kind)
