@@ -72,7 +72,7 @@ def on_terminal(folder: Path, *words: str, typed: str = "", asked: str = "", col
     os.close(its)
     with os.fdopen(ours, "r+b", buffering=0) as terminal:
         written = b""
-        # Reading fails once the other end of the terminal has been closed by all.
+        # Reading fails once no process has the other end of the terminal open.
         with contextlib.suppress(OSError):
             while chunk := terminal.read(65536):
                 written += chunk

@@ -44,7 +44,7 @@ HTML = Raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n
 
 @pytest.mark.parametrize("words", EVERY_COMMAND)
 def test_no_supervisor(words: tuple[str, ...], tmp_path: Path) -> None:
-    """69, and where it was looked for."""
+    """The exit code is 69, and the message says where it was looked for."""
     called = call(tmp_path, *words)
     assert (called.code, called.out) == (69, "")
     assert f"none runs at {tmp_path}" in called.err
@@ -52,7 +52,7 @@ def test_no_supervisor(words: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
-    """The same: nothing is listening there."""
+    """The exit code is 69: nothing is listening at the socket."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "control.sock"))
     called = call(tmp_path, "status")
@@ -61,7 +61,7 @@ def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_that_can_hold_no_socket(tmp_path: Path) -> None:
-    """69, and why: a path that is too long, or links that form a loop, are not taken for a supervisor about to exit."""
+    """The exit code is 69, with the reason, such as a loop of links, and without the advice to try again."""
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     for folder, why in (
@@ -77,7 +77,7 @@ def test_a_run_folder_that_can_hold_no_socket(tmp_path: Path) -> None:
 
 
 def test_the_run_folder_is_found_as_the_supervisor_finds_it(tmp_path: Path) -> None:
-    """By XDG_RUNTIME_DIR, and by the TOML file that SUPERVISOR_CONFIG names."""
+    """It may be set by XDG_RUNTIME_DIR, or by the TOML file that SUPERVISOR_CONFIG names."""
     config = tmp_path / "supervisor.toml"
     config.write_text('[settings]\nSUPERVISOR_RUN_DIR = "/nonexistent/by-file"\nPORT = "no port"\n')
     for env, folder in (
@@ -110,7 +110,7 @@ def test_a_stranger_in_the_supervisors_place(tmp_path: Path) -> None:
 
 
 def test_another_users_supervisor() -> None:
-    """77, and which user may."""
+    """The exit code is 77, and the message says which user may call it."""
     # Root is refused nothing while it has its capabilities.
     prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
     with answering() as supervisor:
@@ -129,7 +129,7 @@ def test_another_users_supervisor() -> None:
 
 
 def test_a_process_of_the_supervisors_own() -> None:
-    """77, with the supervisor's message."""
+    """The exit code is 77, with the supervisor's message."""
     with answering() as supervisor:
         refusal = {"code": "CONTROL_REFUSED", "error": "this process descends from the supervisor"}
         supervisor.given["GET /health"] = (403, refusal)
@@ -139,7 +139,7 @@ def test_a_process_of_the_supervisors_own() -> None:
 
 @pytest.mark.parametrize("words", EVERY_COMMAND)
 def test_a_refusal_is_told_in_the_supervisors_words(words: tuple[str, ...]) -> None:
-    """1, with the supervisor's message only."""
+    """The exit code is 1, with the supervisor's message only."""
     with answering() as supervisor:
         refusal = (409, {"code": "STOPPING", "error": "the supervisor is stopping"})
         for path in GET_PATHS:
@@ -155,7 +155,7 @@ def test_a_refusal_is_told_in_the_supervisors_words(words: tuple[str, ...]) -> N
     [(409, "STOPPING", 1), (409, "CONFIRMATION_NEEDED", 1), (409, "TAILSCALE_OFF", 1), (403, "CONTROL_REFUSED", 77)],
 )
 def test_programs_get_every_refusal_as_json(words: tuple[str, ...], status: int, code: str, exit_code: int) -> None:
-    """One line on standard output, as the supervisor sent it, and the message on standard error."""
+    """Standard output has one line, as the supervisor sent it, and standard error the message."""
     with answering() as supervisor:
         body = {"code": code, "error": "no, and this is why"}
         for verb, paths in (("GET", GET_PATHS), ("POST", POST_PATHS)):
@@ -179,7 +179,7 @@ def test_programs_get_every_refusal_as_json(words: tuple[str, ...], status: int,
     ],
 )
 def test_an_answer_of_another_version(answer: Answer) -> None:
-    """76 for a response that is not HTTP, not JSON or of another form, or for a path that does not exist."""
+    """The exit code is 76 if a response is not HTTP, not JSON or of another form, or if the path does not exist."""
     with answering() as supervisor:
         supervisor.given["GET /health"] = answer
         called = call(supervisor.folder, "status")
@@ -201,7 +201,7 @@ def test_what_a_later_version_adds_does_no_harm() -> None:
 
 
 def test_a_supervisor_that_hangs_up() -> None:
-    """69, and that it may be about to exit."""
+    """The exit code is 69, and the message says that the connection was closed."""
     with answering() as supervisor:
         supervisor.given["GET /health"] = Raw(b"")
         called = call(supervisor.folder, "status")
@@ -210,7 +210,7 @@ def test_a_supervisor_that_hangs_up() -> None:
 
 
 def test_a_supervisor_that_does_not_answer() -> None:
-    """69 after a time limit, instead of waiting forever."""
+    """The exit code is 69 after a time limit."""
     done = threading.Event()
 
     def hang(_asked: Asked) -> Answer:
@@ -228,7 +228,7 @@ def test_a_supervisor_that_does_not_answer() -> None:
 @pytest.mark.parametrize("words", [("status",), ("logs",), ("logs", "-f"), ("--help",), ("check", "--json")])
 @pytest.mark.parametrize("env", [{}, {"PYTHONUNBUFFERED": "1"}])
 def test_an_answer_that_cannot_be_written(words: tuple[str, ...], env: dict[str, str]) -> None:
-    """74 and one line that says why; 74 alone if that cannot be written either."""
+    """The exit code is 74, with one line that says why, unless that cannot be written either."""
     with answering() as supervisor, Path("/dev/full").open("wb") as full:
         supervisor.given["GET /api/logs"] = (200, {"lines": [log_line(1)], "lost": 0, "after": 1})
         supervisor.given["GET /api/events"] = stream(log_event("a-1", 1))

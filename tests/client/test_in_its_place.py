@@ -44,7 +44,7 @@ IN_ITS_PLACE = (
 @pytest.mark.parametrize("how", ["app", "daemon", "heir"])
 @pytest.mark.parametrize("prefix", [pytest.param(AS_PROCESS_1, marks=as_process_1), ()], ids=["process 1", "subreaper"])
 def test_a_command_tells_an_app_nothing(tmp_path: Path, how: str, prefix: tuple[str, ...]) -> None:
-    """It sends neither key nor request, and says who is listening."""
+    """The command sends neither key nor request, and says who is listening."""
     env = {"SUPERVISOR_RUN_DIR": str(tmp_path / "run")}
     with running(
         sys.executable, "-c", IN_ITS_PLACE, f"{tmp_path}/run/control.sock", how, prefix=prefix, env=env

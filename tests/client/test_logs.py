@@ -66,7 +66,7 @@ def test_lines_are_shown_with_what_they_lack(supervisor: Supervisor) -> None:
     ("words", "count"), [((), 100), (("-n", "7"), 7), (("-n0",), 0), (("-n", "1700"), 1700), (("-n", "9999"), 2500)]
 )
 def test_as_many_as_asked_for(supervisor: Supervisor, words: tuple[str, ...], count: int) -> None:
-    """The last lines; more than the API returns at once are read in pages."""
+    """The last lines are shown; more than the API returns at once are read in pages."""
     called = call(supervisor.folder, "logs", "--json", *words)
     assert [json.loads(line)["id"] for line in called.out.splitlines()] == list(range(2501 - count, 2501))
 
@@ -87,7 +87,7 @@ def test_a_log_that_grows_faster_than_it_is_read(supervisor: Supervisor) -> None
 
 @pytest.mark.parametrize("text", ["x", "-5", "1.5", "10000000", "9" * 5000], ids=lambda text: text[:9])
 def test_what_is_no_number_of_lines(supervisor: Supervisor, text: str) -> None:
-    """64, before any request."""
+    """The exit code is 64, and nothing is sent."""
     called = call(supervisor.folder, "logs", f"-n{text}")
     assert called.code == 64
     assert "write one, such as -n 20" in called.err
@@ -95,7 +95,7 @@ def test_what_is_no_number_of_lines(supervisor: Supervisor, text: str) -> None:
 
 
 def test_a_process_may_be_chosen(supervisor: Supervisor) -> None:
-    """Its name is sent to the supervisor, which refuses unknown ones."""
+    """The name is sent to the supervisor, which refuses unknown ones."""
     refusal = {"code": "UNKNOWN_PROCESS", "error": "there is no process 'a&b'"}
     supervisor.given["GET /api/logs"] = (404, refusal)
     assert call(supervisor.folder, "logs", "--process", "a&b").code == 1
@@ -103,7 +103,7 @@ def test_a_process_may_be_chosen(supervisor: Supervisor) -> None:
 
 
 def test_a_stream_that_breaks_off_is_taken_up_again(supervisor: Supervisor) -> None:
-    """After the last complete line, from the next supervisor too; a line cut in the middle is not shown twice."""
+    """It continues after the last complete line, in the next supervisor too; an incomplete line is not shown twice."""
     half = log_event("a-4", 4)[:-20]
     streams = [
         stream(
@@ -156,7 +156,7 @@ def test_what_is_refused_ends_it(supervisor: Supervisor) -> None:
 
 
 def test_what_is_no_stream(supervisor: Supervisor) -> None:
-    """76: another version, or another program."""
+    """The exit code is 76: another version, or another program."""
     supervisor.given["GET /api/events"] = (200, {})
     with following(supervisor.folder) as follower:
         assert follower.wait() == 76

@@ -57,7 +57,7 @@ def test_it_waits_until_it_is_done(
 
 
 def test_it_does_not_wait_for_ever(supervisor: Supervisor) -> None:
-    """75, and the state so far."""
+    """The exit code is 75, with the state so far."""
     showing(supervisor, RUNNING, STOPPING)
     with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "stop", "moltis")
@@ -77,13 +77,13 @@ def test_why_it_does_not_run_is_said(supervisor: Supervisor) -> None:
 
 
 def test_programs_get_the_process(supervisor: Supervisor) -> None:
-    """As returned by GET /api/processes."""
+    """The output is the process as in GET /api/processes."""
     called = call(supervisor.folder, "start", "moltis", "--json")
     assert json.loads(called.out) == RUNNING
 
 
 def test_an_id_of_a_snapshot_is_no_path(supervisor: Supervisor) -> None:
-    """It is sent as it was written, whatever its encoding."""
+    """The ID is sent as it was written, whatever its encoding."""
     supervisor.given["GET /api/backups"] = (200, {"state": "idle"})
     for written, sent in (("../x", "..%2Fx"), ("a?b", "a%3Fb"), ("\udcff", "%FF")):
         path = f"/api/backups/{sent}/restore"
@@ -95,7 +95,7 @@ def test_an_id_of_a_snapshot_is_no_path(supervisor: Supervisor) -> None:
 
 @pytest.mark.parametrize("snapshot", ["", ".", ".."])
 def test_what_can_be_no_id_is_a_slip(supervisor: Supervisor, snapshot: str) -> None:
-    """As a segment of the path these would lead elsewhere; nothing is sent."""
+    """As a segment of the path these would lead elsewhere, so nothing is sent."""
     called = call(supervisor.folder, "backup", "restore", snapshot, "--yes")
     assert called.code == 64
     assert f"backup restore needs the ID of a snapshot, not {snapshot!r}; `backup list` lists them" in called.err
@@ -114,7 +114,7 @@ def test_a_name_is_no_path(supervisor: Supervisor) -> None:
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])
 @pytest.mark.parametrize("name", ["", ".", ".."])
 def test_what_can_be_no_name_is_a_slip(supervisor: Supervisor, verb: str, name: str) -> None:
-    """64, and nothing is sent: `stop "$NAME"` with NAME unset is not an order."""
+    """The exit code is 64, and nothing is sent: `stop "$NAME"` with NAME unset is not an order."""
     called = call(supervisor.folder, verb, name)
     said = f"moltis-supervisor: {verb} needs the name of a process, not {name!r}; `status` lists them\n"
     assert called == (64, "", said)

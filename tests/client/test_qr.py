@@ -32,7 +32,7 @@ def modules(lines: list[str], dark: int) -> list[list[int]]:
 @pytest.mark.parametrize("words", [("auth-url", "--qr"), ("connect",)])
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_it_can_be_scanned(words: tuple[str, ...], no_color: str) -> None:
-    """Dark on light if colours may be used, else for light text on a dark background, as in most terminals."""
+    """It is dark on light if colours may be used, else for light text on a dark background, as in most terminals."""
     with answering() as supervisor:
         showing_url(supervisor)
         out = on_terminal(supervisor.folder, *words, NO_COLOR=no_color).out

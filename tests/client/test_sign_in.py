@@ -11,7 +11,7 @@ CODE = {"code": "ABCDEFGHIJKLMNOPQRST", "expires_at": "2026-11-24T06:28:46.154Z"
 
 
 def test_the_code_alone_goes_into_a_pipe() -> None:
-    """The expiry and the link are for terminals; programs get the API's response."""
+    """Expiry and link are shown on terminals only; programs get the API's response."""
     with answering() as supervisor:
         supervisor.given["POST /api/session/code"] = (200, CODE)
         assert call(supervisor.folder, "token") == (0, f"{CODE['code']}\n", "")

@@ -24,7 +24,7 @@ FAILING = {
 
 
 def test_everything_is_shown() -> None:
-    """Processes with pid, uptime, restarts and memory; the tailnet; health."""
+    """The output has processes with pid, uptime, restarts and memory; the tailnet; and health."""
     with answering() as supervisor:
         supervisor.given["GET /api/processes"] = (200, {"processes": [TAILSCALED, RUNNING, BACKOFF]})
         called = call(supervisor.folder, "status")
@@ -40,7 +40,7 @@ def test_everything_is_shown() -> None:
 
 
 def test_trouble_is_shown_with_what_to_do() -> None:
-    """The reason, the duration, the last error, warnings and open ports."""
+    """The output has the reason, the duration, the last error, warnings and open ports."""
     with answering() as supervisor:
         tailnet = {
             **NEEDS_LOGIN,
@@ -69,7 +69,7 @@ def test_trouble_is_shown_with_what_to_do() -> None:
 
 
 def test_failing_health_is_an_exit_code() -> None:
-    """1, although the status of GET /health is 503; its reasons are shown, and warn is 0."""
+    """It is 1, although the status of GET /health is 503, and the reasons are shown; for warn it is 0."""
     with answering() as supervisor:
         supervisor.given["GET /health"] = (503, FAILING)
         failing = call(supervisor.folder, "status")
@@ -81,7 +81,7 @@ def test_failing_health_is_an_exit_code() -> None:
 
 
 def test_programs_get_what_the_api_said() -> None:
-    """One object with the three responses, unchanged."""
+    """The output is one object with the three responses, unchanged."""
     with answering() as supervisor:
         supervisor.given["GET /health"] = (503, FAILING)
         called = call(supervisor.folder, "status", "--json")

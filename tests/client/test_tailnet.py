@@ -58,7 +58,7 @@ def posted(supervisor: Supervisor, verb: str) -> list[Any]:
 
 
 def test_connected_again(supervisor: Supervisor) -> None:
-    """0, with name and address."""
+    """The exit code is 0, and name and address are shown."""
     showing(supervisor, OFF, answered(OFF, "under way"), answered(CONNECTED, "under way"), answered(CONNECTED, "done"))
     called = call(supervisor.folder, "connect")
     assert called.code == 0
@@ -67,7 +67,7 @@ def test_connected_again(supervisor: Supervisor) -> None:
 
 
 def test_a_key_is_read_from_a_file_or_from_standard_input(supervisor: Supervisor, tmp_path: Path) -> None:
-    """White space around it and a byte order mark are ignored, and it is not shown anywhere."""
+    """White space around the key and a byte order mark are ignored, and the key is not shown."""
     (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8-sig")
     showing(supervisor, NEEDS_LOGIN, CONNECTING, answered(CONNECTED, "done"))
     by_file = call(supervisor.folder, "connect", "--auth-key-file", str(tmp_path / "key"))
@@ -98,7 +98,7 @@ def test_a_person_may_type_nothing(supervisor: Supervisor) -> None:
 
 @pytest.mark.parametrize("text", ["", "two\nlines", "x" * 5000, "a\x00b"])
 def test_what_is_no_key_is_not_sent(supervisor: Supervisor, text: str) -> None:
-    """64, and what is wrong with it."""
+    """The exit code is 64, and the message says what is wrong."""
     called = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=text)
     assert called.code == 64
     assert "it is not one line of text" in called.err
@@ -106,14 +106,14 @@ def test_what_is_no_key_is_not_sent(supervisor: Supervisor, text: str) -> None:
 
 
 def test_a_key_file_that_cannot_be_read(supervisor: Supervisor) -> None:
-    """64, with the path and the reason."""
+    """The exit code is 64, with the path and the reason."""
     called = call(supervisor.folder, "connect", "--auth-key-file", "/nonexistent")
     assert called.code == 64
     assert "cannot read the auth key from /nonexistent: No such file or directory" in called.err
 
 
 def test_a_refused_key(supervisor: Supervisor) -> None:
-    """1, and the reason."""
+    """The exit code is 1, with the reason."""
     showing(supervisor, NEEDS_LOGIN, answered(CONNECTING, "under way"), answered(REFUSED, "failed", "invalid key"))
     called = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
     assert called.code == 1
@@ -121,7 +121,7 @@ def test_a_refused_key(supervisor: Supervisor) -> None:
 
 
 def test_a_login_url_is_shown(supervisor: Supervisor) -> None:
-    """75: the user has to open it."""
+    """The exit code is 75: the user has to open the URL."""
     showing(supervisor, OFF, CONNECTING, answered(PENDING, "under way"), answered(PENDING, "waiting"))
     called = call(supervisor.folder, "connect")
     assert called.code == 75
@@ -130,7 +130,7 @@ def test_a_login_url_is_shown(supervisor: Supervisor) -> None:
 
 
 def test_a_refused_key_beside_a_login_url(supervisor: Supervisor) -> None:
-    """1 as well: a pending login URL is another way to connect, but the key was still refused."""
+    """The exit code is 1 too: the URL is another way to connect, but the key was refused."""
     refused = {**PENDING, "why": "the auth key was refused: expired"}
     showing(supervisor, PENDING, answered(CONNECTING, "under way"), answered(refused, "failed", "expired"))
     called = call(supervisor.folder, "connect", "--auth-key-file", "-", stdin=KEY)
@@ -154,7 +154,7 @@ def test_an_answer_is_about_the_order_that_was_given(supervisor: Supervisor) -> 
 
 @pytest.mark.parametrize("words", [("connect",), ("connect", "--json"), ("disconnect",)])
 def test_an_order_that_was_overtaken(supervisor: Supervisor, words: tuple[str, ...]) -> None:
-    """75: another order came after it, and the current state is the result of that one."""
+    """The exit code is 75: another order came after it, which the current state is the result of."""
     showing(
         supervisor, answered(CONNECTED, "under way"), answered(CONNECTED, "replaced", "another order came after it")
     )
@@ -164,13 +164,13 @@ def test_an_order_that_was_overtaken(supervisor: Supervisor, words: tuple[str, .
 
 
 def test_a_supervisor_that_names_no_order(supervisor: Supervisor) -> None:
-    """76, as it is another version."""
+    """The exit code is 76: the supervisor is of another version."""
     supervisor.given["POST /api/tailscale/connect"] = (202, {"ok": True})
     assert call(supervisor.folder, "connect").code == 76
 
 
 def test_a_tailscaled_that_does_not_answer_is_not_disconnected_yet(supervisor: Supervisor) -> None:
-    """75: the order is stored, and peers may reach the app until it is carried out."""
+    """The exit code is 75: the order is stored, and peers may reach the app until it is carried out."""
     showing(supervisor, answered({**NEEDS_LOGIN, "state": "tailscaled down", "choice": "disconnected"}, "under way"))
     with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "disconnect")
@@ -179,7 +179,7 @@ def test_a_tailscaled_that_does_not_answer_is_not_disconnected_yet(supervisor: S
 
 
 def test_it_waits_no_longer_than_it_may(supervisor: Supervisor) -> None:
-    """75, and the current state."""
+    """The exit code is 75, with the current state."""
     showing(supervisor, OFF, CONNECTING)
     with patch.object(commands, "SETTLE_S", 0.2):
         called = call(supervisor.folder, "connect")
@@ -188,7 +188,7 @@ def test_it_waits_no_longer_than_it_may(supervisor: Supervisor) -> None:
 
 
 def test_no_tailnet_at_all(supervisor: Supervisor) -> None:
-    """1, with the supervisor's message."""
+    """The exit code is 1, with the supervisor's message."""
     supervisor.given["POST /api/tailscale/connect"] = (
         409,
         {"code": "TAILSCALE_OFF", "error": "there is no tailnet here"},
@@ -197,7 +197,7 @@ def test_no_tailnet_at_all(supervisor: Supervisor) -> None:
 
 
 def test_disconnected(supervisor: Supervisor) -> None:
-    """0, once it is disconnected; the login is kept, or forgotten on request."""
+    """The exit code is 0 once it is disconnected; the login is kept, or forgotten on request."""
     showing(supervisor, CONNECTED, answered(OFF, "under way"), answered(OFF, "done"))
     called = call(supervisor.folder, "disconnect")
     assert called.code == 0
@@ -216,7 +216,7 @@ def wanting_confirmation(supervisor: Supervisor) -> None:
 
 
 def test_what_wants_to_be_confirmed_is_not_done_unasked(supervisor: Supervisor) -> None:
-    """Without a terminal it is 1 with the message; --yes confirms beforehand."""
+    """Without a terminal the exit code is 1, with the message; --yes confirms beforehand."""
     wanting_confirmation(supervisor)
     called = call(supervisor.folder, "disconnect")
     assert (called.code, called.out) == (1, "")
@@ -246,13 +246,13 @@ def test_a_program_is_told_of_a_no(supervisor: Supervisor) -> None:
 
 
 def test_the_login_url_alone(supervisor: Supervisor) -> None:
-    """For scripts: only the URL."""
+    """Scripts get only the URL."""
     assert call(supervisor.folder, "auth-url") == (0, f"{URL}\n", "")
     assert json.loads(call(supervisor.folder, "auth-url", "--json").out)["auth_url"] == URL
 
 
 def test_no_login_url(supervisor: Supervisor) -> None:
-    """1 with a clear message; programs get its code too."""
+    """The exit code is 1, with a clear message; programs get the error's code too."""
     refusal = {"code": "NO_AUTH_URL", "error": "no login URL is pending; request one with connect"}
     supervisor.given["GET /api/tailscale/auth-url"] = (404, refusal)
     assert call(supervisor.folder, "auth-url") == (1, "", f"moltis-supervisor: {refusal['error']}\n")

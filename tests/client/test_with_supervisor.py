@@ -34,7 +34,7 @@ def supervised(*command: str, **options: Any) -> Iterator[Run]:
 
 
 def test_status() -> None:
-    """The running process, its memory, and health."""
+    """The output has the running process, its memory, and health."""
     with supervised(*QUIET) as run:
         run.wait_for("ready")
         wait_until(lambda: "pass" in call(run.run_dir, "status").out, what="health")
@@ -48,7 +48,7 @@ def test_status() -> None:
 
 
 def test_orders() -> None:
-    """Stop, start, restart; the last one results in another process."""
+    """Stop, start and restart work, the last with another process; unknown names are refused."""
     with supervised(*QUIET) as run:
         run.wait_for("ready")
         assert call(run.run_dir, "stop", "moltis") == (0, "moltis is inactive\n", "")
@@ -84,7 +84,7 @@ def test_following_over_a_restart_of_the_supervisor() -> None:
 
 
 def test_following_a_flood() -> None:
-    """Every line in order, or a count of the lost ones."""
+    """Every line is shown in order, or counted as lost."""
     flood = ("sh", "-c", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); echo $i; done; echo over; exec sleep 300")
     with supervised(*flood, env={"SUPERVISOR_LOG_HISTORY": "100000"}) as run:
         with following(run.run_dir, "--process", "moltis", "--json", "-n", "1000000") as follower:
@@ -97,7 +97,7 @@ def test_following_a_flood() -> None:
 
 
 def test_what_runs_under_the_supervisor_may_not_command_it(tmp_path: Path) -> None:
-    """77: a shell in the app does not act for the owner."""
+    """The exit code is 77: a shell in the app does not act for the owner."""
     folder = tmp_path / "run"
     waiting = f"while [ ! -S {folder}/control.sock ]; do sleep 0.05; done"
     order = f"SUPERVISOR_RUN_DIR={folder} {sys.executable} -I -m supervisor stop moltis"
@@ -108,7 +108,7 @@ def test_what_runs_under_the_supervisor_may_not_command_it(tmp_path: Path) -> No
 
 
 def test_ctrl_c_is_quiet() -> None:
-    """130, without a message."""
+    """The exit code is 130, without a message."""
     with supervised(*QUIET) as run, following(run.run_dir) as follower:
         follower.wait_for("ready")
         assert follower.interrupt() == 130
@@ -116,7 +116,7 @@ def test_ctrl_c_is_quiet() -> None:
 
 
 def test_a_reader_that_goes_away_ends_it() -> None:
-    """As with `logs -f | head`: it exits quietly at the next line."""
+    """It exits quietly at the next line, as in `logs -f | head`."""
     with supervised(*COUNTING) as run:
         process = subprocess.Popen(
             [*PROGRAM, "logs", "-f"], env=environment(run.run_dir), stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -30,12 +30,12 @@ def apart(name: str, *words: str) -> ParsedArguments:
     ],
 )
 def test_options_may_be_written_in_every_usual_way(words: tuple[str, ...]) -> None:
-    """Short options combined or separate, long ones with or without =."""
+    """Short options may be combined or separate, long ones written with or without =."""
     assert apart("logs", *words) == ParsedArguments({"-f": "", "-n": "20", "--process": "moltis"}, [])
 
 
 def test_options_may_follow_arguments() -> None:
-    """Their order does not matter, and -- ends the options."""
+    """The order does not matter, and -- ends the options."""
     assert (
         apart("restart", "moltis", "--json")
         == apart("restart", "--json", "moltis")
@@ -68,7 +68,7 @@ def test_a_command_of_somebody_else_is_left_alone() -> None:
     ],
 )
 def test_what_cannot_be_understood_is_said(words: tuple[str, ...], said: str) -> None:
-    """64, with the command's usage."""
+    """The exit code is 64, with the command's usage."""
     called = call(NOWHERE, *words)
     assert (called.code, called.out) == (64, "")
     assert said in called.err
@@ -87,7 +87,7 @@ def test_no_key_on_a_command_line() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str) -> None:
-    """Its usage, each of its options, and a valid example."""
+    """It shows its usage, each of its options, and a valid example."""
     called = call(NOWHERE, name, "--help")
     assert (called.code, called.err) == (0, "")
     assert called.out.startswith(f"usage: moltis-supervisor {name}")
@@ -100,7 +100,7 @@ def test_every_command_has_help(name: str) -> None:
 
 
 def test_a_slip_is_told_the_nearest_command() -> None:
-    """As with settings."""
+    """The message suggests the nearest command, as for settings."""
     called = call(NOWHERE, "statsu")
     assert called.code == 64
     assert "did you mean status?" in called.err
