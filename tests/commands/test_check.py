@@ -27,7 +27,7 @@ def document(environ: dict[str, str]) -> tuple[int, str, dict[str, Any]]:
 
 
 def test_the_plan() -> None:
-    """Commands, users, names of variables, and ports; no secret anywhere."""
+    """It has commands, users, names of variables, and ports; no secret appears anywhere."""
     code, text, plan = document(
         {"SUPERVISOR_TOKEN": TOKEN, "SUPERVISOR_APP_COMMAND": f"moltis '{TOKEN}'", "PORT": "8111"}
     )
@@ -42,7 +42,7 @@ def test_the_plan() -> None:
 
 
 def test_problems() -> None:
-    """All of them, and exit code 78."""
+    """All are listed, and the exit code is 78."""
     code, _text, plan = document({"PORT": "x", "TS_TAGS": "y"})
     assert code == 78
     assert len(plan["problems"]) == 2
@@ -50,7 +50,7 @@ def test_problems() -> None:
 
 
 def test_a_program_is_shown_as_the_file_it_stands_for() -> None:
-    """If there is none, the warning has the same words as a failed start."""
+    """If there is no such file, the warning has the same words as a failed start."""
     _code, _text, plan = document({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP_COMMAND": "sh"})
     assert plan["processes"][0]["program"] == shutil.which("sh")
     _code, _text, plan = document({"SUPERVISOR_TAILSCALE": "off", "SUPERVISOR_APP_COMMAND": "./no-such"})
@@ -77,7 +77,7 @@ def test_nothing_from_outside_reaches_the_terminal_raw(tmp_path: Path) -> None:
 
 
 def test_a_tailscaled_that_was_never_tried_is_noted(tmp_path: Path) -> None:
-    """According to its --version; a tested version, or one that prints none, is not noted."""
+    """Its --version decides; a tested version, or one that prints none, is not noted."""
     program = tmp_path / "tailscaled"
     for said, noted in (("1.999.1-t0123", True), (TESTED, False), ("", False)):
         program.write_text(f"#!/bin/sh\n[ \"$*\" = --version ] && echo '{said}'\n")
