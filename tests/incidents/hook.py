@@ -1,4 +1,4 @@
-"""A server that receives alerts, and answers as the test sets."""
+"""A server that receives alerts, and answers as a test specifies."""
 
 from __future__ import annotations
 

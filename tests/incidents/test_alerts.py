@@ -57,7 +57,7 @@ def alert(**changes: Any) -> Alert:
 
 
 def test_an_alert_is_signed_and_has_no_last_lines(tmp_path: Path) -> None:
-    """As Standard Webhooks requires: id, time and body are signed with one key; the app's output is not sent."""
+    """ID, time and body are signed with one key, as by Standard Webhooks; the app's output is not sent."""
     secret = "a-secret-of-good-length"
     with hooking() as hook, running(*CRASHES, env=settings(tmp_path, hook.url, SUPERVISOR_ALERT_SECRET=secret)) as run:
         run.wait_for("incident")
@@ -86,7 +86,7 @@ def test_another_message_of_the_same_incident_has_an_id_of_its_own() -> None:
 
 
 def test_an_answer_that_may_pass_is_tried_again(tmp_path: Path) -> None:
-    """It is retried until accepted, with the same id."""
+    """The alert is sent again until it is accepted, with the same id."""
     with hooking() as hook:
         hook.statuses[:] = [503, 429]
         with running(*CRASHES, env=settings(tmp_path, hook.url)):
@@ -131,7 +131,7 @@ def test_a_service_that_asks_to_wait_is_not_asked_before(monkeypatch: pytest.Mon
 def test_a_refusal_is_told_in_the_log_and_no_redirect_is_followed(
     tmp_path: Path, status: int, headers: dict[str, str]
 ) -> None:
-    """It is sent once, and not to another address."""
+    """The alert is sent once, and to no other address."""
     with hooking() as hook:
         hook.statuses[:] = [status] * 5
         hook.headers = headers
@@ -213,7 +213,7 @@ def effects(text: str) -> list[str]:
 
 
 def test_nothing_of_the_text_takes_effect_anywhere() -> None:
-    """No link, no mention, no formatting; the text looks unchanged."""
+    """There is no link, mention or formatting; the text looks unchanged."""
     assert effects(EVIL)
     assert not effects(inert(EVIL)), inert(EVIL)
     assert inert(EVIL).replace("\u200b", "") == EVIL
@@ -238,7 +238,7 @@ def test_nothing_of_the_text_takes_effect_anywhere() -> None:
 
 @pytest.mark.parametrize("text", [EVIL, *BLOCKS, *MARKUP])
 def test_a_markdown_parser_finds_nothing_but_text(text: str) -> None:
-    """By CommonMark, of which Discord's dialect is a part: a bold title, and lines of plain text."""
+    """By CommonMark, of which Discord's dialect is a part, there are only a bold title and lines of plain text."""
     incident = Incident("i", 0.0, "crash", "moltis", ERROR, text, text, text, text, last_lines=(text,))
     content = json.loads(request_of(DISCORD, alert(incident=incident, with_lines=True), None, 0.0)[0])["content"]
     blocks = MarkdownIt("commonmark").parse(content)

@@ -71,7 +71,7 @@ def test_out_of_memory_is_told_by_the_kernel_or_by_how_much_was_used(tmp_path: P
 
 
 def test_a_kill_for_memory_that_hit_no_process_of_the_supervisors(tmp_path: Path) -> None:
-    """A child of the app was killed, and the app still runs: otherwise nothing would report this."""
+    """A child of the app was killed, and the app is still running: nothing else would report this."""
     often = "import supervisor.incidents.recorder as r; r.LOOK_S = 0.2; from supervisor.cli import main; main()"
     with memory_group() as group:
         words = ("env", "unshare", "--mount", "sh", "-c", f'{IN_GROUP} && exec "$@"', str(group))
@@ -105,7 +105,7 @@ def test_a_success_that_should_have_stayed(tmp_path: Path) -> None:
 
 
 def test_a_hang_names_the_probe_and_what_the_process_did(tmp_path: Path) -> None:
-    """For one stopped by SIGSTOP, the cause has the failed probe and the stopped state."""
+    """For an app stopped by SIGSTOP, the cause has the failed probe and the stopped state."""
     env = {"SUPERVISOR_APP_HEALTH_URL": "/", "SUPERVISOR_APP_HUNG": "4s", "TS_STATE_DIR": str(tmp_path)}
     with running(sys.executable, "-c", ANSWERS, env=env) as run:
         run.wait_for("health is pass")
@@ -118,7 +118,7 @@ def test_a_hang_names_the_probe_and_what_the_process_did(tmp_path: Path) -> None
 
 
 def test_a_panic_of_tailscaled_is_told_by_its_first_lines(tmp_path: Path) -> None:
-    """Its trace has hundreds of lines; the first ones say what happened."""
+    """A panic's trace has hundreds of lines, of which the first say what happened."""
     with node(tmp_path) as one:
         one.wait_state("needs login")
         os.kill(one.run.wait_for("started", child="tailscaled")["pid"], signal.SIGABRT)
@@ -170,10 +170,10 @@ def test_an_unreadable_file_is_told_and_left(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "20260101-000000000-moltis-crash.json").write_text("{half")
     os.mkfifo(folder / "20260101-000000001-moltis-crash.json")
-    # With a name that is invalid UTF-8.
+    # Its name is invalid UTF-8.
     with open(os.fsencode(folder) + b"/no-text-\xff.json", "wb") as file:
         file.write(b"{half")
-    # In a year that does not exist.
+    # A year that does not exist.
     late = {"id": "late-crash", "at_s": 1e300, "kind": "crash", "subject": "app", "level": "error", "what": "crashed"}
     (folder / "late-crash.json").write_text(json.dumps(late))
     (folder / "run.json").write_text(json.dumps({"run": "late", "began_s": 1.0, "alive_s": 1e300}))
@@ -188,7 +188,7 @@ def test_an_unreadable_file_is_told_and_left(tmp_path: Path) -> None:
 
 
 def test_long_texts_of_the_disk_are_cut(tmp_path: Path) -> None:
-    """Long texts in these files are shortened in the log, the API and the file: others may be able to write there."""
+    """Others may be able to write these files: long texts are shortened in the log, the API and the file."""
     folder = tmp_path / "incidents"
     folder.mkdir()
     novel = "x" * 30_000
@@ -233,7 +233,7 @@ def test_a_setup_code_and_secrets_are_on_no_disk(tmp_path: Path) -> None:
 
 
 def test_no_more_than_a_hundred_and_a_megabyte_are_kept(tmp_path: Path) -> None:
-    """The oldest are removed, from the disk too."""
+    """The oldest incidents are removed, from the disk too."""
     folder = tmp_path / "incidents"
     folder.mkdir()
     line = "x" * 9000

@@ -52,7 +52,7 @@ class Rig:
 
 
 async def test_an_error_of_its_own_costs_one_incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next one is recorded; the log reports the error once, however often it recurs."""
+    """The next incident is recorded; the log reports the error once, however often it recurs."""
     rig = Rig(tmp_path)
 
     def broken(*_: object) -> Incident:
@@ -127,7 +127,7 @@ def _named(incident: Incident, name: str) -> Incident:
 
 
 async def test_outages_are_told_apart_by_a_clock_that_nobody_sets(tmp_path: Path) -> None:
-    """One after the wall clock was set back is recorded; one during which it was set forward is recorded once."""
+    """An outage after the wall clock was set back is recorded; one during which it was set forward is recorded once."""
     rig = Rig(tmp_path)
     up = TailnetView("embedded", "connected", up=True, first_up_s=1.0)
 
@@ -162,7 +162,7 @@ async def test_a_stop_takes_as_long_as_it_does_whatever_the_clock_says(tmp_path:
 async def test_an_alert_gets_what_is_left_of_the_stop(
     tmp_path: Path, set_by_s: float, timeout_s: float, most_s: float
 ) -> None:
-    """It is ALERT_S, or nothing if the stop has used up its time, whatever the wall clock."""
+    """An alert gets ALERT_S, or nothing if the stop has used up its time, whatever the wall clock."""
     rig = Rig(tmp_path)
     rig.recorder._stop_timeout_s = timeout_s
     assert rig.recorder._left_s() == ALERT_S
@@ -173,7 +173,7 @@ async def test_an_alert_gets_what_is_left_of_the_stop(
 
 
 async def test_an_end_that_leaves_something_is_not_called_orderly(tmp_path: Path) -> None:
-    """As after an error of the supervisor itself, or if a broken disk keeps a process from exiting."""
+    """Examples are an error of the supervisor itself, or a broken disk that keeps a process from exiting."""
     rig = Rig(tmp_path)
     rig.store.update_process(ProcessView("moltis", State.KILLING, pid=7))
     rig.store.update_left(("cp",))

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def test_a_crash_is_on_the_disk_in_the_log_and_in_the_api(tmp_path: Path) -> None:
-    """They all have the same story: what, why, its last lines, and what was done."""
-    # Recording starts a moment after the supervisor; what was done about an earlier exit is written in the past tense.
+    """Each has the same story: what, why, its last lines, and what was done."""
+    # Recording starts a moment after the supervisor; a restart before that would be reported in the past tense.
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_INITIAL": "30s"}
     with running("sh", "-c", "echo so long; exit 3", env=env) as run:
         told = story(run, "crash")

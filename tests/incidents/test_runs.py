@@ -47,7 +47,7 @@ def test_a_stop_in_order_is_told_by_the_last_line_and_by_the_next_run(tmp_path: 
 
 
 def test_a_killed_supervisor_is_found_by_the_next_run(tmp_path: Path) -> None:
-    """It could not record its end: its record has the time when it was last known to be alive."""
+    """The killed run could not record its end: its record has the time when it was last known to be alive."""
     env = {"TS_STATE_DIR": str(tmp_path)}
     with running(*STAYS, env=env) as run:
         run.wait_for("previous run")
@@ -64,7 +64,7 @@ def test_a_killed_supervisor_is_found_by_the_next_run(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_has_not_ended_before_its_last_incident(tmp_path: Path) -> None:
-    """Its record is renewed only every 15 seconds, so a later incident counts as a sign of life too."""
+    """A run's record is renewed only every 15 seconds, so a later incident is a sign of life too."""
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
     with running("sh", "-c", "sleep 1; exit 3", env=env) as run:
         crash = wait_recorded(tmp_path, "crash")
@@ -77,7 +77,7 @@ def test_a_killed_run_has_not_ended_before_its_last_incident(tmp_path: Path) -> 
 
 
 def test_a_stop_that_was_cut_short_is_told_as_such(tmp_path: Path) -> None:
-    """Killed while it was stopping: the grace period was too short."""
+    """If the run was killed while stopping, the cause says that the grace period was too short."""
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_STOP_TIMEOUT": "30s"}
     with running("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done", env=env) as run:
         run.wait_for("ready")
@@ -106,7 +106,7 @@ def test_an_end_that_comes_before_anything_is_loaded_is_kept(tmp_path: Path, com
 
 
 def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
-    """Each failure, the give-up, and the end with 70, whose story is the last line."""
+    """Each failure and the give-up are recorded; the end with 70 has its story in the last line."""
     # A start is proven at once, but the earlier failure still counts towards the give-up.
     env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_GIVE_UP": "2/1m", "SUPERVISOR_BACKOFF_RESET": "0s"}
     with running("sh", "-c", "sleep 0.3; echo no good; exit 5", env=env) as run:
@@ -121,7 +121,7 @@ def test_a_give_up_ends_with_the_whole_story(tmp_path: Path) -> None:
 
 
 def test_a_panic_is_the_cause_of_its_own_end_only(tmp_path: Path) -> None:
-    """It is not the cause of the next exit in a crash loop, a moment later."""
+    """The next exit in a crash loop, a moment later, has its own cause."""
     once, twice = tmp_path / "once", tmp_path / "twice"
     script = (
         f"test -e {twice} && exec sleep 300; "
