@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# The beginning of conftest.py's key; split, so that this file does not match itself.
+# The beginning of conftest.py's key, split so that this file does not match itself.
 SECRET = b"tskey-auth-kThe" + b"TestsOwnKey"
 MOST_BYTES = 1 << 20
 JSON = {"Content-Type": "application/json"}
@@ -142,7 +142,7 @@ def files() -> Iterator[str]:
 
 
 def changeable(folder: str, names: list[str]) -> Iterator[str]:
-    """Yield which of a folder and its files may be written."""
+    """Yield the folder and its files that may be written."""
     for path in (folder, *(os.path.join(folder, name) for name in names)):
         if not os.path.islink(path) and os.access(path, os.W_OK):
             yield path

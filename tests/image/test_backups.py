@@ -122,7 +122,7 @@ def test_a_device_and_its_files_come_back_under_other_numbers(
 def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
     run: Run, request: pytest.FixtureRequest, remote: Remote, way: str
 ) -> None:
-    """As root, as a user without capabilities, and in the sandbox, with a place for what is written."""
+    """It works as root, as a user without capabilities, and in the sandbox, with a place for what is written."""
     places: tuple[str, ...] = (*WRITABLE, *HOME, *STAGING)
     if way == "user":
         places = ("--user", "1000", "--cap-drop", "ALL", "--tmpfs", "/tmp", *HOME)

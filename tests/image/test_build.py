@@ -91,7 +91,7 @@ def _inside(image: str, script: str, user: str = "root") -> str:
 
 
 def test_it_adds_at_most_40_mb_besides_tailscaled_and_restic() -> None:
-    """On a bare Debian: the difference in size, without those two; and nothing needs the files left out."""
+    """The difference in size is measured on a bare Debian; nothing needs the files left out."""
     name = f"moltis-embedded:{unique('bare')}"
     docker("buildx", "build", "--load", "--quiet", *DOCKERFILE, *ON_DEBIAN, "--tag", name, str(ROOT), timeout_s=600)
     try:
@@ -125,7 +125,7 @@ def test_dockers_own_builder_builds_it_too() -> None:
 
 
 def test_its_settings_are_those_of_the_contract(image: str) -> None:
-    """Entrypoint, an empty command, stop signal, health check, labels, and root as the initial user."""
+    """They are entrypoint, empty command, stop signal, health check, labels, and root as the initial user."""
     config: dict[str, Any] = json.loads(docker("image", "inspect", image).stdout)[0]["Config"]
     assert config["Entrypoint"] == ["/opt/moltis-supervisor/bin/entrypoint.sh"]
     assert not config["Cmd"]
@@ -138,7 +138,7 @@ def test_its_settings_are_those_of_the_contract(image: str) -> None:
 
 
 def test_nothing_but_what_it_takes_is_in_it(image: str) -> None:
-    """No pip, no C sources, no caches, none of our tests; and the byte code is compiled and trusted."""
+    """There are no pip, C sources, caches, or tests of ours; and the byte code is compiled and trusted."""
     venv = "/opt/moltis-supervisor"
     assert (
         _inside(image, f"find {venv} -name pip -o -name 'pip-*' -o -name '*.pyx' -o -name '*.c' -o -name tests").split()

@@ -27,7 +27,7 @@ def said(text: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def test_before_anything_runs(image: str) -> None:
-    """As the documentation shows it: no supervisor, no volume, little memory, and no network."""
+    """The report has no supervisor, no volume, little memory, and no network, as documented."""
     words = ("run", "--rm", "--network", "none", "--memory", "128m", "--entrypoint", "moltis-supervisor", image)
     ended = docker(*words, "doctor", "--json", may_fail=True)
     assert ended.status == 1

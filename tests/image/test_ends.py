@@ -122,7 +122,7 @@ def _restarts_by(box: Container, reason: str) -> float:
 
 
 def _zombies(box: Container) -> int:
-    """Count them from outside: a process inside would be another child."""
+    """Count the zombies from outside: a process inside would be another child."""
     first = int(box.state()["Pid"])
     found, todo = 0, [first]
     while todo:

@@ -36,7 +36,7 @@ DISK = ("--tmpfs", "/var/lib/tailscale:size=64m", "--tmpfs", "/tmp:size=64m")
 def test_it_starts_is_reached_survives_crashes_and_stops(
     run: Run, login: dict[str, str], control: Control, gvisor: tuple[str, ...]
 ) -> None:
-    """Start, login, a peer's request, a crash of each process, recovery, and a stop in time: all as on Linux."""
+    """Start, login, a peer's request, a crash of each process, recovery, and a stop in time work as on Linux."""
     options = (*gvisor, *DISK)
     with run(options=options, SUPERVISOR_SERVE="http", **login) as box, peer(control, key=KEY) as other:
         assert "gVisor" in box.execute("dmesg").stdout
@@ -84,7 +84,7 @@ def test_as_a_user_without_any_capability(run: Run, login: dict[str, str], gviso
 
 
 def test_the_doctor_knows_where_it_is(image: str, gvisor: tuple[str, ...]) -> None:
-    """It reports the sandbox, and what is not known in it; outside it reports Linux."""
+    """The doctor reports the sandbox, and what is unknown in it; outside it reports Linux."""
     words = ("--network", "none", "--entrypoint", "moltis-supervisor", image, "doctor", "--json")
     inside = said(docker("run", "--rm", *gvisor[:4], *words, may_fail=True).stdout)
     assert inside["sandbox"][0][0] == "note"

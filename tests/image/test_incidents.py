@@ -45,7 +45,7 @@ def sandbox(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 def test_each_cause(run: Run, sandbox: tuple[str, ...], volume: str) -> None:
-    """A panic, a KILL, a hang and an unexpected exit with 0, in one run; the doctor reports them afterwards."""
+    """A panic, a KILL, a hang and an unexpected exit with 0 are recorded in one run; the doctor reports them later."""
     options = (*sandbox, "--volume", f"{volume}:{STATE}")
     with run(options=options, SUPERVISOR_APP_HUNG="4s", **QUICK, **ALONE) as box:
         for name, signal, kind, cause in (
@@ -67,7 +67,7 @@ def test_each_cause(run: Run, sandbox: tuple[str, ...], volume: str) -> None:
 
 
 def test_the_next_container_tells_of_a_killed_one(run: Run, image: str, volume: str) -> None:
-    """Killed without a stop, or while stopping; the doctor reports it before the next start."""
+    """The container was killed without a stop, or while stopping; the doctor reports it before the next start."""
     options = ("--volume", f"{volume}:{STATE}")
     env = {"TS_STATE_DIR": STATE, "SUPERVISOR_APP_HEALTH_URL": "", "SUPERVISOR_STOP_TIMEOUT": "60s"}
     stubborn = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")

@@ -1,4 +1,4 @@
-"""Started as a user other than root: what the app, which then is the same user, can and cannot reach."""
+"""The image started as a user other than root: what the app, which then is the same user, can and cannot reach."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Run = Callable[..., AbstractContextManager[Container]]
 
 RUN = "/tmp/moltis-supervisor-1000"
-# Without the health check, a command of the kind that the documentation warns of.
+# The documentation warns of such commands as the health check; here the test decides when one runs.
 ONE_USER = ("--user", "1000", "--cap-drop", "ALL", "--no-healthcheck")
 # An app that puts its own socket in place of the control socket.
 IN_ITS_PLACE = (
@@ -68,7 +68,7 @@ def test_which_secrets_the_app_can_read_is_said(run: Run, login: dict[str, str],
 
 
 def test_a_command_is_closed_to_the_app(run: Run, one_user: tuple[str, ...]) -> None:
-    """While one that follows the log is running, its environment, memory and descriptors cannot be read."""
+    """While `logs -f` is running, its environment, memory and descriptors cannot be read."""
     with run(options=(*SCRIPT, *one_user), SUPERVISOR_TOKEN=KEY) as box:
         box.settled()
         command = ["docker", "exec", box.name, "moltis-supervisor", "logs", "-f"]

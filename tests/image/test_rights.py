@@ -38,7 +38,7 @@ def _rights(box: Container) -> dict[str, dict[str, str]]:
 
 
 def test_each_child_has_a_user_and_no_rights_beyond_it(run: Run, login: dict[str, str]) -> None:
-    """Started as root: tailscaled and the app run as their own users without capabilities, and cannot gain any."""
+    """Started as root, tailscaled and the app run as their own users without capabilities, and cannot gain any."""
     with run(**login) as box:
         box.settled()
         rights = _rights(box)
@@ -50,7 +50,7 @@ def test_each_child_has_a_user_and_no_rights_beyond_it(run: Run, login: dict[str
 
 
 def test_the_app_starts_at_home_with_its_folders(run: Run) -> None:
-    """Its working directory and HOME are its user's, and its settings and data are writable."""
+    """The working directory and HOME are its user's, and its settings and data are writable."""
     script = "pwd; echo $HOME; id -un; touch ~/.config/moltis/x ~/.moltis/x && echo written; sudo -n id || echo no sudo"
     with run("sh", "-c", script, SUPERVISOR_RESTART="never", SUPERVISOR_APP_HEALTH_URL="") as box:
         assert box.wait_end() == 0
@@ -87,7 +87,7 @@ def test_read_only_with_memory_for_what_is_written(run: Run, login: dict[str, st
 
 
 def test_read_only_without_it_says_what_is_missing(run: Run) -> None:
-    """Exit code 78, with each folder and both remedies."""
+    """The exit code is 78, with each folder and both remedies."""
     with run(options=("--read-only",), SUPERVISOR_TAILSCALE="embedded") as box:
         assert box.wait_end() == 78
         log = box.logs()

@@ -51,7 +51,7 @@ def test_it_is_healthy_and_stops_in_time(run: Run) -> None:
 
 
 def test_a_peer_reaches_the_app_through_serve(run: Run, login: dict[str, str], control: Control) -> None:
-    """With a key it joins the tailnet by itself, and another node gets the app's page."""
+    """With a key the device joins the tailnet by itself, and another node gets the app's page."""
     with run(**login, TS_HOSTNAME="boxed") as box, peer(control) as other:
         box.settled()
         ip = box.address()
