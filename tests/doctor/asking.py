@@ -46,7 +46,7 @@ class Report(NamedTuple):
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Return settings without a running supervisor, that contact no one."""
+    """Return settings with no running supervisor, and without a tailnet."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),

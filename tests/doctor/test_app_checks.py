@@ -61,12 +61,12 @@ def moltis(folder: Path, config: str = CONFIG) -> dict[str, str]:
 
 
 def test_program(tmp_path: Path) -> None:
-    """It is not in the image."""
+    """A program that is not in the image is a problem."""
     assert "moltis" in doctor(environment(tmp_path)).problem("program")
 
 
 def test_process() -> None:
-    """One that fails repeatedly is a problem; one that was stopped on purpose is not."""
+    """A process that fails repeatedly is a problem; one that was stopped on purpose is not."""
     helper = '[process.helper]\ncommand = ["sh", "-c", "exit 3"]\n'
     with supervised("sleep", "300", toml=helper, env=WAITING) as run:
         run.wait_for("exited", child="helper")
@@ -106,7 +106,7 @@ def test_incidents_that_are_not_kept_or_not_read(tmp_path: Path) -> None:
 
 
 def test_after_the_supervisor_was_killed(tmp_path: Path) -> None:
-    """It could not record its end; while it is alive but does not answer, no end is reported."""
+    """The supervisor could not record its end; while it is alive but does not answer, no end is reported."""
     env = {"TS_STATE_DIR": str(tmp_path / "state"), "SUPERVISOR_TAILSCALE": "off"}
     with running("sleep", "300", env=env) as run:
         run.wait_for("previous run")
@@ -137,7 +137,7 @@ def looked_at(tmp_path: Path) -> Report:
 
 @NEEDS_ROOT
 def test_providers(looked_at: Report, tmp_path: Path) -> None:
-    """Each is reached or not, with the reason; private ones are not contacted; nothing but a handshake is sent."""
+    """Each provider is reached or not, with the reason; private ones are not contacted; only a handshake is sent."""
     found = {each["found"].partition(" ")[0]: each for each in looked_at.of("providers")}
     assert set(found) == {"openai", "anthropic", "groq", "custom-own"}
     assert found["openai"]["level"] == "ok"
@@ -151,7 +151,7 @@ def test_providers(looked_at: Report, tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
-    """It is invalid, or not a file."""
+    """A configuration that is invalid, or not a file, is a problem."""
     assert "cannot read moltis.toml: Expected" in doctor(moltis(tmp_path, "[providers")).problem("moltis-config")
     (tmp_path / "config/moltis.toml").unlink()
     os.mkfifo(tmp_path / "config/moltis.toml")
@@ -180,7 +180,7 @@ def test_links_lead_no_further_than_the_apps_user_may_go(tmp_path: Path) -> None
 
 
 def test_local_models(tmp_path: Path) -> None:
-    """A local model with 512 MB."""
+    """A local model with a limit of 512 MiB is a problem."""
     env = moltis(tmp_path, "")
     (tmp_path / "config/local-llm.json").write_text(json.dumps({"models": [{"model_id": "qwen"}]}))
     with group("memory", "memory.limit_in_bytes", str(512 * 1024 * 1024)) as folder:
@@ -189,7 +189,7 @@ def test_local_models(tmp_path: Path) -> None:
 
 
 def test_what_is_named(tmp_path: Path) -> None:
-    """Providers from the file of keys too; those not offered, or disabled, are left out."""
+    """The file of keys adds providers too; those not offered, or disabled, are left out."""
     moltis(tmp_path)
     (tmp_path / "config/provider_keys.json").write_text(
         '{"groq": {}, "custom-more": {"baseUrl": "https://more.example"}}'
@@ -207,7 +207,7 @@ def test_what_is_named(tmp_path: Path) -> None:
 
 @NEEDS_ROOT
 def test_a_volume_that_is_none(tmp_path: Path) -> None:
-    """A folder in memory, not on a volume."""
+    """A folder in memory is a problem."""
     mounted = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs "$0" && exec "$@"', str(tmp_path / "data"))
     env = moltis(tmp_path, "")
     (tmp_path / "data").mkdir()

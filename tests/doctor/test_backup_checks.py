@@ -7,7 +7,7 @@ from tests.doctor.asking import doctor, doctor_of, environment
 
 
 def test_backups() -> None:
-    """Backups that work, backups that are held, and backups without a running supervisor."""
+    """Held backups are a problem, working ones are not, and without a supervisor there is a note."""
     world = World()
     make_unclear(world)
     with world.running() as run:

@@ -35,28 +35,28 @@ def group(controller: str, file: str, limit: str) -> Iterator[str]:
 
 
 def test_memory(tmp_path: Path) -> None:
-    """A limit too low for Moltis."""
+    """A limit too low for Moltis is a problem."""
     with group("memory", "memory.limit_in_bytes", str(128 * 1024 * 1024)) as folder:
         report = doctor(environment(tmp_path), prefix=(*IN_GROUP, folder))
         assert "128 MiB" in report.problem("memory")
 
 
 def test_processes(tmp_path: Path) -> None:
-    """A limit at which nothing more can be started."""
+    """A limit at which nothing more can be started is a problem."""
     with group("pids", "pids.max", "60") as folder:
         report = doctor(environment(tmp_path), prefix=(*IN_GROUP, folder))
         assert "60" in report.problem("processes")
 
 
 def test_descriptors(tmp_path: Path) -> None:
-    """A hard limit too low for connections."""
+    """A hard limit too low for connections is a problem."""
     report = doctor(environment(tmp_path), prefix=("sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"))
     assert "256" in report.problem("descriptors")
 
 
 @NEEDS_ROOT
 def test_disk(tmp_path: Path) -> None:
-    """A disk with hardly any space, and one without free inodes."""
+    """A disk with hardly any space is a problem, and so is one without free inodes."""
     (tmp_path / "run").mkdir(mode=0o700)
     env = environment(tmp_path)
     small = doctor(env, prefix=(*ROOM, "8m", str(tmp_path / "run")))

@@ -35,13 +35,13 @@ def test_texts(text: str, masked: str) -> None:
 
 
 def test_accounts_of_a_tailnet_that_has_its_domain_s_name() -> None:
-    """Masking the domain first would leave a name before the @."""
+    """The account is masked as a whole, although the domain is masked too."""
     mask = ReportMask(Redactor(), ("tail1.ts.net", "example.com", "somebody@example.com"))
     assert mask.text("somebody@example.com, other@example.com of example.com") == "[account], [account] of [tailnet]"
 
 
 def test_the_domain_of_a_tailnet_is_that_of_all_its_devices() -> None:
-    """Under a custom domain too; and a short name is not masked within other words."""
+    """This holds for a custom domain too; and a short name is not masked within other words."""
     mask = ReportMask(Redactor(), names_of(TailnetView("embedded", "connected", hostname="moltis.lan", tailnet="net")))
     assert mask.text("laptop.lan and Moltis.LAN in the net's plan, lan-1") == (
         "laptop.[tailnet] and Moltis.[tailnet] in the [tailnet]'s plan, lan-1"

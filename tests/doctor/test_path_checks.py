@@ -114,7 +114,7 @@ def tailnet(folder: Path, url: str = "", **more: str) -> dict[str, str]:
 
 @NEEDS_ROOT
 def test_names_that_are_not_found(tmp_path: Path) -> None:
-    """A container that cannot reach its DNS server."""
+    """A container that cannot reach its DNS server has this problem."""
     report = doctor(tailnet(tmp_path), prefix=ALONE)
     assert "controlplane.tailscale.com" in report.problem("dns")
 
@@ -137,14 +137,14 @@ def test_a_captive_portal(tmp_path: Path) -> None:
 
 
 def test_tls_that_is_intercepted(tmp_path: Path) -> None:
-    """A certificate that no authority of this machine has signed."""
+    """A certificate that no authority of this machine has signed is a problem."""
     with portal(certificate(tmp_path, "127.0.0.1")) as url:
         assert "self-signed" in doctor(tailnet(tmp_path, url)).problem("tls").replace("self signed", "self-signed")
 
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="takes faketime")
 def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
-    """An hour ahead of the control server's."""
+    """A clock that is an hour ahead of the control server's is a problem."""
     with controlling() as control:
         env = {**tailnet(tmp_path), **at(control), **WALL_CLOCK_ALONE}
         assert "ahead" in doctor(env, prefix=("faketime", "-f", "+1h")).problem("clock")
@@ -153,7 +153,7 @@ def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
 
 @NEEDS_ROOT
 def test_packets_that_are_too_large(tmp_path: Path) -> None:
-    """A network with an MTU of 1000."""
+    """A network with an MTU of 1000 is a problem."""
     report = doctor(tailnet(tmp_path, "http://192.0.2.1"), prefix=NARROW)
     assert "1000" in report.problem("mtu")
     assert "no answer" in report.problem("control")
@@ -229,7 +229,7 @@ def test_relays_are_asked_at_their_address_or_by_their_name() -> None:
 
 
 def test_public_addresses() -> None:
-    """Only addresses of the internet, whatever a name resolves to."""
+    """Only addresses of the internet are public, whatever a name resolves to."""
     private = (
         "127.0.0.1",
         "10.0.0.1",
@@ -259,7 +259,7 @@ def test_public_addresses() -> None:
 
 
 def test_proxies() -> None:
-    """The setting that names a proxy, and the hosts excluded from it."""
+    """The setting that names the proxy is found, and excluded hosts have none."""
     env = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "localhost, .example.com"}
     assert proxy_of(env, "controlplane.tailscale.com") == "HTTPS_PROXY"
     assert proxy_of(env, "control.example.com") == ""

@@ -32,7 +32,7 @@ def test_before_anything_runs(tmp_path: Path) -> None:
 
 
 def test_a_running_supervisor_makes_its_own_report(tmp_path: Path) -> None:
-    """Only it knows what it was started with; the command's own environment is not used."""
+    """Only the running supervisor knows what it was started with; the command's own environment is not used."""
     toml = '[settings]\nSUPERVISOR_STOP_TIMEOUT = "9s"\n'
     with supervised(*QUIET, toml=toml, env={"SUPERVISOR_TOKEN": TOKEN}) as run:
         report = doctor({**environment(tmp_path), "SUPERVISOR_RUN_DIR": str(run.run_dir)})
@@ -47,7 +47,7 @@ def test_a_running_supervisor_makes_its_own_report(tmp_path: Path) -> None:
 
 
 def test_for_people(tmp_path: Path) -> None:
-    """Groups with their findings, no colours in a pipe, and the number of findings of each level."""
+    """The output has groups with findings, no colours in a pipe, and the number of findings of each level."""
     done = subprocess.run(
         [*PROGRAM, "doctor"], env=environment(tmp_path), capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
@@ -68,7 +68,7 @@ def test_it_is_loaded_for_whoever_asks(tmp_path: Path) -> None:
 
 
 def test_a_bad_word_is_told(tmp_path: Path) -> None:
-    """It takes no arguments."""
+    """The doctor takes no arguments."""
     assert call(tmp_path, "doctor", "now").code == 64
 
 
@@ -83,7 +83,7 @@ NO_PROBLEM = {
 
 
 def test_every_check_has_a_test_that_provokes_its_problem() -> None:
-    """For each check, future ones too: a test with a real problem, or the reason why there is none."""
+    """Each check, future ones too, has a test with a real problem, or a reason why there is none."""
     by_name = {check.name: name for part in PARTS for name, check in vars(part).items() if isinstance(check, Check)}
     assert set(by_name) == {check.name for check in CHECKS}
     code = "".join(module.text for module in modules("supervisor") if module.name.startswith("supervisor.doctor."))

@@ -15,25 +15,25 @@ WITHOUT_SETPRIV = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /us
 
 
 def test_users(tmp_path: Path) -> None:
-    """The user of each process, and the notes of the command `check` about them."""
+    """The report has the user of each process, and the notes of the command `check` about them."""
     report = doctor(environment(tmp_path))
     assert "moltis" in report.of("users")[0]["found"]
 
 
 @NEEDS_ROOT
 def test_proc(tmp_path: Path) -> None:
-    """A container without its own /proc."""
+    """A container without its own /proc has a problem."""
     assert "not there" in doctor(environment(tmp_path), prefix=(*HIDDEN, "/proc")).problem("proc")
 
 
 @NEEDS_ROOT
 def test_launcher(tmp_path: Path) -> None:
-    """An image without setpriv."""
+    """An image without setpriv has a problem."""
     assert doctor(environment(tmp_path), prefix=WITHOUT_SETPRIV).problem("launcher")
 
 
 def test_gvisor_is_told_from_an_old_linux() -> None:
-    """By today's /proc/version, and by that of newer releases."""
+    """It is recognised by today's /proc/version, and by that of newer releases."""
     date = b"#1 SMP Sun Jan 10 15:06:54 PST 2016"
     assert is_gvisor(b"Linux version 4.4.0 " + date)
     assert is_gvisor(b"Linux version 4.19.0-gvisor #1 SMP")

@@ -67,7 +67,7 @@ def report_through(control: Control, one: Node, *, relayed: bool = False) -> Rep
 
 
 def test_a_connected_device(tmp_path: Path) -> None:
-    """What is well is reported, with the relay and its latency; names and addresses are masked everywhere."""
+    """Checks without a problem say so, with the relay and its latency; names and addresses are masked everywhere."""
     with tailnet() as control, connected(tmp_path, control) as one:
         report = doctor_of(one.run)
         for check in ("state", "serve", "funnel", "udp", "relay", "control", "clock", "dns", "mtu", "instances"):
@@ -80,7 +80,7 @@ def test_a_connected_device(tmp_path: Path) -> None:
 
 
 def test_funnel_and_a_key_without_a_tag(tmp_path: Path) -> None:
-    """Funnel opened by someone else, and a person's device whose key expires."""
+    """Funnel opened by someone else is a problem, and so is a key without a tag, which expires."""
     with tailnet() as control, connected(tmp_path, control) as one:
         control.order("expire", on=1, in_s=DAY_S * 100)
         one.ask("POST", "serve-config", OPEN)
@@ -150,7 +150,7 @@ def test_a_name_that_is_taken(tmp_path: Path) -> None:
 
 
 def test_serve_that_cannot_publish(tmp_path: Path) -> None:
-    """HTTPS only, in a tailnet that issues no certificates."""
+    """With HTTPS only, and a tailnet that issues no certificates, nothing is published."""
     with tailnet() as control, node(tmp_path, TS_AUTHKEY=KEY, SUPERVISOR_SERVE="https", **at(control)) as one:
         one.wait_state("connected")
         wait_until(lambda: one.view()["serve"]["why"], what="the reason")
@@ -158,7 +158,7 @@ def test_serve_that_cannot_publish(tmp_path: Path) -> None:
 
 
 def test_one_identity_twice(tmp_path: Path) -> None:
-    """A copy of the state folder in use elsewhere, and the same folder in use by another supervisor."""
+    """A copy of the state folder in use elsewhere is found, as is the same folder in use by another supervisor."""
     with tailnet() as control, connected(tmp_path, control) as one:
         copy = tmp_path / "copy"
         shutil.copytree(tmp_path / "state", copy / "state")
@@ -256,7 +256,7 @@ def test_open_ports_that_nobody_can_know(tmp_path: Path) -> None:
 
 
 def test_open_ports(tmp_path: Path) -> None:
-    """A port that the app opens on all addresses."""
+    """A port that the app opens on all addresses is a problem."""
     listen = "import socket, time; s = socket.create_server(('0.0.0.0', 0)); time.sleep(300)"
     with tailnet() as control, node(tmp_path, "python3", "-c", listen, TS_AUTHKEY=KEY, **at(control)) as one:
         one.wait_state("connected")
