@@ -40,7 +40,7 @@ def test_the_button_says_the_same() -> None:
 
 
 def test_the_checks(service: Any) -> None:
-    """They request public paths, and allow a slow response more than the platform's default of one second."""
+    """They request public paths, and allow a slow response more than the platform's one second."""
     anyones = {route.path for route in ROUTES if route.method == "GET"}
     ready, alive = service["health_check"], service["liveness_health_check"]
     assert (ready["http_path"], alive["http_path"]) == ("/readyz", "/healthz")

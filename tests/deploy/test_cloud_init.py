@@ -41,7 +41,7 @@ def test_it_is_what_cloud_init_takes() -> None:
 
 
 def test_it_carries_the_compose_files() -> None:
-    """They are identical to those next to it; Compose uses the one with the key automatically while it exists."""
+    """They are identical to the separate files; Compose uses the one with the key automatically while it exists."""
     for name, source in (("compose.yaml", "compose.yaml"), ("compose.override.yaml", "first-login.yaml")):
         assert files()[f"/opt/moltis/{name}"]["content"] == (DEPLOY / "droplet" / source).read_text()
 
@@ -70,7 +70,7 @@ def test_the_script_is_sound() -> None:
 
 
 def test_the_metadata_service_is_closed_before_docker_starts() -> None:
-    """By a unit that Docker requires, so that no container runs without it."""
+    """A unit that Docker requires closes it, so that no container runs without the rule."""
     unit = files()["/etc/systemd/system/close-metadata.service"]["content"]
     assert "Before=docker.service" in unit
     assert "RequiredBy=docker.service" in unit

@@ -65,7 +65,7 @@ def test_the_sidecar_is_native_and_tailscaled_itself() -> None:
 
 
 def test_least_rights() -> None:
-    """Three verbs on one Secret by name, which already exists, without data that would be overwritten."""
+    """Three verbs are granted on one Secret by name, which already exists, without data that would be overwritten."""
     (rule,) = kind("Role")["rules"]
     secret = kind("Secret")
     assert rule == {
@@ -81,7 +81,7 @@ def test_least_rights() -> None:
 
 
 def test_who_gets_the_clusters_token() -> None:
-    """Only tailscaled: no container gets it automatically, and the sidecar gets it as a volume."""
+    """Only tailscaled gets it: no container does automatically, and the sidecar has it as a volume."""
     assert stateful_set()["template"]["spec"]["automountServiceAccountToken"] is False
     assert kind("ServiceAccount")["automountServiceAccountToken"] is False
     assert [name for name in pod() if "token" in mounts(name)] == ["tailscale"]
@@ -96,7 +96,7 @@ def test_who_may_command_tailscaled() -> None:
 
 
 def test_the_app_is_asked_inside() -> None:
-    """It listens where only the pod itself reaches it, so probes of the kubelet would fail."""
+    """The app listens where only the pod itself reaches it, so probes of the kubelet would fail."""
     app = pod()["moltis"]
     address = app["args"][app["args"].index("--bind") + 1]
     assert address == pod_env("panel")["SUPERVISOR_APP_BIND"]

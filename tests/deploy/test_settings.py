@@ -57,7 +57,7 @@ def test_the_time_to_stop(box: Box) -> None:
 
 @BOXES
 def test_the_app_is_published_and_moltis_has_its_password(box: Box) -> None:
-    """Through serve; a Moltis started by the supervisor gets the contract's defaults, and the password."""
+    """It is published through serve; a Moltis started by the supervisor gets the contract's defaults and password."""
     plan, _ = planned(box)
     assert plan.serve_target is not None
     if plan.app is None:
@@ -76,7 +76,7 @@ def test_moltis_alone_gets_the_same(box: Box) -> None:
 
 
 def test_where_a_sidecar_finds_the_app() -> None:
-    """In a pod, at the address that only serve reaches; with separate networks, by name, as for the panel."""
+    """It is at the address that only serve reaches in a pod; with separate networks, at its name, as is the panel."""
     plans = {box.where: planned(box)[0] for box in supervisors()}
     droplet = plans["deploy/droplet/compose.yaml panel"]
     assert droplet.serve_target == "http://moltis:13131"
