@@ -121,7 +121,7 @@ def _codes(shown: Shown) -> set[int]:
 def shape(line: str) -> str:
     """Return what is constant in a line: its first word without numbers, or the keys of a JSON object.
 
-    Of a log line nothing is, not even the process.
+    In a line of the log nothing is, not even the process.
     """
     if " │ " in line:
         return "│"

@@ -10,23 +10,23 @@ from tests.conventions.tree import ROOT, read
 
 
 def test_the_page_of_states_is_current() -> None:
-    """If not: make format."""
+    """After a change, run `make format`."""
     assert read("docs/reference/states.md") == states_page.page()
 
 
 def test_the_page_of_the_doctor_is_current() -> None:
-    """If not: make format."""
+    """After a change, run `make format`."""
     assert read("docs/reference/doctor.md") == doctor_page.page()
 
 
 @pytest.mark.parametrize("name", pictures.PICTURES)
 def test_the_pictures_are_current(name: str) -> None:
-    """If not: make format."""
+    """After a change, run `make format`."""
     assert (ROOT / "docs/explanation" / name).read_text() == pictures.PICTURES[name]()
 
 
 def test_the_badges_are_true() -> None:
-    """If not: make format."""
+    """After a change, run `make format`."""
     assert read("docs/images/badges.svg") == badges.picture()
     assert "Python: 3.11 to 3." in badges.picture()
 

@@ -16,7 +16,7 @@ PANEL = "supervisor/web/panel/"
 
 
 def test_settings_exist() -> None:
-    """Each name of ours is a setting; a prefix of several ends with an underscore."""
+    """Each name with our prefix is a setting; a prefix of several ends with an underscore."""
     known = {spelling for setting in SETTINGS for spelling in setting.spellings}
     named = {
         (path, name)
@@ -48,7 +48,7 @@ def test_commands_and_their_options_exist() -> None:
 
 
 def test_requests_exist() -> None:
-    """A method with a path is a route."""
+    """Each method with a path is a route."""
     known = {(route.method, route.path) for route in ROUTES}
     named = {
         (path, method, request)
