@@ -19,7 +19,7 @@ SILENT = "echo ERROR: the index does not answer >&2; exit 1"
 
 
 def audit(root: Path, *words: str) -> tuple[int, str]:
-    """Run it on a tree; return its exit code and output."""
+    """Run the audit on a tree; return its exit code and output."""
     done = subprocess.run(
         [ROOT / "scripts/audit", *words],
         env={"PATH": "/usr/bin:/bin", "AUDIT_ROOT": str(root)},
@@ -52,7 +52,7 @@ def install(root: Path, script: str) -> None:
 
 @pytest.mark.parametrize(("script", "code", "told"), [(FOUND, 1, 1), (SILENT, 1, 0), ("exit 0", 0, 0)])
 def test_what_an_index_says(tree: Path, script: str, code: int, told: int) -> None:
-    """A vulnerability fails with and without --or-tell, no answer only without it."""
+    """A vulnerability fails with and without --or-tell, a missing answer only without it."""
     install(tree, script)
     assert audit(tree)[0] == code
     (tree / ".venv/.audited").unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def test_what_an_index_says(tree: Path, script: str, code: int, told: int) -> No
 
 
 def test_what_cannot_be_asked_is_said(tree: Path) -> None:
-    """Without pip-audit, and if the index does not answer."""
+    """It is reported without pip-audit, and if the index does not answer."""
     assert audit(tree, "--or-tell") == (
         0,
         "not checked for known vulnerabilities: run make audit once, which installs what is needed\n",
@@ -70,7 +70,7 @@ def test_what_cannot_be_asked_is_said(tree: Path) -> None:
 
 
 def test_it_is_asked_once_a_day(tree: Path) -> None:
-    """And again if a vulnerability was found, or on request."""
+    """It is asked again if a vulnerability was found, or on request."""
     install(tree, "exit 0")
     assert "no known vulnerabilities" in audit(tree, "--or-tell")[1]
     assert audit(tree, "--or-tell") == (0, "")
@@ -82,7 +82,7 @@ def test_it_is_asked_once_a_day(tree: Path) -> None:
 
 @pytest.mark.parametrize("lock", ["run", "build"])
 def test_a_lock_that_has_changed_is_asked_about_again(tree: Path, lock: str) -> None:
-    """Each lock counts."""
+    """A change of any lock counts."""
     install(tree, "exit 0")
     audit(tree)
     os.utime(tree / f"requirements/{lock}.txt")
@@ -91,7 +91,7 @@ def test_a_lock_that_has_changed_is_asked_about_again(tree: Path, lock: str) -> 
 
 
 def test_an_audit_that_was_broken_off_counts_as_none(tree: Path) -> None:
-    """A result that was not reported is requested again."""
+    """A result that was not reported does not count."""
     install(tree, "kill -KILL 0")
     assert audit(tree, "--or-tell")[0] != 0
     install(tree, "exit 0")

@@ -22,7 +22,7 @@ def test_all_is_in_the_tested_version(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_what_has_changed_is_told(tmp_path: Path) -> None:
-    """A source without a text, with it only in a comment, or with a deprecated bit of the mask."""
+    """A text may be missing, or be in a comment only, and a bit of the mask may be obsolete."""
     with zipfile.ZipFile(fetch(TESTED)) as real, zipfile.ZipFile(tmp_path / "changed.zip", "w") as changed:
         for name in real.namelist():
             if name.endswith(".go"):
@@ -37,7 +37,7 @@ def test_what_has_changed_is_told(tmp_path: Path) -> None:
 
 
 def test_a_text_is_found_in_pieces() -> None:
-    """As the line is composed: the part's name, then the message; nothing else counts as found."""
+    """A text is found as the line is composed: the part's name, then the message; nothing else counts as found."""
     source = Source(fetch(TESTED))
     assert source.has(Relied("magicsock: disco: ", ""))
     assert not source.has(Relied("magicsock: disko: ", ""))
@@ -45,7 +45,7 @@ def test_a_text_is_found_in_pieces() -> None:
 
 
 def test_no_source(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without Go, or for an invalid version."""
+    """It fails without Go, and for an invalid version."""
     assert main(["not-a-version"]) == 2
     monkeypatch.setenv("PATH", "/nowhere")
     assert main([TESTED]) == 2
@@ -64,6 +64,6 @@ def test_no_source(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     ],
 )
 def test_what_is_said_of_a_version(version: str, said: str) -> None:
-    """Nothing for the tested series, whatever the patch."""
+    """There is no message for the tested series, whatever the patch."""
     assert said in untried(version)
     assert bool(said) == bool(untried(version))

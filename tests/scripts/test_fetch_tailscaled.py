@@ -172,14 +172,14 @@ def test_a_pin_is_what_counts(fetch: Fetch, certificate: Path) -> None:
 def test_what_cannot_be_checked_is_not_used(
     fetch: Fetch, certificate: Path, answers: dict[str, Answer], why: str
 ) -> None:
-    """A checksum that is wrong, missing or invalid, and an archive that is truncated or missing."""
+    """A checksum may be wrong, missing or invalid, an archive truncated or missing."""
     good: dict[str, Answer] = {f"/{FILE}": (200, {}, ARCHIVE), f"/{FILE}.sha256": (200, {}, SUM)}
     with serving(good | answers, certificate) as url:
         refused(fetch(url), why)
 
 
 def test_nothing_is_taken_but_over_tls(fetch: Fetch, certificate: Path, tmp_path: Path) -> None:
-    """No plain server, none with an untrusted certificate, and no redirect away from TLS."""
+    """A plain server, one with an untrusted certificate, and a redirect away from TLS are refused."""
     good: dict[str, Answer] = {f"/{FILE}": (200, {}, ARCHIVE), f"/{FILE}.sha256": (200, {}, SUM)}
     (tmp_path / "none").write_text("")
     with serving(good, None) as plain, serving(good, certificate) as url:

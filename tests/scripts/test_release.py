@@ -55,7 +55,7 @@ def release(tree: Path, *words: str, **env: str) -> subprocess.CompletedProcess[
 
 
 def test_one_version_goes_wherever_it_is_written(tree: Path) -> None:
-    """Package, changelog and deploy files: the tag's check passes, and the old version is nowhere left."""
+    """Package, changelog and deploy files have it: the tag's check passes, and the old version is nowhere left."""
     assert release(tree, "prepare", NEW).returncode == 0
     assert f'__version__ = "{NEW}"' in (tree / "supervisor/__init__.py").read_text()
     assert f"\nARG VERSION={NEW}\n" in (tree / "Dockerfile.embedded").read_text()
@@ -74,7 +74,7 @@ def test_one_version_goes_wherever_it_is_written(tree: Path) -> None:
 
 
 def test_what_is_still_called_unpublished_is_told(tree: Path) -> None:
-    """It would be forgotten after the push; the list of packages stays that of the image it was made from."""
+    """After the push it would be forgotten; the list of packages stays that of the image it was made from."""
     listed = (tree / "docs/reference/sbom.json").read_bytes()
     said = release(tree, "prepare", NEW).stdout
     assert "README.md" in said
@@ -116,7 +116,7 @@ def test_a_tag_without_a_section_is_not_released(tree: Path) -> None:
 
 
 def test_what_is_signed_is_what_was_pushed(tree: Path) -> None:
-    """By its digest, for both architectures; the release notes are exactly the version's section."""
+    """The image is signed by its digest, for both architectures; the release notes are the version's section only."""
     release(tree, "prepare", NEW)
     assert "run make release-image first" in release(tree, "sign").stderr
     assert release(tree, "image").returncode == 0
