@@ -54,7 +54,7 @@ async def _ask_all(answers: Iterable[bytes]) -> None:
 @thorough
 @given(st.lists(mutations(ANSWERS), min_size=1, max_size=5))
 def test_an_answer_of_the_local_api(answers: list[bytes]) -> None:
-    """It is read completely or raises BrokenError; reading always ends."""
+    """The response is read completely or raises BrokenError; reading always ends."""
     asyncio.run(_ask_all(answers))
 
 

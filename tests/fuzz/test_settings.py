@@ -67,7 +67,7 @@ def _told(environ: dict[str, str]) -> None:
 @example(b"[settings]\nPORT = 0x" + b"f" * 9000 + b"\n")
 @example(b"\xef\xbb\xbf[settings]\n")
 def test_a_file(path: str, data: bytes) -> None:
-    """It is used, or refused with all its errors."""
+    """The file is used, or refused with all its errors."""
     Path(path).write_bytes(data)
     _told({"SUPERVISOR_CONFIG": path})
 
