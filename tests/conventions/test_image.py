@@ -20,7 +20,7 @@ def test_the_image_has_the_pinned_tailscale() -> None:
 
 
 def test_the_label_is_the_package_s_version() -> None:
-    """Even if the build sets no version."""
+    """This holds even if the build sets no version."""
     assert f"\nARG VERSION={__version__}\n" in read("Dockerfile.embedded")
 
 

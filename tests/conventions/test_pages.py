@@ -96,13 +96,13 @@ def test_help_lists_every_task() -> None:
 
 
 def test_help_says_how_long_each_task_takes() -> None:
-    """So that nobody has to try."""
+    """Each description ends with the duration, after a bar."""
     told = re.findall(r"^[a-z-]+:.*## (.*)$", read("Makefile"), re.MULTILINE)
     assert not [text for text in told if not re.search(r" \| \S", text)]
 
 
 def test_the_changelog_keeps_its_shape() -> None:
-    """It starts with unreleased changes; releases follow, newest first, with known kinds of changes."""
+    """The changelog starts with unreleased changes; releases follow, newest first, with known kinds of changes."""
     text = read("CHANGELOG.md")
     releases = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert releases[0] == "[Unreleased]"

@@ -121,7 +121,7 @@ def test_the_api_is_loaded_when_it_is_first_asked_for() -> None:
             assert get(path) == 200
         assert loads("msgspec")
         assert not loads("aiohttp")
-        # A megabyte, with what it loads itself.
+        # It takes a megabyte, including what it loads itself.
         assert not loads("_hashlib")
         assert get("/api/processes", Authorization=f"Bearer {token}") == 200
         assert loads("aiohttp")
@@ -145,7 +145,7 @@ def test_the_api_needs_no_http_client() -> None:
 
 @pytest.mark.parametrize("found", ["'aiohttp'", "'sys'"], ids=["its source", "its folder"])
 def test_the_api_is_loaded_whole_where_the_source_cannot_be_opened(found: str) -> None:
-    """With no descriptor free at that moment, for its source file or for listing its folder."""
+    """No descriptor is free at that moment, for the source file or for listing its folder."""
     code = (
         "import importlib.util, resource, sys\n"
         "from supervisor.web.server import API, load_without_client\n"

@@ -26,7 +26,7 @@ def steps(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_step_that_runs_something_calls_a_task(path: Path) -> None:
-    """Whatever fails there can be run locally with the same command."""
+    """A step that fails there can be run locally with the same command."""
     lines = [step["run"].removeprefix(AS_ROOT) for step in steps(path) if "run" in step]
     assert lines
     assert not [line for line in lines if not line.startswith("make ") or line.split()[1] not in TASKS]
@@ -37,7 +37,7 @@ def test_a_step_that_runs_something_calls_a_task(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_no_test_runs_beside_what_everyone_may_write(path: Path) -> None:
-    """On a hosted runner, Python and the folders in PATH are: outside the image the supervisor refuses to start."""
+    """On a hosted runner everyone may write to Python and the folders in PATH, so the supervisor refuses to start."""
     lines = [step["run"] for step in steps(path) if "run" in step]
     assert not [line for line in lines if re.search(r"make ((test|chaos)(?!-image)|soak|planted|refusals|fuzz)", line)]
 

@@ -24,7 +24,7 @@ class Module(NamedTuple):
 @cache
 def tracked() -> tuple[str, ...]:
     """Return the paths of all tracked files, from the root."""
-    # Whoever owns the checkout: git only lists it, and does not have to trust it.
+    # The checkout may belong to another user: git only has to list it, not to trust it.
     words = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
     listed = subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
     return tuple(path for path in listed if path and (ROOT / path).is_file())
