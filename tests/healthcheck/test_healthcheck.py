@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).parents[2] / "healthcheck"
 
 
 def check(run_dir: Path | str, cwd: Path | None = None) -> tuple[int, str]:
-    """Run it, and return its exit code and output."""
+    """Run the health check; return its exit code and output."""
     env = {"SUPERVISOR_RUN_DIR": str(run_dir)}
     done = subprocess.run([str(SCRIPT)], env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=20)
     assert done.stderr == ""
@@ -92,7 +92,7 @@ def test_answers(tmp_path: Path, answer: bytes, code: int, words: str) -> None:
 
 
 def test_the_folder_is_the_supervisors(tmp_path: Path) -> None:
-    """Its path may be padded as in an env file, or relative: to the current folder, or to / as for entrypoint.sh."""
+    """The path may be padded as in an env file, or relative: to the current folder, or to / as for entrypoint.sh."""
     (tmp_path / "at run").mkdir()
     answer = body(200, b'{"status":"pass","checks":{}}')
     for named, cwd in ((f" \t{tmp_path}/at run ", None), ("at run", tmp_path), (f"{tmp_path}/at run"[1:], tmp_path)):
@@ -147,7 +147,7 @@ def test_one_that_takes_no_connection_is_given_up_after_three_seconds(tmp_path: 
 
 @pytest.mark.parametrize("content", [None, "", "127.0.0.1 1\n", "garbage\n", "$(touch x) 80\n", "127.0.0.1 99999999\n"])
 def test_no_supervisor(tmp_path: Path, content: str | None) -> None:
-    """Without the file, and with an empty, an outdated or an invalid one."""
+    """The file may be missing, empty, outdated or invalid."""
     if content is not None:
         (tmp_path / "http").write_text(content)
     assert check(tmp_path)[0] == 1
@@ -155,7 +155,7 @@ def test_no_supervisor(tmp_path: Path, content: str | None) -> None:
 
 
 def test_the_real_supervisor() -> None:
-    """It passes while the supervisor runs, and fails afterwards."""
+    """The check passes while the supervisor runs, and fails afterwards."""
     with running("sh", "-c", "exec sleep 300") as run:
         wait_until(lambda: check(run.run_dir) == (0, "pass\n"), what="health")
         assert run.stop() == 0
@@ -163,7 +163,7 @@ def test_the_real_supervisor() -> None:
 
 
 def test_a_supervisor_whose_app_is_down() -> None:
-    """It says which part fails."""
+    """The check says which part fails."""
     env = {"SUPERVISOR_APP_HEALTH_URL": "/", "SUPERVISOR_APP_PORT": "0"}
     with running("sh", "-c", "exec sleep 300", env=env) as run:
         wait_until(lambda: "starting" in check(run.run_dir)[1], what="an answer")
@@ -187,7 +187,7 @@ def test_what_bash_finds_in_the_environment_is_not_run(tmp_path: Path, name: str
 
 
 def test_it_starts_no_other_program(tmp_path: Path) -> None:
-    """It costs one bash: an empty PATH makes no difference."""
+    """The check costs one bash: an empty PATH makes no difference."""
     bash = next(path for path in ("/bin/bash", "/usr/bin/bash") if os.path.exists(path))
     done = subprocess.run(
         [bash, str(SCRIPT)],
