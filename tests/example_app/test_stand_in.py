@@ -77,7 +77,7 @@ def test_json_lines() -> None:
 
 
 def test_term_ends_it_with_0_and_a_second_one_changes_nothing() -> None:
-    """The stop takes a while."""
+    """The stop takes a while, and its exit code is 0."""
     with standing_in(STAND_IN_STOP_S="0.3") as (process, port):
         wait_until(lambda: healthy(port), what="health")
         process.send_signal(signal.SIGTERM)
@@ -99,7 +99,7 @@ def test_a_request_makes_it_execute_itself_anew() -> None:
 
 
 def test_exit_codes() -> None:
-    """2 for an unknown flag, 1 for an invalid or used address, SIGABRT for a panic."""
+    """They are 2 for an unknown flag, 1 for an invalid or used address, and SIGABRT for a panic."""
     run = [sys.executable, str(STAND_IN)]
     assert subprocess.run([*run, "--no-such-flag"], capture_output=True, check=False).returncode == 2
     bad = subprocess.run([*run, "--bind", "localhost"], capture_output=True, check=False)
@@ -114,7 +114,7 @@ def test_exit_codes() -> None:
 
 
 def test_helpers_lead_a_session_of_their_own() -> None:
-    """Killing its process group does not kill them."""
+    """Killing the app's process group does not kill them."""
     with standing_in() as (process, port):
         wait_until(lambda: healthy(port), what="health")
         helper = int(str(ask(port, "/stand-in/helper", "POST", {})[1]["pid"]))
