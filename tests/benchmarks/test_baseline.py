@@ -34,7 +34,7 @@ def test_what_was_not_measured_is_kept_and_not_compared(tmp_path: Path) -> None:
 
 
 def test_the_committed_baseline_is_of_measures_that_there_are() -> None:
-    """If a measure is renamed, its ratios must be too."""
+    """If a measure is renamed, its ratios must be renamed too."""
     import json
 
     names = {measure.name for measure in MEASURES}

@@ -43,7 +43,7 @@ def test_a_row(
     status: int,
     said: str,
 ) -> None:
-    """It shows both medians and the change; if it may be 5 % worse the exit code is 1; the builds take turns."""
+    """A row has both medians and the change; if it may be 5 % worse the exit code is 1; the builds take turns."""
     left = [*figures]
     monkeypatch.setattr(before, "_installed", lambda _commit: "old")
     monkeypatch.setattr(before, "python", lambda: "new")

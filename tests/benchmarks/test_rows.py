@@ -39,7 +39,7 @@ BENCH = Bench({}, (), 3, quick=True)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_measured_outlives_an_interruption(tmp_path: Path, number: int) -> None:
-    """By hand, or by `timeout`: the row is there, in the JSON too, and the interrupted measure is named."""
+    """After Ctrl-C or `timeout`, the row is there, in the JSON too, and the interrupted measure is named."""
     words = [sys.executable, "-c", ONE_OF_TWO, str(tmp_path / "json")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True) as run:
         assert run.stdout is not None
@@ -56,7 +56,7 @@ def test_what_was_measured_outlives_an_interruption(tmp_path: Path, number: int)
 def test_a_measure_that_fails_takes_no_other_along(
     capsys: pytest.CaptureFixture[str], error: Exception | type[Exception]
 ) -> None:
-    """Its row has the reason, and it does not reach its target."""
+    """A failed measure's row has the reason, and it does not reach its target."""
 
     def fail(_bench: Bench) -> dict[str, Result]:
         raise error
@@ -70,7 +70,7 @@ def test_a_measure_that_fails_takes_no_other_along(
 
 
 def test_a_peer_that_fails_is_waited_for_once() -> None:
-    """It is not run again in later rounds, and its earlier rounds do not count as its figure."""
+    """A failed peer is not run again in later rounds, and its earlier rounds do not count as its figure."""
     asked = []
 
     def take(peer: Peer) -> float | None:
@@ -92,7 +92,7 @@ class Stubborn(One):
 
 
 def test_a_peer_that_never_ends_costs_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a real one: its figure is `never`, and it is gone afterwards."""
+    """A real peer's figure is `never`, and it is gone afterwards."""
     monkeypatch.setattr(processes, "DEADLINE_S", 0.5)
     tick = tmp_path / "tick"
     script(tick, 'date +%s%N >>"$1"; exec sleep 300')
@@ -103,7 +103,7 @@ def test_a_peer_that_never_ends_costs_seconds(tmp_path: Path, monkeypatch: pytes
 
 
 def test_what_moves_on_is_waited_for() -> None:
-    """However slow it is, as long as it makes progress."""
+    """It is waited for as long as it makes progress, however slow it is."""
     steps = iter(range(100))
     assert wait_while_moving(lambda: next(steps) > 5, itertools.count().__next__, still_s=0.01)
     begun_s = time.monotonic()
