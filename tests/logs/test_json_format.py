@@ -176,7 +176,7 @@ async def test_own_records() -> None:
     rig.log.record("info", "long", last_lines=["x" * 15_000] * 10, not_a_number=float("nan"), lone="\ud800")
     first, second = rig.end_json()
     assert [first[key] for key in OURS[1:]] == ["error", "supervisor", "log", "exited"]
-    assert first["child"], first["code"] == ("moltis", 1)
+    assert (first["child"], first["code"]) == ("moltis", 1)
     assert first["process_"] == "x"
     assert first["why"] == "[redacted]"
     assert "none" not in first
