@@ -1,4 +1,4 @@
-"""What the tests of backups share: buckets, and repositories of each kind."""
+"""Fixtures of the tests of backups: buckets, and repositories of each kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server(tmp_path: Path) -> Iterator[Bucket]:
 
 @pytest.fixture
 def way(server: Bucket) -> Iterator[Flaky]:
-    """A way to the bucket that one instance alone takes."""
+    """A proxy before the bucket that only one instance uses."""
     with flaky(server.port) as found:
         yield found
 

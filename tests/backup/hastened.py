@@ -1,9 +1,8 @@
-"""The supervisor with the waits of backups shortened: `python hastened.py run …`, by a setting that tests alone have.
+"""The supervisor with shorter waits of the backups: `python hastened.py run …`, with a setting only for tests.
 
-HASTE is a JSON object: `silence_s`, `renew_s`, `settle_s`, `long_s` (of standby), `again_s` (after a failed start or
-rehearsal), `look_s` (at folders whose disk hangs), `patience_s` (with a restic that gets no answer) and `interval_s` in
-the place of what they are. Where `crash` is given, the backup service fails in each turn of its work while a file of
-that name is there.
+HASTE is a JSON object that replaces `silence_s`, `renew_s`, `settle_s`, `long_s` (of standby), `again_s` (after a
+failed start or rehearsal), `look_s` (at folders whose disk hangs), `patience_s` (with a restic that gets no answer) and
+`interval_s`. If `crash` is given, the backup service fails in each turn of its work while a file with that path exists.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from typing import Any
 
 
 def hasten(haste: dict[str, Any]) -> None:
-    """Put the shorter times in place."""
+    """Replace the times with the given ones."""
     from supervisor.core import holding
 
-    # Before the modules that take them from there are loaded.
+    # Before the modules that import them from there are loaded.
     holding.SILENCE_S = haste.get("silence_s", holding.SILENCE_S)
     holding.RENEW_S = haste.get("renew_s", holding.RENEW_S)
     from supervisor.backup import beginning, holder, listener, service, standby, threads, work

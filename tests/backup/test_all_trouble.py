@@ -1,4 +1,4 @@
-"""Each kind of trouble, one after the other: told in words, nothing lost, and the next snapshot right."""
+"""Each kind of trouble, one by one: it is reported in words, nothing is lost, and the next snapshot succeeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", troubles.NAMES)
 def test_it_is_told_and_the_next_snapshot_is_right(tmp_path: Path, name: str) -> None:
-    """How soon is measured by `python -m benchmarks --only backups-told`, on a machine that does little else."""
+    """It is reported within 30 s; `python -m benchmarks --only backups-told` measures how soon, on an idle machine."""
     if name.startswith("disk full") and not is_root():
         pytest.skip("takes root, to mount a small disk")
     assert troubles.measure(name, tmp_path / "s3") < 30.0

@@ -1,4 +1,4 @@
-"""Several instances that start at the same moment: one counts, and what another one adds is not restored by itself."""
+"""Several instances that start at once: only one counts, and what another one adds is not restored automatically."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_of_several_that_wait_one_takes_over(server: Bucket, count: int) -> None:
-    """The holder is killed; of those that wait one starts, and the others go on to wait, and say so."""
+    """After the holder is killed, one of the waiting instances starts, and the others keep waiting and say so."""
     old, new = Disk(server.repository), [Disk(server.repository) for _ in range(count)]
     with at_work(old, "old") as one, contextlib.ExitStack() as stack:
         runs = [stack.enter_context(disk.container(HASTE)) for disk in new]
@@ -42,7 +42,7 @@ def test_of_several_that_wait_one_takes_over(server: Bucket, count: int) -> None
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_that_begin_a_repository_at_once(server: Bucket, count: int) -> None:
-    """One makes it and starts; the others find it made, and stand by; one of them takes over."""
+    """One creates it and starts; the others find it, and stand by; later one of them takes over."""
     disks = [Disk(server.repository) for _ in range(count)]
     with contextlib.ExitStack() as stack:
         runs = [stack.enter_context(disk.container(HASTE)) for disk in disks]
@@ -62,7 +62,7 @@ def test_several_that_begin_a_repository_at_once(server: Bucket, count: int) -> 
 
 
 def test_where_conditions_are_ignored_the_loser_adds_nothing(way: Flaky) -> None:
-    """Both may write at once, and be told that it stood; five seconds later one of them sees that it did not."""
+    """Both may write at once, and both writes succeed; five seconds later one of them finds its own replaced."""
     way.mode = "careless"
     old, new = Disk(by(way)), [Disk(by(way)) for _ in range(2)]
     with at_work(old, "old") as one, contextlib.ExitStack() as stack:
@@ -85,7 +85,7 @@ def test_where_conditions_are_ignored_the_loser_adds_nothing(way: Flaky) -> None
 
 
 def test_two_that_take_over_at_once_where_conditions_are_ignored_both_start(server: Bucket, way: Flaky) -> None:
-    """The window that is left: one's request comes late; the other is out then, and what it still adds never counts."""
+    """In the remaining window one's request comes late; the other is then out, and what it still adds never counts."""
     old, first, second, last = Disk(server.repository), Disk(server.repository), Disk(by(way)), Disk(server.repository)
     with contextlib.ExitStack() as stack:
         careless = stack.enter_context(flaky(server.port))

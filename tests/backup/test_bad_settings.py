@@ -1,4 +1,4 @@
-"""Settings of backups that are bad: each one ends a start with 78, and all of them are told at once."""
+"""Bad backup settings: each one ends a start with exit code 78, and all of them are reported at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GOOD = {
     "SECRET_ACCESS_KEY": "a secret of a key",
     "PATHS": "/data:/config",
 }
-# For each row of the reference what its text must not be; None is for one that is not set.
+# Bad values for each row of the reference; None stands for a variable that is not set.
 BAD: dict[str, tuple[str | None, ...]] = {
     "REPOSITORY": (
         "sftp:host:/moltis",
@@ -44,7 +44,7 @@ BAD: dict[str, tuple[str | None, ...]] = {
     "KEEP": ("last=0", "hourly=3", "last=-1", "last=1,sometimes=2", "all"),
     "RESTORE": ("yesterday", "latest", "abc", "../x"),
 }
-# What else the device's identity is at odds with.
+# Settings that conflict with a persistent identity of the device.
 BESIDE = {
     "TS_EPHEMERAL": "true",
     "TS_STATE_DIR": "mem:",
@@ -53,7 +53,7 @@ BESIDE = {
 
 
 def settings(**changes: str | None) -> dict[str, str]:
-    """Return good settings but for these, by their names without the prefix or in full."""
+    """Return good settings with these changes; names are without the prefix, or in full if they start with TS_."""
     named = {name if name.startswith("TS_") else PREFIX + name: text for name, text in {**GOOD, **changes}.items()}
     app = {"SUPERVISOR_APP_COMMAND": "another-app", "SUPERVISOR_TAILSCALE": "embedded"}
     env = {"PATH": path_with_restic(), "HOME": "/root", **app, **named}
@@ -61,19 +61,19 @@ def settings(**changes: str | None) -> dict[str, str]:
 
 
 def checked(env: dict[str, str]) -> tuple[int, str]:
-    """Return the exit code of `check`, and all that it says."""
+    """Return the exit code and the output of `check`."""
     out = io.StringIO()
     return check(env, None, out, out), out.getvalue()
 
 
 def test_every_setting_of_the_reference_has_its_bad_texts() -> None:
-    """A new row needs some here."""
+    """A new row needs an entry in BAD."""
     rows = re.findall(rf"^\| `{PREFIX}(\w+)`", REFERENCE.read_text(), re.MULTILINE)
     assert sorted(rows) == sorted(BAD)
 
 
 def test_what_the_pages_say_to_set_is_good() -> None:
-    """Whoever copies it would else meet exit 78."""
+    """A copy of it must not make a start exit with 78."""
     told = {
         (name, text)
         for page in DOCS.rglob("*.md")
@@ -86,14 +86,14 @@ def test_what_the_pages_say_to_set_is_good() -> None:
 
 
 def test_good_ones_are_good() -> None:
-    """What is bad below is bad by itself alone."""
+    """So each refusal below is due to its one bad setting."""
     assert checked(settings())[0] == 0
     assert checked(settings(REPOSITORY=FOLDER))[0] == 0
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD.items() for text in texts])
 def test_each_alone_is_78(name: str, text: str | None) -> None:
-    """It is named, however good the others are."""
+    """The message names it, although all others are good."""
     code, said = checked(settings(**{name: text}))
     assert code == 78
     assert PREFIX + name in said
@@ -101,7 +101,7 @@ def test_each_alone_is_78(name: str, text: str | None) -> None:
 
 @pytest.mark.parametrize(("name", "text"), BESIDE.items())
 def test_a_device_that_would_not_stay_is_78(name: str, text: str) -> None:
-    """It says what to change."""
+    """The message says what to change."""
     code, said = checked(settings(**{name: text}))
     assert code == 78
     assert f"{name}={text}" in said or f"ephemeral=true in {name}" in said
@@ -109,7 +109,7 @@ def test_a_device_that_would_not_stay_is_78(name: str, text: str) -> None:
 
 
 def test_a_missing_restic_is_78() -> None:
-    """The version that is wanted is named."""
+    """The message names the required version."""
     code, said = checked({**settings(), "PATH": "/nowhere"})
     assert code == 78
     assert "restic 0.17 or newer is needed" in said
@@ -117,7 +117,7 @@ def test_a_missing_restic_is_78() -> None:
 
 @pytest.mark.skipif(not is_root(), reason="takes root, for a user of the app's own")
 def test_a_folder_that_the_app_may_write_is_78(tmp_path: Path) -> None:
-    """It could spoil what is kept there."""
+    """The app could damage the snapshots in it."""
     tmp_path.chmod(0o755)
     os.chown(tmp_path, pwd.getpwnam("nobody").pw_uid, -1)
     code, said = checked({**settings(REPOSITORY=f"{tmp_path}/repository"), "SUPERVISOR_APP_USER": "nobody"})
@@ -127,7 +127,7 @@ def test_a_folder_that_the_app_may_write_is_78(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("repository", [BUCKET, FOLDER, "relative/folder"])
 def test_all_of_them_are_told_at_once(repository: str) -> None:
-    """By a start too, which starts nothing; what a folder needs none of is not asked for."""
+    """A start reports them too, and starts nothing; access keys are not required for a folder."""
     bad = {name: texts[0] for name, texts in BAD.items() if name != "REPOSITORY"}
     env = {**settings(**bad, REPOSITORY=repository, **BESIDE), "PATH": "/nowhere", "PORT": "0"}
     wrong = set(BAD) if repository not in {BUCKET, FOLDER} else set(BAD) - {"REPOSITORY"}

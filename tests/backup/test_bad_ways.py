@@ -1,4 +1,4 @@
-"""Servers that are slow, silent or break off, locks of others, and disks that are full."""
+"""Servers that are slow, silent or cut off answers, locks of others, and full disks."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def way(tmp_path: Path) -> Iterator[Flaky]:
-    """A way to a bucket."""
+    """A proxy before a bucket."""
     with bucket(tmp_path / "s3") as server, flaky(server.port) as running:
         yield running
 
 
 def repository_at(way: Flaky) -> str:
-    """Return the repository as it is reached this way."""
+    """Return the repository's location through the proxy."""
     return f"s3:http://127.0.0.1:{way.port}/bucket/snapshots"
 
 
 def is_opened(run: Run, path: str) -> bool:
-    """Tell whether a process below the supervisor has a file open. Raises OSError where one has ended meanwhile."""
+    """Return whether a process below the supervisor has a file open. Raises OSError if one has exited meanwhile."""
     fds = [f"/proc/{pid}/fd/{fd}" for pid in below(run.pid) for fd in os.listdir(f"/proc/{pid}/fd")]
     return path in [os.readlink(fd) for fd in fds]
 
 
 def test_a_silent_server_is_told_and_the_next_snapshot_is_right(way: Flaky) -> None:
-    """Neither restic nor a request of ours may be silent for minutes: it is told after seconds, and tried again."""
+    """Neither restic nor the supervisor waits silently for minutes: it is reported after seconds, and retried."""
     world = World(repository_at(way))
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -72,7 +72,7 @@ def test_a_silent_server_is_told_and_the_next_snapshot_is_right(way: Flaky) -> N
 
 
 def test_a_silent_server_holds_a_start_and_is_told(way: Flaky) -> None:
-    """restic says nothing of it for minutes; with an answer at last the files come back by themselves."""
+    """restic reports nothing for minutes; once the server answers, the files are restored without intervention."""
     world = lost(repository_at(way))
     way.mode = "silent"
     with world.running() as run:
@@ -84,7 +84,7 @@ def test_a_silent_server_holds_a_start_and_is_told(way: Flaky) -> None:
 
 
 def test_half_an_answer_is_no_answer(way: Flaky) -> None:
-    """It is tried again, told, and never taken for an empty repository."""
+    """It is retried, reported, and never taken for an empty repository."""
     world = lost(repository_at(way))
     way.mode = "cut"
     with world.running() as run:
@@ -97,7 +97,7 @@ def test_half_an_answer_is_no_answer(way: Flaky) -> None:
 
 
 def test_half_an_answer_in_the_middle_of_a_life_is_told_and_the_next_snapshot_is_right(way: Flaky) -> None:
-    """Nothing that is in the repository is harmed by it."""
+    """Nothing in the repository is damaged by it."""
     world = World(repository_at(way))
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -113,7 +113,7 @@ def test_half_an_answer_in_the_middle_of_a_life_is_told_and_the_next_snapshot_is
 
 
 def test_a_slow_server_is_just_slow(way: Flaky) -> None:
-    """What takes its time is not broken off."""
+    """Slow transfers are not cancelled."""
     world = World(repository_at(way))
     way.mode = "slow"
     with world.running() as run:
@@ -123,7 +123,7 @@ def test_a_slow_server_is_just_slow(way: Flaky) -> None:
 
 
 def test_a_lock_that_a_killed_restic_left_is_taken_away() -> None:
-    """An exclusive one of a process that is gone keeps nobody out for long."""
+    """An exclusive lock of a process that is gone does not block others for long."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -142,7 +142,7 @@ def test_a_lock_that_a_killed_restic_left_is_taken_away() -> None:
 
 @pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
 def test_a_snapshot_that_would_fill_the_disk_is_not_taken() -> None:
-    """It is told, and the app has what is left; with room again the next one is right."""
+    """This is reported, and the app keeps the remaining space; with room again the next one succeeds."""
     world = World()
     with small_disk(world.folder / "state", "200m"), world.running() as run:
         wait_for_state(run, "idle")
@@ -157,7 +157,7 @@ def test_a_snapshot_that_would_fill_the_disk_is_not_taken() -> None:
 
 @pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
 def test_a_restore_for_which_the_disk_is_too_small_changes_nothing() -> None:
-    """The old files and the new ones do not fit beside each other: it is told, and the old ones stay."""
+    """The old files and the new ones do not fit next to each other: this is reported, and the old ones stay."""
     world = World()
     with small_disk(world.data, "40m"), world.running() as run:
         wait_for_state(run, "idle")
@@ -173,7 +173,7 @@ def test_a_restore_for_which_the_disk_is_too_small_changes_nothing() -> None:
 
 @pytest.mark.skipif(not is_root(), reason="takes root, for a file that nobody can read")
 def test_a_file_that_cannot_be_read_makes_it_partial() -> None:
-    """restic says so by its exit code and among its words; the rest of the snapshot is there."""
+    """restic reports it by its exit code and in its messages; the rest of the snapshot is there."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -193,13 +193,13 @@ def test_a_file_that_cannot_be_read_makes_it_partial() -> None:
         assert str(broken) in said
         assert not listed(run)["snapshots"][0]["whole"]
         marked = [each for each in restic(world.repository, "snapshots") if "partial" in each["tags"]]
-        # The second one from its beginning: a kill could come before a mark that is made afterwards.
+        # The second one was marked from the beginning: a kill could come before a later mark.
         assert ["original" in each for each in marked] == [True, False]
         assert back_up(run)["whole"]
 
 
 def test_a_folder_that_vanishes_while_its_databases_are_copied_makes_it_partial() -> None:
-    """It was there at the beginning, and cannot be opened by the time restic is started."""
+    """It existed at the beginning, and cannot be opened any more when restic is started."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -216,7 +216,7 @@ def test_a_folder_that_vanishes_while_its_databases_are_copied_makes_it_partial(
 
 
 def test_a_folder_that_vanishes_meanwhile_makes_it_partial(way: Flaky) -> None:
-    """What was there when it began is missed, and told, however long the first answer of the server takes."""
+    """A folder that existed at the beginning is reported missing, however long the server's first answer takes."""
     world = World(repository_at(way))
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -260,18 +260,18 @@ def test_a_folder_that_vanishes_meanwhile_makes_it_partial(way: Flaky) -> None:
     ],
 )
 def test_words_for_what_servers_say(said: str, why: str) -> None:
-    """What cannot be had here in earnest: the words of other servers, of DNS and of TLS."""
+    """These errors cannot be caused here: the messages of other servers, of DNS and of TLS."""
     assert why in explain(1, said).why
 
 
 @pytest.mark.parametrize("said", ["load <data/4030d403c1>: unexpected size", "open /data/x509.pem: file exists"])
 def test_names_and_numbers_are_no_words_of_a_server(said: str) -> None:
-    """One in seventy ids of data holds 403."""
+    """One in seventy ids of data contains 403."""
     assert said in explain(1, said).why
 
 
 def test_a_second_restic_from_elsewhere_is_no_trouble() -> None:
-    """Others may read and write in the repository; their snapshots are not ours, and are left alone."""
+    """Others may read and write in the repository; their snapshots are not listed, and are left alone."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")

@@ -1,4 +1,4 @@
-"""What a start with backups looks at last, before anything works on the files."""
+"""The last checks of a start with backups, before any process uses the files."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 async def no_order(_until_s: float | None) -> BackupOrder | None:
-    """Nobody orders anything."""
+    """Return no order."""
     return None
 
 
 def beginning(done: list[str], failure: Exception | None) -> Beginning:
-    """Return a start whose look at its object fails like that; what it does is noted in ``done``."""
+    """Return a start whose check of the lease raises ``failure``, if given; its steps are recorded in ``done``."""
 
     async def look_at_hold() -> None:
         done.append("looks")
@@ -50,7 +50,7 @@ def beginning(done: list[str], failure: Exception | None) -> Beginning:
 
 
 async def test_one_that_was_replaced_during_its_restore_starts_nothing() -> None:
-    """A restore may take long, and all may have stood still meanwhile: it looks once more before it starts."""
+    """A restore may take long, and the container may have been frozen meanwhile: the lease is checked once more."""
     done: list[str] = []
     with pytest.raises(LostError):
         await beginning(done, LostError())._release()
@@ -58,21 +58,21 @@ async def test_one_that_was_replaced_during_its_restore_starts_nothing() -> None
 
 
 async def test_one_that_cannot_look_starts_and_tells() -> None:
-    """A bucket that is away ends nobody's service."""
+    """An unreachable bucket does not end the service."""
     done: list[str] = []
     await beginning(done, BackupError(Trouble("the bucket is away")))._release()
     assert done == ["looks", "tells", "shows", "starts"]
 
 
 async def test_a_start_without_backups_keeps_what_it_writes() -> None:
-    """A restore that was broken off before is not gone on with at the next start."""
+    """A restore that was interrupted before is not continued at the next start."""
     done: list[str] = []
     beginning(done, None)._start_without()
     assert done.index("forgets the swap") < done.index("starts")
 
 
 class Tries:
-    """A start that is held whose tries end as a test says; ``carried`` are the orders that it has carried out."""
+    """A held start whose tries end as given; ``carried`` are the orders that it has carried out."""
 
     def __init__(self, *ends: tuple[BackupState, list[BackupOrder], BackupError]) -> None:
         self.orders: list[BackupOrder] = []
@@ -110,13 +110,13 @@ class Tries:
         self.carried.append(order)
 
     async def _look(self) -> None:
-        """Find nobody else."""
+        """Find no other instance."""
 
     def _go_without(self) -> None:
         self.without = True
 
     def _ignore(self, *_: object, **__: object) -> None:
-        """Take no note."""
+        """Ignore the call."""
 
 
 AWAY = BackupError(Trouble("the bucket is away", "it is tried again"))
@@ -124,7 +124,7 @@ CHOOSE = ChoiceNeededError(Trouble("the repository is gone"), may_pass=True)
 
 
 async def test_an_order_outlives_a_try_that_finds_the_bucket_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was accepted while there was something to choose, and is carried out when there is again."""
+    """It was accepted while there was a choice to make, and is carried out when there is one again."""
     monkeypatch.setattr(module, "_AGAIN_S", 0.1)
     order = BackUp("somebody")
     held, choose = BackupState.HELD, BackupState.CHOOSE
@@ -135,7 +135,7 @@ async def test_an_order_outlives_a_try_that_finds_the_bucket_away(monkeypatch: p
 
 
 async def test_a_start_without_backups_that_is_ordered_during_a_restore_comes_after_one_that_fails() -> None:
-    """Files are not left half replaced for it; but it is not forgotten."""
+    """The restore is not interrupted, so that no files are left half replaced; but the order is not forgotten."""
     tries = Tries((BackupState.RESTORING, [StartWithout()], AWAY))
     with anyio.fail_after(10):
         await tries.start.run()
@@ -143,14 +143,14 @@ async def test_a_start_without_backups_that_is_ordered_during_a_restore_comes_af
 
 
 async def test_a_start_without_backups_takes_no_snapshot_that_was_ordered_before() -> None:
-    """Such a life takes none."""
+    """A run without backups takes no snapshots."""
     backups = Backups.__new__(Backups)
     backups._work = cast("Work", SimpleNamespace(view=BackupView(BackupState.WITHOUT)))
     await backups._carry_out(BackUp("somebody"))
 
 
 def test_a_new_generation_is_newer_than_the_last_holder_s() -> None:
-    """Also where that one has taken no snapshot yet: one of its own that still arrives is older."""
+    """This also holds if that holder has taken no snapshot yet: one that still arrives from it is older."""
     work = Work.__new__(Work)
     record = LeaseRecord("last", generation=7)
     work.holder = cast("Lease", SimpleNamespace(record=record))

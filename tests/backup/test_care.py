@@ -1,4 +1,4 @@
-"""What a repository is given now and then, end to end: old snapshots forgotten, and a check that finds damage."""
+"""A repository's maintenance, end to end: old snapshots are forgotten, and a check finds damage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# A day of four seconds, a week of eight, first minutes of three, and an hour of one, or of more.
+# A day takes four seconds, a week eight, the first minutes three, and an hour one or HOUR_S.
 SHORT = """
 import os, runpy
 from supervisor.config import parsers
@@ -42,7 +42,7 @@ runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
 
 @contextlib.contextmanager
 def hurried(world: World, **env: str) -> Iterator[Run]:
-    """Run a supervisor whose days are short for the length of a block."""
+    """Run a supervisor with short days for the length of a block."""
     run = Run(env=world.env(**env), program=(sys.executable, "-I", "-c", SHORT, "run", "--", *APP))
     try:
         yield run
@@ -51,7 +51,7 @@ def hurried(world: World, **env: str) -> Iterator[Run]:
 
 
 def size_of(world: World) -> int:
-    """Return how much data the repository holds."""
+    """Return how much data the repository contains."""
     return sum(path.stat().st_size for path in Path(world.repository, "data").rglob("*") if path.is_file())
 
 
@@ -61,7 +61,7 @@ def at_s(record: dict[str, str]) -> float:
 
 
 def test_each_is_due_at_a_random_minute_and_never_at_once() -> None:
-    """Anywhere in the first day or week, evenly, but for a life's first ten minutes."""
+    """The time is evenly distributed over the first day or week, except for a run's first ten minutes."""
     for period_s in (DAY_S, WEEK_S):
         assert first_due_s(7.0, period_s, 0.0) == 7.0 + NOT_BEFORE_S == 607.0
         assert first_due_s(7.0, period_s, 0.5) == 7.0 + (period_s + NOT_BEFORE_S) / 2
@@ -70,7 +70,7 @@ def test_each_is_due_at_a_random_minute_and_never_at_once() -> None:
 
 
 def test_old_snapshots_go_with_their_data_and_the_rest_is_checked() -> None:
-    """Once a day and once a week, and neither in a life's first minutes; what is kept can be read to the last byte."""
+    """This happens once a day and once a week, but not in a run's first minutes; what is kept is fully readable."""
     world = World()
     with hurried(world, SUPERVISOR_BACKUP_KEEP="last=2") as run:
         begun = run.wait_for("started")
@@ -112,7 +112,7 @@ def test_damage_is_told_until_a_check_finds_none() -> None:
 
 @pytest.mark.parametrize("mode", ["keeping", "keeping_all"])
 def test_a_key_that_may_not_delete(server: Bucket, mode: str) -> None:
-    """Snapshots and the hand-over go on; that the old ones stay is told, and none of them loses its data."""
+    """Snapshots and the hand-over work; it is reported that old snapshots stay, and none of them loses its data."""
     with flaky(server.port) as way:
         world = World(server.repository.replace(str(server.port), str(way.port)))
         way.mode = mode
@@ -124,7 +124,7 @@ def test_a_key_that_may_not_delete(server: Bucket, mode: str) -> None:
                 run.wait_count(number + 1, "snapshot taken")
             words = "the bucket refuses the access key"
             run.wait_for("backups: trouble", why=f"old snapshots cannot be removed: {words}")
-            # It is shown though snapshots are a success.
+            # It is shown although snapshots succeed.
             wait_until(lambda: words in (listed(run)["why"] or ""), what="words")
             assert "delete" in listed(run)["what_to_do"]
             assert health_of(run)["status"] == "warn"
@@ -137,7 +137,7 @@ def test_a_key_that_may_not_delete(server: Bucket, mode: str) -> None:
 
 
 def test_maintenance_puts_off_no_snapshot() -> None:
-    """Where snapshots are as far apart as the care of the repository, or farther, each is taken when it is due."""
+    """If the interval of snapshots is that of the maintenance, or longer, each one is taken when it is due."""
     world = World()
     with hurried(world, ANY_INTERVAL="1", SUPERVISOR_BACKUP_INTERVAL="6s") as run:
         run.wait_count(2, "snapshot taken", order="interval")
@@ -145,7 +145,7 @@ def test_maintenance_puts_off_no_snapshot() -> None:
 
 
 async def test_one_that_was_replaced_removes_nothing() -> None:
-    """The hold is looked at first: what another instance needs would go by what this one knows of it."""
+    """The lease is checked first: this instance does not know which snapshots another one needs."""
     world = World()
     with hurried(world, SUPERVISOR_BACKUP_KEEP="last=1") as run:
         wait_for_state(run, "idle")
@@ -173,7 +173,7 @@ async def test_what_cannot_be_begun_is_not_tried_again_at_once(due: str) -> None
 
 
 class Repository:
-    """Snapshots as the maintenance has them removed; the first prune fails."""
+    """A repository whose snapshots the maintenance removes; the first prune fails."""
 
     def __init__(self, count: int) -> None:
         self.left = [SnapshotView(f"{number:064x}", generation=1, sequence=number) for number in range(count)]
@@ -181,17 +181,17 @@ class Repository:
         self.prunes = 0
 
     async def refresh(self) -> tuple[SnapshotView, ...]:
-        """Return what is left."""
+        """Return the remaining snapshots."""
         return tuple(self.left)
 
     async def forget(self, ids: Sequence[str]) -> Trouble:
-        """Remove some."""
+        """Remove these snapshots."""
         self.removed.append(len(ids))
         self.left = [each for each in self.left if each.id not in set(ids)]
         return Trouble("")
 
     async def prune(self) -> None:
-        """Fail at first."""
+        """Fail the first time."""
         self.prunes += 1
         if self.prunes == 1:
             raise BackupError(Trouble("the bucket was away"))
@@ -199,13 +199,13 @@ class Repository:
 
 @pytest.mark.parametrize(("count", "removed"), [(6000, [5000, 999]), (3, [2])])
 async def test_many_are_removed_in_parts_and_a_prune_that_failed_is_done_later(count: int, removed: list[int]) -> None:
-    """A command line holds so many ids; what nothing needs any more is removed though no snapshot has to go."""
+    """A command line takes a limited number of ids; unneeded data is removed even if no snapshot has to be."""
     repository = Repository(count)
     log = SimpleNamespace(record=lambda *_words, **_fields: None)
     kept = SimpleNamespace(keep={"last": 1})
 
     async def nothing() -> None:
-        """Find the hold as it was."""
+        """Find the lease unchanged."""
 
     work = SimpleNamespace(refresh=repository.refresh, restic=repository, settings=kept, log=log)
     work.look_at_hold = nothing

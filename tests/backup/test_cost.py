@@ -1,4 +1,4 @@
-"""What backups cost: nothing where they are off, little where they are on."""
+"""What backups cost: nothing if they are off, little if they are on."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
-# What a supervisor with backups into a folder may have more than one without, once both have loaded the API.
+# How much more memory a supervisor may use with backups into a folder than without, once both have loaded the API.
 MOST_IDLE_BYTES = 3 * MIB
-# Told by the interpreter that runs under the supervisor's name: what it has loaded when it ends.
+# Runs the supervisor, and reports the modules that are loaded when it exits.
 LOADED = """
 import os, runpy, sys
 def end(status, really=os._exit):
@@ -43,14 +43,14 @@ def resident_bytes(pid: int) -> int:
 
 
 def peak_bytes(pid: int) -> int:
-    """Return the most that it ever had."""
+    """Return the peak of a process's resident memory."""
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         found = re.search(r"VmHWM:\s+(\d+) kB", file.read())
     return int(found[1]) * 1024 if found is not None else 0
 
 
 def test_off_they_cost_nothing(tmp_path: Path) -> None:
-    """Without a repository nothing of them is loaded, and nothing is run."""
+    """Without a repository none of their modules is loaded, and nothing is run."""
     report = tmp_path / "modules"
     with running(env={"REPORT": str(report)}, program=(sys.executable, "-c", LOADED)) as run:
         run.wait_for("sign in to the panel with this code")
@@ -62,7 +62,7 @@ def test_off_they_cost_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_on_and_idle() -> None:
-    """A supervisor with backups that has taken snapshots has little more memory than one without."""
+    """A supervisor with backups that has taken snapshots uses little more memory than one without."""
     with running("sh", "-c", "echo ready; exec sleep 300") as run:
         run.wait_for("ready")
         assert call(run.run_dir, "logs").code == 0
@@ -78,9 +78,9 @@ def test_on_and_idle() -> None:
 
 @pytest.mark.slow
 def test_a_snapshot_without_changes() -> None:
-    """restic has 90 MB at most beside 100 MB of files; how long it takes is for the benchmarks to say."""
+    """restic uses at most 90 MB with 100 MB of files; the benchmarks measure how long it takes."""
     world = World()
-    # Most of that is what its usual keys take.
+    # Its usual key derivation takes most of that.
     with world.running(PATH=path_with_restic(PROGRAMS["restic"][0])) as run:
         wait_for_state(run, "idle")
         for number in range(100):
@@ -97,7 +97,7 @@ def test_a_snapshot_without_changes() -> None:
 
 
 def child_peak(pid: int) -> int | None:
-    """Return the peak of a child, None when it has ended; look again in a moment."""
+    """Return the peak of a child's memory, None once it has exited; pause before the next call."""
     try:
         found = peak_bytes(pid)
     except (OSError, AssertionError):

@@ -1,4 +1,4 @@
-"""Databases are copied through SQLite itself, beside writers, and nobody waits for long."""
+"""Databases are copied by SQLite itself, while they are written to, and nobody waits for long."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def copies(target: Path, *folders: Path) -> dict[str, dict[str, Any]]:
-    """Run the helper as it is run, and return what it says of each database, by its path."""
+    """Run the helper as the supervisor does, and return its report on each database, by path."""
     words = [sys.executable, "-I", "-m", "supervisor.backup.copies", str(target), *map(str, folders)]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     *lines, done = map(json.loads, ended.stdout.splitlines())
@@ -45,7 +45,7 @@ def make(path: Path, mode: str, rows: int = 100) -> None:
 
 
 def rows_of(path: str | Path) -> int:
-    """Return how many rows a database has, and see that it is whole."""
+    """Return how many rows a database has, and check its integrity."""
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         count: int = database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
@@ -53,7 +53,7 @@ def rows_of(path: str | Path) -> int:
 
 
 class Writer(threading.Thread):
-    """Writes a row again and again, waits at most ``patience_s`` for a lock, and notes what was refused."""
+    """Writes one row after another, waits at most ``patience_s`` for a lock, and records what was refused."""
 
     def __init__(self, path: Path, pause_s: float, patience_s: float) -> None:
         super().__init__(daemon=True)
@@ -83,14 +83,14 @@ class Writer(threading.Thread):
         return len(self.took_s)
 
     def stop(self) -> None:
-        """Have it end."""
+        """Stop writing, and wait for the thread to end."""
         self._over.set()
         self.join()
 
 
 @contextlib.contextmanager
 def written(path: Path, pause_s: float = 0.0, patience_s: float = 30.0) -> Iterator[Writer]:
-    """Have a database written to for the length of a block."""
+    """Write to a database for the length of a block."""
     writer = Writer(path, pause_s, patience_s)
     writer.start()
     wait_until(lambda: writer.written > 5, what="the writer")
@@ -102,7 +102,7 @@ def written(path: Path, pause_s: float = 0.0, patience_s: float = 30.0) -> Itera
 
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
 def test_a_copy_of_a_database_that_is_written_to_is_whole(tmp_path: Path, mode: str) -> None:
-    """Whatever its journal is, beside a writer that never rests; what was written before is in it."""
+    """This holds in every journal mode, with a writer that never pauses; what was written before is in the copy."""
     (tmp_path / "app").mkdir()
     path = tmp_path / "app/a ?%#[x].db"
     make(path, mode)
@@ -115,7 +115,7 @@ def test_a_copy_of_a_database_that_is_written_to_is_whole(tmp_path: Path, mode: 
 
 
 def test_in_wal_mode_nobody_waits(tmp_path: Path) -> None:
-    """A copy of a large database holds up no writer: one that never waits for a lock is never refused."""
+    """A copy of a large database delays no writer: one that never waits for a lock is never refused."""
     (tmp_path / "app").mkdir()
     path = tmp_path / "app/large.db"
     make(path, "wal", rows=60_000)
@@ -128,7 +128,7 @@ def test_in_wal_mode_nobody_waits(tmp_path: Path) -> None:
 
 
 def test_one_pass_after_three_restarts_is_told(tmp_path: Path) -> None:
-    """With a rollback journal and a writer that never rests, steps begin anew until it is copied in one pass."""
+    """With a rollback journal and a writer that never pauses, steps start again until it is copied in one pass."""
     (tmp_path / "app").mkdir()
     path = tmp_path / "app/busy.db"
     make(path, "delete", rows=30_000)
@@ -141,11 +141,11 @@ def test_one_pass_after_three_restarts_is_told(tmp_path: Path) -> None:
 
 
 def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
-    """But what changed within the clock's grain is; a database that is gone leaves no copy."""
+    """One that may have changed within the clock's resolution is; a database that is gone leaves no copy."""
     (tmp_path / "app").mkdir()
     path = tmp_path / "app/a.db"
     make(path, "wal")
-    # As if it had changed this very moment, however long the helper takes to start.
+    # As if it had just changed, however long the helper takes to start.
     os.utime(path, (time.time() + 1000, time.time() + 1000))
     assert copies(tmp_path / "copies", tmp_path / "app")[str(path)]["state"] == "copied"
     assert copies(tmp_path / "copies", tmp_path / "app")[str(path)]["state"] == "copied"
@@ -163,7 +163,7 @@ def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
 
 
 def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
-    """Links are not followed, pipes not opened; a damaged one is told, and the others are copied."""
+    """Links are not followed, pipes are not opened; a damaged database is reported, and the others are copied."""
     app = tmp_path / "app"
     app.mkdir()
     make(app / "good.db", "wal")
@@ -181,7 +181,7 @@ def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("now", ["text", "folder", "damaged"])
 def test_a_copy_of_what_is_no_database_any_more_goes(tmp_path: Path, now: str) -> None:
-    """A restore would put it in the place of what is there now; and where a folder is now, no copy could be made."""
+    """A restore would replace what is there now by it; and in place of a folder, it would prevent copies from it."""
     app = tmp_path / "app"
     app.mkdir()
     path = app / "a.db"
@@ -203,7 +203,7 @@ def test_a_copy_of_what_is_no_database_any_more_goes(tmp_path: Path, now: str) -
 
 
 def test_what_has_taken_a_database_s_place_comes_back() -> None:
-    """And not the database, whose copy was in earlier snapshots."""
+    """It is restored instead of the database, whose copy is in earlier snapshots."""
     world = World()
     world.data.mkdir()
     for name in ("a.db", "b.db"):
@@ -219,12 +219,12 @@ def test_what_has_taken_a_database_s_place_comes_back() -> None:
 
 
 def test_databases_come_back_whole_without_their_journals() -> None:
-    """Through a snapshot and a restore beside a writer: no live file is in it, and the copy takes its place."""
+    """A snapshot taken during writes contains no live file, and a restore puts the copy in its place."""
     world = World()
     world.data.mkdir()
     path = world.data / "moltis.db"
     make(path, "wal")
-    # Nothing that JSON could tell as it is.
+    # JSON cannot represent this name as it is.
     odd = world.data / os.fsdecode(b"caf\xe9 [1]\n.db")
     make(odd, "wal")
     with world.running() as run:
@@ -237,13 +237,13 @@ def test_databases_come_back_whole_without_their_journals() -> None:
         assert sorted(name for name in os.listdir(world.data) if ".db" in name) == [odd.name, "moltis.db"]
         assert rows_of(path) >= before
         assert rows_of(odd) == 100
-        # The snapshot before it has none of what was being restored.
+        # The snapshot before the restore contains nothing of what was being restored.
         assert not list((world.folder / "state/moltis-supervisor-backup/snapshot").rglob(WORKSHOP))
         assert copies_module.WORKSHOP == WORKSHOP
 
 
 def test_a_damaged_database_makes_a_snapshot_partial_and_is_in_it_as_it_lies() -> None:
-    """Better a live file than none; and it is told."""
+    """A live file is better than none; and the damage is reported."""
     world = World()
     world.data.mkdir()
     with world.running() as run:
@@ -262,13 +262,13 @@ def test_a_damaged_database_makes_a_snapshot_partial_and_is_in_it_as_it_lies() -
     world.lose_files()
     with world.running() as run:
         wait_for_state(run, "idle")
-        # The newest counts, whatever stays damaged in it.
+        # The newest snapshot counts, although a file in it is damaged.
         assert (world.data / "note").read_text() == "newer"
 
 
 @pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
 def test_a_database_for_whose_copy_there_is_no_room_fails_the_snapshot() -> None:
-    """A live file in its place might be torn; nothing of the copy takes room, and with room the next one is right."""
+    """A live file instead might be torn; nothing is left of the copy, and with room the next snapshot succeeds."""
     world = World()
     with small_disk(world.folder / "state", "100m"), world.running() as run:
         wait_for_state(run, "idle")
@@ -287,7 +287,7 @@ def test_a_database_for_whose_copy_there_is_no_room_fails_the_snapshot() -> None
 
 @pytest.mark.skipif(not is_root(), reason="takes root, for an app's user")
 def test_databases_are_opened_by_the_app_s_user_alone() -> None:
-    """What SQLite makes of a file that the app has written happens with the app's rights."""
+    """SQLite processes a file that the app has written with the app's rights."""
     world = World()
     world.data.mkdir()
     nobody = pwd.getpwnam("nobody")

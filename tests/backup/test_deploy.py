@@ -1,4 +1,4 @@
-"""A deploy, whole: two containers on a real bucket and in a real tailnet, and nothing is lost but seconds."""
+"""A complete deploy: two containers with a real bucket and a real tailnet lose nothing but seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SERVED = {"TCP": {"9999": {"TCPForward": "127.0.0.2:1"}}}
 
 @pytest.fixture
 def control() -> Iterator[Control]:
-    """A control server that takes one key, once."""
+    """A control server that accepts each of two keys once."""
     with controlling("-auth") as running:
         running.order("key", value=KEY)
         running.order("key", value=KEY_OF_PEER)
@@ -38,7 +38,7 @@ def control() -> Iterator[Control]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_deploy_is_a_pause_of_seconds(control: Control, server: Bucket) -> None:
-    """The same device with its name, address, serve entries and choice, and every row that was acknowledged."""
+    """The device keeps its name, address, serve entries and choice, and the app every row that was acknowledged."""
     old, new = Disk(server.repository, control), Disk(server.repository, control)
     with peer(control, key=KEY_OF_PEER) as other, old.container() as one:
         node = Node(one)
@@ -46,7 +46,7 @@ def test_a_deploy_is_a_pause_of_seconds(control: Control, server: Bucket) -> Non
         before = device(node)
         wait_ready(one)
         other.wait_path(before[3])
-        # What only this device knows: a foreign serve entry, the owner's choice, a passkey, and much to carry.
+        # State of this device alone: a foreign serve entry, the owner's choice, a passkey, and much data.
         node.ask("POST", "serve-config", served(node))
         node.connect()
         old.keep("a passkey's public key", "passkeys")
@@ -72,13 +72,13 @@ def test_a_deploy_is_a_pause_of_seconds(control: Control, server: Bucket) -> Non
             second = Node(two)
             second.wait_state("connected")
             assert device(second) == before
-            assert len(control.nodes()) == 2  # it and the peer
+            assert len(control.nodes()) == 2  # the device and the peer
             assert second.ask("GET", "serve-config")["TCP"]["9999"] == SERVED["TCP"]["9999"]
             assert (new.folder / ".moltis/much").stat().st_size == MUCH_BYTES
-            assert first.at_s - begin_s < 30  # some ten at most; the machine is shared, and benchmarks measure it
+            assert first.at_s - begin_s < 30  # about ten at most; the machine is shared, and benchmarks measure it
 
 
 def served(node: Node) -> dict[str, object]:
-    """Return what is served now, and somebody's own port beside it."""
+    """Return the current serve config with a foreign port added."""
     now = wait_until(lambda: node.ask("GET", "serve-config"), what="what is published")
     return {**now, "TCP": {**now.get("TCP", {}), **SERVED["TCP"]}}

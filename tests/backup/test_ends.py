@@ -1,4 +1,4 @@
-"""What is kept when everything ends: a last snapshot after the app's last word, within the stop's time."""
+"""What is saved at a stop: a last snapshot after the app's last word, within the time of the stop."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from supervisor.backup.words import Trouble
     from supervisor.core.holding import Seen
 
-# Ends once it may.
+# Exits after TERM, once a file exists.
 SLOW_END = (
     "sh",
     "-c",
     "trap 'echo ending; while [ ! -e $0 ]; do sleep 0.1; done; exit 0' TERM; echo ready; while :; do sleep 0.1; done",
 )
-# Writes its last word when it is asked to end.
+# Writes its last word when it receives TERM.
 LAST_WORD = ("sh", "-c", "trap 'echo last > $0/word; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
 
 
 def test_the_last_word_of_the_app_is_in_the_last_snapshot() -> None:
-    """At a stop the snapshot comes after the app, and a new container begins where the old one ended."""
+    """At a stop the snapshot is taken after the app has exited, and a new container starts with its last word."""
     world = World()
     with world.running(*LAST_WORD, str(world.data)) as run:
         run.wait_for("ready")
@@ -60,7 +60,7 @@ def test_the_last_word_of_the_app_is_in_the_last_snapshot() -> None:
 
 
 def test_a_snapshot_that_is_under_way_at_a_stop_gives_way_to_the_last_one() -> None:
-    """It would lack the last word; its restic is ended, and the stop keeps to its time."""
+    """It would lack the last word: its restic is ended, and the stop does not exceed its time."""
     world = World()
     with world.running(*LAST_WORD, str(world.data)) as run:
         run.wait_for("ready")
@@ -74,19 +74,19 @@ def test_a_snapshot_that_is_under_way_at_a_stop_gives_way_to_the_last_one() -> N
 
 
 def test_a_last_snapshot_that_takes_too_long_is_told_and_the_stop_ends_in_time() -> None:
-    """Its time is what the app left; the exit code is that of the stop."""
+    """It has the time that the app has left; the exit code is that of the stop."""
     world = World()
     with world.running(*LAST_WORD, str(world.data), SUPERVISOR_STOP_TIMEOUT="2s") as run:
         run.wait_for("ready")
         (world.data / "much").write_bytes(os.urandom(300_000_000))
         begin_s = time.monotonic()
         assert run.stop() == 0
-        assert time.monotonic() - begin_s < 15  # 2 s, and what a crowded machine adds
+        assert time.monotonic() - begin_s < 15  # 2 s, and what a busy machine adds
         run.wait_for("no last snapshot")
 
 
 def test_the_repository_is_let_go_though_the_last_snapshot_s_restic_does_not_end() -> None:
-    """The next instance waits for that, and not for a restic that hangs."""
+    """The next instance waits for the release, and must not wait for a restic that hangs."""
     world = World()
     path = path_with_wrapped_restic(world, "case \"$*\" in *reason=stop*) trap '' TERM; sleep 60;; esac")
     more = {"PATH": path, "SUPERVISOR_STOP_TIMEOUT": "6s"}
@@ -99,7 +99,7 @@ def test_the_repository_is_let_go_though_the_last_snapshot_s_restic_does_not_end
 
 @pytest.mark.slow
 def test_a_killed_container_loses_no_more_than_the_last_interval() -> None:
-    """The next one begins with the last snapshot, a generation later; with its files it just goes on."""
+    """The next one starts with the last snapshot and the next generation; with its files it just continues."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -115,14 +115,14 @@ def test_a_killed_container_loses_no_more_than_the_last_interval() -> None:
         run.wait()
     world.lose_files()
     with world.running() as run:
-        # The killed one has let nothing go: a minute of silence tells that it is no more.
+        # The killed one has not released the lease: only a minute of silence shows that it is gone.
         wait_for_state(run, "idle", 110.0)
         assert listed(run)["generation"] == 2
         assert (world.data / "note").read_text() == "1"
 
 
 def test_a_crash_of_the_backups_own_service_changes_nothing_of_what_was_decided() -> None:
-    """It goes on as the same holder of the same files, though their marker is gone: nothing is held, nothing begins."""
+    """It continues as the same holder of the same files, although their marker is gone; the start is not held."""
     world = World()
     crash = world.folder / "crash"
     with world.hastened({"crash": str(crash)}, *APP) as run:
@@ -141,7 +141,7 @@ def test_a_crash_of_the_backups_own_service_changes_nothing_of_what_was_decided(
 
 
 def test_a_term_while_the_backups_own_service_is_down_takes_the_last_snapshot_and_lets_go() -> None:
-    """It has crashed, and waits for its next try; what it holds is not forgotten."""
+    """It has crashed, and waits for its restart; its lease is not forgotten."""
     world = World()
     crash = world.folder / "crash"
     with world.hastened({"crash": str(crash)}, *LAST_WORD, str(world.data)) as run:
@@ -149,7 +149,7 @@ def test_a_term_while_the_backups_own_service_is_down_takes_the_last_snapshot_an
         wait_for_state(run, "idle")
         crash.touch()
         call_without_waiting(run)
-        # Each try is later than the one before.
+        # The pause before each restart is longer than the last one.
         run.wait_count(3, "service crashed", part="backup")
         assert run.stop() == 0
         run.wait_for("snapshot taken", order="stop")
@@ -157,7 +157,7 @@ def test_a_term_while_the_backups_own_service_is_down_takes_the_last_snapshot_an
 
 
 def test_a_term_during_a_restore_leaves_nothing_half_done(tmp_path: Path) -> None:
-    """It is broken off in order: what was fetched is removed, restic's lock too, and the next one need not wait."""
+    """It is cancelled in order: fetched files and restic's lock are removed, and the next instance need not wait."""
     world = World(str(tmp_path / "repository"))
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -181,13 +181,13 @@ def test_nothing_is_kept_of_a_start_that_was_held() -> None:
     with world.running() as run:
         before = wait_for_state(run, "held: choose")["snapshots"]
         assert run.stop() == 0
-        # The next one need not wait for it.
+        # The next instance need not wait for this one.
         run.wait_for("handed over", whole=False)
         assert [each["id"] for each in restic(world.repository, "snapshots")] == [each["id"] for each in before][::-1]
 
 
 async def test_an_app_that_was_stopped_for_a_restore_stays_so_where_another_instance_takes_over() -> None:
-    """What it would write then counts no more, and two would work as the same device."""
+    """What it would write no longer counts, and two instances would run as the same device."""
     world = World()
     may_end = world.folder / "may_end"
     with world.running(*SLOW_END, str(may_end)) as run:
@@ -205,11 +205,11 @@ async def test_an_app_that_was_stopped_for_a_restore_stays_so_where_another_inst
 
 
 async def again(_seen: Seen, _trouble: Trouble | None) -> None:
-    """Look again: it was renewed at that moment."""
+    """Try again: the lease was renewed at that moment."""
 
 
 async def test_one_that_was_replaced_ends_its_snapshot_and_starts_nothing_more() -> None:
-    """Whoever orders it: what is written here counts no more, and there is nothing to keep or to let go at its end."""
+    """Orders are refused, as its files no longer count, and at its stop there is nothing to save or to release."""
     world = World()
     path = path_with_wrapped_restic(world, 'case "$*" in *reason=asked*) exec sleep 600;; esac')
     with world.hastened({"renew_s": 1.0}, *APP, PATH=path) as run:

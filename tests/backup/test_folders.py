@@ -1,4 +1,4 @@
-"""Folders that are missing: what a snapshot without them is worth, and what a restore of it does."""
+"""Missing folders: how a snapshot without them counts, and what a restore of it does."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Root of a user namespace alone: what belongs to another user of the machine is closed to it.
+# Root only in a user namespace: it has no access to what belongs to other users of the machine.
 WITHOUT_OTHERS = ("env", "unshare", "--user", "--map-root-user")
 
 
 def test_what_a_file_system_keeps_in_its_volume_is_not_the_apps() -> None:
-    """A new volume holds lost+found, which only root may open: it is not looked into, nor taken, nor replaced."""
+    """A new volume contains lost+found, which only root may open: it is not read, backed up or replaced."""
     if subprocess.run([*WITHOUT_OTHERS, "true"], capture_output=True, check=False).returncode:
         pytest.skip("user namespaces cannot be had here")
     world = World(prefix=WITHOUT_OTHERS)
@@ -47,7 +47,7 @@ def test_what_a_file_system_keeps_in_its_volume_is_not_the_apps() -> None:
         run.stop()
     assert restic(world.repository, "find", "lost+found") == []
     assert lost.stat().st_uid == 12345
-    # The volume of the next container is as new: it has the directory, and nothing else.
+    # The next container's volume is like a new one: it contains only this directory.
     for name in (MARKER, "note"):
         (world.data / name).unlink()
     with world.running() as run:
@@ -56,7 +56,7 @@ def test_what_a_file_system_keeps_in_its_volume_is_not_the_apps() -> None:
 
 
 def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
-    """Half of what was backed up is here: nothing is restored over it, and nothing is taken for empty."""
+    """Only half of the backed-up folders are here: nothing is restored over them, and nothing is taken for empty."""
     world = World()
     other = world.folder / "other"
     paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{other}"}
@@ -71,7 +71,7 @@ def test_a_folder_that_has_lost_its_volume_holds_the_start() -> None:
 
 
 def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> None:
-    """restic itself ends with 0 where one of several folders does not exist."""
+    """restic itself exits with 0 if one of several folders does not exist."""
     world = World()
     other = world.folder / "other"
     with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
@@ -83,7 +83,7 @@ def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> Non
         run.wait_for("snapshot taken, but not whole")
         assert [each["whole"] for each in listed(run)["snapshots"]] == [False, True]
         (taken,) = [each for each in restic(world.repository, "snapshots") if "partial" in each["tags"]]
-        # It was marked from the beginning: a kill could come before a mark that is made afterwards.
+        # It was marked from the beginning: a kill could come before a later mark.
         assert ("missing" in taken["tags"], "original" in taken) == (True, False)
         (world.folder / "gone").rename(other)
         again = back_up(run)
@@ -102,7 +102,7 @@ def test_a_missing_folder_makes_a_partial_snapshot_and_all_missing_none() -> Non
 
 
 def test_a_snapshot_without_a_folder_is_better_than_none() -> None:
-    """Where there is no other, what is in it is restored, and what is not is told."""
+    """If there is no other, what it contains is restored, and what it lacks is reported."""
     world = World()
     other = world.folder / "other"
     paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{other}"}
@@ -120,7 +120,7 @@ def test_a_snapshot_without_a_folder_is_better_than_none() -> None:
 
 
 def test_a_folder_that_vanished_in_the_middle_of_a_snapshot_stays_as_it_is_at_a_restore() -> None:
-    """The manifest names it, and the mark says that it is not there; without a mark, or for another fault, it fails."""
+    """The manifest names the folder, and the snapshot is marked as lacking it; without that mark the restore fails."""
     world = World()
     other, gone = world.folder / "other", world.folder / "gone"
     path = path_with_wrapped_restic(world, f"[ -e {gone} ] || case $* in *reason=asked*) mv {other} {gone};; esac")
@@ -140,7 +140,7 @@ def test_a_folder_that_vanished_in_the_middle_of_a_snapshot_stays_as_it_is_at_a_
         assert (world.data / "note").read_bytes() == before
         assert (other / "note").read_text() == "kept"
         run.stop()
-    # As where the supervisor was killed before it could mark it.
+    # As if the supervisor had been killed before it could mark the snapshot.
     (raw,) = [each for each in restic(world.repository, "snapshots") if each["id"] == taken]
     tags = [tag for tag in raw["tags"] if tag not in {"partial", "missing"}]
     restic(world.repository, "tag", *(word for tag in tags for word in ("--set", tag)), taken)
@@ -154,13 +154,13 @@ def test_a_folder_that_vanished_in_the_middle_of_a_snapshot_stays_as_it_is_at_a_
 
 
 def test_a_snapshot_that_lacks_a_folder_is_not_restored_where_it_cannot_be_read() -> None:
-    """What is missing on purpose excuses nothing else."""
+    """The mark for a missing folder excuses no other error."""
     world = World()
     other = world.folder / "other"
     with world.running(SUPERVISOR_BACKUP_PATHS=f"{world.data}:{other}") as run:
         wait_for_state(run, "idle")
         (world.data / "note").write_bytes(os.urandom(100_000))
-        # What is spoilt has the note, and not this one's manifest.
+        # The pack that is damaged later contains the note, but not the manifest of the next snapshot.
         assert back_up(run)["whole"]
         shutil.rmtree(other)
         call(run.run_dir, "backup")
@@ -175,7 +175,7 @@ def test_a_snapshot_that_lacks_a_folder_is_not_restored_where_it_cannot_be_read(
 
 @pytest.mark.parametrize("what", ["tag", "snapshots"])
 def test_a_mark_that_cannot_be_made_is_told_and_the_snapshot_counts(what: str) -> None:
-    """As with a key that lost its rights, or a bucket that went away, right after the snapshot."""
+    """As if the key had lost its rights, or the bucket had become unreachable, right after the snapshot."""
     world = World()
     other, gone, refuses = (world.folder / name for name in ("other", "gone", "refuses"))
     program = (
@@ -199,7 +199,7 @@ def test_a_mark_that_cannot_be_made_is_told_and_the_snapshot_counts(what: str) -
 
 
 async def test_an_identity_that_is_gone_is_missed_and_not_in_the_manifest(tmp_path: Path) -> None:
-    """tailscaled's folder counts as those that are named: what lacks it is not restored by itself."""
+    """tailscaled's folder counts like the configured ones: a snapshot without it is not restored automatically."""
     (tmp_path / "data").mkdir()
     (tmp_path / "work/snapshot").mkdir(parents=True)
     gone = str(tmp_path / "tailscale")

@@ -1,4 +1,4 @@
-"""Two containers on one repository: one works, the other stands by, and takes over with everything."""
+"""Two containers with one repository: one works, the other stands by, and then takes over with all files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ while :; do sleep 0.1; done
 
 
 def ready(run: Run) -> bool:
-    """Tell what /readyz says."""
+    """Return whether /readyz answers with 200."""
     import http.client
 
     host, port = (run.run_dir / "http").read_text().split()
@@ -40,7 +40,7 @@ def ready(run: Run) -> bool:
 
 
 def moltis(world: World) -> tuple[str, ...]:
-    """Return the command of an app with Moltis' own folders, which writes a last word when it is asked to end."""
+    """Return the command of an app with Moltis' own folders, which writes a last word when it receives TERM."""
     program = world.folder / "bin/moltis"
     program.parent.mkdir(exist_ok=True)
     program.write_text(LAST_WORD)
@@ -49,12 +49,12 @@ def moltis(world: World) -> tuple[str, ...]:
 
 
 def settings(world: World) -> dict[str, str]:
-    """Return what makes them Moltis' own: they lie in another place in each container."""
+    """Return settings that back up Moltis' own folders, which have another path in each container."""
     return {"HOME": str(world.folder), "SUPERVISOR_BACKUP_PATHS": ""}
 
 
 def test_the_next_one_stands_by_and_takes_over_when_the_first_lets_go(repository: str) -> None:
-    """It is ready while it waits, starts nothing, and has the first one's last word within seconds of its end."""
+    """It is ready while it waits, starts nothing, and has the first one's last word seconds after that one exits."""
     first, second = World(repository), World(repository)
     with first.running(*moltis(first), **settings(first)) as one:
         one.wait_for("ready")
@@ -69,7 +69,7 @@ def test_the_next_one_stands_by_and_takes_over_when_the_first_lets_go(repository
             begin_s = time.monotonic()
             one.wait_for("handed over", whole=True)
             two.wait_for("ready", 30.0)
-            assert time.monotonic() - begin_s < 20  # some six here; the machine is shared
+            assert time.monotonic() - begin_s < 20  # about six here; the machine is shared
             assert ready(two)
             assert (second.folder / ".moltis/word").read_text() == "last\n"
             assert (second.folder / ".moltis/note").read_text() == "kept"
@@ -77,7 +77,7 @@ def test_the_next_one_stands_by_and_takes_over_when_the_first_lets_go(repository
 
 
 def test_term_in_standby_changes_nothing(repository: str) -> None:
-    """Neither the object nor the repository."""
+    """Neither the holder's object nor the repository changes."""
     world, other = World(repository), World(repository)
     with world.running() as one:
         wait_for_state(one, "idle")
@@ -92,7 +92,7 @@ def test_term_in_standby_changes_nothing(repository: str) -> None:
 
 
 def test_a_killed_container_that_comes_back_on_its_files_goes_on_at_once() -> None:
-    """Its own files tell: nobody waits a minute for oneself."""
+    """Its files identify it as the holder, so that it does not wait a minute for its own lease."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -105,7 +105,7 @@ def test_a_killed_container_that_comes_back_on_its_files_goes_on_at_once() -> No
 
 
 def test_an_object_that_is_gone_is_waited_for_where_there_are_snapshots() -> None:
-    """Its holder may live, and write it anew: only silence tells that it does not."""
+    """Its holder may still be alive and write it again: only a period of silence shows that it is gone."""
     world = lost("")
     (world.folder / "repository.holder").unlink()
     with world.hastened({"silence_s": 4.0}, *APP) as run:
@@ -116,7 +116,7 @@ def test_an_object_that_is_gone_is_waited_for_where_there_are_snapshots() -> Non
 
 
 def test_what_cannot_be_read_is_never_taken_for_nobodys() -> None:
-    """Rubbish, or an object of a later version: held, told, and the owner may choose."""
+    """With rubbish or an object of a later version, the start is held for the owner's choice, and says why."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -133,14 +133,14 @@ def test_what_cannot_be_read_is_never_taken_for_nobodys() -> None:
 
 @pytest.mark.slow
 def test_a_holder_that_was_replaced_stops_and_adds_nothing() -> None:
-    """Another one's word in the object: what is written here counts no more, so nothing is."""
+    """Once the object names another instance, the app is stopped, and no snapshot is added: it would not count."""
     world = World()
     haste = {"silence_s": 10.0, "renew_s": 2.0}
     with world.hastened(haste, *APP) as run:
         wait_for_state(run, "idle")
         back_up(run)
         before = len(restic(world.repository, "snapshots"))
-        # As another instance with the password would write it.
+        # The object is written by another instance with the same password.
         with World(world.repository).hastened(haste, *APP, SUPERVISOR_BACKUP_RESTORE="never") as other:
             wait_for_state(other, "standby")
             freeze(run.pid)
@@ -153,7 +153,7 @@ def test_a_holder_that_was_replaced_stops_and_adds_nothing() -> None:
             wait_until(lambda: run.find("exited") is not None, what="the end of its app")
             assert health_of(run)["status"] == "fail"
             assert call(run.run_dir, "backup").code == 1
-            # Nobody is asked to agree to what is refused then.
+            # The request is refused at once, without asking for a confirmation first.
             for words in (("start", "moltis"), ("backup", "restore", listed(run)["snapshots"][0]["id"], "--yes")):
                 said = call(run.run_dir, *words).err
                 assert "another instance has taken over" in said
@@ -165,7 +165,7 @@ def test_a_holder_that_was_replaced_stops_and_adds_nothing() -> None:
 
 
 def test_a_holder_that_cannot_reach_the_bucket_goes_on_and_takes_no_snapshot(server: Bucket) -> None:
-    """The app is not touched; when the bucket is back, it looks first, and goes on."""
+    """The app keeps running; when the bucket is back, the lease is checked first, and snapshots are taken again."""
     world = World(server.repository)
     with world.running() as run:
         wait_for_state(run, "idle")

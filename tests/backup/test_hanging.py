@@ -1,4 +1,4 @@
-"""A disk that does not answer: it is told, and health, orders and stops go on without it."""
+"""A disk that does not answer: this is reported, and health, orders and stops work without it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLD = "cannot see what is in the folders: a disk has not answered for 1 s"
 
 
 def test_a_disk_that_hangs_while_all_runs_stops_nothing() -> None:
-    """A snapshot fails, and is told as any other trouble; TERM is heard, and the repository handed over."""
+    """A snapshot fails, which is reported like any other trouble; TERM is obeyed, and the repository handed over."""
     world = World()
     with world.hastened(HASTE, *APP, SUPERVISOR_STOP_TIMEOUT="10s") as run:
         wait_for_state(run, "idle")
@@ -33,7 +33,7 @@ def test_a_disk_that_hangs_while_all_runs_stops_nothing() -> None:
 
 
 def test_a_start_waits_for_a_disk_that_hangs() -> None:
-    """Files that cannot be seen are not taken for none; once they can be, the start goes on."""
+    """Files that cannot be seen are not taken for missing; once they can be, the start continues."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")

@@ -1,4 +1,4 @@
-"""The object beside a repository: sealed, written on conditions, and right where a server ignores them."""
+"""The object next to a repository: sealed, written conditionally, and correct if a server ignores conditions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def settings(repository: str, password: str = "a password") -> BackupSettings:  # noqa: S107 - made up
-    """Return settings of a repository."""
+    """Return backup settings with this repository."""
     keys = [SecretSource(name, value=Secret(text)) for name, text in (("ID", KEY_ID), ("KEY", KEY))]
     return BackupSettings(
         repository, SecretSource("PASSWORD", value=Secret(password)), keys[0], keys[1], None, 300.0, {}, "auto"
@@ -40,17 +40,17 @@ def settings(repository: str, password: str = "a password") -> BackupSettings:  
 
 
 async def never(_seen: Seen, _trouble: Trouble | None) -> None:
-    """Fail where somebody would have to wait."""
+    """Fail if an instance would have to wait."""
     pytest.fail("another one holds it")
 
 
 def store_of(holder: Lease) -> Store:
-    """Return where a holder's object lies."""
+    """Return the store of a holder's object."""
     return holder._store
 
 
 async def test_taken_renewed_and_let_go(repository: str) -> None:
-    """A second one takes over at once when it was let go, and finds what the first one said last."""
+    """After a release, a second one takes over at once, and gets the first one's last record."""
     one, two = Lease(settings(repository)), Lease(settings(repository))
     assert await one.acquire("", never) is None
     assert one.conditional
@@ -60,13 +60,13 @@ async def test_taken_renewed_and_let_go(repository: str) -> None:
     before = await two.acquire("", never)
     assert before is not None
     assert (before.generation, before.files, before.released, before.whole) == (4, "its files", True, True)
-    # Until it has one of its own, whoever comes next is to know of that generation.
+    # Until it has its own generation, its record keeps that one for the next instance.
     assert two.record is not None
     assert two.record.generation == 4
 
 
 async def test_what_is_written_into_a_folder_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a power loss it is not another instance's turn: file and folder are synced."""
+    """File and folder are synced, so that no other instance can take over after a power loss."""
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     await FolderStore(str(tmp_path / "repository")).put(b"{}", "")
@@ -74,7 +74,7 @@ async def test_what_is_written_into_a_folder_is_on_the_disk(tmp_path: Path, monk
 
 
 async def test_a_condition_is_kept(repository: str) -> None:
-    """Whoever writes over another version than it has read is refused, by both kinds of store."""
+    """Both kinds of store refuse to overwrite a version other than the one that was read."""
     store = store_of(Lease(settings(repository)))
     tag = await store.put(b"1", "")
     with pytest.raises(ConflictError):
@@ -87,7 +87,7 @@ async def test_a_condition_is_kept(repository: str) -> None:
 
 
 async def test_a_replaced_holder_notices_at_its_next_renewal(repository: str) -> None:
-    """Whatever it believed."""
+    """It has not been informed before."""
     one, two = Lease(settings(repository)), Lease(settings(repository))
     await one.acquire("", never)
     await two.acquire("", never, force=True)
@@ -97,12 +97,12 @@ async def test_a_replaced_holder_notices_at_its_next_renewal(repository: str) ->
 
 
 async def test_one_that_came_too_late_lets_nothing_go(repository: str) -> None:
-    """Another one was quicker: what it took stays its own, also when the one that lost is ended at that moment."""
+    """If another one was quicker, its lease stays, even if the one that lost is stopped at that moment."""
     one, two = Lease(settings(repository)), Lease(settings(repository))
     found = await store_of(two).get()
     await one.acquire("", never)
     assert not await two._take(found, None, "")
-    # Nor does it look like a server that ignores conditions, to be waited for and written over.
+    # Nor is the server taken for one that ignores conditions, which would be waited for and written to again.
     assert two.conditional
     assert not await two.release(0, "", whole=False)
     await one.renew(1, "")
@@ -112,7 +112,7 @@ async def test_one_that_came_too_late_lets_nothing_go(repository: str) -> None:
 
 
 async def test_an_object_that_was_deleted_is_written_anew(tmp_path: Path) -> None:
-    """Nobody else has it then."""
+    """No other instance holds it then."""
     one = Lease(settings(str(tmp_path / "repository")))
     await one.acquire("", never)
     (tmp_path / "repository.holder").unlink()
@@ -121,7 +121,7 @@ async def test_an_object_that_was_deleted_is_written_anew(tmp_path: Path) -> Non
 
 
 async def test_what_was_not_sealed_with_this_password_is_nobodys_to_take(tmp_path: Path) -> None:
-    """A changed byte, another password, a later version: each is held, until a person says otherwise."""
+    """If it was changed, or has another password or a later version, it is acquired only by the owner's choice."""
     path = tmp_path / "repository.holder"
     repository = str(tmp_path / "repository")
     await Lease(settings(repository, "another")).acquire("", never)
@@ -137,13 +137,13 @@ class Careless(FolderStore):
     """A store that ignores conditions, as some servers do."""
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Write it, whatever is there."""
+        """Write the object unconditionally."""
         del tag
         return await super().put(data, (await self.get()).tag)
 
 
 async def test_a_store_that_ignores_conditions_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is read back after taking hold, and before each renewal: the one whose name is not in it has lost."""
+    """Then it is read back after being acquired and before each renewal: one whose name is not in it has lost."""
     monkeypatch.setattr(module, "SETTLE_S", 0.01)
     repository = str(tmp_path / "repository")
     one, two = Lease(settings(repository)), Lease(settings(repository))
@@ -160,7 +160,7 @@ async def test_a_store_that_ignores_conditions_is_found_out(tmp_path: Path, monk
 async def test_one_that_was_overwritten_while_it_settled_does_not_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both were told that their write stood; the one whose name is in it afterwards holds."""
+    """Both writes were reported as successful; the instance whose name is in the object afterwards has the lease."""
     monkeypatch.setattr(module, "SETTLE_S", 0.01)
     repository = str(tmp_path / "repository")
     one, two = Lease(settings(repository)), Lease(settings(repository))
@@ -183,7 +183,7 @@ async def test_one_that_was_overwritten_while_it_settled_does_not_hold(
 
 
 class Gated(FolderStore):
-    """A store at once, but for the next write while the gate is shut: that one is on its way until it opens."""
+    """A store without threads; if ``shut`` is set, the next write is under way until the gate opens."""
 
     def __init__(self, repository: str) -> None:
         super().__init__(repository)
@@ -192,11 +192,11 @@ class Gated(FolderStore):
         self.on_its_way = anyio.Event()
 
     async def get(self) -> StoredObject:
-        """Read it, in no thread."""
+        """Read the object without a thread."""
         return self._get()
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Write it, in no thread."""
+        """Write the object without a thread."""
         if self.shut:
             self.shut = False
             self.on_its_way.set()
@@ -205,7 +205,7 @@ class Gated(FolderStore):
 
 
 async def test_a_renewal_on_its_way_does_not_undo_a_release(tmp_path: Path) -> None:
-    """What is written is written in order, or the next instance would wait for one that has ended."""
+    """Writes are made in order; otherwise the next instance would wait for one that has exited."""
     repository = str(tmp_path / "repository")
     one = Lease(settings(repository))
     store = one._store = Gated(repository)
@@ -223,7 +223,7 @@ async def test_a_renewal_on_its_way_does_not_undo_a_release(tmp_path: Path) -> N
 
 
 async def test_one_that_is_ended_while_it_takes_over_lets_go_what_it_took(tmp_path: Path) -> None:
-    """The write on its way is waited for: it may be there though nobody has waited for its answer."""
+    """The write under way is waited for: it may succeed although nobody receives its response."""
     repository = str(tmp_path / "repository")
     one, two = Lease(settings(repository)), Lease(settings(repository))
     store = one._store = Gated(repository)
@@ -238,12 +238,12 @@ async def test_one_that_is_ended_while_it_takes_over_lets_go_what_it_took(tmp_pa
 
 
 class Lossy(FolderStore):
-    """A store whose next answer gets lost, and which is written all the same."""
+    """A store whose next response is lost although the write succeeds."""
 
     loses = True
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Write it."""
+        """Write the object, and lose the response once."""
         tag = await super().put(data, tag)
         if self.loses:
             self.loses = False
@@ -252,7 +252,7 @@ class Lossy(FolderStore):
 
 
 async def test_one_s_own_word_is_nobody_else_s(tmp_path: Path) -> None:
-    """The answer to the write got lost, which is told, and not waited for like another instance; so it has it."""
+    """If the response to its write is lost, that is reported; the next try finds its own record, and does not wait."""
     one = Lease(settings(str(tmp_path / "repository")))
     one._store = Lossy(str(tmp_path / "repository"))
     with pytest.raises(BackupError, match="no answer"):
@@ -262,7 +262,7 @@ async def test_one_s_own_word_is_nobody_else_s(tmp_path: Path) -> None:
 
 
 async def test_an_end_in_standby_asks_the_store_nothing(tmp_path: Path) -> None:
-    """It has written nothing: there is nothing to let go, and nothing to wait for."""
+    """It has written nothing, so there is nothing to release or to wait for."""
 
     class Away(FolderStore):
         async def get(self) -> StoredObject:
@@ -278,7 +278,7 @@ async def test_an_end_in_standby_asks_the_store_nothing(tmp_path: Path) -> None:
     [{"instance": "x"}, {"generation": 9}, {"counter": 9}, {"files": "x"}, {"released": True}, {"whole": True}],
 )
 async def test_the_seal_is_on_all_of_it(tmp_path: Path, changed: dict[str, object]) -> None:
-    """Whoever may write into the bucket, and has no password, can let nothing go in another one's name."""
+    """A writer to the bucket who lacks the password cannot release another instance's lease."""
     repository = str(tmp_path / "repository")
     await Lease(settings(repository)).acquire("", never)
     path = tmp_path / "repository.holder"
@@ -288,7 +288,7 @@ async def test_the_seal_is_on_all_of_it(tmp_path: Path, changed: dict[str, objec
 
 
 async def test_what_was_let_go_stays_let_go(repository: str) -> None:
-    """A renewal that was still on its way takes nothing back."""
+    """A renewal that was still under way does not undo a release."""
     one, two = Lease(settings(repository)), Lease(settings(repository))
     await one.acquire("", never)
     await one.renew(3, "its files", released=True, whole=True)
@@ -299,7 +299,7 @@ async def test_what_was_let_go_stays_let_go(repository: str) -> None:
 
 
 async def test_a_later_version_is_told_as_such(tmp_path: Path) -> None:
-    """Not as a damaged one, which its holder would write over."""
+    """It is distinguished from a damaged one, which its holder would overwrite."""
     repository = str(tmp_path / "repository")
     await Lease(settings(repository)).acquire("", never)
     path = tmp_path / "repository.holder"
@@ -309,7 +309,7 @@ async def test_a_later_version_is_told_as_such(tmp_path: Path) -> None:
 
 
 async def test_generations_never_go_back(tmp_path: Path) -> None:
-    """Before it is decided what a start does, what was taken over stays in the object."""
+    """Until a start is decided, the values taken over from the previous holder stay in the object."""
     one = Lease(settings(str(tmp_path / "repository")))
     await one.acquire("", never)
     await one.renew(7, "files")
@@ -319,7 +319,7 @@ async def test_generations_never_go_back(tmp_path: Path) -> None:
 
 
 def test_the_region_is_read_off_the_host() -> None:
-    """Signatures name it; stores that are no cloud's take any."""
+    """Signatures contain it; servers outside a cloud accept any."""
     assert _region("nyc3.digitaloceanspaces.com") == "nyc3"
     assert _region("s3.eu-central-1.amazonaws.com") == "eu-central-1"
     assert _region("s3.amazonaws.com") == "us-east-1"
@@ -327,19 +327,19 @@ def test_the_region_is_read_off_the_host() -> None:
 
 
 async def test_wrong_keys_are_told_as_such(tmp_path: Path) -> None:
-    """Not as an object that is not there."""
+    """The error is distinguished from a missing object."""
     with bucket(tmp_path / "s3") as server:
         wrong = SecretSource("KEY", value=Secret("another secret"))
         store = BucketStore(server.repository, SecretSource("ID", value=Secret(KEY_ID)), wrong)
         with pytest.raises(BackupError, match="secret access key is wrong"):
             await store.get()
-        # What was not written is not taken for written.
+        # A failed write is not taken for a successful one.
         with pytest.raises(BackupError, match="secret access key is wrong"):
             await store.put(b"1", "")
 
 
 async def test_a_bucket_that_is_not_there_is_told_as_such(server: Bucket) -> None:
-    """Not as an object that is not there, or that somebody else has written."""
+    """The error is distinguished from a missing object, and from a write by another instance."""
     store = store_of(Lease(settings(server.repository.replace("/bucket/", "/another/"))))
     with pytest.raises(BackupError, match="bucket"):
         await store.get()
@@ -349,25 +349,25 @@ async def test_a_bucket_that_is_not_there_is_told_as_such(server: Bucket) -> Non
 
 
 async def test_a_write_over_what_is_gone_is_refused(repository: str) -> None:
-    """It was not this version that its writer has seen."""
+    """It is not the version that the writer has read."""
     with pytest.raises(ConflictError):
         await store_of(Lease(settings(repository))).put(b"1", '"tag"')
 
 
 async def test_a_write_beside_another_one_is_refused(way: Flaky) -> None:
-    """Servers that cannot tell yet which of the two will stand answer 409."""
+    """Servers that cannot decide yet which of two writes wins answer 409."""
     way.mode = "busy"
     with pytest.raises(ConflictError):
         await store_of(Lease(settings(f"s3:http://127.0.0.1:{way.port}/bucket/snapshots"))).put(b"1", "")
 
 
 class Undecided(FolderStore):
-    """A store that refuses so many writes as if another one were under way, as S3 does with 409."""
+    """A store that refuses the next ``refusals`` writes as if another one were under way, as S3 does with 409."""
 
     refusals = 0
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Refuse it, or write it."""
+        """Refuse the write, or make it."""
         if self.refusals:
             self.refusals -= 1
             raise ConflictError
@@ -375,7 +375,7 @@ class Undecided(FolderStore):
 
 
 async def test_a_refused_write_is_no_other_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else has written: it is tried again, and told if that is of no use, and never a reason to stop it all."""
+    """If nobody else has written, it is retried; a lasting refusal is reported, but the lease is not lost."""
     monkeypatch.setattr(module, "_AGAIN_S", 0.01)
     one = Lease(settings(str(tmp_path / "repository")))
     store = one._store = Undecided(str(tmp_path / "repository"))
@@ -392,7 +392,7 @@ async def test_a_refused_write_is_no_other_holder(tmp_path: Path, monkeypatch: p
 
 
 def test_of_writes_at_once_into_a_folder_one_stands(tmp_path: Path) -> None:
-    """Looking and writing are one step for all processes of a machine."""
+    """The check and the write are one atomic step for all processes of a machine."""
     count = 8
     together = threading.Barrier(count)
 
@@ -412,26 +412,26 @@ def test_of_writes_at_once_into_a_folder_one_stands(tmp_path: Path) -> None:
 
 
 class Overtaking(FolderStore):
-    """A store in which another instance writes between each look and the write that follows."""
+    """A store in which another instance writes between each read and the write that follows."""
 
     async def get(self) -> StoredObject:
-        """Read it."""
+        """Read the object, which another instance then writes."""
         found = await super().get()
         await super().put(b"of another one", found.tag)
         return found
 
 
 class Forgetful(FolderStore):
-    """A store that takes every write, and keeps none."""
+    """A store that accepts every write, and stores none."""
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Answer well."""
+        """Report success."""
         del data, tag
         return "tag"
 
 
 async def test_a_rehearsal_writes_and_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several that rehearse at once each one is ready, and none where nothing is kept."""
+    """Several that rehearse at once are all ready; none is if the store does not keep what is written."""
     one = Lease(settings(str(tmp_path / "repository")))
     monkeypatch.setattr(module, "_store", lambda given, name: Overtaking(given.repository, name))
     await one.probe()
@@ -441,7 +441,7 @@ async def test_a_rehearsal_writes_and_reads_back(tmp_path: Path, monkeypatch: py
 
 
 async def test_of_two_wishes_at_once_one_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one is held, as its note would be believed to be there."""
+    """The other one gets an error: otherwise it would believe that its note is stored."""
     one = Lease(settings(str(tmp_path / "repository")))
     monkeypatch.setattr(module, "_store", lambda given, name: Overtaking(given.repository, name))
     with pytest.raises(BackupError, match="another instance restores a snapshot too"):
@@ -449,6 +449,6 @@ async def test_of_two_wishes_at_once_one_is_noted(tmp_path: Path, monkeypatch: p
 
 
 async def test_an_object_that_is_not_there_is_nobodys(repository: str) -> None:
-    """The first one finds nothing."""
+    """The first instance gets neither data nor a tag."""
     found: StoredObject = await store_of(Lease(settings(repository))).get()
     assert (found.data, found.tag) == (None, "")

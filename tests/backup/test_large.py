@@ -1,4 +1,4 @@
-"""Much of it: many files, a large one, many snapshots beside a writer, and kills at any moment."""
+"""Large amounts: many files, a large file, many snapshots during writes, and kills at any moment."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What restic may have at most: 90 MB beside 100 MB of files, and not much more beside twenty times as much.
+# How much memory restic may use: 90 MB with 100 MB of files, and not much more with twenty times as much.
 MOST_BYTES = 120_000_000
 pytestmark = [pytest.mark.slow_fault, pytest.mark.timeout(900)]
 
 
 def digest(folder: Path) -> str:
-    """Return what tells the content of a folder from any other."""
+    """Return a digest of the content of a folder."""
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith(".moltis-supervisor"):
@@ -41,7 +41,7 @@ def digest(folder: Path) -> str:
 
 
 def test_twenty_thousand_small_files() -> None:
-    """They come back as they were, in a new container too."""
+    """They are restored as they were, in a new container too."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -64,7 +64,7 @@ def test_twenty_thousand_small_files() -> None:
 
 
 def test_a_file_of_two_gigabytes() -> None:
-    """It comes back, and restic has little more memory for it."""
+    """It is restored, and restic uses little more memory for it."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -85,7 +85,7 @@ def test_a_file_of_two_gigabytes() -> None:
 
 
 def test_a_hundred_snapshots_of_a_database_that_is_written_to() -> None:
-    """Each copy is whole, and each has every row that was acknowledged before it was begun."""
+    """Each copy is whole, and contains every row that was acknowledged before it was started."""
     world = World()
     world.data.mkdir()
     make(world.data / "moltis.db", "wal")
@@ -110,7 +110,7 @@ def test_a_hundred_snapshots_of_a_database_that_is_written_to() -> None:
 
 
 def test_a_supervisor_killed_at_any_moment_of_its_backups() -> None:
-    """Thirty times: the next start has its files, or restores them, and the database is whole."""
+    """After each of thirty kills the next start has its files, or restores them, and the database is whole."""
     world = World()
     world.data.mkdir()
     make(world.data / "moltis.db", "wal")
@@ -126,7 +126,7 @@ def test_a_supervisor_killed_at_any_moment_of_its_backups() -> None:
                 database.commit()
             call_without_waiting(run)
             wait_until(lambda: child_of(run, "restic") or run.find("snapshot taken"), what="restic")
-            # The moment is what is tried here.
+            # The test varies this moment.
             threading.Event().wait(chance.random() * 0.8)
             os.kill(run.pid, signal.SIGKILL)
             run.wait()

@@ -1,4 +1,4 @@
-"""Containers one after another, as in months of deploys and of ends that nobody asked for: what is lost."""
+"""Containers one after another, as in months of deploys and unexpected ends: what is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AWAY_S = 10.0
 
 @pytest.fixture
 def control() -> Iterator[Control]:
-    """A control server that takes each of two keys, once."""
+    """A control server that accepts each of two keys once."""
     with controlling("-auth") as running:
         for key in (KEY, KEY_OF_PEER):
             running.order("key", value=key)
@@ -47,20 +47,20 @@ def control() -> Iterator[Control]:
 
 
 def is_whole(database: str) -> bool:
-    """Tell whether SQLite finds nothing wrong with a database."""
+    """Return whether SQLite finds no error in a database."""
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as found:
         return [row[0] for row in found.execute("PRAGMA integrity_check")] == ["ok"]
 
 
 def begin_of_last_snapshot(run: Run) -> float:
-    """Return when the last snapshot of a life was begun, by the wall clock; 0 where there was none."""
+    """Return when the last snapshot of a run began, by the wall clock; 0 if there was none."""
     taken = run.all("snapshot taken")
     end_s = when(run, "snapshot taken")
     return 0.0 if end_s is None else end_s - taken[-1]["took_s"]
 
 
 def check_rows(old: Run, new: Disk, writer: Writer, end_s: float, pid: int) -> float:
-    """Check that what is lost is younger than the last snapshot's beginning; return how old at the end it was."""
+    """Check that lost rows are younger than the start of the last snapshot; return the oldest one's age at the end."""
     kept = set(new.kept())
     lost = [answer for answer in list(writer.answers) if answer.pid == pid and answer.text not in kept]
     begun_s = begin_of_last_snapshot(old)
@@ -69,7 +69,7 @@ def check_rows(old: Run, new: Disk, writer: Writer, end_s: float, pid: int) -> f
 
 
 def test_ends_by_kill_at_any_moment(server: Bucket) -> None:
-    """The next one takes over, its database is whole, and what is lost is younger than the last snapshot."""
+    """The next one takes over, its database is whole, and lost rows are younger than the last snapshot."""
     seed = int(os.environ.get("SEED", time.time_ns() % 10**6))
     dice = random.Random(seed)  # noqa: S311 - chance, no secret
     oldest_s = longest_s = 0.0
@@ -80,7 +80,7 @@ def test_ends_by_kill_at_any_moment(server: Bucket) -> None:
         for number in range(KILLS):
             new = Disk(server.repository)
             with writing(disk.keep) as writer:
-                # From here on with a successor that is ready, from there on without one.
+                # Half of the kills happen with a successor that is ready, the others without one.
                 early = dice.random() < 0.5
                 two = stack.enter_context(new.container(HASTE)) if early else None
                 if two is not None:
@@ -94,7 +94,7 @@ def test_ends_by_kill_at_any_moment(server: Bucket) -> None:
             if two is None:
                 two = stack.enter_context(new.container(HASTE))
             two.wait_for("started", 120.0, child="moltis")
-            # It may have no row: the one before may have ended before its first snapshot.
+            # It may have no rows: the previous one may have been killed before its first snapshot.
             wait_until(partial(new.ask, "GET", "/stand-in/kept"), 60.0, "the next one's app")
             longest_s = max(longest_s, time.time() - end_s)
             assert is_whole(new.memory), (seed, number)
@@ -107,7 +107,7 @@ def test_ends_by_kill_at_any_moment(server: Bucket) -> None:
 
 
 def end(run: Run, writer: Writer, server: Bucket, number: int, pid: int) -> float:
-    """End a container as its number says; return how long nobody answered."""
+    """End a container in the way that its number selects; return how long nothing answered."""
     away = threading.Timer(AWAY_S, server.start)
     if number % 7 == 0:
         server.stop()
@@ -122,7 +122,7 @@ def end(run: Run, writer: Writer, server: Bucket, number: int, pid: int) -> floa
 
 
 def test_many_deploys_in_a_row(control: Control, server: Bucket) -> None:
-    """Every fifth ends by KILL, every seventh has the bucket away for ten seconds: one device, and every row."""
+    """Every fifth ends by KILL, every seventh without the bucket for ten seconds: device and rows are kept."""
     disk = Disk(server.repository, control)
     longest_s = 0.0
     kept: list[str] = []
@@ -153,5 +153,5 @@ def test_many_deploys_in_a_row(control: Control, server: Bucket) -> None:
             run.close()
             disk, run = new, two
         assert is_whole(disk.memory)
-        assert len(control.nodes()) == 2  # it and the peer
+        assert len(control.nodes()) == 2  # the device and the peer
     print(f"{DEPLOYS} deploys: the longest pause was {longest_s:.1f} s")

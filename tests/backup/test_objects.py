@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Scripted:
-    """A server that gives each connection the same answer, in parts with a pause between; ``heard`` are the heads."""
+    """A server that gives each connection the same answer, in parts with pauses; ``heard`` are the request heads."""
 
     def __init__(self, *parts: bytes) -> None:
         self.heard: list[bytes] = []
@@ -46,11 +46,11 @@ class _Scripted:
                     self.heard.append(client.recv(65536))
                     for part in self._parts:
                         client.sendall(part)
-                        # Each part becomes a read of its own at the other end.
+                        # Each part arrives in a separate read at the other end.
                         time.sleep(0.05)
 
     def close(self) -> None:
-        """Take no more."""
+        """Stop accepting connections."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -77,7 +77,7 @@ _NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>It is not implem
 
 @contextlib.contextmanager
 def _without_conditions() -> Iterator[int]:
-    """Serve objects that nobody may write on a condition, as Backblaze B2 and Alibaba's OSS do; yield the port."""
+    """Serve objects, but refuse conditional writes, as Backblaze B2 and Alibaba's OSS do; yield the port."""
     kept: dict[str, bytes] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -100,7 +100,7 @@ def _without_conditions() -> Iterator[int]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -110,7 +110,7 @@ def _without_conditions() -> Iterator[int]:
 
 
 async def test_a_server_that_refuses_conditions_is_as_one_that_ignores_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can be held: what was written is read back, and the one whose name is not in it has lost."""
+    """It can be used: the object is read back after a write, and an instance whose name is not in it has lost."""
     monkeypatch.setattr(holder, "SETTLE_S", 0.01)
     with _without_conditions() as port:
         one, two = (Lease(settings(f"s3:http://127.0.0.1:{port}/bucket/snapshots")) for _ in range(2))
@@ -125,7 +125,7 @@ async def test_a_server_that_refuses_conditions_is_as_one_that_ignores_them(monk
 
 
 async def test_a_proxy_that_weakens_etags_does_not_matter() -> None:
-    """A condition on a weak one is never met (RFC 9110, 13.1.1), and what is compressed gets such a one."""
+    """A condition on a weak ETag is never met (RFC 9110, 13.1.1), and compressed answers get such an ETag."""
     with _scripted(b'HTTP/1.1 200 OK\r\nETag: W/"1"\r\nContent-Length: 1\r\n\r\nx') as server:
         store = _store_at("127.0.0.1", server.port)
         assert (await store.get()).tag == '"1"'
@@ -134,7 +134,7 @@ async def test_a_proxy_that_weakens_etags_does_not_matter() -> None:
 
 
 async def test_the_region_that_a_server_tells_is_signed_as_it_tells_it() -> None:
-    """OpenStack's is RegionOne unless somebody has chosen another one."""
+    """OpenStack's is RegionOne unless another one was chosen."""
     told = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>RegionOne</Region></Error>"
     with _scripted(b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(told) + told) as server:
         with pytest.raises(BackupError):
@@ -151,7 +151,7 @@ async def test_an_object_that_arrives_in_parts_is_read_whole() -> None:
 
 
 async def test_the_host_that_is_signed_is_the_host_that_is_sent() -> None:
-    """Whatever the case in which it was written."""
+    """This holds for any upper and lower case in the setting."""
     with _scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as server:
         assert (await _store_at("LocalHost", server.port).get()).data is None
         assert f"\r\nHost: LocalHost:{server.port}\r\n".lower().encode() in server.heard[0].lower()
@@ -160,7 +160,7 @@ async def test_the_host_that_is_signed_is_the_host_that_is_sent() -> None:
 
 @pytest.mark.parametrize("date", ["Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "rubbish", ""])
 async def test_a_time_of_writing_that_makes_no_sense_is_none(date: str) -> None:
-    """The object is read all the same."""
+    """The object is read nevertheless."""
     answer = f"HTTP/1.1 200 OK\r\nLast-Modified: {date}\r\nContent-Length: 1\r\n\r\nx".encode()
     with _scripted(answer) as server:
         found = await _store_at("127.0.0.1", server.port).get()
@@ -169,7 +169,7 @@ async def test_a_time_of_writing_that_makes_no_sense_is_none(date: str) -> None:
 
 @pytest.mark.parametrize("status", ["502 Bad Gateway", "504 Gateway Timeout", "429 Too Many Requests"])
 async def test_a_server_that_is_away_for_a_moment_is_asked_again(status: str) -> None:
-    """The last snapshot waits for what may pass; nothing is said of restic, which had no part in it."""
+    """The error is temporary, so the last snapshot waits; it does not mention restic, which was not involved."""
     with (
         _scripted(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()) as server,
         pytest.raises(BackupError) as caught,
@@ -180,7 +180,7 @@ async def test_a_server_that_is_away_for_a_moment_is_asked_again(status: str) ->
 
 
 async def test_a_folder_that_does_not_answer_is_told_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a bucket is: a renewal is tried again, with the same store."""
+    """As with a bucket, a renewal is retried with the same store."""
     monkeypatch.setattr(objects, "_TIMEOUT_S", 0.2)
     store = FolderStore(str(tmp_path / "repository"))
     tag = await store.put(b"1", "")
@@ -191,14 +191,14 @@ async def test_a_folder_that_does_not_answer_is_told_in_time(tmp_path: Path, mon
                 await store.put(b"2", tag)
     monkeypatch.setattr(objects, "_TIMEOUT_S", 10)
     wait_until(lambda: not store._busy.locked(), what="the end of the first write")
-    # The write that was given up may come late.
+    # The write that was given up may still be made later.
     assert (await store.get()).data in {b"1", b"2"}
     await store.put(b"3", (await store.get()).tag)
     assert (await store.get()).data == b"3"
 
 
 def test_a_stop_does_not_wait_for_a_folder_that_does_not_answer() -> None:
-    """It ends in time, and tells what it could not do."""
+    """It ends in time, and reports what it could not do."""
     world = World()
     with world.running(SUPERVISOR_STOP_TIMEOUT="8s") as run:
         wait_for_state(run, "idle")

@@ -1,4 +1,4 @@
-"""The last step of a restore, and the bounds of a snapshot: what is renamed, what stays, and what restic may read."""
+"""The last step of a restore, and the limits of a snapshot: what is renamed, what stays, and what restic may read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ AS_ROOT = pytest.mark.skipif(not is_root(), reason="takes root, to mount a disk"
 
 @AS_ROOT
 def test_root_s_restic_reads_nothing_outside_of_the_folders(tmp_path: Path) -> None:
-    """The app may put a link in a folder's place at any moment: where the kernel has Landlock, it leads nowhere."""
+    """The app may replace a folder by a link at any moment: if the kernel has Landlock, the link leads nowhere."""
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()
     outside.mkdir()
@@ -63,7 +63,7 @@ def test_root_s_restic_reads_nothing_outside_of_the_folders(tmp_path: Path) -> N
 
 @AS_ROOT
 def test_a_link_that_the_app_puts_in_a_folder_s_way_at_the_last_moment_is_not_followed(tmp_path: Path) -> None:
-    """What lies there for root alone is in no snapshot; what could not be read is told, and the next one is whole."""
+    """Files for root alone are in no snapshot; what could not be read is reported, and the next snapshot is whole."""
     if not has_landlock():
         pytest.skip("this kernel has no Landlock")
     world = World()
@@ -94,7 +94,7 @@ def test_a_link_that_the_app_puts_in_a_folder_s_way_at_the_last_moment_is_not_fo
 
 
 def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
-    """In one line, not by a traceback: restic may be gone by the time it is run."""
+    """The error is one line without a traceback: restic may be gone by the time it is run."""
     gone = str(tmp_path / "restic")
     argv = (sys.executable, "-I", "-m", "supervisor.backup.confine", "--", gone, "version")
     ended = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -102,12 +102,12 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
 
 
 def has_landlock() -> bool:
-    """Tell whether the kernel has it: the version is asked for."""
+    """Return whether the kernel has Landlock, by asking for its version."""
     return int(ctypes.CDLL(None).syscall(444, None, 0, 1)) > 0
 
 
 def test_a_swap_that_fails_leaves_each_folder_with_its_own_mode(tmp_path: Path) -> None:
-    """Also those whose files had all been swapped."""
+    """This includes folders whose files had all been swapped."""
     with contextlib.ExitStack() as stack:
         prepared = []
         for name in ("one", "two"):
@@ -125,7 +125,7 @@ def test_a_swap_that_fails_leaves_each_folder_with_its_own_mode(tmp_path: Path) 
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
 
 
-# The third file cannot be put in its place, and the second not be put back where it was; once.
+# Once, the third file cannot be put in its place, and the second one cannot be put back.
 UNDONE = """
 import errno, os, runpy
 rename, begun, failed = os.rename, [], []
@@ -144,7 +144,7 @@ runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
 
 
 def test_what_could_not_be_put_back_is_kept_and_told() -> None:
-    """The app stays down, no snapshot is taken of files of two times, and another restore goes on from there."""
+    """The app stays stopped, no snapshot is taken of files of two times, and another restore replaces them."""
     world = World()
     program = (sys.executable, "-I", "-c", UNDONE, "run", "--", *APP)
     with contextlib.closing(Run(env=world.env(), program=program)) as run:
@@ -171,7 +171,7 @@ def test_what_could_not_be_put_back_is_kept_and_told() -> None:
 
 
 def test_a_start_that_could_not_put_back_goes_on_with_that_restore() -> None:
-    """Nothing is started on files of two times, and what was there before is in a snapshot."""
+    """Nothing is started on files of two times, and the previous files are in a snapshot."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -197,7 +197,7 @@ def test_a_start_that_could_not_put_back_goes_on_with_that_restore() -> None:
 
 @AS_ROOT
 def test_folders_of_an_image_itself_are_emptied_and_filled_again(tmp_path: Path) -> None:
-    """overlayfs cannot rename them: what is in them is moved, and moved back where the rest cannot be."""
+    """overlayfs cannot rename them: their content is moved, and moved back if the rest cannot be."""
     folder = overlay(tmp_path, ["data/both/deep", "data/old/deep", "data/file"])
     try:
         (folder / "both/deep/note").write_text("before")
@@ -223,7 +223,7 @@ def test_folders_of_an_image_itself_are_emptied_and_filled_again(tmp_path: Path)
 
 
 def overlay(place: Path, folders: list[str]) -> Path:
-    """Mount an overlay with these folders in its lower layer, and return the first name's parent in it."""
+    """Mount an overlay with these folders in its lower layer, and return the folder `data` in it."""
     for name in ("lower", "upper", "work", "merged"):
         (place / name).mkdir()
     for name in folders:
@@ -236,13 +236,13 @@ def overlay(place: Path, folders: list[str]) -> Path:
 
 
 def contents(folder: Path) -> set[str]:
-    """Return the files in a folder, ours aside."""
+    """Return the files in a folder, except those in the workshop."""
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     return {name for name in found if not name.startswith(WORKSHOP)}
 
 
 async def test_what_was_replaced_is_removed_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of files take seconds on a busy disk, in which health has to be answered."""
+    """It is removed in a thread: thousands of files take seconds on a busy disk, and health has to be answered."""
     (tmp_path / WORKSHOP / "before").mkdir(parents=True)
     threads, really = [], shutil.rmtree
 

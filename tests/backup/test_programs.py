@@ -1,4 +1,4 @@
-"""At the limits of a machine: what cannot be started or followed is trouble that is told, and nothing is left of it."""
+"""At a machine's limits, what cannot be started or followed is reported as trouble, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SPEC = ProcessSpec("restic", ("sleep", "60"), {"PATH": os.defpath})
 
 
 def refuse_thread(_thread: threading.Thread) -> None:
-    """Refuse its start, as the kernel does at a container's limit of processes."""
+    """Refuse to start it, as the kernel does at a container's limit of processes."""
     raise RuntimeError("can't start new thread")
 
 
 def refusing(number: int) -> Callable[..., None]:
-    """Return what the kernel refuses with this error."""
+    """Return a call that the kernel refuses with this error."""
 
     def refuse(*_words: object, **_more: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -55,7 +55,7 @@ def children() -> set[str]:
 
 
 async def test_a_restic_that_cannot_be_started_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit of processes a call fails in the one way that every caller knows."""
+    """At the limit of processes, a call raises BackupError, which every caller handles."""
     monkeypatch.setattr("subprocess.Popen", refusing(errno.EAGAIN))
     engine = SimpleNamespace(launcher=(), reaper=LoneParent().reaper, log=None)
     plan = SimpleNamespace(program="/bin/sleep", folder="/")
@@ -65,7 +65,7 @@ async def test_a_restic_that_cannot_be_started_is_trouble(monkeypatch: pytest.Mo
 
 
 async def test_a_program_whose_output_cannot_be_followed_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without memory to watch a pipe (epoll_ctl), the program and its pipes go."""
+    """Without memory to watch a pipe (epoll_ctl), the program is ended and its pipes are closed."""
     before = os.listdir("/proc/self/fd")
     async with LoneParent().reaping() as parent:
         monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refusing(errno.ENOMEM))
@@ -77,7 +77,7 @@ async def test_a_program_whose_output_cannot_be_followed_is_ended(monkeypatch: p
 
 @pytest.mark.parametrize("threads", [True, False])
 async def test_work_in_a_thread_is_done_whole(monkeypatch: pytest.MonkeyPatch, *, threads: bool) -> None:
-    """Also where no thread can be started, and where whoever waits for it is cancelled meanwhile."""
+    """This holds even if no thread can be started, and if the waiting task is cancelled meanwhile."""
     if not threads:
         monkeypatch.setattr(threading.Thread, "start", refuse_thread)
         monkeypatch.setattr(loop_latency, "_workers", loop_latency._Workers())

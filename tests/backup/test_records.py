@@ -1,4 +1,4 @@
-"""The record of a restore that is under way, where it is there still although the restore is over."""
+"""The record of a restore under way, in case it still exists although the restore is over."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def record(world: World) -> Path:
-    """Return the file that says that files are being replaced."""
+    """Return the path of the record that files are being replaced."""
     return world.folder / "state/moltis-supervisor-backup/swapping"
 
 
 def leave_a_record(world: World, snapshot: str, what: str) -> None:
-    """Have the record of the last restore be there still, as where the disk has refused to remove it."""
+    """Write the record of the last restore again, as if the disk had refused to remove it."""
     mark = json.loads((world.data / ".moltis-supervisor.json").read_text())["swap"]
     record(world).write_text(f"{snapshot} {what} 1 {mark}\n")
 
 
 def go_on_writing(run: Run, world: World) -> None:
-    """Have the app write after a restore, and be killed with its supervisor before any snapshot."""
+    """Write as the app would after a restore, and kill the supervisor before any snapshot."""
     run.wait_for("restored")
     (world.data / "note").write_text("written since")
     os.kill(run.pid, signal.SIGKILL)
@@ -40,7 +40,7 @@ def go_on_writing(run: Run, world: World) -> None:
 
 
 def restored_by_hand(world: World, **env: str) -> str:
-    """Have a snapshot be restored by hand, and the app write on after it; return the snapshot's id."""
+    """Restore a snapshot by hand, and write as the app would afterwards; return the snapshot's id."""
     with world.running(**env) as run:
         wait_for_state(run, "idle")
         (world.data / "note").write_text("restored")
@@ -51,7 +51,7 @@ def restored_by_hand(world: World, **env: str) -> str:
 
 
 def test_a_restore_by_hand_that_was_over_is_not_done_again() -> None:
-    """Where its record could not be removed, the files' marker tells; what was written since stays."""
+    """If its record could not be removed, the files' marker shows that it is over; what was written since stays."""
     world = World()
     taken = restored_by_hand(world)
     leave_a_record(world, taken, "app")
@@ -64,7 +64,7 @@ def test_a_restore_by_hand_that_was_over_is_not_done_again() -> None:
 
 
 def test_a_restore_at_a_start_that_was_over_is_not_done_again() -> None:
-    """Neither before its first snapshot, nor later, when it looks as if another instance had gone on from there."""
+    """This holds before the first snapshot, and later, when another instance seems to have continued from there."""
     world = lost("")
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -85,7 +85,7 @@ def test_a_restore_at_a_start_that_was_over_is_not_done_again() -> None:
 
 @pytest.mark.parametrize("lacking", ["the mark in one folder", "the mark of this restore"])
 def test_a_restore_that_was_not_over_everywhere_goes_on(lacking: str) -> None:
-    """The marker of an earlier restore does not do, nor does one folder's where there are two."""
+    """The marker of an earlier restore is not enough, nor is that of one folder out of two."""
     world = World()
     paths = {"SUPERVISOR_BACKUP_PATHS": f"{world.data}:{world.folder}/more"}
     taken = restored_by_hand(world, **paths)
@@ -104,7 +104,7 @@ def test_a_restore_that_was_not_over_everywhere_goes_on(lacking: str) -> None:
 
 @pytest.mark.skipif(not is_root(), reason="takes root, to mount a disk")
 def test_a_restore_that_was_broken_off_and_cannot_go_on_is_not_forgotten() -> None:
-    """The files are a mix still: it is tried again and again, and goes on once it can."""
+    """The files are still a mix: the restore is retried, and succeeds once it can."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -127,7 +127,7 @@ def test_a_restore_that_was_broken_off_and_cannot_go_on_is_not_forgotten() -> No
 
 
 def test_a_record_that_cannot_be_removed_is_emptied(tmp_path: Path) -> None:
-    """It says nothing to the next start then."""
+    """The next start ignores an empty record."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")

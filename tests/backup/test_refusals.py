@@ -1,4 +1,4 @@
-"""What real servers and real restics refuse: told in words within seconds, nothing lost, and the next one right."""
+"""Refusals of real servers and real restics: reported within seconds, without loss, and the next snapshot succeeds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RESTORE_PAGE = Path(__file__).parents[2] / "docs/how-to/restore-elsewhere.md"
 
 
 def test_a_bucket_of_any_region(tmp_path: Path) -> None:
-    """The host need not name it: the server tells, and object and snapshots are written."""
+    """The host need not contain it: the server reports it, and object and snapshots are written."""
     with bucket(tmp_path / "s3", "--region", "eu-central-1") as server:
         world = World(server.repository)
         with world.running() as run:
@@ -45,7 +45,7 @@ def test_a_bucket_of_any_region(tmp_path: Path) -> None:
 
 
 def test_a_key_without_rights_is_told(tmp_path: Path) -> None:
-    """403 is neither a wrong secret nor an empty bucket: nothing is started, and nothing made."""
+    """403 is not taken for a wrong secret or an empty bucket: nothing is started, and no repository is made."""
     (tmp_path / "users").mkdir()
     with bucket(tmp_path / "s3", "--iam-dir", str(tmp_path / "users")) as server:
         server.add_user("a-stranger", "a secret of the stranger")
@@ -60,7 +60,7 @@ def test_a_key_without_rights_is_told(tmp_path: Path) -> None:
 
 
 def test_a_key_that_cannot_delete_does_with_the_page_s_policy(tmp_path: Path) -> None:
-    """Snapshots, hand-over and a new container: with it nothing is refused, and what is in the bucket stays."""
+    """With it, snapshots, a hand-over and a new container work, and what is in the bucket stays."""
     policy = json.loads(RESTORE_PAGE.read_text().split("```json\n")[1].split("```")[0].replace("BUCKET", "bucket"))
     for statement in policy["Statement"]:
         statement["Principal"] = "limited"
@@ -93,7 +93,7 @@ def test_a_key_that_cannot_delete_does_with_the_page_s_policy(tmp_path: Path) ->
 
 
 def test_a_bucket_that_may_only_be_read_is_told_and_the_next_snapshot_is_right(server: Bucket) -> None:
-    """A key that lost its right to write: the app goes on, and with the right back so do the snapshots."""
+    """If the key loses its right to write, the app keeps running; with the right back, snapshots are taken again."""
     world = World(server.repository)
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -114,7 +114,7 @@ def test_a_bucket_that_may_only_be_read_is_told_and_the_next_snapshot_is_right(s
 
 
 def test_a_bucket_that_is_gone_in_the_middle_of_a_life(server: Bucket) -> None:
-    """Deleted, and brought back: told meanwhile, never made anew, and everything in it counts again."""
+    """It is deleted and brought back: this is reported, it is never made again, and everything in it still counts."""
     world = World(server.repository)
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -129,7 +129,7 @@ def test_a_bucket_that_is_gone_in_the_middle_of_a_life(server: Bucket) -> None:
 
 
 def test_an_exclusive_lock_of_another_restic_that_lives_is_told_and_left_alone() -> None:
-    """Whoever holds it is at work: a snapshot waits for it, however still it is; a start has what it reads at once."""
+    """Its holder is at work: a snapshot waits for it, even if it is frozen; a start reads what it needs at once."""
     world = lost("")
     env = restic_environment(world.repository)
     locks = f"{world.repository}/locks"
@@ -147,7 +147,7 @@ def test_an_exclusive_lock_of_another_restic_that_lives_is_told_and_left_alone()
 
 @pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
 def test_a_repository_whose_disk_is_full_is_told_and_the_next_snapshot_is_right() -> None:
-    """Half a snapshot is none: with room again the next one is whole, and nothing before it is damaged."""
+    """Half a snapshot does not count: with room again the next one is whole, and earlier ones are not damaged."""
     world = World()
     with small_disk(world.folder / "disk", "20m"):
         world.repository = str(world.folder / "disk/repository")
@@ -169,7 +169,7 @@ def test_a_repository_whose_disk_is_full_is_told_and_the_next_snapshot_is_right(
 
 @pytest.mark.slow
 def test_a_password_is_changed_as_the_page_says(tmp_path: Path) -> None:
-    """The holder's object was sealed with the old one: the start is held, and goes on once it is deleted."""
+    """The holder's object was sealed with the old one: the start is held, and continues once it is deleted."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -193,7 +193,7 @@ def test_a_password_is_changed_as_the_page_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_repository_that_was_in_use_and_is_gone_is_not_made_anew(comes_back: bool) -> None:  # noqa: FBT001 - a case
-    """As where a volume is not mounted yet: the start waits for it, or for the owner's word."""
+    """A volume may not be mounted yet: the start waits for it, or for the owner's choice."""
     world = lost(str(World().folder / "repository"))
     away = Path(f"{world.repository}.away")
     Path(world.repository).rename(away)
@@ -212,7 +212,7 @@ def test_a_repository_that_was_in_use_and_is_gone_is_not_made_anew(comes_back: b
 
 
 def test_a_snapshot_that_restic_cannot_read_is_not_passed_over_for_an_older_one() -> None:
-    """restic leaves it out of its list, and ends with 0: an answer of a bucket that is cut off looks the same."""
+    """restic omits it from its list, and exits with 0; a bucket's answer that is cut off looks the same."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -234,7 +234,7 @@ def test_a_snapshot_that_restic_cannot_read_is_not_passed_over_for_an_older_one(
 
 
 def test_a_second_supervisor_with_the_same_folder_for_its_snapshots_does_not_start() -> None:
-    """What it puts there would be in the snapshots of the first."""
+    """What it puts there would get into the snapshots of the first."""
     world, other = World(), World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -244,7 +244,7 @@ def test_a_second_supervisor_with_the_same_folder_for_its_snapshots_does_not_sta
 
 
 def test_a_repository_without_the_snapshot_that_was_handed_over_is_not_taken_for_a_new_one() -> None:
-    """As restic lists a folder that is away: nothing begins empty while a snapshot may be there."""
+    """restic lists a folder that is away as empty: no start begins without files while a snapshot may exist."""
     world = lost(str(World().folder / "repository"))
     snapshots, away = Path(world.repository) / "snapshots", Path(f"{world.repository}.away")
     snapshots.rename(away)
@@ -256,7 +256,7 @@ def test_a_repository_without_the_snapshot_that_was_handed_over_is_not_taken_for
 
 
 def test_snapshots_of_a_clock_that_was_a_year_fast_do_not_count_as_newer() -> None:
-    """Their times say so; what counts is generation and number."""
+    """Only their times are newer; generation and number count."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -278,7 +278,7 @@ def test_snapshots_of_a_clock_that_was_a_year_fast_do_not_count_as_newer() -> No
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("shift_s", [3600, -365 * 24 * 3600])
 def test_a_clock_that_is_off_is_told_and_with_the_right_time_it_goes_on(server: Bucket, shift_s: int) -> None:
-    """By an hour or a year: signatures are refused, in a life and at a start, and nothing is made anew."""
+    """If it is off by an hour or a year, signatures are refused, in a run and at a start; nothing is made again."""
 
     def shift(seconds: int) -> None:
         server.stop()
@@ -312,7 +312,7 @@ def test_a_clock_that_is_off_is_told_and_with_the_right_time_it_goes_on(server: 
 @pytest.mark.slow_fault
 @pytest.mark.timeout(900)
 def test_a_restic_that_is_too_old_is_refused() -> None:
-    """That of Debian 12, which does not tell by its exit code what is wrong: the wanted version is named."""
+    """That of Debian 12 does not report by its exit code what is wrong; the message names the required version."""
     world = World()
     old = Path(program("restic", "0.14.0")).parent
     with world.running(PATH=f"{old}:{os.environ['PATH']}") as run:

@@ -1,4 +1,4 @@
-"""What restic says, and how it is understood: other versions, and whoever speaks in its helper's name."""
+"""How restic's output is parsed: that of other versions, and output forged in the name of the copy helper."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Log:
     redactor = Redactor()
 
     def record(self, *_words: object, **_fields: object) -> None:
-        """Take a record."""
+        """Discard a record."""
 
 
 class _Engine:
@@ -33,7 +33,7 @@ class _Engine:
 
 
 def heard(*lines: bytes) -> Answer:
-    """Return what is understood of lines on standard output."""
+    """Return the answer parsed from lines of standard output."""
     listener = Listener(cast("Engine", _Engine()), lambda _share: None, lambda _trouble: None, silent=True)
     for line in lines:
         listener.take(line, is_error=False)
@@ -41,20 +41,20 @@ def heard(*lines: bytes) -> Answer:
 
 
 def test_what_a_later_version_adds_replaces_no_summary() -> None:
-    """Each message has a type; those that are not known are passed over."""
+    """Each message has a type; unknown ones are ignored."""
     answer = heard(b'{"message_type":"summary","snapshot_id":"abc"}', b'{"message_type":"news","id":"1"}')
     assert answer.summary.snapshot_id == "abc"
 
 
 def test_no_answer_is_no_empty_list_of_snapshots() -> None:
-    """An empty list is told as one, by each version in its own way."""
+    """An empty list is printed as one, by each version in its own way."""
     assert snapshots_of(b"[]") == snapshots_of(b"null") == ()
     with pytest.raises(msgspec.DecodeError):
         snapshots_of(b"")
 
 
 def test_a_snapshot_whose_tags_were_changed_counts_once() -> None:
-    """A key that may not delete leaves the first one beside that which replaces it."""
+    """With a key that may not delete, the first one stays next to the one that replaces it."""
     told = [{"id": "first", "tags": [TAG]}, {"id": "second", "tags": [TAG, "partial"], "original": "first"}]
     (view,) = snapshots_of(json.dumps(told).encode())
     assert (view.id, view.whole) == ("second", False)
@@ -77,26 +77,26 @@ FAULTS = [
 
 
 def error(text: str) -> bytes:
-    """Return what restic says of an error."""
+    """Return restic's message about an error."""
     return json.dumps({"message_type": "error", "error": {"message": text}}).encode()
 
 
 def test_only_what_would_be_dropped_anyway_is_no_fault_of_a_restore() -> None:
-    """Whatever the files are called that cannot be restored."""
+    """This does not depend on the names of the files that cannot be restored."""
     answer = heard(*map(error, [*DROPPED, *FAULTS]))
     assert (list(answer.errors), answer.dropped) == (FAULTS, True)
     assert not heard(*map(error, FAULTS)).dropped
 
 
 def test_errors_of_a_million_files_take_no_memory() -> None:
-    """And what would be dropped anyway, however much of it, hides none of them."""
+    """Their number is limited, and errors about what would be dropped anyway, however many, displace none of them."""
     answer = heard(*map(error, DROPPED * 2000), *(error(f"/{number}: {FAULTS[0]}") for number in range(5000)))
     assert answer.errors[0] == f"/0: {FAULTS[0]}"
     assert len(answer.errors) == 1000
 
 
 def test_a_helper_that_speaks_for_the_app_is_believed_nothing_about_others_files() -> None:
-    """It runs as the app's user, who can make it say anything: tailscaled's state is left out of no snapshot."""
+    """It runs as the app's user, who can forge its output: that must not exclude tailscaled's state from a snapshot."""
     report = CopiesReport(["/data"])
     lies = ["/state/tailscaled.state", "/data/../state/x", "/database", "/data/a\0b", "", "/data/./x"]
     for path in (*lies, "/data/good.db"):
@@ -111,7 +111,7 @@ def test_a_helper_that_speaks_for_the_app_is_believed_nothing_about_others_files
 
 @pytest.mark.parametrize("name", ["x" * 250, "*" * 250])
 def test_the_databases_always_fit_into_a_command_line(name: str) -> None:
-    """However long their paths are: with one word too many there would be no snapshot at all."""
+    """This holds for paths of any length: with one argument too many, there would be no snapshot at all."""
     report = CopiesReport(["/data"])
     for number in range(2000):
         path = f"/data/{name}/{name}/{number}"
@@ -123,7 +123,7 @@ def test_the_databases_always_fit_into_a_command_line(name: str) -> None:
 
 
 def test_a_helper_that_speaks_without_end_takes_no_memory() -> None:
-    """Neither for databases nor for complaints."""
+    """Neither its databases nor its errors are kept without a limit."""
     report = CopiesReport(["/data"])
     for number in range(10_000):
         report.take(json.dumps({"path": f"/data/{number}", "state": "copied"}).encode(), is_error=False)

@@ -1,4 +1,4 @@
-"""What a restore does to files, and what it does not: owners, links, rights, and whoever tries to lead it elsewhere."""
+"""What a restore does to files: owners, links and permissions, and attempts to redirect it to other places."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ AS_ROOT = pytest.mark.skipif(not is_root(), reason="takes root, for files of oth
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 NOBODY = {"SUPERVISOR_APP_USER": "nobody"} if is_root() else {}
 
-# As another user, who may not be let into this project's folder.
+# Run as another user, who may have no access to this project's folder.
 OPENS = """
 import sys
 try:
@@ -58,7 +58,7 @@ with opened_folder(BackupSource("data", sys.argv[1], None), make=False):
 
 
 def restore(run: Run, snapshot: str) -> None:
-    """Restore one, and see that it went well."""
+    """Restore a snapshot, and check that it succeeded."""
     called = call(run.run_dir, "backup", "restore", snapshot, "--yes")
     assert called.code == 0, (called, [record for record in run.records if record.get("part") == "backup"][-5:])
 
@@ -73,7 +73,7 @@ def spoil(world: World) -> None:
 
 
 def metrics(run: Run) -> str:
-    """Return what Prometheus would be told."""
+    """Return the metrics that Prometheus would get."""
     host, port = (run.run_dir / "http").read_text().split()
     headers = {"Authorization": "Bearer a token of sixteen characters"}
     with urlopen(Request(f"http://{host}:{port}/metrics", headers=headers), timeout=10) as answer:
@@ -82,12 +82,12 @@ def metrics(run: Run) -> str:
 
 
 def names(folder: Path) -> set[str]:
-    """Return what is in a folder, ours aside."""
+    """Return the names in a folder, except the supervisor's own."""
     return {name for name in os.listdir(folder) if not name.startswith(".moltis-supervisor")}
 
 
 def test_everything_that_a_file_can_be() -> None:
-    """Names with newlines, links, hard links, empty folders, modes and times are as they were."""
+    """Names with newlines, links, hard links, empty folders, modes and times are restored as they were."""
     world = World()
     with world.running(**NOBODY) as run:
         wait_for_state(run, "idle")
@@ -117,7 +117,7 @@ def test_everything_that_a_file_can_be() -> None:
 
 @AS_ROOT
 def test_rights_are_dropped_and_owners_are_by_name() -> None:
-    """Setuid bits, capabilities and devices are gone; all of it is the app's user's, and nothing root's."""
+    """Setuid bits, capabilities and devices are dropped; all files belong to the app's user, and none to root."""
     world = World()
     user = pwd.getpwnam("nobody")
     with world.running(SUPERVISOR_APP_USER="nobody") as run:
@@ -142,7 +142,7 @@ def test_rights_are_dropped_and_owners_are_by_name() -> None:
 
 @AS_ROOT
 def test_what_gives_rights_is_dropped_even_where_restic_may_make_it(tmp_path: Path) -> None:
-    """It has no right to make devices and capabilities; where it had, all that is restored is looked through."""
+    """It has no right to make devices or to set capabilities; in case it has, everything restored is checked."""
     (tmp_path / "files/deep").mkdir(parents=True)
     os.mknod(tmp_path / "files/deep/disk", stat.S_IFBLK | 0o666, os.makedev(7, 0))
     (tmp_path / "files/deep/tool").touch(0o755)
@@ -156,7 +156,7 @@ def test_what_gives_rights_is_dropped_even_where_restic_may_make_it(tmp_path: Pa
 
 
 def test_a_copy_takes_the_place_of_the_live_file_and_its_journals(tmp_path: Path) -> None:
-    """SQLite would play a journal of another moment into it, and mix the two."""
+    """SQLite would apply a journal of another time to the copy, and mix the two states."""
     for name in ("files/deep", "copies/deep"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("a.db", "a.db-wal", "a.db-shm", "a.db-journal", "other-wal"):
@@ -169,7 +169,10 @@ def test_a_copy_takes_the_place_of_the_live_file_and_its_journals(tmp_path: Path
 
 
 def test_why_a_folder_cannot_be_made_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is called a link, or no folder, only where it is one; no descriptor stays open, and no folder of another's."""
+    """The error mentions a link, or a file on the way, only if there is one.
+
+    No descriptor stays open, and a new folder that cannot be given to its user is removed.
+    """
     (tmp_path / "file").write_text("")
     before = len(os.listdir("/proc/self/fd"))
     for path, why in (("x" * 300, "File name too long"), ("file/deep", "file on the way to .* not a folder")):
@@ -189,7 +192,7 @@ def test_why_a_folder_cannot_be_made_is_told_as_it_is(tmp_path: Path, monkeypatc
 
 @AS_ROOT
 def test_only_links_of_root_s_own_making_lead_to_a_folder(tmp_path: Path) -> None:
-    """One in a folder of the app's is refused, whoever it belongs to; one of an image's, such as /data, is followed."""
+    """One in a folder that the app may write is refused, whoever owns it; one of the image (/data) is followed."""
     outside, loose = tmp_path / "outside", tmp_path / "loose"
     outside.mkdir()
     loose.mkdir()
@@ -197,7 +200,7 @@ def test_only_links_of_root_s_own_making_lead_to_a_folder(tmp_path: Path) -> Non
     os.chown(loose, pwd.getpwnam("nobody").pw_uid, -1)
     with pytest.raises(OSError, match="is a link"), opened_folder(BackupSource("data", f"{loose}/data", None)):
         pass
-    # A snapshot takes what is behind one for a folder that is not there.
+    # For a snapshot, a folder behind such a link does not exist.
     (outside / "inner").mkdir()
     assert not _is_folder(BackupSource("data", f"{loose}/data/inner", None))
     assert _is_folder(BackupSource("data", f"{outside}/inner", None))
@@ -208,7 +211,7 @@ def test_only_links_of_root_s_own_making_lead_to_a_folder(tmp_path: Path) -> Non
 
 @AS_ROOT
 def test_a_folder_on_the_way_need_not_be_readable(tmp_path: Path) -> None:
-    """Whoever may pass through /home need not see whose homes are in it."""
+    """A user who may traverse /home need not be able to list it."""
     (tmp_path / "home/data").mkdir(parents=True)
     tmp_path.chmod(0o711)
     (tmp_path / "home").chmod(0o711)
@@ -222,7 +225,7 @@ def test_a_folder_on_the_way_need_not_be_readable(tmp_path: Path) -> None:
 
 @AS_ROOT
 def test_links_that_the_app_planted_lead_root_nowhere() -> None:
-    """Where the app has put links in the place of its folder, or of ours in it, nothing outside is written."""
+    """If the app has replaced its folder, or the supervisor's folder in it, by a link, nothing outside is written."""
     world = World()
     outside = world.folder / "outside"
     outside.mkdir()
@@ -246,9 +249,9 @@ def test_links_that_the_app_planted_lead_root_nowhere() -> None:
 
 
 def test_a_restore_that_fails_replaces_nothing_and_the_app_goes_on() -> None:
-    """A snapshot that cannot be read to its end changes no file, whatever is missing is called."""
+    """A snapshot that cannot be read completely changes no file, whatever the name of the unreadable file."""
     world = World()
-    # What restic says of it holds the name, as what it says of attributes that it may not set does.
+    # restic's error contains the name, which looks like that of an attribute that it may not set.
     note = world.data / "security.note"
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -264,7 +267,7 @@ def test_a_restore_that_fails_replaces_nothing_and_the_app_goes_on() -> None:
 
 @AS_ROOT
 def test_a_restore_that_cannot_be_placed_puts_back_what_it_has_moved() -> None:
-    """A volume inside of the folder cannot be renamed: all is as it was, and the app, which was stopped, goes on."""
+    """A volume inside the folder cannot be renamed: all files are as before, and the stopped app is started again."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -287,7 +290,7 @@ def test_a_restore_that_cannot_be_placed_puts_back_what_it_has_moved() -> None:
 
 
 def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_chooses() -> None:
-    """Neither is taken by itself; keeping what is here makes it the newest, and the other stays in the repository."""
+    """Neither is chosen automatically; keeping the files here makes them the newest, and the snapshot is kept."""
     world = World()
     theirs = make_unclear(world)
     with world.running() as run:
@@ -301,7 +304,7 @@ def test_files_without_a_marker_beside_snapshots_are_held_until_the_owner_choose
 
 
 def test_files_that_another_instance_has_left_behind_are_held_with_the_reason_everywhere() -> None:
-    """An older marker: the owner chooses, and learns of it wherever there is something to look at."""
+    """With an older marker the owner has to choose, and every view shows the reason."""
     world = World()
     aside = world.folder / "aside"
     for note in ("old", "newer"):
@@ -332,7 +335,7 @@ def test_files_that_another_instance_has_left_behind_are_held_with_the_reason_ev
 
 
 def test_a_held_start_takes_the_owner_s_word_for_a_snapshot() -> None:
-    """What is here is kept as a snapshot, then the one that was chosen is restored."""
+    """The files here are saved in a snapshot, then the chosen one is restored."""
     world = World()
     theirs = make_unclear(world)
     with world.running() as run:
@@ -344,7 +347,7 @@ def test_a_held_start_takes_the_owner_s_word_for_a_snapshot() -> None:
 
 
 def test_the_wish_for_a_snapshot_is_carried_out_once() -> None:
-    """SUPERVISOR_BACKUP_RESTORE with an id restores it at one start, and at the next it only reminds."""
+    """SUPERVISOR_BACKUP_RESTORE with an id restores it at one start; the next one only logs a reminder."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -381,7 +384,7 @@ def test_files_that_were_there_before_backups_are_adopted() -> None:
 
 
 def test_a_start_after_a_kill_between_two_renames_goes_on_with_that_restore() -> None:
-    """What lies there then is neither the old nor the new: it is not adopted, and nobody has to choose."""
+    """The files are then a mix of old and new: they are not adopted, and the owner need not choose."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -403,7 +406,7 @@ def test_a_start_after_a_kill_between_two_renames_goes_on_with_that_restore() ->
 
 
 def test_restic_alone_restores_all_of_it(tmp_path: Path) -> None:
-    """As the page says for a fresh machine."""
+    """This is what the documentation says for a fresh machine."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -411,13 +414,13 @@ def test_restic_alone_restores_all_of_it(tmp_path: Path) -> None:
         taken = back_up(run)["id"]
     restic(world.repository, "restore", taken, "--target", str(tmp_path))
     assert (tmp_path / str(world.data)[1:] / "note").read_text() == "kept"
-    # Whoever finds a marker of ours takes the files beside it for those that it names.
+    # There is no marker: a supervisor would take the files next to it for those that it names.
     assert os.listdir(tmp_path / str(world.data)[1:]) == ["note"]
 
 
 @AS_ROOT
 def test_a_wish_that_fails_again_and_again_keeps_what_is_here_once() -> None:
-    """The restore is tried every 15 s; nothing has changed meanwhile."""
+    """The restore is retried every 15 s, but the files do not change between the tries."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -432,7 +435,7 @@ def test_a_wish_that_fails_again_and_again_keeps_what_is_here_once() -> None:
 
 
 def test_a_restore_that_was_broken_off_before_another_instance_went_on_asks_first() -> None:
-    """The snapshot it was about would else become the newest, over all that the other one has written since."""
+    """Otherwise its snapshot would become the newest, over everything that the other instance has written since."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")

@@ -1,4 +1,4 @@
-"""What the backups no longer do once the stop has begun."""
+"""What the backup service still does once the stop has begun."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def service(done: list[str], view: BackupView) -> Backups:
-    """Return a service whose work notes in ``done`` what it is asked for."""
+    """Return a service whose work records its calls in ``done``."""
 
     async def snapshot(reason: str) -> None:
         done.append(f"snapshot: {reason}")
@@ -46,14 +46,14 @@ def service(done: list[str], view: BackupView) -> Backups:
     ("view", "snapshots"),
     [
         (BackupView(BackupState.IDLE), ["snapshot: stop"]),
-        # What such a run has on its disk may be nothing at all.
+        # Such a run may have no files at all.
         (BackupView(BackupState.WITHOUT), []),
         (BackupView(BackupState.CHOOSE, holds=True), []),
         (BackupView(BackupState.STANDBY, holds=True), []),
     ],
 )
 async def test_what_a_stop_keeps(view: BackupView, snapshots: list[str]) -> None:
-    """A last snapshot, but not of a run whose files count for nothing: that one takes nothing over any more."""
+    """A last snapshot is taken, except if the files do not count; such a run then no longer takes over."""
     done: list[str] = []
     backups = service(done, view)
     await backups.keep(anyio.current_time() + 60.0)
@@ -62,14 +62,14 @@ async def test_what_a_stop_keeps(view: BackupView, snapshots: list[str]) -> None
 
 
 async def test_a_last_snapshot_with_something_missing_is_not_told_as_whole() -> None:
-    """The next instance is told what it can count on."""
+    """The next instance must know whether the last snapshot is complete."""
     done: list[str] = []
     await service(done, BackupView(BackupState.IDLE, warning="a folder is missing")).keep(anyio.current_time() + 60.0)
     assert done == ["snapshot: stop", "released: False"]
 
 
 async def test_nothing_is_taken_after_the_last_one() -> None:
-    """An order that came at that moment would find the repository another instance's."""
+    """An order that arrives at that moment could meet a repository that another instance has taken over."""
     done: list[str] = []
     backups = service(done, BackupView(BackupState.IDLE))
     backups._ending = True
@@ -79,10 +79,10 @@ async def test_nothing_is_taken_after_the_last_one() -> None:
 
 @pytest.mark.parametrize("reason", ["ending", "lost"])
 async def test_a_service_that_is_started_anew_decides_nothing_at_the_end(reason: str) -> None:
-    """Neither while everything ends, nor after another instance has taken over."""
+    """It makes no decision during a stop, or after another instance has taken over."""
     backups = service([], BackupView(BackupState.IDLE))
     backups._ending = reason == "ending"
     if reason == "lost":
         backups._lost.set()
-    # The work of a start is not there.
+    # A start would raise here: the fake work lacks what it needs.
     await backups._live()

@@ -1,4 +1,4 @@
-"""Snapshots of real folders with real restic: taken, listed, and brought back."""
+"""Snapshots of real folders with real restic: taken, listed, and restored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_restore_by_hand() -> None:
 
 
 def test_a_new_container_gets_the_newest_snapshot_before_anything_starts() -> None:
-    """With a repository and no files, the files are there before the app is started."""
+    """With a repository and no files, the files are restored before the app is started."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")

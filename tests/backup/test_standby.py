@@ -1,4 +1,4 @@
-"""What an instance that stands by rehearses: the restore that a take-over would make."""
+"""What an instance in standby rehearses: the restore that a take-over would make."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OLD, NEW = SnapshotView("a" * 64, generation=1, sequence=1), SnapshotView("b" * 
 
 
 def standby(tmp_path: Path, wish: str, noted: str = "") -> Standby:
-    """Return one of a new container, with that setting and with that wish noted as done in the repository."""
+    """Return the standby of a new container, with this setting and a wish noted as done in the repository."""
 
     async def was_restored(asked: str) -> bool:
         return asked == noted
@@ -47,37 +47,37 @@ def standby(tmp_path: Path, wish: str, noted: str = "") -> Standby:
         ("auto", "", NEW),
         ("never", "", None),
         ("a" * 8, "", OLD),
-        # The setting still stands, and what it asked for was done.
+        # The setting is still there, but was carried out.
         ("a" * 8, "a" * 8, NEW),
     ],
 )
 async def test_what_would_be_restored(tmp_path: Path, wish: str, noted: str, expected: SnapshotView | None) -> None:
-    """The newest, or what the owner wishes, once."""
+    """The newest snapshot is restored, or the one that the owner wishes, but only once."""
     assert await standby(tmp_path, wish, noted)._to_restore() == expected
 
 
 async def test_a_wish_that_the_files_here_fulfil_is_done(tmp_path: Path) -> None:
-    """Though its note in the repository failed: nothing is restored over them."""
+    """Nothing is restored over them, even if the note in the repository failed."""
     kept = Kept("repository", 2, "", "a" * 8)
     marker.write([BackupSource("data", str(tmp_path), None)], kept)
     assert await standby(tmp_path, "a" * 8)._to_restore() is None
 
 
 async def test_a_wish_for_what_there_is_not_is_told(tmp_path: Path) -> None:
-    """Such an instance would be held, so it is not ready."""
+    """Such an instance would be held at a take-over, so it is not ready."""
     with pytest.raises(BackupError, match="there is no snapshot cccccccc"):
         await standby(tmp_path, "c" * 8)._to_restore()
 
 
 async def test_one_that_would_have_to_ask_is_not_ready(tmp_path: Path) -> None:
-    """A platform would end the old instance for it, and the owner would find nothing started."""
+    """A platform would end the old instance for it, and then nothing would be started."""
     (tmp_path / "note").write_text("nobody knows whose")
     with pytest.raises(BackupError, match="belong to no known snapshot"):
         await standby(tmp_path, "auto")._to_restore()
 
 
 async def test_one_that_may_not_write_is_not_ready(tmp_path: Path) -> None:
-    """It could read all of it, and yet not take over."""
+    """It could read everything, but not take over."""
     waiting, shown = standby(tmp_path, "never"), dict[str, object]()
 
     async def probe() -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong with a repository: told in words within seconds, nothing lost, and the next one right."""
+"""Trouble with a repository: it is reported within seconds, nothing is lost, and the next snapshot succeeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def test_a_bucket_takes_snapshots_and_comes_back_after_an_outage(server: Bucket) -> None:
-    """Over S3: a server that is away is told, the app goes on, and the next snapshot succeeds."""
+    """Over S3, an unreachable server is reported, the app keeps running, and the next snapshot succeeds."""
     world = World(server.repository)
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -54,7 +54,7 @@ def test_a_bucket_takes_snapshots_and_comes_back_after_an_outage(server: Bucket)
 
 
 def test_an_unreachable_repository_is_not_taken_for_an_empty_one(server: Bucket) -> None:
-    """At a start it is held and told; with the server back it goes on by itself and restores."""
+    """The start is held and says why; when the server is back, it restores without intervention."""
     world = lost(server.repository)
     server.stop()
     with world.running() as run:
@@ -74,7 +74,7 @@ def test_an_unreachable_repository_is_not_taken_for_an_empty_one(server: Bucket)
     ],
 )
 def test_wrong_credentials_hold_a_start(server: Bucket, setting: dict[str, str], words: str) -> None:
-    """They are told as what they are; nothing is started, and nothing is made anew."""
+    """Each is reported for what it is; nothing is started, and no new repository is made."""
     world = World(server.repository)
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -87,7 +87,7 @@ def test_wrong_credentials_hold_a_start(server: Bucket, setting: dict[str, str],
 
 
 def test_a_bucket_that_is_not_there_is_told(server: Bucket) -> None:
-    """restic would try for a quarter of an hour."""
+    """restic itself would retry for a quarter of an hour."""
     world = World(server.repository.replace("/bucket/", "/no-such-bucket/"))
     with world.running() as run:
         told(run, "the bucket does not exist")
@@ -95,7 +95,7 @@ def test_a_bucket_that_is_not_there_is_told(server: Bucket) -> None:
 
 
 def test_what_is_held_can_be_started_without_a_backup_after_asking(server: Bucket) -> None:
-    """It takes the owner's word; such a life takes no snapshots, and says so."""
+    """This takes the owner's order; such a run takes no snapshots, and says so."""
     server.stop()
     world = World(server.repository)
     with world.running() as run:
@@ -111,12 +111,12 @@ def test_what_is_held_can_be_started_without_a_backup_after_asking(server: Bucke
 
 
 def has_ended(run: Run, before: int) -> bool:
-    """Tell whether more snapshots that somebody asked for have ended than before, well or not."""
+    """Return whether more than ``before`` requested snapshots have ended, successfully or not."""
     return len([*run.all("backup failed"), *run.all("snapshot taken", order="asked")]) > before
 
 
 def test_a_restic_killed_at_any_moment_leaves_the_next_snapshot_right() -> None:
-    """Its end is told; its lock does not keep the next one from being taken."""
+    """Its end is reported, and its lock does not prevent the next snapshot."""
     world = World()
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -126,7 +126,7 @@ def test_a_restic_killed_at_any_moment_leaves_the_next_snapshot_right() -> None:
             (world.data / "turn").write_bytes(os.urandom(3_000_000))
             call_without_waiting(run)
             pid = wait_until(lambda: child_of(run, "restic"), what="restic")
-            # The moment is what is tried here; at the last ones it may have ended.
+            # The test varies this moment; at the last ones restic may have exited.
             threading.Event().wait(turn * 0.15)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -141,26 +141,26 @@ def test_a_restic_killed_at_any_moment_leaves_the_next_snapshot_right() -> None:
 
 
 def test_restic_is_out_of_the_way_and_ends_with_the_supervisor(server: Bucket) -> None:
-    """It is the first to be killed when memory runs out, has no more rights than it needs, and dies with us."""
+    """It is the first to be killed when memory runs out, has only the rights it needs, and dies with the supervisor."""
     world = World(server.repository)
     with world.running() as run:
         wait_for_state(run, "idle")
         (world.data / "much").write_bytes(os.urandom(60_000_000))
         call_without_waiting(run)
         pid = wait_until(lambda: child_of(run, "restic"), what="restic")
-        # It is set when it has been started.
+        # The score is set after the start.
         wait_until(lambda: Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n", what="its score")
         with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/cmdline", "rb") as command:
             said = environ.read() + command.read()
         assert b"GOMAXPROCS=1\0GOMEMLIMIT=64MiB" in said
-        # The app could lead restic to its own environment, by a link in the place of a folder.
+        # By a link in place of a folder, the app could make restic back up restic's own environment.
         for secret in (PASSWORD, KEY_ID, KEY):
             assert secret.encode() not in said
         if os.geteuid() == 0:
             with open(f"/proc/{pid}/status", encoding="ascii") as file:
                 status = file.read()
             assert "CapEff:\t0000000000000002\n" in status
-            # As whoever is confined to some folders.
+            # Set together with Landlock's confinement.
             assert ("NoNewPrivs:\t1\n" in status) == has_landlock()
         os.kill(run.pid, signal.SIGKILL)
         wait_until(lambda: not alive(pid), what="restic's end")
@@ -175,7 +175,7 @@ exit $status
 
 
 def test_restic_gives_way_to_the_app_only_where_nothing_waits_for_it() -> None:
-    """A start, a stop or an order that waits for a niced one would starve on a crowded machine."""
+    """A start, a stop or an order that waits for a niced restic would starve on a busy machine."""
     world = World()
     notes, wrapped = world.folder / "notes", world.folder / "bin/restic"
     wrapped.parent.mkdir()
@@ -201,7 +201,7 @@ def test_restic_gives_way_to_the_app_only_where_nothing_waits_for_it() -> None:
 
 
 def test_no_secret_is_in_the_log(server: Bucket) -> None:
-    """Not even where restic fails for it."""
+    """This holds even if restic fails."""
     world = World(server.repository)
     server.stop()
     with world.running(SUPERVISOR_BACKUP_PASSWORD="hunter-two-hunter") as run:
@@ -211,7 +211,7 @@ def test_no_secret_is_in_the_log(server: Bucket) -> None:
 
 
 def test_a_password_that_changes_in_its_file_is_masked_from_its_next_use_on() -> None:
-    """Files of secrets are read at each use: what was not known at the start is masked nevertheless."""
+    """Files of secrets are read at each use: one that was not known at the start is masked too."""
     world = World()
     file = world.folder / "password"
     file.write_text("the first one of them")

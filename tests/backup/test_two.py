@@ -1,4 +1,4 @@
-"""Two instances on one repository, and everything that may come between: one counts, and the fuller one wins."""
+"""Two instances on one repository, and everything that may go wrong: one counts, and the fuller one wins."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from tests.support.backups import Bucket
     from tests.support.flaky import Flaky
 
-# Everything that is waited for takes a fifteenth of its time.
+# All waits take a fifteenth of their usual time.
 HASTE = {"silence_s": 4.0, "renew_s": 1.0}
 TOLD_S = 5.0
-# What a crowded machine takes for what takes a moment.
+# How long an immediate step may take on a busy machine.
 CROWD_S = 10.0
 
 
 def by(way: Flaky) -> str:
-    """Return the same repository, by a way of its own."""
+    """Return the location of the same repository through a proxy."""
     return f"s3:http://127.0.0.1:{way.port}/bucket/snapshots"
 
 
@@ -69,12 +69,12 @@ def takes_over(run: Run, disk: Disk) -> list[str]:
 
 
 def snapshots(disk: Disk) -> int:
-    """Return how many there are."""
+    """Return the number of snapshots in the repository."""
     return len(restic(disk.repository, "snapshots"))
 
 
 def is_out(run: Run) -> None:
-    """See that an instance that was replaced says so in time, and has ended what works on its files."""
+    """Check that a replaced instance says so in time, and has ended what uses its files."""
     begin_s = time.monotonic()
     run.wait_for("another instance has taken over", TOLD_S + CROWD_S)
     wait_until(lambda: health_of(run)["status"] == "fail", TOLD_S, "health that fails")
@@ -89,7 +89,7 @@ REAL = pytest.param({}, TWO_MINUTES_S, marks=[pytest.mark.slow_fault, pytest.mar
 
 @pytest.mark.parametrize(("haste", "frozen_s"), [pytest.param(HASTE, 0.0, id="hastened"), REAL])
 def test_one_that_was_frozen_is_out_when_it_thaws(server: Bucket, haste: dict[str, float], frozen_s: float) -> None:
-    """All of a container stands still for longer than the silence; thawed, it ends and adds nothing."""
+    """The whole container is frozen for longer than the silence; when thawed, it ends the app and adds nothing."""
     old, new, last = (Disk(server.repository) for _ in range(3))
     with at_work(old, "old", haste=haste) as one, new.container(haste) as two:
         wait_ready(two)
@@ -133,23 +133,23 @@ def test_a_holder_whose_bucket_is_away_serves_on_and_is_out_when_it_is_back(serv
 def test_a_holder_that_is_ended_while_its_bucket_is_away_is_replaced_after_the_silence(
     server: Bucket, way: Flaky
 ) -> None:
-    """Neither the last snapshot nor the hand-over can be made, and both are told."""
+    """Neither the last snapshot nor the hand-over can be made, and both failures are reported."""
     old, new = Disk(by(way)), Disk(server.repository)
     with at_work(old, "old") as one, new.container(HASTE) as two:
         wait_ready(two)
         way.mode = "refuse"
-        # The bucket is waited for as long as the stop has time.
+        # The stop waits for the bucket as long as it has time.
         assert one.stop(90.0) == 0
         assert one.find("cannot hand over")
         told = one.find("no last snapshot")
         assert told is not None
-        assert "no time" not in told["why"]  # but what kept it from the bucket
+        assert "no time" not in told["why"]  # but the error of the bucket
         assert len(one.all("backup failed")) <= 1
         assert takes_over(two, new) == ["old"]
 
 
 def test_one_that_stands_by_stays_ready_while_its_bucket_is_away(server: Bucket, way: Flaky) -> None:
-    """Once ready it stays so; what it waits for is told, and it takes over when it can look again."""
+    """Once ready it stays ready; it reports the trouble, and takes over when it can read the object again."""
     old, new = Disk(server.repository), Disk(by(way))
     with at_work(old, "old") as one, new.container(HASTE) as two:
         wait_ready(two)
@@ -164,7 +164,7 @@ def test_one_that_stands_by_stays_ready_while_its_bucket_is_away(server: Bucket,
 
 
 def test_one_that_cannot_rehearse_is_not_ready_until_it_can(server: Bucket, way: Flaky) -> None:
-    """The bucket is away before anything was seen, and during the rehearsal: held and told, never taken for empty."""
+    """If the bucket is away before the first look or during the rehearsal, it is held, and never taken for empty."""
     old, new = Disk(server.repository), Disk(by(way))
     with at_work(old, "old") as one:
         way.mode = "refuse"
@@ -179,7 +179,7 @@ def test_one_that_cannot_rehearse_is_not_ready_until_it_can(server: Bucket, way:
 
 
 def test_a_take_over_in_whose_middle_the_bucket_goes_away_is_gone_on_with(server: Bucket, way: Flaky) -> None:
-    """Held, told, and tried again until the files are there; nothing is started on half of them."""
+    """It is held, reported, and retried until the files are there; nothing is started on half of them."""
     old, new = Disk(server.repository), Disk(by(way))
     with at_work(old, "old") as one, new.container(HASTE) as two:
         wait_ready(two)
@@ -194,7 +194,7 @@ def test_a_take_over_in_whose_middle_the_bucket_goes_away_is_gone_on_with(server
 
 
 def test_an_outage_for_both_changes_nothing(server: Bucket) -> None:
-    """However long: who could not look has not seen silence, and the holder renews first."""
+    """However long it is, an instance that could not read the object has not seen silence; the holder renews first."""
     old, new = Disk(server.repository), Disk(server.repository)
     with at_work(old, "old") as one, new.container(HASTE) as two:
         wait_ready(two)
@@ -212,7 +212,7 @@ def test_an_outage_for_both_changes_nothing(server: Bucket) -> None:
 
 @pytest.mark.parametrize("what", ["deleted", "rubbish", "another password"])
 def test_an_object_that_is_spoilt_while_its_holder_lives_is_written_anew(tmp_path: Path, what: str) -> None:
-    """Nobody takes it for nobody's: the one that waits goes on to wait."""
+    """It is not taken for free: the waiting instance keeps waiting."""
     old, new = Disk(str(tmp_path / "repository")), Disk(str(tmp_path / "repository"))
     path = tmp_path / "repository.holder"
     with at_work(old, "old") as one, new.container(HASTE) as two:
@@ -231,12 +231,12 @@ def test_an_object_that_is_spoilt_while_its_holder_lives_is_written_anew(tmp_pat
 
 
 def test_an_object_of_a_later_version_is_left_to_it(tmp_path: Path) -> None:
-    """The holder steps aside, and the one that waits starts nothing: a later version knows what it does."""
+    """The holder stops its app, and the waiting instance starts nothing: the later version knows what to do."""
     old, new = Disk(str(tmp_path / "repository")), Disk(str(tmp_path / "repository"))
     path = tmp_path / "repository.holder"
     with at_work(old, "old") as one, new.container(HASTE) as two:
         wait_ready(two)
-        # Under the lock that every version takes: the holder writes it too.
+        # Under the lock that every version takes, as the holder writes the object too.
         with path.with_name(f"{path.name}.lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
@@ -247,7 +247,7 @@ def test_an_object_of_a_later_version_is_left_to_it(tmp_path: Path) -> None:
 
 
 def test_a_restore_that_is_killed_is_done_again(server: Bucket) -> None:
-    """Half a restore is nobody's files: the next start on that disk has all of it."""
+    """Half-restored files do not count: the next start on that disk restores all of them."""
     old, new = Disk(server.repository), Disk(server.repository)
     with at_work(old, "old") as one:
         (old.folder / ".moltis/much").write_bytes(os.urandom(50_000_000))
@@ -266,14 +266,14 @@ def test_a_restore_that_is_killed_is_done_again(server: Bucket) -> None:
 
 @pytest.mark.parametrize("clock", ["+1y", "-1y"])
 def test_a_clock_that_is_a_year_off_decides_nothing(tmp_path: Path, clock: str) -> None:
-    """Order and silence go by counting; a bucket would refuse such a clock, and say so."""
+    """Order and silence are determined by counters; a bucket would refuse such a clock, and say so."""
     old, new, last = (Disk(str(tmp_path / "repository")) for _ in range(3))
     libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not libraries:
         pytest.skip("libfaketime is not here; on Debian it is in the package faketime")
     off = {"LD_PRELOAD": str(libraries[0]), "FAKETIME": clock} | WALL_CLOCK_ALONE
     program = new.folder / "bin/moltis"
-    # The supervisor's clock is what this is about.
+    # Only the supervisor's clock is to be off.
     program.write_text(program.read_text().replace("exec", "unset LD_PRELOAD; exec"))
     with at_work(old, "old") as one, new.container(HASTE, **off) as two:
         wait_ready(two)
@@ -288,7 +288,7 @@ def test_a_clock_that_is_a_year_off_decides_nothing(tmp_path: Path, clock: str) 
 
 @pytest.mark.skipif(not is_root(), reason="takes root, to mount a small disk")
 def test_one_without_room_is_not_ready_and_the_old_one_stays(server: Bucket) -> None:
-    """The rehearsal fails for it, so that the platform keeps the old one; with room it is ready by itself."""
+    """Its rehearsal fails, so that the platform keeps the old one; with room it becomes ready by itself."""
     old, new = Disk(server.repository), Disk(server.repository)
     with at_work(old, "old") as one:
         (old.folder / ".moltis/much").write_bytes(os.urandom(40_000_000))
@@ -304,7 +304,7 @@ def test_one_without_room_is_not_ready_and_the_old_one_stays(server: Bucket) -> 
 
 
 def test_a_snapshot_that_arrives_after_the_take_over_is_never_restored_by_itself(server: Bucket) -> None:
-    """It carries its old generation, whatever its number and its time."""
+    """It has its old generation, which decides whatever its number and its time are."""
     old, new, last = (Disk(server.repository) for _ in range(3))
     with at_work(old, "old") as one:
         late = restic(server.repository, "snapshots")[-1]
@@ -322,7 +322,7 @@ def test_a_snapshot_that_arrives_after_the_take_over_is_never_restored_by_itself
 
 
 def test_standing_by_for_long_is_warned_about_and_its_end_changes_nothing(tmp_path: Path) -> None:
-    """Two instances by mistake: one serves, one says why it does not; and TERM leaves everything as it is."""
+    """Of two instances by mistake, one serves, and the other says why it does not; its TERM changes nothing."""
     old, new = Disk(str(tmp_path / "repository")), Disk(str(tmp_path / "repository"))
     with at_work(old, "old") as one, new.container({**HASTE, "long_s": 3.0}) as two:
         two.wait_for("standing by for long")
@@ -330,7 +330,7 @@ def test_standing_by_for_long_is_warned_about_and_its_end_changes_nothing(tmp_pa
         assert health_of(two)["status"] == "warn"
         assert "another instance" in health_of(two)["output"]
         wait_ready(two)
-        # The holder writes its own object all the while; it stands still for the comparison.
+        # The holder keeps writing its own object; it is frozen for the comparison.
         freeze(one.pid)
         try:
             before = everything(tmp_path)
@@ -343,7 +343,7 @@ def test_standing_by_for_long_is_warned_about_and_its_end_changes_nothing(tmp_pa
 
 
 def answer_on(port: int, path: str) -> tuple[int, Any]:
-    """Return what the app's own port answers, whoever does."""
+    """Return the answer on the app's own port, from the app or the supervisor."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     with contextlib.closing(connection):
         connection.request("GET", path)
@@ -352,7 +352,7 @@ def answer_on(port: int, path: str) -> tuple[int, Any]:
 
 
 def test_in_public_mode_the_port_answers_with_the_reason_until_the_app_takes_it(server: Bucket) -> None:
-    """503 while it stands by, whatever is asked; then the app's own answers, on the very port."""
+    """It answers every request with 503 during standby; then the app itself answers on the same port."""
     old, new = Disk(server.repository), Disk(server.repository)
     public = {"SUPERVISOR_EXPOSE": "public", "PORT": str(new.port), "SUPERVISOR_PORT": "0"}
     with at_work(old, "old") as one, new.container(HASTE, **public) as two:
@@ -366,7 +366,7 @@ def test_in_public_mode_the_port_answers_with_the_reason_until_the_app_takes_it(
         with socket.create_connection(("127.0.0.1", new.port)) as silent:
             assert one.stop() == 0
             assert takes_over(two, new) == ["old"]
-            # It has lost nothing but a moment; an orderly end would keep the port busy.
+            # The client has lost only a moment; an orderly close would keep the port busy.
             with pytest.raises(ConnectionResetError):
                 silent.recv(1)
         assert answer_on(new.port, "/health")[0] == 200
@@ -374,12 +374,12 @@ def test_in_public_mode_the_port_answers_with_the_reason_until_the_app_takes_it(
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
+    """Return the content of every file in a folder, by path."""
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_deploy_of_an_app_that_is_broken_is_rolled_back(server: Bucket) -> None:
-    """Readiness came before its app was started; when that is given up, the hold is let go, and nothing is lost."""
+    """It was ready before its app was started; when that is given up, the lease is released, and nothing is lost."""
     old, broken, again = (Disk(server.repository) for _ in range(3))
     with at_work(old, "old") as one:
         (broken.folder / "bin/moltis").write_text("#!/bin/sh\nexit 3\n")

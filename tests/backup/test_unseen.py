@@ -1,4 +1,4 @@
-"""A folder that the kernel does not open at this moment is no empty one: nothing is taken for gone that is not seen."""
+"""A folder that the kernel cannot open at the moment is not taken for empty, nor its files for missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def no_descriptors() -> Iterator[None]:
-    """Have the kernel give this process no further descriptor."""
+    """Make the kernel refuse this process any further descriptor."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
     try:
@@ -40,7 +40,7 @@ def no_descriptors() -> Iterator[None]:
 
 @pytest.fixture
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a folder called ``inner`` give an error of the disk."""
+    """Make a folder called ``inner`` fail with a disk error."""
 
     def refusing(real: Any) -> Any:
         def ask(path: Any, *words: Any, **more: Any) -> Any:
@@ -60,7 +60,7 @@ def source(path: Path) -> BackupSource:
 
 
 def test_files_and_their_mark_are_never_taken_for_none(tmp_path: Path) -> None:
-    """At the limit of descriptors, a start is held and tried again, where it would restore over what is here."""
+    """At the limit of descriptors a start fails and is retried; otherwise it would restore over the files here."""
     (tmp_path / "note").write_text("newer than any snapshot")
     with no_descriptors(), pytest.raises(BackupError, match=r"cannot see what is in .*Too many open files"):
         marker.look([source(tmp_path)])
@@ -72,14 +72,14 @@ def test_files_and_their_mark_are_never_taken_for_none(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("unread")
 def test_a_folder_deeper_down_counts_too(tmp_path: Path) -> None:
-    """It may hold the only files."""
+    """It may contain the only files."""
     (tmp_path / "inner").mkdir()
     with pytest.raises(BackupError, match="Input/output error"):
         marker.look([source(tmp_path)])
 
 
 def test_what_is_not_there_or_no_mark_is_none(tmp_path: Path) -> None:
-    """A folder that was never made, and a link or a folder that has the mark's name."""
+    """This holds for a missing folder, and for a link or a folder with the marker's name."""
     assert marker.look([source(tmp_path / "none")]) == (None, Files.NONE)
     os.symlink("/etc/hostname", tmp_path / MARKER)
     assert marker.look([source(tmp_path)]) == (None, Files.NONE)
@@ -90,7 +90,7 @@ def test_what_is_not_there_or_no_mark_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("unread")
 def test_a_restore_that_cannot_see_all_of_it_fails(tmp_path: Path) -> None:
-    """Databases that do not come to their place are lost, and rights that are not taken off stay."""
+    """Otherwise databases would not be put in their place, and rights that must be dropped would stay."""
     (tmp_path / "copies/inner").mkdir(parents=True)
     (tmp_path / "files").mkdir()
     with opened(str(tmp_path)) as fd, pytest.raises(OSError, match="Input/output error"):
@@ -107,8 +107,8 @@ def test_a_restore_that_cannot_see_all_of_it_fails(tmp_path: Path) -> None:
 def test_databases_that_cannot_be_looked_for_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The snapshot is marked as one that lacks something."""
-    # It is this process that copies here.
+    """The snapshot is then marked as incomplete."""
+    # The copies are made in this process.
     monkeypatch.setattr(os, "umask", lambda _mask: 0)
     (tmp_path / "app/inner").mkdir(parents=True)
     (tmp_path / "copies").mkdir()
@@ -118,14 +118,14 @@ def test_databases_that_cannot_be_looked_for_are_told(
 
 @pytest.mark.usefixtures("unread")
 def test_a_folder_is_given_to_its_owner_whole_or_not(tmp_path: Path) -> None:
-    """Else the app would find files that it may not write."""
+    """Otherwise the app would have files that it may not write."""
     (tmp_path / "state/inner").mkdir(parents=True)
     with opened(str(tmp_path / "state")) as fd, pytest.raises(OSError, match="Input/output error"):
         dirs._hand_over(fd, NOBODY)
 
 
 def test_no_walk_passes_over_what_it_cannot_read() -> None:
-    """Python's does so by itself."""
+    """Python's own does by default."""
     for module in modules("supervisor"):
         text = module.text
         assert text.count("os.walk(") + text.count("os.fwalk(") == text.count("onerror="), module.name

@@ -1,4 +1,4 @@
-"""What other versions of restic say, by a shell that says it: 0.17 has fewer codes, and tells more in plain text."""
+"""Output of other versions of restic, from a shell script: 0.17 has fewer exit codes, and more plain text."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Notes:
         self.said: list[str] = []
 
     def record(self, _level: str, _message: str, **fields: Any) -> None:
-        """Take a record."""
+        """Keep the text of a record."""
         self.said.append(str(fields.get("said", "")))
 
 
 async def asked(folder: Path, says: str, ask: Callable[[Restic], Awaitable[Any]], password: Any = PASSWORD) -> Any:
-    """Ask a restic that is a shell, and return what is understood, or the trouble."""
+    """Call a restic that is a shell script; return the result or the trouble, and what was logged."""
     program = folder / "restic"
     program.write_text(f"#!/bin/sh\n{says}\n")
     program.chmod(0o755)
@@ -53,7 +53,7 @@ async def asked(folder: Path, says: str, ask: Callable[[Restic], Awaitable[Any]]
 
 @pytest.mark.parametrize("says", ["exit 0", "echo rubbish", "echo '{\"snapshots\": 1}'"])
 async def test_an_answer_that_is_no_list_is_no_empty_repository(tmp_path: Path, says: str) -> None:
-    """Where it was taken for one, the files here would be adopted as the beginning."""
+    """If it were taken for one, the files here would be adopted as the beginning."""
     found, _ = await asked(tmp_path, says, Restic.snapshots)
     assert isinstance(found, Trouble)
     assert found.why == NO_LIST
@@ -70,33 +70,33 @@ async def test_an_answer_that_is_no_list_is_no_empty_repository(tmp_path: Path, 
     ],
 )
 async def test_damage_is_told_without_a_summary(tmp_path: Path, says: str, why: str) -> None:
-    """As `check` of 0.17 does; what kept it from looking is no damage."""
+    """`check` of 0.17 reports it this way; an error that prevents the check is not reported as damage."""
     found, _ = await asked(tmp_path, f"{says}; exit 1", Restic.check)
     assert found.why == why
 
 
 async def test_a_wrong_password_without_a_code_of_its_own(tmp_path: Path) -> None:
-    """0.17.0 ends with 1, and says it in plain text."""
+    """0.17.0 exits with 1, and reports it in plain text."""
     says = "echo 'Fatal: wrong password or no key found' >&2; exit 1"
     found, _ = await asked(tmp_path, says, Restic.snapshots)
     assert found.why == "the password is not the repository's"
 
 
 async def test_a_failure_in_plain_text_is_told(tmp_path: Path) -> None:
-    """Whatever it is."""
+    """This holds for unknown messages too."""
     found, _ = await asked(tmp_path, "echo 'Fatal: the moon is full' >&2; exit 1", Restic.snapshots)
     assert found.why == "restic failed: the moon is full"
 
 
 async def test_a_lock_that_cannot_be_taken_away_is_told_as_such(tmp_path: Path) -> None:
-    """A key that may not delete leaves it; what is in the way is that, and not the lock."""
+    """A key that may not delete cannot remove it; the reported reason is the key rather than the lock."""
     says = """case "$*" in *unlock*) echo 'Fatal: client.RemoveObject: Access Denied.' >&2; exit 1;; esac; exit 11"""
     found, _ = await asked(tmp_path, says, Restic.snapshots)
     assert found.why == "the bucket refuses the access key"
 
 
 async def test_the_way_through_the_program_is_not_told(tmp_path: Path) -> None:
-    """What 0.18 says of an error in its own code has the whole of it behind the words."""
+    """0.18 appends a whole stack trace to the message of an internal error."""
     text = "Fatal: it broke\ngithub.com/restic/restic/internal/errors.New\n\t/go/src/errors.go:1"
     message = json.dumps({"message_type": "exit_error", "code": 1, "message": text})
     says = f"cat >&2 <<'END'\n{message}\nEND\nexit 1"
@@ -105,14 +105,14 @@ async def test_the_way_through_the_program_is_not_told(tmp_path: Path) -> None:
 
 
 async def test_a_restic_that_speaks_without_end_takes_no_memory(tmp_path: Path) -> None:
-    """Of its lines in plain text the first hundred are kept."""
+    """Only the first hundred of its lines in plain text are kept."""
     says = "yes 'a word' | head -n 20000 >&2"
     answer, _ = await asked(tmp_path, says, lambda restic: restic.call("check"))
     assert 0 < len(answer.words) <= 100
 
 
 async def test_a_password_that_no_pipe_holds_is_told(tmp_path: Path) -> None:
-    """It is passed in one, which takes 64 KiB; writing more would wait for ever."""
+    """It is passed in a pipe, which takes 64 KiB; writing more would block for ever."""
     endless = SimpleNamespace(read=lambda: SimpleNamespace(reveal=lambda: "x" * 70_000))
     found, _ = await asked(tmp_path, "exit 0", Restic.snapshots, endless)
     assert found.why == "the password or a key is too long"

@@ -17,7 +17,7 @@ AWAY = Trouble("the bucket is away", "it is tried again")
 
 
 def work() -> Work:
-    """Return one that has a view, a log that nobody reads, and nothing to back up."""
+    """Return a Work with a view, a log that discards its records, and nothing to back up."""
     found = Work.__new__(Work)
     found._store = SnapshotStore(Snapshot())
     found.log = cast("Any", SimpleNamespace(record=lambda *_words, **_fields: None))
@@ -29,7 +29,7 @@ def work() -> Work:
 
 @pytest.mark.parametrize("state", [BackupState.CHOOSE, BackupState.HELD])
 def test_why_a_start_is_held_is_shown_again_when_the_lease_can_be_renewed(state: BackupState) -> None:
-    """What the owner has to choose between would be lost otherwise."""
+    """Otherwise the choice that the owner has to make would no longer be shown."""
     one = work()
     one.hold(Trouble("which files count?", "choose"), state)
     one.take_hold_trouble(AWAY)
@@ -39,7 +39,7 @@ def test_why_a_start_is_held_is_shown_again_when_the_lease_can_be_renewed(state:
 
 
 def test_a_life_without_backups_shows_a_trouble_of_the_lease_as_long_as_it_lasts() -> None:
-    """Nor does the reason of the start that was held come back."""
+    """Nor does the reason why the start was held come back."""
     one = work()
     one.hold(Trouble("the disk is full", "free some of it"), BackupState.HELD)
     one.go_without()

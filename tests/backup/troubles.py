@@ -1,4 +1,4 @@
-"""The kinds of trouble that backups meet: how each comes and goes, and in which words it is told."""
+"""The kinds of trouble that backups meet: how each is caused and removed, and the words in which it is reported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LOST_SETTINGS = {
 
 
 class Scene:
-    """A bucket, a way to it, and a supervisor with one snapshot in it. ``begin_s`` is when trouble was met."""
+    """A bucket, a proxy before it, and a world that backs up into it. ``begin_s`` is when the trouble was met."""
 
     def __init__(self, server: Bucket, way: Flaky, *, through: bool) -> None:
         self.server = server
@@ -50,20 +50,20 @@ class Scene:
         self.begin_s = 0.0
 
     def meet(self, run: Run) -> None:
-        """Order a snapshot, which meets the trouble."""
+        """Order a snapshot, which runs into the trouble."""
         self.begin_s = time.monotonic()
         call_without_waiting(run)
 
     def told_s(self, run: Run, words: str) -> float:
-        """Wait for these words in `backup list`, and return how long they took."""
+        """Wait for these words in `backup list`, and return how long that took."""
         wait_until(lambda: words in (listed(run)["why"] or ""), 60.0, f"the words {words!r}")
         return time.monotonic() - self.begin_s
 
 
 class Kind(NamedTuple):
-    """One kind: the words, and what makes the trouble for the length of a block and meets it in it.
+    """A kind of trouble: its words, and a context manager that causes it and orders a snapshot that runs into it.
 
-    ``through`` is whether the bucket is reached through a way that can be disturbed.
+    ``through`` is whether the bucket is reached through the proxy, which can disturb it.
     """
 
     words: str
@@ -72,7 +72,7 @@ class Kind(NamedTuple):
 
 
 def measure(name: str, folder: Path) -> float:
-    """Have one kind of trouble; return how long it took to be told. Nothing is lost, and the next snapshot is right."""
+    """Cause one kind of trouble; return how long its report took. Check that nothing is lost, and the next snapshot."""
     if name in _LOST_SETTINGS:
         return _at_a_start(name, folder)
     if name == "disk full in a restore":
@@ -149,7 +149,7 @@ def _state_disk(world: World, name: str) -> Iterator[None]:
 
 
 def _way(mode: str) -> Callable[[Scene, Run], contextlib.AbstractContextManager[None]]:
-    """Return what has the way in a mode."""
+    """Return a cause that sets the proxy's mode."""
 
     @contextlib.contextmanager
     def disturbed(scene: Scene, run: Run) -> Iterator[None]:
@@ -162,7 +162,7 @@ def _way(mode: str) -> Callable[[Scene, Run], contextlib.AbstractContextManager[
 
 
 def _clock(shift_s: int) -> Callable[[Scene, Run], contextlib.AbstractContextManager[None]]:
-    """Return what has the server's clock off."""
+    """Return a cause that shifts the server's clock."""
 
     @contextlib.contextmanager
     def shifted(scene: Scene, run: Run) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A supervisor with backups, and what a test asks of it."""
+"""A supervisor with backups, and helpers for the tests that use it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _HASTENED = Path(__file__).with_name("hastened.py")
-# Nobody's app: it stays, and ends when it is asked to.
+# An app that the supervisor does not know: it runs until it receives TERM.
 APP = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done")
 
 
@@ -37,9 +37,9 @@ class World:
     def __init__(self, repository: str = "", prefix: tuple[str, ...] = ()) -> None:
         self.prefix = prefix
         self.folder = Path(tempfile.mkdtemp(prefix="backup-"))
-        # With the test, or at the latest with the tests: some are large.
+        # Removed after the test, or at the latest when the test run exits: some are large.
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        # The app's user passes through.
+        # The app's user must be able to traverse it.
         self.folder.chmod(0o755)
         self.repository = repository or str(self.folder / "repository")
         self.data = self.folder / "data"
@@ -67,13 +67,13 @@ class World:
 
     @contextlib.contextmanager
     def hastened(self, haste: Mapping[str, Any], *command: str, **env: str) -> Iterator[Run]:
-        """Run one whose waits are shorter (see hastened.py); without a command it has the settings' own app."""
+        """Run one whose waits are shorter (see hastened.py); without a command it runs the app of the settings."""
         program = [sys.executable, "-I", str(_HASTENED), "run", "--", *command]
         with _for_a_block(Run(env=self.env(**env, HASTE=json.dumps(haste)), program=program)) as run:
             yield run
 
     def lose_files(self) -> None:
-        """Be a new container: nothing is there any more but the repository."""
+        """Become a new container: remove everything except the repository."""
         for folder in (self.data, self.folder / "state"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -87,7 +87,7 @@ def _for_a_block(run: Run) -> Iterator[Run]:
 
 
 def lost(repository: str) -> World:
-    """Return a new container: a note was backed up from the one before, and is nowhere but in the repository."""
+    """Return a new container without files; the previous one's note is only in a snapshot in the repository."""
     world = World(repository)
     with world.running() as run:
         wait_for_state(run, "idle")
@@ -102,7 +102,7 @@ _KEYS = {"SUPERVISOR_BACKUP_ACCESS_KEY_ID": KEY_ID, "SUPERVISOR_BACKUP_SECRET_AC
 
 
 def listed(run: Run) -> dict[str, Any]:
-    """Return what `backup list --json` says."""
+    """Return the output of `backup list --json`."""
     called = call(run.run_dir, "backup", "list", "--json")
     assert called.code == 0, called
     answer: dict[str, Any] = json.loads(called.out)
@@ -110,7 +110,7 @@ def listed(run: Run) -> dict[str, Any]:
 
 
 def wait_for_state(run: Run, state: str, deadline_s: float = 30.0) -> dict[str, Any]:
-    """Wait until backups are in a state, and return all that is known then."""
+    """Wait until the backups are in a state; return the output of `backup list --json` at that time."""
 
     def look() -> dict[str, Any] | None:
         called = call(run.run_dir, "backup", "list", "--json")
@@ -131,7 +131,7 @@ def back_up(run: Run) -> dict[str, Any]:
 
 
 def make_unclear(world: World) -> dict[str, Any]:
-    """Have a snapshot, which is returned, and other files in its place: a start has to ask whose count."""
+    """Take a snapshot, put other files in place, and return the snapshot: the next start has to ask which count."""
     with world.running() as run:
         wait_for_state(run, "idle")
         (world.data / "note").write_text("theirs")
@@ -144,24 +144,24 @@ def make_unclear(world: World) -> dict[str, Any]:
 
 
 def health_of(run: Run) -> dict[str, Any]:
-    """Return the component's check."""
+    """Return the health check of the backups."""
     called = call(run.run_dir, "status", "--json")
     check: dict[str, Any] = json.loads(called.out)["health"]["checks"]["backup"][0]
     return check
 
 
 def is_root() -> bool:
-    """Tell whether files may be given to others here."""
+    """Return whether the tests run as root, and so may give files to other users."""
     return os.geteuid() == 0
 
 
 def call_without_waiting(run: Run) -> None:
-    """Order a snapshot, and do not follow it."""
+    """Order a snapshot without waiting for it."""
     Control(str(run.run_dir)).post(BACKUPS)
 
 
 def child_of(run: Run, name: str) -> int | None:
-    """Return the pid of a child of the supervisor, by its program's name, once it runs that."""
+    """Return the pid of the supervisor's child that runs the program with this name; None if there is none."""
     with open(f"/proc/{run.pid}/task/{run.pid}/children", encoding="ascii") as file:
         pids = [int(pid) for pid in file.read().split()]
     for pid in pids:
@@ -199,10 +199,10 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
 
 
 def path_with_wrapped_restic(world: World, before: str) -> str:
-    """Return a PATH on which restic is the real one, but for what a shell does before it, with its words in `$*`."""
+    """Return a PATH whose restic runs the shell code ``before``, with the arguments in `$*`, and then the real one."""
     folder = world.folder / "bin"
     folder.mkdir()
-    # In the same folder: where it is confined, root's restic may read no other program.
+    # In the same folder: if it is confined, root's restic cannot read any other program.
     shutil.copy2(program("restic"), folder / "real")
     (folder / "restic").write_text(f'#!/bin/sh\n{before}\nexec {folder}/real "$@"\n')
     (folder / "restic").chmod(0o755)
@@ -210,20 +210,20 @@ def path_with_wrapped_restic(world: World, before: str) -> str:
 
 
 def whole_files(folder: str) -> list[str]:
-    """Return the files that restic has finished: it writes under another name first."""
+    """Return the files that restic has finished writing; until then they have a temporary name."""
     return [name for name in os.listdir(folder) if "-tmp-" not in name]
 
 
 @contextlib.contextmanager
 def holding(locks: str, words: list[str], env: dict[str, str]) -> Iterator[None]:
-    """Run a restic that stands still for the length of a block, while it has a lock; it is right at its end."""
+    """Run a restic that is frozen while it holds a lock, for the length of a block; check that it then succeeds."""
     frozen = False
     while not frozen:
         with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL) as other:
             wait_until(lambda: whole_files(locks) or other.poll() is not None, what="its lock")
             if other.poll() is None:
                 freeze(other.pid)
-            # In so small a repository it may have been done before it stood still.
+            # With such a small repository it may have exited before it was frozen.
             frozen = other.poll() is None and bool(whole_files(locks))
             try:
                 if frozen:
