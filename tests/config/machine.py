@@ -1,4 +1,4 @@
-"""A made-up machine: who exists on it, and what this process may do. It stands in for images that are not here."""
+"""A fake machine with its users, and the rights of this process on it; it stands in for images that are not here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAILSCALE = User("tailscale", 1002, 1002, "/home/tailscale")
 
 
 class Machine(Host):
-    """What `Host` would say there."""
+    """Returns what `Host` would return on that machine."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Machine(Host):
         return "/root"
 
     def find_user(self, name: str) -> User | None:
-        """Return the user of that name, or number."""
+        """Return the user with this name or number."""
         return next((user for user in self._users if name in {user.name, str(user.uid)}), None)
 
     def groups_of(self, user: User) -> frozenset[int]:
@@ -50,27 +50,27 @@ class Machine(Host):
         return frozenset({user.gid})
 
     def missing_capabilities(self) -> tuple[str, ...]:
-        """Return what root lacks."""
+        """Return the capabilities that root lacks."""
         return self._missing
 
     def missing_ids(self, user: User) -> tuple[str, ...]:
-        """Return what its user namespace lacks."""
+        """Return the ids that its user namespace lacks."""
         return self._missing_ids.get(user.name, ())
 
     def folder_exists(self, path: str) -> bool:
-        """Tell whether a folder is there."""
+        """Return whether a folder exists."""
         return path.startswith("/home/")
 
     def outlives_container(self, path: str) -> bool:
-        """Tell whether a folder is a volume."""
+        """Return whether a folder is on a volume."""
         return self._volumes and path.startswith("/var/")
 
     def free_port(self, address: str) -> int:
-        """Return a port."""
+        """Return a free port; 0 if the machine lacks the address."""
         return 40000 if self._addresses is None or address in self._addresses else 0
 
     def wildcard(self) -> str:
-        """Return the one of the only family that there is, IPv4's where there are both."""
+        """Return the wildcard address of the only address family, or of IPv4 if there are both."""
         return "0.0.0.0" if self._addresses is None or any("." in each for each in self._addresses) else "::"
 
 

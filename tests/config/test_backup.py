@@ -1,4 +1,4 @@
-"""The settings for backups: what they take, and what is refused, all of it at once."""
+"""The settings for backups: what they accept, and what is refused, all of it at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOOD = {
 
 
 def problems(**changes: str | None) -> str:
-    """Return what is wrong with settings, a line each."""
+    """Return the problems of these settings, one per line."""
     env = {**GOOD, "PATH": path_with_restic(), **changes}
     try:
         resolve({name: text for name, text in env.items() if text is not None}, host=Machine())
@@ -30,7 +30,7 @@ def problems(**changes: str | None) -> str:
 
 
 def test_good_ones() -> None:
-    """A bucket, or a folder without keys; Moltis' own folders where none are named."""
+    """A bucket is accepted, or a folder without keys; if no folders are named, Moltis' own are backed up."""
     plan = resolve({**GOOD, "PATH": path_with_restic(), "HOME": "/home/x"}, host=Machine())
     assert plan.backup is not None
     assert [source.path for source in plan.backup.sources] == ["/home/x/.config/moltis", "/home/x/.moltis"]
@@ -66,12 +66,12 @@ def test_good_ones() -> None:
     ],
 )
 def test_a_repository_that_is_none(text: str) -> None:
-    """Only a bucket by TLS and an absolute folder are taken."""
+    """Only a bucket over TLS and an absolute folder are accepted."""
     assert "SUPERVISOR_BACKUP_REPOSITORY" in problems(SUPERVISOR_BACKUP_REPOSITORY=text)
 
 
 def test_every_bad_value_is_told_at_once() -> None:
-    """Each value that is wrong, and each that is missing, has its line."""
+    """Each wrong value, and each missing one, has its own line."""
     said = problems(
         SUPERVISOR_BACKUP_PASSWORD=None,
         SUPERVISOR_BACKUP_ACCESS_KEY_ID=None,
@@ -93,33 +93,33 @@ def test_every_bad_value_is_told_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["relative", "/", "/a:/", "/a:/a/b", ":", "/a/../.."])
 def test_paths_that_are_none(text: str) -> None:
-    """Not the root, not relative, none inside another."""
+    """The root, relative paths, and a path inside another are refused."""
     with pytest.raises(InvalidValueError):
         parsers.folders(text)
 
 
 @pytest.mark.parametrize("text", ["last=0", "hourly=3", "last", "last=x", "last=1,last=2", "last=1,sometimes=2", ""])
 def test_counts_that_are_none(text: str) -> None:
-    """`last` is 1 or more, names are restic's, each once."""
+    """`last` must be 1 or more; names must be restic's, each at most once."""
     with pytest.raises(InvalidValueError):
         parsers.keep(text)
 
 
 def test_folders_that_overlap() -> None:
-    """The repository, the state and what is staged lie outside of what is backed up."""
+    """The repository, the state and the staged files must be outside the folders that are backed up."""
     assert "overlaps with" in problems(SUPERVISOR_BACKUP_REPOSITORY="/data/x", SUPERVISOR_BACKUP_PATHS="/data")
     assert "overlaps with" in problems(SUPERVISOR_BACKUP_PATHS="/data", TS_STATE_DIR="/data/tailscale")
     assert "overlaps with" in problems(SUPERVISOR_BACKUP_PATHS="/var/lib/moltis-supervisor-backup/x")
 
 
 def test_another_app_has_to_name_its_folders() -> None:
-    """Only Moltis' own are known."""
+    """Only those of Moltis are known."""
     assert "SUPERVISOR_BACKUP_PATHS" in problems(SUPERVISOR_APP_COMMAND="another-app")
     assert "SUPERVISOR_BACKUP_PATHS" in problems(SUPERVISOR_APP="off")
 
 
 def test_what_has_no_effect_is_told() -> None:
-    """Without a repository the others do nothing; keys do nothing for a folder."""
+    """Without a repository the other settings do nothing; keys do nothing for a folder."""
     plan = resolve({"SUPERVISOR_BACKUP_INTERVAL": "1h"}, host=Machine())
     assert plan.backup is None
     assert any("SUPERVISOR_BACKUP_INTERVAL has no effect" in text for text in plan.warnings)
@@ -129,7 +129,7 @@ def test_what_has_no_effect_is_told() -> None:
 
 
 def test_one_user_for_all_is_warned_about() -> None:
-    """restic's memory is then the app's to read; with a user for each it is not, and nothing is said."""
+    """The app can then read restic's memory; with separate users it cannot, and there is no warning."""
     said = "it can read the backups' password and keys from restic's memory"
     env = {**GOOD, "PATH": path_with_restic()}
     for host, count in ((Machine(uid=1000), 1), (Machine(), 1), (IMAGE, 0)):

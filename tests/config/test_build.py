@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def problems(environ: dict[str, str], machine: Machine = IMAGE, **more: object) -> tuple[str, ...]:
-    """Return what keeps these settings from starting."""
+    """Return the problems that prevent a start with these settings."""
     with pytest.raises(ConfigError) as caught:
         plan(environ, machine, **more)
     return caught.value.problems
 
 
 def test_tailscaled_as_the_contract_wants_it() -> None:
-    """Userspace networking, its own folders, an explicit port, an environment of its own."""
+    """It has userspace networking, its own folders, an explicit port, and its own environment."""
     spec = plan({"PORT": "8080", "TS_AUTHKEY": "tskey-auth-x-y", "SECRET": "s"}, IMAGE).tailscaled
     assert spec is not None
     assert spec.argv[:3] == (
@@ -54,14 +54,14 @@ def test_tailscaled_takes_no_certificate_that_is_lost(
     volumes: bool,  # noqa: FBT001
     mode: str | None,
 ) -> None:
-    """It would by itself, for plain HTTP too, and a name gets five in a week."""
+    """It would request one by itself, for plain HTTP too, and a name gets five in a week."""
     spec = plan(environ, Machine(users=(MOLTIS, TAILSCALE), volumes=volumes)).tailscaled
     assert spec is not None
     assert spec.env.get("TS_CERT_SHARE_MODE") == mode
 
 
 def test_tailscaled_with_what_was_asked_for() -> None:
-    """Proxies, extra words split as a shell would, variables of its own, a memory limit of the user's."""
+    """This covers proxies, extra words split as in a shell, its own variables, and the user's memory limit."""
     spec = plan(
         {
             "TS_SOCKS5_SERVER": "127.0.0.2:1055",
@@ -82,7 +82,7 @@ def test_tailscaled_with_what_was_asked_for() -> None:
 
 
 def test_the_app_by_default() -> None:
-    """Moltis on the address that only serve reaches, with what keeps its doors shut."""
+    """Moltis listens on the address that only serve reaches, with the settings that keep it closed otherwise."""
     made = plan({"TS_AUTHKEY": "tskey-auth-x-y", "SUPERVISOR_LOG_HISTORY": "10", "KEPT": "1"}, IMAGE)
     spec = made.app
     assert spec is not None
@@ -119,7 +119,7 @@ def test_the_app_by_default() -> None:
     ],
 )
 def test_the_app_is_told_its_url(environ: dict[str, str], is_told: bool) -> None:  # noqa: FBT001 - a column
-    """From the state folder, if HTTPS may be served and the user set neither it nor the passkeys' host."""
+    """It is read from the state folder, if HTTPS may be served and the user set neither it nor the passkeys' host."""
     spec = plan(environ, IMAGE).app
     assert spec is not None
     assert spec.env_file == (EnvFile("MOLTIS_EXTERNAL_URL", "/var/lib/tailscale", "external-url") if is_told else None)
@@ -127,7 +127,7 @@ def test_the_app_is_told_its_url(environ: dict[str, str], is_told: bool) -> None
 
 
 def test_moltis_password_from_a_file(tmp_path: Path) -> None:
-    """The app gets the password and not its file; one that is given as it is stays so."""
+    """The app gets the password rather than its file; a plain one is passed on unchanged."""
     file = tmp_path / "password"
     file.write_text("correct horse\n")
     for environ in ({"MOLTIS_PASSWORD_FILE": str(file)}, {"MOLTIS_PASSWORD": f"file:{file}"}):
@@ -143,7 +143,7 @@ def test_moltis_password_from_a_file(tmp_path: Path) -> None:
 
 
 def test_the_users_word_on_moltis_counts_and_is_warned_about() -> None:
-    """What guards the loopback may be given up, not silently."""
+    """The protection of the loopback may be switched off, but not silently."""
     made = plan({"MOLTIS_TERMINAL_DISABLED": "0", "MOLTIS_BEHIND_PROXY": "false"}, IMAGE)
     assert made.app is not None
     assert (made.app.env["MOLTIS_TERMINAL_DISABLED"], made.app.env["MOLTIS_BEHIND_PROXY"]) == ("0", "false")
@@ -161,7 +161,7 @@ def test_the_users_word_on_moltis_counts_and_is_warned_about() -> None:
     ],
 )
 def test_a_command_replaces_the_apps_or_is_appended(command: tuple[str, ...], argv: tuple[str, ...]) -> None:
-    """Word for word; one that begins with a dash adds to what there is."""
+    """It is taken word for word; one that begins with a dash is appended to the app's command."""
     made = plan({}, IMAGE, command=command)
     assert made.app is not None
     assert made.app.argv == argv
@@ -169,13 +169,13 @@ def test_a_command_replaces_the_apps_or_is_appended(command: tuple[str, ...], ar
 
 
 def test_a_command_names_a_program() -> None:
-    """An unset variable in its place was taken for a folder of PATH, and tried again and again."""
+    """An unset variable in its place was taken for a folder of PATH, and retried again and again."""
     (problem,) = problems({}, command=("", "--verbose"))
     assert "its first word is empty" in problem
 
 
 def test_a_flag_of_the_plan_is_not_given_twice() -> None:
-    """Moltis ends at once then: a switch counts once, a value that contradicts the plan is refused."""
+    """Moltis would exit at once: a switch is given once, and a value that contradicts the plan is refused."""
     made = plan({"SUPERVISOR_APP_COMMAND": "moltis --no-tls"}, IMAGE)
     assert made.app is not None
     assert made.app.argv.count("--no-tls") == 1
@@ -195,7 +195,7 @@ IPV6_ALONE = Machine(users=(MOLTIS,), addresses=("::1", "::", "2001:db8::1"))
 
 
 def test_without_an_ipv4_loopback_the_app_is_at_that_of_ipv6() -> None:
-    """No peer reaches either; it is told so in the words that it takes."""
+    """No peer reaches either; the app gets the address in its own flags and variables."""
     made = plan({}, IPV6_ALONE)
     assert (made.app_address, made.serve_target) == (("::1", 13131), "http://[::1]:13131")
     assert made.app is not None
@@ -208,7 +208,7 @@ def test_without_an_ipv4_loopback_the_app_is_at_that_of_ipv6() -> None:
 
 
 def test_a_panel_that_no_peer_reaches_is_told() -> None:
-    """Peers are led to 127.0.0.1, whatever family they come in: it has to be there, and to be listened on."""
+    """Peers of either family are forwarded to 127.0.0.1: it has to exist, and to be listened on."""
 
     def told(machine: Machine, **environ: str) -> list[str]:
         return [each for each in plan(environ, machine).warnings if "no peer reaches the panel" in each]
@@ -221,7 +221,7 @@ def test_a_panel_that_no_peer_reaches_is_told() -> None:
 
 
 def test_the_supervisor_listens_where_it_is_told_to() -> None:
-    """Everywhere by default; the app too, where it has the platform's port."""
+    """By default it listens on all addresses; the setting also applies to an app that has the platform's port."""
     assert plan({}, IMAGE).listen == ("*", 8080)
     assert plan({"SUPERVISOR_BIND": "192.0.2.1"}, IMAGE).listen == ("192.0.2.1", 8080)
     made = plan({"SUPERVISOR_BIND": "2001:db8::1", "SUPERVISOR_EXPOSE": "public"}, IPV6_ALONE)
@@ -231,7 +231,7 @@ def test_the_supervisor_listens_where_it_is_told_to() -> None:
 @pytest.mark.parametrize("bind", ["192.0.2.1", "localhost"])
 @pytest.mark.parametrize("more", [{}, {"SUPERVISOR_EXPOSE": "public"}, {"SUPERVISOR_APP": "off"}])
 def test_an_address_to_listen_on_is_one_of_this_machine(bind: str, more: dict[str, str]) -> None:
-    """Told by name, and once."""
+    """Otherwise one problem names the setting."""
     (problem,) = problems({"SUPERVISOR_BIND": bind, **more}, Machine(users=(MOLTIS,), addresses=("127.0.0.2",)))
     assert "SUPERVISOR_BIND" in problem
 
@@ -244,7 +244,7 @@ def test_json_logs_are_asked_for_in_json_format_only() -> None:
 
 
 def test_public_mode() -> None:
-    """The app gets the platform's port, and the supervisor one of its own."""
+    """The app gets the platform's port, and the supervisor its own."""
     made = plan({"SUPERVISOR_EXPOSE": "public", "PORT": "5000"}, IMAGE)
     assert (made.listen.port, made.app_address) == (9090, ("0.0.0.0", 5000))
     assert made.app is not None
@@ -252,7 +252,7 @@ def test_public_mode() -> None:
 
 
 def test_a_default_user_that_does_not_exist_is_said() -> None:
-    """It then runs as the supervisor itself."""
+    """The process then runs as the supervisor's user."""
     made = plan()
     assert [spec.user for spec in made.processes] == [None, None]
     assert sum("there is no user" in text for text in made.notices) == 2
@@ -264,7 +264,7 @@ def test_a_named_user_has_to_exist() -> None:
 
 
 def test_root_without_capabilities_is_told_both_ways_out() -> None:
-    """Add them, or start as another user."""
+    """They can be added, or the container can be started as another user."""
     (problem,) = problems({}, Machine(missing=("SETUID", "KILL")))
     assert "SETUID, KILL" in problem
     assert "--user" in problem
@@ -273,7 +273,7 @@ def test_root_without_capabilities_is_told_both_ways_out() -> None:
 
 
 def test_root_of_a_namespace_without_other_users_is_told_both_ways_out() -> None:
-    """All capabilities help nothing where the ids do not exist, as in rootless containers with a single one."""
+    """Capabilities do not help if the ids do not exist, as in rootless containers with a single id."""
     lacking = Machine(users=(MOLTIS, TAILSCALE), missing_ids={"moltis": ("uid 1001", "setgroups")})
     (problem,) = problems({}, lacking)
     assert "run processes as moltis" in problem
@@ -287,7 +287,7 @@ def test_root_of_a_namespace_without_other_users_is_told_both_ways_out() -> None
 
 
 def test_another_user_than_root_runs_everything_as_itself() -> None:
-    """And it is said that the state is then open to the app."""
+    """A notice says that the state is then open to the app."""
     made = plan({"XDG_STATE_HOME": "/s"}, Machine(uid=1000))
     assert {spec.user for spec in made.processes} == {None}
     assert all(spec.shares_user for spec in made.processes)
@@ -295,7 +295,7 @@ def test_another_user_than_root_runs_everything_as_itself() -> None:
 
 
 def test_as_one_user_it_is_said_which_secrets_the_app_can_read(tmp_path: Path) -> None:
-    """A value by the environment of each health check, a file by itself; the app's own password is no secret to it."""
+    """It reads values in the environment of each health check, and files directly; its own password is not reported."""
     token = tmp_path / "token"
     token.write_text("a-token-that-is-long-enough")
     environ = {"TS_AUTHKEY": "tskey-auth-x-y", "SUPERVISOR_TOKEN_FILE": str(token), "MOLTIS_PASSWORD": "theirs"}
@@ -310,7 +310,7 @@ def test_as_one_user_it_is_said_which_secrets_the_app_can_read(tmp_path: Path) -
 
 
 def test_what_the_apps_user_may_change_is_not_read_by_root(tmp_path: Path) -> None:
-    """A secret file in a folder that anyone may write to is a way to root."""
+    """A secret file in a folder that anyone may write to would be a way to root."""
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
@@ -322,14 +322,14 @@ def test_what_the_apps_user_may_change_is_not_read_by_root(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("setting", ["SUPERVISOR_RUN_DIR", "TS_STATE_DIR", "TS_SOCKET"])
 def test_what_root_makes_is_not_within_the_apps_reach(tmp_path: Path, setting: str) -> None:
-    """Whoever may change the parent may put another folder, or a link, in its place."""
+    """A user who may change the parent could put another folder, or a link, in its place."""
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
     (problem,) = problems({setting: str(folder / "ours")})
     assert f"trust {folder}" in problem
     assert "moltis can change it" in problem
-    # What is mounted at the very place may be anyone's to write to until the start.
+    # A mount at that very path may be writable by anyone until the start.
     assert f"is mounted at {folder / 'ours'} itself" in problem
 
 
@@ -347,13 +347,13 @@ def test_what_root_makes_is_not_within_the_apps_reach(tmp_path: Path, setting: s
     ],
 )
 def test_what_is_warned_about(environ: dict[str, str], words: str) -> None:
-    """It starts, and says what will not be as hoped."""
+    """It starts, and a warning says what will not work as intended."""
     assert any(words in text for text in plan(environ, IMAGE).warnings)
 
 
 @pytest.mark.parametrize("command", ["bash", "/bin/sh -l", "python3"])
 def test_a_shell_without_a_terminal_is_told_how_to_get_one(command: str) -> None:
-    """`docker run -it IMAGE bash`, as with any other image: it would end at once, again and again."""
+    """`docker run -it IMAGE bash` works with any other image; here it would exit at once, again and again."""
     (warning,) = (text for text in plan({}, IMAGE, command=command.split()).warnings if "standard input" in text)
     assert f"--entrypoint {command.split(maxsplit=1)[0].rpartition('/')[2]} IMAGE" in warning
     for other in (["sh", "-c", "exec app"], ["bash", "/start.sh"], ["python3", "-m", "app"], ["app"]):
@@ -361,7 +361,7 @@ def test_a_shell_without_a_terminal_is_told_how_to_get_one(command: str) -> None
 
 
 def test_a_variable_that_no_shell_expands_is_told() -> None:
-    """A command without a shell, as in the exec form of CMD, gets `$PORT` as it stands."""
+    """A command without a shell, as in the exec form of CMD, gets `$PORT` literally."""
     words = ["app", "--listen", "$HOST:${PORT}", "--price", "$5", "--salt", "$nobody"]
     told = [text for text in plan({}, IMAGE, command=words).warnings if "no shell expands it" in text]
     assert [text.split()[2] for text in told] == ["$HOST", "$PORT"]
@@ -370,7 +370,7 @@ def test_a_variable_that_no_shell_expands_is_told() -> None:
 
 
 def test_a_proxy_on_a_port_that_is_taken() -> None:
-    """Said before anything starts: tailscaled would fail at it for ever. Two addresses may share a port."""
+    """This is reported before anything starts: tailscaled would fail for ever. Two addresses may share a port."""
     (problem,) = problems({"TS_OUTBOUND_HTTP_PROXY_LISTEN": "127.0.0.3:8080"})
     assert "PORT is 8080 as well" in problem
     assert "SUPERVISOR_APP_PORT" in problems({"TS_SOCKS5_SERVER": "127.0.0.2:13131"})[0]
@@ -378,7 +378,7 @@ def test_a_proxy_on_a_port_that_is_taken() -> None:
 
 
 def test_processes_in_a_circle() -> None:
-    """They would wait for ever."""
+    """They would wait for each other for ever."""
     toml = "".join(f'[process.{name}]\ncommand=["x"]\nafter=["{other}"]\n' for name, other in ("ab", "ba", "cd"))
     found = problems({}, config=_file(toml))
     assert any("wait for each other" in problem for problem in found)
@@ -409,12 +409,12 @@ def test_a_socket_path_that_is_too_long() -> None:
     ],
 )
 def test_folders_that_would_be_taken_from_others(environ: dict[str, str], why: str) -> None:
-    """Root closes both to all but one user: /tmp was closed to the app, and a home given away."""
+    """Root closes both folders to all but one user: /tmp was closed to the app, and a home was given away."""
     assert [problem for problem in problems(environ) if why in problem]
 
 
 def test_folders_of_its_own() -> None:
-    """tailscaled's home may be its state folder, and another user than root takes nothing from others."""
+    """tailscaled's home may be its state folder, and a user other than root takes nothing from others."""
     own = User("tailscale", 1002, 1002, "/var/lib/tailscale")
     assert plan({}, Machine(users=(MOLTIS, own)))
     assert plan({"TS_STATE_DIR": "/mnt", "SUPERVISOR_RUN_DIR": "/database"})

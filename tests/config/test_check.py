@@ -1,4 +1,4 @@
-"""`check`: the plan on paper, or everything that is wrong."""
+"""`check` prints the plan, or everything that is wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_check(environ: dict[str, str]) -> tuple[int, str, str]:
 
 
 def test_the_plan_is_shown_and_no_secret() -> None:
-    """Commands, users, the names of variables, ports."""
+    """It shows commands, users, the names of variables, and ports."""
     code, out, err = run_check({**SECRETS, "MY_PASSWORD": "hidden-value", "PORT": "8111"})
     assert (code, err) == (0, "")
     assert "*:8111" in out
@@ -43,7 +43,7 @@ def test_the_plan_is_shown_and_no_secret() -> None:
 
 
 def test_all_problems_are_listed() -> None:
-    """With 78, and nothing on standard output."""
+    """The exit code is 78, and nothing is on standard output."""
     code, out, err = run_check({"PORT": "x", "TS_TAGS": "y"})
     assert (code, out) == (78, "")
     assert err.count("problem: ") == 2
@@ -52,7 +52,7 @@ def test_all_problems_are_listed() -> None:
 def test_a_relative_path_in_a_folder_that_is_gone_is_a_problem_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The setting is named, and all others are read."""
+    """The message names the setting, and all others are read."""
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -69,6 +69,6 @@ def test_a_relative_path_in_a_folder_that_is_gone_is_a_problem_like_any_other(
     )
 )
 def test_whatever_is_set_it_answers(environ: dict[str, str]) -> None:
-    """0 or 78, never a traceback."""
+    """The exit code is 0 or 78, and there is never a traceback."""
     environ.pop("SUPERVISOR_CONFIG", None)
     assert run_check(environ)[0] in {0, 78}

@@ -1,4 +1,4 @@
-"""What a compose file for the official image leads to, held against docs/reference/containerboot.md.
+"""What a compose file for the official image does here, compared with docs/reference/containerboot.md.
 
 Names and scenarios are those of cmd/containerboot in Tailscale 1.102.5.
 """
@@ -32,7 +32,7 @@ NAMES = frozenset(
     """,
     )
 )
-# Neither a setting nor refused: a warning says that they are not known.
+# Neither settings nor refused: a warning says that they are unknown.
 UNKNOWN = {"TS_CERT_SHARE_MODE", "TS_TEST_FAKE_NETFILTER", "TS_TEST_ONLY_ROOT"}
 KEY = {"TS_AUTHKEY": "tskey-key"}
 KERNEL = {**KEY, "TS_USERSPACE": "false"}
@@ -106,14 +106,14 @@ def rows(heading: str) -> dict[str, tuple[str, str]]:
 
 
 def problems(environ: dict[str, str]) -> list[str]:
-    """Return what keeps a start with these variables from happening."""
+    """Return the problems that prevent a start with these variables."""
     diags = Diagnostics()
     load(environ, diags, account=Account(0, "/root"))
     return diags.problems
 
 
 def test_every_scenario_is_on_the_page() -> None:
-    """And no other one; each with one of three verdicts."""
+    """The page has no other ones, and each has one of three verdicts."""
     table = rows("The scenarios of its main test")
     assert set(table) == set(SCENARIOS)
     assert {verdict for verdict, _ in table.values()} == {"same", "different", "not for us"}
@@ -121,7 +121,7 @@ def test_every_scenario_is_on_the_page() -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_starts_or_does_not_as_the_page_says(name: str) -> None:
-    """Where the page says exit 78, there is a problem with what to do instead; elsewhere there is none."""
+    """If the page says exit 78, there is a problem that says what to do instead; otherwise there is none."""
     _, text = rows("The scenarios of its main test")[name]
     found = problems(SCENARIOS[name])
     assert bool(found) == ("exit 78" in text), found
@@ -143,13 +143,13 @@ def test_a_scenario_starts_or_does_not_as_the_page_says(name: str) -> None:
     ],
 )
 def test_what_the_device_is_to_be(name: str, facts: dict[str, object]) -> None:
-    """The same as containerboot would tell `tailscale up`."""
+    """It is the same as what containerboot would pass to `tailscale up`."""
     prefs = load(SCENARIOS[name], Diagnostics(), account=Account(0, "/root")).tailnet.prefs
     assert {fact: getattr(prefs, fact) for fact in facts} == facts
 
 
 def test_every_variable_is_on_the_page() -> None:
-    """And is a setting, or refused, or one of the few that are not known."""
+    """Each is a setting, or refused, or one of the few that are unknown."""
     table = rows("Its variables")
     assert not NAMES - set(table)
     known = {name for name in NAMES if name in BY_SPELLING or refusal(name, "true") or refusal(name, "false")}
@@ -158,7 +158,7 @@ def test_every_variable_is_on_the_page() -> None:
 
 @pytest.mark.parametrize("name", sorted(NAMES - UNKNOWN - set(BY_SPELLING)))
 def test_a_variable_that_is_refused_is_so_on_the_page(name: str) -> None:
-    """An empty one, and a switch that asks for what is so already, is not."""
+    """An empty one is accepted, and so is a switch that asks for the existing behaviour."""
     assert "xit 78" in rows("Its variables")[name][1]
     assert not problems({name: ""})
     asked = "false" if name == "TS_EXPERIMENTAL_SERVICE_AUTO_ADVERTISEMENT" else "true"
@@ -166,5 +166,5 @@ def test_a_variable_that_is_refused_is_so_on_the_page(name: str) -> None:
 
 
 def test_services_may_be_asked_to_be_advertised() -> None:
-    """They are, so that asks for nothing."""
+    """They are advertised anyway, so this changes nothing."""
     assert not problems({"TS_EXPERIMENTAL_SERVICE_AUTO_ADVERTISEMENT": "true"})

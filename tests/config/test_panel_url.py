@@ -1,4 +1,4 @@
-"""Publishing the panel through a sidecar with a network of its own."""
+"""Publishing the panel through a sidecar with its own network."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ATTACHED = {
 
 
 def read(url: str, **more: str) -> tuple[str | None, Diagnostics]:
-    """Return what is to be published of this, and the diagnostics."""
+    """Return the URL that is to be published, and the diagnostics."""
     diags = Diagnostics()
     environ = {**ATTACHED, "SUPERVISOR_SERVE_PANEL": url, **more}
     return load(environ, diags, account=Account(0, "/root")).tailnet.serve_panel, diags
 
 
 def test_a_url_that_fits() -> None:
-    """A name in the container network, and the panel's port."""
+    """It has a name in the container network, and the panel's port."""
     found, diags = read("http://panel:8080")
     assert (found, diags.problems, diags.warnings) == ("http://panel:8080", [], [])
 
@@ -39,7 +39,7 @@ def test_a_url_that_fits() -> None:
     ],
 )
 def test_a_url_that_does_not(url: str, why: str) -> None:
-    """What it could not be published by stops the start."""
+    """A URL that cannot be published prevents the start."""
     _, diags = read(url)
     assert len(diags.problems) == 1
     assert why in diags.problems[0]
@@ -47,6 +47,6 @@ def test_a_url_that_does_not(url: str, why: str) -> None:
 
 @pytest.mark.parametrize("more", [{"SUPERVISOR_SERVE": "off"}, {"TS_SERVE_CONFIG": "/serve.json"}])
 def test_where_it_does_nothing(more: dict[str, str]) -> None:
-    """Somebody else then says what is published, and a warning tells so."""
+    """Another setting then decides what is published, and a warning says so."""
     _, diags = read("http://panel:8080", **more)
     assert any("SUPERVISOR_SERVE_PANEL has no effect" in text for text in diags.warnings)

@@ -1,4 +1,4 @@
-"""What a setting's text may be."""
+"""Which texts the settings accept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supervisor.core.process import GiveUp
     [("500ms", 0.5), ("10s", 10), ("5m", 300), ("1h", 3600), ("1m30s", 90), ("0", 0), ("0s", 0), ("1.5s", 1.5)],
 )
 def test_durations(text: str, seconds: float) -> None:
-    """The forms of the contract, and Go's."""
+    """The forms of the contract and those of Go are accepted."""
     assert parsers.duration_s(text) == seconds
 
 
@@ -27,14 +27,14 @@ def test_durations(text: str, seconds: float) -> None:
     "text", ["", "5", "s", "-5s", "5 s", "5d", "1e3s", "inf", "\u0661s", "9999999h", "5s\n", "NaNs"]
 )
 def test_what_is_no_duration(text: str) -> None:
-    """A number without a unit is not guessed at."""
+    """The unit of a plain number is not guessed."""
     with pytest.raises(InvalidValueError):
         parsers.duration_s(text)
 
 
 @given(st.floats(0, 10_000))
 def test_a_duration_means_what_it_says(seconds: float) -> None:
-    """Milliseconds and seconds are the same time."""
+    """Seconds and milliseconds are converted correctly."""
     text = f"{seconds:.3f}"
     assert parsers.duration_s(f"{text}s") == pytest.approx(float(text))
     assert parsers.duration_s(f"{text}ms") == pytest.approx(float(text) / 1000)
@@ -42,7 +42,7 @@ def test_a_duration_means_what_it_says(seconds: float) -> None:
 
 @given(st.text(), st.sampled_from(sorted({row.parser for row in SETTINGS}, key=str)))
 def test_a_parser_takes_or_refuses_and_nothing_else(text: str, kind: parsers.Parser) -> None:
-    """Whatever someone writes, the answer is a value or a reason."""
+    """For any text, the result is a value or a reason."""
     with suppress(InvalidValueError):
         kind.parse(text)
 
@@ -55,40 +55,40 @@ def test_give_up(text: str, value: GiveUp | None) -> None:
 
 @pytest.mark.parametrize("text", ["10", "0/5m", "x/5m", "5/0s", "5/never", "/5m", "5/"])
 def test_what_is_no_give_up(text: str) -> None:
-    """Each lacks a part, or has an empty one."""
+    """Each has a part that is missing, zero or invalid."""
     with pytest.raises(InvalidValueError):
         parsers.give_up(text)
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8", "192.168.1.0/24,fd00::/8", "0.0.0.0/0"])
 def test_routes(text: str) -> None:
-    """Address ranges as the tailnet wants them."""
+    """Address ranges are accepted in the form that the tailnet requires."""
     assert ",".join(parsers.routes(text)) == text
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "127.0.0.0/8", "10.0.0.0", "nonsense/8", "::1/128"])
 def test_what_is_no_route(text: str) -> None:
-    """Tailscaled would take these without a word."""
+    """tailscaled would accept these silently."""
     with pytest.raises(InvalidValueError):
         parsers.routes(text)
 
 
 @pytest.mark.parametrize("text", ["moltis", "tag:", "tag:1x", "tag:a b", "TAG:x"])
 def test_what_is_no_tag(text: str) -> None:
-    """As are these."""
+    """It would accept these silently too."""
     with pytest.raises(InvalidValueError):
         parsers.tags(text)
 
 
 @pytest.mark.parametrize("text", ["bad host!", "-x", "x-", "a" * 64, "a..b", ""])
 def test_what_is_no_host_name(text: str) -> None:
-    """And these."""
+    """It would accept these silently as well."""
     with pytest.raises(InvalidValueError):
         parsers.host_name(text)
 
 
 def test_a_bracket_that_is_not_closed() -> None:
-    """It is refused here, since whatever takes a URL apart later does not expect it."""
+    """It is refused here, as the code that splits a URL later does not expect it."""
     assert parsers.url("https://[::1]:443/") == "https://[::1]:443/"
     with pytest.raises(InvalidValueError):
         parsers.url("https://[::1/")

@@ -1,4 +1,4 @@
-"""Nobody's program, certificate or settings may be changed by somebody that may not be trusted with that process."""
+"""Programs, certificates and settings must not be writable by users that are not trusted with their processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 
 
 def problems(environ: dict[str, str], machine: Machine = MACHINE, **more: object) -> list[str]:
-    """Return what is not trusted; nothing where it would start."""
+    """Return the problems of trust; empty if it would start."""
     try:
         plan({"SUPERVISOR_TAILSCALE": "off", **environ}, machine, **more)
     except ConfigError as error:
@@ -35,7 +35,7 @@ def problems(environ: dict[str, str], machine: Machine = MACHINE, **more: object
 
 
 def script(path: Path, text: str = "#!/bin/sh\n", owner: User | None = None) -> Path:
-    """Make a program, and give its folder and it to somebody."""
+    """Create a program, and give it and its folder to ``owner``, if given."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)
@@ -55,7 +55,7 @@ def theirs(tmp_path: Path) -> Path:
 
 
 def with_process(tmp_path: Path, *command: str, user: str = "worker", env: str = "") -> str:
-    """Return a settings file with one further process."""
+    """Return the path of a settings file with one further process."""
     file = tmp_path / "settings.toml"
     words = ", ".join(f'"{word}"' for word in command)
     file.write_text(f'[process.job]\ncommand = [{words}]\nuser = "{user}"\n' + (f"env = {{{env}}}\n" if env else ""))
@@ -63,7 +63,7 @@ def with_process(tmp_path: Path, *command: str, user: str = "worker", env: str =
 
 
 def test_a_folder_of_path_before_the_program_is_found(theirs: Path, tmp_path: Path) -> None:
-    """The app would have its own tailscaled run by another user; behind the real one nobody looks."""
+    """The app could have its own tailscaled run by another user; folders behind the real one are not searched."""
     real = script(tmp_path / "real" / "tailscaled").parent
     (problem,) = problems({"SUPERVISOR_TAILSCALE": "embedded", "PATH": f"{theirs}:{real}:{SYSTEM}"})
     assert f"trust {theirs}: PATH leads tailscaled there first" in problem
@@ -73,7 +73,7 @@ def test_a_folder_of_path_before_the_program_is_found(theirs: Path, tmp_path: Pa
 
 
 def test_a_folder_of_path_that_somebody_could_make(tmp_path: Path) -> None:
-    """Also in /tmp, where what is there already is safe."""
+    """This includes a missing folder in /tmp; one that already exists there is safe."""
     tmp_path.chmod(0o1777)
     environ = {"SUPERVISOR_TAILSCALE": "embedded", "PATH": f"{tmp_path}/tools/bin:{SYSTEM}"}
     (problem,) = problems(environ)
@@ -90,10 +90,10 @@ def test_a_folder_of_path_that_somebody_could_make(tmp_path: Path) -> None:
 def test_a_program_belongs_to_root_or_to_whom_it_runs_as(
     tmp_path: Path, owner: User | None, user: str, count: int
 ) -> None:
-    """The app's own programs are the app's affair; root's are nobody else's."""
+    """The app's user may own the app's programs; root's programs must belong to root alone."""
     program = script(tmp_path / "bin" / "job", owner=owner)
     machine = Machine(users=(MOLTIS, TAILSCALE, WORKER, User("root", 0, 0, "/root")))
-    # Whose user is known only by another process.
+    # Only the other process makes this user known.
     config = with_process(tmp_path, str(program), user=user)
     with open(config, "a") as file:
         file.write('[process.other]\ncommand = ["true"]\nuser = "worker"\n')
@@ -114,7 +114,7 @@ def test_a_program_belongs_to_root_or_to_whom_it_runs_as(
     ids=" ".join,
 )
 def test_what_a_program_leads_to_is_a_program_too(theirs: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
-    """A script's interpreter, the script that an interpreter is given, what env finds, and where a link leads."""
+    """This covers a script's interpreter, the script given to an interpreter, what env finds, and a link's target."""
     script(theirs / "job")
     ours = tmp_path / "ours"
     script(ours / "by-path", f"#! {theirs}/job\n")
@@ -127,7 +127,7 @@ def test_what_a_program_leads_to_is_a_program_too(theirs: Path, tmp_path: Path, 
 
 
 def test_what_is_no_program_is_let_be(theirs: Path, tmp_path: Path) -> None:
-    """Data that a process is given may well be another's."""
+    """Data that a process gets as an argument may belong to another user."""
     script(theirs / "data")
     for words in (("cat", f"{theirs}/data"), ("sh", "-c", "true", f"{theirs}/data"), ("env",), ("no-such-program",)):
         assert problems({"PATH": SYSTEM}, config=with_process(tmp_path, *words)) == []
@@ -135,7 +135,7 @@ def test_what_is_no_program_is_let_be(theirs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "LD_PRELOAD", "OPENSSL_CONF"])
 def test_certificates_and_libraries_that_the_environment_names(theirs: Path, tmp_path: Path, name: str) -> None:
-    """Root itself, and each process that finds the variable, would believe or run what stands there."""
+    """Root itself, and each process that has the variable, would trust or run what is there."""
     (theirs / "file").write_text("")
     (problem,) = problems({name: f"/etc/ssl:{theirs}/file"})
     assert f"trust {theirs}: it is on the way to {theirs}/file, which {name} names" in problem
@@ -146,7 +146,7 @@ def test_certificates_and_libraries_that_the_environment_names(theirs: Path, tmp
 
 @as_root
 def test_settings_are_nobodys_but_roots(tmp_path: Path) -> None:
-    """Neither a further process's user may change them, nor tailscaled's, also where the app runs as root."""
+    """The users of further processes and of tailscaled must not be able to change them, even if the app is root."""
     for owner, machine in ((WORKER, MACHINE), (WORKER, APP_AS_ROOT), (MOLTIS, MACHINE)):
         config = with_process(tmp_path, "true")
         os.chown(config, owner.uid, owner.gid)
@@ -157,7 +157,7 @@ def test_settings_are_nobodys_but_roots(tmp_path: Path) -> None:
 
 @as_root
 def test_tailscaleds_user_has_what_is_tailscaleds(tmp_path: Path) -> None:
-    """The key and the published configuration are in its hands in any case; root's programs are not."""
+    """It controls the key and the published configuration in any case, but not root's programs."""
     key = tmp_path / "key"
     key.write_text("tskey-auth-x-y\n")
     os.chown(key, TAILSCALE.uid, TAILSCALE.gid)
@@ -169,7 +169,7 @@ def test_tailscaleds_user_has_what_is_tailscaleds(tmp_path: Path) -> None:
 
 
 def test_without_users_to_keep_apart_nothing_is_looked_at(theirs: Path) -> None:
-    """Not as root alone, and not as another user."""
+    """This holds if everything runs as root, and if it runs as another user."""
     path = {"PATH": f"{theirs}:{SYSTEM}", "SUPERVISOR_TAILSCALE": "embedded", "XDG_STATE_HOME": "/s"}
     assert problems(path, Machine()) == []
     assert problems(path, Machine(uid=1000)) == []
@@ -177,7 +177,7 @@ def test_without_users_to_keep_apart_nothing_is_looked_at(theirs: Path) -> None:
 
 @as_root
 def test_check_and_run_say_so_on_this_machine(theirs: Path) -> None:
-    """With its real users: exit 78 names the folder, and what the app put there is never run."""
+    """With its real users, both exit with 78 and name the folder, and what the app put there is never run."""
     trap = script(theirs / "tailscaled", f"#!/bin/sh\ntouch {theirs}/ran\n")
     env = {"PATH": f"{theirs}:{SYSTEM}", "SUPERVISOR_APP_USER": "nobody", "SUPERVISOR_TAILSCALE_USER": "root"}
     env |= {"SUPERVISOR_RUN_DIR": f"{theirs.parent}/run", "PORT": "0"}
@@ -197,7 +197,7 @@ def test_check_and_run_say_so_on_this_machine(theirs: Path) -> None:
 
 
 def test_links_are_followed_to_their_end(tmp_path: Path, theirs: Path) -> None:
-    """Whatever they lead to on the way; a circle has none and is no danger."""
+    """Everything on the way counts; a circle has no end, and is no danger."""
     stranger = (Person("a stranger", 12345, frozenset()),)
     tmp_path.chmod(0o755)
     (tmp_path / "a").symlink_to("theirs/../b")
@@ -214,7 +214,7 @@ def test_links_are_followed_to_their_end(tmp_path: Path, theirs: Path) -> None:
 
 
 def test_a_way_may_be_long(tmp_path: Path) -> None:
-    """Neither thousands of folders nor thousands of links are too many to answer."""
+    """Neither thousands of folders nor thousands of links prevent an answer."""
     stranger = (Person("a stranger", 12345, frozenset()),)
     assert Auditor().changer("/nothing" + "/x" * 5000, stranger) is None
     for number in range(1500):
