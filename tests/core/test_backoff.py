@@ -1,4 +1,4 @@
-"""The arithmetic of waiting."""
+"""How waits between retries are computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHANCES = st.floats(0, 1, exclude_max=True)
 
 @given(initial=SPANS, most=SPANS, failures=st.integers(1, 10**9), jitter=CHANCES)
 def test_a_wait_is_never_longer_than_the_ceiling(initial: float, most: float, failures: int, jitter: float) -> None:
-    """Full jitter spreads a wait over everything from nothing to the ceiling."""
+    """Full jitter spreads a wait over the whole range from zero to the ceiling."""
     backoff = Backoff(initial, most, 60.0)
     assert 0 <= delay_s(backoff, failures, jitter) <= ceiling_s(backoff, failures) <= most
 

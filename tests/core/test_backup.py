@@ -1,4 +1,4 @@
-"""What a start does, what is newest, and what may be forgotten: as data."""
+"""What a start does, which snapshot is newest, and which may be forgotten, as pure functions."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ OURS = Marker(REPOSITORY, 3, "us")
 
 
 def test_the_newest_is_so_by_its_order_and_not_by_a_clock() -> None:
-    """A clock that was a year fast makes nothing newer."""
+    """A clock that was a year fast makes no snapshot newer."""
     fast = snapshot(1, 9, at="2038-01-01T00:00:00Z")
     assert newest((fast, snapshot(2, 1))) == snapshot(2, 1)
 
 
 def test_a_file_that_stays_unreadable_does_not_bring_back_what_is_old() -> None:
-    """Every snapshot is partial then, and the newest of them counts; one without a folder counts last."""
+    """Every snapshot is then partial, and the newest of them counts; one without a folder counts last."""
     damaged, without_folder = snapshot(1, 2, whole=False), snapshot(1, 3, whole=False, complete=False)
     assert newest((snapshot(1, 1), damaged, without_folder)) == damaged
     assert newest((without_folder,)) == without_folder
 
 
 def test_what_is_held_shows_the_backups_state_its_reason_and_how_far_it_is() -> None:
-    """The app and the tailnet wait for the same: restoring, standby and held are their states then, too."""
+    """The app and the tailnet wait for the same thing: restoring, standby and held are then their states too."""
     for state in (BackupState.RESTORING, BackupState.STANDBY, BackupState.HELD, BackupState.CHOOSE):
         app = ProcessView("moltis", critical=True, command="", since_s=0.0, state=hold_of(state))
         view = BackupView(state, holds=True, why="the reason", progress=0.43, interval_s=300.0)
@@ -58,14 +58,14 @@ def test_what_is_held_shows_the_backups_state_its_reason_and_how_far_it_is() -> 
 
 
 def test_what_an_instance_that_was_replaced_holds_is_held() -> None:
-    """It does not wait: only a new start of the container ends it."""
+    """It does not wait for anything: only a new start of the container ends this."""
     assert hold_of(BackupState.REPLACED) is State.HELD
     view = BackupView(BackupState.REPLACED, holds=True, rehearsed=True, ready_until_s=1.0, interval_s=300.0)
     assert assess(Snapshot(backup=view), 1.0).status == "fail"
 
 
 def test_what_a_restore_by_hand_holds_is_told_likewise() -> None:
-    """Its app waits, though the start was let go long ago."""
+    """The app waits, although the start was released long ago."""
     app = ProcessView("moltis", critical=True, command="", since_s=0.0, state=State.RESTORING)
     view = BackupView(BackupState.RESTORING, progress=0.43, interval_s=300.0)
     told = assess(Snapshot(processes=(app,), backup=view), 1.0)
@@ -75,7 +75,7 @@ def test_what_a_restore_by_hand_holds_is_told_likewise() -> None:
 
 
 def snapshot(generation: int, sequence: int, **more: object) -> SnapshotView:
-    """Return a snapshot whose id tells its order."""
+    """Return a snapshot whose id shows its order."""
     view = SnapshotView(f"{generation:04}{sequence:04}", "2026-11-29T04:00:00Z", generation, sequence, instance="us")
     return view._replace(**more)  # type: ignore[arg-type]
 
@@ -95,7 +95,7 @@ ROWS = [
     (None, Files.SOME, (snapshot(1, 1),), Course.ASK),
     (None, Files.MIXED, (snapshot(1, 1),), Course.ASK),
     (None, Files.MIXED, (), Course.ASK),
-    # Those of an instance that was replaced count for nothing, and are not taken for nothing.
+    # Snapshots of a replaced instance do not count, but the repository is not taken for empty.
     (None, Files.NONE, (snapshot(1, 1), snapshot(2, 5, replaced=True)), Course.RESTORE),
     (None, Files.NONE, (snapshot(1, 1, replaced=True),), Course.ASK),
     (None, Files.SOME, (snapshot(1, 1, replaced=True),), Course.ASK),
@@ -111,14 +111,14 @@ def test_every_row_of_the_table() -> None:
 
 
 def test_of_two_instances_of_one_generation_the_holder_s_counts() -> None:
-    """Whatever the other one's numbers are: its snapshots are never the newest."""
+    """Whatever the other instance's numbers are, its snapshots are never the newest."""
     ours, theirs = snapshot(3, 1, instance="us"), snapshot(3, 9, instance="another")
     older = snapshot(2, 4, instance="another")
     judged = judge((older, theirs, ours), 3, "us")
     assert judged == (older, theirs._replace(replaced=True), ours)
     assert newest(judged) == ours
     assert newest(judge((older, theirs), 3, "us")) == older
-    # Where it is not known whose files the holder works on, nothing is judged.
+    # If it is not known whose files the holder uses, no snapshot is marked.
     assert judge((older, theirs, ours), 3, "") == (older, theirs, ours)
 
 
@@ -144,7 +144,7 @@ markers = st.none() | st.builds(Marker, st.sampled_from([REPOSITORY, "x"]), st.i
 def test_the_table_is_total_and_empty_never_beats_full(
     marker: Marker | None, files: Files, snapshots: tuple[SnapshotView, ...]
 ) -> None:
-    """Each combination has an answer; where there are snapshots, nothing begins anew, and files are not replaced."""
+    """Each combination has an answer; if there are snapshots, nothing starts empty, and files are not replaced."""
     course, why = decide(marker, files, snapshots, REPOSITORY)
     assert bool(why) == (course is Course.ASK)
     if snapshots:
@@ -176,7 +176,7 @@ def test_what_counts_is_never_forgotten(snapshots: tuple[SnapshotView, ...], kee
 
 
 def test_periods_are_counted_as_restic_counts_them() -> None:
-    """One an hour, one a day, one a week; a year's last week belongs to the year that it is counted in."""
+    """One an hour, one a day, or one a week is kept; a year's last week belongs to the year in which it is counted."""
     hours = [snapshot(1, hour + 1, at=f"2026-11-2{hour // 24}T{hour % 24:02}:30:00Z") for hour in range(72)]
     assert len(hours) - len(to_forget(hours, {"last": 1, "hourly": 24})) == 24
     assert len(hours) - len(to_forget(hours, {"last": 1, "daily": 2})) == 2
@@ -185,7 +185,7 @@ def test_periods_are_counted_as_restic_counts_them() -> None:
 
 
 def test_a_snapshot_is_found_by_the_beginning_of_its_id() -> None:
-    """Eight characters are enough, where they fit one alone."""
+    """Eight characters are enough if they match only one."""
     one, other = snapshot(1, 1, id="a" * 12), snapshot(1, 2, id="a" * 11 + "b")
     assert find([one, other], "a" * 12) is one
     assert find([one, other], "a" * 8) is None
@@ -193,12 +193,12 @@ def test_a_snapshot_is_found_by_the_beginning_of_its_id() -> None:
 
 
 def judged(view: BackupView, now_s: float = 100.0) -> str:
-    """Return the component's status."""
+    """Return the status of health."""
     return assess(Snapshot(backup=view), now_s).status
 
 
 def test_health_of_backups() -> None:
-    """A held start fails; trouble, what is missing and an old last snapshot warn, the last when its time has come."""
+    """A held start fails; trouble, something missing and an old last snapshot warn, the last after its time."""
     view = BackupView(BackupState.IDLE, interval_s=60.0)
     assert judged(BackupView()) == "pass"
     assert judged(view) == "pass"

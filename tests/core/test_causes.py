@@ -1,4 +1,4 @@
-"""Which kind of incident an end is, and its cause."""
+"""Which kind of incident an exit is, and its cause."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ KILLED = ExitView(1.0, None, 9, 5.0, "ended by SIGKILL from outside", kind=SIGNA
     ],
 )
 def test_a_kill_that_nobody_sent(evidence: Evidence, kind: str) -> None:
-    """Memory is the reason where it was nearly used up, and the kernel does not say otherwise."""
+    """Memory is the reason if it was nearly used up, and the kernel does not say otherwise."""
     assert kind_of_end(KILLED, evidence) == kind
 
 
 def test_kinds_that_the_end_itself_tells() -> None:
-    """What the kernel or the probe has told needs no further evidence."""
+    """What the kernel or the probe has reported needs no further evidence."""
     found = {kind: kind_of_end(KILLED._replace(kind=kind), Evidence()) for kind in (HUNG, OUT_OF_MEMORY, SUCCESS)}
     assert found == {HUNG: kinds.HANG, OUT_OF_MEMORY: kinds.OUT_OF_MEMORY, SUCCESS: kinds.EXIT}
 
 
 def test_the_cause_of_a_crash_is_its_panic_or_its_last_words() -> None:
-    """The first line of the trace tells more than its last."""
+    """The first line of the trace says more than its last."""
     end = ExitView(1.0, 2, None, 5.0, "exit code 2", last_lines=("goroutine 9",))
     assert cause_of_end(kinds.CRASH, end, Evidence(head=("panic: boom",))) == "it panicked: panic: boom"
     assert cause_of_end(kinds.CRASH, end, Evidence()) == "its last words: goroutine 9"
@@ -48,7 +48,7 @@ def test_the_cause_of_a_crash_is_its_panic_or_its_last_words() -> None:
     ("signal", "words"), [(15, "all processes at once"), (1, "sent it"), (11, "a defect of its own")]
 )
 def test_a_signal_is_a_defect_or_was_sent(signal: int, words: str) -> None:
-    """Nobody sends itself TERM; a platform sends it to all, and not to process 1 alone."""
+    """A process does not send itself TERM; a platform sends it to all processes, not only to process 1."""
     end = ExitView(1.0, None, signal, 5.0, "ended by a signal", kind=SIGNAL)
     assert words in cause_of_end(kinds.CRASH, end, Evidence())
 
@@ -66,7 +66,7 @@ def test_a_signal_is_a_defect_or_was_sent(signal: int, words: str) -> None:
     ],
 )
 def test_a_port_that_is_taken_is_told_with_whose_it_is(lines: tuple[str, ...]) -> None:
-    """Most apps listen on 8080 unless they are told, and so does the supervisor."""
+    """Most apps listen on 8080 by default, and so does the supervisor."""
     end = ExitView(1.0, 1, None, 5.0, "exit code 1", last_lines=lines)
     cause = cause_of_end(kinds.CRASH, end, Evidence())
     assert cause.startswith(f"its last words: {lines[-1]}; a port that it wants is taken")
@@ -79,7 +79,7 @@ def test_a_port_that_is_taken_is_told_with_whose_it_is(lines: tuple[str, ...]) -
     ["panic: runtime error", "fatal error: all goroutines", "SIGABRT: abort", "thread 'main' panicked at x.rs:1"],
 )
 def test_the_head_of_a_panic(first: str) -> None:
-    """Of the last one, whatever came before, and not the whole of its trace."""
+    """It is that of the last one, whatever came before, without the whole trace."""
     lines = ["panic: an older one", "hello", first, *(f"goroutine {number}" for number in range(900))]
     head = head_of(lines)
     assert head[0] == first
@@ -103,13 +103,13 @@ HERE = Lookout("m")
     ],
 )
 def test_how_a_run_ended(record: dict[str, float], lookout: Lookout, how: str, at_s: float) -> None:
-    """By its own record, and after a restore by who holds the repository."""
+    """This follows from its own record, and after a restore from who holds the repository."""
     end = end_of(msgspec.structs.replace(RUN, **record), lookout)
     assert (end.how, end.at_s) == (how, at_s)
 
 
 def test_why_a_run_was_killed() -> None:
-    """Memory, another machine, or somebody."""
+    """The cause is memory, a reboot of the machine, or someone."""
     full = RunRecord("1", 100.0, 200.0, machine="m", used_bytes=480 * MIB, limit_bytes=512 * MIB)
     assert end_of(full, HERE).cause.startswith("out of memory, most likely: 480 MiB of 512 MiB")
     assert "machine was rebooted" in end_of(RUN, Lookout("another")).cause

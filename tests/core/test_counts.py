@@ -1,4 +1,4 @@
-"""Counts and durations that grow by replacing themselves."""
+"""Immutable counts and durations: adding to one returns a new one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from supervisor.moltis import DURATION_BUCKETS_S
 
 
 def test_counts_grow_by_kind() -> None:
-    """Each kind for itself, in the order in which they came up."""
+    """Each kind is counted separately, in the order of first occurrence."""
     counts = plus_one(plus_one(plus_one((), "signal"), "hung"), "signal")
     assert counts == (("signal", 2), ("hung", 1))
 
 
 def test_durations_fall_into_buckets() -> None:
-    """An edge belongs to the bucket that it ends; what is longer than all of them has its own."""
+    """An edge belongs to the bucket that it ends; durations longer than all edges have their own."""
     durations = Durations()
     for took_s in (0.0, 0.001, 0.0011, 60.0, 61.0):
         durations = durations.plus(took_s)

@@ -1,4 +1,4 @@
-"""When credentials end, and what health makes of it."""
+"""When credentials expire, and how health reports it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UP = TailnetView("embedded", "connected", up=True)
 
 
 def at_day(days: float, **more: object) -> Snapshot:
-    """Return a connected device whose key and certificate end on the 31st of January, and the time of it."""
+    """Return a snapshot on this day of a connected device whose key and certificate expire on the 31st of January."""
     serve = ServeView(certificate_expiry="2026-01-31T00:00:00Z")
     view = UP._replace(key_expiry="2026-01-31T00:00:00Z", serve=serve)
     return Snapshot(tailnet=view, wall_offset_s=BEGIN_S + days * DAY_S, **more)  # type: ignore[arg-type]
@@ -33,7 +33,7 @@ def at_day(days: float, **more: object) -> Snapshot:
     ("day", "state"), [(10, ""), (15.9, ""), (16.1, "expiring"), (26, "expiring"), (27.1, "expiring soon"), (30.1, "")]
 )
 def test_two_warnings(day: float, state: str) -> None:
-    """Fourteen days before and three, and none for what has ended: that shows where it was needed."""
+    """They come fourteen and three days before, and none after the expiry: that shows where it was needed."""
     parts = {part.name: part for part in assess(at_day(day), 0.0).components}
     assert (parts["credentials"].state if "credentials" in parts else "") == state
     if state:
@@ -42,25 +42,25 @@ def test_two_warnings(day: float, state: str) -> None:
 
 
 def test_time_alone_brings_the_next_one() -> None:
-    """Health is looked at again when a warning is due, though nothing changes; the second differs from the first."""
+    """Health is assessed again when a warning is due, though nothing changes; the second differs from the first."""
     first = assess(at_day(0), 0.0)
     assert first.until_s == 16 * DAY_S
     assert assess(at_day(20), 0.0).wrong != assess(at_day(28), 0.0).wrong
 
 
 def test_switched_off() -> None:
-    """Nothing of it is in the verdict."""
+    """The verdict does not mention credentials."""
     verdict = assess(at_day(28, credential_warnings=False), 0.0)
     assert (verdict.status, verdict.until_s) == ("pass", None)
 
 
 def test_an_end_that_cannot_be_read_is_none() -> None:
-    """What control says is not ours to trust."""
+    """What control sends is not trusted."""
     assert not list(expiries(Snapshot(tailnet=UP._replace(key_expiry="soon")), 0.0))
 
 
 def test_a_certificate_tells_its_end(tmp_path: Path) -> None:
-    """A real one, made by openssl, with its chain behind it; anything else is not known."""
+    """This is a real one, made by openssl, with its chain behind it; of anything else the expiry is unknown."""
     words = [
         "openssl",
         "req",
@@ -88,7 +88,7 @@ def test_a_certificate_tells_its_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("digits", [b"ab1124061346Z", b"26112406134aZ", b"2611240613460", b"\xff61124061346Z"])
 def test_the_end_of_a_certificate_that_is_no_time(digits: bytes) -> None:
-    """It is not known, and nothing fails for it."""
+    """It is unknown, and nothing fails because of it."""
 
     def part(tag: int, content: bytes) -> bytes:
         return bytes([tag, len(content)]) + content

@@ -1,4 +1,4 @@
-"""The verdicts, as functions of one picture of the world."""
+"""The verdicts of health, as functions of a snapshot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ON = TailnetView("embedded", "connected", 0.0, up=True)
 
 
 def crashes(*ago_s: float, expected: bool = False) -> tuple[ExitView, ...]:
-    """Return exits that were so long ago."""
+    """Return exits that were this many seconds ago."""
     return tuple(ExitView(NOW - ago, 1, None, 1.0, "exit code 1", expected=expected) for ago in ago_s)
 
 
@@ -40,7 +40,7 @@ def test_all_well() -> None:
 
 
 def test_a_critical_process_that_is_not_ready_fails() -> None:
-    """Traffic must not be sent to an app that does not answer yet, or no more."""
+    """Traffic must not be sent to an app that does not answer yet, or no longer does."""
     for view in (
         UP._replace(ready=False, ready_why="no answer"),
         UP._replace(state=State.BACKOFF, pid=None, ready=False),
@@ -53,14 +53,14 @@ def test_a_critical_process_that_is_not_ready_fails() -> None:
 
 
 def test_another_process_that_is_not_ready_warns() -> None:
-    """It is told, and traffic goes on."""
+    """It is reported, and traffic continues."""
     other = UP._replace(name="worker", critical=False, ready=False)
     assert status(world(UP, other)) == "warn"
     assert ready(world(UP, other), NOW)[0]
 
 
 def test_after_a_take_over_it_is_ready_until_the_app_had_its_time() -> None:
-    """Or has answered: what fails then fails, whatever a further process is still doing."""
+    """Once the app has answered, later failures count, whatever another process is still doing."""
     held = BackupView(state=BackupState.STARTING, holds=True, rehearsed=True, ready_until_s=NOW + 60)
     worker = UP._replace(name="worker", critical=False, ready=False, ever_ready=False)
     down = UP._replace(ready=False, ready_why="no answer")
@@ -71,14 +71,14 @@ def test_after_a_take_over_it_is_ready_until_the_app_had_its_time() -> None:
 
 
 def test_the_worst_is_told_first() -> None:
-    """Whoever reads one reason only reads why it fails."""
+    """A reader of only one reason sees why it fails."""
     worker = UP._replace(name="worker", critical=False, ready=False, ready_why="slow")
     app = UP._replace(ready=False, ready_why="no answer")
     assert assess(world(worker, app), NOW).reasons == ("moltis: no answer", "worker: slow")
 
 
 def test_one_that_did_its_work_is_well() -> None:
-    """A process that ended with 0 and is not to be started again."""
+    """This is a process that exited with 0 and is not to be started again."""
     job = ProcessView("job", State.ENDED, exits=(ExitView(NOW, 0, None, 1.0, "exit code 0"),))
     assert status(world(UP, job)) == "pass"
     assert status(world(UP, job._replace(exits=crashes(5)))) == "warn"
@@ -92,18 +92,18 @@ def test_flapping_is_held_until_it_has_settled() -> None:
     settled = assess(world(flapping), NOW + 9)
     assert (settled.status, settled.until_s) == ("warn", NOW - 30 + health.FLAPPING_WINDOW_S)
     assert status(world(flapping), NOW + health.FLAPPING_WINDOW_S) == "pass"
-    # It is over when two are left, however many there were.
+    # It is over when only two crashes are left, however many there were.
     many = assess(world(flapping._replace(exits=crashes(60, 50, 30, 20, 10))), NOW + 9)
     assert many.until_s == settled.until_s
 
 
 def test_stops_that_were_asked_for_are_no_flapping() -> None:
-    """An operator may restart as often as he likes."""
+    """An operator may restart as often as they like."""
     assert status(world(UP._replace(exits=crashes(30, 20, 10, expected=True), ready_since_s=NOW))) == "pass"
 
 
 def test_the_tailnet_warns_and_fails_only_after_its_grace() -> None:
-    """By default it never fails, since a restart seldom mends it."""
+    """By default it never fails, since a restart seldom fixes it."""
     away = TailnetView("embedded", "needs login", away_since_s=NOW - 100)
     assert status(world(UP, tailnet=away)) == "warn"
     assert status(world(UP, tailnet=away, tailnet_grace_s=101.0)) == "warn"
@@ -113,7 +113,7 @@ def test_the_tailnet_warns_and_fails_only_after_its_grace() -> None:
 
 
 def test_a_blink_of_the_tailnet_changes_the_state_and_not_the_verdict() -> None:
-    """The state shown is the truth at once; the verdict waits ten seconds, unless no grace was given."""
+    """The state that is shown changes at once; the verdict waits ten seconds, unless the grace is zero."""
     blink = TailnetView("embedded", "connecting", away_since_s=NOW - 3, first_up_s=NOW - 50)
     assert status(world(UP, tailnet=blink)) == "pass"
     assert assess(world(UP, tailnet=blink), NOW).components[1].state == "connecting"
@@ -122,7 +122,7 @@ def test_a_blink_of_the_tailnet_changes_the_state_and_not_the_verdict() -> None:
 
 @pytest.mark.parametrize("state", [state for state in STATES if state != TailnetState.CONNECTED])
 def test_a_tailnet_that_was_never_up_warns_from_the_start(state: str) -> None:
-    """Whatever its state: only what has been up can blink. Its grace counts from the start too."""
+    """This holds in every state: only a tailnet that was up can blink. Its grace counts from the start too."""
     new = TailnetView("embedded", state, away_since_s=NOW)
     assert status(world(UP, tailnet=new)) == "warn"
     assert status(world(UP, tailnet=new, tailnet_grace_s=1.0)) == "warn"
@@ -130,17 +130,17 @@ def test_a_tailnet_that_was_never_up_warns_from_the_start(state: str) -> None:
 
 
 def test_no_tailnet_is_no_component() -> None:
-    """Where it is off there is nothing to say of it."""
+    """If it is off, health does not mention it."""
     assert [part.name for part in assess(world(UP, tailnet=TailnetView()), NOW).components] == ["moltis"]
 
 
 def test_stopping_is_not_ready() -> None:
-    """Though everything still runs."""
+    """This holds although everything still runs."""
     assert ready(world(UP, stopping=True), NOW) == (False, ("stopping",))
 
 
 @given(
-    # One that runs is what time changes.
+    # Weighted to running processes, whose verdict changes with time.
     state=st.sampled_from([State.RUNNING] * len(State) + list(State)),
     critical=st.booleans(),
     is_ready=st.booleans(),
@@ -151,7 +151,7 @@ def test_stopping_is_not_ready() -> None:
 def test_until_is_when_time_changes_it(
     *, state: State, critical: bool, is_ready: bool, ago: tuple[float, ...], since: float
 ) -> None:
-    """Whoever looks again at that time, and not before, misses nothing; a time that is told is one of a change."""
+    """Nothing changes before that time; if there is one, the verdict changes then."""
     view = UP._replace(state=state, critical=critical, ready=is_ready, ready_since_s=NOW - since, exits=crashes(*ago))
     verdict = assess(world(view), NOW)
     until_s = verdict.until_s if verdict.until_s is not None else NOW + 10_000
@@ -161,7 +161,7 @@ def test_until_is_when_time_changes_it(
 
 
 def test_probes_before_the_first_answer_are_frequent() -> None:
-    """And every miss says not ready."""
+    """Every miss then means not ready."""
     probing, finding = take_probe(Probing(), "refused", 1.0, 1.0, 120.0)
     assert (finding.ready, finding.hung, interval_s(probing)) == (False, False, 0.5)
     probing, finding = take_probe(probing, None, 2.0, 2.0, 120.0)
@@ -169,7 +169,7 @@ def test_probes_before_the_first_answer_are_frequent() -> None:
 
 
 def test_three_misses_make_it_not_ready_and_long_silence_hung() -> None:
-    """One answer mends it all."""
+    """One answer resets both."""
     probing, _ = take_probe(Probing(), None, 0.0, 0.0, 60.0)
     for miss in range(1, 12):
         probing, finding = take_probe(probing, "no answer", miss * 5.0, miss * 5.0, 60.0)
@@ -182,7 +182,7 @@ def test_three_misses_make_it_not_ready_and_long_silence_hung() -> None:
 
 
 def test_a_probe_that_a_busy_loop_ends_late_is_a_miss() -> None:
-    """Only one that ended far too late says nothing: the loop is late by a little whenever there is much to do."""
+    """Only one that ended far too late is ignored: the loop is a little late whenever there is much to do."""
     probing, _ = take_probe(Probing(), None, 0.0, 0.0, None)
     late_s = health.DEADLINE_S + health.LATE_S
     assert take_probe(probing, "no answer", 5.0, 5.0 + late_s, None)[0].misses == 1
@@ -191,7 +191,7 @@ def test_a_probe_that_a_busy_loop_ends_late_is_a_miss() -> None:
 
 @pytest.mark.parametrize("frozen_in", ["the wait", "the probe"])
 def test_time_in_which_the_supervisor_did_not_run_is_nobodys_silence(frozen_in: str) -> None:
-    """After an hour's pause an app is hung no sooner than without one, and the probe it cut through is no miss."""
+    """After an hour's pause an app is hung no sooner than without one, and the interrupted probe is no miss."""
     probing, _ = take_probe(Probing(), None, 0.0, 0.0, 60.0)
     probing, _ = take_probe(probing, "no answer", 5.0, 7.0, 60.0)
     if frozen_in == "the probe":
@@ -210,7 +210,7 @@ def test_time_in_which_the_supervisor_did_not_run_is_nobodys_silence(frozen_in: 
 
 @given(st.lists(st.booleans(), max_size=60))
 def test_one_that_never_answered_is_never_hung(answers: list[bool]) -> None:
-    """A slow start is not a hang: only what has answered once can fall silent."""
+    """A slow start is not a hang: only a process that has answered once can stop answering."""
     probing = Probing()
     for number, answered in enumerate(answers):
         had = probing.answered
@@ -219,7 +219,7 @@ def test_one_that_never_answered_is_never_hung(answers: list[bool]) -> None:
 
 
 def test_changes_are_remembered_by_what_is_wrong() -> None:
-    """Other words for the same are no change; the oldest of too many goes."""
+    """Other words for the same problem are not a change; above the limit the oldest change is dropped."""
     fine = assess(Snapshot(), 0.0)
     bad = assess(Snapshot(processes=(ProcessView("app", State.BACKOFF, critical=True),)), 0.0)
     worse = assess(Snapshot(processes=(ProcessView("app", State.STOPPING, critical=True),)), 0.0)

@@ -23,7 +23,7 @@ from tests.core.test_login_machine import KEY, TRYING, after, seen
 def test_orders_to_a_held_tailnet_are_carried_out_later(
     orders: tuple[tuple[TailnetEventKind, dict[str, Any]], ...], choice: Choice
 ) -> None:
-    """Nothing is begun while it is held; then the choice that came with the files counts, or what was ordered since."""
+    """Nothing is started while it is held; then the choice in the files counts, or what was ordered since."""
     machine, actions = after(TRYING, TailnetEventKind.HOLD)
     assert (machine.stage, machine.running, actions) == (Stage.HELD, Action.NOTHING, [])
     for kind, fields in orders:

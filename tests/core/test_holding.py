@@ -1,4 +1,4 @@
-"""Who holds a repository: as data, and as a model of instances whose clocks and messages are out of joint."""
+"""Who holds a repository: as pure functions, and as a model of instances with unreliable clocks and messages."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ OTHER = LeaseRecord("other", 3, 7, "their files")
     ],
 )
 def test_what_a_new_instance_does(seen: Seen, files: str, still_s: float, verdict: Claim) -> None:
-    """Nobody's and a released one are taken at once, a silent one in time, one that says nothing never by itself."""
+    """A free or released one is taken at once, a silent one in time, an unreadable one never automatically."""
     watch, first = observe(LeaseWatch(), seen, files, 100.0)
     assert verdict is (first if still_s == 0 else looked(watch, seen, still_s)[1])
 
 
 def looked(watch: LeaseWatch, seen: Seen, for_s: float) -> tuple[LeaseWatch, Claim]:
-    """Look every second for so long; return what the last look said."""
+    """Look every second for this long; return the result of the last look."""
     now_s = watch.looked_s or 0.0
     verdict = Claim.WAIT
     for second in range(1, int(for_s) + 1):
@@ -52,7 +52,7 @@ def looked(watch: LeaseWatch, seen: Seen, for_s: float) -> tuple[LeaseWatch, Cla
 
 
 def test_one_that_is_gone_is_waited_for_where_there_are_snapshots() -> None:
-    """Its holder writes it anew within a renewal; only where none does it is nobody's."""
+    """Its holder writes it again at the next renewal; only if none does, it is free."""
     watch, verdict = observe(LeaseWatch(), None, "", 0.0, fresh=False)
     assert verdict is Claim.WAIT
     assert looked(watch, None, SILENCE_S - 1)[1] is Claim.WAIT
@@ -62,7 +62,7 @@ def test_one_that_is_gone_is_waited_for_where_there_are_snapshots() -> None:
 
 
 def test_time_in_which_nothing_was_seen_is_no_silence() -> None:
-    """The bucket was away for both, or this program did not run: the holder gets time to renew."""
+    """The bucket may have been away for both, or this program did not run: the holder gets time to renew."""
     watch, _ = observe(LeaseWatch(), OTHER, "", 0.0)
     watch, verdict = observe(watch, OTHER, "", 10_000.0)
     assert verdict is Claim.WAIT
@@ -70,7 +70,7 @@ def test_time_in_which_nothing_was_seen_is_no_silence() -> None:
 
 
 def test_a_counter_that_moves_begins_the_wait_anew() -> None:
-    """Silence is measured from the last move, by the watcher's own clock."""
+    """Silence is measured from the counter's last change, by the watcher's own clock."""
     watch, _ = observe(LeaseWatch(), OTHER, "", 0.0)
     watch, verdict = looked(watch, OTHER, SILENCE_S - 1)
     assert verdict is Claim.WAIT
@@ -82,14 +82,14 @@ def test_a_counter_that_moves_begins_the_wait_anew() -> None:
 
 
 def test_how_a_holder_stands() -> None:
-    """What is gone or nobody's is written anew; another's, and what may be another's, is not touched."""
+    """What is gone or nobody's is written again; another's, and what may be another's, is not touched."""
     assert stand(LeaseRecord("me"), "me") is Standing.MINE
     assert stand(None, "me") is stand(Unreadable.FORGED, "me") is Standing.GONE
     assert stand(OTHER, "me") is stand(Unreadable.UNKNOWN, "me") is Standing.LOST
 
 
 class Instance:
-    """A model of one: it looks when it is its turn, and may be frozen for any time."""
+    """A model of an instance: it looks when it is its turn, and may be frozen for any time."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -98,7 +98,7 @@ class Instance:
         self.generation = 0
 
     def turn(self, world: dict[str, LeaseRecord], now_s: float) -> None:
-        """Look at the object and act, as one step that a conditional write makes of it."""
+        """Look at the object and act, in one step, as by a conditional write."""
         seen = world.get("object")
         if self.holds:
             if stand(seen, self.name) is Standing.LOST:
@@ -117,7 +117,7 @@ class Instance:
 @settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 70.0)), max_size=60))
 def test_never_two_of_one_generation(turns: list[tuple[str, float]]) -> None:
-    """However long anybody is frozen: two that believe to hold have different generations, and the newer one counts."""
+    """However long one is frozen, two that believe they hold it differ in generation, and the newer one counts."""
     world: dict[str, LeaseRecord] = {}
     instances = {name: Instance(name) for name in "abc"}
     now_s = 0.0

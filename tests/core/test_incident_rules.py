@@ -1,4 +1,4 @@
-"""Which incidents a snapshot means."""
+"""Which incidents a snapshot indicates."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ APP = ProcessView("moltis", State.WAITING, critical=True)
     ("state", "holds", "since_s", "told_s"),
     [
         (BackupState.OFF, False, 0.0, 160.0),
-        # Held up by what may take minutes, and told nobody as long as it goes on.
+        # Held by something that may take minutes, and not reported as long as it lasts.
         (BackupState.RESTORING, True, 101.0, None),
         (BackupState.STANDBY, True, 101.0, None),
-        # The start itself begins after it.
+        # The start itself begins after the hold.
         (BackupState.IDLE, False, 500.0, 560.0),
         (BackupState.HELD, True, 110.0, 170.0),
     ],
 )
 def test_a_bad_start(state: BackupState, holds: bool, since_s: float, told_s: float | None) -> None:  # noqa: FBT001
-    """A start that is late is told, a restore that takes its time is not."""
+    """A late start is reported, a slow restore is not."""
     backup = BackupView(state=state, since_s=since_s, holds=holds)
     health = HealthView(history=(FAILED,))
     snapshot = Snapshot(processes=(APP,), started_s=100.0, backup=backup, health=health)
@@ -42,7 +42,7 @@ def test_a_bad_start(state: BackupState, holds: bool, since_s: float, told_s: fl
 
 
 def test_the_changed_processes_are_those_of_a_whole_comparison() -> None:
-    """From one snapshot to the next, over several, and where nothing of the processes changed in between."""
+    """This holds from one snapshot to the next, over several, and if no process changed in between."""
     seen: list[Snapshot] = []
     store = SnapshotStore(Snapshot(processes=(APP,)))
     store.watch(seen.append)
@@ -65,7 +65,7 @@ def test_the_changed_processes_are_those_of_a_whole_comparison() -> None:
 
 
 def test_a_restart_is_told_alike_whether_its_pause_was_seen_or_not() -> None:
-    """One whose pause was over before incidents were recorded was told as one that somebody had ordered."""
+    """One whose pause was over before incidents were recorded was reported as if someone had ordered it."""
     crash = Incident(id="", at_s=10.0, kind=CRASH, subject="moltis", level=ERROR, what="moltis crashed")
     crashed = APP._replace(
         exits=(ExitView(at_s=10.0, code=3, signal=None, reason="exit code 3", uptime_s=1.0),), failures=1

@@ -1,4 +1,4 @@
-"""The way of a login: each cell of the table that is its own, and the table as a whole, driven at random."""
+"""The course of a login: each distinct cell of the table, and the table as a whole, driven at random."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UNDER_WAY = LoginRetry(KEY, begun_s=NOW, wish=1)
 NEEDS = TailnetMachine(state=Backend.NEEDS_LOGIN, seen=True, key=KEY, wish=1)
 TRYING = NEEDS._replace(stage=Stage.TRYING, retry=UNDER_WAY)
 REPLACING = TRYING._replace(state=Backend.RUNNING, replaces=True, have_node_key=True, node_key="old", pasted=True)
-# What tailscaled has to be told something for.
+# Actions that need a call to tailscaled.
 COMMANDS = frozenset(Action) - {Action.NOTHING, Action.RESET, Action.CANCEL, Action.RESTART_TAILSCALED}
 AWAY = frozenset({Action.SWITCH_OFF, Action.RELEASE_KEY, Action.LOG_OUT})
 
@@ -40,13 +40,13 @@ AWAY = frozenset({Action.SWITCH_OFF, Action.RELEASE_KEY, Action.LOG_OUT})
 def after(
     machine: TailnetMachine, kind: TailnetEventKind, now_s: float = NOW, **fields: Any
 ) -> tuple[TailnetMachine, list[Action]]:
-    """Return the next machine, and what is to be done beside the log."""
+    """Return the next machine, and its actions except log entries."""
     found, actions = step(machine, TailnetEvent(kind, **fields), now_s)
     return found, [action for action in actions if isinstance(action, Action)]
 
 
 def seen(machine: TailnetMachine, now_s: float = NOW, **fields: Any) -> tuple[TailnetMachine, list[Action]]:
-    """Return the same after a look; what is not given is as it was."""
+    """Return the same after an observation; fields that are not given are as before."""
     look = Observation(state=machine.state, have_node_key=machine.have_node_key, key=machine.key, life=machine.life)
     return after(machine, TailnetEventKind.OBSERVED, now_s, seen=look._replace(**fields))
 
@@ -58,7 +58,7 @@ def records(machine: TailnetMachine, kind: TailnetEventKind, **fields: Any) -> l
 
 
 def test_the_table_is_total() -> None:
-    """Whatever happens in whatever stage is taken in."""
+    """Every event is handled in every stage."""
     assert set(TABLE) == {(stage, kind) for stage in Stage for kind in TailnetEventKind}
     for stage in Stage:
         for kind in TailnetEventKind:
@@ -66,7 +66,7 @@ def test_the_table_is_total() -> None:
 
 
 def test_a_key_is_fetched_handed_over_and_taken() -> None:
-    """One command after the other; then the login has come about, and what was tried for it is forgotten."""
+    """One command follows the other; once the login has succeeded, the tries for it are forgotten."""
     machine, actions = seen(NEEDS._replace(pasted=True))
     assert (machine.stage, machine.running, actions) == (Stage.FETCHING, Action.FETCH_KEY, [Action.FETCH_KEY])
     machine, actions = after(machine, TailnetEventKind.KEY_READY, ephemeral=True)
@@ -81,7 +81,7 @@ def test_a_key_is_fetched_handed_over_and_taken() -> None:
 
 
 def test_a_device_that_waits_for_approval_is_known_for_what_it_is() -> None:
-    """Its key was taken, and this process may not live to see it approved."""
+    """Its key was accepted, and this process may end before it is approved."""
     machine, _ = seen(TRYING._replace(makes_ephemeral=True), state=Backend.NEEDS_APPROVAL, node_key="n")
     assert (machine.stage, machine.ephemeral) == (Stage.TRYING, True)
     machine, _ = seen(REPLACING._replace(makes_ephemeral=True), state=Backend.STARTING, node_key="old")
@@ -89,7 +89,7 @@ def test_a_device_that_waits_for_approval_is_known_for_what_it_is() -> None:
 
 
 def test_three_refusals_release_the_key() -> None:
-    """The first is logged and answers its wish; who asked for it by hand gets a login URL then."""
+    """The first is logged and answers its wish; a person who asked for the try then gets a login URL."""
     machine = TRYING._replace(by_hand=Pending.TRY)
     assert records(machine, TailnetEventKind.REFUSED, why="expired") == ["tailnet: the key was refused"]
     for _ in range(MOST_REFUSALS):
@@ -104,21 +104,21 @@ def test_three_refusals_release_the_key() -> None:
 
 
 def test_being_told_to_wait_is_no_refusal() -> None:
-    """tailscaled does wait."""
+    """tailscaled waits by itself."""
     machine, _ = after(TRYING, TailnetEventKind.REFUSED, why="rate limit; retry after 3s")
     assert (machine.stage, machine.retry.refusals, machine.failure) == (Stage.TRYING, 0, None)
 
 
 @pytest.mark.parametrize("stage", [Stage.IDLE, Stage.FETCHING, Stage.RELEASING])
 def test_an_error_beside_a_login_is_no_answer(stage: Stage) -> None:
-    """It is shown where a login is needed; a device that has one may hear of one that was let go."""
+    """It is shown if a login is needed; a device that has one may get the error of one that was given up."""
     machine, _ = after(NEEDS._replace(stage=stage), TailnetEventKind.REFUSED, why="no")
     assert (machine.last_error, machine.failure, machine.retry) == ("no", None, LoginRetry())
     assert not after(machine._replace(state="Running", last_error=""), TailnetEventKind.REFUSED, why="no")[0].last_error
 
 
 def test_a_key_that_is_not_to_be_had() -> None:
-    """For now it is asked for again soon; for good, a person gets a login URL, and a device keeps its login."""
+    """A passing failure is retried soon; after a final one a person gets a login URL, and a device keeps its login."""
     fetching = NEEDS._replace(stage=Stage.FETCHING, running=Action.FETCH_KEY, by_hand=Pending.TRY)
     machine, _ = after(fetching, TailnetEventKind.NO_KEY, why="no answer")
     assert (machine.stage, machine.failure, machine.by_hand) == (Stage.IDLE, (1, "no answer"), Pending.TRY)
@@ -137,7 +137,7 @@ def test_a_key_that_is_not_to_be_had() -> None:
 @pytest.mark.parametrize("stage", [Stage.IDLE, Stage.RELEASING])
 @pytest.mark.parametrize("kind", [TailnetEventKind.KEY_READY, TailnetEventKind.NO_KEY])
 def test_a_late_key_is_not_used(stage: Stage, kind: TailnetEventKind) -> None:
-    """Whoever asked for it wants something else by now."""
+    """Something else is wanted by now."""
     machine, actions = after(NEEDS._replace(stage=stage, running=Action.FETCH_KEY), kind)
     assert (machine.stage, machine.running, actions, machine.retry) == (stage, Action.NOTHING, [], LoginRetry())
     fetching = NEEDS._replace(stage=Stage.FETCHING, running=Action.FETCH_KEY, key=None)
@@ -145,7 +145,7 @@ def test_a_late_key_is_not_used(stage: Stage, kind: TailnetEventKind) -> None:
 
 
 def test_connecting_again_waits_for_an_answer_that_may_be_on_its_way() -> None:
-    """With the same key it is the same wish; with another one it is not, and the other is tried at once."""
+    """With the same key it is the same wish; another key is another wish, and is tried at once."""
     for key in (None, KEY):
         machine, actions = after(TRYING, TailnetEventKind.CONNECT, NOW + 1.0, key=key)
         assert (machine.stage, machine.wish, machine.retry, actions) == (Stage.TRYING, 1, UNDER_WAY, [])
@@ -166,7 +166,7 @@ def test_connecting_after_a_refusal_tries_at_once() -> None:
 
 
 def test_connecting_while_a_key_is_fetched() -> None:
-    """The same key is waited for; another one breaks that off."""
+    """The same key is waited for; another one cancels the fetch."""
     fetching = NEEDS._replace(stage=Stage.FETCHING, running=Action.FETCH_KEY)
     machine, actions = after(fetching, TailnetEventKind.CONNECT)
     assert (machine.stage, machine.wish, actions) == (Stage.FETCHING, 1, [])
@@ -176,14 +176,14 @@ def test_connecting_while_a_key_is_fetched() -> None:
 
 
 def test_connecting_without_the_new_key_lets_go_of_it() -> None:
-    """The device has a login."""
+    """The device keeps its existing login."""
     machine, _ = after(REPLACING, TailnetEventKind.CONNECT, NOW + 11.0)
     assert (machine.replaces, machine.pasted, machine.stage, machine.wish) == (False, False, Stage.IDLE, 2)
     assert seen(machine, NOW + 11.0, prefs=LoginPrefs(logged_out=True))[1] == [Action.KEEP_LOGIN]
 
 
 def test_a_new_key_for_a_device_that_has_a_login() -> None:
-    """It is another login only when the device has another node key; where it is not taken, the old one is kept."""
+    """It is another login only if the device has another node key; if the key is not accepted, the old one is kept."""
     machine, _ = after(NEEDS._replace(state=Backend.RUNNING, have_node_key=True), TailnetEventKind.CONNECT, key=OTHER)
     assert machine.replaces
     machine, _ = seen(REPLACING, online=True, node_key="old")
@@ -197,7 +197,7 @@ def test_a_new_key_for_a_device_that_has_a_login() -> None:
 
 
 def test_a_login_without_any_word_is_given_up_on() -> None:
-    """After a minute, save where control cannot be reached at all."""
+    """This happens after a minute, unless control cannot be reached at all."""
     assert seen(TRYING, NOW + 60.0, unreached=True)[0].stage is Stage.TRYING
     machine, _ = seen(TRYING, NOW + 60.0)
     assert (machine.stage, machine.failure) == (Stage.IDLE, (1, "the login brought neither success nor an error"))
@@ -214,7 +214,7 @@ def test_a_login_without_any_word_is_given_up_on() -> None:
     ],
 )
 def test_disconnecting_ends_a_login(before: TailnetMachine, stage: Stage) -> None:
-    """tailscaled would go on trying; what went wrong before says nothing of what comes now."""
+    """tailscaled would otherwise keep trying; earlier errors no longer count."""
     machine, actions = after(before._replace(last_error="x", pasted=True), TailnetEventKind.DISCONNECT)
     assert (machine.stage, machine.choice, machine.wish) == (stage, Choice.DISCONNECTED, 2)
     assert (machine.pasted, machine.last_error, machine.retry) == (False, "", LoginRetry())
@@ -222,7 +222,7 @@ def test_disconnecting_ends_a_login(before: TailnetMachine, stage: Stage) -> Non
 
 
 def test_forgetting_and_thinking_better_of_it() -> None:
-    """A logout that waits for control is broken off; another forget changes nothing of it."""
+    """A logout that waits for control is cancelled; another forget does not change it."""
     machine, _ = after(
         NEEDS._replace(state=Backend.RUNNING, have_node_key=True), TailnetEventKind.DISCONNECT, forget=True
     )
@@ -236,7 +236,7 @@ def test_forgetting_and_thinking_better_of_it() -> None:
 
 
 def test_another_life_of_tailscaled_has_forgotten_everything() -> None:
-    """What it had been given is given again at once."""
+    """Everything that it had been given is given again at once."""
     before = TRYING._replace(adjusted=True, prefs=LoginPrefs(), url_asked_s=1.0, forbidden=((Action.ADJUST, "no"),))
     machine, actions = seen(before, life=2)
     assert (machine.adjusted, machine.prefs, machine.forbidden) == (False, None, ())
@@ -251,7 +251,7 @@ def test_another_life_of_tailscaled_has_forgotten_everything() -> None:
 
 
 def test_commands_that_fail_are_tried_again_later() -> None:
-    """Longer after each; what this user may not do is not tried at all, until a person orders something."""
+    """The wait grows with each; a forbidden command is not retried at all until a person orders something."""
     before = NEEDS._replace(running=Action.ASK_URL, key=None)
     machine, _ = after(before, TailnetEventKind.FAILED, action=Action.ASK_URL, why="no")
     assert (machine.running, machine.failure) == (Action.NOTHING, (1, "cannot ask for a login URL: no"))
@@ -269,7 +269,7 @@ def test_commands_that_fail_are_tried_again_later() -> None:
 
 
 def test_a_key_that_may_not_be_handed_over_is_not_fetched_again() -> None:
-    """It would be made, and used up, for nothing."""
+    """It would be created, and used up, for nothing."""
     before = TRYING._replace(running=Action.LOG_IN)
     machine, _ = after(before, TailnetEventKind.FAILED, action=Action.LOG_IN, why="403", forbidden=True)
     machine, actions = seen(machine, NOW + 99.0)
@@ -284,7 +284,7 @@ def test_a_key_that_could_not_be_handed_over_is_handed_over_again() -> None:
 
 
 def test_a_command_that_ends_late_undoes_no_order() -> None:
-    """A key was being let go of when another one came: it gets its try, and no URL is asked for beside it."""
+    """If another key comes while one is being released, it gets its try, and no URL is requested as well."""
     releasing = NEEDS._replace(stage=Stage.RELEASING, by_hand=Pending.TRY, running=Action.RELEASE_KEY)
     machine, _ = after(releasing, TailnetEventKind.CONNECT, key=OTHER)
     machine, _ = after(machine, TailnetEventKind.DONE, action=Action.RELEASE_KEY)
@@ -293,7 +293,7 @@ def test_a_command_that_ends_late_undoes_no_order() -> None:
 
 
 def test_a_login_by_url() -> None:
-    """It counts, and makes no ephemeral device; a URL of before a key is none."""
+    """It counts as a login, and makes no ephemeral device; a URL from before a key does not count."""
     machine, _ = seen(NEEDS._replace(key=None, ephemeral=True), url=True)
     assert (machine.by_url, machine.pending_url) == (True, True)
     machine, _ = seen(machine, state=Backend.RUNNING, online=True)
@@ -302,7 +302,7 @@ def test_a_login_by_url() -> None:
 
 
 def test_a_device_that_is_connected_is_looked_after() -> None:
-    """An outage gets help, but not while a key is tried; a restart of tailscaled waits for nobody."""
+    """An outage gets help, but not while a key is tried; a restart of tailscaled waits for no command."""
     up = NEEDS._replace(state=Backend.RUNNING, adjusted=True)
     assert seen(up, online=True)[1] == [Action.MAINTAIN]
     machine, actions = seen(up._replace(outage=Outage(0.0, next_s=NOW)))
@@ -316,7 +316,7 @@ def test_a_device_that_is_connected_is_looked_after() -> None:
 
 
 def test_help_stays_due_until_there_is_time_for_it() -> None:
-    """What falls due while something else is done is not lost; a device that is back needs none."""
+    """Help that becomes due during another command is not lost; a device that is back needs none."""
     busy = NEEDS._replace(state=Backend.RUNNING, adjusted=True, running=Action.MAINTAIN)
     machine, actions = seen(busy, removed=True)
     assert (actions, machine.help_due) == ([], True)
@@ -327,7 +327,7 @@ def test_help_stays_due_until_there_is_time_for_it() -> None:
 
 
 def test_a_login_that_lasts_is_settled() -> None:
-    """After a minute nothing is left of the tries for it."""
+    """After a minute the tries for it are forgotten."""
     before = NEEDS._replace(state=Backend.RUNNING, since_s=NOW, retry=LoginRetry(KEY, rounds=2), by_hand=Pending.TRY)
     assert seen(before, NOW + 59.0, online=True)[0].retry.rounds == 2
     machine, _ = seen(before, NOW + 60.0, online=True)
@@ -335,7 +335,7 @@ def test_a_login_that_lasts_is_settled() -> None:
 
 
 def test_leaving_begins_nothing_more() -> None:
-    """A sidecar is left the login that it had."""
+    """A sidecar keeps the login that it had."""
     machine, _ = after(NEEDS, TailnetEventKind.LEAVE)
     assert seen(machine)[1] == []
     assert NEEDS.closing_action is Action.NOTHING
@@ -358,7 +358,7 @@ def test_a_sidecar_that_is_switched_off_stays_so(looks: list[tuple[str, float]])
 
 
 class Model(RuleBasedStateMachine):
-    """One tailnet, whose owner, tailscaled and executor do whatever they please."""
+    """One tailnet whose owner, tailscaled and executor act at random."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -367,7 +367,7 @@ class Model(RuleBasedStateMachine):
         self.handed_over: dict[bytes | None, float] = {}
 
     def feed(self, event: TailnetEvent) -> None:
-        """Take one step, and look at what is to be done."""
+        """Apply one event, and check the actions."""
         before = self.machine
         self.machine, actions = step(before, event, self.now_s)
         assert (self.machine, actions) == step(before, event, self.now_s)
@@ -395,18 +395,18 @@ class Model(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.0, 400.0))
     def wait(self, seconds: float) -> None:
-        """Time goes by."""
+        """Let time pass."""
         self.now_s += seconds
 
     @rule(key=st.sampled_from([None, KEY, OTHER]))
     def connect(self, key: bytes | None) -> None:
-        """The owner wants it connected."""
+        """Order a connection, as the owner does."""
         self.feed(TailnetEvent(TailnetEventKind.CONNECT, key=key))
         assert self.machine.choice is Choice.CONNECTED
 
     @rule(forget=st.booleans())
     def disconnect(self, *, forget: bool) -> None:
-        """The owner wants it away."""
+        """Order a disconnection, as the owner does."""
         self.feed(TailnetEvent(TailnetEventKind.DISCONNECT, forget=forget))
         assert (self.machine.pasted, self.machine.replaces, self.machine.trying) == (False, False, False)
 
@@ -427,13 +427,13 @@ class Model(RuleBasedStateMachine):
         key: bytes | None,
         prefs: LoginPrefs | None,
     ) -> None:
-        """tailscaled is looked at."""
+        """Observe tailscaled."""
         self.feed(TailnetEvent(TailnetEventKind.OBSERVED, seen=Observation(state, life, node_key, *flags, key, prefs)))
         assert not self.machine.lost
 
     @rule(choice=st.sampled_from([None, *Choice]))
     def hold(self, choice: Choice | None) -> None:
-        """The backups hold every start, or no longer; the files then have a choice of their own."""
+        """Hold every start, or let it go, as the backups do; the files then have their own choice."""
         if choice is None:
             self.handed_over.clear()
             self.feed(TailnetEvent(TailnetEventKind.HOLD))
@@ -444,12 +444,12 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def lose(self) -> None:
-        """tailscaled does not answer."""
+        """Report that tailscaled does not answer."""
         self.feed(TailnetEvent(TailnetEventKind.LOST))
 
     @rule(why=st.sampled_from(["expired", "rate limit"]))
     def refuse(self, why: str) -> None:
-        """The bus tells an error."""
+        """Report an error from the bus."""
         self.feed(TailnetEvent(TailnetEventKind.REFUSED, why=why))
 
     @precondition(lambda self: self.machine.running is Action.FETCH_KEY)
@@ -458,7 +458,7 @@ class Model(RuleBasedStateMachine):
         refusal=st.sampled_from(["", "invalid"]),
     )
     def fetch(self, kind: TailnetEventKind, refusal: str) -> None:
-        """There is a key, or none."""
+        """End the fetch with a key, or without one."""
         self.feed(TailnetEvent(kind, why="no", refusal=refusal, ephemeral=True))
 
     @precondition(lambda self: self.machine.running not in {Action.NOTHING, Action.FETCH_KEY})
@@ -467,19 +467,19 @@ class Model(RuleBasedStateMachine):
         forbidden=st.booleans(),
     )
     def end(self, kind: TailnetEventKind, *, forbidden: bool) -> None:
-        """A command ends."""
+        """End the running command."""
         self.feed(TailnetEvent(kind, action=self.machine.running, why="no", forbidden=forbidden))
         assert self.machine.running is Action.NOTHING
 
     @rule()
     def leave(self) -> None:
-        """The supervisor ends; in this world it may think better of it."""
+        """Begin the end of the supervisor; in this model it may then continue."""
         self.feed(TailnetEvent(TailnetEventKind.LEAVE))
         self.machine = self.machine._replace(leaving=False)
 
     @invariant()
     def stage_and_data_agree(self) -> None:
-        """tailscaled has a key in one stage alone, one is fetched in another, and only so many refusals count."""
+        """tailscaled has a key in only one stage, one is fetched only in another, and refusals are limited."""
         machine = self.machine
         assert machine.trying is machine.retry.under_way
         assert machine.stage is not Stage.FETCHING or machine.running is Action.FETCH_KEY

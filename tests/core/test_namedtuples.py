@@ -1,4 +1,4 @@
-"""Our quick named tuples are typing's, but for what it costs to make the class."""
+"""The project's quick named tuples behave like typing's; only creating a class costs less."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Ours(namedtuples.NamedTuple):
-    """A class with fields that have no default, and some that have."""
+    """A class that has fields with and without a default."""
 
     name: str
     state: str = "idle"
@@ -24,12 +24,12 @@ class Ours(namedtuples.NamedTuple):
 
     @property
     def words(self) -> str:
-        """Return what a method makes of the fields."""
+        """Return a text made from the fields."""
         return f"{self.name} is {self.state}"
 
 
 class Typings(typing.NamedTuple):
-    """The same, as typing makes it."""
+    """The same class, made by typing."""
 
     name: str
     state: str = "idle"
@@ -37,12 +37,12 @@ class Typings(typing.NamedTuple):
 
     @property
     def words(self) -> str:
-        """Return what a method makes of the fields."""
+        """Return a text made from the fields."""
         return f"{self.name} is {self.state}"
 
 
 class Nothing(namedtuples.NamedTuple):
-    """A class without a field."""
+    """A class without fields."""
 
 
 USES: dict[str, Callable[[Any], Any]] = {
@@ -70,19 +70,19 @@ MISUSES: dict[str, Callable[[Any], Any]] = {
     "makes of too few": lambda made: made._make(["a"]),
     "changed": lambda made: setattr(made("a"), "name", "b"),
 }
-# Where typing's own kind of error has changed: the newer one, here of Python 3.13.
+# If the type of typing's own error has changed, the newer one, here of Python 3.13.
 NEWER: dict[str, type[Exception]] = {"replaces no such field": TypeError}
 
 
 @pytest.mark.parametrize("use", USES)
 def test_every_use_gives_what_it_gives_with_typings(use: str) -> None:
-    """Arguments, defaults, fields, methods, copies: the same comes of each."""
+    """Arguments, defaults, fields, methods and copies have the same result."""
     assert USES[use](Ours) == USES[use](Typings)
 
 
 @pytest.mark.parametrize("misuse", MISUSES)
 def test_every_misuse_is_refused_as_by_typings(misuse: str) -> None:
-    """The same kind of error comes of each."""
+    """Both raise the same type of error."""
     refused: list[type[Exception]] = []
     for made in (Ours, Typings):
         with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
@@ -92,13 +92,13 @@ def test_every_misuse_is_refused_as_by_typings(misuse: str) -> None:
 
 
 def test_a_class_without_fields_is_an_empty_tuple() -> None:
-    """Orders that say nothing but their name are such."""
+    """Orders without parameters are such classes."""
     assert Nothing() == ()
     assert Nothing._fields == ()
 
 
 def test_a_field_without_a_default_cannot_follow_one_with() -> None:
-    """As with typing's, that is told where the class is made."""
+    """As with typing's, the error comes when the class is created."""
     with pytest.raises(TypeError, match="without a default"):
 
         class Wrong(namedtuples.NamedTuple):

@@ -1,4 +1,4 @@
-"""Orders and their answers: each is about its own order, whatever comes before it or beside it."""
+"""Orders and their answers: each answer is about its own order, whatever other orders there are."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ KINDS: tuple[TailnetOrder, ...] = (Connect(), Connect(Secret("k" * 9)), Disconne
 
 
 def given_one(order: TailnetOrder, wish: int, before: Orders = ()) -> Orders:
-    """Return the orders with one more that has been taken up."""
+    """Return the orders with one more that is under way."""
     return begin(add(before, order, 0.0, idle=False), order.id, wish)
 
 
 def states(orders: Orders) -> list[str]:
-    """Return what there is to say of each."""
+    """Return the state of each order."""
     return [order.state for order in orders]
 
 
@@ -58,18 +58,18 @@ def states(orders: Orders) -> list[str]:
     ],
 )
 def test_an_answer(order: TailnetOrder, progress: Progress, state: str) -> None:
-    """Of each kind, for its own wish and for another."""
+    """This covers each kind of order, with progress of its own wish and of another one."""
     assert states(follow(given_one(order, 1), progress)) == [state]
 
 
 def test_nothing_answers_an_order_that_was_not_taken_up() -> None:
-    """What is true by then was true before it."""
+    """What is true at that time was true before the order."""
     waiting = add((), Connect(Secret("key"), "a"), 0.0, idle=False)
     assert states(follow(waiting, Progress(0, connected=True, failure="x"))) == [UNDER_WAY]
 
 
 def test_orders_that_come_beside_each_other() -> None:
-    """Who wants the same gets the same answer; who wanted something else is told what became of it."""
+    """Orders for the same get the same answer; an order for something else is answered with why it was replaced."""
     orders = given_one(Connect(id="b"), 1, given_one(Connect(id="a"), 1))
     assert states(follow(orders, Progress(1, connected=True))) == [DONE, DONE]
     orders = given_one(Disconnect(id="c"), 2, orders)
@@ -78,7 +78,7 @@ def test_orders_that_come_beside_each_other() -> None:
 
 
 def test_what_has_been_done_is_told_once() -> None:
-    """For the time that it took; not of what there was nothing to do for."""
+    """It is reported for how long it took, unless there was nothing to do."""
     orders = begin(add(given_one(Connect(id="a"), 1), Connect(id="b"), 5.0, idle=True), "b", 1)
     done = follow(orders, Progress(1, connected=True))
     assert [order.id for order in newly_done(orders, done)] == ["a"]
@@ -86,7 +86,7 @@ def test_what_has_been_done_is_told_once() -> None:
 
 
 def test_a_lost_order_is_answered() -> None:
-    """Whoever had it in hand is gone; an answer that was given stays."""
+    """What would have carried it out is gone; an answer that was already given stays."""
     orders = given_one(Disconnect(id="b"), 2, follow(given_one(Connect(id="a"), 1), Progress(1, connected=True)))
     assert states(abandon(orders, "gone")) == [DONE, FAILED]
 
@@ -105,7 +105,7 @@ STEPS = st.lists(st.one_of(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)),
 
 @given(STEPS)
 def test_an_answer_is_final(steps: list[tuple[TailnetOrder, int] | Progress]) -> None:
-    """Whatever happens: what has been answered stays so, ids are kept, and only so many orders are remembered."""
+    """Whatever happens, answers and ids are kept, and a limited number of orders is remembered."""
     orders: Orders = ()
     answered: dict[str, OrderView] = {}
     for number, step in enumerate(steps):

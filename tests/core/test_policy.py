@@ -1,4 +1,4 @@
-"""What is done next to bring tailscaled to where its owner wants it."""
+"""The next action that brings tailscaled to the state that its owner wants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def machine(state: str, **fields: Any) -> TailnetMachine:
 
 
 def trying(state: str, **fields: Any) -> TailnetMachine:
-    """Return one whose key tailscaled has."""
+    """Return a machine whose key has been handed to tailscaled."""
     return machine(state, stage=Stage.TRYING, retry=TRIED, key=KEY, **fields)
 
 
@@ -73,12 +73,12 @@ def trying(state: str, **fields: Any) -> TailnetMachine:
     ],
 )
 def test_what_is_done_next(before: TailnetMachine, action: Action) -> None:
-    """Each case by itself."""
+    """Each case leads to its action."""
     assert next_action(before, 100.0) is action
 
 
 def test_no_one_is_logged_in_against_their_will() -> None:
-    """Whatever else is true: who chose to be away is never connected, and where that is unknown nothing is done."""
+    """In any state, an owner who chose to be away is never connected, and if the choice is unknown nothing is done."""
     flags = itertools.product([True, False], repeat=5)
     states = (*Backend, "Later")
     for state, stage, person, (one, two, three, four, five) in itertools.product(states, Stage, Pending, flags):
@@ -100,7 +100,7 @@ def test_no_one_is_logged_in_against_their_will() -> None:
 
 
 def test_a_login_is_left_to_the_sidecar_first() -> None:
-    """But for a moment only, and not where the owner has ordered one."""
+    """This lasts only for a moment, and does not apply if the owner has ordered a login."""
     passive = machine("NeedsLogin", attached=True, since_s=100.0)
     assert leaves_login_to_others(passive, 100.0)
     assert not leaves_login_to_others(passive, 100.0 + HANDS_OFF_S)

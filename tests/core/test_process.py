@@ -1,4 +1,4 @@
-"""Every edge of the state table, walked; and the table as a whole, driven at random."""
+"""Every edge of the state table, and the table as a whole, driven at random."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from supervisor.core.process import (
 POLICY = ProcessSpec("app", ("app",), {}, backoff=Backoff(1.0, 8.0, 60.0), stop_timeout_s=5.0)
 NOW = Moment(100.0, 0.5)
 CRASH = ExitStatus(code=1)
-# In a fixed order, which tests that run beside each other share.
+# In a fixed order, which parallel test processes share.
 HOLDS = [state for state in State if state in WAITS]
 LIMIT = SetTimer(EventKind.LIMIT_REACHED, 5.0)
 
-# (state, event) -> (what the machine is before, the policy if not the usual one, the next state, the actions).
+# (state, event) -> (fields of the machine before, the next state, the actions).
 EDGES: dict[tuple[State, EventKind], tuple[dict[str, Any], State, tuple[object, ...]]] = {
     (State.INACTIVE, EventKind.START): ({}, State.SPAWNING, (ProcessAction.SPAWN,)),
     (State.INACTIVE, EventKind.RESTART): ({}, State.SPAWNING, (ProcessAction.SPAWN,)),
@@ -124,25 +124,25 @@ EDGES: dict[tuple[State, EventKind], tuple[dict[str, Any], State, tuple[object, 
 def walk(
     kind: EventKind, before: Machine, policy: ProcessSpec = POLICY, **event: Any
 ) -> tuple[Machine, tuple[object, ...]]:
-    """Let one thing happen."""
+    """Apply one event; return the next machine and the actions."""
     exit_status = CRASH if kind in {EventKind.EXITED, EventKind.SPAWN_FAILED} else None
     hold = State.STANDBY if kind is EventKind.HOLD else None
     return step(policy, before, Event(kind, **{"exit_status": exit_status, "hold": hold, **event}), NOW)
 
 
 def test_the_table_is_total() -> None:
-    """Each state has a row, and each row an answer to everything."""
+    """Each state has a row, and each row has an entry for every event."""
     assert {state: set(row) for state, row in TABLE.items()} == {state: set(EventKind) for state in State}
 
 
 def test_the_edges_below_are_all_there_are() -> None:
-    """What is not walked in this file cannot happen."""
+    """An edge that is not in EDGES cannot happen."""
     assert {(state, kind) for state in State for kind in EventKind if possible(state, kind)} == set(EDGES)
 
 
 @pytest.mark.parametrize(("edge", "expected"), EDGES.items(), ids=lambda value: str(value)[:60])
 def test_an_edge(edge: tuple[State, EventKind], expected: tuple[dict[str, Any], State, tuple[object, ...]]) -> None:
-    """An edge leads where it is said to, and asks for what it is said to."""
+    """An edge leads to the expected state, and has the expected actions."""
     (state, kind), (fields, after, actions) = edge, expected
     assert walk(kind, Machine(state=state, **fields))[0].state is after
     assert walk(kind, Machine(state=state, **fields))[1] == actions
@@ -151,14 +151,14 @@ def test_an_edge(edge: tuple[State, EventKind], expected: tuple[dict[str, Any], 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("kind", EventKind)
 def test_what_cannot_happen_changes_nothing(state: State, kind: EventKind) -> None:
-    """A pair that cannot happen leaves the machine as it is and asks for nothing."""
+    """An impossible pair leaves the machine as it is and has no actions."""
     before = Machine(state=state, wanted=True, failures=2)
     if not possible(state, kind):
         assert walk(kind, before) == (before, ())
 
 
 def test_forgiven_after_a_proven_stay() -> None:
-    """A process that stayed up long enough begins again with the shortest wait."""
+    """A process that stayed up long enough starts again with the shortest wait."""
     after, _ = walk(EventKind.PROVEN, Machine(State.RUNNING, wanted=True, failures=5))
     assert after.failures == 0
 
@@ -176,13 +176,13 @@ def test_forgiven_after_a_proven_stay() -> None:
     ],
 )
 def test_the_restart_policy(restart: Restart, exit_status: ExitStatus, state: State) -> None:
-    """Whether an end that nobody asked for is followed by another try is the policy's to say."""
+    """The policy decides whether an exit that nobody asked for is followed by another try."""
     cleaning = Machine(State.CLEANING, wanted=True, exit_status=exit_status)
     assert walk(EventKind.CLEANED, cleaning, POLICY._replace(restart=restart))[0].state is state
 
 
 def test_a_hung_process_counts_as_failed_even_if_it_then_ends_well() -> None:
-    """What had to be ended for being hung is no success, whatever its exit code."""
+    """A process that had to be ended because it hung has failed, whatever its exit code."""
     hung, _ = walk(EventKind.HUNG, Machine(State.RUNNING, wanted=True))
     assert (hung.wanted, hung.hung, hung.asked) == (True, True, False)
     cleaning, _ = step(POLICY, hung, Event(EventKind.EXITED, ExitStatus(code=0)), NOW)
@@ -193,7 +193,7 @@ def test_a_hung_process_counts_as_failed_even_if_it_then_ends_well() -> None:
 @pytest.mark.parametrize("kind", [EventKind.START, EventKind.RESTART])
 @pytest.mark.parametrize("restart", Restart)
 def test_an_order_that_comes_while_a_failed_one_ends_waits_for_nothing(kind: EventKind, restart: Restart) -> None:
-    """As an order in backoff does: it was lost, and the wait began, or the process had ended for good."""
+    """It acts like an order in backoff; it was lost before, and the wait began, or the process stayed ended."""
     policy = POLICY._replace(restart=restart)
     ordered, _ = walk(kind, Machine(State.CLEANING, wanted=True, exit_status=CRASH), policy)
     after, actions = walk(EventKind.CLEANED, ordered, policy)
@@ -206,7 +206,7 @@ def test_an_order_that_comes_while_a_failed_one_ends_waits_for_nothing(kind: Eve
 
 
 def test_an_order_that_comes_while_the_last_failure_is_cleaned_up_saves_nothing() -> None:
-    """A critical process is given up all the same; and a stop that comes after the order counts."""
+    """A critical process is given up nevertheless; and a stop that comes after the order counts."""
     policy = POLICY._replace(critical=True, give_up=GiveUp(1, 300.0))
     cleaning = Machine(State.CLEANING, wanted=True, exit_status=CRASH)
     ordered, _ = walk(EventKind.START, cleaning, policy)
@@ -216,7 +216,7 @@ def test_an_order_that_comes_while_the_last_failure_is_cleaned_up_saves_nothing(
 
 
 def test_a_restart_that_was_asked_for_is_no_failure() -> None:
-    """After an order to restart the successor starts at once, and nothing is counted."""
+    """After an order to restart, the process is started at once, and no failure is counted."""
     stopping, _ = walk(EventKind.RESTART, Machine(State.RUNNING, wanted=True))
     cleaning, _ = walk(EventKind.EXITED, stopping)
     after, actions = walk(EventKind.CLEANED, cleaning)
@@ -224,7 +224,7 @@ def test_a_restart_that_was_asked_for_is_no_failure() -> None:
 
 
 def test_an_order_to_start_during_a_stop_is_kept() -> None:
-    """Stop, then start before it has ended: it is started again."""
+    """After a stop, and a start before it has exited, it is started again."""
     machine, _ = walk(EventKind.STOP, Machine(State.RUNNING, wanted=True))
     for kind in (EventKind.START, EventKind.EXITED, EventKind.CLEANED):
         machine, _ = walk(kind, machine)
@@ -240,7 +240,7 @@ def test_a_stop_with_a_limit_replaces_the_old_limit() -> None:
 
 
 def test_a_forced_stop_is_an_order_and_a_kill_at_the_limit_is_none() -> None:
-    """The end of the one was asked for and is not followed by a start; the other changes nothing of what is wanted."""
+    """The exit after the former was asked for, and no start follows; the latter does not change what is wanted."""
     running = Machine(State.RUNNING, wanted=True)
     forced, _ = walk(EventKind.FORCE_STOP, running)
     assert (forced.asked, forced.wanted, forced.forced) == (True, False, True)
@@ -250,14 +250,14 @@ def test_a_forced_stop_is_an_order_and_a_kill_at_the_limit_is_none() -> None:
 
 
 def test_a_stop_of_what_is_ended_for_being_hung_is_an_order() -> None:
-    """Its end was asked for from then on, and nothing starts after it."""
+    """From then on its exit counts as asked for, and no start follows."""
     hung, _ = walk(EventKind.HUNG, Machine(State.RUNNING, wanted=True))
     stopping, _ = walk(EventKind.STOP, hung)
     assert (stopping.asked, stopping.wanted) == (True, False)
 
 
 def test_force_ends_with_the_life_that_it_was_meant_for() -> None:
-    """The next one's remains get their TERM."""
+    """The remains of the next run get TERM first."""
     cleaning = Machine(State.CLEANING, wanted=True, asked=True, forced=True)
     machine, _ = walk(EventKind.CLEANED, cleaning)
     for kind in (EventKind.SPAWNED, EventKind.EXITED):
@@ -295,7 +295,7 @@ def test_one_that_follows_others_waits_for_them() -> None:
     ],
 )
 def test_whatever_leads_to_a_start_waits_while_it_is_held(hold: State, kind: EventKind, before: Machine) -> None:
-    """In the state that tells what is waited for; let go, it waits for those that it needs, or starts."""
+    """Its state says what it waits for; when let go, it waits for the processes that it needs, or starts."""
     for ordered in (False, True):
         policy = POLICY._replace(ordered=ordered)
         held, actions = walk(kind, before._replace(hold=hold), policy)
@@ -307,12 +307,12 @@ def test_whatever_leads_to_a_start_waits_while_it_is_held(hold: State, kind: Eve
 
 @pytest.mark.parametrize("state", State)
 def test_a_hold_is_kept_whatever_a_process_is_doing(state: State) -> None:
-    """One that runs goes on, and its next start waits: files are not replaced under it."""
+    """A running process continues, and its next start waits: files are not replaced while it uses them."""
     assert walk(EventKind.HOLD, Machine(state, wanted=True))[0].hold is State.STANDBY
 
 
 def test_only_critical_processes_are_given_up() -> None:
-    """Ten failures in the window end a critical process; another is tried for ever."""
+    """Too many failures in the window end a critical process; any other one is retried for ever."""
     for critical, state in ((True, State.FAILED), (False, State.BACKOFF)):
         policy = POLICY._replace(critical=critical, give_up=GiveUp(3, 300.0))
         machine = Machine(State.SPAWNING, wanted=True)
@@ -345,13 +345,13 @@ def test_failures_outside_the_window_do_not_count() -> None:
 
 @given(st.integers(0, 255))
 def test_a_shell_would_say_the_same(code: int) -> None:
-    """An exit code stands for itself, a signal for 128 and its number."""
+    """An exit code stands for itself, a signal for 128 plus its number."""
     assert ExitStatus(code=code).shell_status == code
     assert ExitStatus(signal=code % 64 + 1).shell_status == 128 + code % 64 + 1
 
 
 class AnyLife(RuleBasedStateMachine):
-    """Plays the world: gives orders at random and answers every action truthfully."""
+    """Simulates the environment: gives orders at random and carries out every action."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -364,7 +364,7 @@ class AnyLife(RuleBasedStateMachine):
         self.timers: list[SetTimer] = []
 
     def feed(self, event: Event, jitter: float = 0.5) -> None:
-        """Let one thing happen, and take note of what is to be done about it."""
+        """Apply one event, and record the actions."""
         assert possible(self.machine.state, event.kind), (self.machine.state, event.kind)
         before = self.machine.state
         self.machine, actions = step(self.policy, self.machine, event, Moment(self.now_s, jitter))
@@ -386,20 +386,20 @@ class AnyLife(RuleBasedStateMachine):
     @precondition(lambda self: not self.spawning)
     @rule(kind=st.sampled_from([EventKind.START, EventKind.STOP, EventKind.RESTART, EventKind.FORCE_STOP]))
     def order(self, kind: EventKind) -> None:
-        """Someone wants something."""
+        """Give an order."""
         if possible(self.machine.state, kind):
             self.feed(Event(kind))
 
     @precondition(lambda self: not self.spawning)
     @rule(hold=st.sampled_from([None, *HOLDS]))
     def hold(self, hold: State | None) -> None:
-        """The backups hold the starts, for another reason, or no longer."""
+        """Hold the starts, change the reason, or let them go, as the backups do."""
         self.feed(Event(EventKind.LET_GO) if hold is None else Event(EventKind.HOLD, hold=hold))
 
     @precondition(lambda self: self.spawning)
     @rule(works=st.booleans(), jitter=st.floats(0, 1, exclude_max=True))
     def spawn(self, *, works: bool, jitter: float) -> None:
-        """The spawn that was asked for works, or does not."""
+        """Complete the requested spawn, with success or without."""
         self.spawning = False
         self.alive = works
         self.feed(Event(EventKind.SPAWNED) if works else Event(EventKind.SPAWN_FAILED, ExitStatus(code=127)), jitter)
@@ -407,21 +407,21 @@ class AnyLife(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(exit_status=st.sampled_from([ExitStatus(code=0), ExitStatus(code=1), ExitStatus(signal=9)]))
     def exit(self, exit_status: ExitStatus) -> None:
-        """The process ends."""
+        """Let the process exit."""
         self.alive = False
         self.feed(Event(EventKind.EXITED, exit_status))
 
     @precondition(lambda self: self.cleaning)
     @rule(jitter=st.floats(0, 1, exclude_max=True))
     def cleaned(self, jitter: float) -> None:
-        """Nothing of it is left."""
+        """Complete the cleaning."""
         self.cleaning = False
         self.feed(Event(EventKind.CLEANED), jitter)
 
     @precondition(lambda self: self.timers and not self.spawning)
     @rule(data=st.data())
     def timer(self, data: st.DataObject) -> None:
-        """A timer of this state comes due."""
+        """Let a timer of this state expire."""
         timer = data.draw(st.sampled_from(self.timers))
         self.timers.remove(timer)
         self.now_s += timer.after_s
@@ -429,14 +429,14 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def never_stuck(self) -> None:
-        """A process that is wanted has something under way that leads on."""
+        """A process that is wanted has something under way that leads to another state."""
         held = self.machine.hold is not None and self.machine.state is self.machine.hold
         waits = self.alive or self.cleaning or self.spawning or bool(self.timers) or held
         assert waits or not self.machine.wanted
 
     @invariant()
     def the_state_tells_the_truth(self) -> None:
-        """The state says alive exactly while the process is."""
+        """The state is a living one exactly while the process is alive."""
         living = {State.RUNNING, State.STOPPING, State.QUITTING, State.KILLING}
         assert (self.machine.state in living) is self.alive
         assert (self.machine.state is State.CLEANING) is self.cleaning

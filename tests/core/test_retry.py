@@ -12,7 +12,7 @@ from supervisor.core.retry import SOFT_AFTER_S, LoginRetry, Outage, Recovery, ki
 
 
 def test_three_refusals_end_a_round() -> None:
-    """The reason shows at the first; being told to wait is none; the next round comes after 1, 2, 4, 8, 15 minutes."""
+    """The first one shows the reason; a request to wait is none; rounds are 1, 2, 4, 8 and 15 minutes apart."""
     retry = LoginRetry()
     now_s = 0.0
     waits = []
@@ -43,12 +43,12 @@ def test_three_refusals_end_a_round() -> None:
     ],
 )
 def test_what_a_refusal_comes_down_to(text: str, kind: str) -> None:
-    """In the words of the real service and of headscale."""
+    """The texts are those of the real service and of headscale."""
     assert kind_of(text) == kind
 
 
 def test_a_login_that_does_not_last_is_not_repeated_without_end() -> None:
-    """The first is repeated at once, the later ones after growing waits."""
+    """The first one is repeated at once, later ones after growing waits."""
     retry = LoginRetry().begin(b"k", 0.0).succeeded(1.0)
     assert retry.due(b"k", 1.0)
     retry = retry.begin(b"k", 1.0).succeeded(2.0)
@@ -57,12 +57,12 @@ def test_a_login_that_does_not_last_is_not_repeated_without_end() -> None:
 
 
 def test_a_restart_of_tailscaled_costs_no_round() -> None:
-    """What it had been given is given again at once."""
+    """It gets the same key again at once."""
     assert LoginRetry().begin(b"k", 0.0).interrupted().due(b"k", 0.0)
 
 
 def test_an_answer_may_be_on_its_way_for_a_while() -> None:
-    """Until there is one, or it takes too long; one that brings no word at all is fruitless after a minute."""
+    """It may be until it comes or takes too long; a login without any message is fruitless after a minute."""
     retry = LoginRetry().begin(b"k", 0.0)
     assert (retry.fresh(9.0), retry.fresh(11.0), retry.refused("no", 1.0).fresh(2.0)) == (True, False, False)
     assert (retry.fruitless(59.0), retry.fruitless(60.0)) == (False, True)
@@ -71,7 +71,7 @@ def test_an_answer_may_be_on_its_way_for_a_while() -> None:
 
 
 def test_a_key_that_cannot_be_had_is_asked_for_again_soon() -> None:
-    """It is not the key's fault."""
+    """The key itself was not refused."""
     retry = LoginRetry().unavailable(b"k", "no answer", 0.0)
     assert (retry.due(b"k", 4.0), retry.due(b"k", 5.0), retry.note) == (False, True, "no answer")
     assert not retry.unavailable(b"k", "no answer", 5.0).due(b"k", 14.0)
@@ -79,7 +79,7 @@ def test_a_key_that_cannot_be_had_is_asked_for_again_soon() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.1, 900), st.booleans()), max_size=80))
 def test_an_outage_is_never_helped_too_often(steps: list[tuple[float, bool]]) -> None:
-    """The first help comes after a minute, or at once to a removed device; no two in less, and one restart at most."""
+    """The first help comes after a minute, or at once for a removed device; no two in less; at most one restart."""
     outage: Outage | None = None
     softs: list[float] = []
     now_s, begun_s, restarts = 0.0, 0.0, 0
@@ -99,7 +99,7 @@ def test_an_outage_is_never_helped_too_often(steps: list[tuple[float, bool]]) ->
 
 
 def test_a_key_that_cannot_be_had_is_asked_for_less_and_less_often() -> None:
-    """Whoever gives keys out is not helped by being asked."""
+    """Requests do not help the service that issues keys."""
     retry, waits = LoginRetry(), []
     for _ in range(5):
         retry = retry.unavailable(b"k", "not now", 0.0)
@@ -109,7 +109,7 @@ def test_a_key_that_cannot_be_had_is_asked_for_less_and_less_often() -> None:
 
 
 def test_a_device_that_may_have_been_removed_is_helped_at_once() -> None:
-    """Once: the control client's restart shows whether it was."""
+    """This happens once: the control client's restart shows whether it was removed."""
     outage, recovery = recover(None, 0.0, away=True, removed=True)
     assert recovery is Recovery.SOFT
     assert recover(outage, 1.0, away=True, removed=True)[1] is None
