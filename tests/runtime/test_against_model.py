@@ -1,7 +1,7 @@
 """The running supervisor does what the pure functions say: both get the same orders and faults.
 
-State, starts, failures, ends and health have to be the same after each. A fault is an end by a code or a signal, and a
-process that is stopped (SIGSTOP), which an order has to reach all the same.
+State, starts, failures, exits and health must be the same after each. A fault is an exit with a code or by a signal, or
+a process that is stopped (SIGSTOP), which an order must reach nevertheless.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from supervisor.runtime.child import EXITS_KEPT
 from tests.process.running import Run
 from tests.support.waiting import wait_until
 
-# It ends with a code of its own for a signal, and stays otherwise.
+# It exits with its own code for each signal, and runs otherwise.
 SCRIPT = "trap 'exit 0' USR1; trap 'exit 3' USR2; echo up; while :; do sleep 0.02; done"
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "15"))
-# Of its failure alone health fails; that of the others is a warning.
+# Only its failure makes health fail; that of the others is a warning.
 CRITICAL = "always"
 POLICIES = {"always": Restart.ALWAYS, "onfailure": Restart.ON_FAILURE, "never": Restart.NEVER}
 NAMES = st.sampled_from(sorted(POLICIES))
 ORDERS = st.sampled_from([EventKind.START, EventKind.STOP, EventKind.RESTART])
-# What ends a process from outside, and how it has ended then.
+# The signals that end a process from outside, and the resulting exit status.
 ENDS = {
     signal.SIGUSR1: ExitStatus(code=0),
     signal.SIGUSR2: ExitStatus(code=3),
@@ -63,7 +63,7 @@ _NEXT = {
 
 
 class Model:
-    """One process as the table has it, in a world where all happens at once: ``spawns`` counts its starts."""
+    """One process by the table, in a world where everything happens at once; ``spawns`` counts its starts."""
 
     def __init__(self, name: str) -> None:
         self.spec = ProcessSpec(name, (name,), {}, restart=POLICIES[name], critical=name == CRITICAL)
@@ -73,7 +73,7 @@ class Model:
         self.started_s = 0.0
 
     def take(self, event: Event) -> None:
-        """Let an event happen, with all that follows from it."""
+        """Apply an event, and all events that follow from it."""
         events = [event]
         while events:
             event = events.pop(0)
@@ -95,7 +95,7 @@ class Model:
         self.exits = (*self.exits, end)[-EXITS_KEPT:]
 
     def learn(self, view: Any) -> None:
-        """Take over from the program what is a matter of time alone, or of what was before."""
+        """Take over from the program what depends on time alone, or on what happened before."""
         self.machine = self.machine._replace(failures=view["failures"])
         ago_s = time.time() - time.monotonic()
         self.exits = tuple(
@@ -107,7 +107,7 @@ class Model:
 
     @property
     def view(self) -> ProcessView:
-        """Return what a snapshot has of it."""
+        """Return its view in a snapshot."""
         is_running = self.machine.state is State.RUNNING
         return ProcessView(
             self.spec.name,
@@ -121,7 +121,7 @@ class Model:
 
     @property
     def said(self) -> dict[str, object]:
-        """Return what the API has to say of it."""
+        """Return what the API has to report of it."""
         return {
             "state": self.machine.state.value,
             "failures": self.machine.failures,
@@ -133,19 +133,19 @@ class Model:
 
 
 def status_of(end: Any) -> ExitStatus:
-    """Return how a process ended, as the API says it."""
+    """Return the exit status in an exit of the API."""
     return ExitStatus(end["code"], None if end["signal"] is None else int(signal.Signals[end["signal"]]))
 
 
 def said_of(view: Any) -> dict[str, object]:
-    """Return what the API says of a process, as far as the model knows of it."""
+    """Return what the API reports of a process, as far as the model knows it."""
     told = {name: view[name] for name in ("state", "failures", "critical", "ready")}
     exits = [(*status_of(end), end["expected"]) for end in view["exits"]]
     return {**told, "running": view["pid"] is not None, "exits": exits}
 
 
 class Program:
-    """The real one."""
+    """The real supervisor."""
 
     def __init__(self) -> None:
         tables = [
@@ -154,7 +154,7 @@ class Program:
             for name in POLICIES
         ]
         env = {"SUPERVISOR_BACKOFF_MAX": "20ms", "SUPERVISOR_APP": "off", "SUPERVISOR_GIVE_UP": "never"}
-        # Nothing is forgiven by the mere passing of time, which the model does not know.
+        # Failures are not forgiven after a time, which the model does not know.
         env["SUPERVISOR_BACKOFF_RESET"] = "1h"
         self.run = Run(toml="".join(tables), env=env)
 
@@ -169,18 +169,18 @@ class Program:
             return json.loads(connection.getresponse().read())
 
     def views(self) -> dict[str, Any]:
-        """Return what it says of each process."""
+        """Return the API's view of each process, by name."""
         return {each["name"]: each for each in self.call("GET", "/api/processes")["processes"]}
 
     def health(self) -> tuple[str, dict[str, tuple[str, str]]]:
-        """Return the status of all, and status and state of each process."""
+        """Return the overall status, and the status and state of each process."""
         told = self.call("GET", "/health")
         return told["status"], {
             name: (each["status"], each["observedValue"]) for name, (each,) in told["checks"].items()
         }
 
     def signal(self, name: str, number: int) -> None:
-        """Send a process a signal, once it listens."""
+        """Send a process a signal, once it has set its traps."""
         view = self.views()[name]
         wait_until(lambda: os.path.exists(f"/proc/{view['pid']}") and self._listens(view["pid"]), what="its traps")
         os.kill(view["pid"], number)
@@ -205,7 +205,7 @@ class Both(RuleBasedStateMachine):
         self.frozen: set[str] = set()
         self._wait_for_states()
         for name in POLICIES:
-            # The last example may have left it standing still.
+            # The last example may have left it stopped (SIGSTOP).
             self.program.signal(name, signal.SIGCONT)
         views = self.program.views()
         self.begun = {name: view["restarts"] for name, view in views.items()}
@@ -216,7 +216,7 @@ class Both(RuleBasedStateMachine):
 
     @rule(name=NAMES, order=ORDERS)
     def order(self, name: str, order: EventKind) -> None:
-        """Give one order, and see what comes of it; one that is stopped hears of it too."""
+        """Give one order, and compare the results; it reaches a process that is stopped (SIGSTOP) too."""
         self.program.call("POST", f"/api/processes/{name}/{order.value}")
         self.models[name].take(Event(order))
         if order is not EventKind.START:
@@ -225,7 +225,7 @@ class Both(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def freeze_or_thaw(self, name: str) -> None:
-        """Have a running one stand still, or go on: that changes nothing that is known of it."""
+        """Freeze a running process, or thaw it: that changes nothing that is known of it."""
         if self.models[name].machine.state is State.RUNNING:
             self.program.signal(name, signal.SIGCONT if name in self.frozen else signal.SIGSTOP)
             self.frozen ^= {name}
@@ -233,12 +233,12 @@ class Both(RuleBasedStateMachine):
 
     @rule(name=NAMES, number=st.sampled_from(sorted(ENDS)))
     def end(self, name: str, number: int) -> None:
-        """Have a running one end from outside."""
+        """End a running process from outside."""
         model = self.models[name]
         if model.machine.state is State.RUNNING:
             self.program.signal(name, number)
             if name in self.frozen and number != signal.SIGKILL:
-                # It waits until it goes on.
+                # The signal waits until the process is thawed.
                 self._compare()
                 self.program.signal(name, signal.SIGCONT)
             self.frozen.discard(name)
@@ -247,7 +247,7 @@ class Both(RuleBasedStateMachine):
 
     @rule(name=NAMES, orders=st.lists(ORDERS, min_size=2, max_size=5))
     def orders_at_once(self, name: str, orders: list[EventKind]) -> None:
-        """Give several without a pause: how many starts that makes is a matter of time, what it comes to is not."""
+        """Give several orders without a pause: the number of starts depends on timing, the final state does not."""
         for order in orders:
             self.program.call("POST", f"/api/processes/{name}/{order.value}")
             self.models[name].take(Event(order))
@@ -260,12 +260,12 @@ class Both(RuleBasedStateMachine):
         self._compare()
 
     def _wait_for_states(self) -> None:
-        """Wait until each process is in the state that the table says, which it stays in."""
+        """Wait until each process is in the state that the table gives, which is final."""
         states = {name: model.machine.state.value for name, model in self.models.items()}
         wait_until(lambda: {name: view["state"] for name, view in self.program.views().items()} == states, 10.0)
 
     def _compare(self) -> None:
-        """Wait until both say the same of every process, and of all."""
+        """Wait until both report the same of every process, and the same health."""
 
         def said() -> tuple[object, ...]:
             views = self.program.views()
@@ -290,7 +290,7 @@ class Both(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_the_program_does_what_the_table_says() -> None:
-    """Orders and ends in any order."""
+    """This holds for orders and exits in any sequence."""
     Both.program = Program()
     try:
         Both.program.run.wait_for("up", process="never")

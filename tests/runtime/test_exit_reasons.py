@@ -1,4 +1,4 @@
-"""What an end comes down to, for whoever counts."""
+"""Which kind an exit counts as, and why it happened."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_an_end_comes_down_to(
     out_of_memory: bool | None,  # noqa: FBT001
     kind: str,
 ) -> None:
-    """By what is known of it; that it hung, or was asked to, comes first."""
+    """The kind follows from what is known of the exit; a hang or a request takes precedence."""
     why = describe(exit_status, [last_line], killed_by_us=False, ran_out_of_memory=lambda: out_of_memory)
     assert kind_of(exit_status, why, asked=False, hung=False) == kind
     assert kind_of(exit_status, why, asked=False, hung=True) == "hung"
@@ -44,13 +44,13 @@ def test_what_an_end_comes_down_to(
 
 @pytest.mark.parametrize("out_of_memory", [True, False, None])
 def test_what_we_killed_was_not_killed_from_outside(out_of_memory: bool | None) -> None:  # noqa: FBT001 - a parameter
-    """Whatever the kernel says of memory just then."""
+    """This holds whatever the kernel reports about memory at that moment."""
     why = describe(ExitStatus(signal=9), [], killed_by_us=True, ran_out_of_memory=lambda: out_of_memory)
     assert why == "ended by SIGKILL"
 
 
 def test_a_known_failure_is_one_of_a_start() -> None:
-    """The same words in the first lines of a long life are not why it ends."""
+    """The same words in the first lines of a long run are not the reason of its exit."""
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=("app",))
     spec = ProcessSpec("app", ("app",), {}, known_failures=((("invalid value",), "fix its flags"),))
     child = Engine((spec,), SnapshotStore(Snapshot()), log, Reaper(), ()).children["app"]

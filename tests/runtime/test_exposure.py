@@ -1,4 +1,4 @@
-"""Ports that tailnet peers reach: found, named with their processes, told once, and told when they are gone."""
+"""Ports that tailnet peers reach are found, named with their processes, and reported once, and again when closed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 OPENED = "a port is open to every tailnet peer"
 CLOSED = "a port is no longer open to every tailnet peer"
-# Listens where it is told to, and closes when told so.
+# Listens on the given address, and closes the port after a line of input.
 LISTENS = (
     "import socket, sys; s = socket.create_server((sys.argv[1], 0)); print(s.getsockname()[1], flush=True)\n"
     "sys.stdin.readline(); s.close(); print('closed', flush=True); sys.stdin.read()"
@@ -41,7 +41,7 @@ READY = ProcessView("moltis", State.RUNNING, critical=True, ready=True, ready_si
 
 
 class Audit:
-    """A running audit over a made-up store; the sockets are real."""
+    """A running audit with a fake store; the sockets are real."""
 
     def __init__(self, *views: ProcessView, public_port: int | None = None, every_s: float = 0.02) -> None:
         self.store = SnapshotStore(Snapshot(processes=views))
@@ -52,23 +52,23 @@ class Audit:
         self.exposure = Exposure(engine, [self.own.getsockname()], public_port, timing)
 
     def said(self, event: str, port: int | None = None) -> list[dict[str, Any]]:
-        """Return what the log was told of it."""
+        """Return the fields of the log records of this event, or of those about a port."""
         records = [dict(record.fields) for record in self.log._waiting_records if record.event == event]
         return [fields for fields in records if port is None or fields["listen"].endswith(f":{port}")]
 
     def view(self, port: int) -> ListenerView | None:
-        """Return what the store says of a port."""
+        """Return the store's view of a port; None if there is none."""
         return next((view for view in self.store.snapshot.exposed if view.port == port), None)
 
     async def wait(self, condition: Callable[[], object]) -> None:
-        """Wait until something holds."""
+        """Wait until a condition holds."""
         end_s = time.monotonic() + 10
         while not condition():
             assert time.monotonic() < end_s
             await asyncio.sleep(0.01)
 
     async def wait_looks(self, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-        """Wait until it has looked so many times more."""
+        """Wait until it has looked this many more times."""
         looks = 0
         listening = listeners.listening
 
@@ -78,7 +78,7 @@ class Audit:
             return listening()
 
         monkeypatch.setattr(listeners, "listening", look)
-        # One that has begun is not yet one that is over.
+        # A look that has begun is not over yet.
         await self.wait(lambda: looks > count)
 
 
@@ -106,7 +106,7 @@ class Child:
         self.view = READY._replace(pid=process.pid)
 
     def close_port(self) -> None:
-        """Have it close its port and live on."""
+        """Make it close its port and keep running."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(b"\n")
@@ -127,7 +127,7 @@ def child(host: str = "127.0.0.1") -> Iterator[Child]:
 
 
 async def test_a_port_is_named_once_and_told_when_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its process, its pid and what to do about it."""
+    """It is reported with its process, its pid and what to do about it."""
     with child() as app:
         async with auditing(app.view) as audit:
             await audit.wait(lambda: audit.view(app.port))
@@ -142,7 +142,7 @@ async def test_a_port_is_named_once_and_told_when_it_is_gone(monkeypatch: pytest
 
 
 async def test_what_peers_do_not_reach_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The supervisor's own port, the other loopback addresses, and the app's port where it is public anyway."""
+    """These are the supervisor's own port, other loopback addresses, and the app's port if it is public anyway."""
     with child("127.0.0.2") as other, child("0.0.0.0") as app:
         async with auditing(app.view, public_port=app.port) as audit:
             await audit.wait_looks(monkeypatch, 2)
@@ -165,7 +165,7 @@ async def test_a_program_that_is_nobodys_is_told_by_its_name() -> None:
 
 
 async def test_a_descendant_is_told_with_its_name() -> None:
-    """Moltis starts helpers: which of them it is has to be known."""
+    """Moltis starts helpers: the report has to say which of them it is."""
     with child() as helper:
         async with auditing(READY._replace(pid=os.getpid())) as audit:
             await audit.wait(lambda: audit.view(helper.port))
@@ -175,7 +175,7 @@ async def test_a_descendant_is_told_with_its_name() -> None:
 
 
 async def test_one_that_got_ready_is_looked_at_soon() -> None:
-    """Not only with the next round."""
+    """It does not have to wait for the next round."""
     with child() as app:
         async with auditing(every_s=600) as audit:
             await audit.wait(lambda: audit.said(OPENED, app.port))
@@ -185,14 +185,14 @@ async def test_one_that_got_ready_is_looked_at_soon() -> None:
             view = audit.view(app.port)
             assert view is not None
             assert view.process == "moltis"
-            # The same port after a restart is no news.
+            # The same port after a restart is not reported again.
             count = len(audit.said(OPENED))
             audit.exposure._log_changes((view,), (view._replace(pid=1),))
             assert len(audit.said(OPENED)) == count
 
 
 async def test_a_kernel_that_does_not_tell_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where not even the supervisor's own port is listed, no list is better than a wrong one."""
+    """If not even the supervisor's own port is listed, no list is better than a wrong one."""
     monkeypatch.setattr(listeners, "_TABLES", ("/no/such/table",))
     async with auditing(READY) as audit:
         await audit.wait_looks(monkeypatch, 3)
@@ -211,7 +211,7 @@ async def test_a_socket_that_cannot_be_traced_is_told_without_a_name(monkeypatch
 
 
 def test_health_warns_of_moltis_open_proxy_alone() -> None:
-    """Other ports are told in log and status; this one takes every peer everywhere."""
+    """Other ports are reported in the log and the status; this one lets every peer connect to anything."""
     app = READY._replace(pid=1)
     other = Snapshot(processes=(app,), exposed=(ListenerView("127.0.0.1", 5000, "moltis", 1),))
     assert [part.name for part in assess(other, 0.0).components] == ["moltis"]

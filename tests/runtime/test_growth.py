@@ -1,4 +1,4 @@
-"""What one process causes costs the same beside a thousand as beside ten: counted in calls, which do not flicker."""
+"""What one process causes costs the same among a thousand as among ten, in calls, whose number does not vary."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FEW, MANY = 10, 1000
 
 
 def engine_of(count: int) -> Engine:
-    """Return an engine of so many processes, none of which has been started."""
+    """Return an engine of this many processes, none of which has been started."""
     names = [f"n{number}" for number in range(count)]
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=names)
     return Engine(
@@ -31,7 +31,7 @@ def engine_of(count: int) -> Engine:
 
 
 def calls(work: Callable[[], object]) -> int:
-    """Return how many calls of Python code this takes, each turn of a generator being one."""
+    """Return how many calls of Python code this takes, each step of a generator counting as one."""
     count = 0
 
     def take(_frame: object, event: str, _argument: object) -> None:
@@ -61,6 +61,6 @@ ONE: dict[str, Callable[[Engine], object]] = {
 
 @pytest.mark.parametrize("one", ONE)
 def test_what_happens_to_one_process_looks_through_no_others(one: str) -> None:
-    """A supervisor of a thousand would otherwise work a thousand times as much for each of a thousand."""
+    """Otherwise a supervisor of a thousand processes would do a thousand times as much for each of them."""
     few, many = engine_of(FEW), engine_of(MANY)
     assert calls(lambda: ONE[one](many)) <= calls(lambda: ONE[one](few)) + 2

@@ -1,4 +1,4 @@
-"""What is loaded late: in which order, and how long it waits."""
+"""Services that are loaded late: in which order, and how long they wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """Takes down which parts run; each runs until cancelled."""
+    """Records which parts run; each runs until cancelled."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -32,12 +32,12 @@ class Parts:
         return Part(name, self)
 
     def tell(self, name: str) -> None:
-        """Take down that it runs."""
+        """Record that a part runs."""
         self.told.append(name)
         self._change.set()
 
     async def wait(self, count: int) -> None:
-        """Wait until so many run."""
+        """Wait until this many parts run."""
         with anyio.fail_after(5):
             while len(self.told) < count:
                 self._change = anyio.Event()
@@ -45,21 +45,21 @@ class Parts:
 
 
 class Part:
-    """One of them."""
+    """A part that records its run."""
 
     def __init__(self, name: str, parts: Parts) -> None:
         self._name = name
         self._parts = parts
 
     async def run(self) -> None:
-        """Run."""
+        """Run until cancelled."""
         self._parts.tell(self._name)
         await anyio.sleep_forever()
 
 
 @pytest.fixture(name="slow")
 def slow_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Give the stem of modules that take a moment to load, and find out whether another loads at the same time."""
+    """Return the stem of modules that take a moment to load, and fail if another one loads at the same time."""
     stem = "loaded_late"
     for letter in "ab":
         (tmp_path / f"{stem}_{letter}.py").write_text(
@@ -75,12 +75,12 @@ def slow_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 
 
 def store(state: str) -> SnapshotStore:
-    """Return one with a tailnet in this state."""
+    """Return a store with a tailnet in this state."""
     return SnapshotStore(Snapshot(tailnet=TailnetView("embedded", state)))
 
 
 async def test_one_after_the_other(slow: str) -> None:
-    """Parts are loaded in the order in which they were begun, one at a time; the loop has its turn meanwhile."""
+    """Parts are loaded in the order in which they were started, one at a time; the loop gets its turn meanwhile."""
     late, parts, before_s = LazyServices(store("off")), Parts(), sys.getswitchinterval()
     turns: list[float] = []
 
@@ -103,7 +103,7 @@ async def test_one_after_the_other(slow: str) -> None:
 
 @pytest.mark.parametrize("state", ["starting", "connecting"])
 async def test_a_login_goes_first(state: str) -> None:
-    """What is heavy waits for it, and when it takes long no more: health is to come all the same."""
+    """Heavy services wait for it, but no longer if it takes long: health has to be loaded nevertheless."""
     late, parts = LazyServices(store(state)), Parts()
     async with anyio.create_task_group() as group:
         group.start_soon(run, late.heavy_service("heavy", "json", lambda _found: parts.make("heavy")))
@@ -116,7 +116,7 @@ async def test_a_login_goes_first(state: str) -> None:
 @pytest.mark.parametrize("before", ["connecting", "off", "needs login"])
 @pytest.mark.parametrize("after", ["connected", "needs login", "key refused"])
 async def test_no_login_to_wait_for(monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:
-    """Where none is under way, or no more, nothing is waited for."""
+    """If none is under way, or no longer, nothing is waited for."""
     monkeypatch.setattr("supervisor.runtime.main_loop._LOGIN_FIRST_S", 60.0)
     here = store(before)
     late, parts = LazyServices(here), Parts()
@@ -135,14 +135,14 @@ class Crashing:
         self.runs = 0
 
     async def run(self) -> None:
-        """Fail, or come back."""
+        """Fail the first time, then return."""
         self.runs += 1
         if self.runs == 1:
             raise RuntimeError("a defect of the tests' making")
 
 
 async def test_what_is_kept_outlives_its_crash() -> None:
-    """An ordered stop that comes between a crash and the next try needs what it knew; otherwise it is another."""
+    """An ordered stop between a crash and the next try needs its state; otherwise each try creates a new part."""
     late, made = LazyServices(store("off")), list[Crashing]()
 
     def make(_found: Any) -> Crashing:
@@ -161,5 +161,5 @@ async def test_what_is_kept_outlives_its_crash() -> None:
 
 
 async def run(service: Service) -> None:
-    """Run it as the loop does."""
+    """Run a service as the loop does."""
     await service()

@@ -1,4 +1,4 @@
-"""Modules that are loaded late: in a thread, and what stays is left out of garbage collections once."""
+"""Modules that are loaded late, in a thread: what stays is then left out of garbage collections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from supervisor.runtime.loop_latency import load_module
 
 
 async def test_what_is_loaded_already_freezes_nothing() -> None:
-    """Each scrape asks for its module anew: garbage that was frozen with it would never be freed."""
+    """Each scrape requests its module again: garbage that was frozen with it would never be freed."""
     first = await load_module("supervisor.telemetry.metrics")
     gc.collect()
     frozen = gc.get_freeze_count()
@@ -20,7 +20,7 @@ async def test_what_is_loaded_already_freezes_nothing() -> None:
 
 
 async def test_what_is_new_is_frozen() -> None:
-    """Its objects are looked through by no later collection."""
+    """No later collection goes through its objects."""
     before = gc.get_freeze_count()
     sys.modules.pop("colorsys", None)
     await load_module("colorsys")

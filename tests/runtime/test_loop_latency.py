@@ -1,4 +1,4 @@
-"""Work for which the loop does not wait."""
+"""Work that the event loop does not wait for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEADLINE_S = 10
 
 @pytest.fixture(params=["threads", "no threads"])
 def main_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether all has to be done on the main thread, since no other can be started."""
+    """Whether all work has to be done on the main thread, since no other can be started."""
     monkeypatch.setattr(loop_latency, "_workers", loop_latency._Workers())
     if request.param == "threads":
         return False
@@ -35,7 +35,7 @@ def main_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no thread start, as at the container's limit of processes."""
+    """Let no thread start, as at the container's limit of processes."""
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -44,7 +44,7 @@ def refuse_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_work_is_done_once_with_and_without_threads(*, main_only: bool) -> None:
-    """Its result comes back, and at the container's limit of processes the loop does it itself."""
+    """Its result is returned, and at the container's limit of processes the loop does it itself."""
     ran_in: list[bool] = []
 
     def work(number: int) -> int:
@@ -61,7 +61,7 @@ async def test_work_is_done_once_with_and_without_threads(*, main_only: bool) ->
 async def test_at_the_limit_of_processes_work_waits_for_the_thread_that_there_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A disk that hangs would block the loop: it blocked health for half a second."""
+    """A disk that hangs would otherwise block the loop: it blocked health for half a second."""
     monkeypatch.setattr(loop_latency, "_workers", loop_latency._Workers())
     main = threading.get_ident()
     assert await asyncio.wait_for(run_in_thread(threading.get_ident), DEADLINE_S) != main
@@ -82,7 +82,7 @@ async def test_at_the_limit_of_processes_work_waits_for_the_thread_that_there_is
 
 
 async def test_a_job_that_fails_does_not_take_the_thread_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its error is reported as that of a thread, and the next job has the thread."""
+    """Its error is reported like that of a thread, and the next job gets the thread."""
     monkeypatch.setattr(loop_latency, "_workers", loop_latency._Workers())
     reported: list[object] = []
     monkeypatch.setattr(threading, "excepthook", lambda error: reported.append(error.exc_type))
@@ -100,7 +100,7 @@ async def test_a_job_that_fails_does_not_take_the_thread_with_it(monkeypatch: py
 
 @pytest.mark.usefixtures("main_only")
 def test_names_are_looked_up_with_and_without_threads() -> None:
-    """Where there is no thread, asyncio's own loop fails at it, and again at its end."""
+    """Without a thread, asyncio's own loop fails to do so, and fails again when it is closed."""
     with asyncio.Runner(loop_factory=EventLoop) as runner:
         found = runner.run(asyncio.wait_for(runner.get_loop().getaddrinfo("localhost", 80), DEADLINE_S))
     assert {address[0] for *_, address in found} & {"127.0.0.1", "::1"}
@@ -108,7 +108,7 @@ def test_names_are_looked_up_with_and_without_threads() -> None:
 
 @pytest.mark.usefixtures("main_only")
 async def test_what_the_work_raises_is_raised_where_it_is_awaited() -> None:
-    """With threads and without."""
+    """This holds with threads and without."""
 
     def work() -> None:
         raise OSError("no such disk")
@@ -118,7 +118,7 @@ async def test_what_the_work_raises_is_raised_where_it_is_awaited() -> None:
 
 
 async def test_whoever_is_cancelled_does_not_wait_for_a_disk() -> None:
-    """The thread goes on by itself, and its result is dropped."""
+    """The thread continues on its own, and its result is dropped."""
     begun, go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -136,8 +136,8 @@ async def test_whoever_is_cancelled_does_not_wait_for_a_disk() -> None:
 
 
 async def test_no_more_threads_run_at_once_than_a_container_bears(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each counts as a process at its limit: a crowd of requests waits for its turn."""
-    # Whoever waits for one ties it to the event loop, and each test has its own.
+    """Each counts towards its limit of processes: a crowd of requests has to wait."""
+    # Waiting for a slot binds the semaphore to the event loop, and each test has its own loop.
     monkeypatch.setattr(loop_latency, "_slots", asyncio.Semaphore(loop_latency._MOST_THREADS))
     workers = loop_latency._Workers()
     monkeypatch.setattr(loop_latency, "_workers", workers)
@@ -157,7 +157,7 @@ async def test_no_more_threads_run_at_once_than_a_container_bears(monkeypatch: p
     crowd = [run_in_thread(work) for _ in range(2 * loop_latency._MOST_THREADS)]
     await asyncio.wait_for(asyncio.gather(*crowd), DEADLINE_S)
     assert most == loop_latency._MOST_THREADS
-    # All but one of them end.
+    # All threads but one end.
     deadline_s = time.monotonic() + DEADLINE_S
     while workers._count > 1:
         assert time.monotonic() < deadline_s
@@ -166,14 +166,14 @@ async def test_no_more_threads_run_at_once_than_a_container_bears(monkeypatch: p
 
 
 def test_without_a_loop_background_work_is_done_at_once() -> None:
-    """As before the loop has begun, and after it has ended."""
+    """This happens before the loop has started, and after it has ended."""
     done: list[Callable[[], object]] = []
     run_in_background(lambda: done.append(threading.current_thread))
     assert done
 
 
 def test_what_hangs_holds_its_caller_up_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody can await it: its result, its own error, or none within the time."""
+    """A caller that cannot await gets the result, the error of the work, or a timeout."""
     hangs = threading.Event()
     monkeypatch.setattr(loop_latency, "SOON_S", 0.1)
     assert loop_latency.read_soon(lambda: 7) == 7

@@ -1,4 +1,4 @@
-"""The loop around the engine: what runs beside it."""
+"""The loop around the engine, and the services that it runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BACKOFF = Backoff(initial_s=0.01, max_s=0.08, reset_s=0.1)
 
 
 async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that fails once a day is not kept waiting for a minute in the end."""
+    """One that fails once a day does not end up waiting for a minute."""
     monkeypatch.setattr(module, "SERVICE_BACKOFF", BACKOFF)
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
     loop = MainLoop(Engine((), SnapshotStore(Snapshot()), log, Reaper(), ()), Inbox(), None, StopPlan, {})
@@ -48,7 +48,7 @@ async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch:
 
 
 async def test_a_wall_clock_that_is_set_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by NTP soon after the boot of a machine without a clock of its own; a little is left alone."""
+    """NTP does it soon after the boot of a machine without its own clock; a small difference is ignored."""
     monkeypatch.setattr(module, "LOOK_FOR_SIGNALS_S", 0.01)
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
     store = SnapshotStore(Snapshot(wall_offset_s=1e9))
@@ -63,7 +63,7 @@ async def test_a_wall_clock_that_is_set_is_noticed(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_signal_whose_wake_was_lost_is_seen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short of memory, the kernel refuses the write that wakes the loop; TERM then waited for another one."""
+    """Short of memory, the kernel refuses the write that wakes the loop; TERM then waited for another signal."""
     monkeypatch.setattr(module, "LOOK_FOR_SIGNALS_S", 0.05)
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
     inbox = Inbox()
@@ -71,7 +71,7 @@ async def test_a_signal_whose_wake_was_lost_is_seen_all_the_same(monkeypatch: py
     loop._look_for_signals()
     before = signal.signal(signal.SIGTERM, inbox._take)
     try:
-        # Nothing wakes: the inbox was never made to.
+        # Nothing wakes the loop: the inbox was never set up to do so.
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(loop._stop_asked.wait(), 10)
     finally:
@@ -79,7 +79,7 @@ async def test_a_signal_whose_wake_was_lost_is_seen_all_the_same(monkeypatch: py
 
 
 async def test_a_part_that_is_cancelled_by_what_it_awaits_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody asked it to end, so it is told and run again; before, it was gone for good without a word."""
+    """Nobody asked it to end, so this is logged and it is run again; before, it was silently gone for good."""
     monkeypatch.setattr(module, "SERVICE_BACKOFF", BACKOFF)
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
     loop = MainLoop(Engine((), SnapshotStore(Snapshot()), log, Reaper(), ()), Inbox(), None, StopPlan, {})
@@ -102,7 +102,7 @@ async def test_a_part_that_is_cancelled_by_what_it_awaits_begins_again(monkeypat
 
 
 async def test_a_step_that_is_cancelled_by_what_it_awaits_does_not_end_the_stop() -> None:
-    """The rest of the stop follows, and so does the end."""
+    """The rest of the stop follows, and then the exit."""
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
     engine = Engine((), SnapshotStore(Snapshot()), log, Reaper(), ())
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def answering(answer: bytes | None, end: str = "close") -> AsyncIterator[int]:
-    """Serve one answer to everyone; None says nothing at all. ``end`` is close, reset, or never before the client."""
+    """Give everyone the same answer; None sends nothing. ``end`` is close, reset, or never before the client."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.append(asyncio.current_task())
@@ -77,13 +77,13 @@ async def test_answers(answer: bytes | None, miss: str | None) -> None:
 
 @pytest.mark.parametrize("end", ["never", "reset"])
 async def test_a_good_head_is_an_answer_however_it_ends(end: str) -> None:
-    """Some apps keep the connection open, others break it off."""
+    """Some apps keep the connection open, others reset it."""
     async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", end) as port:
         assert await ask(HttpProbe(f"http://127.0.0.1:{port}/health"), deadline_s=10) is None
 
 
 async def test_connections() -> None:
-    """For any other app a connection is enough."""
+    """For an app with a TCP probe a connection is enough."""
     async with answering(None) as port:
         assert await ask(TcpProbe("127.0.0.1", port)) is None
     miss = await ask(TcpProbe("127.0.0.1", port))
@@ -94,7 +94,7 @@ async def test_connections() -> None:
 
 @pytest.fixture
 def self_signed(tmp_path: Path) -> ssl.SSLContext:
-    """Return a server's context whose certificate nobody else has signed."""
+    """Return a server's context with a self-signed certificate."""
     files = (str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"))
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
     subprocess.run([*words, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
@@ -104,7 +104,7 @@ def self_signed(tmp_path: Path) -> ssl.SSLContext:
 
 
 async def test_what_is_wrong_with_tls_is_told(self_signed: ssl.SSLContext) -> None:
-    """A certificate of its own, as most have on a loopback, and a port without TLS: neither is "not HTTP"."""
+    """A self-signed certificate, as most have on a loopback, and a port without TLS: neither is "not HTTP"."""
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=self_signed)
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -136,7 +136,7 @@ def an_app(*hosts: str) -> Iterator[tuple[int, list[int]]]:
 
 
 async def tell(pid: int, probe: HttpProbe | TcpProbe) -> tuple[str, list[dict[str, Any]]]:
-    """Return why a silent process is not ready after twenty misses, and what the log was told of it."""
+    """Return why a silent process is not ready after twenty misses, and what was logged about it."""
     view = ProcessView("app", State.RUNNING, pid=pid)
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
     engine = Engine([], SnapshotStore(Snapshot(processes=(view,))), log, Reaper(), ())
@@ -148,7 +148,7 @@ async def tell(pid: int, probe: HttpProbe | TcpProbe) -> tuple[str, list[dict[st
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 async def test_where_a_silent_process_listens_instead_is_told_once(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """On another port, or another address: what everybody asks who sees nothing but "unhealthy"."""
+    """It may be another port, or another address; everybody who sees only "unhealthy" asks for it."""
     monkeypatch.setattr(probes, "UNANSWERED_S", 0.0)
     with an_app(host) as (pid, (port,)):
         for probe in (TcpProbe("127.0.0.2", 9), HttpProbe("http://127.0.0.2:9/health")):
@@ -156,7 +156,7 @@ async def test_where_a_silent_process_listens_instead_is_told_once(monkeypatch: 
             expected = f"connection refused; it listens on {host}:{port}, and is probed on 127.0.0.2:9"
             assert why == expected
             assert [each["why"] for each in told] == [expected]
-        # Where it listens there, whatever else is wrong: nothing is made up.
+        # If it listens there, nothing is added, whatever else is wrong.
         why, told = await tell(pid, TcpProbe(host, port))
         assert (why, len(told)) == ("connection refused", 1)
     with an_app() as (pid, _):
@@ -165,13 +165,13 @@ async def test_where_a_silent_process_listens_instead_is_told_once(monkeypatch: 
 
 
 async def test_one_that_starts_slowly_is_given_time() -> None:
-    """Half a minute is nothing that the log has to tell of."""
+    """Half a minute without an answer is not logged."""
     with an_app() as (pid, _):
         assert await tell(pid, TcpProbe("127.0.0.2", 9)) == ("connection refused", [])
 
 
 async def test_where_the_kernel_lists_no_ports_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not said of it that it listens on none."""
+    """The message does not claim that it listens on none."""
     monkeypatch.setattr(probes, "UNANSWERED_S", 0.0)
     monkeypatch.setattr(listeners, "listening", tuple)
     with an_app() as (pid, _):

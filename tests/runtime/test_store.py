@@ -1,4 +1,4 @@
-"""The store: who waits for a change, and orders for parts that are not there yet."""
+"""The store: waiting for a change, and orders to parts that do not exist yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEADLINE_S = 10
 
 
 async def test_a_watch_waits_for_a_change_of_its_own_part_alone() -> None:
-    """A change that came before the wait is not missed; one of another part wakes nobody."""
+    """A change before the wait is not missed; one of another part does not wake it."""
     store = SnapshotStore(Snapshot())
     watch = Watch(store, lambda snapshot: snapshot.stopping)
     store.update_health(HealthView("pass"))
@@ -24,7 +24,7 @@ async def test_a_watch_waits_for_a_change_of_its_own_part_alone() -> None:
 
 
 async def test_a_closed_watch_is_not_told() -> None:
-    """What is not watched any more costs nothing."""
+    """A closed watch costs nothing."""
     store = SnapshotStore(Snapshot())
     watch = Watch(store, lambda snapshot: len(snapshot.processes))
     watch.close()
@@ -33,7 +33,7 @@ async def test_a_closed_watch_is_not_told() -> None:
 
 
 def test_a_channel_keeps_the_last_orders_until_there_is_a_handler() -> None:
-    """They are handled in their order, and so are those after a handler has left."""
+    """They are handled in order, and so are those sent after a handler has left."""
     channel: CommandChannel[int] = CommandChannel()
     got: list[int] = []
     for order in range(20):
@@ -48,7 +48,7 @@ def test_a_channel_keeps_the_last_orders_until_there_is_a_handler() -> None:
 
 
 def test_when_the_run_began_stays_the_same_number_when_the_clock_is_set() -> None:
-    """It identifies the run, also where the clock leaps from 1970 to today, which no sum of floats survives."""
+    """It identifies the run, even if the clock jumps from 1970 to today, which no sum of floats survives."""
     store = SnapshotStore(Snapshot(started_s=844.42, wall_offset_s=37.9))
     began_s = store.snapshot.began_s
     for offset_s in (1764489600.25, 1764486000.5):

@@ -1,4 +1,4 @@
-"""The engine and the ordered stop where something goes wrong on the way."""
+"""The engine and the ordered stop when something goes wrong on the way."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = ("first", "last")
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """Two processes that sleep, and no sweep through the tests' own children."""
+    """An engine with two processes that sleep; the tests' own children are not swept."""
     monkeypatch.setattr(procfs, "everything_else", list)
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=NAMES)
     specs = [ProcessSpec(name, ("sleep", "300"), {"PATH": os.environ["PATH"]}) for name in NAMES]
@@ -55,7 +55,7 @@ def said(engine: Engine) -> list[str]:
 
 
 async def test_what_cannot_be_ended_does_not_hold_the_stop_up(engine: Engine) -> None:
-    """A process that waits for a broken disk survives KILL. Here nobody reaps, so none of them ever ends."""
+    """A process that waits for a broken disk survives KILL. Here nothing reaps, so none of them ever ends."""
     begin_s = time.monotonic()
     await asyncio.wait_for(Stop(engine, StopPlan(timeout_s=0.2, last="last")).run(), 15)
     assert time.monotonic() - begin_s < 5
@@ -64,7 +64,7 @@ async def test_what_cannot_be_ended_does_not_hold_the_stop_up(engine: Engine) ->
 
 @pytest.fixture
 def remains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the first process has left behind, and no signal ends."""
+    """A process that the first one has left behind, and that no signal ends."""
     monkeypatch.setattr(sweeper, "send", lambda _pid, _number: None)
     pid = os.posix_spawn("/bin/sleep", ["sleep", "300"], {MARK: mark("first")})
     yield
@@ -74,7 +74,7 @@ def remains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("remains")
 async def test_remains_hold_up_nothing_that_comes_after_them(engine: Engine) -> None:
-    """What is left of the app, and ends for no signal, costs logout and tailscaled nothing of their time."""
+    """What is left of the app, and is ended by no signal, does not take time from the logout and tailscaled."""
     begun_s = time.monotonic()
     asked: list[float] = []
 
@@ -94,7 +94,7 @@ async def test_remains_hold_up_nothing_that_comes_after_them(engine: Engine) -> 
 
 
 async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: Engine) -> None:
-    """The log-out is the tailnet's affair, the last event that of HTTP; the stop goes on without them."""
+    """The tailnet is responsible for the log-out, HTTP for the last event; the stop continues without them."""
 
     async def farewell(_until_s: float) -> None:
         raise RuntimeError("no control server")
@@ -114,7 +114,7 @@ async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: E
 
 
 def test_a_spawn_without_descriptors_is_an_event_like_a_crash(engine: Engine) -> None:
-    """At the limit of open files a start fails, nothing is lost, and it is tried again later."""
+    """At the limit of open files a start fails without a leak, and is tried again later."""
     import resource
 
     engine.dispatch("first", Event(EventKind.FORCE_STOP))
@@ -162,7 +162,7 @@ async def test_an_answer_of_an_earlier_life_says_nothing_about_this_one(
 
 
 def test_health_is_logged_when_it_changes(engine: Engine) -> None:
-    """Not with each look at it."""
+    """It is not logged with each check."""
     engine.store.update_process(engine.children["first"].view._replace(critical=True, state=State.FAILED))
     monitor = HealthMonitor(engine.store, engine.log)
     for _ in range(3):
@@ -172,7 +172,7 @@ def test_health_is_logged_when_it_changes(engine: Engine) -> None:
 
 @pytest.mark.parametrize("kind", [EventKind.START, EventKind.RESTART])
 def test_nothing_begins_once_the_stop_has_begun(engine: Engine, kind: EventKind) -> None:
-    """An order that comes then, by the API or a signal, would have the stop wait for one process more."""
+    """An order that comes then, by the API or a signal, would make the stop wait for one more process."""
     engine.close()
     engine.dispatch("first", Event(EventKind.FORCE_STOP))
     wait_until(lambda: engine.reap() or engine.all_at_rest(("first",)), what="its end")
@@ -182,7 +182,7 @@ def test_nothing_begins_once_the_stop_has_begun(engine: Engine, kind: EventKind)
 
 
 def test_a_start_by_order_after_an_end_for_good_counts_as_asked(engine: Engine) -> None:
-    """Whatever its last life ended by."""
+    """This holds however its last run ended."""
     child = engine.children["first"]
     child.spec = child.spec._replace(restart=Restart.NEVER)
     assert child.view.pid is not None
@@ -197,7 +197,7 @@ def test_a_start_by_order_after_an_end_for_good_counts_as_asked(engine: Engine) 
 
 
 def test_a_crash_loop_leaves_no_timers(engine: Engine) -> None:
-    """Each life sets one for the time after which its failures are forgiven, which may be days away."""
+    """Each run sets one for the time after which its failures are forgiven, which may be days away."""
     child = engine.children["first"]
     for _ in range(5000):
         child.generation += 1
@@ -205,5 +205,5 @@ def test_a_crash_loop_leaves_no_timers(engine: Engine) -> None:
     assert len(engine._timers) < 300
     due_s = engine.next_due_s()
     assert due_s is not None
-    # That of the other process, which still runs, is kept.
+    # The timer of the other process, which still runs, is kept.
     assert due_s < time.monotonic() + 1000
