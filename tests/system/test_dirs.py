@@ -1,4 +1,4 @@
-"""Folders that are ours alone, and their locks."""
+"""Folders that belong to the supervisor alone, and their locks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mode(path: Path) -> int:
 
 
 def test_the_run_folder_is_closed(tmp_path: Path) -> None:
-    """0700, also where it was open before; another user may pass through by its group, and no more."""
+    """It has mode 0700, even if it was open before; another user may traverse it by its group, but no more."""
     path = tmp_path / "a" / "run"
     os.close(dirs.run_folder(str(path), None))
     assert mode(path) == 0o700
@@ -36,7 +36,7 @@ def test_the_run_folder_is_closed(tmp_path: Path) -> None:
 
 @as_root
 def test_a_visitor_may_pass_through_the_run_folder(tmp_path: Path) -> None:
-    """Tailscaled of another user reaches its own folder inside, and lists nothing."""
+    """tailscaled as another user reaches its own folder inside, and cannot list the run folder."""
     path = tmp_path / "run"
     os.close(dirs.run_folder(str(path), NOBODY))
     assert (mode(path), path.stat().st_gid, path.stat().st_uid) == (0o710, 65534, 0)
@@ -44,7 +44,7 @@ def test_a_visitor_may_pass_through_the_run_folder(tmp_path: Path) -> None:
 
 @as_root
 def test_a_run_folder_of_another_user_is_refused(tmp_path: Path) -> None:
-    """Someone may have put it there."""
+    """Someone else may have put it there."""
     path = tmp_path / "run"
     path.mkdir()
     os.chown(path, 65534, 65534)
@@ -54,7 +54,7 @@ def test_a_run_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 
 @as_root
 def test_a_volume_is_handed_over_and_no_link_followed(tmp_path: Path) -> None:
-    """What is in it becomes the user's; what a link in it leads to does not."""
+    """Its content becomes the user's; the target of a link in it does not."""
     volume, outside = tmp_path / "volume", tmp_path / "outside"
     (volume / "deep").mkdir(parents=True)
     outside.write_text("root's")
@@ -67,7 +67,7 @@ def test_a_volume_is_handed_over_and_no_link_followed(tmp_path: Path) -> None:
 
 
 def test_a_link_is_refused(tmp_path: Path) -> None:
-    """Whoever made it would choose what is written to."""
+    """The creator of the link would choose what is written to."""
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(ConfigError, match="it is a link"):
         dirs.run_folder(str(tmp_path / "link"), None)
@@ -76,7 +76,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_taken_once(tmp_path: Path) -> None:
-    """And free again when its holder is gone."""
+    """It is free again when its holder is gone."""
     folder = os.open(tmp_path, os.O_RDONLY)
     first, locked = dirs.lock(folder, "lock", "taken")
     assert locked
@@ -89,7 +89,7 @@ def test_a_lock_is_taken_once(tmp_path: Path) -> None:
 
 @as_root
 def test_a_folder_that_is_locked_is_left_as_it_is(tmp_path: Path) -> None:
-    """A second supervisor that is refused took the folders away from the first one's tailscaled."""
+    """Before, a second supervisor that was refused took the folders away from the first one's tailscaled."""
     tmp_path.chmod(0o750)
     folder = os.open(tmp_path, os.O_RDONLY)
     held, _ = dirs.lock(folder, dirs.LOCK_FILE, "taken")
@@ -105,7 +105,7 @@ def test_a_folder_that_is_locked_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_no_trap_is_written_to(tmp_path: Path) -> None:
-    """Whoever owns the folder may have put a link, or a file open to all, where the new one is to be made."""
+    """The folder's owner may have put a link, or a file open to all, where the new one is to be created."""
     folder = os.open(tmp_path, os.O_RDONLY)
     outside = tmp_path / "outside"
     outside.write_text("root's")
@@ -136,7 +136,7 @@ def test_a_file_is_put_whole(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_named_in_full(tmp_path: Path) -> None:
-    """There are two folders with a lock: a message says which."""
+    """There are two folders with a lock: the message says which."""
     (tmp_path / "lock").mkdir()
     folder = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(ConfigError, match=str(tmp_path / "lock")):
@@ -145,7 +145,7 @@ def test_what_cannot_be_written_is_named_in_full(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_a_run_can_do_without(tmp_path: Path) -> None:
-    """It is made where that is possible, as a private one, and what is there stays as it is."""
+    """It is created if possible, as a private one, and an existing one stays as it is."""
     dirs.offer_folder(str(tmp_path / "new/kept"))
     assert mode(tmp_path / "new/kept") == 0o700
     (tmp_path / "open").mkdir()

@@ -1,4 +1,4 @@
-"""What the kernel says of this process's surroundings."""
+"""What the kernel reports about this process's environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASKS = "from supervisor.system import kernel; print(*kernel.missing_ids(65534, [
 
 
 def test_a_user_namespace_lacks_what_is_not_mapped() -> None:
-    """Root may be alone in one: whoever else is in /etc/passwd does not exist there."""
+    """Root may be the only user in one: others in /etc/passwd do not exist there."""
     assert kernel.missing_ids(65534, [0, 65533]) == ()
     words = ("unshare", "--user", "--map-root-user")
     if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
@@ -28,7 +28,7 @@ def test_a_user_namespace_lacks_what_is_not_mapped() -> None:
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", "0 0\n"])
 def test_what_cannot_be_read_is_not_called_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
-    """Without /proc, or with another kernel's, a start is tried."""
+    """Without /proc, or with that of another kernel, a start is tried."""
     (tmp_path / "map").write_text(text)
     read = kernel._read
     monkeypatch.setattr(kernel, "_read", lambda _path: read(str(tmp_path / "map")))

@@ -1,4 +1,4 @@
-"""What listens here, and whose it is: real sockets and real processes."""
+"""Which sockets listen here, and which processes hold them, with real sockets and real processes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def listening(code: str = LISTENS + WAITS) -> Iterator[tuple[int, int]]:
 
 
 def find(port: int) -> listeners.ListeningSocket:
-    """Return who listens on a port."""
+    """Return the socket that listens on a port."""
     return next(found for found in listeners.listening() if found.port == port)
 
 
@@ -56,7 +56,7 @@ def find(port: int) -> listeners.ListeningSocket:
     "host", ["127.0.0.1", "0.0.0.0", "127.0.0.2", "127.1.2.3", "::", "::1", "::ffff:127.0.0.1", "::ffff:127.0.0.2"]
 )
 def test_by_loopback_is_what_a_connection_to_it_reaches(host: str) -> None:
-    """The table's reading is proved by connecting to 127.0.0.1, as tailscaled does."""
+    """How the table is read is verified by connecting to 127.0.0.1, as tailscaled does."""
     with listen(host) as listener:
         found = find(listener.getsockname()[1])
         with socket.socket() as client:
@@ -67,7 +67,7 @@ def test_by_loopback_is_what_a_connection_to_it_reaches(host: str) -> None:
 
 
 def test_only_what_listens_is_listed() -> None:
-    """A connection is no listener, and neither is a socket that only has an address."""
+    """A connection is not a listener, and neither is a socket that only has an address."""
     with (
         listen("127.0.0.1") as listener,
         socket.create_connection(listener.getsockname()) as client,
@@ -81,13 +81,13 @@ def test_only_what_listens_is_listed() -> None:
 
 
 def test_a_kernel_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No table, or another one than expected, is no listener and no failure."""
+    """A missing or unexpected table means no listeners, and is not a failure."""
     monkeypatch.setattr(listeners, "_TABLES", ("/no/such/table", "/proc/version"))
     assert listeners.listening() == ()
 
 
 def test_the_process_behind_a_socket() -> None:
-    """It is found by its descriptors, and after its end it is nobody's."""
+    """It is found by its descriptors; after its exit the socket has no holder."""
     with listening() as (pid, port):
         inode = find(port).inode
         known = listeners.holders({inode}, {})
@@ -99,7 +99,7 @@ def test_the_process_behind_a_socket() -> None:
 
 
 def test_what_is_known_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The round through all processes is for sockets that are new."""
+    """Only new sockets are searched for in all processes."""
     with listening() as (_, port):
         inode = find(port).inode
         known = listeners.holders({inode, 1}, {})
@@ -109,7 +109,7 @@ def test_what_is_known_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_process_belongs_to_the_one_it_descends_from() -> None:
-    """However deep; one that descends from none belongs to none."""
+    """This holds at any depth; one that descends from none belongs to none."""
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LISTENS + WAITS!r}])"
     with listening(code) as (pid, port):
         holder = next(iter(listeners.holders({find(port).inode}, {}).values()))
@@ -120,20 +120,20 @@ def test_a_process_belongs_to_the_one_it_descends_from() -> None:
 
 
 def test_a_daemon_belongs_to_the_one_it_is_marked_as(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has left its parents; what it was born with tells."""
+    """It has left its parents, but its original environment has the mark."""
     monkeypatch.setenv(MARK, mark("moltis"))
     with listening() as (pid, _):
         assert procfs.owner_of(pid, {10**9: "other", 10**9 + 1: "moltis"}) == "moltis"
 
 
 def test_one_of_its_session_belongs_to_it() -> None:
-    """An orphan whose environment was wiped is told by the session that it is of."""
+    """An orphan whose environment was wiped is recognised by its session."""
     with listening() as (pid, _):
         assert procfs.owner_of(pid, {os.getsid(pid): "moltis"}) == "moltis"
 
 
 def test_a_process_whose_first_thread_has_ended_is_seen() -> None:
-    """The kernel shows nothing in its own folder: what it holds, and what it needs, its other threads tell."""
+    """The kernel shows nothing in its own folder: its sockets and its memory are read from its other threads."""
     first, then = LISTENS.strip().split("print")
     with listening(headless(first, f"print{then}")) as (pid, port):
         inode = find(port).inode

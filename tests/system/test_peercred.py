@@ -1,4 +1,4 @@
-"""Who may give orders over a unix socket: told by the kernel, with real processes at the other end."""
+"""Who may give orders over a unix socket, as reported by the kernel, with real processes at the other end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def client(listener: socket.socket, *prefix: str) -> subprocess.Popen[bytes]:
 
 
 def test_this_process_itself_may(listener: socket.socket) -> None:
-    """It is nobody's child but its own."""
+    """The supervisor itself does not run under the supervisor."""
     with socket.socket(socket.AF_UNIX) as own:
         own.connect(listener.getsockname())
         with listener.accept()[0] as accepted:
@@ -46,13 +46,13 @@ def test_this_process_itself_may(listener: socket.socket) -> None:
 
 @pytest.mark.parametrize("prefix", [(), ("sh", "-c", '"$@"; true', "sh"), ("setsid", "-w")])
 def test_whoever_is_below_may_not(listener: socket.socket, prefix: tuple[str, ...]) -> None:
-    """A child, a grandchild, and one in a session of its own."""
+    """This covers a child, a grandchild, and a process in its own session."""
     with client(listener, *prefix), listener.accept()[0] as accepted:
         assert "runs under the supervisor" in why_refused(accepted)
 
 
 def test_one_that_is_gone_may_not(listener: socket.socket) -> None:
-    """What it sent before is still there, but nobody can say any more who it was."""
+    """What it sent before is still there, but it can no longer be determined who it was."""
     child = client(listener)
     with listener.accept()[0] as accepted:
         child.communicate(b"")
@@ -63,7 +63,7 @@ def test_one_that_is_gone_may_not(listener: socket.socket) -> None:
 def test_a_pid_is_not_taken_for_the_one_that_has_it_now(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the peer is gone and its pid looks like an innocent one, the kernel's word on the peer itself counts."""
+    """If the peer is gone and its pid looks like a harmless one, the kernel's report on the peer itself counts."""
     child = client(listener)
     with listener.accept()[0] as accepted:
         child.communicate(b"")
@@ -73,7 +73,7 @@ def test_a_pid_is_not_taken_for_the_one_that_has_it_now(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be someone else")
 def test_another_user_may_not(listener: socket.socket, tmp_path: Path) -> None:
-    """Root and our own user alone, whatever the socket's mode lets in."""
+    """Only root and the supervisor's own user may, whatever the socket's mode allows."""
     tmp_path.chmod(0o755)
     (tmp_path / "socket").chmod(0o666)
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -82,7 +82,7 @@ def test_another_user_may_not(listener: socket.socket, tmp_path: Path) -> None:
 
 
 def test_the_way_up_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be followed to its root is not said to be harmless."""
+    """A process whose ancestors cannot be followed to the root does not count as harmless."""
     monkeypatch.setattr(procfs, "parent", lambda _pid: 12)
     assert peercred._below(11, peercred._is_this) is None
     monkeypatch.setattr(procfs, "parent", lambda _pid: None)

@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: which one it is, and whose."""
+"""Processes as /proc shows them: their identity, and what they belong to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_another_one_of_the_same_pid_is_another_one() -> None:
-    """Pids come again: when a process was born tells which one it is."""
+    """Pids are reused: its time of birth identifies a process."""
     own = look(os.getpid())
     assert own is not None
     assert lives_on(own)
@@ -22,7 +22,7 @@ def test_another_one_of_the_same_pid_is_another_one() -> None:
 
 
 def test_what_was_found_once_stays_found_and_its_pid_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A remnant that sheds its last mark is still one; who has its pid later is a stranger."""
+    """A remnant that sheds its last mark is still one; a later process with its pid is not."""
     marked = Process(4711, "x", stopped=False, parent=1, group=99, session=99, born=5, folder="/proc/none")
     shed = marked._replace(group=1, session=1)
     monkeypatch.setattr(procfs, "children", lambda _pid: [])

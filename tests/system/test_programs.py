@@ -1,4 +1,4 @@
-"""Which file a command stands for, and why one cannot be run."""
+"""Which file a command refers to, and why one cannot be run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from supervisor.system.spawn import NOT_EXECUTABLE, NOT_FOUND, SpawnError
 
 
 def script(path: Path, mode: int = 0o755) -> str:
-    """Make one."""
+    """Create a script, and return its path."""
     path.parent.mkdir(exist_ok=True)
     path.write_text("#!/bin/sh\n")
     path.chmod(mode)
@@ -37,7 +37,7 @@ def script(path: Path, mode: int = 0o755) -> str:
 def test_whatever_is_relative_begins_at_the_working_directory(
     tmp_path: Path, name: str, env_path: str, found: str
 ) -> None:
-    """As for a shell that stands there; where this process stands is nothing to it."""
+    """As for a shell in that directory; the directory of this process does not matter."""
     script(tmp_path / "server")
     script(tmp_path / "sub/tool")
     assert spawn.find_program(name, env_path, str(tmp_path)) == str(tmp_path) + "/" + found
@@ -47,7 +47,7 @@ def test_whatever_is_relative_begins_at_the_working_directory(
 
 
 def test_the_first_that_can_be_run_counts(tmp_path: Path) -> None:
-    """As execvp(3) does it: one that may not be run is passed over, and told only where there is no other."""
+    """As with execvp(3), one that may not be run is skipped, and reported only if there is no other."""
     first, second = script(tmp_path / "a/it", 0o644), script(tmp_path / "b/it")
     path = f"{tmp_path}/a:{tmp_path}/b"
     assert spawn.program_candidates("it", path, "/") == [first, second]
@@ -62,7 +62,7 @@ def test_the_first_that_can_be_run_counts(tmp_path: Path) -> None:
 
 
 def test_a_folder_and_a_device_are_told_as_what_they_are(tmp_path: Path) -> None:
-    """Neither is "no such file"."""
+    """Neither is reported as "no such file"."""
     with pytest.raises(SpawnError, match="it is a folder"):
         spawn.find_program(str(tmp_path), "", "/")
     with pytest.raises(SpawnError, match="it is not a regular file"):
@@ -81,7 +81,7 @@ def test_a_folder_and_a_device_are_told_as_what_they_are(tmp_path: Path) -> None
     ],
 )
 def test_what_a_script_lacks_is_told_and_not_that_it_does_not_exist(tmp_path: Path, first: str, why: str) -> None:
-    """The kernel says "no such file" of the script; it stands there, and it is its interpreter that does not."""
+    """The kernel reports "no such file" for the script; it exists, but its interpreter does not."""
     (tmp_path / "app").write_bytes(f"{first}\necho up\r\n".encode())
     (tmp_path / "app").chmod(0o755)
     with pytest.raises(SpawnError, match=why) as caught:
@@ -91,7 +91,7 @@ def test_what_a_script_lacks_is_told_and_not_that_it_does_not_exist(tmp_path: Pa
 
 @pytest.mark.parametrize("first", ["#!/bin/sh", "#! /bin/sh -e\r", "#!./own", "#!/usr/bin/env sh", "#!", "#!\n"])
 def test_what_a_script_has_is_not_called_missing(tmp_path: Path, first: str) -> None:
-    """Its own interpreter beside it included; what else is wrong with it is for the kernel to say."""
+    """This includes an interpreter next to it; the kernel reports anything else that is wrong."""
     script(tmp_path / "own")
     (tmp_path / "app").write_bytes(f"{first}\n".encode())
     (tmp_path / "app").chmod(0o755)
@@ -99,7 +99,7 @@ def test_what_a_script_has_is_not_called_missing(tmp_path: Path, first: str) -> 
 
 
 def elf(loader: str, machine: bytes) -> bytes:
-    """Return the head of a 64-bit program with a loader, and nothing to run."""
+    """Return the head of a 64-bit program with a loader, and without code."""
     name = loader.encode() + b"\0"
     program_header = struct.pack("<IIQQQQQQ", 3, 4, 120, 0, 0, len(name), len(name), 1)
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 0, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
@@ -107,7 +107,7 @@ def elf(loader: str, machine: bytes) -> bytes:
 
 
 def test_a_program_for_another_c_library_is_told_as_that(tmp_path: Path) -> None:
-    """A binary from Alpine in a Debian image: the kernel says that the binary does not exist."""
+    """For a binary from Alpine in a Debian image, the kernel reports that the binary does not exist."""
     machine = Path(sys.executable).read_bytes()[18:20]
     program = tmp_path / "app"
     for loader, found in (("/lib/ld-musl-x86_64.so.1.none", False), (str(tmp_path / "loader"), True)):
@@ -120,7 +120,7 @@ def test_a_program_for_another_c_library_is_told_as_that(tmp_path: Path) -> None
             with pytest.raises(SpawnError, match=f"its loader {loader} is missing") as caught:
                 spawn.find_program(str(program), "", "/")
             assert caught.value.code == NOT_FOUND
-    # Whatever a head claims, it is read or left to the kernel.
+    # Whatever a head claims, it is parsed or left to the kernel.
     for broken in (elf("/x", machine)[:60], elf("/x", machine)[:80], elf("/x", machine)[:32] + b"\xff" * 40):
         program.write_bytes(broken)
         assert spawn.find_program(str(program), "", "/") == str(program)
@@ -128,7 +128,7 @@ def test_a_program_for_another_c_library_is_told_as_that(tmp_path: Path) -> None
 
 
 def test_a_disk_without_programs_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may be run by its mode and not where it is, as on a volume that is mounted noexec."""
+    """Its mode allows the program to be run, but its volume is mounted noexec."""
     program = script(tmp_path / "app")
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     with pytest.raises(SpawnError, match="it is not executable"):
@@ -139,7 +139,7 @@ def test_a_disk_without_programs_is_told_as_that(tmp_path: Path, monkeypatch: py
 
 
 def test_without_proc_nothing_is_for_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where this machine's own kind is not known, the kernel is to say."""
+    """If this machine's own kind is unknown, the kernel decides."""
     head = spawn._head
     monkeypatch.setattr(spawn, "_head", lambda path: b"" if path.startswith("/proc/") else head(path))
     assert spawn.find_program(sys.executable, "", "/") == sys.executable
@@ -165,7 +165,7 @@ def test_an_emulator_runs_what_it_is_registered_for(
     registered: str,
     runs: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    """One for another kind of program, which the next package may have registered, is none for this one."""
+    """One for another kind of program, which any package may have registered, does not run this one."""
     head = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\x15\0"
     other = head[:18] + b"\xb7\0"
     program = tmp_path / "program"
@@ -183,21 +183,21 @@ def test_an_emulator_runs_what_it_is_registered_for(
 
 
 def test_what_is_gone_when_it_is_started_was_not_found() -> None:
-    """A status of its own, as a shell gives it: 127, where everything else that keeps a program from running is 126."""
+    """It has its own status, as in a shell: 127, while everything else that prevents a program from running is 126."""
     spec = ProcessSpec("app", ("program",), {})
     assert spawn._explained(spec, FileNotFoundError(errno.ENOENT, "", "program")).code == NOT_FOUND
     assert spawn._explained(spec, OSError(errno.ENOEXEC, "", "program")).code == NOT_EXECUTABLE
 
 
 def test_a_name_that_is_not_text_is_told_as_text(tmp_path: Path) -> None:
-    """What is told of it goes into JSON."""
+    """The message goes into JSON."""
     with pytest.raises(SpawnError, match=r"cannot run /\\udce9: no such file") as caught:
         spawn.find_program(os.fsdecode(b"/\xe9"), "/bin", str(tmp_path))
     assert caught.value.why.isprintable()
 
 
 def test_what_the_locale_cannot_encode_is_told() -> None:
-    """As a TOML file in UTF-8 has it beside a locale of ISO 8859-1; a lone surrogate stands for that here."""
+    """A TOML file in UTF-8 may contain it with a locale of ISO 8859-1; a lone surrogate stands for that here."""
     before = os.listdir("/proc/self/fd")
     with pytest.raises(SpawnError, match="set LC_ALL=C") as caught:
         spawn.spawn(ProcessSpec("redis", ("true",), {"PATH": os.environ["PATH"], "PRICE": "\ud800"}), ())

@@ -1,4 +1,4 @@
-"""The only waiter."""
+"""The reaper, the only part that waits for children."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.waiting import wait_until
 
 
 def child(code: int) -> int:
-    """Start a process that ends with a code."""
+    """Start a process that exits with a code, and return its pid."""
     return os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {code}"], {})
 
 
 def is_zombie(pid: int) -> bool:
-    """Tell whether a process has ended and waits to be reaped."""
+    """Return whether a process has exited and waits to be reaped."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
 
 
@@ -34,7 +34,7 @@ def reap_all(reaper: Reaper, pids: list[int]) -> None:
 
 
 def test_owners_are_told_and_others_counted() -> None:
-    """Each owner hears of its own child, once."""
+    """Each owner is notified of its own child, once."""
     reaper, exits = Reaper(), list[Exit]()
     mine, other = child(7), child(3)
     reaper.own(mine, exits.append)
@@ -45,7 +45,7 @@ def test_owners_are_told_and_others_counted() -> None:
 
 
 def test_many_at_once_are_taken_in_turns() -> None:
-    """A crowd of the dead does not hold the loop up: it is told that there are more."""
+    """Many dead processes do not delay the loop: the reaper returns that there are more."""
     reaper, orphans = Reaper(), list[int]()
     pids = [child(0) for _ in range(5)]
     for pid in pids:
@@ -58,12 +58,12 @@ def test_many_at_once_are_taken_in_turns() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN])
 def test_signals_are_told_apart_from_codes(number: int) -> None:
-    """A process that was killed did not end with a code."""
+    """A process that was killed by a signal has no exit code."""
     pid = os.posix_spawn("/bin/sleep", ["sleep", "300"], {})
     os.kill(pid, number)
     assert decode(os.waitpid(pid, 0)[1]) == ExitStatus(signal=number)
 
 
 def test_what_this_kernel_can_do() -> None:
-    """On Linux with util-linux all of it; asked, not assumed."""
+    """On Linux with util-linux it supports everything; this is detected rather than assumed."""
     assert kernel.launcher()[1:] == ("--pdeathsig", "KILL", "--no-new-privs")

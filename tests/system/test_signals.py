@@ -1,4 +1,4 @@
-"""Signals as they wait to be read."""
+"""Signals that wait to be read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from supervisor.system.signals import Inbox
 
 
 def test_each_order_to_stop_counts_and_others_once() -> None:
-    """A second INT that comes before the first was read is a second one; of a hundred CHLD one is enough."""
+    """A second INT that comes before the first was read counts separately; of a hundred CHLD one is enough."""
     inbox = Inbox()
     try:
         for number in (signal.SIGINT, signal.SIGCHLD, signal.SIGINT, signal.SIGCHLD):

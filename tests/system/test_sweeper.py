@@ -1,4 +1,4 @@
-"""Ending what is left behind, a little at a time."""
+"""Ending the processes that are left behind, a few at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., int]]:
-    """Starts children, and ends them afterwards."""
+    """A function that starts children, which are ended afterwards."""
     pids = []
 
     def begin(*words: str, blocked: tuple[int, ...] = ()) -> int:
@@ -44,12 +44,12 @@ def living(*pids: int) -> Iterator[Process | None]:
 
 
 def a_pass(cleaner: Sweeper) -> None:
-    """Have it look, and send its signals, once: where a machine is crowded, a step ends in the midst of that."""
+    """Make it look, and send its signals, once: on a busy machine a step may end in the middle of that."""
     wait_until(lambda: cleaner.work() or cleaner.left)
 
 
 def test_each_turn_is_short_however_much_there_is_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that each look takes a millisecond of, no turn takes more than a few."""
+    """By a clock on which each look takes a millisecond, no turn takes more than a few."""
     clock = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 1000)
     cleaner = Sweeper(lambda: iter([None] * 1000))
@@ -64,7 +64,7 @@ def test_each_turn_is_short_however_much_there_is_to_look_at(monkeypatch: pytest
 
 
 def test_many_are_not_ended_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands that end at once leave nobody else a processor: more follow when these were reaped, or later."""
+    """Thousands that end at once would use up the processors: more follow when these were reaped, or later."""
     sent: list[int] = []
     monkeypatch.setattr(module, "send", lambda pid, _number: sent.append(pid))
     found = [Process(pid, "x", stopped=False, parent=1, group=1, session=1, born=1, folder="") for pid in range(1000)]
@@ -80,7 +80,7 @@ def test_many_are_not_ended_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_orphan_reaped_is_reason_to_look_at_once(start: Callable[..., int]) -> None:
-    """Nobody waits for the next look where nothing is left."""
+    """If nothing is left, nobody has to wait for the next look."""
     pid = start("exec sleep 300")
     cleaner = Sweeper(lambda: living(pid))
     a_pass(cleaner)
@@ -92,7 +92,7 @@ def test_an_orphan_reaped_is_reason_to_look_at_once(start: Callable[..., int]) -
 
 
 def test_what_is_known_is_killed_before_another_look(start: Callable[..., int]) -> None:
-    """A look at thousands takes seconds on a crowded machine, and the time is over then."""
+    """A look at thousands takes seconds on a busy machine, and by then the time is over."""
     pid = start("exec sleep 300", blocked=(signal.SIGTERM,))
     killed_by_look = []
 
@@ -109,7 +109,7 @@ def test_what_is_known_is_killed_before_another_look(start: Callable[..., int]) 
 
 
 def test_what_another_one_has_begun_is_gone_on_with(start: Callable[..., int]) -> None:
-    """What has ended by then counts as ended here; what lives is not asked again, and is killed without a look."""
+    """What has ended by then counts as ended here; what lives gets no second TERM, and is killed without a look."""
     pids = start("exec sleep 300"), start("exec sleep 300", blocked=(signal.SIGTERM,))
     earlier = Sweeper(lambda: living(*pids), term_grace_s=300)
     a_pass(earlier)
@@ -125,7 +125,7 @@ def test_what_another_one_has_begun_is_gone_on_with(start: Callable[..., int]) -
 
 
 def test_term_comes_once(monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]) -> None:
-    """Many programs take a second one for an order to end without saving."""
+    """Many programs take a second one for an order to exit without saving."""
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(module, "send", lambda pid, number: sent.append((pid, number)))
     pid = start("exec sleep 300")
@@ -141,11 +141,11 @@ def test_term_comes_once(monkeypatch: pytest.MonkeyPatch, start: Callable[..., i
 
 
 def test_what_was_reaped_meanwhile_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pid may be another's by then: that of a child from when it was reaped, that of others at any time."""
+    """Its pid may be another process's by then: a child's once it was reaped, that of others at any time."""
     sent: list[int] = []
     monkeypatch.setattr(module, "send", lambda pid, _number: sent.append(pid))
     own = os.getpid()
-    # No process is that young.
+    # No process has this time of birth.
     others = [Process(own, "x", stopped=False, parent=1, group=1, session=1, born=-1, folder="")]
     children = [Process(-pid, "x", stopped=False, parent=own, group=1, session=1, born=1, folder="") for pid in (1, 2)]
     cleaner = Sweeper(lambda: iter(()), term_grace_s=0.0)
@@ -160,7 +160,7 @@ def test_what_was_reaped_meanwhile_is_not_killed(monkeypatch: pytest.MonkeyPatch
 def test_the_next_look_is_due_no_later_than_the_kill(
     monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]
 ) -> None:
-    """However long the last one took, of which it is to be a fifth at most."""
+    """This holds however long the last look took; looks are to take a fifth of the time at most."""
     monkeypatch.setattr(module, "_REST_FACTOR", 1e9)
     pid = start("exec sleep 300", blocked=(signal.SIGTERM,))
     cleaner = Sweeper(lambda: living(pid), term_grace_s=300)
@@ -169,7 +169,7 @@ def test_the_next_look_is_due_no_later_than_the_kill(
 
 
 def test_one_that_is_stopped_gets_cont_after_term(start: Callable[..., int]) -> None:
-    """It cannot take TERM before that."""
+    """It cannot handle TERM before that."""
     pid = start("exec sleep 300")
     freeze(pid)
     wait_until(lambda: getattr(look(pid), "stopped", False))
@@ -179,7 +179,7 @@ def test_one_that_is_stopped_gets_cont_after_term(start: Callable[..., int]) -> 
 
 
 def test_what_moves_behind_a_look_is_not_lost(monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]) -> None:
-    """One whose parent has just ended is where a look has been already: it is not taken for gone."""
+    """One whose parent has just exited moves to where the look has already been: it is not taken for gone."""
     monkeypatch.setattr(module, "send", lambda _pid, _number: None)
     pid = start("exec sleep 300")
     looks = [[pid], []]
@@ -189,7 +189,7 @@ def test_what_moves_behind_a_look_is_not_lost(monkeypatch: pytest.MonkeyPatch, s
 
 
 def test_what_cannot_be_ended_is_given_up(monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]) -> None:
-    """What not even KILL ends is told, by the time that was set."""
+    """What not even KILL ends is reported by the time that was set."""
     monkeypatch.setattr(module, "send", lambda _pid, _number: None)
     pid = start("exec sleep 300")
     cleaner = Sweeper(lambda: living(pid), term_grace_s=0.0, until_s=time.monotonic() + 0.2)
