@@ -25,7 +25,7 @@ def server(tmp_path: Path) -> Iterator[Bucket]:
 
 @pytest.fixture
 def way(server: Bucket) -> Iterator[Flaky]:
-    """A proxy before the bucket that only one instance uses."""
+    """A proxy in front of the bucket that only one instance uses."""
     with flaky(server.port) as found:
         yield found
 

@@ -73,7 +73,7 @@ def test_every_setting_of_the_reference_has_its_bad_texts() -> None:
 
 
 def test_what_the_pages_say_to_set_is_good() -> None:
-    """A copy of it must not make a start exit with 78."""
+    """A user who copies it must not get exit code 78."""
     told = {
         (name, text)
         for page in DOCS.rglob("*.md")
@@ -86,7 +86,7 @@ def test_what_the_pages_say_to_set_is_good() -> None:
 
 
 def test_good_ones_are_good() -> None:
-    """So each refusal below is due to its one bad setting."""
+    """Each refusal below is therefore due to its one bad setting."""
     assert checked(settings())[0] == 0
     assert checked(settings(REPOSITORY=FOLDER))[0] == 0
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def way(tmp_path: Path) -> Iterator[Flaky]:
-    """A proxy before a bucket."""
+    """A proxy in front of a bucket."""
     with bucket(tmp_path / "s3") as server, flaky(server.port) as running:
         yield running
 

@@ -141,7 +141,7 @@ def test_one_pass_after_three_restarts_is_told(tmp_path: Path) -> None:
 
 
 def test_what_has_not_changed_is_not_copied_again(tmp_path: Path) -> None:
-    """One that may have changed within the clock's resolution is; a database that is gone leaves no copy."""
+    """One that changed within the clock's resolution is copied again; a database that is gone leaves no copy."""
     (tmp_path / "app").mkdir()
     path = tmp_path / "app/a.db"
     make(path, "wal")
@@ -181,7 +181,7 @@ def test_what_is_no_database_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("now", ["text", "folder", "damaged"])
 def test_a_copy_of_what_is_no_database_any_more_goes(tmp_path: Path, now: str) -> None:
-    """A restore would replace what is there now by it; and in place of a folder, it would prevent copies from it."""
+    """A restore would replace what is there now by it; and if that is a folder, no copy could be made in it."""
     app = tmp_path / "app"
     app.mkdir()
     path = app / "a.db"
@@ -287,7 +287,7 @@ def test_a_database_for_whose_copy_there_is_no_room_fails_the_snapshot() -> None
 
 @pytest.mark.skipif(not is_root(), reason="takes root, for an app's user")
 def test_databases_are_opened_by_the_app_s_user_alone() -> None:
-    """SQLite processes a file that the app has written with the app's rights."""
+    """Whatever SQLite does with a file that the app has written, it does with the app's rights."""
     world = World()
     world.data.mkdir()
     nobody = pwd.getpwnam("nobody")

@@ -122,7 +122,7 @@ def test_a_killed_container_loses_no_more_than_the_last_interval() -> None:
 
 
 def test_a_crash_of_the_backups_own_service_changes_nothing_of_what_was_decided() -> None:
-    """It continues as the same holder of the same files, although their marker is gone; the start is not held."""
+    """It continues as the same holder of the same files, though their marker is gone: nothing is held or restarted."""
     world = World()
     crash = world.folder / "crash"
     with world.hastened({"crash": str(crash)}, *APP) as run:

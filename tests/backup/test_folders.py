@@ -120,7 +120,7 @@ def test_a_snapshot_without_a_folder_is_better_than_none() -> None:
 
 
 def test_a_folder_that_vanished_in_the_middle_of_a_snapshot_stays_as_it_is_at_a_restore() -> None:
-    """The manifest names the folder, and the snapshot is marked as lacking it; without that mark the restore fails."""
+    """The manifest names it, and a mark says that it is missing; without a mark, or with another fault, it fails."""
     world = World()
     other, gone = world.folder / "other", world.folder / "gone"
     path = path_with_wrapped_restic(world, f"[ -e {gone} ] || case $* in *reason=asked*) mv {other} {gone};; esac")
@@ -175,7 +175,7 @@ def test_a_snapshot_that_lacks_a_folder_is_not_restored_where_it_cannot_be_read(
 
 @pytest.mark.parametrize("what", ["tag", "snapshots"])
 def test_a_mark_that_cannot_be_made_is_told_and_the_snapshot_counts(what: str) -> None:
-    """As if the key had lost its rights, or the bucket had become unreachable, right after the snapshot."""
+    """This is as if the key had lost its rights, or the bucket had gone away, right after the snapshot."""
     world = World()
     other, gone, refuses = (world.folder / name for name in ("other", "gone", "refuses"))
     program = (

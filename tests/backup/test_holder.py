@@ -87,7 +87,7 @@ async def test_a_condition_is_kept(repository: str) -> None:
 
 
 async def test_a_replaced_holder_notices_at_its_next_renewal(repository: str) -> None:
-    """It has not been informed before."""
+    """Until then it may believe that it still holds it."""
     one, two = Lease(settings(repository)), Lease(settings(repository))
     await one.acquire("", never)
     await two.acquire("", never, force=True)
@@ -121,7 +121,7 @@ async def test_an_object_that_was_deleted_is_written_anew(tmp_path: Path) -> Non
 
 
 async def test_what_was_not_sealed_with_this_password_is_nobodys_to_take(tmp_path: Path) -> None:
-    """If it was changed, or has another password or a later version, it is acquired only by the owner's choice."""
+    """A changed byte, another password, a later version: each time the start is held until the owner decides."""
     path = tmp_path / "repository.holder"
     repository = str(tmp_path / "repository")
     await Lease(settings(repository, "another")).acquire("", never)

@@ -80,7 +80,7 @@ def test_ends_by_kill_at_any_moment(server: Bucket) -> None:
         for number in range(KILLS):
             new = Disk(server.repository)
             with writing(disk.keep) as writer:
-                # Half of the kills happen with a successor that is ready, the others without one.
+                # At random, a successor is ready from here on, or is started only after the kill.
                 early = dice.random() < 0.5
                 two = stack.enter_context(new.container(HASTE)) if early else None
                 if two is not None:
@@ -122,7 +122,7 @@ def end(run: Run, writer: Writer, server: Bucket, number: int, pid: int) -> floa
 
 
 def test_many_deploys_in_a_row(control: Control, server: Bucket) -> None:
-    """Every fifth ends by KILL, every seventh without the bucket for ten seconds: device and rows are kept."""
+    """Every fifth ends by KILL, every seventh without the bucket for ten seconds: one device, and every row."""
     disk = Disk(server.repository, control)
     longest_s = 0.0
     kept: list[str] = []

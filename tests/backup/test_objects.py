@@ -151,7 +151,7 @@ async def test_an_object_that_arrives_in_parts_is_read_whole() -> None:
 
 
 async def test_the_host_that_is_signed_is_the_host_that_is_sent() -> None:
-    """This holds for any upper and lower case in the setting."""
+    """This holds for a name in any case."""
     with _scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as server:
         assert (await _store_at("LocalHost", server.port).get()).data is None
         assert f"\r\nHost: LocalHost:{server.port}\r\n".lower().encode() in server.heard[0].lower()

@@ -60,7 +60,7 @@ def source(path: Path) -> BackupSource:
 
 
 def test_files_and_their_mark_are_never_taken_for_none(tmp_path: Path) -> None:
-    """At the limit of descriptors a start fails and is retried; otherwise it would restore over the files here."""
+    """At the limit of descriptors a start is held and retried; otherwise it would restore over the files here."""
     (tmp_path / "note").write_text("newer than any snapshot")
     with no_descriptors(), pytest.raises(BackupError, match=r"cannot see what is in .*Too many open files"):
         marker.look([source(tmp_path)])

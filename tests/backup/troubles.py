@@ -40,7 +40,7 @@ _LOST_SETTINGS = {
 
 
 class Scene:
-    """A bucket, a proxy before it, and a world that backs up into it. ``begin_s`` is when the trouble was met."""
+    """A bucket, a proxy in front of it, and a world that backs up into it. ``begin_s`` is when trouble was met."""
 
     def __init__(self, server: Bucket, way: Flaky, *, through: bool) -> None:
         self.server = server
@@ -72,7 +72,7 @@ class Kind(NamedTuple):
 
 
 def measure(name: str, folder: Path) -> float:
-    """Cause one kind of trouble; return how long its report took. Check that nothing is lost, and the next snapshot."""
+    """Cause one kind of trouble; return how long its report took. Nothing is lost, and the next snapshot succeeds."""
     if name in _LOST_SETTINGS:
         return _at_a_start(name, folder)
     if name == "disk full in a restore":

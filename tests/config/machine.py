@@ -16,7 +16,7 @@ TAILSCALE = User("tailscale", 1002, 1002, "/home/tailscale")
 
 
 class Machine(Host):
-    """Returns what `Host` would return on that machine."""
+    """A `Host` that describes such a machine."""
 
     def __init__(
         self,

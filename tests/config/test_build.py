@@ -231,7 +231,7 @@ def test_the_supervisor_listens_where_it_is_told_to() -> None:
 @pytest.mark.parametrize("bind", ["192.0.2.1", "localhost"])
 @pytest.mark.parametrize("more", [{}, {"SUPERVISOR_EXPOSE": "public"}, {"SUPERVISOR_APP": "off"}])
 def test_an_address_to_listen_on_is_one_of_this_machine(bind: str, more: dict[str, str]) -> None:
-    """Otherwise one problem names the setting."""
+    """Anything else is refused with one problem that names the setting."""
     (problem,) = problems({"SUPERVISOR_BIND": bind, **more}, Machine(users=(MOLTIS,), addresses=("127.0.0.2",)))
     assert "SUPERVISOR_BIND" in problem
 

@@ -75,14 +75,14 @@ def test_what_is_no_route(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["moltis", "tag:", "tag:1x", "tag:a b", "TAG:x"])
 def test_what_is_no_tag(text: str) -> None:
-    """It would accept these silently too."""
+    """tailscaled would accept these tags silently too."""
     with pytest.raises(InvalidValueError):
         parsers.tags(text)
 
 
 @pytest.mark.parametrize("text", ["bad host!", "-x", "x-", "a" * 64, "a..b", ""])
 def test_what_is_no_host_name(text: str) -> None:
-    """It would accept these silently as well."""
+    """tailscaled would accept these host names silently too."""
     with pytest.raises(InvalidValueError):
         parsers.host_name(text)
 

@@ -191,7 +191,7 @@ def test_a_probe_that_a_busy_loop_ends_late_is_a_miss() -> None:
 
 @pytest.mark.parametrize("frozen_in", ["the wait", "the probe"])
 def test_time_in_which_the_supervisor_did_not_run_is_nobodys_silence(frozen_in: str) -> None:
-    """After an hour's pause an app is hung no sooner than without one, and the interrupted probe is no miss."""
+    """After an hour's pause an app is hung no sooner than without one, and the interrupted probe is not a miss."""
     probing, _ = take_probe(Probing(), None, 0.0, 0.0, 60.0)
     probing, _ = take_probe(probing, "no answer", 5.0, 7.0, 60.0)
     if frozen_in == "the probe":

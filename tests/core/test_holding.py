@@ -117,7 +117,7 @@ class Instance:
 @settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 70.0)), max_size=60))
 def test_never_two_of_one_generation(turns: list[tuple[str, float]]) -> None:
-    """However long one is frozen, two that believe they hold it differ in generation, and the newer one counts."""
+    """However long any is frozen, two that believe they hold it differ in generation, and the newer one counts."""
     world: dict[str, LeaseRecord] = {}
     instances = {name: Instance(name) for name in "abc"}
     now_s = 0.0

@@ -104,7 +104,7 @@ def test_three_refusals_release_the_key() -> None:
 
 
 def test_being_told_to_wait_is_no_refusal() -> None:
-    """tailscaled waits by itself."""
+    """tailscaled itself waits."""
     machine, _ = after(TRYING, TailnetEventKind.REFUSED, why="rate limit; retry after 3s")
     assert (machine.stage, machine.retry.refusals, machine.failure) == (Stage.TRYING, 0, None)
 

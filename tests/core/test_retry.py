@@ -12,7 +12,7 @@ from supervisor.core.retry import SOFT_AFTER_S, LoginRetry, Outage, Recovery, ki
 
 
 def test_three_refusals_end_a_round() -> None:
-    """The first one shows the reason; a request to wait is none; rounds are 1, 2, 4, 8 and 15 minutes apart."""
+    """The first one shows the reason; a request to wait is not one; the next round is 1, 2, 4, 8, 15 minutes later."""
     retry = LoginRetry()
     now_s = 0.0
     waits = []
@@ -79,7 +79,7 @@ def test_a_key_that_cannot_be_had_is_asked_for_again_soon() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.1, 900), st.booleans()), max_size=80))
 def test_an_outage_is_never_helped_too_often(steps: list[tuple[float, bool]]) -> None:
-    """The first help comes after a minute, or at once for a removed device; no two in less; at most one restart."""
+    """Help comes after a minute, or at once for a removed device; then once a minute at most, and with one restart."""
     outage: Outage | None = None
     softs: list[float] = []
     now_s, begun_s, restarts = 0.0, 0.0, 0
