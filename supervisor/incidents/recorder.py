@@ -360,6 +360,7 @@ class IncidentRecorder:
         while len(left) > MOST_INCIDENTS or (total > MOST_BYTES and len(left) > 1):
             gone.append(left.pop(0).id)
             total -= self._sizes.pop(gone[-1], 0)
+            self._open.pop(gone[-1], None)
         if gone:
             self._files.remove(gone)
             self._show(view._replace(known=tuple(each for each in view.known if each.id not in gone)))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _MOST_BYTES = 64 * 1024
 # Also the most per turn of bytes that are not UTF-8, which cost twenty times as much as text.
 _LEAST_BYTES = 16 * 1024
+# For all pipes. os.read allocates all that it may read and cuts that short: the history keeps what it returns, and the
+# heap grows for hours, as what lies between cannot be used for other reads.
+_buffer = memoryview(bytearray(_MOST_BYTES))
 # Lines per turn: many short lines cost most.
 _MOST_LINES = 2048
 # Longest turn of the loop for a stream: lines that are expensive to process are read in smaller chunks.
@@ -166,16 +169,15 @@ class Pipe:
         size = len(lines)
         if not lines:
             try:
-                data = os.read(self._fd, self._chunk_bytes)
+                size = os.readv(self._fd, [_buffer[: self._chunk_bytes]])
             except (BlockingIOError, InterruptedError):
                 return 0
             except OSError:
-                data = b""
-            if not data:
+                size = 0
+            if not size:
                 self._close()
                 return 0
-            lines = self._splitter.feed(data)
-            size = len(data)
+            lines = self._splitter.feed(bytes(_buffer[:size]))
         end = _turn_bytes(lines)
         lines, self._left = lines[:end], lines[end:]
         if lines:

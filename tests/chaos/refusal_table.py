@@ -22,6 +22,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "openat": (*_DESCRIPTORS, *_DISK, "EACCES", "ENOMEM", "EINTR"),
     # EAGAIN is the result of every empty pipe, and of no file.
     "read": ("EIO", "EINTR"),
+    "readv": ("EIO", "EINTR"),
     "write": ("ENOSPC", "EIO", "EAGAIN", "EINTR", "EPIPE", "ENOMEM"),
     "getdents64": ("EIO", "ENOMEM"),
     "newfstatat": ("EACCES", "EIO", "ENOMEM"),
@@ -67,6 +68,7 @@ KERNEL: dict[str, tuple[str, ...]] = {
     "open": ("openat",),
     "os.open": ("openat",),
     "os.read": ("read",),
+    "os.readv": ("readv",),
     "os.write": ("write",),
     "os.listdir": ("openat", "getdents64"),
     "os.walk": ("openat", "getdents64"),
@@ -122,7 +124,7 @@ KERNEL: dict[str, tuple[str, ...]] = {
 UNREAL = {
     ("supervisor.system.signals", "os.read"): "EIO",
     ("supervisor.backup.programs", "os.read"): "EIO",
-    ("supervisor.logs.pipe", "os.read"): "EIO",
+    ("supervisor.logs.pipe", "os.readv"): "EIO",
 }
 # Methods of sockets and of the loop, whatever the object's name.
 METHODS = {"bind": "bind", "listen": "listen", "accept": "accept4", "connect_ex": "connect", "setsockopt": "setsockopt"}

@@ -7,6 +7,8 @@ import errno
 import fcntl
 import itertools
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from supervisor.logs.lines import Source
@@ -66,3 +68,43 @@ async def test_bytes_that_are_no_text_are_processed_in_small_turns(monkeypatch: 
     assert b"".join(taken) == text + binary
     assert max(len(lines) for lines in taken if lines.isascii()) > 20_000
     assert max(len(lines) for lines in taken if not lines.isascii()) < 16 * 1024 + 100
+
+
+# Writes single lines and some longer ones, and keeps the last of them, as the history does, beside other objects.
+GROWTH = """
+import asyncio, os, random
+from collections import deque
+from supervisor.logs.lines import Source
+from supervisor.logs.pipe import Pipe
+from supervisor.logs.redact import Redactor
+
+def heap_kib():
+    with open("/proc/self/smaps") as file:
+        lines = iter(file)
+        next(line for line in lines if "[heap]" in line)
+        return int(next(line for line in lines if line.startswith("Rss:")).split()[1])
+
+random.seed(1)
+kept, others = deque(maxlen=2000), deque(maxlen=400)
+reader, writer = os.pipe()
+os.set_blocking(reader, False)
+source = Source("moltis", "stdout")
+pipe = Pipe(asyncio.new_event_loop(), reader, source, Redactor(), lambda _, lines: kept.append(lines))
+before = heap_kib()
+for number in range(96_000):
+    os.write(writer, b"x" * random.randrange(40, 110) + b"\\n")
+    if number % 50 == 0:
+        os.write(writer, b"y" * random.randrange(300, 6000) + b"\\n")
+    pipe._read()
+    if number % 97 == 0:
+        others.append(bytes(random.randrange(600, 3000)))
+print(heap_kib() - before)
+"""
+
+
+def test_lines_that_are_kept_take_no_more_memory_than_their_size() -> None:
+    """Each was at the start of a block for 16 KiB, the rest of which was too small for other reads: 2.5 MB."""
+    grown = subprocess.run(
+        [sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert int(grown) < 1500
