@@ -169,7 +169,7 @@ def test_a_copy_takes_the_place_of_the_live_file_and_its_journals(tmp_path: Path
 
 
 def test_why_a_folder_cannot_be_made_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error mentions a file on the way only if there is one; a folder that cannot be given to its user is removed."""
+    """The error names a file on the way only if there is one; a folder that its user cannot get is removed."""
     (tmp_path / "file").write_text("")
     before = len(os.listdir("/proc/self/fd"))
     for path, why in (("x" * 300, "File name too long"), ("file/deep", "file on the way to .* not a folder")):
