@@ -208,9 +208,11 @@ def test_a_device_that_was_switched_off_in_the_sidecar(tmp_path: Path) -> None:
 def test_the_app_is_published_only_where_that_is_asked_for(tmp_path: Path, serve: str) -> None:
     """Publishing is off by default, and the sidecar's own serve configuration is then left alone."""
     folder = tmp_path / "sidecar"
+    own = {"TCP": {"9999": {"TCPForward": "127.0.0.1:9"}}}
     with controlling() as control, sidecar(folder) as daemon, app() as port, peer(control) as other:
         daemon.log_in(control.url, Hostname="theirs")
         daemon.wait_state("Running")
+        daemon.ask("POST", "serve-config", own)
         settings = {"SUPERVISOR_APP_PORT": str(port), **({"SUPERVISOR_SERVE": serve} if serve else {})}
         with attached(folder, **settings) as one:
             one.wait_state("connected")
@@ -220,9 +222,10 @@ def test_the_app_is_published_only_where_that_is_asked_for(tmp_path: Path, serve
                 other.wait_path(daemon.ip)
                 assert other.fetch("theirs", 80).body == b"app"
             else:
-                one.wait_view(mode="off")
+                wait_until(lambda: one.view()["serve"]["config"] == own, what="a look at what is published")
+                assert one.view()["mode"] == "off"
                 assert one.run.stop() == 0
-                assert daemon.ask("GET", "serve-config") is None
+                assert daemon.ask("GET", "serve-config") == own
 
 
 def test_the_panel_alone(tmp_path: Path) -> None:

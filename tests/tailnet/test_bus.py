@@ -111,7 +111,7 @@ async def test_nobody_waits_long_for_a_bus_that_is_gone(tmp_path: Path) -> None:
 
 
 async def test_errors_are_masked_where_they_come_in(tmp_path: Path) -> None:
-    """A known key is in no text: the bus's errors, tailscaled's warnings, and refusals, truncated or whole."""
+    """A known key is neither in the bus's errors nor in tailscaled's warnings."""
     mask = Redactor([KEY]).mask_text
     async with following(tmp_path, mask) as (bus, streams):
         streams.tell(f"{KEY} is unknown")

@@ -80,7 +80,7 @@ def test_another_order_while_a_new_key_is_tried(tmp_path: Path, order: str) -> N
 
 
 def test_disconnecting_ends_a_login(tmp_path: Path) -> None:
-    """A key that the control server refuses, or does not answer, is no longer tried; the device stays disconnected."""
+    """A key that the control server has not answered is no longer tried; the device stays disconnected."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("needs login")
         control.order("offline")
@@ -94,6 +94,7 @@ def test_disconnecting_ends_a_login(tmp_path: Path) -> None:
         settles(control)
         assert control.nodes() == {}
         assert GOOD not in str(control.attempts())
+        assert one.state() == "disconnected by you"
 
 
 def test_clicking_while_the_answer_is_on_its_way(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_frozen_tailscaled_cannot_log_out_at_the_end(tmp_path: Path) -> None:
 
 
 def test_a_login_url_of_before_forgetting(tmp_path: Path) -> None:
-    """It is no longer valid: Connect provides another one, which logs the device in."""
+    """Connect does not show it again, but provides another one, which logs the device in."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         log_in(control, one)
         control.order("expire", on=1, key=one.node_key())

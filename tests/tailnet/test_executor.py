@@ -206,13 +206,14 @@ async def test_what_a_failure_means(daemon: Daemon, tmp_path: Path) -> None:
 
 
 async def test_help_that_is_not_allowed_is_told_and_not_tried_again(daemon: Daemon, tmp_path: Path) -> None:
-    """It is not retried until a person asks for it; publishing goes on."""
+    """It is not retried until a person asks for it; what is published is still looked after."""
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=[])
     settled = plan({"SUPERVISOR_SERVE": "off", "TS_STATE_DIR": f"{tmp_path}/state"})
     maintenance = DeviceMaintenance(settled, log, LocalApi(daemon.path, str))
     daemon.refused["POST start"] = 403
-    for _ in range(2):
-        await maintenance.run_once(OUT, 1.0, restart_client=True)
+    await maintenance.run_once(OUT, 1.0, restart_client=True)
+    assert "GET serve-config" in {each.what for each in daemon.asked}
+    await maintenance.run_once(OUT, 1.0, restart_client=True)
     assert daemon.took().count("POST start") == 1
     assert any(MAY_NOT in note for note in maintenance.notes)
     maintenance.allow()

@@ -140,7 +140,7 @@ def test_a_login_url_goes_with_its_tailscaled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wording", ["tailscale", "headscale"])
 @pytest.mark.parametrize("fault", ["unknown", "expired", "used", "tag"])
 def test_a_key_that_is_refused(tmp_path: Path, fault: str, wording: str) -> None:
-    """The reason shows at once; three refusals end the attempt; a new key is tried at once."""
+    """The reason is shown; a few refusals end the attempt; a new key is accepted without waiting for the next one."""
     settings: dict[str, Any] = {"TS_TAGS": "tag:other"} if fault == "tag" else {}
     with controlling("-auth") as control:
         control.order("wording", name=wording)

@@ -80,6 +80,8 @@ def _be_refused(url: str, tmp_path: Path) -> None:
         told = json.dumps(device.view())
         assert "tag not permitted" in told
         assert "all the tags of the OAuth client" in told
+        assert device.run.find("started", child="moltis")
+        assert not device.run.find("exited", child="moltis")
         assert device.run.stop() == 0
 
 

@@ -33,7 +33,7 @@ def test_the_main_job(tmp_path: Path) -> None:
 
 
 def test_the_states_of_a_login(tmp_path: Path) -> None:
-    """Login, connection and outage are reported within seconds; switching it off in tailscaled itself is undone."""
+    """Login, connection and outage are reported; switching it off in tailscaled itself is undone."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("needs login")
         log_in_by_url(control, one)
@@ -66,6 +66,7 @@ def test_a_login_that_waits_for_approval(tmp_path: Path) -> None:
     """A person has to act and is told what to do."""
     with controlling("-machine-auth") as control, node(tmp_path, **at(control)) as one:
         one.wait_state("waiting for approval")
+        assert "approve it on the Machines page" in one.view()["what_to_do"]
         control.order("approve", key=one.node_key())
         one.wait_state("connected")
 
@@ -126,6 +127,7 @@ def test_a_tailscaled_that_ends_at_once(tmp_path: Path, wrong: str) -> None:
         assert "trying again does not help" in exited["why"]
         one.run.wait_count(3, "exited", child="tailscaled")
         assert one.run.all("exited", child="moltis") == []
+        one.wait_state("tailscaled down")
         assert one.health()["status"] == "warn"
 
 

@@ -81,12 +81,13 @@ def test_an_old_error_is_no_reason_for_a_wish(tmp_path: Path) -> None:
 
 
 def test_forgetting_waits_for_a_control_server_that_is_away(tmp_path: Path) -> None:
-    """A logout needs it: it is retried until it succeeds, and this is reported."""
+    """A logout needs it: the view says that the logout is under way, and it succeeds once the server is back."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
         one.wait_state("connected")
         control.order("offline")
         one.disconnect(forget=True)
-        one.wait_state("disconnected by you")
+        wait_until(lambda: one.view()["why"] == "the device is being logged out", what="the logout to wait")
+        assert one.state() == "disconnected by you"
         control.order("online")
         wait_until(lambda: not one.api.status().get("HaveNodeKey"), 100, "the logout")
 
@@ -178,15 +179,13 @@ def test_an_ephemeral_device_logs_out_after_a_failure_too(tmp_path: Path) -> Non
 
 
 def test_a_logout_that_cannot_be_done_costs_its_share_and_no_more(tmp_path: Path) -> None:
-    """A frozen control server does not block the stop."""
+    """A frozen control server does not block the stop: it succeeds without the logout."""
     env = {"TS_EPHEMERAL": "true", "SUPERVISOR_STOP_TIMEOUT": "4s"}
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control), **env) as one:
         one.wait_state("connected")
         control.freeze()
         assert one.run.stop() == 0
         assert one.run.find("tailnet: could not log out")
-        stopping, stopped = one.run.wait_for("stopping"), one.run.wait_for("stopped")
-        assert stopped["timestamp"] > stopping["timestamp"]
         control.thaw()
 
 
@@ -201,7 +200,7 @@ def test_a_control_server_that_is_away_at_the_start(tmp_path: Path) -> None:
 
 
 def test_a_control_server_that_goes_away(tmp_path: Path) -> None:
-    """Its loss and its return are reported within two seconds."""
+    """Its loss is reported within seconds, and its return is reported as well."""
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
         one.wait_state("connected")
         control.order("offline")

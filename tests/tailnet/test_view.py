@@ -144,7 +144,7 @@ def test_peers_come_online_first() -> None:
 
 @pytest.mark.parametrize(("days", "says"), [(40, False), (20, True), (3, True), (-1, False)])
 def test_a_key_that_will_expire(days: int, says: bool) -> None:  # noqa: FBT001
-    """It is reported weeks ahead; health warns separately."""
+    """It is reported weeks ahead, but not months ahead, and no more once it has expired."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
     at = (now + timedelta(days=days)).isoformat().replace("+00:00", "Z")
     assert bool(expiry_words(key_expiry(Status(node=Node(key_expiry=at))), now)) == says
