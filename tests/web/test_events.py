@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.core.process import State
 from supervisor.core.snapshot import TailnetView
-from supervisor.web import events, sessions
+from supervisor.web import context, events, sessions
 from tests.logs.rig import until
 from tests.web.following import following
 from tests.web.serving import BEARER, READY, TOKEN, serving
@@ -233,6 +233,7 @@ def _numbers(data: bytes, name: bytes) -> list[bytes]:
 
 async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its place becomes free, and it may reconnect."""
+    monkeypatch.setattr(context, "MOST_STREAMS", 1)
     monkeypatch.setattr(events, "STALLED_S", 0.2)
     monkeypatch.setattr(events, "TICK_S", 0.001)
     async with serving(history_lines=1000) as served:
@@ -248,6 +249,8 @@ async def test_a_reader_that_takes_nothing_any_more_is_cut_off(monkeypatch: pyte
             return not opened
 
         await until(flooded)
+        async with following(served) as again:
+            await again.until("state")
         assert "request failed" not in served.logged()
         writer.close()
 

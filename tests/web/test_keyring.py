@@ -223,7 +223,7 @@ async def test_what_was_counted_is_told_also_where_silence_follows(
 
 
 async def test_the_token_is_read_in_a_thread_and_once_for_many(log: LogPipeline, tmp_path: Path) -> None:
-    """A file that hangs delays only those who need it; whoever accepts an older value does not wait."""
+    """Whoever accepts an older value causes no read, and many who need the current one share a read."""
     path = tmp_path / "token"
     path.write_text("the-token-in-a-file")
     source = CountingSource("SUPERVISOR_TOKEN", path=str(path))

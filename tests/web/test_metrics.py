@@ -133,7 +133,9 @@ async def test_what_holds_the_loop_up_shows_as_lag() -> None:
     """The lag is about as long as the blockage; a second start does not add measurements."""
     watch = LoopLatency(0.01)
     watch.start()
+    timer = watch._timer
     watch.start()
+    assert watch._timer is timer
     # Blocks the loop.
     subprocess.run(["sleep", "0.05"], check=True)  # noqa: ASYNC221 - this is what the test is about
     await until(lambda: watch.seen.times > 0)

@@ -230,7 +230,7 @@ async def test_a_disconnect_that_wants_a_word_first() -> None:
 
 
 async def test_orders_wait_until_someone_attends() -> None:
-    """The tailnet service may still be starting: no order is lost, and the last one counts."""
+    """The tailnet service may still be starting: no order is lost, and they keep their sequence."""
     async with serving() as served:
         ids = [(await served.post(f"/api/tailscale/{verb}")).json["order"] for verb in ("connect", "disconnect")]
         orders = orders_of(served)
