@@ -1,4 +1,4 @@
-"""The Grafana dashboard: every query has a result for a real run, and Grafana can import the file."""
+"""The Grafana dashboard: every query has a result for a real run, and the panels do not overlap."""
 
 from __future__ import annotations
 

@@ -104,13 +104,18 @@ command = ["sleep", "300"]
 
 
 def test_a_login_by_url_is_a_login(tmp_path: Path) -> None:
-    """It is counted once it has succeeded, and only once."""
+    """It is counted once it has succeeded, and not again when the device reconnects."""
     with controlling("-auth") as control, node(tmp_path, SUPERVISOR_TOKEN=TOKEN, **at(control)) as one:
         one.wait_state("needs login")
         series = f'{PREFIX}tailnet_logins_total{{result="succeeded"}}'
         assert _value(one, series) == "0.0"
         log_in_by_url(control, one)
         wait_until(lambda: _value(one, series) == "1.0", DEADLINE_S, "the login to be counted")
+        one.disconnect()
+        one.wait_state("disconnected by you")
+        one.connect()
+        one.wait_state("connected")
+        assert _value(one, series) == "1.0"
 
 
 def _state(one: Node, process: str) -> str:

@@ -253,9 +253,16 @@ def test_it_costs_nothing_unless_it_is_wanted(tmp_path: Path, how: str, more: di
         run.wait_for("sign in to the panel with this code")
         assert run.stop() == 0
         told = run.all("spans are not sent", level="warning")
-        assert [record["why"] for record in told] == {
-            "with another protocol": ["grpc is not supported"],
-            "without the library": ["OpenTelemetry is not installed"],
+        assert [(record["why"], record["what_to_do"]) for record in told] == {
+            "with another protocol": [
+                ("grpc is not supported", "set OTEL_EXPORTER_OTLP_PROTOCOL to http/protobuf"),
+            ],
+            "without the library": [
+                (
+                    "OpenTelemetry is not installed",
+                    "install moltis-supervisor[otel], or remove the OTEL_EXPORTER_OTLP settings",
+                ),
+            ],
         }.get(how, [])
     loaded = set(report.read_text().split())
     assert "supervisor.web.server" in loaded
