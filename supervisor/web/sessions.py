@@ -140,6 +140,8 @@ class Keyring:
         if self._token is None or self._reader is None or (self._token.path is None and self._admin is not None):
             return
         asked_s = time.monotonic()
+        if self._admin is not None and self._read_s > asked_s - oldest_s:
+            return
         async with self._reading:
             if self._read_s > asked_s - oldest_s:
                 return

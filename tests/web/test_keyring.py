@@ -236,16 +236,37 @@ async def test_the_token_is_read_in_a_thread_and_once_for_many(log: LogPipeline,
     assert source.reads < 5
 
 
+async def test_an_older_value_is_used_without_waiting_for_a_read_that_hangs(log: LogPipeline, tmp_path: Path) -> None:
+    """An event stream accepts a value of a second ago, and waited for another's read all the same."""
+    path = tmp_path / "token"
+    path.write_text("the-token-in-a-file")
+    source = CountingSource("SUPERVISOR_TOKEN", path=str(path))
+    keyring = Keyring(source, log)
+    assert await keyring.is_admin("the-token-in-a-file")
+    source.goes_on.clear()
+    try:
+        asking = asyncio.create_task(keyring.is_admin("the-token-in-a-file"))
+        await until(lambda: source.reads == 2)
+        await keyring.refresh(60.0)
+        assert not asking.done()
+    finally:
+        source.goes_on.set()
+    assert await asking
+
+
 class CountingSource(SecretSource):
-    """Counts its reads, and records their threads."""
+    """Counts its reads, and records their threads; a read hangs while ``goes_on`` is not set."""
 
     reads = 0
     threads: set[int]
+    goes_on = threading.Event()
+    goes_on.set()
 
     def read(self) -> Secret:
         """Count, and read."""
         self.reads += 1
         self.threads = {*getattr(self, "threads", ()), threading.get_ident()}
+        self.goes_on.wait()
         return super().read()
 
 
