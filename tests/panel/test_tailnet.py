@@ -63,8 +63,7 @@ def test_with_a_key(visit: Visit, new: World) -> None:
     """A pasted key connects; afterwards it is not on the page, in the browser, or in the log."""
     panel = visit(new).sign_in()
     expect_state(panel, "needs login")
-    panel.enter_key(KEY)
-    panel.button("Connect").click()
+    panel.connect_with(KEY)
     expect_state(panel, "connected")
     expect(panel.section("Tailnet")).to_contain_text("tail.example")
     assert KEY not in panel.everything()
@@ -75,14 +74,12 @@ def test_with_a_key(visit: Visit, new: World) -> None:
 def test_with_a_key_that_is_refused(visit: Visit, new: World) -> None:
     """The reason and what to do are shown, the key is not; a valid key works afterwards."""
     panel = visit(new).sign_in()
-    panel.enter_key(BAD_KEY)
-    panel.button("Connect").click()
+    panel.connect_with(BAD_KEY)
     expect(panel.section("Tailnet")).to_contain_text("The auth key was refused", timeout=STATE_MS)
     expect(panel.section("Tailnet")).to_contain_text("What to do:")
     expect(panel.section("Tailnet")).to_contain_text(new.node.view()["last_error"], ignore_case=True)
     assert BAD_KEY not in panel.everything()
-    panel.enter_key(KEY)
-    panel.button("Connect").click()
+    panel.connect_with(KEY)
     expect_state(panel, "connected")
 
 
@@ -185,7 +182,6 @@ def test_an_app_that_is_not_published(
     panel = visit(world).sign_in()
     expect(panel.section("Tailnet")).to_contain_text(f"Not published: {says}")
     if mode == "auto":
-        panel.enter_key(KEY)
-        panel.button("Connect").click()
+        panel.connect_with(KEY)
         expect(panel.section("Tailnet").get_by_role("link", name="http://moltis")).to_be_visible(timeout=STATE_MS)
         expect(panel.section("Tailnet")).not_to_contain_text("Not published")
