@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.counts import ASKED, EXIT_CODE, HUNG, NOT_STARTED, OUT_OF_MEMORY, SIGNAL, SUCCESS, plus_one
@@ -30,11 +31,12 @@ from supervisor.system.spawn import SpawnError, open_pipe, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from typing import Protocol, TypeVar
 
     from supervisor.core.counts import Counts
     from supervisor.core.process import Action, EnvFile, ProcessSpec
     from supervisor.logs.pipeline import LogPipeline
+    from supervisor.runtime.loop_latency import SoonReader
     from supervisor.runtime.store import SnapshotStore
     from supervisor.system.kernel import OomCounter
     from supervisor.system.reaper import Exit, Reaper
@@ -51,6 +53,10 @@ if TYPE_CHECKING:
         sweeping: dict[str, Child]
         oom: OomCounter
 
+        @property
+        def is_observed(self) -> bool:
+            """Whether the main loop has begun."""
+
         def orphans(self) -> list[int]:
             """Return the children of this process that are not managed."""
 
@@ -63,6 +69,8 @@ if TYPE_CHECKING:
         def take_final(self, name: str) -> None:
             """Handle that a process has ended permanently."""
 
+    T = TypeVar("T")
+
 
 AT_REST = frozenset({State.INACTIVE, State.ENDED, State.FAILED})
 EXITS_KEPT = 10
@@ -73,6 +81,7 @@ LIFE_LINES = 500
 START_S = 60.0
 _OUT_OF_MEMORY = "killed by the kernel: out of memory"
 _LONGEST_URL = 512
+_SLOW_FILE = "reading its file takes too long; check the disk that it is on"
 _LAUNCHER = "setpriv: "
 _CANNOT_START = "cannot start"
 _LAUNCHER_CODES = frozenset({1, 126, 127})
@@ -99,6 +108,7 @@ class Child:
         self._last_pid = 0
         self._death_write_fd: int | None = None
         self._first_line = 0
+        self._readers: dict[str, SoonReader[Any]] = {}
         self.view = ProcessView(
             spec.name, critical=spec.critical, command=" ".join(spec.argv), since_s=time.monotonic()
         )
@@ -209,14 +219,10 @@ class Child:
         """Take over variables that have changed since the last start; an unreadable one stays as it was."""
         if self.spec.reread is None or self.view.started_s is None:
             return
-        # Imported for a later start only.
-        from supervisor.runtime.loop_latency import read_soon
-
         try:
-            fresh = read_soon(self.spec.reread)
+            fresh = self._read_soon("secret", self.spec.reread)
         except (ConfigError, TimeoutError) as error:
-            why = str(error) or "reading the file takes too long"
-            self._record("warning", "started with a former secret", why=why)
+            self._record("warning", "started with a former secret", why=str(error) or _SLOW_FILE)
             return
         for value in fresh.values():
             self._engine.log.redactor.learn(value)
@@ -227,8 +233,27 @@ class Child:
         file = self.spec.env_file
         if file is None:
             return self.spec, None
-        value = _recorded_url(file)
+        value = self._url(file)
         return (self.spec._replace(env={**self.spec.env, file.variable: value}) if value else self.spec), value
+
+    def _url(self, file: EnvFile) -> str:
+        """Return the URL in a file, or that of the last start if its disk does not answer."""
+        if not self._engine.is_observed:
+            return _recorded_url(file)
+        try:
+            return self._read_soon("URL", partial(_recorded_url, file))
+        except TimeoutError:
+            self._record("warning", "started with a former URL", why=_SLOW_FILE)
+            return self.view.external_url or ""
+
+    def _read_soon(self, what: str, read: Callable[[], T]) -> T:
+        """Read a file that may be on a disk that hangs. Raises TimeoutError."""
+        if what not in self._readers:
+            # Imported for a later start only: it brings the event loop.
+            from supervisor.runtime.loop_latency import SoonReader
+
+            self._readers[what] = SoonReader(read)
+        return self._readers[what].read()  # type: ignore[no-any-return]
 
     def _restarts_by(self) -> Counts:
         """Return the number of restarts, this one included, by the kind of the exit or order that preceded each."""

@@ -96,6 +96,11 @@ class Engine:
             if child.machine.state in FINAL:
                 observer.take_final(name)
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether the main loop has begun, and must not wait for a disk."""
+        return self._observer is not None
+
     def start_all(self) -> None:
         """Order every process to start."""
         for name in self.children:

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 _SHORT_S = 0.001
 _USUAL_S = sys.getswitchinterval()
 _MOST_THREADS = 32
+# Further threads that look up names: where DNS hangs, they leave the others to the disks.
+_MOST_LOOKUPS = 8
 MEASURE_EVERY_S = 1.0
 
 T = TypeVar("T")
 _slots = asyncio.Semaphore(_MOST_THREADS)
+_lookup_slots = asyncio.Semaphore(_MOST_LOOKUPS)
 _background: list[threading.Event] = []
 
 
@@ -87,7 +90,7 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, _executor: object, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         """Run ``work`` in a thread."""
-        return self.create_task(run_in_thread(work, *arguments))
+        return self.create_task(_run(_lookup_slots, work, arguments))
 
 
 def being_cancelled() -> bool:
@@ -110,8 +113,26 @@ async def run_in_thread(work: Callable[..., T], *arguments: object) -> T:
 
     asyncio's pool would run it a second time after that failure, and anyio is not imported this early.
     """
-    async with _slots:
-        return await asyncio.wrap_future(_begin(work, arguments))
+    return await _run(_slots, work, arguments)
+
+
+async def _run(slots: asyncio.Semaphore, work: Callable[..., T], arguments: tuple[object, ...]) -> T:
+    """Run ``work`` in a thread that holds a slot until it is done, also if nobody waits for its result any more."""
+    await slots.acquire()
+    future = _begin(work, arguments)
+    try:
+        return await asyncio.wrap_future(future)
+    finally:
+        if future.done():
+            slots.release()
+        else:
+            future.add_done_callback(partial(_release_later, asyncio.get_running_loop(), slots))
+
+
+def _release_later(loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore, _future: object) -> None:
+    # The loop may have ended.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(slots.release)
 
 
 READ_S = 2.0
@@ -142,9 +163,10 @@ class TimedReader(Generic[T]):
             done, _ = await asyncio.wait((task,), timeout=READ_S if self._limit_s is None else self._limit_s)
         finally:
             self._late = None if task.done() else task
+            if self._late is not None:
+                # Its result is dropped, since it will be outdated.
+                task.add_done_callback(lambda late: late.cancelled() or late.exception())
         if not done:
-            # Its result is dropped, since it will be outdated.
-            task.add_done_callback(lambda late: late.cancelled() or late.exception())
             raise TimeoutError
         return task.result()
 
@@ -152,12 +174,27 @@ class TimedReader(Generic[T]):
 SOON_S = 0.5
 
 
-def read_soon(read: Callable[[], T]) -> T:
-    """Return the result of a function that may hang, where the caller cannot await it.
+class SoonReader(Generic[T]):
+    """Runs a function that may hang where the caller cannot await it, in one thread at most."""
 
-    Raises what it raises, and TimeoutError after ``SOON_S``.
-    """
-    return _begin(read, ()).result(SOON_S)
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read = read
+        self._last: Future[T] | None = None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether an earlier call has not ended yet."""
+        return self._last is not None and not self._last.done()
+
+    def read(self) -> T:
+        """Return the result.
+
+        Raises what the function raises, TimeoutError after ``SOON_S``, and at once while an earlier call hangs.
+        """
+        if self.hangs:
+            raise TimeoutError
+        self._last = _begin(self._read, ())
+        return self._last.result(SOON_S)
 
 
 def _begin(work: Callable[..., T], arguments: tuple[object, ...]) -> Future[T]:

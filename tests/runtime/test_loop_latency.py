@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import pytest
 from supervisor.runtime import loop_latency
 from supervisor.runtime.loop_latency import (
     EventLoop,
+    SoonReader,
+    TimedReader,
     background_done,
     can_start_threads,
     run_in_background,
@@ -174,13 +177,102 @@ def test_without_a_loop_background_work_is_done_at_once() -> None:
 
 def test_what_hangs_holds_its_caller_up_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that cannot await gets the result, the error of the work, or a timeout."""
-    hangs = threading.Event()
+    hangs, calls = threading.Event(), 0
+
+    def hang() -> bool:
+        nonlocal calls
+        calls += 1
+        return hangs.wait(DEADLINE_S)
+
     monkeypatch.setattr(loop_latency, "SOON_S", 0.1)
-    assert loop_latency.read_soon(lambda: 7) == 7
+    assert SoonReader(lambda: 7).read() == 7
     with pytest.raises(ZeroDivisionError):
-        loop_latency.read_soon(lambda: 1 // 0)
+        SoonReader(lambda: 1 // 0).read()
+    reader = SoonReader(hang)
     try:
-        with pytest.raises(TimeoutError):
-            loop_latency.read_soon(hangs.wait)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                reader.read()
+        # The others did not wait, and took no thread.
+        assert calls == 1
     finally:
         hangs.set()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while reader.hangs and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert reader.read()
+    assert calls == 2
+
+
+async def test_who_no_longer_waits_for_a_disk_hears_nothing_of_its_error() -> None:
+    """A closed panel's request is cancelled; the error of its file was logged as an internal one."""
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    reported: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: reported.append(context))
+
+    def fail() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(DEADLINE_S)
+        raise OSError("no such disk")
+
+    reader = TimedReader(fail)
+    reading = asyncio.ensure_future(reader.read())
+    await asyncio.wait_for(begun.wait(), DEADLINE_S)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    with pytest.raises(TimeoutError):
+        await reader.read()
+    go_on.set()
+    deadline_s = time.monotonic() + DEADLINE_S
+    while reader.hangs:
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.01)
+    del reader, reading
+    gc.collect()
+    assert not reported
+
+
+async def test_a_thread_for_which_nobody_waits_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place was given to the next one: a disk that hangs could get a thread for each request."""
+    monkeypatch.setattr(loop_latency, "_slots", asyncio.Semaphore(1))
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(DEADLINE_S)
+
+    first = asyncio.ensure_future(run_in_thread(hang))
+    await asyncio.wait_for(begun.wait(), DEADLINE_S)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second = asyncio.ensure_future(run_in_thread(lambda: 7))
+    await asyncio.sleep(0)
+    assert loop_latency._slots.locked()
+    assert not second.done()
+    go_on.set()
+    assert await asyncio.wait_for(second, DEADLINE_S) == 7
+
+
+def test_names_that_hang_leave_the_threads_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe looks up its name again and again, and gives up each time while DNS hangs."""
+    monkeypatch.setattr(loop_latency, "_slots", asyncio.Semaphore(1))
+    monkeypatch.setattr(loop_latency, "_lookup_slots", asyncio.Semaphore(1))
+    go_on = threading.Event()
+
+    async def look_up() -> int:
+        loop = asyncio.get_running_loop()
+        hung = [loop.run_in_executor(None, go_on.wait, DEADLINE_S) for _ in range(3)]
+        await asyncio.wait(hung, timeout=0.05)
+        for each in hung:
+            each.cancel()
+        return await asyncio.wait_for(run_in_thread(lambda: 7), DEADLINE_S)
+
+    try:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            assert runner.run(look_up()) == 7
+    finally:
+        go_on.set()
