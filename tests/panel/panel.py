@@ -101,7 +101,7 @@ class Panel:
         field.fill(key)
 
     def connect_with(self, key: str) -> None:
-        """Enter an auth key, and confirm it by the keyboard: a login link that appears moves the button from a click."""
+        """Enter an auth key, and confirm it by the keyboard: a login link that appears moves the button."""
         self.enter_key(key)
         self.page.get_by_label("Auth key").press("Enter")
 
