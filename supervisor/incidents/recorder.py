@@ -29,7 +29,7 @@ from supervisor.incidents.incident_files import MOST_BYTES, MOST_INCIDENTS, Inci
 from supervisor.incidents.run_life import RunLife
 from supervisor.logs.format import stamp
 from supervisor.runtime.child import signal_name
-from supervisor.runtime.loop_latency import join_background, run_in_background, run_in_thread
+from supervisor.runtime.loop_latency import TimedReader, join_background, run_in_background
 from supervisor.runtime.store import Watch
 from supervisor.system import cgroup, kernel, procfs
 
@@ -50,6 +50,8 @@ LOOK_S = 15.0
 # How long the end of the run waits for an alert that is being sent, and for the folder if it was not read before.
 ALERT_S = 1.0
 LOAD_S = 1.0
+# How long a run waits for the folder before it goes on without: it has up to a hundred files, perhaps in a network.
+FOLDER_S = 10.0
 _ERRORS_EVERY_S = 60.0
 _LOOKED_FOR_S = 1.0
 # How far back the start of a panic is searched: a trace of all of tailscaled's goroutines has a thousand lines.
@@ -90,6 +92,8 @@ class IncidentRecorder:
         self._weights: dict[str, int] = {}
         self._looked_s = float("-inf")
         self._kept = False
+        self._folder = TimedReader(self._load, FOLDER_S)
+        self._why_unread = ""
         self._busy = False
         # Errors that were not logged, and when the next one may be.
         self._errors, self._next_error_s = 0, 0.0
@@ -109,7 +113,7 @@ class IncidentRecorder:
             while True:
                 if not self._kept and not watch.value:
                     # The folder must not be changed before a restore is complete.
-                    self._adopt(await run_in_thread(self._load))
+                    await self._read_folder()
                 self._guarded(self._look)
                 await watch.changed(LOOK_S)
         finally:
@@ -118,7 +122,7 @@ class IncidentRecorder:
 
     def finish(self, status: int, why: str | None) -> dict[str, object]:
         """Store the incident of the run's end, and return its description."""
-        if not self._kept and not self._store.snapshot.backup.holds:
+        if not (self._kept or self._folder.hangs or self._store.snapshot.backup.holds):
             # The run ends before the first check. The folder may be on a disk that hangs, and the end must not.
             found: list[tuple[FolderContent, RunRecord | None]] = []
             run_in_background(lambda: found.append(self._load()))
@@ -158,6 +162,16 @@ class IncidentRecorder:
         counts = tuple(zip(ALERT_RESULTS, self._alerts.counts, strict=True))
         if counts != self._view.alerts:
             self._show(self._view._replace(alerts=counts))
+
+    async def _read_folder(self) -> None:
+        """Adopt what is in the folder; a disk that does not answer is asked again at the next look."""
+        try:
+            found = await self._folder.read()
+        except TimeoutError:
+            self._why_unread = "the disk of the state folder does not answer"
+        else:
+            self._why_unread = ""
+            self._adopt(found)
 
     def _load(self) -> tuple[FolderContent, RunRecord | None]:
         return self._files.load(), self._files.read_run(RunRecord)
@@ -298,8 +312,8 @@ class IncidentRecorder:
         return sum(self._weights.values()) - self._weights.get(name, 0)
 
     def _head(self, name: str, end: ExitView) -> tuple[str, ...]:
-        page = self._log.history.read(-_TRACE_LINES, _TRACE_LINES, name)
-        return head_of([line.message for line in page.lines if line.number >= end.first_line])
+        page = self._log.history.read(-_TRACE_LINES, _TRACE_LINES, name, end.first_line)
+        return head_of([line.message for line in page.lines])
 
     def _add(self, incident: Incident, of: RunRecord | None = None) -> None:
         """Add a new incident, ``of`` this run or another, or count it with similar ones."""
@@ -382,8 +396,9 @@ class IncidentRecorder:
             if incident is not None and incident.kind not in under_way:
                 self._add(incident)
         self._look_for_kills(now_s)
-        if self._files.why_not != self._told_why_not:
-            self._told_why_not = self._files.why_not
+        why_not = self._why_unread or self._files.why_not
+        if why_not != self._told_why_not:
+            self._told_why_not = why_not
             self._show(self._view._replace(why_not=self._told_why_not))
             if self._told_why_not:
                 self._log.record("warning", "incidents are not kept", why=self._told_why_not)

@@ -105,11 +105,14 @@ class History:
         ):
             last.popleft()
 
-    def read(self, after: int = 0, limit: int = 1000, process: str | None = None) -> Page:
-        """Return up to ``limit`` lines with numbers above ``after``, or the last ``-after`` if it is negative."""
+    def read(self, after: int = 0, limit: int = 1000, process: str | None = None, since: int = 0) -> Page:
+        """Return up to ``limit`` lines with numbers above ``after``, or the last ``-after`` if it is negative.
+
+        Of the last ones, those with numbers from ``since``.
+        """
         oldest = self.oldest
         if after < 0:
-            wanted = list(self._backwards(oldest, process, min(-after, limit)))[::-1]
+            wanted = list(self._backwards(max(oldest, since), process, min(-after, limit)))[::-1]
             return Page(tuple(wanted), 0, self.next - 1)
         begin = max(oldest, after + 1)
         lines: list[Line] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.snapshot import ListenerView
 from supervisor.errors import host_port
 from supervisor.moltis import CLOSE_PROXY, OPEN_PROXY_PORT
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.loop_latency import TimedReader
 from supervisor.runtime.store import Watch
 from supervisor.system import listeners, procfs
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from supervisor.system.listeners import Holder, ListeningSocket
 
 _REMEDY = "have it listen on 127.0.0.2 or [::1], or close the port in the tailnet's policy"
+
+
+# How long a scan may take, with thousands of processes.
+SCAN_S = 10.0
 
 
 class ScanInterval(NamedTuple):
@@ -55,6 +59,8 @@ class Exposure:
         self._sidecar = sidecar
         self._holders: dict[int, Holder | None] = {}
         self._blind = False
+        # In a thread: reading /proc is slow with many processes, and may hang with one of them.
+        self._reader = TimedReader(self._scan, SCAN_S)
 
     async def run(self) -> None:
         """Scan until cancelled."""
@@ -68,14 +74,20 @@ class Exposure:
             watch.close()
 
     async def _look(self) -> None:
-        snapshot = self._engine.store.snapshot
-        # In a thread: reading /proc is slow with many processes.
-        found = await run_in_thread(self._find, snapshot.managed, snapshot.tailnet.peer_api_ports)
+        try:
+            found = await self._reader.read()
+        except TimeoutError:
+            self._report_blind(f"reading /proc takes longer than {SCAN_S:g} s")
+            return
         if found is None:
-            self._report_blind()
+            self._report_blind("this kernel does not list who listens in /proc/net/tcp")
             return
         self._log_changes(self._engine.store.snapshot.exposed, found)
         self._engine.store.update_exposed(found)
+
+    def _scan(self) -> tuple[ListenerView, ...] | None:
+        snapshot = self._engine.store.snapshot
+        return self._find(snapshot.managed, snapshot.tailnet.peer_api_ports)
 
     def _find(self, managed: Mapping[int, str], meant: Collection[int]) -> tuple[ListenerView, ...] | None:
         """Return the ports that peers reach, except those ``meant`` for them; None if the kernel lists no ports."""
@@ -134,13 +146,13 @@ class Exposure:
                     whose=view.process or "unknown",
                 )
 
-    def _report_blind(self) -> None:
+    def _report_blind(self, why: str) -> None:
         if not self._blind:
             self._blind = True
             self._engine.log.record(
                 "warning",
                 "cannot tell which ports are open to every tailnet peer",
-                why="this kernel does not list who listens in /proc/net/tcp",
+                why=why,
                 what_to_do="keep everything off 127.0.0.1 and 0.0.0.0, or close ports in the tailnet's policy",
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 from supervisor.core.health import DEADLINE_S, Probing, interval_s, take_probe
 from supervisor.core.process import Event, EventKind, HttpProbe, State
 from supervisor.errors import connection_error, host_port
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.loop_latency import TimedReader
 from supervisor.runtime.store import Watch
 from supervisor.system import listeners
 from supervisor.system.procfs import owner_of
@@ -34,6 +35,8 @@ _HEAD_BYTES = 4096
 _BODY_BYTES = 256 * 1024
 # How long the body of a response is read; its head has decided the result.
 _BODY_S = 0.5
+# How long a refused certificate is judged by the same trusted ones.
+_TRUSTED_S = 60.0
 
 
 class Probes:
@@ -52,17 +55,19 @@ class Probes:
     async def _follow(self, spec: ProcessSpec) -> None:
         """Probe one process, over its restarts."""
         life: Watch[float | None] = Watch(self._engine.store, partial(_began_s, spec.name))
+        # In a thread: reading /proc is slow with many processes, and may hang with one of them.
+        where = TimedReader(lambda: _where(spec, self._engine.store.snapshot.managed))
         try:
             while True:
                 if life.value is not None:
-                    await self._follow_life(spec, life, life.value)
+                    await self._follow_life(life, life.value, _Silence(self._engine, spec, where))
                 else:
                     await life.changed()
         finally:
             life.close()
 
-    async def _follow_life(self, spec: ProcessSpec, life: Watch[float | None], began_s: float) -> None:
-        probing, silence = Probing(), _Silence(self._engine, spec)
+    async def _follow_life(self, life: Watch[float | None], began_s: float, silence: _Silence) -> None:
+        probing, spec = Probing(), silence.spec
         while life.value == began_s:
             begin_s = time.monotonic()
             miss = await ask(spec.probe)
@@ -82,11 +87,12 @@ class Probes:
 
 
 class _Silence:
-    """Reports a process that has not answered since its start, and where it listens instead."""
+    """Reports a process that has not answered since its start, and ``where`` it listens instead."""
 
-    def __init__(self, engine: Engine, spec: ProcessSpec) -> None:
+    def __init__(self, engine: Engine, spec: ProcessSpec, where: TimedReader[str]) -> None:
         self._engine = engine
-        self._spec = spec
+        self.spec = spec
+        self._reader = where
         self._misses = 0
         self._due_s = time.monotonic() + UNANSWERED_S
         self._told = False
@@ -97,8 +103,8 @@ class _Silence:
         self._misses += 1
         # After a freeze the time alone would be over.
         if time.monotonic() >= self._due_s and self._misses >= _MISSES_TO_TELL:
-            # In a thread: reading /proc is slow with many processes.
-            self._where = await run_in_thread(_where, self._spec, self._engine.store.snapshot.managed)
+            with suppress(TimeoutError):
+                self._where = await self._reader.read()
             self._due_s = time.monotonic() + UNANSWERED_S
             if not self._told:
                 self._told = True
@@ -109,7 +115,7 @@ class _Silence:
         self._engine.log.record(
             "warning",
             "no answer yet",
-            child=self._spec.name,
+            child=self.spec.name,
             why=f"{miss}; {self._where}" if self._where else miss,
             what_to_do="give it time if it starts slowly; else make it listen where it is probed (HOST and PORT tell "
             "the app), or correct the probe (SUPERVISOR_APP_HEALTH_URL; `health` of a further process)",
@@ -168,22 +174,52 @@ async def ask(probe: HttpProbe | TcpProbe | None, deadline_s: float = DEADLINE_S
     return None
 
 
+class _Trust:
+    """The certificates that probes by https trust; reading them takes up to a tenth of a second."""
+
+    def __init__(self) -> None:
+        self._reader = TimedReader(ssl.create_default_context)
+        self._context: ssl.SSLContext | None = None
+        self._read_s = 0.0
+
+    async def context(self) -> ssl.SSLContext:
+        """Return them, read in a thread and then kept. Raises OSError if their disk does not answer."""
+        if self._context is None:
+            try:
+                self._context = await self._reader.read()
+            except TimeoutError:
+                raise OSError("the trusted certificates cannot be read: their disk does not answer") from None
+            self._read_s = time.monotonic()
+        return self._context
+
+    def expire(self) -> None:
+        """Read them again at the next probe, once they are a minute old: they may have changed since."""
+        if time.monotonic() - self._read_s > _TRUSTED_S:
+            self._context = None
+
+
+_TRUST = _Trust()
+
+
 async def _ask_http(url: str, deadline_s: float) -> str | None:
     parts = urlsplit(url)
-    secure = parts.scheme == "https"
     host, port = _asked(HttpProbe(url))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     fields = f"Host: {parts.netloc}\r\nUser-Agent: moltis-supervisor\r\nConnection: close\r\n"
+    context = await _TRUST.context() if parts.scheme == "https" else None
     writer = None
     try:
         async with asyncio.timeout(deadline_s):
-            reader, writer = await asyncio.open_connection(host, port, ssl=secure or None, limit=_HEAD_BYTES)
+            reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=_HEAD_BYTES)
             writer.write(f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode())
             status = _status(await reader.readline())
         await _read_rest(reader)
     except ValueError as error:
         # A certificate that is not trusted is both.
-        return connection_error(error) if isinstance(error, OSError) else "the answer is not HTTP"
+        if not isinstance(error, OSError):
+            return "the answer is not HTTP"
+        _TRUST.expire()
+        return connection_error(error)
     else:
         return status
     finally:

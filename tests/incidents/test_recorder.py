@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from supervisor.core import incident_rules as rules
 from supervisor.core.process import State
 from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
-from supervisor.incidents.incident_files import MOST_INCIDENTS, IncidentFiles
+from supervisor.incidents.incident_files import MOST_INCIDENTS, FolderContent, IncidentFiles
 from supervisor.incidents.recorder import ALERT_S, LOAD_S, IncidentRecorder
 from supervisor.runtime import loop_latency
 from supervisor.runtime.store import SnapshotStore
@@ -22,6 +23,7 @@ from tests.config.machine import plan
 from tests.logs.rig import Rig as LogRig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from supervisor.core.incidents import Incident
@@ -80,6 +82,39 @@ async def test_the_end_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.Mon
         assert not (tmp_path / "incidents").exists()
     finally:
         hangs.set()
+
+
+async def test_a_disk_that_hangs_is_told_and_the_looks_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Incidents are stored once the disk answers; until then, why they are not is shown."""
+    monkeypatch.setattr("supervisor.incidents.recorder.FOLDER_S", 0.05)
+    rig = Rig(tmp_path)
+    go_on, load = threading.Event(), IncidentFiles.load
+
+    def hang(files: IncidentFiles) -> FolderContent:
+        go_on.wait(30)
+        return load(files)
+
+    monkeypatch.setattr(IncidentFiles, "load", hang)
+    monkeypatch.setattr("supervisor.incidents.recorder.LOOK_S", 0.05)
+    running = asyncio.ensure_future(rig.recorder.run())
+    try:
+        rig.crash(1)
+        await until(lambda: "does not answer" in rig.store.snapshot.incidents.why_not)
+        assert not (tmp_path / "incidents").exists()
+        go_on.set()
+        await until(lambda: rig.store.snapshot.incidents.why_not == "" and [*tmp_path.glob("incidents/*crash.json")])
+    finally:
+        go_on.set()
+        running.cancel()
+    assert sum("incidents are not kept" in line for line in rig.events()) == 1
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    end_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end_s
+        await asyncio.sleep(0.01)
 
 
 async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None:

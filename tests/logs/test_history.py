@@ -58,6 +58,8 @@ def test_one_process_last_lines(blocks: list[tuple[bool, int]], most: int, count
     assert history.tail("moltis", kept, since) == tuple(f"line {n}" for n in ours[-kept:] if n >= since)
     page = history.read(-count, process="moltis")
     assert [line.number for line in page.lines] == [n for n in ours if n >= number - most][-count:]
+    page = history.read(-count, process="moltis", since=since)
+    assert [line.number for line in page.lines] == [n for n in ours if n >= max(since, number - most)][-count:]
 
 
 @given(BLOCKS, st.integers(10, 400))

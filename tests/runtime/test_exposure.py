@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from supervisor.core.snapshot import ListenerView, ProcessView, Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.moltis import OPEN_PROXY_PORT
+from supervisor.runtime import exposure
 from supervisor.runtime.engine import Engine
 from supervisor.runtime.exposure import Exposure, ScanInterval
 from supervisor.runtime.store import SnapshotStore
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 OPENED = "a port is open to every tailnet peer"
 CLOSED = "a port is no longer open to every tailnet peer"
+BLIND = "cannot tell which ports are open to every tailnet peer"
 # Listens on the given address, and closes the port after a line of input.
 LISTENS = (
     "import socket, sys; s = socket.create_server((sys.argv[1], 0)); print(s.getsockname()[1], flush=True)\n"
@@ -220,3 +223,23 @@ def test_health_warns_of_moltis_open_proxy_alone() -> None:
     assert (verdict.status, [part.name for part in verdict.components]) == ("warn", ["moltis", "exposure"])
     assert "MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass" in verdict.reasons[0]
     assert verdict.components[1].state == "open proxy"
+
+
+async def test_a_scan_that_hangs_is_told_and_the_next_ones_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may hang with a file of /proc; the audit ended without a word."""
+    monkeypatch.setattr(exposure, "SCAN_S", 0.05)
+    go_on, listening = threading.Event(), listeners.listening
+
+    def hang() -> tuple[ListeningSocket, ...]:
+        go_on.wait(10)
+        return listening()
+
+    monkeypatch.setattr(listeners, "listening", hang)
+    with child() as app:
+        async with auditing(app.view) as audit:
+            try:
+                await audit.wait(lambda: audit.said(BLIND))
+            finally:
+                go_on.set()
+            await audit.wait(lambda: audit.view(app.port))
+            assert [each["why"] for each in audit.said(BLIND)] == ["reading /proc takes longer than 0.05 s"]

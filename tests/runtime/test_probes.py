@@ -7,6 +7,7 @@ import contextlib
 import ssl
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +16,9 @@ from supervisor.core.process import HttpProbe, ProcessSpec, State, TcpProbe
 from supervisor.core.snapshot import ProcessView, Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
-from supervisor.runtime import probes
+from supervisor.runtime import loop_latency, probes
 from supervisor.runtime.engine import Engine
+from supervisor.runtime.loop_latency import TimedReader
 from supervisor.runtime.probes import ask
 from supervisor.runtime.store import SnapshotStore
 from supervisor.system import listeners
@@ -115,6 +117,45 @@ async def test_what_is_wrong_with_tls_is_told(self_signed: ssl.SSLContext) -> No
         assert (miss or "").startswith("no TLS connection: ")
 
 
+async def test_trusted_certificates_are_read_once_in_a_thread(
+    self_signed: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading them takes up to a tenth of a second; those that were refused by old ones are judged by new ones."""
+    threads: list[int] = []
+    create = ssl.create_default_context
+
+    def read() -> ssl.SSLContext:
+        threads.append(threading.get_ident())
+        return create()
+
+    monkeypatch.setattr(ssl, "create_default_context", read)
+    monkeypatch.setattr(probes, "_TRUST", probes._Trust())
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=self_signed)
+    async with server:
+        probe = HttpProbe(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        for _ in range(3):
+            assert "not trusted" in (await ask(probe) or "")
+        assert len(threads) == 1
+        monkeypatch.setattr(probes, "_TRUSTED_S", 0.0)
+        for _ in range(2):
+            assert "not trusted" in (await ask(probe) or "")
+        assert len(threads) == 2
+        assert threading.get_ident() not in threads
+
+
+async def test_certificates_on_a_disk_that_hangs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe fails for that reason, and the loop goes on."""
+    go_on = threading.Event()
+    monkeypatch.setattr(ssl, "create_default_context", lambda: go_on.wait(10))
+    monkeypatch.setattr(probes, "_TRUST", probes._Trust())
+    monkeypatch.setattr(loop_latency, "READ_S", 0.1)
+    try:
+        miss = await ask(HttpProbe("https://127.0.0.1:9/"))
+        assert miss == "the trusted certificates cannot be read: their disk does not answer"
+    finally:
+        go_on.set()
+
+
 LISTENS = """
 import socket, sys
 listeners = [socket.create_server((host, 0)) for host in sys.argv[1:]]
@@ -140,7 +181,8 @@ async def tell(pid: int, probe: HttpProbe | TcpProbe) -> tuple[str, list[dict[st
     view = ProcessView("app", State.RUNNING, pid=pid)
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=10, names=[])
     engine = Engine([], SnapshotStore(Snapshot(processes=(view,))), log, Reaper(), ())
-    silence = probes._Silence(engine, ProcessSpec("app", ("app",), {}, probe=probe))
+    spec = ProcessSpec("app", ("app",), {}, probe=probe)
+    silence = probes._Silence(engine, spec, TimedReader(lambda: probes._where(spec, engine.store.snapshot.managed)))
     for _ in range(20):
         why = await silence.explain("connection refused")
     return why, [dict(record.fields) for record in log._waiting_records if record.event == "no answer yet"]
@@ -177,3 +219,24 @@ async def test_where_the_kernel_lists_no_ports_none_is_named(monkeypatch: pytest
     with an_app() as (pid, _):
         why, told = await tell(pid, TcpProbe("127.0.0.2", 9))
         assert (why, [each["why"] for each in told]) == ("connection refused", ["connection refused"])
+
+
+async def test_a_search_that_hangs_ends_no_probing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may hang with a file of /proc; the process was never probed again, so that it was never found hung."""
+    monkeypatch.setattr(probes, "UNANSWERED_S", 0.0)
+    monkeypatch.setattr(loop_latency, "READ_S", 0.05)
+    go_on, calls = threading.Event(), 0
+
+    def hang(*_: object) -> str:
+        nonlocal calls
+        calls += 1
+        go_on.wait(10)
+        return ""
+
+    monkeypatch.setattr(probes, "_where", hang)
+    try:
+        why, told = await tell(1, TcpProbe("127.0.0.2", 9))
+        assert (why, [each["why"] for each in told]) == ("connection refused", ["connection refused"])
+        assert calls == 1
+    finally:
+        go_on.set()
