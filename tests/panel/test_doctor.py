@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +38,10 @@ def test_check_everything(panel: Panel, home: World) -> None:
     machine = section.get_by_role("list", name="Tailnet")
     expect(machine.get_by_role("listitem").first).to_contain_text("problem")
     expect(section).to_contain_text("issues no certificates")
+    well = section.get_by_text("ok", exact=True)
+    expect(well.filter(visible=True)).to_have_count(0)
+    section.get_by_text(re.compile(r"^\d+ ok$")).first.click()
+    expect(well.first).to_be_visible()
     expect(section).not_to_contain_text("delays the stream")
     section.get_by_text("Text for a bug report", exact=True).click()
     text = section.get_by_label("Text for a bug report")

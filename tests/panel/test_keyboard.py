@@ -66,13 +66,17 @@ def test_every_stop_can_be_seen(panel: Panel) -> None:
 
 
 def test_skipping_to_the_content(visit: Visit, home: World) -> None:
-    """The first stop of a loaded page is a link that skips its header."""
+    """The first stop of the page is a link that skips its header."""
     panel = visit(home).sign_in()
     panel.page.reload()
     panel.wait_live()
-    panel.page.evaluate("document.activeElement.blur()")
+    # The focus of a loaded page is in its content already.
+    for _ in range(MOST_STOPS):
+        if press(panel, "Shift+Tab")["tag"] == "body":
+            break
+    press(panel, "Tab")
     link = panel.page.get_by_role("link", name="Skip to the content")
-    link.focus()
+    expect(link).to_be_focused()
     expect(link).to_be_in_viewport()
     panel.page.keyboard.press("Enter")
     assert press(panel, "Tab")["name"] not in {"Tailnet", "Processes", "Sign out", "Skip to the content"}

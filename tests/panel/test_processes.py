@@ -67,7 +67,7 @@ def test_try_now(visit: Visit, world: World, tmp_path: Path) -> None:
 
 
 def test_an_app_that_does_not_stop(visit: Visit, world: World) -> None:
-    """Until the app has exited it is not shown as stopped, and the order cannot be given again."""
+    """Until the app has exited it is shown as stopping, and no button starts it."""
     panel = visit(world).sign_in()
     world.tell("slow")
     panel.log_has("slow now")

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.panel.world import TOKEN, World, supervising
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 REFUSED = "status of 401"
 PRINT = "Print a new code in the log"
 PRINTED = "sign in to the panel with this code"
+SESSION = "JSON.parse(Object.values(localStorage).find((each) => each.includes('session'))).session"
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,17 @@ def test_a_wrong_token(visit: Visit, home: World) -> None:
 def guess(world: World) -> int:
     """Try a wrong token; return the status of the response."""
     body, head = json.dumps({"token": "wrong"}).encode(), {"Content-Type": "application/json"}
-    asked = urllib.request.Request(f"{world.url}api/session", body, head)  # noqa: S310 - loopback
+    return status(urllib.request.Request(f"{world.url}api/session", body, head))  # noqa: S310 - loopback
+
+
+def asking(world: World, session: str) -> int:
+    """Send a request with a session; return the status of the response."""
+    head = {"Authorization": f"Bearer {session}"}
+    return status(urllib.request.Request(f"{world.url}api/processes", headers=head))  # noqa: S310 - loopback
+
+
+def status(asked: urllib.request.Request) -> int:
+    """Send a request; return the status of the response."""
     try:
         with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - loopback
             return int(answer.status)
@@ -142,10 +154,7 @@ def test_a_session_that_has_ended(visit: Visit, home: World) -> None:
     panel.watch.expect(REFUSED)
     # As the supervisor does after twelve hours: the page learns of it only from the stream.
     ended = "async (kept) => (await fetch('api/session', {method: 'DELETE', headers: {Authorization: kept}})).status"
-    kept = panel.page.evaluate(
-        "JSON.parse(Object.values(localStorage).find((each) => each.includes('session'))).session"
-    )
-    assert panel.page.evaluate(ended, f"Bearer {kept}") == 204
+    assert panel.page.evaluate(ended, f"Bearer {panel.page.evaluate(SESSION)}") == 204
     panel.wait_sign_in()
     expect(panel.page.get_by_text("Your session has ended")).to_be_visible()
     panel.enter(TOKEN)
@@ -174,9 +183,14 @@ def test_signing_out_without_an_answer(visit: Visit, home: World) -> None:
 def test_signing_out(visit: Visit, home: World) -> None:
     """The session ends at the supervisor too, and nothing of it stays in the browser."""
     panel = visit(home).sign_in()
-    kept = panel.page.evaluate("JSON.stringify(localStorage) + JSON.stringify(sessionStorage)")
-    assert "{}{}" not in kept
+    session = str(panel.page.evaluate(SESSION))
+    assert session in panel.everything()
+    assert asking(home, session) == 200
     panel.button("Sign out").click()
     panel.wait_sign_in()
+    assert session not in panel.everything()
+    # With too many wrong guesses before, the answer to a session that has ended is 429.
+    wait_until(lambda: asking(home, session) in {401, 429}, what="the session's end")
     panel.page.reload()
     panel.wait_sign_in()
+    assert session not in panel.everything()
