@@ -61,6 +61,11 @@ def test_a_verdict_is_an_incident_that_its_reason_explains(tmp_path: Path) -> No
         told = story(run, "unhealthy")
         assert (told["level"], told["cause"]) == ("info", "moltis ended by itself")
         assert wait_recorded(tmp_path, "unhealthy", id=told["id"])["why"].startswith("moltis: ")
+    with running("sh", "-c", "echo ready; exec sleep 300", env={"TS_STATE_DIR": str(tmp_path)}) as run:
+        run.wait_for("health is pass")
+        assert call(run.run_dir, "stop", "moltis").code == 0
+        told = story(run, "unhealthy")
+        assert (told["level"], told["cause"]) == ("info", "moltis was stopped on request")
 
 
 def test_backups_that_fail_or_are_asked_for() -> None:

@@ -219,13 +219,17 @@ def test_a_restart_half_done_is_stopped_too() -> None:
 
 
 def test_hup_without_a_terminal_is_ignored() -> None:
-    """No setting is reloaded; the log says that the signal was ignored."""
-    with running("sh", "-c", "echo ready; exec sleep 300", start_new_session=True) as run:
+    """No setting is reloaded, and no process is started again; the log says that the signal was ignored."""
+    helper = '[process.{}]\ncommand = ["sleep", "300"]\n'
+    with running("sh", "-c", "echo ready; exec sleep 300", toml=helper.format("helper"), start_new_session=True) as run:
         run.wait_for("ready")
+        run.wait_for("started", child="helper")
+        (run.folder / "supervisor.toml").write_text(helper.format("another"))
         run.send(signal.SIGHUP)
         run.wait_for("SIGHUP ignored")
         assert run.popen.poll() is None
         assert run.stop() == 0
+        assert sorted(each["child"] for each in run.all("started")) == ["helper", "moltis"]
 
 
 def test_hup_with_a_terminal_stops() -> None:
