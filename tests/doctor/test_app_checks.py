@@ -14,6 +14,7 @@ import pytest
 
 from supervisor.doctor.app_config import look
 from supervisor.moltis import PROVIDER_KEYS_FILE
+from tests.client.calling import call
 from tests.client.test_with_supervisor import supervised
 from tests.doctor.asking import NEEDS_ROOT, doctor, doctor_of, environment
 from tests.doctor.test_machine_checks import IN_GROUP, group
@@ -67,10 +68,14 @@ def test_program(tmp_path: Path) -> None:
 
 def test_process() -> None:
     """A process that fails repeatedly is a problem; one that was stopped on purpose is not."""
-    helper = '[process.helper]\ncommand = ["sh", "-c", "exit 3"]\n'
-    with supervised("sleep", "300", toml=helper, env=WAITING) as run:
+    helpers = '[process.helper]\ncommand = ["sh", "-c", "exit 3"]\n[process.idle]\ncommand = ["sleep", "300"]\n'
+    with supervised("sleep", "300", toml=helpers, env=WAITING) as run:
         run.wait_for("exited", child="helper")
-        assert "helper" in doctor_of(run).problem("process")
+        assert call(run.run_dir, "stop", "idle").code == 0
+        report = doctor_of(run)
+        assert "helper" in report.problem("process")
+        levels = {each["found"].partition(":")[0]: each["level"] for each in report.of("process")}
+        assert levels["idle"] == "note"
 
 
 def test_after_the_app_was_given_up(tmp_path: Path) -> None:

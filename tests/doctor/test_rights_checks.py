@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from typing import TYPE_CHECKING
 
 from supervisor.doctor.rights_checks import is_gvisor
+from tests.client.calling import PROGRAM
 from tests.doctor.asking import NEEDS_ROOT, doctor, environment
 
 if TYPE_CHECKING:
@@ -16,8 +19,19 @@ WITHOUT_SETPRIV = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /us
 
 def test_users(tmp_path: Path) -> None:
     """The report has the user of each process, and the notes of the command `check` about them."""
-    report = doctor(environment(tmp_path))
-    assert "moltis" in report.of("users")[0]["found"]
+    env = environment(
+        tmp_path,
+        SUPERVISOR_TAILSCALE="embedded",
+        SUPERVISOR_APP_USER="root",
+        TS_STATE_DIR=str(tmp_path / "state"),
+        TS_EXTRA_ARGS="--login-server=http://127.0.0.1:1",
+    )
+    users, *notes = doctor(env).of("users")
+    assert "moltis: " in users["found"]
+    assert "tailscaled: " in users["found"]
+    checked = subprocess.run([*PROGRAM, "check", "--json"], env=env, capture_output=True, check=True)
+    (shared,) = (text for text in json.loads(checked.stdout)["notices"] if "run as the same user" in text)
+    assert shared in [f"{note['found']}; {note['what_to_do']}" for note in notes]
 
 
 @NEEDS_ROOT

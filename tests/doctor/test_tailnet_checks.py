@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import sys
 from contextlib import closing, contextmanager
@@ -72,6 +73,7 @@ def test_a_connected_device(tmp_path: Path) -> None:
         report = doctor_of(one.run)
         for check in ("state", "serve", "funnel", "udp", "relay", "control", "clock", "dns", "mtu", "instances"):
             assert report.level(check) == "ok", report.of(check)
+        assert re.search(r", \d+ ms away", report.of("relay")[0]["found"])
         assert "tail.example" not in str(report.body)
         assert one.api.status()["TailscaleIPs"][0] not in str(report.body)
         assert report.body["versions"]["tailscaled"].startswith("1.")
