@@ -48,14 +48,17 @@ def path() -> Iterator[str]:
         yield f"{folder}/supervisor.toml"
 
 
-def _told(environ: dict[str, str]) -> None:
-    """Read the settings for fictional machines, and check all messages."""
+def _told(environ: dict[str, str]) -> list[str]:
+    """Read the settings for fictional machines, check all messages, and return the problems."""
+    problems = []
     for machine in (Machine(users=(MOLTIS, TAILSCALE)), Machine(uid=1000)):
         _, diags = examine(environ, host=machine)
         for text in (*diags.problems, *diags.warnings, *diags.notices):
             assert text.replace("\t", "").isprintable()
             assert KEY not in text
         assert all(text.startswith("cannot ") for text in diags.problems)
+        problems += diags.problems
+    return problems
 
 
 @thorough
@@ -78,7 +81,8 @@ def test_a_file(path: str, data: bytes) -> None:
 @example({"TS_EXTRA_ARGS": b"--advertise-tags=" + b"tag:x," * 5000})
 @example({"TS_ROUTES": b"1" * 5000})
 def test_the_environment(environ: dict[str, bytes]) -> None:
-    """Each value is used, or refused by the name of its setting."""
+    """Each value is used, or refused with the name of a setting to change."""
     texts = {name: os.fsdecode(data.replace(b"\0", b"")) for name, data in environ.items()}
     texts.pop("SUPERVISOR_CONFIG", None)
-    _told(texts)
+    for problem in _told(texts):
+        assert any(name in problem for name in BY_SPELLING), problem
