@@ -16,8 +16,9 @@ from benchmarks import __main__ as command
 from benchmarks import processes
 from benchmarks.measure import Bench, Measure, Result
 from benchmarks.peers import Job, One, Peer, script
-from benchmarks.running import wait_while_moving
+from benchmarks.running import alive, wait_while_moving
 from tests.conventions.tree import ROOT
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,11 +96,14 @@ def test_a_peer_that_never_ends_costs_seconds(tmp_path: Path, monkeypatch: pytes
     """A real peer's figure is `never`, and it is gone afterwards."""
     monkeypatch.setattr(processes, "DEADLINE_S", 0.5)
     tick = tmp_path / "tick"
-    script(tick, 'date +%s%N >>"$1"; exec sleep 300')
+    script(tick, 'echo $PPID $$ >"$0.pids"; date +%s%N >>"$1"; exec sleep 300')
     bench = BENCH._replace(programs={"tick": str(tick)}, peers=(Stubborn("stubborn"),))
     begun_s = time.monotonic()
     assert processes.stop(bench) == {"stubborn": Result(None)}
     assert time.monotonic() - begun_s < 20
+    pids = (tmp_path / "tick.pids").read_text().split()
+    assert len(pids) == 2
+    wait_until(lambda: not any(alive(int(pid)) for pid in pids), what="its end")
 
 
 def test_what_moves_on_is_waited_for() -> None:

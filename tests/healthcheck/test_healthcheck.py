@@ -167,7 +167,9 @@ def test_a_supervisor_whose_app_is_down() -> None:
     env = {"SUPERVISOR_APP_HEALTH_URL": "/", "SUPERVISOR_APP_PORT": "0"}
     with running("sh", "-c", "exec sleep 300", env=env) as run:
         wait_until(lambda: "starting" in check(run.run_dir)[1], what="an answer")
-        assert check(run.run_dir)[0] == 1
+        code, said = check(run.run_dir)
+        assert code == 1
+        assert '"moltis":[{"status":"fail"' in said
 
 
 @pytest.mark.parametrize(
