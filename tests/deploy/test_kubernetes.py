@@ -123,7 +123,7 @@ def test_moltis_gets_the_password_that_people_type(tmp_path: Path, end: str) -> 
 
 
 def test_the_panel_is_asked_on_its_own_paths() -> None:
-    """Alive is the supervisor itself; ready does not depend on the tailnet."""
+    """Alive and ready are asked on paths of their own; the container's port is the one in PORT."""
     panel = pod()["panel"]
     (port,) = panel["ports"]
     assert str(port["containerPort"]) == pod_env("panel")["PORT"]

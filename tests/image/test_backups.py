@@ -144,7 +144,7 @@ def test_a_snapshot_and_a_restore_on_a_root_that_cannot_be_written(
 
 
 def test_a_root_that_cannot_be_written_and_no_place_for_it_is_told(run: Run, remote: Remote) -> None:
-    """The message names the folder that needs a volume; nothing is started that would not be backed up."""
+    """The message names the folder, and what to mount there."""
     with run(options=("--read-only", *WRITABLE, *HOME, *remote.options), **remote.env) as box:
         log = box.wait_log("Read-only file system")
         assert "/var/lib/moltis-supervisor-backup" in log

@@ -45,7 +45,7 @@ def sandbox(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 
 def test_each_cause(run: Run, sandbox: tuple[str, ...], volume: str) -> None:
-    """A panic, a KILL, a hang and an unexpected exit with 0 are recorded in one run; the doctor reports them later."""
+    """A panic, a KILL, a hang and an unexpected exit with 0 are recorded in one run, each with its cause."""
     options = (*sandbox, "--volume", f"{volume}:{STATE}")
     with run(options=options, SUPERVISOR_APP_HUNG="4s", **QUICK, **ALONE) as box:
         for name, signal, kind, cause in (

@@ -101,7 +101,7 @@ def test_what_is_no_version_changes_nothing(tree: Path, version: str) -> None:
 
 @pytest.mark.parametrize("tag", ["", "v9.9.9", NEW])
 def test_another_tag_than_the_version_is_not_released(tree: Path, tag: str) -> None:
-    """Nor is a tag of which the changelog says nothing."""
+    """The error has the package's version."""
     release(tree, "prepare", NEW)
     done = release(tree, "check", TAG=tag)
     assert done.returncode == 1
