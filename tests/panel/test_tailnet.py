@@ -98,8 +98,7 @@ def test_no_key_at_all(visit: Visit, new: World) -> None:
     panel = visit(new).sign_in()
     sent: list[str] = []
     panel.page.on("request", lambda request: sent.append(request.url) if request.method != "GET" else None)
-    panel.enter_key("")
-    panel.button("Connect").click()
+    panel.connect_with("")
     expect(panel.alert).to_contain_text("Paste an auth key first")
     assert not sent
 
