@@ -50,6 +50,15 @@ class LocalApi:
         """Return tailscaled's own state."""
         return str(self.status()["BackendState"])
 
+    def node_key(self) -> str:
+        """Return the public node key. After a start tailscaled reports zeros for a moment, even if it is online."""
+
+        def known() -> str:
+            key = str(self.status()["Self"]["PublicKey"])
+            return "" if set(key.rpartition(":")[2]) == {"0"} else key
+
+        return wait_until(known, what="the node key")
+
     def wait_state(self, *states: str, deadline_s: float = 45.0) -> None:
         """Wait until tailscaled is in one of these states."""
         wait_until(lambda: self.state() in states, deadline_s, f"tailscaled to be {' or '.join(states)}")

@@ -60,7 +60,7 @@ class Peer(LocalApi):
     @property
     def key(self) -> str:
         """The public node key: the name of this device in orders to the control server."""
-        return str(self.status()["Self"]["PublicKey"])
+        return self.node_key()
 
     @property
     def ip(self) -> str:

@@ -88,7 +88,7 @@ class Node:
 
     def node_key(self) -> str:
         """Return the node key, which differs from login to login."""
-        return str(self.api.status()["Self"]["PublicKey"])
+        return self.api.node_key()
 
     def login_url(self) -> str:
         """Return the pending login URL. Raises KeyError if there is none."""
