@@ -197,5 +197,5 @@ def moments(begin_s: float, old: Run, new: Run, first: Answer) -> dict[str, floa
 
 def device(node: Node) -> tuple[str, ...]:
     """Return what identifies a device: its key, its id, its name and its addresses."""
-    told = node.api.status()["Self"]
-    return told["PublicKey"], told["ID"], told["DNSName"], *told["TailscaleIPs"]
+    key, told = node.api.node_key(), node.api.status()["Self"]
+    return key, told["ID"], told["DNSName"], *told["TailscaleIPs"]
