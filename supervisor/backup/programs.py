@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from supervisor.logs.pipe import capacity_of
 from supervisor.system.descriptors import DESCRIPTORS
 from supervisor.system.spawn import NOT_EXECUTABLE, SpawnError, spawn
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     Take = Callable[[bytes, bool], None]
 
 _CHUNK_BYTES = 64 * 1024
+# Lines per turn of the loop: many short ones cost most.
+_MOST_LINES = 1024
 # A list of snapshots is one line; a longer line is not parsed.
 _LONGEST_LINE_BYTES = 8 * 1024 * 1024
 _TERM_GRACE_S = 5.0
@@ -84,12 +87,16 @@ async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[i
         why = f"cannot follow the output of {spec.name}: {error.strerror or error}"
         raise SpawnError(NOT_EXECUTABLE, why) from error
     finally:
-        if not ended.done():
+        try:
             # Also on cancellation: wait for the end of what was started.
             with anyio.CancelScope(shield=True):
-                await _end(spawned.pid, ended)
-        for output in outputs:
-            output.close()
+                if not ended.done():
+                    await _end(spawned.pid, ended)
+                for output in outputs:
+                    await output.drain()
+        finally:
+            for output in outputs:
+                output.close()
 
 
 def _set_priority(pid: int, priority: int) -> None:
@@ -126,6 +133,8 @@ class _Output:
         self._fd = fd
         self._take = take
         self._is_error = is_error
+        # Lines that were read and wait for the next turn, and the beginning of one that is not whole yet.
+        self._left = b""
         self._rest = bytearray()
         self._open = True
 
@@ -133,36 +142,58 @@ class _Output:
         """Follow it. Raises OSError if the kernel has no memory to watch the pipe."""
         self._loop.add_reader(self._fd, self._read)
 
-    def _read(self) -> bool:
-        """Read a chunk; return whether there may be more."""
+    def _read(self) -> int:
+        """Read a chunk once the lines of the one before are taken; return the number of bytes."""
+        if self._left:
+            return 0
         try:
             data = os.read(self._fd, _CHUNK_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         except OSError:
             data = b""
         if not data:
             self._loop.remove_reader(self._fd)
             self._open = False
-            return False
+            return 0
+        self._left = data
+        self._take_lines()
+        return len(data)
+
+    def _take_lines(self) -> None:
+        """Take a bounded number of lines, and the others in the next turn of the loop."""
+        *ends, rest = self._left.split(b"\n", _MOST_LINES)
+        self._left = b""
+        if len(ends) == _MOST_LINES:
+            self._left, rest = rest, b""
+        if self._left:
+            self._loop.call_soon(self._take_lines)
         # A list of snapshots is one line of up to megabytes, which is joined once, at its end.
-        *ends, rest = data.split(b"\n")
         for end in ends:
             self._hand_on(bytes(self._rest + end))
             self._rest.clear()
         self._rest += rest
         if len(self._rest) > _LONGEST_LINE_BYTES:
             self._rest.clear()
-        return True
 
     def _hand_on(self, line: bytes) -> None:
         if line.strip():
             self._take(line, self._is_error)
 
+    async def drain(self) -> None:
+        """Read the rest: at most what the pipe holds, since others may keep writing."""
+        self._loop.remove_reader(self._fd)
+        most_bytes = capacity_of(self._fd)
+        size = 1
+        while self._left or (size and most_bytes > 0 and self._open):
+            if not self._left:
+                size = self._read()
+                most_bytes -= size
+            await asyncio.sleep(0)
+
     def close(self) -> None:
-        """Read the rest, and close the pipe."""
-        while self._open and self._read():
-            pass
+        """Close the pipe; a last line may lack its end."""
+        self._left = b""
         self._hand_on(bytes(self._rest))
         if self._open:
             self._loop.remove_reader(self._fd)

@@ -95,10 +95,7 @@ class Pipe:
         """
         if self.closed:
             return
-        try:
-            most = fcntl.fcntl(self._fd, _F_GETPIPE_SZ)
-        except OSError:
-            most = _PIPE_BYTES
+        most = capacity_of(self._fd)
         size = 1
         while (self._left or (size and most > 0)) and not self.closed:
             was_left = bool(self._left)
@@ -194,6 +191,14 @@ class Pipe:
         rest = self._left + self._splitter.flush()
         if rest:
             self._take(self.source, rest)
+
+
+def capacity_of(fd: int) -> int:
+    """Return how many bytes a pipe can hold."""
+    try:
+        return fcntl.fcntl(fd, _F_GETPIPE_SZ)
+    except OSError:
+        return _PIPE_BYTES
 
 
 def _turn_bytes(lines: bytes) -> int:

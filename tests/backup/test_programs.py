@@ -75,6 +75,39 @@ async def test_a_program_whose_output_cannot_be_followed_is_ended(monkeypatch: p
     assert os.listdir("/proc/self/fd") == before
 
 
+async def output_of(script: str) -> tuple[list[bytes], int]:
+    """Run a script; return its lines, and the most of them that were taken in one turn of the loop."""
+    loop, most, before = asyncio.get_running_loop(), 0, 0
+    taken: list[bytes] = []
+
+    def turn() -> None:
+        nonlocal most, before
+        most, before = max(most, len(taken) - before), len(taken)
+        if not running.done():
+            loop.call_soon(turn)
+
+    async with LoneParent().reaping() as parent:
+        spec = SPEC._replace(argv=("sh", "-c", script))
+        running = asyncio.ensure_future(programs.run(parent, spec, lambda line, _is_error: taken.append(line)))
+        turn()
+        await asyncio.wait_for(running, 60)
+    return taken, most
+
+
+async def test_what_others_keep_writing_does_not_keep_a_program_from_its_end() -> None:
+    """The pipe belongs to the app's user, whose other processes may keep it full: no more is read than it holds."""
+    taken, most = await output_of("yes & echo done")
+    assert b"done" in taken
+    assert most <= 2 * programs._MOST_LINES
+
+
+async def test_many_short_lines_leave_turns_to_others() -> None:
+    """A chunk of the pipe has up to thirty thousand of them; all are taken, a bounded number in each turn."""
+    taken, most = await output_of("seq 100000; printf end")
+    assert taken == [*(b"%d" % number for number in range(1, 100_001)), b"end"]
+    assert most <= 2 * programs._MOST_LINES
+
+
 @pytest.mark.parametrize("threads", [True, False])
 async def test_work_in_a_thread_is_done_whole(monkeypatch: pytest.MonkeyPatch, *, threads: bool) -> None:
     """This holds even if no thread can be started, and if the waiting task is cancelled meanwhile."""
