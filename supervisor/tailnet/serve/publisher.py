@@ -182,6 +182,9 @@ _AFTER_FAILURE = Backoff(2.0, LOOK_EVERY_S)
 _RECORDED_S = 5.0
 # Others may write at the same time, and changing the kind of a port takes two steps.
 _TRIES = 6
+_UNREAD = (
+    "nothing is changed in what is published: the disk of the state folder (TS_STATE_DIR) does not answer; check it"
+)
 _ROOT_ONLY = "files and unix sockets as targets require root: run the supervisor as root, or publish an http:// address"
 _READ_ONLY = (
     "run the supervisor as root, or as tailscaled's user, or let root on tailscaled's side run "
@@ -226,9 +229,11 @@ class Serve:
         self._record = Ownership(tailnet.state_dir)
         self._app_port = plan.app_address.port if plan.app_address is not None else 0
         self._url_file = StateFile(tailnet.state_dir, moltis.EXTERNAL_URL_FILE)
-        self._recorded_url: str | None = None
+        self._recorded_url = ""
         self._is_lasting = lasting or Host().outlives_container
-        self._lasting: bool | None = None
+        self._lasting = False
+        self._reader = loop_latency.TimedReader(self._read)
+        self._is_read = False
         self._certificates = certificates or Certificates(LocalApi(tailnet.socket, log.redactor.mask_text))
         self._look_every_s = look_every_s
         self._view = ServeView()
@@ -254,6 +259,13 @@ class Serve:
 
         tailscaled is queried only after a change, and periodically for changes by others.
         """
+        if not self._is_read:
+            try:
+                await self._reader.read()
+            except TimeoutError:
+                self._show(self._view._replace(why=_UNREAD))
+                return self._view
+            self._is_read = True
         wanted = await self._wanted(status)
         now_s = time.monotonic()
         if wanted == self._seen and now_s < self._look_s:
@@ -274,6 +286,12 @@ class Serve:
             self._look_s = time.monotonic() + self._look_every_s
         return self._view
 
+    def _read(self) -> None:
+        """Read what is known of the state folder, whose disk may hang: call it in a thread."""
+        self._lasting = self._is_lasting(self._folder)
+        self._record.entries()
+        self._recorded_url = (self._url_file.read() or b"").decode(errors="replace")
+
     def _failed(self) -> float:
         """Count a failure and return the delay before the next try in seconds."""
         self._failures += 1
@@ -292,8 +310,6 @@ class Serve:
             return desired.of_file(found.config, domains, found.whys)
         if self._target is None or self._mode == "off":
             return desired.nothing()
-        if self._lasting is None:
-            self._lasting = self._is_lasting(self._folder)
         lasting = self._lasting
         secure_name = desired.certificate_name(self._mode, name, domains, lasting=lasting)
         certificate = self._certificates.want(secure_name)
@@ -387,8 +403,6 @@ class Serve:
 
         It stays while HTTPS is wanted and not in force: a certificate may be under way.
         """
-        if self._recorded_url is None:
-            self._recorded_url = (self._url_file.read() or b"").decode(errors="replace")
         if url != self._recorded_url and (url or not desired.has_https(wanted)):
             self._url_file.write(url.encode())
             self._log.record("info", "serve: external URL", url=url or "none", before=self._recorded_url or None)

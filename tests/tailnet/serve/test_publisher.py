@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from supervisor.core.snapshot import ServeView
 from supervisor.runtime import loop_latency
 from supervisor.tailnet.localapi import LocalApi, UnreachableError
 from supervisor.tailnet.serve.publisher import NAME as RECORD
+from supervisor.tailnet.state_file import StateFile
 from supervisor.tailnet.wire import Status
 from tests.support.control import controlling
 from tests.support.peer import bare
@@ -240,6 +242,31 @@ async def test_a_funnel_is_not_ours_to_open(here: Stage) -> None:
     here.put({})
     assert (await look(serve, here.node)).why == ""
     assert here.config() == here.http()
+
+
+async def test_a_state_disk_that_hangs_changes_nothing(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was published before is unknown; once the disk answers, the app is published."""
+    go_on, read, calls = threading.Event(), StateFile.read, 0
+
+    def hang(file: StateFile) -> bytes | None:
+        nonlocal calls
+        calls += 1
+        go_on.wait(30)
+        return read(file)
+
+    monkeypatch.setattr(StateFile, "read", hang)
+    monkeypatch.setattr(loop_latency, "READ_S", 0.1)
+    serve = here.serve()
+    try:
+        for _ in range(3):
+            view = await look(serve, here.node)
+            assert "the disk of the state folder (TS_STATE_DIR) does not answer" in view.why
+        assert (calls, here.config()) == (1, {})
+    finally:
+        go_on.set()
+    monkeypatch.setattr(loop_latency, "READ_S", 10)
+    view = await look_until(serve, here.node, lambda view: view.urls)
+    assert (view.why, here.config()) == ("", here.http())
 
 
 async def test_a_tailscaled_that_went_away(here: Stage) -> None:
