@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.backup import programs
@@ -16,9 +17,10 @@ from supervisor.core.tailnet import Backend
 from supervisor.doctor.subject import AppFacts, KeyFacts, TagOwners, TailnetFacts
 from supervisor.errors import ConfigError
 from supervisor.json_input import decode_object
+from supervisor.runtime.loop_latency import TimedReader
 from supervisor.system import kernel
 from supervisor.system.reaper import Reaper
-from supervisor.system.spawn import SpawnError
+from supervisor.system.spawn import SpawnError, program_of
 from supervisor.tailnet.localapi import LocalApi, LocalApiError
 from supervisor.tailnet.oauth_client import OAuthClient, OAuthRefusedError, OAuthUnavailableError
 
@@ -38,6 +40,7 @@ _HELPER_S = 3.0
 _MOST_LINES, _MOST_LINE_BYTES = 4, 1024 * 1024
 _MOST_CHARACTERS = 500
 _REAP_EVERY_S = 0.02
+_searches: dict[str, TimedReader[str]] = {}
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
 
 
@@ -136,9 +139,18 @@ async def _lines_of(parent: ProgramParent, spec: ProcessSpec) -> list[str]:
             lines.append(line)
 
     with contextlib.suppress(TimeoutError, SpawnError):
+        program = await _program_of(spec)
         async with asyncio.timeout(_HELPER_S):
-            await programs.run(parent, spec, take)
+            await programs.run(parent, spec._replace(argv=(program, *spec.argv[1:])), take)
     return [line.decode(errors="replace") for line in lines]
+
+
+async def _program_of(spec: ProcessSpec) -> str:
+    """Search for a program in a thread: a folder of PATH may be on a disk that hangs."""
+    search = _searches.get(spec.argv[0])
+    if search is None or not search.hangs:
+        search = _searches[spec.argv[0]] = TimedReader(partial(program_of, spec))
+    return await search.read()
 
 
 async def of_app(subject: Subject, parent: ProgramParent) -> AppFacts:

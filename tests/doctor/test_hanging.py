@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.core.process import ProcessSpec
+from supervisor.doctor import facts
+from supervisor.runtime import loop_latency
 from tests.client.calling import call
 from tests.process.running import running
 from tests.support.hanging import hanging, may_hang
@@ -65,3 +69,25 @@ def test_it_is_told_without_a_running_supervisor_too(tmp_path: Path, folder: str
     found = [each["found"] for each in told["findings"] if each["level"] == "problem"]
     assert any("the settings cannot be read" in each and "disk" in each for each in found), told["text"]
     assert len({each["group"] for each in told["findings"]}) > 3
+
+
+async def test_a_program_is_searched_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of PATH may be on that disk: the version is left out, and one thread waits."""
+    go_on = threading.Event()
+    threads: list[int] = []
+
+    def hang(_spec: ProcessSpec) -> str:
+        threads.append(threading.get_ident())
+        go_on.wait(30)
+        return ""
+
+    monkeypatch.setattr(facts, "program_of", hang)
+    monkeypatch.setattr(loop_latency, "READ_S", 0.1)
+    try:
+        async with facts.LoneParent().reaping() as parent:
+            for _ in range(3):
+                assert await facts._lines_of(parent, ProcessSpec("doctor", ("restic-of-a-test", "version"), {})) == []
+    finally:
+        go_on.set()
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
