@@ -276,8 +276,7 @@ class OAuthClient:
         for part in (client.value.reveal(), client.value.reveal().rpartition("-")[2]):
             self._redactor.learn(part)
         url = client.api_url or self._tailnet.api_url
-        # The import takes a tenth of a second, and most devices never need it.
-        await run_in_thread(import_module, "aiohttp.client")
+        await run_in_thread(_load_libraries)
         return client, url
 
     async def owned_tags(self, secret: Secret) -> frozenset[str]:
@@ -304,7 +303,6 @@ class OAuthClient:
         return await self._attempt(url, read)
 
     def _attempts(self) -> tenacity.AsyncRetrying:
-        # Imported when a key is created, which most devices never need.
         import tenacity
 
         timing = self._timing
@@ -392,6 +390,12 @@ class OAuthClient:
             if word is not None:
                 return word
         return True
+
+
+def _load_libraries() -> None:
+    """Import what is needed to ask the API: it takes a tenth of a second, and most devices never ask."""
+    for name in ("aiohttp.client", "tenacity"):
+        import_module(name)
 
 
 def _session() -> aiohttp.ClientSession:

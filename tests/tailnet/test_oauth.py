@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from supervisor.config.tailscale_env import is_client_secret
 from supervisor.logs.redact import Redactor
 from supervisor.runtime import loop_latency
 from supervisor.secret import Secret
+from supervisor.tailnet import oauth_client
 from supervisor.tailnet.oauth_client import (
     KEY_LIVES_S,
     Keys,
@@ -303,6 +305,21 @@ async def test_being_told_to_wait(fake: Api) -> None:
 async def test_the_default_timing_ends_within_half_a_minute() -> None:
     """A person, or the start, is waiting for it."""
     assert Timing().budget_s < 30
+
+
+async def test_its_libraries_are_loaded_in_a_thread(fake: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a part of a tenth of a second, for which the loop would wait."""
+    threads: dict[str, int] = {}
+    load = importlib.import_module
+
+    def note(name: str) -> object:
+        threads[name] = threading.get_ident()
+        return load(name)
+
+    monkeypatch.setattr(oauth_client, "import_module", note)
+    await Client(fake.url).oauth.mint(Secret(SECRET))
+    assert set(threads) == {"aiohttp.client", "tenacity"}
+    assert threading.get_ident() not in threads.values()
 
 
 def test_which_secrets_are_an_oauth_clients() -> None:
