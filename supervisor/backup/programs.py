@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
+import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +35,7 @@ _TERM_GRACE_S = 5.0
 _LEAST_PRIORITY = 19
 _FIRST_TO_KILL = 1000
 _IN_BACKGROUND = ContextVar("in background", default=False)
+_UNTIL_S = ContextVar("until", default=math.inf)
 
 
 class ProgramParent(Protocol):
@@ -58,6 +61,16 @@ def in_background() -> Iterator[None]:
         yield
     finally:
         _IN_BACKGROUND.reset(token)
+
+
+@contextmanager
+def ended_by(until_s: float) -> Iterator[None]:
+    """Give what is started in this block until then to end after a cancellation; it is killed at that time."""
+    token = _UNTIL_S.set(until_s)
+    try:
+        yield
+    finally:
+        _UNTIL_S.reset(token)
 
 
 async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[int, ...] = ()) -> ExitStatus:
@@ -114,13 +127,14 @@ def _let_kill_first(pid: int) -> None:
 
 
 async def _end(pid: int, ended: asyncio.Future[ExitStatus]) -> None:
-    """Terminate it, so that restic can remove its lock; kill it if it does not end."""
+    """Terminate it, so that restic can remove its lock; kill it if it does not end in time."""
     # Its end is waited for.
     _set_priority(pid, os.getpriority(os.PRIO_PROCESS, 0))
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(OSError):
             os.killpg(pid, number)
-        await asyncio.wait({ended}, timeout=_TERM_GRACE_S)
+        left_s = max(0.0, _UNTIL_S.get() - time.monotonic())
+        await asyncio.wait({ended}, timeout=min(_TERM_GRACE_S, left_s))
         if ended.done():
             return
 

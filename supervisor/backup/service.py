@@ -12,7 +12,7 @@ from supervisor.backup.beginning import Beginning
 from supervisor.backup.by_hand import restore_by_hand
 from supervisor.backup.holder import LostError
 from supervisor.backup.maintenance import Maintenance
-from supervisor.backup.programs import in_background
+from supervisor.backup.programs import ended_by, in_background
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.backup.work import AT_STOP, Work
 from supervisor.core.backup import BackUp, BackupState, Restore
@@ -81,13 +81,14 @@ class Backups:
         begin_s = time.monotonic()
         async with anyio.create_task_group() as group:
             ended, scope = anyio.Event(), anyio.CancelScope()
-            group.start_soon(self._take_last, ended, scope)
+            with ended_by(until_s):
+                group.start_soon(self._take_last, ended, scope)
             with anyio.move_on_after(max(0.0, until_s - RELEASE_S - begin_s)):
                 await ended.wait()
             if not ended.is_set():
                 self._tell_missing(self._last_failure, begin_s)
                 scope.cancel()
-                # Time for restic to remove its lock. If it hangs, it is ended with everything else after the hand-over.
+                # Time for restic to remove its lock. If it hangs, it is killed after the hand-over.
                 with anyio.move_on_after(RELEASE_S / 2):
                     await ended.wait()
             if not self._lost.is_set():

@@ -27,7 +27,8 @@ from tests.support.processes import below
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SETTINGS = SimpleNamespace(repository="/nowhere", in_folder=True)
+NO_SECRETS = {"password": None, "access_key_id": None, "secret_access_key": None}
+SETTINGS = SimpleNamespace(repository="/nowhere", in_folder=True, **NO_SECRETS)
 SPEC = ProcessSpec("restic", ("sleep", "60"), {"PATH": os.defpath})
 
 
@@ -106,6 +107,27 @@ async def test_many_short_lines_leave_turns_to_others() -> None:
     taken, most = await output_of("seq 100000; printf end")
     assert taken == [*(b"%d" % number for number in range(1, 100_001)), b"end"]
     assert most <= 2 * programs._MOST_LINES
+
+
+async def test_a_program_that_ignores_term_is_killed_when_its_time_is_over() -> None:
+    """The last snapshot's restic may take no longer than the stop."""
+    begun = anyio.Event()
+    words = ("sh", "-c", "trap '' TERM; echo begun; while :; do sleep 0.1; done")
+    spec = ProcessSpec("stubborn", words, {"PATH": os.defpath})
+
+    async def run_it(scope: anyio.CancelScope) -> None:
+        with scope:
+            await programs.run(parent, spec, lambda _line, _is_error: begun.set())
+
+    async with LoneParent().reaping() as parent:
+        begin_s, scope = anyio.current_time(), anyio.CancelScope()
+        async with anyio.create_task_group() as group:
+            with programs.ended_by(begin_s + 1.0):
+                group.start_soon(run_it, scope)
+            with anyio.fail_after(10):
+                await begun.wait()
+            scope.cancel()
+        assert anyio.current_time() - begin_s < 4
 
 
 @pytest.mark.parametrize("threads", [True, False])
