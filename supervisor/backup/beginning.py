@@ -10,7 +10,7 @@ from supervisor.backup.holder import LostError
 from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
 from supervisor.backup.standby import UNCONDITIONAL, Standby
-from supervisor.backup.threads import task_group
+from supervisor.backup.threads import Look, in_thread, task_group
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
 
@@ -52,6 +52,7 @@ class Beginning:
         # Whether the last holder has left a last snapshot.
         self._handed_over = False
         self._standby: Standby | None = None
+        self._swap_look = Look(self._see_swap)
 
     async def run(self) -> None:
         """Decide and execute, with retries on failure; then release the processes."""
@@ -71,7 +72,7 @@ class Beginning:
                 if await self._try_unless_told():
                     await self._release()
                     return
-                self._start_without()
+                await self._start_without()
             except BackupError as error:
                 if not work.plan.holds:
                     work.fail(error.trouble)
@@ -106,10 +107,10 @@ class Beginning:
             self._put_back(early)
         return done
 
-    def _start_without(self) -> None:
+    async def _start_without(self) -> None:
         self._work.log.record("warning", "started without backups", part="backup", why="it was asked for")
         # The next start must not replace what this run writes.
-        self._work.places.forget_swap()
+        await self._work.places.forget_swap_soon()
         self._work.go_without()
         self._let_go()
 
@@ -133,7 +134,7 @@ class Beginning:
 
     async def _try(self) -> None:
         work = self._work
-        work.places.make()
+        await work.places.make()
         await work.restic.check_version()
         await self._open()
         if work.plan.holds:
@@ -197,14 +198,14 @@ class Beginning:
         if kept is not None and kept.repository == self._repository:
             self._work.keep(kept)
         else:
-            self._settle()
+            await self._settle()
         self._work.decided = True
 
     async def _follow_table(self) -> None:
         work = self._work
         kept, files = await work.look()
         wish = work.settings.restore
-        halfway = self._halfway()
+        halfway = await self._halfway()
         if halfway is not None:
             # Killed between two renames: the files here are a mix of old and new.
             if work.last_generation > halfway.generation:
@@ -226,7 +227,7 @@ class Beginning:
                 Trouble(f"{_UNREAD}: {unreadable}", f"it is tried again; or {CHOICES}"), may_pass=True
             )
         if wish == "never" and course in {Course.RESTORE, Course.ASK}:
-            self._settle()
+            await self._settle()
         elif course is Course.GO_ON and kept is not None:
             work.keep(kept)
         elif course is Course.RESTORE and work.view.newest is not None:
@@ -236,18 +237,24 @@ class Beginning:
         else:
             await self._adopt(snapshot=course is Course.ADOPT)
 
-    def _halfway(self) -> Swap | None:
+    async def _halfway(self) -> Swap | None:
         """Return the swap that a kill has interrupted; after a finished one, only its record may be left."""
+        work = self._work
+        swap, over = await self._swap_look.take()
+        if swap is None or not over:
+            return swap
+        work.log.record("info", "the last restore was over", part="backup", id=swap.snapshot_id[:8])
+        await work.places.forget_swap()
+        return None
+
+    def _see_swap(self) -> tuple[Swap | None, bool]:
+        """Return the swap that has a record, and whether it is over."""
         work = self._work
         swap = work.places.swapped_halfway()
         if swap is None:
-            return None
+            return None, True
         sources = work.sources if swap.whole else work.plan.sources
-        if not marker.is_over(sources, self._repository, swap.mark):
-            return swap
-        work.log.record("info", "the last restore was over", part="backup", id=swap.snapshot_id[:8])
-        work.places.forget_swap()
-        return None
+        return swap, marker.is_over(sources, self._repository, swap.mark)
 
     async def _was_done(self, wish: str, kept: Kept | None) -> bool:
         """Return whether the snapshot named by the settings was restored: the marker is missing in a new container."""
@@ -265,23 +272,23 @@ class Beginning:
         self._work.take_generation(self._repository)
         if snapshot:
             await self._work.snapshot("adopt")
-        self._write()
-        self._work.places.forget_swap()
+        await self._write()
+        await self._work.places.forget_swap()
 
-    def _settle(self) -> None:
+    async def _settle(self) -> None:
         self._work.take_generation(self._repository)
-        self._write()
+        await self._write()
 
-    def _write(self) -> None:
-        why = marker.write(self._work.sources, self._work.kept)
+    async def _write(self) -> None:
+        why = await in_thread(marker.write, self._work.sources, self._work.kept)
         if why:
             self._work.log.record(
                 "warning", "cannot mark the files as backed up", part="backup", why=why, next="the next start will ask"
             )
 
-    def _unmark(self) -> None:
+    async def _unmark(self) -> None:
         try:
-            marker.remove(self._work.sources)
+            await in_thread(marker.remove, self._work.sources)
         except OSError as error:
             why = f"cannot take the mark off the files: {error.strerror or error}"
             raise BackupError(Trouble(why, "check the folders and the disk")) from error
@@ -306,11 +313,11 @@ class Beginning:
             await restoration.fetch()
             if has_files:
                 await self._save()
-            with work.places.swapping(Swap(snapshot.id, sources is None, work.last_generation)) as mark:
-                self._unmark()
+            async with work.places.swapping(Swap(snapshot.id, sources is None, work.last_generation)) as mark:
+                await self._unmark()
                 await restoration.place()
                 work.take_generation(self._repository, restored=wish, swap=mark)
-                self._write()
+                await self._write()
         if wish and work.holder is not None:
             await work.holder.note_restored(wish)
 
@@ -347,7 +354,7 @@ class Beginning:
         try:
             while (order := await self._next_order(until_s)) is not None:
                 if isinstance(order, StartWithout):
-                    self._start_without()
+                    await self._start_without()
                     return True
                 if choice is not None:
                     return await self._choose(order, choice)

@@ -11,6 +11,7 @@ from supervisor.backup import marker
 from supervisor.backup.holder import LostError
 from supervisor.backup.places import Swap
 from supervisor.backup.restore import Restoration
+from supervisor.backup.threads import in_thread
 from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.core.backup import BackupState, find
 from supervisor.core.process import Event, EventKind, State
@@ -52,9 +53,9 @@ async def _replace(work: Work, restoration: Restoration) -> None:
         if not work.places.mixed:
             await work.snapshot("before restore")
         work.show(state=BackupState.RESTORING)
-        with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)) as mark:
+        async with work.places.swapping(Swap(restoration.id, whole=False, generation=work.last_generation)) as mark:
             await restoration.place()
-            marker.write(work.plan.sources, msgspec.structs.replace(work.kept, swap=mark))
+            await in_thread(marker.write, work.plan.sources, msgspec.structs.replace(work.kept, swap=mark))
     except (LostError, MixedError):
         stays = True
         raise

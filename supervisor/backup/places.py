@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.backup.threads import Steps, in_thread
 from supervisor.backup.words import BackupError, MixedError, Trouble
 from supervisor.errors import ConfigError
+from supervisor.runtime.loop_latency import TimedReader
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from supervisor.config.plan import BackupPlan, BackupSource
     from supervisor.core.process import User
@@ -62,19 +64,20 @@ class Places:
         # Whether a restore that failed in this run has left files of two times.
         self.mixed = False
         self.staged = os.path.join(plan.folder, STAGED)
+        self._steps = Steps(f"use {plan.folder}")
 
-    @contextmanager
-    def swapping(self, swap: Swap) -> Iterator[str]:
+    @asynccontextmanager
+    async def swapping(self, swap: Swap) -> AsyncIterator[str]:
         """Record for the duration of a block that files are being swapped: a start after a kill continues with it.
 
         The block gets the mark that its markers are to have. If it fails, no file was swapped, and files that were a
         mix before are one still; a MixedError says otherwise, and leaves the record to the next try or start. Raises
         BackupError if the record cannot be written.
         """
-        before = self.swapped_halfway()
+        before = await in_thread(self.swapped_halfway)
         swap = swap._replace(mark=os.urandom(8).hex())
         try:
-            self._write(swap)
+            await in_thread(self._write, swap)
         except (OSError, ConfigError) as error:
             raise BackupError(Trouble(f"cannot write into {self._plan.folder}: {error}", "check the disk")) from error
         try:
@@ -84,13 +87,13 @@ class Places:
             raise
         except BaseException:
             if before is None:
-                self.forget_swap()
+                await self.forget_swap()
             else:
                 # Where that fails, the new record says as much.
                 with suppress(OSError, ConfigError):
-                    self._write(before)
+                    await in_thread(self._write, before)
             raise
-        self.forget_swap()
+        await self.forget_swap()
 
     def _write(self, swap: Swap) -> None:
         what = "all" if swap.whole else "app"
@@ -113,25 +116,42 @@ class Places:
             why = f"cannot read {_SWAPPING} in {self._plan.folder}: {error.strerror or error}"
             raise BackupError(Trouble(why, "it is tried again; check the disk")) from error
 
-    def forget_swap(self) -> None:
+    async def forget_swap(self) -> None:
         """Remove the record: the files as they are now are the ones to use. One that cannot be removed is emptied."""
         self.mixed = False
+        self._tell_left(await in_thread(self._remove_record))
+
+    async def forget_swap_soon(self) -> None:
+        """Do the same, but without waiting for a disk that hangs: the record is removed once it answers."""
+        self.mixed = False
+        try:
+            self._tell_left(await TimedReader(self._remove_record).read())
+        except TimeoutError:
+            self._tell_left("its disk does not answer")
+
+    def _tell_left(self, why: str) -> None:
+        if why:
+            self._tell(f"{os.path.join(self._plan.folder, _SWAPPING)}: {why}")
+
+    def _remove_record(self) -> str:
+        """Return why that fails; empty on success."""
         try:
             with opened(self._plan.folder) as fd:
                 try:
                     os.unlink(_SWAPPING, dir_fd=fd)
                 except FileNotFoundError:
-                    return
+                    return ""
                 except OSError:
                     with opened(_SWAPPING, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, fd):
-                        return
+                        return ""
         except OSError as error:
-            self._tell(f"{os.path.join(self._plan.folder, _SWAPPING)}: {error.strerror or error}")
+            return error.strerror or str(error)
+        return ""
 
-    def make(self) -> None:
-        """Create the missing folders. Raises BackupError if the disk refuses them."""
+    async def make(self) -> None:
+        """Create the missing folders. Raises BackupError if the disk refuses them, or does not answer."""
         try:
-            self._make()
+            await self._steps.take(self._make)
         except ConfigError as error:
             raise BackupError(Trouble("; ".join(error.problems))) from error
         except OSError as error:

@@ -25,7 +25,7 @@ from supervisor.backup.places import (
     WORKSHOP,
     opened_folder,
 )
-from supervisor.backup.threads import Look
+from supervisor.backup.threads import Look, Steps
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
@@ -118,6 +118,13 @@ class _Copied(msgspec.Struct):
     done: bool = False
 
 
+class Seen(NamedTuple):
+    """What was seen before a snapshot: the folders that do not exist, and what identifies the processes' versions."""
+
+    absent: list[str]
+    programs: str
+
+
 class Taken(NamedTuple):
     """A snapshot that was taken, and what is missing from it (empty if it is whole).
 
@@ -142,9 +149,9 @@ class Taker:
         self._places = places
         self._environ = environ
         self._look = Look(self._see)
+        self._steps = Steps(f"work in {plan.backup.folder}")
 
-    @property
-    def programs(self) -> str:
+    def _programs(self) -> str:
         """Return what identifies the versions of the app and of tailscaled: their files' times and sizes."""
         found = []
         for spec in self._plan.processes:
@@ -155,15 +162,15 @@ class Taker:
                 found.append(spec.name)
         return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
 
-    async def absent(self) -> list[str]:
-        """Return the folders that do not exist. Raises BackupError if that cannot be determined."""
+    async def look(self) -> Seen:
+        """Look at the folders and the programs. Raises BackupError if a disk does not answer."""
         return await self._look.take()
 
-    def _see(self) -> list[str]:
-        # That disk too: what follows is done on the event loop.
+    def _see(self) -> Seen:
+        # restic's own folders are on that disk, and it would wait for it in silence.
         with suppress(OSError):
             os.statvfs(self._backup.folder)
-        return [source.path for source in self._sources if not _is_folder(source)]
+        return Seen([source.path for source in self._sources if not _is_folder(source)], self._programs())
 
     @property
     def _sources(self) -> list[BackupSource]:
@@ -182,28 +189,24 @@ class Taker:
             raise BackupError(Trouble(why, "check the disk")) from error
 
     async def _take(self, view: SnapshotView, absent: list[str]) -> Taken:
-        self._places.make()
+        await self._places.make()
         sources = [source for source in self._backup.sources if source.path not in absent]
         if not sources:
             raise BackupError(Trouble("none of the folders is there", "mount them, or check SUPERVISOR_BACKUP_PATHS"))
-        self._check_room()
+        await self._steps.take(self._check_room)
         copied, wrong = await self._copy_databases(sources)
-        self._write_manifest(absent, copied)
+        await self._steps.take(self._write_manifest, absent, copied)
         wrong += [f"{path} is not a folder" for path in absent]
         # Marked from the beginning, as a kill could come before a mark that is made afterwards.
         marked = view._replace(whole=view.whole and not wrong, complete=not absent)
         with ExitStack() as stack:
-            fds = []
-            for source in self._sources:
-                # One that has vanished by now is noticed afterwards.
-                with suppress(OSError):
-                    fds.append(stack.enter_context(opened_folder(source, make=False)))
+            fds = await self._steps.take(self._open_folders, stack)
             words = list(self._words(marked, sources, absent, copied))
-            answer = await self._restic.back_up(words, tuple(fds))
+            answer = await self._restic.back_up(words, fds)
         wrong += answer.errors
         vanished = []
         try:
-            vanished = [path for path in await self.absent() if path not in absent]
+            vanished = [path for path in (await self.look()).absent if path not in absent]
         except BackupError as error:
             # It was taken.
             wrong.append(error.trouble.why)
@@ -216,6 +219,14 @@ class Taker:
         if right == taken:
             return Taken(taken, missing)
         return Taken(right if await self._mark(right) else taken, missing, marked_anew=True)
+
+    def _open_folders(self, stack: ExitStack) -> tuple[int, ...]:
+        fds = []
+        for source in self._sources:
+            # One that has vanished by now is noticed afterwards.
+            with suppress(OSError):
+                fds.append(stack.enter_context(opened_folder(source, make=False)))
+        return tuple(fds)
 
     async def _mark(self, view: SnapshotView) -> bool:
         """Change the marks of a snapshot that was taken; if that fails, the snapshot is kept and the failure logged."""

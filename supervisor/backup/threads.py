@@ -1,13 +1,15 @@
-"""Runs blocking work in threads, and tasks beside each other whose failure is raised as it is."""
+"""Runs blocking work in threads, reads secrets, and runs tasks concurrently, whose failure is raised as it is."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
 from supervisor.backup.words import BackupError, Trouble
+from supervisor.errors import ConfigError
 from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 
 if TYPE_CHECKING:
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from supervisor.config.parsers import SecretSource
+
 T = TypeVar("T")
-# How long a disk may take to show what is in the folders.
+# How long a disk may take, such as to show what is in the folders.
 LOOK_S = 15.0
 
 
@@ -30,19 +34,63 @@ async def in_thread(work: Callable[..., T], *arguments: object) -> T:
     raise AssertionError("a shield is never cancelled")
 
 
+class Steps:
+    """Runs steps on a disk that may hang, in one thread at most: while one hangs, the next one fails at once.
+
+    ``what`` they are for is a part of the message. A step that is late goes on; its result is dropped.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._last: TimedReader[Any] | None = None
+
+    async def take(self, work: Callable[..., T], *arguments: object) -> T:
+        """Return the result of the work. Raises BackupError if a disk does not answer, and what the work raises."""
+        if self._last is not None and self._last.hangs:
+            raise self._late()
+        reader: TimedReader[T] = TimedReader(partial(work, *arguments), LOOK_S)
+        self._last = reader
+        try:
+            return await reader.read()
+        except TimeoutError as error:
+            raise self._late() from error
+
+    def _late(self) -> BackupError:
+        why = f"cannot {self._what}: a disk has not answered for {LOOK_S:g} s"
+        return BackupError(Trouble(why, "it is tried again; check the disks"))
+
+
 class Look(Generic[T]):
     """Looks at folders whose disk may hang, in one thread at most; ``work`` has no effects."""
 
     def __init__(self, work: Callable[[], T]) -> None:
-        self._reader = TimedReader(work, LOOK_S)
+        self._work = work
+        self._steps = Steps("see what is in the folders")
 
     async def take(self) -> T:
         """Return the result of the work. Raises BackupError if a disk does not answer, and what the work raises."""
+        return await self._steps.take(self._work)
+
+
+class SecretReader:
+    """Reads a secret whose file may be on a disk that hangs, in one thread at most; ``source`` is None without one."""
+
+    def __init__(self, source: SecretSource | None) -> None:
+        self._source = source
+        self._file = TimedReader(source.read) if source is not None and source.path is not None else None
+
+    async def text(self) -> str:
+        """Return its text, empty if there is none. Raises BackupError if its file cannot be read, or not in time."""
+        if self._source is None:
+            return ""
         try:
-            return await self._reader.read()
+            secret = self._source.read() if self._file is None else await self._file.read()
+            return secret.reveal()
+        except ConfigError as error:
+            raise BackupError(Trouble("; ".join(error.problems))) from error
         except TimeoutError as error:
-            why = f"cannot see what is in the folders: a disk has not answered for {LOOK_S:g} s"
-            raise BackupError(Trouble(why, "it is tried again; check their disks")) from error
+            why = f"cannot read {self._source.name} from {self._source.path}: it takes too long"
+            raise BackupError(Trouble(why, "it is tried again; check the disk that it is on")) from error
 
 
 @asynccontextmanager

@@ -218,24 +218,11 @@ class Work:
         """Take one. Raises BackupError, and LostError if another instance has taken over."""
         self.show(state=BackupState.SNAPSHOT, since_s=time.monotonic())
         begin_s = time.monotonic()
-        found = self.view.snapshots
-        own = [each for each in found if each.generation == self.kept.generation and not each.replaced]
-        last = max(own, key=lambda each: each.sequence, default=SnapshotView(""))
-        view = SnapshotView(
-            id="",
-            generation=self.kept.generation,
-            sequence=last.sequence + 1,
-            # What could not be read last time is likely to be unreadable again.
-            whole=last.whole,
-            reason=reason,
-            programs=self._taker.programs,
-            instance=self.kept.instance,
-        )
         try:
             self._refuse_mix()
-            absent = await self._taker.absent()
+            seen = await self._taker.look()
             await self.look_at_hold()
-            taken, missing, marked_anew = await self._taker.take(view, absent)
+            taken, missing, marked_anew = await self._taker.take(self._next(reason, seen.programs), seen.absent)
         except BackupError as error:
             trouble = error.trouble
             # At a stop it is retried each second, and the same message is not repeated.
@@ -250,6 +237,22 @@ class Work:
             with suppress(BackupError):
                 await self.refresh()
         self._tell_taken(taken, missing, round(time.monotonic() - begin_s, 3))
+
+    def _next(self, reason: str, programs: str) -> SnapshotView:
+        """Return the view of the snapshot to take."""
+        found = self.view.snapshots
+        own = [each for each in found if each.generation == self.kept.generation and not each.replaced]
+        last = max(own, key=lambda each: each.sequence, default=SnapshotView(""))
+        return SnapshotView(
+            id="",
+            generation=self.kept.generation,
+            sequence=last.sequence + 1,
+            # What could not be read last time is likely to be unreadable again.
+            whole=last.whole,
+            reason=reason,
+            programs=programs,
+            instance=self.kept.instance,
+        )
 
     def _refuse_mix(self) -> None:
         """Raise BackupError while files are of two times: the next container would restore that."""

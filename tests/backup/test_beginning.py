@@ -44,7 +44,11 @@ def beginning(done: list[str], failure: Exception | None) -> Beginning:
 
     engine = SimpleNamespace(release=note("starts"))
     work = SimpleNamespace(look_at_hold=look_at_hold, show=note("shows"), tell=note("tells"), engine=engine)
-    work.log, work.places = SimpleNamespace(record=note("logs")), SimpleNamespace(forget_swap=note("forgets the swap"))
+
+    async def forget() -> None:
+        done.append("forgets the swap")
+
+    work.log, work.places = SimpleNamespace(record=note("logs")), SimpleNamespace(forget_swap_soon=forget)
     work.go_without = note("goes without")
     return Beginning(cast("Work", work), no_order, lambda _orders: None)
 
@@ -67,7 +71,7 @@ async def test_one_that_cannot_look_starts_and_tells() -> None:
 async def test_a_start_without_backups_keeps_what_it_writes() -> None:
     """A restore that was interrupted before is not continued at the next start."""
     done: list[str] = []
-    beginning(done, None)._start_without()
+    await beginning(done, None)._start_without()
     assert done.index("forgets the swap") < done.index("starts")
 
 
@@ -81,7 +85,7 @@ class Tries:
         self._ends = list(ends)
         self._heard = anyio.Event()
         self._view = BackupView(holds=True)
-        nothing = SimpleNamespace(record=self._ignore, release=self._ignore, forget_swap=self._ignore)
+        nothing = SimpleNamespace(record=self._ignore, release=self._ignore, forget_swap_soon=self._look)
         work = SimpleNamespace(log=nothing, engine=nothing, places=nothing, decided=False, show=self._ignore)
         work.plan, work.view, work.hold = SimpleNamespace(holds=True), self._view, self._ignore
         work.go_without, work.look_at_hold = self._go_without, self._look

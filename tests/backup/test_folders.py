@@ -211,10 +211,10 @@ async def test_an_identity_that_is_gone_is_missed_and_not_in_the_manifest(tmp_pa
         holds=True,
     )
     nothing = cast("Any", None)
-    taker = Taker(cast("Any", SimpleNamespace(backup=plan)), nothing, nothing, Places(plan, print), {})
-    assert await taker.absent() == [gone]
+    taker = Taker(cast("Any", SimpleNamespace(backup=plan, processes=())), nothing, nothing, Places(plan, print), {})
+    assert (await taker.look()).absent == [gone]
     taker._write_manifest([gone], [])
     folders = json.loads((tmp_path / "work/snapshot/manifest.json").read_text())["folders"]
     assert [each["name"] for each in folders] == ["data"]
     (tmp_path / "tailscale").mkdir()
-    assert await taker.absent() == []
+    assert (await taker.look()).absent == []
