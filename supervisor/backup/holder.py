@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from supervisor.backup.objects import HOLDER, PROBE, WISH, BucketStore, ConflictError, FolderStore, readable
-from supervisor.backup.threads import in_thread
+from supervisor.backup.objects import HOLDER, PROBE, WISH, BucketStore, ConflictError, FolderStore
+from supervisor.backup.threads import SecretReader, in_thread
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.core.holding import (
     RENEW_S,
@@ -87,8 +87,10 @@ class Lease:
         self.record: LeaseRecord | None = None
         self.reachable = True
         self.held_until_s: float | None = None
-        self._settings = settings
-        self._store = _store(settings)
+        self._store = _store(settings, HOLDER)
+        self._probe = _store(settings, PROBE)
+        self._wish = _store(settings, WISH)
+        self._password = SecretReader(settings.password)
         self._tag = ""
         self._key = b""
         self._taken = anyio.Event()
@@ -138,27 +140,25 @@ class Lease:
 
     async def probe(self) -> None:
         """Write a probe object beside it and read it back. Raises BackupError if that fails, as a take-over would."""
-        store = _store(self._settings, PROBE)
         try:
-            await store.put(self.instance.encode(), (await store.get()).tag)
+            await self._probe.put(self.instance.encode(), (await self._probe.get()).tag)
         except ConflictError:
             # Another waiting instance has just written it.
             return
-        if (await store.get()).data is None:
+        if (await self._probe.get()).data is None:
             raise BackupError(Trouble("an object that was written cannot be read back", "check the bucket"))
 
     async def was_restored(self, wish: str) -> bool:
         """Return whether this wish is the last one noted by ``note_restored``. Raises BackupError."""
-        return (await _store(self._settings, WISH).get()).data == wish.encode()
+        return (await self._wish.get()).data == wish.encode()
 
     async def note_restored(self, wish: str) -> None:
         """Note beside the object that the wish for a snapshot was carried out: the note outlives the files here.
 
         Raises BackupError.
         """
-        store = _store(self._settings, WISH)
         try:
-            await store.put(wish.encode(), (await store.get()).tag)
+            await self._wish.put(wish.encode(), (await self._wish.get()).tag)
         except ConflictError as error:
             raise BackupError(Trouble("another instance restores a snapshot too", "end one of the two")) from error
 
@@ -292,16 +292,15 @@ class Lease:
 
     async def _mac(self, record: LeaseRecord) -> str:
         if not self._key:
-            self._key = await in_thread(self._derive)
+            self._key = await in_thread(_derive, await self._password.text())
         return hmac.new(self._key, msgspec.json.encode([VERSION, *record]), hashlib.sha256).hexdigest()
 
-    def _derive(self) -> bytes:
-        password = self._settings.password
-        text = readable(password) if password is not None else ""
-        return hashlib.scrypt(text.encode(), salt=_SALT, dklen=32, **_SCRYPT)
+
+def _derive(password: str) -> bytes:
+    return hashlib.scrypt(password.encode(), salt=_SALT, dklen=32, **_SCRYPT)
 
 
-def _store(settings: BackupSettings, name: str = HOLDER) -> Store:
+def _store(settings: BackupSettings, name: str) -> Store:
     if settings.in_folder or settings.access_key_id is None or settings.secret_access_key is None:
         return FolderStore(settings.repository, name)
     return BucketStore(settings.repository, settings.access_key_id, settings.secret_access_key, name)

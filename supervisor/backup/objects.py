@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 import anyio
 
 from supervisor.backup.places import opened
+from supervisor.backup.threads import SecretReader
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
 from supervisor.errors import ConfigError
 from supervisor.runtime.loop_latency import run_in_thread
@@ -135,8 +136,8 @@ class BucketStore:
         self._host = parts.netloc
         self._path = quote(f"/{bucket}/{key}")
         self._url = f"{parts.scheme}://{self._host}{self._path}"
-        self._key_id = key_id
-        self._secret = secret
+        self._key_id = SecretReader(key_id)
+        self._secret = SecretReader(secret)
         self._region = _region(parts.hostname or "")
         self._knows_conditions = True
 
@@ -181,8 +182,9 @@ class BucketStore:
         return await self._ask_once(method, data, headers)
 
     async def _ask_once(self, method: str, data: bytes, headers: dict[str, str]) -> _Heard:
+        signature = self._signature(method, data, await self._key_id.text(), await self._secret.text())
         # What a proxy compresses gets another ETag, which no condition meets.
-        headers = {"Accept-Encoding": "identity", **headers, **self._signed(method, data)}
+        headers = {"Accept-Encoding": "identity", **headers, **signature}
         # Imported only for a bucket; by then the panel has imported it too.
         import aiohttp
 
@@ -204,7 +206,7 @@ class BucketStore:
             said = "connection refused" if refused else str(error)
             raise BackupError(known(said) or CUT_SHORT) from error
 
-    def _signed(self, method: str, data: bytes) -> dict[str, str]:
+    def _signature(self, method: str, data: bytes, key_id: str, secret: str) -> dict[str, str]:
         """Return the headers that authenticate the request."""
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         digest = hashlib.sha256(data).hexdigest()
@@ -214,23 +216,15 @@ class BucketStore:
         request = f"{method}\n{self._path}\n\n{lines}\n{names}\n{digest}"
         scope = f"{now[:8]}/{self._region}/s3/aws4_request"
         to_sign = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        key = f"AWS4{readable(self._secret)}".encode()
+        key = f"AWS4{secret}".encode()
         for part in (*scope.split("/"), to_sign):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        credential = f"{readable(self._key_id)}/{scope}"
+        credential = f"{key_id}/{scope}"
         proof = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={key.hex()}"
         return {**headers, "Authorization": proof}
 
 
 Store = FolderStore | BucketStore
-
-
-def readable(secret: SecretSource) -> str:
-    """Return a secret's text. Raises BackupError if its file cannot be read."""
-    try:
-        return secret.read().reveal()
-    except ConfigError as error:
-        raise BackupError(Trouble("; ".join(error.problems))) from error
 
 
 def _tag(headers: Mapping[str, str]) -> str:

@@ -15,12 +15,11 @@ import msgspec
 from supervisor.backup import programs
 from supervisor.backup.listener import Answer, Listener
 from supervisor.backup.messages import TAG, Message, snapshots_of
-from supervisor.backup.threads import task_group
+from supervisor.backup.threads import SecretReader, task_group
 from supervisor.backup.words import ENDED, INCOMPLETE, LOCKED, NO_REPOSITORY, BackupError, Trouble, explain, known
 from supervisor.config.backup_plan import LEAST_VERSION
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
-from supervisor.errors import ConfigError
 from supervisor.json_input import decode_json
 from supervisor.runtime.child import signal_name
 from supervisor.system import kernel
@@ -62,6 +61,8 @@ class Restic:
         self._settings = settings
         self._engine = engine
         self._environ = environ
+        sources = (settings.password, settings.access_key_id, settings.secret_access_key)
+        self._readers = [SecretReader(source) for source in sources]
 
     async def check_version(self) -> None:
         """Raise BackupError if restic is missing or too old."""
@@ -174,6 +175,7 @@ class Restic:
 
     async def call(self, *words: str, needs_repository: bool = True, fds: tuple[int, ...] = ()) -> Answer:
         """Run it to its end. Raises BackupError if it cannot be run, or gets no answer in time."""
+        secrets = await self._secrets() if needs_repository else {}
         listener = Listener(self._engine, self.on_progress, self.on_trouble, silent=words[0] in _SILENT_BY_NATURE)
         limit = kernel.only_capabilities(
             kernel.CAP_RESTORE if words[0] == "restore" else kernel.CAP_READ, self._engine.launcher
@@ -181,14 +183,12 @@ class Restic:
         confined = self._confined(fds) if words[0] == "backup" else ()
         argv = (*limit, *confined, self._plan.program, "--json", *words)
         try:
-            with _piped(self._secrets() if needs_repository else {}) as pipes, anyio.CancelScope() as scope:
+            with _piped(secrets) as pipes, anyio.CancelScope() as scope:
                 env = {**self._environment(), **{name: f"/proc/self/fd/{fd}" for name, fd in pipes.items()}}
-                spec = ProcessSpec(NAME, argv, env, cwd=self._folder())
+                spec = ProcessSpec(NAME, argv, env)
                 ending = await self._run(spec, listener, scope, (*fds, *pipes.values()))
         except SpawnError as error:
             raise BackupError(Trouble(error.why)) from error
-        except ConfigError as error:
-            raise BackupError(Trouble("; ".join(error.problems))) from error
         finally:
             self.on_trouble(None)
         if scope.cancelled_caught:
@@ -215,22 +215,15 @@ class Restic:
         certificates = [self._environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if self._environ.get(name)]
         return (sys.executable, "-I", "-m", _CONFINE, *map(str, fds), *_SYSTEM, *ours, *certificates, "--")
 
-    def _folder(self) -> str:
-        return self._plan.folder if os.path.isdir(self._plan.folder) else "/"
-
-    def _secrets(self) -> dict[str, str]:
+    async def _secrets(self) -> dict[str, str]:
         """Return the content of the files that restic reads secrets from, by the variables that name these files.
 
-        Raises ConfigError if a secret cannot be read.
+        Raises BackupError if a secret cannot be read.
         """
-        settings = self._settings
-        password, key_id, key = (
-            "" if source is None else source.read().reveal()
-            for source in (settings.password, settings.access_key_id, settings.secret_access_key)
-        )
+        password, key_id, key = [await reader.text() for reader in self._readers]
         for text in filter(None, (password, key_id, key)):
             self._engine.log.redactor.learn(text)
-        if settings.in_folder:
+        if self._settings.in_folder:
             return {"RESTIC_PASSWORD_FILE": password}
         # The S3 library's own format, as that of AWS cannot hold every secret.
         keys = {"hosts": {"s3": {"accessKey": key_id, "secretKey": key, "api": "S3v4"}}}

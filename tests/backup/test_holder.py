@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
@@ -19,6 +19,7 @@ from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.parsers import SecretSource
 from supervisor.config.settings import BackupSettings
 from supervisor.core.holding import LeaseRecord
+from supervisor.runtime import loop_latency
 from supervisor.secret import Secret
 from tests.support.backups import KEY, KEY_ID, bucket
 
@@ -71,6 +72,40 @@ async def test_what_is_written_into_a_folder_is_on_the_disk(tmp_path: Path, monk
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     await FolderStore(str(tmp_path / "repository")).put(b"{}", "")
     assert synced == [str(tmp_path / ".repository.holder.new"), str(tmp_path)]
+
+
+class _Hanging:
+    """A secret whose file can be read once ``answers`` is set; ``reads`` is the number of attempts."""
+
+    name, path = "PASSWORD", "/away/password"
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.reads = 0
+
+    def read(self) -> Secret:
+        """Return it once the file can be read."""
+        self.reads += 1
+        assert self.answers.wait(20)
+        return Secret("a password")
+
+
+async def test_a_password_that_cannot_be_read_in_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a thread waits for the file, further attempts fail at once; they succeed once the file can be read."""
+    monkeypatch.setattr(loop_latency, "READ_S", 0.2)
+    secret = _Hanging()
+    repository = str(tmp_path / "repository")
+    one = Lease(settings(repository)._replace(password=cast("SecretSource", secret)))
+    for _ in range(2):
+        with pytest.raises(BackupError, match="cannot read PASSWORD from /away/password: it takes too long; it is tri"):
+            await one.acquire("", never)
+    assert secret.reads == 1
+    late = one._password._file and one._password._file._late
+    assert late
+    secret.answers.set()
+    await late
+    await one.acquire("", never)
+    assert one.holds
 
 
 async def test_a_condition_is_kept(repository: str) -> None:
@@ -432,18 +467,17 @@ class Forgetful(FolderStore):
 
 async def test_a_rehearsal_writes_and_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several that rehearse at once are all ready; none is if the store does not keep what is written."""
-    one = Lease(settings(str(tmp_path / "repository")))
     monkeypatch.setattr(module, "_store", lambda given, name: Overtaking(given.repository, name))
-    await one.probe()
+    await Lease(settings(str(tmp_path / "repository"))).probe()
     monkeypatch.setattr(module, "_store", lambda given, name: Forgetful(f"{given.repository}2", name))
     with pytest.raises(BackupError, match="cannot be read back"):
-        await one.probe()
+        await Lease(settings(str(tmp_path / "repository"))).probe()
 
 
 async def test_of_two_wishes_at_once_one_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one gets an error: otherwise it would believe that its note is stored."""
-    one = Lease(settings(str(tmp_path / "repository")))
     monkeypatch.setattr(module, "_store", lambda given, name: Overtaking(given.repository, name))
+    one = Lease(settings(str(tmp_path / "repository")))
     with pytest.raises(BackupError, match="another instance restores a snapshot too"):
         await one.note_restored("a wish")
 

@@ -17,8 +17,8 @@ REVEALED_IN = frozenset(
         "supervisor.commands.check:check",  # to mask it in the output
         "supervisor.commands.run:_log",  # to mask it in the log
         "supervisor.client.commands:connect",  # to send it to the supervisor for a login
-        "supervisor.backup.objects:readable",  # to sign a request to the bucket, and to seal the object
-        "supervisor.backup.restic:Restic._secrets",  # to pass it to restic only
+        # To pass it to restic only, to sign a request to the bucket, and to seal the object.
+        "supervisor.backup.threads:SecretReader.text",
         "supervisor.config.backup_plan:_check_identity",  # whether a key is for ephemeral devices
         "supervisor.config.plan:_password",  # to pass Moltis' password to the app, whose it is
         "supervisor.config.load:_check_alerts",  # whether it is a permitted URL
