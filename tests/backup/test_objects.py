@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import socket
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -177,6 +179,39 @@ async def test_a_server_that_is_away_for_a_moment_is_asked_again(status: str) ->
         await _store_at("127.0.0.1", server.port).get()
     assert caught.value.trouble.may_pass
     assert "restic" not in str(caught.value)
+
+
+# Prints the modules of aiohttp that the loop's thread imports, where the panel has loaded the server's part alone.
+_FIRST_REQUEST = """
+import asyncio, sys, threading
+from supervisor.backup.objects import BucketStore
+from supervisor.backup.words import BackupError
+from supervisor.config.parsers import SecretSource
+from supervisor.secret import Secret
+from supervisor.web.server import load_without_client
+
+class Importer:
+    def find_spec(self, name, *_):
+        if name.startswith("aiohttp") and threading.current_thread() is threading.main_thread():
+            print(name)
+
+async def ask():
+    key = SecretSource("KEY", value=Secret("key"))
+    try:
+        await BucketStore("s3:http://127.0.0.1:1/bucket/snapshots", key, key).get()
+    except BackupError as error:
+        print(error)
+
+load_without_client()
+sys.meta_path.insert(0, Importer())
+asyncio.run(ask())
+"""
+
+
+def test_a_first_request_imports_the_client_in_a_thread() -> None:
+    """The import takes a quarter of a second, which would delay health and signals."""
+    ended = subprocess.run([sys.executable, "-c", _FIRST_REQUEST], capture_output=True, text=True, check=True)
+    assert ended.stdout == "the repository's server cannot be reached: connection refused; it is tried again\n"
 
 
 async def test_a_folder_that_does_not_answer_is_told_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
