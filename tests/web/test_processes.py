@@ -77,7 +77,7 @@ def test_stop_start_and_restart() -> None:
     """Each takes effect, and changes nothing if the process is already in that state."""
     with running("sh", "-c", "echo up; exec sleep 300", env=ENV) as run:
         first = wait_for(run, "moltis", lambda process: process["state"] == "running")
-        assert first["pid"] == run.find("started", child="moltis")["pid"]  # type: ignore[index]
+        assert first["pid"] == run.wait_for("started", child="moltis")["pid"]
         assert (first["critical"], first["ready"], first["ready_why"], first["restarts"]) == (True, True, None, 0)
         assert first["command"] == "sh -c echo up; exec sleep 300"
         assert first["memory_bytes"] > 100_000
@@ -101,7 +101,7 @@ def test_stop_start_and_restart() -> None:
         order(run, "moltis", "start")
         assert wait_for(run, "moltis", lambda process: process["state"] == "running")["pid"] != second["pid"]
         assert run.popen.poll() is None
-        assert len(run.all("order received", child="moltis", source="127.0.0.1")) == 5
+        run.wait_count(5, "order received", child="moltis", source="127.0.0.1")
 
 
 def test_an_end_is_told_and_a_start_does_not_wait() -> None:
