@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -21,6 +21,8 @@ from supervisor.web.handlers import MOST_LINES, line_of, require_process
 from supervisor.web.requests import parse_query
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.core.snapshot import Snapshot
     from supervisor.logs.history import Line
     from supervisor.web.auth import Caller
@@ -45,6 +47,7 @@ _SNAPSHOTS = 50
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _LAST_ID = "Last-Event-ID"
 _NOTHING_NEW = schemas.EventsBody()
+T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -62,6 +65,27 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
     logs: Literal["on", "off"] = "on"
     figures: Literal["on", "off"] = "off"
     colors: Literal["on", "off"] = "off"
+
+
+class _Shared(Generic[T]):
+    """What all streams send of one snapshot: it is computed once for those that send it within ``most_s``."""
+
+    def __init__(self, compute: Callable[[Context], T], most_s: float) -> None:
+        self._compute = compute
+        self._most_s = most_s
+        self._last: tuple[Snapshot, float, T] | None = None
+
+    def get(self, context: Context) -> T:
+        """Return it."""
+        snapshot, now_s = context.store.snapshot, time.monotonic()
+        if self._last is None or self._last[0] is not snapshot or now_s - self._last[1] > self._most_s:
+            self._last = snapshot, now_s, self._compute(context)
+        return self._last[2]
+
+
+# With hundreds of processes each takes ten milliseconds of the loop's time.
+_PROCESSES = _Shared(schemas.processes, TICK_S)
+_FIGURES = _Shared(lambda context: _encode(schemas.figures(context)), FIGURES_S / 5)
 
 
 class Stream:
@@ -187,7 +211,7 @@ class Stream:
         now_s = time.monotonic()
         if now_s >= self._figures_due_s and self._has_session():
             self._figures_due_s = now_s + FIGURES_S
-            await self._send("figures", _encode(schemas.figures(self._context)))
+            await self._send("figures", _FIGURES.get(self._context))
 
     def _changed_pieces(self) -> schemas.EventsBody:
         """Return the parts of the state that have changed since the last call; all parts on the first call."""
@@ -200,7 +224,7 @@ class Stream:
             seen = None
         pieces = schemas.EventsBody()
         if seen is None or _shown_of_processes(snapshot) != _shown_of_processes(seen):
-            pieces.processes = schemas.processes(self._context).processes
+            pieces.processes = _PROCESSES.get(self._context).processes
         if seen is None or (snapshot.tailnet, snapshot.exposed) != (seen.tailnet, seen.exposed):
             pieces.tailnet = schemas.tailnet(self._context)
         if seen is None or snapshot.backup != seen.backup:

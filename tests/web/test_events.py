@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from supervisor.core.process import State
 from supervisor.core.snapshot import TailnetView
-from supervisor.web import context, events, sessions
+from supervisor.web import context, events, schemas, sessions
 from tests.logs.rig import until
 from tests.web.following import following
 from tests.web.serving import BEARER, READY, TOKEN, serving
@@ -83,6 +83,27 @@ async def test_a_clock_that_is_set_has_every_time_told_anew() -> None:
         assert set(after.data) == set(before.data)
         assert after.id == before.id
         assert served.store.snapshot.began_s == 1e9
+
+
+async def test_what_all_streams_send_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hundreds of processes, each further panel would delay everything else by ten milliseconds per change."""
+    computed = 0
+    compute = schemas._process
+
+    def count(*words: Any) -> schemas.ProcessBody:
+        nonlocal computed
+        computed += 1
+        return compute(*words)
+
+    monkeypatch.setattr(events._PROCESSES, "_most_s", 60.0)
+    async with serving() as served, following(served) as one, following(served) as other:
+        for stream in (one, other):
+            await stream.until("state")
+        monkeypatch.setattr(schemas, "_process", count)
+        served.store.update_process(READY._replace(state=State.STOPPING))
+        for stream in (one, other):
+            assert (await stream.until("state")).data["processes"][0]["state"] == "stopping"
+        assert computed == 1
 
 
 async def test_many_changes_are_one_event() -> None:
