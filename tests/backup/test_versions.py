@@ -10,14 +10,16 @@ import pytest
 
 from supervisor.backup.restic import Restic
 from supervisor.backup.words import BackupError, Trouble
+from supervisor.config.parsers import SecretSource
 from supervisor.doctor.facts import LoneParent
 from supervisor.logs.redact import Redactor
+from supervisor.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-PASSWORD = SimpleNamespace(read=lambda: SimpleNamespace(reveal=lambda: "a password"))
+PASSWORD = SecretSource("PASSWORD", value=Secret("a password"))
 NO_LIST = "restic's list of snapshots cannot be parsed"
 
 
@@ -33,7 +35,9 @@ class Notes:
         self.said.append(str(fields.get("said", "")))
 
 
-async def asked(folder: Path, says: str, ask: Callable[[Restic], Awaitable[Any]], password: Any = PASSWORD) -> Any:
+async def asked(
+    folder: Path, says: str, ask: Callable[[Restic], Awaitable[Any]], password: SecretSource = PASSWORD
+) -> Any:
     """Call a restic that is a shell script; return the result or the trouble, and what was logged."""
     program = folder / "restic"
     program.write_text(f"#!/bin/sh\n{says}\n")
@@ -113,6 +117,6 @@ async def test_a_restic_that_speaks_without_end_takes_no_memory(tmp_path: Path) 
 
 async def test_a_password_that_no_pipe_holds_is_told(tmp_path: Path) -> None:
     """It is passed in a pipe, which takes 64 KiB; writing more would block for ever."""
-    endless = SimpleNamespace(read=lambda: SimpleNamespace(reveal=lambda: "x" * 70_000))
+    endless = SecretSource("PASSWORD", value=Secret("x" * 70_000))
     found, _ = await asked(tmp_path, "exit 0", Restic.snapshots, endless)
     assert found.why == "the password or a key is too long"
