@@ -24,6 +24,7 @@ from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, kn
 from supervisor.errors import ConfigError
 from supervisor.runtime.loop_latency import run_in_thread
 from supervisor.system import dirs
+from supervisor.system.proxies import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -193,8 +194,10 @@ class BucketStore:
         timeout = client.ClientTimeout(total=_TIMEOUT_S)
         try:
             async with (
-                client.ClientSession(timeout=timeout, trust_env=True, cookie_jar=cookiejar.DummyCookieJar()) as session,
-                session.request(method, self._url, data=data or None, headers=headers) as answer,
+                client.ClientSession(timeout=timeout, cookie_jar=cookiejar.DummyCookieJar()) as session,
+                session.request(
+                    method, self._url, data=data or None, headers=headers, proxy=proxy_for(self._url)
+                ) as answer,
             ):
                 body = b""
                 # One read returns no more than what has arrived.

@@ -23,6 +23,7 @@ from supervisor.errors import ConfigError, connection_error
 from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 from supervisor.secret import Secret
+from supervisor.system.proxies import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -370,8 +371,8 @@ class OAuthClient:
         self, session: aiohttp.ClientSession, url: str, kind: type[_Answer], method: str = "POST", **sent: Any
     ) -> _Answer:
         """Send one request and return the response, decoded as ``kind``."""
-        # Proxies are honoured, as by tailscaled. aiohttp's trust_env would also read .netrc.
-        async with session.request(method, url, allow_redirects=False, proxy=_proxy_for(url), **sent) as answer:
+        # Proxies are honoured, as by tailscaled.
+        async with session.request(method, url, allow_redirects=False, proxy=proxy_for(url), **sent) as answer:
             body = await _read(answer.content, url, MOST_POLICY_BYTES if kind is _Policy else MOST_BODY_BYTES)
             if kind in _TO_READ and answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 what, scope = _TO_READ[kind]
@@ -408,15 +409,6 @@ def _session() -> aiohttp.ClientSession:
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
     )
-
-
-def _proxy_for(url: str) -> str | None:
-    from urllib.request import getproxies, proxy_bypass
-
-    scheme, _, rest = url.partition("://")
-    proxy = None if proxy_bypass(rest.partition("/")[0]) else getproxies().get(scheme.lower())
-    # As in Go, and so in tailscaled, a proxy without a scheme is an HTTP proxy.
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 async def _read(stream: aiohttp.StreamReader, url: str, most_bytes: int) -> bytes:

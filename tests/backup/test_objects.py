@@ -160,6 +160,23 @@ async def test_the_host_that_is_signed_is_the_host_that_is_sent() -> None:
         assert b"LocalHost" in server.heard[0]
 
 
+async def test_a_password_for_the_host_in_netrc_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are signed with the bucket's key, as those of restic are; the file may be on a disk that hangs."""
+    (tmp_path / "netrc").write_text("default login somebody password a-password\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with _scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as server:
+        assert (await _store_at("127.0.0.1", server.port).get()).data is None
+        assert b"\r\nAuthorization: AWS4-HMAC-SHA256 " in server.heard[0]
+
+
+async def test_the_way_to_a_bucket_may_lead_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for restic, a proxy without a scheme is an HTTP proxy."""
+    with _scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as server:
+        monkeypatch.setenv("http_proxy", f"127.0.0.1:{server.port}")
+        assert (await _store_at("bucket.invalid", 80).get()).data is None
+        assert server.heard[0].startswith(b"GET http://bucket.invalid/bucket/snapshots.holder HTTP/1.1\r\n")
+
+
 @pytest.mark.parametrize("date", ["Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "rubbish", ""])
 async def test_a_time_of_writing_that_makes_no_sense_is_none(date: str) -> None:
     """The object is read nevertheless."""
