@@ -97,7 +97,7 @@ def stop(bench: Bench) -> dict[str, Result]:
             begin = time.monotonic_ns()
             run.process.terminate()
             try:
-                run.process.wait(DEADLINE_S)
+                run.wait(DEADLINE_S)
             except subprocess.TimeoutExpired:
                 return None
             return (time.monotonic_ns() - begin) / 1e6
@@ -117,7 +117,7 @@ def stubborn(bench: Bench) -> dict[str, Result]:
             begin = time.monotonic_ns()
             run.process.terminate()
             try:
-                run.process.wait(LIMIT_S + 6)
+                run.wait(LIMIT_S + 6)
             except subprocess.TimeoutExpired:
                 left[peer.name] = len(pids)
                 return None

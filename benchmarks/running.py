@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -46,6 +47,19 @@ class Run:
     def own_pids(self, children: tuple[str, ...]) -> list[int]:
         """Return the supervisor's own processes: all its descendants except those that run one of ``children``."""
         return [pid for pid in (self.process.pid, *below(self.process.pid)) if program(pid) not in children]
+
+    def wait(self, limit_s: float) -> None:
+        """Wait until it exits, without the growing pauses in which Popen's own wait looks: 7.5, 15.5, 31.5 ms.
+
+        Raises TimeoutExpired.
+        """
+        fd = os.pidfd_open(self.process.pid)
+        try:
+            if not select.select([fd], [], [], limit_s)[0]:
+                raise subprocess.TimeoutExpired(self.process.args, limit_s)
+        finally:
+            os.close(fd)
+        self.process.wait()
 
     def end(self) -> None:
         """End it and everything below it."""
