@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
@@ -124,26 +124,10 @@ class DesiredStateStore:
     """
 
     def __init__(self, state_dir: str) -> None:
-        """Prepare; nothing is read yet."""
         self._file = StateFile(state_dir, FILE)
-        self._why_unread = ""
-        self.found = False
-        # Whether it was read, and there was none.
-        self.is_new = False
-        self.record = Record()
-
-    @classmethod
-    def read(cls, state_dir: str) -> Self:
-        """Return what is in the file; its disk may hang."""
-        store = cls(state_dir)
-        store._read()
-        return store
-
-    def _read(self) -> None:
         data = self._file.read()
         self._why_unread = self._file.why_unread
         self.found = data is not None or bool(self._why_unread)
-        self.is_new = not self.found
         self.record = Record("unknown" if self._why_unread else "connected")
         if data is not None:
             try:
@@ -156,11 +140,6 @@ class DesiredStateStore:
     def choice(self) -> str:
         """The choice: connected, disconnected, forgotten or unknown."""
         return self.record.choice
-
-    @property
-    def kept(self) -> tuple[Choice, bool]:
-        """The choice, and whether the device was logged in with an ephemeral key."""
-        return Choice(self.choice), self.record.ephemeral
 
     @property
     def why_unread(self) -> str:

@@ -33,7 +33,7 @@ from supervisor.core.tailnet import (
 from supervisor.core.tailnet_states import TailnetState
 from supervisor.secret import Secret
 from supervisor.tailnet.executor import DeviceMaintenance, Executor, failure
-from supervisor.tailnet.held import read_choice, wait_until_let_go
+from supervisor.tailnet.held import wait_until_let_go
 from supervisor.tailnet.localapi import Bus, LocalApi, LocalApiError, SilentError, UnreachableError, life_of
 from supervisor.tailnet.log import LogWatcher, StateLogger
 from supervisor.tailnet.oauth_client import fingerprint
@@ -92,9 +92,11 @@ class TailnetService:
         self._engine = engine
         self._channels = channels
         self._desired = DesiredStateStore(tailnet.state_dir)
+        self._new = not self._desired.found
         # With backups the device is restored with its identity, whatever key it was logged in with.
         self._comes_back = plan.settings.backup is not None
-        self._machine = TailnetMachine(self._attached)
+        record = self._desired.record
+        self._machine = TailnetMachine(self._attached, Choice(record.choice), record.ephemeral)
         self._bus = Bus(self._wake_up, log.redactor.learn_short_lived)
         self._api = LocalApi(tailnet.socket, log.redactor.mask_text)
         self._executor = Executor(plan, self._api, self._bus, log.redactor)
@@ -118,8 +120,6 @@ class TailnetService:
 
     async def run(self) -> None:
         """Observe and control tailscaled until cancelled, while the backups do not hold it."""
-        self._desired = await read_choice(self._settings.state_dir, self._tell)
-        self._machine = TailnetMachine(self._attached, *self._desired.kept)
         while True:
             if self._store.snapshot.backup.holds:
                 await self._wait_until_let_go()
@@ -130,12 +130,14 @@ class TailnetService:
         self._feed(TailnetEvent(TailnetEventKind.HOLD))
         stop_taking = self._channels.tailnet.set_handler(self._take)
         try:
-            await wait_until_let_go(self._store, self._tell)
+            await wait_until_let_go(self._store, lambda found: self._publish(found, None, time.monotonic()))
         finally:
             stop_taking()
-        self._desired = await read_choice(self._settings.state_dir, self._tell)
-        choice, ephemeral = self._desired.kept
-        self._feed(TailnetEvent(TailnetEventKind.LET_GO, choice=choice, ephemeral=ephemeral))
+        self._desired = DesiredStateStore(self._settings.state_dir)
+        self._new = not self._desired.found
+        stored = self._desired.record
+        choice = Choice(stored.choice)
+        self._feed(TailnetEvent(TailnetEventKind.LET_GO, choice=choice, ephemeral=stored.ephemeral))
 
     async def _run_until_held(self) -> None:
         stop_holding = self._store.watch(lambda snapshot: self._wake_up() if snapshot.backup.holds else None)
@@ -389,12 +391,9 @@ class TailnetService:
         self._publish(of_status(status, about), status, now_s)
         self._logger.tell_url(self._url)
 
-    def _tell(self, meaning: Meaning) -> None:
-        self._publish(meaning, None, time.monotonic())
-
     def _publish(self, meaning: Meaning, status: Status | None, now_s: float) -> None:
         before = self._store.snapshot.tailnet
-        new = self._desired.is_new and not self._attached and self._machine.stage is not Stage.HELD
+        new = self._new and not self._attached and self._machine.stage is not Stage.HELD
         view = with_details(before, self._machine, self._status, self._found(), self._desired, now_s, new=new)
         view = with_state(view, meaning, status, now_s)
         open_before, self._orders = self._orders, orders.follow(self._orders, self._progress(view))

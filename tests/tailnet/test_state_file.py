@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import signal
@@ -10,21 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.tailnet_states import TailnetState
 from supervisor.runtime import loop_latency
 from supervisor.system import dirs
-from supervisor.tailnet import held, state_file
+from supervisor.tailnet import state_file
 from supervisor.tailnet.state_file import FILE, DesiredStateStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.tailnet.view import Meaning
-
 
 def test_what_could_not_be_stored_is_stored_once_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk at the time of an order must not lose it for the next run."""
-    store = DesiredStateStore.read(str(tmp_path / "state"))
+    store = DesiredStateStore(str(tmp_path / "state"))
     store.keep("disconnected", ephemeral=False)
     assert store.why_not_kept
     (tmp_path / "state").mkdir()
@@ -33,17 +29,17 @@ def test_what_could_not_be_stored_is_stored_once_it_can_be(tmp_path: Path, monke
     monkeypatch.setattr(state_file, "AGAIN_S", 0.0)
     store.keep("disconnected", ephemeral=False)
     assert not store.why_not_kept
-    assert DesiredStateStore.read(str(tmp_path / "state")).choice == "disconnected"
+    assert DesiredStateStore(str(tmp_path / "state")).choice == "disconnected"
 
 
 def test_nothing_kept_means_connected(tmp_path: Path) -> None:
     """This applies to a first start, with or without a folder; afterwards the stored choice applies."""
     for folder in (tmp_path, tmp_path / "none"):
-        owner = DesiredStateStore.read(str(folder))
+        owner = DesiredStateStore(str(folder))
         assert (owner.choice, owner.found, owner.why_unread) == ("connected", False, "")
-    owner = DesiredStateStore.read(str(tmp_path))
+    owner = DesiredStateStore(str(tmp_path))
     owner.keep("disconnected", ephemeral=False)
-    assert DesiredStateStore.read(str(tmp_path)).choice == "disconnected"
+    assert DesiredStateStore(str(tmp_path)).choice == "disconnected"
 
 
 @pytest.mark.parametrize(
@@ -71,13 +67,13 @@ def test_what_cannot_be_read_is_told_and_never_taken_for_connected(tmp_path: Pat
         path.mkdir()
     else:
         os.mkfifo(path)
-    owner = DesiredStateStore.read(str(tmp_path))
+    owner = DesiredStateStore(str(tmp_path))
     assert (owner.choice, owner.found) == ("unknown", True)
     assert why in owner.why_unread.lower()
     owner.keep(owner.choice, ephemeral=True)
     assert owner.choice == "unknown"
     if data != "folder":
-        again = DesiredStateStore.read(str(tmp_path))
+        again = DesiredStateStore(str(tmp_path))
         assert (again.choice, again.record.ephemeral) == ("unknown", True)
         assert again.why_unread
     owner.keep("connected", ephemeral=False)
@@ -87,7 +83,7 @@ def test_what_cannot_be_read_is_told_and_never_taken_for_connected(tmp_path: Pat
 
 def test_a_disk_that_takes_only_a_part_changes_nothing(tmp_path: Path) -> None:
     """A short write is completed or discarded: the last choice stays on the disk."""
-    owner = DesiredStateStore.read(str(tmp_path))
+    owner = DesiredStateStore(str(tmp_path))
     owner.keep("disconnected", ephemeral=False)
     before = (tmp_path / FILE).read_bytes()
     # A file may have ten bytes from here on; the kernel writes those, and refuses the rest.
@@ -116,49 +112,12 @@ async def test_the_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: 
         put(*words, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(dirs, "put_file", slow)
-    owner = DesiredStateStore.read(str(tmp_path))
+    owner = DesiredStateStore(str(tmp_path))
     owner.keep("disconnected", ephemeral=False)
     owner.keep("forgotten", ephemeral=False)
     assert owner.choice == "forgotten"
     assert not (tmp_path / FILE).exists()
     may.set()
     await loop_latency.background_done(20)
-    assert DesiredStateStore.read(str(tmp_path)).choice == "forgotten"
+    assert DesiredStateStore(str(tmp_path)).choice == "forgotten"
     assert owner.why_not_kept == ""
-
-
-async def test_a_disk_that_hangs_is_waited_for_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop goes on, with one thread that waits; the choice is never guessed."""
-    from threading import Event
-
-    DesiredStateStore(str(tmp_path)).keep("disconnected", ephemeral=True)
-    await loop_latency.background_done(20)
-    go_on, read, calls = Event(), dirs.read, 0
-
-    def hang(*words: object, **more: object) -> bytes:
-        nonlocal calls
-        calls += 1
-        go_on.wait(20)
-        return read(*words, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(dirs, "read", hang)
-    monkeypatch.setattr(loop_latency, "READ_S", 0.05)
-    monkeypatch.setattr(held, "_AGAIN_S", 0.01)
-    told: list[Meaning] = []
-    often = asyncio.Event()
-
-    def tell(meaning: Meaning) -> None:
-        told.append(meaning)
-        if len(told) == 3:
-            often.set()
-
-    reading = asyncio.ensure_future(held.read_choice(str(tmp_path), tell))
-    await asyncio.wait_for(often.wait(), 20)
-    assert calls == 1
-    assert told[0].state == TailnetState.STARTING
-    assert "does not answer" in told[0].why
-    monkeypatch.setattr(dirs, "read", read)
-    go_on.set()
-    owner = await asyncio.wait_for(reading, 20)
-    assert owner.kept == ("disconnected", True)
-    assert not owner.is_new
