@@ -30,7 +30,7 @@ _SETTLE_S = 0.5
 # Statuses worth a retry; any other unsuccessful status is permanent.
 _PASSING = frozenset({408, 425, 429})
 _SERVER_ERROR = 500
-# The longest Retry-After that is heeded.
+# The longest that is waited for one alert because of Retry-After.
 _MOST_AFTER_S = 600.0
 _GOOD = range(200, 300)
 
@@ -135,7 +135,7 @@ class AlertSender:
 
     def _send(self, incident: Incident, left_out: int) -> bool:
         """Send one alert, with retries where they may help; return whether it was accepted."""
-        refusal = Refusal("", passing=True)
+        refusal, left_s = Refusal("", passing=True), _MOST_AFTER_S
         for tries in range(1, TRIES + 1):
             try:
                 refusal = self._try(incident, left_out)
@@ -147,9 +147,12 @@ class AlertSender:
             if not refusal.why:
                 self.sent_s = _now_s()
                 return True
-            if not refusal.passing or self._closing.is_set():
+            if not refusal.passing or self._closing.is_set() or tries == TRIES:
                 break
-            self._closing.wait(max(refusal.after_s, delay_s(RETRY, tries, 0.5 + random_jitter() / 2)))
+            # Other alerts wait behind this one.
+            after_s = min(refusal.after_s, left_s)
+            left_s -= after_s
+            self._closing.wait(max(after_s, delay_s(RETRY, tries, 0.5 + random_jitter() / 2)))
         self._on_trouble(refusal.why)
         return False
 

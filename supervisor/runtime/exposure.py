@@ -78,10 +78,12 @@ class Exposure:
             found = await self._reader.read()
         except TimeoutError:
             self._report_blind(f"reading /proc takes longer than {SCAN_S:g} s")
+            self._engine.store.update_exposed(None)
             return
         if found is None:
             self._report_blind("this kernel does not list who listens in /proc/net/tcp")
             return
+        self._blind = False
         self._log_changes(self._engine.store.snapshot.exposed, found)
         self._engine.store.update_exposed(found)
 

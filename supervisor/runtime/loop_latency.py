@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 import sys
 import threading
 import time
@@ -12,12 +13,13 @@ from concurrent.futures import Future
 from functools import partial
 from importlib import import_module
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from supervisor.core.counts import Durations
 from supervisor.system import kernel
 
 if TYPE_CHECKING:
+    import selectors
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
@@ -26,7 +28,7 @@ _SHORT_S = 0.001
 _USUAL_S = sys.getswitchinterval()
 _MOST_THREADS = 32
 # Further threads that look up names: where DNS hangs, they leave the others to the disks.
-_MOST_LOOKUPS = 8
+_MOST_LOOKUPS = 32
 MEASURE_EVERY_S = 1.0
 
 T = TypeVar("T")
@@ -88,9 +90,23 @@ class EventLoop(asyncio.SelectorEventLoop):
     At the container's process limit that pool fails, when it is used and once more when the loop ends.
     """
 
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        super().__init__(selector)
+        self._looking: dict[object, asyncio.Task[Any]] = {}
+
     def run_in_executor(self, _executor: object, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        """Run ``work`` in a thread."""
-        return self.create_task(_run(_lookup_slots, work, arguments))
+        """Run ``work`` in a thread; all who look up the same name at the same time share one.
+
+        While DNS hangs, a look-up takes far longer than callers wait, and they ask again and again.
+        """
+        if work is not socket.getaddrinfo:
+            return self.create_task(run_in_thread(work, *arguments))
+        job = (work, arguments)
+        task = self._looking.get(job)
+        if task is None:
+            task = self._looking[job] = self.create_task(_run(_lookup_slots, work, arguments))
+            task.add_done_callback(lambda _: self._looking.pop(job, None))
+        return asyncio.shield(task)
 
 
 def being_cancelled() -> bool:

@@ -51,9 +51,9 @@ class SnapshotStore:
         """Replace the tailnet's view."""
         self._put(self.snapshot._replace(tailnet=view))
 
-    def update_exposed(self, listeners: tuple[ListenerView, ...]) -> None:
-        """Replace the list of ports that tailnet peers reach without going through serve."""
-        self._put(self.snapshot._replace(exposed=listeners, exposed_known=True))
+    def update_exposed(self, listeners: tuple[ListenerView, ...] | None) -> None:
+        """Replace the list of ports that tailnet peers reach without going through serve; None if it is unknown."""
+        self._put(self.snapshot._replace(exposed=listeners or (), exposed_known=listeners is not None))
 
     def update_backup(self, view: BackupView) -> None:
         """Replace the backups' view."""

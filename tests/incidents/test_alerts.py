@@ -9,6 +9,7 @@ import json
 import re
 import signal
 import socket
+import threading
 import time
 from email.header import decode_header
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,23 @@ def test_a_service_that_asks_to_wait_is_not_asked_before(monkeypatch: pytest.Mon
         began_s = time.monotonic()
         hook.wait(2)
         assert time.monotonic() - began_s > 0.8
+
+
+def test_what_is_waited_for_one_alert_is_limited_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait behind it: eight pauses of ten minutes held them up for more than an hour."""
+    monkeypatch.setattr(alerts, "RETRY", Backoff(initial_s=0.001, max_s=0.001))
+    monkeypatch.setattr(alerts, "_MOST_AFTER_S", 0.5)
+    given_up = threading.Event()
+    with hooking() as hook:
+        hook.statuses[:] = [503] * alerts.TRIES
+        hook.headers = {"Retry-After": "86400"}
+        given = AlertSettings(SecretSource("URL", value=Secret(hook.url)), None, None, with_lines=False)
+        began_s = time.monotonic()
+        alerts.AlertSender(given, "box", lambda _why: given_up.set()).put(alert().incident)
+        assert given_up.wait(20)
+        assert len(hook.told) == alerts.TRIES
+        # Of eight pauses.
+        assert time.monotonic() - began_s < 6 * 0.5 + alerts._SETTLE_S
 
 
 @pytest.mark.parametrize(("status", "headers"), [(403, {}), (302, {"Location": "/elsewhere"})])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -257,22 +258,38 @@ async def test_a_thread_for_which_nobody_waits_still_counts(monkeypatch: pytest.
     assert await asyncio.wait_for(second, DEADLINE_S) == 7
 
 
-def test_names_that_hang_leave_the_threads_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe looks up its name again and again, and gives up each time while DNS hangs."""
+def test_a_name_that_hangs_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe gives up each time while DNS hangs, and asks again: that took the threads of files and of other names."""
     monkeypatch.setattr(loop_latency, "_slots", asyncio.Semaphore(1))
-    monkeypatch.setattr(loop_latency, "_lookup_slots", asyncio.Semaphore(1))
-    go_on = threading.Event()
+    monkeypatch.setattr(loop_latency, "_lookup_slots", asyncio.Semaphore(2))
+    go_on, looked_up = threading.Event(), []
 
-    async def look_up() -> int:
+    def look_up(name: str, *_: object) -> list[str]:
+        looked_up.append(name)
+        if name == "hangs.example":
+            go_on.wait(DEADLINE_S)
+        return [name]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+    async def ask() -> None:
         loop = asyncio.get_running_loop()
-        hung = [loop.run_in_executor(None, go_on.wait, DEADLINE_S) for _ in range(3)]
-        await asyncio.wait(hung, timeout=0.05)
-        for each in hung:
-            each.cancel()
-        return await asyncio.wait_for(run_in_thread(lambda: 7), DEADLINE_S)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(loop.getaddrinfo("hangs.example", 80), 0.05)
+        assert await asyncio.wait_for(loop.getaddrinfo("other.example", 80), DEADLINE_S) == ["other.example"]
+        assert await asyncio.wait_for(run_in_thread(lambda: 7), DEADLINE_S) == 7
+        assert looked_up == ["hangs.example", "other.example"]
+        waiting = [asyncio.ensure_future(loop.getaddrinfo("hangs.example", 80)) for _ in range(2)]
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await asyncio.wait_for(asyncio.gather(*waiting), DEADLINE_S) == [["hangs.example"]] * 2
+        # Looked up again once the other has ended.
+        assert await loop.getaddrinfo("hangs.example", 80) == ["hangs.example"]
+        assert looked_up.count("hangs.example") == 2
 
     try:
         with asyncio.Runner(loop_factory=EventLoop) as runner:
-            assert runner.run(look_up()) == 7
+            runner.run(ask())
     finally:
         go_on.set()

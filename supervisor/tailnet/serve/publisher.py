@@ -266,6 +266,7 @@ class Serve:
                 self._show(self._view._replace(why=_UNREAD))
                 return self._view
             self._is_read = True
+            self._show(self._view._replace(why=""))
         wanted = await self._wanted(status)
         now_s = time.monotonic()
         if wanted == self._seen and now_s < self._look_s:
