@@ -7,7 +7,7 @@ import gc
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -273,7 +273,7 @@ def test_a_name_that_hangs_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
     async def ask() -> None:
-        loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(loop.getaddrinfo("hangs.example", 80), 0.05)
