@@ -357,7 +357,7 @@ class IncidentRecorder:
         known.append(incident)
         known.sort(key=lambda each: (each.at_s, each.id))
         self._show(view._replace(known=tuple(known)))
-        self._drop_oldest()
+        self._drop_oldest(incident.id)
         is_end = incident.kind in PROCESS_ENDS
         if not quiet and (is_end or not was_open) and not (is_end and incident.is_open):
             self._tell(incident)
@@ -365,10 +365,13 @@ class IncidentRecorder:
     def _write(self, incident: Incident) -> None:
         self._sizes[incident.id] = self._files.write(incident)
 
-    def _drop_oldest(self) -> None:
-        """Remove the oldest beyond the limit, first those of earlier runs: a wrong clock may have dated them later."""
+    def _drop_oldest(self, newest: str = "") -> None:
+        """Remove the oldest beyond the limit, first those of earlier runs, and never the ``newest``.
+
+        A clock that was set may have dated others later.
+        """
         view = self._view
-        left = sorted(view.known, key=lambda each: each.run == self._life.record.run)
+        left = sorted(view.known, key=lambda each: (each.id == newest, each.run == self._life.record.run))
         total = sum(self._sizes.get(each.id, 0) for each in left)
         gone = []
         while len(left) > MOST_INCIDENTS or (total > MOST_BYTES and len(left) > 1):

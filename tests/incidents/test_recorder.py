@@ -142,6 +142,17 @@ async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None
     assert not files._pending
 
 
+async def test_the_newest_incident_stays_if_the_clock_was_set_back(tmp_path: Path) -> None:
+    """It was the oldest then, and removed at once; without the incident of the end, the end was not recorded."""
+    rig = Rig(tmp_path)
+    rig.recorder._adopt(rig.recorder._load())
+    for number in range(MOST_INCIDENTS):
+        later = msgspec.structs.replace(rules.of_stop(Snapshot(), 1000 + number), kind="crash", subject=f"p{number}")
+        rig.recorder._add(later)
+    assert rig.recorder.finish(0, None)["kind"] == "end"
+    assert rig.kinds().count("end") == 1
+
+
 async def test_incidents_that_a_wrong_clock_dated_later_are_removed_before_those_of_this_run(tmp_path: Path) -> None:
     """A hundred of them made each new incident the oldest, which was removed at once."""
     (tmp_path / "incidents").mkdir()
