@@ -147,7 +147,7 @@ async def test_the_newest_incident_stays_if_the_clock_was_set_back(tmp_path: Pat
     rig = Rig(tmp_path)
     rig.recorder._adopt(rig.recorder._load())
     for number in range(MOST_INCIDENTS):
-        later = msgspec.structs.replace(rules.of_stop(Snapshot(), 1000 + number), kind="crash", subject=f"p{number}")
+        later = msgspec.structs.replace(rules.of_stop(Snapshot(), 10.0**9 + number), kind="crash", subject=f"p{number}")
         rig.recorder._add(later)
     assert rig.recorder.finish(0, None)["kind"] == "end"
     assert rig.kinds().count("end") == 1
