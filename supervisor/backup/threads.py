@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,11 +28,23 @@ LOOK_S = 15.0
 async def in_thread(work: Callable[..., T], *arguments: object) -> T:
     """Run ``work`` in a thread and return its result, also on cancellation: half of it would be worse than waiting.
 
+    The cancellation is raised by what is awaited next: work that belongs together, in several threads, is done whole.
     Unlike with anyio's own, it is done on the loop's thread where no other can be started.
     """
+    running = asyncio.get_running_loop().create_task(run_in_thread(work, *arguments))
+    cancelled = False
     with anyio.CancelScope(shield=True):
-        return await run_in_thread(work, *arguments)
-    raise AssertionError("a shield is never cancelled")
+        while not running.done():
+            try:
+                await asyncio.wait((running,))
+            except asyncio.CancelledError:
+                # asyncio's own, as when the main loop ends by a defect: it does not know anyio's shield.
+                cancelled = True
+    task = asyncio.current_task()
+    if cancelled and task is not None:
+        task.uncancel()
+        task.cancel()
+    return running.result()
 
 
 class Steps:
