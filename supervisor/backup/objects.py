@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -22,7 +23,7 @@ from supervisor.backup.places import opened
 from supervisor.backup.threads import SecretReader
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
 from supervisor.errors import ConfigError
-from supervisor.runtime.loop_latency import run_in_thread
+from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 from supervisor.system import dirs
 from supervisor.system.proxies import proxy_for
 
@@ -141,6 +142,9 @@ class BucketStore:
         self._key_id = SecretReader(key_id)
         self._secret = SecretReader(secret)
         self._region = _region(parts.hostname or "")
+        # Needed for a bucket only. The import takes a quarter of a second, and the panel uses the server alone.
+        self._client = TimedReader(partial(import_module, "aiohttp.client"), _TIMEOUT_S)
+        self._has_client = False
         self._knows_conditions = True
 
     async def get(self) -> StoredObject:
@@ -187,8 +191,7 @@ class BucketStore:
         signature = self._signature(method, data, await self._key_id.text(), await self._secret.text())
         # What a proxy compresses gets another ETag, which no condition meets.
         headers = {"Accept-Encoding": "identity", **headers, **signature}
-        # Needed for a bucket only. The import takes a quarter of a second, and the panel uses the server alone.
-        await run_in_thread(import_module, "aiohttp.client")
+        await self._load_client()
         from aiohttp import client, cookiejar
 
         timeout = client.ClientTimeout(total=_TIMEOUT_S)
@@ -206,10 +209,29 @@ class BucketStore:
                 return answer.status, body, answer.headers
         except TimeoutError as error:
             raise BackupError(explain(None, "i/o timeout")) from error
+        except (client.InvalidURL, UnicodeError):
+            # The repository's own URL was checked before. The cause is dropped, as it may contain the proxy's password.
+            raise BackupError(self._bad_proxy()) from None
         except client.ClientError as error:
             refused = isinstance(error, client.ClientConnectorError) and isinstance(error.os_error, ConnectionError)
             said = "connection refused" if refused else str(error)
             raise BackupError(known(said) or CUT_SHORT) from error
+
+    async def _load_client(self) -> None:
+        """Import the HTTP client. Raises BackupError if that takes too long: it is on a disk, too."""
+        if self._has_client:
+            return
+        try:
+            await self._client.read()
+        except TimeoutError as error:
+            why = f"the HTTP client could not be loaded within {_TIMEOUT_S:g} s"
+            raise BackupError(Trouble(why, "it is tried again; check the disks")) from error
+        self._has_client = True
+
+    def _bad_proxy(self) -> Trouble:
+        name = f"{self._url.partition('://')[0].upper()}_PROXY"
+        why = f"cannot reach the repository's server: {name} is not a valid address"
+        return Trouble(why, f"set {name} to one such as http://proxy.example:3128")
 
     def _signature(self, method: str, data: bytes, key_id: str, secret: str) -> dict[str, str]:
         """Return the headers that authenticate the request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import socket
@@ -9,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from supervisor.backup import holder, objects
@@ -19,6 +22,7 @@ from supervisor.backup.holder import Lease, LostError
 from supervisor.backup.objects import BucketStore, FolderStore
 from supervisor.backup.words import BackupError
 from supervisor.config.parsers import SecretSource
+from supervisor.runtime import loop_latency
 from supervisor.secret import Secret
 from tests.backup.test_holder import never, settings
 from tests.backup.world import World, wait_for_state
@@ -177,6 +181,17 @@ async def test_the_way_to_a_bucket_may_lead_through_a_proxy(monkeypatch: pytest.
         assert server.heard[0].startswith(b"GET http://bucket.invalid/bucket/snapshots.holder HTTP/1.1\r\n")
 
 
+@pytest.mark.parametrize("proxy", ["http://me:theSecret@[::1", "http://me:theSecret@a..b:8080", "me:theSecret@h:99999"])
+async def test_a_proxy_that_is_no_url(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported, without the password in it."""
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(BackupError) as caught:
+        await _store_at("bucket.invalid", 80).get()
+    told = "cannot reach the repository's server: HTTP_PROXY is not a valid address"
+    assert caught.value.trouble.why == told
+    assert "theSecret" not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("date", ["Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "rubbish", ""])
 async def test_a_time_of_writing_that_makes_no_sense_is_none(date: str) -> None:
     """The object is read nevertheless."""
@@ -229,6 +244,19 @@ def test_a_first_request_imports_the_client_in_a_thread() -> None:
     """The import takes a quarter of a second, which would delay health and signals."""
     ended = subprocess.run([sys.executable, "-c", _FIRST_REQUEST], capture_output=True, text=True, check=True)
     assert ended.stdout == "the repository's server cannot be reached: connection refused; it is tried again\n"
+
+
+async def test_disks_that_hang_hold_up_no_request_to_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may take every thread: what was imported needs none, and what was not is reported in time."""
+    with _scripted(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") as server:
+        store = _store_at("127.0.0.1", server.port)
+        assert (await store.get()).data is None
+        monkeypatch.setattr(objects, "_TIMEOUT_S", 0.2)
+        monkeypatch.setattr(loop_latency, "_slots", asyncio.Semaphore(0))
+        with anyio.fail_after(10):
+            assert (await store.get()).data is None
+            with pytest.raises(BackupError, match="the HTTP client could not be loaded"):
+                await _store_at("127.0.0.1", server.port).get()
 
 
 async def test_a_folder_that_does_not_answer_is_told_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
