@@ -54,6 +54,8 @@ AT_STOP = "stop"
 _QUIET_HOLDS = frozenset({State.WAITING, State.RESTORING, State.STANDBY})
 # In these, the view's reason stays until something happens.
 _SETTLED = frozenset({BackupState.IDLE, BackupState.HELD, BackupState.CHOOSE, BackupState.WITHOUT})
+# What stays as it is once another instance has taken over.
+_LASTING = frozenset({"state", "holds", "why", "what_to_do", "next_s"})
 # Number of latest orders shown.
 _ORDERS = 16
 
@@ -110,6 +112,9 @@ class Work:
     def show(self, **changes: object) -> None:
         """Change the view, and the state of the processes that are held."""
         before = self.view
+        if before.state is BackupState.REPLACED:
+            # Work that could not be cancelled any more must not hide that, and its reason.
+            changes = {name: value for name, value in changes.items() if name not in _LASTING}
         if changes.get("state", before.state) is not before.state:
             changes.setdefault("since_s", time.monotonic())
             changes.setdefault("progress", None)
@@ -175,9 +180,6 @@ class Work:
         if trouble is not None:
             self.tell(trouble)
         state = self.view.state
-        if state is BackupState.REPLACED:
-            # A call that is being cancelled must not hide that reason.
-            return
         if self.view.holds and state in {BackupState.STARTING, BackupState.HELD}:
             state = BackupState.HELD if now else BackupState.STARTING
         self.show(state=state, why=now.why if now else "", what_to_do=now.what_to_do if now else "")

@@ -10,6 +10,7 @@ import pytest
 from supervisor.backup.words import Trouble
 from supervisor.backup.work import Work
 from supervisor.core.backup import BackupState
+from supervisor.core.process import State
 from supervisor.core.snapshot import Snapshot
 from supervisor.runtime.store import SnapshotStore
 
@@ -47,3 +48,19 @@ def test_a_life_without_backups_shows_a_trouble_of_the_lease_as_long_as_it_lasts
     one.take_hold_trouble(AWAY)
     one.take_hold_trouble(None)
     assert (one.view.state, one.view.why, one.view.what_to_do) == (BackupState.WITHOUT, "", "")
+
+
+def test_work_that_ends_after_another_instance_has_taken_over_does_not_hide_that() -> None:
+    """A swap of files is not interrupted; what it shows at its end, and so the app's state, would have no reason."""
+    one, held = work(), []
+    engine = SimpleNamespace(children=("app",), hold=lambda _names, state: held.append(state))
+    one.engine = cast("Any", engine)
+    one.show(state=BackupState.REPLACED, holds=True, next_s=None, why="replaced", what_to_do="end one of the two")
+    before = one.view
+    one.rest()
+    one.fail(AWAY)
+    one.hold(AWAY, BackupState.HELD)
+    one._take_trouble(AWAY)
+    one.count_failure(AWAY)
+    assert one.view._replace(taken=before.taken) == before
+    assert held == [State.HELD]
