@@ -50,7 +50,8 @@ async def in_thread(work: Callable[..., T], *arguments: object) -> T:
 class Steps:
     """Runs steps on a disk that may hang, in one thread at most: while one hangs, the next one fails at once.
 
-    ``what`` they are for is a part of the message. A step that is late goes on; its result is dropped.
+    ``what`` they are for is a part of the message. A step that is late goes on; its result is dropped. One that was
+    cancelled has the rest of its time before it counts as hanging.
     """
 
     def __init__(self, what: str) -> None:
@@ -59,11 +60,11 @@ class Steps:
 
     async def take(self, work: Callable[..., T], *arguments: object) -> T:
         """Return the result of the work. Raises BackupError if a disk does not answer, and what the work raises."""
-        if self._last is not None and self._last.hangs:
-            raise self._late()
         reader: TimedReader[T] = TimedReader(partial(work, *arguments), LOOK_S)
-        self._last = reader
         try:
+            if self._last is not None:
+                await self._last.wait_for_earlier()
+            self._last = reader
             return await reader.read()
         except TimeoutError as error:
             raise self._late() from error

@@ -164,6 +164,7 @@ class TimedReader(Generic[T]):
         self._read = read
         self._limit_s = limit_s
         self._late: asyncio.Task[T] | None = None
+        self._until_s = 0.0
 
     @property
     def hangs(self) -> bool:
@@ -172,11 +173,12 @@ class TimedReader(Generic[T]):
 
     async def read(self) -> T:
         """Return the result. Raises TimeoutError if it takes too long, and at once while an earlier call hangs."""
-        if self.hangs:
-            raise TimeoutError
+        await self.wait_for_earlier()
+        limit_s = READ_S if self._limit_s is None else self._limit_s
+        self._until_s = time.monotonic() + limit_s
         task = asyncio.get_running_loop().create_task(run_in_thread(self._read))
         try:
-            done, _ = await asyncio.wait((task,), timeout=READ_S if self._limit_s is None else self._limit_s)
+            done, _ = await asyncio.wait((task,), timeout=limit_s)
         finally:
             self._late = None if task.done() else task
             if self._late is not None:
@@ -185,6 +187,14 @@ class TimedReader(Generic[T]):
         if not done:
             raise TimeoutError
         return task.result()
+
+    async def wait_for_earlier(self) -> None:
+        """Wait for the rest of its time for a call that was cancelled. Raises TimeoutError if it hangs."""
+        rest_s = self._until_s - time.monotonic()
+        if self._late is not None and rest_s > 0:
+            await asyncio.wait((self._late,), timeout=rest_s)
+        if self.hangs:
+            raise TimeoutError
 
 
 SOON_S = 0.5
