@@ -72,9 +72,9 @@ class Places:
 
         The block gets the mark that its markers are to have. If it fails, no file was swapped, and files that were a
         mix before are one still; a MixedError says otherwise, and leaves the record to the next try or start. Raises
-        BackupError if the record cannot be written.
+        BackupError if the record cannot be read or written.
         """
-        before = await in_thread(self.swapped_halfway)
+        before = await self._steps.take(self.swapped_halfway)
         swap = swap._replace(mark=os.urandom(8).hex())
         try:
             await in_thread(self._write, swap)

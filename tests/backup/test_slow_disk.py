@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from supervisor.backup import threads
 from supervisor.backup.beginning import Beginning
 from supervisor.backup.by_hand import _replace
 from supervisor.backup.listener import Answer
@@ -16,6 +17,7 @@ from supervisor.backup.marker import Kept
 from supervisor.backup.messages import Message
 from supervisor.backup.places import Places, Swap
 from supervisor.backup.take import Taker
+from supervisor.backup.words import BackupError
 from supervisor.config.plan import BackupPlan, BackupSource
 from supervisor.core.backup import BackupState, BackupView, SnapshotView
 from supervisor.core.process import ExitStatus
@@ -80,6 +82,26 @@ async def test_a_restore_by_hand(plan: BackupPlan, opened: dict[str, bool]) -> N
     await _replace(work, cast("Any", SimpleNamespace(id="1" * 64, place=place)))
     assert {name for name, is_main in opened.items() if is_main} == set()
     assert {"swapping", ".swapping.new", "..moltis-supervisor.json.new"} <= set(opened)
+
+
+async def test_a_restore_by_hand_whose_record_cannot_be_looked_for(
+    plan: BackupPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was replaced yet: it fails, and the app is started again."""
+    monkeypatch.setattr(threads, "LOOK_S", 0.1)
+    work = work_on(plan)
+    await work.places.make()
+    released: list[bool] = []
+    monkeypatch.setattr(work.engine, "release", lambda: released.append(True))
+    # To open it waits for a writer, as a file on a disk that hangs does for the disk.
+    record = os.path.join(plan.folder, "swapping")
+    os.mkfifo(record)
+    try:
+        with pytest.raises(BackupError, match="a disk has not answered"):
+            await _replace(work, cast("Any", SimpleNamespace(id="1" * 64, place=place)))
+    finally:
+        os.close(os.open(record, os.O_WRONLY | os.O_NONBLOCK))
+    assert released == [True]
 
 
 async def test_a_start(plan: BackupPlan, opened: dict[str, bool]) -> None:
