@@ -84,13 +84,18 @@ class Beginning:
                 return
 
     async def _try_unless_told(self) -> bool:
-        """Try; cancel it and return False if a start without a backup is ordered. Other orders wait for its end."""
+        """Try; cancel it and return False if a start without a backup is ordered. Other orders wait for its end.
+
+        So does that one where it comes too late to cancel anything, as during the last write.
+        """
         early: list[BackupOrder] = []
+        told: list[BackupOrder] = []
 
         async def listen() -> None:
             while True:
                 order = await self._next_order(None)
                 if isinstance(order, StartWithout) and self._work.view.state is not BackupState.RESTORING:
+                    told.append(order)
                     group.cancel_scope.cancel()
                 elif order is not None:
                     # A start without a backup too, for the case that the restore fails.
@@ -103,8 +108,10 @@ class Beginning:
                 await self._try()
                 done = True
                 group.cancel_scope.cancel()
+            if not done:
+                told.clear()
         finally:
-            self._put_back(early)
+            self._put_back([*early, *told])
         return done
 
     async def _start_without(self) -> None:

@@ -230,13 +230,16 @@ class Backups:
                     await self._careful(maintenance.run)
 
     async def _carry_out(self, order: BackupOrder) -> None:
-        """Carry out an order; one to start without backups comes too late, and any other after such a start."""
+        """Carry out an order; one to start without backups comes too late, as does any other after such a start."""
         if self._work.view.state is BackupState.WITHOUT:
             return
         if isinstance(order, BackUp):
             await self._careful(partial(self._work.snapshot, "asked"))
         elif isinstance(order, Restore):
             await self._careful(partial(restore_by_hand, self._work, order.id))
+        else:
+            why = "the order to start without them came too late"
+            self._work.log.record("warning", "started with backups", part="backup", why=why)
 
     async def _careful(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something that may fail; a failure is logged, and shown until something else succeeds."""

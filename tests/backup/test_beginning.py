@@ -146,6 +146,41 @@ async def test_a_start_without_backups_that_is_ordered_during_a_restore_comes_af
     assert tries.without
 
 
+class LastWrite(Tries):
+    """One to which the order to start without backups comes during its last write, which is not cancelled any more."""
+
+    async def _try(self) -> None:
+        self.orders.append(StartWithout())
+        with anyio.CancelScope(shield=True):
+            await self._heard.wait()
+            await anyio.sleep(0.01)
+        if self._ends:
+            raise self._ends.pop(0)[2]
+
+
+async def test_a_start_without_backups_that_is_ordered_too_late_is_logged() -> None:
+    """The start with backups goes on, as that write has decided it."""
+    late = LastWrite()
+    with anyio.fail_after(10):
+        await late.start.run()
+    assert not late.without
+    assert late.orders == [StartWithout()]
+    logged: list[str] = []
+    log = SimpleNamespace(record=lambda _level, event, **more: logged.append(f"{event}: {more['why']}"))
+    backups = Backups.__new__(Backups)
+    backups._work = cast("Work", SimpleNamespace(view=BackupView(BackupState.IDLE), log=log))
+    await backups._carry_out(late.orders[0])
+    assert logged == ["started with backups: the order to start without them came too late"]
+
+
+async def test_a_start_without_backups_that_is_ordered_in_a_last_write_that_fails_is_obeyed() -> None:
+    """It was forgotten, and the start was held."""
+    late = LastWrite((BackupState.STARTING, [], AWAY))
+    with anyio.fail_after(10):
+        await late.start.run()
+    assert late.without
+
+
 async def test_a_start_without_backups_takes_no_snapshot_that_was_ordered_before() -> None:
     """A run without backups takes no snapshots."""
     backups = Backups.__new__(Backups)
