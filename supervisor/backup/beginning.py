@@ -13,6 +13,7 @@ from supervisor.backup.standby import UNCONDITIONAL, Standby
 from supervisor.backup.threads import Look, in_thread, task_group
 from supervisor.backup.words import BackupError, ChoiceNeededError, Trouble
 from supervisor.core.backup import BackUp, BackupState, Course, Files, Restore, StartWithout, decide, find
+from supervisor.runtime.loop_latency import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,6 +32,7 @@ CHOICES = (
 )
 
 _OVERTAKEN = "a restore was interrupted here, and another instance has continued from the repository since"
+_WRITTEN_SINCE = "a restore was interrupted here, and files have been written since, as after a start without backups"
 _GONE = "the repository is gone, but the holder's object beside it says that it was in use"
 _EMPTY = "the repository has no snapshot, although its last holder left one in it"
 _UNREAD = "restic cannot read snapshots, of which one may be the newest"
@@ -214,11 +216,7 @@ class Beginning:
         wish = work.settings.restore
         halfway = await self._halfway()
         if halfway is not None:
-            # Killed between two renames: the files here are a mix of old and new.
-            if work.last_generation > halfway.generation:
-                raise ChoiceNeededError(Trouble(_OVERTAKEN, CHOICES))
-            sources = None if halfway.whole else work.plan.sources
-            await self._restore(self._find(halfway.snapshot_id), has_files=False, sources=sources)
+            await self._continue(halfway)
             return
         course, why = decide(kept.marker if kept else None, files, work.view.snapshots, self._repository)
         if wish not in {"auto", "never"}:
@@ -243,6 +241,17 @@ class Beginning:
             raise ChoiceNeededError(Trouble(why, CHOICES))
         else:
             await self._adopt(snapshot=course is Course.ADOPT)
+
+    async def _continue(self, halfway: Swap) -> None:
+        """Restore again after a kill between two renames: the files here are a mix of old and new."""
+        work = self._work
+        if work.last_generation > halfway.generation:
+            raise ChoiceNeededError(Trouble(_OVERTAKEN, CHOICES))
+        # Not a look, which has a time limit: there may be many files.
+        if await run_in_thread(marker.written_since, work.plan.sources, halfway.recorded_s):
+            raise ChoiceNeededError(Trouble(_WRITTEN_SINCE, CHOICES))
+        sources = None if halfway.whole else work.plan.sources
+        await self._restore(self._find(halfway.snapshot_id), has_files=False, sources=sources)
 
     async def _halfway(self) -> Swap | None:
         """Return the swap that a kill has interrupted; after a finished one, only its record may be left."""

@@ -83,6 +83,18 @@ def is_over(sources: Iterable[BackupSource], repository: str, mark: str) -> bool
     return bool(mark) and found == {(repository, mark)}
 
 
+def written_since(sources: Iterable[BackupSource], moment_s: float) -> bool:
+    """Return whether a file was written after a moment; a restore sets the times that the snapshot has.
+
+    Raises BackupError if that cannot be determined.
+    """
+    for source in sources:
+        with _seeing(source):
+            if any(os.lstat(path).st_mtime > moment_s for path in _files(source.path)):
+                return True
+    return False
+
+
 @contextmanager
 def _seeing(source: BackupSource) -> Iterator[None]:
     try:
@@ -129,12 +141,16 @@ def _unless_gone(error: OSError) -> None:
 
 
 def _has_files(folder: str) -> bool:
-    """Return whether there are any files; the supervisor's own and the file system's are ignored."""
+    """Return whether there are any files."""
+    return any(True for _ in _files(folder))
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Yield the path of each file or link; the supervisor's own and the file system's are ignored. Raises OSError."""
     not_the_apps = {MARKER, WORKSHOP, LOST_AND_FOUND, "supervisor.lock"}
     for place, names, files in os.walk(folder, onerror=_unless_gone):
         if place == folder:
             names[:] = [name for name in names if name not in not_the_apps]
             files = [name for name in files if name not in not_the_apps]  # noqa: PLW2901 - as the folders above
-        if files or any(os.path.islink(os.path.join(place, name)) for name in names):
-            return True
-    return False
+        yield from (os.path.join(place, name) for name in files)
+        yield from (path for name in names if os.path.islink(path := os.path.join(place, name)))

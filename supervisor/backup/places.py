@@ -46,13 +46,15 @@ class Swap(NamedTuple):
     """A replacement of files by a snapshot's; ``whole`` is true if tailscaled's files are among them.
 
     ``generation`` is the highest in the repository at that time. ``mark`` is written into the folders' markers once all
-    files are in place: a record with it that could not be removed is then known to be over.
+    files are in place: a record with it that could not be removed is then known to be over. ``recorded_s`` is when the
+    record was written, in seconds since the epoch.
     """
 
     snapshot_id: str
     whole: bool
     generation: int
     mark: str = ""
+    recorded_s: float = 0.0
 
 
 class Places:
@@ -108,7 +110,7 @@ class Places:
         try:
             with opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
                 snapshot_id, what, generation, *mark = os.read(fd, _MOST_BYTES).decode("ascii").split()
-                return Swap(snapshot_id, what == "all", int(generation), "".join(mark))
+                return Swap(snapshot_id, what == "all", int(generation), "".join(mark), os.fstat(fd).st_mtime)
         except (FileNotFoundError, ValueError):
             return None
         except OSError as error:

@@ -13,6 +13,7 @@ from tests.backup.test_restoring import names, restore
 from tests.backup.world import APP, World, back_up, is_root, listed, lost, small_disk, wait_for_state
 from tests.chaos.refusal_table import sites
 from tests.chaos.refused_sites import Refusal, refusing
+from tests.client.calling import call
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +101,30 @@ def test_a_restore_that_was_not_over_everywhere_goes_on(lacking: str) -> None:
         run.wait_for("started")
         assert names(world.data) == {"note"}
         assert (world.data / "note").read_text() == "restored"
+
+
+def test_a_restore_that_was_broken_off_asks_where_files_were_written_since() -> None:
+    """The owner has started without backups, and the record's disk did not answer: the files of that run stay."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("wanted")
+        taken = back_up(run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    record(world).write_text(f"{taken['id']} all 1\n")
+    os.utime(record(world), (1e9, 1e9))
+    (world.data / "deeper").mkdir()
+    (world.data / "deeper/file").write_text("written since")
+    os.utime(world.data / "note", (9e8, 9e8))
+    with world.running() as run:
+        assert "files have been written since" in wait_for_state(run, "held: choose")["why"]
+        assert (world.data / "deeper/file").read_text() == "written since"
+        assert call(run.run_dir, "backup").code == 0
+        run.wait_for("started")
+        assert run.find("restoring") is None
+        assert names(world.data) == {"note", "deeper"}
+        assert not record(world).exists()
 
 
 @pytest.mark.skipif(not is_root(), reason="takes root, to mount a disk")
