@@ -19,6 +19,7 @@ from tests.backup.world import (
     World,
     back_up,
     call_without_waiting,
+    child_of,
     is_root,
     listed,
     lost,
@@ -223,7 +224,7 @@ def test_a_folder_that_vanishes_meanwhile_makes_it_partial(way: Flaky) -> None:
         (world.data / "note").write_text("1")
         way.mode = "silent"
         call_without_waiting(run)
-        wait_for_state(run, "snapshot")
+        wait_until(lambda: child_of(run, "restic"), what="restic, which waits for the server")
         world.data.rename(world.folder / "gone")
         way.mode = "pass"
         assert "has vanished" in run.wait_for("snapshot taken, but not whole")["why"]
