@@ -19,7 +19,6 @@ from tests.backup.world import (
     World,
     back_up,
     call_without_waiting,
-    child_of,
     is_root,
     listed,
     lost,
@@ -224,7 +223,8 @@ def test_a_folder_that_vanishes_meanwhile_makes_it_partial(way: Flaky) -> None:
         (world.data / "note").write_text("1")
         way.mode = "silent"
         call_without_waiting(run)
-        wait_until(lambda: child_of(run, "restic"), what="restic, which waits for the server")
+        # After the look at the folders.
+        wait_until(way.is_asked.is_set, what="a request")
         world.data.rename(world.folder / "gone")
         way.mode = "pass"
         assert "has vanished" in run.wait_for("snapshot taken, but not whole")["why"]

@@ -46,7 +46,7 @@ class Flaky:
     another region) give an answer of that kind in the server's place; careless removes the conditions of requests, so
     that the server always writes; late does so too, and delays writes to a holder's object
     until the mode changes, while ``is_late`` is whether there are any; keeping refuses deletions, as for a key
-    without that right, and keeping_all also those of locks.
+    without that right, and keeping_all also those of locks. ``is_asked`` is whether a request was met by silence.
     """
 
     def __init__(self, target: int | str, path: str = "", host: str = "127.0.0.1") -> None:
@@ -54,6 +54,7 @@ class Flaky:
         self._target = target
         self._host = host
         self.is_late = threading.Event()
+        self.is_asked = threading.Event()
         self._over = threading.Event()
         if path:
             self._listener = socket.socket(socket.AF_UNIX)
@@ -103,6 +104,7 @@ class Flaky:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK_BYTES):
                 while self.mode == "silent" and not self._over.is_set():
+                    self.is_asked.set()
                     self._over.wait(0.05)
                 if self.mode == "slow":
                     self._over.wait(0.02)
