@@ -34,8 +34,7 @@ PATIENCE_S = 60.0
 STOP_PATIENCE_S = 0.5
 # fcntl(2); gVisor and old kernels may refuse it, which is harmless.
 _F_SETPIPE_SZ = 1031
-# After the start, which is to be quick.
-_LOAD_S = 1.0
+_LOAD_AGAIN_S = 0.25
 _OWN = Source(SUPERVISOR, "log")
 
 
@@ -109,17 +108,18 @@ class LogPipeline:
             self._put(record)
         for source, pipe_fd in pipes:
             self._read(source, pipe_fd)
-        loop.call_later(_LOAD_S, self._load)
+        # Before the loop reads anything, but after all that the start itself needs.
+        loop.call_soon(self._load)
 
     def _load(self) -> None:
-        """Load what lines need, if none have come: later there may be no descriptor left to load it with."""
+        """Load what lines need: when they come there may be no descriptor left to load it with."""
         from importlib import import_module
 
         try:
             for name in ("sanitize", "parse", "json_record"):
                 import_module(f"supervisor.logs.{name}")
         except OSError:
-            self._loop.call_later(_LOAD_S, self._load)
+            self._loop.call_later(_LOAD_AGAIN_S, self._load)
 
     def attach(self, process: str, stream: str, fd: int) -> None:
         """Read a child's pipe from now on; takes ownership of ``fd``."""

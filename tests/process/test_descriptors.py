@@ -19,6 +19,7 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SLEEP = ("sleep", "600")
 SAYS_ITS_LIMIT = (
@@ -111,6 +112,22 @@ def test_a_limit_that_is_lowered_meanwhile_stops_nothing() -> None:
         run.wait_count(2, "started", child="moltis")
         assert resource.prlimit(run.pid, resource.RLIMIT_NOFILE) == (1024, 1024)
         assert run.stop() == 0
+
+
+def test_the_first_lines_are_not_lost_where_no_file_may_be_opened(tmp_path: Path) -> None:
+    """The code for lines was loaded with the first of them, which takes a descriptor."""
+    script = (
+        f'while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo \'{{"message":"first"}}\'; echo second; sleep 600'
+    )
+    with running("sh", "-c", script, prefix=limited("-Hn 4096; ulimit -Sn 4096")) as run:
+        port_of(run)
+        used = len(os.listdir(f"/proc/{run.pid}/fd"))
+        resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (used - 4, 4096))
+        (tmp_path / "go").touch()
+        run.wait_for("first", process="moltis")
+        run.wait_for("second", process="moltis")
+        assert run.stop() == 0
+        assert not run.all("internal error")
 
 
 def test_health_does_not_wait_behind_idle_connections_where_no_file_may_be_opened() -> None:
