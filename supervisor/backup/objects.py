@@ -22,10 +22,10 @@ import anyio
 from supervisor.backup.places import opened
 from supervisor.backup.threads import SecretReader
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
+from supervisor.config.proxies import proxy_for
 from supervisor.errors import ConfigError
 from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 from supervisor.system import dirs
-from supervisor.system.proxies import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

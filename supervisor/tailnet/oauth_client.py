@@ -18,12 +18,12 @@ import msgspec
 
 from supervisor import __version__
 from supervisor.config.parsers import InvalidValueError
+from supervisor.config.proxies import proxy_for
 from supervisor.config.tailscale_env import ClientSecret, is_client_secret, parse_client_secret
 from supervisor.errors import ConfigError, connection_error
 from supervisor.json_input import decode_json
 from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 from supervisor.secret import Secret
-from supervisor.system.proxies import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

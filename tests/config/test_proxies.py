@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.system.proxies import proxy_for
+from supervisor.config.proxies import proxy_for
 
 PROXY = "http://proxy:3128"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from supervisor.config.parsers import is_on_loopback
+
 
 def proxy_for(url: str) -> str | None:
     """Return the proxy for a URL; None if there is none.
@@ -12,20 +14,10 @@ def proxy_for(url: str) -> str | None:
     from urllib.request import getproxies, proxy_bypass
 
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    # NO_PROXY may name a host with its port, and an IPv6 address only without brackets.
-    if _is_loopback(host) or proxy_bypass(parts.netloc) or proxy_bypass(host):
+    # Go uses none for this machine itself. NO_PROXY may name a host with its port, and an IPv6 address only without
+    # brackets.
+    if is_on_loopback(url) or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname or ""):
         return None
     proxy = getproxies().get(parts.scheme)
     # As in Go, and so in tailscaled and restic, a proxy without a scheme is an HTTP proxy.
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether a host is this machine itself, to which Go uses no proxy either."""
-    from ipaddress import ip_address
-
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
