@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,6 +48,17 @@ def restored_by_hand(world: World, **env: str) -> str:
         taken: str = back_up(run)["id"]
         restore(run, taken)
         go_on_writing(run, world)
+    return taken
+
+
+def killed_after_a_snapshot(world: World) -> Any:
+    """Take a snapshot of a note, kill the supervisor, and return the snapshot."""
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        (world.data / "note").write_text("wanted")
+        taken = back_up(run)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
     return taken
 
 
@@ -106,12 +117,7 @@ def test_a_restore_that_was_not_over_everywhere_goes_on(lacking: str) -> None:
 def test_a_restore_that_was_broken_off_asks_where_files_were_written_since() -> None:
     """The owner has started without backups, and the record's disk did not answer: the files of that run stay."""
     world = World()
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("wanted")
-        taken = back_up(run)
-        os.kill(run.pid, signal.SIGKILL)
-        run.wait()
+    taken = killed_after_a_snapshot(world)
     record(world).write_text(f"{taken['id']} all 1\n")
     os.utime(record(world), (1e9, 1e9))
     (world.data / "deeper").mkdir()
@@ -131,12 +137,7 @@ def test_a_restore_that_was_broken_off_asks_where_files_were_written_since() -> 
 def test_a_restore_that_was_broken_off_and_cannot_go_on_is_not_forgotten() -> None:
     """The files are still a mix: the restore is retried, and succeeds once it can."""
     world = World()
-    with world.running() as run:
-        wait_for_state(run, "idle")
-        (world.data / "note").write_text("wanted")
-        taken = back_up(run)
-        os.kill(run.pid, signal.SIGKILL)
-        run.wait()
+    taken = killed_after_a_snapshot(world)
     (world.data / "note").write_text("of the mix")
     record(world).write_text(f"{taken['id']} app 1\n")
     (world.data / "volume").mkdir()

@@ -224,9 +224,7 @@ async def test_what_was_counted_is_told_also_where_silence_follows(
 
 async def test_the_token_is_read_in_a_thread_and_once_for_many(log: LogPipeline, tmp_path: Path) -> None:
     """Whoever accepts an older value causes no read, and many who need the current one share a read."""
-    path = tmp_path / "token"
-    path.write_text("the-token-in-a-file")
-    source = CountingSource("SUPERVISOR_TOKEN", path=str(path))
+    source = counting_source(tmp_path)
     keyring = Keyring(source, log)
     assert await keyring.is_admin("the-token-in-a-file")
     for _ in range(100):
@@ -238,9 +236,7 @@ async def test_the_token_is_read_in_a_thread_and_once_for_many(log: LogPipeline,
 
 async def test_an_older_value_is_used_without_waiting_for_a_read_that_hangs(log: LogPipeline, tmp_path: Path) -> None:
     """An event stream accepts a value of a second ago, and waited for another's read all the same."""
-    path = tmp_path / "token"
-    path.write_text("the-token-in-a-file")
-    source = CountingSource("SUPERVISOR_TOKEN", path=str(path))
+    source = counting_source(tmp_path)
     keyring = Keyring(source, log)
     assert await keyring.is_admin("the-token-in-a-file")
     source.goes_on.clear()
@@ -252,6 +248,13 @@ async def test_an_older_value_is_used_without_waiting_for_a_read_that_hangs(log:
     finally:
         source.goes_on.set()
     assert await asking
+
+
+def counting_source(folder: Path) -> CountingSource:
+    """Return the source of an admin token in a file."""
+    path = folder / "token"
+    path.write_text("the-token-in-a-file")
+    return CountingSource("SUPERVISOR_TOKEN", path=str(path))
 
 
 class CountingSource(SecretSource):
