@@ -78,9 +78,9 @@ class ParsedLine(NamedTuple):
     colored: str = ""
 
 
-def parse_batch(source: Source, text: bytes, colored: bytes, *, records: bool) -> Batch:
-    """Determine the levels of lines, and decode the JSON objects among them if ``records`` is set."""
-    batch = Batch(source, text, colored, text.count(b"\n"))
+def parse_batch(source: Source, text: bytes, colored: bytes, lines: int, *, records: bool) -> Batch:
+    """Determine the levels of so many lines, and decode the JSON objects among them if ``records`` is set."""
+    batch = Batch(source, text, colored, lines)
     if source.process == TAILSCALED:
         # Imported only if there is a tailscaled.
         from supervisor.logs.tailscaled import parse

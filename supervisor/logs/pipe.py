@@ -37,7 +37,7 @@ _PIPE_BYTES = 1024 * 1024
 
 
 class Pipe:
-    """An open pipe. ``take`` receives whole lines; ``pause`` and ``resume`` are used while the log is full."""
+    """An open pipe. ``take`` receives whole lines and their number; the log pauses and resumes it when it is full."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Pipe:
         fd: int,
         source: Source,
         redactor: Redactor,
-        take: Callable[[Source, bytes], None],
+        take: Callable[[Source, bytes, int], None],
     ) -> None:
         self.source = source
         self.closed = False
@@ -175,10 +175,10 @@ class Pipe:
                 self._close()
                 return 0
             lines = self._splitter.feed(bytes(_buffer[:size]))
-        end = _turn_bytes(lines)
+        end, count = _first_turn(lines)
         lines, self._left = lines[:end], lines[end:]
         if lines:
-            self._take(self.source, lines)
+            self._take(self.source, lines, count)
         return size
 
     def _close(self) -> None:
@@ -190,7 +190,7 @@ class Pipe:
         os.close(self._fd)
         rest = self._left + self._splitter.flush()
         if rest:
-            self._take(self.source, rest)
+            self._take(self.source, rest, rest.count(b"\n"))
 
 
 def capacity_of(fd: int) -> int:
@@ -201,11 +201,14 @@ def capacity_of(fd: int) -> int:
         return _PIPE_BYTES
 
 
-def _turn_bytes(lines: bytes) -> int:
-    """Return the size of the first lines that are processed in one turn."""
-    size = len(lines)
-    if size > _MOST_LINES and lines.count(b"\n") > _MOST_LINES:
+def _first_turn(lines: bytes) -> tuple[int, int]:
+    """Return the size and number of the first lines, which are processed in one turn."""
+    size, count = len(lines), lines.count(b"\n")
+    if count > _MOST_LINES:
         size -= len(lines.split(b"\n", _MOST_LINES)[-1])
+        count = _MOST_LINES
     if size > _LEAST_BYTES and not is_utf8(lines):
-        size = min(size, lines.find(b"\n", _LEAST_BYTES) + 1 or size)
-    return size
+        end = lines.find(b"\n", _LEAST_BYTES) + 1
+        if 0 < end < size:
+            return end, lines.count(b"\n", 0, end)
+    return size, count

@@ -212,8 +212,8 @@ class LogPipeline:
         if self._held_since_s is not None:
             pipe.pause()
 
-    def _take(self, source: Source, lines: bytes) -> None:
-        """Process whole lines of a child: mask, sanitize, determine levels, number, and distribute them."""
+    def _take(self, source: Source, lines: bytes, count: int) -> None:
+        """Process ``count`` whole lines of a child: mask, sanitize, determine levels, number, and distribute them."""
         # Imported with the first lines.
         from supervisor.logs.parse import parse_batch
         from supervisor.logs.sanitize import sanitize, without_colors
@@ -224,7 +224,9 @@ class LogPipeline:
         text = without_colors(lines)
         if text is None or self.redactor.touches(text, daemon=daemon):
             text, lines = sanitize(self.redactor.mask(lines, daemon=daemon))
-        batch = parse_batch(source, text, lines, records=self._format.records)
+            # What got too long is several lines now.
+            count = text.count(b"\n")
+        batch = parse_batch(source, text, lines, count, records=self._format.records)
         # Log records have wall-clock times.
         now_s = time.time()  # noqa: TID251
         self.history.add(source, lines, batch.lines, now_s, batch.levels)

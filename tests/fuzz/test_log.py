@@ -84,7 +84,7 @@ def test_lines_of_json(data: bytes, process: str) -> None:
     if not text:
         return
     source = Source(process, "stdout")
-    batch = parse_batch(source, text, colored, records=True)
+    batch = parse_batch(source, text, colored, text.count(b"\n"), records=True)
     told: list[dict[str, Any]] = [
         json.loads(line, parse_int=float) for line in JsonFormat().lines(batch, 0.0).splitlines()
     ]
@@ -92,6 +92,6 @@ def test_lines_of_json(data: bytes, process: str) -> None:
     for record in told:
         assert (record["process"], record["stream"]) == source
         assert {"timestamp", "level", "message"} <= record.keys()
-    assert parse_batch(source, text, colored, records=False).levels == batch.levels
+    assert parse_batch(source, text, colored, text.count(b"\n"), records=False).levels == batch.levels
     for line in colored[:-1].split(b"\n"):
         parse_line(process, line, Redactor()).message.encode()

@@ -36,7 +36,7 @@ TEXTS = (
 def counted(process: str, text: bytes) -> dict[tuple[str, str], tuple[int, int]]:
     """Return the counts of complete lines, by process and level."""
     counter = LineCounter()
-    batch = parse_batch(Source(process, "stdout"), text, text, records=False)
+    batch = parse_batch(Source(process, "stdout"), text, text, text.count(b"\n"), records=False)
     counter.add(process, text, batch.lines, batch.levels)
     return {key: (lines, size) for key, (lines, size) in counter.cells.items()}
 

@@ -36,7 +36,7 @@ VALUES = st.recursive(
 def one(line: bytes) -> list[dict[str, Any]]:
     """Return the records that the log writes for this line."""
     text, _ = sanitize(line.replace(b"\n", b"") + b"\n")
-    out = JsonFormat().lines(parse_batch(SOURCE, text, text, records=True), 0.0)
+    out = JsonFormat().lines(parse_batch(SOURCE, text, text, text.count(b"\n"), records=True), 0.0)
     assert all(len(part) <= 16 * 1024 for part in out.splitlines())
     return [json.loads(part) for part in out.decode().split("\n")[:-1]]
 
@@ -134,7 +134,7 @@ def test_objects_of_moltis_are_rendered_together_as_they_are_alone(
         for level, message, fields, more in objects
     ]
     text, _ = sanitize(b"".join(line + b"\n" for line in lines))
-    batch = parse_batch(SOURCE, text, text, records=True)
+    batch = parse_batch(SOURCE, text, text, text.count(b"\n"), records=True)
     if b"\\" not in text and not any({"process", "odd"} & more.keys() for _, _, _, more in objects):
         assert batch.tracing is not None
     places = range(len(lines))

@@ -71,7 +71,7 @@ def test_an_object_says_its_level_itself(line: str, level: str) -> None:
 
 def levels_of(lines: bytes, process: str = "moltis", *, records: bool = False) -> dict[int, str]:
     """Return the levels other than info, by the position of their line."""
-    return dict(parse_batch(Source(process, "stdout"), lines, lines, records=records).levels)
+    return dict(parse_batch(Source(process, "stdout"), lines, lines, lines.count(b"\n"), records=records).levels)
 
 
 def test_of_tailscaled() -> None:

@@ -33,7 +33,7 @@ async def test_a_pipe_that_cannot_be_watched_is_read_later(monkeypatch: pytest.M
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     lines: asyncio.Queue[bytes] = asyncio.Queue()
-    Pipe(loop, read_fd, Source("app", "stdout"), Redactor([]), lambda _source, data: lines.put_nowait(data))
+    Pipe(loop, read_fd, Source("app", "stdout"), Redactor([]), lambda _source, data, _count: lines.put_nowait(data))
     os.write(write_fd, b"a line\n")
     assert await asyncio.wait_for(lines.get(), 10) == b"a line\n"
     os.write(write_fd, b"another\n")
@@ -58,7 +58,8 @@ async def test_bytes_that_are_no_text_are_processed_in_small_turns(monkeypatch: 
     taken: list[bytes] = []
     done = asyncio.Event()
 
-    def take(_source: Source, lines: bytes) -> None:
+    def take(_source: Source, lines: bytes, count: int) -> None:
+        assert count == lines.count(b"\n")
         taken.append(lines)
         if sum(map(len, taken)) == len(text + binary):
             done.set()
@@ -89,7 +90,7 @@ kept, others = deque(maxlen=2000), deque(maxlen=400)
 reader, writer = os.pipe()
 os.set_blocking(reader, False)
 source = Source("moltis", "stdout")
-pipe = Pipe(asyncio.new_event_loop(), reader, source, Redactor(), lambda _, lines: kept.append(lines))
+pipe = Pipe(asyncio.new_event_loop(), reader, source, Redactor(), lambda _, lines, count: kept.append(lines))
 before = heap_kib()
 for number in range(96_000):
     os.write(writer, b"x" * random.randrange(40, 110) + b"\\n")
