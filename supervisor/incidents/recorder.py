@@ -244,7 +244,8 @@ class IncidentRecorder:
                 before, self._seen = self._seen, self._store.snapshot
                 changed = rules.changed_processes(before, self._seen)
                 self._guarded(self._take_news, before, self._seen, changed)
-                self._guarded(self._follow_up, self._seen, {view.name for _, view in changed})
+                if self._open:
+                    self._guarded(self._follow_up, self._seen, {view.name for _, view in changed})
         finally:
             self._busy = False
 
@@ -431,9 +432,13 @@ class IncidentRecorder:
             data = self._log.redactor.mask(text.encode(errors="replace"), daemon=daemon)
             return self._log.redactor.mask_setup_code(data).decode(errors="replace")
 
-        texts = {name: masked(getattr(incident, name)) for name in ("what", "why", "cause", "done", "by")}
-        # Before they are cut: a part of a secret would remain otherwise.
-        lines = tuple(masked(line) for line in incident.last_lines)
+        texts = {name: getattr(incident, name) for name in ("what", "why", "cause", "done", "by")}
+        lines = incident.last_lines
+        together = "\n".join((*texts.values(), *lines))
+        if masked(together) != together:
+            texts = {name: masked(text) for name, text in texts.items()}
+            # Before they are cut: a part of a secret would remain otherwise.
+            lines = tuple(map(masked, lines))
         return within_limits(msgspec.structs.replace(incident, **texts, last_lines=lines))
 
 

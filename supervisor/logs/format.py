@@ -25,6 +25,9 @@ _NO_FACTS = (*_LONG_FIELDS, _STORY)
 # Platforms truncate at 16 KiB: texts of a record are shortened to the first of these lengths that makes it fit.
 _SHORTER_CHARACTERS = (4000, 1000, 250, 60)
 LONGEST_RECORD_BYTES = 10 * 1024
+# As one line: formats double some characters, and add quotes around the items of lists.
+SURELY_FITTING_BYTES = LONGEST_RECORD_BYTES // 3
+_QUOTED = frozenset(' "=\t')
 
 
 class Format(Protocol):
@@ -112,17 +115,18 @@ def _with_story(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def fact(value: object) -> str:
     """Return the value of a field as text, quoted if necessary; a dictionary becomes JSON."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(fact(part) for part in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        # Imported here because few records need it.
-        import msgspec
+    if not isinstance(value, str):
+        if isinstance(value, (list, tuple)):
+            return ",".join(map(fact, value)) or "none"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, dict):
+            # Imported here because few records need it.
+            import msgspec
 
-        return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
+            return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
     text = str(value).replace("\r", "").replace("\n", " ⏎ ")
-    if text and not any(character in text for character in ' "=\t'):
+    if text and _QUOTED.isdisjoint(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

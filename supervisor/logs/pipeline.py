@@ -236,12 +236,16 @@ class LogPipeline:
 
     def _put(self, record: _Record) -> None:
         """Process a record of the supervisor."""
-        from supervisor.logs.format import event_line, shortened
+        from supervisor.logs.format import SURELY_FITTING_BYTES, event_line, shortened
 
         level, event, fields, shown, at_s = record
-        masked = {key: self._masked(value) for key, value in fields.items()}
-        event, fields = shortened(self.redactor.mask_text(event), masked)
-        text = event_line(event, {**fields, **dict.fromkeys(shown, MASK.decode())})
+        event, fields = self._masked(event, fields)
+        text = event_line(event, fields)
+        if len(text) > SURELY_FITTING_BYTES:
+            event, fields = shortened(event, fields)
+            text = event_line(event, fields)
+        if shown:
+            text = event_line(event, {**fields, **dict.fromkeys(shown, MASK.decode())})
         # More than one if it has very many fields.
         lines = text.count(b"\n")
         levels = {} if level == "info" else dict.fromkeys(range(lines), level)
@@ -249,15 +253,19 @@ class LogPipeline:
         self.counter.add(SUPERVISOR, text, lines, levels)
         self._hand_out(self._format.event(level, event, {**fields, **shown}, at_s))
 
-    def _masked(self, value: object) -> object:
-        if value is None or isinstance(value, (bool, int, float)):
-            return value
-        if isinstance(value, (list, tuple, set, frozenset)):
-            return [self._masked(part) for part in value]
-        if isinstance(value, dict):
-            return {str(key): self._masked(part) for key, part in value.items()}
-        text = str(value)
-        return self.redactor.mask(text.encode(errors="backslashreplace")).decode(errors="backslashreplace")
+    def _masked(self, event: str, fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return a record as JSON has it, with secrets masked."""
+        texts = [event.encode(errors="surrogateescape")]
+
+        def collect(text: bytes) -> bytes:
+            texts.append(text)
+            return text
+
+        plain = {key: _plain(value, collect) for key, value in fields.items()}
+        # All texts at once: most records have no secret, and each search has its price.
+        if not self.redactor.spans(b"\n".join(texts)):
+            return event, plain
+        return self.redactor.mask_text(event), {key: _plain(value, self.redactor.mask) for key, value in fields.items()}
 
     def _without_noise(self, batch: Batch) -> Batch:
         """Return the lines that the log shows; the history has all of them."""
@@ -366,6 +374,17 @@ class LineCounter:
             cell = self.cells[process, level] = [0, 0]
         cell[0] += lines
         cell[1] += size
+
+
+def _plain(value: object, mask: Callable[[bytes], bytes]) -> object:
+    """Return the value of a field as JSON has it, with its texts passed through ``mask``."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(part, mask) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(part, mask) for key, part in value.items()}
+    return mask(str(value).encode(errors="backslashreplace")).decode(errors="backslashreplace")
 
 
 def _json() -> Format:

@@ -22,6 +22,8 @@ class Descriptors:
     """The reserve, and the limits of this process; nothing is reserved or raised before ``claim``."""
 
     def __init__(self) -> None:
+        # Copies of one descriptor: each start of a process closes and refills the reserve, which files make slow.
+        self._original = -1
         self._reserve: list[int] = []
         self._size = 0
         self._soft = self._hard = 0
@@ -69,8 +71,10 @@ class Descriptors:
     def refill(self) -> None:
         """Refill the reserve as far as possible."""
         try:
+            if self._original < 0:
+                self._original = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             while len(self._reserve) < self._size:
-                self._reserve.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+                self._reserve.append(os.dup(self._original))
         except OSError:
             return
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -253,6 +254,21 @@ async def test_a_secret_learned_late_is_masked_from_then_on() -> None:
     await rig.closed()
     assert rig.log.history.tail("moltis", 1) == ("my [redacted] here",)
     assert b"pasted" not in rig.end()
+
+
+@pytest.mark.parametrize("format_", ["json", "pretty"])
+@pytest.mark.parametrize("secret", ["geheim\tnis", 'geheim"nis', "geheim\\nis", "geheim nis"])
+async def test_a_secret_is_masked_wherever_a_record_holds_it(format_: str, secret: str) -> None:
+    """In the event, in each kind of field, and where the format spells it in another way."""
+    rig = Rig(format=format_, secrets=[secret])
+    for fields in ({"why": secret}, {"names": [secret]}, {"story": {"what": [f"of {secret}."]}}, {"why": Path(secret)}):
+        rig.log.record("info", "odd", **fields)
+    rig.log.record("info", f"hidden {secret[:4]}\u200b{secret[4:]}")
+    out = rig.end().decode()
+    assert out.count("[redacted]") >= 5
+    texts = [line.message for line in rig.log.history.read().lines]
+    assert len(texts) == 5
+    assert not [text for text in (out, *texts) if "nis" in text]
 
 
 @pytest.mark.parametrize("format_", ["json", "pretty"])

@@ -228,7 +228,7 @@ def test_health_warns_of_moltis_open_proxy_alone() -> None:
 
 async def test_a_scan_that_hangs_is_told_and_the_next_ones_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel may hang with a file of /proc; the audit ended without a word."""
-    monkeypatch.setattr(exposure, "SCAN_S", 0.05)
+    monkeypatch.setattr(exposure, "SCAN_S", 1.0)
     go_on, listening = threading.Event(), listeners.listening
 
     def hang() -> tuple[ListeningSocket, ...]:
@@ -243,4 +243,4 @@ async def test_a_scan_that_hangs_is_told_and_the_next_ones_go_on(monkeypatch: py
             finally:
                 go_on.set()
             await audit.wait(lambda: audit.view(app.port))
-            assert [each["why"] for each in audit.said(BLIND)] == ["reading /proc takes longer than 0.05 s"]
+            assert [each["why"] for each in audit.said(BLIND)] == ["reading /proc takes longer than 1 s"]
