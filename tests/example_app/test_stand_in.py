@@ -24,7 +24,7 @@ STAND_IN = Path(__file__).parents[2] / "examples/app/moltis_stand_in.py"
 
 def ask(port: int, path: str, method: str = "GET", body: object = None) -> tuple[int, dict[str, object]]:
     """Send a request; return the status and the JSON of the response."""
-    connection = http.client.HTTPConnection("127.0.0.2", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.2", port, timeout=30)
     try:
         connection.request(method, path, None if body is None else json.dumps(body))
         answer = connection.getresponse()
@@ -82,7 +82,7 @@ def test_term_ends_it_with_0_and_a_second_one_changes_nothing() -> None:
         wait_until(lambda: healthy(port), what="health")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_a_request_makes_it_execute_itself_anew() -> None:
@@ -110,7 +110,7 @@ def test_exit_codes() -> None:
     with standing_in() as (process, port):
         wait_until(lambda: healthy(port), what="health")
         ask(port, "/stand-in/crash", "POST", {})
-        assert process.wait(10) == -signal.SIGABRT
+        assert process.wait(30) == -signal.SIGABRT
 
 
 def test_helpers_lead_a_session_of_their_own() -> None:

@@ -47,7 +47,7 @@ async def _ask_all(answers: Iterable[bytes]) -> None:
         async with listening(serve, path):
             for _ in [*left]:
                 with contextlib.suppress(BrokenError):
-                    async with asyncio.timeout(5), exchange(path, "GET", "/") as answer:
+                    async with asyncio.timeout(30), exchange(path, "GET", "/") as answer:
                         await answer.body()
 
 
@@ -63,7 +63,7 @@ async def _send(port: int, data: bytes) -> None:
     with contextlib.suppress(OSError):
         writer.write(data)
         writer.write_eof()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             await reader.read()
     writer.close()
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCRIPT = Path(__file__).parents[2] / "healthcheck"
+# Three seconds, and what a crowded machine adds.
+GIVES_UP_S = 15
 
 
 def check(run_dir: Path | str, cwd: Path | None = None) -> tuple[int, str]:
@@ -44,9 +46,9 @@ def saying(answer: bytes | None, run_dir: Path) -> Iterator[None]:
             client, _ = listener.accept()
             # A client may close the connection early, and ENOTCONN is not a ConnectionError.
             with client, contextlib.suppress(OSError):
-                client.settimeout(5)
+                client.settimeout(30)
                 if answer is None:
-                    over.wait(10)
+                    over.wait(30)
                 else:
                     client.recv(4096)
                     client.sendall(answer)
@@ -123,7 +125,7 @@ def test_silence_is_given_up_after_three_seconds(tmp_path: Path) -> None:
     begin_s = time.monotonic()
     with saying(None, tmp_path):
         code, said = check(tmp_path)
-        assert time.monotonic() - begin_s < 6
+        assert time.monotonic() - begin_s < GIVES_UP_S
     assert code == 1
     assert "no answer within 3 s" in said
 
@@ -140,7 +142,7 @@ def test_one_that_takes_no_connection_is_given_up_after_three_seconds(tmp_path: 
             client.connect_ex(listener.getsockname())
         begin_s = time.monotonic()
         code, said = check(tmp_path)
-        assert 2 < time.monotonic() - begin_s < 6
+        assert 2 < time.monotonic() - begin_s < GIVES_UP_S
     assert code == 1
     assert "no answer within 3 s" in said
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from supervisor.logs import pipeline
 from supervisor.logs.writer import BUFFER_BYTES, UNREAD_BYTES
 from tests.logs.rig import Rig, until
+from tests.support.crowded import Stopwatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 LINE = b"%08d " + b"y" * 90 + b"\n"
 MANY = 300_000
+# For all of them to pass, on a crowded machine.
+LONG_S = 60.0
 
 
 async def pour(fd: int, count: int, progress: list[int]) -> None:
@@ -47,7 +50,7 @@ class Reader:
     async def read_until(self, what: bytes) -> None:
         """Read until this text has arrived."""
         os.set_blocking(self.fd, False)
-        end_s = time.monotonic() + 20
+        end_s = time.monotonic() + LONG_S
         while what not in self.data[-4096:]:
             assert time.monotonic() < end_s, bytes(self.data[-300:])
             try:
@@ -78,10 +81,10 @@ async def test_block_lets_children_wait_and_loses_nothing() -> None:
     await until(lambda: rig.log._held_since_s is not None)
     assert rig.log._writer._bytes < BUFFER_BYTES + 1024 * 1024
     taken = len(progress)
-    begun_s = time.monotonic()
+    watch = Stopwatch()
     for _ in range(100):
         await asyncio.sleep(0.001)
-    assert time.monotonic() - begun_s < 2
+    assert watch.net_s < 2
     assert len(progress) <= taken + 40
     await reader.read_until(b"%08d" % (MANY - 1))
     await pouring
@@ -104,7 +107,7 @@ async def test_block_drops_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -
     """If nothing is read for PATIENCE_S, the children continue, and the loss is counted."""
     monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
     rig, reader, pouring, _ = await stalled("block")
-    await asyncio.wait_for(pouring, 20)
+    await asyncio.wait_for(pouring, LONG_S)
     await rig.closed()
     await reader.read_until(b"%08d" % (MANY - 1))
     rig.end()
@@ -134,18 +137,19 @@ async def test_a_closed_consumer_does_no_harm() -> None:
     before_s, tries = time.process_time(), writer.tries
     await until(lambda: writer.tries >= tries + 2)
     assert time.process_time() - before_s < 0.1
-    begun_s = time.monotonic()
+    watch = Stopwatch()
     rig.end()
-    assert time.monotonic() - begun_s < 5
+    assert watch.net_s < 5
     os.close(reader.write_fd)
 
 
-async def test_a_consumer_that_leaves_while_children_wait_lets_them_go_on() -> None:
+async def test_a_consumer_that_leaves_while_children_wait_lets_them_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the consumer has disconnected, the children do not wait for PATIENCE_S."""
+    monkeypatch.setattr(pipeline, "PATIENCE_S", 3600.0)
     rig, reader, pouring, _ = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
     os.close(reader.fd)
-    await asyncio.wait_for(pouring, pipeline.PATIENCE_S / 2)
+    await asyncio.wait_for(pouring, LONG_S)
     await rig.closed()
     rig.end()
     os.close(reader.write_fd)
@@ -221,9 +225,9 @@ async def test_a_full_disk_does_no_harm() -> None:
     rig = Rig(out_fd=fd)
     await rig.say(b"x\n" * 1000)
     before_s = time.process_time()
-    begun_s = time.monotonic()
+    watch = Stopwatch()
     rig.log.close(0.5)
-    assert time.monotonic() - begun_s < 2
+    assert watch.net_s < 2
     assert time.process_time() - before_s < 0.3
     rig.log.close(0.0)
     os.close(fd)
@@ -233,9 +237,9 @@ async def test_a_stop_does_not_wait_for_a_stalled_consumer() -> None:
     """A stop waits at most half a second for it."""
     rig, reader, pouring, _ = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
-    begun_s = time.monotonic()
+    watch = Stopwatch()
     rig.log.close()
-    assert time.monotonic() - begun_s < 1.5
+    assert watch.net_s < 1.5
     pouring.cancel()
     os.close(reader.fd)
 
@@ -245,7 +249,7 @@ async def test_a_stop_lets_children_wait_no_longer() -> None:
     rig, reader, pouring, _ = await stalled("block")
     await until(lambda: rig.log._held_since_s is not None)
     rig.log.stop_waiting()
-    await asyncio.wait_for(pouring, 20)
+    await asyncio.wait_for(pouring, LONG_S)
     await rig.closed()
     await reader.read_until(b"%08d" % (MANY - 1))
     rig.end()

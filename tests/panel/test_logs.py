@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.panel.world import supervising
+from tests.support.crowded import Stopwatch
+from tests.support.processes import below
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -247,6 +251,11 @@ def test_copy_and_download(visit: Visit, home: World) -> None:
     assert panel.page.evaluate("navigator.clipboard.readText()").splitlines() == copied(panel)
 
 
+def renderers() -> list[int]:
+    """Return the processes in which the pages run."""
+    return [pid for pid in below(os.getpid()) if b"--type=renderer" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
     """At 5,000 lines a second the page answers clicks, keeps few rows, and reaches the end."""
     world = supervise()
@@ -255,14 +264,16 @@ def test_a_flood(visit: Visit, supervise: Callable[..., World]) -> None:
     world.tell("flood 5000 5")
     world.tell("say the flood is over")
     panel.log_has("flood line")
-    rows = []
+    rows, pages = [], renderers()
+    whole = Stopwatch(*pages)
     while "the flood is over" not in shown(panel):
         for name in ("Pause", "Resume"):
-            assert panel.button(name).evaluate(CLICK) < CLICK_MS
+            watch = Stopwatch(*pages)
+            assert panel.button(name).evaluate(CLICK) - 1000 * watch.waited_s < CLICK_MS
         rows.append(panel.log.evaluate("(log) => log.querySelectorAll('*').length"))
     assert rows
     assert max(rows) < MOST_ROWS
-    assert panel.page.evaluate("window.longestMs") < LONGEST_TASK_MS
+    assert panel.page.evaluate("window.longestMs") - 1000 * whole.waited_s < LONGEST_TASK_MS
     expect(panel.connection).to_have_text("Live")
     # No line is missing unless skipped lines are reported.
     lines = copied(panel)
@@ -293,7 +304,8 @@ def test_coming_back_to_a_flood(visit: Visit, supervise: Callable[..., World], w
     """During a flood, scrolling to the end reaches it and follows, whatever arrives before the next frame."""
     world = supervise()
     panel = visit(world).sign_in()
-    world.tell("flood 1000 8")
+    # Longer than all deadlines here, which a crowded machine may need.
+    world.tell("flood 1000 60")
     wait_until(lambda: newest(panel) > 1000)
     panel.log.focus()
     panel.page.keyboard.press("PageUp")
@@ -305,7 +317,7 @@ def test_coming_back_to_a_flood(visit: Visit, supervise: Callable[..., World], w
         panel.log.hover()
         for _ in range(TURNS):
             panel.page.mouse.wheel(0, 200)
-    expect(follow).to_have_attribute("aria-pressed", "true", timeout=2000)
+    expect(follow).to_have_attribute("aria-pressed", "true", timeout=10_000)
     reached = newest(panel)
     wait_until(lambda: newest(panel) > reached + 1000)
     assert follow.get_attribute("aria-pressed") == "true"

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.crowded import Stopwatch
 from tests.support.processes import below
 from tests.support.waiting import wait_until
 
@@ -156,6 +157,14 @@ class Run:
         """Stop the supervisor as a platform would, and return its exit code."""
         self.send(signal.SIGTERM)
         return self.wait(deadline_s)
+
+    def stop_net_s(self) -> float:
+        """Stop it likewise; return the time that took, less what it and this process waited for a processor."""
+        watch = Stopwatch(self.pid)
+        self.send(signal.SIGTERM)
+        # Not reaped yet: then its waits could no longer be read.
+        os.waitid(os.P_PID, self.popen.pid, os.WEXITED | os.WNOWAIT)
+        return watch.net_s
 
     def close(self) -> None:
         """Kill it, whatever its state, and its descendants: those in other sessions outlive it. Remove its folder."""

@@ -46,7 +46,8 @@ def test_one_that_ignores_term_is_killed_in_time() -> None:
         run.wait_for("ready")
         begin_s = time.monotonic()
         assert run.stop() == 0
-        assert 0.6 <= time.monotonic() - begin_s < 3
+        # Without the setting it would be killed after 8 s; a crowded machine takes some of that.
+        assert 0.6 <= time.monotonic() - begin_s < 7
         run.wait_for("killed", child="moltis")
         assert run.wait_for("exited", child="moltis")["signal"] == "SIGKILL"
 
@@ -58,9 +59,8 @@ def test_what_a_stubborn_one_leaves_behind_gets_no_time_of_its_own() -> None:
     with running("sh", "-c", app, env=env) as run:
         wait_until(lambda: any(record["message"].startswith("grandchild") for record in run.records))
         pid = int(next(r["message"].split()[1] for r in run.records if r["message"].startswith("grandchild")))
-        begin_s = time.monotonic()
-        assert run.stop() == 0
-        assert time.monotonic() - begin_s < 0.7 + 1.2
+        assert run.stop_net_s() < 0.7 + 1.2
+        assert run.wait() == 0
         assert not alive(pid)
 
 
@@ -71,7 +71,7 @@ def test_a_second_int_hurries() -> None:
         run.send(signal.SIGINT)
         run.wait_for("asked to end", child="moltis")
         run.send(signal.SIGINT)
-        assert run.wait(10) == 0
+        assert run.wait() == 0
         run.wait_for("forcing the stop")
 
 
@@ -103,7 +103,7 @@ def test_a_second_int_also_kills_an_app_whose_turn_has_not_come() -> None:
         run.send(signal.SIGINT)
         run.wait_for("asked to end", child="second")
         run.send(signal.SIGINT)
-        assert run.wait(10) == 0
+        assert run.wait() == 0
         assert [record["child"] for record in run.all("exited")] == ["second", "moltis"]
 
 
@@ -111,7 +111,7 @@ def test_one_that_does_not_end_leaves_time_to_the_app_that_it_depends_on() -> No
     """Each turn gets an equal share of the time left: the app was sent TERM and killed at the same moment."""
     toml = f'[process.second]\ncommand = ["sh", "-c", {json.dumps(STUBBORN)}]\nafter = ["moltis"]\n'
     saving = "trap 'sleep 0.3; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
-    with running("sh", "-c", saving, toml=toml, env={"SUPERVISOR_STOP_TIMEOUT": "4s"}) as run:
+    with running("sh", "-c", saving, toml=toml, env={"SUPERVISOR_STOP_TIMEOUT": "10s"}) as run:
         run.wait_for("ready", process="moltis")
         run.wait_for("ready", process="second")
         assert run.stop() == 0
@@ -128,7 +128,7 @@ def test_the_stop_keeps_to_a_process_own_limit() -> None:
         run.wait_for("ready", process="second")
         begin_s = time.monotonic()
         assert run.stop() == 0
-        assert time.monotonic() - begin_s < 10
+        assert time.monotonic() - begin_s < 25
         assert run.wait_for("exited", child="second")["signal"] == "SIGKILL"
         assert run.wait_for("exited", child="moltis")["signal"] == "SIGTERM"
 
@@ -182,12 +182,12 @@ def _catches_term(pid: int) -> bool:
 
 def test_a_stop_during_the_wait_for_a_restart() -> None:
     """A process in backoff is not started again during a stop, and does not delay it."""
-    env = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
+    env = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m", "SUPERVISOR_STOP_TIMEOUT": "60s"}
     with running("false", env=env) as run:
         run.wait_for("will be restarted")
         begin_s = time.monotonic()
         assert run.stop() == 0
-        assert time.monotonic() - begin_s < 5
+        assert time.monotonic() - begin_s < 20
         assert len(run.all("started")) == 1
 
 
@@ -197,7 +197,7 @@ def test_a_restart_half_done_is_stopped_too() -> None:
         "SUPERVISOR_APP_HEALTH_URL": "/",
         "SUPERVISOR_APP_PORT": "0",
         "SUPERVISOR_APP_HUNG": "500ms",
-        "SUPERVISOR_STOP_TIMEOUT": "4s",
+        "SUPERVISOR_STOP_TIMEOUT": "10s",
     }
     program = (
         "import http.server,os,signal,time\n"

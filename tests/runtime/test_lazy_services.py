@@ -38,7 +38,7 @@ class Parts:
 
     async def wait(self, count: int) -> None:
         """Wait until this many parts run."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(self.told) < count:
                 self._change = anyio.Event()
                 await self._change.wait()

@@ -32,14 +32,13 @@ async def test_a_part_that_worked_long_enough_begins_its_waits_anew(monkeypatch:
     monkeypatch.setattr(module, "SERVICE_BACKOFF", BACKOFF)
     log = LogPipeline(format="json", color=False, redactor=Redactor([]), history_lines=100, names=())
     loop = MainLoop(Engine((), SnapshotStore(Snapshot()), log, Reaper(), ()), Inbox(), None, StopPlan, {})
-    stays_s = iter([0.0, 0.0, 0.0, BACKOFF.reset_s, 0.0])
+    stays_s, clock = iter([0.0, 0.0, 0.0, BACKOFF.reset_s, 0.0]), [0.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     async def part() -> None:
         stay_s = next(stays_s, None)
         if stay_s is not None:
-            over = asyncio.Event()
-            asyncio.get_running_loop().call_later(stay_s, over.set)
-            await over.wait()
+            clock[0] += stay_s
             raise RuntimeError("a defect")
 
     await loop._keep("part", part)

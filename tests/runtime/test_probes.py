@@ -23,10 +23,21 @@ from supervisor.runtime.probes import ask
 from supervisor.runtime.store import SnapshotStore
 from supervisor.system import listeners
 from supervisor.system.reaper import Reaper
+from tests.logs.rig import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+
+# For probes that are to be answered.
+PATIENT_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading has time, unless a test says otherwise: on a crowded machine a thread waits for its turn."""
+    monkeypatch.setattr(loop_latency, "READ_S", PATIENT_S)
 
 
 @contextlib.asynccontextmanager
@@ -74,21 +85,22 @@ async def answering(answer: bytes | None, end: str = "close") -> AsyncIterator[i
 async def test_answers(answer: bytes | None, miss: str | None) -> None:
     """Only 2xx counts; redirects are not followed; garbage and silence are misses with a reason."""
     async with answering(answer) as port:
-        assert await ask(HttpProbe(f"http://127.0.0.1:{port}/health"), deadline_s=0.3) == miss
+        deadline_s = 0.3 if answer is None else PATIENT_S
+        assert await ask(HttpProbe(f"http://127.0.0.1:{port}/health"), deadline_s) == miss
 
 
 @pytest.mark.parametrize("end", ["never", "reset"])
 async def test_a_good_head_is_an_answer_however_it_ends(end: str) -> None:
     """Some apps keep the connection open, others reset it."""
     async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", end) as port:
-        assert await ask(HttpProbe(f"http://127.0.0.1:{port}/health"), deadline_s=10) is None
+        assert await ask(HttpProbe(f"http://127.0.0.1:{port}/health"), PATIENT_S) is None
 
 
 async def test_connections() -> None:
     """For an app with a TCP probe a connection is enough."""
     async with answering(None) as port:
-        assert await ask(TcpProbe("127.0.0.1", port)) is None
-    miss = await ask(TcpProbe("127.0.0.1", port))
+        assert await ask(TcpProbe("127.0.0.1", port), PATIENT_S) is None
+    miss = await ask(TcpProbe("127.0.0.1", port), PATIENT_S)
     assert miss is not None
     assert miss == "connection refused"
     assert await ask(HttpProbe(f"http://127.0.0.1:{port}/")) is not None
@@ -110,10 +122,10 @@ async def test_what_is_wrong_with_tls_is_told(self_signed: ssl.SSLContext) -> No
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=self_signed)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        miss = await ask(HttpProbe(f"https://127.0.0.1:{port}/"))
+        miss = await ask(HttpProbe(f"https://127.0.0.1:{port}/"), PATIENT_S)
         assert miss == "its certificate is not trusted: self-signed certificate"
     async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        miss = await ask(HttpProbe(f"https://127.0.0.1:{port}/"))
+        miss = await ask(HttpProbe(f"https://127.0.0.1:{port}/"), PATIENT_S)
         assert (miss or "").startswith("no TLS connection: ")
 
 
@@ -134,11 +146,11 @@ async def test_trusted_certificates_are_read_once_in_a_thread(
     async with server:
         probe = HttpProbe(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
         for _ in range(3):
-            assert "not trusted" in (await ask(probe) or "")
+            assert "not trusted" in (await ask(probe, PATIENT_S) or "")
         assert len(threads) == 1
         monkeypatch.setattr(probes, "_TRUSTED_S", 0.0)
         for _ in range(2):
-            assert "not trusted" in (await ask(probe) or "")
+            assert "not trusted" in (await ask(probe, PATIENT_S) or "")
         assert len(threads) == 2
         assert threading.get_ident() not in threads
 
@@ -150,7 +162,7 @@ async def test_certificates_on_a_disk_that_hangs_are_told(monkeypatch: pytest.Mo
     monkeypatch.setattr(probes, "_TRUST", probes._Trust())
     monkeypatch.setattr(loop_latency, "READ_S", 0.1)
     try:
-        miss = await ask(HttpProbe("https://127.0.0.1:9/"))
+        miss = await ask(HttpProbe("https://127.0.0.1:9/"), PATIENT_S)
         assert miss == "the trusted certificates cannot be read: their disk does not answer"
     finally:
         go_on.set()
@@ -237,6 +249,8 @@ async def test_a_search_that_hangs_ends_no_probing(monkeypatch: pytest.MonkeyPat
     try:
         why, told = await tell(1, TcpProbe("127.0.0.2", 9))
         assert (why, [each["why"] for each in told]) == ("connection refused", ["connection refused"])
+        # Its thread may begin after the probe has given it up.
+        await until(lambda: calls)
         assert calls == 1
     finally:
         go_on.set()

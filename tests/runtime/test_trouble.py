@@ -23,6 +23,7 @@ from supervisor.runtime.store import SnapshotStore
 from supervisor.system import procfs, sweeper
 from supervisor.system.reaper import Reaper
 from supervisor.system.spawn import MARK, mark
+from tests.support.crowded import Stopwatch
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def said(engine: Engine) -> list[str]:
 
 async def test_what_cannot_be_ended_does_not_hold_the_stop_up(engine: Engine) -> None:
     """A process that waits for a broken disk survives KILL. Here nothing reaps, so none of them ever ends."""
-    begin_s = time.monotonic()
-    await asyncio.wait_for(Stop(engine, StopPlan(timeout_s=0.2, last="last")).run(), 15)
-    assert time.monotonic() - begin_s < 5
+    watch = Stopwatch()
+    await asyncio.wait_for(Stop(engine, StopPlan(timeout_s=0.2, last="last")).run(), 30)
+    assert watch.net_s < 5
     assert said(engine).count("cannot be ended") == 2
 
 
@@ -75,21 +76,21 @@ def remains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("remains")
 async def test_remains_hold_up_nothing_that_comes_after_them(engine: Engine) -> None:
     """What is left of the app, and is ended by no signal, does not take time from the logout and tailscaled."""
-    begun_s = time.monotonic()
+    watch = Stopwatch()
     asked: list[float] = []
 
     async def farewell(until_s: float) -> None:
-        asked.append(until_s - time.monotonic())
+        asked.append(until_s - time.monotonic() + watch.waited_s)
 
     stop = Stop(engine, StopPlan(timeout_s=3, last="last", close_tailnet=farewell))
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
     try:
-        await asyncio.wait_for(stop.run(), 15)
+        await asyncio.wait_for(stop.run(), 30)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
     assert asked[0] > 0.8
     assert engine.children["last"].machine.state is State.INACTIVE
-    assert time.monotonic() - begun_s < 3.5 + 1
+    assert watch.net_s < 3.5 + 1
     assert "cannot be ended" not in said(engine)
 
 
@@ -105,7 +106,7 @@ async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: E
     stop = Stop(engine, StopPlan(timeout_s=5, last="last", close_tailnet=farewell, close_web=part))
     asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, engine.reap)
     try:
-        await asyncio.wait_for(stop.run(), 15)
+        await asyncio.wait_for(stop.run(), 30)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
     assert said(engine)[-1] == "closing the web server failed"

@@ -73,7 +73,8 @@ def test_many_are_not_ended_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(sent) == module._CROWD
     for pid in sent[: module._CROWD * 3 // 4]:
         cleaner.forget(pid)
-    assert not cleaner.work()
+    # On a crowded machine a step may end before the first of them.
+    wait_until(lambda: cleaner.work() or len(sent) > module._CROWD)
     assert module._CROWD < len(sent) < 2 * module._CROWD
     wait_until(lambda: cleaner.work() or len(sent) == 1000)
     assert cleaner.killed == set(range(1000))
@@ -193,5 +194,5 @@ def test_what_cannot_be_ended_is_given_up(monkeypatch: pytest.MonkeyPatch, start
     monkeypatch.setattr(module, "send", lambda _pid, _number: None)
     pid = start("exec sleep 300")
     cleaner = Sweeper(lambda: living(pid), term_grace_s=0.0, until_s=time.monotonic() + 0.2)
-    wait_until(cleaner.work, 2)
+    wait_until(cleaner.work)
     assert set(cleaner.left) == {pid}

@@ -34,7 +34,7 @@ class Node:
     def health(self) -> dict[str, Any]:
         """Return the content of /health."""
         host, port = (self.run.run_dir / "http").read_text().split()
-        connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, int(port), timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, int(port), timeout=30)
         try:
             connection.request("GET", "/health")
             answer: dict[str, Any] = json.loads(connection.getresponse().read())

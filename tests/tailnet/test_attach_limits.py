@@ -81,7 +81,7 @@ def test_a_login_that_is_not_allowed(open_path: Path) -> None:
         daemon.log_in(control.url)
         daemon.wait_state("Running")
         one.wait_view(state="connected", tailscale_ip=daemon.ip)
-        wait_until(lambda: one.health()["status"] == "pass", 5, "health to pass")
+        wait_until(lambda: one.health()["status"] == "pass", what="health to pass")
         assert orders(daemon) == 3
 
 

@@ -160,11 +160,11 @@ def test_connecting_while_a_forget_waits_for_a_lost_control_server(tmp_path: Pat
         wait_until(lambda: one.view()["why"] == "the device is being logged out", what="the logout to wait")
         assert one.answer(forget)["state"] == "under way"
         connect = one.connect()
-        wait_until(lambda: one.answer(forget)["state"] == "replaced", 5, "the forget to be given up")
+        wait_until(lambda: one.answer(forget)["state"] == "replaced", 30, "the forget to be given up")
         control.order("online")
         one.wait_state("connected", 20)
         assert one.node_key() == key
-        wait_until(lambda: one.answer(connect)["state"] == "done", 5, "the answer")
+        wait_until(lambda: one.answer(connect)["state"] == "done", what="the answer")
 
 
 def test_a_container_that_dies_while_a_new_key_is_tried(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ async def write(rig: Rig, data: bytes, process: str = "tailscaled") -> None:
     heard = asyncio.Event()
     leave = rig.log.subscribe(heard.set)
     await rig.say(data, process, "stderr")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await heard.wait()
     leave()
 

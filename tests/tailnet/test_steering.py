@@ -159,7 +159,7 @@ def test_an_ephemeral_device_logs_out_at_the_end(tmp_path: Path, how: str) -> No
         with node(tmp_path, TS_AUTHKEY=GOOD, **at(control), **env) as one:
             one.wait_state("connected")
             assert one.run.stop() == 0
-            assert one.run.wait_for("tailnet: logged out")["took_s"] < 3
+            assert one.run.wait_for("tailnet: logged out")["took_s"] < 10
             assert "moltis" not in control.nodes()
 
 

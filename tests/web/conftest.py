@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.runtime import loop_latency
 from supervisor.web import sessions, throttle
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The admin token has time to be read, unless a test says otherwise: a thread may wait for its turn."""
+    monkeypatch.setattr(loop_latency, "READ_S", 30.0)
 
 
 class Clock:

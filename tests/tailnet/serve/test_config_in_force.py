@@ -102,18 +102,18 @@ async def test_a_file_that_hangs_holds_nothing_up(here: Stage, file: Path, monke
     goes_on, read = threading.Event(), ServeFile.look
 
     def hang(found: ServeFile, domain: str) -> Found:
-        assert goes_on.wait(15)
+        assert goes_on.wait(60)
         return read(found, domain)
 
     monkeypatch.setattr(ServeFile, "look", hang)
     monkeypatch.setattr(loop_latency, "READ_S", 0.05)
     write(file, page(here, 8081))
     for _ in range(2):
-        view = await asyncio.wait_for(look(serve, here.node), 5)
+        view = await asyncio.wait_for(look(serve, here.node), 20)
         assert f"cannot use TS_SERVE_CONFIG {file}: it takes too long" in view.why
         assert here.config() == page(here, 8080, NAME)
     goes_on.set()
-    monkeypatch.setattr(loop_latency, "READ_S", 15.0)
+    monkeypatch.setattr(loop_latency, "READ_S", 30.0)
     await look_until(serve, here.node, lambda view: not view.why)
     assert here.config() == page(here, 8081, NAME)
 

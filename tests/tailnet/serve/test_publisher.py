@@ -15,6 +15,7 @@ from supervisor.tailnet.localapi import LocalApi, UnreachableError
 from supervisor.tailnet.serve.publisher import NAME as RECORD
 from supervisor.tailnet.state_file import StateFile
 from supervisor.tailnet.wire import Status
+from tests.logs.rig import until
 from tests.support.control import controlling
 from tests.support.peer import bare
 from tests.support.waiting import wait_until
@@ -251,7 +252,7 @@ async def test_a_state_disk_that_hangs_changes_nothing(here: Stage, monkeypatch:
     def hang(file: StateFile) -> bytes | None:
         nonlocal calls
         calls += 1
-        go_on.wait(30)
+        go_on.wait(60)
         return read(file)
 
     monkeypatch.setattr(StateFile, "read", hang)
@@ -261,10 +262,12 @@ async def test_a_state_disk_that_hangs_changes_nothing(here: Stage, monkeypatch:
         for _ in range(3):
             view = await look(serve, here.node)
             assert "the disk of the state folder (TS_STATE_DIR) does not answer" in view.why
+        # It may begin after it was given up.
+        await until(lambda: calls)
         assert (calls, here.config()) == (1, {})
     finally:
         go_on.set()
-    monkeypatch.setattr(loop_latency, "READ_S", 10)
+    monkeypatch.setattr(loop_latency, "READ_S", 30.0)
     view = await look_until(serve, here.node, lambda view: view.urls)
     assert (view.why, here.config()) == ("", here.http())
 
