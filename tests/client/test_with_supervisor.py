@@ -10,6 +10,9 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from supervisor.client import commands
 from tests.client.calling import DEADLINE_S, PROGRAM, call, environment
 from tests.client.following import following
 from tests.process.running import running
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 
 COUNTING = ("sh", "-c", "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.02; done")
 QUIET = ("sh", "-c", "echo ready; exec sleep 300")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders have time: a crowded machine is slow, and exit code 75 is tested elsewhere."""
+    monkeypatch.setattr(commands, "SETTLE_S", DEADLINE_S)
 
 
 @contextmanager

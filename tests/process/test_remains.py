@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -63,17 +63,18 @@ def test_helpers_of_a_crashed_process_are_ended(user: str | None, words: tuple[s
         assert messages.index("ended what it left behind") < messages.index("will be restarted")
 
 
+def is_helper_of_other(record: dict[str, Any]) -> bool:
+    """Return whether the process other has told its helper's pid by this record."""
+    return bool(record["process"] == "other" and record["message"].startswith("helper"))
+
+
 def test_what_belongs_to_another_process_is_left_alone() -> None:
     """A crash of the app does not end the helpers of another process of the same user."""
     toml = '[process.other]\ncommand = ["sh", "-c", "setsid sleep 300 & echo helper $!; exec sleep 300"]\n'
     with running(sys.executable, "-c", DAEMON, toml=toml) as run:
         run.wait_count(3, "started", child="moltis")
-        line = next(
-            record["message"]
-            for record in run.records
-            if record["process"] == "other" and record["message"].startswith("helper")
-        )
-        assert alive(int(line.split()[1]))
+        theirs = wait_until(lambda: [each["message"] for each in run.records if is_helper_of_other(each)])
+        assert alive(int(theirs[0].split()[1]))
         assert len(run.all("started", child="other")) == 1
 
 

@@ -203,7 +203,9 @@ def test_further_processes_wait_for_those_they_come_after(tmp_path: Path) -> Non
 
 def test_an_order_is_carried_out_though_it_comes_while_a_failure_is_cleaned_up() -> None:
     """Ending what a crash left behind takes two seconds: a start ordered meanwhile was lost."""
-    app = "echo up; setsid sh -c \"trap '' TERM; echo left; while :; do sleep 0.05; done\" & sleep 0.5; exit 3"
+    left = "trap '' TERM; echo left; touch $HOME/left; while :; do sleep 0.05; done"
+    app = f'[ -e $HOME/left ] && exec sleep 300; setsid sh -c "{left}" & '
+    app += "while [ ! -e $HOME/left ]; do sleep 0.05; done; exit 3"
     env = {"SUPERVISOR_BACKOFF_INITIAL": "1h", "SUPERVISOR_BACKOFF_MAX": "1h"}
     with running("sh", "-c", app, env=env) as run:
         run.wait_for("left", process="moltis")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.logs.redact import Redactor
+from supervisor.tailnet import localapi
 from supervisor.tailnet.localapi import WATCH_MASK, Bus, LocalApi, LocalApiError
 from tests.logs.rig import until
 from tests.support.listening import listening
@@ -70,8 +71,11 @@ async def errors_of(bus: Bus) -> list[str]:
     return found
 
 
-async def test_an_error_of_an_earlier_key_is_not_told(tmp_path: Path) -> None:
+async def test_an_error_of_an_earlier_key_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors that were not yet taken, or are still in transit, are dropped when another key is handed over."""
+    # A crowded machine may take longer than usual.
+    for name in ("_OPEN_S", "_MUTED_S"):
+        monkeypatch.setattr(localapi, name, 60.0)
     async with following(tmp_path) as (bus, streams):
         streams.tell("of the first key")
         assert await errors_of(bus) == ["of the first key"]
@@ -105,7 +109,7 @@ async def test_nobody_waits_long_for_a_bus_that_is_gone(tmp_path: Path) -> None:
     """If tailscaled has exited meanwhile, the wait is bounded."""
     bus = Bus(lambda: None, lambda _secret: None)
     task = asyncio.get_running_loop().create_task(bus.run(LocalApi(str(tmp_path / "none"), str)))
-    async with asyncio.timeout(10), bus.muted():
+    async with asyncio.timeout(30), bus.muted():
         pass
     task.cancel()
 

@@ -227,7 +227,7 @@ def test_an_expired_device_without_a_key(tmp_path: Path) -> None:
         with node(tmp_path, **at(control)) as one:
             log_in_with(GOOD, one)
             control.order("expire", on=1, key=one.node_key())
-            one.wait_state("key expired", 5)
+            one.wait_state("key expired", 15)
             log_in_by_url(control, one)
 
 

@@ -204,7 +204,7 @@ def test_a_control_server_that_goes_away(tmp_path: Path) -> None:
     with controlling() as control, node(tmp_path, TS_AUTHKEY=GOOD, **at(control)) as one:
         one.wait_state("connected")
         control.order("offline")
-        one.wait_state("control server unreachable", 4)
+        one.wait_state("control server unreachable", 15)
         control.order("online")
         one.wait_state("connected", 60)
 

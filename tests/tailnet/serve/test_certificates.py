@@ -98,7 +98,7 @@ async def test_https_of_a_former_run_stays(here: Stage) -> None:
 
 def recorded_url(here: Stage) -> str:
     """Return the URL that the app gets at its next start."""
-    join_background(5.0)
+    join_background(30.0)
     return (here.node.folder / "state/external-url").read_text()
 
 
