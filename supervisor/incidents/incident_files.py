@@ -156,12 +156,14 @@ class IncidentFiles:
     def _store_all(self, todo: dict[str, str | None], loose: set[str]) -> str:
         try:
             with self._opened(make=True) as fd:
-                for name, data in todo.items():
+                # Each sync of the folder takes a millisecond, so the durable files come last, with one for all.
+                files = sorted(todo.items(), key=lambda item: item[1] is not None and item[0] not in loose)
+                for place, (name, data) in enumerate(files, 1):
                     if data is None:
                         dirs.remove_file(fd, name)
                         self._there.discard(name)
                     else:
-                        dirs.put_file(fd, name, data, durable=name not in loose)
+                        dirs.put_file(fd, name, data, durable=name not in loose, last=place == len(files))
                         self._there.add(name)
         except OSError as error:
             return f"{self._state_dir}: {dirs.reason(error)}"

@@ -47,7 +47,7 @@ class Descriptors:
         """Release the reserve for a block that starts a child, which gets the limit this process began with."""
         # The limit applies to descriptor numbers: the child is started even if those of the reserve are above it.
         lowers = self._soft != self._hard and sum(fd < self._soft for fd in self._reserve) >= FOR_A_START
-        self.give(RESERVED)
+        self.give(RESERVED if lowers else FOR_A_START)
         if lowers:
             self._limit(self._soft)
         try:

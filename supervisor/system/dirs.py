@@ -117,10 +117,12 @@ def is_locked(path: str) -> bool:
     return any(words[1] == _FLOCK and inode in words for words in (line.split() for line in locks.splitlines()))
 
 
-def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable: bool = False) -> None:
+def put_file(
+    folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable: bool = False, last: bool = True
+) -> None:
     """Write a small file into a folder atomically; with ``durable`` it is synced to survive a power loss.
 
-    Raises ConfigError if it cannot be written.
+    Of several durable files only the ``last`` needs to sync the folder. Raises ConfigError if it cannot be written.
     """
     new = f".{name}.new"
     # Always a new file: in another user's folder an existing one of that name may be a trap.
@@ -138,7 +140,7 @@ def put_file(folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable
         finally:
             os.close(fd)
         os.rename(new, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-        if durable:
+        if durable and last:
             _sync(folder_fd)
     except OSError as error:
         remove_file(folder_fd, new)

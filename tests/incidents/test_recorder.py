@@ -13,6 +13,7 @@ import pytest
 
 from supervisor.core import incident_rules as rules
 from supervisor.core.process import State
+from supervisor.core.run_record import RunRecord
 from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
 from supervisor.incidents.incident_files import MOST_INCIDENTS, FolderContent, IncidentFiles
 from supervisor.incidents.recorder import ALERT_S, LOAD_S, IncidentRecorder
@@ -140,6 +141,22 @@ async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None
     loop_latency.join_background(5.0)
     assert len(list((tmp_path / "none/incidents").iterdir())) == MOST_INCIDENTS
     assert not files._pending
+
+
+async def test_what_is_written_together_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each durable file is synced, and after all renames the folder, once; removals do not come last."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    files = IncidentFiles(str(tmp_path))
+    for name in ("one", "two", "gone"):
+        files.write(_named(rules.of_stop(Snapshot(), 1.0), name))
+    files.remove(["gone"])
+    files.write_run(RunRecord("r", 1.0, 1.0), durable=False)
+    files.end()
+    loop_latency.join_background(5.0)
+    folder = f"{tmp_path}/incidents"
+    assert synced == [f"{folder}/.one.json.new", f"{folder}/.two.json.new", folder]
+    assert sorted(os.listdir(folder)) == ["one.json", "run.json", "two.json"]
 
 
 async def test_the_newest_incident_stays_if_the_clock_was_set_back(tmp_path: Path) -> None:
