@@ -345,15 +345,14 @@ def closed(incident: Incident, at_s: float) -> Incident:
     return msgspec.structs.replace(incident, done="the container ended")
 
 
-def followed_up(incident: Incident, snapshot: Snapshot, now_s: float) -> Incident:
-    """Return an open incident of this run, updated with what is now known of its end."""
+def followed_up(incident: Incident, snapshot: Snapshot, view: ProcessView | None, now_s: float) -> Incident:
+    """Return an open incident of this run, updated with what is now known of its end; ``view`` is its process."""
     now_s += snapshot.wall_offset_s
     if incident.kind == kinds.TAILNET_AWAY:
         over = snapshot.tailnet.up or snapshot.tailnet.by_owner
         return _ended(incident, now_s) if over else incident
     if incident.kind == kinds.UNHEALTHY:
         return _ended(incident, now_s) if snapshot.health.status != FAIL else incident
-    view = snapshot.process(incident.subject)
     done = _done(view) if view is not None else ""
     return msgspec.structs.replace(incident, done=done) if done else incident
 

@@ -121,7 +121,8 @@ class IncidentFiles:
     def _put(self, files: dict[str, str | None], *, loose: bool = False) -> None:
         with self._lock:
             self._pending |= files
-            self._forget_removed()
+            if None in files.values():
+                self._forget_removed()
             (self._loose.update if loose else self._loose.difference_update)(files)
             if self._storing or not self._pending:
                 return

@@ -34,7 +34,7 @@ from supervisor.runtime.store import Watch
 from supervisor.system import cgroup, kernel, procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from supervisor.config.plan import Plan
     from supervisor.core.incidents import Incident
@@ -245,7 +245,7 @@ class IncidentRecorder:
                 changed = rules.changed_processes(before, self._seen)
                 self._guarded(self._take_news, before, self._seen, changed)
                 if self._open:
-                    self._guarded(self._follow_up, self._seen, {view.name for _, view in changed})
+                    self._guarded(self._follow_up, self._seen, {view.name: view for _, view in changed})
         finally:
             self._busy = False
 
@@ -372,6 +372,8 @@ class IncidentRecorder:
         A clock that was set may have dated others later.
         """
         view = self._view
+        if len(view.known) <= MOST_INCIDENTS and sum(self._sizes.values()) <= MOST_BYTES:
+            return
         left = sorted(view.known, key=lambda each: (each.id == newest, each.run == self._life.record.run))
         total = sum(self._sizes.get(each.id, 0) for each in left)
         gone = []
@@ -383,10 +385,10 @@ class IncidentRecorder:
             self._files.remove(gone)
             self._show(view._replace(known=tuple(each for each in view.known if each.id not in gone)))
 
-    def _follow_up(self, snapshot: Snapshot, changed: Collection[str]) -> None:
+    def _follow_up(self, snapshot: Snapshot, changed: Mapping[str, ProcessView]) -> None:
         """Update the open incidents of the processes that have changed, and those that last."""
         for incident in [each for each in self._open.values() if each.kind in LASTING or each.subject in changed]:
-            newer = rules.followed_up(incident, snapshot, time.monotonic())
+            newer = rules.followed_up(incident, snapshot, changed.get(incident.subject), time.monotonic())
             if newer is not incident:
                 self._put(newer)
 

@@ -57,6 +57,9 @@ if TYPE_CHECKING:
         def is_observed(self) -> bool:
             """Whether the main loop has begun."""
 
+        def sweep_soon(self) -> None:
+            """Continue to clean up at the next opportunity."""
+
         def orphans(self) -> list[int]:
             """Return the children of this process that are not managed."""
 
@@ -174,6 +177,7 @@ class Child:
             self._clean()
         elif self.sweeper is not None:
             self.sweeper.escalate()
+            self._engine.sweep_soon()
 
     def _spawn(self) -> None:
         engine = self._engine
@@ -322,6 +326,7 @@ class Child:
         self.sweeper = Sweeper(lambda: remains.find(self._engine.orphans()))
         self._engine.sweepers.append(self.sweeper)
         self._engine.sweeping[self.spec.name] = self
+        self._engine.sweep_soon()
 
     def sweep(self) -> None:
         """Continue to end what the last run left behind."""

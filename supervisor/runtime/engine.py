@@ -84,6 +84,8 @@ class Engine:
         # Of a thousand processes, few wait or are being cleaned up after at a time: only those are searched.
         self._waiting: set[str] = set()
         self.sweeping: dict[str, Child] = {}
+        # When the next of them is due, None if there is none; too early does no harm.
+        self._sweep_due_s: float | None = None
         # The orphans, listed once for all that look for remains in one turn.
         self._orphans: list[int] | None = None
         self.children = {spec.name: Child(spec, self) for spec in specs}
@@ -208,9 +210,8 @@ class Engine:
         """Return the time of the next timer, in seconds of the monotonic clock."""
         while self._timers and not self._is_current(self._timers[0]):
             heapq.heappop(self._timers)
-        dues = [self._timers[0].due_s] if self._timers else []
-        dues += [child.sweeper.due_s for child in self.sweeping.values() if child.sweeper is not None]
-        return min(dues, default=None)
+        dues = (self._timers[0].due_s if self._timers else None, self._sweep_due_s)
+        return min((due_s for due_s in dues if due_s is not None), default=None)
 
     def fire_due(self) -> None:
         """Dispatch the event of every timer that is due."""
@@ -244,6 +245,12 @@ class Engine:
         self._orphans = None
         for child in tuple(self.sweeping.values()):
             child.sweep()
+        sweepers = (child.sweeper for child in self.sweeping.values())
+        self._sweep_due_s = min((sweeper.due_s for sweeper in sweepers if sweeper is not None), default=None)
+
+    def sweep_soon(self) -> None:
+        """Let ``fire_due`` continue to clean up at the next opportunity."""
+        self._sweep_due_s = 0.0
 
     def orphans(self) -> list[int]:
         """Return the children of this process that are not managed, as they were in this turn's first sweep."""

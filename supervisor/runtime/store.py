@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,52 +39,55 @@ class SnapshotStore:
         views = self.snapshot.processes
         place = self._places.setdefault(view.name, len(views))
         if views[place : place + 1] != (view,):
-            self._publish(self.snapshot._replace(processes=(*views[:place], view, *views[place + 1 :]), changed=place))
+            # A copy of a thousand is made by a list in half the time.
+            changed = list(views)
+            changed[place : place + 1] = [view]
+            self._publish(processes=tuple(changed), changed=place)
 
     def update_wall_offset(self, offset_s: float) -> None:
         """Record that the wall clock was set: the offset from the monotonic clock is now this."""
         snapshot = self.snapshot
         first_s = snapshot.wall_offset_s if snapshot.first_offset_s is None else snapshot.first_offset_s
-        self._put(snapshot._replace(wall_offset_s=offset_s, first_offset_s=first_s))
+        self._put(wall_offset_s=offset_s, first_offset_s=first_s)
 
     def update_tailnet(self, view: TailnetView) -> None:
         """Replace the tailnet's view."""
-        self._put(self.snapshot._replace(tailnet=view))
+        self._put(tailnet=view)
 
     def update_exposed(self, listeners: tuple[ListenerView, ...] | None) -> None:
         """Replace the list of ports that tailnet peers reach without going through serve; None if it is unknown."""
-        self._put(self.snapshot._replace(exposed=listeners or (), exposed_known=listeners is not None))
+        self._put(exposed=listeners or (), exposed_known=listeners is not None)
 
     def update_backup(self, view: BackupView) -> None:
         """Replace the backups' view."""
-        self._put(self.snapshot._replace(backup=view))
+        self._put(backup=view)
 
     def update_health(self, view: HealthView) -> None:
         """Replace the health."""
-        self._put(self.snapshot._replace(health=view))
+        self._put(health=view)
 
     def update_stopping(self, why: str) -> None:
         """Record that the ordered stop has begun, and its reason."""
-        self._put(self.snapshot._replace(stopping=True, stopping_why=why, stopping_s=time.monotonic()))
+        self._put(stopping=True, stopping_why=why, stopping_s=time.monotonic())
 
     def update_left(self, names: tuple[str, ...]) -> None:
         """Store the names of the unmanaged processes that the ordered stop could not end."""
-        self._put(self.snapshot._replace(left=names))
+        self._put(left=names)
 
     def update_incidents(self, view: IncidentsView) -> None:
         """Replace the list of incidents."""
-        self._put(self.snapshot._replace(incidents=view))
+        self._put(incidents=view)
 
     def update_orphans_reaped(self, count: int) -> None:
         """Record the number of adopted orphans reaped since the start."""
-        self._put(self.snapshot._replace(orphans_reaped=count))
+        self._put(orphans_reaped=count)
 
-    def _put(self, snapshot: Snapshot) -> None:
-        if snapshot != self.snapshot:
-            self._publish(snapshot)
+    def _put(self, **changes: Any) -> None:
+        if any(getattr(self.snapshot, name) != value for name, value in changes.items()):
+            self._publish(**changes)
 
-    def _publish(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot._replace(number=snapshot.number + 1)
+    def _publish(self, **changes: Any) -> None:
+        self.snapshot = self.snapshot._replace(number=self.snapshot.number + 1, **changes)
         for watcher in tuple(self._watchers):
             watcher(self.snapshot)
 

@@ -72,5 +72,5 @@ def test_a_restart_is_told_alike_whether_its_pause_was_seen_or_not() -> None:
     )
     waits = crashed._replace(state=State.BACKOFF, since_s=10.0, next_try_s=10.5)
     runs = crashed._replace(state=State.RUNNING, since_s=10.5, started_s=10.5)
-    told = [followed_up(crash, Snapshot(processes=(view,)), 11.0).done for view in (waits, runs)]
+    told = [followed_up(crash, Snapshot(processes=(view,)), view, 11.0).done for view in (waits, runs)]
     assert told == ["it is started again after 0.5 s (failure 1 in a row)", "it was started again after 0.5 s"]
