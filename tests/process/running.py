@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 30.0
 SUPERVISOR = (sys.executable, "-I", "-m", "supervisor", "run")
+# A prefix: files, and clients at the end, have more than half a second, which a crowded machine may need.
+PATIENT = (
+    sys.executable,
+    "-c",
+    (
+        "import sys\n"
+        "from supervisor.cli import main\n"
+        "from supervisor.runtime import loop_latency, stop\n"
+        "loop_latency.SOON_S = stop.CLOSE_WEB_S = 30.0\n"
+        "sys.exit(main(sys.argv[5:]))"
+    ),
+)
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 

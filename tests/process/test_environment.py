@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.client.calling import call
-from tests.process.running import running
+from tests.process.running import PATIENT, running
 from tests.support.refusing import refusing
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def test_its_url_is_read_at_each_start(tmp_path: Path, recorded: str | None, url
         "SUPERVISOR_SERVE": "auto",
     }
     file = tmp_path / "external-url"
-    with running("sh", "-c", "echo url ${MOLTIS_EXTERNAL_URL-none}; exec sleep 300", env=env) as run:
+    app = "echo url ${MOLTIS_EXTERNAL_URL-none}; exec sleep 300"
+    with running("sh", "-c", app, env=env, prefix=PATIENT) as run:
         run.wait_for("url none", process="moltis")
         if recorded is not None:
             file.write_text(recorded)
@@ -136,7 +137,7 @@ def test_a_password_that_has_changed_is_given_to_the_next_start(tmp_path: Path) 
     file = tmp_path / "password"
     file.write_text("the first one\n")
     app = 'echo "it has ${#MOLTIS_PASSWORD}: $MOLTIS_PASSWORD"; exec sleep 300'
-    with running("sh", "-c", app, env={"MOLTIS_PASSWORD_FILE": str(file)}) as run:
+    with running("sh", "-c", app, env={"MOLTIS_PASSWORD_FILE": str(file)}, prefix=PATIENT) as run:
         run.wait_for("it has 13: [redacted]")
         file.write_text("another, longer one\n")
         assert call(run.run_dir, "restart", "moltis").code == 0

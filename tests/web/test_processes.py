@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.core.process import ProcessSpec, State
 from supervisor.core.snapshot import ServeView, TailnetView
-from tests.process.running import running
+from tests.process.running import PATIENT, running
 from tests.support.waiting import wait_until
 from tests.web.following import following
 from tests.web.serving import READY, TOKEN, serving
@@ -140,7 +140,8 @@ def test_nothing_is_started_during_a_stop() -> None:
 
 async def test_a_stop_is_followed_to_its_end() -> None:
     """The stream of a stopping supervisor reports the stop until the end, and then ends properly."""
-    with running("sh", "-c", "trap 'echo good bye; exit 0' TERM; echo up; while :; do sleep 0.01; done") as run:
+    app = "trap 'echo good bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    with running("sh", "-c", app, prefix=PATIENT) as run:
         run.wait_for("up")
         run.wait_for("sign in to the panel with this code")
         async with following(str(run.run_dir / "control.sock")) as stream:
