@@ -63,6 +63,8 @@ _STATES = {
     "t": "a debugger held it",
     "D": "it waited for a disk or a device",
 }
+# Its texts that may repeat what a process said.
+_TEXTS = ("what", "why", "cause", "done", "by")
 # How far the times of one outage may differ, because sums of floats are rounded.
 _SAME_S = 0.001
 
@@ -429,19 +431,18 @@ class IncidentRecorder:
     def _masked(self, incident: Incident) -> Incident:
         """Return it with secrets masked and texts cut to their limits."""
         daemon = incident.subject in {TAILSCALED, TAILNET}
+        redactor = self._log.redactor
+        texts = {name: getattr(incident, name).encode(errors="replace") for name in _TEXTS}
+        lines = [line.encode(errors="replace") for line in incident.last_lines]
+        is_free = redactor.is_free_of_secrets((*texts.values(), *lines), daemon=daemon)
 
-        def masked(text: str) -> str:
-            data = self._log.redactor.mask(text.encode(errors="replace"), daemon=daemon)
-            return self._log.redactor.mask_setup_code(data).decode(errors="replace")
+        def masked(text: bytes) -> str:
+            found = text if is_free else redactor.mask(text, daemon=daemon)
+            return redactor.mask_setup_code(found).decode(errors="replace")
 
-        texts = {name: getattr(incident, name) for name in ("what", "why", "cause", "done", "by")}
-        lines = incident.last_lines
-        together = "\n".join((*texts.values(), *lines))
-        if masked(together) != together:
-            texts = {name: masked(text) for name, text in texts.items()}
-            # Before they are cut: a part of a secret would remain otherwise.
-            lines = tuple(map(masked, lines))
-        return within_limits(msgspec.structs.replace(incident, **texts, last_lines=lines))
+        shown = {name: masked(text) for name, text in texts.items()}
+        # Before they are cut: a part of a secret would remain otherwise.
+        return within_limits(msgspec.structs.replace(incident, **shown, last_lines=tuple(map(masked, lines))))
 
 
 def _alerts(plan: Plan, log: LogPipeline) -> AlertSender | None:

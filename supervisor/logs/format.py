@@ -25,8 +25,9 @@ _NO_FACTS = (*_LONG_FIELDS, _STORY)
 # Platforms truncate at 16 KiB: texts of a record are shortened to the first of these lengths that makes it fit.
 _SHORTER_CHARACTERS = (4000, 1000, 250, 60)
 LONGEST_RECORD_BYTES = 10 * 1024
-# As one line: formats double some characters, and add quotes around the items of lists.
-SURELY_FITTING_BYTES = LONGEST_RECORD_BYTES // 3
+# What JSON makes of one character at most: two escapes of six.
+_LONGEST_CHARACTER_BYTES = 12
+_LONGEST_NUMBER_BYTES = 32
 _QUOTED = frozenset(' "=\t')
 
 
@@ -134,6 +135,8 @@ def fact(value: object) -> str:
 
 def shortened(event: str, fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return a record with long texts shortened in the middle, so that it stays within the limit in each format."""
+    if _surely_fits(event, fields):
+        return event, dict(fields)
     short_event, short = event, dict(fields)
     for most in _SHORTER_CHARACTERS:
         if _size(short_event) + sum(_size(value) + len(key) for key, value in short.items()) <= LONGEST_RECORD_BYTES:
@@ -143,12 +146,27 @@ def shortened(event: str, fields: Mapping[str, Any]) -> tuple[str, dict[str, Any
     return short_event, short
 
 
+def _surely_fits(event: str, fields: Mapping[str, Any]) -> bool:
+    """Return whether a record is so short that its size need not be measured, as most are; a cheap check."""
+    size = len(event) * _LONGEST_CHARACTER_BYTES
+    for key, value in fields.items():
+        if isinstance(value, str):
+            size += (len(key) + len(value)) * _LONGEST_CHARACTER_BYTES
+        elif value is None or isinstance(value, (bool, int, float)):
+            size += len(key) * _LONGEST_CHARACTER_BYTES + _LONGEST_NUMBER_BYTES
+        else:
+            return False
+    return size <= LONGEST_RECORD_BYTES
+
+
 def _size(value: object) -> int:
     """Return the most bytes that a value takes: JSON doubles backslashes and tabs, and quotes each item of a list."""
     if isinstance(value, (list, tuple)):
         return sum(_size(part) + 3 for part in value)
     text = sanitize_text(fact(value))
-    return len(text.encode()) + text.count("\\") + text.count("\t")
+    # Text leaves out carriage returns, which JSON spells as three characters.
+    returns = 3 * value.count("\r") if isinstance(value, str) else 0
+    return len(text.encode()) + text.count("\\") + text.count("\t") + returns
 
 
 def _shorter(value: Any, most: int) -> Any:

@@ -236,16 +236,11 @@ class LogPipeline:
 
     def _put(self, record: _Record) -> None:
         """Process a record of the supervisor."""
-        from supervisor.logs.format import SURELY_FITTING_BYTES, event_line, shortened
+        from supervisor.logs.format import event_line, shortened
 
         level, event, fields, shown, at_s = record
-        event, fields = self._masked(event, fields)
-        text = event_line(event, fields)
-        if len(text) > SURELY_FITTING_BYTES:
-            event, fields = shortened(event, fields)
-            text = event_line(event, fields)
-        if shown:
-            text = event_line(event, {**fields, **dict.fromkeys(shown, MASK.decode())})
+        event, fields = shortened(*self._masked(event, fields))
+        text = event_line(event, {**fields, **dict.fromkeys(shown, MASK.decode())})
         # More than one if it has very many fields.
         lines = text.count(b"\n")
         levels = {} if level == "info" else dict.fromkeys(range(lines), level)
@@ -262,8 +257,8 @@ class LogPipeline:
             return text
 
         plain = {key: _plain(value, collect) for key, value in fields.items()}
-        # All texts at once: most records have no secret, and each search has its price.
-        if not self.redactor.spans(b"\n".join(texts)):
+        # Most records have no secret, and each search has its price.
+        if self.redactor.is_free_of_secrets(texts):
             return event, plain
         return self.redactor.mask_text(event), {key: _plain(value, self.redactor.mask) for key, value in fields.items()}
 

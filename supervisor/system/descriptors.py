@@ -71,7 +71,7 @@ class Descriptors:
     def refill(self) -> None:
         """Refill the reserve as far as possible."""
         try:
-            if self._original < 0:
+            if self._size and self._original < 0:
                 self._original = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             while len(self._reserve) < self._size:
                 self._reserve.append(os.dup(self._original))

@@ -118,11 +118,11 @@ def is_locked(path: str) -> bool:
 
 
 def put_file(
-    folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable: bool = False, last: bool = True
+    folder_fd: int, name: str, text: str, mode: int = 0o600, *, durable: bool = False, sync_folder: bool = True
 ) -> None:
     """Write a small file into a folder atomically; with ``durable`` it is synced to survive a power loss.
 
-    Of several durable files only the ``last`` needs to sync the folder. Raises ConfigError if it cannot be written.
+    Whoever writes several can sync the folder once, after them. Raises ConfigError if it cannot be written.
     """
     new = f".{name}.new"
     # Always a new file: in another user's folder an existing one of that name may be a trap.
@@ -136,18 +136,19 @@ def put_file(
                 # A disk that fills up accepts a part of it.
                 left = left[os.write(fd, left) :]
             if durable:
-                _sync(fd)
+                sync(fd)
         finally:
             os.close(fd)
         os.rename(new, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-        if durable and last:
-            _sync(folder_fd)
+        if durable and sync_folder:
+            sync(folder_fd)
     except OSError as error:
         remove_file(folder_fd, new)
         raise ConfigError(f"cannot write {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
 
 
-def _sync(fd: int) -> None:
+def sync(fd: int) -> None:
+    """Write a file or folder to the disk, where its file system can do that. Raises OSError."""
     try:
         os.fsync(fd)
     except OSError as error:

@@ -159,6 +159,36 @@ async def test_what_is_written_together_is_on_the_disk(tmp_path: Path, monkeypat
     assert sorted(os.listdir(folder)) == ["one.json", "run.json", "two.json"]
 
 
+async def test_what_was_written_before_a_failure_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is synced for the files that were written, whatever prevents the next one."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    folder = tmp_path / "incidents"
+    (folder / ".two.json.new").mkdir(parents=True)
+    files = IncidentFiles(str(tmp_path))
+    for name in ("one", "two"):
+        files.write(_named(rules.of_stop(Snapshot(), 1.0), name))
+    files.end()
+    loop_latency.join_background(5.0)
+    assert synced == [f"{folder}/.one.json.new", str(folder)]
+    assert "two.json" in files.why_not
+
+
+async def test_a_secret_of_an_incident_is_masked_and_counted_once(tmp_path: Path) -> None:
+    """In each of its texts, whatever the text before it ends with."""
+    rig = Rig(tmp_path)
+    rig.log.redactor.learn("geheimnis")
+    told = rig.recorder._masked(
+        msgspec.structs.replace(
+            rules.of_stop(Snapshot(), 1.0), why=r"x\x1b", cause=r"gehe\x1b[31mimnis", last_lines=("a geheimnis", "b")
+        )
+    )
+    assert (told.cause, told.last_lines) == ("[redacted]", ("a [redacted]", "b"))
+    assert rig.log.redactor.masked == 2
+
+
 async def test_the_newest_incident_stays_if_the_clock_was_set_back(tmp_path: Path) -> None:
     """It was the oldest then, and removed at once; without the incident of the end, the end was not recorded."""
     rig = Rig(tmp_path)

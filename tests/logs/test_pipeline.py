@@ -271,17 +271,35 @@ async def test_a_secret_is_masked_wherever_a_record_holds_it(format_: str, secre
     assert not [text for text in (out, *texts) if "nis" in text]
 
 
+@pytest.mark.parametrize("ended", ["x\x1b", "x\x1b[", "x\\x1b", "x\\u0041"])
+@pytest.mark.parametrize("begun", ["gehe\x1b[31mimnis", "gehe\\x1b[31mimnis", "\\geheim%6eis"])
+async def test_no_text_hides_a_secret_in_another(ended: str, begun: str) -> None:
+    """An escape at the end of one field, or line, does not change what is seen of the next."""
+    rig = Rig(secrets=["geheimnis"])
+    rig.log.record("info", "odd", a=ended, b=begun)
+    fd = rig.pipe()
+    os.write(fd, f"{ended}\n{begun}\n".encode())
+    os.close(fd)
+    await rig.closed()
+    out = rig.end().decode()
+    assert out.count("[redacted]") == 2
+    assert sum("[redacted]" in line.message for line in rig.log.history.read().lines) == 2
+
+
 @pytest.mark.parametrize("format_", ["json", "pretty"])
 @pytest.mark.parametrize(
     "fields",
     [
+        {"why": "\x1b[0m" * 5000},
+        {"why": ["\x1b[0m"] * 3000},
+        {"why": "\r" * 20000},
         {"why": "\x01" * 5000},
         {"last_lines": ["\\" * 2000] * 10},
         {"last_lines": ["\t" * 2000] * 10},
         {"names": [*map(chr, range(0x4E00, 0x5600))]},
         {"story": {"what": "\x7f" * 3000, "cause": '"' * 3000}},
     ],
-    ids=["controls", "backslashes", "tabs", "names", "story"],
+    ids=["colours", "list of colours", "returns", "controls", "backslashes", "tabs", "names", "story"],
 )
 async def test_a_record_stays_within_the_limit_however_it_is_written(format_: str, fields: dict[str, object]) -> None:
     """A record's size is measured as written, including escapes, and each of its lines has its own number."""
