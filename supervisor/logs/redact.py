@@ -57,6 +57,9 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _PAIR, _BYTES, _CHARACTER = 2, (5, 7), 6
 # Escape sequences of terminals (ECMA-48), and other control characters.
 _SEQUENCE = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ #%()*+][0-9A-Za-z])?"
+# Their introducer as a single character, in UTF-8.
+_C1 = b"\xc2\x9b"
+_C1_SEQUENCE = rb"\xc2\x9b[0-?]*[ -/]*[@-~]|"
 _FEW_SEQUENCES = 8
 # Where there are fewer, the lines that have one are searched for: random bytes have two in as many.
 _BYTES_AN_ESCAPE = 100
@@ -359,6 +362,8 @@ def _decoded(found: re.Match[bytes]) -> bytes:
 
 def _without_unseen(data: bytes) -> bytes:
     """Return the text of the view without invisible characters, faster: most sequences repeat."""
+    if _C1 in data:
+        data = _compiled(_C1_SEQUENCE + _SEQUENCE).sub(b"", data)
     for _ in range(_FEW_SEQUENCES):
         found = _compiled(_SEQUENCE).search(data) if b"\x1b" in data else None
         # An escape alone is a part of every sequence.
@@ -371,7 +376,7 @@ def _without_unseen(data: bytes) -> bytes:
 
 
 def _unseen() -> bytes:
-    return _SEQUENCE + _CONTROL + unseen_pattern()
+    return _C1_SEQUENCE + _SEQUENCE + _CONTROL + unseen_pattern()
 
 
 def _with_escapes(text: bytes) -> bytes:

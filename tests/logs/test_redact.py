@@ -214,7 +214,7 @@ def test_setup_code(line: str, expected: str | None) -> None:
     assert redactor.mask_setup_code(line.encode()).decode() == (expected or line)
 
 
-HIDING = ["\x1b[K", "\x1b[01;31m\x1b[K", "\x1b]0;t\x07", "\x1b(B", "\b", "\u200b", "\u202e", "\U000e0041"]
+HIDING = ["\x1b[K", "\x9b31m", "\x1b[01;31m\x1b[K", "\x1b]0;t\x07", "\x1b(B", "\b", "\u200b", "\u202e", "\U000e0041"]
 SPELLINGS = [
     lambda character: character,
     lambda character: f"\\u{ord(character):04X}",
