@@ -12,7 +12,7 @@ from supervisor.core.process import QUIT_GRACE_S, Event, EventKind
 from supervisor.runtime.loop_latency import being_cancelled
 from supervisor.runtime.store import Watch
 from supervisor.system import procfs
-from supervisor.system.sweeper import TERM_GRACE_S, Sweeper
+from supervisor.system.sweeper import TERM_GRACE_S, Headcount, Sweeper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
-# Per orphan: ending thousands takes time.
+# Per process that may be left: ending thousands takes time.
 RESERVE_EACH_S = 0.0006
 # With less time than this, a process that has not ended may only be slow: tailscaled 1.102 may need a second.
 QUIT_WORTH_S = 3.0
@@ -50,16 +50,15 @@ class StopPlan(NamedTuple):
     close_web: Callable[[], Awaitable[None]] | None = None
     keep: Callable[[float], Awaitable[None]] | None = None
 
-    @property
-    def reserve_s(self) -> float:
-        """Return how much of the budget is reserved for the steps after the app, in seconds."""
+    def reserve_s(self, count: int) -> float:
+        """Return how much of the budget is reserved for the steps after the app, with so many processes left."""
         if self.close_tailnet is not None:
             wished_s = RESERVE_LOGOUT_S
         else:
             wished_s = RESERVE_TAILSCALED_S if self.last is not None else 0.0
         if self.keep is not None:
             wished_s = max(wished_s, self.timeout_s / 2)
-        return min(wished_s + RESERVE_EACH_S * procfs.count_children(), self.timeout_s / 2)
+        return min(wished_s + RESERVE_EACH_S * count, self.timeout_s / 2)
 
 
 class Stop:
@@ -71,6 +70,8 @@ class Stop:
         # Both a state change and a reaped orphan appear there.
         self._watch = Watch(engine.store, lambda snapshot: snapshot.number)
         self._deadline_s = time.monotonic() + plan.timeout_s
+        # Once the app is killed, its children have to be ended as well, and theirs.
+        self._others = Headcount(procfs.everything_else)
         self._current: tuple[str, ...] = ()
         self._sweep: Sweeper | None = None
         self._forced = False
@@ -86,16 +87,15 @@ class Stop:
     async def run(self) -> None:
         """Stop everything; return when no process is left, or the rest cannot be ended."""
         last = self._plan.last
-        first_deadline_s = self._deadline_s - self._plan.reserve_s
         others = [name for name in self._engine.children if name != last]
         while not self._engine.all_at_rest(others):
-            left = await self._stop(self._without_dependents(others), self._turn_end_s(others, first_deadline_s))
+            left = await self._stop(self._without_dependents(others), self._turn_end(others))
             others = [name for name in others if name not in left]
         if self._plan.close_tailnet is not None:
             until_s = self._deadline_s - RESERVE_TAILSCALED_S / 2
             await self._attempt("leaving the tailnet", self._plan.close_tailnet(until_s), until_s)
         if last is not None:
-            await self._stop((last,), self._deadline_s)
+            await self._stop((last,), lambda: self._deadline_s)
         await self._wait_for(self._engine.all_cleaned, self._deadline_s)
         if self._plan.keep is not None:
             until_s = self._deadline_s - RESERVE_KEEP_S
@@ -120,10 +120,11 @@ class Stop:
         needed = {other for name in alive for other in self._engine.children[name].spec.after}
         return tuple(name for name in alive if name not in needed) or tuple(alive)
 
-    def _turn_end_s(self, names: Iterable[str], deadline_s: float) -> float:
-        """Return when the first turn of those to come ends at the latest: each gets the same part of what is left.
+    def _turn_end(self, names: Iterable[str]) -> Callable[[], float]:
+        """Return what tells when the first turn of those to come ends: each gets the same part of what is left.
 
-        Otherwise a process that does not end would leave no time to those that it depends on, such as the app.
+        Otherwise a process that does not end would leave no time to those that it depends on, such as the app. The more
+        processes are counted, the earlier it ends.
         """
         turns, left = 0, self._without_dependents(names)
         alive = set(names)
@@ -131,15 +132,20 @@ class Stop:
             turns += 1
             alive.difference_update(left)
             left = self._without_dependents(alive)
-        now_s = time.monotonic()
-        return now_s + max(deadline_s - now_s, 0.0) / max(turns, 1)
+        begun_s = time.monotonic()
+
+        def end_s() -> float:
+            deadline_s = self._deadline_s - self._plan.reserve_s(self._others.count)
+            return begun_s + max(deadline_s - begun_s, 0.0) / max(turns, 1)
+
+        return end_s
 
     def _kill(self, names: Iterable[str]) -> None:
         for name in names:
             if not self._engine.all_at_rest((name,)):
                 self._engine.dispatch(name, Event(EventKind.FORCE_STOP))
 
-    async def _stop(self, names: tuple[str, ...], deadline_s: float) -> frozenset[str]:
+    async def _stop(self, names: tuple[str, ...], end_s: Callable[[], float]) -> frozenset[str]:
         """Stop these processes; return those that survived KILL, or whose remains are still being ended.
 
         The stop does not wait for the remains: they are ended concurrently.
@@ -147,14 +153,14 @@ class Stop:
         self._current = names
         for name in names:
             spec = self._engine.children[name].spec
-            left_s = deadline_s - time.monotonic()
+            left_s = end_s() - time.monotonic()
             if spec.quit_before_kill and left_s >= QUIT_WORTH_S:
                 left_s -= QUIT_GRACE_S
             limit_s = min(max(left_s, 0.0), spec.stop_timeout_s)
             self._engine.dispatch(name, Event(EventKind.STOP, limit_s=limit_s))
         if self._forced and self._plan.last not in names:
             self._kill(names)
-        await self._wait_for(partial(self._engine.all_at_rest, names), deadline_s)
+        await self._wait_turn(names, end_s)
         self._kill(names)
         await self._wait_for(partial(self._engine.all_ended, names), time.monotonic() + KILL_GRACE_S)
         self._current = ()
@@ -162,6 +168,13 @@ class Stop:
         if unending:
             self._engine.log.record("error", "cannot be ended", names=sorted(unending))
         return frozenset(name for name in names if not self._engine.all_at_rest((name,)))
+
+    async def _wait_turn(self, names: tuple[str, ...], end_s: Callable[[], float]) -> None:
+        """Wait until these are at rest or their turn ends; the other processes are counted meanwhile."""
+        while not self._engine.all_at_rest(names) and time.monotonic() < end_s():
+            if self._plan.last not in names:
+                self._others.work()
+            await self._wait_change(min(end_s(), self._others.due_s))
 
     async def _wait_for(self, condition: Callable[[], bool], deadline_s: float) -> None:
         while not condition():

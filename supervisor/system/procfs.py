@@ -50,11 +50,6 @@ def children(pid: int) -> list[int]:
     return [child for task in _threads(pid) for child in map(int, read(f"{_PROC}/{pid}/task/{task}/children").split())]
 
 
-def count_children() -> int:
-    """Return the number of children of this process, including adopted orphans and dead ones."""
-    return len(children(os.getpid()))
-
-
 def descendants(pid: int, without: Collection[int] = ()) -> Iterator[int]:
     """Yield all descendants of a process, the nearest first, without those in ``without`` and their descendants."""
     queue = deque(children(pid))

@@ -1,4 +1,7 @@
-"""Ends leftover processes with TERM, then with KILL after two seconds, in small steps between turns of the loop."""
+"""Ends leftover processes with TERM, then with KILL after two seconds, in small steps between turns of the loop.
+
+Counts those that may be left in the same way.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from supervisor.system import procfs
 from supervisor.system.signals import send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from supervisor.system.procfs import Process
 
@@ -28,6 +31,7 @@ _REST_FACTOR = 4.0
 # Processes ending at the same time, since exits take CPU time from all others, and the pause before more are signalled.
 _CROWD = 256
 _PAUSE_S = {signal.SIGTERM: 0.005, signal.SIGKILL: 0.02}
+_COUNT_AGAIN_S = 0.25
 
 
 class Sweeper:
@@ -177,3 +181,36 @@ class Sweeper:
         next_s = self._end_s if self._number == signal.SIGKILL else self._kill_s
         self.due_s = min(now_s + max(_LOOK_AGAIN_S, self._took_s * _REST_FACTOR), next_s)
         return not self.left
+
+
+class Headcount:
+    """Counts the live processes that ``find`` yields, again and again, one step with each call of ``work``.
+
+    While the first ones are counted, ``count`` has those found so far. ``due_s`` is the time of the next step.
+    """
+
+    def __init__(self, find: Callable[[], Iterable[Process | None]]) -> None:
+        self._find = find
+        self._pass: Iterator[Process | None] | None = None
+        self._found = 0
+        self.count = 0
+        self.due_s = 0.0
+
+    def work(self) -> None:
+        """Do one step, if it is due."""
+        begun_s = now_s = time.monotonic()
+        if begun_s < self.due_s:
+            return
+        if self._pass is None:
+            self._pass, self._found = iter(self._find()), 0
+        pause_s = _COUNT_AGAIN_S
+        for process in self._pass:
+            self._found += process is not None
+            now_s = time.monotonic()
+            if now_s - begun_s >= _TURN_S:
+                pause_s = 0.0
+                break
+        else:
+            self._pass = None
+        self.count = self._found if self._pass is None else max(self.count, self._found)
+        self.due_s = now_s + max(pause_s, (now_s - begun_s) * _REST_FACTOR)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import signal
 import sys
 import threading
 
 import pytest
 
+from supervisor.runtime.stop import RESERVE_EACH_S
 from tests.process.running import Run, running
 from tests.support.crowded import Stopwatch
 from tests.support.waiting import wait_until
@@ -26,6 +28,17 @@ APP = (
     "    os._exit(0)\n"
     "os.wait()\n"
     "signal.signal(signal.SIGTERM,signal.SIG_DFL)\n"
+    "print('ready',flush=True)\n"
+    "while True: signal.pause()"
+)
+# Ignores TERM itself, and so do its live children, each in its own session.
+PARENT = (
+    "import os,signal,sys\n"
+    "signal.signal(signal.SIGTERM,signal.SIG_IGN)\n"
+    "for _ in range(int(sys.argv[1])):\n"
+    "    if os.fork()==0:\n"
+    "        os.setsid()\n"
+    "        while True: signal.pause()\n"
     "print('ready',flush=True)\n"
     "while True: signal.pause()"
 )
@@ -92,3 +105,24 @@ def test_the_stop_is_over_in_time(count: int) -> None:
         assert run.wait() == 0
         print(f"{count}: {took_s:.3f} s")
         assert took_s < 8.5
+
+
+@pytest.mark.parametrize(
+    ("count", "limit_s"),
+    [(1000, 3), pytest.param(5000, 8, marks=[pytest.mark.slow_fault, pytest.mark.timeout(120)])],
+)
+def test_an_app_that_ignores_term_is_killed_early_enough_to_end_its_children(count: int, limit_s: int) -> None:
+    """They have to be found and killed after it, within the same limit."""
+    with running(sys.executable, "-c", PARENT, str(count), env={"SUPERVISOR_STOP_TIMEOUT": f"{limit_s}s"}) as run:
+        run.wait_for("ready", deadline_s=60)
+        watch = Stopwatch(run.pid)
+        run.send(signal.SIGTERM)
+        run.wait_for("killed")
+        killed_s = watch.net_s
+        # Not reaped yet: then its waits could no longer be read.
+        os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)
+        took_s = watch.net_s
+        assert run.wait() == 0
+        print(f"{count}: killed after {killed_s:.3f} s, {took_s:.3f} s")
+        assert killed_s < limit_s - count * RESERVE_EACH_S / 3
+        assert took_s < limit_s + 0.5

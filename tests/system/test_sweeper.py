@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.system import sweeper as module
 from supervisor.system.procfs import Process, look
-from supervisor.system.sweeper import Sweeper
+from supervisor.system.sweeper import Headcount, Sweeper
 from tests.support.processes import freeze
 from tests.support.waiting import wait_until
 
@@ -196,3 +196,35 @@ def test_what_cannot_be_ended_is_given_up(monkeypatch: pytest.MonkeyPatch, start
     cleaner = Sweeper(lambda: living(pid), term_grace_s=0.0, until_s=time.monotonic() + 0.2)
     wait_until(cleaner.work)
     assert set(cleaner.left) == {pid}
+
+
+def test_processes_are_counted_in_small_steps_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A count under way is a lower bound, and the next one replaces it; dead ones do not count."""
+    monkeypatch.setattr(module, "_TURN_S", 0.0)
+    alive = look(os.getpid())
+    crowds = [[alive, None, alive], [alive]]
+    others = Headcount(lambda: crowds.pop(0))
+    counts = []
+    for _ in range(6):
+        others.due_s = 0.0
+        others.work()
+        counts.append(others.count)
+    assert counts == [1, 1, 2, 2, 2, 1]
+    assert not crowds
+
+
+def test_a_count_rests_before_the_next_one() -> None:
+    """It is begun again soon, and not before its time."""
+    calls = []
+
+    def find() -> list[None]:
+        calls.append(time.monotonic())
+        return []
+
+    begun_s = time.monotonic()
+    others = Headcount(find)
+    others.work()
+    assert others.due_s >= begun_s + 0.25
+    others.due_s += 300
+    others.work()
+    assert len(calls) == 1
