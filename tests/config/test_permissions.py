@@ -126,11 +126,115 @@ def test_what_a_program_leads_to_is_a_program_too(theirs: Path, tmp_path: Path, 
     assert "job" in problem
 
 
-def test_what_is_no_program_is_let_be(theirs: Path, tmp_path: Path) -> None:
-    """Data that a process gets as an argument may belong to another user."""
-    script(theirs / "data")
-    for words in (("cat", f"{theirs}/data"), ("sh", "-c", "true", f"{theirs}/data"), ("env",), ("no-such-program",)):
-        assert problems({"PATH": SYSTEM}, config=with_process(tmp_path, *words)) == []
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{theirs}/tool",
+        "nice {theirs}/tool",
+        "nice -n 5 tool",
+        "nice nohup setsid nice nohup setsid {theirs}/tool",
+        "env -u X {theirs}/tool",
+        "env -C / {theirs}/tool",
+        "env -C {theirs} ./tool",
+        "env --chdir={theirs} A=b ./tool",
+        "env -S {theirs}/tool -x",
+        "env -S{theirs}/tool",
+        "env PATH={theirs} tool",
+        "timeout -s KILL 5 {theirs}/tool",
+        "timeout 5 env nice tool",
+        "nohup {theirs}/tool",
+        "setsid --wait {theirs}/tool",
+        "setpriv --no-new-privs {theirs}/tool",
+        "stdbuf -oL {theirs}/tool",
+        "{ours}/tini -- {theirs}/tool",
+        "{ours}/dumb-init {theirs}/tool",
+        "{ours}/busybox sh {theirs}/tool",
+        "{ours}/busybox timeout 5 {theirs}/tool",
+        "{ours}/unknown --run={theirs}/tool",
+        "{ours}/unknown -- {theirs}/tool",
+        "chroot {theirs} /bin/sh",
+        "sh -c {theirs}/tool",
+        "sh -ec {theirs}/new",
+        "sh -e {theirs}/data",
+        "nice sh {theirs}/new",
+        "bash --rcfile {theirs}/data {ours}/tini",
+        "{ours}/java -Xmx1g -jar {theirs}/data",
+        "{ours}/java -cp /usr/share/a.jar:{theirs}/data Main",
+        "{ours}/node -r {ours}/tini {theirs}/data",
+        "{ours}/node --import={theirs}/data {ours}/tini",
+        "awk -f {theirs}/data",
+        "awk --file={theirs}/data",
+        "{ours}/busybox awk -f {theirs}/data",
+        "make -f {theirs}/data",
+        "make -C {theirs}",
+        "python3 -I {theirs}/data",
+        "python3 {theirs}",
+        "perl {theirs}/data",
+        "nice {theirs}/data",
+        "nice {theirs}/new",
+    ],
+)
+def test_what_wrappers_and_interpreters_run(theirs: Path, tmp_path: Path, line: str) -> None:
+    """What stands behind them counts as a program, whether or not it exists and is executable at that time."""
+    script(theirs / "tool")
+    (theirs / "data").write_text("")
+    ours = tmp_path / "ours"
+    for name in ("tini", "dumb-init", "busybox", "unknown", "java", "node"):
+        script(ours / name)
+    words = line.format(theirs=theirs, ours=ours).split()
+    (problem, *more) = problems({"PATH": f"{SYSTEM}:{theirs}"}, config=with_process(tmp_path, *words, user="worker"))
+    assert f"cannot trust {theirs}" in problem
+    assert more == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cat {theirs}/data",
+        "nice -n 5 cat {theirs}/data",
+        "env -C {theirs} A={theirs}/data cat data",
+        "timeout 5 nice sleep 1",
+        "timeout 5 {ours}/missing",
+        "env",
+        "env -i",
+        "no-such-program {theirs}/data",
+        "sh -c true {theirs}/data",
+        "sh -ec true {theirs}/data",
+        "sh {ours}/job {theirs}/data",
+        "sh -e {ours}/job {theirs}/new",
+        "python3 -I {ours}/job {theirs}/data",
+        "python3 -m job {theirs}/data",
+        "awk 1 {theirs}/data",
+        "sed -n p {theirs}/data",
+        "perl -ne 1 {theirs}/data",
+        "tail -f {theirs}/data",
+        "{ours}/job --state={theirs}/data -o{theirs}/new {theirs}",
+        "{ours}/job {theirs}/mode-777",
+        "{ours}/busybox tail {theirs}/data",
+    ],
+)
+def test_what_is_no_program_is_let_be(theirs: Path, tmp_path: Path, line: str) -> None:
+    """Data that a process gets as an argument may belong to another user, even if every file there is executable."""
+    (theirs / "data").write_text("")
+    script(theirs / "mode-777", "SQLite format 3")
+    for name in ("job", "busybox"):
+        script(tmp_path / "ours" / name)
+    words = line.format(theirs=theirs, ours=tmp_path / "ours").split()
+    assert problems({"PATH": SYSTEM}, config=with_process(tmp_path, *words)) == []
+
+
+def test_commands_that_run_each_other_without_end(tmp_path: Path) -> None:
+    """Scripts that are each other's interpreters, and thousands of wrappers, do not prevent an answer."""
+    tools = tmp_path / "tools"
+    script(tools / "nice", "#!/usr/bin/env -S nice nice nice nice nice nice nice nice nice\n")
+    environ = {"PATH": f"{tools}:{SYSTEM}"}
+    assert problems(environ, config=with_process(tmp_path, *["nice"] * 3000)) == []
+
+
+def test_a_library_that_env_is_told_to_load(theirs: Path, tmp_path: Path) -> None:
+    """A variable among the words counts as one of the environment."""
+    (problem,) = problems({}, config=with_process(tmp_path, "env", f"LD_PRELOAD={theirs}/x.so", "true"))
+    assert "LD_PRELOAD names" in problem
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "LD_PRELOAD", "OPENSSL_CONF"])
@@ -193,6 +297,28 @@ def test_check_and_run_say_so_on_this_machine(theirs: Path) -> None:
         assert done.returncode == 78
         assert f"cannot trust {theirs}: it is on the way to {trap}, which tailscaled runs" in done.stderr
         assert "take that folder out of PATH" in done.stderr
+    assert not (theirs / "ran").exists()
+
+
+@as_root
+@pytest.mark.parametrize("wrapper", [("nice",), ("env", "-u", "X"), ("timeout", "5"), ("sh",)], ids=" ".join)
+def test_nothing_planted_runs_behind_a_wrapper(theirs: Path, tmp_path: Path, wrapper: tuple[str, ...]) -> None:
+    """With the real users of this machine, a helper of root's does not run a file of the app's."""
+    trap = script(theirs / "tool", f"#!/bin/sh\ntouch {theirs}/ran\n")
+    env = {"PATH": SYSTEM, "SUPERVISOR_APP_USER": "nobody", "SUPERVISOR_TAILSCALE": "off", "PORT": "0"}
+    env |= {"SUPERVISOR_RUN_DIR": f"{tmp_path}/run"}
+    config = with_process(tmp_path, *wrapper, str(trap), user="root")
+    for command in ("check", "run"):
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "supervisor", command, "--config", config],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 78
+        assert f"cannot trust {theirs}: it is on the way to {trap}, which job runs, and the app's user" in done.stderr
     assert not (theirs / "ran").exists()
 
 
