@@ -6,6 +6,7 @@ tailscaled's own WantRunning does not show the choice, since the supervisor clea
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from typing import Literal
@@ -28,7 +29,7 @@ class StateFile:
     """A file in a folder that may belong to another user: no symbolic link is followed.
 
     Content that cannot be written is kept in memory for this run; ``why_not`` then has the reason, else it is empty.
-    ``why_unread`` is why an existing file could not be read, else empty.
+    ``why_unread`` is why an existing file or folder could not be read, else empty.
     """
 
     def __init__(self, folder: str, name: str) -> None:
@@ -49,9 +50,11 @@ class StateFile:
         self.why_unread = ""
         try:
             folder_fd = os.open(self._folder, _FOLDER)
+        except FileNotFoundError:
+            self.why_not = ""
+            return None
         except OSError as error:
-            # A folder that cannot be entered has no file of ours; a run beside a sidecar works without.
-            self.why_not = "" if isinstance(error, FileNotFoundError) else dirs.reason(error)
+            self._take_failure(error)
             return None
         try:
             return dirs.read(self._name, MOST_BYTES, folder_fd=folder_fd, flags=os.O_NOFOLLOW)
@@ -62,6 +65,22 @@ class StateFile:
             return None
         finally:
             os.close(folder_fd)
+
+    def _take_failure(self, error: OSError) -> None:
+        """Note why the folder cannot be opened; it does not exist if a part of its path is a file."""
+        why = dirs.reason(error)
+        if isinstance(error, NotADirectoryError):
+            try:
+                is_link = stat.S_ISLNK(os.lstat(self._folder).st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                # A run beside a sidecar works without one.
+                self.why_not = why
+                return
+            except OSError as unseen:
+                why = dirs.reason(unseen)
+            else:
+                why = "it is a link" if is_link else why
+        self.why_unread = f"the folder cannot be opened: {why}"
 
     def write(self, data: bytes) -> None:
         """Store this content; ``loop_latency.join_background`` waits for the disk."""
@@ -113,7 +132,7 @@ FILE = "owner.json"
 class Record(msgspec.Struct, frozen=True):
     """The content of the file. ``ephemeral`` is whether the device was logged in with an ephemeral key."""
 
-    choice: Literal["connected", "disconnected", "forgotten", "unknown"] = "connected"
+    choice: Literal["connected", "disconnected", "forgotten", "unknown"]
     ephemeral: bool = False
 
 

@@ -138,3 +138,21 @@ def test_settings_that_are_not_allowed(open_path: Path) -> None:
             assert one.run.stop() == 0
         assert daemon.ask("GET", "serve-config") is None
         assert orders(daemon) == told + 3
+
+
+@as_root
+def test_a_folder_with_the_choice_that_cannot_be_entered(open_path: Path) -> None:
+    """The device stays off; before, a log-in was asked for against its owner's choice."""
+    folder, kept = open_path / "sidecar", open_path / "nobody/kept"
+    kept.mkdir(parents=True)
+    (kept / "owner.json").write_text('{"choice": "disconnected", "ephemeral": false}')
+    for path in (kept, kept / "owner.json"):
+        os.chown(path, 65534, 65534)
+    kept.chmod(0)
+    with controlling() as control, sidecar(folder), attached_as_nobody(folder, **at(control)) as one:
+        view = one.wait_view(state="disconnected", choice="unknown")
+        assert "the folder cannot be opened: Permission denied" in view["why"]
+        assert one.run.stop() == 0
+    kept.chmod(0o700)
+    with controlling() as control, sidecar(folder), attached_as_nobody(folder, **at(control)) as one:
+        one.wait_view(state="disconnected by you", choice="disconnected")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
+import subprocess
+import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +17,10 @@ from supervisor.runtime import loop_latency
 from supervisor.system import dirs
 from supervisor.tailnet import state_file
 from supervisor.tailnet.state_file import FILE, DesiredStateStore
+from tests.tailnet.attached import NOBODY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -34,7 +40,8 @@ def test_what_could_not_be_stored_is_stored_once_it_can_be(tmp_path: Path, monke
 
 def test_nothing_kept_means_connected(tmp_path: Path) -> None:
     """This applies to a first start, with or without a folder; afterwards the stored choice applies."""
-    for folder in (tmp_path, tmp_path / "none"):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path, tmp_path / "none", tmp_path / "none/deeper", tmp_path / "file/state"):
         owner = DesiredStateStore(str(folder))
         assert (owner.choice, owner.found, owner.why_unread) == ("connected", False, "")
     owner = DesiredStateStore(str(tmp_path))
@@ -48,6 +55,8 @@ def test_nothing_kept_means_connected(tmp_path: Path) -> None:
         (b"", "it is empty"),
         (b'{"choice": "discon', "it is damaged"),
         (b'{"choice": "later"}', "it is damaged"),
+        (b"{}", "it is damaged"),
+        (b'{"ephemeral": true}', "it is damaged"),
         (b"\xff", "it is damaged"),
         (b" " * 2_000_000, "it has more than"),
         ("link", "symbolic links"),
@@ -79,6 +88,80 @@ def test_what_cannot_be_read_is_told_and_never_taken_for_connected(tmp_path: Pat
     owner.keep("connected", ephemeral=False)
     assert (owner.choice, owner.why_unread) == ("connected", "")
     assert bool(owner.why_not_kept) is (data == "folder")
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Provide a state folder with the choice to be disconnected."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    DesiredStateStore(str(folder)).keep("disconnected", ephemeral=False)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.EACCES, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ELOOP, errno.ENOMEM, errno.ESTALE],
+    ids=errno.errorcode.get,
+)
+def test_a_folder_that_cannot_be_opened_is_told_and_never_taken_for_connected(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Before, it counted as a first start, and the device was connected against its owner's choice."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", _failing(number))
+        owner = DesiredStateStore(str(kept))
+    assert (owner.choice, owner.found) == ("unknown", True)
+    assert owner.why_unread == f"the folder cannot be opened: {os.strerror(number)}"
+    assert not owner.why_not_kept
+    owner.keep(owner.choice, ephemeral=False, first=True)
+    assert DesiredStateStore(str(kept)).choice == "disconnected"
+    owner.keep("connected", ephemeral=False)
+    assert (owner.choice, owner.why_unread) == ("connected", "")
+
+
+def _failing(number: int) -> Callable[..., int]:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_a_folder_of_another_kind_is_told(kept: Path) -> None:
+    """A link is not followed, and its target's choice is not used; a file in the folder's place is no first start."""
+    link, file = kept.with_name("link"), kept.with_name("file")
+    link.symlink_to(kept)
+    file.touch()
+    for path, why in ((link, "it is a link"), (file, "Not a directory")):
+        owner = DesiredStateStore(str(path))
+        assert (owner.choice, owner.found) == ("unknown", True)
+        assert owner.why_unread == f"the folder cannot be opened: {why}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing users takes root")
+@pytest.mark.parametrize("closed", ["state", "above"])
+def test_a_folder_that_this_user_may_not_enter_is_told(closed: str) -> None:
+    """Neither it nor a folder above it: there may be a choice inside."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = os.path.join(name, "above", "state")
+        os.makedirs(folder)
+        os.chmod(name, 0o755)
+        os.chmod(folder if closed == "state" else os.path.dirname(folder), 0)
+        code = "import sys; from supervisor.tailnet.state_file import DesiredStateStore as S; s = S(sys.argv[1]); "
+        words = [*NOBODY, sys.executable, "-c", f"{code}print(s.choice, s.why_unread)", folder]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert said == "unknown the folder cannot be opened: Permission denied\n"
+
+
+def test_without_a_free_descriptor_the_choice_is_unknown(kept: Path) -> None:
+    """It is a failure of this moment, and says nothing about the choice."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        owner = DesiredStateStore(str(kept))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (owner.choice, owner.why_unread) == ("unknown", "the folder cannot be opened: Too many open files")
 
 
 def test_a_disk_that_takes_only_a_part_changes_nothing(tmp_path: Path) -> None:
