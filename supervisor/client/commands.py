@@ -53,6 +53,8 @@ CONNECT = "/api/tailscale/connect"
 DISCONNECT = "/api/tailscale/disconnect"
 AUTH_URL = "/api/tailscale/auth-url"
 _MOST_KEY_CHARACTERS = 4096
+# Includes the time that a password manager at the other end of a pipe takes to ask a person.
+_READ_S = 30.0
 CODE = "/api/session/code"
 
 
@@ -375,8 +377,7 @@ def _read_key(console: Console, path: str) -> Secret:
         elif path == "-":
             text = console.stdin.read(_MOST_KEY_CHARACTERS + 1)
         else:
-            with open(path, encoding="utf-8") as file:
-                text = file.read(_MOST_KEY_CHARACTERS + 1)
+            text = _read_in_time(path)
     except EOFError as error:
         raise UsageError(f"cannot read the auth key from {path}: nothing was typed; type or paste it") from error
     except (OSError, ValueError) as error:
@@ -386,6 +387,37 @@ def _read_key(console: Console, path: str) -> Secret:
     if not key or len(text) > _MOST_KEY_CHARACTERS or not key.isprintable():
         raise UsageError(f"cannot use the auth key from {path}: it is not one line of text; put the key there alone")
     return Secret(key)
+
+
+def _read_in_time(path: str) -> str:
+    """Return the beginning of a file. Raises OSError, ValueError, and UsageError if it takes too long."""
+    from concurrent.futures import Future
+    from threading import Thread
+
+    result: Future[str] = Future()
+
+    def read() -> None:
+        try:
+            with open(path, encoding="utf-8") as file:
+                result.set_result(file.read(_MOST_KEY_CHARACTERS + 1))
+        except (OSError, ValueError) as error:
+            result.set_exception(error)
+
+    try:
+        Thread(target=read, daemon=True).start()
+    except RuntimeError:
+        # There is no room for a thread.
+        read()
+    try:
+        return result.result(_READ_S)
+    except TimeoutError as error:
+        # A read can fail with an error of this kind, too.
+        if result.done():
+            raise
+        raise UsageError(
+            f"cannot read the auth key from {path}: it did not end within {_READ_S:g} s; check its disk, and if it is "
+            "a pipe, that something writes to it"
+        ) from error
 
 
 def token(args: ParsedArguments, console: Console) -> int:

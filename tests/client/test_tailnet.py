@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -110,6 +112,29 @@ def test_a_key_file_that_cannot_be_read(supervisor: Supervisor) -> None:
     called = call(supervisor.folder, "connect", "--auth-key-file", "/nonexistent")
     assert called.code == 64
     assert "cannot read the auth key from /nonexistent: No such file or directory" in called.err
+
+
+def test_a_key_file_that_never_ends(supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe without a writer is given up with exit code 64; before, the command waited for it without end."""
+    monkeypatch.setattr(commands, "_READ_S", 0.1)
+    os.mkfifo(tmp_path / "key")
+    called = call(supervisor.folder, "connect", "--auth-key-file", str(tmp_path / "key"))
+    assert called.code == 64
+    assert f"cannot read the auth key from {tmp_path}/key: it did not end within 0.1 s; " in called.err
+    assert not supervisor.asked
+    # Ends the thread that still waits for it.
+    os.close(os.open(tmp_path / "key", os.O_WRONLY))
+
+
+def test_a_key_from_another_program(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A pipe that is written to is read, as a shell's <(command) passes one."""
+    os.mkfifo(tmp_path / "key")
+    showing(supervisor, NEEDS_LOGIN, CONNECTING, answered(CONNECTED, "done"))
+    writer = Thread(target=(tmp_path / "key").write_text, args=(f"{KEY}\n",))
+    writer.start()
+    assert call(supervisor.folder, "connect", "--auth-key-file", str(tmp_path / "key")).code == 0
+    writer.join()
+    assert posted(supervisor, "connect") == [{"auth_key": KEY}]
 
 
 def test_a_refused_key(supervisor: Supervisor) -> None:
