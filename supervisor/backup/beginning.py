@@ -186,7 +186,10 @@ class Beginning:
         before = await work.holder.acquire(kept.instance if kept else "", standby.wait, fresh=fresh, force=force)
         standby.over()
         if not work.holder.conditional:
-            work.log.record("warning", "the bucket heeds no conditions", part="backup", why=UNCONDITIONAL)
+            what = (
+                "the repository's folder has no locks" if work.settings.in_folder else "the bucket heeds no conditions"
+            )
+            work.log.record("warning", what, part="backup", why=UNCONDITIONAL)
         if before is not None:
             work.show(released=before.released, held_until_s=work.holder.held_until_s)
             work.counts = (before.generation, before.files)

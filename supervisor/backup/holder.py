@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     # Gets the last content seen, and the error that currently prevents reading it.
     Wait = Callable[[Seen, Trouble | None], Awaitable[None]]
 
-# On a server that ignores conditions, a write is read back after this time.
+# In a store without conditional writes, a write is read back after this time.
 SETTLE_S = 5.0
 # How often a waiting instance looks: people wait for a hand-over, but not for a second instance started by mistake.
 EAGER_S, LOOK_S = 1.0, 5.0
@@ -77,7 +77,7 @@ class LostError(Exception):
 class Lease:
     """One instance's lease on the repository.
 
-    ``conditional`` is true if the server supports conditional writes, ``held_until_s`` is when another instance last
+    ``conditional`` is true if the store supports conditional writes, ``held_until_s`` is when another instance last
     renewed its own.
     """
 
@@ -180,8 +180,8 @@ class Lease:
         return await self._is_mine()
 
     async def _has_conditions(self) -> bool:
-        """Return whether the server supports conditions: if so, it refuses to replace a version that never existed."""
-        if self.record is None:
+        """Return whether the store supports conditions: if so, it refuses to replace a version that never existed."""
+        if self.record is None or not self._store.knows_conditions:
             return False
         try:
             self._tag = await self._store.put(await self._seal(self.record), _WRONG_TAG)

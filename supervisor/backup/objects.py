@@ -64,19 +64,23 @@ class StoredObject(NamedTuple):
 
 
 class FolderStore:
-    """The object beside a repository in a folder."""
+    """The object beside a repository in a folder.
+
+    ``knows_conditions`` is false once its file system turned out to have no locks.
+    """
 
     def __init__(self, repository: str, name: str = HOLDER) -> None:
         self._path = f"{repository}.{name}"
         self._busy = threading.Lock()
         self._gave_up = False
+        self.knows_conditions = True
 
     async def get(self) -> StoredObject:
         """Read it. Raises BackupError if that fails."""
         return await self._in_time(self._get)
 
     async def put(self, data: bytes, tag: str) -> str:
-        """Replace the version of that tag (empty: create it), under a lock; return the new tag.
+        """Replace the version of that tag (empty: create it), under a lock if there are locks; return the new tag.
 
         Raises ConflictError if the version is another by now, BackupError if it cannot be written.
         """
@@ -112,7 +116,8 @@ class FolderStore:
         try:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             with open(f"{self._path}.lock", "wb", buffering=0) as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not dirs.take_lock(lock.fileno(), fcntl.LOCK_EX):
+                    self.knows_conditions = False
                 if self._get().tag != tag:
                     raise ConflictError
                 folder, name = os.path.split(self._path)
@@ -130,7 +135,10 @@ def _unwritable(path: str, error: OSError) -> BackupError:
 
 
 class BucketStore:
-    """The same in a bucket; requests are signed with AWS Signature Version 4."""
+    """The same in a bucket; requests are signed with AWS Signature Version 4.
+
+    ``knows_conditions`` is false once the server has refused a request that has one.
+    """
 
     def __init__(self, repository: str, key_id: SecretSource, secret: SecretSource, name: str = HOLDER) -> None:
         parts = urlsplit(repository.removeprefix("s3:"))
@@ -145,7 +153,7 @@ class BucketStore:
         # Needed for a bucket only. The import takes a quarter of a second, and the panel uses the server alone.
         self._client = TimedReader(partial(import_module, "aiohttp.client"), _TIMEOUT_S)
         self._has_client = False
-        self._knows_conditions = True
+        self.knows_conditions = True
 
     async def get(self) -> StoredObject:
         """Read it."""
@@ -159,10 +167,10 @@ class BucketStore:
     async def put(self, data: bytes, tag: str) -> str:
         """Replace it on that condition, which a server may ignore: callers that rely on it test that first."""
         condition = {"If-Match": tag} if tag else {"If-None-Match": "*"}
-        status, answer, new = await self._ask("PUT", data, condition if self._knows_conditions else {})
-        if status == _NOT_IMPLEMENTED and self._knows_conditions:
+        status, answer, new = await self._ask("PUT", data, condition if self.knows_conditions else {})
+        if status == _NOT_IMPLEMENTED and self.knows_conditions:
             # Backblaze B2 and Alibaba's OSS refuse such requests: then it is as with a server that ignores conditions.
-            self._knows_conditions = False
+            self.knows_conditions = False
             status, answer, new = await self._ask("PUT", data, {})
         if status in {_CONFLICT, _PRECONDITION} or (status == _NOT_FOUND and b"NoSuchBucket" not in answer):
             raise ConflictError

@@ -88,14 +88,8 @@ def lock(folder_fd: int, name: str, taken: str) -> tuple[int, bool]:
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
     except OSError as error:
         raise ConfigError(f"cannot create {_path(folder_fd, name)}: {error.strerror}; {_remedy(error)}") from error
-    locked = True
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in _NOT_OFFERED:
-                raise
-            locked = False
+        locked = take_lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
     except OSError as error:
@@ -107,6 +101,17 @@ def lock(folder_fd: int, name: str, taken: str) -> tuple[int, bool]:
 
 
 def is_locked(path: str) -> bool:
+def take_lock(fd: int, operation: int) -> bool:
+    """Lock an open file (flock(2)); return False on a file system without locks. Raises OSError."""
+    try:
+        fcntl.flock(fd, operation)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+        return False
+    return True
+
+
     """Return whether a process holds a lock on a file, without taking one (proc(5), /proc/locks)."""
     try:
         status = os.stat(path)

@@ -45,7 +45,7 @@ DEFECTS = {
         "                return False\n",
     ),
     "a lost lock": Defect(
-        "system/dirs.py", "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "            pass\n"
+        "system/dirs.py", "        locked = take_lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "        locked = True\n"
     ),
     "a missing drain": Defect("runtime/child.py", "        engine.log.drain(self.spec.name)\n", ""),
     "an unmasked path": Defect(
