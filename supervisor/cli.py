@@ -11,7 +11,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from supervisor.arguments import PROGRAM, Command, Option, help_text, parse_arguments
-from supervisor.errors import EX_SOFTWARE, EX_USAGE, ConfigError, OutputError, SupervisorError, UsageError, printable
+from supervisor.errors import (
+    EX_SOFTWARE,
+    EX_USAGE,
+    ConfigError,
+    OutputError,
+    SupervisorError,
+    UsageError,
+    printable,
+    remedy_for_resources,
+)
 from supervisor.system import stdio
 
 if TYPE_CHECKING:
@@ -190,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # A machine without room, or a file of the program's own that cannot be read.
         where = f" ({error.filename})" if error.filename else ""
-        _complain(SupervisorError(f"cannot go on: {(error.strerror or str(error)).lower()}{where}"))
+        remedy = remedy_for_resources(error)
+        to_do = f"; {remedy}" if remedy else ""
+        _complain(SupervisorError(f"cannot go on: {(error.strerror or str(error)).lower()}{where}{to_do}"))
         return EX_SOFTWARE
     except Exception:  # noqa: BLE001 - a defect of ours has an exit code too
         import traceback

@@ -53,6 +53,20 @@ class ConfigError(SupervisorError):
         super().__init__("\n".join(self.problems))
 
 
+def remedy_for_resources(error: OSError) -> str:
+    """Return what to do about a disk, a limit or memory that is used up; empty for all other errors."""
+    import errno
+
+    return {
+        errno.ENOSPC: "the disk is full: free some of it, or mount a larger volume",
+        errno.EDQUOT: "the quota is used up: free some of it, or raise it",
+        errno.EMFILE: "raise the limit of open files (ulimit -n, docker run --ulimit nofile=…)",
+        errno.ENFILE: "the machine has too many open files: end some of its programs, or raise fs.file-max",
+        errno.ENOMEM: "give the container more memory",
+        errno.ENOBUFS: "give the container more memory",
+    }.get(error.errno or 0, "")
+
+
 def connection_error(error: OSError) -> str:
     """Return why a connection failed, in the system's words: asyncio's own text contains the address."""
     import os

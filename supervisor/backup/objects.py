@@ -23,7 +23,7 @@ from supervisor.backup.places import opened
 from supervisor.backup.threads import SecretReader
 from supervisor.backup.words import CUT_SHORT, BackupError, Trouble, explain, known
 from supervisor.config.proxies import proxy_for
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, remedy_for_resources
 from supervisor.runtime.loop_latency import TimedReader, run_in_thread
 from supervisor.system import dirs
 
@@ -131,7 +131,8 @@ class FolderStore:
 
 
 def _unwritable(path: str, error: OSError) -> BackupError:
-    return BackupError(Trouble(f"cannot use {path}: {error.strerror or error}", "check the folder and its disk"))
+    what_to_do = remedy_for_resources(error) or "check the folder and its disk"
+    return BackupError(Trouble(f"cannot use {path}: {error.strerror or error}", what_to_do))
 
 
 class BucketStore:

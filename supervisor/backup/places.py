@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.backup.threads import Steps, in_thread
 from supervisor.backup.words import BackupError, MixedError, Trouble
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, remedy_for_resources
 from supervisor.runtime.loop_latency import TimedReader
 from supervisor.system import dirs
 
@@ -157,7 +157,8 @@ class Places:
         except ConfigError as error:
             raise BackupError(Trouble("; ".join(error.problems))) from error
         except OSError as error:
-            raise BackupError(Trouble(f"cannot use {self._plan.folder}: {error.strerror}", "check the disk")) from error
+            what_to_do = remedy_for_resources(error) or "check the disk"
+            raise BackupError(Trouble(f"cannot use {self._plan.folder}: {error.strerror}", what_to_do)) from error
 
     def _make(self) -> None:
         owner = self._plan.sources[0].owner if self._plan.sources else None

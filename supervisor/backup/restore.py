@@ -24,6 +24,7 @@ from supervisor.backup.places import (
 )
 from supervisor.backup.threads import in_thread, task_group
 from supervisor.backup.words import BackupError, MixedError, Trouble
+from supervisor.errors import remedy_for_resources
 from supervisor.json_input import decode_json
 from supervisor.system import dirs
 
@@ -382,4 +383,5 @@ class _Exchange:
 def _disk(error: OSError) -> Trouble:
     if error.errno == errno.ENOSPC:
         return Trouble("the disk is full", "free some of it, or mount a larger volume")
-    return Trouble(f"cannot put the files in their place: {error.strerror or error}", "check the folders and the disk")
+    what_to_do = remedy_for_resources(error) or "check the folders and the disk"
+    return Trouble(f"cannot put the files in their place: {error.strerror or error}", what_to_do)

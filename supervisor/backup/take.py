@@ -29,7 +29,7 @@ from supervisor.backup.threads import Look, Steps
 from supervisor.backup.words import BackupError, Trouble
 from supervisor.config.plan import common_environment
 from supervisor.core.process import ProcessSpec
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, remedy_for_resources
 from supervisor.json_input import decode_json
 from supervisor.system import dirs
 from supervisor.system import spawn as find_programs
@@ -186,7 +186,7 @@ class Taker:
             return await self._take(view, absent)
         except OSError as error:
             why = f"cannot work in {self._backup.folder}: {error.strerror or error}"
-            raise BackupError(Trouble(why, "check the disk")) from error
+            raise BackupError(Trouble(why, remedy_for_resources(error) or "check the disk")) from error
 
     async def _take(self, view: SnapshotView, absent: list[str]) -> Taken:
         await self._places.make()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.config.plan import EVERYWHERE, Address, port_settings
 from supervisor.config.users import family_of, free_port
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, remedy_for_resources
 from supervisor.system import dirs
 
 if TYPE_CHECKING:
@@ -176,10 +176,10 @@ class RunResources:
         try:
             self.placeholders.append(_listener(plan.app_address))
         except _ListenError as error:
-            raise ConfigError(
-                f"cannot listen on {error.address}: {error.strerror}; another program listens there, or this user may "
-                "not: end it, or set PORT to another port"
-            ) from error
+            remedy = remedy_for_resources(error) or (
+                "another program listens there, or this user may not: end it, or set PORT to another port"
+            )
+            raise ConfigError(f"cannot listen on {error.address}: {error.strerror}; {remedy}") from error
 
     def _listen_for_control(self, plan: Plan) -> None:
         # Without the folder's lock, the socket in it belongs to another supervisor.
@@ -195,10 +195,10 @@ class RunResources:
             listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
-            raise ConfigError(
-                f"cannot make the socket {path}: {error.strerror or error}; set SUPERVISOR_RUN_DIR to a folder on a "
-                "file system that supports sockets"
-            ) from error
+            remedy = remedy_for_resources(error) or (
+                "set SUPERVISOR_RUN_DIR to a folder on a file system that supports sockets"
+            )
+            raise ConfigError(f"cannot make the socket {path}: {error.strerror or error}; {remedy}") from error
         listener.setblocking(False)
         self.control = listener
 
@@ -268,5 +268,5 @@ def _cannot_listen(plan: Plan, error: _ListenError) -> str:
     elif error.errno == errno.EACCES and plan.listen.port < _FIRST_FREE_PORT:
         remedy = f"ports below {_FIRST_FREE_PORT} are for root; set {setting} to a higher one"
     else:
-        remedy = f"set {setting} to a port that this machine can give"
+        remedy = remedy_for_resources(error) or f"set {setting} to a port that this machine can give"
     return f"cannot listen on {error.address}: {error.strerror}; {remedy}"

@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NoReturn
 
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, remedy_for_resources
 
 if TYPE_CHECKING:
     from supervisor.core.process import User
@@ -19,6 +19,7 @@ LOCK_FILE = "supervisor.lock"
 _FLOCK, _MOST_OF_LOCKS = "FLOCK", 1024 * 1024
 # Errors of fsync(2) and flock(2) on file systems that do not support them.
 _NOT_OFFERED = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK})
+_NOT_ALLOWED = frozenset({errno.EPERM, errno.EACCES})
 PRIVATE = 0o700
 # For the owner, and for members of the group that know a name inside.
 PASSABLE = 0o710
@@ -100,7 +101,6 @@ def lock(folder_fd: int, name: str, taken: str) -> tuple[int, bool]:
     return fd, locked
 
 
-def is_locked(path: str) -> bool:
 def take_lock(fd: int, operation: int) -> bool:
     """Lock an open file (flock(2)); return False on a file system without locks. Raises OSError."""
     try:
@@ -112,6 +112,7 @@ def take_lock(fd: int, operation: int) -> bool:
     return True
 
 
+def is_locked(path: str) -> bool:
     """Return whether a process holds a lock on a file, without taking one (proc(5), /proc/locks)."""
     try:
         status = os.stat(path)
@@ -235,16 +236,17 @@ def _refused(path: str, setting: str, error: OSError) -> ConfigError:
 
 
 def _remedy(error: OSError, setting: str = "") -> str:
-    if error.errno == errno.ENOSPC:
-        return "the disk is full: free some of it, or mount a larger volume"
     if error.errno == errno.EROFS:
         return "mount a volume or a tmpfs there" + (f", or set {setting}" if setting else "")
-    if os.geteuid() == 0 and error.errno in {errno.EPERM, errno.EACCES}:
+    if used_up := remedy_for_resources(error):
+        return used_up
+    if os.geteuid() == 0 and error.errno in _NOT_ALLOWED:
         return (
             "root itself may not: add CHOWN, DAC_OVERRIDE and FOWNER to the container's capabilities, or start it as "
             "another user (docker run --user 1000)"
         )
-    return "make it writable for the supervisor" + (f", or choose another folder with {setting}" if setting else "")
+    to_do = "make it writable for the supervisor" if error.errno in _NOT_ALLOWED else "check the path and its disk"
+    return to_do + (f", or choose another folder with {setting}" if setting else "")
 
 
 def read(path: str, most_bytes: int, *, folder_fd: int | None = None, flags: int = 0) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -141,6 +142,37 @@ def test_what_cannot_be_written_is_named_in_full(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(ConfigError, match=str(tmp_path / "lock")):
         dirs.lock(folder, "lock", "taken")
+    os.close(folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EMFILE, "raise the limit of open files"),
+        (errno.ENFILE, "the machine has too many open files"),
+        (errno.ENOMEM, "give the container more memory"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the quota is used up"),
+        (errno.EROFS, "mount a volume"),
+        (errno.EIO, "check the path and its disk"),
+        (errno.ESTALE, "check the path and its disk"),
+        (errno.EACCES, "root itself may not" if os.geteuid() == 0 else "make it writable"),
+    ],
+)
+def test_the_remedy_is_for_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
+    """Rights are only named if they are missing: a limit or a disk has another remedy."""
+
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for call in ("fcntl.flock", "os.open"):
+        monkeypatch.setattr(call, fail)
+        with pytest.raises(ConfigError, match=f"{os.strerror(number)}; {remedy}") as raised:
+            dirs.lock(folder, "lock", "taken")
+        assert "writable" not in str(raised.value) or number == errno.EACCES
+    with pytest.raises(ConfigError, match=f"{os.strerror(number)}; {remedy}"):
+        dirs.run_folder(str(tmp_path / "run"), None)
     os.close(folder)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,6 @@ from tests.tailnet.attached import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def test_what_could_not_be_stored_is_stored_once_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,6 @@ def kept(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "number",
     [errno.EACCES, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ELOOP, errno.ENOMEM, errno.ESTALE],
-    ids=errno.errorcode.get,
 )
 def test_a_folder_that_cannot_be_opened_is_told_and_never_taken_for_connected(
     kept: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -145,7 +144,7 @@ def test_a_folder_that_this_user_may_not_enter_is_told(closed: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = os.path.join(name, "above", "state")
         os.makedirs(folder)
-        os.chmod(name, 0o755)
+        Path(name).chmod(0o711)
         os.chmod(folder if closed == "state" else os.path.dirname(folder), 0)
         code = "import sys; from supervisor.tailnet.state_file import DesiredStateStore as S; s = S(sys.argv[1]); "
         words = [*NOBODY, sys.executable, "-c", f"{code}print(s.choice, s.why_unread)", folder]
