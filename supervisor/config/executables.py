@@ -27,6 +27,10 @@ _WRAPPERS = frozenset(
 )
 # Of these, those that take variables or programs from a folder; the others may take it as the working directory.
 _RULED_BY_FOLDER = ("chroot", "chpst", "envdir", "s6-envdir")
+# Those that run it as the user named first, or by an option; as root if there is none.
+_BY_FIRST_WORD = ("gosu", "su-exec", "setuidgid", "s6-setuidgid")
+_BY_OPTION = {**dict.fromkeys(("runuser", "sudo", "doas", "chpst"), ("-u", "--user")), "setpriv": ("--reuid",)}
+_ROOT = ("root", "0", "+0")
 # Programs that are what their first argument says.
 _MANY_IN_ONE = ("busybox", "toybox")
 _SPLITTING = re.compile(r"(?:^|(?<=\s))(?:-[a-z0]*S|--split-string)=?")
@@ -113,10 +117,13 @@ def _run_by(name: str, rest: _Command) -> Iterator[File]:
     """Yield what a program of this name runs and loads because of its arguments."""
     if name in _MANY_IN_ONE and rest.words:
         name, rest = rest.words[0], rest._replace(words=rest.words[1:])
+    if _user(name, rest.words) not in _ROOT:
+        return
     interpreter = _INTERPRETERS.get(name.rstrip("0123456789."))
     if name in _WRAPPERS:
         yield from _wrapped(name, rest)
-    elif interpreter is not None:
+        return
+    if interpreter is not None:
         yield from _loaded(interpreter, rest)
     for word in rest.words:
         # An unknown program may be a wrapper too; data may be executable, as everything is on some file systems.
@@ -151,6 +158,17 @@ def _wrapped(name: str, rest: _Command) -> Iterator[File]:
             bare.append(inner)
     for inner in () if has_path else bare:
         yield from _run(inner)
+
+
+def _user(name: str, words: Sequence[str]) -> str:
+    """Return the user that a program changes to before it runs another; root if it does not."""
+    if name in _BY_FIRST_WORD and words:
+        return words[0].partition(":")[0]
+    for word, following in zip(words, (*words[1:], "root"), strict=False):
+        option, _, value = word.partition("=")
+        if option in _BY_OPTION.get(name, ()):
+            return (value or following).partition(":")[0]
+    return "root"
 
 
 def _split(words: Sequence[str]) -> Sequence[str]:

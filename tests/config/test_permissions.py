@@ -172,6 +172,10 @@ def test_what_a_program_leads_to_is_a_program_too(theirs: Path, tmp_path: Path, 
         "perl {theirs}/data",
         "nice {theirs}/data",
         "nice {theirs}/new",
+        "{ours}/gosu root {theirs}/tool",
+        "{ours}/gosu 0:0 {theirs}/tool",
+        "setpriv --reuid 0 --clear-groups {theirs}/tool",
+        "{ours}/sudo {theirs}/tool",
     ],
 )
 def test_what_wrappers_and_interpreters_run(theirs: Path, tmp_path: Path, line: str) -> None:
@@ -179,7 +183,7 @@ def test_what_wrappers_and_interpreters_run(theirs: Path, tmp_path: Path, line: 
     script(theirs / "tool")
     (theirs / "data").write_text("")
     ours = tmp_path / "ours"
-    for name in ("tini", "dumb-init", "busybox", "unknown", "java", "node"):
+    for name in ("tini", "dumb-init", "busybox", "unknown", "java", "node", "gosu", "sudo"):
         script(ours / name)
     words = line.format(theirs=theirs, ours=ours).split()
     (problem, *more) = problems({"PATH": f"{SYSTEM}:{theirs}"}, config=with_process(tmp_path, *words, user="worker"))
@@ -211,13 +215,17 @@ def test_what_wrappers_and_interpreters_run(theirs: Path, tmp_path: Path, line: 
         "{ours}/job --state={theirs}/data -o{theirs}/new {theirs}",
         "{ours}/job {theirs}/mode-777",
         "{ours}/busybox tail {theirs}/data",
+        "{ours}/gosu moltis:moltis {theirs}/tool",
+        "nice setpriv --reuid=1000 --init-groups {theirs}/tool",
+        "{ours}/sudo -u moltis {theirs}/tool",
     ],
 )
 def test_what_is_no_program_is_let_be(theirs: Path, tmp_path: Path, line: str) -> None:
-    """Data that a process gets as an argument may belong to another user, even if every file there is executable."""
+    """Data may belong to another user, even if every file there is executable; so may what that user runs."""
     (theirs / "data").write_text("")
     script(theirs / "mode-777", "SQLite format 3")
-    for name in ("job", "busybox"):
+    script(theirs / "tool")
+    for name in ("job", "busybox", "gosu", "sudo"):
         script(tmp_path / "ours" / name)
     words = line.format(theirs=theirs, ours=tmp_path / "ours").split()
     assert problems({"PATH": SYSTEM}, config=with_process(tmp_path, *words)) == []
