@@ -131,7 +131,9 @@ def _of_troubles() -> Iterator[Relied]:
     yield Relied(view.LOGIN_ERROR, "health: why a login failed", files="health/")
     yield Relied(view.STORE_FAILED, "health: the state is not kept")
     yield from (Relied(text, "health: control is out of reach") for text in view.UNREACHED)
-    yield from (Relied(text, "the log tells that control is lost") for text in (log.LOST, log.UNKNOWN_DEVICE))
+    yield from (
+        Relied(text, "the log tells that control is lost") for text in (log.LOST, log.UNKNOWN_DEVICE, log.NO_NODE_KEY)
+    )
     yield Relied(retry.RATE_LIMIT, "errors of a login", files="control/")
     for _, signs in retry.KINDS:
         yield from (Relied(sign, "errors of a login") for sign in signs)

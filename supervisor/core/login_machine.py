@@ -45,6 +45,9 @@ _MAY_HAVE_LOGIN = IN_A_TAILNET | {Backend.NO_STATE}
 OBEYED_S = 5.0
 _SETTLED_S = 60.0
 _LONGEST_WAIT_S = 60.0
+_TAKING_UP = LogEntry(
+    "info", "tailnet: taking up the device's own login", (("why", "a logout or another login did not get through"),)
+)
 
 
 def step(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
@@ -281,6 +284,8 @@ def _follow_state(machine: TailnetMachine, seen: Observation, now_s: float) -> T
         lost=False,
         have_node_key=seen.have_node_key,
         url=seen.url,
+        # Whatever changed the state may have changed them.
+        prefs=machine.prefs if same else None,
         ordered_s=None if obeyed else machine.ordered_s,
         had_login=had_login and machine.choice is not Choice.FORGOTTEN,
     )
@@ -355,7 +360,8 @@ def _next(machine: TailnetMachine, seen: Observation, now_s: float) -> Step:
     if not leaves_login_to_others(machine, now_s):
         machine = machine._replace(due=next_action(machine, now_s))
         if machine.due is not Action.NOTHING and not machine.may_not:
-            return _begin(machine, machine.due, now_s), (machine.due,)
+            told = (_TAKING_UP,) if machine.due is Action.KEEP_LOGIN else ()
+            return _begin(machine, machine.due, now_s), (*told, machine.due)
     # Recovery from an outage would make tailscaled drop a key under way.
     trying = machine.trying and not machine.retry.overdue(now_s)
     here = seen.state == Backend.RUNNING and machine.choice in {Choice.CONNECTED, Choice.UNKNOWN} and not trying

@@ -122,8 +122,8 @@ class Observation(NamedTuple):
 
     ``state`` is tailscaled's own, ``life`` identifies its process. ``url`` is whether a login URL is pending,
     ``unreached`` whether it reports that control is unreachable, ``removed`` whether its log mentions a device unknown
-    to control. ``key`` is the fingerprint of the login key, if one is needed and available; ``prefs`` are set if they
-    were requested.
+    to control, or without its node key. ``key`` is the fingerprint of the login key, if one is needed and available;
+    ``prefs`` are set if they were requested.
     """
 
     state: str = Backend.NO_STATE

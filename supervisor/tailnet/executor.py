@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # A refused connection to a control server can block tailscaled for nearly a minute.
 LOGOUT_S = 60.0
+# A logout that is given up is over in tailscaled within milliseconds, unless the machine is crowded.
+OVER_S = 2.0
 
 
 class Executor:
@@ -54,14 +56,20 @@ class Executor:
         return None if self._credential is None else self._credential.fingerprint
 
     async def login_prefs(self) -> LoginPrefs | None:
-        """Return the preferences that control logins; None if tailscaled does not return them."""
+        """Return the preferences that control logins; None if tailscaled does not return them.
+
+        After a logout that did not succeed, the device counts as logged out until the control client is restarted. The
+        one of tailscaled 1.102 has dropped its node key (controlclient.Direct.TryLogout), and switched on it would try
+        to get another one with the key of the last login; a late message of it can reset the preference.
+        """
         try:
-            return _login_prefs(await self._api.prefs())
+            found = _login_prefs(await self._api.prefs())
         except LocalApiError:
             return None
+        return found._replace(logged_out=found.logged_out or self._keyless)
 
-    async def execute(self, action: Action, machine: TailnetMachine, *, logout_s: float = LOGOUT_S) -> TailnetEvent:
-        """Execute one action, and return its result."""
+    async def execute(self, action: Action, machine: TailnetMachine, *, logout_s: float | None = None) -> TailnetEvent:
+        """Execute one action, and return its result; ``logout_s`` is how long a logout may take at a stop."""
         try:
             if action is Action.FETCH_KEY:
                 return await self._fetch_key()
@@ -69,7 +77,7 @@ class Executor:
         except LocalApiError as error:
             return failure(action, error)
 
-    async def _do(self, action: Action, machine: TailnetMachine, logout_s: float) -> LoginPrefs | None:
+    async def _do(self, action: Action, machine: TailnetMachine, logout_s: float | None) -> LoginPrefs | None:
         """Execute an action; return the resulting preferences if they are known."""
         prefs = None
         if action is Action.LOG_IN:
@@ -85,7 +93,7 @@ class Executor:
         elif action is Action.LOG_OUT:
             await self._log_out(logout_s)
         elif action is Action.ADJUST:
-            prefs = await self._adjust()
+            await self._adjust()
         return prefs
 
     async def _fetch_key(self) -> TailnetEvent:
@@ -128,15 +136,14 @@ class Executor:
         """
         async with self._bus.muted():
             wanted = {"WantRunning": on, "LoggedOut": False}
-            prefs = await self._start_with(preferences.for_login(await self._api.prefs(), wanted))
-        self._keyless = False
-        return prefs
+            return await self._start_with(preferences.for_login(await self._api.prefs(), wanted))
 
     async def _start_with(self, prefs: Json, **options: Any) -> LoginPrefs:
         await self._api.start({"UpdatePrefs": prefs, **options})
+        self._keyless = False
         return _login_prefs(prefs)
 
-    async def _log_out(self, timeout_s: float) -> None:
+    async def _log_out(self, limit_s: float | None) -> None:
         """Log the device out of its tailnet."""
         if self._given is not None:
             self._before_logout = await self._api.prefs()
@@ -144,10 +151,14 @@ class Executor:
             await self._api.start({})
         # After a failed logout, tailscaled 1.102 has no key to log out with until it rereads its state.
         self._keyless = True
-        await self._api.logout(timeout_s)
+        if limit_s is None:
+            await self._api.logout(LOGOUT_S, over_s=OVER_S)
+        else:
+            # No login follows, and the time is up.
+            await self._api.logout(limit_s)
         self._keyless = False
 
-    async def _adjust(self) -> LoginPrefs:
+    async def _adjust(self) -> None:
         """Set the preferences to those of the settings."""
         current, wanted = await self._api.prefs(), self._wanted
         if self._given is not None:
@@ -156,7 +167,6 @@ class Executor:
         if changes:
             await self._api.change_prefs(changes)
         self.at_next_login = tuple(preferences.at_next_login(current, wanted))
-        return _login_prefs(current)
 
 
 def failure(action: Action, error: LocalApiError) -> TailnetEvent:

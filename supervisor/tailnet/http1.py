@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
+import anyio
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
@@ -64,10 +66,16 @@ class Http1Response(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def exchange(
-    socket_path: str, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    socket_path: str,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    over_s: float = 0.0,
 ) -> AsyncIterator[Http1Response]:
     """Send a request and yield the response; the connection is closed at the end of the block.
 
+    A caller that is cancelled waits up to ``over_s`` until the server has given up the request too.
     Raises OSError if nothing listens, and BrokenError.
     """
     reader, writer = await asyncio.open_unix_connection(socket_path, limit=_MOST_HEAD_BYTES)
@@ -77,11 +85,26 @@ async def exchange(
         writer.write("\r\n".join([*lines, "\r\n"]).encode() + body)
         await writer.drain()
         yield await _head(reader)
+    except asyncio.CancelledError:
+        if over_s:
+            await _give_up(reader, writer, over_s)
+        raise
     except OSError as error:
         raise BrokenError(str(error)) from error
     finally:
         # Closed without waiting: a caller that gives up on a hung tailscaled also drops its connection.
         writer.transport.abort()
+
+
+async def _give_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, over_s: float) -> None:
+    """Tell the server that nobody waits for its answer, and wait for the end of what it has begun.
+
+    Go's server cancels a request when the client has closed its side, and answers when the request is over.
+    """
+    with anyio.move_on_after(over_s, shield=True), contextlib.suppress(OSError):
+        writer.write_eof()
+        while await reader.read(_PIECE_BYTES):
+            pass
 
 
 async def _head(reader: asyncio.StreamReader) -> Http1Response:

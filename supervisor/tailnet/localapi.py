@@ -104,9 +104,13 @@ class LocalApi:
         """Start a login with the key of the last ``start``, else by URL; a pending URL is sent again."""
         await self._ask("POST", "login-interactive")
 
-    async def logout(self, timeout_s: float | None = None) -> None:
-        """Log out; this needs the control server."""
-        await self._ask("POST", "logout", timeout_s=timeout_s)
+    async def logout(self, timeout_s: float | None = None, *, over_s: float = 0.0) -> None:
+        """Log out; this needs the control server.
+
+        A caller that gives up waits up to ``over_s`` until tailscaled has given up too: a logout that it carries out
+        after a new login began would take that login's node key.
+        """
+        await self._exchange("POST", "logout", timeout_s=timeout_s, over_s=over_s)
 
     async def serve_config(self) -> ServeConfig:
         """Return the serve configuration; empty if there is none."""
@@ -163,14 +167,20 @@ class LocalApi:
         return (await self._exchange(method, path, body, timeout_s=timeout_s))[0]
 
     async def _exchange(
-        self, method: str, path: str, body: bytes = b"", etag: str = "", timeout_s: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        etag: str = "",
+        timeout_s: float | None = None,
+        over_s: float = 0.0,
     ) -> tuple[bytes, str]:
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         headers = {"If-Match": etag} if etag else {}
         try:
             async with (
                 asyncio.timeout(limit_s),
-                exchange(self._socket_path, method, ROOT + path, body, headers) as answer,
+                exchange(self._socket_path, method, ROOT + path, body, headers, over_s) as answer,
             ):
                 data = await answer.body()
         except TimeoutError as error:

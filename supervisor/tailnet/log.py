@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 LOST = "Received error"
 UNKNOWN_DEVICE = "node not found"
+# Of a control client that is switched on after its logout failed: it has dropped the device's node key.
+NO_NODE_KEY = "privateNodeKey is zero"
 
 
 class LogWatcher:
     """Calls ``wake`` for each error message of a device that is online or logging in.
 
-    ``removed`` is whether the control server does not know the device.
+    ``removed`` is whether the control server does not know the device, or the control client has no node key for it.
     """
 
     def __init__(self, log: LogPipeline, wake: Callable[[], None]) -> None:
@@ -56,7 +58,7 @@ class LogWatcher:
         lines = self._log.history.tail(TAILSCALED, LAST_LINES, self._next)
         self._next = self._log.history.next
         if any(LOST in line for line in lines):
-            self.removed = self.removed or any(UNKNOWN_DEVICE in line for line in lines)
+            self.removed = self.removed or any(UNKNOWN_DEVICE in line or NO_NODE_KEY in line for line in lines)
             self._wake()
 
 

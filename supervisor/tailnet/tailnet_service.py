@@ -311,10 +311,11 @@ class TailnetService:
             self._bus.login_url = ""
         state = effective(status)
         idle = machine.running is Action.NOTHING
-        anew = machine.prefs is None or machine.lost or life != machine.life
-        prefs = await self._executor.login_prefs() if idle and anew and status.have_node_key else None
-        needs_key = idle and (state == Backend.NEEDS_LOGIN or machine.replaces)
-        key = await self._executor.find_key() if needs_key else None
+        # A device that has logged out can look like one in an outage.
+        anew = machine.prefs is None or machine.lost or (life, state) != (machine.life, machine.state)
+        prefs_due = idle and status.have_node_key and (anew or (running and not online))
+        prefs = await self._executor.login_prefs() if prefs_due else None
+        key = await self._executor.find_key() if idle and (state == Backend.NEEDS_LOGIN or machine.replaces) else None
         self._has_network = has_network()
         return Observation(
             state=state,

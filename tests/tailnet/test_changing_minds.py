@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -165,6 +167,25 @@ def test_connecting_while_a_forget_waits_for_a_lost_control_server(tmp_path: Pat
         one.wait_state("connected", 20)
         assert one.node_key() == key
         wait_until(lambda: one.answer(connect)["state"] == "done", what="the answer")
+
+
+def test_a_logout_by_another_program_that_does_not_get_through(tmp_path: Path) -> None:
+    """The login is taken up again: tailscaled, merely switched on, would have no node key."""
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        key = log_in(control, one)
+        control.order("offline")
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as program:
+            program.settimeout(30)
+            program.connect(one.socket)
+            program.sendall(b"POST /localapi/v0/logout HTTP/1.1\r\nHost: \r\nContent-Length: 0\r\n\r\n")
+            program.shutdown(socket.SHUT_WR)
+            assert b" 500 " in program.recv(1000)
+        one.run.wait_for("tailnet: taking up the device's own login")
+        control.order("online")
+        one.wait_state("connected", 20)
+        assert one.node_key() == key
+        prefs = one.ask("GET", "prefs")
+        assert (prefs["LoggedOut"], prefs["WantRunning"]) == (False, True)
 
 
 def test_a_container_that_dies_while_a_new_key_is_tried(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
 import pytest
 
 from supervisor.core.snapshot import Snapshot, TailnetView
@@ -50,6 +51,8 @@ class Daemon:
         self.known = False
         self.status: dict[str, Any] = {}
         self.refused: dict[str, int] = {}
+        self.logout: asyncio.Event | None = None
+        self.logout_is_over = False
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -63,11 +66,21 @@ class Daemon:
             await reader.read()
             return
         self.asked.append(Asked(what, json.loads(body) if body else None))
+        if what == "POST logout" and self.logout is not None:
+            await self._give_up_logout(self.logout, reader)
         answers = {"GET status": {"HaveNodeKey": self.known, **self.status}, "GET prefs": PREFS}
         data = json.dumps(answers.get(what, {})).encode()
         status = self.refused.get(what, 200)
         writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
         await writer.drain()
+
+    async def _give_up_logout(self, begun: asyncio.Event, reader: asyncio.StreamReader) -> None:
+        """Wait until nobody waits for the logout, and end it a little later, as on a crowded machine."""
+        begun.set()
+        await reader.read()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        self.logout_is_over = True
 
     def took(self, *names: str) -> list[str]:
         """Return and clear the requests so far, except reads; ``names`` must be in the body of the last one."""
@@ -167,7 +180,7 @@ async def test_switching_and_adjusting(daemon: Daemon) -> None:
         await do(executor, Action.SWITCH_OFF)
         assert daemon.took("WantRunningSet") == ["PATCH prefs"]
         event = await do(executor, Action.ADJUST)
-        assert (event.kind, event.prefs) == (TailnetEventKind.DONE, LoginPrefs())
+        assert event.kind is TailnetEventKind.DONE
         assert daemon.took("HostnameSet") == ["PATCH prefs"]
         assert "https://control.example.com" in executor.at_next_login[0]
         assert await executor.login_prefs() == LoginPrefs()
@@ -184,6 +197,21 @@ async def test_a_logout_that_failed_begins_with_the_key_in_the_state(daemon: Dae
         assert daemon.took() == ["POST start", "POST logout"]
         await do(executor, Action.LOG_OUT)
         assert daemon.took() == ["POST logout"]
+
+
+async def test_a_logout_that_is_broken_off_is_over_before_anything_else_begins(daemon: Daemon) -> None:
+    """The device then counts as logged out until its login is taken up, whatever tailscaled says."""
+    daemon.logout, daemon.refused["POST logout"] = asyncio.Event(), 500
+    async with executing(daemon) as executor:
+        async with anyio.create_task_group() as group:
+            group.start_soon(do, executor, Action.LOG_OUT)
+            async with asyncio.timeout(30):
+                await daemon.logout.wait()
+            group.cancel_scope.cancel()
+        assert daemon.logout_is_over
+        assert await executor.login_prefs() == LoginPrefs(logged_out=True)
+        await do(executor, Action.KEEP_LOGIN)
+        assert await executor.login_prefs() == LoginPrefs()
 
 
 async def test_what_a_failure_means(daemon: Daemon, tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from supervisor.core.snapshot import TailnetView
 from supervisor.tailnet.log import LogWatcher, StateLogger
 from tests.logs.rig import Rig
 
 LOST = b"2026/11/24 15:21:52 Received error: PollNetMap: unexpected EOF\n"
 REMOVED = b"2026/11/24 15:22:00 Received error: PollNetMap: initial fetch failed 404: node not found\n"
+KEYLESS = b"2026/11/24 15:22:00 Received error: PollNetMap: privateNodeKey is zero\n"
 OTHER = b"2026/11/24 15:22:00 control: client.Login(0)\n"
 
 
@@ -48,17 +51,18 @@ async def test_a_complaint_wakes() -> None:
     assert not complaints.removed
 
 
-async def test_a_removed_device() -> None:
+@pytest.mark.parametrize("message", [REMOVED, KEYLESS])
+async def test_a_removed_device(message: bytes) -> None:
     """It counts as removed until it is online again, or out of its tailnet; earlier messages do not count."""
     rig = Rig()
     complaints = LogWatcher(rig.log, lambda: None)
     complaints.listen()
-    await write(rig, REMOVED)
+    await write(rig, message)
     found = []
     for running in (True, False):
         complaints.follow(running=True, online=False, trying=False)
         found.append(complaints.removed)
-        await write(rig, REMOVED + LOST)
+        await write(rig, message + LOST)
         complaints.follow(running=True, online=False, trying=False)
         found.append(complaints.removed)
         complaints.follow(running=running, online=running, trying=False)
