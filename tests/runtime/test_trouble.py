@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.process import Event, EventKind, ProcessSpec, Restart, SetTimer, State, TcpProbe
+from supervisor.core.process import Event, EventKind, ExitStatus, ProcessSpec, Restart, SetTimer, State, TcpProbe
 from supervisor.core.snapshot import Snapshot
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
@@ -89,7 +89,8 @@ async def test_remains_hold_up_nothing_that_comes_after_them(engine: Engine) -> 
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
     assert asked[0] > 0.8
-    assert engine.children["last"].machine.state is State.INACTIVE
+    # It had time to end by itself; on a crowded machine none may be left to look for its remains.
+    assert engine.children["last"].machine.exit_status == ExitStatus(signal=signal.SIGTERM)
     assert watch.net_s < 3.5 + 1
     assert "cannot be ended" not in said(engine)
 
