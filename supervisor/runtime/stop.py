@@ -172,9 +172,12 @@ class Stop:
     async def _wait_turn(self, names: tuple[str, ...], end_s: Callable[[], float]) -> None:
         """Wait until these are at rest or their turn ends; the other processes are counted meanwhile."""
         while not self._engine.all_at_rest(names) and time.monotonic() < end_s():
+            until_s = end_s()
+            # The last one ends by itself: nothing is left that takes time from it.
             if self._plan.last not in names:
                 self._others.work()
-            await self._wait_change(min(end_s(), self._others.due_s))
+                until_s = min(end_s(), self._others.due_s)
+            await self._wait_change(until_s)
 
     async def _wait_for(self, condition: Callable[[], bool], deadline_s: float) -> None:
         while not condition():

@@ -95,6 +95,37 @@ async def test_remains_hold_up_nothing_that_comes_after_them(engine: Engine) -> 
     assert "cannot be ended" not in said(engine)
 
 
+async def test_the_loop_goes_on_while_the_last_process_takes_its_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Health is answered meanwhile, and its end is seen: the wait took all processor time, and the end as a timeout."""
+    last = engine.children["last"]
+    pid = last.view.pid
+    assert pid is not None
+    monkeypatch.setattr(last, "signal", lambda *_, **__: None)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGCHLD, engine.reap)
+    gaps: list[float] = []
+
+    async def turn() -> None:
+        while True:
+            watch = Stopwatch()
+            await asyncio.sleep(0.01)
+            gaps.append(watch.net_s)
+
+    turning = asyncio.create_task(turn())
+    loop.call_later(1.0, os.kill, pid, signal.SIGKILL)
+    watch = Stopwatch()
+    try:
+        await asyncio.wait_for(Stop(engine, StopPlan(timeout_s=20, last="last")).run(), 40)
+    finally:
+        turning.cancel()
+        loop.remove_signal_handler(signal.SIGCHLD)
+    assert max(gaps) < 0.5
+    assert 0.5 < watch.net_s < 10
+    assert "killed" not in said(engine)
+
+
 async def test_what_others_fail_to_do_does_not_keep_the_last_one_alive(engine: Engine) -> None:
     """The tailnet is responsible for the log-out, HTTP for the last event; the stop continues without them."""
 
