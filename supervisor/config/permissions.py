@@ -7,9 +7,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from supervisor.config import executables
 from supervisor.namedtuples import NamedTuple
-from supervisor.system import kernel
+from supervisor.system import kernel, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +23,26 @@ _WRITE = 2
 _SEARCH = 1
 # path_resolution(7): following more links fails with ELOOP.
 _MOST_LINKS = 40
+# execve(2): how much of a script's first line counts; and more programs than anyone lets run each other.
+_SHEBANG_BYTES = 256
+_MOST_NESTED = 10
+# Wrappers, and their options that a value follows; what comes after all of these is a command.
+_WRAPPERS: dict[str, tuple[str, ...]] = {
+    "env": ("-u", "--unset", "-C", "--chdir"),
+    "nice": ("-n", "--adjustment"),
+    "ionice": ("-c", "--class", "-n", "--classdata"),
+    "timeout": ("-s", "--signal", "-k", "--kill-after"),
+    "stdbuf": ("-i", "--input", "-o", "--output", "-e", "--error"),
+    **dict.fromkeys(("nohup", "setsid", "catatonit"), ()),
+    **dict.fromkeys(("tini", "tini-static"), ("-p", "-e")),
+    "dumb-init": ("-r", "--rewrite"),
+}
+# Interpreters, and their options that no script follows.
+_INTERPRETERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("ash", "bash", "dash", "sh"), ("-c",)),
+    **dict.fromkeys(("node", "perl", "ruby"), ("-e",)),
+    "python": ("-c", "-m"),
+}
 # Variables that name certificates to trust and libraries to load.
 _PATH_VARIABLES = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
@@ -229,9 +248,6 @@ def _subjects(
             strangers = tuple(person for person in persons if person.uid != uid)
             yield from _programs(spec, strangers)
             yield from _named_by_variables(spec.cwd, spec.env, strangers)
-            # As in `env LD_PRELOAD=… program`.
-            assigned = dict(word.split("=", 1) for word in spec.argv if "=" in word)
-            yield from _named_by_variables(spec.cwd, assigned, strangers)
 
 
 def _own_code() -> Iterable[str]:
@@ -249,9 +265,73 @@ def _named_by_variables(cwd: str, environ: Mapping[str, str], persons: tuple[Per
 
 
 def _programs(spec: ProcessSpec, persons: tuple[Person, ...]) -> Iterator[_Subject]:
-    """Yield each file that a command runs, and where PATH is searched for it in vain."""
-    for file in executables.files(spec.argv, spec.env.get("PATH", os.defpath), spec.cwd):
-        remedy = _OUT_OF_PATH if file.by_path else _TO_ROOT
-        missing = f"PATH leads {spec.name} there first" if file.by_path else f"{spec.name} runs it"
-        role = missing if file.is_missing else f"{spec.name} runs"
-        yield _Subject(file.path, role, persons, wanted=file.is_missing, remedy=remedy)
+    """Yield each program that a command runs, and where PATH is searched for it in vain."""
+    words, search = list(spec.argv), spec.env.get("PATH", os.defpath)
+    for _ in range(_MOST_NESTED):
+        program = None
+        remedy = _OUT_OF_PATH if words and "/" not in words[0] else _TO_ROOT
+        for path in spawn.program_candidates(words[0], search, spec.cwd) if words else ():
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                program = path
+                break
+            role = f"{spec.name} runs it" if "/" in words[0] else f"PATH leads {spec.name} there first"
+            yield _Subject(path, role, persons, wanted=True, remedy=remedy)
+        if program is None:
+            return
+        yield _Subject(program, f"{spec.name} runs", persons, remedy=remedy)
+        script = _script(program, words[1:], spec.cwd)
+        if script:
+            yield _Subject(script, f"{spec.name} runs", persons)
+        words, search = _next_command(program, words[1:], search)
+
+
+def _next_command(program: str, arguments: list[str], search: str) -> tuple[list[str], str]:
+    """Return the command that a program runs in turn, a script's interpreter or what a wrapper is given, and PATH."""
+    try:
+        # Whoever may change the file may have put a pipe in its place.
+        fd = os.open(program, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0) as file:
+            first, *_ = (file.read(_SHEBANG_BYTES) or b"").split(b"\n")
+    except OSError:
+        first = b""
+    if first.startswith(b"#!"):
+        return os.fsdecode(first[2:]).split(), search
+    return _wrapped(os.path.basename(program), arguments, search)
+
+
+def _wrapped(name: str, arguments: list[str], search: str) -> tuple[list[str], str]:
+    """Return the command among a wrapper's arguments, empty if there is none, and the PATH that it is found in."""
+    valued = _WRAPPERS.get(name)
+    folder, at = "", 0
+    while valued is not None and at < len(arguments):
+        word = arguments[at]
+        option, assigns, value = word.partition("=")
+        if word in valued:
+            at += 1
+            value = "".join(arguments[at : at + 1])
+        elif not word.startswith("-") and not (name == "env" and assigns):
+            break
+        if option in {"-C", "--chdir"}:
+            folder = value
+        elif option == "PATH":
+            search = value
+        at += 1
+        if word == "--":
+            break
+    # A duration is the first of the words after timeout's options.
+    words = arguments[at + (name == "timeout") :] if valued is not None else []
+    if folder and words and "/" in words[0]:
+        words[0] = os.path.join(folder, words[0])
+    return words, search
+
+
+def _script(program: str, arguments: list[str], cwd: str) -> str | None:
+    """Return the script among an interpreter's arguments."""
+    without_script = _INTERPRETERS.get(os.path.basename(program).rstrip("0123456789."), ())
+    for word in arguments if without_script else ():
+        if word in without_script:
+            return None
+        path = os.path.join(cwd, word)
+        if not word.startswith("-") and os.path.isfile(path):
+            return path
+    return None
