@@ -294,7 +294,7 @@ async def test_a_supervisor_that_may_not_write_says_so_once(here: Stage) -> None
     assert (api.writes, view.mode) == (1, "off")
     assert "403" in view.why
     assert "run the supervisor as root, or as tailscaled's user" in view.why
-    assert "not remembered beyond this run" in serve.notes[0]
+    assert "the folder cannot be opened: Permission denied" in serve.notes[0]
     here.put({"TCP": {"22": {"TCPForward": "127.0.0.1:22"}}})
     with as_nobody():
         for _ in range(5):
