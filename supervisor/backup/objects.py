@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -73,6 +74,7 @@ class FolderStore:
         self._path = f"{repository}.{name}"
         self._busy = threading.Lock()
         self._gave_up = False
+        self._has_locked = False
         self.knows_conditions = True
 
     async def get(self) -> StoredObject:
@@ -116,7 +118,12 @@ class FolderStore:
         try:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             with open(f"{self._path}.lock", "wb", buffering=0) as lock:
-                if not dirs.take_lock(lock.fileno(), fcntl.LOCK_EX):
+                if dirs.take_lock(lock.fileno(), fcntl.LOCK_EX):
+                    self._has_locked = True
+                elif self._has_locked:
+                    # Of a file server that has none for a moment: another instance may rely on them.
+                    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+                else:
                     self.knows_conditions = False
                 if self._get().tag != tag:
                     raise ConflictError

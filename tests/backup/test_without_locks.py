@@ -59,6 +59,20 @@ async def test_a_lock_that_fails_for_another_reason_is_a_failure(
     assert not (tmp_path / "repository.holder").exists()
 
 
+async def test_locks_that_are_missing_for_a_moment_are_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file server had them before, and another instance may hold one: nothing is written without."""
+    store = FolderStore(str(tmp_path / "repository"))
+    tag = await store.put(b"1", "")
+    with monkeypatch.context() as patch:
+        _refuse(patch, errno.ENOLCK)
+        with pytest.raises(BackupError, match="No locks available"):
+            await store.put(b"2", tag)
+    assert store.knows_conditions
+    await store.put(b"3", tag)
+
+
 def test_a_start_is_not_held_by_missing_locks() -> None:
     """Before, nothing was started; it is logged once, and the next run finds the object as usual."""
     world = World(prefix=refusing("flock=ENOLCK"))
