@@ -47,7 +47,11 @@ def _repository_goes(world: World, chance: random.Random) -> Undo:
 
     def undo() -> None:
         while away.exists():
-            # A restic that was at work made folders of its own there.
+            # A restic that was at work made folders of its own there. One that was beginning the repository wrote its
+            # last file there, the configuration, and is content.
+            if not (away / "config").exists():
+                with contextlib.suppress(OSError):
+                    shutil.copytree(repository, away, dirs_exist_ok=True)
             shutil.rmtree(repository, ignore_errors=True)
             with contextlib.suppress(OSError):
                 away.rename(repository)
