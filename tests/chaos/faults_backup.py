@@ -14,6 +14,7 @@ from tests.chaos.kinds import IMAGES, IN_BUCKETS, KEEPING, fault
 from tests.chaos.surroundings import Backups, store
 from tests.chaos.world import pause
 from tests.support.processes import below
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     import random
@@ -27,12 +28,20 @@ _NO_REPOSITORY = dict.fromkeys(IMAGES, "these lives have no backups")
 @fault("kill-restic", KEEPING, lacks=_NO_REPOSITORY)
 def _kill_restic(world: World, chance: random.Random) -> None:
     for _ in range(5):
-        for pid in below(world.pid):
+        for pid in _restics(world):
             with contextlib.suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text() == "restic\n":
-                    os.kill(pid, chance.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV)))
-                    return
+                os.kill(pid, chance.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV)))
+                return
         pause(0.05)
+
+
+def _restics(world: World) -> list[int]:
+    found = []
+    for pid in below(world.pid):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text() == "restic\n":
+                found.append(pid)
+    return found
 
 
 @fault("repository-goes", ("backup",), lacks=_NO_REPOSITORY)
@@ -46,12 +55,14 @@ def _repository_goes(world: World, chance: random.Random) -> Undo:
     pause(chance.uniform(0.1, 0.6))
 
     def undo() -> None:
+        if away.exists() and not (away / "config").exists():
+            # A restic that is beginning the repository writes its last file, the configuration, to the old place.
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: not _restics(world), 10.0, what="the end of restic")
+            with contextlib.suppress(OSError):
+                shutil.copytree(repository, away, dirs_exist_ok=True)
         while away.exists():
-            # A restic that was at work made folders of its own there. One that was beginning the repository wrote its
-            # last file there, the configuration, and is content.
-            if not (away / "config").exists():
-                with contextlib.suppress(OSError):
-                    shutil.copytree(repository, away, dirs_exist_ok=True)
+            # A restic that was at work made folders of its own there.
             shutil.rmtree(repository, ignore_errors=True)
             with contextlib.suppress(OSError):
                 away.rename(repository)
