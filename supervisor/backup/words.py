@@ -73,6 +73,11 @@ _BY_WORDS = (
     ("Access Denied", "the bucket refuses the access key", "allow that key to read, write and delete in this bucket"),
     ("AccessDenied", "the bucket refuses the access key", "allow that key to read, write and delete in this bucket"),
     ("403 Forbidden", "the bucket refuses the access key", "allow that key to read, write and delete in this bucket"),
+    (
+        "already contains keys",
+        "the repository was begun and never finished: it has a key, but no configuration",
+        "remove what is in it, if nothing else uses it; it is tried again",
+    ),
     ("no space left on device", "the disk is full", "free some of it, or mount a larger volume"),
     ("connection refused", "the repository's server cannot be reached: connection refused", "it is tried again"),
     (

@@ -223,3 +223,20 @@ def test_a_password_that_changes_in_its_file_is_masked_from_its_next_use_on() ->
         assert call(run.run_dir, "backup").code == 1
         masked = len(run.all("[redacted]", process="moltis"))
         run.wait_count(masked + 3, "[redacted]", process="moltis")
+
+
+def test_a_repository_that_was_half_begun_is_told_with_a_remedy() -> None:
+    """A container that is killed while restic begins the repository leaves its key without a configuration."""
+    world = World()
+    with world.running() as run:
+        wait_for_state(run, "idle")
+        run.stop()
+    (Path(world.repository) / "config").unlink()
+    for path in Path(world.repository).parent.glob("repository.holder*"):
+        path.unlink()
+    with world.running() as run:
+        told = run.wait_for("backups: trouble", 60.0)
+        assert told["why"].startswith("the repository was begun and never finished")
+        assert "remove what is in it" in told["what_to_do"]
+        shutil.rmtree(world.repository)
+        wait_for_state(run, "idle", 60.0)
