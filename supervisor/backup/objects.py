@@ -118,13 +118,7 @@ class FolderStore:
         try:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             with open(f"{self._path}.lock", "wb", buffering=0) as lock:
-                if dirs.take_lock(lock.fileno(), fcntl.LOCK_EX):
-                    self._has_locked = True
-                elif self._has_locked:
-                    # Of a file server that has none for a moment: another instance may rely on them.
-                    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-                else:
-                    self.knows_conditions = False
+                self._lock(lock.fileno())
                 if self._get().tag != tag:
                     raise ConflictError
                 folder, name = os.path.split(self._path)
@@ -135,6 +129,15 @@ class FolderStore:
         except ConfigError as error:
             raise BackupError(Trouble("; ".join(error.problems), "check the folder and its disk")) from error
         return hashlib.sha256(data).hexdigest()
+
+    def _lock(self, fd: int) -> None:
+        """Lock a file, if there are locks. Raises OSError where there were before: another instance may have one."""
+        if dirs.take_lock(fd, fcntl.LOCK_EX):
+            self._has_locked = True
+        elif self._has_locked:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        else:
+            self.knows_conditions = False
 
 
 def _unwritable(path: str, error: OSError) -> BackupError:
