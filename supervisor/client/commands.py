@@ -20,6 +20,7 @@ from supervisor.client.render import (
     entry,
     moment,
     qr_code,
+    read_within,
     size,
     span,
     table,
@@ -391,33 +392,18 @@ def _read_key(console: Console, path: str) -> Secret:
 
 def _read_in_time(path: str) -> str:
     """Return the beginning of a file. Raises OSError, ValueError, and UsageError if it takes too long."""
-    from concurrent.futures import Future
-    from threading import Thread
 
-    result: Future[str] = Future()
+    def read() -> str:
+        with open(path, encoding="utf-8") as file:
+            return file.read(_MOST_KEY_CHARACTERS + 1)
 
-    def read() -> None:
-        try:
-            with open(path, encoding="utf-8") as file:
-                result.set_result(file.read(_MOST_KEY_CHARACTERS + 1))
-        except (OSError, ValueError) as error:
-            result.set_exception(error)
-
-    try:
-        Thread(target=read, daemon=True).start()
-    except RuntimeError:
-        # There is no room for a thread.
-        read()
-    try:
-        return result.result(_READ_S)
-    except TimeoutError as error:
-        # A read can fail with an error of this kind, too.
-        if result.done():
-            raise
+    found = read_within(_READ_S, read)
+    if not found:
         raise UsageError(
             f"cannot read the auth key from {path}: it did not end within {_READ_S:g} s; check its disk, and if it is "
             "a pipe, that something writes to it"
-        ) from error
+        )
+    return found[0]
 
 
 def token(args: ParsedArguments, console: Console) -> int:

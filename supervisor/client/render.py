@@ -7,15 +7,17 @@ import json
 import os
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeVar
 
 from supervisor.client.control import Control
 from supervisor.config.load import Account, run_dir
 from supervisor.config.users import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+T = TypeVar("T")
 _CONFIG = "SUPERVISOR_CONFIG"
 # How long the file of the settings may take to be read.
 _READ_S = 5.0
@@ -96,17 +98,36 @@ def run_folder(environ: Mapping[str, str]) -> str:
     account = Account(host.uid, environ.get("HOME") or host.home)
     if _CONFIG not in environ:
         return run_dir(environ, account)
-    found: list[str] = []
     # The disk of that file may hang, and then most of them set no folder.
-    reading = threading.Thread(target=lambda: found.append(run_dir(environ, account)), daemon=True)
+    found = read_within(_READ_S, partial(run_dir, environ, account))
+    others = {name: text for name, text in environ.items() if name != _CONFIG}
+    return found[0] if found else run_dir(others, account)
+
+
+def read_within(limit_s: float, read: Callable[[], T]) -> list[T]:
+    """Return the result of reading a file or pipe that may hang, as the only item; empty if it takes too long.
+
+    Raises what ``read`` raises.
+    """
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(read())
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            failed.append(error)
+
+    reading = threading.Thread(target=run, daemon=True)
     try:
         reading.start()
     except RuntimeError:
         # At the container's limit of processes.
-        return run_dir(environ, account)
-    reading.join(_READ_S)
-    others = {name: text for name, text in environ.items() if name != _CONFIG}
-    return found[0] if found else run_dir(others, account)
+        return [read()]
+    reading.join(limit_s)
+    if failed:
+        raise failed[0]
+    return found
 
 
 class Cell(NamedTuple):

@@ -249,6 +249,20 @@ def test_without_users_to_keep_apart_nothing_is_looked_at(theirs: Path) -> None:
     assert problems(path, Machine(uid=1000)) == []
 
 
+def _refusal(env: dict[str, str], *words: str) -> str:
+    """Run the supervisor with these words, expect that it refuses its settings, and return what it says."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "supervisor", *words],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 78
+    return done.stderr
+
+
 @as_root
 def test_check_and_run_say_so_on_this_machine(theirs: Path) -> None:
     """With its real users, both exit with 78 and name the folder, and what the app put there is never run."""
@@ -256,17 +270,9 @@ def test_check_and_run_say_so_on_this_machine(theirs: Path) -> None:
     env = {"PATH": f"{theirs}:{SYSTEM}", "SUPERVISOR_APP_USER": "nobody", "SUPERVISOR_TAILSCALE_USER": "root"}
     env |= {"SUPERVISOR_RUN_DIR": f"{theirs.parent}/run", "PORT": "0"}
     for command in ("check", "run"):
-        done = subprocess.run(
-            [sys.executable, "-I", "-m", "supervisor", command],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        assert done.returncode == 78
-        assert f"cannot trust {theirs}: it is on the way to {trap}, which tailscaled runs" in done.stderr
-        assert "take that folder out of PATH" in done.stderr
+        refusal = _refusal(env, command)
+        assert f"cannot trust {theirs}: it is on the way to {trap}, which tailscaled runs" in refusal
+        assert "take that folder out of PATH" in refusal
     assert not (theirs / "ran").exists()
 
 
@@ -279,16 +285,8 @@ def test_nothing_planted_runs_behind_a_wrapper(theirs: Path, tmp_path: Path, wra
     env |= {"SUPERVISOR_RUN_DIR": f"{tmp_path}/run"}
     config = with_process(tmp_path, *wrapper, str(trap), user="root")
     for command in ("check", "run"):
-        done = subprocess.run(
-            [sys.executable, "-I", "-m", "supervisor", command, "--config", config],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        assert done.returncode == 78
-        assert f"cannot trust {theirs}: it is on the way to {trap}, which job runs, and the app's user" in done.stderr
+        told = f"cannot trust {theirs}: it is on the way to {trap}, which job runs, and the app's user"
+        assert told in _refusal(env, command, "--config", str(config))
     assert not (theirs / "ran").exists()
 
 
