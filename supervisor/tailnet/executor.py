@@ -151,11 +151,13 @@ class Executor:
             await self._api.start({})
         # After a failed logout, tailscaled 1.102 has no key to log out with until it rereads its state.
         self._keyless = True
-        if limit_s is None:
-            await self._api.logout(LOGOUT_S, over_s=OVER_S)
-        else:
-            # No login follows, and the time is up.
-            await self._api.logout(limit_s)
+        try:
+            # At a stop no login follows, and the time is up.
+            await (self._api.logout(LOGOUT_S, over_s=OVER_S) if limit_s is None else self._api.logout(limit_s))
+        except ForbiddenError:
+            # It was not begun.
+            self._keyless = False
+            raise
         self._keyless = False
 
     async def _adjust(self) -> None:

@@ -18,7 +18,10 @@ def hasten(haste: dict[str, Any]) -> None:
     from supervisor.core import holding
 
     # Before the modules that import them from there are loaded.
-    holding.SILENCE_S = haste.get("silence_s", holding.SILENCE_S)
+    silence_s = haste.get("silence_s", holding.SILENCE_S)
+    # One look alone must not add up to the silence.
+    holding.MOST_LOOK_S *= silence_s / holding.SILENCE_S
+    holding.SILENCE_S = silence_s
     holding.RENEW_S = haste.get("renew_s", holding.RENEW_S)
     from supervisor.backup import beginning, holder, listener, service, standby, threads, work
 

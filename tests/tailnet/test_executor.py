@@ -214,6 +214,17 @@ async def test_a_logout_that_is_broken_off_is_over_before_anything_else_begins(d
         assert await executor.login_prefs() == LoginPrefs()
 
 
+async def test_a_logout_that_is_not_allowed_leaves_the_login_as_it_is(daemon: Daemon) -> None:
+    """tailscaled refuses it before it drops the node key, so there is nothing to take up again."""
+    daemon.refused["POST logout"] = 403
+    async with executing(daemon) as executor:
+        assert (await do(executor, Action.LOG_OUT)).forbidden
+        assert await executor.login_prefs() == LoginPrefs()
+        daemon.refused["POST logout"] = 500
+        assert not (await do(executor, Action.LOG_OUT)).forbidden
+        assert await executor.login_prefs() == LoginPrefs(logged_out=True)
+
+
 async def test_what_a_failure_means(daemon: Daemon, tmp_path: Path) -> None:
     """A missing permission, an unreachable tailscaled and a refusal are distinguished."""
     async with executing(daemon) as executor:
