@@ -121,18 +121,18 @@ class IncidentFiles:
     def _put(self, files: dict[str, str | None], *, loose: bool = False) -> None:
         with self._lock:
             self._pending |= files
-            if None in files.values():
-                self._forget_removed()
+            self._forget_removed(files)
             (self._loose.update if loose else self._loose.difference_update)(files)
             if self._storing or not self._pending:
                 return
             self._storing = True
         run_in_background(self._store)
 
-    def _forget_removed(self) -> None:
+    def _forget_removed(self, names: Iterable[str]) -> None:
         """Forget removals of files that do not exist: on a disk that accepts no change, their names would pile up."""
-        there = self._there | self._under_way
-        self._pending = {name: data for name, data in self._pending.items() if data is not None or name in there}
+        for name in tuple(names):
+            if self._pending[name] is None and name not in self._there and name not in self._under_way:
+                del self._pending[name]
 
     def _store(self) -> None:
         """Write what is new to the disk; a failed write is tried again with the next one."""
@@ -149,7 +149,7 @@ class IncidentFiles:
                 self._under_way = frozenset()
                 if why_not:
                     self._pending = todo | self._pending
-                    self._forget_removed()
+                    self._forget_removed(self._pending)
                 if why_not or not self._pending:
                     self._storing = False
                     return

@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 import traceback
+from bisect import insort
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -187,8 +188,8 @@ class IncidentRecorder:
         for name in content.unread:
             self._log.record("warning", "cannot read an incident", file=name, what_to_do="look at it, or remove it")
         own = {each.id for each in view.known}
-        known = (*(each for each in content.incidents if each.id not in own), *view.known)
-        self._show(view._replace(known=known, unread=content.unread))
+        known = sorted((*(each for each in content.incidents if each.id not in own), *view.known), key=_order)
+        self._show(view._replace(known=tuple(known), unread=content.unread))
         for incident in self._view.known:
             if incident.id in own:
                 self._write(incident)
@@ -345,7 +346,9 @@ class IncidentRecorder:
         at = stamp(incident.at_s).translate({ord("-"): None, ord(":"): None, ord("."): None, ord("T"): "-"})[:-1]
         name = f"{at}-{incident.subject}-{incident.kind}"
         taken = {each.id for each in self._view.known}
-        names = (name, *(f"{name}-{number}" for number in range(2, MOST_INCIDENTS + 3)))
+        if name not in taken:
+            return name
+        names = (f"{name}-{number}" for number in range(2, MOST_INCIDENTS + 3))
         return next(each for each in names if each not in taken)
 
     def _put(self, incident: Incident, *, quiet: bool = False) -> None:
@@ -357,8 +360,7 @@ class IncidentRecorder:
             self._write(incident)
         view = self._view
         known = [each for each in view.known if each.id != incident.id]
-        known.append(incident)
-        known.sort(key=lambda each: (each.at_s, each.id))
+        insort(known, incident, key=_order)
         self._show(view._replace(known=tuple(known)))
         self._drop_oldest(incident.id)
         is_end = incident.kind in PROCESS_ENDS
@@ -373,19 +375,19 @@ class IncidentRecorder:
 
         A clock that was set may have dated others later.
         """
-        view = self._view
-        if len(view.known) <= MOST_INCIDENTS and sum(self._sizes.values()) <= MOST_BYTES:
-            return
-        left = sorted(view.known, key=lambda each: (each.id == newest, each.run == self._life.record.run))
-        total = sum(self._sizes.get(each.id, 0) for each in left)
+        left, run = list(self._view.known), self._life.record.run
+        total = sum(self._sizes.values())
         gone = []
         while len(left) > MOST_INCIDENTS or (total > MOST_BYTES and len(left) > 1):
-            gone.append(left.pop(0).id)
-            total -= self._sizes.pop(gone[-1], 0)
-            self._open.pop(gone[-1], None)
+            others = (each for each in left if each.run != run and each.id != newest)
+            oldest = next(others, None) or next(each for each in left if each.id != newest)
+            left.remove(oldest)
+            gone.append(oldest.id)
+            total -= self._sizes.pop(oldest.id, 0)
+            self._open.pop(oldest.id, None)
         if gone:
             self._files.remove(gone)
-            self._show(view._replace(known=tuple(each for each in view.known if each.id not in gone)))
+            self._show(self._view._replace(known=tuple(left)))
 
     def _follow_up(self, snapshot: Snapshot, changed: Mapping[str, ProcessView]) -> None:
         """Update the open incidents of the processes that have changed, and those that last."""
@@ -462,10 +464,15 @@ def _alerts(plan: Plan, log: LogPipeline) -> AlertSender | None:
     return AlertSender(settings, plan.settings.tailnet.prefs.hostname, tell)
 
 
+def _order(incident: Incident) -> tuple[float, str]:
+    return incident.at_s, incident.id
+
+
 def _are_alike(one: Incident, other: Incident) -> bool:
-    last_s = one.last_s or one.at_s
-    same = (one.kind, one.subject, one.code, one.signal) == (other.kind, other.subject, other.code, other.signal)
-    return same and 0 <= other.at_s - last_s < _ALIKE_S
+    if one.subject != other.subject or one.kind != other.kind:
+        return False
+    same = (one.code, one.signal) == (other.code, other.signal)
+    return same and 0 <= other.at_s - (one.last_s or one.at_s) < _ALIKE_S
 
 
 def _without_lines(incident: Incident) -> dict[str, object]:
