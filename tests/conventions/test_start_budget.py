@@ -143,6 +143,17 @@ def test_the_api_needs_no_http_client() -> None:
     assert done.stdout == "True False\nClientSession aiohttp.web True\n"
 
 
+def test_no_library_brings_that_of_c_plus_plus() -> None:
+    """The compiled frozenlist takes 1.6 MB with it, and aiohttp's server and client use it for a few short lists."""
+    code = (
+        "import sys, supervisor, aiohttp.web\n"
+        "maps = open('/proc/self/maps').read()\n"
+        "print('frozenlist' in sys.modules, 'frozenlist/' in maps, 'libstdc++' in maps)\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False False\n"
+
+
 @pytest.mark.parametrize("found", ["'aiohttp'", "'sys'"], ids=["its source", "its folder"])
 def test_the_api_is_loaded_whole_where_the_source_cannot_be_opened(found: str) -> None:
     """No descriptor is free at that moment, for the source file or for listing its folder."""
