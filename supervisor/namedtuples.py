@@ -32,7 +32,7 @@ else:
             return record
 
         def _replace(self, /, **changes: Any) -> _TupleBase:
-            record = self._make(map(changes.pop, self._fields, self))
+            record = tuple.__new__(type(self), map(changes.pop, self._fields, self))
             if changes:
                 raise TypeError(f"got unexpected field names: {list(changes)}")
             return record

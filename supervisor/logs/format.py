@@ -29,6 +29,7 @@ LONGEST_RECORD_BYTES = 10 * 1024
 _LONGEST_CHARACTER_BYTES = 12
 _LONGEST_NUMBER_BYTES = 32
 _QUOTED = frozenset(' "=\t')
+_NOT_AS_IT_IS = _QUOTED | frozenset("\r\n")
 
 
 class Format(Protocol):
@@ -116,16 +117,17 @@ def _with_story(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def fact(value: object) -> str:
     """Return the value of a field as text, quoted if necessary; a dictionary becomes JSON."""
-    if not isinstance(value, str):
-        if isinstance(value, (list, tuple)):
-            return ",".join(map(fact, value)) or "none"
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, dict):
-            # Imported here because few records need it.
-            import msgspec
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)) or (isinstance(value, str) and value and _NOT_AS_IT_IS.isdisjoint(value)):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(fact, value)) or "none"
+    if isinstance(value, dict):
+        # Imported here because few records need it.
+        import msgspec
 
-            return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
+        return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
     text = str(value).replace("\r", "").replace("\n", " ⏎ ")
     if text and _QUOTED.isdisjoint(text):
         return text
@@ -148,15 +150,19 @@ def shortened(event: str, fields: Mapping[str, Any]) -> tuple[str, dict[str, Any
 
 def _surely_fits(event: str, fields: Mapping[str, Any]) -> bool:
     """Return whether a record is so short that its size need not be measured, as most are; a cheap check."""
-    size = len(event) * _LONGEST_CHARACTER_BYTES
+    characters, numbers = len(event), 0
     for key, value in fields.items():
+        characters += len(key)
         if isinstance(value, str):
-            size += (len(key) + len(value)) * _LONGEST_CHARACTER_BYTES
+            characters += len(value)
         elif value is None or isinstance(value, (bool, int, float)):
-            size += len(key) * _LONGEST_CHARACTER_BYTES + _LONGEST_NUMBER_BYTES
+            numbers += 1
+        elif isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+            # Each with quotes and a comma.
+            characters += sum(map(len, value)) + len(value)
         else:
             return False
-    return size <= LONGEST_RECORD_BYTES
+    return characters * _LONGEST_CHARACTER_BYTES + numbers * _LONGEST_NUMBER_BYTES <= LONGEST_RECORD_BYTES
 
 
 def _size(value: object) -> int:
