@@ -12,6 +12,7 @@ from supervisor.runtime.store import Watch
 
 if TYPE_CHECKING:
     from supervisor.core.health import Verdict
+    from supervisor.core.snapshot import Snapshot
     from supervisor.logs.pipeline import LogPipeline
     from supervisor.runtime.store import SnapshotStore
 
@@ -27,16 +28,25 @@ class HealthMonitor:
         self._store = store
         self._log = log
         self._logged: tuple[tuple[str, str], ...] | None = None
+        self._seen = store.snapshot
+        self._changes = 0
 
     async def run(self) -> None:
         """Assess until cancelled."""
-        watch = Watch(self._store, lambda snapshot: snapshot.number)
+        watch = Watch(self._store, self._changes_by)
         try:
             while True:
                 due_s = self._look()
                 await watch.changed(None if due_s is None else max(0.0, due_s - time.monotonic()))
         finally:
             watch.close()
+
+    def _changes_by(self, snapshot: Snapshot) -> int:
+        """Return the number of changes so far, without those of health itself and of incidents, which it never uses."""
+        before, self._seen = self._seen, snapshot
+        if snapshot.health is before.health and snapshot.incidents is before.incidents:
+            self._changes += 1
+        return self._changes
 
     def _look(self) -> float | None:
         """Assess once; return when to assess again if nothing changes."""
