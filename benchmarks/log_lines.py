@@ -48,7 +48,7 @@ async def main():
     source = Source(process, "stdout")
     begin = time.process_time()
     for chunk in chunks:
-        pipeline._take(source, chunk)
+        pipeline._take(source, chunk, chunk.count(b"\\n"))
     print(json.dumps((time.process_time() - begin) * 1e6 / sum(chunk.count(b"\\n") for chunk in chunks)))
 asyncio.run(main())
 """

@@ -27,7 +27,8 @@ _SHORTER_CHARACTERS = (4000, 1000, 250, 60)
 LONGEST_RECORD_BYTES = 10 * 1024
 # What JSON makes of one character at most: two escapes of six.
 _LONGEST_CHARACTER_BYTES = 12
-_LONGEST_NUMBER_BYTES = 32
+# What a number is counted as, by that measure.
+_NUMBER_CHARACTERS = 3
 _QUOTED = frozenset(' "=\t')
 _NOT_AS_IT_IS = _QUOTED | frozenset("\r\n")
 
@@ -150,19 +151,18 @@ def shortened(event: str, fields: Mapping[str, Any]) -> tuple[str, dict[str, Any
 
 def _surely_fits(event: str, fields: Mapping[str, Any]) -> bool:
     """Return whether a record is so short that its size need not be measured, as most are; a cheap check."""
-    characters, numbers = len(event), 0
-    for key, value in fields.items():
-        characters += len(key)
-        if isinstance(value, str):
-            characters += len(value)
-        elif value is None or isinstance(value, (bool, int, float)):
-            numbers += 1
-        elif isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
-            # Each with quotes and a comma.
-            characters += sum(map(len, value)) + len(value)
-        else:
-            return False
-    return characters * _LONGEST_CHARACTER_BYTES + numbers * _LONGEST_NUMBER_BYTES <= LONGEST_RECORD_BYTES
+    return (len(event) + _most_characters(fields)) * _LONGEST_CHARACTER_BYTES <= LONGEST_RECORD_BYTES
+
+
+def _most_characters(value: object) -> int:
+    """Return the length of a value, counting a number, and what JSON puts around each part, as a few characters."""
+    if isinstance(value, str):
+        return len(value) + 1
+    if isinstance(value, dict):
+        return 1 + sum(_most_characters(key) + _most_characters(part) for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return 1 + sum(map(_most_characters, value))
+    return _NUMBER_CHARACTERS if value is None or isinstance(value, (bool, int, float)) else LONGEST_RECORD_BYTES
 
 
 def _size(value: object) -> int:
