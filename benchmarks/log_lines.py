@@ -33,7 +33,7 @@ _SHAPES = {shape.name: shape for shape in REAL}
 # allows that many secrets, and no child may have that name.
 _IN_PROCESS = """
 import asyncio, json, os, sys, time
-from supervisor.logs.history import Source
+from supervisor.logs.lines import Source
 from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 process, form, secrets, path = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]

@@ -38,7 +38,9 @@ class JsonFormat:
         if batch.tracing is not None:
             return _tracing(heads, batch.tracing)
         fits = all_within(batch.text, SURELY_FITTING_BYTES)
-        text = batch.text[:-1].replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
+        # Only a record that is too long becomes text.
+        only_records = len(batch.records) == batch.lines
+        text = batch.text[:-1] if only_records else _in_json(batch.text[:-1])
         if fits and not (batch.levels or batch.records or batch.daemon):
             head = heads[USUAL, ""]
             return head + text.replace(b"\n", _END + head) + _END
@@ -49,7 +51,8 @@ class JsonFormat:
             found = None if record is None else self._record(heads, record)
             if found is None:
                 head = heads[levels.get(place, USUAL), daemon[place].topic if daemon else ""]
-                found = head + line + _END if fits else _cut(head, line)
+                escaped = _in_json(line) if only_records else line
+                found = head + escaped + _END if fits else _cut(head, escaped)
             out.append(found)
         return b"".join(out)
 
@@ -71,6 +74,8 @@ class JsonFormat:
         more = _encode(rest)
         # An object without other fields is omitted.
         more = b"}" if more == b"{}" else b"," + more[1:]
+        if not more.isascii():
+            more = sanitize_json(more)
         out = b'{"timestamp":%b,"level":"%b%b%b%b' % (
             timestamp or heads.timestamp,
             (level or USUAL).encode(),
@@ -78,8 +83,6 @@ class JsonFormat:
             message,
             more,
         )
-        if not out.isascii():
-            out = sanitize_json(out)
         return out + b"\n" if len(out) < LONGEST_JSON_BYTES else None
 
 
@@ -109,6 +112,10 @@ def _tracing(heads: _Heads, records: TracingRecords) -> bytes:
     out[4::6] = map(_AFTER_MESSAGE.__getitem__, records.seps)
     out[5::6] = records.rests
     return b"".join(out)
+
+
+def _in_json(text: bytes) -> bytes:
+    return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\t", b"\\t")
 
 
 def _cut(head: bytes, text: bytes) -> bytes:

@@ -109,13 +109,13 @@ def tracing_records(text: bytes, lines: Sequence[bytes]) -> TracingRecords | Non
 
 def levels(text: bytes, lines: Sequence[bytes], places: Sequence[int]) -> dict[int, str]:
     """Return the levels other than info of the objects among these lines, by index."""
-    escaped = b"\\" in text and b"\\u" in text
+    escaped = b"\\" in text and _has_surrogate(text)
     found = {}
     for place in places:
         line = lines[place]
         try:
             level = _LEVELS.get(bytes(_decode_level(line).level), USUAL)
-            if escaped and b"\\u" in line:
+            if escaped and _has_surrogate(line):
                 _decode_any(line)
         except _NOT_OURS:
             continue
@@ -124,14 +124,15 @@ def levels(text: bytes, lines: Sequence[bytes], places: Sequence[int]) -> dict[i
     return found
 
 
-def decode(lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecord]:
+def decode(text: bytes, lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecord]:
     """Return the objects among these lines, by index."""
+    escaped = b"\\" in text and _has_surrogate(text)
     records = {}
     for place in places:
         line = lines[place]
         try:
-            if b"\\u" in line:
-                # An escape may be an unpaired surrogate, which is not valid text.
+            if escaped and _has_surrogate(line):
+                # It may be unpaired, and then it is not valid text.
                 _decode_any(line)
             # An object without fields says nothing but itself, and stays text.
             if fields := _decode_fields(line):
@@ -139,6 +140,10 @@ def decode(lines: Sequence[bytes], places: Iterable[int]) -> dict[int, JsonRecor
         except _NOT_OURS:
             continue
     return records
+
+
+def _has_surrogate(text: bytes) -> bool:
+    return b"\\ud" in text or b"\\uD" in text
 
 
 def text_of(record: JsonRecord) -> str:

@@ -47,7 +47,7 @@ _URL_ESCAPES = rb"|%([0-9a-fA-F]{2})"
 _MOST_NESTED = 3
 _NESTED = rb"\\\\|%25|%5[cC]|\\(?:u00|x|u\{)(?:25|5[cC])"
 # One of these is in it, which costs less to see.
-_NESTED_HINTS = (b"\\\\", b"%", b"\\u", b"\\x")
+_NESTED_HINTS = (b"\\\\", b"%", b"\\x", b"\\u{", b"\\u0025", b"\\u005c", b"\\u005C")
 _ESCAPE_SIGNS = (b"\\", b"%", b"\x1b")
 # Credentials of HTTP's Basic scheme, in which a password is not readable as such.
 _BASIC_HINT = b"Basic "
@@ -410,7 +410,7 @@ def _deeply_spelled_out(text: bytes) -> Iterator[bytes]:
 def _with_nested(text: bytes) -> bytes:
     """Return the lines of text that contain an escaped escape; others need no further look, and bytes are no text."""
     nested = _compiled(_NESTED).search
-    if not any(map(text.__contains__, _NESTED_HINTS)) or nested(text) is None:
+    if not _has_any(text, _NESTED_HINTS) or nested(text) is None:
         return b""
     return b"\n".join([line for line in text.split(b"\n") if nested(line) and is_utf8(line)])
 
