@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Service = Callable[[], Awaitable[None]]
 
 SERVICE_BACKOFF = Backoff(initial_s=1.0, max_s=60.0)
-LOOK_FOR_SIGNALS_S = 2.0
+LOOK_FOR_SIGNALS_S = 3.0
 # A clock that is adjusted slowly is followed in steps of this size.
 CLOCK_SET_S = 1.0
 _FORCE_HINT = "a second INT (Ctrl-C) kills the app at once"
