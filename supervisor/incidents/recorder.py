@@ -180,7 +180,7 @@ class IncidentRecorder:
         return self._files.load(), self._files.read_run(RunRecord)
 
     def _adopt(self, found: tuple[FolderContent, RunRecord | None]) -> None:
-        """Put the stored incidents before those of this run, and store these from now on."""
+        """Add the stored incidents to those of this run, and store these from now on."""
         content, previous = found
         self._kept = True
         self._sizes |= content.sizes

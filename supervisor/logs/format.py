@@ -25,8 +25,8 @@ _NO_FACTS = (*_LONG_FIELDS, _STORY)
 # Platforms truncate at 16 KiB: texts of a record are shortened to the first of these lengths that makes it fit.
 _SHORTER_CHARACTERS = (4000, 1000, 250, 60)
 LONGEST_RECORD_BYTES = 10 * 1024
-# What JSON makes of one character at most: two escapes of six.
-_LONGEST_CHARACTER_BYTES = 12
+# What JSON makes of one character at most: two escapes of six, each with its backslash doubled.
+_LONGEST_CHARACTER_BYTES = 14
 # What a number is counted as, by that measure.
 _NUMBER_CHARACTERS = 3
 _QUOTED = frozenset(' "=\t')

@@ -74,7 +74,8 @@ class JsonFormat:
         more = _encode(rest)
         # An object without other fields is omitted.
         more = b"}" if more == b"{}" else b"," + more[1:]
-        if not more.isascii():
+        # A key that was written with an escape is encoded without it.
+        if b"\x7f" in more or not more.isascii():
             more = sanitize_json(more)
         out = b'{"timestamp":%b,"level":"%b%b%b%b' % (
             timestamp or heads.timestamp,

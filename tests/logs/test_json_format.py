@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.logs import json_record
+from supervisor.logs.characters import is_clean
+from supervisor.logs.format import LONGEST_RECORD_BYTES, shortened
 from supervisor.logs.json_format import JsonFormat
 from supervisor.logs.lines import Source
 from supervisor.logs.parse import parse_batch
@@ -167,6 +169,22 @@ async def test_escaped_control_characters_are_shown() -> None:
     """An escaped colour code in a message is not passed on."""
     (record,) = await said_json(b'{"message":"\\u001b[31mred\\u001b[0m \\u001b[2J\\u0000 a\\nb"}\n')
     assert record["message"] == "red \\x1b[2J\\x00 a\nb"
+
+
+def test_escaped_characters_of_a_name_stay_escaped() -> None:
+    """They are control and invisible characters, which the name of a field would bring to the terminal."""
+    text = b'{"msg":"ascii","a\\u007f":1}\n{"msg":"\xc3\xa9","\\u007f\\u200b":2}\n'
+    out = JsonFormat().lines(parse_batch(SOURCE, text, text, 2, records=True), 0.0)
+    assert is_clean(out)
+    first, second = map(json.loads, out.splitlines())
+    assert (first["a\x7f"], second["\x7f\u200b"]) == (1, 2)
+
+
+@pytest.mark.parametrize("texts", [{"last_lines": ["\U000e0001" * 400] * 2}, {"why": "\U000e0001" * 800}])
+def test_a_record_of_what_json_spells_longest_is_shortened(texts: dict[str, Any]) -> None:
+    """Each of these characters takes fourteen bytes in a record."""
+    event, fields = shortened("exited", texts)
+    assert len(JsonFormat().event("info", event, fields, 0.0)) <= LONGEST_RECORD_BYTES + 200
 
 
 async def test_own_records() -> None:
