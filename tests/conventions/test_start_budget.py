@@ -143,6 +143,19 @@ def test_the_api_needs_no_http_client() -> None:
     assert done.stdout == "True False\nClientSession aiohttp.web True\n"
 
 
+def test_a_login_needs_no_hashes() -> None:
+    """Keys are told apart without them: libcrypto's take 2 MB in the image."""
+    code = (
+        "import sys\n"
+        "from supervisor.secret import Secret\n"
+        "from supervisor.tailnet import tailnet_service\n"
+        "one, same, other = map(tailnet_service.fingerprint, map(Secret, ('key', 'key', 'another')))\n"
+        "print(one == same, one == other, '_hashlib' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False False\n"
+
+
 def test_no_library_brings_that_of_c_plus_plus() -> None:
     """The compiled frozenlist takes 1.6 MB with it, and aiohttp's server and client use it for a few short lists."""
     code = (
