@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 # An outage causes no event on tailscaled's bus for minutes, but its status shows it at once and costs 2 ms. Its log may
 # show it too (see log.py); polling covers the other cases, and sidecars, whose log is not available here.
 LOOK_EVERY_S = 2.0
-LOOK_EARLY_S = 0.05
+LOOK_EARLY_S = 0.1
 STATUS_TIMEOUT_S = 2.0
 _YOUNG_S = 15.0
 # tailscaled does not answer before it is ready, which takes long on slow disks.

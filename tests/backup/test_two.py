@@ -77,7 +77,7 @@ def is_out(run: Run) -> None:
     """Check that a replaced instance says so in time, and has ended what uses its files."""
     begin_s = time.monotonic()
     run.wait_for("another instance has taken over", TOLD_S + CROWD_S)
-    wait_until(lambda: health_of(run)["status"] == "fail", TOLD_S, "health that fails")
+    wait_until(lambda: health_of(run)["status"] == "fail", TOLD_S + CROWD_S, "health that fails")
     run.wait_for("exited", child="moltis")
     assert time.monotonic() - begin_s < TOLD_S + CROWD_S
     assert readiness(run) == 503
