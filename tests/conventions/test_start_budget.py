@@ -128,6 +128,11 @@ def test_the_api_is_loaded_when_it_is_first_asked_for() -> None:
         assert get("/health") == 200
 
 
+def _printed(code: str) -> str:
+    """Run code in an interpreter of its own, in which nothing is loaded yet, and return what it prints."""
+    return subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+
+
 def test_the_api_needs_no_http_client() -> None:
     """aiohttp's client takes 4 MB; a later import still gets all of it."""
     code = (
@@ -139,8 +144,7 @@ def test_the_api_needs_no_http_client() -> None:
         "import aiohttp\n"
         "print(aiohttp.ClientSession.__name__, aiohttp.web.__name__, bool(aiohttp.__version__))\n"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "True False\nClientSession aiohttp.web True\n"
+    assert _printed(code) == "True False\nClientSession aiohttp.web True\n"
 
 
 def test_a_login_needs_no_hashes() -> None:
@@ -152,8 +156,7 @@ def test_a_login_needs_no_hashes() -> None:
         "one, same, other = map(tailnet_service.fingerprint, map(Secret, ('key', 'key', 'another')))\n"
         "print(one == same, one == other, '_hashlib' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "True False False\n"
+    assert _printed(code) == "True False False\n"
 
 
 def test_no_library_brings_that_of_c_plus_plus() -> None:
@@ -163,8 +166,7 @@ def test_no_library_brings_that_of_c_plus_plus() -> None:
         "maps = open('/proc/self/maps').read()\n"
         "print('frozenlist' in sys.modules, 'frozenlist/' in maps, 'libstdc++' in maps)\n"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "True False False\n"
+    assert _printed(code) == "True False False\n"
 
 
 @pytest.mark.parametrize("found", ["'aiohttp'", "'sys'"], ids=["its source", "its folder"])
@@ -181,5 +183,4 @@ def test_the_api_is_loaded_whole_where_the_source_cannot_be_opened(found: str) -
         "__import__(API)\n"
         "print('aiohttp.web' in sys.modules, 'aiohttp.client' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "True True\n"
+    assert _printed(code) == "True True\n"
