@@ -85,8 +85,7 @@ async def run(engine: ProgramParent, spec: ProcessSpec, take: Take, fds: tuple[i
         if not ended.done():
             ended.set_result(exit_.exit_status)
 
-    with DESCRIPTORS.lent():
-        spawned = spawn(spec, engine.launcher, fds=fds)
+    spawned = DESCRIPTORS.start(lambda: spawn(spec, engine.launcher, fds=fds))
     engine.reaper.own(spawned.pid, on_exit)
     if _IN_BACKGROUND.get():
         _set_priority(spawned.pid, _LEAST_PRIORITY)

@@ -16,13 +16,12 @@ from supervisor.core.counts import SUCCEEDED
 from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S
 from supervisor.core.incidents import ERROR, INFO, WARNING, Incident
 from supervisor.core.process import HELD_STATES, State
-from supervisor.core.run_record import STOPPED, UNFINISHED
+from supervisor.core.run_record import STOPPED, UNFINISHED, RunEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from supervisor.core.causes import Evidence
-    from supervisor.core.run_record import RunEnd
     from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot
 
     # A process before, None if it is new, and after.
@@ -164,11 +163,18 @@ def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: flo
 
 
 def after_incidents(end: RunEnd, known: Iterable[Incident], run: str) -> RunEnd:
-    """Return the end of a run that was killed, not before its last incident: its record is written less often."""
+    """Return the end of a run, corrected by its incidents: its record is written less often, and its end not synced."""
     if end.how == STOPPED:
         return end
-    seen_s = [max(each.at_s, each.last_s or 0.0, each.until_s or 0.0) for each in known if each.run == run]
-    return end._replace(at_s=max([end.at_s, *seen_s]))
+    own = [each for each in known if each.run == run]
+    at_s = max([end.at_s, *(max(each.at_s, each.last_s or 0.0, each.until_s or 0.0) for each in own)])
+    complete = next((each for each in own if is_complete_end(each)), None)
+    return end._replace(at_s=at_s) if complete is None else RunEnd(STOPPED, at_s, complete.why)
+
+
+def is_complete_end(incident: Incident) -> bool:
+    """Return whether this is the end of a run that ended everything, and recorded its exit code last."""
+    return incident.kind == kinds.END and incident.code is not None
 
 
 def of_run(end: RunEnd, again: str) -> Incident:

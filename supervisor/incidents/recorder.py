@@ -10,6 +10,7 @@ import os
 import time
 import traceback
 from bisect import insort
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,8 @@ LOAD_S = 1.0
 FOLDER_S = 10.0
 _ERRORS_EVERY_S = 60.0
 _LOOKED_FOR_S = 1.0
+# How many changes may wait for their incidents: each holds the list of all processes.
+_MOST_CHANGES = 64
 # How far back the start of a panic is searched: a trace of all of tailscaled's goroutines has a thousand lines.
 _TRACE_LINES = 2000
 # After this many similar incidents within an hour, the last of them counts the rest.
@@ -97,6 +100,9 @@ class IncidentRecorder:
         self._kept = False
         self._folder = TimedReader(self._load, FOLDER_S)
         self._why_unread = ""
+        # Changes to be handled: the snapshots before and after each, and when it was made; and the last one handled.
+        self._changes: deque[tuple[Snapshot, Snapshot, float]] = deque()
+        self._handled = store.snapshot
         self._busy = False
         # Errors that were not logged, and when the next one may be.
         self._errors, self._next_error_s = 0, 0.0
@@ -106,8 +112,9 @@ class IncidentRecorder:
         for each in store.snapshot.incidents.known:
             if each.kind in LASTING and each.run == self._life.record.run:
                 self._last_s[each.kind] = max(self._last_s.get(each.kind, 0.0), self._began_s(each.last_s or each.at_s))
-        self._unwatch = store.watch(self._take)
-        self._take(store.snapshot)
+        self._unwatch = store.watch(self._note)
+        self._note(store.snapshot)
+        self._take()
 
     async def run(self) -> None:
         """Check memory and for incidents that arise by the passing of time, at intervals, until cancelled."""
@@ -122,9 +129,11 @@ class IncidentRecorder:
         finally:
             watch.close()
             self._unwatch()
+            self._take()
 
     def finish(self, status: int, why: str | None) -> dict[str, object]:
         """Store the incident of the run's end, and return its description."""
+        self._take()
         if not (self._kept or self._folder.hangs or self._store.snapshot.backup.holds):
             # The run ends before the first check. The folder may be on a disk that hangs, and the end must not.
             found: list[tuple[FolderContent, RunRecord | None]] = []
@@ -181,6 +190,7 @@ class IncidentRecorder:
 
     def _adopt(self, found: tuple[FolderContent, RunRecord | None]) -> None:
         """Add the stored incidents to those of this run, and store these from now on."""
+        self._take()
         content, previous = found
         self._kept = True
         self._sizes |= content.sizes
@@ -211,10 +221,11 @@ class IncidentRecorder:
         self._take_unsent(previous)
         in_order = end.how == STOPPED
         when = {"at" if in_order else "last_alive": stamp(end.at_s)}
-        said = {"why": shortened(end.why) or None, "cause": shortened(end.cause) or None, "status": previous.status}
+        own = [each for each in self._view.known if each.kind == END and each.run == previous.run]
+        status = own[-1].code if previous.status is None and own else previous.status
+        said = {"why": shortened(end.why) or None, "cause": shortened(end.cause) or None, "status": status}
         self._log.record("info" if in_order else "warning", "previous run", how=end.how, **when, **said)
         again = f"started again at {stamp(self._life.record.began_s)}, version {__version__}"
-        own = [each for each in self._view.known if each.kind == END and each.run == previous.run]
         if own:
             self._put(self._masked(rules.judged(own[-1], end, again)), quiet=in_order)
         else:
@@ -237,18 +248,41 @@ class IncidentRecorder:
     def _show(self, view: IncidentsView) -> None:
         self._store.update_incidents(view._replace(changes=self._view.changes + 1))
 
-    def _take(self, _snapshot: Snapshot) -> None:
-        """Handle the changes since the last look, and those that it causes: incidents are in the snapshot too."""
+    def _note(self, snapshot: Snapshot) -> None:
+        """Keep a change for later: what follows from it, a restart or a stop, does not wait for its incidents."""
+        before, self._seen = self._seen, snapshot
+        is_own = snapshot.number == before.number + 1 and snapshot.incidents is not before.incidents
+        if before is snapshot or is_own:
+            return
+        if snapshot.processes is not before.processes:
+            self._guarded(self._note_states, before, snapshot)
+        self._changes.append((before, snapshot, time.monotonic()))
+        if len(self._changes) >= _MOST_CHANGES:
+            self._take()
+        elif len(self._changes) == 1 and not self._busy:
+            # A restart without a delay is in the next turn of the loop, so this is in the one after it.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._take)
+
+    def _note_states(self, before: Snapshot, after: Snapshot) -> None:
+        """Read the state of a process that is about to be ended as it hung: later it does not live any more."""
+        for seen, view in rules.changed_processes(before, after):
+            if rules.begins_to_end_hung(seen, view) and view.pid is not None:
+                self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
+
+    def _take(self) -> None:
+        """Handle the changes so far, in their order."""
         if self._busy:
             return
         self._busy = True
         try:
-            while self._store.snapshot is not self._seen:
-                before, self._seen = self._seen, self._store.snapshot
-                changed = rules.changed_processes(before, self._seen)
-                self._guarded(self._take_news, before, self._seen, changed)
+            while self._changes:
+                before, after, at_s = self._changes.popleft()
+                self._handled = after
+                changed = rules.changed_processes(before, after)
+                self._guarded(self._take_news, before, after, changed, at_s)
                 if self._open:
-                    self._guarded(self._follow_up, self._seen, {view.name: view for _, view in changed})
+                    self._guarded(self._follow_up, after, {view.name: view for _, view in changed}, at_s)
         finally:
             self._busy = False
 
@@ -271,22 +305,21 @@ class IncidentRecorder:
             )
             self._errors = 0
 
-    def _take_news(self, before: Snapshot, after: Snapshot, changed: list[rules.Change]) -> None:
-        for incident in self._news(before, after, changed):
+    def _take_news(self, before: Snapshot, after: Snapshot, changed: list[rules.Change], at_s: float) -> None:
+        for incident in self._news(before, after, changed, at_s):
             self._add(incident)
 
-    def _news(self, before: Snapshot, after: Snapshot, changed: list[rules.Change]) -> Iterator[Incident]:
+    def _news(
+        self, before: Snapshot, after: Snapshot, changed: list[rules.Change], at_s: float
+    ) -> Iterator[Incident]:
         for seen, view in changed:
-            if rules.begins_to_end_hung(seen, view) and view.pid is not None:
-                # The state of a process can be read only while it lives.
-                self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
             for end in rules.new_ends(seen, view):
                 incident = rules.of_end(view, end, self._evidence(view, end), after.wall_offset_s)
                 yield msgspec.structs.replace(incident, signal=signal_name(end.signal) or "")
             given_up = rules.give_up(seen, view, after.wall_offset_s, stopping=after.stopping)
             if given_up is not None:
                 yield given_up
-        yield from rules.news(before, after, time.monotonic())
+        yield from rules.news(before, after, at_s)
         if after.stopping and not before.stopping:
             self._life.stopping(after.stopping_why)
 
@@ -339,7 +372,7 @@ class IncidentRecorder:
 
     def _began_s(self, at_s: float) -> float:
         """Return a time by the monotonic clock: by the other one an outage may come before an earlier one."""
-        return min(at_s - self._store.snapshot.wall_offset_s, time.monotonic())
+        return min(at_s - self._handled.wall_offset_s, time.monotonic())
 
     def _name(self, incident: Incident) -> str:
         """Return a new id: it sorts by time and names the subject."""
@@ -389,15 +422,16 @@ class IncidentRecorder:
             self._files.remove(gone)
             self._show(self._view._replace(known=tuple(left)))
 
-    def _follow_up(self, snapshot: Snapshot, changed: Mapping[str, ProcessView]) -> None:
+    def _follow_up(self, snapshot: Snapshot, changed: Mapping[str, ProcessView], at_s: float) -> None:
         """Update the open incidents of the processes that have changed, and those that last."""
         for incident in [each for each in self._open.values() if each.kind in LASTING or each.subject in changed]:
-            newer = rules.followed_up(incident, snapshot, changed.get(incident.subject), time.monotonic())
+            newer = rules.followed_up(incident, snapshot, changed.get(incident.subject), at_s)
             if newer is not incident:
                 self._put(newer)
 
     def _look(self) -> None:
         """Check for incidents that arise by the passing of time."""
+        self._take()
         self._used_bytes = self._life.look()
         self._keep_alerts()
         now_s, snapshot = time.monotonic(), self._store.snapshot

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.store import SnapshotStore
     from supervisor.system.kernel import OomCounter
     from supervisor.system.reaper import Exit, Reaper
+    from supervisor.system.spawn import Spawned
     from supervisor.system.sweeper import Sweeper
 
     class ChildHost(Protocol):
@@ -181,22 +182,15 @@ class Child:
 
     def _spawn(self) -> None:
         engine = self._engine
-        death_fd = None
         self._reread()
         spec, external_url = self._with_env_file()
         try:
-            with DESCRIPTORS.lent():
-                if self.spec.parent_death_fd:
-                    death_fd = self._open_death_pipe()
-                spawned = spawn(spec, engine.launcher, death_fd)
+            spawned = DESCRIPTORS.start(lambda: self._begin(spec))
         except SpawnError as error:
             self._record("error", "cannot start", why=error.why)
             self._remember(ExitView(time.monotonic(), error.code, None, 0.0, error.why, kind=NOT_STARTED))
             engine.dispatch(self.spec.name, Event(EventKind.SPAWN_FAILED, ExitStatus(code=error.code)))
             return
-        finally:
-            if death_fd is not None:
-                os.close(death_fd)
         engine.reaper.own(spawned.pid, self._exited)
         engine.log.attach(self.spec.name, "stdout", spawned.stdout_fd)
         engine.log.attach(self.spec.name, "stderr", spawned.stderr_fd)
@@ -218,6 +212,15 @@ class Child:
         )
         self._record("info", "started", pid=spawned.pid)
         engine.dispatch(self.spec.name, Event(EventKind.SPAWNED))
+
+    def _begin(self, spec: ProcessSpec) -> Spawned:
+        """Start it, and close what only the new process needs. Raises SpawnError."""
+        death_fd = self._open_death_pipe() if spec.parent_death_fd else None
+        try:
+            return spawn(spec, self._engine.launcher, death_fd)
+        finally:
+            if death_fd is not None:
+                os.close(death_fd)
 
     def _reread(self) -> None:
         """Take over variables that have changed since the last start; an unreadable one stays as it was."""

@@ -5,13 +5,16 @@ A reserve lets it start a process and accept a client when all other descriptors
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 # A start needs ten at a time: six for its pipes, two for Popen, /dev/null, and the program file being checked.
 FOR_A_START = 12
@@ -22,7 +25,7 @@ class Descriptors:
     """The reserve, and the limits of this process; nothing is reserved or raised before ``claim``."""
 
     def __init__(self) -> None:
-        # Copies of one descriptor: each start of a process closes and refills the reserve, which files make slow.
+        # Copies of one descriptor: it is closed and refilled for a start and for a burst of clients; files are slow.
         self._original = -1
         self._reserve: list[int] = []
         self._size = 0
@@ -42,16 +45,24 @@ class Descriptors:
         self._size = RESERVED
         self.refill()
 
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Release the reserve for a block that starts a child, which gets the limit this process began with."""
+    def start(self, begin: Callable[[], T]) -> T:
+        """Start a child with ``begin``, under the limit that this process began with.
+
+        If all other descriptors are in use, the reserve is released and ``begin`` is called again.
+        """
         # The limit applies to descriptor numbers: the child is started even if those of the reserve are above it.
         lowers = self._soft != self._hard and sum(fd < self._soft for fd in self._reserve) >= FOR_A_START
-        self.give(RESERVED if lowers else FOR_A_START)
         if lowers:
             self._limit(self._soft)
         try:
-            yield
+            try:
+                return begin()
+            except Exception as error:
+                # Releasing it for each start would take 24 system calls, and twice as many with a lowered limit.
+                if not _is_out_of_files(error):
+                    raise
+            self.give(RESERVED if lowers else FOR_A_START)
+            return begin()
         finally:
             if lowers:
                 self._limit(self._hard)
@@ -87,6 +98,11 @@ class Descriptors:
             resource.setrlimit(
                 resource.RLIMIT_NOFILE, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard)
             )
+
+
+def _is_out_of_files(error: BaseException) -> bool:
+    reason = error.__cause__ or error
+    return isinstance(reason, OSError) and reason.errno in {errno.EMFILE, errno.ENFILE}
 
 
 DESCRIPTORS = Descriptors()

@@ -44,6 +44,11 @@ class Rig:
         """Record an exit of the app at this time."""
         end = ExitView(at_s, 3, None, 1.0, "exit code 3")
         self.store.update_process(ProcessView("moltis", State.BACKOFF, exits=(end,)))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Handle the changes so far, as the loop does two turns later."""
+        self.recorder._take()
 
     def kinds(self) -> list[str]:
         """Return the kinds of the incidents so far."""
@@ -231,11 +236,13 @@ async def test_outages_are_told_apart_by_a_clock_that_nobody_sets(tmp_path: Path
         rig.store.update_wall_offset(offset_s)
         away(50.0 * number)
         rig.store.update_tailnet(up._replace(since_s=50.0 * number + 20))
+        rig.go_on()
         assert dict(rig.store.snapshot.incidents.counts) == {"tailnet-away": number}
     away(150.0)
     rig.recorder._look()
     rig.store.update_wall_offset(1e9)
     rig.store.update_tailnet(up._replace(since_s=170.0))
+    rig.go_on()
     assert dict(rig.store.snapshot.incidents.counts) == {"tailnet-away": 3}
 
 

@@ -46,6 +46,20 @@ def test_a_stop_in_order_is_told_by_the_last_line_and_by_the_next_run(tmp_path: 
         assert kept["cause"].startswith("the platform")
 
 
+def test_an_end_is_known_from_its_incident_if_the_record_of_the_run_is_older(tmp_path: Path) -> None:
+    """The record's last version is not synced, so a power loss may leave an earlier one."""
+    env = {"TS_STATE_DIR": str(tmp_path)}
+    with running(*STAYS, env=env) as run:
+        run.wait_for("previous run")
+        earlier = run_record(tmp_path)
+        assert run.stop() == 0
+    (tmp_path / "incidents" / "run.json").write_text(json.dumps(earlier))
+    with running(*STAYS, env=env) as run:
+        told = run.wait_for("previous run", how="stopped in order", level="info")
+        assert (told["why"], told["status"]) == ("SIGTERM received", 0)
+        wait_until(lambda: "started again at" in recorded(tmp_path, "end")[0]["done"])
+
+
 def test_a_killed_supervisor_is_found_by_the_next_run(tmp_path: Path) -> None:
     """The killed run could not record its end: its record has the time when it was last known to be alive."""
     env = {"TS_STATE_DIR": str(tmp_path)}
