@@ -23,6 +23,8 @@ RESERVE_LOGOUT_S = 3.0
 RESERVE_TAILSCALED_S = 1.0
 # Per process that may be left: ending thousands takes time.
 RESERVE_EACH_S = 0.0006
+# Most stops are over before this, and need no count.
+COUNT_AFTER_S = 0.02
 # With less time than this, a process that has not ended may only be slow: tailscaled 1.102 may need a second.
 QUIT_WORTH_S = 3.0
 # Time left to end after that.
@@ -71,7 +73,7 @@ class Stop:
         self._watch = Watch(engine.store, lambda snapshot: snapshot.number)
         self._deadline_s = time.monotonic() + plan.timeout_s
         # Once the app is killed, its children have to be ended as well, and theirs.
-        self._others = Headcount(procfs.everything_else)
+        self._others = Headcount(procfs.everything_else, COUNT_AFTER_S)
         self._current: tuple[str, ...] = ()
         self._sweep: Sweeper | None = None
         self._forced = False

@@ -45,9 +45,24 @@ class Process(NamedTuple):
 
 def children(pid: int) -> list[int]:
     """Return the live and dead children of a process; empty if it has ended."""
+    # At most restarts and stops this process has none left, and reading that takes twenty system calls.
+    if pid == os.getpid() and not _has_children():
+        return []
     if not _CHILDREN_LISTED:
         return [other for other in every_pid() if parent(other) == pid]
     return [child for task in _threads(pid) for child in map(int, read(f"{_PROC}/{pid}/task/{task}/children").split())]
+
+
+def _has_children() -> bool:
+    """Return whether this process has children, live or dead, without reaping any."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # noqa: TID251 - it reaps none
+    except ChildProcessError:
+        return False
+    except OSError:
+        # A sandbox may not offer this call.
+        pass
+    return True
 
 
 def descendants(pid: int, without: Collection[int] = ()) -> Iterator[int]:

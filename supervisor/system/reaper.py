@@ -36,6 +36,7 @@ class Reaper:
     def __init__(self) -> None:
         self._owners: dict[int, Callable[[Exit], None]] = {}
         self.orphans = 0
+        self._own_peak_kib = 0
 
     def own(self, pid: int, on_exit: Callable[[Exit], None]) -> None:
         """Call ``on_exit`` once when ``pid`` has exited."""
@@ -63,14 +64,16 @@ class Reaper:
                 self.orphans += 1
                 on_orphan(pid)
                 continue
-            owner(Exit(pid, decode(status), _peak_bytes(usage.ru_maxrss)))
+            owner(Exit(pid, decode(status), self._peak_bytes(usage.ru_maxrss)))
         return True
 
+    def _peak_bytes(self, peak_kib: int) -> int | None:
+        # Before its exec a child shares this process's memory, which counts as its own (getrusage(2)).
+        if peak_kib <= self._own_peak_kib:
+            return None
+        # Imported by the call that waits.
+        from supervisor.system import procfs
 
-def _peak_bytes(peak_kib: int) -> int | None:
-    # Imported by the call that waits.
-    from supervisor.system import procfs
-
-    # Before its exec a child shares this process's memory, which counts as its own (getrusage(2)).
-    own_kib = procfs.own_peak_kib()
-    return peak_kib * 1024 if own_kib is not None and peak_kib > own_kib else None
+        own_kib = procfs.own_peak_kib()
+        self._own_peak_kib = own_kib or 0
+        return peak_kib * 1024 if own_kib is not None and peak_kib > own_kib else None

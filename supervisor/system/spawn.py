@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from supervisor.errors import printable
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 MARK = "SUPERVISED_PROCESS"
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-# What the kernel reads of a file to know how to run it (BINPRM_BUF_SIZE).
-_HEAD_BYTES = 256
+# What the kernel reads of a file to know how to run it (BINPRM_BUF_SIZE); and enough to find most programs' loaders.
+_KERNEL_BYTES = 256
+_HEAD_BYTES = 4096
 # elf(5): the magic, and the offset of e_machine; x86-64 runs i386, and aarch64 may run arm.
 _ELF = b"\x7fELF"
 _ELF_MACHINE = slice(18, 20)
@@ -233,8 +235,7 @@ def _check_format(path: str, cwd: str) -> None:
     """
     head = _head(path)
     if head.startswith(_ELF):
-        # Without /proc, Python's own file is used; without either, the kernel decides.
-        own = (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
+        own = _own_machine()
         if not _runs_here(head, own):
             raise SpawnError(
                 NOT_EXECUTABLE, f"cannot run {path}: it is for another processor; use an image for this one"
@@ -244,7 +245,7 @@ def _check_format(path: str, cwd: str) -> None:
             why = f"its loader {loader} is missing: it was built for another C library, such as musl instead of glibc"
             raise SpawnError(NOT_FOUND, f"cannot run {path}: {why}; use a build for this image, or a static one")
     elif head.startswith(b"#!"):
-        _check_interpreter(path, head, cwd)
+        _check_interpreter(path, head[:_KERNEL_BYTES], cwd)
     elif head:
         raise SpawnError(NOT_EXECUTABLE, f"cannot run {path}: it is neither a program nor a script with #! at its head")
     elif _is_empty(path):
@@ -291,14 +292,20 @@ def _loader(path: str, head: bytes) -> str:
     if head[_ELF_CLASS] != _ELF_64_BIT_LITTLE:
         return ""
     size, count = _number(head, 54, 2), _number(head, 56, 2)
-    try:
+
+    def part(at: int, length: int) -> bytes:
+        if at + length <= len(head):
+            return head[at : at + length]
         with open(path, "rb", buffering=0) as file:
-            file.seek(_number(head, 32, 8))
-            table = file.read(size * count)
-            for at in range(0, len(table), size or 1):
-                if _number(table, at, 4) == _PT_INTERP:
-                    file.seek(_number(table, at + 8, 8))
-                    return os.fsdecode(file.read(min(_number(table, at + 32, 8), _MOST_PATH_BYTES)).rstrip(b"\0"))
+            file.seek(at)
+            return file.read(length)
+
+    try:
+        table = part(_number(head, 32, 8), size * count)
+        for at in range(0, len(table), size or 1):
+            if _number(table, at, 4) == _PT_INTERP:
+                length = min(_number(table, at + 32, 8), _MOST_PATH_BYTES)
+                return os.fsdecode(part(_number(table, at + 8, 8), length).rstrip(b"\0"))
     except (OSError, ValueError, OverflowError):
         pass
     return ""
@@ -306,6 +313,13 @@ def _loader(path: str, head: bytes) -> str:
 
 def _number(data: bytes, at: int, length: int) -> int:
     return int.from_bytes(data[at : at + length], "little")
+
+
+@cache
+def _own_machine() -> bytes:
+    """Return the processor that this interpreter was built for, as in its file's head."""
+    # Without /proc, Python's own file is used; without either, the kernel decides.
+    return (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
 
 
 def _runs_here(head: bytes, own: bytes) -> bool:

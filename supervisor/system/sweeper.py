@@ -186,15 +186,16 @@ class Sweeper:
 class Headcount:
     """Counts the live processes that ``find`` yields, again and again, one step with each call of ``work``.
 
-    While the first ones are counted, ``count`` has those found so far. ``due_s`` is the time of the next step.
+    While the first ones are counted, ``count`` has those found so far. ``due_s`` is the time of the next step; the
+    first is due ``after_s`` from now.
     """
 
-    def __init__(self, find: Callable[[], Iterable[Process | None]]) -> None:
+    def __init__(self, find: Callable[[], Iterable[Process | None]], after_s: float = 0.0) -> None:
         self._find = find
         self._pass: Iterator[Process | None] | None = None
         self._found = 0
         self.count = 0
-        self.due_s = 0.0
+        self.due_s = time.monotonic() + after_s
 
     def work(self) -> None:
         """Do one step, if it is due."""

@@ -8,12 +8,16 @@ import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from supervisor.core.process import ProcessSpec
 from supervisor.system import spawn
 from supervisor.system.spawn import NOT_EXECUTABLE, NOT_FOUND, SpawnError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def script(path: Path, mode: int = 0o755) -> str:
@@ -138,13 +142,23 @@ def test_a_disk_without_programs_is_told_as_that(tmp_path: Path, monkeypatch: py
         spawn.find_program(program, "", "/")
 
 
-def test_without_proc_nothing_is_for_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def own_machine() -> Iterator[None]:
+    """Determine this interpreter's processor anew during the test and after it."""
+    spawn._own_machine.cache_clear()
+    yield
+    spawn._own_machine.cache_clear()
+
+
+@pytest.mark.usefixtures("own_machine")
+@pytest.mark.parametrize("executable", [sys.executable, ""])
+def test_without_proc_nothing_is_for_another_processor(monkeypatch: pytest.MonkeyPatch, executable: str) -> None:
     """If this machine's own kind is unknown, the kernel decides."""
     head = spawn._head
     monkeypatch.setattr(spawn, "_head", lambda path: b"" if path.startswith("/proc/") else head(path))
-    assert spawn.find_program(sys.executable, "", "/") == sys.executable
-    monkeypatch.setattr(sys, "executable", "")
-    assert spawn.find_program("/bin/sh", "", "/") == "/bin/sh"
+    monkeypatch.setattr(sys, "executable", executable)
+    for program in (executable or "/bin/sh", "/bin/sh"):
+        assert spawn.find_program(program, "", "/") == program
 
 
 @pytest.mark.parametrize(
