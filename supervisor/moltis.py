@@ -63,7 +63,7 @@ CLOSE_PROXY = "set MOLTIS_TOOLS__EXEC__SANDBOX__NETWORK=bypass"
 # The buckets of its own histograms, so that one dashboard reads both.
 DURATION_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # The setup code in its banner, and as a log field.
-SETUP_CODE_HINTS = (b"code", b"Code", b"CODE")
+SETUP_CODE_HINTS = (b"set", b"up", b"code")
 SETUP_CODE = rb"""(?i)(\bset-?up[ _-]?code["']?\s*(?:[:=]|is\b)\s*["']?)([A-Za-z0-9][A-Za-z0-9-]{3,63})"""
 
 

@@ -156,13 +156,14 @@ class Run:
         story = self._last_story(lazy, status, why)
         self.log.record("critical" if why else "info", "stopped", status=status, why=why, story=story)
         self.resources.close()
-        join_background(SETTLE_S)
         if self.recorder is not None:
             self.recorder.flush(FLUSH_S)
         if not self.log.close() and why:
             # The log could not even begin.
             sys.stderr.write(f"moltis-supervisor: {why}\n")
             sys.stderr.flush()
+        # Last: the disk is written to while the log is.
+        join_background(SETTLE_S)
         # An ordered stop leaves no children.
         self.end_at_once()
         sys.stdout.flush()

@@ -10,7 +10,6 @@ import os
 import time
 import traceback
 from bisect import insort
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from supervisor.core.process import HttpProbe, TcpProbe
 from supervisor.core.run_record import STOPPED, RunRecord
 from supervisor.core.snapshot import IncidentsView, Snapshot
 from supervisor.errors import host_port
+from supervisor.incidents.delayed_changes import DelayedChanges
 from supervisor.incidents.incident_files import MOST_BYTES, MOST_INCIDENTS, IncidentFiles, story_of
 from supervisor.incidents.run_life import RunLife
 from supervisor.logs.format import stamp
@@ -56,8 +56,6 @@ LOAD_S = 1.0
 FOLDER_S = 10.0
 _ERRORS_EVERY_S = 60.0
 _LOOKED_FOR_S = 1.0
-# How many changes may wait for their incidents: each holds the list of all processes.
-_MOST_CHANGES = 64
 # How far back the start of a panic is searched: a trace of all of tailscaled's goroutines has a thousand lines.
 _TRACE_LINES = 2000
 # After this many similar incidents within an hour, the last of them counts the rest.
@@ -84,8 +82,6 @@ class IncidentRecorder:
         self._probes = {spec.name: _asked(spec.probe) for spec in plan.processes}
         self._files = IncidentFiles(plan.state_folder)
         self._stop_timeout_s = plan.settings.stop_timeout_s
-        # A recorder that replaces a crashed one has nothing to do for the changes so far.
-        self._seen = store.snapshot if store.snapshot.incidents.changes else Snapshot()
         self._sizes: dict[str, int] = {}
         self._open: dict[str, Incident] = {}
         # When the latest of each lasting kind began: it may be reported again as time passes, and when it ends.
@@ -100,21 +96,18 @@ class IncidentRecorder:
         self._kept = False
         self._folder = TimedReader(self._load, FOLDER_S)
         self._why_unread = ""
-        # Changes to be handled: the snapshots before and after each, and when it was made; and the last one handled.
-        self._changes: deque[tuple[Snapshot, Snapshot, float]] = deque()
-        self._handled = store.snapshot
-        self._busy = False
         # Errors that were not logged, and when the next one may be.
         self._errors, self._next_error_s = 0, 0.0
         self._told_why_not = ""
         self._life = RunLife(self._files, store.snapshot)
         self._alerts = _alerts(plan, log)
+        # A recorder that replaces a crashed one has nothing to do for the changes so far.
+        seen = store.snapshot if store.snapshot.incidents.changes else Snapshot()
+        self._changes = DelayedChanges(store, seen, self._note_states, self._take)
         for each in store.snapshot.incidents.known:
             if each.kind in LASTING and each.run == self._life.record.run:
                 self._last_s[each.kind] = max(self._last_s.get(each.kind, 0.0), self._began_s(each.last_s or each.at_s))
-        self._unwatch = store.watch(self._note)
-        self._note(store.snapshot)
-        self._take()
+        self._changes.handle()
 
     async def run(self) -> None:
         """Check memory and for incidents that arise by the passing of time, at intervals, until cancelled."""
@@ -128,12 +121,11 @@ class IncidentRecorder:
                 await watch.changed(LOOK_S)
         finally:
             watch.close()
-            self._unwatch()
-            self._take()
+            self._changes.close()
 
     def finish(self, status: int, why: str | None) -> dict[str, object]:
         """Store the incident of the run's end, and return its description."""
-        self._take()
+        self._changes.handle()
         if not (self._kept or self._folder.hangs or self._store.snapshot.backup.holds):
             # The run ends before the first check. The folder may be on a disk that hangs, and the end must not.
             found: list[tuple[FolderContent, RunRecord | None]] = []
@@ -144,7 +136,7 @@ class IncidentRecorder:
         self._life.ended(status)
         now_s = time.monotonic()
         for incident in tuple(self._open.values()):
-            self._put(rules.closed(incident, now_s + self._seen.wall_offset_s))
+            self._put(rules.closed(incident, now_s + self._store.snapshot.wall_offset_s))
         own = [each for each in self._view.known if each.kind == END and each.run == self._life.record.run]
         if not own:
             self._add(rules.of_stop(self._store.snapshot._replace(stopping_why=why or ""), now_s))
@@ -190,7 +182,7 @@ class IncidentRecorder:
 
     def _adopt(self, found: tuple[FolderContent, RunRecord | None]) -> None:
         """Add the stored incidents to those of this run, and store these from now on."""
-        self._take()
+        self._changes.handle()
         content, previous = found
         self._kept = True
         self._sizes |= content.sizes
@@ -248,43 +240,22 @@ class IncidentRecorder:
     def _show(self, view: IncidentsView) -> None:
         self._store.update_incidents(view._replace(changes=self._view.changes + 1))
 
-    def _note(self, snapshot: Snapshot) -> None:
-        """Keep a change for later: what follows from it, a restart or a stop, does not wait for its incidents."""
-        before, self._seen = self._seen, snapshot
-        is_own = snapshot.number == before.number + 1 and snapshot.incidents is not before.incidents
-        if before is snapshot or is_own:
-            return
-        if snapshot.processes is not before.processes:
-            self._guarded(self._note_states, before, snapshot)
-        self._changes.append((before, snapshot, time.monotonic()))
-        if len(self._changes) >= _MOST_CHANGES:
-            self._take()
-        elif len(self._changes) == 1 and not self._busy:
-            # A restart without a delay is in the next turn of the loop, so this is in the one after it.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._take)
-
     def _note_states(self, before: Snapshot, after: Snapshot) -> None:
-        """Read the state of a process that is about to be ended as it hung: later it does not live any more."""
-        for seen, view in rules.changed_processes(before, after):
+        """Read the state of each process that is about to be ended as it hung: later it does not live any more."""
+        if after.processes is not before.processes:
+            self._guarded(self._read_states, rules.changed_processes(before, after))
+
+    def _read_states(self, changed: list[rules.Change]) -> None:
+        for seen, view in changed:
             if rules.begins_to_end_hung(seen, view) and view.pid is not None:
                 self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
 
-    def _take(self) -> None:
-        """Handle the changes so far, in their order."""
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            while self._changes:
-                before, after, at_s = self._changes.popleft()
-                self._handled = after
-                changed = rules.changed_processes(before, after)
-                self._guarded(self._take_news, before, after, changed, at_s)
-                if self._open:
-                    self._guarded(self._follow_up, after, {view.name: view for _, view in changed}, at_s)
-        finally:
-            self._busy = False
+    def _take(self, before: Snapshot, after: Snapshot, at_s: float) -> None:
+        """Handle one change."""
+        changed = rules.changed_processes(before, after)
+        self._guarded(self._take_news, before, after, changed, at_s)
+        if self._open:
+            self._guarded(self._follow_up, after, {view.name: view for _, view in changed}, at_s)
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Do a part of the work. An error in it affects neither the next part nor the component that changed the store.
@@ -309,9 +280,7 @@ class IncidentRecorder:
         for incident in self._news(before, after, changed, at_s):
             self._add(incident)
 
-    def _news(
-        self, before: Snapshot, after: Snapshot, changed: list[rules.Change], at_s: float
-    ) -> Iterator[Incident]:
+    def _news(self, before: Snapshot, after: Snapshot, changed: list[rules.Change], at_s: float) -> Iterator[Incident]:
         for seen, view in changed:
             for end in rules.new_ends(seen, view):
                 incident = rules.of_end(view, end, self._evidence(view, end), after.wall_offset_s)
@@ -343,7 +312,7 @@ class IncidentRecorder:
     def _others_bytes(self, name: str) -> int:
         """Return the memory of all but one process, as it was at the last look."""
         if not self._weights:
-            pids = {each.name: each.pid for each in self._seen.processes if each.pid is not None}
+            pids = {each.name: each.pid for each in self._store.snapshot.processes if each.pid is not None}
             self._weights = {each: procfs.memory_bytes(pid) or 0 for each, pid in pids.items()}
             self._weights[SUPERVISOR] = procfs.memory_bytes(os.getpid()) or 0
         return sum(self._weights.values()) - self._weights.get(name, 0)
@@ -372,7 +341,7 @@ class IncidentRecorder:
 
     def _began_s(self, at_s: float) -> float:
         """Return a time by the monotonic clock: by the other one an outage may come before an earlier one."""
-        return min(at_s - self._handled.wall_offset_s, time.monotonic())
+        return min(at_s - self._changes.handled.wall_offset_s, time.monotonic())
 
     def _name(self, incident: Incident) -> str:
         """Return a new id: it sorts by time and names the subject."""
@@ -431,7 +400,7 @@ class IncidentRecorder:
 
     def _look(self) -> None:
         """Check for incidents that arise by the passing of time."""
-        self._take()
+        self._changes.handle()
         self._used_bytes = self._life.look()
         self._keep_alerts()
         now_s, snapshot = time.monotonic(), self._store.snapshot

@@ -162,7 +162,8 @@ class Redactor:
 
     def mask_setup_code(self, data: bytes) -> bytes:
         """Mask Moltis' setup code, which only the container's log may show, not the API."""
-        if not any(hint in data for hint in SETUP_CODE_HINTS):
+        lower = data.lower()
+        if any(hint not in lower for hint in SETUP_CODE_HINTS):
             return data
         return _compiled(SETUP_CODE).sub(rb"\1" + MASK, data)
 

@@ -15,6 +15,7 @@ from supervisor.core import incident_rules as rules
 from supervisor.core.process import State
 from supervisor.core.run_record import RunRecord
 from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
+from supervisor.incidents.delayed_changes import MOST_WAITING
 from supervisor.incidents.incident_files import MOST_INCIDENTS, FolderContent, IncidentFiles
 from supervisor.incidents.recorder import ALERT_S, LOAD_S, IncidentRecorder
 from supervisor.runtime import loop_latency
@@ -47,8 +48,8 @@ class Rig:
         self.go_on()
 
     def go_on(self) -> None:
-        """Handle the changes so far, as the loop does two turns later."""
-        self.recorder._take()
+        """Handle the changes so far, as the loop does a moment later."""
+        self.recorder._changes.handle()
 
     def kinds(self) -> list[str]:
         """Return the kinds of the incidents so far."""
@@ -73,6 +74,28 @@ async def test_an_error_of_its_own_costs_one_incident(tmp_path: Path, monkeypatc
     assert rig.kinds() == []
     assert sum("a defect" in line for line in rig.events()) == 1
     rig.crash(6)
+    assert rig.kinds() == ["crash"]
+
+
+async def test_an_incident_comes_after_what_follows_from_its_cause(tmp_path: Path) -> None:
+    """A restart does not wait for the incident of the crash."""
+    rig = Rig(tmp_path)
+    end = ExitView(1.0, 3, None, 1.0, "exit code 3")
+    rig.store.update_process(ProcessView("moltis", State.BACKOFF, exits=(end,), since_s=1.0, next_try_s=1.0))
+    assert rig.kinds() == []
+    rig.store.update_process(ProcessView("moltis", State.RUNNING, exits=(end,), started_s=1.5))
+    assert rig.kinds() == []
+    await until(lambda: rig.kinds() == ["crash"])
+
+
+async def test_a_storm_of_changes_does_not_pile_up(tmp_path: Path) -> None:
+    """Each waiting change holds the list of all processes, so they are handled without a pause once many wait."""
+    rig = Rig(tmp_path)
+    for number in range(MOST_WAITING):
+        rig.store.update_orphans_reaped(number + 1)
+    rig.store.update_process(ProcessView("moltis", exits=(ExitView(1.0, 3, None, 1.0, "exit code 3"),)))
+    for number in range(MOST_WAITING):
+        rig.store.update_orphans_reaped(MOST_WAITING + number + 1)
     assert rig.kinds() == ["crash"]
 
 
