@@ -116,12 +116,13 @@ class Executor:
         restores the old login.
         """
         async with self._bus.muted():
-            known = (await self._api.status()).have_node_key
             current, wanted = await self._api.prefs(), self._wanted
             if self._given is not None:
                 wanted = preferences.of_sidecar(current, self._before_logout, self._wanted, self._given)
             options = {} if key is None else {"AuthKey": key.reveal()}
             prefs = await self._start_with(preferences.for_login(current, {**wanted, "LoggedOut": anew}), **options)
+            # Not before: an earlier login that was still under way may have got a node key until then.
+            known = (await self._api.status()).have_node_key
         # `start` itself logs in a device that has a node key, as `tailscale up` does, unless it has logged out. With
         # two logins at once, the first may use up the key, or reach the control server last and register a node key
         # that tailscaled has dropped.

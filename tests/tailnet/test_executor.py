@@ -49,6 +49,7 @@ class Daemon:
         self.path = path
         self.asked: list[Asked] = []
         self.known = False
+        self.known_at_start = False
         self.status: dict[str, Any] = {}
         self.refused: dict[str, int] = {}
         self.logout: asyncio.Event | None = None
@@ -66,6 +67,7 @@ class Daemon:
             await reader.read()
             return
         self.asked.append(Asked(what, json.loads(body) if body else None))
+        self.known = self.known or (self.known_at_start and what == "POST start")
         if what == "POST logout" and self.logout is not None:
             await self._give_up_logout(self.logout, reader)
         answers = {"GET status": {"HaveNodeKey": self.known, **self.status}, "GET prefs": PREFS}
@@ -134,6 +136,16 @@ async def test_handing_a_key_over(daemon: Daemon) -> None:
         event = await do(executor, Action.LOG_IN, replaces=True)
         assert event.prefs == LoginPrefs(logged_out=True)
         assert daemon.took() == ["POST start", "POST login-interactive"]
+
+
+async def test_a_login_that_lands_at_the_last_moment_is_not_repeated(daemon: Daemon) -> None:
+    """The second one would replace the node key that tailscaled has just got from a slow control server."""
+    daemon.known_at_start = True
+    async with executing(daemon, TS_AUTHKEY=KEY) as executor:
+        await executor.find_key()
+        await do(executor, Action.FETCH_KEY)
+        await do(executor, Action.LOG_IN)
+        assert daemon.took("AuthKey") == ["POST start"]
 
 
 async def test_a_pasted_key_comes_first(daemon: Daemon) -> None:
