@@ -124,14 +124,15 @@ def rows(world: World, wanted: Mapping[str, int]) -> list[str]:
 def device(world: World) -> list[str]:
     """Return problems with the one device that all containers are in turn."""
     around = world.around
-    if not isinstance(around, Deploy) or around.control is None:
+    if not isinstance(around, Deploy) or around.control is None or around.device == UNKNOWN:
         return []
+    is_up = world.ask("/api/tailscale/status")["tailscale_up"]
     found = [node["key"] for node in around.control.order("nodes")]
-    if around.device == UNKNOWN:
-        return []
     if around.device and found != [around.device]:
         return [f"the device {around.device} has become {found}"]
-    around.device = found[0] if len(found) == 1 else ""
+    # Before, tailscaled may not know of a key that control has registered: it makes another one then.
+    if len(found) == 1 and is_up:
+        around.device = found[0]
     return [] if len(found) <= 1 else [f"there are {len(found)} devices"]
 
 

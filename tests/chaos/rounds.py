@@ -184,7 +184,7 @@ class Player:
         self._end(files=False)
         self._expect_note(old)
         if isinstance(old.around, Deploy) and isinstance(new.around, Deploy):
-            new.around.device = old.around.device
+            new.around.device, new.around.saved = old.around.device, old.around.saved
         self._world = new
         self._settle()
 
@@ -197,11 +197,12 @@ class Player:
         """Expect the note and every row from the next one, unless the log says that no last snapshot was taken."""
         if old.output.find("handed over", old.since, whole=True) is not None:
             self._rows |= old.acknowledged()
+            if isinstance(old.around, Deploy):
+                old.around.saved = bool(old.around.device)
             return
         self._note = ""
         self._met["no last snapshot", "hand-over"] += 1
-        if isinstance(old.around, Deploy) and not self._rows:
-            # Its device may not be in any snapshot yet.
+        if isinstance(old.around, Deploy) and not old.around.saved:
             old.around.device = UNKNOWN
 
     def _ask_to_stop(self) -> None:

@@ -252,8 +252,10 @@ class Deploy(InBucket):
 
     def __init__(self, folder: Path, before: Backups | None = None) -> None:
         super().__init__(folder, before)
-        # The device's identity once known; UNKNOWN if it may have been lost with its container.
+        # The device's identity once it is up, whether a snapshot has it, and UNKNOWN if it may have been lost with its
+        # container.
         self.device: str = before.device if isinstance(before, Deploy) else ""
+        self.saved: bool = isinstance(before, Deploy) and before.saved
         if before is None:
             self.control = self.stack.enter_context(controlling())
             self.way = self.stack.enter_context(flaky(int(urlsplit(self.control.url).port or 0)))
