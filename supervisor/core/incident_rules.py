@@ -16,12 +16,13 @@ from supervisor.core.counts import SUCCEEDED
 from supervisor.core.health import FAIL, STARTUP_S, TAILNET_BLINK_S
 from supervisor.core.incidents import ERROR, INFO, WARNING, Incident
 from supervisor.core.process import HELD_STATES, State
-from supervisor.core.run_record import STOPPED, UNFINISHED, RunEnd
+from supervisor.core.run_record import STOPPED, UNFINISHED, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from supervisor.core.causes import Evidence
+    from supervisor.core.run_record import RunEnd
     from supervisor.core.snapshot import ExitView, HealthChange, ProcessView, Snapshot
 
     # A process before, None if it is new, and after.
@@ -163,18 +164,30 @@ def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: flo
 
 
 def after_incidents(end: RunEnd, known: Iterable[Incident], run: str) -> RunEnd:
-    """Return the end of a run, corrected by its incidents: its record is written less often, and its end not synced."""
+    """Return the end of a run that was killed, not before its last incident: its record is written less often."""
     if end.how == STOPPED:
         return end
-    own = [each for each in known if each.run == run]
-    at_s = max([end.at_s, *(max(each.at_s, each.last_s or 0.0, each.until_s or 0.0) for each in own)])
-    complete = next((each for each in own if is_complete_end(each)), None)
-    return end._replace(at_s=at_s) if complete is None else RunEnd(STOPPED, at_s, complete.why)
+    seen_s = [max(each.at_s, each.last_s or 0.0, each.until_s or 0.0) for each in known if each.run == run]
+    return end._replace(at_s=max([end.at_s, *seen_s]))
 
 
-def is_complete_end(incident: Incident) -> bool:
-    """Return whether this is the end of a run that ended everything, and recorded its exit code last."""
-    return incident.kind == kinds.END and incident.code is not None
+def completed(record: RunRecord | None, known: Iterable[Incident]) -> RunRecord | None:
+    """Return the record of the last run with what the incident of its end says: that one is synced.
+
+    ``known`` are the stored incidents, the oldest first. Without a record, the last complete end tells of the last run.
+    """
+    ends = [each for each in known if each.kind == kinds.END and (record is None or each.run == record.run)]
+    # The run itself wrote it if it has an exit code, or no level that the next run gives to the end of a killed one.
+    ends = [each for each in ends if each.code is not None or (record is not None and each.level == INFO)]
+    if not ends:
+        return record
+    end = ends[-1]
+    record = record or RunRecord(run=end.run, began_s=end.at_s, alive_s=end.at_s, version=end.version)
+    if record.stopping_s is None:
+        record = msgspec.structs.replace(record, stopping_why=end.why, stopping_s=end.at_s)
+    if record.ended_s is None and end.code is not None:
+        record = msgspec.structs.replace(record, ended_s=end.at_s, status=end.code)
+    return record
 
 
 def of_run(end: RunEnd, again: str) -> Incident:

@@ -22,7 +22,7 @@ class ExitView(NamedTuple):
     """An exit of a process; ``expected`` if it was requested, or is a success after which there is no restart.
 
     ``kind`` is one of core.counts.END_KINDS. ``peak_bytes`` is the peak resident memory, None if unknown.
-    ``first_line`` is the number of the first line that may be its run's.
+    ``first_line`` is the number of the first line that may be its run's, ``next_line`` of the first that is not.
     """
 
     at_s: float
@@ -35,6 +35,7 @@ class ExitView(NamedTuple):
     kind: str = ""
     peak_bytes: int | None = None
     first_line: int = 0
+    next_line: int = 0
 
 
 class ProcessView(NamedTuple):

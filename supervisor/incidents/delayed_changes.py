@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from supervisor.runtime.store import SnapshotStore
 
 AFTER_S = 0.02
-# How many changes may wait: each holds the list of all processes.
-MOST_WAITING = 256
+# How many changes may wait, and how many views of processes they may hold: each has the list of all.
+MOST_WAITING, MOST_VIEWS = 256, 100_000
 
 
 class DelayedChanges:
@@ -37,6 +37,7 @@ class DelayedChanges:
         self._take = take
         self._waiting: deque[tuple[Snapshot, Snapshot, float]] = deque()
         self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
         self.handled = store.snapshot
         self._unwatch = store.watch(self._note)
         self._note(store.snapshot)
@@ -45,6 +46,9 @@ class DelayedChanges:
         """Pass on all changes so far."""
         if self._busy:
             return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._busy = True
         try:
             while self._waiting:
@@ -52,6 +56,7 @@ class DelayedChanges:
                 self._take(before, self.handled, at_s)
         finally:
             self._busy = False
+            self._set_timer()
 
     def close(self) -> None:
         """Pass on the changes so far, and no later ones."""
@@ -65,7 +70,10 @@ class DelayedChanges:
             return
         self._look(before, snapshot)
         self._waiting.append((before, snapshot, time.monotonic()))
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= min(MOST_WAITING, MOST_VIEWS // (1 + len(snapshot.processes))):
             self.handle()
-        elif len(self._waiting) == 1 and not self._busy:
-            asyncio.get_running_loop().call_later(AFTER_S, self.handle)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._waiting and self._timer is None and not self._busy:
+            self._timer = asyncio.get_running_loop().call_later(AFTER_S, self.handle)

@@ -120,9 +120,11 @@ class IncidentFiles:
 
     def _put(self, files: dict[str, str | None], *, loose: bool = False) -> None:
         with self._lock:
+            # What waits to be synced is synced, also in its next version.
+            waiting = {name for name in files if name in self._pending and name not in self._loose}
             self._pending |= files
             self._forget_removed(files)
-            (self._loose.update if loose else self._loose.difference_update)(files)
+            self._loose = (self._loose | set(files) - waiting) if loose else self._loose - set(files)
             if self._storing or not self._pending:
                 return
             self._storing = True
@@ -168,17 +170,21 @@ class IncidentFiles:
         return ""
 
     def _write_all(self, fd: int, texts: dict[str, str], loose: set[str]) -> None:
-        """Write files, and sync the folder once for all that are durable: each sync takes about a millisecond."""
-        unsynced = False
+        """Write files, and sync the folder once for all that are durable: each sync takes about a millisecond.
+
+        The others come last: a synced folder that has a name but not its content would have neither version of it.
+        """
+        durable = [name for name in texts if name not in loose]
         try:
-            for name, text in texts.items():
-                durable = name not in loose
-                dirs.put_file(fd, name, text, durable=durable, sync_folder=False)
+            for name in durable:
+                dirs.put_file(fd, name, texts[name], durable=True, sync_folder=False)
                 self._there.add(name)
-                unsynced = unsynced or durable
         finally:
-            if unsynced:
+            if durable:
                 dirs.sync(fd)
+        for name in texts.keys() & loose:
+            dirs.put_file(fd, name, texts[name])
+            self._there.add(name)
 
     @contextmanager
     def _opened(self, *, make: bool) -> Iterator[int]:

@@ -178,7 +178,8 @@ class IncidentRecorder:
             self._adopt(found)
 
     def _load(self) -> tuple[FolderContent, RunRecord | None]:
-        return self._files.load(), self._files.read_run(RunRecord)
+        content = self._files.load()
+        return content, rules.completed(self._files.read_run(RunRecord), content.incidents)
 
     def _adopt(self, found: tuple[FolderContent, RunRecord | None]) -> None:
         """Add the stored incidents to those of this run, and store these from now on."""
@@ -213,11 +214,10 @@ class IncidentRecorder:
         self._take_unsent(previous)
         in_order = end.how == STOPPED
         when = {"at" if in_order else "last_alive": stamp(end.at_s)}
-        own = [each for each in self._view.known if each.kind == END and each.run == previous.run]
-        status = own[-1].code if previous.status is None and own else previous.status
-        said = {"why": shortened(end.why) or None, "cause": shortened(end.cause) or None, "status": status}
+        said = {"why": shortened(end.why) or None, "cause": shortened(end.cause) or None, "status": previous.status}
         self._log.record("info" if in_order else "warning", "previous run", how=end.how, **when, **said)
         again = f"started again at {stamp(self._life.record.began_s)}, version {__version__}"
+        own = [each for each in self._view.known if each.kind == END and each.run == previous.run]
         if own:
             self._put(self._masked(rules.judged(own[-1], end, again)), quiet=in_order)
         else:
@@ -251,7 +251,9 @@ class IncidentRecorder:
                 self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
 
     def _take(self, before: Snapshot, after: Snapshot, at_s: float) -> None:
-        """Handle one change."""
+        self._guarded(self._take_change, before, after, at_s)
+
+    def _take_change(self, before: Snapshot, after: Snapshot, at_s: float) -> None:
         changed = rules.changed_processes(before, after)
         self._guarded(self._take_news, before, after, changed, at_s)
         if self._open:
@@ -319,7 +321,8 @@ class IncidentRecorder:
 
     def _head(self, name: str, end: ExitView) -> tuple[str, ...]:
         page = self._log.history.read(-_TRACE_LINES, _TRACE_LINES, name, end.first_line)
-        return head_of([line.message for line in page.lines])
+        # The next run may have begun meanwhile.
+        return head_of([line.message for line in page.lines if line.number < end.next_line])
 
     def _add(self, incident: Incident, of: RunRecord | None = None) -> None:
         """Add a new incident, ``of`` this run or another, or count it with similar ones."""

@@ -53,11 +53,11 @@ class RunLife:
 
     def stopping(self, why: str) -> None:
         """Record that the ordered stop has begun."""
-        self.change(durable=True, stopping_why=why, stopping_s=_now_s())
+        # Neither this nor the end is synced, which takes a millisecond: the incident of the end is, and says the same.
+        self.change(stopping_why=why, stopping_s=_now_s())
 
     def ended(self, status: int) -> None:
         """Record that everything has ended."""
-        # The incident of the end says the same and is synced, which takes about a millisecond.
         self.change(ended_s=_now_s(), status=status)
 
     def change(self, *, durable: bool = False, **changes: object) -> None:

@@ -279,6 +279,7 @@ class Child:
         engine = self._engine
         now_s = time.monotonic()
         engine.log.drain(self.spec.name)
+        next_line = engine.log.history.next
         lines = engine.log.history.tail(self.spec.name, LAST_LINES, self._first_line)
         why = describe(exit_.exit_status, lines, killed_by_us=self._killed_by_us, ran_out_of_memory=engine.oom.rose)
         kind = kind_of(exit_.exit_status, why, asked=self.machine.asked, hung=self.machine.hung)
@@ -298,8 +299,10 @@ class Child:
             last_lines=None if expected else lines,
         )
         code, number = exit_.exit_status
-        peak_bytes, first = exit_.peak_bytes, self._first_line
-        self._remember(ExitView(now_s, code, number, uptime_s, why, lines, expected, kind, peak_bytes, first))
+        own_lines = (self._first_line, next_line)
+        self._remember(
+            ExitView(now_s, code, number, uptime_s, why, lines, expected, kind, exit_.peak_bytes, *own_lines)
+        )
         self._show(pid=None, ready=False, ready_why=why, ready_since_s=None)
         engine.dispatch(self.spec.name, Event(EventKind.EXITED, exit_.exit_status))
 

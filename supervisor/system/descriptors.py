@@ -102,7 +102,7 @@ class Descriptors:
 
 def _is_out_of_files(error: BaseException) -> bool:
     reason = error.__cause__ or error
-    return isinstance(reason, OSError) and reason.errno in {errno.EMFILE, errno.ENFILE}
+    return isinstance(reason, OSError) and reason.errno == errno.EMFILE
 
 
 DESCRIPTORS = Descriptors()

@@ -45,7 +45,7 @@ class Process(NamedTuple):
 
 def children(pid: int) -> list[int]:
     """Return the live and dead children of a process; empty if it has ended."""
-    # At most restarts and stops this process has none left, and reading that takes twenty system calls.
+    # After an exit this process often has none left, and reading that takes twenty system calls.
     if pid == os.getpid() and not _has_children():
         return []
     if not _CHILDREN_LISTED:

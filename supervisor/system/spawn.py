@@ -315,11 +315,22 @@ def _number(data: bytes, at: int, length: int) -> int:
     return int.from_bytes(data[at : at + length], "little")
 
 
-@cache
 def _own_machine() -> bytes:
-    """Return the processor that this interpreter was built for, as in its file's head."""
+    """Return the processor that this interpreter was built for, as in its file's head; empty if that is unknown."""
+    try:
+        return _read_own_machine()
+    except LookupError:
+        return b""
+
+
+@cache
+def _read_own_machine() -> bytes:
+    """Return the same. Raises LookupError if it is unknown, which is not cached: the next time it may be readable."""
     # Without /proc, Python's own file is used; without either, the kernel decides.
-    return (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
+    found = (_head("/proc/self/exe") or _head(sys.executable))[_ELF_MACHINE]
+    if not found:
+        raise LookupError
+    return found
 
 
 def _runs_here(head: bytes, own: bytes) -> bool:

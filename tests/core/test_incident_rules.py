@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from supervisor.core.backup import BackupState, BackupView
-from supervisor.core.incident_rules import bad_start, changed_processes, followed_up
+from supervisor.core.incident_rules import (
+    bad_start,
+    changed_processes,
+    completed,
+    ended_with,
+    followed_up,
+    judged,
+    of_stop,
+)
 from supervisor.core.incidents import CRASH, ERROR, Incident
 from supervisor.core.process import State
+from supervisor.core.run_record import KILLED_RUN, RunEnd, RunRecord
 from supervisor.core.snapshot import ExitView, HealthChange, HealthView, ProcessView, Snapshot
 from supervisor.runtime.store import SnapshotStore
 
@@ -74,3 +84,35 @@ def test_a_restart_is_told_alike_whether_its_pause_was_seen_or_not() -> None:
     runs = crashed._replace(state=State.RUNNING, since_s=10.5, started_s=10.5)
     told = [followed_up(crash, Snapshot(processes=(view,)), view, 11.0).done for view in (waits, runs)]
     assert told == ["it is started again after 0.5 s (failure 1 in a row)", "it was started again after 0.5 s"]
+
+
+STOPPING = msgspec.structs.replace(of_stop(Snapshot(stopping_why="SIGTERM received"), 50.0), run="a")
+STOPPED_RUN = ended_with(STOPPING, 0, "", 1.0)
+FAILED_RUN = ended_with(STOPPING, 70, "moltis is critical", 1.0)
+KILLED_LATER = judged(STOPPING, RunEnd(KILLED_RUN, 60.0, "it was not told to stop"), "started again")
+
+
+@pytest.mark.parametrize(
+    ("run", "end", "told"),
+    [
+        ("a", STOPPED_RUN, ("a", "SIGTERM received", 50.0, 50.0, 0)),
+        ("a", FAILED_RUN, ("a", "moltis is critical", 50.0, 50.0, 70)),
+        ("a", STOPPING, ("a", "SIGTERM received", 50.0, None, None)),
+        # What the next run wrote about it is nothing that it said itself.
+        ("a", KILLED_LATER, ("a", "", None, None, None)),
+        # The end of an earlier run.
+        ("b", STOPPED_RUN, ("b", "", None, None, None)),
+        (None, STOPPED_RUN, ("a", "SIGTERM received", 50.0, 50.0, 0)),
+        (None, STOPPING, None),
+        (None, KILLED_LATER, None),
+    ],
+)
+def test_the_record_of_a_run_is_completed_by_the_incident_of_its_end(
+    run: str | None, end: Incident, told: tuple[object, ...] | None
+) -> None:
+    """The incident is synced to the disk, the last versions of the record are not."""
+    found = completed(None if run is None else RunRecord(run, 1.0, 40.0), [end])
+    if found is None:
+        assert told is None
+        return
+    assert (found.run, found.stopping_why, found.stopping_s, found.ended_s, found.status) == told

@@ -103,7 +103,12 @@ async def test_the_end_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.Mon
     """A folder that hangs is given up after a moment; the story is still returned."""
     rig = Rig(tmp_path)
     hangs = threading.Event()
-    monkeypatch.setattr(IncidentFiles, "load", lambda _self: hangs.wait(30 * LOAD_S))
+
+    def hang(_files: IncidentFiles) -> FolderContent:
+        hangs.wait(30 * LOAD_S)
+        return FolderContent([], {})
+
+    monkeypatch.setattr(IncidentFiles, "load", hang)
     monkeypatch.setattr("supervisor.incidents.recorder.LOAD_S", 0.1)
     try:
         assert rig.recorder.finish(0, None)["kind"] == "end"
@@ -185,6 +190,21 @@ async def test_what_is_written_together_is_on_the_disk(tmp_path: Path, monkeypat
     folder = f"{tmp_path}/incidents"
     assert synced == [f"{folder}/.one.json.new", f"{folder}/.two.json.new", folder]
     assert sorted(os.listdir(folder)) == ["one.json", "run.json", "two.json"]
+
+
+@pytest.mark.parametrize(("then", "synced"), [((True, False), 2), ((False, True), 2), ((False, False), 0)])
+async def test_what_waits_to_be_synced_is_synced_in_a_later_version_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: tuple[bool, ...], synced: int
+) -> None:
+    """The first record of a run was never on the disk for certain, as the next one comes in the same turn."""
+    calls: list[int] = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    files = IncidentFiles(str(tmp_path))
+    for durable in then:
+        files.write_run(RunRecord("r", 1.0, 1.0), durable=durable)
+    files.end()
+    loop_latency.join_background(5.0)
+    assert len(calls) == synced
 
 
 async def test_what_was_written_before_a_failure_is_on_the_disk(

@@ -46,14 +46,15 @@ def test_a_stop_in_order_is_told_by_the_last_line_and_by_the_next_run(tmp_path: 
         assert kept["cause"].startswith("the platform")
 
 
-def test_an_end_is_known_from_its_incident_if_the_record_of_the_run_is_older(tmp_path: Path) -> None:
-    """The record's last version is not synced, so a power loss may leave an earlier one."""
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_an_end_is_known_from_its_incident_after_a_power_loss(tmp_path: Path, *, is_empty: bool) -> None:
+    """The record's last version is not synced, so the one on the disk may be older, or without content."""
     env = {"TS_STATE_DIR": str(tmp_path)}
     with running(*STAYS, env=env) as run:
         run.wait_for("previous run")
         earlier = run_record(tmp_path)
         assert run.stop() == 0
-    (tmp_path / "incidents" / "run.json").write_text(json.dumps(earlier))
+    (tmp_path / "incidents" / "run.json").write_text("" if is_empty else json.dumps(earlier))
     with running(*STAYS, env=env) as run:
         told = run.wait_for("previous run", how="stopped in order", level="info")
         assert (told["why"], told["status"]) == ("SIGTERM received", 0)
@@ -153,6 +154,17 @@ def test_a_panic_is_the_cause_of_its_own_end_only(tmp_path: Path) -> None:
         first, second = crashes()
         assert [first["cause"], second["cause"]] == ["it panicked: panic: boom", "its last words: no good"]
         assert run.stop() == 0
+
+
+def test_a_panic_of_the_next_run_is_not_the_cause_of_an_end(tmp_path: Path) -> None:
+    """It may come before the incident of that end is recorded, if there is no delay before the restart."""
+    env = {"TS_STATE_DIR": str(tmp_path), "SUPERVISOR_BACKOFF_INITIAL": "0ms", "SUPERVISOR_BACKOFF_MAX": "0ms"}
+    words = f"mkdir {tmp_path}/second 2>/dev/null && {{ echo no good; exit 3; }}; echo 'panic: boom'; exit 2"
+    with running("sh", "-c", words, env=env | {"SUPERVISOR_GIVE_UP": "never"}) as run:
+        run.wait_for("exited", code=2)
+        first = wait_recorded(tmp_path, "crash", code=3)
+        assert (first["last_lines"], "panic" in first["cause"]) == (["no good"], False)
+        assert "panic: boom" in wait_recorded(tmp_path, "crash", code=2)["cause"]
 
 
 def test_a_process_that_is_given_up_in_a_stop_ends_nothing(tmp_path: Path) -> None:

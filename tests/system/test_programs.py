@@ -145,9 +145,9 @@ def test_a_disk_without_programs_is_told_as_that(tmp_path: Path, monkeypatch: py
 @pytest.fixture
 def own_machine() -> Iterator[None]:
     """Determine this interpreter's processor anew during the test and after it."""
-    spawn._own_machine.cache_clear()
+    spawn._read_own_machine.cache_clear()
     yield
-    spawn._own_machine.cache_clear()
+    spawn._read_own_machine.cache_clear()
 
 
 @pytest.mark.usefixtures("own_machine")
@@ -157,6 +157,7 @@ def test_without_proc_nothing_is_for_another_processor(monkeypatch: pytest.Monke
     head = spawn._head
     monkeypatch.setattr(spawn, "_head", lambda path: b"" if path.startswith("/proc/") else head(path))
     monkeypatch.setattr(sys, "executable", executable)
+    assert bool(spawn._own_machine()) == bool(executable)
     for program in (executable or "/bin/sh", "/bin/sh"):
         assert spawn.find_program(program, "", "/") == program
 
