@@ -140,11 +140,15 @@ def ended_with(incident: Incident, status: int, why: str, took_s: float, left: S
     ended = "everything was ended in order within"
     if left:
         ended = f"not everything was ended in order: {', '.join(left)} still ran after"
-    done = f"{ended} {took_s:.1f} s; exit code {status}"
+    done = f"{ended} {took_s:.1f} s; {_exit_code(status)}"
     incident = msgspec.structs.replace(incident, code=status, done=done)
     if not why:
         return incident
     return msgspec.structs.replace(incident, level=ERROR, what=f"the container ended with exit code {status}", why=why)
+
+
+def _exit_code(status: int | None) -> str:
+    return f"exit code {status}"
 
 
 def of_kills(snapshot: Snapshot, count: int, limit_bytes: int | None, now_s: float) -> Incident:
@@ -171,23 +175,31 @@ def after_incidents(end: RunEnd, known: Iterable[Incident], run: str) -> RunEnd:
     return end._replace(at_s=max([end.at_s, *seen_s]))
 
 
-def completed(record: RunRecord | None, known: Iterable[Incident]) -> RunRecord | None:
+def completed(record: RunRecord | None, known: Sequence[Incident]) -> RunRecord | None:
     """Return the record of the last run with what the incident of its end says: that one is synced.
 
-    ``known`` are the stored incidents, the oldest first. Without a record, the last complete end tells of the last run.
+    ``known`` are the stored incidents, the oldest first. Without a record, the newest of them tells of the last run if
+    it is its end, and no later run has seen that.
     """
-    ends = [each for each in known if each.kind == kinds.END and (record is None or each.run == record.run)]
-    # The run itself wrote it if it has an exit code, or no level that the next run gives to the end of a killed one.
-    ends = [each for each in ends if each.code is not None or (record is not None and each.level == INFO)]
-    if not ends:
-        return record
-    end = ends[-1]
-    record = record or RunRecord(run=end.run, began_s=end.at_s, alive_s=end.at_s, version=end.version)
-    if record.stopping_s is None:
-        record = msgspec.structs.replace(record, stopping_why=end.why, stopping_s=end.at_s)
-    if record.ended_s is None and end.code is not None:
-        record = msgspec.structs.replace(record, ended_s=end.at_s, status=end.code)
+    ends = [each for each in (known[-1:] if record is None else known) if each.kind == kinds.END and _is_own(each)]
+    if record is None:
+        # A later run adds to it that it was started again.
+        ends = [each for each in ends if each.done.endswith(_exit_code(each.code))]
+        record = RunRecord(ends[0].run, ends[0].at_s, ends[0].at_s, ends[0].version) if ends else None
+    for end in ends:
+        if record is None or end.run != record.run:
+            continue
+        if record.stopping_s is None:
+            record = msgspec.structs.replace(record, stopping_why=end.why, stopping_s=end.at_s)
+        if record.ended_s is None and end.code is not None:
+            ended_s = max(end.at_s, record.alive_s)
+            record = msgspec.structs.replace(record, ended_s=ended_s, status=end.code)
     return record
+
+
+def _is_own(end: Incident) -> bool:
+    """Return whether the run itself wrote its end: with an exit code, or before that with a level of no other run."""
+    return end.code is not None or end.level == INFO
 
 
 def of_run(end: RunEnd, again: str) -> Incident:

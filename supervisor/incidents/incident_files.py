@@ -151,6 +151,7 @@ class IncidentFiles:
                 self._under_way = frozenset()
                 if why_not:
                     self._pending = todo | self._pending
+                    self._loose -= todo.keys() - loose
                     self._forget_removed(self._pending)
                 if why_not or not self._pending:
                     self._storing = False

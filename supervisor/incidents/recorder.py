@@ -137,21 +137,22 @@ class IncidentRecorder:
         now_s = time.monotonic()
         for incident in tuple(self._open.values()):
             self._put(rules.closed(incident, now_s + self._store.snapshot.wall_offset_s))
-        own = [each for each in self._view.known if each.kind == END and each.run == self._life.record.run]
-        if not own:
+        if not self._own_ends():
             self._add(rules.of_stop(self._store.snapshot._replace(stopping_why=why or ""), now_s))
-            own = [each for each in self._view.known if each.kind == END]
         snapshot = self._store.snapshot
         # By the monotonic clock, since the other one may have been set meanwhile.
         took_s = 0.0 if snapshot.stopping_s is None else now_s - snapshot.stopping_s
         left = sorted({*snapshot.managed.values(), *snapshot.left})
-        ended = rules.ended_with(own[-1], status, why or "", took_s, left)
+        ended = rules.ended_with(self._own_ends()[-1], status, why or "", took_s, left)
         self._put(self._masked(ended))
         if self._alerts is not None:
             self._alerts.close(self._left_s())
             self._keep_alerts()
         self._files.end()
         return _without_lines(ended)
+
+    def _own_ends(self) -> list[Incident]:
+        return [each for each in self._view.known if each.kind == END and each.run == self._life.record.run]
 
     def _left_s(self) -> float:
         """Return how long the end may wait for alerts: what is left of the ordered stop's time, and not long."""
@@ -242,13 +243,12 @@ class IncidentRecorder:
 
     def _note_states(self, before: Snapshot, after: Snapshot) -> None:
         """Read the state of each process that is about to be ended as it hung: later it does not live any more."""
-        if after.processes is not before.processes:
-            self._guarded(self._read_states, rules.changed_processes(before, after))
-
-    def _read_states(self, changed: list[rules.Change]) -> None:
-        for seen, view in changed:
+        for seen, view in rules.changed_processes(before, after):
             if rules.begins_to_end_hung(seen, view) and view.pid is not None:
-                self._states[view.name] = _STATES.get(procfs.state_of(view.pid), "")
+                self._guarded(self._read_state, view.name, view.pid)
+
+    def _read_state(self, name: str, pid: int) -> None:
+        self._states[name] = _STATES.get(procfs.state_of(pid), "")
 
     def _take(self, before: Snapshot, after: Snapshot, at_s: float) -> None:
         self._guarded(self._take_change, before, after, at_s)
@@ -334,7 +334,8 @@ class IncidentRecorder:
         of = of or self._life.record
         incident = self._masked(msgspec.structs.replace(incident, run=of.run, version=of.version))
         view = self._view
-        alike = [each for each in view.known if _are_alike(each, incident)]
+        # Each run has an end of its own.
+        alike = [each for each in view.known if incident.kind != END and _are_alike(each, incident)]
         if len(alike) >= _ALIKE:
             incident = msgspec.structs.replace(alike[-1], times=alike[-1].times + 1, last_s=incident.at_s, done="")
         else:

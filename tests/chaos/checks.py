@@ -126,7 +126,9 @@ def device(world: World) -> list[str]:
     around = world.around
     if not isinstance(around, Deploy) or around.control is None or around.device == UNKNOWN:
         return []
-    is_up = world.ask("/api/tailscale/status")["tailscale_up"]
+    is_up = False
+    with contextlib.suppress(OSError):
+        is_up = world.ask("/api/tailscale/status")["tailscale_up"]
     found = [node["key"] for node in around.control.order("nodes")]
     if around.device and found != [around.device]:
         return [f"the device {around.device} has become {found}"]

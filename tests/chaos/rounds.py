@@ -168,6 +168,7 @@ class Player:
         self._worlds.append(new)
         new.start()
         wait_until(lambda: new.ask("/api/backups")["state"] == "standby", 30.0, "standby")
+        self._look("device", checks.device(old))
         self._ask_to_stop()
 
     def _leave_hand_over(self) -> None:
@@ -198,7 +199,7 @@ class Player:
         if old.output.find("handed over", old.since, whole=True) is not None:
             self._rows |= old.acknowledged()
             if isinstance(old.around, Deploy):
-                old.around.saved = bool(old.around.device)
+                old.around.saved = old.around.device not in {"", UNKNOWN}
             return
         self._note = ""
         self._met["no last snapshot", "hand-over"] += 1

@@ -17,7 +17,7 @@ from supervisor.core.incident_rules import (
 )
 from supervisor.core.incidents import CRASH, ERROR, Incident
 from supervisor.core.process import State
-from supervisor.core.run_record import KILLED_RUN, RunEnd, RunRecord
+from supervisor.core.run_record import KILLED_RUN, STOPPED, RunEnd, RunRecord
 from supervisor.core.snapshot import ExitView, HealthChange, HealthView, ProcessView, Snapshot
 from supervisor.runtime.store import SnapshotStore
 
@@ -89,29 +89,36 @@ def test_a_restart_is_told_alike_whether_its_pause_was_seen_or_not() -> None:
 STOPPING = msgspec.structs.replace(of_stop(Snapshot(stopping_why="SIGTERM received"), 50.0), run="a")
 STOPPED_RUN = ended_with(STOPPING, 0, "", 1.0)
 FAILED_RUN = ended_with(STOPPING, 70, "moltis is critical", 1.0)
+CRASHED_LATER = Incident("c", 70.0, CRASH, "moltis", ERROR, "moltis crashed", run="b")
+SEEN_LATER = judged(STOPPED_RUN, RunEnd(STOPPED, 50.0, ""), "started again at 60, version 1")
 KILLED_LATER = judged(STOPPING, RunEnd(KILLED_RUN, 60.0, "it was not told to stop"), "started again")
 
 
 @pytest.mark.parametrize(
-    ("run", "end", "told"),
+    ("run", "known", "told"),
     [
-        ("a", STOPPED_RUN, ("a", "SIGTERM received", 50.0, 50.0, 0)),
-        ("a", FAILED_RUN, ("a", "moltis is critical", 50.0, 50.0, 70)),
-        ("a", STOPPING, ("a", "SIGTERM received", 50.0, None, None)),
+        ("a", [STOPPED_RUN], ("a", "SIGTERM received", 50.0, 50.0, 0)),
+        ("a", [FAILED_RUN], ("a", "moltis is critical", 50.0, 50.0, 70)),
+        ("a", [STOPPING], ("a", "SIGTERM received", 50.0, None, None)),
         # What the next run wrote about it is nothing that it said itself.
-        ("a", KILLED_LATER, ("a", "", None, None, None)),
+        ("a", [KILLED_LATER], ("a", "", None, None, None)),
         # The end of an earlier run.
-        ("b", STOPPED_RUN, ("b", "", None, None, None)),
-        (None, STOPPED_RUN, ("a", "SIGTERM received", 50.0, 50.0, 0)),
-        (None, STOPPING, None),
-        (None, KILLED_LATER, None),
+        ("b", [STOPPED_RUN, CRASHED_LATER], ("b", "", None, None, None)),
+        ("b", [STOPPED_RUN, msgspec.structs.replace(FAILED_RUN, run="b")], ("b", "moltis is critical", 50.0, 50.0, 70)),
+        (None, [CRASHED_LATER, STOPPED_RUN], ("a", "SIGTERM received", 50.0, 50.0, 0)),
+        (None, [STOPPING], None),
+        (None, [KILLED_LATER], None),
+        # A later run was there, and nothing is known of its end.
+        (None, [STOPPED_RUN, CRASHED_LATER], None),
+        (None, [SEEN_LATER], None),
+        (None, [], None),
     ],
 )
 def test_the_record_of_a_run_is_completed_by_the_incident_of_its_end(
-    run: str | None, end: Incident, told: tuple[object, ...] | None
+    run: str | None, known: list[Incident], told: tuple[object, ...] | None
 ) -> None:
     """The incident is synced to the disk, the last versions of the record are not."""
-    found = completed(None if run is None else RunRecord(run, 1.0, 40.0), [end])
+    found = completed(None if run is None else RunRecord(run, 1.0, 40.0), known)
     if found is None:
         assert told is None
         return

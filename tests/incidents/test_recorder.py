@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from supervisor.core import incident_rules as rules
 from supervisor.core.process import State
-from supervisor.core.run_record import RunRecord
+from supervisor.core.run_record import KILLED_RUN, RunEnd, RunRecord
 from supervisor.core.snapshot import ExitView, ProcessView, Snapshot, TailnetView
 from supervisor.incidents.delayed_changes import MOST_WAITING
 from supervisor.incidents.incident_files import MOST_INCIDENTS, FolderContent, IncidentFiles
@@ -177,18 +178,26 @@ async def test_a_disk_that_takes_nothing_costs_no_memory(tmp_path: Path) -> None
 
 
 async def test_what_is_written_together_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each durable file is synced, and after all renames the folder, once; removals do not come last."""
+    """Each durable file is synced, after their renames the folder, once, and the others come after that."""
     synced: list[str] = []
+    rename = os.rename
+
+    def note(old: str, new: str, **fds: int) -> None:
+        synced.append(new)
+        rename(old, new, **fds)
+
+    monkeypatch.setattr(os, "rename", note)
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     files = IncidentFiles(str(tmp_path))
+    files.write_run(RunRecord("r", 1.0, 1.0), durable=False)
     for name in ("one", "two", "gone"):
         files.write(_named(rules.of_stop(Snapshot(), 1.0), name))
     files.remove(["gone"])
-    files.write_run(RunRecord("r", 1.0, 1.0), durable=False)
     files.end()
     loop_latency.join_background(5.0)
     folder = f"{tmp_path}/incidents"
-    assert synced == [f"{folder}/.one.json.new", f"{folder}/.two.json.new", folder]
+    ones = [f"{folder}/.one.json.new", "one.json", f"{folder}/.two.json.new", "two.json", folder]
+    assert synced == [*ones, "run.json"]
     assert sorted(os.listdir(folder)) == ["one.json", "run.json", "two.json"]
 
 
@@ -205,6 +214,41 @@ async def test_what_waits_to_be_synced_is_synced_in_a_later_version_too(
     files.end()
     loop_latency.join_background(5.0)
     assert len(calls) == synced
+
+
+async def test_what_could_not_be_synced_is_synced_with_the_next_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if that one comes while the first is being written, and need not be synced itself."""
+    calls: list[int] = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    files = IncidentFiles(str(tmp_path))
+    opened = IncidentFiles._opened
+
+    def fail(files: IncidentFiles, **_: bool) -> Any:
+        monkeypatch.setattr(IncidentFiles, "_opened", opened)
+        files.write_run(RunRecord("r", 1.0, 2.0), durable=False)
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(IncidentFiles, "_opened", fail)
+    files.end()
+    files.write_run(RunRecord("r", 1.0, 1.0), durable=True)
+    loop_latency.join_background(5.0)
+    assert (files.why_not != "", calls) == (True, [])
+    files.write_run(RunRecord("r", 1.0, 3.0), durable=False)
+    loop_latency.join_background(5.0)
+    assert (files.why_not, len(calls)) == ("", 2)
+
+
+async def test_ends_of_runs_are_not_counted_together(tmp_path: Path) -> None:
+    """Ten runs that were killed within an hour have ends like that of the next one; its own was counted as theirs."""
+    rig = Rig(tmp_path)
+    for number in range(10):
+        killed = rules.of_run(RunEnd(KILLED_RUN, time.time() - number, "it was not told to stop"), "")
+        rig.recorder._add(killed, RunRecord(f"old{number}", 1.0, 1.0))
+    assert rig.recorder.finish(0, None)["what"] == "the container was stopped"
+    assert len({each.run for each in rig.store.snapshot.incidents.known}) == 11
+    loop_latency.join_background(5.0)
 
 
 async def test_what_was_written_before_a_failure_is_on_the_disk(

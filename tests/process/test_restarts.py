@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.calling import call
+from tests.incidents.looking import story
 from tests.process.running import running
 
 FOR_EVER = "exec sleep 300"
@@ -212,9 +213,7 @@ def test_an_order_is_carried_out_though_it_comes_while_a_failure_is_cleaned_up()
         run.wait_for("exited", child="moltis")
         assert call(run.run_dir, "start", "moltis").code == 0
         run.wait_count(2, "started", child="moltis")
-        stories = (record["story"] for record in run.all("incident"))
-        done = next(story["done"] for story in stories if story["kind"] == "crash")
-        assert done.startswith("it was started again after ")
+        assert story(run, "crash")["done"].startswith("it was started again after ")
 
 
 def test_one_that_has_done_its_work_is_waited_for_no_longer() -> None:

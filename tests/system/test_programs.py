@@ -160,6 +160,9 @@ def test_without_proc_nothing_is_for_another_processor(monkeypatch: pytest.Monke
     assert bool(spawn._own_machine()) == bool(executable)
     for program in (executable or "/bin/sh", "/bin/sh"):
         assert spawn.find_program(program, "", "/") == program
+    monkeypatch.undo()
+    # It is read anew while it is unknown.
+    assert spawn._own_machine()
 
 
 @pytest.mark.parametrize(
