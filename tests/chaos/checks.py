@@ -20,6 +20,7 @@ MOST_GROWTH_BYTES = 40 * 1024 * 1024
 MOST_THREADS = 16
 _DEFECTS = frozenset({"internal error", "service crashed", "impossible event ignored", "request failed"})
 _AT_REST = frozenset({"inactive", "ended", "failed"})
+_UNFOLLOWED = frozenset({"starting", "tailscaled down", "restoring", "standby", "held"})
 _ENDING = frozenset({"stopping", "quitting", "killing", "cleaning"})
 # Variables that only the supervisor gets.
 _PRIVATE = "SUPERVISOR_"
@@ -50,6 +51,17 @@ def untruths(world: World) -> list[str]:
         elif world.pid_of(name) != world.outer(each["pid"]):
             found.append(f"{name} is reported as {each['pid']} and is {world.pid_of(name)}")
     return found
+
+
+def unfollowed(world: World) -> list[str]:
+    """Return why the supervisor may not have its connection to tailscaled yet: it has one descriptor less then."""
+    if world.around.control is None:
+        return []
+    try:
+        state = world.ask("/api/tailscale/status")["state"]
+    except OSError as error:
+        return [f"the API does not answer: {error!r}"]
+    return [f"the tailnet is {state}"] if state in _UNFOLLOWED else []
 
 
 def orders(world: World) -> list[str]:
