@@ -20,6 +20,7 @@ MOST_GROWTH_BYTES = 40 * 1024 * 1024
 MOST_THREADS = 16
 _DEFECTS = frozenset({"internal error", "service crashed", "impossible event ignored", "request failed"})
 _AT_REST = frozenset({"inactive", "ended", "failed"})
+_UNFOLLOWED = frozenset({"starting", "tailscaled down", "restoring", "standby", "held"})
 _ENDING = frozenset({"stopping", "quitting", "killing", "cleaning"})
 # Variables that only the supervisor gets.
 _PRIVATE = "SUPERVISOR_"
@@ -52,6 +53,17 @@ def untruths(world: World) -> list[str]:
     return found
 
 
+def unfollowed(world: World) -> list[str]:
+    """Return why the supervisor may not follow tailscaled yet: it has fewer descriptors then."""
+    if world.around.control is None:
+        return []
+    try:
+        state = world.ask("/api/tailscale/status")["state"]
+    except OSError as error:
+        return [f"the API does not answer: {error!r}"]
+    return [f"the tailnet is {state}"] if state in _UNFOLLOWED else []
+
+
 def orders(world: World) -> list[str]:
     """Return the processes whose state contradicts their last order."""
     if not world.ordered:
@@ -73,7 +85,7 @@ def leaks(world: World) -> list[str]:
     if world.baseline is None:
         return []
     now, then = use(world), world.baseline
-    # The first round may be over before the connection to tailscaled that stays.
+    # The connection to tailscaled that stays may come a moment after the state is known.
     followed = world.around.control is not None
     found = []
     if now.files > then.files + followed or now.pipes > then.pipes + 4:

@@ -236,6 +236,7 @@ class Player:
         self._hold("zombies", checks.zombies)
         self._hold("lines", lambda each: each.output.missing())
         if world.baseline is None:
+            self._hold("tailnet followed", checks.unfollowed, patience_s)
             world.baseline = checks.use(world)
         self._hold("leaks", checks.leaks)
         self._look("secrets", checks.secrets(world))
