@@ -144,7 +144,9 @@ def ended_with(incident: Incident, status: int, why: str, took_s: float, left: S
     incident = msgspec.structs.replace(incident, code=status, done=done)
     if not why:
         return incident
-    return msgspec.structs.replace(incident, level=ERROR, what=f"the container ended with exit code {status}", why=why)
+    return msgspec.structs.replace(
+        incident, level=ERROR, what=f"the container ended with {_exit_code(status)}", why=why
+    )
 
 
 def _exit_code(status: int | None) -> str:
@@ -181,13 +183,11 @@ def completed(record: RunRecord | None, known: Sequence[Incident]) -> RunRecord 
     ``known`` are the stored incidents, the oldest first. Without a record, the newest of them tells of the last run if
     it is its end, and no later run has seen that.
     """
-    ends = [each for each in (known[-1:] if record is None else known) if each.kind == kinds.END and _is_own(each)]
+    record = record or _record_of_end(known)
     if record is None:
-        # A later run adds to it that it was started again.
-        ends = [each for each in ends if each.done.endswith(_exit_code(each.code))]
-        record = RunRecord(ends[0].run, ends[0].at_s, ends[0].at_s, ends[0].version) if ends else None
-    for end in ends:
-        if record is None or end.run != record.run:
+        return None
+    for end in known:
+        if end.kind != kinds.END or end.run != record.run or not _is_own(end):
             continue
         if record.stopping_s is None:
             record = msgspec.structs.replace(record, stopping_why=end.why, stopping_s=end.at_s)
@@ -195,6 +195,15 @@ def completed(record: RunRecord | None, known: Sequence[Incident]) -> RunRecord 
             ended_s = max(end.at_s, record.alive_s)
             record = msgspec.structs.replace(record, ended_s=ended_s, status=end.code)
     return record
+
+
+def _record_of_end(known: Sequence[Incident]) -> RunRecord | None:
+    """Return the record of the run whose end is the newest incident, unless a later run has seen it."""
+    # That one adds to it that it was started again.
+    if not known or known[-1].kind != kinds.END or not known[-1].done.endswith(_exit_code(known[-1].code)):
+        return None
+    end = known[-1]
+    return RunRecord(end.run, end.at_s, end.at_s, end.version)
 
 
 def _is_own(end: Incident) -> bool:

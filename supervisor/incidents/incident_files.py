@@ -58,7 +58,8 @@ class IncidentFiles:
         self._pending: dict[str, str | None] = {}
         self._under_way: frozenset[str] = frozenset()
         self._there: set[str] = set()
-        self._loose: set[str] = set()
+        # Which of the pending files are to be synced; one that waits for that is synced in its next version too.
+        self._durable: set[str] = set()
         self._storing = False
         self._ending = threading.Event()
         self.why_not = ""
@@ -108,7 +109,7 @@ class IncidentFiles:
 
     def write_run(self, record: msgspec.Struct, *, durable: bool) -> None:
         """Store the record of this run."""
-        self._put({RUN_FILE: msgspec.json.encode(record).decode()}, loose=not durable)
+        self._put({RUN_FILE: msgspec.json.encode(record).decode()}, durable=durable)
 
     def end(self) -> None:
         """Write without a delay from now on: the run ends."""
@@ -118,13 +119,12 @@ class IncidentFiles:
         """Remove incidents."""
         self._put({f"{each}{_END}": None for each in ids})
 
-    def _put(self, files: dict[str, str | None], *, loose: bool = False) -> None:
+    def _put(self, files: dict[str, str | None], *, durable: bool = True) -> None:
         with self._lock:
-            # What waits to be synced is synced, also in its next version.
-            waiting = {name for name in files if name in self._pending and name not in self._loose}
             self._pending |= files
             self._forget_removed(files)
-            self._loose = (self._loose | set(files) - waiting) if loose else self._loose - set(files)
+            if durable:
+                self._durable.update(files)
             if self._storing or not self._pending:
                 return
             self._storing = True
@@ -142,25 +142,26 @@ class IncidentFiles:
             self._ending.wait(_TOGETHER_S)
         while True:
             with self._lock:
-                todo, loose = dict(self._pending), set(self._loose)
+                todo, durable = dict(self._pending), set(self._durable)
                 self._pending.clear()
+                self._durable.clear()
                 self._under_way = frozenset(todo)
-            why_not = self._store_all(todo, loose)
+            why_not = self._store_all(todo, durable)
             with self._lock:
                 self.why_not = why_not
                 self._under_way = frozenset()
                 if why_not:
                     self._pending = todo | self._pending
-                    self._loose -= todo.keys() - loose
+                    self._durable |= durable
                     self._forget_removed(self._pending)
                 if why_not or not self._pending:
                     self._storing = False
                     return
 
-    def _store_all(self, todo: dict[str, str | None], loose: set[str]) -> str:
+    def _store_all(self, todo: dict[str, str | None], durable: set[str]) -> str:
         try:
             with self._opened(make=True) as fd:
-                self._write_all(fd, {name: data for name, data in todo.items() if data is not None}, loose)
+                self._write_all(fd, {name: data for name, data in todo.items() if data is not None}, durable)
                 for name in [name for name, data in todo.items() if data is None]:
                     dirs.remove_file(fd, name)
                     self._there.discard(name)
@@ -170,20 +171,20 @@ class IncidentFiles:
             return str(error)
         return ""
 
-    def _write_all(self, fd: int, texts: dict[str, str], loose: set[str]) -> None:
+    def _write_all(self, fd: int, texts: dict[str, str], durable: set[str]) -> None:
         """Write files, and sync the folder once for all that are durable: each sync takes about a millisecond.
 
         The others come last: a synced folder that has a name but not its content would have neither version of it.
         """
-        durable = [name for name in texts if name not in loose]
+        synced = [name for name in texts if name in durable]
         try:
-            for name in durable:
+            for name in synced:
                 dirs.put_file(fd, name, texts[name], durable=True, sync_folder=False)
                 self._there.add(name)
         finally:
-            if durable:
+            if synced:
                 dirs.sync(fd)
-        for name in texts.keys() & loose:
+        for name in texts.keys() - durable:
             dirs.put_file(fd, name, texts[name])
             self._there.add(name)
 

@@ -137,13 +137,13 @@ class IncidentRecorder:
         now_s = time.monotonic()
         for incident in tuple(self._open.values()):
             self._put(rules.closed(incident, now_s + self._store.snapshot.wall_offset_s))
-        if not self._own_ends():
+        if not self._ends_of(self._life.record.run):
             self._add(rules.of_stop(self._store.snapshot._replace(stopping_why=why or ""), now_s))
         snapshot = self._store.snapshot
         # By the monotonic clock, since the other one may have been set meanwhile.
         took_s = 0.0 if snapshot.stopping_s is None else now_s - snapshot.stopping_s
         left = sorted({*snapshot.managed.values(), *snapshot.left})
-        ended = rules.ended_with(self._own_ends()[-1], status, why or "", took_s, left)
+        ended = rules.ended_with(self._ends_of(self._life.record.run)[-1], status, why or "", took_s, left)
         self._put(self._masked(ended))
         if self._alerts is not None:
             self._alerts.close(self._left_s())
@@ -151,8 +151,8 @@ class IncidentRecorder:
         self._files.end()
         return _without_lines(ended)
 
-    def _own_ends(self) -> list[Incident]:
-        return [each for each in self._view.known if each.kind == END and each.run == self._life.record.run]
+    def _ends_of(self, run: str) -> list[Incident]:
+        return [each for each in self._view.known if each.kind == END and each.run == run]
 
     def _left_s(self) -> float:
         """Return how long the end may wait for alerts: what is left of the ordered stop's time, and not long."""
@@ -218,7 +218,7 @@ class IncidentRecorder:
         said = {"why": shortened(end.why) or None, "cause": shortened(end.cause) or None, "status": previous.status}
         self._log.record("info" if in_order else "warning", "previous run", how=end.how, **when, **said)
         again = f"started again at {stamp(self._life.record.began_s)}, version {__version__}"
-        own = [each for each in self._view.known if each.kind == END and each.run == previous.run]
+        own = self._ends_of(previous.run)
         if own:
             self._put(self._masked(rules.judged(own[-1], end, again)), quiet=in_order)
         else:
