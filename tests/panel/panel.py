@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
@@ -43,9 +44,13 @@ class Panel:
         return self
 
     def wait_live(self) -> None:
-        """Wait until the event stream is live and has delivered the processes."""
+        """Wait until the event stream is live and has delivered the processes, and incidents, which follow, are there.
+
+        Until then the page still grows.
+        """
         expect(self.connection).to_have_text("Live")
         expect(self.process("moltis")).to_be_visible()
+        expect(self.page.locator("#incidents-state")).not_to_have_text(re.compile("^…?$"))
 
     def wait_sign_in(self) -> None:
         """Wait for the sign-in view."""
