@@ -42,9 +42,10 @@ test-slow: tested ## Runs the tests of faults that take more than a minute | 10 
 test-image: tested ## Builds the image and runs it in a Docker engine, which it starts if none runs | 12 min, once some more
 	@scripts/test-engine run $(BIN)/python -m pytest -m image $(or $(TESTS),tests/image)
 
-chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… MET=times FOR=seconds, DEPLOYS=… in a row, or LIFE='…' to replay a failure | until Ctrl-C, or FOR seconds
+chaos: tested ## Breaks the running supervisor at random: SEED=… ROUNDS=… MET=times FOR=seconds AT_ONCE=lives, DEPLOYS=… in a row, or LIFE='…' to replay a failure | until Ctrl-C, or FOR seconds
 	@nice $(BIN)/python -m tests.chaos $(if $(SEED),--seed "$(SEED)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MET),--met $(MET)) \
-		$(if $(DEPLOYS),--deploys $(DEPLOYS)) $(if $(FOR),--seconds $(FOR)) $(if $(LIFE),--life "$(LIFE)")
+		$(if $(DEPLOYS),--deploys $(DEPLOYS)) $(if $(FOR),--seconds $(FOR)) $(if $(AT_ONCE),--at-once $(AT_ONCE)) \
+		$(if $(LIFE),--life "$(LIFE)")
 
 chaos-image: tested ## Breaks the image at random, in an engine: SEED=… ROUNDS=… FOR=seconds FORM=image-gvisor, or LIFE='…' | until Ctrl-C, or FOR seconds
 	@scripts/test-engine run nice $(BIN)/python -m tests.chaos $(if $(FORM),--flavours $(FORM),--image) $(if $(SEED),--seed "$(SEED)") \

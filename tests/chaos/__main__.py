@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import secrets
 import signal
 import sys
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from tests.chaos import plan, prober, surroundings, world
 from tests.chaos.boxed import playable
 from tests.chaos.catalogue import FLAVOURS, IMAGES, KINDS, PHASES, has, pairs
-from tests.chaos.rounds import CROWDED, Violation, play
-from tests.chaos.shrink import shrink
+from tests.chaos.crew import Crew, play_through
+from tests.chaos.rounds import Violation, play
 from tests.chaos.surroundings import end_shared
 
-# How often a life is replayed after a violation that a busy machine may have caused.
-_REPLAYS = 3
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from tests.chaos.crew import Outcome
+    from tests.chaos.plan import Life
 
 
 def main() -> int:
@@ -31,38 +36,52 @@ def main() -> int:
     prober.slowness()
     if options.life:
         return _play_one(plan.parse(options.life))
-    flavours = _playable(options.flavours)
-    seed = options.seed or secrets.token_hex(4)
-    print(f"seed {seed}", flush=True)
-    begun_s = time.monotonic()
-    end_s = begun_s + (options.seconds or 1e9)
-    met: Counter[tuple[str, str]] = Counter()
-    number = rounds = violations = late = 0
-    for life in [plan.storm(seed, options.deploys)] if options.deploys else plan.lives(seed, flavours):
-        if time.monotonic() > end_s or (rounds >= options.rounds and not _lacking(met, options.met, flavours)):
-            break
-        number += 1
-        if options.verbose:
-            print(f"{time.monotonic() - begun_s:8.1f} s  {life}", flush=True)
-        rounds += len(life.rounds)
-        try:
-            play(life, met)
-        except Violation as violation:
-            if not _again(life, violation):
-                late += 1
-                continue
-            violations += 1
-            print(f"VIOLATION in life {number - 1} of seed {seed}: {violation}", flush=True)
-            _tell(shrink(life, violation) if options.shrink else life)
-            if violations >= options.most:
-                break
+    options.flavours = _playable(options.flavours)
+    options.seed = options.seed or secrets.token_hex(4)
+    print(f"seed {options.seed}", flush=True)
+    count = Count()
+    with contextlib.closing(_outcomes(_chosen(options, count), options)) as outcomes:
+        for life, outcome in outcomes:
+            count.met += outcome.met
+            count.late += outcome.late
+            if outcome.violation:
+                count.violations += 1
+                print(f"VIOLATION in `{life}` of seed {options.seed}: {outcome.violation}", flush=True)
+                _tell(plan.parse(outcome.smallest))
+                if count.violations >= options.most:
+                    break
     if options.table:
-        _print_table(met, flavours)
+        _print_table(count.met, options.flavours)
     print(
-        f"seed {seed}: {rounds} rounds, {number} lives, {violations} violations; "
-        f"{late} lives were late, or short of last lines, and not when played again"
+        f"seed {options.seed}: {count.rounds} rounds, {count.lives} lives, {count.violations} violations; "
+        f"{count.late} lives were late, or short of last lines, and not when played again"
     )
-    return 1 if violations else 0
+    return 1 if count.violations else 0
+
+
+class Count:
+    """What was played so far; ``met`` counts the faults by kind and phase."""
+
+    def __init__(self) -> None:
+        self.met: Counter[tuple[str, str]] = Counter()
+        self.rounds = self.lives = self.violations = self.late = 0
+
+
+def _chosen(options: argparse.Namespace, count: Count) -> Iterator[Life]:
+    """Yield the lives to play, and count them, until there were enough or the time is up."""
+    begun_s = time.monotonic()
+    for life in (
+        [plan.storm(options.seed, options.deploys)] if options.deploys else plan.lives(options.seed, options.flavours)
+    ):
+        passed_s = time.monotonic() - begun_s
+        enough = count.rounds >= options.rounds and not _lacking(count.met, options.met, options.flavours)
+        if enough or (options.seconds and passed_s > options.seconds):
+            return
+        count.lives += 1
+        count.rounds += len(life.rounds)
+        if options.verbose:
+            print(f"{passed_s:8.1f} s  {life}", flush=True)
+        yield life
 
 
 def _playable(flavours: list[str]) -> list[str]:
@@ -73,20 +92,14 @@ def _playable(flavours: list[str]) -> list[str]:
     return [flavour for flavour in flavours if flavour not in missing]
 
 
-def _again(life: plan.Life, violation: Violation) -> bool:
-    """Return whether a violation counts: one that a busy machine may cause has to occur in each replay of the life.
-
-    Not every delay of such a machine can be subtracted; something that blocks the loop does so each time.
-    """
-    return not str(violation).startswith(CROWDED) or all(_is_crowded(life) for _ in range(_REPLAYS))
-
-
-def _is_crowded(life: plan.Life) -> bool:
-    try:
-        play(life, Counter())
-    except Violation as second:
-        return str(second).startswith(CROWDED)
-    return False
+def _outcomes(lives: Iterator[Life], options: argparse.Namespace) -> Generator[tuple[Life, Outcome], None, None]:
+    """Yield each life with its outcome."""
+    if options.at_once == 1:
+        for life in lives:
+            yield life, play_through(life, shrinks=options.shrink)
+        return
+    with Crew(options.at_once, shrinks=options.shrink) as crew:
+        yield from crew.play(lives)
 
 
 def _options() -> argparse.Namespace:
@@ -107,14 +120,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no life after this time")
     parser.add_argument("--life", default="", help="play only this life, as printed after a violation")
     parser.add_argument("--package", default="", help="the folder of another copy of the package")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="play this many lives at a time (as root, and without an image)"
+    )
     parser.add_argument("--most", type=int, default=5, help="end after this many violations")
     parser.add_argument("--verbose", action="store_true", help="print each life before it is played")
     parser.add_argument("--no-shrink", dest="shrink", action="store_false")
     parser.add_argument("--no-table", dest="table", action="store_false")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.at_once > 1 and {*options.flavours} & {*IMAGES}:
+        parser.error("lives in the image cannot be played at once: each needs the engine's network")
+    return options
 
 
-def _play_one(life: plan.Life) -> int:
+def _play_one(life: Life) -> int:
     try:
         play(life, Counter())
     except Violation as violation:
@@ -124,7 +143,7 @@ def _play_one(life: plan.Life) -> int:
     return 0
 
 
-def _tell(life: plan.Life) -> None:
+def _tell(life: Life) -> None:
     task = "chaos-image" if life.flavour in IMAGES else "chaos"
     print(f"repeat it with: make {task} LIFE='{life}'", flush=True)
 

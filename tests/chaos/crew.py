@@ -1,0 +1,163 @@
+"""Plays lives, one after the other or several at a time, each of those in a process and a network of its own.
+
+A member of the crew is this module as a program: it reads one life per line, and answers each with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import islice
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from tests.chaos import plan, prober, world
+from tests.chaos.rounds import CROWDED, Violation, play
+from tests.chaos.shrink import shrink
+from tests.chaos.surroundings import end_shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tests.chaos.plan import Life
+
+# How often a life is replayed after a violation that a busy machine may have caused.
+_REPLAYS = 3
+# Lives listen on the same addresses.
+_ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+
+
+class Outcome(NamedTuple):
+    """What came of a life: the violation, if any, and the smallest life that shows it.
+
+    ``late``: there was one that a busy machine causes, and it did not occur again in every replay.
+    """
+
+    met: Counter[tuple[str, str]]
+    violation: str = ""
+    smallest: str = ""
+    late: bool = False
+
+
+def play_through(life: Life, *, shrinks: bool = False) -> Outcome:
+    """Play a life, replay it if a busy machine may have caused its violation, and reduce it if asked to."""
+    met: Counter[tuple[str, str]] = Counter()
+    try:
+        play(life, met)
+    except Violation as violation:
+        if not _again(life, violation):
+            return Outcome(met, late=True)
+        return Outcome(met, str(violation), str(shrink(life, violation) if shrinks else life))
+    return Outcome(met)
+
+
+def _again(life: Life, violation: Violation) -> bool:
+    """Return whether a violation counts: one that a busy machine may cause has to occur in each replay of the life.
+
+    Not every delay of such a machine can be subtracted; something that blocks the loop does so each time.
+    """
+    return not str(violation).startswith(CROWDED) or all(_is_crowded(life) for _ in range(_REPLAYS))
+
+
+def _is_crowded(life: Life) -> bool:
+    try:
+        play(life, Counter())
+    except Violation as second:
+        return str(second).startswith(CROWDED)
+    return False
+
+
+class Crew:
+    """Several processes that play lives; ending the block ends them."""
+
+    def __init__(self, members: int, *, shrinks: bool) -> None:
+        self._members = [_Member(shrinks=shrinks) for _ in range(members)]
+        self._free: SimpleQueue[_Member] = SimpleQueue()
+        for member in self._members:
+            self._free.put(member)
+        self._pool = ThreadPoolExecutor(members)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self._members:
+            member.terminate()
+        self._pool.shutdown()
+        for member in self._members:
+            member.close()
+
+    def play(self, lives: Iterable[Life]) -> Iterator[tuple[Life, Outcome]]:
+        """Yield each life with its outcome, as they come; no life is taken from ``lives`` before a member is free."""
+        coming = iter(lives)
+        running = {self._pool.submit(self._play, life): life for life in islice(coming, len(self._members))}
+        while running:
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(done), done.result()
+                running |= {self._pool.submit(self._play, life): life for life in islice(coming, 1)}
+
+    def _play(self, life: Life) -> Outcome:
+        member = self._free.get()
+        try:
+            return member.play(life)
+        finally:
+            self._free.put(member)
+
+
+class _Member:
+    """One process of the crew."""
+
+    def __init__(self, *, shrinks: bool) -> None:
+        words = [*_ALONE, sys.executable, "-m", __spec__.name, world.package, "shrink" if shrinks else ""]
+        # In a session of its own: Ctrl-C is answered by the crew's end, which lets a member remove what it made.
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def play(self, life: Life) -> Outcome:
+        """Have it play a life. Raises RuntimeError if it ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            print(life, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"a process that plays lives ended with {self._process.wait()}, in: {life}")
+        met, *others = json.loads(answer)
+        return Outcome(Counter({(kind, phase): count for kind, phase, count in met}), *others)
+
+    def terminate(self) -> None:
+        """Have it end itself and what it started, also within a life."""
+        self._process.terminate()
+
+    def close(self) -> None:
+        """Wait for its end."""
+        with self._process:
+            pass
+
+
+def _serve(package: str, *, shrinks: bool) -> None:
+    """Play the lives on standard input, and write their outcomes."""
+    world.package = package
+    # What else prints must not be taken for an answer.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    # Measured before any fault.
+    prober.slowness()
+    for line in sys.stdin:
+        met, *others = play_through(plan.parse(line.rstrip("\n")), shrinks=shrinks)
+        print(json.dumps([[(*pair, count) for pair, count in met.items()], *others]), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        _serve(sys.argv[1], shrinks=bool(sys.argv[2]))
+    finally:
+        end_shared()
