@@ -177,28 +177,16 @@ def after_incidents(end: RunEnd, known: Iterable[Incident], run: str) -> RunEnd:
     return end._replace(at_s=max([end.at_s, *seen_s]))
 
 
-def completed(record: RunRecord | None, known: Sequence[Incident]) -> RunRecord | None:
-    """Return the record of the last run with what the incident of its end says: that one is synced.
+def own_end(known: Iterable[Incident], run: str) -> Incident | None:
+    """Return the incident of a run's end that the run wrote itself; None if it did not, and was killed."""
+    return next((each for each in known if each.kind == kinds.END and each.run == run and _is_own(each)), None)
 
-    ``known`` are the stored incidents, the oldest first. Without a record, the newest of them tells of the last run if
-    it is its end, and no later run has seen that.
+
+def record_of_end(known: Sequence[Incident]) -> RunRecord | None:
+    """Return the record of the last run, if its own one is lost: ``known`` are the stored incidents, the oldest first.
+
+    The newest of them tells of that run if it is its end, and no later run has seen that.
     """
-    record = record or _record_of_end(known)
-    if record is None:
-        return None
-    for end in known:
-        if end.kind != kinds.END or end.run != record.run or not _is_own(end):
-            continue
-        if record.stopping_s is None:
-            record = msgspec.structs.replace(record, stopping_why=end.why, stopping_s=end.at_s)
-        if record.ended_s is None and end.code is not None:
-            ended_s = max(end.at_s, record.alive_s)
-            record = msgspec.structs.replace(record, ended_s=ended_s, status=end.code)
-    return record
-
-
-def _record_of_end(known: Sequence[Incident]) -> RunRecord | None:
-    """Return the record of the run whose end is the newest incident, unless a later run has seen it."""
     # That one adds to it that it was started again.
     if not known or known[-1].kind != kinds.END or not known[-1].done.endswith(_exit_code(known[-1].code)):
         return None

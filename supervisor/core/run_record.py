@@ -1,13 +1,19 @@
-"""The record that a run keeps on the disk while it lives, and how the next run interprets it. Pure."""
+"""The record that a run keeps on the disk while it lives, and how the next run interprets it. Pure.
+
+The record tells how to explain the end of a run that was killed; any other end is an incident, which is synced.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from supervisor.core.causes import NEAR, megabytes
 from supervisor.core.incidents import Epoch  # noqa: TC001 - msgspec reads it
+
+if TYPE_CHECKING:
+    from supervisor.core.incidents import Incident
 
 STOPPED, KILLED_RUN, UNFINISHED = "stopped in order", "killed", "never ended"
 
@@ -16,8 +22,7 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One run; times are seconds since the epoch.
 
     ``alive_s`` is when it last checked, and measured the memory used and the container's limit. ``machine`` identifies
-    one boot of a machine. ``stopping_why`` and ``stopping_s`` are set once a stop has begun, ``ended_s``
-    and ``status`` once it is complete. ``alerted_s`` is when it last sent an alert, ``unsent`` how many are unsent.
+    one boot of a machine. ``alerted_s`` is when it last sent an alert, ``unsent`` how many are unsent.
     """
 
     run: str
@@ -27,10 +32,6 @@ class RunRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     machine: str = ""
     used_bytes: int | None = None
     limit_bytes: int | None = None
-    stopping_why: str = ""
-    stopping_s: Epoch | None = None
-    ended_s: Epoch | None = None
-    status: int | None = None
     alerted_s: Epoch | None = None
     unsent: int = 0
 
@@ -58,18 +59,19 @@ class RunEnd(NamedTuple):
     cause: str = ""
 
 
-def end_of(record: RunRecord, lookout: Lookout) -> RunEnd:
-    """Return how a run ended."""
-    if record.ended_s is not None:
-        return RunEnd(STOPPED, record.ended_s, record.stopping_why)
-    if lookout.released or (record.stopping_s is not None and lookout.restored):
+def end_of(record: RunRecord, own: Incident | None, lookout: Lookout) -> RunEnd:
+    """Return how a run ended; ``own`` is the incident of its end, if it wrote one, with a code once all had ended."""
+    if own is not None and own.code is not None:
+        return RunEnd(STOPPED, max(own.at_s, record.alive_s), own.why)
+    if lookout.released or (own is not None and lookout.restored):
         # Its last snapshot was taken before it ended.
-        return RunEnd(STOPPED, lookout.held_until_s or record.alive_s, record.stopping_why or "it handed over")
-    if record.stopping_s is not None:
-        took_s = max(0.0, record.alive_s - record.stopping_s)
-        why = f"it was stopping ({record.stopping_why}), and had not finished after {took_s:.0f} s"
+        why = own.why if own is not None else "it handed over"
+        return RunEnd(STOPPED, lookout.held_until_s or record.alive_s, why)
+    if own is not None:
+        took_s = max(0.0, record.alive_s - own.at_s)
+        why = f"it was stopping ({own.why}), and had not finished after {took_s:.0f} s"
         cause = "killed before it was done: raise the platform's grace period together with SUPERVISOR_STOP_TIMEOUT"
-        return RunEnd(UNFINISHED, record.alive_s, why, cause)
+        return RunEnd(UNFINISHED, max(own.at_s, record.alive_s), why, cause)
     alive_s = max(record.alive_s, lookout.held_until_s or 0.0)
     return RunEnd(KILLED_RUN, alive_s, "it was not told to stop", _cause(record, lookout))
 

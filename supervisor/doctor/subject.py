@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from supervisor import moltis
 from supervisor.config.build import examine
 from supervisor.config.users import Host
-from supervisor.core.incident_rules import after_incidents, completed, judged
+from supervisor.core.incident_rules import after_incidents, judged, own_end, record_of_end
 from supervisor.core.incident_rules import of_run as end_of_run
-from supervisor.core.incidents import END
 from supervisor.core.run_record import Lookout, RunRecord, end_of
 from supervisor.core.snapshot import IncidentsView
 from supervisor.doctor.masking import names_of
@@ -174,13 +173,13 @@ def with_problems(subject: Subject, *problems: str) -> Subject:
 
 def _last_end(files: IncidentFiles, kept: tuple[Incident, ...]) -> Incident | None:
     """Return the end of the last run, also of one that was killed and could not record it; None if there was none."""
-    record = completed(files.read_run(RunRecord), kept)
+    record = files.read_run(RunRecord) or record_of_end(kept)
     if record is None:
         return None
-    own = next((each for each in kept if each.kind == END and each.run == record.run), None)
-    if own is not None and record.ended_s is not None:
+    own = own_end(kept, record.run)
+    if own is not None and own.code is not None:
         return own
-    end = after_incidents(end_of(record, Lookout(machine())), kept, record.run)
+    end = after_incidents(end_of(record, own, Lookout(machine())), kept, record.run)
     return end_of_run(end, "") if own is None else judged(own, end, "")
 
 

@@ -23,7 +23,7 @@ from supervisor.core.counts import ALERT_RESULTS, plus_one
 from supervisor.core.health import TAILNET
 from supervisor.core.incidents import END, ERROR, INFO, LASTING, PROCESS_ENDS, shortened, within_limits
 from supervisor.core.process import HttpProbe, TcpProbe
-from supervisor.core.run_record import STOPPED, RunRecord
+from supervisor.core.run_record import STOPPED, RunRecord, end_of
 from supervisor.core.snapshot import IncidentsView, Snapshot
 from supervisor.errors import host_port
 from supervisor.incidents.delayed_changes import DelayedChanges
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from supervisor.config.plan import Plan
     from supervisor.core.incidents import Incident
-    from supervisor.core.run_record import RunEnd
+    from supervisor.core.run_record import Lookout
     from supervisor.core.snapshot import ExitView, ProcessView
     from supervisor.incidents.alerts import AlertSender
     from supervisor.incidents.incident_files import FolderContent
@@ -133,7 +133,6 @@ class IncidentRecorder:
             join_background(LOAD_S)
             if found:
                 self._adopt(found[0])
-        self._life.ended(status)
         now_s = time.monotonic()
         for incident in tuple(self._open.values()):
             self._put(rules.closed(incident, now_s + self._store.snapshot.wall_offset_s))
@@ -180,7 +179,7 @@ class IncidentRecorder:
 
     def _load(self) -> tuple[FolderContent, RunRecord | None]:
         content = self._files.load()
-        return content, rules.completed(self._files.read_run(RunRecord), content.incidents)
+        return content, self._files.read_run(RunRecord) or rules.record_of_end(content.incidents)
 
     def _adopt(self, found: tuple[FolderContent, RunRecord | None]) -> None:
         """Add the stored incidents to those of this run, and store these from now on."""
@@ -197,30 +196,30 @@ class IncidentRecorder:
         for incident in self._view.known:
             if incident.id in own:
                 self._write(incident)
-        self._take_previous(self._life.begin(previous, self._store.snapshot))
+        self._take_previous(previous, self._life.begin(self._store.snapshot))
         self._drop_oldest()
 
-    def _take_previous(self, end: RunEnd | None) -> None:
+    def _take_previous(self, previous: RunRecord | None, lookout: Lookout) -> None:
         """Log how the previous run ended; an end that it could not record becomes an incident now."""
-        previous = self._life.previous
-        if end is None or previous is None:
+        if previous is None:
             self._log.record("info", "previous run", how="none is known here")
             return
         if previous.run == self._life.record.run:
             return
-        end = rules.after_incidents(end, self._view.known, previous.run)
+        own = rules.own_end(self._view.known, previous.run)
+        end = rules.after_incidents(end_of(previous, own, lookout), self._view.known, previous.run)
         for incident in self._view.known:
             if incident.run == previous.run and incident.is_open:
                 self._put(rules.closed(incident, end.at_s), quiet=True)
         self._take_unsent(previous)
         in_order = end.how == STOPPED
         when = {"at" if in_order else "last_alive": stamp(end.at_s)}
-        said = {"why": shortened(end.why) or None, "cause": shortened(end.cause) or None, "status": previous.status}
+        said = {"why": shortened(end.why) or None, "cause": shortened(end.cause) or None, "status": own and own.code}
         self._log.record("info" if in_order else "warning", "previous run", how=end.how, **when, **said)
         again = f"started again at {stamp(self._life.record.began_s)}, version {__version__}"
-        own = self._ends_of(previous.run)
-        if own:
-            self._put(self._masked(rules.judged(own[-1], end, again)), quiet=in_order)
+        known = self._ends_of(previous.run)
+        if known:
+            self._put(self._masked(rules.judged(known[-1], end, again)), quiet=in_order)
         else:
             self._add(rules.of_run(end, again), previous)
 
@@ -291,8 +290,6 @@ class IncidentRecorder:
             if given_up is not None:
                 yield given_up
         yield from rules.news(before, after, at_s)
-        if after.stopping and not before.stopping:
-            self._life.stopping(after.stopping_why)
 
     def _evidence(self, view: ProcessView, end: ExitView) -> Evidence:
         # Where thousands end at once, what is the same for all of them is read once.

@@ -8,6 +8,7 @@ import pytest
 from supervisor.core import incidents as kinds
 from supervisor.core.causes import Evidence, cause_of_end, head_of, kind_of_end
 from supervisor.core.counts import HUNG, OUT_OF_MEMORY, SIGNAL, SUCCESS
+from supervisor.core.incidents import END, INFO, Incident
 from supervisor.core.run_record import KILLED_RUN, STOPPED, UNFINISHED, Lookout, RunRecord, end_of
 from supervisor.core.snapshot import ExitView
 
@@ -89,28 +90,31 @@ def test_the_head_of_a_panic(first: str) -> None:
 
 RUN = RunRecord("1", began_s=100.0, alive_s=200.0, machine="m")
 HERE = Lookout("m")
+BEGUN = Incident("1", 205.0, END, "container", INFO, "the container was stopped", "SIGTERM received")
+ENDED = msgspec.structs.replace(BEGUN, code=0)
 
 
 @pytest.mark.parametrize(
-    ("record", "lookout", "how", "at_s"),
+    ("own", "lookout", "how", "at_s"),
     [
-        ({"ended_s": 210.0, "stopping_s": 205.0}, HERE, STOPPED, 210.0),
-        ({}, HERE, KILLED_RUN, 200.0),
-        ({"stopping_s": 190.0}, HERE, UNFINISHED, 200.0),
-        ({"stopping_s": 190.0}, HERE._replace(restored=True), STOPPED, 200.0),
-        ({}, HERE._replace(restored=True, held_until_s=250.0), KILLED_RUN, 250.0),
-        ({}, HERE._replace(restored=True, released=True, held_until_s=250.0), STOPPED, 250.0),
+        (ENDED, HERE, STOPPED, 205.0),
+        (None, HERE, KILLED_RUN, 200.0),
+        (BEGUN, HERE, UNFINISHED, 205.0),
+        (BEGUN, HERE._replace(restored=True), STOPPED, 200.0),
+        (None, HERE._replace(restored=True, held_until_s=250.0), KILLED_RUN, 250.0),
+        (None, HERE._replace(restored=True, released=True, held_until_s=250.0), STOPPED, 250.0),
     ],
 )
-def test_how_a_run_ended(record: dict[str, float], lookout: Lookout, how: str, at_s: float) -> None:
-    """This follows from its own record, and after a restore from who holds the repository."""
-    end = end_of(msgspec.structs.replace(RUN, **record), lookout)
+def test_how_a_run_ended(own: Incident | None, lookout: Lookout, how: str, at_s: float) -> None:
+    """This follows from its record and its incident, and after a restore from who holds the repository."""
+    end = end_of(RUN, own, lookout)
     assert (end.how, end.at_s) == (how, at_s)
+    assert own is None or own.why in end.why
 
 
 def test_why_a_run_was_killed() -> None:
     """The cause is memory, a reboot of the machine, or someone."""
     full = RunRecord("1", 100.0, 200.0, machine="m", used_bytes=480 * MIB, limit_bytes=512 * MIB)
-    assert end_of(full, HERE).cause.startswith("out of memory, most likely: 480 MiB of 512 MiB")
-    assert "machine was rebooted" in end_of(RUN, Lookout("another")).cause
-    assert "sent it KILL" in end_of(RUN, HERE).cause
+    assert end_of(full, None, HERE).cause.startswith("out of memory, most likely: 480 MiB of 512 MiB")
+    assert "machine was rebooted" in end_of(RUN, None, Lookout("another")).cause
+    assert "sent it KILL" in end_of(RUN, None, HERE).cause

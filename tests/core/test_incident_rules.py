@@ -9,15 +9,16 @@ from supervisor.core.backup import BackupState, BackupView
 from supervisor.core.incident_rules import (
     bad_start,
     changed_processes,
-    completed,
     ended_with,
     followed_up,
     judged,
     of_stop,
+    own_end,
+    record_of_end,
 )
 from supervisor.core.incidents import CRASH, ERROR, Incident
 from supervisor.core.process import State
-from supervisor.core.run_record import KILLED_RUN, STOPPED, RunEnd, RunRecord
+from supervisor.core.run_record import KILLED_RUN, STOPPED, RunEnd
 from supervisor.core.snapshot import ExitView, HealthChange, HealthView, ProcessView, Snapshot
 from supervisor.runtime.store import SnapshotStore
 
@@ -91,35 +92,42 @@ STOPPED_RUN = ended_with(STOPPING, 0, "", 1.0)
 FAILED_RUN = ended_with(STOPPING, 70, "moltis is critical", 1.0)
 CRASHED_LATER = Incident("c", 70.0, CRASH, "moltis", ERROR, "moltis crashed", run="b")
 SEEN_LATER = judged(STOPPED_RUN, RunEnd(STOPPED, 50.0, ""), "started again at 60, version 1")
+OTHER_RUN = msgspec.structs.replace(FAILED_RUN, run="b")
 KILLED_LATER = judged(STOPPING, RunEnd(KILLED_RUN, 60.0, "it was not told to stop"), "started again")
 
 
 @pytest.mark.parametrize(
-    ("run", "known", "told"),
+    ("run", "known", "own"),
     [
-        ("a", [STOPPED_RUN], ("a", "SIGTERM received", 50.0, 50.0, 0)),
-        ("a", [FAILED_RUN], ("a", "moltis is critical", 50.0, 50.0, 70)),
-        ("a", [STOPPING], ("a", "SIGTERM received", 50.0, None, None)),
+        ("a", [STOPPED_RUN], STOPPED_RUN),
+        ("a", [FAILED_RUN], FAILED_RUN),
+        ("a", [STOPPING], STOPPING),
+        ("a", [SEEN_LATER], SEEN_LATER),
         # What the next run wrote about it is nothing that it said itself.
-        ("a", [KILLED_LATER], ("a", "", None, None, None)),
+        ("a", [KILLED_LATER], None),
         # The end of an earlier run.
-        ("b", [STOPPED_RUN, CRASHED_LATER], ("b", "", None, None, None)),
-        ("b", [STOPPED_RUN, msgspec.structs.replace(FAILED_RUN, run="b")], ("b", "moltis is critical", 50.0, 50.0, 70)),
-        (None, [CRASHED_LATER, STOPPED_RUN], ("a", "SIGTERM received", 50.0, 50.0, 0)),
-        (None, [STOPPING], None),
-        (None, [KILLED_LATER], None),
-        # A later run was there, and nothing is known of its end.
-        (None, [STOPPED_RUN, CRASHED_LATER], None),
-        (None, [SEEN_LATER], None),
-        (None, [], None),
+        ("b", [STOPPED_RUN, CRASHED_LATER], None),
+        ("b", [STOPPED_RUN, OTHER_RUN], OTHER_RUN),
     ],
 )
-def test_the_record_of_a_run_is_completed_by_the_incident_of_its_end(
-    run: str | None, known: list[Incident], told: tuple[object, ...] | None
-) -> None:
-    """The incident is synced to the disk, the last versions of the record are not."""
-    found = completed(None if run is None else RunRecord(run, 1.0, 40.0), known)
-    if found is None:
-        assert told is None
-        return
-    assert (found.run, found.stopping_why, found.stopping_s, found.ended_s, found.status) == told
+def test_the_end_that_a_run_wrote_itself(run: str, known: list[Incident], own: Incident | None) -> None:
+    """A run that has none was killed."""
+    assert own_end(known, run) is own
+
+
+@pytest.mark.parametrize(
+    ("known", "run"),
+    [
+        ([CRASHED_LATER, STOPPED_RUN], "a"),
+        ([STOPPING], None),
+        ([KILLED_LATER], None),
+        # A later run was there, and nothing is known of its end.
+        ([STOPPED_RUN, CRASHED_LATER], None),
+        ([SEEN_LATER], None),
+        ([], None),
+    ],
+)
+def test_a_run_without_a_record_is_known_from_its_end(known: list[Incident], run: str | None) -> None:
+    """The last version of a record is not synced: after a power loss it may be without content."""
+    found = record_of_end(known)
+    assert (found and found.run) == run
