@@ -23,6 +23,7 @@ from supervisor.core.tailnet import (
     Backend,
     Choice,
     LogEntry,
+    LoginFailure,
     LoginPrefs,
     Pending,
     Stage,
@@ -134,7 +135,8 @@ def _late_key(machine: TailnetMachine, _event: TailnetEvent, _now_s: float) -> S
 def _no_key(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
     """Handle that the OAuth client got no key, permanently or temporarily."""
     key = machine.key or b""
-    machine = machine._replace(stage=Stage.IDLE, running=Action.NOTHING, failure=(machine.wish, event.why))
+    failure = LoginFailure(machine.wish, event.why, machine.pasted)
+    machine = machine._replace(stage=Stage.IDLE, running=Action.NOTHING, failure=failure)
     machine = _erred(_counted(machine, NO_KEY), event.why, now_s)
     why = (("why", event.why),)
     if not event.refusal:
@@ -153,7 +155,7 @@ def _refused(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step
     machine = _erred(machine._replace(retry=retry), event.why, now_s)
     if retry.refusals == before.refusals:
         return machine, ()
-    machine = _counted(machine, REFUSED)._replace(failure=(retry.wish, event.why))
+    machine = _counted(machine, REFUSED)._replace(failure=LoginFailure(retry.wish, event.why, machine.pasted))
     if not retry.under_way:
         machine = machine._replace(stage=Stage.RELEASING)
     if before.refusals:
@@ -221,7 +223,7 @@ def _failed(machine: TailnetMachine, event: TailnetEvent, now_s: float) -> Step:
     machine = _freed(machine)._replace(command_failures=failures, not_before_s=not_before_s)
     machine = _erred(machine, f"{what}: {event.why}", now_s)
     if action is not Action.MAINTAIN and not event.passing:
-        machine = machine._replace(failure=(machine.wish, machine.last_error))
+        machine = machine._replace(failure=LoginFailure(machine.wish, machine.last_error))
     if action is not Action.MAINTAIN and event.forbidden:
         why = f"the supervisor's user may not have this tailscaled {action.value}: {event.why}"
         # A key that may not be handed over is not fetched.
@@ -350,7 +352,7 @@ def _follow_trying(machine: TailnetMachine, seen: Observation, now_s: float, *, 
     return _erred(_counted(machine, NO_ANSWER), why, now_s)._replace(
         stage=Stage.RELEASING if machine.replaces else Stage.IDLE,
         retry=retry._replace(note=why).given_up(now_s),
-        failure=(retry.wish, why),
+        failure=LoginFailure(retry.wish, why, machine.pasted),
     )
 
 

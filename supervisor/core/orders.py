@@ -90,7 +90,8 @@ class Progress(NamedTuple):
     """The progress of the current ``wish``.
 
     ``connected`` and ``disconnected`` are whether it is fulfilled, ``forgotten`` whether there is no login any more,
-    ``waits`` whether a person has to open the login URL, ``failure`` why it failed.
+    ``waits`` whether a person has to open the login URL, ``failure`` why it failed, ``of_pasted_key`` whether with a
+    pasted key: that does not fail an order without one, which is followed by a login URL.
     """
 
     wish: int
@@ -99,6 +100,7 @@ class Progress(NamedTuple):
     forgotten: bool = False
     waits: bool = False
     failure: str = ""
+    of_pasted_key: bool = False
 
 
 def add(orders: Orders, order: TailnetOrder, now_s: float, *, idle: bool) -> Orders:
@@ -127,7 +129,7 @@ def follow(orders: Orders, progress: Progress) -> Orders:
 def _answered(view: OrderView, progress: Progress) -> OrderView:
     if _is_done(view, progress):
         return view._replace(state=DONE)
-    if progress.failure and view.connects:
+    if progress.failure and (view.kind == CONNECT_WITH_KEY or (view.kind == CONNECT and not progress.of_pasted_key)):
         return view._replace(state=FAILED, why=progress.failure)
     waits = progress.waits and view.kind == CONNECT
     return view._replace(state=WAITING if waits else UNDER_WAY)

@@ -161,14 +161,22 @@ class TailnetEvent(NamedTuple):
     passing: bool = False
 
 
+class LoginFailure(NamedTuple):
+    """Why the login for a wish failed; ``pasted`` is whether with a pasted key: not all who share the wish gave it."""
+
+    wish: int
+    why: str
+    pasted: bool = False
+
+
 class TailnetMachine(NamedTuple):
     """The state machine of the tailnet.
 
     ``attached`` is whether the daemon is a sidecar's. ``choice`` and ``ephemeral`` (the device is to be logged out at
     the end) persist across restarts. ``replaces`` is whether a new login is wanted although the device has one;
     ``pasted`` whether the key was pasted. ``node_key`` is the login before the key being tried. ``wish`` is a number
-    that changes with what the owner wants, ``failure`` the last failure of a login with its wish. ``running`` is the
-    command under way, ``due`` the last one decided on. ``ordered_s`` is the time of the owner's last order, None once
+    that changes with what the owner wants, ``failure`` the last failure of a login. ``running`` is the command under
+    way, ``due`` the last one decided on. ``ordered_s`` is the time of the owner's last order, None once
     it is fulfilled; ``went_back_s`` is when the device last returned to its login; ``help_due`` is whether an outage
     waits for recovery that had no time.
     """
@@ -189,7 +197,7 @@ class TailnetMachine(NamedTuple):
     went_back_s: float | None = None
     url_asked_s: float | None = None
     wish: int = 0
-    failure: tuple[int, str] | None = None
+    failure: LoginFailure | None = None
     last_error: str = ""
     last_error_s: float | None = None
     results: Counts = ()

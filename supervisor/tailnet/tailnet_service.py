@@ -408,14 +408,15 @@ class TailnetService:
 
     def _progress(self, view: TailnetView) -> orders.Progress:
         machine = self._machine
-        wish, why = machine.failure or (None, "")
+        failure = machine.failure if machine.failure is not None and machine.failure.wish == machine.wish else None
         return orders.Progress(
             wish=machine.wish,
             connected=view.up and not (machine.trying or machine.replaces),
             disconnected=view.state == TailnetState.OFF and machine.stage is not Stage.RELEASING,
             forgotten=not machine.have_node_key,
             waits=view.auth_url is not None and machine.wants_url,
-            failure=why if wish == machine.wish else "",
+            failure=failure.why if failure is not None else "",
+            of_pasted_key=failure is not None and failure.pasted,
         )
 
     def _found(self) -> DeviceDetails:

@@ -17,6 +17,7 @@ from supervisor.core.tailnet import (
     Backend,
     Choice,
     LogEntry,
+    LoginFailure,
     LoginPrefs,
     Observation,
     Pending,
@@ -95,7 +96,11 @@ def test_three_refusals_release_the_key() -> None:
     for _ in range(MOST_REFUSALS):
         assert machine.stage is Stage.TRYING
         machine, _ = after(machine, TailnetEventKind.REFUSED, why="expired")
-    assert (machine.stage, machine.failure, machine.results) == (Stage.RELEASING, (1, "expired"), (("refused", 3),))
+    assert (machine.stage, machine.failure, machine.results) == (
+        Stage.RELEASING,
+        LoginFailure(1, "expired"),
+        (("refused", 3),),
+    )
     machine, actions = seen(machine)
     assert actions == [Action.RELEASE_KEY]
     machine, _ = after(machine, TailnetEventKind.DONE, action=Action.RELEASE_KEY)
@@ -121,7 +126,7 @@ def test_a_key_that_is_not_to_be_had() -> None:
     """A passing failure is retried soon; after a final one a person gets a login URL, and a device keeps its login."""
     fetching = NEEDS._replace(stage=Stage.FETCHING, running=Action.FETCH_KEY, by_hand=Pending.TRY)
     machine, _ = after(fetching, TailnetEventKind.NO_KEY, why="no answer")
-    assert (machine.stage, machine.failure, machine.by_hand) == (Stage.IDLE, (1, "no answer"), Pending.TRY)
+    assert (machine.stage, machine.failure, machine.by_hand) == (Stage.IDLE, LoginFailure(1, "no answer"), Pending.TRY)
     assert seen(machine, NOW + 4.0)[1] == []
     assert seen(machine, NOW + 5.0)[1] == [Action.FETCH_KEY]
     machine, _ = after(fetching, TailnetEventKind.NO_KEY, why="no", refusal="not permitted")
@@ -157,12 +162,23 @@ def test_connecting_again_waits_for_an_answer_that_may_be_on_its_way() -> None:
     assert seen(machine, NOW + 11.0)[1] == [Action.FETCH_KEY]
 
 
+def test_connecting_without_a_key_beside_a_pasted_one_goes_on_to_a_url() -> None:
+    """It shares the login under way; what that key is refused for is not its answer."""
+    machine, _ = after(TRYING._replace(pasted=True), TailnetEventKind.CONNECT, NOW + 1.0)
+    assert (machine.stage, machine.wish) == (Stage.TRYING, 1)
+    for _ in range(MOST_REFUSALS):
+        machine, _ = after(machine, TailnetEventKind.REFUSED, why="expired")
+    assert (machine.stage, machine.failure) == (Stage.RELEASING, LoginFailure(1, "expired", pasted=True))
+    machine, _ = after(machine, TailnetEventKind.DONE, action=Action.RELEASE_KEY)
+    assert machine.by_hand is Pending.URL
+
+
 def test_connecting_after_a_refusal_tries_at_once() -> None:
     """The answer is known: there is nothing to wait for."""
     refused, _ = after(TRYING, TailnetEventKind.REFUSED, why="expired")
     machine, _ = after(refused, TailnetEventKind.CONNECT, key=KEY)
     assert (machine.stage, machine.wish) == (Stage.IDLE, 2)
-    assert machine.failure != (machine.wish, "expired")
+    assert machine.failure != LoginFailure(machine.wish, "expired")
 
 
 def test_connecting_while_a_key_is_fetched() -> None:
@@ -200,7 +216,10 @@ def test_a_login_without_any_word_is_given_up_on() -> None:
     """This happens after a minute, unless control cannot be reached at all."""
     assert seen(TRYING, NOW + 60.0, unreached=True)[0].stage is Stage.TRYING
     machine, _ = seen(TRYING, NOW + 60.0)
-    assert (machine.stage, machine.failure) == (Stage.IDLE, (1, "the login brought neither success nor an error"))
+    assert (machine.stage, machine.failure) == (
+        Stage.IDLE,
+        LoginFailure(1, "the login brought neither success nor an error"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,7 +273,7 @@ def test_commands_that_fail_are_tried_again_later() -> None:
     """The wait grows with each; a forbidden command is not retried at all until a person orders something."""
     before = NEEDS._replace(running=Action.ASK_URL, key=None)
     machine, _ = after(before, TailnetEventKind.FAILED, action=Action.ASK_URL, why="no")
-    assert (machine.running, machine.failure) == (Action.NOTHING, (1, "cannot ask for a login URL: no"))
+    assert (machine.running, machine.failure) == (Action.NOTHING, LoginFailure(1, "cannot ask for a login URL: no"))
     assert records(before, TailnetEventKind.FAILED, action=Action.ASK_URL, why="no") == [
         "tailnet: cannot ask for a login URL"
     ]
@@ -484,7 +503,7 @@ class Model(RuleBasedStateMachine):
         assert machine.trying is machine.retry.under_way
         assert machine.stage is not Stage.FETCHING or machine.running is Action.FETCH_KEY
         assert machine.retry.refusals <= MOST_REFUSALS
-        assert machine.failure is None or machine.failure[0] <= machine.wish
+        assert machine.failure is None or machine.failure.wish <= machine.wish
 
 
 TestModel = Model.TestCase

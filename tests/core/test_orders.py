@@ -47,6 +47,10 @@ def states(orders: Orders) -> list[str]:
         (Connect(), Progress(1, connected=True), DONE),
         (Connect(), Progress(1, waits=True), WAITING),
         (Connect(), Progress(1, failure="refused"), FAILED),
+        # Another's pasted key, whose login it shares.
+        (Connect(), Progress(1, failure="refused", of_pasted_key=True), UNDER_WAY),
+        (Connect(), Progress(1, failure="refused", of_pasted_key=True, waits=True), WAITING),
+        (Connect(Secret("key")), Progress(1, failure="refused", of_pasted_key=True), FAILED),
         (Connect(Secret("key")), Progress(1, waits=True), UNDER_WAY),
         (Connect(Secret("key")), Progress(1, failure="refused", waits=True), FAILED),
         (Connect(Secret("key")), Progress(2, failure="another key was refused"), UNDER_WAY),
@@ -99,6 +103,7 @@ PROGRESS = st.builds(
     forgotten=st.booleans(),
     waits=st.booleans(),
     failure=st.sampled_from(["", "refused"]),
+    of_pasted_key=st.booleans(),
 )
 STEPS = st.lists(st.one_of(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), PROGRESS), max_size=60)
 

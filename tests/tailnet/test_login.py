@@ -120,6 +120,18 @@ def test_an_answer_is_about_its_own_order(tmp_path: Path) -> None:
         assert [one.answer(order)["state"] for order in orders] == ["replaced", "failed", "replaced"]
 
 
+def test_a_refused_key_is_no_answer_to_an_order_without_one(tmp_path: Path) -> None:
+    """That order shares the login under way, and gets a login URL, as it does alone."""
+    with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
+        control.order("key", value=GOOD)
+        one.wait_state("needs login")
+        with_key, without = one.connect(BAD), one.connect()
+        wait_until(lambda: one.answer(without)["state"] != "under way", what="the answer")
+        assert one.answer(without)["state"] == "waiting"
+        # The key may have been refused before the other order came.
+        assert one.answer(with_key)["state"] in {"failed", "replaced"}
+
+
 def test_a_login_url_goes_with_its_tailscaled(tmp_path: Path) -> None:
     """It is no longer shown; the owner, who stopped the process, is told to start it, and then gets another URL."""
     with controlling("-auth") as control, node(tmp_path, **at(control)) as one:
