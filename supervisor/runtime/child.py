@@ -105,6 +105,8 @@ class Child:
         self.machine = Machine()
         self.generation = 0
         self.sweeper: Sweeper | None = None
+        # Returns the names of orphans of unknown origin that began less than so many seconds ago.
+        self._strangers_within: Callable[[float], list[str]] = lambda _s: []
         self._engine = engine
         self._killed_by_us = False
         self._refused: set[int] = set()
@@ -329,6 +331,7 @@ class Child:
         from supervisor.system.sweeper import Sweeper
 
         remains = Remains(self.spec, self._last_pid, self._engine.log.pipes_of(self.spec.name))
+        self._strangers_within = remains.strangers_within
         self.sweeper = Sweeper(lambda: remains.find(self._engine.orphans()))
         self._engine.sweepers.append(self.sweeper)
         self._engine.sweeping[self.spec.name] = self
@@ -338,8 +341,7 @@ class Child:
         """Continue to end what the last run left behind."""
         if self.sweeper is None or not self.sweeper.work():
             return
-        if self.sweeper.seen:
-            self._report_remains(self.sweeper)
+        self._report_remains(self.sweeper)
         self.stop_sweeping()
         self._engine.dispatch(self.spec.name, Event(EventKind.CLEANED))
 
@@ -354,15 +356,22 @@ class Child:
     def _report_remains(self, sweeper: Sweeper) -> None:
         """Log what was ended, and amend the reason of the exit if the process seems to have daemonized.
 
-        It seems so if it exited early, with success, and left something running.
+        It seems so if it exited early, with success, and left something running. Of an orphan that began meanwhile
+        nothing may tell whose it is; it is not ended.
         """
         *earlier, last = self.view.exits
         background = last.kind == SUCCESS and last.uptime_s < self.spec.backoff.reset_s
-        remedy = _IN_FOREGROUND if background else None
-        self._record("warning", "ended what it left behind", **sweeper.figures(), what_to_do=remedy)
+        if sweeper.seen:
+            remedy = _IN_FOREGROUND if background else None
+            self._record("warning", "ended what it left behind", **sweeper.figures(), what_to_do=remedy)
+            guess = f"seems to have gone into the background, and left {len(sweeper.seen)} running"
+        elif background and (names := self._strangers_within(time.monotonic() - last.at_s + last.uptime_s)):
+            self._record("warning", "may have left something behind", names=names, what_to_do=_IN_FOREGROUND)
+            guess = f"may have gone into the background, as {', '.join(names)} began meanwhile"
+        else:
+            return
         if background:
-            left = f"left {len(sweeper.seen)} running"
-            why = f"{last.reason}: it seems to have gone into the background, and {left}; {_IN_FOREGROUND}"
+            why = f"{last.reason}: it {guess}; {_IN_FOREGROUND}"
             self._show(exits=(*earlier, last._replace(reason=why)))
 
     def _give_up(self, action: GiveUpOn) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -158,7 +159,8 @@ class Remains:
     It is recognised by session and process group, the pipes of its output, the mark in its environment, and its user if
     no other process has it. A process can drop each of these, but usually keeps another. Its descendants belong to it,
     and what was found once stays found. ``pid`` is that of the run, ``pipes`` are the inodes of its output. A process
-    that has dropped all of them is not found, nor one that never was a descendant.
+    that has dropped all of them is not found, nor one that never was a descendant; an orphan of which nothing tells
+    whose it is, is a stranger.
     """
 
     def __init__(self, spec: ProcessSpec, pid: int, pipes: Collection[int]) -> None:
@@ -167,23 +169,32 @@ class Remains:
         self._pipes = frozenset(f"pipe:[{inode}]" for inode in pipes)
         self._uid = f"\nUid:\t{spec.user.uid}\t".encode() if spec.user and not spec.shares_user else b""
         self._known: dict[int, int] = {}
+        self._strangers: dict[int, Process] = {}
 
     def find(self, orphans: Iterable[int]) -> Iterator[Process | None]:
         """Yield them one by one, and None for each other process, since the search may take long.
 
         ``orphans`` are the children of this process that are not managed; the descendants of managed ones are theirs.
         """
+        own = os.getpid()
         queue = deque((pid, False) for pid in orphans)
         while queue:
             pid, inherits = queue.popleft()
             process = look(pid)
             if process is None or not (inherits or self._belongs(process)):
+                if process is not None and process.parent == own:
+                    self._strangers[pid] = process
                 yield None
             else:
                 inherits = True
                 self._known[pid] = process.born
                 yield process
             queue.extend((child, inherits) for child in children(pid))
+
+    def strangers_within(self, most_s: float) -> list[str]:
+        """Return the names of the strangers that were started less long ago than that."""
+        since = (time.clock_gettime(time.CLOCK_BOOTTIME) - most_s) * _TICKS_PER_S
+        return sorted({each.name for each in self._strangers.values() if each.born >= int(since)})
 
     def _belongs(self, process: Process) -> bool:
         return (

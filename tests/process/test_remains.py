@@ -43,6 +43,19 @@ SHED = {
     "its session and output, not its mark": f"setsid {HELPER} {ELSEWHERE} &",
     "everything, below one that has not": f'setsid sh -c "env -i setsid {INNER} & wait" {ELSEWHERE} &',
 }
+SHEDS_ALL = """
+import os
+ended, begun = os.pipe()
+helper = os.fork()
+if not helper:
+    os.setsid()
+    for fd in range(3):
+        os.dup2(os.open("/dev/null", os.O_RDWR), fd)
+    os.execve("/bin/sleep", ["sleep", "300"], {})
+os.close(begun)
+os.read(ended, 1)
+print("helper", helper)
+"""
 CRASH = "while [ ! -s {pids} ]; do sleep 0.05; done; exit 1"
 HEADLESS = headless("import os", "print(os.getpid(), flush=True)")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes as another user")
@@ -122,6 +135,17 @@ def test_one_that_goes_into_the_background_is_told_what_is_wrong() -> None:
         assert "foreground" in run.wait_for("ended what it left behind")["what_to_do"]
         for message in ("given up", "stopping", "stopped"):
             assert "gone into the background" in str(run.find(message)), message
+
+
+def test_one_in_the_background_that_nothing_tells_apart_is_told_too() -> None:
+    """Users are shared, and it has dropped session, output, mark and parent: it is not ended before the stop."""
+    env = {"SUPERVISOR_GIVE_UP": "2/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}
+    with running(sys.executable, "-c", SHEDS_ALL, env=env) as run:
+        assert run.wait() == 70
+        told = run.wait_for("may have left something behind")
+        assert (told["names"], "foreground" in told["what_to_do"]) == (["sleep"], True)
+        assert "may have gone into the background" in str(run.find("given up"))
+        assert not alive(helper_of(run))
 
 
 def test_a_success_that_leaves_nothing_is_not_called_a_daemon() -> None:
