@@ -183,11 +183,8 @@ class TailnetService:
         if isinstance(order, Connect):
             self._executor.keys.pasted = order.auth_key or self._executor.keys.pasted
             self._maintenance.allow()
-            self._feed(
-                TailnetEvent(
-                    TailnetEventKind.CONNECT, key=None if order.auth_key is None else fingerprint(order.auth_key)
-                )
-            )
+            key = None if order.auth_key is None else fingerprint(order.auth_key)
+            self._feed(TailnetEvent(TailnetEventKind.CONNECT, key=key))
         else:
             self._feed(TailnetEvent(TailnetEventKind.DISCONNECT, forget=order.forget))
         self._orders = orders.begin(self._orders, order.id, self._machine.wish)
