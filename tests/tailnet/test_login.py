@@ -117,7 +117,10 @@ def test_an_answer_is_about_its_own_order(tmp_path: Path) -> None:
         good = one.connect(GOOD)
         wait_until(lambda: one.answer(good)["state"] not in {"under way", "waiting"}, what="the answer")
         assert one.answer(good)["state"] == "done"
-        assert [one.answer(order)["state"] for order in orders] == ["replaced", "failed", "replaced"]
+        # One may have been refused before the next came.
+        states = [one.answer(order)["state"] for order in orders]
+        assert states[1] == "failed"
+        assert {*states} <= {"failed", "replaced"}
 
 
 def test_a_refused_key_is_no_answer_to_an_order_without_one(tmp_path: Path) -> None:
