@@ -42,7 +42,7 @@ PARENT = (
     "print('ready',flush=True)\n"
     "while True: signal.pause()"
 )
-COUNTS = [200, pytest.param(5000, marks=[pytest.mark.slow_fault, pytest.mark.timeout(120)])]
+COUNTS = [1000, pytest.param(5000, marks=[pytest.mark.slow_fault, pytest.mark.timeout(120)])]
 
 
 class Health:
@@ -78,7 +78,7 @@ class Health:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_health_is_answered_while_they_are_ended(count: int) -> None:
-    """Health is answered within 0.2 s on an idle machine; the test's limit allows for a loaded one."""
+    """Health is answered within 0.2 s, not counting the time that both sides wait for a processor."""
     env = {"SUPERVISOR_BACKOFF_INITIAL": "10m", "SUPERVISOR_BACKOFF_MAX": "10m"}
     with running(sys.executable, "-c", APP, str(count), env=env) as run:
         run.wait_for("ready", deadline_s=60)
@@ -93,7 +93,7 @@ def test_health_is_answered_while_they_are_ended(count: int) -> None:
         assert (ended["count"], ended["killed"], ended["still_alive"]) == (count, count, 0)
         # Ending them takes two seconds, in which a crowded machine may answer ten times less often than an idle one.
         assert health.answers > 5
-        assert health.slowest_s < 1
+        assert health.slowest_s < 0.2
 
 
 @pytest.mark.parametrize("count", COUNTS)
