@@ -95,17 +95,17 @@ def look(pid: int) -> Process | None:
     """Return a process with a live thread, which need not be its first; None if it has none."""
     head, _, rest = read(f"{_PROC}/{pid}/stat").rpartition(b") ")
     fields = rest.split()
-    folder = _living(pid, fields)
+    folder, state = _living(pid, fields)
     if not folder:
         return None
     name = head.partition(b" (")[2].decode(errors="replace")
-    stopped = fields[0] == _STOPPED
+    stopped = state == _STOPPED
     return Process(pid, name, stopped, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), folder)
 
 
 def folder_of(pid: int) -> str:
     """Return the folder in /proc of a live thread of a process; empty if there is none."""
-    return _living(pid, _fields(f"{_PROC}/{pid}"))
+    return _living(pid, _fields(f"{_PROC}/{pid}"))[0]
 
 
 def lives_on(process: Process) -> bool:
@@ -148,9 +148,8 @@ def cpu_s(pid: int) -> float | None:
 
 
 def state_of(pid: int) -> str:
-    """Return the state letter of a process (proc(5)); empty if it has ended."""
-    fields = _fields(f"{_PROC}/{pid}")
-    return fields[0].decode() if fields else ""
+    """Return the state letter of a process's first live thread (proc(5)); empty if it has ended."""
+    return _living(pid, _fields(f"{_PROC}/{pid}"))[1].decode()
 
 
 class Remains:
@@ -262,18 +261,25 @@ def target_of(path: str) -> str:
         return ""
 
 
-def _living(pid: int, fields: list[bytes]) -> str:
-    """Return the folder of a live thread; the first one may have ended before the others."""
+def _living(pid: int, fields: list[bytes]) -> tuple[str, bytes]:
+    """Return the folder and state of a live thread, both empty if there is none.
+
+    The first thread, whose ``fields`` are given, may have ended before the others.
+    """
     if not fields:
-        return ""
+        return "", b""
     if fields[0] not in _DEAD:
-        return f"{_PROC}/{pid}"
+        return f"{_PROC}/{pid}", fields[0]
     threads = _threads(pid)
-    if not threads:
+    if not threads and int(fields[17]) > 1:
         # gVisor counts threads, and lists them only while the first one lives.
-        return f"{_PROC}/{pid}" if int(fields[17]) > 1 else ""
-    folders = (f"{_PROC}/{pid}/task/{thread}" for thread in threads if int(thread) != pid)
-    return next((folder for folder in folders if (_fields(folder) or [b"X"])[0] not in _DEAD), "")
+        return f"{_PROC}/{pid}", fields[0]
+    for thread in threads:
+        folder = f"{_PROC}/{pid}/task/{thread}"
+        state = (_fields(folder) or [b"X"])[0]
+        if state not in _DEAD:
+            return folder, state
+    return "", b""
 
 
 def _threads(pid: int) -> list[str]:

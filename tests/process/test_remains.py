@@ -127,6 +127,14 @@ def test_a_stopped_helper_takes_its_term_at_once() -> None:
         assert run.wait_for("ended what it left behind")["killed"] == 0
 
 
+def test_a_stopped_helper_whose_first_thread_has_ended_takes_its_term_at_once() -> None:
+    """The kernel shows a zombie for it, and only its other threads as stopped."""
+    app = f'setsid {sys.executable} -c "$HEADLESS" > $HOME/pid & while [ ! -s $HOME/pid ]; do sleep 0.05; done; '
+    app += "kill -STOP $!; until grep -qs 'State:.T' /proc/$!/task/*/status; do sleep 0.05; done; exit 1"
+    with running("sh", "-c", app, env={"HEADLESS": HEADLESS}) as run:
+        assert run.wait_for("ended what it left behind")["killed"] == 0
+
+
 def test_one_that_goes_into_the_background_is_told_what_is_wrong() -> None:
     """The process repeatedly exits with 0 at once and leaves a helper: log and exit say why, and what to do."""
     env = {"SUPERVISOR_GIVE_UP": "3/5m", "SUPERVISOR_BACKOFF_MAX": "20ms"}

@@ -54,11 +54,11 @@ def below(pid: int) -> list[int]:
 def freeze(pid: int) -> None:
     """Freeze all threads of a process: its sockets stay open, and nothing answers."""
     os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: _states(pid) <= {"T"}, what=f"process {pid} to stand still")
+    wait_until(lambda: _states(pid) - {"Z"} == {"T"}, what=f"process {pid} to stand still")
 
 
 def _states(pid: int) -> set[str]:
-    """Return the states of all threads."""
+    """Return the states of all threads; one that has ended before the others stays a zombie."""
     stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     return {stat.rpartition(")")[2].split()[0] for stat in stats}
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from supervisor.core.process import ProcessSpec
 from supervisor.system import procfs
-from supervisor.system.procfs import Process, Remains, lives_on, look
+from supervisor.system.procfs import Process, Remains, lives_on, look, state_of
+from tests.support.processes import alive, freeze, headless, thaw
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     import pytest
@@ -30,3 +34,29 @@ def test_what_was_found_once_stays_found_and_its_pid_does_not(monkeypatch: pytes
     for process, found in ((marked, [marked]), (shed, [shed]), (shed._replace(born=6), [None])):
         monkeypatch.setattr(procfs, "look", lambda _pid, process=process: process)
         assert list(remains.find([4711])) == found
+
+
+def seen(pid: int) -> tuple[str, bool]:
+    """Return the state of a live process, and whether it is taken for a stopped one."""
+    found = look(pid)
+    assert found is not None
+    return state_of(pid), found.stopped
+
+
+def test_the_state_of_one_whose_first_thread_has_ended_is_that_of_another() -> None:
+    """The kernel shows a zombie while other threads run, stand still or wait for a disk; it is dead after the last."""
+    code = headless("pass", "print(flush=True)")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as headless_one:
+        pid = headless_one.pid
+        try:
+            assert headless_one.stdout is not None
+            headless_one.stdout.readline()
+            freeze(pid)
+            assert seen(pid) == ("T", True)
+            thaw(pid)
+            wait_until(lambda: seen(pid) == ("S", False))
+        finally:
+            headless_one.kill()
+        wait_until(lambda: not alive(pid))
+        assert look(pid) is None
+        assert state_of(pid) == ""
