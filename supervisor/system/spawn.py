@@ -175,7 +175,8 @@ def program_candidates(name: str, env_path: str, cwd: str) -> list[str]:
     folders of PATH are based on.
     """
     if "/" in name:
-        return [os.path.join(cwd, name.removeprefix("./"))]
+        # What follows ./ is relative, even if it begins with another slash.
+        return [os.path.join(cwd, name[2:].lstrip("/") if name.startswith("./") else name)]
     return [os.path.join(cwd, part, name) for part in env_path.split(":")]
 
 

@@ -32,6 +32,8 @@ def script(path: Path, mode: int = 0o755) -> str:
     ("name", "env_path", "found"),
     [
         ("./server", "/bin", "server"),
+        (".//server", "/bin", "server"),
+        ("././/server", "/bin", ".//server"),
         ("sub/tool", "/bin", "sub/tool"),
         ("server", "/nowhere:", "server"),
         ("server", ".", "./server"),
