@@ -493,7 +493,7 @@ class Settings(NamedTuple):
         "SUPERVISOR_BIND",
         parsers.HOST,
         "The local address for `PORT` and `SUPERVISOR_PORT`. In `public` mode the app gets a single address: unless "
-        "this is set, `0.0.0.0`, or `::` if the machine has an IPv6 route only.",
+        "this is set, `0.0.0.0`, or `::` if the machine's network is IPv6 only.",
         said="every IPv4 and IPv6 address",
     )
     supervisor_port: int = _exposure(

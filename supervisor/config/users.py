@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7}
 # Userspace networking forwards each tailnet peer to 127.0.0.1.
 APP_LOOPBACK = "127.0.0.2"
+# The scope of an address in /proc/net/if_inet6 (IPV6_ADDR_SCOPE_GLOBAL).
+_GLOBAL = b"00"
 _SHARED_STATE = (
     "tailscaled's state and socket are open to the processes that run as the same user; "
     "start as root, with a user for each, to prevent that"
@@ -83,8 +85,15 @@ class Host:
         return "::1" if not self.free_port(APP_LOOPBACK) and self.free_port("::1") else APP_LOOPBACK
 
     def wildcard(self) -> str:
-        """Return the wildcard address for a program that binds one: IPv6's if only IPv6 has a route out."""
-        return "::" if not _has_route("192.0.2.1") and _has_route("2001:db8::1") else "0.0.0.0"
+        """Return the wildcard address for a program that binds one: IPv6's if the machine's network is IPv6 only.
+
+        The network is that with a route out, else an inner one, else loopback.
+        """
+        for families in (_routes_out, _inner_networks):
+            ipv4, ipv6 = families()
+            if ipv4 or ipv6:
+                return "0.0.0.0" if ipv4 else "::"
+        return "::" if self.private_address() == "::1" else "0.0.0.0"
 
 
 def free_port(address: str) -> int:
@@ -104,6 +113,21 @@ def family_of(address: str) -> int:
     import socket
 
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _routes_out() -> tuple[bool, bool]:
+    """Tell whether IPv4 has a route out, and whether IPv6 has one."""
+    return _has_route("192.0.2.1"), _has_route("2001:db8::1")
+
+
+def _inner_networks() -> tuple[bool, bool]:
+    """Tell whether IPv4 has a route to any network, and whether an IPv6 address is neither loopback nor link-local."""
+    # Loaded when needed: few machines have no route out.
+    from supervisor.system.procfs import read
+
+    routes = read("/proc/net/route").splitlines()[1:]
+    addresses = read("/proc/net/if_inet6").splitlines()
+    return bool(routes), any(line.split()[3:4] == [_GLOBAL] for line in addresses)
 
 
 def _has_route(address: str) -> bool:

@@ -40,6 +40,10 @@ print(connection.getresponse().status)
 """
 BOTH = ":"
 IPV6_ALONE = "ip address del 127.0.0.1/8 dev lo"
+IPV6_WITH_A_WAY_OUT = f"{IPV6_ALONE} && ip -6 route add default dev lo"
+# Internal networks, as containers have them among themselves: no route leads out.
+INNER_IPV6 = "ip -6 address add fd00::5/128 dev lo"
+INNER_IPV4 = "ip route add 10.1.2.0/24 dev lo"
 IPV4_ALONE = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"
 
 
@@ -85,15 +89,16 @@ def expose(request: pytest.FixtureRequest) -> dict[str, Any]:
         (BOTH, {"127.0.0.1", "::1"}, {"tailnet": "127.0.0.2", "public": "0.0.0.0"}),
         (IPV4_ALONE, {"127.0.0.1"}, {"tailnet": "127.0.0.2", "public": "0.0.0.0"}),
         (IPV6_ALONE, {"::1"}, {"tailnet": "::1", "public": "::"}),
+        (IPV6_WITH_A_WAY_OUT, {"::1"}, {"tailnet": "::1", "public": "::"}),
+        (f"{IPV6_ALONE} && {INNER_IPV6}", {"::1", "fd00::5"}, {"tailnet": "::1", "public": "::"}),
+        (INNER_IPV6, {"127.0.0.1", "fd00::5"}, {"tailnet": "127.0.0.2", "public": "::"}),
+        (f"{INNER_IPV6} && {INNER_IPV4}", {"127.0.0.1", "fd00::5"}, {"tailnet": "127.0.0.2", "public": "0.0.0.0"}),
     ],
 )
 def test_whichever_family_the_machine_has(
     setup: str, reached: set[str], app: dict[str, str], expose: dict[str, Any]
 ) -> None:
     """Panel, app, health check and probe all work with the machine's families, with default settings."""
-    if setup == IPV6_ALONE:
-        # With a route, as such a machine has one; without an IPv4 address, the app is given the IPv6 one.
-        setup += " && ip -6 route add default dev lo"
     with running(sys.executable, "-I", "-c", APP, env=expose, prefix=namespace(setup)) as run:
         run.wait_for(f"listening on {app[expose['SUPERVISOR_EXPOSE']]}", process="moltis")
         assert run.wait_for("starting")["listen"].startswith("*:")
