@@ -38,6 +38,23 @@ def test_what_could_not_be_stored_is_stored_once_it_can_be(tmp_path: Path, monke
     assert DesiredStateStore(str(tmp_path / "state")).choice == "disconnected"
 
 
+def test_what_was_stored_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The content is synced before it replaces the old one, and the folder after that: a power loss loses neither."""
+    owner = DesiredStateStore(str(tmp_path))
+    owner.keep("connected", ephemeral=False, first=True)
+    steps: list[str] = []
+    rename = os.rename
+
+    def note(old: str, new: str, **fds: int) -> None:
+        steps.append(new)
+        rename(old, new, **fds)
+
+    monkeypatch.setattr(os, "rename", note)
+    monkeypatch.setattr(os, "fsync", lambda fd: steps.append(os.readlink(f"/proc/self/fd/{fd}")))
+    owner.keep("disconnected", ephemeral=False)
+    assert steps == [str(tmp_path / f".{FILE}.new"), FILE, str(tmp_path)]
+
+
 def test_nothing_kept_means_connected(tmp_path: Path) -> None:
     """This applies to a first start, with or without a folder; afterwards the stored choice applies."""
     (tmp_path / "file").touch()
