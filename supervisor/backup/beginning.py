@@ -33,6 +33,7 @@ CHOICES = (
 
 _OVERTAKEN = "a restore was interrupted here, and another instance has continued from the repository since"
 _WRITTEN_SINCE = "a restore was interrupted here, and files have been written since, as after a start without backups"
+_DAMAGED = "a restore was interrupted here, and its record is damaged: which snapshot it was is not known"
 _GONE = "the repository is gone, but the holder's object beside it says that it was in use"
 _EMPTY = "the repository has no snapshot, although its last holder left one in it"
 _UNREAD = "restic cannot read snapshots, of which one may be the newest"
@@ -248,6 +249,8 @@ class Beginning:
     async def _continue(self, halfway: Swap) -> None:
         """Restore again after a kill between two renames: the files here are a mix of old and new."""
         work = self._work
+        if not halfway.snapshot_id:
+            raise ChoiceNeededError(Trouble(_DAMAGED, CHOICES))
         if work.last_generation > halfway.generation:
             raise ChoiceNeededError(Trouble(_OVERTAKEN, CHOICES))
         # Not a look, which has a time limit: there may be many files.

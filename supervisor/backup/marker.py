@@ -51,6 +51,10 @@ class Kept(msgspec.Struct, frozen=True):
         return Marker(self.repository, self.generation, self.instance)
 
 
+# It does not name a repository, as every other one does.
+_DAMAGED = Kept()
+
+
 def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
     """Return the folders' marker, and the state of their content.
 
@@ -62,6 +66,8 @@ def look(sources: Iterable[BackupSource]) -> tuple[Kept | None, Files]:
             found.append((_read(source.path), _has_files(source.path)))
     kept = {each and each.unswapped for each, _ in found}
     has_files = any(some for _, some in found)
+    if _DAMAGED in kept:
+        return None, Files.DAMAGED
     if kept == {None}:
         return None, Files.SOME if has_files else Files.NONE
     if len(kept) > 1:
@@ -110,7 +116,8 @@ def write(sources: Iterable[BackupSource], kept: Kept) -> str:
     for source in sources:
         try:
             with opened_folder(source) as fd:
-                dirs.put_file(fd, MARKER, msgspec.json.encode(kept).decode(), 0o644)
+                # What a restore has written is not synced, and a marker must not outlast it.
+                dirs.put_file(fd, MARKER, msgspec.json.encode(kept).decode(), 0o644, durable=not kept.swap)
         except (OSError, ConfigError) as error:
             wrong.append(str(error))
     return "; ".join(wrong)
@@ -127,8 +134,10 @@ def _read(folder: str) -> Kept | None:
     try:
         with opened(os.path.join(folder, MARKER), _READ) as fd:
             return decode_json(os.read(fd, _MOST_BYTES), Kept)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except FileNotFoundError:
         return None
+    except msgspec.DecodeError:
+        return _DAMAGED
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise

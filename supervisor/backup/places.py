@@ -45,6 +45,7 @@ _MOST_BYTES = 128
 class Swap(NamedTuple):
     """A replacement of files by a snapshot's; ``whole`` is true if tailscaled's files are among them.
 
+    ``snapshot_id`` is empty if the record is damaged: only that there is one is known then.
     ``generation`` is the highest in the repository at that time. ``mark`` is written into the folders' markers once all
     files are in place: a record with it that could not be removed is then known to be over. ``recorded_s`` is when the
     record was written, in seconds since the epoch.
@@ -100,7 +101,7 @@ class Places:
     def _write(self, swap: Swap) -> None:
         what = "all" if swap.whole else "app"
         with opened(self._plan.folder) as fd:
-            dirs.put_file(fd, _SWAPPING, f"{swap.snapshot_id} {what} {swap.generation} {swap.mark}\n")
+            dirs.put_file(fd, _SWAPPING, f"{swap.snapshot_id} {what} {swap.generation} {swap.mark}\n", durable=True)
 
     def swapped_halfway(self) -> Swap | None:
         """Return the swap that has a record: a kill interrupted it, or the record could not be removed.
@@ -109,14 +110,15 @@ class Places:
         """
         try:
             with opened(os.path.join(self._plan.folder, _SWAPPING), os.O_RDONLY | os.O_NOFOLLOW) as fd:
-                snapshot_id, what, generation, *mark = os.read(fd, _MOST_BYTES).decode("ascii").split()
-                return Swap(snapshot_id, what == "all", int(generation), "".join(mark), os.fstat(fd).st_mtime)
-        except (FileNotFoundError, ValueError):
+                data, recorded_s = os.read(fd, _MOST_BYTES), os.fstat(fd).st_mtime
+        except FileNotFoundError:
             return None
         except OSError as error:
             # Without it files of two times would count as one state.
             why = f"cannot read {_SWAPPING} in {self._plan.folder}: {error.strerror or error}"
             raise BackupError(Trouble(why, "it is tried again; check the disk")) from error
+        # One that could not be removed was emptied.
+        return _parsed(data, recorded_s) if data else None
 
     async def forget_swap(self) -> None:
         """Remove the record: the files as they are now are the ones to use. One that cannot be removed is emptied."""
@@ -172,6 +174,14 @@ class Places:
         for name in ("cache", "tmp", "restore"):
             os.close(dirs.owned_folder(os.path.join(self._plan.folder, name), None, "TS_STATE_DIR"))
         os.close(dirs.owned_folder(os.path.join(self.staged, DATABASES), owner, "TS_STATE_DIR"))
+
+
+def _parsed(record: bytes, recorded_s: float) -> Swap:
+    try:
+        snapshot_id, what, generation, *mark = record.decode("ascii").split()
+        return Swap(snapshot_id, what == "all", int(generation), "".join(mark), recorded_s)
+    except ValueError:
+        return Swap("", whole=True, generation=0)
 
 
 @contextmanager

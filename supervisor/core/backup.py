@@ -176,11 +176,12 @@ class Marker(NamedTuple):
 
 
 class Files(Enum):
-    """The content of the folders: empty, files without a marker, or files whose markers differ or are incomplete."""
+    """The content of the folders: none, some, or files whose markers differ, are incomplete or cannot be parsed."""
 
     NONE = "none"
     SOME = "some"
     MIXED = "mixed"
+    DAMAGED = "damaged"
 
 
 class Course(Enum):
@@ -232,6 +233,8 @@ def decide(  # noqa: PLR0911 - a table: one return a row
     last = max((each for each in snapshots if not each.replaced), key=lambda each: each.order, default=None)
     if files is Files.MIXED:
         return Course.ASK, "only some of the folders hold what was backed up from here: is a volume missing?"
+    if files is Files.DAMAGED:
+        return Course.ASK, "the marker of the files here is damaged, so what they belong to is not known"
     if marker is not None and marker.repository != repository:
         return Course.ASK, "the files here belong to another repository"
     if marker is not None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from supervisor.backup.places import Places, Swap
+from supervisor.backup.words import BackupError, Trouble
+from supervisor.config.plan import BackupPlan
 from tests.backup.test_restoring import names, restore
 from tests.backup.world import APP, World, back_up, is_root, listed, lost, small_disk, wait_for_state
 from tests.chaos.refusal_table import sites
@@ -19,6 +22,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.process.running import Run
+
+
+async def places_in(folder: Path) -> Places:
+    """Return the folders of backups, which are made."""
+    places = Places(BackupPlan("restic", str(folder), (), None, holds=True), pytest.fail)
+    await places.make()
+    return places
+
+
+async def test_a_record_is_on_the_disk_before_a_file_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise files of two times would count as one state after a power loss."""
+    places = await places_in(tmp_path / "work")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    async with places.swapping(Swap("1" * 64, whole=False, generation=1)):
+        assert synced == [f"{tmp_path}/work/.swapping.new", f"{tmp_path}/work"]
+
+
+@pytest.mark.parametrize("content", [bytes(9), b"1234", b"1234 all", b"1234 all x", b"\xff all 2"])
+async def test_a_damaged_record_is_not_taken_for_none(tmp_path: Path, content: bytes) -> None:
+    """Nor does it become none by a restore that fails before it has replaced anything."""
+    places = await places_in(tmp_path)
+    (tmp_path / "swapping").write_bytes(content)
+    for _ in range(2):
+        left = places.swapped_halfway()
+        assert left is not None
+        assert (left.snapshot_id, left.whole) == ("", True)
+        with pytest.raises(BackupError, match="no room"):
+            async with places.swapping(Swap("1" * 64, whole=False, generation=1)):
+                raise BackupError(Trouble("no room"))
 
 
 def record(world: World) -> Path:
@@ -130,6 +165,22 @@ def test_a_restore_that_was_broken_off_asks_where_files_were_written_since() -> 
         run.wait_for("started")
         assert run.find("restoring") is None
         assert names(world.data) == {"note", "deeper"}
+        assert not record(world).exists()
+
+
+@pytest.mark.parametrize("chosen", ["keep", "restore"])
+def test_a_record_that_is_damaged_asks(chosen: str) -> None:
+    """The snapshot that was being restored is not known, and the files may be a mix: the owner is told, and chooses."""
+    world = World()
+    taken = killed_after_a_snapshot(world)
+    record(world).write_bytes(bytes(99))
+    (world.data / "note").write_text("of the mix")
+    with world.running() as run:
+        assert "its record is damaged" in wait_for_state(run, "held: choose")["why"]
+        words = ["backup"] if chosen == "keep" else ["backup", "restore", taken["id"], "--yes"]
+        assert call(run.run_dir, *words).code == 0
+        run.wait_for("started")
+        assert (world.data / "note").read_text() == ("of the mix" if chosen == "keep" else "wanted")
         assert not record(world).exists()
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import stat
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,6 @@ from tests.system.test_dirs import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @contextmanager
@@ -86,6 +86,32 @@ def test_what_is_not_there_or_no_mark_is_none(tmp_path: Path) -> None:
     (tmp_path / MARKER).unlink()
     (tmp_path / MARKER).mkdir()
     assert marker.look([source(tmp_path)]) == (None, Files.NONE)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 99, b'{"repository":"reposi', b"{}"], ids=["empty", "zero", "cut", "none"]
+)
+def test_a_damaged_mark_is_never_taken_for_none(tmp_path: Path, content: bytes) -> None:
+    """As after a power loss: not in one of two folders either, nor without files beside it, and no restore is over."""
+    folders = [source(tmp_path / name) for name in ("one", "two")]
+    marker.write(folders, Kept("repository", 2, swap="mark"))
+    assert marker.is_over(folders, "repository", "mark")
+    for folder in folders:
+        (Path(folder.path) / MARKER).write_bytes(content)
+        assert marker.look(folders) == (None, Files.DAMAGED)
+        assert not marker.is_over(folders, "repository", "mark")
+
+
+def test_a_mark_is_on_the_disk_unless_it_stands_for_what_a_restore_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a restore has written is not synced, and a mark for it must not outlast it."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    marker.write([source(tmp_path)], Kept("repository", 2, swap="mark"))
+    assert synced == []
+    marker.write([source(tmp_path)], Kept("repository", 2))
+    assert synced == [f"{tmp_path}/.{MARKER}.new", str(tmp_path)]
 
 
 @pytest.mark.usefixtures("unread")

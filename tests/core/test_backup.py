@@ -95,6 +95,8 @@ ROWS = [
     (None, Files.SOME, (snapshot(1, 1),), Course.ASK),
     (None, Files.MIXED, (snapshot(1, 1),), Course.ASK),
     (None, Files.MIXED, (), Course.ASK),
+    (None, Files.DAMAGED, (snapshot(1, 1),), Course.ASK),
+    (None, Files.DAMAGED, (), Course.ASK),
     # Snapshots of a replaced instance do not count, but the repository is not taken for empty.
     (None, Files.NONE, (snapshot(1, 1), snapshot(2, 5, replaced=True)), Course.RESTORE),
     (None, Files.NONE, (snapshot(1, 1, replaced=True),), Course.ASK),
