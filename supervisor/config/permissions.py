@@ -7,8 +7,10 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
+from supervisor.config import command_chain
+from supervisor.config.command_chain import Call
 from supervisor.namedtuples import NamedTuple
-from supervisor.system import kernel, spawn
+from supervisor.system import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,31 +25,27 @@ _WRITE = 2
 _SEARCH = 1
 # path_resolution(7): following more links fails with ELOOP.
 _MOST_LINKS = 40
-# execve(2): how much of a script's first line counts; and more programs than anyone lets run each other.
-_SHEBANG_BYTES = 256
+# More programs than anyone lets run each other.
 _MOST_NESTED = 10
-# Wrappers, and their options that a value follows; what comes after all of these is a command.
-_WRAPPERS: dict[str, tuple[str, ...]] = {
-    "env": ("-u", "--unset", "-C", "--chdir"),
-    "nice": ("-n", "--adjustment"),
-    "ionice": ("-c", "--class", "-n", "--classdata"),
-    "timeout": ("-s", "--signal", "-k", "--kill-after"),
-    "stdbuf": ("-i", "--input", "-o", "--output", "-e", "--error"),
-    **dict.fromkeys(("nohup", "setsid", "catatonit"), ()),
-    **dict.fromkeys(("tini", "tini-static"), ("-p", "-e")),
-    "dumb-init": ("-r", "--rewrite"),
+# Variables that name what to load or to trust, and what separates several paths in them: by the C library's loader,
+_LOADED = {"GCONV_PATH": ":", "LD_AUDIT": ":", "LD_LIBRARY_PATH": ":;", "LD_PRELOAD": ": "}
+# by what the supervisor itself uses, and gives to its children,
+_TRUSTED = {
+    **_LOADED,
+    **dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), ""),
+    **dict.fromkeys(("OPENSSL_CONF", "OPENSSL_ENGINES", "OPENSSL_MODULES", "OTEL_EXPORTER_OTLP_CERTIFICATE"), ""),
+    "SSL_CERT_DIR": ":",
 }
-# Interpreters, and their options that no script follows.
-_INTERPRETERS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("ash", "bash", "dash", "sh"), ("-c",)),
-    **dict.fromkeys(("node", "perl", "ruby"), ("-e",)),
-    "python": ("-c", "-m"),
+# and by other programs.
+VARIABLES = {
+    **_TRUSTED,
+    **dict.fromkeys(("AWS_CA_BUNDLE", "CARGO_HTTP_CAINFO", "DENO_CERT", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH"), ""),
+    **dict.fromkeys(("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "HTTPLIB2_CA_CERTS", "NIX_SSL_CERT_FILE"), ""),
+    **dict.fromkeys(("NPM_CONFIG_CAFILE", "npm_config_cafile", "PERL_LWP_SSL_CA_FILE", "PERL_LWP_SSL_CA_PATH"), ""),
+    **dict.fromkeys(("PGSSLROOTCERT", "PIP_CERT", "RESTIC_CACERT", "VAULT_CACERT", "VAULT_CAPATH"), ""),
+    **dict.fromkeys(("BASH_ENV", "WEBSOCKET_CLIENT_CA_BUNDLE", "ZDOTDIR"), ""),
+    **dict.fromkeys(("NODE_PATH", "PERL5LIB", "PERLLIB", "PYTHONHOME", "PYTHONPATH", "RUBYLIB"), ":"),
 }
-# Variables that name certificates to trust and libraries to load.
-_PATH_VARIABLES = (
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
-    *("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD", "OPENSSL_CONF", "OPENSSL_ENGINES", "OPENSSL_MODULES"),
-)
 _TO_ROOT = "give it to root, with write access for no one else"
 _OUT_OF_PATH = f"take that folder out of PATH, or {_TO_ROOT}"
 _READ_BY_ROOT = "root reads"
@@ -61,6 +59,10 @@ class Person(NamedTuple):
     groups: frozenset[int]
 
 
+# Whoever is not root, where it is not known which users processes run as.
+_ANYONE = Person("a user other than root", -1, frozenset())
+
+
 class Auditor:
     """Finds who could change a file. It caches what it has seen, so each path is looked up once."""
 
@@ -72,13 +74,16 @@ class Auditor:
     def changer(self, path: str, persons: tuple[Person, ...], *, wanted: bool = False) -> tuple[str, Person] | None:
         """Return the first of a path, its parents, and the targets of links among them that somebody could change.
 
-        ``wanted`` means that a program is searched for there, so that creating a missing file counts as a change.
+        ``wanted`` means that a missing file would be used if it existed, so that creating it counts as a change.
         """
-        for step in self._resolve(os.path.abspath(path)):
+        steps = self._resolve(os.path.abspath(path))
+        for step in steps:
             for person in persons:
-                if self._may_change(step, person) or (wanted and self._may_create(step, person)):
+                if self._may_change(step, person):
                     return step, person
-        return None
+        # Only the last may be missing.
+        creators = (person for person in persons if self._may_create(steps[-1], person)) if wanted else ()
+        return next(((steps[-1], person) for person in creators), None)
 
     def readable(self, path: str, person: Person) -> bool:
         """Tell whether somebody could read a file."""
@@ -141,7 +146,7 @@ def _may_modify(status: os.stat_result, person: Person) -> bool:
     if stat.S_ISLNK(status.st_mode):
         # Replacing a link requires rights to its folder.
         return False
-    if status.st_uid == person.uid:
+    if status.st_uid == person.uid or (person is _ANYONE and status.st_uid):
         return True
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
         # In a sticky folder such as /tmp, the files of others are safe.
@@ -150,6 +155,9 @@ def _may_modify(status: os.stat_result, person: Person) -> bool:
 
 
 def _may(status: os.stat_result, person: Person, right: int) -> bool:
+    if person is _ANYONE:
+        shifts = (6 * bool(status.st_uid), 3 * bool(status.st_gid), 0)
+        return any(status.st_mode >> shift & right for shift in shifts)
     shift = 6 if status.st_uid == person.uid else 3 if status.st_gid in person.groups else 0
     return bool(status.st_mode >> shift & right)
 
@@ -161,34 +169,28 @@ def _read_only(path: str) -> bool:
         return False
 
 
-class _Subject(NamedTuple):
-    """A path that none of these may change; ``role`` says why, as in `root reads` it. For ``wanted`` see Auditor."""
+class AuditedPath(NamedTuple):
+    """A path that none of these may change; ``role`` says why, as in `root reads` it. For ``wanted`` see Auditor.
+
+    ``is_sentence`` means that the role is complete without the path.
+    """
 
     path: str
     role: str
     persons: tuple[Person, ...]
     wanted: bool = False
     remedy: str = _TO_ROOT
+    is_sentence: bool = False
 
 
 def check(plan: Plan, environ: Mapping[str, str], host: Host, diags: Diagnostics) -> None:
     """As root, report files that the wrong user could change, and secrets that other users can read."""
-    persons = persons_of(plan, host) if host.uid == 0 else ()
+    persons = persons_of(plan, host)
     if not persons:
         return
     auditor = Auditor()
     others = _without_tailscaled(plan, persons)
-    reported = set()
-    for subject in _subjects(plan, environ, persons, others):
-        found = auditor.changer(subject.path, subject.persons, wanted=subject.wanted)
-        if found is not None and found[0] not in reported:
-            step, person = found
-            reported.add(step)
-            reason = subject.role
-            if not subject.wanted:
-                on_the_way = f"it is on the way to {subject.path}, which {reason}"
-                reason = f"{reason} it" if step == subject.path else on_the_way
-            diags.problem(f"trust {step}", f"{reason}, and {person.title} can change it", subject.remedy)
+    report(_subjects(plan, environ, host, persons, others), auditor, diags)
     secrets = plan.settings.secrets
     files = [source.path for source in secrets if source.path is not None]
     if plan.settings.config_path is not None and any(
@@ -200,8 +202,35 @@ def check(plan: Plan, environ: Mapping[str, str], host: Host, diags: Diagnostics
         diags.warn(*(f"{path} can be read by {person.title}; give it mode 0400" for person in readers))
 
 
+def report(subjects: Iterable[AuditedPath], auditor: Auditor, diags: Diagnostics) -> None:
+    """Report what somebody could change, each path once."""
+    reported = set()
+    for subject in subjects:
+        found = auditor.changer(subject.path, subject.persons, wanted=subject.wanted)
+        if found is not None and found[0] not in reported:
+            step, person = found
+            reported.add(step)
+            reason = subject.role
+            if not subject.is_sentence:
+                on_the_way = f"it is on the way to {subject.path}, which {reason}"
+                reason = f"{reason} it" if step == subject.path else on_the_way
+            diags.problem(f"trust {step}", f"{reason}, and {person.title} can change it", subject.remedy)
+
+
+def why_not_run(spec: ProcessSpec) -> str:
+    """Return why root must not run a program, whoever else may be here; empty if it may, or if this is not root."""
+    auditor = Auditor()
+    for subject in programs(spec, (_ANYONE,)) if os.geteuid() == 0 else ():
+        found = auditor.changer(subject.path, subject.persons, wanted=subject.wanted)
+        if found is not None:
+            return f"it was not run, as {found[1].title} can change {found[0]}"
+    return ""
+
+
 def persons_of(plan: Plan, host: Host) -> tuple[Person, ...]:
-    """Return every user except root that processes run as."""
+    """Return every user that processes run as, except root; none without root, as there is then one user for all."""
+    if host.uid != 0:
+        return ()
     named = {"the app's user": plan.app_user, "tailscaled's user": plan.tailscale_user}
     named |= {f"{spec.name}'s user": spec.user for spec in plan.processes}
     found: dict[int, Person] = {}
@@ -219,18 +248,18 @@ def _without_tailscaled(plan: Plan, persons: tuple[Person, ...]) -> tuple[Person
 
 
 def _subjects(
-    plan: Plan, environ: Mapping[str, str], persons: tuple[Person, ...], others: tuple[Person, ...]
-) -> Iterator[_Subject]:
+    plan: Plan, environ: Mapping[str, str], host: Host, persons: tuple[Person, ...], others: tuple[Person, ...]
+) -> Iterator[AuditedPath]:
     settings, tailnet = plan.settings, plan.settings.tailnet
     serve_config = tailnet.serve_config if tailnet.mode != "off" else None
     if settings.config_path is not None:
-        yield _Subject(settings.config_path, _READ_BY_ROOT, persons)
+        yield AuditedPath(settings.config_path, _READ_BY_ROOT, persons)
     for path in (serve_config, *(source.path for source in settings.secrets)):
         if path is not None:
-            yield _Subject(path, _READ_BY_ROOT, others)
-    for path in _own_code():
-        yield _Subject(path, _READ_BY_ROOT, persons)
-    yield from _named_by_variables("/", environ, persons)
+            yield AuditedPath(path, _READ_BY_ROOT, others)
+    for path, wanted in _own_code().items():
+        yield AuditedPath(path, _READ_BY_ROOT, persons, wanted)
+    yield from _named_by_variables(_TRUSTED, environ, host.cwd, persons)
     created = {settings.run_dir: persons}
     if tailnet.mode != "off":
         created[tailnet.state_dir] = others
@@ -240,98 +269,90 @@ def _subjects(
         remedy = (
             f"{_TO_ROOT}; a volume that anyone may write to, as an emptyDir of Kubernetes, is mounted at {path} itself"
         )
-        yield _Subject(os.path.dirname(path), f"root makes {path} in", who, remedy=remedy)
+        yield AuditedPath(os.path.dirname(path), f"root makes {path} in", who, remedy=remedy)
     for spec in plan.processes:
-        uid = 0 if spec.user is None else spec.user.uid
-        # The app may change its own programs.
-        if uid == 0 or plan.app_user is None or uid != plan.app_user.uid:
-            strangers = tuple(person for person in persons if person.uid != uid)
-            yield from _programs(spec, strangers)
-            yield from _named_by_variables(spec.cwd, spec.env, strangers)
+        yield from _process(spec, plan, persons)
 
 
-def _own_code() -> Iterable[str]:
-    """Return what the supervisor itself runs: the interpreter, its module path, loaded modules, and setpriv."""
+def _process(spec: ProcessSpec, plan: Plan, persons: tuple[Person, ...]) -> Iterator[AuditedPath]:
+    uid = 0 if spec.user is None else spec.user.uid
+    # The app may change its own programs.
+    if uid == 0 or plan.app_user is None or uid != plan.app_user.uid:
+        yield from programs(spec, tuple(person for person in persons if person.uid != uid))
+    if uid:
+        # The launcher runs as root in the process's own environment.
+        role = f"{{}} of {spec.name} has root's setpriv load"
+        yield from _named_by_variables(_LOADED, spec.env, spec.cwd, persons, role)
+
+
+def _own_code() -> dict[str, bool]:
+    """Return what the supervisor itself runs, and whether it would run it if it were created later.
+
+    This is the interpreter, its module path, loaded modules, and setpriv.
+    """
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    folders = (path for path in sys.path if path)
-    return dict.fromkeys([sys.executable, *kernel.SETPRIV_PATHS, *folders, *(file for file in files if file)])
+    # Whoever may add a module to a folder may replace one of a later folder.
+    added = (os.path.join(path, "*") for path in sys.path if path)
+    return {
+        **dict.fromkeys((sys.executable, *(file for file in files if file)), False),
+        **dict.fromkeys((*kernel.SETPRIV_PATHS, *added), True),
+    }
 
 
-def _named_by_variables(cwd: str, environ: Mapping[str, str], persons: tuple[Person, ...]) -> Iterator[_Subject]:
-    for name in _PATH_VARIABLES:
-        for path in environ.get(name, "").replace(" ", ":").split(":"):
-            if path:
-                yield _Subject(os.path.join(cwd, path), f"{name} names", persons)
+def _named_by_variables(
+    variables: Mapping[str, str],
+    environ: Mapping[str, str],
+    cwd: str,
+    persons: tuple[Person, ...],
+    role: str = "{} names",
+) -> Iterator[AuditedPath]:
+    for name, separators in variables.items():
+        text = environ.get(name)
+        for path in _paths(name, text, separators) if text else ():
+            yield from _loaded(os.path.join(cwd, path), role.format(name), persons)
 
 
-def _programs(spec: ProcessSpec, persons: tuple[Person, ...]) -> Iterator[_Subject]:
-    """Yield each program that a command runs, and where PATH is searched for it in vain."""
-    words, search = list(spec.argv), spec.env.get("PATH", os.defpath)
+def _paths(name: str, text: str, separators: str) -> Iterator[str]:
+    """Yield the paths in a variable; an empty one is the working directory."""
+    for separator in separators[1:]:
+        text = text.replace(separator, separators[0])
+    for path in text.split(separators[0]) if separators else [text]:
+        # ld.so(8): a library's name alone is searched for in the system's folders, and $ORIGIN is the program's.
+        if name not in _LOADED or not ("$" in path or (name in {"LD_AUDIT", "LD_PRELOAD"} and "/" not in path)):
+            yield path
+
+
+def _loaded(path: str, role: str, persons: tuple[Person, ...]) -> Iterator[AuditedPath]:
+    """Yield a file, or a folder with the files in it, and what could be added there."""
+    yield AuditedPath(path, role, persons, wanted=True)
+    try:
+        names = os.listdir(path)
+    except (OSError, ValueError):
+        return
+    for file in (os.path.join(path, name) for name in (*names, "*")):
+        if not os.path.isdir(file):
+            yield AuditedPath(file, role, persons, wanted=True)
+
+
+def programs(spec: ProcessSpec, persons: tuple[Person, ...]) -> Iterator[AuditedPath]:
+    """Yield all that a command runs, where PATH is searched for it in vain, and what variables have it load."""
+    call: Call | None = Call(list(spec.argv), spec.env, spec.cwd)
     for _ in range(_MOST_NESTED):
+        if call is None or not call.words:
+            return
+        yield from _named_by_variables(VARIABLES, call.env, call.cwd, persons)
+        by_path = "/" not in call.words[0]
+        remedy = _OUT_OF_PATH if by_path else _TO_ROOT
         program = None
-        remedy = _OUT_OF_PATH if words and "/" not in words[0] else _TO_ROOT
-        for path in spawn.program_candidates(words[0], search, spec.cwd) if words else ():
+        for path in call.candidates:
             if os.path.isfile(path) and os.access(path, os.X_OK):
                 program = path
                 break
-            role = f"{spec.name} runs it" if "/" in words[0] else f"PATH leads {spec.name} there first"
-            yield _Subject(path, role, persons, wanted=True, remedy=remedy)
+            role = f"PATH leads {spec.name} there first" if by_path else f"{spec.name} runs it"
+            yield AuditedPath(path, role, persons, wanted=True, remedy=remedy, is_sentence=True)
         if program is None:
             return
-        yield _Subject(program, f"{spec.name} runs", persons, remedy=remedy)
-        script = _script(program, words[1:], spec.cwd)
-        if script:
-            yield _Subject(script, f"{spec.name} runs", persons)
-        words, search = _next_command(program, words[1:], search)
-
-
-def _next_command(program: str, arguments: list[str], search: str) -> tuple[list[str], str]:
-    """Return the command that a program runs in turn, a script's interpreter or what a wrapper is given, and PATH."""
-    try:
-        # Whoever may change the file may have put a pipe in its place.
-        fd = os.open(program, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb", buffering=0) as file:
-            first, *_ = (file.read(_SHEBANG_BYTES) or b"").split(b"\n")
-    except OSError:
-        first = b""
-    if first.startswith(b"#!"):
-        return os.fsdecode(first[2:]).split(), search
-    return _wrapped(os.path.basename(program), arguments, search)
-
-
-def _wrapped(name: str, arguments: list[str], search: str) -> tuple[list[str], str]:
-    """Return the command among a wrapper's arguments, empty if there is none, and the PATH that it is found in."""
-    valued = _WRAPPERS.get(name)
-    folder, at = "", 0
-    while valued is not None and at < len(arguments):
-        word = arguments[at]
-        option, assigns, value = word.partition("=")
-        if word in valued:
-            at += 1
-            value = "".join(arguments[at : at + 1])
-        elif not word.startswith("-") and not (name == "env" and assigns):
-            break
-        if option in {"-C", "--chdir"}:
-            folder = value
-        elif option == "PATH":
-            search = value
-        at += 1
-        if word == "--":
-            break
-    # A duration is the first of the words after timeout's options.
-    words = arguments[at + (name == "timeout") :] if valued is not None else []
-    if folder and words and "/" in words[0]:
-        words[0] = os.path.join(folder, words[0])
-    return words, search
-
-
-def _script(program: str, arguments: list[str], cwd: str) -> str | None:
-    """Return the script among an interpreter's arguments."""
-    without_script = _INTERPRETERS.get(os.path.basename(program).rstrip("0123456789."), ())
-    for word in arguments if without_script else ():
-        if word in without_script:
-            return None
-        path = os.path.join(cwd, word)
-        if not word.startswith("-") and os.path.isfile(path):
-            return path
-    return None
+        yield AuditedPath(program, f"{spec.name} runs", persons, remedy=remedy)
+        for script in command_chain.scripts(program, call):
+            yield from _loaded(script, f"{spec.name} runs", persons)
+        call = command_chain.following(program, call)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.config.permissions import Auditor, Person
+from supervisor.config.permissions import VARIABLES, Auditor, Person
 from supervisor.core.process import User
 from supervisor.errors import ConfigError
 from tests.config.machine import MOLTIS, TAILSCALE, Machine, plan
+from tests.conventions.tree import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,9 +164,92 @@ def test_what_wrappers_run(theirs: Path, tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("env", "-S{theirs}/tool x"),
+        ("env", "-S", "-i A='b c' {theirs}/tool"),
+        ("env", "-iS", "{theirs}/tool"),
+        ("env", "-vS{theirs}/tool"),
+        ("env", "--split-string={theirs}/tool x"),
+        ("env", "--split", "nice -n 5 ${{TOOL}}"),
+        ("env", "-S-C{theirs}", "./tool"),
+        ("env", "-C{theirs}", "./tool"),
+        ("env", "-iC", "{theirs}", "./tool"),
+        ("env", "--chd={theirs}", "sh", "tool"),
+        ("env", "-C{theirs}", "PATH=.:/usr/bin", "tool"),
+        ("env", "-C{theirs}", "nice", "./tool"),
+        ("env", "-iu", "X", "{theirs}/tool"),
+        ("env", "--", "A=b", "{theirs}/tool"),
+        ("env", "-", "{theirs}/tool"),
+        ("timeout", "--kill", "5", "9", "{theirs}/tool"),
+        ("setsid", "-wf", "{theirs}/tool"),
+        ("{ours}/zsh", "{theirs}/tool"),
+        ("sh", "-eo", "noclobber", "{theirs}/tool"),
+        ("bash", "+x", "{theirs}/tool"),
+        ("bash", "tool"),
+        ("bash", "--init-file", "/dev/null", "{theirs}/tool"),
+        ("python3", "-W", "error", "-X", "dev", "{theirs}/tool"),
+        ("python3", "{theirs}"),
+        ("perl", "-w", "-I", "/usr/lib", "{theirs}/tool"),
+        ("{ours}/node", "--require", "{theirs}/tool", "{ours}/zsh"),
+        ("{ours}/by-env", "x"),
+        ("{ours}/by-argument",),
+    ],
+    ids=" ".join,
+)
+def test_however_a_command_is_spelled(theirs: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Options may be joined, shortened, or hold a whole command; all of them are read as the program reads them."""
+    script(theirs / "tool")
+    ours = tmp_path / "ours"
+    for name in ("zsh", "node"):
+        script(ours / name, "\x7fELF")
+    script(ours / "by-env", f"#!/usr/bin/env -S -i A=b {theirs}/tool -x\n")
+    script(ours / "by-argument", f"#!/bin/sh {theirs}/tool\n")
+    config = with_process(
+        tmp_path, *(word.format(theirs=theirs, ours=ours) for word in words), env=f'TOOL = "{theirs}/tool"'
+    )
+    (problem, *more) = problems({"PATH": f"{SYSTEM}:{theirs}"}, config=config)
+    assert f"cannot trust {theirs}" in problem
+    assert more == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sh", "{shared}/notyet"),
+        ("python3", "-I", "{shared}/notyet/job"),
+        ("python3", "{shared}/ours"),
+        ("env", "-C{shared}/notyet", "./tool"),
+    ],
+    ids=" ".join,
+)
+def test_a_script_that_somebody_could_make(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """It is run as soon as it is there; a folder of ours in one that everybody may write to is safe."""
+    shared = tmp_path / "shared"
+    (shared / "ours").mkdir(parents=True)
+    shared.chmod(0o1777)
+    words = [word.format(shared=shared) for word in command]
+    is_safe = words[-1].endswith("ours")
+    assert len(problems({}, config=with_process(tmp_path, *words))) == (not is_safe)
+    if is_safe:
+        (shared / "ours").chmod(0o1777)
+        assert len(problems({}, config=with_process(tmp_path, *words))) == 1
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "cat {theirs}/tool",
+        "/usr/bin/env -i tool",
+        "/usr/bin/env -u PATH tool",
+        "/usr/bin/env -S-i tool",
+        "/usr/bin/env -i -- A=b tool",
+        "env LD_PRELOAD=tool.so LD_LIBRARY_PATH=$ORIGIN SSL_CERT_FILE=/etc/ssl cat {theirs}/data",
+        "sh -ec true {theirs}/data",
+        "python3 -Im job {theirs}/data",
+        "perl -ne print {theirs}/data",
+        "sh -s {theirs}/data",
+        "sh - {theirs}/data",
         "nice -n 5 cat {theirs}/data",
         "env -C {theirs} A={theirs}/data cat data",
         "timeout 5 nice sleep 1",
@@ -196,7 +280,9 @@ def test_what_is_no_program_is_let_be(theirs: Path, tmp_path: Path, line: str) -
     for name in ("job", "gosu"):
         script(tmp_path / "ours" / name)
     words = line.format(theirs=theirs, ours=tmp_path / "ours").split()
-    assert problems({"PATH": SYSTEM}, config=with_process(tmp_path, *words)) == []
+    # `env -i` searches the system's own PATH.
+    path = f"{theirs}:{SYSTEM}" if words[-1] == "tool" else SYSTEM
+    assert problems({"PATH": SYSTEM}, config=with_process(tmp_path, *words, env=f'PATH = "{path}"')) == []
 
 
 def test_commands_that_run_each_other_without_end(tmp_path: Path) -> None:
@@ -207,15 +293,96 @@ def test_commands_that_run_each_other_without_end(tmp_path: Path) -> None:
     assert problems(environ, config=with_process(tmp_path, *["nice"] * 3000)) == []
 
 
-@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "LD_PRELOAD", "OPENSSL_CONF"])
+OF_ROOT = ["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "LD_PRELOAD", "LD_AUDIT", "GCONV_PATH", "OPENSSL_CONF"]
+OF_PROCESSES = ["AWS_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "BASH_ENV", "PYTHONPATH", "NODE_PATH", "PERL5LIB"]
+# What separates several paths.
+LISTS = {
+    **dict.fromkeys(["SSL_CERT_DIR", "LD_AUDIT", "GCONV_PATH", "PYTHONPATH", "NODE_PATH", "PERL5LIB"], ":"),
+    "LD_PRELOAD": " ",
+}
+
+
+@pytest.mark.parametrize("name", OF_ROOT + OF_PROCESSES)
 def test_certificates_and_libraries_that_the_environment_names(theirs: Path, tmp_path: Path, name: str) -> None:
-    """Root itself, and each process that has the variable, would trust or run what is there."""
+    """Each process that has the variable would trust or run what is there, and root itself with some of them."""
     (theirs / "file").write_text("")
-    (problem,) = problems({name: f"/etc/ssl:{theirs}/file"})
-    assert f"trust {theirs}: it is on the way to {theirs}/file, which {name} names" in problem
-    config = with_process(tmp_path, "true", env=f'{name} = "{theirs}/file"')
-    assert len(problems({}, config=config)) == 1
+    value = f"/etc/ssl{LISTS[name]}{theirs}/file" if name in LISTS else f"{theirs}/file"
+    told = f"trust {theirs}: it is on the way to {theirs}/file, which {name} names"
+    # The app may set the others for itself.
+    assert [told in problem for problem in problems({name: value})] == [True] * (name in OF_ROOT)
     assert problems({name: "/etc/ssl"}) == []
+    for words, env in ((["true"], f'{name} = "{value}"'), (["env", f"{name}={value}", "true"], "")):
+        (problem,) = problems({}, config=with_process(tmp_path, *words, env=env))
+        assert told in problem
+
+
+def test_the_page_lists_all_variables() -> None:
+    """Whoever uses another one has to know that nobody looks at what it names."""
+    page = (ROOT / "docs/explanation/threat-model.md").read_text()
+    assert [name for name in VARIABLES if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "step"),
+    [
+        ("LD_PRELOAD", "{shared}/notyet.so", "notyet.so"),
+        ("LD_LIBRARY_PATH", "/usr/lib;{shared}/notyet", "notyet"),
+        ("LD_LIBRARY_PATH", "{shared}", "*"),
+        ("SSL_CERT_DIR", "/etc/ssl:{shared}/link", "*"),
+        ("SSL_CERT_FILE", "{shared}/notyet/ca file.pem", "notyet"),
+    ],
+)
+def test_what_a_variable_names_could_be_made(tmp_path: Path, name: str, value: str, step: str) -> None:
+    """It would count as soon as it is there, as would a file in a folder that is searched."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "link").symlink_to(".")
+    value = value.format(shared=shared)
+    for problem in (
+        *problems({name: value}),
+        *problems({}, config=with_process(tmp_path, "true", env=f'{name} = "{value}"')),
+    ):
+        assert f"cannot trust {shared}/{step}: " in problem
+    assert problems({name: value}) != []
+    shared.chmod(0o755)
+    assert problems({name: value}) == []
+
+
+def test_a_module_that_somebody_could_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be imported by root in place of one of a later folder."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    monkeypatch.setattr(sys, "path", [str(shared), *sys.path])
+    assert problems({}) == []
+    shared.chmod(0o1777)
+    (problem,) = problems({})
+    assert f"cannot trust {shared}/*: root reads it" in problem
+
+
+@as_root
+def test_a_file_in_a_folder_that_is_searched(tmp_path: Path) -> None:
+    """The folder is root's, but not all that is in it; another's folder in it is not searched."""
+    library = script(tmp_path / "lib" / "libssl.so")
+    (library.parent / "data").mkdir()
+    os.chown(library.parent / "data", MOLTIS.uid, -1)
+    environ = {"LD_LIBRARY_PATH": str(library.parent)}
+    assert problems(environ) == []
+    os.chown(library, MOLTIS.uid, -1)
+    (problem,) = problems(environ)
+    assert f"trust {library}: LD_LIBRARY_PATH names it" in problem
+
+
+@as_root
+@pytest.mark.parametrize(("user", "owner"), [("worker", WORKER), ("moltis", MOLTIS)])
+def test_roots_launcher_loads_what_is_meant_for_a_process(tmp_path: Path, user: str, owner: User) -> None:
+    """setpriv runs as root in the process's environment, so that nobody's own libraries are for it; the rest may be."""
+    own = script(tmp_path / "lib" / "own.so", owner=owner)
+    config = with_process(tmp_path, "true", user=user, env=f'LD_PRELOAD = "{own}"')
+    (problem,) = problems({}, config=config)
+    assert "which LD_PRELOAD of job has root's setpriv load, and" in problem
+    assert problems({}, config=with_process(tmp_path, "true", user=user, env=f'SSL_CERT_FILE = "{own}"')) == []
+    assert problems({}, config=with_process(tmp_path, "env", f"LD_PRELOAD={own}", "true", user=user)) == []
 
 
 @as_root
@@ -277,7 +444,11 @@ def test_check_and_run_say_so_on_this_machine(theirs: Path) -> None:
 
 
 @as_root
-@pytest.mark.parametrize("wrapper", [("nice",), ("env", "-u", "X"), ("timeout", "5"), ("sh",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "wrapper",
+    [("nice",), ("env", "-u", "X"), ("env", "-vS"), ("env", "-C/", "A=b"), ("timeout", "5"), ("sh",)],
+    ids=" ".join,
+)
 def test_nothing_planted_runs_behind_a_wrapper(theirs: Path, tmp_path: Path, wrapper: tuple[str, ...]) -> None:
     """With the real users of this machine, a helper of root's does not run a file of the app's."""
     trap = script(theirs / "tool", f"#!/bin/sh\ntouch {theirs}/ran\n")
