@@ -6,11 +6,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from supervisor import moltis
+from supervisor.config import permissions
 from supervisor.config.parsers import InvalidValueError
-from supervisor.config.permissions import Auditor, persons_of
-from supervisor.config.plan import DEFAULT_PATH, BackupPlan, BackupSource
+from supervisor.config.permissions import AuditedPath
+from supervisor.config.plan import DEFAULT_PATH, BackupPlan, BackupSource, common_environment
 from supervisor.config.settings import BackupSettings, rows
 from supervisor.config.tailscale_env import parse_client_secret
+from supervisor.core.process import ProcessSpec
 from supervisor.errors import ConfigError
 from supervisor.namedtuples import NamedTuple
 from supervisor.system import spawn
@@ -18,6 +20,7 @@ from supervisor.system import spawn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from supervisor.config.permissions import Person
     from supervisor.config.plan import Plan
     from supervisor.config.settings import Settings, TailnetSettings
     from supervisor.config.users import Host
@@ -114,7 +117,10 @@ class BackupPlanner(NamedTuple):
             holds=settings.app.enabled and tailnet.mode != "attach",
         )
         self._check_places(backup)
-        self._check_permissions(backup)
+        self._warn_of_one_user()
+        # Whoever runs here besides root, even if there is no app.
+        persons = permissions.persons_of(self.plan, self.host)
+        permissions.report(self._audited(backup, persons), permissions.Auditor(), self.diags)
         if backup.holds and settings.stop_timeout_s < _LEAST_STOP_S:
             self.diags.warn(
                 f"SUPERVISOR_STOP_TIMEOUT is less than {_LEAST_STOP_S:g} s: it may be too short for a last snapshot; "
@@ -162,32 +168,27 @@ class BackupPlanner(NamedTuple):
                     remedy = "choose other SUPERVISOR_BACKUP_PATHS, or set TS_STATE_DIR to a folder outside of them"
                     self.diags.problem(f"back up {source.path}", why, remedy)
 
-    def _check_permissions(self, backup: BackupPlan) -> None:
-        """Report what another user could change: restic, the repository, the folder that root stages files in."""
-        if self.host.uid != 0 or self.plan.app_user is None:
-            self.diags.warn(
-                "the app runs as the same user as the supervisor: it can read the backups' password and keys from "
-                "restic's memory while that runs, and change staged files; start as root, with a user for each"
-            )
+    def _warn_of_one_user(self) -> None:
+        """Report what runs as the supervisor's user without having been given it on purpose."""
+        if self.plan.app_user is not None:
             return
-        audited = {
-            **dict.fromkeys(self._candidates(backup.program), "runs it as root"),
-            os.path.dirname(backup.folder): "stages snapshots in it",
-        }
-        if self.settings.in_folder and self.settings.repository != "/":
-            audited[self.settings.repository] = "keeps the repository there"
-        auditor, persons = Auditor(), persons_of(self.plan, self.host)
-        for path, what in audited.items():
-            changer = auditor.changer(path, persons, wanted=True)
-            if changer is not None:
-                step, person = changer
-                why = f"the supervisor {what} ({path}), and {person.title} can change it"
-                remedy = "give it to root, with write access for no one else, or choose another folder"
-                self.diags.problem(f"trust {step}", why, remedy)
+        same = ["the app"] if self.plan.settings.app.enabled else []
+        same += [each.name for each in self.plan.settings.processes if each.user is None or self.host.uid != 0]
+        if same:
+            runs, they = ("runs", "it") if len(same) == 1 else ("run", "they")
+            self.diags.warn(
+                f"{' and '.join(same)} {runs} as the same user as the supervisor: {they} can read the backups' "
+                "password and keys from restic's memory while that runs, and change staged files; start as root, with "
+                "a user for each"
+            )
 
-    def _candidates(self, program: str) -> Iterator[str]:
-        """Yield the program, and before it each file that would be run in its place if it existed."""
-        for path in spawn.program_candidates(PROGRAM, self._path, "/"):
-            yield path
-            if path == program:
-                return
+    def _audited(self, backup: BackupPlan, persons: tuple[Person, ...]) -> Iterator[AuditedPath]:
+        """Yield what no other user may change: restic, the repository, the folder that root stages files in."""
+        restic = ProcessSpec("the supervisor", (PROGRAM,), common_environment(self.environ, "/", None))
+        yield from permissions.programs(restic, persons)
+        folders = {os.path.dirname(backup.folder): "the supervisor stages snapshots in"}
+        if self.settings.in_folder and self.settings.repository != "/":
+            folders[self.settings.repository] = "the supervisor keeps the repository in"
+        for path, role in folders.items():
+            remedy = "give it to root, with write access for no one else, or choose another folder"
+            yield AuditedPath(path, role, persons, wanted=True, remedy=remedy)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import pytest
 
 from supervisor.config import parsers
 from supervisor.config.build import resolve
 from supervisor.config.parsers import InvalidValueError
+from supervisor.core.process import User
 from supervisor.errors import ConfigError
-from tests.config.machine import IMAGE, Machine
+from tests.config.machine import IMAGE, TAILSCALE, Machine
 from tests.support.backups import path_with_restic
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORKER = User("worker", 1003, 1003, "/home/worker")
 GOOD = {
     "SUPERVISOR_BACKUP_REPOSITORY": "s3:https://nyc3.digitaloceanspaces.com/bucket/moltis",
     "SUPERVISOR_BACKUP_PASSWORD": "a good password",
     "SUPERVISOR_BACKUP_ACCESS_KEY_ID": "an id of a key",
     "SUPERVISOR_BACKUP_SECRET_ACCESS_KEY": "a secret of a key",
 }
+
+
+def process_of_worker(folder: Path) -> str:
+    """Return the path of a settings file with a further process that has its own user."""
+    file = folder / "settings.toml"
+    file.write_text('[process.job]\ncommand = ["true"]\nuser = "worker"\n')
+    return str(file)
 
 
 def problems(**changes: str | None) -> str:
@@ -134,6 +149,44 @@ def test_one_user_for_all_is_warned_about() -> None:
     env = {**GOOD, "PATH": path_with_restic()}
     for host, count in ((Machine(uid=1000), 1), (Machine(), 1), (IMAGE, 0)):
         assert sum(said in text for text in resolve(env, host=host).warnings) == count
+
+
+@pytest.mark.parametrize(
+    ("env", "host", "told"),
+    [
+        ({"SUPERVISOR_APP": "off"}, Machine(users=(TAILSCALE, WORKER)), ""),
+        ({"SUPERVISOR_APP": "off"}, Machine(uid=1000), "job runs as the same user"),
+        ({}, Machine(uid=1000), "the app and job run as the same user"),
+        ({}, Machine(users=(TAILSCALE, WORKER)), "the app runs as the same user"),
+    ],
+)
+def test_it_is_told_who_runs_as_the_same_user(tmp_path: Path, env: dict[str, str], host: Machine, told: str) -> None:
+    """There may be no app; a further process may have its own user."""
+    config = process_of_worker(tmp_path)
+    env = {**GOOD, "PATH": path_with_restic(), "SUPERVISOR_BACKUP_PATHS": "/data", **env}
+    warnings = [text for text in resolve(env, host=host, config=config).warnings if "as the same user" in text]
+    assert [told in text for text in warnings] == [True] * bool(told)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("env", [{"SUPERVISOR_APP": "off"}, {"SUPERVISOR_APP_USER": "root"}, {}])
+def test_restic_is_trusted_only_if_no_user_can_change_it(tmp_path: Path, env: dict[str, str]) -> None:
+    """This includes the users of tailscaled and of further processes, whether or not the app has one."""
+    theirs, repository, ours = (tmp_path / name for name in ("theirs", "repository", "ours"))
+    ours.mkdir()
+    for path, owner in ((theirs, WORKER), (repository, TAILSCALE)):
+        path.mkdir()
+        os.chown(path, owner.uid, owner.gid)
+    for program in (ours / "tailscaled", theirs / "restic"):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    settings = {**GOOD, "SUPERVISOR_BACKUP_REPOSITORY": str(repository), "SUPERVISOR_BACKUP_PATHS": "/data", **env}
+    host = Machine(users=(TAILSCALE, WORKER, User("root", 0, 0, "/root")))
+    with pytest.raises(ConfigError) as caught:
+        resolve({**settings, "PATH": f"{ours}:{theirs}:/usr/bin"}, host=host, config=process_of_worker(tmp_path))
+    text = "\n".join(caught.value.problems)
+    assert f"trust {theirs}: it is on the way to {theirs}/restic, which the supervisor runs, and job's user" in text
+    assert f"trust {repository}: the supervisor keeps the repository in it, and tailscaled's user" in text
 
 
 def test_secrets_are_masked_and_come_from_files(tmp_path_factory: pytest.TempPathFactory) -> None:
