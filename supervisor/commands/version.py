@@ -8,6 +8,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from supervisor import __version__
+from supervisor.config import permissions
+from supervisor.config.users import Host
+from supervisor.core.process import ProcessSpec
 
 if TYPE_CHECKING:
     from supervisor.core.process import User
@@ -24,9 +27,9 @@ def report() -> str:
     versions = {
         "commit": _commit(),
         "python": platform.python_version(),
-        "tailscaled": _said("tailscaled", "--version"),
+        "tailscaled": _told("tailscaled", "--version"),
         # `restic 0.18.1 compiled with …`
-        "restic": _said("restic", "version").removeprefix("restic ").partition(" compiled")[0],
+        "restic": _told("restic", "version").removeprefix("restic ").partition(" compiled")[0],
     }
     return "".join([f"moltis-supervisor {__version__}\n", *(f"{name:<11} {said}\n" for name, said in versions.items())])
 
@@ -37,13 +40,25 @@ def _commit() -> str:
             return file.readline().strip()
     except OSError:
         checkout = os.path.dirname(_PACKAGE)
-        return _said("git", "-C", checkout, "rev-parse", "HEAD") if os.path.exists(f"{checkout}/.git") else _NOT_KNOWN
+        return _told("git", "-C", checkout, "rev-parse", "HEAD") if os.path.exists(f"{checkout}/.git") else _NOT_KNOWN
+
+
+def _told(*words: str) -> str:
+    """Return the first line that a program of PATH prints, or why there is none; root runs only root's programs."""
+    spec = ProcessSpec("--version", words, _environment(), Host().cwd)
+    why = permissions.why_not_run(spec)
+    return f"{_NOT_KNOWN}: {why}" if why else _said(*words)
 
 
 def tailscaled_version(program: str, user: User | None) -> str:
     """Return the version of the tailscaled at this path, run as ``user``; empty if it does not print one."""
     said = _said(program, "--version", user=user)
     return "" if said.startswith(_NOT_KNOWN) else said
+
+
+def _environment() -> dict[str, str]:
+    """Return what a program needs: the whole environment has secrets, and git looks for its settings in HOME."""
+    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 
 
 def _said(*words: str, user: User | None = None) -> str:
@@ -56,8 +71,7 @@ def _said(*words: str, user: User | None = None) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            # The whole environment has secrets; git looks for its settings in HOME.
-            env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            env=_environment(),
             user=None if user is None else user.uid,
             group=None if user is None else user.gid,
             extra_groups=None if user is None else (),

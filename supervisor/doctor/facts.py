@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from supervisor.backup import programs
+from supervisor.config.permissions import why_not_run
 from supervisor.config.plan import common_environment
 from supervisor.config.tailscale_env import is_client_secret
 from supervisor.core.process import ProcessSpec
@@ -25,7 +26,7 @@ from supervisor.tailnet.localapi import LocalApi, LocalApiError
 from supervisor.tailnet.oauth_client import OAuthClient, OAuthRefusedError, OAuthUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from supervisor.backup.programs import ProgramParent
     from supervisor.doctor.subject import Subject
@@ -114,7 +115,10 @@ async def of_auth_key(subject: Subject, given: Credentials) -> KeyFacts:
 
 
 async def of_programs(subject: Subject, parent: ProgramParent) -> dict[str, str]:
-    """Ask the installed programs for their versions; those without an answer are left out."""
+    """Ask the installed programs for their versions; those without an answer are left out.
+
+    Root runs only root's programs: the settings may be invalid, so that it is unclear who else is here.
+    """
     plan, asked = subject.plan, []
     if plan.tailscaled is not None and subject.tailnet.status is None:
         asked.append(("tailscaled", plan.tailscaled._replace(argv=(plan.tailscaled.argv[0], "--version"))))
@@ -123,6 +127,13 @@ async def of_programs(subject: Subject, parent: ProgramParent) -> dict[str, str]
         asked.append(("restic", ProcessSpec("restic", (plan.backup.program, "version"), env)))
     found = {}
     for name, spec in asked:
+        try:
+            why = await _look(f"trust {spec.argv[0]}", partial(why_not_run, spec))
+        except TimeoutError:
+            continue
+        if why:
+            found[name] = f"not known: {why}"
+            continue
         lines = await _lines_of(parent, spec._replace(name="doctor"))
         if lines:
             # `restic 0.18.1 compiled with …`
@@ -139,17 +150,17 @@ async def _lines_of(parent: ProgramParent, spec: ProcessSpec) -> list[str]:
             lines.append(line)
 
     with contextlib.suppress(TimeoutError, SpawnError):
-        program = await _program_of(spec)
+        program = await _look(spec.argv[0], partial(program_of, spec))
         async with asyncio.timeout(_HELPER_S):
             await programs.run(parent, spec._replace(argv=(program, *spec.argv[1:])), take)
     return [line.decode(errors="replace") for line in lines]
 
 
-async def _program_of(spec: ProcessSpec) -> str:
-    """Search for a program in a thread: a folder of PATH may be on a disk that hangs."""
-    search = _searches.get(spec.argv[0])
+async def _look(name: str, look: Callable[[], str]) -> str:
+    """Look for a program in a thread: a folder of PATH may be on a disk that hangs. Raises TimeoutError."""
+    search = _searches.get(name)
     if search is None or not search.hangs:
-        search = _searches[spec.argv[0]] = TimedReader(partial(program_of, spec))
+        search = _searches[name] = TimedReader(look)
     return await search.read()
 
 

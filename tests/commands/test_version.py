@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -35,8 +36,10 @@ def program(folder: Path, name: str, script: str) -> str:
 
 def test_the_versions_of_everything_that_works_here(tmp_path: Path) -> None:
     """The real tailscaled's version is shown as it reports it, and restic's."""
+    # Root does not run what is in a folder of somebody else's.
+    shutil.copy(tailscaled(), tmp_path)
     folder = program(tmp_path, "restic", "echo 'restic 0.18.1 compiled with go1.24.4 on linux/amd64'")
-    said = lines(f"{os.path.dirname(tailscaled())}:{folder}:{os.environ['PATH']}")
+    said = lines(f"{folder}:{os.environ['PATH']}")
     assert said["moltis-supervisor"] == __version__
     # One installed by Go has a suffix.
     assert said["tailscaled"].startswith(os.path.basename(os.path.dirname(tailscaled())).removeprefix("tailscaled-"))
@@ -56,6 +59,31 @@ def test_what_does_not_tell_its_version_holds_up_nothing(
     monkeypatch.setattr(version, "_ANSWER_S", 0.5)
     monkeypatch.setenv("PATH", program(tmp_path, "restic", script) + ":/usr/bin:/bin")
     assert "restic      not known: restic does not tell\n" in version.report()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs none but root's programs")
+def test_root_runs_no_program_that_somebody_else_could_change(tmp_path: Path) -> None:
+    """Which users there are is not known here, so that only root's own programs are run, also as interpreters."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for folder in (theirs, ours):
+        folder.mkdir()
+    for name in ("tailscaled", "git", "tool"):
+        program(theirs, name, f"touch {theirs}/ran; echo 1.2.3")
+    os.chown(theirs, 12345, -1)
+    (ours / "restic").write_text(f"#!{theirs}/tool\n")
+    (ours / "restic").chmod(0o755)
+    said = lines(f"{theirs}:{ours}:/usr/bin:/bin")
+    why = f"not known: it was not run, as a user other than root can change {theirs}"
+    assert said["tailscaled"] == said["restic"] == why
+    # An image has no checkout, and does not ask git.
+    assert said["commit"] == why or not (ROOT / ".git").exists()
+    assert not (theirs / "ran").exists()
+    # Folders of PATH behind the program are not searched, and what a group other than root's may write is no better.
+    program(ours, "restic", "echo restic 1.2.3")
+    assert lines(f"{ours}:{theirs}")["restic"] == "1.2.3"
+    os.chown(ours, 0, 12345)
+    ours.chmod(0o775)
+    assert lines(f"{ours}:{theirs}")["restic"] == f"{why.removesuffix('theirs')}ours"
 
 
 def test_a_program_that_is_asked_gets_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
