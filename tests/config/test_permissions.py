@@ -170,6 +170,7 @@ def test_what_wrappers_run(theirs: Path, tmp_path: Path, line: str) -> None:
         ("env", "-S", "-i A='b c' {theirs}/tool"),
         ("env", "-iS", "{theirs}/tool"),
         ("env", "-vS{theirs}/tool"),
+        ("env", "-S{theirs}/tool 'x"),
         ("env", "--split-string={theirs}/tool x"),
         ("env", "--split", "nice -n 5 ${{TOOL}}"),
         ("env", "-S-C{theirs}", "./tool"),
