@@ -55,7 +55,7 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     plan = resolve(os.environ, config=config, restart=restart, command=command)
     resources = RunResources(plan)
     resources.announce()
-    adopts, undumpable = kernel.adopt_orphans(), kernel.set_undumpable()
+    adopts, undumpable, named = kernel.adopt_orphans(), kernel.set_undumpable(), kernel.take_name()
     launcher = kernel.launcher()
     parts = Run(plan, resources, launcher)
     app = plan.app_address if plan.app is not None else None
@@ -63,7 +63,7 @@ def run(config: str | None, restart: str | None, command: Sequence[str], inbox: 
     parts.log.record("info", "starting", version=__version__, pid=os.getpid(), **listen)
     parts.engine.start_all()
     try:
-        _go_on(parts, resources, _missing(adopts=adopts, undumpable=undumpable, launcher=launcher), inbox)
+        _go_on(parts, resources, _missing(adopts=adopts, undumpable=undumpable, named=named, launcher=launcher), inbox)
     except Exception:
         # Nothing would supervise the children any more.
         parts.end_at_once()
@@ -305,7 +305,7 @@ def _first_backup(plan: Plan, now_s: float) -> BackupView:
     )
 
 
-def _missing(*, adopts: bool, undumpable: bool, launcher: tuple[str, ...]) -> list[str]:
+def _missing(*, adopts: bool, undumpable: bool, named: bool, launcher: tuple[str, ...]) -> list[str]:
     """Return a note for each feature that this kernel or image lacks."""
     notes = []
     if not adopts:
@@ -317,6 +317,11 @@ def _missing(*, adopts: bool, undumpable: bool, launcher: tuple[str, ...]) -> li
         )
     if not undumpable:
         notes.append("the kernel does not close the supervisor's memory to processes of its user")
+    if not named:
+        notes.append(
+            "this process cannot be given a name: a command cannot distinguish its control socket from one that an app "
+            "of its user puts in its place"
+        )
     if not launcher:
         notes.append(
             "there is no setpriv of util-linux that works here: processes do not end with a killed supervisor, and may "

@@ -12,18 +12,22 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 _PR_GET_PDEATHSIG = 2
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_NO_NEW_PRIVS = 39
 # mallopt(3); the second has its default value, but does not grow with freed memory.
 _M_TRIM_THRESHOLD = -1
 _M_ARENA_MAX = -8
 _TRIM_ABOVE_BYTES = 128 * 1024
+# A program's name cannot contain the slash, and no other process can change it (proc(5), comm): at most 15 bytes.
+SUPERVISOR_NAME = b"supervisor/run"
 SETPRIV_PATHS = ("/usr/bin/setpriv", "/bin/setpriv")
 
 
-def _prctl(option: int, value: int = 0) -> int:
+def _prctl(option: int, value: int | bytes = 0) -> int:
     libc = ctypes.CDLL(None)
-    return int(libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)))
+    first = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+    return int(libc.prctl(option, first, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)))
 
 
 def adopt_orphans() -> bool:
@@ -37,6 +41,11 @@ def adopt_orphans() -> bool:
 def set_undumpable() -> bool:
     """Protect memory and environment from processes of the same user; return whether that worked."""
     return _prctl(_PR_SET_DUMPABLE, 0) == 0
+
+
+def take_name() -> bool:
+    """Name the calling thread, which has to be the first of its process; return whether that worked."""
+    return _prctl(_PR_SET_NAME, SUPERVISOR_NAME) == 0
 
 
 def shows_processes() -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
 import socket
 import struct
 from typing import TYPE_CHECKING, Protocol
 
-from supervisor.system import procfs
+from supervisor.system import kernel, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    # The pid and the short name of a process.
+    IsIt = Callable[[int, bytes], bool]
 
     class Socket(Protocol):
         """The socket method that is used here."""
@@ -29,17 +31,13 @@ _SO_PEERPIDFD = 77
 _FD = struct.Struct("=i")
 _MOST_GENERATIONS = 1000
 _LOOKS = 3
-# proc(5), cmdline: `python … -m supervisor run …`, or the script. A process cannot change that of an ancestor.
-_SUPERVISOR = re.compile(
-    rb"[^\0]*python[^\0/]*\0(?:-[XW]\0[^\0]*\0|-(?!m\0)[^\0]*\0)*(?:-m\0supervisor|(?:[^\0]*/)?moltis-supervisor)\0run\0"
-)
 
 
 def why_refused(connection: Socket) -> str:
     """Return why a client is refused; empty for our user and root, unless it runs under the supervisor."""
     try:
         pid, uid = _credentials(connection)
-        descends = pid != os.getpid() and _certainly_below(pid, connection, _is_this)
+        descends = pid != os.getpid() and _certainly_below(pid, connection, lambda at, _: at == os.getpid())
     except OSError:
         return "cannot determine which process is asking: it has ended, or is in another pid namespace"
     if uid not in {0, os.geteuid()}:
@@ -60,7 +58,9 @@ def why_not_trusted(connection: Socket) -> str:
     """
     try:
         pid, uid = _credentials(connection)
-        supervised = pid != os.getpid() and _certainly_below(pid, connection, lambda at: at != pid and _supervises(at))
+        supervised = pid != os.getpid() and _certainly_below(
+            pid, connection, lambda at, name: at != pid and name == kernel.SUPERVISOR_NAME
+        )
     except OSError:
         return "cannot determine which process is listening: it has ended, or is in another pid namespace"
     if supervised:
@@ -78,7 +78,7 @@ def _credentials(connection: Socket) -> tuple[int, int]:
     return pid, uid
 
 
-def _certainly_below(pid: int, connection: Socket, is_it: Callable[[int], bool]) -> bool:
+def _certainly_below(pid: int, connection: Socket, is_it: IsIt) -> bool:
     """Return whether a connection's peer, or an ancestor of it, satisfies ``is_it``.
 
     Raises OSError if that cannot be determined.
@@ -118,15 +118,7 @@ def _lives(pidfd: int | None) -> bool:
     return True
 
 
-def _is_this(pid: int) -> bool:
-    return pid == os.getpid()
-
-
-def _supervises(pid: int) -> bool:
-    return _SUPERVISOR.match(procfs.command_line(pid)) is not None
-
-
-def _below(pid: int, is_it: Callable[[int], bool]) -> bool | None:
+def _below(pid: int, is_it: IsIt) -> bool | None:
     """Return whether a process or an ancestor of it satisfies ``is_it``; None if that cannot be determined.
 
     Orphans are reparented to the supervisor and so are below it. A process started by `docker exec` has no visible
@@ -139,16 +131,20 @@ def _below(pid: int, is_it: Callable[[int], bool]) -> bool | None:
     return None
 
 
-def _walk_up(pid: int, is_it: Callable[[int], bool]) -> bool | None:
+def _walk_up(pid: int, is_it: IsIt) -> bool | None:
     """Try it once; None if a process ended before its parent was read, or the walk does not end."""
     # Pid 0 stands for a process outside this namespace, as the peer and as a parent.
-    at: int | None = pid or None
+    if pid == 0:
+        return None
+    at = pid
     for _ in range(_MOST_GENERATIONS):
-        if at is None:
-            return None
         if at == 0:
             return False
-        if is_it(at):
+        found = procfs.name_and_parent(at)
+        if found is None:
+            return None
+        name, parent = found
+        if is_it(at, name):
             return True
-        at = procfs.parent(at)
+        at = parent
     return None

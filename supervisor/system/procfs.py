@@ -91,6 +91,19 @@ def parent(pid: int) -> int | None:
     return int(fields[1]) if fields else None
 
 
+def name_and_parent(pid: int) -> tuple[bytes, int] | None:
+    """Return the short name and the parent of a process, which may be dead; None if it is gone.
+
+    Raises OSError if it cannot be read.
+    """
+    try:
+        with open(f"{_PROC}/{pid}/stat", "rb", buffering=0) as file:
+            head, _, rest = file.read().rpartition(b") ")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return head.partition(b" (")[2], int(rest.split()[1])
+
+
 def look(pid: int) -> Process | None:
     """Return a process with a live thread, which need not be its first; None if it has none."""
     head, _, rest = read(f"{_PROC}/{pid}/stat").rpartition(b") ")
@@ -117,11 +130,6 @@ def lives_on(process: Process) -> bool:
 def name_of(pid: int) -> str:
     """Return the short name of a process (comm)."""
     return read(f"{_PROC}/{pid}/comm").decode(errors="replace").strip() or str(pid)
-
-
-def command_line(pid: int) -> bytes:
-    """Return the arguments of a process, each followed by a zero byte; empty if it has ended."""
-    return read(f"{_PROC}/{pid}/cmdline")
 
 
 def memory_bytes(pid: int) -> int | None:

@@ -77,12 +77,17 @@ def test_process_1_ends_with_the_apps_status(status: int) -> None:
         assert run.wait() == status
 
 
-def test_without_a_subreaper_it_works_and_says_what_is_missing() -> None:
-    """If the kernel refuses the role of subreaper, children are still supervised."""
-    with running("sh", "-c", "echo ready; exec sleep 300", prefix=NO_SUBREAPER) as run:
+@pytest.mark.parametrize(
+    ("prefix", "note"),
+    [(NO_SUBREAPER, "orphans are not handed"), (refusing("prctl=EPERM@15"), "cannot be given a name")],
+    ids=["subreaper", "name"],
+)
+def test_without_a_role_it_works_and_says_what_is_missing(prefix: tuple[str, ...], note: str) -> None:
+    """If the kernel refuses the role of subreaper, or a name, children are still supervised."""
+    with running("sh", "-c", "echo ready; exec sleep 300", prefix=prefix) as run:
         started = run.wait_for("started")
         run.wait_for("ready")
-        assert any("orphans are not handed" in record["message"] for record in run.records)
+        assert any(note in record["message"] for record in run.records)
         os.kill(started["pid"], signal.SIGKILL)
         run.wait_count(2, "started")
         assert run.stop() == 0

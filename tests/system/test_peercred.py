@@ -83,12 +83,7 @@ def test_another_user_may_not(listener: socket.socket, tmp_path: Path) -> None:
 
 def test_the_way_up_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose ancestors cannot be followed to the root does not count as harmless."""
-    monkeypatch.setattr(procfs, "parent", lambda _pid: 12)
-    assert peercred._below(11, peercred._is_this) is None
-    monkeypatch.setattr(procfs, "parent", lambda _pid: None)
-    assert peercred._below(11, peercred._is_this) is None
-    monkeypatch.setattr(procfs, "parent", lambda _pid: 0)
-    assert peercred._below(11, peercred._is_this) is False
-    assert peercred._below(0, peercred._is_this) is None
-    monkeypatch.setattr(procfs, "parent", lambda _pid: os.getpid())
-    assert peercred._below(11, peercred._is_this) is True
+    for above, expected in [((b"a", 12), None), (None, None), ((b"a", 0), False), ((b"a", 7), True)]:
+        monkeypatch.setattr(procfs, "name_and_parent", lambda _pid, above=above: above)
+        assert peercred._below(11, lambda pid, _: pid == 7) is expected
+    assert peercred._below(0, lambda *_: True) is None
