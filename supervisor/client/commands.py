@@ -26,7 +26,7 @@ from supervisor.client.render import (
     table,
 )
 from supervisor.core.orders import DONE, FAILED, REPLACED, UNDER_WAY
-from supervisor.errors import UsageError, host_port, quoted
+from supervisor.errors import UsageError, host_port, quoted, remedy_for_resources
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
@@ -383,7 +383,9 @@ def _read_key(console: Console, path: str) -> Secret:
         raise UsageError(f"cannot read the auth key from {path}: nothing was typed; type or paste it") from error
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else "") or "it is not text"
-        raise UsageError(f"cannot read the auth key from {path}: {why}; check the path, and its rights") from error
+        remedy = remedy_for_resources(error) if isinstance(error, OSError) else ""
+        to_do = remedy or "check the path, and its rights"
+        raise UsageError(f"cannot read the auth key from {path}: {why}; {to_do}") from error
     key = text.removeprefix("\ufeff").strip()
     if not key or len(text) > _MOST_KEY_CHARACTERS or not key.isprintable():
         raise UsageError(f"cannot use the auth key from {path}: it is not one line of text; put the key there alone")

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from supervisor import __version__
 from supervisor.commands.resources import CONTROL_SOCKET
 from supervisor.config.plan import LONGEST_SOCKET_PATH
-from supervisor.errors import SupervisorError, printable
+from supervisor.errors import SupervisorError, connection_error, printable, remedy_for_resources
 from supervisor.system.peercred import why_not_trusted
 
 if TYPE_CHECKING:
@@ -156,17 +156,24 @@ class Control:
                 "its log says more"
             ) from error
         except (OSError, http.client.IncompleteRead) as error:
-            if isinstance(error, OSError) and error.errno == errno.ELOOP:
-                raise NoSupervisorError(
-                    f"cannot reach a supervisor at {self.folder}: symbolic links in that path form a loop; fix them, "
-                    "or set SUPERVISOR_RUN_DIR to the run folder itself"
-                ) from error
-            raise NoSupervisorError(
-                f"cannot reach the supervisor at {self.folder}: it closed the connection ({error}); "
-                "it may be about to end: try again"
-            ) from error
+            raise self._no_answer(error) from error
         except http.client.HTTPException as error:
             raise SkewError(what, f"invalid HTTP ({error!r})") from error
+
+    def _no_answer(self, error: OSError | http.client.IncompleteRead) -> NoSupervisorError:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            return NoSupervisorError(
+                f"cannot reach a supervisor at {self.folder}: symbolic links in that path form a loop; fix them, "
+                "or set SUPERVISOR_RUN_DIR to the run folder itself"
+            )
+        if isinstance(error, OSError) and (remedy := remedy_for_resources(error)):
+            return NoSupervisorError(
+                f"cannot ask the supervisor at {self.folder}: {connection_error(error)}; for this command, {remedy}"
+            )
+        return NoSupervisorError(
+            f"cannot reach the supervisor at {self.folder}: it closed the connection ({error}); "
+            "it may be about to end: try again"
+        )
 
 
 class _Connection(http.client.HTTPConnection):

@@ -55,18 +55,31 @@ class Descriptors:
         if lowers:
             self._limit(self._soft)
         try:
-            try:
-                return begin()
-            except Exception as error:
-                # Releasing it for each start would take 24 system calls, and twice as many with a lowered limit.
-                if not _is_out_of_files(error):
-                    raise
-            self.give(RESERVED if lowers else FOR_A_START)
-            return begin()
+            # Releasing it for each start would take 24 system calls, and twice as many with a lowered limit.
+            return self._with_reserve(begin, RESERVED if lowers else FOR_A_START)
         finally:
             if lowers:
                 self._limit(self._hard)
             self.refill()
+
+    def look(self, look: Callable[[], T]) -> T:
+        """Return the result of ``look``, which opens a few files and closes them.
+
+        If all other descriptors are in use, the reserve is released and ``look`` is called again.
+        """
+        try:
+            return self._with_reserve(look, RESERVED)
+        finally:
+            self.refill()
+
+    def _with_reserve(self, call: Callable[[], T], most: int) -> T:
+        try:
+            return call()
+        except Exception as error:
+            if not _is_out_of_files(error):
+                raise
+        self.give(most)
+        return call()
 
     def give(self, most: int) -> int:
         """Close up to ``most`` descriptors of the reserve; return how many."""

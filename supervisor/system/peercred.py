@@ -9,7 +9,9 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Protocol
 
+from supervisor.errors import remedy_for_resources
 from supervisor.system import kernel, procfs
+from supervisor.system.descriptors import DESCRIPTORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +39,11 @@ def why_refused(connection: Socket) -> str:
     """Return why a client is refused; empty for our user and root, unless it runs under the supervisor."""
     try:
         pid, uid = _credentials(connection)
-        descends = pid != os.getpid() and _certainly_below(pid, connection, lambda at, _: at == os.getpid())
-    except OSError:
-        return "cannot determine which process is asking: it has ended, or is in another pid namespace"
+        descends = pid != os.getpid() and DESCRIPTORS.look(
+            lambda: _certainly_below(pid, connection, lambda at, _: at == os.getpid())
+        )
+    except OSError as error:
+        return f"cannot determine which process is asking: {_why_unknown(error)}"
     if uid not in {0, os.geteuid()}:
         return f"user {uid} may not control the supervisor; use root or user {os.geteuid()}"
     if descends:
@@ -61,14 +65,23 @@ def why_not_trusted(connection: Socket) -> str:
         supervised = pid != os.getpid() and _certainly_below(
             pid, connection, lambda at, name: at != pid and name == kernel.SUPERVISOR_NAME
         )
-    except OSError:
-        return "cannot determine which process is listening: it has ended, or is in another pid namespace"
+    except OSError as error:
+        if remedy_for_resources(error):
+            raise
+        return f"cannot determine which process is listening: {_why_unknown(error)}"
     if supervised:
         return f"process {pid}, which listens there, is not a supervisor but runs under one"
     own = os.geteuid()
     if uid not in {0, own} and pid != 1:
         return f"it belongs to user {uid}, not to root or to you" if own else f"it belongs to user {uid}, not to root"
     return ""
+
+
+def _why_unknown(error: OSError) -> str:
+    remedy = remedy_for_resources(error)
+    if remedy and error.errno:
+        return f"{os.strerror(error.errno).lower()}; {remedy}"
+    return "it has ended, or is in another pid namespace"
 
 
 def _credentials(connection: Socket) -> tuple[int, int]:

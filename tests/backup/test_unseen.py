@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -21,21 +19,8 @@ from supervisor.config.plan import BackupSource
 from supervisor.core.backup import Files
 from supervisor.system import dirs
 from tests.conventions.tree import modules
+from tests.support.descriptors import no_descriptors
 from tests.system.test_dirs import NOBODY
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Make the kernel refuse this process any further descriptor."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture

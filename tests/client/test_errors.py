@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -74,6 +75,21 @@ def test_a_run_folder_that_can_hold_no_socket(tmp_path: Path) -> None:
         assert why in called.err
         assert "SUPERVISOR_RUN_DIR" in called.err
         assert "try again" not in called.err
+
+
+@pytest.mark.parametrize("call_refused", ["socket.socket", "supervisor.system.peercred._credentials"])
+def test_a_lack_of_descriptors(call_refused: str, tmp_path: Path) -> None:
+    """It is the command's own, whether it cannot connect or not find out who listens, and told with its remedy."""
+    lack = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with answering() as supervisor, patch(call_refused, side_effect=lack):
+        called = call(supervisor.folder, "status")
+    assert (called.code, called.out) == (69, "")
+    assert "too many open files; for this command, raise the limit of open files" in called.err
+    key = tmp_path / "key"
+    with answering() as supervisor, patch("supervisor.client.commands._read_in_time", side_effect=lack):
+        called = call(supervisor.folder, "connect", "--auth-key-file", str(key))
+    assert called.code == 64
+    assert "raise the limit of open files" in called.err
 
 
 def test_the_run_folder_is_found_as_the_supervisor_finds_it(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.client.calling import PROGRAM
 from tests.process.running import Run, running
 from tests.support.crowded import Stopwatch
 from tests.support.waiting import wait_until
@@ -128,6 +130,21 @@ def test_the_first_lines_are_not_lost_where_no_file_may_be_opened(tmp_path: Path
         run.wait_for("second", process="moltis")
         assert run.stop() == 0
         assert not run.all("internal error")
+
+
+def test_an_operator_is_recognised_where_hardly_a_file_may_be_opened() -> None:
+    """Who is asking is looked up with the reserve's descriptors; a lack of them is not told as a caller unknown."""
+    with running(*SLEEP, prefix=limited("-Hn 4096; ulimit -Sn 4096")) as run:
+        port_of(run)
+        status = [*PROGRAM, "status"]
+        subprocess.run(status, env=run.env, check=True, timeout=30)
+        used = set(map(int, os.listdir(f"/proc/{run.pid}/fd")))
+        unused = [number for number in range(4096) if number not in used]
+        # One free descriptor is for the connection; without any, the server makes room for several.
+        for free in (2, 1, 0):
+            resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (unused[free], 4096))
+            subprocess.run(status, env=run.env, check=True, timeout=30)
+        assert run.stop() == 0
 
 
 def test_health_does_not_wait_behind_idle_connections_where_no_file_may_be_opened() -> None:

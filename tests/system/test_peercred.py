@@ -12,6 +12,7 @@ import pytest
 
 from supervisor.system import peercred, procfs
 from supervisor.system.peercred import why_refused
+from tests.support.descriptors import no_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,15 @@ def test_one_that_is_gone_may_not(listener: socket.socket) -> None:
         child.communicate(b"")
         assert child.returncode == 0
         assert "cannot determine" in why_refused(accepted)
+
+
+def test_a_lack_of_descriptors_is_told_as_such(listener: socket.socket) -> None:
+    """It is the supervisor's, not a caller's who has ended."""
+    with client(listener) as child, listener.accept()[0] as accepted:
+        with no_descriptors():
+            why = why_refused(accepted)
+        assert why.startswith("cannot determine which process is asking: too many open files; raise the limit")
+        child.communicate(b"")
 
 
 def test_a_pid_is_not_taken_for_the_one_that_has_it_now(

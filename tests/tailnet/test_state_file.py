@@ -18,6 +18,7 @@ from supervisor.runtime import loop_latency
 from supervisor.system import dirs
 from supervisor.tailnet import state_file
 from supervisor.tailnet.state_file import FILE, DesiredStateStore
+from tests.support.descriptors import no_descriptors
 from tests.tailnet.attached import NOBODY
 
 if TYPE_CHECKING:
@@ -171,12 +172,8 @@ def test_a_folder_that_this_user_may_not_enter_is_told(closed: str) -> None:
 
 def test_without_a_free_descriptor_the_choice_is_unknown(kept: Path) -> None:
     """It is a failure of this moment, and says nothing about the choice."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
-    try:
+    with no_descriptors():
         owner = DesiredStateStore(str(kept))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert (owner.choice, owner.why_unread) == ("unknown", "the folder cannot be opened: Too many open files")
 
 
