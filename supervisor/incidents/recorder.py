@@ -126,6 +126,8 @@ class IncidentRecorder:
     def finish(self, status: int, why: str | None) -> dict[str, object]:
         """Store the incident of the run's end, and return its description."""
         self._changes.handle()
+        if self._errors:
+            self._log.record("error", "an incident was not recorded", why="as before", times=self._errors)
         if not (self._kept or self._folder.hangs or self._store.snapshot.backup.holds):
             # The run ends before the first check. The folder may be on a disk that hangs, and the end must not.
             found: list[tuple[FolderContent, RunRecord | None]] = []

@@ -399,6 +399,10 @@ class DescriptorShortage:
             return True
         return DESCRIPTORS.give_spare(_AT_ONCE // 4) > 0
 
+    def close(self) -> None:
+        """Log what was counted since the last record."""
+        self._repeated.close()
+
     def _log_count(self, count: int) -> None:
         self._log.record(
             "warning",

@@ -68,6 +68,7 @@ class Server:
         keyring.on_end = self._context.streams.recheck_session
         self._api = ApiLoader(self._context, recorder)
         self._kinds: list[Connections] = []
+        self._shortage = DescriptorShortage(log, self._kinds)
         self._sockets = sockets
         self._control = control
 
@@ -89,23 +90,26 @@ class Server:
                 await self._api.close()
 
     async def close(self) -> None:
-        """Send the end of the run to all event streams; this takes at most 0.2 s."""
-        await self._context.streams.close()
+        """Send the end of the run to all event streams, and log what was counted; this takes at most 0.2 s."""
+        try:
+            await self._context.streams.close()
+        finally:
+            self._context.throttle.close()
+            self._shortage.close()
 
     def _listen(self) -> list[Acceptor]:
         front = Front(self._context, self._api.when_loaded)
         most, most_over_control = connection_limits(MOST_CONNECTIONS)
         public = Connections(front, most)
         control = Connections(front, most_over_control, why_refused)
-        self._kinds = [public, control]
-        shortage = DescriptorShortage(self._context.log, self._kinds)
+        self._kinds[:] = public, control
         wanted = [(public, listener) for listener in self._sockets]
         wanted += [(control, self._control)] if self._control is not None else []
         with ExitStack() as undone:
             # All are duplicated before any accepts: listeners of a failed start would run beside the next ones.
             copies = [(kind, undone.enter_context(listener.dup())) for kind, listener in wanted]
             undone.pop_all()
-        return [Acceptor(copy, kind, shortage.make_room) for kind, copy in copies]
+        return [Acceptor(copy, kind, self._shortage.make_room) for kind, copy in copies]
 
 
 class ApiLoader:

@@ -29,6 +29,15 @@ class RepeatLimiter:
         if self._pause is None:
             self._say()
 
+    def close(self) -> None:
+        """Report the rest now: no timer will fire any more."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        count, self._untold = self._untold, 0
+        if count:
+            self._log_count(count)
+
     def _say(self) -> None:
         """Report the count, then stay silent for a minute; a timer reports the rest."""
         self._pause = None
@@ -113,6 +122,10 @@ class Throttle:
             bucket.take()
             self._total.take()
         return wait_s
+
+    def close(self) -> None:
+        """Log what was counted since the last record."""
+        self._repeated.close()
 
     def _log_count(self, count: int) -> None:
         self._log.record("warning", "wrong credentials", source=self._address, count=count)

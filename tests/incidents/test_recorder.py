@@ -281,6 +281,20 @@ async def test_a_secret_of_an_incident_is_masked_and_counted_once(tmp_path: Path
     assert rig.log.redactor.masked == 2
 
 
+async def test_errors_that_were_only_counted_are_told_at_the_end(tmp_path: Path) -> None:
+    """The first is logged with its reason, the others a minute later, or by the end that comes before."""
+
+    def fails() -> None:
+        raise ValueError
+
+    rig = Rig(tmp_path)
+    for _ in range(3):
+        rig.recorder._guarded(fails)
+    rig.recorder.finish(0, None)
+    told = [text for text in rig.events() if text.startswith("an incident was not recorded")]
+    assert ["times=1" in told[0], "times=2" in told[1]] == [True, True]
+
+
 async def test_the_newest_incident_stays_if_the_clock_was_set_back(tmp_path: Path) -> None:
     """It was the oldest then, and removed at once; without the incident of the end, the end was not recorded."""
     rig = Rig(tmp_path)

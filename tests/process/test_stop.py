@@ -9,6 +9,8 @@ import shlex
 import signal
 import sys
 import time
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -38,6 +40,18 @@ def test_a_stop_by_signal_ends_with_0(number: signal.Signals) -> None:
         assert number.name in run.wait_for("stopping")["why"]
         assert run.records[-1]["message"] == "stopped"
         assert not (run.run_dir / "http").exists()
+
+
+def test_what_was_counted_is_told_before_the_end() -> None:
+    """Wrong credentials are logged once a minute: a stop within that minute does not lose the others."""
+    with running("sleep", "300", env={"SUPERVISOR_TOKEN": "an-admin-token-of-some-length"}) as run:
+        port = wait_until(lambda: int((run.run_dir / "http").read_text().split()[1]))
+        for _ in range(9):
+            with pytest.raises(HTTPError, match="401"):
+                urlopen(Request(f"http://127.0.0.1:{port}/api/processes", headers={"Authorization": "Bearer wrong"}))
+        assert run.stop() == 0
+        assert [record["count"] for record in run.all("wrong credentials")] == [1, 8]
+        assert run.records[-1]["message"] == "stopped"
 
 
 def test_one_that_ignores_term_is_killed_in_time() -> None:

@@ -13,6 +13,7 @@ from supervisor.logs.pipeline import LogPipeline
 from supervisor.logs.redact import Redactor
 from supervisor.runtime import loop_latency
 from supervisor.secret import Secret
+from supervisor.web.connections import DescriptorShortage
 from supervisor.web.sessions import CODE_S, SESSION_S, Grant, Keyring
 from supervisor.web.throttle import Throttle, source_of
 from tests.logs.rig import until
@@ -222,6 +223,19 @@ async def test_what_was_counted_is_told_also_where_silence_follows(
     throttle.count("192.0.2.2")
     assert log._waiting_records[-1].fields == {"source": "192.0.2.2", "count": 1}
     assert set(events(log)) == {"wrong credentials"}
+
+
+async def test_what_was_counted_is_told_at_the_end(log: LogPipeline) -> None:
+    """Nothing is counted for a timer that will not fire any more."""
+    throttle, shortage = Throttle(log), DescriptorShortage(log, [])
+    for _ in range(4):
+        throttle.count("192.0.2.1")
+        shortage.make_room()
+    for _ in range(2):
+        throttle.close()
+        shortage.close()
+    counts = [record.fields.get("count") or record.fields["times"] for record in log._waiting_records]
+    assert counts == [1, 1, 3, 3]
 
 
 async def test_the_token_is_read_in_a_thread_and_once_for_many(log: LogPipeline, tmp_path: Path) -> None:
