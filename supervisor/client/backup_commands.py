@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from supervisor.client.commands import EX_NOT_YET, path_part
+from supervisor.client.commands import EX_NOT_YET, path_part, post_confirmed
 from supervisor.client.control import Response
 from supervisor.client.render import BOLD, DOUBTFUL, FAINT, GOOD, Cell, ago, size, span, table
 from supervisor.errors import UsageError, did_you_mean, quoted
@@ -64,16 +64,7 @@ def _take(args: ParsedArguments, console: Console) -> int:
 def _restore(args: ParsedArguments, console: Console, wanted: str) -> int:
     path = f"{BACKUPS}/{path_part(wanted, 'backup restore needs the ID of a snapshot', 'backup list')}/restore"
     before = Response(BACKUPS, console.control.get(BACKUPS))
-    agreed = "--yes" in args.options
-    if not agreed and console.can_ask:
-        agreed = console.agrees(
-            f"This stops the app, replaces its folders with snapshot {wanted}, and starts it again.\n"
-            "The current files are saved as a snapshot first. Identity and settings stay. Continue?"
-        )
-        if not agreed:
-            console.write_err("nothing was changed")
-            return 1
-    console.control.post(path, {"confirm": agreed})
+    post_confirmed(console, args, path, {})
     return _follow(args, console, before, "the restore")
 
 
@@ -85,16 +76,17 @@ def _follow(args: ParsedArguments, console: Console, before: Response, what: str
         now = Response(BACKUPS, console.control.get(BACKUPS))
         quiet = now.text("state") in _QUIET
         began = began or not quiet or any(now.text(name) != before.text(name) for name in ("next", "since"))
-        if began and quiet:
+        ended = began and quiet
+        if ended or time.monotonic() >= end_s:
             break
-        if time.monotonic() >= end_s:
-            console.write_err(f"{what} was requested, and is still in progress; `backup list` shows the progress")
-            return EX_NOT_YET
         time.sleep(_LOOK_AGAIN_S)
     if "--json" in args.options:
         console.write_json(now.fields)
-    else:
+    elif ended:
         console.write_line(_told(now))
+    if not ended:
+        console.write_err(f"{what} was requested, and is still in progress; `backup list` shows the progress")
+        return EX_NOT_YET
     return 1 if now.text("why") else 0
 
 

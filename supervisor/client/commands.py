@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from supervisor.client.control import EX_REFUSED, RequestRefusedError, Response, SkewError
@@ -30,7 +30,7 @@ from supervisor.errors import UsageError, host_port, quoted, remedy_for_resource
 from supervisor.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from supervisor.arguments import ParsedArguments
     from supervisor.client.render import Console
@@ -248,7 +248,7 @@ def connect(args: ParsedArguments, console: Console) -> int:
     """Connect, and show a pending login URL; 0 when connected, 1 for a refused key, 75 if not finished."""
     path = args.options.get("--auth-key-file")
     key = None if path is None else _read_key(console, path)
-    order = _ordered(console, CONNECT, {} if key is None else {"auth_key": key.reveal()})
+    order = _order_id(CONNECT, console.control.post(CONNECT, {} if key is None else {"auth_key": key.reveal()}))
     outcome = _outcome(console, order)
     _write_outcome(console, args, outcome)
     if outcome.state == FAILED:
@@ -262,17 +262,7 @@ def disconnect(args: ParsedArguments, console: Console) -> int:
     """Disconnect, or also forget the login, after a confirmation if the supervisor requires one."""
     forget = "--forget" in args.options
     body: dict[str, object] = {"forget": True} if forget else {}
-    if "--yes" in args.options:
-        body["confirm"] = True
-    try:
-        order = _ordered(console, DISCONNECT, body)
-    except RequestRefusedError as refusal:
-        if refusal.code != "CONFIRMATION_NEEDED":
-            raise
-        if not _agreed(console, refusal):
-            # Programs get the refusal, as for every command.
-            raise RequestRefusedError(refusal.status, refusal.code, "nothing was changed", refusal.body) from refusal
-        order = _ordered(console, DISCONNECT, {**body, "confirm": True})
+    order = _order_id(DISCONNECT, post_confirmed(console, args, DISCONNECT, body))
     outcome = _outcome(console, order)
     _write_outcome(console, args, outcome)
     if outcome.state == UNDER_WAY and "--json" not in args.options:
@@ -302,9 +292,8 @@ class _Outcome(NamedTuple):
     tailnet: Response
 
 
-def _ordered(console: Console, path: str, body: dict[str, object]) -> str:
-    """Send an order and return its id."""
-    taken = Response(path, console.control.post(path, body)).text("order")
+def _order_id(path: str, answer: Mapping[str, Any]) -> str:
+    taken = Response(path, answer).text("order")
     if not taken:
         raise SkewError(path, "it names no order")
     return taken
@@ -360,12 +349,23 @@ def _show_code(console: Console, url: str) -> None:
         console.write_err("the terminal is too narrow for the QR code")
 
 
-def _agreed(console: Console, refusal: RequestRefusedError) -> bool:
-    if not console.can_ask:
-        raise RequestRefusedError(
-            refusal.status, refusal.code, f"{refusal}; --yes confirms it beforehand", refusal.body
-        )
-    return console.agrees(f"{refusal}\ngo on?")
+def post_confirmed(console: Console, args: ParsedArguments, path: str, body: Mapping[str, object]) -> Mapping[str, Any]:
+    """Return the response to a POST, after a confirmation if the supervisor requires one.
+
+    Without `--yes` a person is asked. Raises the refusal if nobody can be asked, or the person does not agree.
+    """
+    confirmed = {**body, "confirm": True}
+    try:
+        return console.control.post(path, confirmed if "--yes" in args.options else body)
+    except RequestRefusedError as refusal:
+        if refusal.code != "CONFIRMATION_NEEDED":
+            raise
+        agreed = console.can_ask and console.agrees(f"{refusal}\ngo on?")
+        if not agreed:
+            why = "nothing was changed" if console.can_ask else f"{refusal}; --yes confirms it beforehand"
+            # Programs get the refusal, as for every command.
+            raise RequestRefusedError(refusal.status, refusal.code, why, refusal.body) from refusal
+    return console.control.post(path, confirmed)
 
 
 def _read_key(console: Console, path: str) -> Secret:

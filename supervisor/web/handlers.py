@@ -196,7 +196,7 @@ async def restore(context: Context, request: web.Request) -> web.Response:
         raise RefusedError(
             Code.CONFIRMATION_NEEDED,
             f"the app is stopped, its folders are replaced by snapshot {found.id[:8]} of {found.at}, and it is started "
-            "again; the present files are saved as a snapshot first; send it again with confirm: true",
+            "again; the present files are saved as a snapshot first, and identity and settings stay",
         )
     _post(context, order, f"restore {found.id[:8]}", source)
     return accepted()
