@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ from benchmarks import (
     tailnet,
     tailnet_shown,
 )
-from benchmarks.measure import Bench, Measure, Result
+from benchmarks.measure import INTERRUPTED, Bench, Measure, Result, interrupted, take
 from benchmarks.peers import PEERS, install
 from benchmarks.running import build
 from tests.support.backups import AS_PUBLISHED
@@ -44,7 +43,6 @@ MEASURES = (
 )
 # `faults` selects every measure whose name begins with it.
 HEAD = "| measure | ours | target | reached | peers (ratio to ours) |\n|---|---|---|---|---|"
-INTERRUPTED = 128 + signal.SIGINT
 _BASELINE = baseline.PATH.relative_to(Path(__file__).parents[1])
 NAMES = sorted({name for measure in MEASURES for name in (measure.name, measure.name.partition("-")[0])})
 
@@ -68,6 +66,14 @@ def main() -> int:
     ]
     # Handled like Ctrl-C, so that everything that was started is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(options, chosen)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted before the first row\n")
+        return INTERRUPTED
+
+
+def _run(options: argparse.Namespace, chosen: Sequence[Measure]) -> int:
     install()
     with tempfile.TemporaryDirectory(prefix="bench-programs-") as folder:
         peers = tuple(peer for peer in PEERS if peer.available() and not (options.before and peer.name != "ours"))
@@ -100,22 +106,13 @@ def take_all(
         try:
             results = found[measure.name] = take(measure, bench)
         except KeyboardInterrupt:
-            sys.stderr.write(f"interrupted while measuring {measure.name}: the rows above are complete\n")
-            return INTERRUPTED
+            return interrupted(measure)
         print(row(measure, results), flush=True)
         missed = missed or not is_reached(measure, results)
         if json_path:
             figures = {name: {peer: one._asdict() for peer, one in each.items()} for name, each in found.items()}
             Path(json_path).write_text(json.dumps(figures, indent=1) + "\n")
     return int(missed)
-
-
-def take(measure: Measure, bench: Bench) -> dict[str, Result]:
-    """Return the results; the failure of one measure does not affect the others."""
-    try:
-        return measure.take(bench)
-    except (OSError, AssertionError, LookupError, ValueError, subprocess.SubprocessError) as error:
-        return {"ours": Result(None, f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")}
 
 
 def is_reached(measure: Measure, results: dict[str, Result]) -> bool:

@@ -39,9 +39,14 @@ def write(found: Mapping[str, Mapping[str, Result]], path: Path = PATH) -> None:
 
 
 def worse(found: Mapping[str, Mapping[str, Result]], path: Path = PATH) -> list[str]:
-    """Return a line for each ratio that has grown too much since the baseline was written."""
+    """Return a line for each ratio that has grown too much since the baseline was written, or could not be measured."""
     before: Ratios = json.loads(path.read_text())
-    return [
+    missing = [
+        f"{name}: {results['ours'].note or 'no figure'}"
+        for name, results in found.items()
+        if name in before and results["ours"].value is None
+    ]
+    return missing + [
         f"{name}: {ratio:g} of {peer}'s, {before[name][peer]:g} before"
         for name, by_peer in ratios(found).items()
         for peer, ratio in by_peer.items()

@@ -10,12 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.measure import interrupted, take
 from benchmarks.peers import CACHE, ROOT, install_build, python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchmarks.measure import Bench, Measure
+    from benchmarks.measure import Bench, Measure, Result
 
 HEAD = "| measure | before | now | now / before, with 95 % interval |\n|---|---|---|---|"
 # Student's t for 95 %, by degrees of freedom from 1 on; beyond the last, the normal distribution is used.
@@ -42,47 +43,56 @@ def change_of(pairs: Sequence[tuple[float, float]]) -> Change:
 
 
 def compare(measures: Sequence[Measure], bench: Bench, commit: str, count: int) -> int:
-    """Measure both builds alternately and print a row for each measure; return 1 if one may be 5 % worse."""
+    """Measure both builds alternately and print a row for each measure.
+
+    Returns 1 if one may be 5 % worse or was not measured, 130 if interrupted.
+    """
     builds = (_installed(commit), python())
     print(HEAD, flush=True)
-    is_slower = False
+    holds = True
     for measure in measures:
-        pairs = _pairs(measure, bench, builds, max(2, count))
-        if pairs:
-            is_slower = change_of(pairs).most > MOST_TIMES or is_slower
-        print(_row(measure, pairs), flush=True)
-    return int(is_slower)
+        try:
+            text, is_within = _row(measure, bench, builds, max(2, count))
+        except KeyboardInterrupt:
+            return interrupted(measure)
+        print(text, flush=True)
+        holds = holds and is_within
+    return int(not holds)
 
 
-def _pairs(measure: Measure, bench: Bench, builds: tuple[str, str], count: int) -> list[tuple[float, float]]:
-    """Return the figures of both builds in pairs; empty if one of them has no figure."""
-    pairs = []
+def _row(measure: Measure, bench: Bench, builds: tuple[str, str], count: int) -> tuple[str, bool]:
+    """Measure the builds in pairs; return the row, and whether the change is within the bound."""
+    pairs: list[tuple[float, float]] = []
     for number in range(count):
         # Each goes first equally often.
-        figures = {build: _figure(measure, bench, build) for build in (builds if number % 2 else builds[::-1])}
-        before, now = (figures[build] for build in builds)
-        if before is None or now is None or min(before, now) <= 0:
-            return []
-        pairs.append((before, now))
-    return pairs
+        found = {build: _result(measure, bench, build) for build in (builds if number % 2 else builds[::-1])}
+        before, now = (found[build] for build in builds)
+        if before.value is None or now.value is None:
+            whose, failed = ("before", before) if before.value is None else ("now", now)
+            return f"| {measure.title} | | | not measured: {whose}: {failed.note or 'no figure'} |", False
+        pairs.append((before.value, now.value))
+    medians = [statistics.median(each) for each in zip(*pairs, strict=True)]
+    told, is_within = _judged(measure, pairs, now._replace(value=medians[1]))
+    figures = " | ".join(f"{median:.{measure.digits}f} {measure.unit}" for median in medians)
+    return f"| {measure.title} | {figures} | {told} |", is_within
 
 
-def _figure(measure: Measure, bench: Bench, build: str) -> float | None:
+def _judged(measure: Measure, pairs: Sequence[tuple[float, float]], now: Result) -> tuple[str, bool]:
+    """Return the change as text, and whether it is within the bound; ``now`` is the median of this build."""
+    if min(map(min, pairs)) <= 0:
+        reached = measure.reached({"ours": now})
+        verb = "is" if reached else "is not"
+        return f"no ratio of figures that are not positive; the target ({measure.target}) {verb} reached", reached
+    change = change_of(pairs)
+    return f"{change.times:.3f} ({change.least:.3f} to {change.most:.3f})", change.most <= MOST_TIMES
+
+
+def _result(measure: Measure, bench: Bench, build: str) -> Result:
     os.environ["BENCH_PYTHON"] = build
     try:
-        return measure.take(bench)["ours"].value
-    except (OSError, AssertionError, LookupError, ValueError, subprocess.SubprocessError):
-        return None
+        return take(measure, bench)["ours"]
     finally:
         del os.environ["BENCH_PYTHON"]
-
-
-def _row(measure: Measure, pairs: Sequence[tuple[float, float]]) -> str:
-    if not pairs:
-        return f"| {measure.title} | | | not measured: one of the two has no figure |"
-    change = change_of(pairs)
-    before, now = (f"{statistics.median(each):.{measure.digits}f} {measure.unit}" for each in zip(*pairs, strict=True))
-    return f"| {measure.title} | {before} | {now} | {change.times:.3f} ({change.least:.3f} to {change.most:.3f}) |"
 
 
 def _installed(commit: str) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.peers import Peer
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class Bench(NamedTuple):
@@ -42,3 +47,17 @@ class Measure(NamedTuple):
     reached: Callable[[dict[str, Result]], bool]
     take: Callable[[Bench], dict[str, Result]]
     digits: int = 1
+
+
+def take(measure: Measure, bench: Bench) -> dict[str, Result]:
+    """Return the results; the failure of one measure does not affect the others."""
+    try:
+        return measure.take(bench)
+    except (OSError, AssertionError, LookupError, ValueError, subprocess.SubprocessError) as error:
+        return {"ours": Result(None, f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")}
+
+
+def interrupted(measure: Measure) -> int:
+    """Tell that a measure was interrupted; return the exit code."""
+    sys.stderr.write(f"interrupted while measuring {measure.name}: the rows above are complete\n")
+    return INTERRUPTED

@@ -33,6 +33,15 @@ def test_what_was_not_measured_is_kept_and_not_compared(tmp_path: Path) -> None:
     assert baseline.worse({"a": {"ours": Result(9.0)}, "c": {"ours": Result(9.0), "jq": Result(1.0)}}, path) == []
 
 
+def test_what_could_not_be_measured_is_worse(tmp_path: Path) -> None:
+    """A row with committed ratios and no figure of ours is not one that is no worse than before."""
+    path = tmp_path / "baseline.json"
+    baseline.write({"a": {"ours": Result(1.0), "sed": Result(2.0)}}, path)
+    failed = Result(None, "failed: OSError: no room")
+    assert baseline.worse({"a": {"ours": failed}, "b": {"ours": failed}}, path) == ["a: failed: OSError: no room"]
+    assert baseline.worse({"a": {"ours": Result(None)}}, path) == ["a: no figure"]
+
+
 def test_the_committed_baseline_is_of_measures_that_there_are() -> None:
     """If a measure is renamed, its ratios must be renamed too."""
     import json

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import processes
-from benchmarks.measure import Bench, Measure, Result
+from benchmarks.measure import INTERRUPTED, Bench, Measure, Result
 from benchmarks.peers import Job, One, Peer, script
 from benchmarks.running import alive, wait_while_moving
 from tests.conventions.tree import ROOT
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ONE_OF_TWO = """
 import signal, sys, threading
 from benchmarks.__main__ import take_all
-from benchmarks.measure import Bench, Measure, Result
+from benchmarks.measure import INTERRUPTED, Bench, Measure, Result
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 def never(_bench):
     print("begun", file=sys.stderr, flush=True)
@@ -49,7 +49,7 @@ def test_what_was_measured_outlives_an_interruption(tmp_path: Path, number: int)
         assert [run.stderr.readline() for _ in range(3)][-1] == "begun\n"
         os.kill(run.pid, number)
         assert "interrupted while measuring second" in run.stderr.read()
-        assert run.wait(20) == command.INTERRUPTED
+        assert run.wait(20) == INTERRUPTED
     assert '"first"' in (tmp_path / "json").read_text()
 
 
