@@ -92,7 +92,7 @@ def build(
     settings: Settings, environ: Mapping[str, str], command: Sequence[str], host: Host, diags: Diagnostics
 ) -> Plan:
     """Return the plan of these settings, and report what is wrong with it."""
-    chosen = users.choose(settings, host, diags)
+    chosen = users.choose(settings, environ, host, diags)
     listen, app_address = _addresses(settings, host, diags)
     builder = SpecBuilder(settings, environ, host, environ.get("HOME") or host.home, chosen)
     specs: list[ProcessSpec] = []

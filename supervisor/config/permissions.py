@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.config import command_chain
 from supervisor.config.command_chain import Call
+from supervisor.config.users import is_in_environment
 from supervisor.namedtuples import NamedTuple
 from supervisor.system import kernel
 
@@ -194,7 +195,7 @@ def check(plan: Plan, environ: Mapping[str, str], host: Host, diags: Diagnostics
     secrets = plan.settings.secrets
     files = [source.path for source in secrets if source.path is not None]
     if plan.settings.config_path is not None and any(
-        source.path is None and source.name not in environ for source in secrets
+        source.path is None and not is_in_environment(source, environ) for source in secrets
     ):
         files.append(plan.settings.config_path)
     for path in files:

@@ -11,8 +11,9 @@ from supervisor.namedtuples import NamedTuple
 from supervisor.system import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from supervisor.config.parsers import SecretSource
     from supervisor.config.settings import Settings
     from supervisor.core.process import ProcessSpec
     from supervisor.errors import Diagnostics
@@ -157,11 +158,11 @@ class Users(NamedTuple):
     extra: dict[str, User | None]
 
 
-def choose(settings: Settings, host: Host, diags: Diagnostics) -> Users:
+def choose(settings: Settings, environ: Mapping[str, str], host: Host, diags: Diagnostics) -> Users:
     """Return the user of each process, and report those that do not exist."""
     wanted = {process.name: process.user for process in settings.processes}
     if host.uid != 0:
-        _report_not_root(settings, host, diags)
+        _report_not_root(settings, environ, host, diags)
         return Users(None, None, dict.fromkeys(wanted))
     has_tailscaled = settings.tailnet.mode == "embedded"
     # A panel beside a sidecar starts nothing.
@@ -189,6 +190,8 @@ def choose(settings: Settings, host: Host, diags: Diagnostics) -> Users:
     shared_with = None if tailscale is None else tailscale.uid
     if has_tailscaled and any(other is None or other.uid == shared_with for other in others):
         diags.note(_SHARED_STATE)
+    if app is None and (settings.app.enabled or None in wanted.values()):
+        _report_readable_secrets(settings, environ, "run it as another user than root (SUPERVISOR_APP_USER)", diags)
     return Users(tailscale, app, extra)
 
 
@@ -232,11 +235,11 @@ def _unless_own(user: User | None, host: Host) -> User | None:
     return None if user is None or user.uid == host.uid else user
 
 
-def _report_not_root(settings: Settings, host: Host, diags: Diagnostics) -> None:
+def _report_not_root(settings: Settings, environ: Mapping[str, str], host: Host, diags: Diagnostics) -> None:
     if settings.app.enabled or settings.processes:
         if settings.tailnet.mode == "embedded":
             diags.note(f"not started as root: {_SHARED_STATE}")
-        _report_readable_secrets(settings, diags)
+        _report_readable_secrets(settings, environ, "start as root, with a user for each", diags)
     named = [("SUPERVISOR_TAILSCALE_USER", settings.tailnet.user), ("SUPERVISOR_APP_USER", settings.app.user)]
     named += [(f"user in [process.{process.name}]", process.user) for process in settings.processes]
     for setting, name in named:
@@ -245,20 +248,28 @@ def _report_not_root(settings: Settings, host: Host, diags: Diagnostics) -> None
             diags.warn(f"{setting} has no effect: only root can run children as other users")
 
 
-def _report_readable_secrets(settings: Settings, diags: Diagnostics) -> None:
+def _report_readable_secrets(settings: Settings, environ: Mapping[str, str], remedy: str, diags: Diagnostics) -> None:
     """Report the secrets that the app can read because it runs as the same user; its own password is excepted."""
     secrets = [source for source in settings.secrets if source != settings.app.password]
-    values = " and ".join(source.name for source in secrets if source.path is None)
+    values = " and ".join(source.name for source in secrets if is_in_environment(source, environ))
     if values:
         diags.warn(
             f"the app can read {values}: it is in the environment of every health check and command, which run as "
-            "the app's own user here; start as root, with a user for each"
+            f"the app's own user here; {remedy}"
         )
+    in_config = " and ".join(
+        source.name for source in secrets if source.path is None and not is_in_environment(source, environ)
+    )
+    files = [source.path for source in secrets if source.path is not None]
+    readable = [*files, *([f"{in_config} in {settings.config_path}"] if in_config else [])]
     diags.note(
         *(
-            f"the app can read {source.path}, which its user has to be able to read here; start as root, with a user "
-            "for each, to prevent that"
-            for source in secrets
-            if source.path is not None
+            f"the app can read {what}, which its user has to be able to read here; {remedy}, to prevent that"
+            for what in readable
         )
     )
+
+
+def is_in_environment(source: SecretSource, environ: Mapping[str, str]) -> bool:
+    """Tell whether a secret itself is in the environment, and not in a file or the TOML file."""
+    return source.path is None and bool(environ.get(source.name, "").strip())

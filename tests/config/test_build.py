@@ -309,6 +309,33 @@ def test_as_one_user_it_is_said_which_secrets_the_app_can_read(tmp_path: Path) -
     assert not [text for text in plan({**alone, **environ}, Machine(uid=1000)).warnings if "can read" in text]
 
 
+def test_an_app_that_runs_as_root_can_read_what_root_can() -> None:
+    """It is one user for everything too, whether it was named, or the default user is missing."""
+    root = MOLTIS._replace(name="root", uid=0, gid=0)
+    environ = {"SUPERVISOR_TOKEN": "a-token-that-is-long-enough", "SUPERVISOR_TAILSCALE": "off"}
+    for more, host in (({"SUPERVISOR_APP_USER": "root"}, Machine(users=(root, MOLTIS))), ({}, Machine(users=()))):
+        (warning,) = [text for text in plan({**environ, **more}, host).warnings if "can read" in text]
+        assert "the app can read SUPERVISOR_TOKEN:" in warning
+        assert "SUPERVISOR_APP_USER" in warning
+    assert not [text for text in plan(environ, IMAGE).warnings if "can read" in text]
+    assert not [text for text in plan({**environ, "SUPERVISOR_APP": "off"}, Machine()).warnings if "can read" in text]
+
+
+@pytest.mark.parametrize("above", [{}, {"SUPERVISOR_TOKEN": " "}], ids=["unset", "empty"])
+def test_a_secret_in_the_toml_is_in_no_environment(tmp_path: Path, above: dict[str, str]) -> None:
+    """It is in a file, which the app can read; an empty variable counts as unset."""
+    config = tmp_path / "supervisor.toml"
+    config.write_text('[settings]\nSUPERVISOR_TOKEN = "a-token-that-is-long-enough"\n')
+    environ = {"SUPERVISOR_CONFIG": str(config), "XDG_STATE_HOME": "/s", **above}
+    made = plan(environ, Machine(uid=1000))
+    assert not [text for text in made.warnings if "can read" in text]
+    (note,) = [text for text in made.notices if "can read" in text]
+    assert f"the app can read SUPERVISOR_TOKEN in {config}," in note
+    config.chmod(0o644)
+    tmp_path.chmod(0o755)
+    assert any(f"{config} can be read by" in text for text in plan(environ, IMAGE).warnings)
+
+
 def test_what_the_apps_user_may_change_is_not_read_by_root(tmp_path: Path) -> None:
     """A secret file in a folder that anyone may write to would be a way to root."""
     folder = tmp_path / "open"
